@@ -1,0 +1,1 @@
+"""Agents: what turns a goal into a stream of chunks."""

@@ -1,0 +1,53 @@
+"""The Agent Protocol: what an engine gives the runner."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..model.chunks import AgentChunk
+
+
+@dataclass(frozen=True, slots=True)
+class PastTurn:
+    """An earlier turn of the session, as an agent sees it."""
+
+    goal: str
+    output: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One execution of a goal, as an agent sees it.
+
+    `context` is the session's with the request's merged in; `history` the earlier turns, oldest
+    first; `subject` the end user behind a client token, if any; `model`, `tools` and
+    `instructions` the request's or else the agent's own. `max_steps` is enforced by the runner.
+    """
+
+    goal: str
+    session_id: str
+    turn: int
+    agent_id: str
+    context: Mapping[str, Any] = field(default_factory=dict)
+    history: Sequence[PastTurn] = ()
+    subject: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    model: str | None = None
+    tools: Sequence[str] | None = None
+    instructions: str | None = None
+    max_steps: int = 10
+
+
+class Agent(Protocol):
+    """Turns a goal into chunks.
+
+    `run` is called once per turn. The iterator is closed (`aclose`) when the turn is cancelled or
+    out of time, with `asyncio.CancelledError` thrown at its current await; it should stop within a
+    second, after which the turn ends without it. A `str` yielded is a text chunk. Raise
+    `AgentError` to tell the client why the turn fails; what other exceptions say stays in the log.
+    """
+
+    def run(self, turn: Turn) -> AsyncIterator[AgentChunk]: ...

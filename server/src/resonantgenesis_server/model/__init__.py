@@ -1,0 +1,1 @@
+"""Values of the domain. Imports nothing else of ours."""

@@ -1,0 +1,34 @@
+"""Limits on what a stranger can send or keep open; defaults are PROTOCOL.md, section 9."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes in bytes, times in seconds."""
+
+    body: int = MIB
+    json_depth: int = 32
+    goal: int = 64 * KIB
+    context: int = 256 * KIB
+    chunk: int = 256 * KIB
+    chunks_per_session: int = 1_000_000
+    output: int = MIB
+    unsent: int = 64 * KIB
+    stall: float = 60.0
+    queued_turns: int = 10
+    heartbeat: float = 4.0
+    answer_wait: float = 50.0
+    poll_wait: float = 60.0
+    poll_limit: int = 5_000
+    disconnect_grace: float = 10.0
+    cancel_grace: float = 0.5
+    max_timeout: float = 86_400.0
+    max_steps: int = 1_000
+    idempotency_window: float = 86_400.0
+    session_retention: float = 30 * 86_400.0
