@@ -1,0 +1,1 @@
+"""Append-only logs: the one thing every transport is a cursor over."""

@@ -1,0 +1,266 @@
+"""The embedded backend: one SQLite file, one writer thread, readers in a small pool.
+
+Durability: `synchronous=FULL` on a write-ahead log, so a commit is an fsync; entries survive
+kill -9 and power loss as far as the disk keeps its word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from .base import (
+    Append,
+    Entry,
+    LogOverloaded,
+    LogUnavailable,
+    OnCommit,
+    Page,
+    StreamInfo,
+    check_appends,
+)
+from .sqlite_schema import POSITION_BITS, configure, create_or_check, describe
+from .sqlite_writer import Change, Writer, WriterJob
+
+T = TypeVar("T")
+_READERS = 4
+_SPAN = 1 << POSITION_BITS
+
+
+class SqliteLog:
+    """EventLog and IdempotencyKeys over one file. Made by `open`, ended by `close`."""
+
+    durability = "fsync per group commit"
+
+    def __init__(
+        self, path: Path, writer: Writer, *, epoch: str, on_commit: OnCommit, max_queued_bytes: int
+    ) -> None:
+        self.epoch = epoch
+        self._path = path
+        self._writer = writer
+        self._on_commit = on_commit
+        self._bound = max_queued_bytes
+        self._loop = asyncio.get_running_loop()
+        self._room: asyncio.Event = asyncio.Event()
+        self._room.set()
+        self._queued = 0
+        self._closing = False
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="log-reader")
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._connections_lock = threading.Lock()
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        *,
+        on_commit: OnCommit = lambda _stream, _entries: None,
+        max_queued_bytes: int = 64 * 1024 * 1024,
+    ) -> SqliteLog:
+        """Open or create the store at `path`.
+
+        Raises LogUnavailable if it is locked, damaged or not writable, StoreIsNewer if a later
+        version of the program wrote it.
+        """
+        epoch = await asyncio.to_thread(create_or_check, path, secrets.token_hex(8))
+        writer = Writer(path)
+        log = cls(path, writer, epoch=epoch, on_commit=on_commit, max_queued_bytes=max_queued_bytes)
+        writer.start(log._deliver_soon)
+        return log
+
+    async def close(self, timeout: float = 10.0) -> None:
+        """Commit what was accepted, refuse what comes after, stop the threads.
+
+        Waits at most `timeout` seconds; raises LogUnavailable if the disk did not answer by then.
+        """
+        self._closing = True
+        self._room.set()
+        stopped = await asyncio.to_thread(self._writer.stop, timeout)
+        await asyncio.sleep(0)  # lets the last commits' callbacks run
+        self._readers.shutdown(wait=False, cancel_futures=True)
+        with self._connections_lock:
+            for connection in self._connections:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.close()
+        if not stopped:
+            raise LogUnavailable(f"the log did not finish its commits within {timeout:g} s")
+
+    # -- writing ---------------------------------------------------------------------------
+
+    def append(self, *appends: Append) -> asyncio.Future[list[int]]:
+        future: asyncio.Future[list[int]] = self._loop.create_future()
+        try:
+            check_appends(appends)
+        except ValueError as error:
+            future.set_exception(error)
+            return future
+        size = sum(len(entry.body) + 64 for a in appends for entry in a.entries)
+        if self._closing:
+            future.set_exception(LogUnavailable("the log is shut down"))
+        elif self._queued > 2 * self._bound:
+            future.set_exception(LogOverloaded(f"{self._queued} bytes wait to be committed"))
+        else:
+            self._submit(WriterJob(Change(appends), future, size))
+        return future
+
+    async def room(self) -> None:
+        while self._queued >= self._bound and not self._closing:
+            await self._room.wait()
+
+    def _submit(self, job: WriterJob) -> None:
+        self._queued += job.size
+        if self._queued >= self._bound:
+            self._room.clear()
+        self._writer.submit(job)
+
+    def _deliver_soon(self, done: list[WriterJob]) -> None:
+        """From the writer thread, after a commit (or its failure)."""
+        # The loop is closed when the program is torn down without close(): nobody waits then.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._deliver, done)
+
+    def _deliver(self, done: list[WriterJob]) -> None:
+        for job in done:
+            self._queued -= job.size
+            for stream, entries in job.committed:
+                self._on_commit(stream, entries)
+            if job.future.done():  # its waiter was cancelled
+                continue
+            if job.error is not None:
+                job.future.set_exception(job.error)
+            else:
+                job.future.set_result(job.result)
+        if self._queued < self._bound:
+            self._room.set()
+
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` inside the writer's next transaction."""
+        if self._closing:
+            raise LogUnavailable("the log is shut down")
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._submit(WriterJob(work, future, 64))
+        return await future
+
+    async def next_fence(self) -> int:
+        return await self._write(_next_fence)
+
+    async def trim(self, stream: str, before: int) -> None:
+        await self._write(lambda db: self._writer.trim(db, stream, before))
+
+    async def delete(self, *streams: str) -> None:
+        await self._write(lambda db: self._writer.delete(db, streams))
+
+    # -- reading ---------------------------------------------------------------------------
+
+    async def read(
+        self, stream: str, after: int, *, limit: int = 1000, max_bytes: int = 1 << 20
+    ) -> Page:
+        return await self._read(lambda db: _read_page(db, stream, after, limit, max_bytes))
+
+    async def pending(self) -> list[str]:
+        return await self._read(
+            lambda db: [name for (name,) in db.execute("SELECT name FROM streams WHERE pending")]
+        )
+
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._closing:
+            raise LogUnavailable("the log is shut down")
+        return await self._loop.run_in_executor(self._readers, self._run_read, work)
+
+    def _run_read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            connection = self._reader()
+            connection.execute("BEGIN")
+            try:
+                return work(connection)
+            finally:
+                connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise LogUnavailable(describe(error)) from error
+
+    def _reader(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(
+                self._path, isolation_level=None, check_same_thread=False, cached_statements=32
+            )
+            configure(connection)
+            connection.execute("PRAGMA query_only=1")
+            self._local.connection = connection
+            with self._connections_lock:
+                self._connections.append(connection)
+        return connection
+
+    # -- idempotency keys ------------------------------------------------------------------
+
+    async def claim(self, scope: str, key: str, value: bytes, *, ttl: float) -> bytes | None:
+        return await self._write(lambda db: _claim(db, scope, key, value, ttl))
+
+    async def lookup(self, scope: str, key: str) -> bytes | None:
+        return await self._read(lambda db: _lookup(db, scope, key))
+
+    async def release(self, scope: str, key: str) -> None:
+        def forget(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM idempotency WHERE scope=? AND key=?", (scope, key))
+
+        await self._write(forget)
+
+
+def _next_fence(db: sqlite3.Connection) -> int:
+    db.execute("UPDATE meta SET value = value + 1 WHERE name='fence'")
+    (fence,) = db.execute("SELECT value FROM meta WHERE name='fence'").fetchone()
+    return int(fence)
+
+
+def _read_page(db: sqlite3.Connection, stream: str, after: int, limit: int, max_bytes: int) -> Page:
+    row = db.execute(
+        "SELECT id, head, earliest, fence, closed FROM streams WHERE name=?", (stream,)
+    ).fetchone()
+    if row is None:
+        return Page([], None)
+    number, head, earliest, fence, closed = row
+    first, past = number << POSITION_BITS, (number + 1) << POSITION_BITS
+    (last,) = db.execute(
+        "SELECT max(id) FROM entries WHERE id>=? AND id<?", (first, past)
+    ).fetchone()
+    if last is not None:
+        head = last - first
+    entries: list[Entry] = []
+    size = 0
+    cursor = db.execute(
+        "SELECT id, kind, body, at FROM entries WHERE id>? AND id<? ORDER BY id LIMIT ?",
+        (first + min(after, _SPAN - 1), past, limit),
+    )
+    for row_id, kind, body, at in cursor:
+        entries.append(Entry(row_id - first, kind, body, at))
+        size += len(body)
+        if size >= max_bytes:
+            break
+    cursor.close()
+    return Page(entries, StreamInfo(head, earliest, fence, bool(closed)))
+
+
+def _claim(db: sqlite3.Connection, scope: str, key: str, value: bytes, ttl: float) -> bytes | None:
+    now = time.time()
+    db.execute("DELETE FROM idempotency WHERE expires <= ?", (now,))
+    standing = _lookup(db, scope, key)
+    if standing is None:
+        db.execute("INSERT INTO idempotency VALUES (?, ?, ?, ?)", (scope, key, value, now + ttl))
+    return standing
+
+
+def _lookup(db: sqlite3.Connection, scope: str, key: str) -> bytes | None:
+    row: Sequence[bytes] | None = db.execute(
+        "SELECT value FROM idempotency WHERE scope=? AND key=? AND expires > ?",
+        (scope, key, time.time()),
+    ).fetchone()
+    return None if row is None else row[0]

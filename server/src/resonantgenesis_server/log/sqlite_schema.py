@@ -1,0 +1,97 @@
+"""Tables, pragmas and error words of the SQLite log."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+from .base import LogError, LogUnavailable
+
+SCHEMA_VERSION = 1
+
+#: An entry's row id is its stream's number shifted by this, plus its position: the table is then
+#: clustered by stream and position with no second index.
+POSITION_BITS = 32
+
+_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+-- head and last_at are kept here only while the stream holds no entry (all trimmed); else the
+-- last entry tells, and an append costs one row.
+CREATE TABLE streams (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  name TEXT NOT NULL UNIQUE,
+  head INTEGER NOT NULL DEFAULT 0,
+  last_at INTEGER NOT NULL DEFAULT 0,
+  earliest INTEGER NOT NULL DEFAULT 1,
+  fence INTEGER NOT NULL DEFAULT 0,
+  closed INTEGER NOT NULL DEFAULT 0,
+  pending INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX streams_pending ON streams (name) WHERE pending;
+CREATE TABLE entries (
+  id INTEGER PRIMARY KEY, kind TEXT NOT NULL, body BLOB NOT NULL, at INTEGER NOT NULL
+);
+CREATE TABLE entry_keys (
+  stream INTEGER NOT NULL, key TEXT NOT NULL, position INTEGER NOT NULL,
+  PRIMARY KEY (stream, key)
+) WITHOUT ROWID;
+CREATE INDEX entry_keys_position ON entry_keys (stream, position);
+CREATE TABLE idempotency (
+  scope TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, expires REAL NOT NULL,
+  PRIMARY KEY (scope, key)
+) WITHOUT ROWID;
+CREATE INDEX idempotency_expires ON idempotency (expires);
+INSERT INTO meta VALUES ('fence', 0);
+"""
+
+
+class StoreIsNewer(LogError):
+    """A later version of the program wrote this store."""
+
+
+def configure(db: sqlite3.Connection) -> None:
+    """Per-connection settings; a writer held up by another process waits 5 s, then errs."""
+    db.execute("PRAGMA busy_timeout=5000")
+    db.execute("PRAGMA synchronous=FULL")
+
+
+def create_or_check(path: Path, new_epoch: str) -> str:
+    """Create the store or check its version; its epoch.
+
+    Raises LogUnavailable and StoreIsNewer.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+            configure(db)
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version > SCHEMA_VERSION:
+                raise StoreIsNewer(
+                    f"{path} has version {version}; this program reads up to {SCHEMA_VERSION}"
+                )
+            db.execute("PRAGMA journal_mode=WAL")
+            if version == 0:
+                db.executescript(
+                    f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT"
+                )
+                db.execute("INSERT INTO meta VALUES ('epoch', ?)", (new_epoch,))
+            (epoch,) = db.execute("SELECT value FROM meta WHERE name='epoch'").fetchone()
+            return str(epoch)
+    except sqlite3.Error as error:
+        raise LogUnavailable(f"{path}: {describe(error)}") from error
+
+
+def describe(error: sqlite3.Error) -> str:
+    """One line for people; the driver's own words are in the exception's cause."""
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith("SQLITE_FULL"):
+        return "the disk is full; free some space and try again"
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return "the log's file is locked by another process"
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return "the log's file is damaged; restore a backup"
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+        return "the log's file cannot be written; check its owner and mode"
+    if name.startswith("SQLITE_IOERR"):
+        return "reading or writing the log's file failed; check the disk"
+    return f"the log's file cannot be used ({name or type(error).__name__})"

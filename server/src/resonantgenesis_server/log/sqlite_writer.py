@@ -1,0 +1,309 @@
+"""The writer thread of the SQLite log: group commit.
+
+Whatever was submitted while one transaction was being committed goes into the next one, so a
+slow disk makes groups larger and throughput stays. Conditions are checked against the state of
+streams kept here, before the first row of a change is written; a refused change leaves nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .base import (
+    Append,
+    Entry,
+    LogError,
+    LogUnavailable,
+    PositionConflict,
+    StaleWriter,
+    StreamClosed,
+)
+from .sqlite_schema import POSITION_BITS, configure, describe
+
+#: Transactions are cut at this size so that their readers' wait stays short.
+_MAX_GROUP_BYTES = 8 * 1024 * 1024
+#: States of streams remembered between transactions; what falls out is read again when needed.
+_MAX_STATES = 20_000
+
+
+@dataclass(slots=True)
+class Change:
+    """An append call; the only kind of job whose outcome is announced to readers."""
+
+    appends: Sequence[Append]
+
+
+@dataclass(slots=True)
+class WriterJob:
+    """Something for the next transaction, with the future that waits for it."""
+
+    work: Change | Callable[[sqlite3.Connection], Any]
+    future: asyncio.Future[Any]
+    size: int
+    result: Any = None
+    error: Exception | None = None
+    committed: list[tuple[str, list[Entry]]] = field(default_factory=list)
+
+
+class _Stream:
+    """What the writer knows of a stream."""
+
+    __slots__ = ("closed", "fence", "head", "last_at", "number", "pending")
+
+    def __init__(
+        self, number: int, head: int, last_at: int, fence: int, closed: bool, pending: bool
+    ) -> None:
+        self.number = number
+        self.head = head
+        self.last_at = last_at
+        self.fence = fence
+        self.closed = closed
+        self.pending = pending
+
+
+class Writer:
+    """Owns the only connection that writes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._queue: deque[WriterJob] = deque()
+        self._wake = threading.Semaphore(0)
+        self._stopping = False
+        self._streams: OrderedDict[str, _Stream] = OrderedDict()
+        self._rows: list[tuple[int, str, bytes, int]] = []
+        self._thread: threading.Thread | None = None
+        self._announce: Callable[[list[WriterJob]], None] = lambda _done: None
+
+    def start(self, announce: Callable[[list[WriterJob]], None]) -> None:
+        """`announce` is called in this thread with the jobs of each transaction, in order."""
+        self._announce = announce
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: WriterJob) -> None:
+        self._queue.append(job)
+        self._wake.release()
+
+    def stop(self, timeout: float) -> bool:
+        """Commit what is queued and end; False if that took longer than `timeout` seconds."""
+        self._stopping = True
+        self._wake.release()
+        if self._thread is None:
+            return True
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    # -- the thread ------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            db = sqlite3.connect(self._path, isolation_level=None, cached_statements=64)
+            configure(db)
+        except sqlite3.Error as error:
+            self._refuse_all(LogUnavailable(describe(error)))
+            return
+        while True:
+            self._wake.acquire()
+            group = self._take_group()
+            if group:
+                self._commit(db, group)
+            elif self._stopping:
+                break
+        db.close()
+
+    def _refuse_all(self, error: LogError) -> None:
+        while not self._stopping:
+            self._wake.acquire()
+            group = self._take_group()
+            for job in group:
+                job.error = error
+            self._announce(group)
+
+    def _take_group(self) -> list[WriterJob]:
+        group: list[WriterJob] = []
+        size = 0
+        while self._queue and size < _MAX_GROUP_BYTES:
+            job = self._queue.popleft()
+            group.append(job)
+            size += job.size
+        # One release per job was made; those of the jobs taken beyond the first are used up here.
+        for _ in range(len(group) - 1):
+            self._wake.acquire(blocking=False)
+        return group
+
+    def _commit(self, db: sqlite3.Connection, group: list[WriterJob]) -> None:
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            for job in group:
+                try:
+                    if isinstance(job.work, Change):
+                        self._apply(db, job, job.work)
+                    else:
+                        self._flush_rows(db)
+                        job.result = job.work(db)
+                except LogError as error:
+                    job.error = error
+            self._flush_rows(db)
+            db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back(db, group, LogUnavailable(describe(error)), error)
+        except Exception as error:  # a defect; the producers must hear of it, the thread must live
+            self._roll_back(db, group, LogUnavailable("the log failed internally"), error)
+        while len(self._streams) > _MAX_STATES:
+            self._streams.popitem(last=False)
+        self._announce(group)
+
+    def _roll_back(
+        self,
+        db: sqlite3.Connection,
+        group: list[WriterJob],
+        error: LogUnavailable,
+        cause: Exception,
+    ) -> None:
+        error.__cause__ = cause
+        self._streams.clear()
+        self._rows.clear()
+        # SQLite has often rolled back by itself; what fails here fails again at the next BEGIN.
+        with contextlib.suppress(sqlite3.Error):
+            db.rollback()
+        for job in group:
+            job.error = job.error or error
+            job.committed = []
+
+    def _flush_rows(self, db: sqlite3.Connection) -> None:
+        if self._rows:
+            db.executemany("INSERT INTO entries VALUES (?, ?, ?, ?)", self._rows)
+            self._rows.clear()
+
+    # -- one append ------------------------------------------------------------------------
+
+    def _apply(self, db: sqlite3.Connection, job: WriterJob, change: Change) -> None:
+        states = [self._state(db, append.stream) for append in change.appends]
+        for append, state in zip(change.appends, states, strict=True):
+            _check(append, state)
+        now = time.time_ns() // 1000
+        result: list[int] = []
+        for append, known in zip(change.appends, states, strict=True):
+            state = known or self._create(db, append.stream)
+            entries = self._place(db, append, state, now)
+            if entries:
+                job.committed.append((append.stream, entries))
+            self._mark(db, append, state)
+            result.append(state.head)
+        job.result = result
+
+    def _place(
+        self, db: sqlite3.Connection, append: Append, state: _Stream, now: int
+    ) -> list[Entry]:
+        """Give positions to the entries and queue their rows."""
+        placed: list[Entry] = []
+        base = state.number << POSITION_BITS
+        at = max(now, state.last_at)
+        for new in append.entries:
+            position = state.head + 1
+            if new.key is not None:
+                inserted = db.execute(
+                    "INSERT OR IGNORE INTO entry_keys VALUES (?, ?, ?)",
+                    (state.number, new.key, position),
+                )
+                if not inserted.rowcount:
+                    continue
+            placed.append(Entry(position, new.kind, new.body, at))
+            self._rows.append((base + position, new.kind, new.body, at))
+            state.head = position
+            state.last_at = at
+        return placed
+
+    def _mark(self, db: sqlite3.Connection, append: Append, state: _Stream) -> None:
+        fence = state.fence if append.fence is None else append.fence
+        pending = state.pending if append.pending is None else append.pending
+        closed = state.closed or append.close
+        if (fence, pending, closed) == (state.fence, state.pending, state.closed):
+            return
+        state.fence, state.pending, state.closed = fence, pending, closed
+        db.execute(
+            "UPDATE streams SET fence=?, pending=?, closed=? WHERE id=?",
+            (fence, pending, closed, state.number),
+        )
+
+    # -- streams ---------------------------------------------------------------------------
+
+    def _state(self, db: sqlite3.Connection, name: str) -> _Stream | None:
+        state = self._streams.get(name)
+        if state is not None:
+            self._streams.move_to_end(name)
+            return state
+        row = db.execute(
+            "SELECT id, head, last_at, fence, closed, pending FROM streams WHERE name=?", (name,)
+        ).fetchone()
+        if row is None:
+            return None
+        self._flush_rows(db)
+        number, head, last_at, fence, closed, pending = row
+        first = number << POSITION_BITS
+        last = db.execute(
+            "SELECT id, at FROM entries WHERE id>=? AND id<? ORDER BY id DESC LIMIT 1",
+            (first, first + (1 << POSITION_BITS)),
+        ).fetchone()
+        if last is not None:
+            head, last_at = last[0] - first, last[1]
+        state = _Stream(number, head, last_at, fence, bool(closed), bool(pending))
+        self._streams[name] = state
+        return state
+
+    def _create(self, db: sqlite3.Connection, name: str) -> _Stream:
+        # Two appends of one call may name the same new stream.
+        state = self._streams.get(name)
+        if state is None:
+            number = db.execute("INSERT INTO streams (name) VALUES (?)", (name,)).lastrowid or 0
+            state = self._streams[name] = _Stream(number, 0, 0, 0, False, False)
+        return state
+
+    def trim(self, db: sqlite3.Connection, name: str, before: int) -> None:
+        """Remove entries below `before`; within a transaction of this thread."""
+        state = self._state(db, name)
+        if state is None:
+            return
+        first = state.number << POSITION_BITS
+        before = min(before, state.head + 1)
+        db.execute("DELETE FROM entries WHERE id>=? AND id<?", (first, first + before))
+        db.execute("DELETE FROM entry_keys WHERE stream=? AND position<?", (state.number, before))
+        db.execute(
+            "UPDATE streams SET head=?, last_at=?, earliest=max(earliest, ?) WHERE id=?",
+            (state.head, state.last_at, before, state.number),
+        )
+
+    def delete(self, db: sqlite3.Connection, names: Sequence[str]) -> None:
+        """Remove streams whole; within a transaction of this thread."""
+        for name in names:
+            state = self._state(db, name)
+            if state is None:
+                continue
+            first = state.number << POSITION_BITS
+            db.execute(
+                "DELETE FROM entries WHERE id>=? AND id<?", (first, first + (1 << POSITION_BITS))
+            )
+            db.execute("DELETE FROM entry_keys WHERE stream=?", (state.number,))
+            db.execute("DELETE FROM streams WHERE id=?", (state.number,))
+            self._streams.pop(name, None)
+
+
+def _check(append: Append, state: _Stream | None) -> None:
+    head = 0 if state is None else state.head
+    if append.expect is not None and append.expect != head:
+        raise PositionConflict(f"{append.stream} ends at {head}, not at {append.expect}")
+    if state is None:
+        return
+    if append.fence is not None and append.fence < state.fence:
+        raise StaleWriter(f"{append.stream} is owned by fence {state.fence}, not {append.fence}")
+    if state.closed:
+        raise StreamClosed(f"{append.stream} is closed")
