@@ -1,0 +1,78 @@
+"""JSON as it goes over the wire: one line, UTF-8, safe for line readers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+# Line readers of the field (httpx, Python's str.splitlines) break lines at these characters too,
+# which JSON lets stand raw inside strings.
+_BREAKERS = (
+    (b"\xc2\x85", rb"\u0085"),
+    (b"\xe2\x80\xa8", rb"\u2028"),
+    (b"\xe2\x80\xa9", rb"\u2029"),
+)
+
+
+class NotJson(ValueError):
+    """A value has no JSON form, or bytes are not JSON."""
+
+
+def dumps(value: Any) -> bytes:
+    """`value` as one line of JSON. Lone surrogates in it become U+FFFD.
+
+    Raises NotJson for what has no JSON form: sets, integers over 64 bits, cycles.
+    """
+    try:
+        data = orjson.dumps(value)
+    except TypeError as error:
+        if "surrogates" not in str(error):
+            raise NotJson(str(error)) from error
+        data = _dumps_repaired(value)
+    for raw, escaped in _BREAKERS:
+        if raw in data:
+            data = data.replace(raw, escaped)
+    return data
+
+
+def loads(data: bytes | str) -> Any:
+    """Raises NotJson."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise NotJson(str(error)) from error
+
+
+def depth_of(value: Any) -> int:
+    """How deep arrays and objects nest: 0 for a scalar. Takes no stack of its own."""
+    deepest = 0
+    waiting = [(value, 1)]
+    while waiting:
+        item, level = waiting.pop()
+        if isinstance(item, dict):
+            children = list(item.values())
+        elif isinstance(item, list):
+            children = item
+        else:
+            continue
+        deepest = max(deepest, level)
+        waiting.extend((child, level + 1) for child in children)
+    return deepest
+
+
+def _dumps_repaired(value: Any) -> bytes:
+    try:
+        return orjson.dumps(_repair(value))
+    except (TypeError, RecursionError) as error:
+        raise NotJson(str(error)) from error
+
+
+def _repair(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    if isinstance(value, dict):
+        return {_repair(key): _repair(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_repair(item) for item in value]
+    return value

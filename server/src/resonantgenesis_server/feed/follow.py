@@ -1,0 +1,158 @@
+"""A cursor over one stream: replay what is there, then follow what comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Self
+
+from ..log.base import Entry, EventLog
+from .hub import Hub
+
+#: Entries pushed but not yet taken may hold this much; then the reader is behind and pulls.
+PENDING_BYTES = 64 * 1024
+PAGE_ENTRIES = 2_000
+PAGE_BYTES = 256 * 1024
+
+
+class StreamGone(Exception):
+    """The stream was deleted."""
+
+
+class PlaceExpired(Exception):
+    """Entries after the follower's position were trimmed; `earliest` can still be read."""
+
+    def __init__(self, earliest: int) -> None:
+        super().__init__(f"the earliest position is {earliest}")
+        self.earliest = earliest
+
+
+class Follower:
+    """Reads a stream from `after` on, without end: every entry once, in order, without gaps.
+
+    Use as a context manager, by one task. `position` is the last entry given out by `batch`,
+    or pushed and waiting to be.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        log: EventLog,
+        stream: str,
+        after: int,
+        *,
+        pending_bytes: int = PENDING_BYTES,
+        page_entries: int = PAGE_ENTRIES,
+        page_bytes: int = PAGE_BYTES,
+    ) -> None:
+        self.position = after
+        self._hub = hub
+        self._log = log
+        self._stream = stream
+        self._bound = pending_bytes
+        self._page_entries = page_entries
+        self._page_bytes = page_bytes
+        self._pending: list[Entry] = []
+        self._pending_size = 0
+        self._attached = False
+        self._gone = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        self._hub.register(self._stream, self)
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._hub.unregister(self._stream, self)
+
+    # -- called by the hub -----------------------------------------------------------------
+
+    def push(self, entries: Sequence[Entry]) -> bool:
+        if self._pending_size > self._bound or entries[0].position > self.position + 1:
+            self._attached = False
+            return False
+        if entries[0].position <= self.position:
+            entries = [entry for entry in entries if entry.position > self.position]
+            if not entries:
+                return True
+        for entry in entries:
+            self._pending_size += len(entry.body)
+        self._pending.extend(entries)
+        self.position = entries[-1].position
+        self._wake()
+        return True
+
+    def gone(self) -> None:
+        self._gone = True
+        self._attached = False
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # -- called by the reader --------------------------------------------------------------
+
+    async def batch(self, timeout: float | None = None) -> list[Entry]:
+        """The next entries, at least one; empty when `timeout` seconds passed without any.
+
+        Raises StreamGone, PlaceExpired and the log's LogUnavailable.
+        """
+        while True:
+            if self._pending:
+                return self._take()
+            if self._gone:
+                raise StreamGone
+            if not self._attached:
+                found = await self._pull()
+                if found:
+                    return found
+            elif not await self._wait(timeout):
+                return []
+
+    def _take(self) -> list[Entry]:
+        taken, self._pending, self._pending_size = self._pending, [], 0
+        return taken
+
+    async def _pull(self) -> list[Entry]:
+        """One step of the handover: what the reader has next, and attached if that is all.
+
+        The reader is registered, so whatever is committed after the page was read either raises
+        the topic's head before `attach` looks at it, or is pushed afterwards.
+        """
+        found = self._hub.recent(self._stream, self.position, self._page_bytes)
+        at_end = True  # of what is announced, which `attach` compares with the position
+        if not found:
+            page = await self._log.read(
+                self._stream,
+                self.position,
+                limit=self._page_entries,
+                max_bytes=self._page_bytes,
+            )
+            info = page.info
+            if info is not None and self.position + 1 < info.earliest and info.head > self.position:
+                raise PlaceExpired(info.earliest)
+            found, at_end = page.entries, page.at_end
+        if found:
+            self.position = found[-1].position
+        if at_end:
+            self._attached = self._hub.attach(self._stream, self)
+        return found
+
+    async def _wait(self, timeout: float | None) -> bool:
+        """True when woken, False after `timeout` seconds."""
+        loop = asyncio.get_running_loop()
+        self._waiter = waiter = loop.create_future()
+        timer = None if timeout is None else loop.call_later(timeout, _expire, waiter)
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+        return bool(self._pending or self._gone)
+
+
+def _expire(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
