@@ -1,0 +1,21 @@
+"""What an agent written in Python imports: the turn it gets and the values it may yield.
+
+An agent is a generator function, plain or async, that takes a `Turn` and yields `str` or these
+values; `AgentError` tells the client, in the agent's own words, why the turn failed.
+"""
+
+from .agents.base import PastTurn, Turn
+from .model.chunks import AgentChunk, Step, Text, ToolCall, ToolResult, Usage
+from .model.errors import AgentError
+
+__all__ = [
+    "AgentChunk",
+    "AgentError",
+    "PastTurn",
+    "Step",
+    "Text",
+    "ToolCall",
+    "ToolResult",
+    "Turn",
+    "Usage",
+]

@@ -1,0 +1,1 @@
+"""Engines: the kinds of agents there are, one module each, imported when first used."""

@@ -1,0 +1,129 @@
+"""The engine for agents that are Python callables, named on the command line or in a file."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import reprlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from ...model.chunks import AgentChunk, Step, Text, ToolCall, ToolResult, Usage
+from ..base import Agent, Turn
+from .loading import AgentLoadError, find
+from .threads import AgentThread, Returned
+
+__all__ = ["AgentLoadError", "PythonAgent", "build", "load"]
+
+
+def load(reference: str) -> PythonAgent:
+    """The agent of `MODULE:ATTRIBUTE`; imports the module. Raises `AgentLoadError`."""
+    return PythonAgent(reference, find(reference))
+
+
+def build(settings: Mapping[str, Any]) -> Agent:
+    """`load` of `settings["reference"]`. Raises `AgentLoadError`."""
+    reference = settings.get("reference")
+    if not isinstance(reference, str):
+        raise AgentLoadError(
+            "engine 'python': the setting 'reference' (MODULE:ATTRIBUTE) is missing"
+        )
+    return load(reference)
+
+
+class PythonAgent:
+    """Runs a callable that takes a `Turn`.
+
+    Async generator functions and coroutine functions run on the event loop; every other callable
+    in a thread of its own, since it may block. What is yielded or returned must be `str` or a
+    value of `agent_api`; anything else ends the turn with a `TypeError` that names it.
+    """
+
+    def __init__(self, reference: str, function: Callable[[Turn], object]) -> None:
+        self.reference = reference
+        self._function = function
+        self._is_async = inspect.isasyncgenfunction(function) or inspect.iscoroutinefunction(
+            function
+        )
+
+    async def run(self, turn: Turn) -> AsyncGenerator[AgentChunk, None]:
+        """As `Agent.run` promises; cancelled while a thread runs, it does not wait for it."""
+        source = self._on_loop(turn) if self._is_async else self._in_thread(turn)
+        async with aclosing(source):
+            async for item in source:
+                yield self._checked(item)
+
+    async def _on_loop(self, turn: Turn) -> AsyncGenerator[object, None]:
+        try:
+            async for item in self._unfold(self._function(turn)):
+                yield item
+        except SystemExit as exc:  # would end the server's event loop
+            raise RuntimeError("the agent raised SystemExit") from exc
+        except asyncio.CancelledError as exc:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody cancelled this turn: the agent awaited something that was cancelled.
+            raise RuntimeError("the agent raised CancelledError") from exc
+
+    async def _in_thread(self, turn: Turn) -> AsyncGenerator[object, None]:
+        name = f"agent {self.reference} {turn.session_id}/{turn.turn}"
+        items = AgentThread(lambda: self._function(turn), name).items()
+        async with aclosing(items):
+            async for item in items:
+                if not isinstance(item, Returned):
+                    yield item
+                    continue
+                # A plain function may return something async: decorated ones do.
+                async for unfolded in self._unfold(item.value):
+                    yield unfolded
+
+    async def _unfold(self, produced: object) -> AsyncGenerator[object, None]:
+        """What an async generator yields, or what a coroutine returns, or the value itself."""
+        if isinstance(produced, Awaitable):
+            produced = await produced
+        if not isinstance(produced, AsyncIterator):
+            yield produced
+            return
+        try:
+            async for item in produced:
+                yield item
+        finally:
+            close = getattr(produced, "aclose", None)
+            if close is not None:
+                await close()
+
+    def _checked(self, item: object) -> AgentChunk:
+        if isinstance(item, str):
+            return item
+        if isinstance(item, Text | ToolCall | ToolResult | Step | Usage) and _is_sound(item):
+            return item
+        raise TypeError(
+            f"agent {self.reference!r} yielded {reprlib.repr(item)} ({type(item).__name__}); an "
+            "agent yields str, Text, ToolCall, ToolResult, Step or Usage, with fields as declared"
+        )
+
+
+def _is_sound(chunk: Text | ToolCall | ToolResult | Step | Usage) -> bool:
+    """Whether the fields have the types they declare; JSON values are left to the codec."""
+    match chunk:
+        case Text():
+            return isinstance(chunk.content, str)
+        case ToolCall():
+            return (
+                isinstance(chunk.tool, str)
+                and isinstance(chunk.args, dict)
+                and isinstance(chunk.call_id, str)
+            )
+        case ToolResult():
+            return (
+                isinstance(chunk.tool, str)
+                and isinstance(chunk.call_id, str)
+                and isinstance(chunk.is_error, bool)
+            )
+        case Step():
+            return isinstance(chunk.name, str) and chunk.status in ("started", "completed")
+        case Usage():
+            counts = (chunk.input_tokens, chunk.output_tokens)
+            return all(isinstance(count, int) and count >= 0 for count in counts)

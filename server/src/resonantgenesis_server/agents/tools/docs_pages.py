@@ -1,0 +1,77 @@
+"""The packaged documentation: Markdown pages, read as sections."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+#: The pages; part of the package, so they are there in a wheel and in an editable install.
+PAGES = Path(__file__).parent.parent / "pages"
+
+_HEADING = re.compile(r"(#{1,6})\s+(.+?)\s*#*$")
+_FENCE = re.compile(r"\s*(```|~~~)")
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The text under one heading. `page` is the file's name without `.md`."""
+
+    page: str
+    title: str
+    heading: str
+    text: str
+
+
+def read_sections(folder: Path = PAGES) -> list[Section]:
+    """All sections of all pages, pages by name. Raises OSError."""
+    found: list[Section] = []
+    for path in sorted(folder.glob("*.md")):
+        found += split_page(path.stem, path.read_text(encoding="utf-8"))
+    return found
+
+
+def split_page(page: str, markdown: str) -> list[Section]:
+    """The sections of one page; the text before the first subheading bears the page's title."""
+    title = heading = page
+    sections: list[Section] = []
+    lines: list[str] = []
+
+    def end_section() -> None:
+        text = "\n".join(lines).strip()
+        if text:
+            sections.append(Section(page, title, heading, text))
+        lines.clear()
+
+    in_fence = False
+    for line in markdown.splitlines():
+        if _FENCE.match(line):
+            in_fence = not in_fence
+        match = None if in_fence else _HEADING.match(line)
+        if match is None:
+            lines.append(line)
+            continue
+        end_section()
+        heading = match.group(2)
+        if len(match.group(1)) == 1:
+            title = heading
+    end_section()
+    return sections
+
+
+def blocks_of(text: str) -> list[str]:
+    """The paragraphs, lists, tables and fenced code blocks of a text, each whole."""
+    blocks: list[str] = []
+    lines: list[str] = []
+    in_fence = False
+    for line in [*text.splitlines(), ""]:
+        if _FENCE.match(line):
+            in_fence = not in_fence
+        if line.strip() or in_fence:
+            lines.append(line)
+        elif lines:
+            blocks.append("\n".join(lines))
+            lines = []
+    if lines:  # a fence left open
+        blocks.append("\n".join(lines))
+    return blocks
