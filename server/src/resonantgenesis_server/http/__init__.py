@@ -1,0 +1,1 @@
+"""The HTTP interface: the edge, authentication, one module per resource."""

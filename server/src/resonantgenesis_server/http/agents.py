@@ -1,0 +1,205 @@
+"""`/v1/agents`: what turns goals into streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Response
+from pydantic import BaseModel, Field, StringConstraints
+
+from ..model.errors import AgentNotFound, Forbidden
+from ..model.ids import is_agent_id, new_id
+from ..model.principal import Principal
+from ..records.base import AgentChanges, AgentRecord, Page
+from ..records.directory import AgentDirectory
+from .auth import scoped
+from .body import api_router
+from .errors import documented_errors
+from .idempotency import IdempotencyKey, IdempotentPosts
+from .wire import NO_NUL, Body, Name, PageBody, PageCursor, PageLimit, rfc3339
+
+PATH = "/v1/agents"
+
+AgentId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Instructions = Annotated[str, StringConstraints(max_length=65_536, pattern=NO_NUL)]
+Tools = Annotated[list[Name], Field(max_length=128)]
+
+
+class AgentDefaults(Body):
+    """What a turn of this agent gets unless its request says otherwise."""
+
+    max_steps: int | None = Field(default=None, ge=1, le=1_000)
+    timeout_seconds: float | None = Field(default=None, gt=0, le=86_400)
+
+
+class NewAgent(Body):
+    id: AgentId | None = Field(default=None, description="Chosen by the server if left out.")
+    name: Name
+    engine: Name = Field(description="What runs it, e.g. `guide`.")
+    instructions: Instructions | None = None
+    model: Name | None = None
+    tools: Tools | None = Field(default=None, description="null: all that the engine has.")
+    defaults: AgentDefaults = Field(default_factory=AgentDefaults)
+
+
+class AgentPatch(Body):
+    """Only the fields that are sent change."""
+
+    name: Name = Field(default_factory=str)
+    engine: Name = Field(default_factory=str)
+    instructions: Instructions | None = None
+    model: Name | None = None
+    tools: Tools | None = None
+    defaults: AgentDefaults = Field(default_factory=AgentDefaults)
+
+    def changes(self) -> AgentChanges:
+        sent: dict[str, Any] = {name: getattr(self, name) for name in self.model_fields_set}
+        if sent.get("tools") is not None:
+            sent["tools"] = tuple(sent["tools"])
+        if "defaults" in sent:
+            sent["defaults"] = sent["defaults"].model_dump(exclude_none=True)
+        return AgentChanges(**sent)
+
+
+class AgentBody(BaseModel):
+    id: str
+    name: str
+    engine: str
+    instructions: str | None
+    model: str | None
+    tools: list[str] | None
+    defaults: dict[str, Any]
+    source: Literal["api", "configuration"] = Field(
+        description="Those of the configuration belong to every organization and are read-only."
+    )
+    created_at: str
+    updated_at: str
+
+
+Reader = Annotated[Principal, Depends(scoped("agents:read"))]
+Writer = Annotated[Principal, Depends(scoped("agents:write"))]
+
+
+def agents_router(
+    directory: AgentDirectory, validate_engine: Callable[[str], None], once: IdempotentPosts
+) -> APIRouter:
+    router = api_router(tag="agents")
+    shown = _Shown(directory)
+
+    @router.post(
+        PATH,
+        status_code=201,
+        response_model=AgentBody,
+        responses=documented_errors(409, body=True),
+        operation_id="create_agent",
+    )
+    async def create(body: NewAgent, principal: Writer, key: IdempotencyKey = None) -> Response:
+        """Make an agent; its id must be free in the organization."""
+        if principal.agent_id is not None:
+            raise Forbidden("this token is bound to one agent")
+        validate_engine(body.engine)
+
+        async def make() -> BaseModel:
+            return shown.body(await directory.create(_record(principal, body)))
+
+        return await once.run(principal, PATH, key, body, make)
+
+    @router.get(PATH, responses=documented_errors(), operation_id="list_agents")
+    async def list_agents(
+        principal: Reader, limit: PageLimit = 50, cursor: PageCursor = None
+    ) -> PageBody[AgentBody]:
+        """The organization's agents and those of the configuration, by id."""
+        return await shown.page(principal, limit, cursor)
+
+    @router.get(PATH + "/{agent_id}", responses=documented_errors(404), operation_id="get_agent")
+    async def get(agent_id: str, principal: Reader) -> AgentBody:
+        """One agent."""
+        _check_visible(principal, agent_id)
+        return shown.body(await directory.get(principal.organization_id, agent_id))
+
+    @router.patch(
+        PATH + "/{agent_id}",
+        responses=documented_errors(404, 409, body=True),
+        operation_id="update_agent",
+    )
+    async def update(agent_id: str, body: AgentPatch, principal: Writer) -> AgentBody:
+        """Change the fields that are sent; null clears what can be empty."""
+        _check_visible(principal, agent_id)
+        changes = body.changes()
+        if isinstance(changes.engine, str):
+            validate_engine(changes.engine)
+        return shown.body(await directory.update(principal.organization_id, agent_id, changes))
+
+    @router.delete(
+        PATH + "/{agent_id}",
+        status_code=204,
+        responses=documented_errors(404, 409),
+        operation_id="delete_agent",
+    )
+    async def delete(agent_id: str, principal: Writer) -> None:
+        """Delete it; its sessions and their logs stay."""
+        _check_visible(principal, agent_id)
+        await directory.delete(principal.organization_id, agent_id)
+
+    return router
+
+
+def _check_visible(principal: Principal, agent_id: str) -> None:
+    bound_to_another = principal.agent_id not in {None, agent_id}
+    if bound_to_another or not is_agent_id(agent_id):
+        raise AgentNotFound("there is no such agent")
+
+
+def _record(principal: Principal, body: NewAgent) -> AgentRecord:
+    return AgentRecord(
+        id=body.id or new_id("agent"),
+        organization_id=principal.organization_id,
+        name=body.name,
+        engine=body.engine,
+        instructions=body.instructions,
+        model=body.model,
+        tools=None if body.tools is None else tuple(body.tools),
+        defaults=body.defaults.model_dump(exclude_none=True),
+    )
+
+
+class _Shown:
+    """Agents as clients see them."""
+
+    def __init__(self, directory: AgentDirectory) -> None:
+        self._directory = directory
+
+    async def page(
+        self, principal: Principal, limit: int, cursor: str | None
+    ) -> PageBody[AgentBody]:
+        if principal.agent_id is None:
+            page = await self._directory.list(principal.organization_id, limit=limit, cursor=cursor)
+        else:
+            page = await self._only(principal.organization_id, principal.agent_id)
+        return PageBody(
+            data=[self.body(agent) for agent in page.items],
+            next_cursor=page.next_cursor,
+            has_more=page.next_cursor is not None,
+        )
+
+    async def _only(self, organization_id: str, agent_id: str) -> Page[AgentRecord]:
+        try:
+            return Page([await self._directory.get(organization_id, agent_id)])
+        except AgentNotFound:
+            return Page([])
+
+    def body(self, agent: AgentRecord) -> AgentBody:
+        configured = self._directory.is_configured(agent.id)
+        return AgentBody(
+            id=agent.id,
+            name=agent.name,
+            engine=agent.engine,
+            instructions=agent.instructions,
+            model=agent.model,
+            tools=None if agent.tools is None else list(agent.tools),
+            defaults=dict(agent.defaults),
+            source="configuration" if configured else "api",
+            created_at=rfc3339(agent.created_at),
+            updated_at=rfc3339(agent.updated_at),
+        )

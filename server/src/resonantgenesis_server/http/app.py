@@ -1,0 +1,130 @@
+"""The HTTP application: the framework's app for what is not a stream, the edge around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from ..model.errors import ApiError, Internal
+from ..model.limits import Limits
+from ..records.base import StoreUnusable
+from ..records.directory import AgentDirectory
+from ..records.store import Records
+from .agents import agents_router
+from .auth import CredentialAuthenticator
+from .cors import Cors
+from .docs import docs_router
+from .edge import Drain, Edge, FastRoute, Lifespan, store_unusable
+from .errors import error_response, from_http_exception, from_validation
+from .health import Ready, health_router
+from .idempotency import IdempotentPosts
+from .keys import keys_router
+from .tokens import tokens_router
+
+TITLE = "ResonantGenesis Streaming"
+
+
+async def always_ready() -> str | None:
+    """For an app without parts that could be away."""
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppDeps:
+    """What the application is made of.
+
+    `validate_engine` raises an `ApiError` for an engine the server does not have. Every one of
+    `fast` also needs a documented route of the same method and path in `routers`, which is never
+    called. `cors_origins` are those that `authenticator` was given.
+    """
+
+    records: Records
+    authenticator: CredentialAuthenticator
+    directory: AgentDirectory
+    validate_engine: Callable[[str], None]
+    limits: Limits = field(default_factory=Limits)
+    cors_origins: Collection[str] = ()
+    fast: Sequence[FastRoute] = ()
+    routers: Sequence[APIRouter] = ()
+    ready: Ready = always_ready
+    lifespan: Lifespan | None = None
+
+
+def create_app(deps: AppDeps) -> Edge:
+    """The ASGI app. Set `draining` on it when the server begins to stop."""
+    drain = Drain()
+    app = FastAPI(
+        title=TITLE,
+        version=version("resonantgenesis-server"),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+    )
+    app.state.limits = deps.limits
+    idempotent = IdempotentPosts(deps.records.idempotency, deps.limits.idempotency_window)
+    app.include_router(agents_router(deps.directory, deps.validate_engine, idempotent))
+    app.include_router(keys_router(deps.records.keys, deps.authenticator, idempotent))
+    app.include_router(tokens_router(deps.authenticator, idempotent))
+    for router in deps.routers:
+        app.include_router(router)
+    app.include_router(health_router(drain, deps.ready))
+    app.include_router(docs_router(app))
+    _install_handlers(app)
+    return Edge(
+        app,
+        authenticator=deps.authenticator,
+        cors=Cors(deps.cors_origins),
+        fast=deps.fast,
+        methods=_fixed_paths(app),
+        lifespan=deps.lifespan,
+        drain=drain,
+    )
+
+
+def _fixed_paths(app: FastAPI) -> Mapping[str, frozenset[str]]:
+    """The methods of every path without parameters."""
+    known: dict[str, frozenset[str]] = {}
+    for context in iter_route_contexts(app.routes):
+        path, methods = context.path, context.methods
+        if path is not None and methods is not None and "{" not in path:
+            known[path] = known.get(path, frozenset()) | methods
+    return known
+
+
+def _allowed(app: FastAPI, path: str) -> frozenset[str]:
+    """The methods of every route that this path matches."""
+    found: set[str] = set()
+    for context in iter_route_contexts(app.routes):
+        if isinstance(context.original_route, APIRoute) and context.path_regex.match(path):
+            found |= context.methods or set()
+    return frozenset(found)
+
+
+def _install_handlers(app: FastAPI) -> None:
+    async def answer(request: Request, error: Exception) -> Response:
+        return error_response(_as_api_error(app, request, error), request.state.request_id)
+
+    # Behind the last one the framework raises again, and the edge logs what it was.
+    for kind in (ApiError, RequestValidationError, HTTPException, StoreUnusable, Exception):
+        app.add_exception_handler(kind, answer)
+
+
+def _as_api_error(app: FastAPI, request: Request, error: Exception) -> ApiError:
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, RequestValidationError):
+        return from_validation(error)
+    if isinstance(error, HTTPException):
+        return from_http_exception(error, _allowed(app, request.scope["path"]))
+    if isinstance(error, StoreUnusable):
+        return store_unusable(error, request.state.request_id)
+    return Internal("the server failed")

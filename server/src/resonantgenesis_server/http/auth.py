@@ -1,0 +1,217 @@
+"""Who is asking: API keys, client tokens, and the cookie that carries a token to a stream."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Generic, TypeVar
+
+from fastapi import Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.types import Scope
+
+from ..model.errors import Forbidden, Unauthenticated
+from ..model.principal import Principal
+from ..records.base import KeyRecord, Keys
+from ..records.credentials import CredentialHasher
+from .body import header
+from .cors import Cors, is_same_host
+from .signing import TokenSigner
+
+#: Seconds a key is believed without asking the records, so that a revocation holds within two.
+KEY_TTL = 1.0
+#: Keys remembered at most.
+KEY_CACHE = 4_096
+#: Longest credential that is looked at; a token of ours has well under 2 KiB.
+MAX_CREDENTIAL = 8_192
+COOKIE = "rg_token"
+
+_COOKIE_PATHS = re.compile(r"/v1/(sessions/[^/]+/stream|events/subscribe|ws)")
+_INVALID = "the credential is not valid"
+
+V = TypeVar("V")
+
+
+class _Remembered(Generic[V]):
+    """The newest answers, each for KEY_TTL seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._entries: OrderedDict[str, tuple[float, V]] = OrderedDict()
+
+    def get(self, name: str) -> V | None:
+        entry = self._entries.get(name)
+        if entry is None or entry[0] <= self._clock():
+            return None
+        self._entries.move_to_end(name)
+        return entry[1]
+
+    def put(self, name: str, value: V) -> None:
+        self._entries[name] = (self._clock() + KEY_TTL, value)
+        self._entries.move_to_end(name)
+        if len(self._entries) > KEY_CACHE:
+            self._entries.popitem(last=False)
+
+    def clear(self) -> None:
+        self._entries.clear()
+
+
+class CredentialAuthenticator:
+    """Checks credentials against the records and the token signing key.
+
+    A revoked or expired key, and every token it made, is refused at the latest KEY_TTL seconds
+    after the records know; at once when `forget` is called in the same process.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        hasher: CredentialHasher,
+        signer: TokenSigner,
+        *,
+        cors: Cors | None = None,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._keys = keys
+        self._hasher = hasher
+        self._signer = signer
+        self._cors = cors or Cors()
+        self._clock = clock
+        self._by_hash: _Remembered[KeyRecord] = _Remembered(monotonic)
+        self._by_id: _Remembered[KeyRecord] = _Remembered(monotonic)
+
+    async def authenticate(self, scope: Scope) -> Principal | None:
+        """Who sends this request; None without a credential. Raises `Unauthenticated`."""
+        value = header(scope, b"authorization")
+        if value is not None:
+            return await self.verify(_bearer(value))
+        token = self._cookie(scope)
+        return None if token is None else await self._verify_token(token)
+
+    async def verify(self, credential: str) -> Principal:
+        """Whose API key or client token this is. Raises `Unauthenticated`."""
+        if not 0 < len(credential) <= MAX_CREDENTIAL:
+            raise Unauthenticated(_INVALID)
+        if self._signer.is_ours(credential):
+            return await self._verify_token(credential)
+        hashed = self._hasher.hash(credential)
+        key = self._by_hash.get(hashed)
+        if key is None:
+            key = await self._keys.find_by_hash(hashed)
+            if key is None:
+                raise Unauthenticated(_INVALID)
+            self._by_hash.put(hashed, key)
+        self._check_live(key)
+        return Principal(
+            organization_id=key.organization_id,
+            key_id=key.id,
+            scopes=key.scopes,
+            expires_at=key.expires_at,
+            is_bootstrap=key.is_bootstrap,
+        )
+
+    async def recheck(self, principal: Principal) -> None:
+        """For what stays open: raises `Unauthenticated` once the principal's time is over or the
+        key behind it was revoked. Cheap enough to call every second for each distinct key."""
+        if principal.expires_at is not None and principal.expires_at <= self._clock():
+            raise Unauthenticated("the credential has expired")
+        self._check_live(await self._key(principal.key_id))
+
+    def hash(self, credential: str) -> str:
+        """What the records keep of a new key."""
+        return self._hasher.hash(credential)
+
+    def sign(self, principal: Principal, *, now: float) -> str:
+        """A client token that stands for `principal` until its `expires_at`."""
+        return self._signer.sign(principal, now=now)
+
+    def forget(self) -> None:
+        """A key was revoked here: ask the records anew for every key."""
+        self._by_hash.clear()
+        self._by_id.clear()
+
+    async def _verify_token(self, token: str) -> Principal:
+        principal = self._signer.read(token, now=self._clock())
+        if principal is None:
+            raise Unauthenticated(_INVALID)
+        key = await self._key(principal.key_id)
+        if key.organization_id != principal.organization_id:
+            raise Unauthenticated(_INVALID)
+        self._check_live(key)
+        return principal
+
+    async def _key(self, key_id: str) -> KeyRecord:
+        key = self._by_id.get(key_id)
+        if key is None:
+            key = await self._keys.find(key_id)
+            if key is None:
+                raise Unauthenticated(_INVALID)
+            self._by_id.put(key_id, key)
+        return key
+
+    def _check_live(self, key: KeyRecord) -> None:
+        if not key.is_live(self._clock()):
+            raise Unauthenticated("the key was revoked or has expired")
+
+    def _cookie(self, scope: Scope) -> str | None:
+        """The token of the cookie, where one is taken: GET streams and sockets, asked for by our
+        own pages or an origin on the list."""
+        is_socket = scope["type"] == "websocket"
+        if not _COOKIE_PATHS.fullmatch(scope["path"]):
+            return None
+        if not is_socket and scope["method"] != "GET":
+            return None
+        token = _cookie_value(header(scope, b"cookie") or b"")
+        if token is None:
+            return None
+        origin = (header(scope, b"origin") or b"").decode("latin-1")
+        host = (header(scope, b"host") or b"").decode("latin-1")
+        if not origin and is_socket:
+            # Browsers always name the origin of a socket, and only browsers keep cookies.
+            raise Unauthenticated("a cookie needs an Origin here")
+        if origin and not (self._cors.lists(origin) or is_same_host(origin, host)):
+            raise Unauthenticated("the cookie is not taken from this origin")
+        return token
+
+
+def _bearer(value: bytes) -> str:
+    scheme, _, credential = value.decode("latin-1").strip().partition(" ")
+    if scheme.lower() != "bearer":
+        raise Unauthenticated("the scheme of Authorization must be Bearer")
+    return credential.strip()
+
+
+def _cookie_value(value: bytes) -> str | None:
+    """Our cookie among whatever others the host has; the standard parser gives up at the first
+    one it finds malformed."""
+    for pair in value.decode("latin-1").split(";"):
+        name, _, content = pair.strip().partition("=")
+        if name == COOKIE:
+            return content
+    return None
+
+
+def require(principal: Principal, scope: str) -> None:
+    """Raises `Forbidden` unless `scope`, e.g. `sessions:write`, is granted."""
+    if not principal.allows(scope):
+        raise Forbidden(f"this needs the scope {scope}")
+
+
+_scheme = HTTPBearer(auto_error=False, description="An API key or a client token.")
+
+
+def scoped(scope: str) -> Callable[..., Awaitable[Principal]]:
+    """A dependency of routes: the caller, who must hold `scope`; documents the scheme as well."""
+
+    async def caller(
+        request: Request,
+        _documented: Annotated[HTTPAuthorizationCredentials | None, Security(_scheme)],
+    ) -> Principal:
+        principal: Principal = request.state.principal
+        require(principal, scope)
+        return principal
+
+    return caller

@@ -1,0 +1,155 @@
+"""Reading a JSON body: counted while it arrives, strict, and never deeper than allowed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import orjson
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope
+
+from ..model.errors import InvalidJson, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
+from ..model.limits import Limits
+
+#: Seconds a body may take to arrive; one that dribbles longer only holds memory.
+BODY_TIMEOUT = 60.0
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """The first header of this (lower-case) name."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return None
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole body, at most `limit` bytes, with or without a Content-Length.
+
+    Raises `PayloadTooLarge` as soon as more is announced or has come, `InvalidRequest` when it
+    takes more than BODY_TIMEOUT seconds, `ClientDisconnect` when the client is gone.
+    """
+    announced = header(scope, b"content-length")
+    if announced is not None and announced.isdigit() and int(announced) > limit:
+        raise _too_large(limit)
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect()
+                part = message.get("body", b"")
+                size += len(part)
+                if size > limit:
+                    raise _too_large(limit)
+                if part:
+                    parts.append(part)
+                if not message.get("more_body", False):
+                    return parts[0] if len(parts) == 1 else b"".join(parts)
+    except TimeoutError:
+        problem = f"did not arrive within {BODY_TIMEOUT:.0f} s"
+        raise InvalidRequest.field("body", problem) from None
+
+
+def parse_json(data: bytes, depth: int) -> Any:
+    """The value of a JSON text. Raises `InvalidJson` for what RFC 8259 does not allow (NaN,
+    Infinity, invalid UTF-8, lone surrogates included), `PayloadTooLarge` when it nests deeper than
+    `depth`."""
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        if "depth limit" in error.msg:
+            raise _too_deep(depth) from None
+        # orjson raises from what it was reading; its message holds none of the body's text.
+        raise InvalidJson(f"the body is not JSON: {error}") from None
+    if data.count(b"[") + data.count(b"{") > depth and _depth_exceeds(value, depth):
+        raise _too_deep(depth)
+    return value
+
+
+def _depth_exceeds(value: Any, depth: int) -> bool:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(depth):
+        level = [
+            child
+            for item in level
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"the body is over {limit} bytes", details={"limit": limit})
+
+
+def _too_deep(depth: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"the body nests deeper than {depth}", details={"depth": depth})
+
+
+def check_media_type(scope: Scope) -> None:
+    """Raises `UnsupportedMediaType` unless the body is announced as `application/json`."""
+    value = (header(scope, b"content-type") or b"").split(b";", 1)[0].strip().lower()
+    if value != b"application/json":
+        raise UnsupportedMediaType("send the body as Content-Type: application/json")
+
+
+async def read_json(scope: Scope, receive: Receive, limits: Limits) -> Any:
+    """The value of a required JSON body, with all of this module's checks."""
+    data = await read_body(scope, receive, limits.body)
+    if not data:
+        raise InvalidRequest.field("body", "a JSON object is required")
+    check_media_type(scope)
+    return parse_json(data, limits.json_depth)
+
+
+class _JsonRequest(Request):
+    """A request whose body was read and checked before the framework asks for it."""
+
+    _value: Any = None
+    _data: bytes = b""
+
+    async def load(self, limits: Limits) -> None:
+        self._data = await read_body(self.scope, self.receive, limits.body)
+        if self._data:
+            check_media_type(self.scope)
+            self._value = parse_json(self._data, limits.json_depth)
+
+    async def body(self) -> bytes:
+        return self._data
+
+    async def json(self) -> Any:
+        return self._value
+
+
+class JsonRoute(APIRoute):
+    """A route whose JSON body passes this module's checks instead of the framework's.
+
+    The framework turns what goes wrong while it reads a body into one vague 400.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+        if self.body_field is None:
+            return handler
+
+        async def checked(request: Request) -> Response:
+            strict = _JsonRequest(request.scope, request.receive)
+            await strict.load(request.app.state.limits)
+            return await handler(strict)
+
+        return checked
+
+
+def api_router(prefix: str = "", tag: str | None = None) -> APIRouter:
+    """A router whose routes read their bodies through `JsonRoute`."""
+    return APIRouter(prefix=prefix, tags=[tag] if tag else None, route_class=JsonRoute)

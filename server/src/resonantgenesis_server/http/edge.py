@@ -1,0 +1,241 @@
+"""The outermost ASGI app: request ids, CORS, authentication, last-resort errors, streams.
+
+One object and one coroutine for all of it, because a stream keeps every layer above it alive for
+hours: streaming routes are plain ASGI apps in a table that is tried before the framework.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..model.errors import ApiError, Forbidden, Internal, NotFound, Unauthenticated, Unavailable
+from ..model.ids import new_id
+from ..model.principal import Principal
+from ..records.base import StoreUnusable
+from .body import header
+from .cors import Cors, HeaderList
+from .errors import error_response, method_not_allowed
+
+log = structlog.get_logger("resonantgenesis.http")
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_ALIAS = "/api/v1"
+
+#: Entered when the server starts, left when it stops; its value, if any, is merged into the state.
+Lifespan = Callable[[], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+
+
+class Authenticates(Protocol):
+    """What the edge needs of authentication."""
+
+    async def authenticate(self, scope: Scope) -> Principal | None:
+        """Who sends this request; None without a credential. Raises `Unauthenticated` for a bad
+        one."""
+
+
+@dataclass(slots=True)
+class Drain:
+    """Whether the server is on its way out; shared by the edge and `/readyz`."""
+
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FastRoute:
+    """A path served by a plain ASGI app. `method` is `WEBSOCKET` for a socket."""
+
+    method: str
+    path: str
+    pattern: re.Pattern[str]
+    app: ASGIApp
+
+
+def fast_route(method: str, path: str, app: ASGIApp) -> FastRoute:
+    """A route for `path` with `{name}` segments, which arrive in `scope["path_params"]`.
+
+    The app finds `scope["state"]["principal"]` (authenticated, scopes not yet checked) and
+    `scope["state"]["request_id"]`; it may raise any `ApiError` before it starts its response.
+    """
+    pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path))
+    return FastRoute(method, path, re.compile(pattern, re.DOTALL), app)
+
+
+class _Out:
+    """`send` with the edge's headers; after the start only one more plain call per message."""
+
+    __slots__ = ("_headers", "_send", "finished", "started")
+
+    def __init__(self, send: Send, headers: HeaderList) -> None:
+        self._send = send
+        self._headers = headers
+        self.started = False
+        self.finished = False
+
+    def __call__(self, message: Message) -> Awaitable[None]:
+        kind = message["type"]
+        if kind in {"http.response.start", "websocket.http.response.start"}:
+            self.started = True
+            message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
+        elif kind in {"http.response.body", "websocket.http.response.body"}:
+            self.finished = not message.get("more_body", False)
+        elif kind in {"websocket.accept", "websocket.close"}:
+            self.started = True
+        return self._send(message)
+
+
+class Edge:
+    """The ASGI app that servers run.
+
+    `methods`: the methods of documented paths without parameters, so that `GET` on a path like
+    `/v1/sessions/execute` is a 405 and not a session named `execute`.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        authenticator: Authenticates,
+        cors: Cors,
+        fast: Sequence[FastRoute] = (),
+        methods: Mapping[str, frozenset[str]] | None = None,
+        lifespan: Lifespan | None = None,
+        drain: Drain | None = None,
+    ) -> None:
+        self._app = app
+        self._authenticator = authenticator
+        self._cors = cors
+        self._fast = tuple(fast)
+        self._methods = methods or {}
+        self._lifespan = lifespan
+        self._drain = drain or Drain()
+
+    @property
+    def draining(self) -> bool:
+        return self._drain.draining
+
+    @draining.setter
+    def draining(self, value: bool) -> None:
+        self._drain.draining = value
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _run_lifespan(self._lifespan, scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        origin = header(scope, b"origin")
+        out = _Out(send, [(b"x-request-id", request_id.encode()), *self._cors.headers(origin)])
+        try:
+            if scope["type"] == "http" and _is_preflight(scope, origin):
+                await self._preflight(origin or b"", out)
+                return
+            app = await self._admit(scope, request_id)
+            await app(scope, receive, out)
+        except ClientDisconnect:
+            return  # Nobody is left to answer.
+        except ApiError as err:
+            await _refuse(err, request_id, scope, receive, out)
+        except StoreUnusable as err:
+            await _refuse(store_unusable(err, request_id), request_id, scope, receive, out)
+        except Exception:
+            log.exception("request failed", request_id=request_id, path=scope["path"])
+            await _refuse(Internal("the server failed"), request_id, scope, receive, out)
+
+    async def _admit(self, scope: Scope, request_id: str) -> ASGIApp:
+        """Rewrite the alias, authenticate, and choose who answers."""
+        path: str = scope["path"]
+        if path == _ALIAS or path.startswith(_ALIAS + "/"):
+            path = scope["path"] = path.removeprefix("/api")
+            if scope.get("raw_path"):
+                scope["raw_path"] = scope["raw_path"].removeprefix(b"/api")
+        state = scope["state"] = {**scope.get("state", {}), "request_id": request_id}
+        is_socket = scope["type"] == "websocket"
+        if path == "/v1" or path.startswith("/v1/"):
+            principal = await self._authenticator.authenticate(scope)
+            # A socket may authenticate by its first message instead.
+            if principal is None and not is_socket:
+                raise Unauthenticated("send Authorization: Bearer with an API key or a token")
+            state["principal"] = principal
+        method = "WEBSOCKET" if is_socket else scope["method"]
+        for route in self._fast:
+            if route.method == method and (match := route.pattern.fullmatch(path)):
+                scope["path_params"] = match.groupdict()
+                return route.app
+        if is_socket:
+            raise NotFound("there is no socket at this path")
+        known = self._methods.get(path)
+        if known is not None and method not in known:
+            raise method_not_allowed(known)
+        return self._app
+
+    async def _preflight(self, origin: bytes, out: _Out) -> None:
+        granted = self._cors.preflight(origin)
+        if granted is None:
+            raise Forbidden("this origin is not on the server's list")
+        await out({"type": "http.response.start", "status": 204, "headers": granted})
+        await out({"type": "http.response.body"})
+
+
+def store_unusable(err: StoreUnusable, request_id: str) -> Unavailable:
+    """What clients are told; the log has the reason."""
+    log.warning("store unusable", request_id=request_id, error=str(err))
+    return Unavailable("the store cannot be used right now", retry_after=1.0)
+
+
+def _request_id(scope: Scope) -> str:
+    given = header(scope, b"x-request-id")
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given.decode()
+    return new_id("req")
+
+
+def _is_preflight(scope: Scope, origin: bytes | None) -> bool:
+    return (
+        origin is not None
+        and scope["method"] == "OPTIONS"
+        and header(scope, b"access-control-request-method") is not None
+    )
+
+
+async def _refuse(
+    err: ApiError, request_id: str, scope: Scope, receive: Receive, out: _Out
+) -> None:
+    """Answer with the error; once a response has begun, only cutting it says that it failed."""
+    if out.finished:
+        return
+    if out.started:
+        raise err
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get(
+        "extensions", {}
+    ):
+        await out({"type": "websocket.close", "code": 1008, "reason": err.code})
+        return
+    await error_response(err, request_id)(scope, receive, out)
+
+
+async def _run_lifespan(
+    lifespan: Lifespan | None, scope: Scope, receive: Receive, send: Send
+) -> None:
+    await receive()
+    phase = "startup"
+    try:
+        if lifespan is None:
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        else:
+            async with lifespan() as state:
+                scope.get("state", {}).update(state or {})
+                await send({"type": "lifespan.startup.complete"})
+                phase = "shutdown"
+                await receive()
+    except Exception as err:
+        await send({"type": f"lifespan.{phase}.failed", "message": str(err)})
+        raise
+    await send({"type": "lifespan.shutdown.complete"})

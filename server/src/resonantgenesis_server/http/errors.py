@@ -1,0 +1,172 @@
+"""Section 3's error body, on every path."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import orjson
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from ..model.errors import (
+    ApiError,
+    Internal,
+    InvalidJson,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    RateLimited,
+    Unauthenticated,
+    Unavailable,
+    UnsupportedMediaType,
+)
+
+#: Seconds told with an error that must name some and was raised without.
+DEFAULT_RETRY_AFTER = 1.0
+
+
+class ErrorDetail(BaseModel):
+    code: str = Field(description="A code of the protocol's table; new ones may come.")
+    message: str = Field(description="For people; its wording may change.")
+    details: dict[str, Any] = Field(description="`fields` names each bad field of a 422.")
+    request_id: str = Field(description="The same as the header X-Request-Id.")
+    retry_after: float | None = Field(default=None, description="Seconds to wait.")
+
+
+class ErrorBody(BaseModel):
+    """Why a request was refused."""
+
+    error: ErrorDetail
+
+
+_RETRY_HEADER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}}
+_DOCUMENTED: Mapping[int, dict[str, Any]] = {
+    400: {"description": "The body is not JSON (INVALID_JSON)."},
+    401: {
+        "description": "No valid credential.",
+        "headers": {"WWW-Authenticate": {"schema": {"type": "string"}}},
+    },
+    403: {"description": "The credential lacks the scope."},
+    404: {"description": "Not found, or of another organization or subject."},
+    405: {
+        "description": "The path knows other methods.",
+        "headers": {"Allow": {"schema": {"type": "string"}}},
+    },
+    409: {"description": "Conflicts with what is there."},
+    410: {"description": "The place asked for was trimmed, or is of another epoch."},
+    413: {"description": "Over a size limit."},
+    415: {"description": "The body is not `application/json`."},
+    416: {"description": "No such range."},
+    422: {"description": "Wrong fields; `error.details.fields` names them."},
+    429: {"description": "Over a rate limit.", "headers": _RETRY_HEADER},
+    500: {"description": "A defect of the server; its log has more under the request id."},
+    503: {"description": "Starting, draining or overloaded.", "headers": _RETRY_HEADER},
+}
+#: `responses=` of a route.
+Responses = dict[int | str, dict[str, Any]]
+#: What every operation behind authentication may answer.
+_ALWAYS = (401, 403, 422, 429, 500, 503)
+_WITH_BODY = (400, 413, 415)
+
+
+def documented_errors(*statuses: int, body: bool = False) -> Responses:
+    """The `responses=` of a route: its own statuses beside those that every route has;
+    `body`: those of a JSON body as well."""
+    wanted = {*_ALWAYS, *(_WITH_BODY if body else ()), *statuses}
+    return only_errors(*sorted(wanted))
+
+
+def only_errors(*statuses: int) -> Responses:
+    """The same for exactly these statuses: routes without authentication."""
+    return {status: {"model": ErrorBody, **_DOCUMENTED[status]} for status in statuses}
+
+
+def error_body(err: ApiError, request_id: str) -> bytes:
+    """The JSON body; `retry_after` is there whenever RATE_LIMITED or UNAVAILABLE is told."""
+    error: dict[str, Any] = {
+        "code": err.code,
+        "message": err.message,
+        "details": err.details,
+        "request_id": request_id,
+    }
+    retry_after = _retry_after(err)
+    if retry_after is not None:
+        error["retry_after"] = retry_after
+    return orjson.dumps({"error": error}, default=str)
+
+
+def error_headers(err: ApiError) -> dict[str, str]:
+    """What the status itself asks for: WWW-Authenticate, Allow, Retry-After."""
+    headers = {"Cache-Control": "no-store"}
+    retry_after = _retry_after(err)
+    if retry_after is not None:
+        headers["Retry-After"] = str(math.ceil(retry_after))
+    if isinstance(err, Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(err, MethodNotAllowed):
+        headers["Allow"] = ", ".join(err.details.get("allow", ()))
+    return headers
+
+
+def error_response(err: ApiError, request_id: str) -> Response:
+    """The whole answer; a Starlette response is an ASGI app, so both worlds can send it."""
+    return Response(
+        error_body(err, request_id),
+        status_code=err.status,
+        headers=error_headers(err),
+        media_type="application/json",
+    )
+
+
+def _retry_after(err: ApiError) -> float | None:
+    if err.retry_after is None and isinstance(err, RateLimited | Unavailable):
+        return DEFAULT_RETRY_AFTER
+    return err.retry_after
+
+
+def from_validation(err: RequestValidationError) -> InvalidRequest:
+    """Each bad field by its dotted name, without the place (body, query, path) it stood in."""
+    fields: dict[str, str] = {}
+    for problem in err.errors():
+        fields.setdefault(_field_name(problem["loc"]), str(problem["msg"]))
+    named = ", ".join(f"{name}: {text}" for name, text in list(fields.items())[:3])
+    return InvalidRequest(named, details={"fields": fields})
+
+
+def _field_name(loc: Sequence[int | str]) -> str:
+    inner = loc[1:] if len(loc) > 1 else loc
+    return ".".join(str(part) for part in inner)
+
+
+_BY_STATUS: Mapping[int, type[ApiError]] = {
+    400: InvalidJson,
+    401: Unauthenticated,
+    404: NotFound,
+    405: MethodNotAllowed,
+    413: PayloadTooLarge,
+    415: UnsupportedMediaType,
+    503: Unavailable,
+}
+
+
+def method_not_allowed(known: Collection[str]) -> MethodNotAllowed:
+    """For a path that knows these methods."""
+    allow = sorted(known)
+    return MethodNotAllowed(f"this path knows {', '.join(allow)}", details={"allow": allow})
+
+
+def from_http_exception(err: HTTPException, allow: Collection[str] = ()) -> ApiError:
+    """What the framework itself refuses, in our codes; `allow` are the methods the path knows."""
+    kind = _BY_STATUS.get(err.status_code, Internal)
+    if kind is NotFound:
+        return NotFound("there is nothing at this path")
+    if kind is MethodNotAllowed:
+        return method_not_allowed(allow)
+    if kind is Internal:
+        return Internal("the server failed")
+    return kind(str(err.detail))

@@ -1,0 +1,144 @@
+"""`/v1/keys`: API keys, shown once when they are made."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response
+from pydantic import BaseModel, Field
+
+from ..model.errors import Forbidden, NotFound
+from ..model.ids import is_id
+from ..model.principal import Principal
+from ..records.base import KeyRecord, Keys
+from ..records.credentials import new_api_key
+from .auth import CredentialAuthenticator, scoped
+from .body import api_router
+from .errors import documented_errors
+from .idempotency import IdempotencyKey, IdempotentPosts
+from .scopes import ScopeList, check_grant
+from .wire import Body, Name, PageBody, PageCursor, PageLimit, rfc3339, rfc3339_or_none
+
+PATH = "/v1/keys"
+_TEN_YEARS = 10 * 365 * 86_400
+
+
+class NewKey(Body):
+    name: Name
+    scopes: ScopeList
+    expires_in: int | None = Field(
+        default=None, ge=1, le=_TEN_YEARS, description="Seconds; null: no end."
+    )
+
+
+class KeyBody(BaseModel):
+    id: str
+    name: str
+    scopes: list[str]
+    created_at: str
+    expires_at: str | None
+    revoked_at: str | None
+
+
+class MadeKey(KeyBody):
+    key: str = Field(description="The credential itself; it is not shown again.")
+
+
+Reader = Annotated[Principal, Depends(scoped("keys:read"))]
+Writer = Annotated[Principal, Depends(scoped("keys:write"))]
+
+
+def keys_router(
+    keys: Keys, authenticator: CredentialAuthenticator, once: IdempotentPosts
+) -> APIRouter:
+    router = api_router(tag="keys")
+
+    @router.post(
+        PATH,
+        status_code=201,
+        response_model=MadeKey,
+        responses=documented_errors(409, body=True),
+        operation_id="create_key",
+    )
+    async def create(body: NewKey, principal: Writer, key: IdempotencyKey = None) -> Response:
+        """Make a key with scopes that the caller has. It ends no later than the caller's own
+        credential does."""
+        _check_unbound(principal)
+        scopes = check_grant(principal, body.scopes)
+
+        async def make() -> BaseModel:
+            credential = new_api_key()
+            record = await keys.create(
+                principal.organization_id,
+                name=body.name,
+                hash=authenticator.hash(credential),
+                scopes=scopes,
+                expires_at=_ends(principal, body.expires_in),
+            )
+            return MadeKey(**_body(record).model_dump(), key=credential)
+
+        return await once.run(principal, PATH, key, body, make, shows_secret=True)
+
+    @router.get(PATH, responses=documented_errors(), operation_id="list_keys")
+    async def list_keys(
+        principal: Reader, limit: PageLimit = 50, cursor: PageCursor = None
+    ) -> PageBody[KeyBody]:
+        """All keys of the organization, newest first, without their credentials."""
+        _check_unbound(principal)
+        page = await keys.list(principal.organization_id, limit=limit, cursor=cursor)
+        return PageBody(
+            data=[_body(record) for record in page.items],
+            next_cursor=page.next_cursor,
+            has_more=page.next_cursor is not None,
+        )
+
+    @router.get(PATH + "/{key_id}", responses=documented_errors(404), operation_id="get_key")
+    async def get(key_id: str, principal: Reader) -> KeyBody:
+        """One key, without its credential."""
+        _check_unbound(principal)
+        record = await keys.find(key_id) if is_id(key_id) else None
+        if record is None or record.organization_id != principal.organization_id:
+            raise NotFound("there is no such key")
+        return _body(record)
+
+    @router.delete(
+        PATH + "/{key_id}",
+        status_code=204,
+        responses=documented_errors(404),
+        operation_id="revoke_key",
+    )
+    async def revoke(key_id: str, principal: Writer) -> None:
+        """Revoke it, and with it every token it made. Open streams of theirs end within 2 s."""
+        _check_unbound(principal)
+        revoked = None
+        if is_id(key_id):
+            revoked = await keys.revoke(principal.organization_id, key_id)
+        if revoked is None:
+            raise NotFound("there is no such key")
+        authenticator.forget()
+
+    return router
+
+
+def _check_unbound(principal: Principal) -> None:
+    """A key sees its whole organization, so what sees less must not deal in keys."""
+    if (principal.subject, principal.session_id, principal.agent_id) != (None, None, None):
+        raise Forbidden("a token bound to a subject, session or agent has no access to keys")
+
+
+def _ends(principal: Principal, expires_in: int | None) -> float | None:
+    asked = None if expires_in is None else time.time() + expires_in
+    limits = [end for end in (asked, principal.expires_at) if end is not None]
+    return min(limits, default=None)
+
+
+def _body(record: KeyRecord) -> KeyBody:
+    return KeyBody(
+        id=record.id,
+        name=record.name,
+        scopes=sorted(record.scopes),
+        created_at=rfc3339(record.created_at),
+        expires_at=rfc3339_or_none(record.expires_at),
+        revoked_at=rfc3339_or_none(record.revoked_at),
+    )

@@ -1,0 +1,34 @@
+"""Scopes in request bodies, and the rule that nobody grants more than they have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, WithJsonSchema
+
+from ..model.errors import Forbidden
+from ..model.principal import SCOPES, Principal
+
+
+def _known(scope: str) -> str:
+    if scope not in SCOPES:
+        raise ValueError("is not a scope; see the documentation of tokens")
+    return scope
+
+
+Scope = Annotated[
+    str,
+    AfterValidator(_known),
+    WithJsonSchema({"type": "string", "enum": sorted(SCOPES)}),
+]
+ScopeList = Annotated[list[Scope], Field(min_length=1, max_length=64)]
+
+
+def check_grant(principal: Principal, scopes: Iterable[str]) -> frozenset[str]:
+    """The scopes as a set. Raises `Forbidden` for one that `principal` lacks."""
+    wanted = frozenset(scopes)
+    lacking = sorted(scope for scope in wanted if not principal.allows(scope))
+    if lacking:
+        raise Forbidden(f"your own credential lacks {', '.join(lacking)}")
+    return wanted

@@ -1,0 +1,118 @@
+"""`/v1/tokens`: short-lived client tokens, so that no key ever sits in a browser."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, Field, StringConstraints
+
+from ..model.errors import Forbidden
+from ..model.principal import Principal
+from .auth import COOKIE, CredentialAuthenticator, scoped
+from .body import api_router
+from .errors import documented_errors
+from .idempotency import IdempotencyKey, IdempotentPosts
+from .scopes import ScopeList, check_grant
+from .wire import NO_NUL, Body, Id, rfc3339
+
+PATH = "/v1/tokens"
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+Subject = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_NUL)]
+
+
+class NewToken(Body):
+    scopes: ScopeList
+    subject: Subject | None = Field(
+        default=None, description="The end user: the token sees only this subject's sessions."
+    )
+    session_id: Id | None = Field(default=None, description="Binds the token to one session.")
+    agent_id: Id | None = Field(default=None, description="Binds the token to one agent.")
+    ttl_seconds: int = Field(default=3_600, ge=1, le=86_400)
+    cookie: bool = Field(default=False, description="Also set it as a cookie for GET streams.")
+
+
+class MadeToken(BaseModel):
+    token: str = Field(description="The credential; it is not shown again.")
+    expires_at: str
+    scopes: list[str]
+    subject: str | None
+    session_id: str | None
+    agent_id: str | None
+
+
+Writer = Annotated[Principal, Depends(scoped("tokens:write"))]
+
+
+def tokens_router(authenticator: CredentialAuthenticator, once: IdempotentPosts) -> APIRouter:
+    router = api_router(tag="tokens")
+
+    @router.post(
+        PATH,
+        status_code=201,
+        response_model=MadeToken,
+        responses=documented_errors(409, body=True),
+        operation_id="create_token",
+    )
+    async def create(
+        request: Request, body: NewToken, principal: Writer, key: IdempotencyKey = None
+    ) -> Response:
+        """Make a token that can do no more, and lives no longer, than the caller's credential."""
+        now = time.time()
+        granted = _grant(principal, body, now)
+        token = authenticator.sign(granted, now=now)
+
+        async def make() -> BaseModel:
+            return MadeToken(
+                token=token,
+                expires_at=rfc3339(granted.expires_at or now),
+                scopes=sorted(granted.scopes),
+                subject=granted.subject,
+                session_id=granted.session_id,
+                agent_id=granted.agent_id,
+            )
+
+        response = await once.run(principal, PATH, key, body, make, shows_secret=True)
+        if body.cookie:
+            _set_cookie(request, response, token, (granted.expires_at or now) - now)
+        return response
+
+    return router
+
+
+def _grant(maker: Principal, body: NewToken, now: float) -> Principal:
+    end = now + body.ttl_seconds
+    return Principal(
+        organization_id=maker.organization_id,
+        key_id=maker.key_id,
+        scopes=check_grant(maker, body.scopes),
+        subject=_bound(maker.subject, body.subject, "subject"),
+        session_id=_bound(maker.session_id, body.session_id, "session"),
+        agent_id=_bound(maker.agent_id, body.agent_id, "agent"),
+        expires_at=end if maker.expires_at is None else min(end, maker.expires_at),
+    )
+
+
+def _bound(own: str | None, asked: str | None, what: str) -> str | None:
+    """What the maker is bound to binds its tokens too."""
+    if own is not None and asked not in {None, own}:
+        raise Forbidden(f"your own token is bound to another {what}")
+    return own if asked is None else asked
+
+
+def _set_cookie(request: Request, response: Response, token: str, lifetime: float) -> None:
+    # By the Host header: behind a proxy on the same machine the peer's address is loopback too.
+    host = request.headers.get("host", "")
+    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+    response.set_cookie(
+        COOKIE,
+        token,
+        max_age=math.ceil(lifetime),
+        path="/",
+        secure=name.lower() not in _LOOPBACK,
+        httponly=True,
+        samesite="strict",
+    )

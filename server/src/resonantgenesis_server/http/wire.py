@@ -1,0 +1,44 @@
+"""Shapes that several resources share on the wire."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Generic, TypeVar
+
+from fastapi import Query
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+T = TypeVar("T")
+
+#: Text that every store can keep: PostgreSQL has no NUL.
+NO_NUL = r"^[^\x00]*$"
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_NUL)]
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
+
+PageLimit = Annotated[int, Query(ge=1, le=500, description="How many at most.")]
+PageCursor = Annotated[
+    str | None, Query(max_length=512, description="`next_cursor` of the page before.")
+]
+
+
+class Body(BaseModel):
+    """A request body: wrong types are refused and never converted, unknown fields ignored, since
+    newer clients may send more."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class PageBody(BaseModel, Generic[T]):
+    data: list[T]
+    next_cursor: str | None = Field(description="Ask with it for the next page; null at the end.")
+    has_more: bool
+
+
+def rfc3339(seconds: float) -> str:
+    """UTC with microseconds, e.g. `2026-02-21T00:00:00.000000Z`."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def rfc3339_or_none(seconds: float | None) -> str | None:
+    return None if seconds is None else rfc3339(seconds)

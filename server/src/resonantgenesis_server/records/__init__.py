@@ -1,0 +1,1 @@
+"""Organizations, keys, agents, the mirror of sessions: what is looked up and listed."""

@@ -1,0 +1,114 @@
+"""Agents, each within its organization."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+from sqlalchemy import ColumnElement, RowMapping, and_, delete, insert, select, update
+
+from ..model.errors import Conflict
+from . import tables
+from .base import UNSET, AgentChanges, AgentRecord, Page
+from .database import Database, Duplicate
+from .paging import decode_cursor, encode_cursor
+from .tables import micros, seconds
+
+
+class AgentRepository:
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def create(self, agent: AgentRecord) -> AgentRecord:
+        """The times of `agent` are ignored: both are now."""
+        now = micros(self._clock())
+        query = insert(tables.agents).values(
+            id=agent.id,
+            organization_id=agent.organization_id,
+            name=agent.name,
+            engine=agent.engine,
+            instructions=agent.instructions,
+            model=agent.model,
+            tools=_tools(agent.tools),
+            defaults=dict(agent.defaults),
+            created_at=now,
+            updated_at=now,
+        )
+        try:
+            async with self._database.write() as connection:
+                result = await connection.execute(query.returning(tables.agents))
+                return _agent(result.mappings().one())
+        except Duplicate:
+            raise Conflict("there is an agent with this id already") from None
+
+    async def get(self, organization_id: str, agent_id: str) -> AgentRecord | None:
+        query = select(tables.agents).where(_one(organization_id, agent_id))
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).mappings().first()
+        return None if row is None else _agent(row)
+
+    async def list(
+        self, organization_id: str, *, limit: int = 50, cursor: str | None = None
+    ) -> Page[AgentRecord]:
+        table = tables.agents
+        query = select(table).where(table.c.organization_id == organization_id)
+        if cursor is not None:
+            (last,) = decode_cursor(cursor, str)
+            query = query.where(table.c.id > last)
+        query = query.order_by(table.c.id).limit(limit + 1)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+        found = [_agent(row) for row in rows[:limit]]
+        return Page(found, encode_cursor(found[-1].id) if len(rows) > limit else None)
+
+    async def update(
+        self, organization_id: str, agent_id: str, changes: AgentChanges
+    ) -> AgentRecord | None:
+        values: dict[str, Any] = {}
+        for field in fields(changes):
+            value = getattr(changes, field.name)
+            if value is not UNSET:
+                values[field.name] = value
+        if "tools" in values:
+            values["tools"] = _tools(values["tools"])
+        if "defaults" in values:
+            values["defaults"] = dict(values["defaults"])
+        values["updated_at"] = micros(self._clock())
+        query = update(tables.agents).where(_one(organization_id, agent_id)).values(values)
+        async with self._database.write() as connection:
+            result = await connection.execute(query.returning(tables.agents))
+            row = result.mappings().first()
+        return None if row is None else _agent(row)
+
+    async def delete(self, organization_id: str, agent_id: str) -> bool:
+        query = delete(tables.agents).where(_one(organization_id, agent_id))
+        async with self._database.write() as connection:
+            result = await connection.execute(query.returning(tables.agents.c.id))
+            return result.first() is not None
+
+
+def _one(organization_id: str, agent_id: str) -> ColumnElement[bool]:
+    columns = tables.agents.c
+    return and_(columns.organization_id == organization_id, columns.id == agent_id)
+
+
+def _tools(tools: tuple[str, ...] | None) -> list[str] | None:
+    return None if tools is None else list(tools)
+
+
+def _agent(row: RowMapping) -> AgentRecord:
+    tools = row["tools"]
+    return AgentRecord(
+        id=row["id"],
+        organization_id=row["organization_id"],
+        name=row["name"],
+        engine=row["engine"],
+        instructions=row["instructions"],
+        model=row["model"],
+        tools=None if tools is None else tuple(tools),
+        defaults=row["defaults"],
+        created_at=seconds(row["created_at"]),
+        updated_at=seconds(row["updated_at"]),
+    )

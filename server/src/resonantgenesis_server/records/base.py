@@ -1,0 +1,244 @@
+"""What the records promise, whatever database holds them.
+
+The records are what has no log of its own: organizations, API keys, agents, the mirror of the
+sessions, remembered requests. Every repository promises:
+
+- A call that returns has been committed durably; one that raises has changed nothing.
+- Nothing crosses organizations: each call names one, and answers as if no other existed.
+- Times are seconds since 1970 (UTC), kept to the microsecond.
+- Pages hold at most `limit` items; `next_cursor` is opaque, and None on the last page. A cursor
+  that this repository did not make raises `InvalidRequest` on the field `cursor`.
+- A store that cannot be used right now (locked, full, damaged, closed) raises `StoreUnusable`; no
+  exception of a driver leaves the package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class StoreError(Exception):
+    """The records cannot be used; the message is one line, written for the operator."""
+
+
+class StoreIsNewer(StoreError):
+    """The store was written by a newer version of this program."""
+
+
+class StoreUnusable(StoreError):
+    """The store is locked, full, damaged, not writable, unreachable or closed."""
+
+
+class Unset:
+    """The type of `UNSET`: a field that an update leaves as it is, where None is a value."""
+
+
+UNSET: Final = Unset()
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A part of a list; `next_cursor` asks for the next one."""
+
+    items: Sequence[T]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Organization:
+    id: str
+    name: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """An API key, without its credential, of which only `hash` is known."""
+
+    id: str
+    organization_id: str
+    name: str
+    hash: str
+    scopes: frozenset[str]
+    created_at: float
+    expires_at: float | None = None
+    revoked_at: float | None = None
+    is_bootstrap: bool = False
+    is_admin: bool = False
+
+    def is_live(self, now: float) -> bool:
+        """Whether the key opens anything at `now`."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRecord:
+    """An agent as its organization configured it; `tools` None: the engine's own."""
+
+    id: str
+    organization_id: str
+    name: str
+    engine: str
+    instructions: str | None = None
+    model: str | None = None
+    tools: tuple[str, ...] | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    created_at: float = 0.0
+    updated_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentChanges:
+    """A partial update; `UNSET` leaves a field as it is."""
+
+    name: str | Unset = UNSET
+    engine: str | Unset = UNSET
+    instructions: str | Unset | None = UNSET
+    model: str | Unset | None = UNSET
+    tools: tuple[str, ...] | Unset | None = UNSET
+    defaults: Mapping[str, Any] | Unset = UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """A session as its log last had it: a mirror for lists, never the truth."""
+
+    id: str
+    organization_id: str
+    subject: str | None
+    agent_id: str
+    status: str
+    turns: int
+    created_at: float
+    updated_at: float
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What an Idempotency-Key stands for; `status` None: its request is still being answered."""
+
+    fingerprint: str
+    status: int | None
+    body: bytes | None
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RequestName:
+    """What makes an Idempotency-Key unique; `subject` is "" for an API key."""
+
+    organization_id: str
+    subject: str
+    route: str
+    key: str
+
+
+class Organizations(Protocol):
+    async def create(self, name: str) -> Organization: ...
+
+    async def get(self, organization_id: str) -> Organization | None: ...
+
+    async def first(self) -> Organization | None:
+        """The oldest one: who the bootstrap key belongs to."""
+
+
+class Keys(Protocol):
+    async def create(
+        self,
+        organization_id: str,
+        *,
+        name: str,
+        hash: str,
+        scopes: frozenset[str],
+        expires_at: float | None = None,
+        is_bootstrap: bool = False,
+    ) -> KeyRecord:
+        """A new key. Raises `Conflict` when a key with this hash exists."""
+
+    async def find_by_hash(self, hash: str) -> KeyRecord | None:
+        """The key of this hash in any organization, revoked and expired ones included."""
+
+    async def find(self, key_id: str) -> KeyRecord | None:
+        """The key of this id in any organization: who made a client token."""
+
+    async def list(
+        self, organization_id: str, *, limit: int = 50, cursor: str | None = None
+    ) -> Page[KeyRecord]:
+        """Newest first, revoked and expired ones included."""
+
+    async def revoke(self, organization_id: str, key_id: str) -> KeyRecord | None:
+        """The key, revoked now or before; None if the organization has no such key."""
+
+
+class Agents(Protocol):
+    async def create(self, agent: AgentRecord) -> AgentRecord:
+        """Keep a new agent. Raises `Conflict` when its id is taken in its organization."""
+
+    async def get(self, organization_id: str, agent_id: str) -> AgentRecord | None: ...
+
+    async def list(
+        self, organization_id: str, *, limit: int = 50, cursor: str | None = None
+    ) -> Page[AgentRecord]:
+        """By id, ascending in ASCII order. The cursor stands after the last id of a page."""
+
+    async def update(
+        self, organization_id: str, agent_id: str, changes: AgentChanges
+    ) -> AgentRecord | None:
+        """The agent with the changes made; None if there is none."""
+
+    async def delete(self, organization_id: str, agent_id: str) -> bool:
+        """Whether there was one."""
+
+
+class Sessions(Protocol):
+    async def upsert_many(self, rows: Sequence[SessionRecord]) -> None:
+        """Mirror these sessions. A row whose `updated_at` is older than what is kept is ignored,
+        so that rows may arrive in any order and more than once."""
+
+    async def get(self, organization_id: str, session_id: str) -> SessionRecord | None: ...
+
+    async def list(
+        self,
+        organization_id: str,
+        *,
+        subject: str | None = None,
+        agent_id: str | None = None,
+        status: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[SessionRecord]:
+        """Newest first by creation; a filter that is None lets everything through."""
+
+    async def delete(self, session_ids: Sequence[str]) -> None: ...
+
+    async def last_used_before(self, time: float, limit: int = 100) -> Sequence[SessionRecord]:
+        """Sessions of all organizations whose `updated_at` is before `time`, oldest first."""
+
+
+class Secrets(Protocol):
+    async def get_or_create(self, name: str, nbytes: int = 32) -> bytes:
+        """The secret of this name, made at random when first asked for; every process that
+        shares the store gets the same one."""
+
+
+class Idempotency(Protocol):
+    async def claim(
+        self, name: RequestName, fingerprint: str, *, window: float, stale: float
+    ) -> Remembered | None:
+        """None: the key is now the caller's, who must `finish` or `release` it. Else what it
+        stands for already. A key is free again after `window` seconds, and after `stale` seconds
+        if its request was never answered (its process died)."""
+
+    async def finish(self, name: RequestName, status: int, body: bytes | None) -> None:
+        """Remember the answer; `body` None: it must not be kept (it shows a secret)."""
+
+    async def release(self, name: RequestName) -> None:
+        """Forget the claim: the request was refused and does not use the key up."""
+
+    async def purge(self, before: float, limit: int = 1_000) -> int:
+        """Delete up to `limit` entries older than `before`; how many there were."""

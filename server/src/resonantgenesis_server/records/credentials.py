@@ -1,0 +1,95 @@
+"""API keys and what is kept of them, and the file that holds the server's own secret."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+from .base import StoreUnusable
+
+SECRET_BYTES = 32
+#: Characters of a generated key after its prefix: 32 of base64url, 192 random bits.
+_KEY_BYTES = 24
+KEY_PREFIX = "rg_live_"
+
+
+def new_api_key() -> str:
+    """A fresh credential with 192 random bits."""
+    return KEY_PREFIX + secrets.token_urlsafe(_KEY_BYTES)
+
+
+class CredentialHasher:
+    """HMAC-SHA256 under the server's secret.
+
+    A key that a person chose may be guessable; without the secret, a stolen copy of the records
+    does not let anyone try guesses.
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def hash(self, credential: str) -> str:
+        """What the records keep of `credential`, in hexadecimal."""
+        message = credential.encode("utf-8", "surrogatepass")
+        return hmac.new(self._secret, b"api-key\0" + message, hashlib.sha256).hexdigest()
+
+    def derive(self, purpose: str, material: bytes) -> bytes:
+        """A key for another purpose, that neither the secret file nor `material` alone gives."""
+        return hmac.new(self._secret, purpose.encode() + b"\0" + material, hashlib.sha256).digest()
+
+
+def load_secret(path: Path) -> bytes:
+    """The secret in this file, made at random (mode 0600) when the file does not exist.
+
+    It belongs beside the records and not into them: whoever has only a copy of the database then
+    has no use for the hashes. Raises `StoreUnusable` with one line when that fails.
+    """
+    try:
+        secret = _read(path) or _create(path)
+    except OSError as error:
+        raise StoreUnusable(f"{path}: {error.strerror or error}") from error
+    if len(secret) != SECRET_BYTES:
+        raise StoreUnusable(f"{path}: is not a secret of {SECRET_BYTES} bytes in hexadecimal")
+    return secret
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        text = path.read_text("ascii", "replace").strip()
+    except FileNotFoundError:
+        return None
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return b"?"
+
+
+def _create(path: Path) -> bytes:
+    """Written whole under another name and then linked, so that two starts at once agree on one
+    and a crash leaves no half of it."""
+    secret = secrets.token_bytes(SECRET_BYTES)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(secret.hex() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(draft, path)
+    except FileExistsError:
+        return _read(path) or b""
+    finally:
+        draft.unlink()
+    _sync_folder(path.parent)
+    return secret
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

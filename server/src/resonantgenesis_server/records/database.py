@@ -1,0 +1,178 @@
+"""The connection pool, transactions, and the border that no driver exception passes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from sqlalchemy import URL, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    IntegrityError,
+    NoSuchModuleError,
+    SQLAlchemyError,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from .base import StoreUnusable
+from .migrate import migrate
+
+#: Seconds that a statement waits for another process's lock, or a request for a connection.
+BUSY_TIMEOUT = 5.0
+POOL_SIZE = 5
+_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+
+
+class Duplicate(Exception):
+    """A row with this key is there already; repositories turn it into what it means."""
+
+
+class Database:
+    """`read` and `write` are the only ways in. Both raise `StoreUnusable`; `write` is one
+    transaction and raises `Duplicate` for a row that breaks a constraint."""
+
+    def __init__(self, engine: AsyncEngine, busy_timeout: float) -> None:
+        self._engine = engine
+        self._busy_timeout = busy_timeout
+        # SQLite has one writer; waiting here is fair and woken at once, its own lock is polled.
+        self._writer = asyncio.Lock() if engine.dialect.name == "sqlite" else None
+
+    @classmethod
+    async def open(cls, url: str, *, busy_timeout: float = BUSY_TIMEOUT) -> Database:
+        """Connect and migrate. Raises `StoreUnusable`, `StoreIsNewer`."""
+        parsed = _parse(url)
+        if parsed.get_backend_name() == "sqlite":
+            await asyncio.to_thread(_prepare_file, parsed)
+        database = cls(_engine(parsed, busy_timeout), busy_timeout)
+        try:
+            async with database.write() as connection:
+                await connection.run_sync(migrate)
+        except BaseException:
+            await database.close()
+            raise
+        return database
+
+    @property
+    def dialect(self) -> str:
+        return self._engine.dialect.name
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        with _translated():
+            async with self._engine.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        if self._writer is None:
+            with _translated():
+                async with self._engine.begin() as connection:
+                    yield connection
+            return
+        async with self._turn(self._writer):
+            with _translated():
+                async with self._engine.begin() as connection:
+                    # Taking the lock at once cannot deadlock; upgrading from a read can.
+                    await connection.exec_driver_sql("BEGIN IMMEDIATE")
+                    yield connection
+
+    @asynccontextmanager
+    async def _turn(self, lock: asyncio.Lock) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._busy_timeout):
+                await lock.acquire()
+        except TimeoutError:
+            raise StoreUnusable("the records are busy") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    async def ping(self) -> None:
+        async with self.read() as connection:
+            await connection.exec_driver_sql("SELECT 1")
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise StoreUnusable("the address of the records is not a database URL") from error
+    name = parsed.get_backend_name()
+    if name not in _DRIVERS:
+        raise StoreUnusable(f"records cannot be kept in {name!r}; use sqlite or postgresql")
+    return parsed.set(drivername=_DRIVERS[name])
+
+
+def _prepare_file(url: URL) -> None:
+    """Make the file readable for its owner only; the database would follow the umask."""
+    if not url.database:
+        raise StoreUnusable("the records need a file: sqlite:///PATH")
+    path = Path(url.database)
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise StoreUnusable(f"{path}: {error.strerror or error}") from error
+
+
+def _engine(url: URL, busy_timeout: float) -> AsyncEngine:
+    is_sqlite = url.get_backend_name() == "sqlite"
+    try:
+        engine = create_async_engine(
+            url,
+            pool_size=POOL_SIZE,
+            max_overflow=0,
+            pool_timeout=busy_timeout,
+            # `write` begins itself; the driver would begin late, and only before some statements.
+            connect_args={"isolation_level": None} if is_sqlite else {},
+        )
+    except (ImportError, NoSuchModuleError) as error:
+        raise StoreUnusable(f"the driver for {url.drivername} is not installed") from error
+    if is_sqlite:
+
+        @event.listens_for(engine.sync_engine, "connect")
+        def configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+            cursor = connection.cursor()
+            for pragma in (
+                f"busy_timeout = {int(busy_timeout * 1_000)}",
+                "journal_mode = WAL",
+                "synchronous = FULL",
+                "foreign_keys = ON",
+            ):
+                cursor.execute(f"PRAGMA {pragma}")
+            cursor.close()
+
+    return engine
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError as error:
+        if _is_duplicate(error):
+            raise Duplicate from error
+        raise StoreUnusable(f"the records refused a row: {error.orig}") from error
+    except DBAPIError as error:
+        raise StoreUnusable(f"the records cannot be used: {error.orig}") from error
+    except SQLAlchemyError as error:
+        raise StoreUnusable(f"the records cannot be used: {error}") from error
+
+
+def _is_duplicate(error: IntegrityError) -> bool:
+    # PostgreSQL tells by code, SQLite by its extended code's name.
+    if getattr(error.orig, "sqlstate", None) == "23505":
+        return True
+    return getattr(error.orig, "sqlite_errorname", None) in {
+        "SQLITE_CONSTRAINT_UNIQUE",
+        "SQLITE_CONSTRAINT_PRIMARYKEY",
+    }

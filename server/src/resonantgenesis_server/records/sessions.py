@@ -1,0 +1,134 @@
+"""The mirror of the sessions: what lists and retention ask, while the logs are the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import RowMapping, and_, delete, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from . import tables
+from .base import Page, SessionRecord
+from .database import Database
+from .paging import decode_cursor, encode_cursor
+from .tables import micros, seconds
+
+#: Ids in one statement, under every database's limit on parameters.
+_BATCH = 500
+
+
+class SessionRepository:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def upsert_many(self, rows: Sequence[SessionRecord]) -> None:
+        if not rows:
+            return
+        make = postgresql.insert if self._database.dialect == "postgresql" else sqlite.insert
+        query = make(tables.sessions)
+        new = query.excluded
+        query = query.on_conflict_do_update(
+            index_elements=["id"],
+            set_={
+                "agent_id": new.agent_id,
+                "status": new.status,
+                "turns": new.turns,
+                "updated_at": new.updated_at,
+                "metadata": new["metadata"],
+            },
+            where=and_(
+                tables.sessions.c.updated_at <= new.updated_at,
+                tables.sessions.c.organization_id == new.organization_id,
+            ),
+        )
+        async with self._database.write() as connection:
+            await connection.execute(query, [_row(session) for session in rows])
+
+    async def get(self, organization_id: str, session_id: str) -> SessionRecord | None:
+        columns = tables.sessions.c
+        query = select(tables.sessions).where(
+            columns.id == session_id, columns.organization_id == organization_id
+        )
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).mappings().first()
+        return None if row is None else _session(row)
+
+    async def list(
+        self,
+        organization_id: str,
+        *,
+        subject: str | None = None,
+        agent_id: str | None = None,
+        status: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[SessionRecord]:
+        columns = tables.sessions.c
+        query = select(tables.sessions).where(columns.organization_id == organization_id)
+        for column, wanted in (
+            (columns.subject, subject),
+            (columns.agent_id, agent_id),
+            (columns.status, status),
+        ):
+            if wanted is not None:
+                query = query.where(column == wanted)
+        if cursor is not None:
+            made, last = decode_cursor(cursor, int, str)
+            older = and_(columns.created_at == made, columns.id < last)
+            query = query.where(or_(columns.created_at < made, older))
+        query = query.order_by(columns.created_at.desc(), columns.id.desc()).limit(limit + 1)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+        found = [_session(row) for row in rows[:limit]]
+        if len(rows) <= limit:
+            return Page(found)
+        return Page(found, encode_cursor(micros(found[-1].created_at), found[-1].id))
+
+    async def delete(self, session_ids: Sequence[str]) -> None:
+        if not session_ids:
+            return
+        async with self._database.write() as connection:
+            for start in range(0, len(session_ids), _BATCH):
+                batch = session_ids[start : start + _BATCH]
+                query = delete(tables.sessions).where(tables.sessions.c.id.in_(batch))
+                await connection.execute(query)
+
+    async def last_used_before(self, time: float, limit: int = 100) -> Sequence[SessionRecord]:
+        columns = tables.sessions.c
+        query = (
+            select(tables.sessions)
+            .where(columns.updated_at < micros(time))
+            .order_by(columns.updated_at, columns.id)
+            .limit(limit)
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+        return [_session(row) for row in rows]
+
+
+def _row(session: SessionRecord) -> dict[str, object]:
+    return {
+        "id": session.id,
+        "organization_id": session.organization_id,
+        "subject": session.subject,
+        "agent_id": session.agent_id,
+        "status": session.status,
+        "turns": session.turns,
+        "created_at": micros(session.created_at),
+        "updated_at": micros(session.updated_at),
+        "metadata": dict(session.metadata),
+    }
+
+
+def _session(row: RowMapping) -> SessionRecord:
+    return SessionRecord(
+        id=row["id"],
+        organization_id=row["organization_id"],
+        subject=row["subject"],
+        agent_id=row["agent_id"],
+        status=row["status"],
+        turns=row["turns"],
+        created_at=seconds(row["created_at"]),
+        updated_at=seconds(row["updated_at"]),
+        metadata=row["metadata"],
+    )

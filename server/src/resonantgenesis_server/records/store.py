@@ -1,0 +1,48 @@
+"""All repositories over one database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from .access import KeyRepository, OrganizationRepository, SecretRepository
+from .agents import AgentRepository
+from .base import Agents, Idempotency, Keys, Organizations, Secrets, Sessions
+from .database import BUSY_TIMEOUT, Database
+from .idempotency import IdempotencyRepository
+from .sessions import SessionRepository
+
+
+class Records:
+    """What `open` gives; the guarantees are those of `base`."""
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
+        self.organizations: Organizations = OrganizationRepository(database, clock)
+        self.keys: Keys = KeyRepository(database, clock)
+        self.agents: Agents = AgentRepository(database, clock)
+        self.sessions: Sessions = SessionRepository(database)
+        self.secrets: Secrets = SecretRepository(database, clock)
+        self.idempotency: Idempotency = IdempotencyRepository(database, clock)
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        clock: Callable[[], float] = time.time,
+        busy_timeout: float = BUSY_TIMEOUT,
+    ) -> Records:
+        """The records at `sqlite:///PATH` or `postgresql://…`, made and migrated as needed.
+
+        Raises `StoreIsNewer` or `StoreUnusable`, each with one line that says why.
+        """
+        return cls(await Database.open(url, busy_timeout=busy_timeout), clock)
+
+    async def ping(self) -> None:
+        """Raises `StoreUnusable` when the database does not answer."""
+        await self._database.ping()
+
+    async def close(self) -> None:
+        """Close every connection. What was asked for before has been committed."""
+        await self._database.close()

@@ -1,0 +1,129 @@
+"""The tables; `versions/` holds the steps that lead a store to them.
+
+Times are whole microseconds since 1970: they compare the same in every database.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+#: Ids compare byte by byte, as in SQLite, whatever the database's language is.
+ID = String(128).with_variant(String(128, collation="C"), "postgresql")
+
+organizations = Table(
+    "organizations",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("organization_id", ID, ForeignKey("organizations.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("scopes", JSON, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+    Column("is_bootstrap", Boolean, nullable=False),
+    Column("is_admin", Boolean, nullable=False),
+    Index(None, "organization_id", "created_at", "id"),
+)
+
+agents = Table(
+    "agents",
+    metadata,
+    Column("organization_id", ID, ForeignKey("organizations.id"), primary_key=True),
+    Column("id", ID, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("engine", Text, nullable=False),
+    Column("instructions", Text),
+    Column("model", Text),
+    Column("tools", JSON(none_as_null=True)),
+    Column("defaults", JSON, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("organization_id", ID, ForeignKey("organizations.id"), nullable=False),
+    Column("subject", Text),
+    Column("agent_id", ID, nullable=False),
+    Column("status", String(32), nullable=False),
+    Column("turns", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Index(None, "organization_id", "created_at", "id"),
+    Index(None, "organization_id", "subject", "created_at", "id"),
+    Index(None, "updated_at"),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("organization_id", ID, ForeignKey("organizations.id"), primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("route", String(128), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("status", Integer),
+    Column("body", LargeBinary),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "created_at"),
+)
+
+
+def micros(seconds: float) -> int:
+    """Seconds as they are kept."""
+    return round(seconds * 1_000_000)
+
+
+def seconds(kept: int) -> float:
+    """What `micros` made, back; exact for any date of this age of the world."""
+    return kept / 1_000_000
+
+
+def seconds_or_none(kept: int | None) -> float | None:
+    return None if kept is None else seconds(kept)
+
+
+def micros_or_none(given: float | None) -> int | None:
+    return None if given is None else micros(given)

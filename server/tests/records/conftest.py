@@ -1,0 +1,51 @@
+"""A real SQLite file per test, and a clock that only the test moves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from resonantgenesis_server.records.base import Organization
+from resonantgenesis_server.records.store import Records
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_770_000_000.25
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'records.db'}"
+
+
+@pytest.fixture
+async def records(url: str, clock: Clock) -> AsyncIterator[Records]:
+    opened = await Records.open(url, clock=clock)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def org(records: Records) -> Organization:
+    return await records.organizations.create("first")
+
+
+@pytest.fixture
+async def other(records: Records, org: Organization, clock: Clock) -> Organization:
+    clock.now += 1
+    return await records.organizations.create("second")
