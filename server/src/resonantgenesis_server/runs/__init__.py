@@ -1,0 +1,1 @@
+"""Turns: started, queued, cancelled, timed, ended; detached from whoever asked for them."""

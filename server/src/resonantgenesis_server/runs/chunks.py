@@ -1,0 +1,185 @@
+"""From what an agent yields to what the log keeps: numbering, limits, sums."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..codec.json import NotJson, dumps
+from ..model.chunks import AgentChunk, Step, Text, ToolCall, ToolResult, Usage
+from ..model.errors import AgentError
+from ..model.limits import Limits
+
+Encoded = tuple[str, bytes]
+
+
+@dataclass(slots=True)
+class _OpenStep:
+    number: int
+    name: str
+    began: float
+
+
+@dataclass(slots=True)
+class ChunkMaker:
+    """Encodes one turn's chunks and adds up its output, steps and usage.
+
+    Raises AgentError: MAX_STEPS past `max_steps`, PAYLOAD_TOO_LARGE for a chunk over the limit;
+    TypeError for what is no chunk at all.
+    """
+
+    session_id: str
+    turn: int
+    agent_id: str
+    max_steps: int
+    limits: Limits
+    began: float = field(default_factory=time.monotonic)
+    steps: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    truncated: bool = False
+    _output: list[str] = field(default_factory=list)
+    _output_size: int = 0
+    _open: list[_OpenStep] = field(default_factory=list)
+    _calls: int = 0
+    _last_call: str = ""
+
+    def encode(self, chunk: AgentChunk) -> Iterator[Encoded]:
+        """The log entries of one yielded chunk: none, one, or several."""
+        if isinstance(chunk, str):
+            yield from self._text(chunk)
+        elif isinstance(chunk, Text):
+            yield from self._text(chunk.content)
+        elif isinstance(chunk, Step):
+            yield self._step(chunk)
+        elif isinstance(chunk, ToolCall):
+            yield from self._implied_step()
+            self._calls += 1
+            self._last_call = chunk.call_id or f"call_{self._calls}"
+            yield self._bounded(chunk.event, chunk.payload() | {"call_id": self._last_call})
+        elif isinstance(chunk, ToolResult):
+            yield from self._implied_step()
+            call_id = chunk.call_id or self._last_call
+            yield self._bounded(chunk.event, chunk.payload() | {"call_id": call_id})
+        elif isinstance(chunk, Usage):
+            self.input_tokens += chunk.input_tokens
+            self.output_tokens += chunk.output_tokens
+        else:
+            raise TypeError(f"an agent yields text or chunks, not {type(chunk).__name__}")
+
+    @property
+    def output(self) -> str:
+        return "".join(self._output)
+
+    def usage(self) -> dict[str, int]:
+        return {
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "steps": self.steps,
+            "duration_ms": _ms_since(self.began),
+        }
+
+    def close_steps(self) -> Iterator[Encoded]:
+        """Completes the steps that the agent left open."""
+        while self._open:
+            yield self._completed(self._open.pop())
+
+    def done(self, status: str) -> Encoded:
+        """The turn's last chunk."""
+        body: dict[str, Any] = {
+            "type": "done",
+            "session_id": self.session_id,
+            "turn": self.turn,
+            "status": status,
+            "output": self.output,
+            "usage": self.usage(),
+        }
+        if self.truncated:
+            body["output_truncated"] = True
+        return "done", dumps(body)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _text(self, content: str) -> Iterator[Encoded]:
+        if not content:
+            return
+        yield from self._implied_step()
+        # A code point takes at most 6 bytes of JSON (an escape), so such pieces always fit.
+        piece = self.limits.chunk // 6 - 64
+        for start in range(0, len(content), piece):
+            part = content[start : start + piece] if len(content) > piece else content
+            yield "message", dumps({"type": "text", "content": part})
+            # Only now: a piece that the writer refused is not part of the output.
+            self._keep(part)
+
+    def _keep(self, content: str) -> None:
+        room = self.limits.output - self._output_size
+        if len(content) > room:
+            content = content[: max(room, 0)]
+            self.truncated = True
+        if content:
+            self._output.append(content)
+            self._output_size += len(content)
+
+    def _implied_step(self) -> Iterator[Encoded]:
+        if not self.steps:
+            yield self._step(Step("answer"))
+
+    def _step(self, step: Step) -> Encoded:
+        if step.status == "completed":
+            for index in range(len(self._open) - 1, -1, -1):
+                if self._open[index].name == step.name:
+                    return self._completed(self._open.pop(index))
+            raise TypeError(f"step {step.name!r} was completed but never started")
+        if self.steps >= self.max_steps:
+            raise AgentError(f"the turn took more than {self.max_steps} steps", "MAX_STEPS")
+        self.steps += 1
+        self._open.append(_OpenStep(self.steps, step.name, time.monotonic()))
+        body = {"type": "step", "step": self.steps, "name": step.name, "status": "started"}
+        if self.steps == 1:
+            body |= {"session_id": self.session_id, "turn": self.turn, "agent_id": self.agent_id}
+        return self._bounded("step", body)
+
+    def _completed(self, step: _OpenStep) -> Encoded:
+        return "step", dumps(
+            {
+                "type": "step",
+                "step": step.number,
+                "name": step.name,
+                "status": "completed",
+                "duration_ms": _ms_since(step.began),
+            }
+        )
+
+    def _bounded(self, kind: str, payload: dict[str, Any]) -> Encoded:
+        try:
+            body = dumps(payload)
+        except NotJson as error:
+            raise TypeError(f"a {kind} chunk has no JSON form: {error}") from error
+        if len(body) > self.limits.chunk:
+            raise AgentError(
+                f"a {kind} chunk of {len(body)} bytes; at most {self.limits.chunk} fit",
+                "PAYLOAD_TOO_LARGE",
+            )
+        return kind, body
+
+
+def error_chunk(
+    code: str, message: str, *, retryable: bool, retry_after: float | None = None
+) -> Encoded:
+    """The `error` that stands before a `done` that is no success."""
+    body: dict[str, Any] = {
+        "type": "error",
+        "code": code,
+        "message": message,
+        "retryable": retryable,
+    }
+    if retry_after is not None:
+        body["retry_after"] = retry_after
+    return "error", dumps(body)
+
+
+def _ms_since(began: float) -> int:
+    return round((time.monotonic() - began) * 1000)

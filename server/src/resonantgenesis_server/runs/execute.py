@@ -1,0 +1,212 @@
+"""Starting and joining turns: sessions made, keys honoured, rules of resume checked."""
+
+from __future__ import annotations
+
+import time
+
+from ..log.base import PositionConflict
+from ..model.errors import (
+    ApiError,
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    SessionBusy,
+    SessionNotFound,
+)
+from ..model.ids import is_id, new_id
+from ..model.principal import Principal
+from .idempotency import Claim, TurnKeys, check_key, key_digest
+from .specs import CreateSpec, ExecuteSpec, TurnRef
+from .state import Request, SessionInfo, SessionState, digest
+from .supervisor import Supervisor
+
+_RACES = 20
+
+
+class Executor:
+    """Answers execute for every transport. Raises ApiError, and LogError when the log fails."""
+
+    def __init__(self, supervisor: Supervisor, keys: TurnKeys) -> None:
+        self._supervisor = supervisor
+        self._keys = keys
+
+    async def authorize(self, principal: Principal, session_id: str) -> SessionState:
+        """The session, if this caller may see it; else SessionNotFound, whatever the reason."""
+        state = await self._supervisor.states.load(session_id) if is_id(session_id) else None
+        info = None if state is None else state.info
+        if (
+            state is None
+            or info is None
+            or info.organization_id != principal.organization_id
+            or (principal.subject is not None and info.subject != principal.subject)
+            or (principal.session_id is not None and session_id != principal.session_id)
+            or (principal.agent_id is not None and info.agent_id != principal.agent_id)
+        ):
+            raise SessionNotFound("no such session")
+        return state
+
+    async def create(self, principal: Principal, spec: CreateSpec) -> SessionState:
+        """A session without turns."""
+        info = await self._new_session(principal, spec)
+        async with self._supervisor.session(info.session_id, new=True) as session:
+            await session.create(info)
+            return session.state
+
+    async def execute(
+        self, principal: Principal, spec: ExecuteSpec, *, key: str | None, request_id: str
+    ) -> TurnRef:
+        """Start, queue or join a turn; durable when this returns."""
+        if key is None:
+            return await self._without_key(principal, spec, request_id)
+        check_key(key)
+        async with self._keys.alone(principal, key):
+            standing = await self._keys.find(principal, key)
+            if standing is None:
+                return await self._without_key(principal, spec, request_id, key)
+            if standing.fingerprint != spec.fingerprint():
+                raise Conflict("this Idempotency-Key was used for another request")
+            await self.authorize(principal, standing.session_id)
+            return TurnRef(standing.session_id, standing.turn, spec.resume_from, joined=True)
+
+    async def find_by_key(self, principal: Principal, key: str) -> TurnRef | None:
+        """The turn that an Idempotency-Key names."""
+        standing = await self._keys.find(principal, check_key(key))
+        if standing is None:
+            return None
+        return TurnRef(standing.session_id, standing.turn, joined=True)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    async def _without_key(
+        self, principal: Principal, spec: ExecuteSpec, request_id: str, key: str | None = None
+    ) -> TurnRef:
+        if spec.session_id is None:
+            if spec.resume_from:
+                raise InvalidRequest.field(
+                    "resume_from", "needs the session_id, or the Idempotency-Key, of the stream"
+                )
+            return await self._start_new(principal, spec, request_id, key)
+        state = await self.authorize(principal, spec.session_id)
+        if spec.agent_id is not None and state.info and spec.agent_id != state.info.agent_id:
+            raise InvalidRequest.field("agent_id", "is not the agent of this session")
+        if spec.resume_from is not None:
+            return self._join(spec.session_id, state, spec)
+        return await self._start_next(principal, state.info, spec, request_id, key)
+
+    def _join(self, session_id: str, state: SessionState, spec: ExecuteSpec) -> TurnRef:
+        current = state.current
+        if current is None:
+            raise InvalidRequest.field("resume_from", "the session has no turn to join")
+        if current.goal_digest != digest(spec.goal):
+            raise Conflict(
+                "the session's turn has another goal; leave out resume_from to start one"
+            )
+        return TurnRef(session_id, current.turn, spec.resume_from, joined=True)
+
+    async def _start_new(
+        self, principal: Principal, spec: ExecuteSpec, request_id: str, key: str | None
+    ) -> TurnRef:
+        if spec.agent_id is None:
+            raise InvalidRequest.field("agent_id", "is required")
+        info = await self._new_session(
+            principal, CreateSpec(spec.agent_id, spec.context, {}, spec.subject)
+        )
+        request = await self._request(principal, spec, info, request_id, key)
+        if key is not None:
+            await self._keys.claim(principal, key, Claim(info.session_id, 1, spec.fingerprint()))
+        try:
+            async with self._supervisor.session(info.session_id, new=True) as session:
+                turn = await session.start(request, if_busy=spec.if_busy, new=info)
+        except ApiError:
+            await self._release(principal, key)
+            raise
+        return TurnRef(info.session_id, turn.turn)
+
+    async def _start_next(
+        self,
+        principal: Principal,
+        info: SessionInfo | None,
+        spec: ExecuteSpec,
+        request_id: str,
+        key: str | None,
+    ) -> TurnRef:
+        if info is None:
+            raise SessionNotFound("no such session")
+        if spec.subject is not None and spec.subject != info.subject:
+            raise InvalidRequest.field("subject", "is not the subject of this session")
+        request = await self._request(principal, spec, info, request_id, key)
+        # With a key the turn's number is promised before the turn is recorded; when somebody
+        # else takes that number in between, the promise is taken back and made anew.
+        for _ in range(_RACES):
+            async with self._supervisor.session(info.session_id) as session:
+                number = None if key is None else len(session.state.turns) + 1
+                if key is not None and number is not None:
+                    claim = Claim(info.session_id, number, spec.fingerprint())
+                    await self._keys.claim(principal, key, claim)
+                try:
+                    turn = await session.start(request, if_busy=spec.if_busy, turn=number)
+                    return TurnRef(info.session_id, turn.turn)
+                except PositionConflict:
+                    await self._release(principal, key)
+                except ApiError:
+                    await self._release(principal, key)
+                    raise
+        raise SessionBusy("too many requests for one session at once", retry_after=1)
+
+    async def _release(self, principal: Principal, key: str | None) -> None:
+        if key is not None:
+            await self._keys.release(principal, key)
+
+    async def _new_session(self, principal: Principal, spec: CreateSpec) -> SessionInfo:
+        if principal.session_id is not None:
+            raise Forbidden("this token is bound to one session and cannot make another")
+        if principal.agent_id not in {None, spec.agent_id}:
+            raise Forbidden("this token is bound to another agent")
+        if principal.subject is not None and spec.subject not in {None, principal.subject}:
+            raise Forbidden("this token is bound to another subject")
+        await self._supervisor.resolve(principal.organization_id, spec.agent_id)
+        return SessionInfo(
+            session_id=new_id("sess"),
+            organization_id=principal.organization_id,
+            agent_id=spec.agent_id,
+            subject=principal.subject or spec.subject,
+            context=spec.context,
+            metadata=spec.metadata,
+            created_at=time.time(),
+        )
+
+    async def _request(
+        self,
+        principal: Principal,
+        spec: ExecuteSpec,
+        info: SessionInfo,
+        request_id: str,
+        key: str | None,
+    ) -> Request:
+        agent = await self._supervisor.resolve(info.organization_id, info.agent_id)
+        defaults = Request(goal="", agent_id="")
+        limits = self._supervisor.limits
+        steps = spec.max_steps or _number(agent.defaults.get("max_steps"), defaults.max_steps)
+        seconds = spec.timeout_seconds or _number(
+            agent.defaults.get("timeout_seconds"), defaults.timeout_seconds
+        )
+        return Request(
+            goal=spec.goal,
+            agent_id=info.agent_id,
+            context=spec.context,
+            model=spec.model,
+            tools=spec.tools,
+            metadata=spec.metadata,
+            max_steps=min(int(steps), limits.max_steps),
+            timeout_seconds=min(seconds, limits.max_timeout),
+            on_disconnect=spec.on_disconnect,
+            key=None if key is None else key_digest(key),
+            key_id=principal.key_id,
+            request_id=request_id,
+        )
+
+
+def _number(value: object, default: float) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+        return value
+    return default

@@ -1,0 +1,105 @@
+"""Idempotency-Keys of execute: the same key names the same turn.
+
+A key is claimed before its turn is recorded, so there are moments, and crashes, in which a key
+names a turn that never came to be. Whether the turn's own record carries the key decides: if it
+does not, the key is free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import orjson
+
+from ..codec.json import dumps
+from ..log.base import IdempotencyKeys
+from ..model.errors import Conflict, InvalidRequest
+from ..model.principal import Principal
+from .states import States
+
+_MAX_KEY = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a key stands for."""
+
+    session_id: str
+    turn: int
+    fingerprint: str
+
+
+def check_key(key: str) -> str:
+    """Raises InvalidRequest for a key that is empty, too long or not printable ASCII."""
+    if not 1 <= len(key) <= _MAX_KEY or not key.isascii() or not key.isprintable():
+        raise InvalidRequest.field("Idempotency-Key", f"1 to {_MAX_KEY} printable ASCII characters")
+    return key
+
+
+class TurnKeys:
+    """Keys of one store, apart for every organization and subject."""
+
+    def __init__(self, keys: IdempotencyKeys, states: States, *, window: float) -> None:
+        self._keys = keys
+        self._states = states
+        self._window = window
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+
+    @contextlib.asynccontextmanager
+    async def alone(self, principal: Principal, key: str) -> AsyncIterator[None]:
+        """One request at a time per key, so that a repeat waits for the first one's outcome."""
+        name = f"{_scope(principal)}\0{key}"
+        lock, users = self._locks.get(name, (asyncio.Lock(), 0))
+        self._locks[name] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            users = self._locks[name][1] - 1
+            if users:
+                self._locks[name] = (lock, users)
+            else:
+                del self._locks[name]
+
+    async def find(self, principal: Principal, key: str) -> Claim | None:
+        """The turn that the key names, if it exists."""
+        value = await self._keys.lookup(_scope(principal), key)
+        if value is None:
+            return None
+        claim = Claim(**orjson.loads(value))
+        state = await self._states.load(claim.session_id)
+        turn = None if state is None else state.turn(claim.turn)
+        if turn is None or turn.key != key_digest(key):
+            await self._keys.release(_scope(principal), key)
+            return None
+        return claim
+
+    async def claim(self, principal: Principal, key: str, claim: Claim) -> None:
+        """Durably give the key to a turn about to be recorded. Raises Conflict."""
+        value = dumps(
+            {
+                "session_id": claim.session_id,
+                "turn": claim.turn,
+                "fingerprint": claim.fingerprint,
+            }
+        )
+        standing = await self._keys.claim(_scope(principal), key, value, ttl=self._window)
+        if standing is not None and standing != value:
+            raise Conflict("another request with this Idempotency-Key is under way")
+
+    async def release(self, principal: Principal, key: str) -> None:
+        """The turn was refused: the key is free again."""
+        await self._keys.release(_scope(principal), key)
+
+
+def key_digest(key: str) -> str:
+    """How a turn's record carries its key."""
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def _scope(principal: Principal) -> str:
+    return f"{principal.organization_id}\0{principal.subject or ''}"

@@ -1,0 +1,288 @@
+"""Sessions as every transport offers them: what callers see, with who may see it checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from ..codec.sse import chunk_json
+from ..feed.compact import compact
+from ..log.base import Entry
+from ..model.errors import NotFound
+from ..model.principal import Principal
+from ..records.base import Page, SessionRecord, Sessions
+from .execute import Executor
+from .idempotency import TurnKeys
+from .mirror import Mirror
+from .specs import CreateSpec, ExecuteSpec, TurnRef
+from .state import SessionState, TurnState, control_stream
+from .supervisor import Supervisor
+from .view import Place, View, expired, open_view, wait_over
+
+#: How much of a log one call of `steps` looks through.
+_STEPS_ENTRIES = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """The answer of polling: chunks as JSON, the place to go on from, whether more will come."""
+
+    events: list[bytes]
+    position: int
+    status: str
+    done: bool
+
+
+class SessionService:
+    """What a caller can do with sessions. Raises ApiError, LogError and StoreError."""
+
+    def __init__(
+        self, supervisor: Supervisor, keys: TurnKeys, mirror: Mirror, records: Sessions
+    ) -> None:
+        self.supervisor = supervisor
+        self._executor = Executor(supervisor, keys)
+        self._mirror = mirror
+        self._records = records
+
+    @property
+    def epoch(self) -> str:
+        return self.supervisor.log.epoch
+
+    async def create(self, principal: Principal, spec: CreateSpec) -> dict[str, Any]:
+        return _described(await self._executor.create(principal, spec))
+
+    async def execute(
+        self, principal: Principal, spec: ExecuteSpec, *, key: str | None, request_id: str
+    ) -> TurnRef:
+        """Start, queue or join a turn; durable when this returns."""
+        return await self._executor.execute(principal, spec, key=key, request_id=request_id)
+
+    async def get(self, principal: Principal, session_id: str) -> dict[str, Any]:
+        """The session with the newest turn's output so far and its position, from one read."""
+        state = await self._executor.authorize(principal, session_id)
+        described = _described(state)
+        turn = state.current
+        if turn is None or not turn.first:
+            return described | {"turn": None, "output": "", "position": 0}
+        limit = self.supervisor.limits.output
+        output, position, cut = await self.supervisor.transcript.output_so_far(
+            session_id, turn, limit
+        )
+        described |= {"turn": turn.turn, "output": output, "position": position}
+        return described | {"output_truncated": True} if cut else described
+
+    async def list_sessions(
+        self,
+        principal: Principal,
+        *,
+        agent_id: str | None,
+        status: str | None,
+        limit: int,
+        cursor: str | None,
+    ) -> Page[dict[str, Any]]:
+        """Newest first, in the state that the log showed when this was called."""
+        await self._mirror.settle()
+        if principal.session_id is not None:
+            state = await self._executor.authorize(principal, principal.session_id)
+            return Page([_described(state)])
+        page = await self._records.list(
+            principal.organization_id,
+            subject=principal.subject,
+            agent_id=principal.agent_id or agent_id,
+            status=status,
+            limit=limit,
+            cursor=cursor,
+        )
+        return Page([_from_record(row) for row in page.items], page.next_cursor)
+
+    async def cancel(
+        self, principal: Principal, session_id: str, turn: int | None
+    ) -> dict[str, Any]:
+        """Cancel a turn, or all that are open now. Idle: nothing happens."""
+        state = await self._executor.authorize(principal, session_id)
+        if turn is not None and state.turn(turn) is None:
+            raise NotFound("the session has no such turn")
+        cancelled: list[int] = []
+        if state.open_turns:
+            async with self.supervisor.session(session_id) as session:
+                cancelled = await session.cancel(turn)
+        return {"session_id": session_id, "cancelled": cancelled, "status": state.status}
+
+    async def cancel_by_key(self, principal: Principal, key: str) -> dict[str, Any]:
+        """Cancel the turn that an Idempotency-Key started."""
+        found = await self._executor.find_by_key(principal, key)
+        if found is None:
+            raise NotFound("no turn was started with this Idempotency-Key")
+        return await self.cancel(principal, found.session_id, found.turn)
+
+    async def delete(self, principal: Principal, session_id: str) -> None:
+        """Cancel what runs, then remove the session and its log."""
+        state = await self._executor.authorize(principal, session_id)
+        if state.open_turns:
+            async with self.supervisor.session(session_id) as session:
+                await session.cancel(None)
+            for turn in [turn for turn in state.turns if not turn.last]:
+                await wait_over(self.supervisor, session_id, state, turn, 5)
+        await self.remove([session_id])
+
+    async def remove(self, session_ids: list[str]) -> None:
+        """Remove idle sessions, whoever they belong to."""
+        for session_id in session_ids:
+            streams = (session_id, control_stream(session_id))
+            await self.supervisor.log.delete(*streams)
+            self.supervisor.drop(session_id)
+            self._mirror.forget(session_id)
+            for stream in streams:
+                self.supervisor.hub.delete(stream)
+        await self._records.delete(session_ids)
+
+    # -- reading ---------------------------------------------------------------------------
+
+    async def view(self, principal: Principal, session_id: str, place: Place) -> View | None:
+        """A way to read the session from this place; None when nothing is there or to come."""
+        state = await self._executor.authorize(principal, session_id)
+        return await open_view(self.supervisor, session_id, state, place)
+
+    async def result(self, ref: TurnRef, seconds: float) -> dict[str, Any]:
+        """How the turn ended, or that it runs still after `seconds`."""
+        session_id, state = ref.session_id, await self._state(ref)
+        turn = state.turns[ref.turn - 1]
+        head = {"session_id": session_id, "turn": ref.turn}
+        if not await wait_over(self.supervisor, session_id, state, turn, seconds):
+            return head | {"status": "queued" if turn.status == "queued" else "running"}
+        transcript = self.supervisor.transcript
+        done = await transcript.done(session_id, turn)
+        error = await transcript.error(session_id, turn)
+        answer = head | {
+            "status": done["status"],
+            "output": done["output"],
+            "steps": done["usage"]["steps"],
+            "usage": done["usage"],
+            "position": turn.last,
+        }
+        if error is not None:
+            answer["error"] = {k: v for k, v in error.items() if k != "type"}
+        return answer
+
+    async def poll(
+        self,
+        principal: Principal,
+        session_id: str,
+        *,
+        after: int,
+        limit: int,
+        wait: float,
+        compacted: bool,
+        epoch: str | None,
+    ) -> Poll:
+        """Chunks after a position, waiting up to `wait` seconds for the first."""
+        place = Place(after=after, follow=True, compact=compacted, epoch=epoch)
+        view = await self.view(principal, session_id, place)
+        if view is None:  # never with follow
+            raise NotFound("nothing to read")
+        state, log = view.state, self.supervisor.log
+        page = await log.read(session_id, after, limit=limit)
+        if not page.entries and state.open_turns and wait > 0:
+            async for entries in view.batches(wait):
+                page_entries = entries[:limit]
+                break
+        else:
+            page_entries = page.entries
+            if page.info is not None and page.info.earliest > after + 1 <= page.info.head:
+                raise expired(page.info.earliest, log.epoch)
+        position = page_entries[-1].position if page_entries else after
+        shown = compact(page_entries) if compacted else page_entries
+        return Poll(
+            events=[chunk_json(entry) for entry in shown],
+            position=position,
+            status=state.status,
+            done=not state.open_turns and position >= _end_of(state),
+        )
+
+    async def steps(
+        self, principal: Principal, session_id: str, *, turn: int | None, after: int, limit: int
+    ) -> tuple[list[dict[str, Any]], int | None]:
+        """The steps with positions over `after`, and the place to go on from if there are more."""
+        state = await self._executor.authorize(principal, session_id)
+        wanted = None if turn is None else state.turn(turn)
+        if turn is not None and wanted is None:
+            raise NotFound("the session has no such turn")
+        if wanted is not None:
+            after = max(after, wanted.first - 1)
+        found: list[dict[str, Any]] = []
+        looked = 0
+        while looked < _STEPS_ENTRIES:
+            page = await self.supervisor.log.read(session_id, after, limit=2_000)
+            looked += len(page.entries)
+            for entry in page.entries:
+                after = entry.position
+                if wanted is not None and 0 < wanted.last < after:
+                    return found, None
+                if entry.kind == "step":
+                    found.append(_step(entry, state))
+                    if len(found) >= limit:
+                        return found, after
+            if page.at_end:
+                return found, None
+        return found, after
+
+    async def _state(self, ref: TurnRef) -> SessionState:
+        state = await self.supervisor.states.load(ref.session_id)
+        if state is None:
+            raise NotFound("the session was deleted")
+        return state
+
+
+def _end_of(state: SessionState) -> int:
+    return max((turn.last for turn in state.turns[-64:]), default=0)
+
+
+def _step(entry: Entry, state: SessionState) -> dict[str, Any]:
+    body: dict[str, Any] = orjson.loads(entry.body)
+    body.pop("type", None)
+    return {"turn": _turn_at(state.turns, entry.position), **body, "position": entry.position}
+
+
+def _turn_at(turns: list[TurnState], position: int) -> int:
+    for turn in reversed(turns):
+        if turn.first and turn.first <= position:
+            return turn.turn
+    return 0
+
+
+def _described(state: SessionState) -> dict[str, Any]:
+    info = state.info
+    if info is None:
+        raise NotFound("the session was deleted")
+    return {
+        "session_id": info.session_id,
+        "agent_id": info.agent_id,
+        "subject": info.subject,
+        "status": state.status,
+        "turns": len(state.turns),
+        "context": state.context,
+        "metadata": info.metadata,
+        "created_at": rfc3339(info.created_at),
+        "updated_at": rfc3339(state.updated_at),
+    }
+
+
+def _from_record(row: SessionRecord) -> dict[str, Any]:
+    return {
+        "session_id": row.id,
+        "agent_id": row.agent_id,
+        "subject": row.subject,
+        "status": row.status,
+        "turns": row.turns,
+        "metadata": dict(row.metadata),
+        "created_at": rfc3339(row.created_at),
+        "updated_at": rfc3339(row.updated_at),
+    }
+
+
+def rfc3339(seconds: float) -> str:
+    """UTC with microseconds."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,94 @@
+"""Session states in memory: folded from the log when first asked for, then kept up to date by
+the log's announcements while they stay here."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from ..log.base import Entry, EventLog
+from .state import SessionState, control_stream, session_of
+
+_CACHED = 10_000
+_SUFFIX = control_stream("")
+_PAGE_ENTRIES, _PAGE_BYTES = 2_000, 4 << 20
+
+
+class States:
+    """At most one state per session, which is therefore the current one.
+
+    `changed` is called with a state each time it has moved on.
+    """
+
+    def __init__(self, log: EventLog, changed: Callable[[SessionState], None]) -> None:
+        self._log = log
+        self._changed = changed
+        self._cache: OrderedDict[str, SessionState] = OrderedDict()
+        self._pinned: dict[str, SessionState] = {}
+        #: For sessions being read from the log: the newest record announced meanwhile.
+        self._reading: dict[str, int] = {}
+
+    def committed(self, stream: str, entries: Sequence[Entry]) -> None:
+        """From the log, in commit order, before readers are told."""
+        if not stream.endswith(_SUFFIX):
+            return
+        session_id = session_of(stream)
+        if session_id in self._reading:
+            self._reading[session_id] = entries[-1].position
+        state = self._known(session_id)
+        if state is not None:
+            state.apply(entries)
+            self._changed(state)
+
+    async def load(self, session_id: str) -> SessionState | None:
+        """The state as of now; None if there is no such session. Raises LogUnavailable."""
+        state = self._known(session_id) or await self._read(session_id)
+        return None if state is None or state.info is None else state
+
+    async def _read(self, session_id: str) -> SessionState | None:
+        state = SessionState()
+        self._reading.setdefault(session_id, 0)
+        try:
+            while True:
+                page = await self._log.read(
+                    control_stream(session_id),
+                    state.position,
+                    limit=_PAGE_ENTRIES,
+                    max_bytes=_PAGE_BYTES,
+                )
+                state.apply(page.entries)
+                if page.at_end and state.position >= self._reading.get(session_id, 0):
+                    break
+        finally:
+            self._reading.pop(session_id, None)
+        # Another reader of the same session may have been first; its state is the one in use.
+        return self._known(session_id) or (self.keep(session_id, state) if state.info else None)
+
+    def keep(self, session_id: str, state: SessionState) -> SessionState:
+        """Put a state under the log's announcements."""
+        self._cache[session_id] = state
+        while len(self._cache) > _CACHED:
+            self._cache.popitem(last=False)
+        return state
+
+    def pin(self, session_id: str, state: SessionState) -> None:
+        """Keep the state, whatever else is asked for, until `unpin`."""
+        self._pinned[session_id] = state
+        self._cache.pop(session_id, None)
+
+    def unpin(self, session_id: str) -> None:
+        state = self._pinned.pop(session_id, None)
+        if state is not None and state.info is not None:
+            self.keep(session_id, state)
+
+    def forget(self, session_id: str) -> None:
+        """The session was deleted."""
+        self._cache.pop(session_id, None)
+        self._pinned.pop(session_id, None)
+
+    def _known(self, session_id: str) -> SessionState | None:
+        state = self._pinned.get(session_id)
+        if state is None and session_id in self._cache:
+            self._cache.move_to_end(session_id)
+            state = self._cache[session_id]
+        return state

@@ -1,0 +1,120 @@
+"""Reads back from the log what turns were asked and answered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from ..agents.base import PastTurn, Turn
+from ..log.base import Entry, EventLog, LogUnavailable
+from .session import Prepared
+from .state import Request, SessionInfo, SessionState, TurnState, control_stream
+
+if TYPE_CHECKING:
+    from .supervisor import ResolvedAgent
+
+#: What of the earlier turns an agent is given: the newest, within both bounds.
+_HISTORY_TURNS = 50
+_HISTORY_CHARS = 200_000
+_PAGE_ENTRIES, _PAGE_BYTES = 5_000, 1 << 20
+
+
+class Transcript:
+    """Reads requests, endings and partial outputs of turns. All raise LogUnavailable."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+
+    async def request(self, session_id: str, turn: TurnState) -> Request:
+        """What a turn was asked for."""
+        entry = await self._one(control_stream(session_id), turn.record)
+        body = orjson.loads(entry.body)
+        del body["turn"]
+        return Request(**body)
+
+    async def done(self, session_id: str, turn: TurnState) -> dict[str, Any]:
+        """The `done` chunk of a turn that has ended, as JSON."""
+        entry = await self._one(session_id, turn.last)
+        body: dict[str, Any] = orjson.loads(entry.body)
+        return body | {"position": entry.position}
+
+    async def error(self, session_id: str, turn: TurnState) -> dict[str, Any] | None:
+        """The `error` chunk right before a turn's `done`, if it failed."""
+        if turn.status not in {"failed", "timeout"}:
+            return None
+        body: dict[str, Any] = orjson.loads((await self._one(session_id, turn.last - 1)).body)
+        return body if body.get("type") == "error" else None
+
+    async def output_so_far(
+        self, session_id: str, turn: TurnState, limit: int
+    ) -> tuple[str, int, bool]:
+        """A turn's text up to now, the position it reaches, and whether it was cut at `limit`
+        characters."""
+        parts: list[str] = []
+        position = max(turn.first - 1, 0)
+        size = 0
+        while True:
+            page = await self._log.read(
+                session_id, position, limit=_PAGE_ENTRIES, max_bytes=_PAGE_BYTES
+            )
+            for entry in page.entries:
+                position = entry.position
+                if entry.kind == "message" and size <= limit:
+                    text = orjson.loads(entry.body)["content"]
+                    parts.append(text)
+                    size += len(text)
+                if entry.kind == "done":
+                    return "".join(parts)[:limit], position, size > limit
+            if page.at_end:
+                return "".join(parts)[:limit], position, size > limit
+
+    async def prepare(
+        self,
+        info: SessionInfo,
+        state: SessionState,
+        turn: TurnState,
+        request: Request,
+        found: ResolvedAgent,
+    ) -> Prepared:
+        """The turn as its agent sees it."""
+        view = Turn(
+            goal=request.goal,
+            session_id=info.session_id,
+            turn=turn.turn,
+            agent_id=request.agent_id,
+            context=state.context,
+            history=await self._history(info.session_id, state, turn),
+            subject=info.subject,
+            metadata={**info.metadata, **request.metadata},
+            model=request.model or found.model,
+            tools=request.tools if request.tools is not None else found.tools,
+            instructions=found.instructions,
+            max_steps=request.max_steps,
+        )
+        return Prepared(found.agent, view, request)
+
+    async def _history(
+        self, session_id: str, state: SessionState, turn: TurnState
+    ) -> list[PastTurn]:
+        history: list[PastTurn] = []
+        room = _HISTORY_CHARS
+        past = [t for t in state.turns[: turn.turn - 1] if t.last]
+        for earlier in reversed(past[-_HISTORY_TURNS:]):
+            try:
+                request = await self.request(session_id, earlier)
+                done = await self.done(session_id, earlier)
+            except LogUnavailable:
+                break  # trimmed: what is older is gone too
+            room -= len(request.goal) + len(done["output"])
+            if room < 0:
+                break
+            history.append(PastTurn(request.goal, done["output"], done["status"]))
+        history.reverse()
+        return history
+
+    async def _one(self, stream: str, position: int) -> Entry:
+        page = await self._log.read(stream, position - 1, limit=1)
+        if not page.entries or page.entries[0].position != position:
+            raise LogUnavailable(f"{stream} has no entry {position} any more")
+        return page.entries[0]

@@ -1,0 +1,168 @@
+"""One running turn: the agent driven to its end, whatever ends it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import structlog
+
+from ..agents.base import Agent, Turn
+from ..log.base import LogError
+from ..model.errors import AgentError
+from ..model.limits import Limits
+from .chunks import ChunkMaker, Encoded, error_chunk
+from .writer import Sealed, TurnWriter
+
+Status = Literal["success", "failed", "cancelled", "timeout"]
+log_ = structlog.get_logger("resonantgenesis.turns")
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a turn ended: its last chunks, `done` being the very last."""
+
+    status: Status
+    chunks: list[Encoded]
+    error_code: str | None = None
+
+
+class TurnRun:
+    """Drives an agent through one turn.
+
+    `run` returns once everything but the ending is durable; writing the ending together with the
+    turn's record is the session's. `cancel` may be called at any time, more than once.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        turn: Turn,
+        writer: TurnWriter,
+        *,
+        timeout: float,
+        limits: Limits,
+        request_id: str,
+        abandon: Callable[[asyncio.Task[None]], None],
+    ) -> None:
+        self.number = turn.turn
+        self._agent = agent
+        self._turn = turn
+        self._writer = writer
+        self._timeout = timeout
+        self._limits = limits
+        self._request_id = request_id
+        self._abandon = abandon
+        self._maker = ChunkMaker(turn.session_id, turn.turn, turn.agent_id, turn.max_steps, limits)
+        self._cancelled = asyncio.Event()
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+    async def run(self) -> Ending:
+        """The whole turn. Raises nothing an agent does; StaleWriter when the turn is another's."""
+        driver = asyncio.create_task(self._drive(), name=f"agent {self._turn.session_id}")
+        stop = asyncio.create_task(self._cancelled.wait())
+        try:
+            await asyncio.wait(
+                {driver, stop}, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED
+            )
+            # Whatever had won when the wait returned has won: a cancel that came first is not
+            # overtaken by an agent that finishes while it is being told.
+            if self._cancelled.is_set():
+                ending = self._ending("cancelled")
+            elif driver.done():
+                ending = self._outcome(driver)
+            else:
+                ending = self._timed_out()
+        finally:
+            self._writer.seal()
+            stop.cancel()
+            await self._stop(driver)
+        try:
+            await self._writer.flush()
+        except LogError as error:
+            ending = self._log_failed(error)
+        return ending
+
+    async def _drive(self) -> None:
+        chunks = self._agent.run(self._turn)
+        try:
+            async for chunk in chunks:
+                for kind, body in self._maker.encode(chunk):
+                    await self._writer.write(kind, body)
+        finally:
+            # An agent stopped by an error of ours still runs its cleanup here and now.
+            if isinstance(chunks, AsyncGenerator):
+                await chunks.aclose()
+
+    async def _stop(self, driver: asyncio.Task[None]) -> None:
+        if driver.done():
+            return
+        driver.cancel()
+        _, running = await asyncio.wait({driver}, timeout=self._limits.cancel_grace)
+        if running:
+            log_.warning(
+                "agent ignores its cancellation", session=self._turn.session_id, turn=self.number
+            )
+            self._abandon(driver)
+        else:
+            self._report(driver)
+
+    # -- endings ---------------------------------------------------------------------------
+
+    def _ending(
+        self, status: Status, error: Encoded | None = None, code: str | None = None
+    ) -> Ending:
+        self._writer.seal()
+        chunks = list(self._maker.close_steps())
+        if error is not None:
+            chunks.append(error)
+        chunks.append(self._maker.done(status))
+        return Ending(status, chunks, code)
+
+    def _timed_out(self) -> Ending:
+        words = f"the turn took longer than {self._timeout:g} s"
+        return self._ending("timeout", error_chunk("TIMEOUT", words, retryable=True), "TIMEOUT")
+
+    def _outcome(self, driver: asyncio.Task[None]) -> Ending:
+        if driver.cancelled():
+            return self._failed("AGENT_FAILED", "the agent cancelled itself", False)
+        error = driver.exception()
+        if error is None:
+            return self._ending("success")
+        if isinstance(error, AgentError):
+            return self._failed(error.code, error.message, error.retryable, error.retry_after)
+        if isinstance(error, LogError):
+            return self._log_failed(error)
+        self._report(driver)
+        return self._failed("AGENT_FAILED", "the agent failed", False)
+
+    def _log_failed(self, error: LogError) -> Ending:
+        log_.error("chunks refused by the log", session=self._turn.session_id, error=str(error))
+        return self._failed("UNAVAILABLE", "the answer could not be stored", True)
+
+    def _failed(
+        self, code: str, message: str, retryable: bool, retry_after: float | None = None
+    ) -> Ending:
+        if code == "RATE_LIMITED" and retry_after is None:
+            retry_after = 1.0  # clients are promised a number
+        error = error_chunk(code, message, retryable=retryable, retry_after=retry_after)
+        return self._ending("failed", error, code)
+
+    def _report(self, driver: asyncio.Task[None]) -> None:
+        """What an agent's exception says is for the server's log, not for clients."""
+        if driver.cancelled():
+            return
+        error = driver.exception()
+        if error is None or isinstance(error, Sealed | AgentError | LogError):
+            return
+        log_.error(
+            "agent failed",
+            session=self._turn.session_id,
+            turn=self.number,
+            request_id=self._request_id,
+            exc_info=error,
+        )

@@ -1,0 +1,183 @@
+"""Reading a session: where a stream starts, what it says, when it ends. For every transport."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from ..feed.follow import Follower, PlaceExpired, StreamGone
+from ..log.base import Entry
+from ..model.errors import InvalidRequest, PositionExpired
+from .state import SessionState, TurnState, control_stream
+from .supervisor import Supervisor
+
+#: A compact reader's pages: large, so that a gap of 10,000 chunks becomes one.
+_COMPACT_ENTRIES, _COMPACT_BYTES = 20_000, 2 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a session's log a reader stands, and what it wants to see.
+
+    `after`: it has everything up to there; None: from the start of the running, else the last
+    turn (with `turn`: of that one). `turn`: ends after that turn. `follow`: never ends.
+    """
+
+    after: int | None = None
+    turn: int | None = None
+    follow: bool = False
+    compact: bool = False
+    epoch: str | None = None
+
+
+class View:
+    """One reader's way through a session; made by `open_view`. Single use."""
+
+    def __init__(
+        self, supervisor: Supervisor, session_id: str, state: SessionState, place: Place, after: int
+    ) -> None:
+        self.session_id = session_id
+        self.state = state
+        #: The turn whose `done` ends the view, once known.
+        self.until: TurnState | None = None
+        self._supervisor = supervisor
+        self._place = place
+        self._after = after
+        if place.turn is not None:
+            self.until = state.turn(place.turn)
+
+    @property
+    def turn(self) -> TurnState | None:
+        """The turn a viewer is told it sees."""
+        return self.until or self.state.current
+
+    def is_empty(self, head: int) -> bool:
+        """Whether nothing follows the reader's place and nothing is to come."""
+        if self._place.follow or self._after < head:
+            return self.until is not None and self._is_over(self._after)
+        return not self.state.open_turns or (self.until is not None and self._is_over(self._after))
+
+    async def batches(self, silence: float) -> AsyncIterator[list[Entry]]:
+        """The chunks, in order, each once; an empty list after every `silence` seconds without.
+
+        Ends as the place says, or when the session is deleted. Raises PositionExpired when the
+        reader is so slow that its place is trimmed, and the log's LogUnavailable.
+        """
+        async for _ in self._wait_for_start(silence):
+            yield []
+        supervisor, place = self._supervisor, self._place
+        large = {"page_entries": _COMPACT_ENTRIES, "page_bytes": _COMPACT_BYTES}
+        with Follower(
+            supervisor.hub, supervisor.log, self.session_id, self._after,
+            **(large if place.compact else {}),
+        ) as follower:  # fmt: skip
+            sent = self._after
+            while not self._is_over(sent):
+                try:
+                    # Caught up with a log in which nothing is to come any more: do not wait.
+                    entries = await follower.batch(silence)
+                except StreamGone:
+                    return
+                except PlaceExpired as error:
+                    raise expired(error.earliest, supervisor.log.epoch) from error
+                if entries:
+                    entries = self._up_to_end(entries)
+                    sent = entries[-1].position
+                yield entries
+
+    async def _wait_for_start(self, silence: float) -> AsyncIterator[None]:
+        """A queued turn asked for by number has no place yet; yields after each silence."""
+        turn = self.until
+        if turn is None or turn.first or self._place.after is not None:
+            return
+        supervisor = self._supervisor
+        stream = control_stream(self.session_id)
+        with Follower(supervisor.hub, supervisor.log, stream, self.state.position) as follower:
+            while not turn.first:
+                try:
+                    if not await follower.batch(silence):
+                        yield
+                except StreamGone:
+                    return
+        self._after = turn.first - 1
+
+    def _is_over(self, position: int) -> bool:
+        if self._place.follow:
+            return False
+        if self.until is None:
+            # Which turn runs or waits last is asked when the reader has caught up.
+            last = self.state.turns[-1] if self.state.turns else None
+            if last is None or position < self._newest_end():
+                return False
+            self.until = last
+        return 0 < self.until.last <= position
+
+    def _newest_end(self) -> int:
+        """The last position known from the turns' records."""
+        for turn in reversed(self.state.turns):
+            if turn.last:
+                return turn.last
+        return 0
+
+    def _up_to_end(self, entries: list[Entry]) -> list[Entry]:
+        """Leaves out what follows the turn that the view ends with."""
+        last = self.until.last if self.until is not None else 0
+        if self._place.follow or not last or entries[-1].position <= last:
+            return entries
+        return [entry for entry in entries if entry.position <= last]
+
+
+async def open_view(
+    supervisor: Supervisor, session_id: str, state: SessionState, place: Place
+) -> View | None:
+    """A view from this place; None when nothing follows it and nothing is to come.
+
+    Raises InvalidRequest beyond the end or for a turn that is not there, PositionExpired for a
+    trimmed place or one of another epoch.
+    """
+    epoch = supervisor.log.epoch
+    if place.turn is not None and state.turn(place.turn) is None:
+        raise InvalidRequest.field("turn", f"the session has {len(state.turns)} turns")
+    turn = state.current if place.turn is None else state.turn(place.turn)
+    after = place.after
+    if after is None:
+        after = 0 if turn is None or not turn.first else turn.first - 1
+    page = await supervisor.log.read(session_id, after, limit=1)
+    head, earliest = (page.info.head, page.info.earliest) if page.info else (0, 1)
+    if place.epoch not in {None, epoch}:
+        raise expired(earliest, epoch)
+    if after > head:
+        raise InvalidRequest.field("resume_from", f"the session ends at {head}")
+    if after + 1 < earliest:
+        if place.after is not None:
+            raise expired(earliest, epoch)
+        after = earliest - 1
+    view = View(supervisor, session_id, state, place, after)
+    return None if view.is_empty(head) else view
+
+
+def expired(earliest: int, epoch: str) -> PositionExpired:
+    return PositionExpired(
+        f"this position is no longer kept; the earliest is {earliest}",
+        details={"earliest": earliest, "epoch": epoch},
+    )
+
+
+async def wait_over(
+    supervisor: Supervisor, session_id: str, state: SessionState, turn: TurnState, seconds: float
+) -> bool:
+    """Whether the turn was over within `seconds`."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    stream = control_stream(session_id)
+    with Follower(supervisor.hub, supervisor.log, stream, state.position) as follower:
+        while not turn.last:
+            left = deadline - loop.time()
+            if left <= 0:
+                return False
+            try:
+                await follower.batch(left)
+            except StreamGone:
+                return False
+    return True

@@ -1,0 +1,113 @@
+"""From an agent's chunks to appends: batches as large as the disk is slow."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ..log.base import Append, EventLog, LogError, LogOverloaded, NewEntry
+
+#: Chunks not yet handed to the log; past this the agent waits.
+_BUFFER_BYTES = 256 * 1024
+_BUFFER_ENTRIES = 1_000
+_OVERLOAD_PAUSE = 0.05
+
+
+class Sealed(Exception):
+    """The turn is over; nothing more is taken."""
+
+
+class TurnWriter:
+    """The one writer of a running turn's chunks, in order.
+
+    At most one append is under way; what the agent yields meanwhile goes out together in the
+    next. `position` is that of the last chunk accepted, known before it is durable because a
+    fenced turn is the only writer of its session; `durable` that of the last one committed.
+    """
+
+    def __init__(self, log: EventLog, stream: str, *, fence: int, position: int) -> None:
+        self.position = position
+        self.durable = position
+        self._log = log
+        self._stream = stream
+        self._fence = fence
+        self._buffer: list[NewEntry] = []
+        self._size = 0
+        self._under_way: asyncio.Future[list[int]] | None = None
+        self._error: LogError | None = None
+        self._sealed = False
+        self._changed: asyncio.Future[None] | None = None
+        self._pause: asyncio.TimerHandle | None = None
+
+    @property
+    def error(self) -> LogError | None:
+        """Why the log refused a chunk; the turn cannot go on then."""
+        return self._error
+
+    async def write(self, kind: str, body: bytes) -> None:
+        """Accept a chunk; waits while the buffer is full.
+
+        Raises Sealed, and the LogError that an earlier chunk met.
+        """
+        while self._size >= _BUFFER_BYTES or len(self._buffer) >= _BUFFER_ENTRIES:
+            self._check()
+            await self._change()
+        self._check()
+        self._buffer.append(NewEntry(kind, body))
+        self._size += len(body)
+        self.position += 1
+        self._send()
+
+    def seal(self) -> None:
+        """Refuse every later write; what was accepted still goes out."""
+        self._sealed = True
+        self._wake()
+
+    async def flush(self) -> None:
+        """Return when all that was accepted is durable; raises the LogError it met."""
+        while self._error is None and (self._buffer or self._under_way is not None):
+            await self._change()
+        if self._error is not None:
+            raise self._error
+
+    def _check(self) -> None:
+        if self._sealed:
+            raise Sealed
+        if self._error is not None:
+            raise self._error
+
+    async def _change(self) -> None:
+        if self._changed is None or self._changed.done():
+            self._changed = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._changed)
+
+    def _wake(self) -> None:
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+    def _send(self) -> None:
+        if self._under_way is not None or self._pause is not None or not self._buffer:
+            return
+        batch, self._buffer, self._size = self._buffer, [], 0
+        self._under_way = self._log.append(Append(self._stream, batch, fence=self._fence))
+        self._under_way.add_done_callback(lambda future: self._sent(future, batch))
+
+    def _sent(self, future: asyncio.Future[list[int]], batch: list[NewEntry]) -> None:
+        self._under_way = None
+        error = None if future.cancelled() else future.exception()
+        if isinstance(error, LogOverloaded):
+            self._buffer[:0] = batch
+            self._size += sum(len(entry.body) for entry in batch)
+            self._pause = asyncio.get_running_loop().call_later(_OVERLOAD_PAUSE, self._resume)
+            return
+        if isinstance(error, LogError):
+            self._error = error
+        elif error is not None:
+            self._error = LogError(str(error))
+        else:
+            self.durable = future.result()[0]
+            self._send()
+        self._wake()
+
+    def _resume(self) -> None:
+        self._pause = None
+        self._send()
