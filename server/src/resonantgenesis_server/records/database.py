@@ -40,6 +40,7 @@ class Database:
     def __init__(self, engine: AsyncEngine, busy_timeout: float) -> None:
         self._engine = engine
         self._busy_timeout = busy_timeout
+        self._closed = False
         # SQLite has one writer; waiting here is fair and woken at once, its own lock is polled.
         self._writer = asyncio.Lock() if engine.dialect.name == "sqlite" else None
 
@@ -64,12 +65,14 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
+        self._check_open()
         with _translated():
             async with self._engine.connect() as connection:
                 yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
+        self._check_open()
         if self._writer is None:
             with _translated():
                 async with self._engine.begin() as connection:
@@ -99,7 +102,13 @@ class Database:
             await connection.exec_driver_sql("SELECT 1")
 
     async def close(self) -> None:
+        self._closed = True
         await self._engine.dispose()
+
+    def _check_open(self) -> None:
+        # The pool would quietly open new connections.
+        if self._closed:
+            raise StoreUnusable("the records are closed")
 
 
 def _parse(url: str) -> URL:

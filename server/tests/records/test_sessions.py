@@ -1,0 +1,109 @@
+"""The mirror of sessions: rows in any order, filters, pages, retention."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from resonantgenesis_server.records.base import Organization, SessionRecord
+from resonantgenesis_server.records.store import Records
+
+pytestmark = pytest.mark.anyio
+
+
+def session(org: Organization, number: int, **fields: object) -> SessionRecord:
+    made = SessionRecord(
+        id=f"sess_{number}",
+        organization_id=org.id,
+        subject=None,
+        agent_id="guide",
+        status="running",
+        turns=1,
+        created_at=1_000.0 + number // 2,
+        updated_at=2_000.0 + number,
+        metadata={"n": number},
+    )
+    return replace(made, **fields)  # type: ignore[arg-type]
+
+
+async def test_a_row_is_kept_and_replaced(records: Records, org: Organization) -> None:
+    first = session(org, 1)
+    await records.sessions.upsert_many([first])
+    assert await records.sessions.get(org.id, first.id) == first
+    second = replace(first, status="completed", turns=2, updated_at=3_000.5, metadata={})
+    await records.sessions.upsert_many([second])
+    assert await records.sessions.get(org.id, first.id) == second
+
+
+async def test_an_older_row_that_comes_late_is_ignored(records: Records, org: Organization) -> None:
+    newer = session(org, 1, status="completed", updated_at=5_000.0)
+    older = session(org, 1, status="running", updated_at=4_000.0)
+    await records.sessions.upsert_many([newer, older])
+    await records.sessions.upsert_many([older])
+    assert await records.sessions.get(org.id, newer.id) == newer
+
+
+async def test_a_row_never_moves_to_another_organization(
+    records: Records, org: Organization, other: Organization
+) -> None:
+    mine = session(org, 1)
+    await records.sessions.upsert_many([mine])
+    await records.sessions.upsert_many([session(other, 1, updated_at=9_000.0)])
+    assert await records.sessions.get(org.id, mine.id) == mine
+    assert await records.sessions.get(other.id, mine.id) is None
+
+
+async def test_a_list_is_filtered_and_paged_newest_first(
+    records: Records, org: Organization, other: Organization
+) -> None:
+    rows = [
+        session(
+            org,
+            number,
+            subject="ann" if number % 3 else None,
+            agent_id=f"agent{number % 2}",
+            status="failed" if number % 5 == 0 else "completed",
+        )
+        for number in range(20)
+    ]
+    await records.sessions.upsert_many([*rows, session(other, 99, subject="ann")])
+    newest = sorted(rows, key=lambda row: (row.created_at, row.id), reverse=True)
+
+    async def ids(**filters: str) -> list[str]:
+        seen: list[str] = []
+        cursor = None
+        while True:
+            page = await records.sessions.list(org.id, limit=3, cursor=cursor, **filters)  # type: ignore[arg-type]
+            seen += [row.id for row in page.items]
+            cursor = page.next_cursor
+            if cursor is None:
+                return seen
+
+    assert await ids() == [row.id for row in newest]
+    assert await ids(subject="ann") == [row.id for row in newest if row.subject == "ann"]
+    assert await ids(agent_id="agent1") == [row.id for row in newest if row.agent_id == "agent1"]
+    assert await ids(status="failed", subject="ann") == [
+        row.id for row in newest if row.status == "failed" and row.subject == "ann"
+    ]
+    assert await ids(subject="nobody") == []
+
+
+async def test_retention_finds_the_longest_unused_and_deletes_them(
+    records: Records, org: Organization, other: Organization
+) -> None:
+    rows = [session(org, number) for number in range(3)]
+    theirs = session(other, 7, updated_at=1_999.0)
+    await records.sessions.upsert_many([*rows, theirs])
+    old = await records.sessions.last_used_before(2_002.0, limit=2)
+    assert list(old) == [theirs, rows[0]]
+    await records.sessions.delete([row.id for row in old])
+    assert await records.sessions.last_used_before(2_002.0) == [rows[1]]
+    await records.sessions.delete([])
+    await records.sessions.upsert_many([])
+
+
+async def test_thousands_are_deleted_at_once(records: Records, org: Organization) -> None:
+    rows = [session(org, number) for number in range(2_500)]
+    await records.sessions.upsert_many(rows)
+    await records.sessions.delete([row.id for row in rows])
+    assert (await records.sessions.list(org.id)).items == []
