@@ -1,1 +1,64 @@
-"""Python SDK of ResonantGenesis Streaming."""
+"""Python SDK of ResonantGenesis Streaming: agent answers that survive the network.
+
+client = ResonantGenesis(api_key="…")
+async for chunk in client.sessions.execute_stream(agent_id="guide", goal="What is a position?"):
+    print(chunk.content, end="", flush=True)
+"""
+
+from ._async_client import ResonantGenesis
+from ._async_sessions import AsyncSession
+from ._async_stream import AsyncStream
+from ._settings import Timeouts
+from ._sync_client import SyncResonantGenesis
+from ._sync_sessions import SyncSession
+from ._sync_stream import SyncStream
+from ._version import __version__
+from .errors import (
+    AgentFailed,
+    AuthenticationError,
+    Conflict,
+    ConnectionLost,
+    InternalError,
+    InvalidRequest,
+    NotFound,
+    PermissionDenied,
+    PositionExpired,
+    RateLimited,
+    SessionBusy,
+    StreamError,
+    TurnTimeout,
+    Unavailable,
+)
+from .models import Agent, Chunk, Page, Step, Token, TurnResult, Usage
+
+__all__ = [
+    "Agent",
+    "AgentFailed",
+    "AsyncSession",
+    "AsyncStream",
+    "AuthenticationError",
+    "Chunk",
+    "Conflict",
+    "ConnectionLost",
+    "InternalError",
+    "InvalidRequest",
+    "NotFound",
+    "Page",
+    "PermissionDenied",
+    "PositionExpired",
+    "RateLimited",
+    "ResonantGenesis",
+    "SessionBusy",
+    "Step",
+    "StreamError",
+    "SyncResonantGenesis",
+    "SyncSession",
+    "SyncStream",
+    "Timeouts",
+    "Token",
+    "TurnResult",
+    "TurnTimeout",
+    "Unavailable",
+    "Usage",
+    "__version__",
+]

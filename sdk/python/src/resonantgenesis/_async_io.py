@@ -1,0 +1,131 @@
+"""The asynchronous transport: does what the machines ask, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import AsyncIterator
+from typing import TypeVar
+
+import httpx
+
+from ._actions import Answered, Ended, Fetch, Finish, Lost, Opened, Outcome, Received, Silent
+from ._actions import Waited as WaitedOutcome
+from ._calls import Call, CallMachine
+from ._http import (
+    BodyCollector,
+    client_options,
+    headers_of,
+    outcome_of,
+    request_parts,
+    set_silence,
+)
+from ._settings import Settings
+from ._wire import Request, is_event_stream
+
+T = TypeVar("T")
+
+
+class AsyncIO:
+    """Connections of one client, pooled per event loop: a module's client outlives its loops."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._closed = False
+        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    async def call(self, call: Call[T]) -> T:
+        """Runs a call to its result. Raises StreamError."""
+        machine = CallMachine(call, self.settings)
+        while True:
+            action = machine.next()
+            if isinstance(action, Finish):
+                if action.error is not None:
+                    raise action.error
+                return machine.result()
+            if isinstance(action, Fetch):
+                machine.give(await self.fetch(action.request))
+            else:
+                await asyncio.sleep(action.seconds)
+                machine.give(WaitedOutcome())
+
+    async def fetch(self, request: Request) -> Answered | Lost | Silent:
+        """Sends, and reads the whole answer."""
+        try:
+            response = await self._send(request)
+            return await self._whole(response, request)
+        except httpx.RequestError as error:
+            return outcome_of(error)
+
+    async def open(self, request: Request) -> tuple[Outcome, AsyncConnection | None]:
+        """Sends, and leaves an event stream open."""
+        try:
+            response = await self._send(request)
+            headers = headers_of(response)
+            if response.status_code == 200 and is_event_stream(headers):
+                return Opened(headers), AsyncConnection(response)
+            return await self._whole(response, request), None
+        except httpx.RequestError as error:
+            return outcome_of(error), None
+
+    async def aclose(self) -> None:
+        """Closes this loop's connections; those of ended loops are gone already."""
+        self._closed = True
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
+
+    async def _send(self, request: Request) -> httpx.Response:
+        client = self._client()
+        return await client.send(
+            client.build_request(**request_parts(request, self.settings)), stream=True
+        )
+
+    async def _whole(self, response: httpx.Response, request: Request) -> Answered | Lost | Silent:
+        body = BodyCollector(response, self.settings.timeouts.answer + request.patience)
+        try:
+            async for block in response.aiter_bytes():
+                problem = body.add(block)
+                if problem is not None:
+                    return problem
+        finally:
+            await response.aclose()
+        return body.done()
+
+    def _client(self) -> httpx.AsyncClient:
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            client = self._clients[loop] = httpx.AsyncClient(**client_options(self.settings))
+        return client
+
+
+class AsyncConnection:
+    """An open event stream."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self._blocks: AsyncIterator[bytes] | None = None
+
+    async def read(self, timeout: float) -> Received | Ended | Lost | Silent:
+        """The next bytes; the first call's `timeout` holds for all."""
+        if self._blocks is None:
+            set_silence(self._response, timeout)
+            self._blocks = self._response.aiter_bytes()
+        try:
+            return Received(await anext(self._blocks))
+        except StopAsyncIteration:
+            return Ended()
+        except httpx.RequestError as error:
+            return outcome_of(error)
+        except httpx.StreamError:
+            # Closed by another task while this one was about to read.
+            return Lost("closed")
+
+    async def aclose(self) -> None:
+        """Gives the connection up."""
+        await self._response.aclose()

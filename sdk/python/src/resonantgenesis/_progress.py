@@ -1,0 +1,73 @@
+"""Where a stream stands in its session's log, and what a chunk that arrives means for it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+class Verdict(enum.Enum):
+    """What to do with a chunk: pass it on, drop it, or read again from the last good place."""
+
+    NEW = "new"
+    SEEN = "seen"
+    GAP = "gap"
+
+
+@dataclass(slots=True)
+class Mark:
+    """What is needed to find a stream again after it broke off.
+
+    `position` is that of the last chunk handed to the caller (0: none yet); `settled` says that
+    nothing is left to find; `broken` that nobody reads the stream any more.
+    """
+
+    idempotency_key: str | None = None
+    session_id: str | None = None
+    turn: int | None = None
+    epoch: str | None = None
+    position: int = 0
+    settled: bool = False
+    broken: bool = False
+
+
+class Sequence:
+    """Holds the received chunks to the log's order: dense, each once.
+
+    `last` is the position up to which everything has been received; None while the start is
+    not known, then the first chunk that arrives sets it.
+    """
+
+    def __init__(self, last: int | None) -> None:
+        self.last = last
+
+    def take(self, raw: Mapping[str, Any], position: int) -> Verdict:
+        """The verdict on a chunk; NEW moves `last` to its position."""
+        first = first_position(raw, position)
+        if self.last is not None:
+            if position <= self.last:
+                return Verdict.SEEN
+            # A merged chunk that begins before our place holds text that was passed on already,
+            # and cannot be cut; the log has the parts, so reading again from our place helps.
+            if first != self.last + 1:
+                return Verdict.GAP
+        self.last = position
+        return Verdict.NEW
+
+
+def first_position(raw: Mapping[str, Any], position: int) -> int:
+    """Where a chunk begins: `from` for merged ones, else its own position."""
+    first = raw.get("from")
+    return first if isinstance(first, int) and 0 < first <= position else position
+
+
+def position_of(raw: Mapping[str, Any], frame_id: str = "") -> int | None:
+    """A chunk's position from its data, else from its frame's own id; None for what is no chunk."""
+    position = raw.get("position")
+    if isinstance(position, int) and not isinstance(position, bool) and position > 0:
+        return position
+    if frame_id.isascii() and frame_id.isdigit() and len(frame_id) < 19:
+        return int(frame_id) or None
+    return None

@@ -1,0 +1,208 @@
+"""Every error the SDK raises, one class per family of codes (PROTOCOL.md, section 3).
+
+    StreamError
+    ├── AuthenticationError   UNAUTHENTICATED
+    ├── PermissionDenied      FORBIDDEN
+    ├── NotFound              NOT_FOUND AGENT_NOT_FOUND SESSION_NOT_FOUND
+    ├── InvalidRequest        INVALID_REQUEST INVALID_JSON METHOD_NOT_ALLOWED PAYLOAD_TOO_LARGE
+    │                         UNSUPPORTED_MEDIA_TYPE RANGE_NOT_SATISFIABLE
+    ├── Conflict              CONFLICT
+    │   └── SessionBusy       SESSION_BUSY             retryable, once the running turn has ended
+    ├── PositionExpired       POSITION_EXPIRED
+    ├── RateLimited           RATE_LIMITED             retryable after `retry_after`
+    ├── Unavailable           UNAVAILABLE              retryable after `retry_after`
+    ├── InternalError         INTERNAL                 retryable
+    ├── AgentFailed           AGENT_FAILED MAX_STEPS; retryable: MODEL_UNAVAILABLE RUNNER_LOST
+    ├── TurnTimeout           TIMEOUT                  retryable; a TimeoutError too
+    └── ConnectionLost        CONNECTION_LOST          retryable; a ConnectionError too
+
+A code this version does not know becomes a plain StreamError that carries it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+#: What `retry_after` reads as where the server asked to wait but named no time, in seconds.
+DEFAULT_RETRY_AFTER = 1.0
+
+
+class StreamError(Exception):
+    """A call or a stream failed.
+
+    `code` is one of PROTOCOL.md's; `message` is meant for people; `retryable` says whether the
+    same again may succeed; `retry_after` is in seconds, always a number for RATE_LIMITED;
+    `request_id` finds the request in the server's log; `details` is the server's own object;
+    `status` is the HTTP status, None for what came inside a stream. `session_id` and `position`
+    name the place in the log where the stream stood, as far as it was known.
+    """
+
+    default_code: ClassVar[str] = "INTERNAL"
+    default_retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        code: str | None = None,
+        retryable: bool | None = None,
+        retry_after: float | None = None,
+        request_id: str | None = None,
+        details: Mapping[str, Any] | None = None,
+        status: int | None = None,
+        session_id: str | None = None,
+        position: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code or self.default_code
+        self.message = message
+        self.retryable = self.default_retryable if retryable is None else retryable
+        self.retry_after = retry_after
+        self.request_id = request_id
+        self.details: dict[str, Any] = dict(details or {})
+        self.status = status
+        self.session_id = session_id
+        self.position = position
+
+    def __str__(self) -> str:
+        origin = f" (request {self.request_id})" if self.request_id else ""
+        return f"{self.code}: {self.message}{origin}"
+
+
+class AuthenticationError(StreamError):
+    """No valid credential came with the request, or it ended while a stream was open."""
+
+    default_code = "UNAUTHENTICATED"
+
+
+class PermissionDenied(StreamError):
+    """The credential lacks the scope."""
+
+    default_code = "FORBIDDEN"
+
+
+class NotFound(StreamError):
+    """There is no such thing, or it belongs to somebody else; the server does not say which."""
+
+    default_code = "NOT_FOUND"
+
+
+class InvalidRequest(StreamError):
+    """The request is wrong as it stands; `details["fields"]` names each bad field."""
+
+    default_code = "INVALID_REQUEST"
+
+
+class Conflict(StreamError):
+    """The request contradicts the state: a reused Idempotency-Key, another goal for a join."""
+
+    default_code = "CONFLICT"
+
+
+class SessionBusy(Conflict):
+    """A turn is running in the session; try again when it has ended, or use `if_busy`."""
+
+    default_code = "SESSION_BUSY"
+    default_retryable = True
+
+
+class PositionExpired(StreamError):
+    """The place asked for was trimmed, or belongs to a history the store no longer has."""
+
+    default_code = "POSITION_EXPIRED"
+
+
+class RateLimited(StreamError):
+    """Too much at once; `retry_after` is always a number of seconds."""
+
+    default_code = "RATE_LIMITED"
+    default_retryable = True
+    retry_after: float
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        code: str | None = None,
+        retryable: bool | None = None,
+        retry_after: float | None = None,
+        request_id: str | None = None,
+        details: Mapping[str, Any] | None = None,
+        status: int | None = None,
+        session_id: str | None = None,
+        position: int | None = None,
+    ) -> None:
+        super().__init__(
+            message,
+            code=code,
+            retryable=retryable,
+            retry_after=DEFAULT_RETRY_AFTER if retry_after is None else retry_after,
+            request_id=request_id,
+            details=details,
+            status=status,
+            session_id=session_id,
+            position=position,
+        )
+
+
+class Unavailable(StreamError):
+    """The server, or something on the way to it, is starting, draining or full."""
+
+    default_code = "UNAVAILABLE"
+    default_retryable = True
+
+
+class InternalError(StreamError):
+    """The server failed; its log has the reason under `request_id`."""
+
+    default_code = "INTERNAL"
+    default_retryable = True
+
+
+class AgentFailed(StreamError):
+    """The turn failed: its agent, its model, its steps ran out, or its process died."""
+
+    default_code = "AGENT_FAILED"
+
+
+class TurnTimeout(StreamError, TimeoutError):
+    """The turn outran its `timeout_seconds`."""
+
+    default_code = "TIMEOUT"
+    default_retryable = True
+
+
+class ConnectionLost(StreamError, ConnectionError):
+    """The server could not be reached within the retries; a running turn goes on without us."""
+
+    default_code = "CONNECTION_LOST"
+    default_retryable = True
+
+
+#: code -> (class, retryable); `protocol/errors.yaml` holds the same table for every SDK.
+CODES: Mapping[str, tuple[type[StreamError], bool]] = {
+    "UNAUTHENTICATED": (AuthenticationError, False),
+    "FORBIDDEN": (PermissionDenied, False),
+    "NOT_FOUND": (NotFound, False),
+    "AGENT_NOT_FOUND": (NotFound, False),
+    "SESSION_NOT_FOUND": (NotFound, False),
+    "METHOD_NOT_ALLOWED": (InvalidRequest, False),
+    "UNSUPPORTED_MEDIA_TYPE": (InvalidRequest, False),
+    "RANGE_NOT_SATISFIABLE": (InvalidRequest, False),
+    "INVALID_JSON": (InvalidRequest, False),
+    "INVALID_REQUEST": (InvalidRequest, False),
+    "PAYLOAD_TOO_LARGE": (InvalidRequest, False),
+    "CONFLICT": (Conflict, False),
+    "SESSION_BUSY": (SessionBusy, True),
+    "POSITION_EXPIRED": (PositionExpired, False),
+    "RATE_LIMITED": (RateLimited, True),
+    "UNAVAILABLE": (Unavailable, True),
+    "INTERNAL": (InternalError, True),
+    "TIMEOUT": (TurnTimeout, True),
+    "AGENT_FAILED": (AgentFailed, False),
+    "MODEL_UNAVAILABLE": (AgentFailed, True),
+    "MAX_STEPS": (AgentFailed, False),
+    "RUNNER_LOST": (AgentFailed, True),
+    "CONNECTION_LOST": (ConnectionLost, True),
+}

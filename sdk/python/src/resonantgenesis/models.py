@@ -1,0 +1,207 @@
+"""What the server answers, as objects: known fields typed, all fields in `.raw`.
+
+A field the answer lacks reads as None (`content` as ""), so that a loop over chunks of several
+types never raises AttributeError, and a field of a newer server is readable before this SDK
+knows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, Protocol, TypeVar, overload
+
+T = TypeVar("T")
+M_co = TypeVar("M_co", bound="Model", covariant=True)
+
+
+class Field(Generic[T]):
+    """A typed view of one key of `raw`; `default` where the key is missing or null."""
+
+    def __init__(self, default: T, *keys: str) -> None:
+        self._default = default
+        self._keys = keys
+
+    def __set_name__(self, owner: type[object], name: str) -> None:
+        self._keys = self._keys or (name,)
+
+    @overload
+    def __get__(self, obj: None, owner: type[object]) -> Field[T]: ...
+    @overload
+    def __get__(self, obj: Model, owner: type[object]) -> T: ...
+    def __get__(self, obj: Model | None, owner: type[object]) -> T | Field[T]:
+        if obj is None:
+            return self
+        for key in self._keys:
+            value: T | None = obj.raw.get(key)
+            if value is not None:
+                return value
+        return self._default
+
+
+class Model:
+    """A JSON object of the server; `raw` is the object as it came."""
+
+    #: Fields that `repr` hides.
+    _secret: frozenset[str] = frozenset()
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        self.raw: dict[str, Any] = dict(raw)
+
+    def __getattr__(self, name: str) -> Any:
+        # Underscored names stay errors, or copying and pickling would find methods of None.
+        if name.startswith("_") or name == "raw":
+            raise AttributeError(name)
+        return self.raw.get(name)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and isinstance(other, Model) and self.raw == other.raw
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        shown = {key: "…" if key in self._secret else value for key, value in self.raw.items()}
+        return f"{type(self).__name__}({shown!r})"
+
+
+class Usage(Model):
+    """What a turn took."""
+
+    input_tokens = Field(0)
+    output_tokens = Field(0)
+    steps = Field(0)
+    duration_ms = Field(0)
+
+
+class Chunk(Model):
+    """One entry of a session's log; `type` is text, tool_call, tool_result, step, error or done.
+
+    `position` is its place in the session; a compact chunk covers `from_position` to `position`.
+    """
+
+    type = Field("")
+    position = Field(0)
+    from_position = Field[int | None](None, "from")
+    content = Field("")
+    tool = Field[str | None](None)
+    args = Field[dict[str, Any] | None](None)
+    call_id = Field[str | None](None)
+    result = Field[Any](None)
+    is_error = Field[bool | None](None)
+    step = Field[int | None](None)
+    name = Field[str | None](None)
+    status = Field[str | None](None)
+    duration_ms = Field[float | None](None)
+    session_id = Field[str | None](None)
+    turn = Field[int | None](None)
+    agent_id = Field[str | None](None)
+    output = Field[str | None](None)
+    code = Field[str | None](None)
+    message = Field[str | None](None)
+    retryable = Field[bool | None](None)
+    retry_after = Field[float | None](None)
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the turn took; on `done`."""
+        usage = self.raw.get("usage")
+        return Usage(usage) if isinstance(usage, dict) else None
+
+
+class TurnResult(Model):
+    """How a turn ended: `status` is success, failed, cancelled or timeout (running: not yet)."""
+
+    session_id = Field("")
+    turn = Field(0)
+    status = Field("")
+    output = Field("")
+    steps = Field[Any](None)
+    position = Field[int | None](None)
+    error = Field[dict[str, Any] | None](None)
+
+    @property
+    def usage(self) -> Usage:
+        """What the turn took."""
+        usage = self.raw.get("usage")
+        return Usage(usage if isinstance(usage, dict) else {})
+
+
+class SessionData(Model):
+    """A session as the server showed it; the base of the sessions a client hands out."""
+
+    session_id = Field("", "session_id", "id")
+    agent_id = Field[str | None](None)
+    status = Field[str | None](None)
+    output = Field[str | None](None)
+    position = Field[int | None](None)
+    context = Field[dict[str, Any] | None](None)
+    metadata = Field[dict[str, Any] | None](None)
+    subject = Field[str | None](None)
+    created_at = Field[str | None](None)
+
+    @property
+    def id(self) -> str:
+        """The same as `session_id`."""
+        return self.session_id
+
+
+class Step(Model):
+    """A step of a turn."""
+
+    step = Field[int | None](None)
+    turn = Field[int | None](None)
+    name = Field[str | None](None)
+    status = Field[str | None](None)
+    duration_ms = Field[float | None](None)
+
+
+class Agent(Model):
+    """An agent's settings."""
+
+    agent_id = Field("", "agent_id", "id")
+    name = Field[str | None](None)
+    engine = Field[str | None](None)
+    instructions = Field[str | None](None)
+    model = Field[str | None](None)
+    tools = Field[list[Any] | None](None)
+    created_at = Field[str | None](None)
+    updated_at = Field[str | None](None)
+
+    @property
+    def id(self) -> str:
+        """The same as `agent_id`."""
+        return self.agent_id
+
+
+class Token(Model):
+    """A client token; `token` is the credential and does not show in `repr`."""
+
+    _secret = frozenset({"token"})
+
+    token = Field("")
+    expires_at = Field[str | None](None)
+    scopes = Field[list[str] | None](None)
+    subject = Field[str | None](None)
+
+
+class _Make(Protocol[M_co]):
+    def __call__(self, raw: Mapping[str, Any], /) -> M_co: ...
+
+
+class Page(Generic[M_co]):
+    """One page of a list; iterates over its items. `next_cursor` asks for the next one."""
+
+    def __init__(self, raw: Mapping[str, Any], make: _Make[M_co]) -> None:
+        items = raw.get("data")
+        self.data: list[M_co] = [make(item) for item in items] if isinstance(items, list) else []
+        cursor = raw.get("next_cursor")
+        self.next_cursor: str | None = cursor if isinstance(cursor, str) else None
+        self.has_more: bool = bool(raw.get("has_more"))
+
+    def __iter__(self) -> Iterator[M_co]:
+        return iter(self.data)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __repr__(self) -> str:
+        return f"Page({len(self.data)} items, has_more={self.has_more})"
