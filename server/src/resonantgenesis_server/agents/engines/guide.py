@@ -19,7 +19,7 @@ from ..base import Agent, Turn
 from ..tools.base import run_tool
 from ..tools.docs_search import MAX_RESULTS, Passage
 from ..tools.registry import ToolRegistry, embedded_tools
-from .guide_answer import QUOTED, Findings, write
+from .guide_answer import QUOTED, Findings, is_quoted, write
 from .guide_intent import MAX_PIECES, Demo, Intent, understand
 
 #: Words per second that a request or a setting may ask for; 0 is as fast as possible.
@@ -27,6 +27,8 @@ MAX_PACE = 1_000.0
 
 #: Results asked of a search: those quoted and those to read next.
 _RESULTS = 5
+#: Below this only words matched that nearly every section has.
+_MIN_SCORE = 1.0
 #: Words between two reports of usage, so that a cancelled turn counts too.
 _USAGE_EVERY = 500
 #: Words after which an unpaced stream lets others run.
@@ -87,14 +89,14 @@ class GuideAgent:
             yield Usage(output_tokens=words)
 
     async def _chunks(self, turn: Turn) -> AsyncGenerator[AgentChunk, None]:
-        intent = understand(turn.goal, turn.history, QUOTED)
+        intent = understand(turn.goal, turn.history)
         if intent.demo is not None:
             for piece in _demo_pieces(intent.demo):
                 yield piece
             return
         tools = self._tools.select(turn.tools)
         calls = _plan(intent, tools, turn.turn)
-        findings = Findings(greeting=_greeting(turn), goes_on=intent.skip > 0)
+        findings = Findings(greeting=_greeting(turn), goes_on=bool(intent.before))
         step: str | None = None
         for phase, name in _steps([*calls, "answer"], turn.max_steps):
             if name != step and step is not None:
@@ -106,7 +108,7 @@ class GuideAgent:
                 yield call
                 result = await self._call(tools, call)
                 yield result
-                _note(findings, call, result, intent.skip)
+                _note(findings, call, result, intent.before)
         for piece in _PIECE.findall(write(findings)):
             yield piece
         if step is not None:
@@ -154,7 +156,7 @@ def _plan(intent: Intent, tools: ToolRegistry, turn: int) -> dict[str, list[Tool
         ("calculate", "calculator", {"expression": expression}) for expression in intent.expressions
     ]
     if intent.query is not None:
-        limit = min(intent.skip + _RESULTS, MAX_RESULTS)
+        limit = min(len(intent.before) * QUOTED + _RESULTS, MAX_RESULTS)
         wanted.append(("search", "docs_search", {"query": intent.query, "limit": limit}))
     plan: dict[str, list[ToolCall]] = {}
     for number, (phase, tool, args) in enumerate(wanted, start=1):
@@ -172,7 +174,7 @@ def _steps(phases: Sequence[str], max_steps: int) -> Iterator[tuple[str, str | N
             yield phase, phase if index < max_steps - 1 else phases[-1]
 
 
-def _note(findings: Findings, call: ToolCall, result: ToolResult, skip: int) -> None:
+def _note(findings: Findings, call: ToolCall, result: ToolResult, before: Sequence[str]) -> None:
     if call.tool == "calculator":
         said = result.result if result.is_error else result.result["result"]
         findings.sums.append((call.args["expression"], str(said), not result.is_error))
@@ -180,8 +182,13 @@ def _note(findings: Findings, call: ToolCall, result: ToolResult, skip: int) -> 
     findings.query = call.args["query"]
     if result.is_error:
         findings.problem = str(result.result)
-    else:
-        findings.passages = [Passage(**passage) for passage in result.result[skip:]]
+        return
+    found = [Passage(**passage) for passage in result.result]
+    findings.passages = [
+        passage
+        for passage in found
+        if passage.score >= _MIN_SCORE and not any(is_quoted(passage, text) for text in before)
+    ]
 
 
 def _greeting(turn: Turn) -> str:

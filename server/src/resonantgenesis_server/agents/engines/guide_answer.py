@@ -39,6 +39,11 @@ class Findings:
     problem: str | None = None
 
 
+def is_quoted(passage: Passage, answer: str) -> bool:
+    """Whether `answer`, written here, quotes the passage."""
+    return f"rom {_place(passage)}:" in answer
+
+
 def write(findings: Findings) -> str:
     """The answer; ends with a line break."""
     parts = [_sums(findings), _looked_up(findings)]
@@ -64,8 +69,9 @@ def _looked_up(findings: Findings) -> str:
         return f"I could not look it up: {findings.problem}."
     if not findings.passages:
         about = findings.query if len(findings.query) <= 100 else f"{findings.query[:100]}…"
-        found = "That is all the documentation says" if findings.goes_on else "I found nothing"
-        return f"{found} about “{about}”.\n\n{CAPABILITIES}"
+        if findings.goes_on:
+            return f"That is all the documentation says about “{about}”."
+        return f"I found nothing about “{about}” in the documentation.\n\n{CAPABILITIES}"
     return _quoted(findings, terms_of(findings.query))
 
 
@@ -73,13 +79,18 @@ def _quoted(findings: Findings, terms: Sequence[str]) -> str:
     first, *others = findings.passages
     opening = "Here is more on that." if findings.goes_on else "The documentation has this."
     parts = [f"{opening} From {_place(first)}:", _quote(first, terms, _QUOTE)]
-    if others and others[0].score >= _CLOSE * first.score:
+    if others and _fits_too(others[0], first, terms):
         second = others.pop(0)
         parts += [f"And from {_place(second)}:", _quote(second, terms, _QUOTE_SECOND)]
     if others:
         places = "; ".join(_place(passage) for passage in others[:_NAMED])
         parts.append(f"Read next: {places}.")
     return "\n\n".join(parts)
+
+
+def _fits_too(second: Passage, first: Passage, terms: Sequence[str]) -> bool:
+    covered = _hits(f"{second.title}\n{second.section}\n{second.text}", terms)
+    return second.score >= _CLOSE * first.score and 2 * covered >= len(terms)
 
 
 def _place(passage: Passage) -> str:

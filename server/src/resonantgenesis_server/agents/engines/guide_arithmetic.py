@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import islice
 
 from ..tools.calculator import is_expression
 
@@ -68,7 +69,8 @@ def find_expressions(text: str) -> tuple[list[str], str]:
     holds an operator counts: the calculator then says what is wrong with it.
     """
     plain = _rewrite(text)
-    runs = [run for run in _RUN.finditer(plain) if _is_meant(plain, run)][:MAX_EXPRESSIONS]
+    meant = (run for run in _RUN.finditer(plain) if _is_meant(plain, run))
+    runs = list(islice(meant, MAX_EXPRESSIONS))
     if runs:
         rest = plain
         for run in reversed(runs):

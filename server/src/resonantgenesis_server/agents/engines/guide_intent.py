@@ -30,8 +30,10 @@ _MORE = re.compile(
     r"(?:and\s+)?(?:more|tell me more|show more|go on|continue|next|what else)(?:\s+please)?", re.I
 )
 _LEAD = re.compile(r"(?:and|now|then|what about|how about)\s+", re.I)
+#: Results stand at the beginning of an answer; other agents' outputs may be long.
+_RESULT_WITHIN = 20_000
 #: How an answer shows a result, on a line of its own; what it quotes begins with ">".
-_RESULT = re.compile(r"^[^>\n].* = (-?[0-9][0-9.e+-]*)$", re.MULTILINE)
+_RESULT = re.compile(r"^[^>\n].* = (-?[0-9](?:[0-9.e+-]*[0-9])?)$", re.MULTILINE)
 _SMALL_TALK = "hello hi hey thanks thank ok okay yes no help good morning evening bye nice cool"
 _SUMS = "calculate compute evaluate equals equal result sum value answer add number much"
 _IGNORED = STOP_WORDS.union(_SMALL_TALK.split(), _SUMS.split())
@@ -47,16 +49,16 @@ class Demo:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What to do for a goal. `skip` passages of the search have been shown before."""
+    """What to do for a goal. `before`: answers whose passages are not to be quoted again."""
 
     expressions: Sequence[str] = ()
     query: str | None = None
-    skip: int = 0
+    before: Sequence[str] = ()
     demo: Demo | None = None
 
 
-def understand(goal: str, history: Sequence[PastTurn], shown_per_turn: int) -> Intent:
-    """The rules above. `shown_per_turn`: passages that one answer quotes."""
+def understand(goal: str, history: Sequence[PastTurn]) -> Intent:
+    """The rules above."""
     text = goal.strip()
     demo = _DEMO.fullmatch(text)
     if demo is not None:
@@ -64,15 +66,16 @@ def understand(goal: str, history: Sequence[PastTurn], shown_per_turn: int) -> I
         return Intent(demo=Demo(kind, int(demo[2].replace(",", "").replace("_", ""))))
     recent = history[-_LOOK_BACK:]
     if _is_more(text):
-        return _more(recent, shown_per_turn)
+        return _more(recent)
     expressions, rest = _expressions(text, recent)
-    return Intent(expressions=expressions, query=_query(rest, recent))
+    # "2 + 2 and how do I …?" is no follow-up, though what is left of it begins like one.
+    return Intent(expressions=expressions, query=_query(rest, () if expressions else recent))
 
 
 def last_result(history: Sequence[PastTurn]) -> str | None:
     """The newest number that an answer of the session ended a calculation with."""
     for past in reversed(history):
-        results: list[str] = _RESULT.findall(past.output)
+        results: list[str] = _RESULT.findall(past.output[:_RESULT_WITHIN])
         if results:
             return results[-1]
     return None
@@ -104,17 +107,20 @@ def _telling(text: str) -> list[str]:
     return [term for term in terms_of(text) if term not in _IGNORED and not term.isdigit()]
 
 
-def _more(recent: Sequence[PastTurn], shown_per_turn: int) -> Intent:
+def _more(recent: Sequence[PastTurn]) -> Intent:
     for turns, past in enumerate(reversed(recent), start=1):
         if not _is_more(past.goal):
-            return Intent(query=_last_query([past]), skip=turns * shown_per_turn)
+            before = [earlier.output for earlier in recent[-turns:]]
+            return Intent(query=_last_query([past]), before=before)
     return Intent()
 
 
 def _last_query(recent: Sequence[PastTurn]) -> str | None:
     for past in reversed(recent):
+        if _is_more(past.goal) or _DEMO.fullmatch(past.goal.strip()) is not None:
+            continue
         _, rest = find_expressions(past.goal)
         telling = _telling(rest)
-        if telling and not _is_more(past.goal):
+        if telling:
             return " ".join(telling)
     return None

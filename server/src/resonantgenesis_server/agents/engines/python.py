@@ -56,8 +56,9 @@ class PythonAgent:
 
     async def _on_loop(self, turn: Turn) -> AsyncGenerator[object, None]:
         try:
-            async for item in self._unfold(self._function(turn)):
-                yield item
+            async with aclosing(_unfold(self._function(turn))) as items:
+                async for item in items:
+                    yield item
         except SystemExit as exc:  # would end the server's event loop
             raise RuntimeError("the agent raised SystemExit") from exc
         except asyncio.CancelledError as exc:
@@ -76,23 +77,9 @@ class PythonAgent:
                     yield item
                     continue
                 # A plain function may return something async: decorated ones do.
-                async for unfolded in self._unfold(item.value):
-                    yield unfolded
-
-    async def _unfold(self, produced: object) -> AsyncGenerator[object, None]:
-        """What an async generator yields, or what a coroutine returns, or the value itself."""
-        if isinstance(produced, Awaitable):
-            produced = await produced
-        if not isinstance(produced, AsyncIterator):
-            yield produced
-            return
-        try:
-            async for item in produced:
-                yield item
-        finally:
-            close = getattr(produced, "aclose", None)
-            if close is not None:
-                await close()
+                async with aclosing(_unfold(item.value)) as unfolded:
+                    async for inner in unfolded:
+                        yield inner
 
     def _checked(self, item: object) -> AgentChunk:
         if isinstance(item, str):
@@ -103,6 +90,22 @@ class PythonAgent:
             f"agent {self.reference!r} yielded {reprlib.repr(item)} ({type(item).__name__}); an "
             "agent yields str, Text, ToolCall, ToolResult, Step or Usage, with fields as declared"
         )
+
+
+async def _unfold(produced: object) -> AsyncGenerator[object, None]:
+    """What an async generator yields, or what a coroutine returns, or the value itself."""
+    if isinstance(produced, Awaitable):
+        produced = await produced
+    if not isinstance(produced, AsyncIterator):
+        yield produced
+        return
+    try:
+        async for item in produced:
+            yield item
+    finally:
+        close = getattr(produced, "aclose", None)
+        if close is not None:
+            await close()
 
 
 def _is_sound(chunk: Text | ToolCall | ToolResult | Step | Usage) -> bool:

@@ -24,7 +24,7 @@ _STOP_WORDS = """
     had has have how i if in into is it its just know like make may me mean might much must my need
     of on or our please shall should show so some such tell than that the their them then there
     these they this those to us use using want was way we were what when where which who why will
-    with would you your
+    with would you your d ll m re s t ve
 """
 #: Words that say nothing about what is asked.
 STOP_WORDS = frozenset(_STOP_WORDS.split())
