@@ -1,0 +1,207 @@
+"""Settings from the command line, the variables, the file and the defaults, in that order.
+
+The file is TOML: the one given, else that of `RESONANTGENESIS_CONFIG`, else
+`resonantgenesis.toml` in the current directory if there is one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import EnvSettingsSource, SettingsError
+
+from .config import ENV_PREFIX, Settings, StartupError, parse_agents
+
+CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
+DEFAULT_FILE = Path("resonantgenesis.toml")
+MASK = "********"
+DEFAULT_SOURCE = "default"
+
+#: Variables with our prefix that are the clients' and no setting of the server.
+CLIENT_VARIABLES = frozenset({CONFIG_VARIABLE, f"{ENV_PREFIX}BASE_URL", f"{ENV_PREFIX}API_KEY"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """Settings of one source, nested as in the file."""
+
+    values: Mapping[str, Any]
+    name: str
+
+    def source(self, setting: str) -> str:
+        """What the source is called for a person who looks for this setting."""
+        return self.name.format(variable=variable_of(setting))
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSettings:
+    """Settings, and for each that is not its default the source that it came from."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+
+    def effective(self) -> list[tuple[str, str, str]]:
+        """Every setting as (name, value, source), in the order of the documentation."""
+        return effective(self.settings, self.sources)
+
+
+def load_settings(
+    arguments: Mapping[str, Any] | None = None, config: Path | None = None
+) -> LoadedSettings:
+    """The settings in effect. `arguments` are those of the command line, None values left out.
+
+    Raises StartupError with one line that names every bad setting and where it stands.
+    """
+    given = {name: value for name, value in (arguments or {}).items() if value is not None}
+    layers = [_file_layer(config), _variables_layer(), _Layer(given, "command line")]
+    sources: dict[str, str] = {}
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        _merge(merged, layer.values)
+        for name in _leaves(layer.values):
+            sources[name] = layer.source(name)
+    try:
+        return LoadedSettings(Settings(**merged), sources)
+    except ValidationError as error:
+        problems = "; ".join(_problem(detail, sources) for detail in error.errors())
+        raise StartupError(problems) from None  # the cause may show a secret
+
+
+def effective(
+    settings: Settings, sources: Mapping[str, str] | None = None
+) -> list[tuple[str, str, str]]:
+    """Every setting as (name, value, source) with secrets masked."""
+    found = sources or {}
+    rows: list[tuple[str, str, str]] = []
+    for name, value in _flat(settings):
+        rows.append((name, _shown(value), found.get(name, DEFAULT_SOURCE)))
+    return rows
+
+
+def setting_names() -> list[str]:
+    """Every setting: `host`, …, `limits.body`, …"""
+    return [name for name, _ in _flat(Settings())]
+
+
+def variable_of(setting: str) -> str:
+    """The variable of a setting; that of a single agent is the one of all agents."""
+    name = "agents" if setting.startswith("agents.") else setting
+    return ENV_PREFIX + name.replace(".", "__").upper()
+
+
+def unknown_variables() -> list[tuple[str, str | None]]:
+    """Variables with our prefix that mean nothing, each with what was probably meant."""
+    known = {variable_of(name) for name in setting_names()} | CLIENT_VARIABLES
+    known.add(variable_of("limits"))
+    unknown = sorted(name for name in os.environ if name.upper().startswith(ENV_PREFIX))
+    return [(name, _closest(name, known)) for name in unknown if name.upper() not in known]
+
+
+def _file_layer(config: Path | None) -> _Layer:
+    named = config or (Path(os.environ[CONFIG_VARIABLE]) if _config_variable() else None)
+    path = named or DEFAULT_FILE
+    if named is None and not path.is_file():
+        return _Layer({}, "")
+    try:
+        with path.expanduser().open("rb") as file:
+            values = tomllib.load(file)
+    except OSError as error:
+        raise StartupError(f"configuration file {path}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StartupError(f"configuration file {path}: is not valid TOML: {error}") from error
+    return _Layer(values, f"file {path}".replace("{", "{{").replace("}", "}}"))
+
+
+def _config_variable() -> bool:
+    return bool(os.environ.get(CONFIG_VARIABLE))
+
+
+def _variables_layer() -> _Layer:
+    try:
+        values = EnvSettingsSource(Settings)()
+        if "agents" in values:
+            # As a mapping, so that those of the file and of the command line stand beside them.
+            values["agents"] = parse_agents(values["agents"])
+    except SettingsError as error:
+        raise StartupError(f"{variable_of('limits')}: must be a JSON object") from error
+    except ValueError as error:
+        raise StartupError(f"{variable_of('agents')}: {error}") from error
+    return _Layer(values, "variable {variable}")
+
+
+def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        before = into.get(name)
+        if isinstance(value, Mapping) and isinstance(before, dict):
+            _merge(before, value)
+        elif isinstance(value, Mapping):
+            into[name] = {}
+            _merge(into[name], value)
+        else:
+            into[name] = value
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            names += _leaves(value, f"{prefix}{name}.")
+        else:
+            names.append(prefix + name)
+    return names
+
+
+def _flat(model: BaseModel, prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            rows += _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, dict) and value:
+            rows += [(f"{prefix}{name}.{key}", entry) for key, entry in value.items()]
+        else:
+            rows.append((prefix + name, value))
+    return rows
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return MASK
+    if isinstance(value, tuple):
+        return ", ".join(str(entry) for entry in value)
+    if value is None or value == {}:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _problem(detail: ErrorDetails, sources: Mapping[str, str]) -> str:
+    name = ".".join(str(part) for part in detail["loc"])
+    source = sources.get(name) or next(
+        (where for key, where in sources.items() if key.startswith(f"{name}.")), None
+    )
+    where = f" ({source})" if source else ""
+    if detail["type"] == "extra_forbidden":
+        meant = _closest(name, setting_names())
+        hint = f"; did you mean {meant}?" if meant else ""
+        return f"{name}: there is no such setting{hint}{where}"
+    message = detail["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    given = detail["input"]
+    if isinstance(given, str | int | float) and detail["type"] != "value_error":
+        message = f"{given!r}: {message}"  # our own errors say what was given, where it may be said
+    return f"{name}: {message}{where}"
+
+
+def _closest(name: str, known: set[str] | frozenset[str] | list[str]) -> str | None:
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.75)
+    return close[0] if close else None
