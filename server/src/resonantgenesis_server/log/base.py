@@ -48,6 +48,9 @@ from typing import Protocol
 #: An append call may carry at most this much, so that a full queue stays small.
 MAX_APPEND_BYTES = 4 * 1024 * 1024
 
+#: Fences are signed 64-bit integers in every backend.
+MAX_FENCE = (1 << 63) - 1
+
 
 class LogError(Exception):
     """Base of what a log raises; the message is one line."""
@@ -168,14 +171,32 @@ def group_of(stream: str) -> str:
     return stream.partition("/")[0]
 
 
+def check_text(*words: str) -> None:
+    """Refuse with ValueError what cannot be stored as text: half of a surrogate pair.
+
+    JSON can carry one in (`"\\ud800"`); refused here, it fails its own call and no other's.
+    """
+    for word in words:
+        if not word.isascii():
+            try:
+                word.encode()
+            except UnicodeEncodeError as error:
+                raise ValueError(f"{word!r} is not text: {error.reason}") from error
+
+
 def check_appends(appends: Sequence[Append]) -> None:
-    """Refuse with ValueError what rule 3 or the size bound forbids."""
+    """Refuse with ValueError what rule 3 or the size bound forbids, and what cannot be stored."""
     if not appends:
         raise ValueError("an append names at least one stream")
     primary = group_of(appends[0].stream)
     size = 0
     for append in appends:
-        size += sum(len(entry.body) for entry in append.entries)
+        check_text(append.stream)
+        for entry in append.entries:
+            check_text(entry.kind, entry.key or "")
+            size += len(entry.body)
+        if append.fence is not None and not 0 <= append.fence <= MAX_FENCE:
+            raise ValueError(f"fence {append.fence} is not one that next_fence gave")
         if group_of(append.stream) == primary:
             continue
         if append.fence is not None or append.expect is not None or append.close:
@@ -203,7 +224,8 @@ class EventLog(Protocol):
 
         Raises nothing itself; the future raises `StaleWriter`, `StreamClosed`,
         `PositionConflict`, `LogOverloaded`, `LogUnavailable` or ValueError (over
-        MAX_APPEND_BYTES, conditions on a secondary stream).
+        MAX_APPEND_BYTES, conditions on a secondary stream, a name, kind or key that is not
+        text, a fence out of range).
         """
         ...
 
@@ -215,7 +237,8 @@ class EventLog(Protocol):
         self, stream: str, after: int, *, limit: int = 1000, max_bytes: int = 1 << 20
     ) -> Page:
         """Entries with positions over `after`: at most `limit`, and at most about `max_bytes` of
-        bodies (at least one entry if there is one). Raises LogUnavailable."""
+        bodies (at least one entry if there is one). A negative `after` is the start. Raises
+        LogUnavailable, and ValueError for a `limit` below 1."""
         ...
 
     async def pending(self) -> list[str]:

@@ -13,9 +13,9 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .base import (
     Append,
@@ -26,6 +26,7 @@ from .base import (
     Page,
     StreamInfo,
     check_appends,
+    check_text,
 )
 from .sqlite_schema import POSITION_BITS, configure, create_or_check, describe
 from .sqlite_writer import Change, Writer, WriterJob
@@ -53,7 +54,8 @@ class SqliteLog:
         self._room.set()
         self._queued = 0
         self._closing = False
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="log-reader")
+        self._readers = futures.ThreadPoolExecutor(_READERS, thread_name_prefix="log-reader")
+        self._reads: set[futures.Future[Any]] = set()
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._connections_lock = threading.Lock()
@@ -84,15 +86,26 @@ class SqliteLog:
         """
         self._closing = True
         self._room.set()
-        stopped = await asyncio.to_thread(self._writer.stop, timeout)
+        stopped = await asyncio.to_thread(self._stop, timeout)
         await asyncio.sleep(0)  # lets the last commits' callbacks run
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        if not stopped:
+            raise LogUnavailable(f"the log did not finish its work within {timeout:g} s")
+
+    def _stop(self, timeout: float) -> bool:
+        """End writer and readers; False if one of them still works after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        stopped = self._writer.stop(timeout)
+        # Not cancelled: to its reader that would look like a cancellation of the reader's own.
+        self._readers.shutdown(wait=False)
+        left = max(0.0, deadline - time.monotonic())
+        if futures.wait(list(self._reads), timeout=left).not_done:
+            return False
         with self._connections_lock:
             for connection in self._connections:
                 with contextlib.suppress(sqlite3.Error):
                     connection.close()
-        if not stopped:
-            raise LogUnavailable(f"the log did not finish its commits within {timeout:g} s")
+            self._connections.clear()
+        return stopped
 
     # -- writing ---------------------------------------------------------------------------
 
@@ -103,7 +116,8 @@ class SqliteLog:
         except ValueError as error:
             future.set_exception(error)
             return future
-        size = sum(len(entry.body) + 64 for a in appends for entry in a.entries)
+        # Empty calls count too: they hold memory like others.
+        size = 64 * len(appends) + sum(len(e.body) + 64 for a in appends for e in a.entries)
         if self._closing:
             future.set_exception(LogUnavailable("the log is shut down"))
         elif self._queued > 2 * self._bound:
@@ -132,7 +146,7 @@ class SqliteLog:
         for job in done:
             self._queued -= job.size
             for stream, entries in job.committed:
-                self._on_commit(stream, entries)
+                self._tell(stream, entries)
             if job.future.done():  # its waiter was cancelled
                 continue
             if job.error is not None:
@@ -142,8 +156,17 @@ class SqliteLog:
         if self._queued < self._bound:
             self._room.set()
 
+    def _tell(self, stream: str, entries: list[Entry]) -> None:
+        try:
+            self._on_commit(stream, entries)
+        except Exception as error:  # the listener's defect; the producers' futures must resolve
+            self._loop.call_exception_handler(
+                {"message": f"on_commit failed for {stream!r}", "exception": error}
+            )
+
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` inside the writer's next transaction."""
+        await self.room()
         if self._closing:
             raise LogUnavailable("the log is shut down")
         future: asyncio.Future[T] = self._loop.create_future()
@@ -154,9 +177,11 @@ class SqliteLog:
         return await self._write(_next_fence)
 
     async def trim(self, stream: str, before: int) -> None:
-        await self._write(lambda db: self._writer.trim(db, stream, before))
+        check_text(stream)
+        await self._write(lambda db: self._writer.trim(db, stream, max(before, 0)))
 
     async def delete(self, *streams: str) -> None:
+        check_text(*streams)
         await self._write(lambda db: self._writer.delete(db, streams))
 
     # -- reading ---------------------------------------------------------------------------
@@ -164,7 +189,11 @@ class SqliteLog:
     async def read(
         self, stream: str, after: int, *, limit: int = 1000, max_bytes: int = 1 << 20
     ) -> Page:
-        return await self._read(lambda db: _read_page(db, stream, after, limit, max_bytes))
+        if limit < 1:
+            raise ValueError(f"limit is {limit}; a page holds at least one entry")
+        check_text(stream)
+        place = min(max(after, 0), _SPAN - 1)
+        return await self._read(lambda db: _read_page(db, stream, place, limit, max_bytes))
 
     async def pending(self) -> list[str]:
         return await self._read(
@@ -174,9 +203,14 @@ class SqliteLog:
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._closing:
             raise LogUnavailable("the log is shut down")
-        return await self._loop.run_in_executor(self._readers, self._run_read, work)
+        reading = self._readers.submit(self._run_read, work)
+        self._reads.add(reading)
+        reading.add_done_callback(self._reads.discard)
+        return await asyncio.wrap_future(reading)
 
     def _run_read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._closing:
+            raise LogUnavailable("the log is shut down")
         try:
             connection = self._reader()
             connection.execute("BEGIN")
@@ -203,12 +237,16 @@ class SqliteLog:
     # -- idempotency keys ------------------------------------------------------------------
 
     async def claim(self, scope: str, key: str, value: bytes, *, ttl: float) -> bytes | None:
+        check_text(scope, key)
         return await self._write(lambda db: _claim(db, scope, key, value, ttl))
 
     async def lookup(self, scope: str, key: str) -> bytes | None:
+        check_text(scope, key)
         return await self._read(lambda db: _lookup(db, scope, key))
 
     async def release(self, scope: str, key: str) -> None:
+        check_text(scope, key)
+
         def forget(db: sqlite3.Connection) -> None:
             db.execute("DELETE FROM idempotency WHERE scope=? AND key=?", (scope, key))
 
@@ -238,7 +276,7 @@ def _read_page(db: sqlite3.Connection, stream: str, after: int, limit: int, max_
     size = 0
     cursor = db.execute(
         "SELECT id, kind, body, at FROM entries WHERE id>? AND id<? ORDER BY id LIMIT ?",
-        (first + min(after, _SPAN - 1), past, limit),
+        (first + after, past, limit),
     )
     for row_id, kind, body, at in cursor:
         entries.append(Entry(row_id - first, kind, body, at))

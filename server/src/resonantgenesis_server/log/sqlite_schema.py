@@ -46,6 +46,9 @@ INSERT INTO meta VALUES ('fence', 0);
 """
 
 
+_DAMAGED = "the log's file is damaged; restore a backup"
+
+
 class StoreIsNewer(LogError):
     """A later version of the program wrote this store."""
 
@@ -71,14 +74,25 @@ def create_or_check(path: Path, new_epoch: str) -> str:
                 )
             db.execute("PRAGMA journal_mode=WAL")
             if version == 0:
-                db.executescript(
-                    f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT"
-                )
-                db.execute("INSERT INTO meta VALUES ('epoch', ?)", (new_epoch,))
-            (epoch,) = db.execute("SELECT value FROM meta WHERE name='epoch'").fetchone()
-            return str(epoch)
+                _create(db, new_epoch)
+            row = db.execute("SELECT value FROM meta WHERE name='epoch'").fetchone()
+            if row is None:
+                raise LogUnavailable(f"{path}: {_DAMAGED}")
+            return str(row[0])
     except sqlite3.Error as error:
         raise LogUnavailable(f"{path}: {describe(error)}") from error
+
+
+def _create(db: sqlite3.Connection, epoch: str) -> None:
+    """All in one transaction: a crash leaves a whole store or an empty file."""
+    db.execute("BEGIN IMMEDIATE")
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version == 0:  # else another handle has created it meanwhile
+        for statement in _SCHEMA.split(";\n"):
+            db.execute(statement)
+        db.execute("INSERT INTO meta VALUES ('epoch', ?)", (epoch,))
+        db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+    db.execute("COMMIT")
 
 
 def describe(error: sqlite3.Error) -> str:
@@ -89,7 +103,7 @@ def describe(error: sqlite3.Error) -> str:
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return "the log's file is locked by another process"
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return "the log's file is damaged; restore a backup"
+        return _DAMAGED
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
         return "the log's file cannot be written; check its owner and mode"
     if name.startswith("SQLITE_IOERR"):

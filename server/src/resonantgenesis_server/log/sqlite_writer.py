@@ -121,12 +121,15 @@ class Writer:
         db.close()
 
     def _refuse_all(self, error: LogError) -> None:
-        while not self._stopping:
+        while True:
             self._wake.acquire()
             group = self._take_group()
             for job in group:
                 job.error = error
-            self._announce(group)
+            if group:
+                self._announce(group)
+            elif self._stopping:
+                break
 
     def _take_group(self) -> list[WriterJob]:
         group: list[WriterJob] = []
@@ -155,9 +158,9 @@ class Writer:
             self._flush_rows(db)
             db.execute("COMMIT")
         except sqlite3.Error as error:
-            self._roll_back(db, group, LogUnavailable(describe(error)), error)
+            self._roll_back(db, group, describe(error), error)
         except Exception as error:  # a defect; the producers must hear of it, the thread must live
-            self._roll_back(db, group, LogUnavailable("the log failed internally"), error)
+            self._roll_back(db, group, "the log failed internally", error)
         while len(self._streams) > _MAX_STATES:
             self._streams.popitem(last=False)
         self._announce(group)
@@ -166,17 +169,18 @@ class Writer:
         self,
         db: sqlite3.Connection,
         group: list[WriterJob],
-        error: LogUnavailable,
+        words: str,
         cause: Exception,
     ) -> None:
-        error.__cause__ = cause
         self._streams.clear()
         self._rows.clear()
         # SQLite has often rolled back by itself; what fails here fails again at the next BEGIN.
         with contextlib.suppress(sqlite3.Error):
             db.rollback()
         for job in group:
-            job.error = job.error or error
+            # Also those refused before: their reason may be an append that is undone now.
+            job.error = LogUnavailable(words)
+            job.error.__cause__ = cause
             job.committed = []
 
     def _flush_rows(self, db: sqlite3.Connection) -> None:
