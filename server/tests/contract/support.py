@@ -1,0 +1,112 @@
+"""What the contract suite asks of a backend, and the small words its tests are written in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from resonantgenesis_server.log.base import (
+    Append,
+    Entry,
+    EventLog,
+    IdempotencyKeys,
+    NewEntry,
+    OnCommit,
+)
+from resonantgenesis_server.log.sqlite import SqliteLog
+
+#: Bound of every wait for something that a backend may show later.
+PATIENCE = 15.0
+QUEUE_BOUND = 64 * 1024 * 1024
+
+
+class Store(EventLog, IdempotencyKeys, Protocol):
+    """What `main` makes of a backend: both interfaces and an end."""
+
+    async def close(self, timeout: float = 10.0) -> None: ...
+
+
+class Backend(Protocol):
+    """A place where one store lives. Every `open` is a new handle on that same store."""
+
+    async def open(
+        self, *, on_commit: OnCommit = ..., max_queued_bytes: int = QUEUE_BOUND
+    ) -> Store: ...
+
+
+class SqliteBackend:
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "log.db"
+
+    async def open(
+        self,
+        *,
+        on_commit: OnCommit = lambda _stream, _entries: None,
+        max_queued_bytes: int = QUEUE_BOUND,
+    ) -> Store:
+        return await SqliteLog.open(
+            self._path, on_commit=on_commit, max_queued_bytes=max_queued_bytes
+        )
+
+
+#: A backend joins the suite by a line here; it gets an empty directory of its own.
+BACKENDS: dict[str, Callable[[Path], Backend]] = {"sqlite": SqliteBackend}
+
+
+class Recorder:
+    """An `on_commit` that keeps what it was told, per stream."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, list[Entry]] = {}
+
+    def __call__(self, stream: str, entries: Sequence[Entry]) -> None:
+        self.seen.setdefault(stream, []).extend(entries)
+
+
+def new(*bodies: str | bytes, kind: str = "message") -> list[NewEntry]:
+    return [NewEntry(kind, b if isinstance(b, bytes) else b.encode()) for b in bodies]
+
+
+def keyed(*keys: str, body: bytes = b"{}") -> list[NewEntry]:
+    return [NewEntry("message", body, key=key) for key in keys]
+
+
+def texts(entries: Sequence[Entry]) -> list[str]:
+    return [entry.body.decode() for entry in entries]
+
+
+def numbered(count: int, prefix: str = "e") -> Iterator[str]:
+    return (f"{prefix}{number}" for number in range(1, count + 1))
+
+
+async def put(store: Store, stream: str, *bodies: str) -> int:
+    """Append in one call; the stream's last position."""
+    return (await store.append(Append(stream, new(*bodies))))[0]
+
+
+async def read_all(store: Store, stream: str, after: int = 0, *, limit: int = 1000) -> list[Entry]:
+    """Page through to the end, checking that pages join."""
+    found: list[Entry] = []
+    while True:
+        page = await store.read(stream, after, limit=limit)
+        found.extend(page.entries)
+        if page.at_end:
+            return found
+        assert page.entries, "a page that is not at the end holds something"
+        after = page.entries[-1].position
+
+
+async def read_until(store: Store, stream: str, head: int) -> list[Entry]:
+    """Read until position `head` is there: other groups' entries may show later (rule 3)."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            entries = await read_all(store, stream)
+            if entries and entries[-1].position >= head:
+                return entries
+            await asyncio.sleep(0.005)
+
+
+def assert_dense(entries: Sequence[Entry], first: int = 1) -> None:
+    assert [e.position for e in entries] == list(range(first, first + len(entries)))
