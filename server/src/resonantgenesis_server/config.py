@@ -83,7 +83,7 @@ class LimitSettings(BaseModel):
         default=_DEFAULTS.stall, ge=1, le=3600, description="Without progress, then it is closed."
     )
     queued_turns: int = Field(
-        default=_DEFAULTS.queued_turns, ge=1, le=1000, description="Turns that wait in one session."
+        default=_DEFAULTS.queued_turns, ge=1, le=20, description="Turns that wait in one session."
     )
     heartbeat: float = Field(
         default=_DEFAULTS.heartbeat,

@@ -24,6 +24,7 @@ CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
 DEFAULT_FILE = Path("resonantgenesis.toml")
 MASK = "********"
 DEFAULT_SOURCE = "default"
+_SECRETS = frozenset({"bootstrap_key"})
 
 #: Variables with our prefix that are the clients' and no setting of the server.
 CLIENT_VARIABLES = frozenset({CONFIG_VARIABLE, f"{ENV_PREFIX}BASE_URL", f"{ENV_PREFIX}API_KEY"})
@@ -197,8 +198,9 @@ def _problem(detail: ErrorDetails, sources: Mapping[str, str]) -> str:
     message = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     given = detail["input"]
-    if isinstance(given, str | int | float) and detail["type"] != "value_error":
-        message = f"{given!r}: {message}"  # our own errors say what was given, where it may be said
+    is_shown = isinstance(given, str | int | float) and name not in _SECRETS
+    if is_shown and detail["type"] != "value_error":  # our own say themselves what was given
+        message = f"{given!r}: {message}"
     return f"{name}: {message}{where}"
 
 

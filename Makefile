@@ -1,0 +1,72 @@
+# The verbs of the repository. Each sets up what it needs; `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+BIN := .venv/bin
+PACKAGES := server/pyproject.toml sdk/python/pyproject.toml
+# How many tests run at once, and anything else for the program behind a verb: make test ARGS="-k sse"
+JOBS ?= 2
+ARGS ?=
+
+.PHONY: help setup demo serve test soak check format bench bench-full lock clean
+
+help: ## Show the verbs
+	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/.dev ## Install everything for development into .venv
+
+demo: .venv/.run ## Start a server, ask its built-in agent, show the answer as it streams
+	@$(BIN)/resonantgenesis demo $(ARGS)
+
+serve: .venv/.run ## Run the server on 127.0.0.1:8080
+	@$(BIN)/resonantgenesis serve $(ARGS)
+
+test: .venv/.dev ## Run every test but the long campaigns
+	@scripts/system.sh
+	@$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not soak" $(ARGS)
+
+soak: .venv/.dev ## Run the long campaigns
+	@scripts/system.sh
+	@$(BIN)/pytest -m soak $(ARGS)
+
+check: .venv/.dev ## Format, lint, types and layers
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: .venv/.dev ## Format the code and apply the linter's safe fixes
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+ifneq ($(wildcard bench/Makefile),)
+bench bench-full: .venv/.dev ## Measure beside the peers
+	@$(MAKE) --no-print-directory -C bench $@
+else
+bench bench-full:
+	@echo "The benchmarks come with a later release."
+endif
+
+lock: .venv/.dev ## Rewrite requirements/*.txt from requirements/*.in
+	@scripts/lock.sh $(ARGS)
+
+clean: ## Remove what the verbs made, but no data
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
+	@find . -name node_modules -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps: what was installed last. They live in .venv, so that they go when it goes.
+.venv/bin/python:
+	@scripts/venv.sh
+
+.venv/.run: requirements/server.txt requirements/build.txt $(PACKAGES) | .venv/bin/python
+	@scripts/venv.sh
+	@scripts/install.sh build server
+	@touch $@
+
+.venv/.dev: requirements/dev.txt $(PACKAGES) | .venv/bin/python
+	@scripts/venv.sh
+	@scripts/install.sh dev
+	@touch .venv/.run $@

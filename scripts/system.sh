@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# The programs that tests need and pip cannot bring. As root on Debian they are installed when
+# they are missing; elsewhere this says what to install. Under CI a missing one is a failure.
+set -euo pipefail
+
+# program=package
+needed=(chromium=chromium strace=strace)
+
+missing=()
+for entry in "${needed[@]}"; do
+    command -v "${entry%%=*}" >/dev/null || missing+=("${entry#*=}")
+done
+[[ ${#missing[@]} -eq 0 ]] && exit 0
+
+if [[ $(id -u) -eq 0 ]] && command -v apt-get >/dev/null; then
+    echo "Installing from Debian: ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    exit 0
+fi
+echo "make: the tests need ${missing[*]}, which only root can install here:" >&2
+echo "make:   sudo apt-get install ${missing[*]}" >&2
+if [[ -n "${CI:-}" ]]; then
+    exit 1
+fi
+echo "make: going on; the tests that need them will fail." >&2
