@@ -21,6 +21,7 @@ from ..log.base import (
 from ..model.errors import ApiError, Internal, SessionBusy, Unavailable
 from ..model.limits import Limits
 from .chunks import ChunkMaker, Encoded, error_chunk
+from .retention import trim_oldest
 from .state import (
     MAX_OPEN_TURNS,
     Request,
@@ -206,6 +207,7 @@ class Session:
             while (turn := self._next()) is not None:
                 ending, durable = await self._one_turn(turn)
                 await self._finish(turn, ending, durable)
+                await trim_oldest(self._node, self.state, self.session_id, self.head)
         except StaleWriter:
             log_.warning("session taken over by another writer", session=self.session_id)
         except PositionConflict:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -33,7 +33,9 @@ _STATUS_OF_TURN = {
     "cancelled": "cancelled",
     "timeout": "timeout",
 }
-SESSION_STATUSES = ("created", "waiting", *_STATUS_OF_TURN.values())
+SessionStatus = Literal[
+    "created", "queued", "running", "waiting", "completed", "failed", "cancelled", "timeout"
+]
 
 #: No session has more turns than this that are not over; see MAX_OPEN_TURNS.
 _OPEN_WINDOW = 64

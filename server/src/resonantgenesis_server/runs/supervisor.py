@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import structlog
 
@@ -26,22 +27,23 @@ log_ = structlog.get_logger("resonantgenesis.supervisor")
 _END = 2**31
 
 
-class AgentSource(Protocol):
-    """Where agents come from."""
-
-    async def resolve(self, organization_id: str, agent_id: str) -> ResolvedAgent:
-        """Raises AgentNotFound."""
-        ...
-
-
-class ResolvedAgent(Protocol):
+@dataclass(frozen=True, slots=True)
+class ResolvedAgent:
     """An agent with what its organization set for it."""
 
     agent: Agent
     instructions: str | None
     model: str | None
     tools: Sequence[str] | None
-    defaults: dict[str, object]
+    defaults: Mapping[str, Any]
+
+
+class AgentSource(Protocol):
+    """Where agents come from."""
+
+    async def resolve(self, organization_id: str, agent_id: str) -> ResolvedAgent:
+        """Raises AgentNotFound, and Unavailable while that cannot be told."""
+        ...
 
 
 class Supervisor:

@@ -89,10 +89,13 @@ class TurnRun:
 
     async def _drive(self) -> None:
         chunks = self._agent.run(self._turn)
+        last = self._writer.position + self._limits.chunks_per_session
         try:
             async for chunk in chunks:
                 for kind, body in self._maker.encode(chunk):
                     await self._writer.write(kind, body)
+                if self._writer.position > last:
+                    raise AgentError("the turn has too many chunks", "PAYLOAD_TOO_LARGE")
         finally:
             # An agent stopped by an error of ours still runs its cleanup here and now.
             if isinstance(chunks, AsyncGenerator):

@@ -44,6 +44,8 @@ class View:
         self._supervisor = supervisor
         self._place = place
         self._after = after
+        self._follower: Follower | None = None
+        self._stopped = False
         if place.turn is not None:
             self.until = state.turn(place.turn)
 
@@ -58,6 +60,12 @@ class View:
             return self.until is not None and self._is_over(self._after)
         return not self.state.open_turns or (self.until is not None and self._is_over(self._after))
 
+    def stop(self) -> None:
+        """End `batches` now; the reader has left or must."""
+        self._stopped = True
+        if self._follower is not None:
+            self._follower.gone()
+
     async def batches(self, silence: float) -> AsyncIterator[list[Entry]]:
         """The chunks, in order, each once; an empty list after every `silence` seconds without.
 
@@ -71,11 +79,11 @@ class View:
         with Follower(
             supervisor.hub, supervisor.log, self.session_id, self._after,
             **(large if place.compact else {}),
-        ) as follower:  # fmt: skip
+        ) as self._follower:  # fmt: skip
+            follower = self._follower
             sent = self._after
-            while not self._is_over(sent):
+            while not self._stopped and not self._is_over(sent):
                 try:
-                    # Caught up with a log in which nothing is to come any more: do not wait.
                     entries = await follower.batch(silence)
                 except StreamGone:
                     return
@@ -93,12 +101,14 @@ class View:
             return
         supervisor = self._supervisor
         stream = control_stream(self.session_id)
-        with Follower(supervisor.hub, supervisor.log, stream, self.state.position) as follower:
-            while not turn.first:
+        after = self.state.position
+        with Follower(supervisor.hub, supervisor.log, stream, after) as self._follower:
+            while not turn.first and not self._stopped:
                 try:
-                    if not await follower.batch(silence):
+                    if not await self._follower.batch(silence):
                         yield
                 except StreamGone:
+                    self._stopped = True
                     return
         self._after = turn.first - 1
 

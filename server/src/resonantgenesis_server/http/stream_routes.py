@@ -1,0 +1,175 @@
+"""Execute and join: plain ASGI, since a stream stays open and the framework's request would too."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+import orjson
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from ..model.errors import InvalidRequest
+from ..model.limits import Limits
+from ..model.principal import Principal
+from ..runs.service import SessionService
+from ..runs.specs import ExecuteSpec, TurnRef
+from ..runs.view import Place
+from .auth import require
+from .body import header, read_json
+from .edge import FastRoute, fast_route
+from .session_bodies import MAX_POSITION, ExecuteBody, TurnBody, validated
+from .sse import SseStream, session_headers, stream_headers
+from .watch import Watch
+
+_TRUE, _FALSE = frozenset({"true", "1"}), frozenset({"false", "0", ""})
+
+
+class StreamRoutes:
+    """The routes whose answer may be a stream."""
+
+    def __init__(self, service: SessionService, limits: Limits, watch: Watch) -> None:
+        self._service = service
+        self._limits = limits
+        self._watch = watch
+
+    def routes(self) -> list[FastRoute]:
+        return [
+            fast_route("POST", "/v1/sessions/execute", self.execute),
+            fast_route("POST", "/v1/sessions/{session_id}/execute", self.execute),
+            fast_route("GET", "/v1/sessions/{session_id}/stream", self.join),
+        ]
+
+    async def execute(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """POST …/execute, streaming or not."""
+        principal: Principal = scope["state"]["principal"]
+        value = await read_json(scope, receive, self._limits)
+        session_id = scope["path_params"].get("session_id")
+        if session_id is None:
+            body: TurnBody = validated(ExecuteBody, value)
+            spec = body.spec(self._limits, getattr(body, "session_id", None))
+        else:
+            body = validated(TurnBody, value)
+            spec = body.spec(self._limits, session_id)
+        self._authorize(principal, spec)
+        ref = await self._service.execute(
+            principal,
+            spec,
+            key=_text_header(scope, b"idempotency-key"),
+            request_id=scope["state"]["request_id"],
+        )
+        if body.stream or _accepts_stream(scope):
+            place = Place(after=ref.resume_from, turn=ref.turn, compact=body.compact)
+            await self._stream(scope, receive, send, ref.session_id, place)
+        else:
+            await self._answer(scope, receive, send, ref)
+
+    def _authorize(self, principal: Principal, spec: ExecuteSpec) -> None:
+        """Joining needs only to read, starting to write; who may not start may still join."""
+        joins = spec.resume_from is not None and spec.session_id is not None
+        require(principal, "sessions:read" if joins else "sessions:write")
+
+    async def join(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """GET …/stream."""
+        require(scope["state"]["principal"], "sessions:read")
+        query = _Query(scope)
+        place = Place(
+            after=query.position("resume_from", _text_header(scope, b"last-event-id")),
+            turn=query.number("turn", 1),
+            follow=query.flag("follow"),
+            compact=query.flag("compact"),
+            epoch=_text_header(scope, b"x-log-epoch"),
+        )
+        await self._stream(scope, receive, send, scope["path_params"]["session_id"], place)
+
+    async def _stream(
+        self, scope: Scope, receive: Receive, send: Send, session_id: str, place: Place
+    ) -> None:
+        principal: Principal = scope["state"]["principal"]
+        view = await self._service.view(principal, session_id, place)
+        epoch = self._service.epoch
+        if view is None:
+            headers = session_headers(session_id, place.turn, epoch)
+            await Response(status_code=204, headers=_as_dict(headers))(scope, receive, send)
+            return
+        stream = SseStream(
+            view,
+            principal,
+            self._limits,
+            compacted=place.compact,
+            scope=scope,
+            receive=receive,
+            send=send,
+        )
+        turn = None if view.turn is None else view.turn.turn
+        headers = stream_headers(session_id, turn, epoch, self._limits.heartbeat)
+        await stream.run(headers, self._watch)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, ref: TurnRef) -> None:
+        """The end of the turn, or 202 while it is under way."""
+        prefers = (_text_header(scope, b"prefer") or "").lower()
+        wait = 0.0 if "respond-async" in prefers else self._limits.answer_wait
+        result = await self._service.result(ref, wait)
+        headers = _as_dict(session_headers(ref.session_id, ref.turn, self._service.epoch))
+        headers["Cache-Control"] = "no-store"
+        finished = "output" in result
+        if not finished:
+            headers["Location"] = f"/v1/sessions/{ref.session_id}"
+        response = Response(
+            orjson.dumps(result),
+            status_code=200 if finished else 202,
+            headers=headers,
+            media_type="application/json",
+        )
+        await response(scope, receive, send)
+
+
+class _Query:
+    """A stream's query parameters. Raises InvalidRequest for what they cannot be."""
+
+    def __init__(self, scope: Scope) -> None:
+        text = scope["query_string"].decode("latin-1")
+        try:
+            self._values = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=50))
+        except ValueError:
+            raise InvalidRequest.field("query", "too many parameters") from None
+
+    def number(self, name: str, least: int) -> int | None:
+        value = self._values.get(name)
+        return None if value is None else _integer(name, value, least)
+
+    def position(self, name: str, fallback: str | None) -> int | None:
+        """From the query, else from the header Last-Event-ID."""
+        value = self._values.get(name)
+        if value is not None:
+            return _integer(name, value, 0)
+        return _integer("Last-Event-ID", fallback, 0) if fallback else None
+
+    def flag(self, name: str) -> bool:
+        value = self._values.get(name, "").lower()
+        if value in _TRUE:
+            return True
+        if value in _FALSE:
+            return False
+        raise InvalidRequest.field(name, "must be true or false")
+
+
+def _integer(name: str, value: str, least: int) -> int:
+    if not value.isascii() or not value.isdigit() or len(value) > 10:
+        raise InvalidRequest.field(name, "must be a whole number")
+    number = int(value)
+    if not least <= number <= MAX_POSITION:
+        raise InvalidRequest.field(name, f"must be from {least} to {MAX_POSITION}")
+    return number
+
+
+def _text_header(scope: Scope, name: bytes) -> str | None:
+    value = header(scope, name)
+    return None if value is None else value.decode("latin-1")
+
+
+def _accepts_stream(scope: Scope) -> bool:
+    return b"text/event-stream" in (header(scope, b"accept") or b"").lower()
+
+
+def _as_dict(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in headers}

@@ -1,0 +1,267 @@
+"""The composition root: the only place that picks backends."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from .agents.base import Agent
+from .agents.engines.loading import AgentLoadError
+from .agents.registry import build_agent
+from .config import Settings, StartupError
+from .feed.hub import Hub
+from .http.app import AppDeps, create_app
+from .http.auth import CredentialAuthenticator
+from .http.cors import Cors
+from .http.edge import Edge
+from .http.idempotency import IdempotentPosts
+from .http.serving import CannotListen, Listener, listen, run
+from .http.sessions import sessions_router
+from .http.signing import SigningKey, TokenSigner
+from .http.stream_routes import StreamRoutes
+from .http.watch import Watch
+from .log.base import Entry, LogError
+from .log.sqlite import SqliteLog
+from .logs import configure_logs
+from .model.errors import ApiError, Unavailable
+from .model.limits import Limits
+from .records.base import AgentRecord, StoreError
+from .records.bootstrap import bootstrap
+from .records.credentials import CredentialHasher, load_secret
+from .records.directory import AgentDirectory
+from .records.store import Records
+from .runs.idempotency import TurnKeys
+from .runs.mirror import Mirror
+from .runs.retention import Retention
+from .runs.service import SessionService
+from .runs.supervisor import ResolvedAgent, Supervisor
+
+log_ = structlog.get_logger("resonantgenesis.main")
+GUIDE = "guide"
+
+
+class Agents:
+    """Resolves ids to agents; one is built once and used until its record changes."""
+
+    def __init__(self, directory: AgentDirectory, built: Mapping[str, Agent]) -> None:
+        self._directory = directory
+        self._configured = dict(built)
+        self._built: dict[tuple[str, str], tuple[AgentRecord, Agent]] = {}
+
+    async def resolve(self, organization_id: str, agent_id: str) -> ResolvedAgent:
+        """Raises AgentNotFound, and Unavailable while the records do not answer."""
+        try:
+            record = await self._directory.get(organization_id, agent_id)
+        except StoreError as error:
+            raise Unavailable("the agents cannot be read right now", retry_after=1) from error
+        return ResolvedAgent(
+            self._agent(record),
+            record.instructions,
+            record.model,
+            record.tools,
+            record.defaults,
+        )
+
+    def _agent(self, record: AgentRecord) -> Agent:
+        if self._directory.is_configured(record.id):
+            return self._configured[record.id]
+        name = (record.organization_id, record.id)
+        known = self._built.get(name)
+        if known is None or known[0] != record:
+            if len(self._built) >= 1_000:
+                self._built.clear()
+            known = self._built[name] = (record, build_agent(record.engine, record.defaults))
+        return known[1]
+
+
+@dataclass(slots=True)
+class Parts:
+    """The running server without its sockets."""
+
+    app: Edge
+    supervisor: Supervisor
+    watch: Watch
+    service: SessionService
+    retention: Retention
+    log: SqliteLog
+    records: Records
+
+
+def serve(settings: Settings) -> int:
+    """Run the server until it is told to stop; the exit code.
+
+    Raises StartupError, with one line, when it cannot start.
+    """
+    configure_logs(settings.log_level, settings.log_format)
+    try:
+        with lock_data(settings.data), listen(settings.host, settings.port) as listener:
+            return uvloop.run(_serve(settings, listener))
+    except (CannotListen, LogError, StoreError, AgentLoadError) as error:
+        raise StartupError(str(error)) from error
+    except ApiError as error:
+        raise StartupError(error.message) from error
+
+
+async def _serve(settings: Settings, listener: Listener) -> int:
+    async with open_parts(settings) as parts:
+        log_.info("serving", url=listener.url, data=str(settings.data))
+
+        async def drain() -> None:
+            parts.app.draining = True
+            await parts.supervisor.drain(settings.drain_seconds)
+            parts.watch.end_all(Unavailable("the server is shutting down", retry_after=1))
+
+        return await run(parts.app, listener, drain=drain)
+
+
+@contextlib.contextmanager
+def lock_data(data: Path) -> Iterator[None]:
+    """Hold the data directory; made on first start. Raises StartupError."""
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StartupError(f"cannot write to {data}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise StartupError(
+            f"{data} is in use by another server; stop it or choose another with --data"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.asynccontextmanager
+async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
+    """Everything but the sockets, started; closed in the opposite order."""
+    async with contextlib.AsyncExitStack() as stack:
+        limits = settings.to_limits()
+        records = await Records.open(f"sqlite:///{settings.data / 'records.db'}")
+        stack.push_async_callback(records.close)
+        hasher = CredentialHasher(load_secret(settings.data / "secret"))
+        await _bootstrap(settings, records, hasher)
+
+        hub = Hub()
+        supervisor: Supervisor | None = None
+
+        def committed(stream: str, entries: Sequence[Entry]) -> None:
+            if supervisor is not None:
+                supervisor.committed(stream, entries)
+            hub.publish(stream, entries)
+
+        log = await SqliteLog.open(settings.data / "log.db", on_commit=committed)
+        stack.push_async_callback(log.close)
+        mirror = Mirror(records.sessions)
+        stack.push_async_callback(mirror.close)
+        directory, agents = _agents(settings, records)
+        supervisor = Supervisor(
+            log,
+            hub,
+            fence=await log.next_fence(),
+            limits=limits,
+            agents=agents,
+            changed=mirror.changed,
+        )
+        stack.push_async_callback(supervisor.close)
+        keys = TurnKeys(log, supervisor.states, window=limits.idempotency_window)
+        service = SessionService(supervisor, keys, mirror, records.sessions)
+        retention = Retention(
+            records.sessions, service.remove, mirror.settle, limits.session_retention
+        )
+        authenticator = CredentialAuthenticator(
+            records.keys,
+            hasher,
+            await _signer(records, hasher),
+            cors=Cors(settings.cors_origins),
+        )
+        watch = Watch(authenticator.recheck)
+        app = _app(settings, limits, records, authenticator, directory, service, watch)
+
+        lost, resumed = await supervisor.sweep()
+        if lost or resumed:
+            log_.warning("turns of the last run", lost=lost, resumed=resumed)
+        mirror.start()
+        retention.start()
+        stack.push_async_callback(retention.close)
+        watch.start()
+        stack.push_async_callback(watch.close)
+        yield Parts(app, supervisor, watch, service, retention, log, records)
+
+
+def _app(
+    settings: Settings,
+    limits: Limits,
+    records: Records,
+    authenticator: CredentialAuthenticator,
+    directory: AgentDirectory,
+    service: SessionService,
+    watch: Watch,
+) -> Edge:
+    async def ready() -> str | None:
+        try:
+            await records.ping()
+        except StoreError as error:
+            return str(error)
+        return None
+
+    once = IdempotentPosts(records.idempotency, limits.idempotency_window)
+    return create_app(
+        AppDeps(
+            records=records,
+            authenticator=authenticator,
+            directory=directory,
+            validate_engine=_validate_engine,
+            limits=limits,
+            cors_origins=settings.cors_origins,
+            fast=StreamRoutes(service, limits, watch).routes(),
+            routers=[sessions_router(service, limits, once)],
+            ready=ready,
+        )
+    )
+
+
+def _validate_engine(engine: str) -> None:
+    build_agent(engine, {})
+
+
+def _agents(settings: Settings, records: Records) -> tuple[AgentDirectory, Agents]:
+    built: dict[str, Agent] = {
+        GUIDE: build_agent(GUIDE, {"words_per_second": settings.words_per_second})
+    }
+    configured = {GUIDE: AgentRecord(GUIDE, "", "Guide", GUIDE)}
+    for name, reference in settings.agents.items():
+        try:
+            built[name] = build_agent("python", {"reference": reference}, trusted=True)
+        except AgentLoadError as error:
+            raise StartupError(f"agent {name}: {error}") from error
+        configured[name] = AgentRecord(name, "", name, "python")
+    directory = AgentDirectory(records.agents, configured)
+    return directory, Agents(directory, built)
+
+
+async def _bootstrap(settings: Settings, records: Records, hasher: CredentialHasher) -> None:
+    given = settings.bootstrap_key
+    made = await bootstrap(records, hasher, given.get_secret_value() if given else None)
+    if made.generated is None:
+        return
+    path = settings.data / "api-key"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(made.generated + "\n")
+    # Shown this once, and on the terminal only: a log would keep it.
+    os.write(1, f"API key (also in {path}): {made.generated}\n".encode())
+
+
+async def _signer(records: Records, hasher: CredentialHasher) -> TokenSigner:
+    material = await records.secrets.get_or_create("token-signing")
+    return TokenSigner(SigningKey.of(hasher.derive("client-tokens", material)))
