@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from resonantgenesis_server.agents.tools import docs_search
 from resonantgenesis_server.agents.tools.base import ToolError
-from resonantgenesis_server.agents.tools.docs_pages import blocks_of, split_page
+from resonantgenesis_server.agents.tools.docs_pages import Section, blocks_of, split_page
 from resonantgenesis_server.agents.tools.docs_search import (
     PACKAGED,
     DocsIndex,
@@ -172,10 +173,23 @@ async def test_the_tool_searches_in_a_thread(
 
 
 @pytest.mark.anyio
-async def test_many_searches_at_once_share_one_index(index: DocsIndex) -> None:
+async def test_many_searches_at_once_share_one_index(
+    index: DocsIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = 0
+    read = docs_search.read_sections
+
+    def slowly(folder: Path) -> list[Section]:
+        nonlocal built
+        built += 1
+        threading.Event().wait(0.02)  # long enough for every thread to come to the same place
+        return read(folder)
+
+    monkeypatch.setattr(docs_search, "read_sections", slowly)
     tool = DocsSearch(index)
     results = await asyncio.gather(*(tool.call({"query": "cats"}) for _ in range(50)))
     assert all(result == results[0] != [] for result in results)
+    assert built == 1
 
 
 @pytest.mark.anyio
