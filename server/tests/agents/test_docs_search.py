@@ -11,7 +11,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from resonantgenesis_server.agents.tools import docs_search
 from resonantgenesis_server.agents.tools.base import ToolError
-from resonantgenesis_server.agents.tools.docs_pages import Section, blocks_of, split_page
+from resonantgenesis_server.agents.tools.docs_pages import (
+    Section,
+    blocks_of,
+    read_sections,
+    split_page,
+)
 from resonantgenesis_server.agents.tools.docs_search import (
     PACKAGED,
     DocsIndex,
@@ -177,7 +182,7 @@ async def test_many_searches_at_once_share_one_index(
     index: DocsIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built = 0
-    read = docs_search.read_sections
+    read = read_sections
 
     def slowly(folder: Path) -> list[Section]:
         nonlocal built
