@@ -9,6 +9,7 @@ from pathlib import Path
 from .base import LogError, LogUnavailable
 
 SCHEMA_VERSION = 1
+BUSY_TIMEOUT_MS = 5000
 
 #: An entry's row id is its stream's number shifted by this, plus its position: the table is then
 #: clustered by stream and position with no second index.
@@ -54,8 +55,8 @@ class StoreIsNewer(LogError):
 
 
 def configure(db: sqlite3.Connection) -> None:
-    """Per-connection settings; a writer held up by another process waits 5 s, then errs."""
-    db.execute("PRAGMA busy_timeout=5000")
+    """Per-connection settings; a writer held up by another process waits, then errs."""
+    db.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
     db.execute("PRAGMA synchronous=FULL")
 
 
