@@ -174,8 +174,9 @@ def sessions_router(service: SessionService, limits: Limits, once: IdempotentPos
         session_id: SessionId,
         principal: Reader,
         after: Place = 0,
-        limit: Annotated[int, Query(ge=1, le=limits.poll_limit)] = 500,
-        wait: Annotated[float, Query(ge=0, le=limits.poll_wait)] = 0.0,
+        # Not in the annotation: that is evaluated where `limits` is unknown.
+        limit: int = Query(min(500, limits.poll_limit), ge=1, le=limits.poll_limit),
+        wait: float = Query(0.0, ge=0, le=limits.poll_wait),
         compact: bool = False,
         epoch: Epoch = None,
     ) -> Response:
