@@ -241,12 +241,12 @@ class EventLog(Protocol):
         LogUnavailable, and ValueError for a `limit` below 1."""
         ...
 
-    async def pending(self) -> list[str]:
-        """Streams with unfinished work, see rule 9."""
-        ...
-
-    async def next_fence(self) -> int:
-        """A fence higher than every one given out before in the life of this store."""
+    async def locate(
+        self, stream: str, *, key: str | None = None, at: int | None = None
+    ) -> int | None:
+        """The position of the entry with this key, or of the first entry whose `at` is not less
+        than the given one (microseconds since 1970); None if there is none. Raises
+        LogUnavailable, and ValueError unless exactly one is given."""
         ...
 
     async def trim(self, stream: str, before: int) -> None:
@@ -255,6 +255,18 @@ class EventLog(Protocol):
 
     async def delete(self, *streams: str) -> None:
         """Remove streams whole, together. Appending to a deleted stream starts a new one at 1."""
+        ...
+
+
+class Ownership(Protocol):
+    """Who writes which stream; see rules 4 and 9."""
+
+    async def next_fence(self) -> int:
+        """A fence higher than every one given out before in the life of this store."""
+        ...
+
+    async def pending(self) -> list[str]:
+        """Streams with unfinished work."""
         ...
 
 

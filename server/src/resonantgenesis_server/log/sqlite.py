@@ -24,10 +24,10 @@ from .base import (
     LogUnavailable,
     OnCommit,
     Page,
-    StreamInfo,
     check_appends,
     check_text,
 )
+from .sqlite_read import position_at, position_of, read_page
 from .sqlite_schema import POSITION_BITS, configure, create_or_check, describe
 from .sqlite_writer import Change, Writer, WriterJob
 
@@ -193,7 +193,20 @@ class SqliteLog:
             raise ValueError(f"limit is {limit}; a page holds at least one entry")
         check_text(stream)
         place = min(max(after, 0), _SPAN - 1)
-        return await self._read(lambda db: _read_page(db, stream, place, limit, max_bytes))
+        return await self._read(lambda db: read_page(db, stream, place, limit, max_bytes))
+
+    async def locate(
+        self, stream: str, *, key: str | None = None, at: int | None = None
+    ) -> int | None:
+        check_text(stream)
+        if (key is None) == (at is None):
+            raise ValueError("locate takes either a key or a time")
+        if key is not None:
+            check_text(key)
+            wanted = key
+            return await self._read(lambda db: position_of(db, stream, wanted))
+        moment = at or 0
+        return await self._read(lambda db: position_at(db, stream, moment))
 
     async def pending(self) -> list[str]:
         return await self._read(
@@ -257,34 +270,6 @@ def _next_fence(db: sqlite3.Connection) -> int:
     db.execute("UPDATE meta SET value = value + 1 WHERE name='fence'")
     (fence,) = db.execute("SELECT value FROM meta WHERE name='fence'").fetchone()
     return int(fence)
-
-
-def _read_page(db: sqlite3.Connection, stream: str, after: int, limit: int, max_bytes: int) -> Page:
-    row = db.execute(
-        "SELECT id, head, earliest, fence, closed FROM streams WHERE name=?", (stream,)
-    ).fetchone()
-    if row is None:
-        return Page([], None)
-    number, head, earliest, fence, closed = row
-    first, past = number << POSITION_BITS, (number + 1) << POSITION_BITS
-    (last,) = db.execute(
-        "SELECT max(id) FROM entries WHERE id>=? AND id<?", (first, past)
-    ).fetchone()
-    if last is not None:
-        head = last - first
-    entries: list[Entry] = []
-    size = 0
-    cursor = db.execute(
-        "SELECT id, kind, body, at FROM entries WHERE id>? AND id<? ORDER BY id LIMIT ?",
-        (first + after, past, limit),
-    )
-    for row_id, kind, body, at in cursor:
-        entries.append(Entry(row_id - first, kind, body, at))
-        size += len(body)
-        if size >= max_bytes:
-            break
-    cursor.close()
-    return Page(entries, StreamInfo(head, earliest, fence, bool(closed)))
 
 
 def _claim(db: sqlite3.Connection, scope: str, key: str, value: bytes, ttl: float) -> bytes | None:

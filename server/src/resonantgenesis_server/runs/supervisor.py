@@ -12,7 +12,7 @@ import structlog
 
 from ..agents.base import Agent
 from ..feed.hub import Hub
-from ..log.base import Entry, EventLog, LogError
+from ..log.base import Entry, EventLog, LogError, Ownership
 from ..model.errors import SessionNotFound
 from ..model.limits import Limits
 from .recovery import lost_runner_ending
@@ -46,6 +46,10 @@ class AgentSource(Protocol):
         ...
 
 
+class OwnedLog(EventLog, Ownership, Protocol):
+    """A log whose streams this process can own."""
+
+
 class Supervisor:
     """The Node that sessions run in.
 
@@ -54,7 +58,7 @@ class Supervisor:
 
     def __init__(
         self,
-        log: EventLog,
+        log: OwnedLog,
         hub: Hub,
         *,
         fence: int,
@@ -62,7 +66,8 @@ class Supervisor:
         agents: AgentSource,
         changed: Callable[[SessionState], None] = lambda _state: None,
     ) -> None:
-        self.log = log
+        self.log: EventLog = log
+        self._ownership: Ownership = log
         self.hub = hub
         self.fence = fence
         self.limits = limits
@@ -152,7 +157,7 @@ class Supervisor:
         To be called once, before anything else is asked of this supervisor.
         """
         lost = resumed = 0
-        for control in await self.log.pending():
+        for control in await self._ownership.pending():
             session_id = session_of(control)
             try:
                 async with self.session(session_id) as session:
