@@ -8,6 +8,7 @@ from typing import Self
 
 from ..log.base import Entry, EventLog
 from .hub import Hub
+from .selection import Selection
 
 #: Entries pushed but not yet taken may hold this much; then the reader is behind and pulls.
 PENDING_BYTES = 64 * 1024
@@ -20,18 +21,19 @@ class StreamGone(Exception):
 
 
 class PlaceExpired(Exception):
-    """Entries after the follower's position were trimmed; `earliest` can still be read."""
+    """Entries after the cursor's position were trimmed; `earliest` can still be read."""
 
     def __init__(self, earliest: int) -> None:
         super().__init__(f"the earliest position is {earliest}")
         self.earliest = earliest
 
 
-class Follower:
-    """Reads a stream from `after` on, without end: every entry once, in order, without gaps.
+class Cursor:
+    """One reader's place in a stream, and the handover from replay to live.
 
-    Use as a context manager, by one task. `position` is the last entry given out by `batch`,
-    or pushed and waiting to be.
+    `pull` until `attached`, then entries come through `push`, which a subclass fills; when it
+    answers False the cursor is behind again and pulls on. Use as a context manager, by one task.
+    `position` is the last entry given out; with a `selection`, the last one looked at.
     """
 
     def __init__(
@@ -41,22 +43,18 @@ class Follower:
         stream: str,
         after: int,
         *,
-        pending_bytes: int = PENDING_BYTES,
+        selection: Selection | None = None,
         page_entries: int = PAGE_ENTRIES,
         page_bytes: int = PAGE_BYTES,
     ) -> None:
         self.position = after
+        self.attached = False
+        self.selection = selection
         self._hub = hub
         self._log = log
         self._stream = stream
-        self._bound = pending_bytes
         self._page_entries = page_entries
         self._page_bytes = page_bytes
-        self._pending: list[Entry] = []
-        self._pending_size = 0
-        self._attached = False
-        self._gone = False
-        self._waiter: asyncio.Future[None] | None = None
 
     def __enter__(self) -> Self:
         self._hub.register(self._stream, self)
@@ -65,26 +63,109 @@ class Follower:
     def __exit__(self, *_exc: object) -> None:
         self._hub.unregister(self._stream, self)
 
+    @property
+    def reached(self) -> int:
+        """How far the reader has got, entries that its selection leaves out included."""
+        if not self.attached:
+            return self.position
+        return max(self.position, self._hub.head(self._stream))
+
+    def push(self, entries: Sequence[Entry]) -> bool:
+        """Take live entries, or say False; see `Reader` and `accept`."""
+        raise NotImplementedError
+
+    def gone(self) -> None:
+        """The stream was deleted."""
+        raise NotImplementedError
+
+    def accept(self, entries: Sequence[Entry]) -> Sequence[Entry] | None:
+        """What of pushed entries is new; None if some before them are missing, so that the
+        reader must pull. Moves `position`."""
+        if entries[0].position > self.position + 1 and self.selection is None:
+            self.attached = False
+            return None
+        if entries[0].position <= self.position:
+            entries = [entry for entry in entries if entry.position > self.position]
+        if entries:
+            self.position = entries[-1].position
+        return entries
+
+    async def pull(self) -> list[Entry]:
+        """One step of the handover: what the reader has next, and attached if that is all.
+
+        The reader is registered, so whatever is committed after the page was read either raises
+        the topic's head before `attach` looks at it, or is pushed afterwards. Raises
+        PlaceExpired and the log's LogUnavailable.
+        """
+        found = self._hub.recent(self._stream, self.position, self._page_bytes)
+        at_end = True  # of what is announced, which `attach` compares with the position
+        if not found:
+            page = await self._log.read(
+                self._stream,
+                self.position,
+                limit=self._page_entries,
+                max_bytes=self._page_bytes,
+            )
+            info = page.info
+            if info is not None and self.position + 1 < info.earliest and info.head > self.position:
+                raise PlaceExpired(info.earliest)
+            found, at_end = page.entries, page.at_end
+        if found:
+            self.position = found[-1].position
+        if at_end:
+            self.attached = self._hub.attach(self._stream, self, self.selection)
+        return found if self.selection is None else self.selection.pick(found)
+
+
+class Follower(Cursor):
+    """Reads a stream from `after` on, without end: every entry once, in order, without gaps."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        log: EventLog,
+        stream: str,
+        after: int,
+        *,
+        selection: Selection | None = None,
+        pending_bytes: int = PENDING_BYTES,
+        page_entries: int = PAGE_ENTRIES,
+        page_bytes: int = PAGE_BYTES,
+    ) -> None:
+        super().__init__(
+            hub,
+            log,
+            stream,
+            after,
+            selection=selection,
+            page_entries=page_entries,
+            page_bytes=page_bytes,
+        )
+        self._bound = pending_bytes
+        self._pending: list[Entry] = []
+        self._pending_size = 0
+        self._gone = False
+        self._waiter: asyncio.Future[None] | None = None
+
     # -- called by the hub -----------------------------------------------------------------
 
     def push(self, entries: Sequence[Entry]) -> bool:
-        if self._pending_size > self._bound or entries[0].position > self.position + 1:
-            self._attached = False
+        if self._pending_size > self._bound:
+            self.attached = False
             return False
-        if entries[0].position <= self.position:
-            entries = [entry for entry in entries if entry.position > self.position]
-            if not entries:
-                return True
-        for entry in entries:
+        accepted = self.accept(entries)
+        if accepted is None:
+            self._wake()
+            return False
+        for entry in accepted:
             self._pending_size += len(entry.body)
-        self._pending.extend(entries)
-        self.position = entries[-1].position
+        self._pending.extend(accepted)
         self._wake()
         return True
 
     def gone(self) -> None:
         self._gone = True
-        self._attached = False
+        self.attached = False
         self._wake()
 
     def _wake(self) -> None:
@@ -103,8 +184,8 @@ class Follower:
                 return self._take()
             if self._gone:
                 raise StreamGone
-            if not self._attached:
-                found = await self._pull()
+            if not self.attached:
+                found = await self.pull()
                 if found:
                     return found
             elif not await self._wait(timeout):
@@ -114,33 +195,8 @@ class Follower:
         taken, self._pending, self._pending_size = self._pending, [], 0
         return taken
 
-    async def _pull(self) -> list[Entry]:
-        """One step of the handover: what the reader has next, and attached if that is all.
-
-        The reader is registered, so whatever is committed after the page was read either raises
-        the topic's head before `attach` looks at it, or is pushed afterwards.
-        """
-        found = self._hub.recent(self._stream, self.position, self._page_bytes)
-        at_end = True  # of what is announced, which `attach` compares with the position
-        if not found:
-            page = await self._log.read(
-                self._stream,
-                self.position,
-                limit=self._page_entries,
-                max_bytes=self._page_bytes,
-            )
-            info = page.info
-            if info is not None and self.position + 1 < info.earliest and info.head > self.position:
-                raise PlaceExpired(info.earliest)
-            found, at_end = page.entries, page.at_end
-        if found:
-            self.position = found[-1].position
-        if at_end:
-            self._attached = self._hub.attach(self._stream, self)
-        return found
-
     async def _wait(self, timeout: float | None) -> bool:
-        """True when woken, False after `timeout` seconds."""
+        """False after `timeout` seconds without a call of the hub."""
         loop = asyncio.get_running_loop()
         self._waiter = waiter = loop.create_future()
         timer = None if timeout is None else loop.call_later(timeout, _expire, waiter)
@@ -150,7 +206,7 @@ class Follower:
             self._waiter = None
             if timer is not None:
                 timer.cancel()
-        return bool(self._pending or self._gone)
+        return bool(self._pending or self._gone or not self.attached)
 
 
 def _expire(waiter: asyncio.Future[None]) -> None:

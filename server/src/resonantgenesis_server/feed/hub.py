@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ..log.base import Entry
+from .selection import Selection
 
 #: Newest entries of a stream kept in memory while it has readers, so that one who reconnects or
 #: lags a little is served without touching the file.
@@ -48,11 +49,18 @@ class Topic:
 
     def __init__(self) -> None:
         self.readers: set[Reader] = set()
-        self.attached: dict[Reader, None] = {}
+        #: Attached readers by their selection; None: they get everything.
+        self.attached: dict[Selection | None, dict[Reader, None]] = {}
         #: Position of the last announced entry since the topic exists; 0: none yet.
         self.head = 0
         self.tail: deque[Entry] = deque()
         self.tail_bytes = 0
+
+    def detach(self, reader: Reader) -> None:
+        for selection, readers in tuple(self.attached.items()):
+            readers.pop(reader, None)
+            if not readers:
+                del self.attached[selection]
 
     def remember(self, entries: Sequence[Entry]) -> None:
         tail = self.tail
@@ -85,17 +93,31 @@ class Hub:
         if topic is None:
             return
         topic.readers.discard(reader)
-        topic.attached.pop(reader, None)
+        topic.detach(reader)
         if not topic.readers:
             del self._topics[stream]
 
-    def attach(self, stream: str, reader: Reader) -> bool:
-        """Attach a registered reader if it has everything announced; else it must read on."""
+    def attach(self, stream: str, reader: Reader, selection: Selection | None = None) -> bool:
+        """Attach a registered reader if it has everything announced; else it must read on.
+
+        With a selection it is pushed only what that picks, matched once for all its readers.
+        """
         topic = self._topics[stream]
         if topic.head > reader.position:
             return False
-        topic.attached[reader] = None
+        topic.attached.setdefault(selection, {})[reader] = None
         return True
+
+    def detach(self, stream: str, reader: Reader) -> None:
+        """Push nothing more to the reader; it stays registered."""
+        topic = self._topics.get(stream)
+        if topic is not None:
+            topic.detach(reader)
+
+    def head(self, stream: str) -> int:
+        """The last position announced since the stream has readers; 0: none yet."""
+        topic = self._topics.get(stream)
+        return 0 if topic is None else topic.head
 
     def recent(self, stream: str, after: int, max_bytes: int) -> list[Entry]:
         """Entries right after `after` if they are still in memory, at most about `max_bytes`;
@@ -123,9 +145,13 @@ class Hub:
             return
         topic.head = entries[-1].position
         topic.remember(entries)
-        refused = [reader for reader in topic.attached if not reader.push(entries)]
-        for reader in refused:
-            topic.attached.pop(reader, None)
+        for selection, readers in tuple(topic.attached.items()):
+            picked = entries if selection is None else selection.pick(entries)
+            if not picked:
+                continue
+            refused = [reader for reader in readers if not reader.push(picked)]
+            for reader in refused:
+                topic.detach(reader)
 
     def delete(self, stream: str) -> None:
         """Tell every reader that the stream is gone."""

@@ -41,9 +41,9 @@ The contract suite (`tests/contract/`) proves each of these words for each backe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 #: An append call may carry at most this much, so that a full queue stays small.
 MAX_APPEND_BYTES = 4 * 1024 * 1024
@@ -106,10 +106,11 @@ class Entry:
     """A committed entry. Readers share it: whatever is made from it is made once and kept here.
 
     `position`, `kind` and `body` as appended, `at` as in the module's rule 12. `frame` caches the
-    encoded SSE frame and `message` the WebSocket frame; the codecs fill them.
+    encoded SSE frame, `message` the WebSocket message, `data` the parsed body; the codecs and
+    selections fill them.
     """
 
-    __slots__ = ("at", "body", "frame", "kind", "message", "position")
+    __slots__ = ("at", "body", "data", "frame", "kind", "message", "position")
 
     def __init__(self, position: int, kind: str, body: bytes, at: int) -> None:
         self.position = position
@@ -118,6 +119,7 @@ class Entry:
         self.at = at
         self.frame: bytes | None = None
         self.message: bytes | None = None
+        self.data: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
         return f"Entry({self.position}, {self.kind!r}, {self.body!r})"
