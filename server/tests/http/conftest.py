@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,7 @@ import pytest
 # The test folders are no packages (this one would hide the standard library's `http`).
 sys.path.insert(0, str(Path(__file__).parent))
 
-from http_harness import Service, open_service
-
-Serve = Callable[..., Awaitable[Service]]
+from http_harness import Serve, Service, open_service
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,11 @@ from typing import Any
 import httpx
 import uvicorn
 from fastapi import APIRouter
-from resonantgenesis_server.http.app import AppDeps, create_app
+from resonantgenesis_server.http.app import AppDeps, always_ready, create_app
 from resonantgenesis_server.http.auth import CredentialAuthenticator
 from resonantgenesis_server.http.cors import Cors
 from resonantgenesis_server.http.edge import Edge, FastRoute, Lifespan
+from resonantgenesis_server.http.health import Ready
 from resonantgenesis_server.http.signing import SigningKey, TokenSigner
 from resonantgenesis_server.model.errors import InvalidRequest
 from resonantgenesis_server.model.limits import Limits
@@ -81,6 +82,9 @@ class Service:
         return token
 
 
+Serve = Callable[..., Awaitable[Service]]
+
+
 async def open_service(
     folder: Path,
     *,
@@ -90,6 +94,7 @@ async def open_service(
     limits: Limits | None = None,
     lifespan: Lifespan | None = None,
     configured: Mapping[str, AgentRecord] | None = None,
+    ready: Ready = always_ready,
 ) -> Service:
     clock = Clock()
     records = await Records.open(f"sqlite:///{folder / 'records.db'}", clock=clock)
@@ -123,6 +128,7 @@ async def open_service(
             fast=fast,
             routers=routers,
             lifespan=lifespan,
+            ready=ready,
         )
     )
     client = httpx.AsyncClient(
@@ -137,6 +143,17 @@ async def open_service(
 
 def bearer(credential: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {credential}"}
+
+
+async def status(service: Service, headers: dict[str, str], path: str = "/v1/agents") -> int:
+    """What an otherwise bare client gets."""
+    transport = httpx.ASGITransport(service.app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+        answer = await client.get(path, headers=headers)
+    if answer.status_code == 401:
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert answer.json()["error"]["code"] == "UNAUTHENTICATED"
+    return answer.status_code
 
 
 @asynccontextmanager

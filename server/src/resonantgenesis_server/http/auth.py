@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Request, Security
@@ -16,9 +16,10 @@ from ..model.errors import Forbidden, Unauthenticated
 from ..model.principal import Principal
 from ..records.base import KeyRecord, Keys
 from ..records.credentials import CredentialHasher
+from ..records.store import Records
 from .body import header
 from .cors import Cors, is_same_host
-from .signing import TokenSigner
+from .signing import SigningKey, TokenSigner
 
 #: Seconds a key is believed without asking the records, so that a revocation holds within two.
 KEY_TTL = 1.0
@@ -175,6 +176,19 @@ class CredentialAuthenticator:
         if origin and not (self._cors.lists(origin) or is_same_host(origin, host)):
             raise Unauthenticated("the cookie is not taken from this origin")
         return token
+
+
+async def open_authenticator(
+    records: Records, hasher: CredentialHasher, cors_origins: Collection[str] = ()
+) -> CredentialAuthenticator:
+    """The authenticator over these records.
+
+    The token signing key follows from a random value that all nodes share through the records and
+    from the secret behind `hasher`: a copy of either alone forges nothing.
+    """
+    shared = await records.secrets.get_or_create("token-signing")
+    signer = TokenSigner(SigningKey.of(hasher.derive("token-signing", shared)))
+    return CredentialAuthenticator(records.keys, hasher, signer, cors=Cors(cors_origins))
 
 
 def _bearer(value: bytes) -> str:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import HTMLResponse
 
 from .body import api_router
-from .errors import only_errors
+from .errors import add_error_schema, only_errors
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 _STYLE = """
@@ -30,11 +30,11 @@ def docs_router(app: FastAPI) -> APIRouter:
 
     @cache
     def document() -> bytes:
-        return orjson.dumps(app.openapi())
+        return orjson.dumps(add_error_schema(app.openapi()))
 
     @cache
     def page() -> str:
-        return render(app.openapi())
+        return render(add_error_schema(app.openapi()))
 
     @router.get(
         "/openapi.json",

@@ -83,7 +83,18 @@ def documented_errors(*statuses: int, body: bool = False) -> Responses:
 
 def only_errors(*statuses: int) -> Responses:
     """The same for exactly these statuses: routes without authentication."""
-    return {status: {"model": ErrorBody, **_DOCUMENTED[status]} for status in statuses}
+    # Not `model=`: the framework would file it under the media type of the route's success.
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
+    return {status: {**_DOCUMENTED[status], "content": content} for status in statuses}
+
+
+def add_error_schema(openapi: dict[str, Any]) -> dict[str, Any]:
+    """The document with the schema that `only_errors` refers to."""
+    schemas = openapi.setdefault("components", {}).setdefault("schemas", {})
+    schema = ErrorBody.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas.update(schema.pop("$defs"))
+    schemas["ErrorBody"] = schema
+    return openapi
 
 
 def error_body(err: ApiError, request_id: str) -> bytes:

@@ -1,0 +1,300 @@
+"""Who gets in: keys, client tokens, the cookie; who does not, and how soon."""
+
+from __future__ import annotations
+
+import base64
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+import orjson
+import pytest
+from http_harness import Service, bearer, status
+from hypothesis import given
+from hypothesis import strategies as st
+from resonantgenesis_server.http.auth import (
+    KEY_CACHE,
+    CredentialAuthenticator,
+    open_authenticator,
+    require,
+)
+from resonantgenesis_server.http.signing import SigningKey, TokenSigner
+from resonantgenesis_server.model.errors import Forbidden, Unauthenticated
+from resonantgenesis_server.model.principal import Principal
+from resonantgenesis_server.records.credentials import CredentialHasher, load_secret
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer   "])
+async def test_the_scheme_is_read_in_any_case(service: Service, scheme: str) -> None:
+    assert await status(service, {"Authorization": f"{scheme} {service.key}"}) == 200
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer wrong",
+        "Bearer rg_test_bootstrap_kez",
+        "Bearer rg_test_bootstrap_key x",
+        "rg_test_bootstrap_key",
+        "Basic cmdfdGVzdF9ib290c3RyYXBfa2V5",
+        "Token rg_test_bootstrap_key",
+        "Bearer " + "x" * 9_000,
+        "Bearer a.b.c",
+        "Bearer ..",
+    ],
+)
+async def test_a_bad_credential_is_refused(service: Service, value: str) -> None:
+    assert await status(service, {"Authorization": value}) == 401
+
+
+async def test_no_credential_is_refused(service: Service) -> None:
+    assert await status(service, {}) == 401
+
+
+@given(value=st.binary(max_size=40))
+async def test_no_header_breaks_the_check(value: bytes) -> None:
+    """Whatever bytes come, the answer is yes or Unauthenticated."""
+
+    class NoKeys:
+        async def find_by_hash(self, hash: str) -> None:
+            return None
+
+    authenticator = CredentialAuthenticator(
+        NoKeys(),  # type: ignore[arg-type]
+        CredentialHasher(b"s" * 32),
+        TokenSigner(SigningKey.of(b"k" * 32)),
+    )
+    scope = {"type": "http", "path": "/v1/x", "method": "GET", "headers": []}
+    with pytest.raises(Unauthenticated):
+        await authenticator.authenticate(
+            {**scope, "headers": [(b"authorization", b"Bearer " + value)]}
+        )
+    assert await authenticator.authenticate({**scope, "headers": [(b"cookie", value)]}) is None
+
+
+async def test_a_credential_in_the_url_is_never_read(service: Service) -> None:
+    for name in ("token", "access_token", "api_key", "key", "authorization"):
+        assert await status(service, {}, f"/v1/agents?{name}={service.key}") == 401
+
+
+async def test_a_revoked_key_and_its_tokens_are_refused_at_once(service: Service) -> None:
+    made = await service.client.post("/v1/keys", json={"name": "k", "scopes": ["*"]})
+    key, key_id = made.json()["key"], made.json()["id"]
+    answer = await service.client.post("/v1/tokens", json={"scopes": ["*"]}, headers=bearer(key))
+    token = answer.json()["token"]
+    assert await status(service, bearer(key)) == await status(service, bearer(token)) == 200
+    assert (await service.client.delete(f"/v1/keys/{key_id}")).status_code == 204
+    assert await status(service, bearer(key)) == await status(service, bearer(token)) == 401
+
+
+async def test_a_key_revoked_elsewhere_is_refused_within_a_second(service: Service) -> None:
+    key = await service.make_key("*")
+    token = (
+        await service.client.post("/v1/tokens", json={"scopes": ["*"]}, headers=bearer(key))
+    ).json()["token"]
+    principal = await service.authenticator.verify(token)
+    assert await status(service, bearer(key)) == 200
+    # Another process writes to the same records: this one cannot know at once.
+    await service.records.keys.revoke(service.organization_id, principal.key_id)
+    service.clock.ahead += 1.001
+    assert await status(service, bearer(key)) == await status(service, bearer(token)) == 401
+    with pytest.raises(Unauthenticated):
+        await service.authenticator.recheck(principal)
+
+
+async def test_recheck_tells_what_ended(service: Service) -> None:
+    token = await service.make_token(ttl_seconds=10)
+    principal = await service.authenticator.verify(token)
+    await service.authenticator.recheck(principal)
+    await service.authenticator.recheck(Principal("org", service.key_id, frozenset()))
+    service.clock.ahead += 10.5
+    with pytest.raises(Unauthenticated):
+        await service.authenticator.recheck(principal)
+    with pytest.raises(Unauthenticated):
+        await service.authenticator.recheck(Principal("org", "key_none", frozenset()))
+
+
+async def test_an_expired_key_is_refused_even_while_remembered(service: Service) -> None:
+    made = await service.client.post(
+        "/v1/keys", json={"name": "k", "scopes": ["*"], "expires_in": 60}
+    )
+    key = made.json()["key"]
+    service.clock.ahead += 59
+    assert await status(service, bearer(key)) == 200
+    service.clock.ahead += 1.5
+    assert await status(service, bearer(key)) == 401
+
+
+async def test_the_memory_of_keys_is_bounded(service: Service) -> None:
+    cache = service.authenticator._by_hash
+    record = await service.records.keys.find(service.key_id)
+    assert record is not None
+    for number in range(KEY_CACHE + 10):
+        cache.put(str(number), record)
+    assert cache.get("0") is None
+    assert cache.get(str(KEY_CACHE + 9)) == record
+    assert len(cache._entries) == KEY_CACHE
+
+
+async def test_a_token_carries_what_it_was_made_for(service: Service) -> None:
+    token = await service.make_token(
+        scopes=["sessions:read"],
+        subject="ann",
+        session_id="sess_1",
+        agent_id="guide",
+        ttl_seconds=60,
+    )
+    principal = await service.authenticator.verify(token)
+    assert principal.expires_at is not None
+    assert abs(principal.expires_at - service.clock() - 60) < 5
+    assert principal == Principal(
+        service.organization_id,
+        service.key_id,
+        frozenset({"sessions:read"}),
+        subject="ann",
+        session_id="sess_1",
+        agent_id="guide",
+        expires_at=principal.expires_at,
+    )
+
+
+async def test_a_token_ends_with_its_time(service: Service) -> None:
+    token = await service.make_token(ttl_seconds=5)
+    service.clock.ahead += 4
+    assert await status(service, bearer(token)) == 200
+    service.clock.ahead += 2
+    assert await status(service, bearer(token)) == 401
+
+
+def forge(service: Service, **changes: Any) -> dict[str, Any]:
+    return {
+        "org": service.organization_id,
+        "key": service.key_id,
+        "scopes": ["*"],
+        "exp": service.clock() + 60,
+        "jti": "tok_1",
+        **changes,
+    }
+
+
+async def test_forged_tokens_are_refused(service: Service) -> None:
+    kid = jwt.get_unverified_header(await service.make_token())["kid"]
+    secret = service.signer._current.value
+    headers = {"kid": kid}
+
+    def unsigned(alg: str) -> str:
+        parts = [{"alg": alg, "kid": kid, "typ": "JWT"}, forge(service)]
+        encoded = [base64.urlsafe_b64encode(orjson.dumps(p)).rstrip(b"=") for p in parts]
+        return b".".join([*encoded, b""]).decode()
+
+    good = jwt.encode(forge(service), secret, "HS256", headers)
+    assert await status(service, bearer(good)) == 200
+    body = good.split(".")
+    forged = [
+        jwt.encode(forge(service), b"x" * 32, "HS256", headers),
+        jwt.encode(forge(service), secret, "HS256", {"kid": "other"}),
+        jwt.encode(forge(service), secret, "HS256"),
+        jwt.encode(forge(service), secret * 2, "HS384", headers),
+        jwt.encode(forge(service, exp=service.clock() - 1), secret, "HS256", headers),
+        jwt.encode(forge(service, key="key_none"), secret, "HS256", headers),
+        jwt.encode(forge(service, org="org_none"), secret, "HS256", headers),
+        *(
+            jwt.encode(
+                {k: v for k, v in forge(service).items() if k != left_out},
+                secret,
+                "HS256",
+                headers,
+            )
+            for left_out in ("exp", "org", "key", "scopes", "jti")
+        ),
+        unsigned("none"),
+        unsigned("HS256"),
+        f"{body[0]}.{body[1]}.{body[2][:-4]}AAAA",
+        f"{body[0]}.{body[1][:-4]}AAAA.{body[2]}",
+        good + ".x",
+    ]
+    assert [await status(service, bearer(token)) for token in forged] == [401] * len(forged)
+
+
+async def test_scopes_that_a_token_invents_grant_nothing(service: Service) -> None:
+    headers = {"kid": service.signer._current.id}
+    claims = forge(service, scopes=["agents:read", "root"])
+    token = jwt.encode(claims, service.signer._current.value, "HS256", headers)
+    assert (await service.authenticator.verify(token)).scopes == {"agents:read"}
+
+
+def test_a_former_signing_key_still_reads() -> None:
+    old, new = SigningKey.of(b"o" * 32), SigningKey.of(b"n" * 32)
+    principal = Principal("org", "key", frozenset({"*"}), expires_at=100.0)
+    token = TokenSigner(old).sign(principal, now=0.0)
+    assert TokenSigner(new, old).read(token, now=99.9) == principal
+    assert TokenSigner(new, old).read(token, now=100.0) is None
+    assert TokenSigner(new).read(token, now=0.0) is None
+    assert TokenSigner(new, old).sign(principal, now=0.0) != token
+    with pytest.raises(ValueError):
+        TokenSigner(new).sign(Principal("org", "key", frozenset()), now=0.0)
+
+
+async def test_a_key_with_dots_is_a_key(service: Service) -> None:
+    await service.records.keys.create(
+        service.organization_id,
+        name="dots",
+        hash=service.hasher.hash("my.own.key-of-mine"),
+        scopes=frozenset({"agents:read"}),
+    )
+    assert await status(service, bearer("my.own.key-of-mine")) == 200
+
+
+async def test_processes_that_share_store_and_secret_share_tokens(
+    service: Service, tmp_path: Path
+) -> None:
+    one = await open_authenticator(service.records, service.hasher)
+    two = await open_authenticator(
+        service.records, CredentialHasher(load_secret(tmp_path / "secret"))
+    )
+    stolen = await open_authenticator(service.records, CredentialHasher(b"?" * 32))
+    principal = Principal(
+        service.organization_id, service.key_id, frozenset({"*"}), expires_at=time.time() + 60
+    )
+    token = one.sign(principal, now=time.time())
+    assert await two.verify(token) == principal
+    with pytest.raises(Unauthenticated):
+        await one.verify(stolen.sign(principal, now=time.time()))
+
+
+def test_a_missing_scope_is_forbidden() -> None:
+    require(Principal("o", "k", frozenset({"*"})), "sessions:write")
+    require(Principal("o", "k", frozenset({"sessions:write"})), "sessions:write")
+    with pytest.raises(Forbidden, match="sessions:write"):
+        require(Principal("o", "k", frozenset({"sessions:read"})), "sessions:write")
+
+
+async def test_every_resource_asks_for_its_scope(service: Service) -> None:
+    table = [
+        ("GET", "/v1/agents", "agents:read"),
+        ("GET", "/v1/agents/guide", "agents:read"),
+        ("POST", "/v1/agents", "agents:write"),
+        ("PATCH", "/v1/agents/guide", "agents:write"),
+        ("DELETE", "/v1/agents/guide", "agents:write"),
+        ("GET", "/v1/keys", "keys:read"),
+        ("GET", "/v1/keys/x", "keys:read"),
+        ("POST", "/v1/keys", "keys:write"),
+        ("DELETE", "/v1/keys/x", "keys:write"),
+        ("POST", "/v1/tokens", "tokens:write"),
+    ]
+    for method, path, scope in table:
+        needed = bearer(await service.make_key(scope))
+        resource, mode = scope.split(":")
+        lacking = bearer(
+            await service.make_key(f"{resource}:{'read' if mode == 'write' else 'write'}")
+        )
+        refused = await service.client.request(method, path, json={}, headers=lacking)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "FORBIDDEN")
+        let_in = await service.client.request(method, path, json={}, headers=needed)
+        assert let_in.status_code not in {401, 403}, (method, path)

@@ -1,0 +1,89 @@
+"""What browsers of other origins are told."""
+
+from __future__ import annotations
+
+import pytest
+from http_harness import Serve, Service
+
+pytestmark = pytest.mark.anyio
+
+PAGE = "https://app.example"
+
+
+def preflight(origin: str = PAGE) -> dict[str, str]:
+    return {
+        "Origin": origin,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,content-type",
+        "Authorization": "",
+    }
+
+
+async def test_by_default_any_origin_reads_without_credentials(service: Service) -> None:
+    for path in ("/v1/agents", "/v1/none", "/healthz"):
+        answer = await service.client.get(path, headers={"Origin": PAGE})
+        assert answer.headers["access-control-allow-origin"] == "*"
+        assert "access-control-allow-credentials" not in answer.headers
+        exposed = set(answer.headers["access-control-expose-headers"].split(", "))
+        assert exposed >= {
+            "X-Session-Id",
+            "X-Turn",
+            "X-Log-Epoch",
+            "X-Heartbeat-Seconds",
+            "X-Request-Id",
+            "Retry-After",
+            "RateLimit-Limit",
+            "X-RateLimit-Remaining",
+        }
+    plain = await service.client.get("/v1/agents")
+    assert "access-control-allow-origin" not in plain.headers
+
+
+async def test_refusals_are_readable_too(service: Service) -> None:
+    answer = await service.client.get(
+        "/v1/agents", headers={"Origin": PAGE, "Authorization": "Bearer wrong"}
+    )
+    assert answer.status_code == 401
+    assert answer.headers["access-control-allow-origin"] == "*"
+
+
+async def test_a_preflight_needs_no_credential(service: Service) -> None:
+    answer = await service.client.options("/v1/sessions/execute", headers=preflight())
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert "POST" in answer.headers["access-control-allow-methods"]
+    allowed = set(answer.headers["access-control-allow-headers"].split(", "))
+    assert allowed == {
+        "Authorization",
+        "Content-Type",
+        "Idempotency-Key",
+        "Last-Event-ID",
+        "Prefer",
+        "Range",
+    }
+    assert "x-request-id" in answer.headers
+
+
+async def test_configured_origins_get_credentials_and_others_nothing(serve: Serve) -> None:
+    service = await serve(cors_origins=[PAGE + "/"])
+    mine = await service.client.get("/v1/agents", headers={"Origin": PAGE})
+    assert mine.headers["access-control-allow-origin"] == PAGE
+    assert mine.headers["access-control-allow-credentials"] == "true"
+    assert mine.headers["vary"] == "Origin"
+    for foreign in ("https://app.example.evil", "http://app.example", "null"):
+        answer = await service.client.get("/v1/agents", headers={"Origin": foreign})
+        assert "access-control-allow-origin" not in answer.headers
+        assert answer.headers["vary"] == "Origin"
+        refused = await service.client.options("/v1/agents", headers=preflight(foreign))
+        assert refused.status_code == 403
+        assert refused.json()["error"]["code"] == "FORBIDDEN"
+        assert "access-control-allow-origin" not in refused.headers
+    granted = await service.client.options("/v1/agents", headers=preflight())
+    assert granted.status_code == 204
+    assert granted.headers["access-control-allow-origin"] == PAGE
+
+
+async def test_options_without_a_preflight_is_a_method_like_others(service: Service) -> None:
+    answer = await service.client.options("/v1/agents")
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "GET, POST"
