@@ -74,12 +74,15 @@ def sessions_router(service: SessionService, limits: Limits, once: IdempotentPos
         responses=documented_errors(404, 409, body=True),
         operation_id="create_session",
     )
-    async def create(body: CreateBody, principal: Writer, key: IdempotencyKey = None) -> Response:
+    async def create(
+        request: Request, body: CreateBody, principal: Writer, key: IdempotencyKey = None
+    ) -> Response:
         """Make a session without a turn."""
         spec = body.spec(limits)
 
         async def make() -> SessionBody:
-            return SessionBody(**await service.create(principal, spec))
+            made = await service.create(principal, spec, request_id=request.state.request_id)
+            return SessionBody(**made)
 
         return await once.run(principal, PATH, key, body, make)
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..codec.json import NotJson, dumps
 from ..model.chunks import AgentChunk, Step, Text, ToolCall, ToolResult, Usage
 from ..model.errors import AgentError
 from ..model.limits import Limits
 
-Encoded = tuple[str, bytes]
+
+class Encoded(NamedTuple):
+    """A chunk for the log; `step` is (number, name, duration_ms) of a step that it completes."""
+
+    kind: str
+    body: bytes
+    step: tuple[int, str, int] | None = None
 
 
 @dataclass(slots=True)
@@ -98,7 +104,7 @@ class ChunkMaker:
         }
         if self.truncated:
             body["output_truncated"] = True
-        return "done", dumps(body)
+        return Encoded("done", dumps(body))
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -110,7 +116,7 @@ class ChunkMaker:
         piece = self.limits.chunk // 6 - 64
         for start in range(0, len(content), piece):
             part = content[start : start + piece] if len(content) > piece else content
-            yield "message", dumps({"type": "text", "content": part})
+            yield Encoded("message", dumps({"type": "text", "content": part}))
             # Only now: a piece that the writer refused is not part of the output.
             self._keep(part)
 
@@ -143,15 +149,15 @@ class ChunkMaker:
         return self._bounded("step", body)
 
     def _completed(self, step: _OpenStep) -> Encoded:
-        return "step", dumps(
-            {
-                "type": "step",
-                "step": step.number,
-                "name": step.name,
-                "status": "completed",
-                "duration_ms": _ms_since(step.began),
-            }
-        )
+        duration = _ms_since(step.began)
+        body = {
+            "type": "step",
+            "step": step.number,
+            "name": step.name,
+            "status": "completed",
+            "duration_ms": duration,
+        }
+        return Encoded("step", dumps(body), (step.number, step.name, duration))
 
     def _bounded(self, kind: str, payload: dict[str, Any]) -> Encoded:
         try:
@@ -163,7 +169,7 @@ class ChunkMaker:
                 f"a {kind} chunk of {len(body)} bytes; at most {self.limits.chunk} fit",
                 "PAYLOAD_TOO_LARGE",
             )
-        return kind, body
+        return Encoded(kind, body)
 
 
 def error_chunk(
@@ -178,7 +184,7 @@ def error_chunk(
     }
     if retry_after is not None:
         body["retry_after"] = retry_after
-    return "error", dumps(body)
+    return Encoded("error", dumps(body))
 
 
 def _ms_since(began: float) -> int:

@@ -45,11 +45,11 @@ class Executor:
             raise SessionNotFound("no such session")
         return state
 
-    async def create(self, principal: Principal, spec: CreateSpec) -> SessionState:
+    async def create(self, principal: Principal, spec: CreateSpec, request_id: str) -> SessionState:
         """A session without turns."""
         info = await self._new_session(principal, spec)
         async with self._supervisor.session(info.session_id, new=True) as session:
-            await session.create(info)
+            await session.create(info, principal.key_id, request_id)
             return session.state
 
     async def execute(

@@ -51,8 +51,10 @@ class SessionService:
     def epoch(self) -> str:
         return self.supervisor.log.epoch
 
-    async def create(self, principal: Principal, spec: CreateSpec) -> dict[str, Any]:
-        return _described(await self._executor.create(principal, spec))
+    async def create(
+        self, principal: Principal, spec: CreateSpec, *, request_id: str
+    ) -> dict[str, Any]:
+        return _described(await self._executor.create(principal, spec, request_id))
 
     async def execute(
         self, principal: Principal, spec: ExecuteSpec, *, key: str | None, request_id: str

@@ -9,6 +9,7 @@ from typing import Protocol
 import structlog
 
 from ..agents.base import Agent, Turn
+from ..codec.events import events_append
 from ..feed.hub import Hub
 from ..log.base import (
     Append,
@@ -19,8 +20,10 @@ from ..log.base import (
     StaleWriter,
 )
 from ..model.errors import ApiError, Internal, SessionBusy, Unavailable
+from ..model.events import NewEvent, event_stream
 from ..model.limits import Limits
 from .chunks import ChunkMaker, Encoded, error_chunk
+from .events import TurnEvents, session_created
 from .retention import trim_oldest
 from .state import (
     MAX_OPEN_TURNS,
@@ -51,7 +54,13 @@ class Node(Protocol):
     draining: bool
     stopped: asyncio.Event
 
-    async def prepare(self, info: SessionInfo, state: SessionState, turn: TurnState) -> Prepared:
+    async def request(self, session_id: str, turn: TurnState) -> Request:
+        """What a turn was asked for. Raises LogUnavailable."""
+        ...
+
+    async def prepare(
+        self, info: SessionInfo, state: SessionState, turn: TurnState, request: Request
+    ) -> Prepared:
         """The agent and its view of the turn; raises ApiError, e.g. when the agent is gone."""
         ...
 
@@ -100,12 +109,13 @@ class Session:
 
     # -- asked for -------------------------------------------------------------------------
 
-    async def create(self, info: SessionInfo) -> None:
+    async def create(self, info: SessionInfo, key_id: str, request_id: str) -> None:
         """Record a new session without a turn. Raises Unavailable while draining."""
         async with self._lock:
             if self._node.draining:
                 raise Unavailable("the server is shutting down", retry_after=1)
-            await self._record([info.record()], pending=False)
+            created = session_created(info, key_id, request_id)
+            await self._record([info.record()], pending=False, events=[created])
 
     async def start(
         self,
@@ -125,13 +135,20 @@ class Session:
             if turn is not None and turn != number:
                 raise PositionConflict(f"turn {turn} is not the next one")
             self._check_room(if_busy)
-            records = [] if new is None else [new.record()]
+            records: list[NewEntry] = []
+            events: list[NewEvent] = []
+            if new is not None:
+                records.append(new.record())
+                events.append(session_created(new, request.key_id, request.request_id))
             if if_busy == "interrupt":
                 records += self._cancel_open()
             records.append(request.record(number))
             if not state.open_turns:
                 records.append(started_record(number, self.head + 1))
-            await self._record(records, pending=True)
+                info = new or self._info
+                told = TurnEvents(info, number, request.key_id, request.request_id)
+                events.append(told.started(request.goal))
+            await self._record(records, pending=True, events=events)
             self.resume()
             return state.turns[number - 1]
 
@@ -176,7 +193,16 @@ class Session:
                     self._run.cancel()
         return records
 
-    async def _record(self, records: Sequence[NewEntry], *, pending: bool) -> None:
+    @property
+    def _info(self) -> SessionInfo:
+        if self.state.info is None:
+            raise Internal("the session has no beginning")
+        return self.state.info
+
+    async def _record(
+        self, records: Sequence[NewEntry], *, pending: bool, events: Sequence[NewEvent] = ()
+    ) -> None:
+        organization = events[0].metadata["organization_id"] if events else ""
         await self._node.log.append(
             Append(
                 control_stream(self.session_id),
@@ -184,7 +210,8 @@ class Session:
                 fence=self._node.fence,
                 expect=self.state.position,
                 pending=pending,
-            )
+            ),
+            *events_append(organization, events),
         )
 
     # -- running ---------------------------------------------------------------------------
@@ -226,12 +253,12 @@ class Session:
         failure: ApiError
         try:
             if turn.status == "queued":
-                async with self._lock:
-                    if not turn.withdrawn:
-                        await self._record([started_record(turn.turn, self.head + 1)], pending=True)
+                await self._begin(turn)
             if turn.withdrawn:
                 return self._without_agent(turn, "cancelled"), self.head
-            return await self._drive(turn, await self._prepare(turn))
+            request = await self._node.request(self.session_id, turn)
+            prepared = await self._node.prepare(self._info, self.state, turn, request)
+            return await self._drive(turn, prepared)
         except (StaleWriter, PositionConflict):
             raise
         except LogError as error:
@@ -243,20 +270,31 @@ class Session:
             log_.error("turn failed internally", session=self.session_id, exc_info=error)
             failure = Internal("the turn failed internally")
         chunk = error_chunk(failure.code, failure.message, retryable=failure.retryable)
-        return self._without_agent(turn, "failed", chunk), self.head
+        return self._without_agent(turn, "failed", chunk, failure), self.head
 
-    async def _prepare(self, turn: TurnState) -> Prepared:
-        if self.state.info is None:
-            raise Internal("the session has no beginning")
-        return await self._node.prepare(self.state.info, self.state, turn)
+    async def _begin(self, turn: TurnState) -> None:
+        """Record the start of a turn that waited, unless it was withdrawn meanwhile."""
+        request = await self._node.request(self.session_id, turn)
+        async with self._lock:
+            if not turn.withdrawn:
+                started = TurnEvents.of(self._info, turn).started(request.goal)
+                record = started_record(turn.turn, self.head + 1)
+                await self._record([record], pending=True, events=[started])
 
     async def _drive(self, turn: TurnState, prepared: Prepared) -> tuple[Ending, int]:
         node = self._node
-        writer = TurnWriter(node.log, self.session_id, fence=node.fence, position=self.head)
+        writer = TurnWriter(
+            node.log,
+            self.session_id,
+            fence=node.fence,
+            position=self.head,
+            event_stream=event_stream(self._info.organization_id),
+        )
         self._run = run = TurnRun(
             prepared.agent,
             prepared.turn,
             writer,
+            TurnEvents.of(self._info, turn),
             timeout=prepared.request.timeout_seconds,
             limits=node.limits,
             request_id=prepared.request.request_id,
@@ -287,11 +325,18 @@ class Session:
         run.cancel()
 
     def _without_agent(
-        self, turn: TurnState, status: Status, error: Encoded | None = None
+        self,
+        turn: TurnState,
+        status: Status,
+        error: Encoded | None = None,
+        failure: ApiError | None = None,
     ) -> Ending:
         maker = ChunkMaker(self.session_id, turn.turn, "", max_steps=1, limits=self._node.limits)
         done = maker.done(status)
-        return Ending(status, [done] if error is None else [error, done])
+        code, words = (failure.code, failure.message) if failure else (None, None)
+        return Ending(
+            status, [done] if error is None else [error, done], maker.usage(), code, words
+        )
 
     async def _finish(self, turn: TurnState, ending: Ending, durable: int) -> None:
         """Append `done` and the turn's record together; tries until the store takes it."""
@@ -318,6 +363,9 @@ class Session:
             last = self.head + len(ending.chunks)
             others = any(t.turn != turn.turn for t in self._still_open())
             node = self._node
+            told = TurnEvents.of(self._info, turn)
+            steps = [told.step_completed(*chunk.step) for chunk in ending.chunks if chunk.step]
+            ended = told.ended(ending.status, ending.usage, ending.error_code, ending.error)
             await node.log.append(
                 Append(
                     control_stream(self.session_id),
@@ -328,10 +376,11 @@ class Session:
                 ),
                 Append(
                     self.session_id,
-                    [NewEntry(kind, body) for kind, body in ending.chunks],
+                    [NewEntry(chunk.kind, chunk.body) for chunk in ending.chunks],
                     fence=node.fence,
                     expect=self.head,
                 ),
+                *events_append(told.organization_id, [*steps, *ended]),
             )
             self.head = last
             self._cancelled.discard(turn.turn)

@@ -100,6 +100,8 @@ class TurnState:
     record: int
     key: str | None
     queued_at: float
+    key_id: str = ""
+    request_id: str = ""
     status: str = "queued"
     first: int = 0
     last: int = 0
@@ -147,7 +149,15 @@ class SessionState:
         if kind == "queued":
             self.context = {**self.context, **body["context"]}
             self.turns.append(
-                TurnState(number, digest(body["goal"]), entry.position, body["key"], entry.at / 1e6)
+                TurnState(
+                    number,
+                    digest(body["goal"]),
+                    entry.position,
+                    body["key"],
+                    entry.at / 1e6,
+                    body["key_id"],
+                    body["request_id"],
+                )
             )
             return
         turn = self.turns[number - 1]

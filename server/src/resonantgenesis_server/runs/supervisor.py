@@ -17,7 +17,7 @@ from ..model.errors import SessionNotFound
 from ..model.limits import Limits
 from .recovery import lost_runner_ending
 from .session import Prepared, Session
-from .state import SessionInfo, SessionState, TurnState, session_of
+from .state import Request, SessionInfo, SessionState, TurnState, session_of
 from .states import States
 from .transcript import Transcript
 
@@ -144,8 +144,12 @@ class Supervisor:
         """Raises AgentNotFound."""
         return await self._agents.resolve(organization_id, agent_id)
 
-    async def prepare(self, info: SessionInfo, state: SessionState, turn: TurnState) -> Prepared:
-        request = await self.transcript.request(info.session_id, turn)
+    async def request(self, session_id: str, turn: TurnState) -> Request:
+        return await self.transcript.request(session_id, turn)
+
+    async def prepare(
+        self, info: SessionInfo, state: SessionState, turn: TurnState, request: Request
+    ) -> Prepared:
         found = await self._agents.resolve(info.organization_id, request.agent_id)
         return await self.transcript.prepare(info, state, turn, request, found)
 

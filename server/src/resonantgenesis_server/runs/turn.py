@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import structlog
 
 from ..agents.base import Agent, Turn
+from ..codec.events import entry_of
 from ..log.base import LogError
 from ..model.errors import AgentError
 from ..model.limits import Limits
 from .chunks import ChunkMaker, Encoded, error_chunk
+from .events import TurnEvents
 from .writer import Sealed, TurnWriter
 
 Status = Literal["success", "failed", "cancelled", "timeout"]
@@ -26,7 +28,9 @@ class Ending:
 
     status: Status
     chunks: list[Encoded]
+    usage: Mapping[str, int]
     error_code: str | None = None
+    error: str | None = None
 
 
 class TurnRun:
@@ -41,6 +45,7 @@ class TurnRun:
         agent: Agent,
         turn: Turn,
         writer: TurnWriter,
+        events: TurnEvents,
         *,
         timeout: float,
         limits: Limits,
@@ -51,6 +56,7 @@ class TurnRun:
         self._agent = agent
         self._turn = turn
         self._writer = writer
+        self._events = events
         self._timeout = timeout
         self._limits = limits
         self._request_id = request_id
@@ -92,8 +98,9 @@ class TurnRun:
         last = self._writer.position + self._limits.chunks_per_session
         try:
             async for chunk in chunks:
-                for kind, body in self._maker.encode(chunk):
-                    await self._writer.write(kind, body)
+                for kind, body, step in self._maker.encode(chunk):
+                    event = None if step is None else entry_of(self._events.step_completed(*step))
+                    await self._writer.write(kind, body, event)
                 if self._writer.position > last:
                     raise AgentError("the turn has too many chunks", "PAYLOAD_TOO_LARGE")
         finally:
@@ -117,18 +124,23 @@ class TurnRun:
     # -- endings ---------------------------------------------------------------------------
 
     def _ending(
-        self, status: Status, error: Encoded | None = None, code: str | None = None
+        self,
+        status: Status,
+        error: Encoded | None = None,
+        code: str | None = None,
+        words: str | None = None,
     ) -> Ending:
         self._writer.seal()
         chunks = list(self._maker.close_steps())
         if error is not None:
             chunks.append(error)
         chunks.append(self._maker.done(status))
-        return Ending(status, chunks, code)
+        return Ending(status, chunks, self._maker.usage(), code, words)
 
     def _timed_out(self) -> Ending:
         words = f"the turn took longer than {self._timeout:g} s"
-        return self._ending("timeout", error_chunk("TIMEOUT", words, retryable=True), "TIMEOUT")
+        error = error_chunk("TIMEOUT", words, retryable=True)
+        return self._ending("timeout", error, "TIMEOUT", words)
 
     def _outcome(self, driver: asyncio.Task[None]) -> Ending:
         if driver.cancelled():
@@ -153,7 +165,7 @@ class TurnRun:
         if code == "RATE_LIMITED" and retry_after is None:
             retry_after = 1.0  # clients are promised a number
         error = error_chunk(code, message, retryable=retryable, retry_after=retry_after)
-        return self._ending("failed", error, code)
+        return self._ending("failed", error, code, message)
 
     def _report(self, driver: asyncio.Task[None]) -> None:
         """What an agent's exception says is for the server's log, not for clients."""

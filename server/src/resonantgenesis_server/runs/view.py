@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from ..feed.follow import Follower, PlaceExpired, StreamGone
+from ..feed.follow import PAGE_BYTES, PAGE_ENTRIES, Follower, PlaceExpired, StreamGone
 from ..log.base import Entry
 from ..model.errors import InvalidRequest, PositionExpired
 from .state import SessionState, TurnState, control_stream
@@ -75,11 +75,15 @@ class View:
         async for _ in self._wait_for_start(silence):
             yield []
         supervisor, place = self._supervisor, self._place
-        large = {"page_entries": _COMPACT_ENTRIES, "page_bytes": _COMPACT_BYTES}
+        large = place.compact
         with Follower(
-            supervisor.hub, supervisor.log, self.session_id, self._after,
-            **(large if place.compact else {}),
-        ) as self._follower:  # fmt: skip
+            supervisor.hub,
+            supervisor.log,
+            self.session_id,
+            self._after,
+            page_entries=_COMPACT_ENTRIES if large else PAGE_ENTRIES,
+            page_bytes=_COMPACT_BYTES if large else PAGE_BYTES,
+        ) as self._follower:
             follower = self._follower
             sent = self._after
             while not self._stopped and not self._is_over(sent):

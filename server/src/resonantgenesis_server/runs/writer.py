@@ -24,13 +24,17 @@ class TurnWriter:
     fenced turn is the only writer of its session; `durable` that of the last one committed.
     """
 
-    def __init__(self, log: EventLog, stream: str, *, fence: int, position: int) -> None:
+    def __init__(
+        self, log: EventLog, stream: str, *, fence: int, position: int, event_stream: str
+    ) -> None:
         self.position = position
         self.durable = position
         self._log = log
         self._stream = stream
         self._fence = fence
+        self._event_stream = event_stream
         self._buffer: list[NewEntry] = []
+        self._events: list[NewEntry] = []
         self._size = 0
         self._under_way: asyncio.Future[list[int]] | None = None
         self._error: LogError | None = None
@@ -43,8 +47,9 @@ class TurnWriter:
         """Why the log refused a chunk; the turn cannot go on then."""
         return self._error
 
-    async def write(self, kind: str, body: bytes) -> None:
-        """Accept a chunk; waits while the buffer is full.
+    async def write(self, kind: str, body: bytes, event: NewEntry | None = None) -> None:
+        """Accept a chunk, and the platform event that goes with it; waits while the buffer is
+        full.
 
         Raises Sealed, and the LogError that an earlier chunk met.
         """
@@ -54,6 +59,8 @@ class TurnWriter:
         self._check()
         self._buffer.append(NewEntry(kind, body))
         self._size += len(body)
+        if event is not None:
+            self._events.append(event)
         self.position += 1
         self._send()
 
@@ -88,14 +95,21 @@ class TurnWriter:
         if self._under_way is not None or self._pause is not None or not self._buffer:
             return
         batch, self._buffer, self._size = self._buffer, [], 0
-        self._under_way = self._log.append(Append(self._stream, batch, fence=self._fence))
-        self._under_way.add_done_callback(lambda future: self._sent(future, batch))
+        appends = [Append(self._stream, batch, fence=self._fence)]
+        events, self._events = self._events, []
+        if events:
+            appends.append(Append(self._event_stream, events))
+        self._under_way = self._log.append(*appends)
+        self._under_way.add_done_callback(lambda future: self._sent(future, batch, events))
 
-    def _sent(self, future: asyncio.Future[list[int]], batch: list[NewEntry]) -> None:
+    def _sent(
+        self, future: asyncio.Future[list[int]], batch: list[NewEntry], events: list[NewEntry]
+    ) -> None:
         self._under_way = None
         error = None if future.cancelled() else future.exception()
         if isinstance(error, LogOverloaded):
             self._buffer[:0] = batch
+            self._events[:0] = events
             self._size += sum(len(entry.body) for entry in batch)
             self._pause = asyncio.get_running_loop().call_later(_OVERLOAD_PAUSE, self._resume)
             return

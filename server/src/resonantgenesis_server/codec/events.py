@@ -1,0 +1,86 @@
+"""Platform events between value, log entry, cursor and wire."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from ..log.base import Append, Entry, NewEntry
+from ..model.events import NewEvent, channel_of, event_stream
+from .json import dumps
+
+#: `c_`, the store's epoch in hexadecimal, `.`, the position in hexadecimal.
+_CURSOR = re.compile(r"c_([0-9a-f]{1,32})\.([0-9a-f]{1,8})")
+
+
+class BadCursor(ValueError):
+    """Not a cursor of ours."""
+
+
+def entry_of(event: NewEvent) -> NewEntry:
+    """What the log keeps; the id is the entry's key, so a repeat is dropped."""
+    body = {
+        "id": event.id,
+        "type": event.type,
+        "channel": channel_of(event.type),
+        "data": event.data,
+        "metadata": event.metadata,
+    }
+    return NewEntry(event.type, dumps(body), key=event.id)
+
+
+def events_append(organization_id: str, events: Iterable[NewEvent]) -> list[Append]:
+    """The part of an append call that writes these events; empty without any."""
+    entries = [entry_of(event) for event in events]
+    return [Append(event_stream(organization_id), entries)] if entries else []
+
+
+def cursor_of(epoch: str, position: int) -> str:
+    return f"c_{epoch}.{position:x}"
+
+
+def parse_cursor(text: str) -> tuple[str, int]:
+    """Epoch and position. Raises BadCursor."""
+    match = _CURSOR.fullmatch(text)
+    if match is None:
+        raise BadCursor(text[:80])
+    return match[1], int(match[2], 16)
+
+
+def event_json(entry: Entry, epoch: str) -> bytes:
+    """The whole event: the body with `created_at` and `cursor` spliced in at the end."""
+    made = datetime.fromtimestamp(entry.at / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return b'%b,"created_at":"%b","cursor":"%b"}' % (
+        entry.body[:-1],
+        made.encode(),
+        cursor_of(epoch, entry.position).encode(),
+    )
+
+
+def event_frame(entry: Entry, epoch: str, *, as_message: bool = False) -> bytes:
+    """The SSE frame; made once per entry, but for the form that names every event `message`."""
+    if not as_message and entry.frame is not None:
+        return entry.frame
+    name = b"message" if as_message else entry.kind.encode()
+    cursor = cursor_of(epoch, entry.position).encode()
+    frame = b"id: %b\nevent: %b\ndata: %b\n\n" % (cursor, name, event_json(entry, epoch))
+    if not as_message:
+        entry.frame = frame
+    return frame
+
+
+def cursor_frame(epoch: str, position: int) -> bytes:
+    """A heartbeat that keeps a quiet subscription's place fresh."""
+    return b"id: %b\n\n" % cursor_of(epoch, position).encode()
+
+
+def parse_time(text: str) -> int | None:
+    """Microseconds since 1970 of an RFC 3339 time (UTC if it names no zone); None if it is none."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1e6)

@@ -1,0 +1,83 @@
+"""Platform events: their channels, the types the server itself writes, their ids."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Channel by the first segment of a type; PROTOCOL.md, section 5.
+_CHANNEL_OF = {
+    "session": "sessions",
+    "agent": "agents",
+    "team": "teams",
+    "webhook": "webhooks",
+    "billing": "billing",
+    "system": "system",
+    "app": "app",
+}
+CHANNELS = tuple(_CHANNEL_OF.values())
+
+#: What only the server writes; users may publish other team.*, billing.* and system.* types.
+SERVER_TYPES = frozenset(
+    {
+        "session.created",
+        "session.started",
+        "session.step.completed",
+        "session.completed",
+        "session.failed",
+        "session.cancelled",
+        "agent.created",
+        "agent.updated",
+        "agent.deleted",
+        "agent.error",
+        "team.created",
+        "team.updated",
+        "team.deleted",
+        "team.task.assigned",
+        "team.task.completed",
+        "team.execution.completed",
+        "webhook.sent",
+        "webhook.failed",
+        "billing.usage.recorded",
+        "billing.limit.reached",
+        "system.node.started",
+        "system.node.draining",
+        "system.limit.reached",
+    }
+)
+#: First segments under which users may publish.
+PUBLISHABLE = frozenset({"app", "team", "billing", "system"})
+
+
+def channel_of(kind: str) -> str | None:
+    """The channel of an event type; None for a type of no channel."""
+    return _CHANNEL_OF.get(kind.partition(".")[0])
+
+
+def prefix_of(channel: str) -> str | None:
+    """The first segment of a channel's types; None for no channel."""
+    return next((first for first, name in _CHANNEL_OF.items() if name == channel), None)
+
+
+def event_id(*parts: str | int) -> str:
+    """An id that the same happening always gets, so that repeating it doubles nothing."""
+    said = "\0".join(str(part) for part in parts).encode()
+    return "evt_" + base64.b32hexencode(hashlib.sha256(said).digest()[:13]).decode().lower()[:20]
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event about to be written; `created_at` and `cursor` come with the commit."""
+
+    id: str
+    type: str
+    data: Mapping[str, Any]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+def event_stream(organization_id: str) -> str:
+    """The log stream of an organization's events."""
+    return f"events:{organization_id}"

@@ -1,0 +1,86 @@
+"""The platform events of sessions and turns; their ids follow from what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..model.events import NewEvent, event_id
+from .state import SessionInfo, TurnState
+
+#: Error codes that are the agent's doing; only these are told as agent.error.
+_AGENT_CODES = frozenset({"AGENT_FAILED", "MODEL_UNAVAILABLE", "MAX_STEPS", "RATE_LIMITED"})
+
+
+def _metadata(info: SessionInfo, key_id: str, request_id: str) -> dict[str, Any]:
+    said: dict[str, Any] = {
+        "organization_id": info.organization_id,
+        "key_id": key_id,
+        "request_id": request_id,
+    }
+    if info.subject is not None:
+        said["subject"] = info.subject
+    return said
+
+
+def session_created(info: SessionInfo, key_id: str, request_id: str) -> NewEvent:
+    data = {"session_id": info.session_id, "agent_id": info.agent_id, "metadata": info.metadata}
+    return NewEvent(
+        event_id(info.session_id, "session.created"),
+        "session.created",
+        data,
+        _metadata(info, key_id, request_id),
+    )
+
+
+class TurnEvents:
+    """Events of one turn."""
+
+    def __init__(self, info: SessionInfo, turn: int, key_id: str, request_id: str) -> None:
+        self.organization_id = info.organization_id
+        self._info = info
+        self._turn = turn
+        self._metadata = _metadata(info, key_id, request_id)
+
+    @classmethod
+    def of(cls, info: SessionInfo, turn: TurnState) -> TurnEvents:
+        return cls(info, turn.turn, turn.key_id, turn.request_id)
+
+    def started(self, goal: str) -> NewEvent:
+        return self._event("session.started", {"goal": goal})
+
+    def step_completed(self, step: int, name: str, duration_ms: int) -> NewEvent:
+        data = {"step": step, "name": name, "duration_ms": duration_ms}
+        return self._event("session.step.completed", data, step)
+
+    def ended(
+        self, status: str, usage: Mapping[str, int], error_code: str | None, error: str | None
+    ) -> list[NewEvent]:
+        """What belongs into the append of a turn's `done`."""
+        tokens = usage["input_tokens"] + usage["output_tokens"]
+        data: dict[str, Any] = {
+            "status": status,
+            "steps": usage["steps"],
+            "duration_ms": usage["duration_ms"],
+            "tokens_used": tokens,
+        }
+        kind = "session.completed"
+        if status == "cancelled":
+            kind = "session.cancelled"
+        elif status != "success":
+            kind = "session.failed"
+            data |= {"error_code": error_code, "error": error}
+        events = [self._event(kind, data), self._event("billing.usage.recorded", dict(usage))]
+        if error_code in _AGENT_CODES:
+            events.append(self._event("agent.error", {"error_code": error_code, "error": error}))
+        return events
+
+    def _event(self, kind: str, data: Mapping[str, Any], *detail: int) -> NewEvent:
+        info = self._info
+        named = {"session_id": info.session_id, "agent_id": info.agent_id, "turn": self._turn}
+        return NewEvent(
+            event_id(info.session_id, self._turn, kind, *detail),
+            kind,
+            {**named, **data},
+            self._metadata,
+        )
