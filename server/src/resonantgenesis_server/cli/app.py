@@ -1,0 +1,73 @@
+"""The command `resonantgenesis`: its commands, its errors in one line, its exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from typer.exceptions import Abort, TyperException
+
+from ..config import StartupError
+from . import chat, demo, resources, serving, sessions
+from .errors import CliError
+
+#: As a shell reports a program that SIGINT ended.
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="resonantgenesis",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="ResonantGenesis Streaming: the server and its command line.",
+    epilog="Exit codes: 0 done, 1 the server or a turn failed, 2 usage or configuration,"
+    " 3 authentication, 4 network, 5 not found.",
+)
+app.command("serve")(serving.serve)
+app.command("config")(serving.show_config)
+app.command("demo")(demo.demo)
+app.command("chat")(chat.chat)
+app.add_typer(sessions.app, name="sessions")
+app.add_typer(resources.agents_app, name="agents")
+app.add_typer(resources.keys_app, name="keys")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"resonantgenesis {version('resonantgenesis-server')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code. `arguments` default to those of the process."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = app(given, prog_name="resonantgenesis", standalone_mode=False)
+    except (CliError, StartupError) as error:
+        return _fail(str(error), error.exit_code)
+    except TyperException as error:
+        return _fail(f"{error.format_message()} (see `resonantgenesis --help`)", error.exit_code)
+    except (Abort, KeyboardInterrupt):
+        return _INTERRUPTED
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    console = Console(stderr=True)
+    console.out("resonantgenesis: " + " ".join(message.split()), style="red", highlight=False)
+    return code

@@ -1,0 +1,105 @@
+"""A small synchronous client for the commands."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+import httpx
+
+from .answers import check, json_object, network_error
+from .errors import CliError
+from .stream import PATIENCE, Notice, Opening, Place, Stream, no_notice, session_path
+from .target import Target, is_loopback
+
+#: Seconds for an answer that is no stream.
+_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+_PAGE = 200
+
+
+class Client:
+    """Calls of one server. Raises CliError, with what to do next, for whatever goes wrong."""
+
+    def __init__(
+        self, target: Target, *, patience: float = PATIENCE, notice: Notice = no_notice
+    ) -> None:
+        """`patience`: seconds that a stream tries to come back for; `notice` is told when."""
+        self.url = target.url
+        self._patience = patience
+        self._notice = notice
+        self._http = httpx.Client(
+            base_url=target.url,
+            headers={"Authorization": f"Bearer {target.key}"},
+            timeout=_TIMEOUT,
+            # A proxy is for the network; what runs on this machine is not behind it.
+            trust_env=not is_loopback(target.url),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """The JSON object of an answer; empty where there is none."""
+        asked = {name: value for name, value in (query or {}).items() if value is not None}
+        try:
+            response = self._http.request(method, path, json=body, params=asked)
+        except httpx.HTTPError as error:
+            raise network_error(self.url, error) from error
+        check(response)
+        return {} if response.status_code == 204 else json_object(response)
+
+    def pages(self, path: str, query: Mapping[str, Any], limit: int) -> Iterator[dict[str, Any]]:
+        """At most `limit` items of a list, over as many pages as it takes."""
+        cursor: str | None = None
+        while limit > 0:
+            page = {**query, "limit": min(limit, _PAGE), "cursor": cursor}
+            answer = self.call("GET", path, query=page)
+            items: list[dict[str, Any]] = answer["data"]
+            yield from items
+            limit -= len(items)
+            cursor = answer.get("next_cursor")
+            if cursor is None:
+                return
+
+    def session(self, session_id: str) -> dict[str, Any]:
+        return self.call("GET", session_path(session_id))
+
+    def create_session(self, agent_id: str) -> str:
+        """The id of a new session without a turn."""
+        session_id: str = self.call("POST", "/v1/sessions", {"agent_id": agent_id})["session_id"]
+        return session_id
+
+    def execute(self, agent_id: str, goal: str, session_id: str | None = None) -> Stream:
+        """A turn's chunks; the turn starts when the stream is first read."""
+        body: dict[str, Any] = {"agent_id": agent_id, "goal": goal, "stream": True}
+        if session_id is not None:
+            body["session_id"] = session_id
+        opening = Opening("/v1/sessions/execute", body, str(uuid.uuid4()))
+        return Stream(self._http, opening, patience=self._patience, notice=self._notice)
+
+    def join(self, place: Place) -> Stream:
+        """A session's chunks from a place on."""
+        return Stream(self._http, place, patience=self._patience, notice=self._notice)
+
+    def cancel(self, session_id: str, turn: int | None = None) -> dict[str, Any]:
+        """Cancel a turn, or all that run or wait."""
+        body = {} if turn is None else {"turn": turn}
+        return self.call("POST", f"{session_path(session_id)}/cancel", body)
+
+    def cancel_by_key(self, idempotency_key: str) -> None:
+        """Cancel the turn whose answer never came; nothing happens if it never started."""
+        try:
+            self.call("POST", "/v1/sessions/cancel", {"idempotency_key": idempotency_key})
+        except CliError as error:
+            if error.code != "NOT_FOUND":
+                raise

@@ -1,0 +1,75 @@
+"""Why a command failed: one line that says what to do next, and the exit code.
+
+CliError          1   the server or a turn failed
+├── UsageProblem  2   what was typed or configured
+├── AuthError     3   no credential, or not one that may do this
+├── NetworkError  4   no server, or the link is gone for good
+└── NotFoundError 5   no such session or agent
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CliError(Exception):
+    """`code` is the server's, where it said one; `retry_after` in seconds."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self, message: str, *, code: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.retry_after = retry_after
+
+
+class UsageProblem(CliError):
+    exit_code = 2
+
+
+class AuthError(CliError):
+    exit_code = 3
+
+
+class NetworkError(CliError):
+    exit_code = 4
+
+
+class NotFoundError(CliError):
+    exit_code = 5
+
+
+_BY_CODE: dict[str, type[CliError]] = {
+    "UNAUTHENTICATED": AuthError,
+    "FORBIDDEN": AuthError,
+    "AGENT_NOT_FOUND": NotFoundError,
+    "SESSION_NOT_FOUND": NotFoundError,
+    "NOT_FOUND": NotFoundError,
+    "INVALID_REQUEST": UsageProblem,
+    "PAYLOAD_TOO_LARGE": UsageProblem,
+}
+_NEXT: dict[str, str] = {
+    "UNAUTHENTICATED": "set RESONANTGENESIS_API_KEY, or name the server's directory with --data",
+    "FORBIDDEN": "use a key that has the scope",
+    "AGENT_NOT_FOUND": "`resonantgenesis agents list` shows those there are",
+    "SESSION_NOT_FOUND": "`resonantgenesis sessions list` shows those there are",
+    "SESSION_BUSY": "wait for the turn, or cancel it with `resonantgenesis sessions cancel`",
+    "POSITION_EXPIRED": "leave out --from to start at the earliest position that is kept",
+    "INTERNAL": "the server's log says more under the request id",
+}
+
+
+def from_server(
+    code: str, message: str, *, request_id: str = "", retry_after: float | None = None
+) -> CliError:
+    """The error that a server's answer or stream stands for."""
+    hint = _NEXT.get(code, "")
+    named = f" (request {request_id})" if request_id and code == "INTERNAL" else ""
+    text = f"{message}{named}; {hint}" if hint else message
+    kind = _BY_CODE.get(code, CliError)
+    if code not in _BY_CODE and code not in _NEXT:
+        text = f"{code}: {text}"
+    return kind(text, code=code, retry_after=retry_after)

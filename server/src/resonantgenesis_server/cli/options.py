@@ -1,0 +1,51 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from .client import Client
+from .stream import Notice, no_notice
+from .target import DEFAULT_DATA, DEFAULT_URL, KEY_VARIABLE, URL_VARIABLE, find_target
+
+PROGRAM = "resonantgenesis"
+Url = Annotated[
+    str | None,
+    typer.Option(help=f"The server's address: else {URL_VARIABLE}, else {DEFAULT_URL}."),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        help=f"Data directory whose api-key is used when {KEY_VARIABLE} is not set"
+        f" (default for a server on this machine: ./{DEFAULT_DATA})."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON lines instead of text.")]
+
+
+def connect(url: str | None, data: Path | None, notice: Notice = no_notice) -> Client:
+    """A client of the server that the options name."""
+    return Client(find_target(url, data), notice=notice)
+
+
+def to_stderr(text: str) -> None:
+    """A word to the person that is no part of the output."""
+    Console(stderr=True).out(f"({text})", style="dim", highlight=False)
+
+
+def program() -> str:
+    """What a person types for this command where it runs, e.g. in a folder with a `.venv`."""
+    if shutil.which(PROGRAM):
+        return PROGRAM
+    started = Path(sys.argv[0])
+    if started.name != PROGRAM:
+        return f"{shlex.quote(sys.executable)} -m resonantgenesis_server"
+    inside = started.is_relative_to(Path.cwd())
+    return shlex.quote(str(started.relative_to(Path.cwd()) if inside else started))

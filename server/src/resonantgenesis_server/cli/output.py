@@ -1,0 +1,53 @@
+"""Tables for people, tab-separated lines for pipes, JSON lines for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .view import one_line
+
+
+def show_rows(
+    console: Console, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool
+) -> None:
+    """Items of a list. In a pipe: one line each, the columns between tabs, without a heading."""
+    if as_json:
+        for row in rows:
+            show_json(console, row)
+    elif console.is_terminal:
+        table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+        for row in rows:
+            table.add_row(*(Text(_cell(row.get(column))) for column in columns))
+        console.print(table)
+    else:
+        for row in rows:
+            show_line(console, "\t".join(_cell(row.get(column)) for column in columns))
+
+
+def show_fields(console: Console, fields: Mapping[str, Any]) -> None:
+    """One thing, a field a line."""
+    width = max(len(name) for name in fields)
+    for name, value in fields.items():
+        show_line(console, f"{name:<{width}}  {_cell(value, 2000)}")
+
+
+def show_json(console: Console, value: object) -> None:
+    show_line(console, json.dumps(value, ensure_ascii=False))
+
+
+def show_line(console: Console, text: str, style: str | None = None) -> None:
+    """One line as it is: not wrapped, nothing in it taken as markup."""
+    console.out(text, style=style, highlight=False)
+
+
+def _cell(value: object, width: int = 120) -> str:
+    if value is None:
+        return "-"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return one_line(text, width)

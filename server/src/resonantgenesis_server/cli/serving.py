@@ -1,0 +1,104 @@
+"""`resonantgenesis serve` and `resonantgenesis config`."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Annotated, Protocol, cast
+
+import typer
+from rich.console import Console
+
+from ..config import Settings
+from ..config_load import CONFIG_VARIABLE, DEFAULT_FILE, load_settings, unknown_variables
+from .errors import UsageProblem
+from .options import AsJson, to_stderr
+from .output import show_rows
+
+
+class _Main(Protocol):
+    def serve(self, settings: Settings) -> int: ...
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option(help=f"TOML file; else {CONFIG_VARIABLE}, else ./{DEFAULT_FILE} if there is one."),
+]
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port; 0: any free one.", show_default="8080")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Data directory, made if missing.", show_default="./data")
+    ] = None,
+    config: Config = None,
+    agent: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=MODULE:ATTRIBUTE",
+            help="An agent in Python, from the current directory or Python's path; repeatable.",
+        ),
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="An origin whose pages may call with credentials; repeatable."),
+    ] = None,
+    drain_seconds: Annotated[
+        float | None,
+        typer.Option(help="What running turns get when the server stops.", show_default="20"),
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(help="debug, info, warning or error.", show_default="info")
+    ] = None,
+    log_format: Annotated[
+        str | None, typer.Option(help="text or json.", show_default="text")
+    ] = None,
+) -> None:
+    """Run the server until Ctrl-C or SIGTERM."""
+    arguments = {
+        "host": host,
+        "port": port,
+        "data": data,
+        "agents": _agents(agent) if agent else None,
+        "cors_origins": cors_origin or None,
+        "drain_seconds": drain_seconds,
+        "log_level": log_level,
+        "log_format": log_format,
+    }
+    loaded = load_settings(arguments, config)
+    _warn_unknown()
+    # Imported when it is wanted: the client commands start in a third of the time without it.
+    main = cast("_Main", importlib.import_module("resonantgenesis_server.main"))
+    raise typer.Exit(main.serve(loaded.settings))
+
+
+def show_config(config: Config = None, as_json: AsJson = False) -> None:
+    """Show the settings in effect and where each comes from, secrets masked."""
+    loaded = load_settings(config=config)
+    columns = ("setting", "value", "source")
+    rows = (dict(zip(columns, row, strict=True)) for row in loaded.effective())
+    show_rows(Console(), rows, columns, as_json=as_json)
+    _warn_unknown()
+
+
+def _agents(given: list[str]) -> dict[str, str]:
+    agents: dict[str, str] = {}
+    for text in given:
+        name, equals, reference = text.partition("=")
+        if not equals or not reference:
+            raise UsageProblem(f"--agent {text}: write it as NAME=MODULE:ATTRIBUTE")
+        if name in agents:
+            raise UsageProblem(f"--agent {text}: there is one named {name!r} already")
+        agents[name] = reference
+    return agents
+
+
+def _warn_unknown() -> None:
+    for name, meant in unknown_variables():
+        hint = f"; did you mean {meant}?" if meant else ""
+        to_stderr(f"{name} is no setting and does nothing{hint}")

@@ -1,0 +1,97 @@
+"""`resonantgenesis sessions …`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from .errors import CliError
+from .options import AsJson, Data, Url, connect, to_stderr
+from .output import show_fields, show_json, show_line, show_rows
+from .stream import Place
+from .view import ChunkView, safe, summary
+
+app = typer.Typer(no_args_is_help=True, help="List, show, stream and cancel sessions.")
+
+_COLUMNS = ("session_id", "agent_id", "status", "turns", "updated_at")
+SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")]
+Turn = Annotated[int | None, typer.Option(min=1, help="Only this turn.")]
+
+
+@app.command("list")
+def list_sessions(
+    agent: Annotated[str | None, typer.Option(help="Only those of this agent.")] = None,
+    status: Annotated[str | None, typer.Option(help="Only those with this status.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 50,
+    as_json: AsJson = False,
+    url: Url = None,
+    data: Data = None,
+) -> None:
+    """Sessions, newest first."""
+    with connect(url, data) as client:
+        rows = client.pages("/v1/sessions", {"agent_id": agent, "status": status}, limit)
+        show_rows(Console(), rows, _COLUMNS, as_json=as_json)
+
+
+@app.command()
+def show(
+    session_id: SessionId, as_json: AsJson = False, url: Url = None, data: Data = None
+) -> None:
+    """One session, with the output of its newest turn so far."""
+    with connect(url, data) as client:
+        session = client.session(session_id)
+    console = Console()
+    if as_json:
+        show_json(console, session)
+        return
+    output = session.pop("output", None)
+    show_fields(console, session)
+    if output:
+        show_line(console, "\n" + safe(output))
+
+
+@app.command()
+def stream(
+    session_id: SessionId,
+    resume_from: Annotated[
+        int | None,
+        typer.Option("--from", min=0, help="You have everything up to this position; 0: nothing."),
+    ] = None,
+    turn: Turn = None,
+    follow: Annotated[bool, typer.Option(help="Stay for the turns to come.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    data: Data = None,
+) -> None:
+    """Watch a session: from a position, else from the start of its running or last turn."""
+    console = Console()
+    view = ChunkView(console)
+    with connect(url, data, to_stderr) as client:
+        client.session(session_id)  # no server or no such session is said at once
+        joined = client.join(Place(session_id, resume_from, turn, follow))
+        try:
+            for chunk in joined:
+                if as_json:
+                    show_json(console, chunk)
+                else:
+                    view.show(chunk)
+        finally:
+            if not as_json:
+                view.end_line()
+    if view.done is not None:
+        to_stderr(f"{summary(view.done)}, position {joined.position}")
+    elif not as_json and joined.position is not None:
+        to_stderr(f"nothing follows position {joined.position}")
+
+
+@app.command()
+def cancel(session_id: SessionId, turn: Turn = None, url: Url = None, data: Data = None) -> None:
+    """Cancel a session's turn, else all that run or wait now."""
+    with connect(url, data) as client:
+        cancelled = client.cancel(session_id, turn).get("cancelled")
+    if not isinstance(cancelled, list):
+        raise CliError("the server did not say what it cancelled; check --url")
+    turns = ", ".join(str(number) for number in cancelled)
+    show_line(Console(), f"cancelled turn {turns}" if turns else "no turn runs or waits")
