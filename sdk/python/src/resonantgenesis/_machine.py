@@ -205,12 +205,14 @@ class StreamMachine:
             return self._not_there(outcome)
         before = self._intake.last
         self._meet(outcome.answer.headers)
-        action = self._poller.answer(outcome.answer)
+        try:
+            action = self._poller.answer(outcome.answer)
+        finally:
+            if self._intake.last != before:
+                self._retries.progress()
         if action is None:
             return self._not_there(outcome)
         self._begun = True
-        if self._intake.last != before:
-            self._retries.progress()
         self._handle = self._on_wait
         return action
 

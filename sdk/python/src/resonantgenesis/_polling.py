@@ -45,7 +45,9 @@ class Poller:
                 self._read = self._shown
                 return self._plan.snapshot()
             self._turn_start = TurnStart(None if known else turn)
-        self._after = max(self._after, self._intake.last or 0)
+        if self._intake.last is not None:
+            # Not what was polled last: after a gap the same place is asked for again.
+            self._after = self._intake.last
         self._read = self._polled
         self._asked_at = self._clock()
         return self._plan.poll(self._after, wait=not self._over)
