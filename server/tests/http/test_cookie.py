@@ -37,10 +37,11 @@ async def test_the_cookie_opens_get_streams_only(serve: Serve) -> None:
     assert await cookie_status(service, token, "/v1/events/subscribe") == 404
     for path in ("/v1/agents", "/v1/sessions/s/streams", "/v1/sessions/s/t/stream", "/v1/sessions"):
         assert await cookie_status(service, token, path) == 401
-    answer = await service.client.post(
-        "/v1/sessions/s/stream", headers={"Cookie": f"{COOKIE}={token}", "Authorization": ""}
-    )
-    assert answer.status_code == 401
+    cookie = [(b"cookie", f"{COOKIE}={token}".encode())]
+    scope = {"type": "http", "path": "/v1/sessions/s/stream", "headers": cookie}
+    assert await service.authenticator.authenticate({**scope, "method": "GET"}) is not None
+    for method in ("POST", "PUT", "DELETE", "HEAD", "OPTIONS"):
+        assert await service.authenticator.authenticate({**scope, "method": method}) is None
 
 
 async def test_the_cookie_holds_a_token_and_no_key(serve: Serve) -> None:
