@@ -23,11 +23,12 @@ class Wanted:
     """A subscription in its canonical form; equal ones share a Selection.
 
     `patterns`: None for every type. `filters`: dotted paths into an event, each with the values
-    it may have; all must hold.
+    it may have; all must hold. `within`: patterns of which one must hold as well, for channels.
     """
 
     patterns: tuple[str, ...] | None = None
     filters: tuple[tuple[str, tuple[Scalar, ...]], ...] = ()
+    within: tuple[str, ...] | None = None
 
 
 class Selection:
@@ -37,7 +38,11 @@ class Selection:
 
     def __init__(self, wanted: Wanted) -> None:
         self.wanted = wanted
-        self._patterns = None if wanted.patterns is None else compile_patterns(wanted.patterns)
+        self._patterns = [
+            compile_patterns(patterns)
+            for patterns in (wanted.within, wanted.patterns)
+            if patterns is not None
+        ]
         self._filters = [
             (path.split("."), frozenset(_tagged(value) for value in values))
             for path, values in wanted.filters
@@ -58,7 +63,7 @@ class Selection:
         if known is None:
             if len(self._types) >= _TYPES_REMEMBERED:
                 self._types.clear()
-            known = self._patterns is None or self._patterns.fullmatch(kind) is not None
+            known = all(pattern.fullmatch(kind) is not None for pattern in self._patterns)
             self._types[kind] = known
         return known
 

@@ -1,0 +1,339 @@
+"""An organization's events: selected, replayed, followed, published, as every transport needs."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from ..codec.events import (
+    BadCursor,
+    cursor_of,
+    entry_of,
+    event_json,
+    parse_cursor,
+    parse_time,
+)
+from ..log.base import Append, Entry, EventLog, StreamInfo
+from ..model.errors import (
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    PayloadTooLarge,
+    PositionExpired,
+)
+from ..model.events import (
+    PUBLISHABLE,
+    SERVER_TYPES,
+    NewEvent,
+    event_id,
+    event_stream,
+    prefix_of,
+)
+from ..model.ids import new_id
+from ..model.principal import Principal
+from .follow import Follower, PlaceExpired, StreamGone
+from .hub import Hub
+from .patterns import BadPattern
+from .selection import Scalar, Selection, Selections, Wanted, canonical_filters
+
+_TYPE = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)+")
+_MAX_TYPE = 200
+MAX_PATTERNS = 50
+_MAX_FILTERS, _MAX_VALUES = 20, 100
+#: How much of the log one page of `replay` looks through before it answers with what it found.
+_LOOKED_AT = 20_000
+_PAGE = 2_000
+#: Past every position: reading after it gives a stream's info and no entries.
+_END = 2**31
+
+Filters = Mapping[str, Scalar | Sequence[Scalar]]
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Events as JSON; `next_cursor` is how far was looked, whether or not there is more."""
+
+    events: list[bytes]
+    next_cursor: str
+    has_more: bool
+
+
+class EventView:
+    """One reader following a selection from a place; single use."""
+
+    def __init__(self, events: EventService, stream: str, selection: Selection, after: int) -> None:
+        self._events = events
+        self._stream = stream
+        self._selection = selection
+        self._after = after
+        self._follower: Follower | None = None
+        self._stopped = False
+
+    @property
+    def reached(self) -> int:
+        """The position up to which nothing is left to tell."""
+        return self._after if self._follower is None else self._follower.reached
+
+    def stop(self) -> None:
+        """End `batches` now; the reader has left or must."""
+        self._stopped = True
+        if self._follower is not None:
+            self._follower.gone()
+
+    async def batches(self, silence: float) -> AsyncIterator[list[Entry]]:
+        """Matching events in order, each once; an empty list after every `silence` seconds
+        without. Raises PositionExpired when the reader is so slow that its place is trimmed."""
+        events = self._events
+        with Follower(
+            events.hub, events.log, self._stream, self._after, selection=self._selection
+        ) as self._follower:
+            while not self._stopped:
+                try:
+                    yield await self._follower.batch(silence)
+                except StreamGone:
+                    return
+                except PlaceExpired as error:
+                    raise events.expired(error.earliest) from error
+
+
+class EventService:
+    """Raises ApiError, and LogError when the log fails."""
+
+    def __init__(self, log: EventLog, hub: Hub, *, max_data: int) -> None:
+        self.log = log
+        self.hub = hub
+        self.selections = Selections()
+        self._max_data = max_data
+
+    @property
+    def epoch(self) -> str:
+        return self.log.epoch
+
+    # -- what and from where ---------------------------------------------------------------
+
+    def select(
+        self,
+        principal: Principal,
+        *,
+        events: Sequence[str] | None = None,
+        filters: Filters | None = None,
+        channels: Sequence[str] | None = None,
+    ) -> Selection:
+        """What this caller gets of what it asks for; `events` within `channels`, if both are
+        given. Raises InvalidRequest."""
+        if events is not None and len(events) > MAX_PATTERNS:
+            raise InvalidRequest.field("events", f"at most {MAX_PATTERNS} patterns")
+        wanted = [*canonical_filters(_checked(filters or {})), *_restrictions(principal)]
+        types = None if channels is None else tuple(f"{prefix_of(c)}.*" for c in sorted(channels))
+        try:
+            return self.selections.get(
+                Wanted(None if events is None else tuple(sorted(set(events))), tuple(wanted), types)
+            )
+        except BadPattern as error:
+            raise InvalidRequest.field("events", str(error)) from error
+
+    async def place(
+        self, principal: Principal, since: str | None, *, expired_ok: bool = False
+    ) -> tuple[int, bool]:
+        """The position to read after, and whether events before it are gone that were asked for.
+
+        `since`: a cursor (exclusive), a time (inclusive), None for now. Raises InvalidRequest,
+        and PositionExpired unless `expired_ok`.
+        """
+        stream = event_stream(principal.organization_id)
+        info = await self._info(stream)
+        if since is None:
+            return info.head, False
+        after, expired = await self._after(stream, info, since)
+        if expired and not expired_ok:
+            raise self.expired(info.earliest)
+        return (info.earliest - 1 if expired else after), expired
+
+    async def _after(self, stream: str, info: StreamInfo, since: str) -> tuple[int, bool]:
+        if since.startswith("c_"):
+            epoch, position = self._parse(since)
+            if epoch != self.log.epoch:
+                return 0, True
+            if position > info.head:
+                raise InvalidRequest.field("since", "this cursor is beyond the end")
+            return position, position + 1 < info.earliest
+        at = parse_time(since)
+        if at is None:
+            raise InvalidRequest.field("since", "is neither a cursor nor an RFC 3339 time")
+        found = await self.log.locate(stream, at=at)
+        if found is None:
+            return info.head, False
+        # Whatever was trimmed may have been younger than the time asked for.
+        return found - 1, found == info.earliest > 1
+
+    def _parse(self, cursor: str) -> tuple[str, int]:
+        try:
+            return parse_cursor(cursor)
+        except BadCursor:
+            raise InvalidRequest.field("cursor", "is not a cursor of this server") from None
+
+    def expired(self, earliest: int) -> PositionExpired:
+        """What is told of a place that is gone."""
+        cursor = cursor_of(self.log.epoch, earliest - 1)
+        return PositionExpired(
+            "these events are no longer kept; start at details.earliest",
+            details={"earliest": cursor, "epoch": self.log.epoch},
+        )
+
+    async def _info(self, stream: str) -> StreamInfo:
+        page = await self.log.read(stream, _END, limit=1)
+        return page.info or StreamInfo(0, 1, 0, False)
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def view(self, principal: Principal, selection: Selection, after: int) -> EventView:
+        return EventView(self, event_stream(principal.organization_id), selection, after)
+
+    async def replay(
+        self,
+        principal: Principal,
+        selection: Selection,
+        *,
+        after: int,
+        until: str | None,
+        limit: int,
+    ) -> EventPage:
+        """Matching events after a position and before `until` (a time, exclusive, or a cursor,
+        inclusive; None: now), at most `limit`, in order."""
+        stream = event_stream(principal.organization_id)
+        end = await self._end(stream, until)
+        found: list[bytes] = []
+        looked = 0
+        while after < end and looked < _LOOKED_AT and len(found) < limit:
+            page = await self.log.read(stream, after, limit=_PAGE)
+            if not page.entries:
+                break
+            for entry in page.entries:
+                if entry.position > end or len(found) >= limit:
+                    break
+                after = entry.position
+                looked += 1
+                if selection.matches(entry):
+                    found.append(event_json(entry, self.log.epoch))
+        return EventPage(found, cursor_of(self.log.epoch, after), after < end)
+
+    async def _end(self, stream: str, until: str | None) -> int:
+        info = await self._info(stream)
+        if until is None:
+            return info.head
+        if until.startswith("c_"):
+            epoch, position = self._parse(until)
+            if epoch != self.log.epoch:
+                raise self.expired(info.earliest)
+            return min(position, info.head)
+        at = parse_time(until)
+        if at is None:
+            raise InvalidRequest.field("until", "is neither a cursor nor an RFC 3339 time")
+        found = await self.log.locate(stream, at=at)
+        return info.head if found is None else found - 1
+
+    async def get(self, principal: Principal, wanted: str) -> bytes:
+        """One event by its id, as JSON. Raises NotFound."""
+        entry = await self._find(principal, wanted)
+        if entry is None or not self.select(principal).matches(entry):
+            raise NotFound("no such event")
+        return event_json(entry, self.log.epoch)
+
+    async def _find(self, principal: Principal, key: str) -> Entry | None:
+        stream = event_stream(principal.organization_id)
+        position = await self.log.locate(stream, key=key)
+        if position is None:
+            return None
+        page = await self.log.read(stream, position - 1, limit=1)
+        found = page.entries[:1]
+        return found[0] if found and found[0].position == position else None
+
+    # -- writing ---------------------------------------------------------------------------
+
+    async def publish(
+        self,
+        principal: Principal,
+        kind: str,
+        data: Mapping[str, Any],
+        *,
+        key: str | None,
+        request_id: str,
+    ) -> bytes:
+        """Write an event of the user's own; the event as JSON once it is durable.
+
+        The same Idempotency-Key writes it once. Raises Forbidden for the server's own types,
+        InvalidRequest, PayloadTooLarge, Conflict for another event under the same key.
+        """
+        _check_type(kind)
+        said: dict[str, Any] = {
+            "organization_id": principal.organization_id,
+            "key_id": principal.key_id,
+            "request_id": request_id,
+        }
+        if principal.subject is not None:
+            said["subject"] = principal.subject
+        name = new_id("evt")
+        if key is not None:
+            owner = (principal.organization_id, principal.subject or "")
+            name = event_id("published", *owner, key)
+        entry = entry_of(NewEvent(name, kind, data, said))
+        if len(entry.body) > self._max_data:
+            raise PayloadTooLarge(f"the event is over {self._max_data} bytes")
+        await self.log.room()
+        await self.log.append(Append(event_stream(principal.organization_id), [entry]))
+        written = await self._find(principal, name)
+        if written is None:
+            raise NotFound("the event was trimmed as soon as it was written")
+        kept = orjson.loads(written.body)
+        if (kept["type"], kept["data"]) != (kind, orjson.loads(orjson.dumps(data))):
+            raise Conflict("this Idempotency-Key was used for another event")
+        return event_json(written, self.log.epoch)
+
+    async def trim_before(self, organization_id: str, seconds: float) -> None:
+        """Forget events older than this many seconds."""
+        stream = event_stream(organization_id)
+        at = round((time.time() - seconds) * 1e6)
+        info = await self._info(stream)
+        found = await self.log.locate(stream, at=at)
+        before = info.head + 1 if found is None else found
+        if before > info.earliest:
+            await self.log.trim(stream, before)
+
+
+def _check_type(kind: str) -> None:
+    if len(kind) > _MAX_TYPE or _TYPE.fullmatch(kind) is None:
+        raise InvalidRequest.field("type", "is not a type like app.order.paid")
+    if kind in SERVER_TYPES or kind.partition(".")[0] not in PUBLISHABLE:
+        raise Forbidden(f"only the server writes {kind}; publish app.* types")
+
+
+def _checked(filters: Filters) -> dict[str, Scalar | Sequence[Scalar]]:
+    """The filters as paths into an event. Raises InvalidRequest."""
+    if len(filters) > _MAX_FILTERS:
+        raise InvalidRequest.field("filters", f"at most {_MAX_FILTERS} fields")
+    for path, value in filters.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        if not path or not values or len(values) > _MAX_VALUES:
+            raise InvalidRequest.field("filters", f"1 to {_MAX_VALUES} values for each field")
+        if not all(isinstance(item, str | int | float | bool | None) for item in values):
+            raise InvalidRequest.field(f"filters.{path}", "takes a scalar or a list of scalars")
+    return {f"data.{path}": value for path, value in filters.items()}
+
+
+def _restrictions(principal: Principal) -> list[tuple[str, tuple[Scalar, ...]]]:
+    """A token bound to somebody or something sees only that."""
+    bound: list[tuple[str, tuple[Scalar, ...]]] = []
+    for path, value in (
+        ("metadata.subject", principal.subject),
+        ("data.session_id", principal.session_id),
+        ("data.agent_id", principal.agent_id),
+    ):
+        if value is not None:
+            bound.append((path, (value,)))
+    return bound
