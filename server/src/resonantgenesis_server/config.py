@@ -123,7 +123,7 @@ class LimitSettings(BaseModel):
         description="The longest `timeout_seconds`.",
     )
     max_steps: int = Field(
-        default=_DEFAULTS.max_steps, ge=1, le=1_000_000, description="The highest `max_steps`."
+        default=_DEFAULTS.max_steps, ge=1, le=1_000, description="The highest `max_steps`."
     )
     idempotency_window: float = Field(
         default=_DEFAULTS.idempotency_window,

@@ -43,7 +43,10 @@ def show_json(console: Console, value: object) -> None:
 
 def show_line(console: Console, text: str, style: str | None = None) -> None:
     """One line as it is: not wrapped, nothing in it taken as markup."""
-    console.out(text, style=style, highlight=False)
+    if style is None:
+        console.file.write(f"{text}\n")  # the console would turn tabs into spaces
+    else:
+        console.out(text, style=style, highlight=False)
 
 
 def _cell(value: object, width: int = 120) -> str:

@@ -64,7 +64,7 @@ class ChunkView:
     def end_line(self) -> None:
         """So that what follows begins on a line of its own."""
         if not self._at_line_start:
-            self._console.out("", highlight=False)
+            self._console.file.write("\n")
             self._at_line_start = True
 
     def _text(self, content: str) -> None:
@@ -74,7 +74,7 @@ class ChunkView:
         if not self._in_text:
             self.end_line()
             self._in_text = True
-        self._console.out(text, end="", highlight=False)
+        self._console.file.write(text)  # as it is, tabs included
         self._console.file.flush()
         self._at_line_start = text.endswith("\n")
 
