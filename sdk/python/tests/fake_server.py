@@ -12,64 +12,19 @@ import re
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote
 
-Payload = dict[str, Any]
-
-
-def story(count: int) -> list[Payload]:
-    """A turn of `count` chunks: a step, a tool call, its result, text, and at the end `done`."""
-    head: list[Payload] = [
-        {"type": "step", "step": 1, "name": "answer", "status": "started"},
-        {"type": "tool_call", "tool": "docs_search", "args": {"query": "x"}, "call_id": "c1"},
-        {"type": "tool_result", "tool": "docs_search", "result": ["y"], "call_id": "c1"},
-    ]
-    words = [{"type": "text", "content": f"w{n}é\u2028 "} for n in range(count - len(head) - 1)]
-    return [*head, *words, {"type": "done", "status": "success"}]
-
-
-@dataclass
-class Request:
-    method: str
-    path: str
-    query: dict[str, str]
-    headers: dict[str, str]
-    body: dict[str, Any]
-
-
-@dataclass
-class Session:
-    id: str
-    agent_id: str
-    context: dict[str, Any]
-    log: list[Payload] = field(default_factory=list)
-    turns: int = 0
-    goals: list[str] = field(default_factory=list)
-    grown: asyncio.Event = field(default_factory=asyncio.Event)
-    cancelled: set[int] = field(default_factory=set)
-
-    def append(self, payload: Payload) -> None:
-        self.log.append({**payload, "position": len(self.log) + 1})
-        grown, self.grown = self.grown, asyncio.Event()
-        grown.set()
-
-    @property
-    def running(self) -> bool:
-        return self.turns > sum(chunk["type"] == "done" for chunk in self.log)
-
-    def turn_start(self, turn: int) -> int:
-        """The position before the first chunk of a turn."""
-        ends = [chunk["position"] for chunk in self.log if chunk["type"] == "done"]
-        return 0 if turn <= 1 else ends[turn - 2]
-
-    def text(self) -> str:
-        return "".join(chunk.get("content", "") for chunk in self.log)
+from .fake_session import Session
+from .fake_wire import Payload, Request, error, frame, head, part, read_request, send_json, story
 
 
 class FakeServer:
-    """`script` makes a goal's chunks; `hold_at` stops a turn at that index until `release` is set."""
+    """`script` makes a goal's chunks.
+
+    `hold_at`: a turn stops before the chunk of that index until `release` is set.
+    """
 
     def __init__(self) -> None:
         self.script: Callable[[str], list[Payload]] = lambda goal: story(int(goal))
@@ -117,7 +72,7 @@ class FakeServer:
         """The next request whose path matches gets this answer instead."""
         content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
         kind = "text/html" if isinstance(body, str) else "application/json"
-        self.faults.append((path, _head(status, kind, len(content), headers or {}) + content))
+        self.faults.append((path, head(status, kind, len(content), headers or {}) + content))
 
     async def wait_streams(self, count: int) -> None:
         """Until exactly `count` streams are open; 5 s at most."""
@@ -141,7 +96,7 @@ class FakeServer:
         assert task is not None
         self._tasks.add(task)
         try:
-            while (request := await _read_request(reader)) is not None:
+            while (request := await read_request(reader)) is not None:
                 self.requests.append(request)
                 await self._answer(request, reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
@@ -160,7 +115,7 @@ class FakeServer:
             return
         path = request.path.removeprefix("/prefix").removeprefix("/api")
         if request.headers.get("authorization") != "Bearer rg_test_key":
-            await _json(writer, 401, _error("UNAUTHENTICATED", "no valid credential"))
+            await send_json(writer, 401, error("UNAUTHENTICATED", "no valid credential"))
             return
         for method, pattern, handler in self._routes():
             match = re.fullmatch(pattern, path)
@@ -171,9 +126,9 @@ class FakeServer:
                     await self._stream(result, reader, writer)
                 else:
                     status, body, headers = result
-                    await _json(writer, status, body, headers)
+                    await send_json(writer, status, body, headers)
                 return
-        await _json(writer, 404, _error("NOT_FOUND", f"no {path}"))
+        await send_json(writer, 404, error("NOT_FOUND", f"no {path}"))
 
     def _routes(self) -> list[tuple[str, str, Callable[..., Awaitable[Any]]]]:
         one = r"/v1/sessions/([^/]+)"
@@ -208,11 +163,11 @@ class FakeServer:
             session = self.sessions[body["session_id"]]
             turn = session.turns
         elif resume_from:
-            return 422, _error("INVALID_REQUEST", "resume_from needs session_id"), {}
+            return 422, error("INVALID_REQUEST", "resume_from needs session_id"), {}
         else:
             session = self._session_for(body)
             if session.running:
-                return 409, _error("SESSION_BUSY", "a turn is running"), {}
+                return 409, error("SESSION_BUSY", "a turn is running"), {}
             turn = self._start_turn(session, body["goal"])
             if key:
                 self.keys[key] = (session.id, turn)
@@ -225,13 +180,13 @@ class FakeServer:
         wait = 0.0 if "respond-async" in request.headers.get("prefer", "") else self.answer_wait
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
-                while len(_dones(session)) < turn:
+                while len(session.dones()) < turn:
                     await session.grown.wait()
-        if len(_dones(session)) < turn:
+        if len(session.dones()) < turn:
             location = {"Location": f"/v1/sessions/{session.id}"}
             body = {"session_id": session.id, "turn": turn, "status": "running"}
             return 202, {**body, "output": "", "position": len(session.log)}, location
-        done = _dones(session)[turn - 1]
+        done = session.dones()[turn - 1]
         error = next((c for c in session.log if c["type"] == "error"), None)
         return 200, {**done, "error": error, "position": len(session.log)}, {}
 
@@ -257,30 +212,29 @@ class FakeServer:
         for index, payload in enumerate(self.script(goal)):
             if index == self.hold_at:
                 await self.release.wait()
-            if turn in session.cancelled:
-                payload = {"type": "done", "status": "cancelled"}
-            if payload["type"] == "step" and len(session.log) == start:
-                payload = {**payload, "session_id": session.id, "turn": turn, "agent_id": "a"}
-            if payload["type"] == "done":
+            cancelled = turn in session.cancelled
+            chunk = {"type": "done", "status": "cancelled"} if cancelled else dict(payload)
+            if chunk["type"] == "step" and len(session.log) == start:
+                chunk |= {"session_id": session.id, "turn": turn, "agent_id": "a"}
+            if chunk["type"] == "done":
                 text = "".join(c.get("content", "") for c in session.log[start:])
                 usage = {"steps": 1, "input_tokens": 1, "output_tokens": 2, "duration_ms": 3}
-                payload = {**payload, "session_id": session.id, "turn": turn, "output": text}
-                payload["usage"] = usage
-            session.append(payload)
+                chunk |= {"session_id": session.id, "turn": turn, "output": text, "usage": usage}
+            session.append(chunk)
             await asyncio.sleep(self.pace)
-            if payload["type"] == "done":
+            if chunk["type"] == "done":
                 return
 
     async def _join(self, request: Request, session_id: str) -> Any:
         session = self.sessions.get(session_id)
         if session is None:
-            return 404, _error("SESSION_NOT_FOUND", "no such session"), {}
+            return 404, error("SESSION_NOT_FOUND", "no such session"), {}
         turn = int(request.query["turn"]) if "turn" in request.query else None
         named = request.query.get("resume_from") or request.headers.get("last-event-id")
         after = int(named) if named is not None else session.turn_start(turn or session.turns)
         follow = request.query.get("follow") == "true"
         if after > len(session.log):
-            return 422, _error("INVALID_REQUEST", "beyond the end"), {}
+            return 422, error("INVALID_REQUEST", "beyond the end"), {}
         if after == len(session.log) and not session.running and not follow:
             return 204, None, {}
         return _Stream(session, after, turn, request.query.get("compact") == "true", follow)
@@ -306,7 +260,7 @@ class FakeServer:
     async def _cancel_key(self, request: Request) -> Any:
         known = self.keys.get(request.body["idempotency_key"])
         if known is None:
-            return 404, _error("NOT_FOUND", "no such key"), {}
+            return 404, error("NOT_FOUND", "no such key"), {}
         return await self._cancel(request, known[0])
 
     async def _create(self, request: Request) -> Any:
@@ -324,7 +278,7 @@ class FakeServer:
     async def _get(self, request: Request, session_id: str) -> Any:
         session = self.sessions.get(session_id)
         if session is None:
-            return 404, _error("SESSION_NOT_FOUND", "no such session"), {}
+            return 404, error("SESSION_NOT_FOUND", "no such session"), {}
         return 200, self._show(session), {}
 
     async def _delete(self, request: Request, session_id: str) -> Any:
@@ -353,7 +307,7 @@ class FakeServer:
 
     async def _agent_get(self, request: Request, agent_id: str) -> Any:
         if agent_id not in self.agents:
-            return 404, _error("AGENT_NOT_FOUND", "no such agent"), {}
+            return 404, error("AGENT_NOT_FOUND", "no such agent"), {}
         return 200, self.agents[agent_id], {}
 
     async def _agent_update(self, request: Request, agent_id: str) -> Any:
@@ -382,8 +336,8 @@ class FakeServer:
         self._count(1)
         gone = asyncio.create_task(reader.read(1))
         try:
-            writer.write(_head(200, "text/event-stream; charset=utf-8", None, headers))
-            writer.write(_part(b": hello\n\n"))
+            writer.write(head(200, "text/event-stream; charset=utf-8", None, headers))
+            writer.write(part(b": hello\n\n"))
             await self._feed(stream, writer, gone)
         finally:
             gone.cancel()
@@ -405,7 +359,7 @@ class FakeServer:
                 position = chunk["position"]
                 sent = self.corrupt(chunk) if self.corrupt else chunk
                 if sent is not None:
-                    writer.write(_part(_frame(sent)))
+                    writer.write(part(frame(sent)))
                 await writer.drain()
                 if chunk["type"] == "done" and chunk["turn"] == stream.turn:
                     return
@@ -417,7 +371,7 @@ class FakeServer:
             )
             waiter.cancel()
             if not done:
-                writer.write(_part(b": hb\n\n"))
+                writer.write(part(b": hb\n\n"))
                 await writer.drain()
                 self.heartbeats += 1
                 self._count(0)
@@ -435,48 +389,3 @@ class _Stream:
     turn: int | None
     compact: bool
     follow: bool
-
-
-def _dones(session: Session) -> list[Payload]:
-    return [chunk for chunk in session.log if chunk["type"] == "done"]
-
-
-def _frame(chunk: Payload) -> bytes:
-    event = "message" if chunk["type"] == "text" else chunk["type"]
-    place = f"id: {chunk['position']}\n" if chunk.get("position") else ""
-    return f"{place}event: {event}\ndata: {json.dumps(chunk)}\n\n".encode()
-
-
-def _part(data: bytes) -> bytes:
-    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
-
-
-def _head(status: int, kind: str, length: int | None, headers: dict[str, str]) -> bytes:
-    size = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
-    lines = [f"HTTP/1.1 {status} X", f"Content-Type: {kind}", size, "X-Request-Id: req_1"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode()
-
-
-def _error(code: str, message: str) -> Payload:
-    return {"error": {"code": code, "message": message, "details": {}, "request_id": "req_1"}}
-
-
-async def _json(
-    writer: asyncio.StreamWriter, status: int, body: Any, headers: dict[str, str] | None = None
-) -> None:
-    content = b"" if body is None else json.dumps(body).encode()
-    writer.write(_head(status, "application/json", len(content), headers or {}) + content)
-    await writer.drain()
-
-
-async def _read_request(reader: asyncio.StreamReader) -> Request | None:
-    head = await reader.readuntil(b"\r\n\r\n")
-    lines = head.decode("latin-1").split("\r\n")
-    method, target, _ = lines[0].split(" ")
-    pairs = (line.split(":", 1) for line in lines[1:] if line)
-    headers = {name.lower(): value.strip() for name, value in pairs}
-    content = await reader.readexactly(int(headers.get("content-length", "0")))
-    url = urlsplit(target)
-    body = json.loads(content) if content else {}
-    return Request(method, url.path, dict(parse_qsl(url.query)), headers, body)

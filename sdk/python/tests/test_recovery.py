@@ -131,7 +131,7 @@ async def test_a_known_turn_is_joined_where_it_broke_off(
     server: FakeServer, make_client: MakeClient, through: Any
 ) -> None:
     proxy = await through(itertools.chain(["cut"], forever("pass")))
-    proxy._rng.randrange = lambda low, high: 1500  # type: ignore[method-assign]
+    proxy._rng.randrange = lambda low, high: 1500
     client = make_client(proxy.url)
     assert await positions(client.sessions.execute_stream(agent_id="a", goal="50", compact=False))
     first, second = server.requests
@@ -144,7 +144,7 @@ async def test_an_execute_whose_answer_never_came_is_repeated_with_its_key(
     server: FakeServer, make_client: MakeClient, through: Any
 ) -> None:
     proxy = await through(itertools.chain(["cut"], forever("pass")))
-    proxy._rng.randrange = lambda low, high: 10  # type: ignore[method-assign]
+    proxy._rng.randrange = lambda low, high: 10
     client = make_client(proxy.url)
     stream = client.sessions.execute_stream(agent_id="a", goal="50")
     assert await positions(stream) == list(range(1, 51))
@@ -216,7 +216,7 @@ async def test_progress_gives_the_retries_back(
 ) -> None:
     proxy = await through(forever("cut"))
     # Each connection carries the headers and a few chunks more: far more cuts than retries.
-    proxy._rng.randrange = lambda low, high: 1900  # type: ignore[method-assign]
+    proxy._rng.randrange = lambda low, high: 1900
     client = make_client(proxy.url, max_retries=1)
     stream = client.sessions.execute_stream(agent_id="a", goal="60")
     assert await positions(stream) == list(range(1, 61))

@@ -77,7 +77,7 @@ WIRE = [
 ]
 
 
-@pytest.mark.parametrize("module", [*WIRE, "_execute", "_retries", "models"])
+@pytest.mark.parametrize("module", [*WIRE, "_execute", "_retries", "_actions", "models", "errors"])
 def test_wire_logic_does_no_io(module: str) -> None:
     source = (FOLDER / "src" / "resonantgenesis" / f"{module}.py").read_text(encoding="utf-8")
     assert not IO_MODULES.search(source)
