@@ -137,12 +137,12 @@ class _Query:
         value = self._values.get(name)
         return None if value is None else _integer(name, value, least)
 
-    def position(self, name: str, fallback: str | None) -> int | None:
-        """From the query, else from the header Last-Event-ID."""
-        value = self._values.get(name)
-        if value is not None:
-            return _integer(name, value, 0)
-        return _integer("Last-Event-ID", fallback, 0) if fallback else None
+    def position(self, name: str, last_event_id: str | None) -> int | None:
+        """From the header Last-Event-ID, else from the query: an EventSource that comes back by
+        itself asks with its first URL, and only the header says how far it got since."""
+        if last_event_id:
+            return _integer("Last-Event-ID", last_event_id, 0)
+        return self.number(name, 0)
 
     def flag(self, name: str) -> bool:
         value = self._values.get(name, "").lower()

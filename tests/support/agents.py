@@ -1,0 +1,47 @@
+"""Agents for the servers under test, loaded as `--agent NAME=support.agents:ATTRIBUTE`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+
+from resonantgenesis_server.agent_api import AgentChunk, ToolCall, ToolResult, Turn
+
+#: The guide's own sample gives up after 5 s without a byte.
+SILENCE = 12.0
+
+
+async def silent(turn: Turn) -> AsyncIterator[AgentChunk]:
+    """Thinks for long before it speaks; `context.seconds` says how long."""
+    yield ToolCall("think", {"about": turn.goal})
+    await asyncio.sleep(float(turn.context.get("seconds", SILENCE)))
+    yield ToolResult("think", {"thought": turn.goal})
+    yield "At last."
+
+
+async def paced(turn: Turn) -> AsyncIterator[AgentChunk]:
+    """`context.count` marked pieces of text, `context.pace` a second (0: as fast as it can)."""
+    pace = float(turn.context.get("pace", 0))
+    for number in range(1, int(turn.context.get("count", 10)) + 1):
+        if pace:
+            await asyncio.sleep(1 / pace)
+        yield f"{turn.goal}-{number:06d} "
+
+
+async def stubborn(turn: Turn) -> AsyncIterator[AgentChunk]:
+    """Goes on whatever it is told."""
+    until = time.monotonic() + 6
+    while time.monotonic() < until:
+        try:
+            await asyncio.sleep(0.02)
+        except asyncio.CancelledError:
+            continue
+        yield "no "
+
+
+def sleeper(turn: Turn) -> Iterator[AgentChunk]:
+    """Blocks its thread, where no cancellation can reach it."""
+    yield "yawn "
+    time.sleep(4)
+    yield "too late"

@@ -1,0 +1,190 @@
+"""The server as users run it: a process of its own, on a free port, with its log in a file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+KEY = "rg_test_bootstrap_key_0123456789"
+TESTS = Path(__file__).resolve().parents[1]
+RUNNER = TESTS / "support" / "runner.py"
+#: Seconds a start or a stop may take on a busy machine.
+PATIENCE = 30.0
+
+
+def bearer(credential: str = KEY) -> dict[str, str]:
+    return {"Authorization": f"Bearer {credential}"}
+
+
+class ServerProcess:
+    """One data directory and the process that serves it; may be killed and started again.
+
+    `settings` are names of settings (`words_per_second`, `limits__heartbeat`) and their values.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        *,
+        agents: Mapping[str, str] | None = None,
+        wrapper: Sequence[str] = (),
+        program: Path = RUNNER,
+        key: str | None = KEY,
+        **settings: Any,
+    ) -> None:
+        self.data = data
+        self.log_path = data.with_name(data.name + ".log")
+        self.port = 0
+        self._agents = agents or {}
+        self._wrapper = wrapper
+        self._program = program
+        self._settings = {"words_per_second": 0, "log_format": "json", **settings}
+        if key is not None:
+            self._settings["bootstrap_key"] = key
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
+
+    # -- life ------------------------------------------------------------------------------
+
+    def start(self, port: int | None = None) -> ServerProcess:
+        """Start and wait until it takes requests; on the same port as before, if it had one."""
+        self.launch(self.port if port is None else port)
+        self.wait_ready()
+        return self
+
+    def launch(self, port: int = 0) -> subprocess.Popen[bytes]:
+        """Start the process without waiting for anything."""
+        self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self._wrapper, *self.command(port)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment(),
+                cwd=self.data.parent,
+            )
+        return self._process
+
+    def command(self, port: int) -> list[str]:
+        """The arguments of `resonantgenesis serve`."""
+        agents = [f"--agent={name}={where}" for name, where in self._agents.items()]
+        where = ["--port", str(port), "--data", str(self.data)]
+        return [sys.executable, str(self._program), "serve", *where, *agents]
+
+    def wait_ready(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the server ended with {self.process.returncode}: {self.log}")
+            serving = next((line for line in self.records() if line["event"] == "serving"), None)
+            if serving is not None:
+                self.port = int(serving["url"].rsplit(":", 1)[1])
+                with contextlib.suppress(httpx.TransportError):
+                    if httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200:
+                        return
+            time.sleep(0.02)
+        raise AssertionError(f"the server was not ready in time: {self.log}")
+
+    def kill(self) -> None:
+        """kill -9, also of a tracer around it; returns when it is gone."""
+        self._end(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """Ask it to stop; does not wait."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout: float = PATIENCE) -> int:
+        """The exit code."""
+        return self.process.wait(timeout)
+
+    def stop(self) -> None:
+        """Whatever state it is in, it is gone afterwards."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.server_pid, number)
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.server_pid, signal.SIGKILL)
+            self.process.kill()
+            self.process.wait(PATIENCE)
+            raise
+
+    # -- what others see of it -------------------------------------------------------------
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise AssertionError("the server was not started")
+        return self._process
+
+    @property
+    def server_pid(self) -> int:
+        """The server's own process id, not that of a tracer around it."""
+        if not self._wrapper:
+            return self.process.pid
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        found = children.read_text().split()
+        return int(found[0]) if found else self.process.pid
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        """Everything it said since its last start."""
+        with self.log_path.open("rb") as file:
+            file.seek(self._log_start)
+            return file.read().decode(errors="replace")
+
+    def records(self) -> list[dict[str, Any]]:
+        """Its log's JSON lines since its last start."""
+        lines = self.log.splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+    def errors(self) -> list[str]:
+        """What it logged as an error, and what it printed without the log."""
+        bad = [str(line) for line in self.records() if line.get("level") in {"error", "critical"}]
+        raw = [line for line in self.log.splitlines() if line and not line.startswith("{")]
+        return bad + [line for line in raw if not line.startswith("API key (also in ")]
+
+    def client(self, **options: Any) -> httpx.AsyncClient:
+        """A client with the bootstrap key and time-outs that bound every test."""
+        options = {"headers": bearer(), "timeout": httpx.Timeout(20.0), **options}
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=50)
+        return httpx.AsyncClient(base_url=self.url, limits=limits, **options)
+
+    def _environment(self) -> dict[str, str]:
+        mine = {k: v for k, v in os.environ.items() if not k.startswith("RESONANTGENESIS_")}
+        mine["PYTHONPATH"] = str(TESTS)
+        mine["PYTHONUNBUFFERED"] = "1"
+        for name, value in self._settings.items():
+            mine[f"RESONANTGENESIS_{name.upper()}"] = str(value)
+        return mine
+
+
+@contextlib.contextmanager
+def running(data: Path, **options: Any) -> Iterator[ServerProcess]:
+    """A started server, gone at the end."""
+    server = ServerProcess(data, **options)
+    try:
+        yield server.start()
+    finally:
+        server.stop()
