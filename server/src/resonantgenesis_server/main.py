@@ -16,11 +16,13 @@ from .agents.base import Agent
 from .agents.engines.loading import AgentLoadError
 from .agents.registry import build_agent
 from .config import Settings, StartupError
+from .feed.event_log import EventService
 from .feed.hub import Hub
 from .http.app import AppDeps, create_app
 from .http.auth import CredentialAuthenticator
 from .http.cors import Cors
-from .http.edge import Edge
+from .http.edge import Edge, FastRoute
+from .http.events import EventRoutes, events_router
 from .http.idempotency import IdempotentPosts
 from .http.serving import CannotListen, Listener, listen, run
 from .http.sessions import sessions_router
@@ -81,6 +83,23 @@ class Agents:
         return known[1]
 
 
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """What the transports offer."""
+
+    sessions: SessionService
+    events: EventService
+    limits: Limits
+    watch: Watch
+
+    def fast(self) -> list[FastRoute]:
+        """Those that are answered before the framework."""
+        return [
+            *StreamRoutes(self.sessions, self.limits, self.watch).routes(),
+            *EventRoutes(self.events, self.limits, self.watch).routes(),
+        ]
+
+
 @dataclass(slots=True)
 class Parts:
     """The running server without its sockets."""
@@ -89,6 +108,7 @@ class Parts:
     supervisor: Supervisor
     watch: Watch
     service: SessionService
+    events: EventService
     retention: Retention
     log: SqliteLog
     records: Records
@@ -185,7 +205,9 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             cors=Cors(settings.cors_origins),
         )
         watch = Watch(authenticator.recheck)
-        app = _app(settings, limits, records, authenticator, directory, service, watch)
+        events = EventService(log, hub, max_data=limits.context)
+        routes = Routes(service, events, limits, watch)
+        app = _app(settings, limits, records, authenticator, directory, routes)
 
         lost, resumed = await supervisor.sweep()
         if lost or resumed:
@@ -195,7 +217,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         stack.push_async_callback(retention.close)
         watch.start()
         stack.push_async_callback(watch.close)
-        yield Parts(app, supervisor, watch, service, retention, log, records)
+        yield Parts(app, supervisor, watch, service, events, retention, log, records)
 
 
 def _app(
@@ -204,8 +226,7 @@ def _app(
     records: Records,
     authenticator: CredentialAuthenticator,
     directory: AgentDirectory,
-    service: SessionService,
-    watch: Watch,
+    routes: Routes,
 ) -> Edge:
     async def ready() -> str | None:
         try:
@@ -223,8 +244,11 @@ def _app(
             validate_engine=_validate_engine,
             limits=limits,
             cors_origins=settings.cors_origins,
-            fast=StreamRoutes(service, limits, watch).routes(),
-            routers=[sessions_router(service, limits, once)],
+            fast=routes.fast(),
+            routers=[
+                sessions_router(routes.sessions, limits, once),
+                events_router(routes.events, limits),
+            ],
             ready=ready,
         )
     )

@@ -1,10 +1,11 @@
-"""Server-sent events over plain ASGI: a view of a session, written as its client takes it."""
+"""Server-sent events over plain ASGI: a log, written as fast as its client takes it."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from typing import Protocol
 
 import orjson
 from starlette.types import Receive, Scope, Send
@@ -15,7 +16,6 @@ from ..log.base import Entry, LogError
 from ..model.errors import ApiError, Unavailable
 from ..model.limits import Limits
 from ..model.principal import Principal
-from ..runs.view import View
 from .protocol import transport_of
 from .watch import Watch
 
@@ -39,24 +39,68 @@ def session_headers(session_id: str, turn: int | None, epoch: str) -> Headers:
     return headers if turn is None else [*headers, (b"x-turn", b"%d" % turn)]
 
 
+class Source(Protocol):
+    """What a stream reads: a view of a session, or of an organization's events."""
+
+    def batches(self, silence: float) -> AsyncIterator[list[Entry]]:
+        """Entries in order; an empty list after every `silence` seconds without."""
+        ...
+
+    def stop(self) -> None:
+        """End `batches` now."""
+        ...
+
+
+class Frames(Protocol):
+    """How a stream looks on the wire."""
+
+    def opening(self) -> bytes:
+        """Sent at once."""
+        ...
+
+    def heartbeat(self) -> bytes:
+        """Sent after silence."""
+        ...
+
+    def encode(self, entries: list[Entry]) -> Iterable[bytes]:
+        """One frame per entry that the client is to see."""
+        ...
+
+
+class ChunkFrames:
+    """A session's chunks."""
+
+    def __init__(self, *, compacted: bool) -> None:
+        self._compacted = compacted
+
+    def opening(self) -> bytes:
+        return OPENING
+
+    def heartbeat(self) -> bytes:
+        return HEARTBEAT
+
+    def encode(self, entries: list[Entry]) -> Iterable[bytes]:
+        return map(chunk_frame, compact(entries) if self._compacted else entries)
+
+
 class SseStream:
-    """One client reading a view; `run` returns when the stream is over, whoever ended it."""
+    """One client reading a source; `run` returns when the stream is over, whoever ended it."""
 
     def __init__(
         self,
-        view: View,
+        source: Source,
+        frames: Frames,
         principal: Principal,
         limits: Limits,
         *,
-        compacted: bool,
         scope: Scope,
         receive: Receive,
         send: Send,
     ) -> None:
         self.principal = principal
-        self._view = view
+        self._source = source
+        self._frames = frames
         self._limits = limits
-        self._compacted = compacted
         self._receive = receive
         self._send = send
         self._transport = transport_of(scope)
@@ -66,14 +110,14 @@ class SseStream:
         self._unsent = 0
 
     async def run(self, headers: Headers, watch: Watch) -> None:
-        """Write until the view ends, the client leaves or the credential ends."""
+        """Write until the source ends, the client leaves or the credential ends."""
         disconnect = asyncio.create_task(self._wait_for_disconnect())
         watch.add(self)
         try:
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-            await self._write(OPENING)
+            await self._write(self._frames.opening())
             try:
-                await self._write_view()
+                await self._write_source()
             except LogError:
                 self._error = Unavailable("the log cannot be read right now", retry_after=1)
             except ApiError as error:
@@ -85,30 +129,29 @@ class SseStream:
             disconnect.cancel()
             await asyncio.wait({disconnect}, timeout=5)
 
-    async def _write_view(self) -> None:
-        async for entries in self._view.batches(self._limits.heartbeat):
+    async def _write_source(self) -> None:
+        async for entries in self._source.batches(self._limits.heartbeat):
             if self._gone or self._error is not None:
                 return
             if not entries:
-                await self._write(HEARTBEAT)
+                await self._write(self._frames.heartbeat())
             else:
-                await self._write_entries(compact(entries) if self._compacted else entries)
+                await self._write_frames(self._frames.encode(entries))
 
-    async def _write_entries(self, entries: Iterable[Entry]) -> None:
+    async def _write_frames(self, frames: Iterable[bytes]) -> None:
         """In slices, since the server waits for a slow client only between two writes."""
-        frames: list[bytes] = []
+        waiting: list[bytes] = []
         size = 0
-        for entry in entries:
-            frame = chunk_frame(entry)
-            frames.append(frame)
+        for frame in frames:
+            waiting.append(frame)
             size += len(frame)
             if size >= self._limits.unsent:
-                await self._write(b"".join(frames))
-                frames, size = [], 0
+                await self._write(b"".join(waiting))
+                waiting, size = [], 0
                 if self._gone:
                     return
-        if frames:
-            await self._write(b"".join(frames))
+        if waiting:
+            await self._write(b"".join(waiting))
 
     async def _write(self, data: bytes) -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
@@ -124,13 +167,13 @@ class SseStream:
 
     def _leave(self) -> None:
         self._gone = True
-        self._view.stop()
+        self._source.stop()
 
     # -- called by the watch ---------------------------------------------------------------
 
     def end(self, error: ApiError) -> None:
         self._error = error
-        self._view.stop()
+        self._source.stop()
 
     def check_progress(self, now: float) -> None:
         transport = self._transport

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl
-
 import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ..model.errors import InvalidRequest
 from ..model.limits import Limits
 from ..model.principal import Principal
 from ..runs.service import SessionService
@@ -17,11 +14,10 @@ from ..runs.view import Place
 from .auth import require
 from .body import header, read_json
 from .edge import FastRoute, fast_route
-from .session_bodies import MAX_POSITION, ExecuteBody, TurnBody, validated
-from .sse import SseStream, session_headers, stream_headers
+from .params import QueryParams, text_header
+from .session_bodies import ExecuteBody, TurnBody, validated
+from .sse import ChunkFrames, SseStream, session_headers, stream_headers
 from .watch import Watch
-
-_TRUE, _FALSE = frozenset({"true", "1"}), frozenset({"false", "0", ""})
 
 
 class StreamRoutes:
@@ -54,7 +50,7 @@ class StreamRoutes:
         ref = await self._service.execute(
             principal,
             spec,
-            key=_text_header(scope, b"idempotency-key"),
+            key=text_header(scope, b"idempotency-key"),
             request_id=scope["state"]["request_id"],
         )
         if body.stream or _accepts_stream(scope):
@@ -71,13 +67,13 @@ class StreamRoutes:
     async def join(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET …/stream."""
         require(scope["state"]["principal"], "sessions:read")
-        query = _Query(scope)
+        query = QueryParams(scope)
         place = Place(
-            after=query.position("resume_from", _text_header(scope, b"last-event-id")),
+            after=query.position("resume_from", text_header(scope, b"last-event-id")),
             turn=query.number("turn", 1),
             follow=query.flag("follow"),
             compact=query.flag("compact"),
-            epoch=_text_header(scope, b"x-log-epoch"),
+            epoch=text_header(scope, b"x-log-epoch"),
         )
         await self._stream(scope, receive, send, scope["path_params"]["session_id"], place)
 
@@ -93,9 +89,9 @@ class StreamRoutes:
             return
         stream = SseStream(
             view,
+            ChunkFrames(compacted=place.compact),
             principal,
             self._limits,
-            compacted=place.compact,
             scope=scope,
             receive=receive,
             send=send,
@@ -106,7 +102,7 @@ class StreamRoutes:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, ref: TurnRef) -> None:
         """The end of the turn, or 202 while it is under way."""
-        prefers = (_text_header(scope, b"prefer") or "").lower()
+        prefers = (text_header(scope, b"prefer") or "").lower()
         wait = 0.0 if "respond-async" in prefers else self._limits.answer_wait
         result = await self._service.result(ref, wait)
         headers = _as_dict(session_headers(ref.session_id, ref.turn, self._service.epoch))
@@ -121,50 +117,6 @@ class StreamRoutes:
             media_type="application/json",
         )
         await response(scope, receive, send)
-
-
-class _Query:
-    """A stream's query parameters. Raises InvalidRequest for what they cannot be."""
-
-    def __init__(self, scope: Scope) -> None:
-        text = scope["query_string"].decode("latin-1")
-        try:
-            self._values = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=50))
-        except ValueError:
-            raise InvalidRequest.field("query", "too many parameters") from None
-
-    def number(self, name: str, least: int) -> int | None:
-        value = self._values.get(name)
-        return None if value is None else _integer(name, value, least)
-
-    def position(self, name: str, last_event_id: str | None) -> int | None:
-        """From the header Last-Event-ID, else from the query: an EventSource that comes back by
-        itself asks with its first URL, and only the header says how far it got since."""
-        if last_event_id:
-            return _integer("Last-Event-ID", last_event_id, 0)
-        return self.number(name, 0)
-
-    def flag(self, name: str) -> bool:
-        value = self._values.get(name, "").lower()
-        if value in _TRUE:
-            return True
-        if value in _FALSE:
-            return False
-        raise InvalidRequest.field(name, "must be true or false")
-
-
-def _integer(name: str, value: str, least: int) -> int:
-    if not value.isascii() or not value.isdigit() or len(value) > 10:
-        raise InvalidRequest.field(name, "must be a whole number")
-    number = int(value)
-    if not least <= number <= MAX_POSITION:
-        raise InvalidRequest.field(name, f"must be from {least} to {MAX_POSITION}")
-    return number
-
-
-def _text_header(scope: Scope, name: bytes) -> str | None:
-    value = header(scope, name)
-    return None if value is None else value.decode("latin-1")
 
 
 def _accepts_stream(scope: Scope) -> bool:

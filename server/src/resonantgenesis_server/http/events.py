@@ -1,0 +1,290 @@
+"""`/v1/events`: an organization's events, followed, replayed, looked up and published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, Header, Query, Request
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from ..codec.events import cursor_frame, cursor_of, event_frame
+from ..codec.sse import OPENING, frame_without_id
+from ..feed.event_log import EventPage, EventService, EventView, Filters
+from ..log.base import Entry
+from ..model.errors import InvalidRequest
+from ..model.limits import Limits
+from ..model.principal import Principal
+from .auth import require, scoped
+from .body import api_router, parse_json
+from .edge import FastRoute, fast_route
+from .errors import documented_errors
+from .idempotency import IdempotencyKey
+from .params import QueryParams, text_header
+from .sse import SseStream
+from .watch import Watch
+from .wire import Body
+
+PATH = "/v1/events"
+_MAX_TEXT = 8_192
+
+Reader = Annotated[Principal, Depends(scoped("events:read"))]
+Writer = Annotated[Principal, Depends(scoped("events:write"))]
+Patterns = Annotated[str | None, Query(max_length=_MAX_TEXT, description="Comma-separated.")]
+FiltersText = Annotated[
+    str | None, Query(max_length=_MAX_TEXT, description="JSON: {field: value or [values]}.")
+]
+Since = Annotated[str | None, Query(max_length=200, description="A cursor, or an RFC 3339 time.")]
+PageSize = Annotated[int, Query(ge=1, le=1_000)]
+
+
+class ReplayBody(Body):
+    since: Annotated[str, Field(min_length=1, max_length=200)]
+    until: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    events: list[Annotated[str, Field(max_length=200)]] | None = None
+    filters: dict[str, Any] = Field(default_factory=dict)
+    limit: Annotated[int, Field(ge=1, le=1_000)] = 100
+    cursor: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+
+
+class PublishBody(Body):
+    type: Annotated[str, Field(min_length=1, max_length=200)]
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class EventBody(BaseModel):
+    id: str
+    type: str
+    channel: str
+    created_at: str
+    cursor: str
+    data: dict[str, Any]
+    metadata: dict[str, Any]
+
+
+class EventPageBody(BaseModel):
+    events: list[EventBody]
+    next_cursor: str = Field(description="Go on from here, now or when there is more.")
+    has_more: bool
+
+
+class EventFrames:
+    """Platform events, each with its cursor as id."""
+
+    def __init__(
+        self, view: EventView, epoch: str, *, as_message: bool, gap_before: int | None
+    ) -> None:
+        self._view = view
+        self._epoch = epoch
+        self._as_message = as_message
+        self._gap_before = gap_before
+
+    def opening(self) -> bytes:
+        if self._gap_before is None:
+            return OPENING
+        earliest = cursor_of(self._epoch, self._gap_before)
+        gap = orjson.dumps({"type": "gap", "earliest": earliest})
+        return OPENING + frame_without_id("gap", gap)
+
+    def heartbeat(self) -> bytes:
+        return cursor_frame(self._epoch, self._view.reached)
+
+    def encode(self, entries: list[Entry]) -> Iterable[bytes]:
+        return [event_frame(e, self._epoch, as_message=self._as_message) for e in entries]
+
+
+class EventRoutes:
+    """The stream; plain ASGI."""
+
+    def __init__(self, service: EventService, limits: Limits, watch: Watch) -> None:
+        self._service = service
+        self._limits = limits
+        self._watch = watch
+
+    def routes(self) -> list[FastRoute]:
+        return [fast_route("GET", PATH + "/subscribe", self.subscribe)]
+
+    async def subscribe(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """GET /v1/events/subscribe."""
+        principal: Principal = scope["state"]["principal"]
+        require(principal, "events:read")
+        query, service = QueryParams(scope), self._service
+        selection = service.select(
+            principal,
+            events=split_patterns(query.text("events", _MAX_TEXT)),
+            filters=parse_filters(query.text("filters", _MAX_TEXT), self._limits),
+        )
+        name = query.text("event_name", 20)
+        if name not in {None, "message"}:
+            raise InvalidRequest.field("event_name", "can only be message")
+        on_expired = query.text("on_expired", 20)
+        if on_expired not in {None, "earliest"}:
+            raise InvalidRequest.field("on_expired", "can only be earliest")
+        since = text_header(scope, b"last-event-id") or query.text("since", 200)
+        after, expired = await service.place(principal, since, expired_ok=on_expired == "earliest")
+        view = service.view(principal, selection, after)
+        frames = EventFrames(
+            view,
+            service.epoch,
+            as_message=name == "message",
+            gap_before=after if expired else None,
+        )
+        stream = SseStream(
+            view, frames, principal, self._limits, scope=scope, receive=receive, send=send
+        )
+        headers = [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"cache-control", b"no-cache, no-transform"),
+            (b"x-accel-buffering", b"no"),
+            (b"x-log-epoch", service.epoch.encode()),
+            (b"x-heartbeat-seconds", b"%d" % round(self._limits.heartbeat + 0.5)),
+        ]
+        await stream.run(headers, self._watch)
+
+
+def events_router(service: EventService, limits: Limits) -> APIRouter:
+    """Routes over the service; the stream is here for the documentation."""
+    router = api_router(tag="events")
+    _document_stream(router)
+
+    @router.post(
+        PATH + "/replay",
+        response_model=EventPageBody,
+        responses=documented_errors(410, body=True),
+        operation_id="replay_events",
+    )
+    async def replay(body: ReplayBody, principal: Reader) -> Response:
+        """Events since a time (inclusive) or a cursor (exclusive), in order, page by page."""
+        selection = service.select(principal, events=body.events, filters=body.filters)
+        after, _ = await service.place(principal, body.cursor or body.since)
+        page = await service.replay(
+            principal, selection, after=after, until=body.until, limit=body.limit
+        )
+        return _page(page)
+
+    @router.get(
+        PATH,
+        response_model=EventPageBody,
+        responses=documented_errors(410),
+        operation_id="list_events",
+    )
+    async def list_events(
+        principal: Reader,
+        since: Since = None,
+        until: Since = None,
+        events: Patterns = None,
+        filters: FiltersText = None,
+        limit: PageSize = 100,
+        cursor: Since = None,
+        wait: Annotated[float, Query(ge=0, le=limits.poll_wait)] = 0.0,
+    ) -> Response:
+        """The same as a query, from the earliest kept unless told otherwise; `wait` polls."""
+        selection = service.select(
+            principal,
+            events=split_patterns(events),
+            filters=parse_filters(filters, limits),
+        )
+        place = cursor or since
+        if place is None:
+            after, _ = await service.place(principal, "1970-01-01T00:00:00Z", expired_ok=True)
+        else:
+            after, _ = await service.place(principal, place)
+        page = await service.replay(principal, selection, after=after, until=until, limit=limit)
+        if not page.events and not page.has_more and wait > 0 and until is None:
+            after, _ = await service.place(principal, page.next_cursor)
+            view = service.view(principal, selection, after)
+            async for _ in view.batches(wait):
+                break
+            page = await service.replay(principal, selection, after=after, until=None, limit=limit)
+        return _page(page)
+
+    @router.get(
+        PATH + "/{event_id}",
+        response_model=EventBody,
+        responses=documented_errors(404),
+        operation_id="get_event",
+    )
+    async def get(event_id: str, principal: Reader) -> Response:
+        """One event."""
+        return _json(await service.get(principal, event_id))
+
+    @router.post(
+        PATH,
+        status_code=201,
+        response_model=EventBody,
+        responses=documented_errors(409, body=True),
+        operation_id="publish_event",
+    )
+    async def publish(
+        request: Request, body: PublishBody, principal: Writer, key: IdempotencyKey = None
+    ) -> Response:
+        """Publish app.* events, and those of team.*, billing.*, system.* that no server writes."""
+        made = await service.publish(
+            principal, body.type, body.data, key=key, request_id=request.state.request_id
+        )
+        return _json(made, 201)
+
+    return router
+
+
+def _document_stream(router: APIRouter) -> None:
+    @router.get(
+        PATH + "/subscribe",
+        response_class=Response,
+        responses={
+            200: {
+                "description": "Events as server-sent events; the id is the cursor.",
+                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            },
+            **documented_errors(410),
+        },
+        operation_id="subscribe_events",
+    )
+    async def subscribe(
+        principal: Reader,
+        events: Patterns = None,
+        filters: FiltersText = None,
+        since: Since = None,
+        event_name: Annotated[str | None, Query(pattern="^message$")] = None,
+        on_expired: Annotated[str | None, Query(pattern="^earliest$")] = None,
+        last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", max_length=200)] = None,
+    ) -> None:
+        """Follow events from now, or from a place without loss."""
+        raise InvalidRequest.field("path", "was not routed to its stream")
+
+
+def split_patterns(text: str | None) -> list[str] | None:
+    """`a.*,b` as a list; None when not given."""
+    if text is None:
+        return None
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def parse_filters(text: str | None, limits: Limits) -> Filters | None:
+    """Raises InvalidRequest."""
+    if text is None:
+        return None
+    value = parse_json(text.encode("utf-8", "replace"), limits.json_depth)
+    if not isinstance(value, dict):
+        raise InvalidRequest.field("filters", "is not a JSON object")
+    return value
+
+
+def _page(page: EventPage) -> Response:
+    return _json(
+        b'{"events":[%b],"next_cursor":"%b","has_more":%b}'
+        % (
+            b",".join(page.events),
+            page.next_cursor.encode(),
+            b"true" if page.has_more else b"false",
+        )
+    )
+
+
+def _json(body: bytes, status: int = 200) -> Response:
+    return Response(
+        body, status, media_type="application/json", headers={"Cache-Control": "no-store"}
+    )

@@ -1,0 +1,65 @@
+"""Query parameters and headers of the plain ASGI routes."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+from starlette.types import Scope
+
+from ..model.errors import InvalidRequest
+from .body import header
+from .session_bodies import MAX_POSITION
+
+_TRUE, _FALSE = frozenset({"true", "1"}), frozenset({"false", "0", ""})
+
+
+class QueryParams:
+    """A stream's query parameters. Raises InvalidRequest for what they cannot be."""
+
+    def __init__(self, scope: Scope) -> None:
+        text = scope["query_string"].decode("latin-1")
+        try:
+            self._values = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=50))
+        except ValueError:
+            raise InvalidRequest.field("query", "too many parameters") from None
+
+    def text(self, name: str, most: int) -> str | None:
+        """At most `most` characters."""
+        value = self._values.get(name)
+        if value is not None and len(value) > most:
+            raise InvalidRequest.field(name, f"is longer than {most} characters")
+        return value
+
+    def number(self, name: str, least: int) -> int | None:
+        value = self._values.get(name)
+        return None if value is None else _integer(name, value, least)
+
+    def position(self, name: str, last_event_id: str | None) -> int | None:
+        """From the header Last-Event-ID, else from the query: an EventSource that comes back by
+        itself asks with its first URL, and only the header says how far it got since."""
+        if last_event_id:
+            return _integer("Last-Event-ID", last_event_id, 0)
+        return self.number(name, 0)
+
+    def flag(self, name: str) -> bool:
+        value = self._values.get(name, "").lower()
+        if value in _TRUE:
+            return True
+        if value in _FALSE:
+            return False
+        raise InvalidRequest.field(name, "must be true or false")
+
+
+def _integer(name: str, value: str, least: int) -> int:
+    if not value.isascii() or not value.isdigit() or len(value) > 10:
+        raise InvalidRequest.field(name, "must be a whole number")
+    number = int(value)
+    if not least <= number <= MAX_POSITION:
+        raise InvalidRequest.field(name, f"must be from {least} to {MAX_POSITION}")
+    return number
+
+
+def text_header(scope: Scope, name: bytes) -> str | None:
+    """The first header of this (lower-case) name, as text."""
+    value = header(scope, name)
+    return None if value is None else value.decode("latin-1")
