@@ -179,7 +179,7 @@ def events_router(service: EventService, limits: Limits) -> APIRouter:
         filters: FiltersText = None,
         limit: PageSize = 100,
         cursor: Since = None,
-        wait: Annotated[float, Query(ge=0, le=limits.poll_wait)] = 0.0,
+        wait: float = Query(0.0, ge=0, le=limits.poll_wait),
     ) -> Response:
         """The same as a query, from the earliest kept unless told otherwise; `wait` polls."""
         selection = service.select(
