@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,7 @@ import pytest
 # package called `tests` would be taken for the SDK's.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from support.server import ServerProcess
-
-Serve = Callable[..., ServerProcess]
+from support.server import Serve, ServerProcess
 
 
 @pytest.fixture

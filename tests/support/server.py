@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +178,10 @@ class ServerProcess:
         for name, value in self._settings.items():
             mine[f"RESONANTGENESIS_{name.upper()}"] = str(value)
         return mine
+
+
+#: The fixture `serve`.
+Serve = Callable[..., ServerProcess]
 
 
 @contextlib.contextmanager

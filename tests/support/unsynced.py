@@ -1,0 +1,21 @@
+"""A server that does not wait for the disk, to show that the test of it can fail."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+
+from resonantgenesis_server.log import sqlite_writer
+from resonantgenesis_server.log.sqlite_schema import configure
+
+from support.runner import main
+
+
+def _careless(db: sqlite3.Connection) -> None:
+    configure(db)
+    db.execute("PRAGMA synchronous=OFF")
+
+
+if __name__ == "__main__":
+    sqlite_writer.configure = _careless
+    sys.exit(main())
