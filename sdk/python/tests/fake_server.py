@@ -40,6 +40,7 @@ class FakeServer:
         self.sessions: dict[str, Session] = {}
         self.keys: dict[str, tuple[str, int]] = {}
         self.agents: dict[str, Payload] = {}
+        self.connections = 0
         self.open_streams = 0
         self.heartbeats = 0
         self.streams_changed = asyncio.Event()
@@ -95,6 +96,7 @@ class FakeServer:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self.connections += 1
         try:
             while (request := await read_request(reader)) is not None:
                 self.requests.append(request)

@@ -225,6 +225,15 @@ async def test_break_closes_the_connection(server: FakeServer, client: ResonantG
     await server.wait_streams(0)
 
 
+async def test_turns_in_a_row_share_a_connection(
+    server: FakeServer, client: ResonantGenesis
+) -> None:
+    session = client.sessions.create("a")
+    for _ in range(5):
+        assert len([chunk async for chunk in session.execute_stream("9")]) == 9
+    assert server.connections == 1
+
+
 async def test_two_readers_of_one_stream_are_refused(
     server: FakeServer, client: ResonantGenesis
 ) -> None:

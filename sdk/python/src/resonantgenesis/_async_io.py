@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import TypeVar
 
 import httpx
@@ -25,12 +26,16 @@ from ._wire import Request, is_event_stream
 
 T = TypeVar("T")
 
+#: Seconds that the end of a finished stream is waited for.
+LAST_BYTES = 0.1
+
 
 class AsyncIO:
     """Connections of one client, pooled per event loop: a module's client outlives its loops."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._options = client_options(settings)
         self._closed = False
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = (
             weakref.WeakKeyDictionary()
@@ -100,7 +105,7 @@ class AsyncIO:
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
-            client = self._clients[loop] = httpx.AsyncClient(**client_options(self.settings))
+            client = self._clients[loop] = httpx.AsyncClient(**self._options)
         return client
 
 
@@ -125,6 +130,17 @@ class AsyncConnection:
         except httpx.StreamError:
             # Closed by another task while this one was about to read.
             return Lost("closed")
+
+    async def finish(self) -> None:
+        """Reads the rest of a stream whose last chunk has come, so that others can use the line.
+
+        The end follows the last chunk at once; what takes longer is not worth waiting for.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_BYTES):
+                while isinstance(await self.read(LAST_BYTES), Received):
+                    continue
+        await self.aclose()
 
     async def aclose(self) -> None:
         """Gives the connection up."""

@@ -101,6 +101,8 @@ class AsyncStream(StreamBase):
         return self._start(session_id)
 
     async def _end(self, action: Finish) -> None:
+        if action.error is None and self._connection is not None:
+            await self._connection.finish()
         await self._disconnect()
         self._closed = True
         if action.error is not None:

@@ -5,6 +5,7 @@ No httpx exception leaves the shells; here they become outcomes.
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Mapping
 from typing import TypedDict
@@ -23,6 +24,7 @@ class ClientOptions(TypedDict):
     headers: dict[str, str]
     limits: httpx.Limits
     follow_redirects: bool
+    verify: ssl.SSLContext
 
 
 def client_options(settings: Settings) -> ClientOptions:
@@ -40,6 +42,8 @@ def client_options(settings: Settings) -> ClientOptions:
             max_connections=None, max_keepalive_connections=100, keepalive_expiry=4.0
         ),
         "follow_redirects": False,
+        # Made here, where the client is made: reading the certificates would hold up the loop.
+        "verify": httpx.create_ssl_context(),
     }
 
 

@@ -10,8 +10,9 @@ from ._actions import Finish, Wait
 from ._answers import error_from_answer
 from ._intake import Intake
 from ._plan import StreamPlan
-from ._progress import position_of
+from ._progress import first_position, position_of
 from ._wire import Answer, Request
+from .errors import ConnectionLost
 
 #: Seconds between polls that find something: 240 a minute, well below the usual 600 per key.
 PACE = 0.25
@@ -97,8 +98,14 @@ class Poller:
         position = position_of(raw)
         if position is None:
             return
-        self._after = max(self._after, position)
-        if self._turn_start is None or self._turn_start.passes(raw):
+        before, self._after = self._after, max(self._after, position)
+        if self._turn_start is None or self._turn_start.found:
+            self._intake.take(raw, position)
+        elif first_position(raw, position) > before + 1:
+            # What is missing may be the very entry that tells where the turn begins.
+            self._after = before
+            raise ConnectionLost(f"chunks before position {position} are missing")
+        elif self._turn_start.passes(raw):
             self._intake.take(raw, position)
 
 

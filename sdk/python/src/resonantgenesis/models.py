@@ -133,10 +133,13 @@ class SessionData(Model):
     status = Field[str | None](None)
     output = Field[str | None](None)
     position = Field[int | None](None)
+    turn = Field[int | None](None)
+    turns = Field[int | None](None)
     context = Field[dict[str, Any] | None](None)
     metadata = Field[dict[str, Any] | None](None)
     subject = Field[str | None](None)
     created_at = Field[str | None](None)
+    updated_at = Field[str | None](None)
 
     @property
     def id(self) -> str:
@@ -163,6 +166,7 @@ class Agent(Model):
     instructions = Field[str | None](None)
     model = Field[str | None](None)
     tools = Field[list[Any] | None](None)
+    defaults = Field[dict[str, Any] | None](None)
     created_at = Field[str | None](None)
     updated_at = Field[str | None](None)
 
