@@ -14,6 +14,7 @@ from resonantgenesis_server.log.base import (
     IdempotencyKeys,
     NewEntry,
     OnCommit,
+    Ownership,
 )
 from resonantgenesis_server.log.sqlite import SqliteLog
 
@@ -22,8 +23,8 @@ PATIENCE = 15.0
 QUEUE_BOUND = 64 * 1024 * 1024
 
 
-class Store(EventLog, IdempotencyKeys, Protocol):
-    """What `main` makes of a backend: both interfaces and an end."""
+class Store(EventLog, Ownership, IdempotencyKeys, Protocol):
+    """What `main` makes of a backend: its three interfaces and an end."""
 
     async def close(self, timeout: float = 10.0) -> None: ...
 

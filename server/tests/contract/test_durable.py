@@ -120,6 +120,7 @@ async def test_close_commits_what_was_accepted(backend: Backend) -> None:
 CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "append": lambda s: s.append(Append("s", new("late"))),
     "read": lambda s: s.read("s", 0),
+    "locate": lambda s: s.locate("s", key="k"),
     "pending": lambda s: s.pending(),
     "next_fence": lambda s: s.next_fence(),
     "trim": lambda s: s.trim("s", 2),

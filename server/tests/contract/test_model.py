@@ -154,6 +154,10 @@ async def check(subject: Subject, model: Model, example: str) -> None:
         assert [e.position for e in page.entries] == positions
         assert [e.body for e in page.entries] == stream.bodies[stream.earliest - 1 :]
         assert page.info == StreamInfo(head, stream.earliest, stream.fence, stream.closed)
+        for key in ("k1", "k2", "k3"):
+            position = stream.keys.get(key, 0)
+            expected = position if position >= stream.earliest else None
+            assert await subject.store.locate(example + name, key=key) == expected
         times = [e.at for e in page.entries]
         assert times == sorted(times)
     marked = {example + name for name, stream in model.items() if stream.pending}

@@ -143,6 +143,23 @@ async def test_streams_that_fell_out_of_memory_are_known_again(
     assert await put(log, "emptied", "3") == 3
 
 
+async def test_a_deleted_stream_leaves_no_row_behind(log: SqliteLog, path: Path) -> None:
+    key = NewEntry("message", b"{}", key="k")
+    for name in ("gone", "kept"):
+        await log.append(Append(name, [key, *new("1")]), Append(f"{name}/x", [key]))
+    await log.delete("gone", "gone/x")
+    with connection(path) as db:
+        for table, rows in [("streams", 2), ("entries", 3), ("entry_keys", 2)]:
+            assert db.execute(f"SELECT count(*) FROM {table}").fetchone() == (rows,)
+
+
+async def test_keys_do_not_outlive_their_trimmed_entries(log: SqliteLog, path: Path) -> None:
+    await log.append(Append("s", [NewEntry("message", b"{}", key=f"k{n}") for n in range(9)]))
+    await log.trim("s", 8)
+    with connection(path) as db:
+        assert db.execute("SELECT count(*) FROM entry_keys").fetchone() == (2,)
+
+
 async def test_time_stands_still_when_the_clock_goes_back(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
