@@ -21,6 +21,14 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
 
 
 @pytest.fixture
+def elsewhere(request: pytest.FixtureRequest, backend: Backend, tmp_path: Path) -> Backend:
+    """A place of the same kind for another store."""
+    directory = tmp_path / "elsewhere"
+    directory.mkdir()
+    return BACKENDS[request.node.callspec.params["backend"]](directory)
+
+
+@pytest.fixture
 async def store(backend: Backend) -> AsyncIterator[Store]:
     opened = await backend.open()
     yield opened

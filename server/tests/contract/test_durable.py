@@ -176,13 +176,17 @@ async def test_close_under_load_leaves_nobody_waiting(backend: Backend) -> None:
 
 
 async def test_the_epoch_stays_over_reopen_and_differs_between_stores(
-    backend: Backend, tmp_path_factory: pytest.TempPathFactory
+    backend: Backend, elsewhere: Backend
 ) -> None:
     store = await backend.open()
     epoch = store.epoch
     await store.close()
     store = await backend.open()
+    other = await elsewhere.open()
     assert store.epoch == epoch != ""
+    assert other.epoch != epoch
+    assert (await other.read("s", 0)).info is None
+    await other.close()
     await store.close()
 
 
