@@ -220,3 +220,24 @@ def test_generated_keys_are_long_and_different() -> None:
     keys = {new_api_key() for _ in range(100)}
     assert len(keys) == 100
     assert all(key.startswith("rg_live_") and len(key) == 40 for key in keys)
+
+
+async def test_all_organizations_come_in_pages_oldest_first(
+    records: Records, clock: object
+) -> None:
+    made = []
+    for number in range(7):
+        clock.now += number % 2  # type: ignore[attr-defined]
+        made.append(await records.organizations.create(str(number)))
+    seen = []
+    cursor = None
+    while True:
+        page = await records.organizations.all(limit=3, cursor=cursor)
+        assert len(page.items) <= 3
+        seen += page.items
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    assert seen == sorted(made, key=lambda one: (one.created_at, one.id))
+    with pytest.raises(InvalidRequest):
+        await records.organizations.all(cursor="x")

@@ -186,3 +186,16 @@ async def test_a_closed_store_says_so(url: str) -> None:
     await records.close()
     with pytest.raises(StoreUnusable):
         await records.ping()
+
+
+async def test_a_store_of_an_older_version_is_brought_up(url: str, tmp_path: Path) -> None:
+    first = await Records.open(url)
+    made = await first.organizations.create("kept")
+    await first.close()
+    with sqlite3.connect(tmp_path / "records.db") as connection:
+        connection.execute("DROP TABLE outbox")
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    second = await Records.open(url)
+    assert await second.organizations.first() == made
+    assert await second.outbox.pending() == []
+    await second.close()

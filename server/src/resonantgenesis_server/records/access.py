@@ -44,6 +44,21 @@ class OrganizationRepository:
             row = (await connection.execute(query)).mappings().first()
         return None if row is None else _organization(row)
 
+    async def all(self, *, limit: int = 200, cursor: str | None = None) -> Page[Organization]:
+        table = tables.organizations
+        query = select(table)
+        if cursor is not None:
+            made, last = decode_cursor(cursor, int, str)
+            younger = and_(table.c.created_at == made, table.c.id > last)
+            query = query.where(or_(table.c.created_at > made, younger))
+        query = query.order_by(table.c.created_at, table.c.id).limit(limit + 1)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+        found = [_organization(row) for row in rows[:limit]]
+        if len(rows) <= limit:
+            return Page(found)
+        return Page(found, encode_cursor(micros(found[-1].created_at), found[-1].id))
+
 
 class KeyRepository:
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:

@@ -10,8 +10,10 @@ from sqlalchemy import ColumnElement, RowMapping, and_, delete, insert, select, 
 
 from ..model.errors import Conflict
 from . import tables
-from .base import UNSET, AgentChanges, AgentRecord, Page
+from .agent_events import agent_event, changed_fields
+from .base import UNSET, AgentChanges, AgentRecord, Page, Told
 from .database import Database, Duplicate
+from .outbox import keep_event
 from .paging import decode_cursor, encode_cursor
 from .tables import micros, seconds
 
@@ -21,7 +23,7 @@ class AgentRepository:
         self._database = database
         self._clock = clock
 
-    async def create(self, agent: AgentRecord) -> AgentRecord:
+    async def create(self, agent: AgentRecord, *, told: Told | None = None) -> AgentRecord:
         """The times of `agent` are ignored: both are now."""
         now = micros(self._clock())
         query = insert(tables.agents).values(
@@ -39,9 +41,13 @@ class AgentRepository:
         try:
             async with self._database.write() as connection:
                 result = await connection.execute(query.returning(tables.agents))
-                return _agent(result.mappings().one())
+                made = _agent(result.mappings().one())
+                if told is not None:
+                    event = agent_event("created", made, told)
+                    await keep_event(connection, made.organization_id, event, now)
         except Duplicate:
             raise Conflict("there is an agent with this id already") from None
+        return made
 
     async def get(self, organization_id: str, agent_id: str) -> AgentRecord | None:
         query = select(tables.agents).where(_one(organization_id, agent_id))
@@ -64,34 +70,61 @@ class AgentRepository:
         return Page(found, encode_cursor(found[-1].id) if len(rows) > limit else None)
 
     async def update(
-        self, organization_id: str, agent_id: str, changes: AgentChanges
+        self,
+        organization_id: str,
+        agent_id: str,
+        changes: AgentChanges,
+        *,
+        told: Told | None = None,
     ) -> AgentRecord | None:
-        values: dict[str, Any] = {}
-        for field in fields(changes):
-            value = getattr(changes, field.name)
-            if value is not UNSET:
-                values[field.name] = value
-        if "tools" in values:
-            values["tools"] = _tools(values["tools"])
-        if "defaults" in values:
-            values["defaults"] = dict(values["defaults"])
-        values["updated_at"] = micros(self._clock())
-        query = update(tables.agents).where(_one(organization_id, agent_id)).values(values)
+        now = micros(self._clock())
+        one = _one(organization_id, agent_id)
+        values = {**_values(changes), "updated_at": now}
+        query = update(tables.agents).where(one).values(values).returning(tables.agents)
+        async with self._database.write() as connection:
+            # Locked, so that the event tells the difference to what this change replaced.
+            known = await connection.execute(select(tables.agents).where(one).with_for_update())
+            row = known.mappings().first()
+            if row is None:
+                return None
+            before = _agent(row)
+            after = _agent((await connection.execute(query)).mappings().one())
+            changed = changed_fields(before, after)
+            if told is not None and changed:
+                event = agent_event("updated", after, told, changed)
+                await keep_event(connection, organization_id, event, now)
+        return after
+
+    async def delete(
+        self, organization_id: str, agent_id: str, *, told: Told | None = None
+    ) -> bool:
+        query = delete(tables.agents).where(_one(organization_id, agent_id))
         async with self._database.write() as connection:
             result = await connection.execute(query.returning(tables.agents))
             row = result.mappings().first()
-        return None if row is None else _agent(row)
-
-    async def delete(self, organization_id: str, agent_id: str) -> bool:
-        query = delete(tables.agents).where(_one(organization_id, agent_id))
-        async with self._database.write() as connection:
-            result = await connection.execute(query.returning(tables.agents.c.id))
-            return result.first() is not None
+            if row is not None and told is not None:
+                event = agent_event("deleted", _agent(row), told)
+                await keep_event(connection, organization_id, event, micros(self._clock()))
+        return row is not None
 
 
 def _one(organization_id: str, agent_id: str) -> ColumnElement[bool]:
     columns = tables.agents.c
     return and_(columns.organization_id == organization_id, columns.id == agent_id)
+
+
+def _values(changes: AgentChanges) -> dict[str, Any]:
+    """The columns that change."""
+    values: dict[str, Any] = {}
+    for field in fields(changes):
+        value = getattr(changes, field.name)
+        if value is not UNSET:
+            values[field.name] = value
+    if "tools" in values:
+        values["tools"] = _tools(values["tools"])
+    if "defaults" in values:
+        values["defaults"] = dict(values["defaults"])
+    return values
 
 
 def _tools(tools: tuple[str, ...] | None) -> list[str] | None:

@@ -1,7 +1,8 @@
 """What the records promise, whatever database holds them.
 
 The records are what has no log of its own: organizations, API keys, agents, the mirror of the
-sessions, remembered requests. Every repository promises:
+sessions, remembered requests. What the log is to be told of their changes is kept in the same
+transaction as the change, in the outbox. Every repository promises:
 
 - A call that returns has been committed durably; one that raises has changed nothing.
 - Nothing crosses organizations: each call names one, and answers as if no other existed.
@@ -17,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
+
+from ..model.events import NewEvent
 
 T = TypeVar("T")
 
@@ -104,6 +107,24 @@ class AgentChanges:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """Who asked for a change, for the metadata of the event that tells of it."""
+
+    key_id: str
+    request_id: str
+    subject: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """An event that the log has not been given yet; rows are in the order of their ids."""
+
+    id: int
+    organization_id: str
+    event: NewEvent
+
+
+@dataclass(frozen=True, slots=True)
 class SessionRecord:
     """A session as its log last had it: a mirror for lists, never the truth."""
 
@@ -146,6 +167,9 @@ class Organizations(Protocol):
     async def first(self) -> Organization | None:
         """The oldest one: who the bootstrap key belongs to."""
 
+    async def all(self, *, limit: int = 200, cursor: str | None = None) -> Page[Organization]:
+        """Every one, oldest first."""
+
 
 class Keys(Protocol):
     async def create(
@@ -176,7 +200,10 @@ class Keys(Protocol):
 
 
 class Agents(Protocol):
-    async def create(self, agent: AgentRecord) -> AgentRecord:
+    """Each change that is `told` leaves its event (agent.created, agent.updated, agent.deleted) in
+    the outbox, in the same transaction."""
+
+    async def create(self, agent: AgentRecord, *, told: Told | None = None) -> AgentRecord:
         """Keep a new agent. Raises `Conflict` when its id is taken in its organization."""
 
     async def get(self, organization_id: str, agent_id: str) -> AgentRecord | None: ...
@@ -187,12 +214,31 @@ class Agents(Protocol):
         """By id, ascending in ASCII order. The cursor stands after the last id of a page."""
 
     async def update(
-        self, organization_id: str, agent_id: str, changes: AgentChanges
+        self,
+        organization_id: str,
+        agent_id: str,
+        changes: AgentChanges,
+        *,
+        told: Told | None = None,
     ) -> AgentRecord | None:
-        """The agent with the changes made; None if there is none."""
+        """The agent with the changes made; None if there is none. What leaves every field as it
+        was is no event."""
 
-    async def delete(self, organization_id: str, agent_id: str) -> bool:
+    async def delete(
+        self, organization_id: str, agent_id: str, *, told: Told | None = None
+    ) -> bool:
         """Whether there was one."""
+
+
+class Outbox(Protocol):
+    """Events on their way from a transaction of the records to the log. They get there exactly
+    once: a row stays until the log has it, and the log drops what it has, by the event's id."""
+
+    async def pending(self, limit: int = 32) -> Sequence[OutboxRow]:
+        """The oldest rows, in order; those of one agent are in the order of its changes."""
+
+    async def done(self, ids: Sequence[int]) -> None:
+        """The log has these: remove them."""
 
 
 class Sessions(Protocol):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..model.errors import AgentNotFound, Conflict
-from .base import AgentChanges, AgentRecord, Agents, Page
+from .base import AgentChanges, AgentRecord, Agents, Page, Told
 from .paging import decode_cursor, encode_cursor
 
 
@@ -53,25 +53,32 @@ class AgentDirectory:
         last = page[-1].id if rest or not stored.items else stored.items[-1].id
         return Page(page, encode_cursor(last))
 
-    async def create(self, agent: AgentRecord) -> AgentRecord:
+    async def create(self, agent: AgentRecord, *, told: Told | None = None) -> AgentRecord:
         """Raises `Conflict` when the id is taken."""
         self._check_free(agent.id)
-        return await self._agents.create(agent)
+        return await self._agents.create(agent, told=told)
 
     async def update(
-        self, organization_id: str, agent_id: str, changes: AgentChanges
+        self,
+        organization_id: str,
+        agent_id: str,
+        changes: AgentChanges,
+        *,
+        told: Told | None = None,
     ) -> AgentRecord:
         """Raises `AgentNotFound`, and `Conflict` for a configured agent."""
         self._check_free(agent_id)
-        changed = await self._agents.update(organization_id, agent_id, changes)
+        changed = await self._agents.update(organization_id, agent_id, changes, told=told)
         if changed is None:
             raise AgentNotFound("there is no such agent")
         return changed
 
-    async def delete(self, organization_id: str, agent_id: str) -> None:
+    async def delete(
+        self, organization_id: str, agent_id: str, *, told: Told | None = None
+    ) -> None:
         """Raises `AgentNotFound`, and `Conflict` for a configured agent."""
         self._check_free(agent_id)
-        if not await self._agents.delete(organization_id, agent_id):
+        if not await self._agents.delete(organization_id, agent_id, told=told):
             raise AgentNotFound("there is no such agent")
 
     def _check_free(self, agent_id: str) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 from .access import KeyRepository, OrganizationRepository, SecretRepository
 from .agents import AgentRepository
-from .base import Agents, Idempotency, Keys, Organizations, Secrets, Sessions
+from .base import Agents, Idempotency, Keys, Organizations, Outbox, Secrets, Sessions
 from .database import BUSY_TIMEOUT, Database
 from .idempotency import IdempotencyRepository
+from .outbox import OutboxRepository
 from .sessions import SessionRepository
 
 
@@ -22,6 +23,7 @@ class Records:
         self.keys: Keys = KeyRepository(database, clock)
         self.agents: Agents = AgentRepository(database, clock)
         self.sessions: Sessions = SessionRepository(database)
+        self.outbox: Outbox = OutboxRepository(database)
         self.secrets: Secrets = SecretRepository(database, clock)
         self.idempotency: Idempotency = IdempotencyRepository(database, clock)
 

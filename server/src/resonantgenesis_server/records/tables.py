@@ -110,6 +110,19 @@ idempotency = Table(
     Index(None, "created_at"),
 )
 
+outbox = Table(
+    "outbox",
+    metadata,
+    # Numbers are never given out again: they are the order in which the log is told.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("organization_id", ID, ForeignKey("organizations.id"), nullable=False),
+    Column("event_id", String(64), nullable=False),
+    Column("type", String(200), nullable=False),
+    Column("body", JSON, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
 
 def micros(seconds: float) -> int:
     """Seconds as they are kept."""

@@ -1,0 +1,56 @@
+"""Events that wait in the records for the log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import RowMapping, delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..model.events import NewEvent
+from . import tables
+from .base import OutboxRow
+from .database import Database
+
+
+async def keep_event(
+    connection: AsyncConnection, organization_id: str, event: NewEvent, now: int
+) -> None:
+    """Keep an event within the caller's transaction, at `now` (microseconds since 1970).
+
+    To be called after the change it tells of: then whoever changes the same row next, in whatever
+    process, gets the later number.
+    """
+    await connection.execute(
+        insert(tables.outbox).values(
+            organization_id=organization_id,
+            event_id=event.id,
+            type=event.type,
+            body={"data": event.data, "metadata": event.metadata},
+            created_at=now,
+        )
+    )
+
+
+class OutboxRepository:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def pending(self, limit: int = 32) -> Sequence[OutboxRow]:
+        query = select(tables.outbox).order_by(tables.outbox.c.id).limit(limit)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+        return [_row(row) for row in rows]
+
+    async def done(self, ids: Sequence[int]) -> None:
+        if not ids:
+            return
+        query = delete(tables.outbox).where(tables.outbox.c.id.in_(ids))
+        async with self._database.write() as connection:
+            await connection.execute(query)
+
+
+def _row(row: RowMapping) -> OutboxRow:
+    body = row["body"]
+    event = NewEvent(row["event_id"], row["type"], body["data"], body["metadata"])
+    return OutboxRow(row["id"], row["organization_id"], event)
