@@ -119,7 +119,7 @@ class LimitSettings(BaseModel):
     max_timeout: float = Field(
         default=_DEFAULTS.max_timeout,
         ge=1,
-        le=30 * _DAY,
+        le=_DAY,
         description="The longest `timeout_seconds`.",
     )
     max_steps: int = Field(

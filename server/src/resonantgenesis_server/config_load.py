@@ -103,7 +103,7 @@ def unknown_variables() -> list[tuple[str, str | None]]:
     known = {variable_of(name) for name in setting_names()} | CLIENT_VARIABLES
     known.add(variable_of("limits"))
     unknown = sorted(name for name in os.environ if name.upper().startswith(ENV_PREFIX))
-    return [(name, _closest(name, known)) for name in unknown if name.upper() not in known]
+    return [(name, _closest_variable(name, known)) for name in unknown if name.upper() not in known]
 
 
 def _file_layer(config: Path | None) -> _Layer:
@@ -207,3 +207,9 @@ def _problem(detail: ErrorDetails, sources: Mapping[str, str]) -> str:
 def _closest(name: str, known: set[str] | frozenset[str] | list[str]) -> str | None:
     close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.75)
     return close[0] if close else None
+
+
+def _closest_variable(name: str, known: set[str]) -> str | None:
+    """Compared without the prefix, which would make everything alike."""
+    close = _closest(name[len(ENV_PREFIX) :].upper(), {each[len(ENV_PREFIX) :] for each in known})
+    return close and ENV_PREFIX + close

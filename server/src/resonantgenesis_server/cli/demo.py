@@ -115,7 +115,7 @@ def _running(address: str, data: Path | None) -> _Server | None:
     None where one of our own can be started instead; raises for an address of another machine.
     """
     is_local = is_loopback(address)
-    with httpx.Client(base_url=address, timeout=5.0, trust_env=not is_local) as http:
+    with httpx.Client(base_url=address, timeout=2.0, trust_env=not is_local) as http:
         if not answers(http, "/readyz"):
             if is_local:
                 return None

@@ -1,0 +1,143 @@
+"""Commands and servers as processes, waited for by what they say."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import httpx
+from resonantgenesis_server.cli.child import free_port
+
+COMMAND = [sys.executable, "-m", "resonantgenesis_server"]
+SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command that was called in process left."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Outcome]
+
+
+class Process:
+    """A command; its output is read as it comes, so that a test can wait for a word of it."""
+
+    def __init__(self, *arguments: str, **environment: str) -> None:
+        self.out = ""
+        self._changed = threading.Condition()
+        self._process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self.wait()
+
+    def say(self, text: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(text.encode())
+        self._process.stdin.flush()
+
+    def close_input(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def wait_for(self, text: str, after: int = 0) -> None:
+        """Until `text` stands in the output behind the place `after`."""
+        with self._changed:
+            found = self._changed.wait_for(lambda: text in self.out[after:], SECONDS)
+        assert found, f"{text!r} is not in: {self.out}"
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        """The exit code, all output read."""
+        code = self._process.wait(SECONDS)
+        self._reader.join(SECONDS)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+        return code
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        fileno = self._process.stdout.fileno()
+        while data := os.read(fileno, 65_536):
+            with self._changed:
+                self.out += data.decode(errors="replace")
+                self._changed.notify_all()
+
+
+class RealServer:
+    """`resonantgenesis serve` on a port that stays the same over restarts."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.port = free_port(0)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._process: Process | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    @property
+    def key(self) -> str:
+        return (self.data / "api-key").read_text().strip()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"RESONANTGENESIS_BASE_URL": self.url, "RESONANTGENESIS_API_KEY": self.key}
+
+    def start(self) -> None:
+        arguments = ["--port", str(self.port), "--data", str(self.data)]
+        self._process = Process("serve", *arguments, RESONANTGENESIS_WORDS_PER_SECOND="0")
+        wait_until_ready(self.url)
+
+    def kill(self) -> None:
+        """As a crash would."""
+        if self._process is not None:
+            self._process.signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+
+def is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=2, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def wait_until_ready(url: str) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not is_ready(url):
+        assert time.monotonic() < deadline, f"{url} is not ready"
+        time.sleep(0.02)

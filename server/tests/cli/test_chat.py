@@ -1,0 +1,74 @@
+"""A conversation with the real server, as a person has it: over a process's input and signals."""
+
+from __future__ import annotations
+
+import signal
+
+from cli_process import Cli, Process, RealServer
+
+
+def test_a_conversation_is_one_session(real: RealServer) -> None:
+    with Process("chat", **real.environment) as chat:
+        chat.say("What is 6 * 7?\n")
+        chat.wait_for("= 42\n")
+        chat.say("times 2\n\n  EXIT \nnever asked\n")
+        assert chat.wait() == 0
+    assert "= 84\n" in chat.out
+    with Process("sessions", "list", **real.environment) as listed:
+        listed.wait()
+    (line,) = listed.out.splitlines()
+    assert line.split("\t")[1:4] == ["guide", "completed", "2"]
+
+
+def test_ctrl_c_cancels_the_turn_and_not_the_program(real: RealServer) -> None:
+    with Process("chat", **real.environment) as chat:
+        chat.say("count to 1000000\n")
+        chat.wait_for("\n1 2 3 ")
+        chat.signal(signal.SIGINT)
+        chat.wait_for("(cancelled, ")
+        before = len(chat.out)
+        chat.say("What is 6 * 7?\n")
+        chat.wait_for("= 42\n", before)
+        chat.close_input()
+        assert chat.wait() == 0
+    assert "cancelling" in chat.out
+    assert "SESSION_BUSY" not in chat.out
+
+
+def test_a_server_that_crashes_is_waited_for(real: RealServer) -> None:
+    with Process("chat", **real.environment) as chat:
+        chat.say("count to 1000000\n")
+        chat.wait_for("\n1 2 3 ")
+        real.kill()
+        chat.wait_for("trying again from position")
+        real.start()
+        chat.wait_for("! RUNNER_LOST: ")
+        before = len(chat.out)
+        chat.say("What is 6 * 7?\n")
+        chat.wait_for("= 42\n", before)
+        chat.close_input()
+        assert chat.wait() == 0
+    numbers = chat.out.partition("1 2 3 ")[2].partition("(connection lost")[0].split()
+    assert [int(number) for number in numbers] == list(range(4, 4 + len(numbers)))
+
+
+def test_an_agent_that_is_not_there(real: RealServer) -> None:
+    with Process("chat", "nobody", **real.environment) as chat:
+        assert chat.wait() == 5
+    assert "`resonantgenesis agents list` shows those there are" in chat.out
+
+
+def test_going_on_with_a_session(real: RealServer, cli: Cli) -> None:
+    variables = real.environment
+    with Process("chat", **variables) as chat:
+        chat.say("What is 6 * 7?\n")
+        chat.close_input()
+        assert chat.wait() == 0
+    with Process("sessions", "list", **variables) as listed:
+        listed.wait()
+    session = listed.out.split("\t")[0]
+    with Process("chat", "--session", session, **variables) as chat:
+        chat.say("times 2\n")
+        chat.close_input()
+        assert chat.wait() == 0
+    assert "= 84\n" in chat.out

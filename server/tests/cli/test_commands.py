@@ -1,0 +1,206 @@
+"""The commands: what they ask, what they write, with which code they exit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from cli_fake import (
+    KEY,
+    SESSION,
+    FakeServer,
+    Reply,
+    Seen,
+    as_json,
+    events,
+    failure,
+    page,
+    turn_of,
+)
+from cli_process import Cli
+from resonantgenesis_server.cli import main
+
+ROW = {
+    "session_id": SESSION,
+    "agent_id": "guide",
+    "status": "completed",
+    "turns": 2,
+    "updated_at": "2026-02-21T00:00:00.000000Z",
+}
+TURN = turn_of("Hel", "lo\x1b[2J")
+
+
+def test_sessions_list_pages_and_is_lines_with_tabs(fake: FakeServer, cli: Cli) -> None:
+    fake.script = [page([ROW] * 200, "c_2"), page([ROW] * 50)]
+    got = cli("sessions", "list", "--limit", "250", "--agent", "guide")
+    assert got.code == 0
+    lines = got.out.splitlines()
+    assert len(lines) == 250
+    assert lines[0].split("\t") == [SESSION, "guide", "completed", "2", ROW["updated_at"]]
+    assert fake.seen[0].query == {"agent_id": "guide", "limit": "200"}
+    assert fake.seen[1].query == {"agent_id": "guide", "limit": "50", "cursor": "c_2"}
+    assert fake.seen[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_lists_as_json(fake: FakeServer, cli: Cli) -> None:
+    fake.script = [page([ROW])]
+    assert json.loads(cli("sessions", "list", "--json").out) == ROW
+    fake.script = [page([{"id": "guide", "name": "Gu\tide", "engine": "guide", "source": "api"}])]
+    assert cli("agents", "list").out == "guide\tGu ide\tguide\tapi\n"
+
+
+def test_sessions_show(fake: FakeServer, cli: Cli) -> None:
+    fake.script = [as_json({**ROW, "output": "line\nnext\x1b]0;x\x07"})]
+    got = cli("sessions", "show", SESSION)
+    assert "status      completed\n" in got.out
+    assert got.out.endswith("\n\nline\nnext]0;x\n")
+    assert fake.seen[0].path == f"/v1/sessions/{SESSION}"
+
+
+def test_an_id_cannot_lead_elsewhere(fake: FakeServer, cli: Cli) -> None:
+    assert cli("sessions", "show", "../agents?x=1").code == 5
+    assert fake.seen[0].path == "/v1/sessions/..%2Fagents%3Fx%3D1"
+
+
+def test_sessions_stream_writes_text_and_a_summary_beside_it(fake: FakeServer, cli: Cli) -> None:
+    fake.script = [as_json(ROW), events(TURN)]
+    got = cli("sessions", "stream", SESSION, "--from", "0")
+    assert got.out == "● step 1: answer\nHello[2J\n"
+    assert "success, 1 step in 1.2 s, position 4" in got.err
+    assert fake.seen[1].query == {"resume_from": "0"}
+
+
+def test_sessions_stream_as_json_is_every_chunk(fake: FakeServer, cli: Cli) -> None:
+    fake.script = [as_json(ROW), events(TURN)]
+    got = cli("sessions", "stream", SESSION, "--turn", "1", "--json")
+    assert [json.loads(line) for line in got.out.splitlines()] == TURN
+    assert fake.seen[1].query == {"turn": "1"}
+
+
+def test_sessions_stream_where_nothing_follows(fake: FakeServer, cli: Cli) -> None:
+    fake.script = [as_json(ROW), Reply(204)]
+    got = cli("sessions", "stream", SESSION, "--from", "4")
+    assert (got.code, got.out) == (0, "")
+    assert "nothing follows position 4" in got.err
+
+
+def test_sessions_cancel(fake: FakeServer, cli: Cli) -> None:
+    fake.script = [as_json({"session_id": SESSION, "cancelled": [2], "status": "cancelled"})]
+    assert cli("sessions", "cancel", SESSION, "--turn", "2").out == "cancelled turn 2\n"
+    assert fake.seen[0].body == {"turn": 2}
+    fake.script = [as_json({"session_id": SESSION, "cancelled": [], "status": "completed"})]
+    assert cli("sessions", "cancel", SESSION).out == "no turn runs or waits\n"
+    fake.script = [as_json({})]
+    assert cli("sessions", "cancel", SESSION).code == 1
+
+
+def test_keys_create_writes_the_key_alone_in_a_pipe(fake: FakeServer, cli: Cli) -> None:
+    made = {"id": "key_1", "name": "app", "scopes": ["sessions:read"], "key": "rg_live_new"}
+    fake.always = lambda seen: as_json(made, 201)
+    got = cli("keys", "create", "--name", "app", "--scope", "sessions:read", "--expires-in", "60")
+    assert got.out == "rg_live_new\n"
+    assert fake.seen[0].body == {"name": "app", "scopes": ["sessions:read"], "expires_in": 60}
+    assert json.loads(cli("keys", "create", "--json").out) == made
+    assert fake.seen[1].body["scopes"] == ["agents:read", "sessions:read", "sessions:write"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "code", "says"),
+    [
+        (failure(401, "UNAUTHENTICATED", "bad key"), 3, "bad key; set RESONANTGENESIS_API_KEY"),
+        (failure(403, "FORBIDDEN", "lacks it"), 3, "lacks it; use a key that has the scope"),
+        (failure(404, "SESSION_NOT_FOUND", "none"), 5, "none; `resonantgenesis sessions list`"),
+        (failure(422, "INVALID_REQUEST", "status: no"), 2, "status: no"),
+        (failure(500, "INTERNAL", "oops"), 1, "oops (request req_7); the server's log"),
+        (failure(503, "UNAVAILABLE", "draining"), 1, "UNAVAILABLE: draining"),
+        (failure(418, "TEAPOT", "new\nto us"), 1, "TEAPOT: new to us"),
+        (Reply(502, b"<html>"), 4, "answered 502 and is no ResonantGenesis server; check --url"),
+        (Reply(200, b"<html>"), 4, "no ResonantGenesis server; check --url"),
+        (Reply(200, b"[]"), 4, "no ResonantGenesis server; check --url"),
+        (Reply(0), 4, "broke off"),
+    ],
+)
+def test_errors_are_one_line_with_what_to_do_next(
+    fake: FakeServer, cli: Cli, reply: Reply, code: int, says: str
+) -> None:
+    fake.script = [reply]
+    got = cli("sessions", "show", SESSION)
+    assert got.code == code
+    assert got.out == ""
+    assert says in got.err
+    assert got.err.startswith("resonantgenesis: ") and got.err.count("\n") == 1
+
+
+def test_no_server(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESONANTGENESIS_API_KEY", KEY)
+    got = cli("agents", "list", "--url", "http://127.0.0.1:1")
+    assert got.code == 4
+    assert "no server answers at http://127.0.0.1:1; start one with" in got.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["frobnicate"],
+        ["sessions", "stream"],
+        ["sessions", "list", "--limit", "0"],
+        ["sessions", "list", "--what"],
+        ["serve", "--port", "x"],
+        ["serve", "--port", "70000"],
+        ["serve", "--agent", "x"],
+        ["serve", "--agent", "x=a:b", "--agent", "x=a:c"],
+        ["serve", "--config", "nowhere.toml"],
+        ["config", "--config", "nowhere.toml"],
+        ["agents", "list", "--url", "ftp://x"],
+    ],
+)
+def test_usage_errors_are_one_line_and_2(
+    cli: Cli, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESONANTGENESIS_API_KEY", KEY)
+    got = cli(*arguments)
+    assert (got.code, got.out) == (2, "")
+    assert got.err.startswith("resonantgenesis: ") and got.err.count("\n") == 1
+
+
+def test_version_and_help(cli: Cli) -> None:
+    assert cli("--version").out == "resonantgenesis 0.1.0\n"
+    got = cli("--help")
+    assert got.code == 0
+    for command in ("serve", "config", "demo", "chat", "sessions", "agents", "keys"):
+        assert f" {command} " in got.out
+    assert "4 network" in " ".join(got.out.split())
+
+
+def test_config_shows_where_settings_come_from(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RESONANTGENESIS_BOOTSTRAP_KEY", "never-to-be-shown-at-all")
+    monkeypatch.setenv("RESONANTGENESIS_PROT", "1")
+    (tmp_path / "f.toml").write_text("port = 5\n")
+    got = cli("config", "--config", "f.toml")
+    lines = got.out.splitlines()
+    assert "port\t5\tfile f.toml" in lines
+    assert "host\t127.0.0.1\tdefault" in lines
+    assert "bootstrap_key\t********\tvariable RESONANTGENESIS_BOOTSTRAP_KEY" in lines
+    assert "never-to-be-shown" not in got.out + got.err
+    assert "RESONANTGENESIS_PROT is no setting and does nothing; did you mean" in got.err
+
+
+def test_colour_on_a_terminal_only_and_not_under_no_color(
+    fake: FakeServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(seen: Seen) -> Reply:
+        return events(TURN) if seen.path.endswith("/stream") else as_json(ROW)
+
+    fake.always = answer
+    outputs = []
+    for variables in ({}, {"FORCE_COLOR": "1"}, {"FORCE_COLOR": "1", "NO_COLOR": "1"}):
+        with monkeypatch.context() as patch:
+            patch.setenv("TERM", "xterm-256color")
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            assert main(["sessions", "stream", SESSION]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert ["\x1b[34m" in output for output in outputs] == [False, True, False]

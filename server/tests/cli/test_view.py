@@ -1,0 +1,73 @@
+"""Chunks as text: agents' text as it is, but without power over the terminal."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from resonantgenesis_server.cli.view import ChunkView, one_line, safe
+from rich.console import Console
+
+
+def shown(*chunks: dict[str, object]) -> str:
+    out = io.StringIO()
+    view = ChunkView(Console(file=out))
+    for chunk in chunks:
+        view.show(chunk)
+    view.end_line()
+    return out.getvalue()
+
+
+def text(content: str) -> dict[str, object]:
+    return {"type": "text", "content": content}
+
+
+def call(**args: object) -> dict[str, object]:
+    return {"type": "tool_call", "tool": "t", "args": args}
+
+
+def result(value: object, *, is_error: bool = False) -> dict[str, object]:
+    return {"type": "tool_result", "tool": "t", "result": value, "is_error": is_error}
+
+
+@given(st.text())
+def test_no_control_characters_reach_the_terminal(content: str) -> None:
+    left = set(safe(content))
+    assert not {chr(code) for code in [*range(0x20), *range(0x7F, 0xA0)]} - {"\n", "\t"} & left
+    assert safe("a\tb\n[bold]ü\u2028") == "a\tb\n[bold]ü\u2028"
+
+
+def test_text_is_not_changed_otherwise() -> None:
+    content = "[red]no markup[/red] \t 123 'quoted' http://x " + "wide " * 60
+    assert shown(text(content)) == content + "\n"
+
+
+def test_lines_begin_on_lines_of_their_own() -> None:
+    assert shown(
+        text("Let me see."),
+        call(q="ü", n=2),
+        result({"answer": [1, 2]}),
+        text("It is "),
+        text("2.\n"),
+        result("broken\nbadly", is_error=True),
+    ) == ('Let me see.\n→ t(q="ü", n=2)\n← t: 2 results: [1, 2]\nIt is 2.\n✗ t: broken badly\n')
+
+
+def test_a_failed_turn_says_why() -> None:
+    out = io.StringIO()
+    view = ChunkView(Console(file=out))
+    view.show({"type": "error", "code": "TIMEOUT", "message": "too slow"})
+    view.show({"type": "done", "status": "timeout"})
+    assert out.getvalue() == "! TIMEOUT: too slow\n"
+    assert view.done is not None and view.error is not None
+
+
+def test_kinds_to_come_are_left_out() -> None:
+    assert shown({"type": "reasoning", "content": "hm"}, {}, {"type": "text"}) == ""
+
+
+@pytest.mark.parametrize(("value", "line"), [("a\n b", "a b"), ("x" * 9, "xxxxxxx…")])
+def test_one_line(value: str, line: str) -> None:
+    assert one_line(value, 8) == line

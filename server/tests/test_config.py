@@ -1,0 +1,228 @@
+"""Settings: where they come from, what they may be, and that each is documented."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from resonantgenesis_server.config import Settings, StartupError
+from resonantgenesis_server.config_load import (
+    MASK,
+    effective,
+    load_settings,
+    setting_names,
+    unknown_variables,
+    variable_of,
+)
+from resonantgenesis_server.model.limits import Limits
+
+SECRET = "s3cret-and-long-enough"
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.startswith("RESONANTGENESIS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def source_of(setting: str, **arguments: object) -> tuple[str, str]:
+    rows = {name: (value, source) for name, value, source in load_settings(arguments).effective()}
+    return rows[setting]
+
+
+def test_command_line_over_variable_over_file_over_default(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert source_of("port") == ("8080", "default")
+    (tmp_path / "resonantgenesis.toml").write_text("port = 1000\n")
+    assert source_of("port") == ("1000", "file resonantgenesis.toml")
+    monkeypatch.setenv("RESONANTGENESIS_PORT", "2000")
+    assert source_of("port") == ("2000", "variable RESONANTGENESIS_PORT")
+    assert source_of("port", port=3000) == ("3000", "command line")
+    assert source_of("port", port=None) == ("2000", "variable RESONANTGENESIS_PORT")
+
+
+def test_an_empty_variable_is_no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESONANTGENESIS_PORT", "")
+    monkeypatch.setenv("RESONANTGENESIS_CONFIG", "")
+    assert source_of("port") == ("8080", "default")
+
+
+def test_the_file_named_counts_over_the_one_that_lies_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "resonantgenesis.toml").write_text("port = 1\n")
+    other, third = tmp_path / "o{}ther.toml", tmp_path / "third.toml"
+    other.write_text("port = 2\n")
+    third.write_text("port = 3\n")
+    monkeypatch.setenv("RESONANTGENESIS_CONFIG", str(other))
+    assert source_of("port") == ("2", f"file {other}")
+    assert load_settings(config=third).settings.port == 3
+
+
+def test_limits_come_from_every_source_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "resonantgenesis.toml").write_text("[limits]\ngoal = 10\nbody = 2048\n")
+    monkeypatch.setenv("RESONANTGENESIS_LIMITS__GOAL", "20")
+    loaded = load_settings()
+    limits = loaded.settings.to_limits()
+    assert (limits.goal, limits.body, limits.chunk) == (20, 2048, Limits().chunk)
+    assert loaded.sources["limits.goal"] == "variable RESONANTGENESIS_LIMITS__GOAL"
+    assert loaded.sources["limits.body"] == "file resonantgenesis.toml"
+
+
+def test_agents_of_all_sources_stand_beside_each_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "resonantgenesis.toml").write_text('[agents]\none = "a:b"\nTwo = "a:c"\n')
+    monkeypatch.setenv("RESONANTGENESIS_AGENTS", "Two=x:y, three=m.n:o")
+    agents = load_settings({"agents": {"four": "p:q"}}).settings.agents
+    assert agents == {"one": "a:b", "Two": "x:y", "three": "m.n:o", "four": "p:q"}
+    monkeypatch.setenv("RESONANTGENESIS_AGENTS", '{"five": "a:b"}')
+    assert load_settings().settings.agents["five"] == "a:b"
+
+
+def test_origins_from_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESONANTGENESIS_CORS_ORIGINS", "https://a.example, http://b.example:81")
+    assert load_settings().settings.cors_origins == ("https://a.example", "http://b.example:81")
+    monkeypatch.setenv("RESONANTGENESIS_CORS_ORIGINS", '["https://c.example"]')
+    assert load_settings().settings.cors_origins == ("https://c.example",)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("PORT", "x", "port: 'x': input should be a valid integer"),
+        ("PORT", "65536", "port: '65536': input should be less than or equal to 65535"),
+        ("LIMITS__GOAL", "0", "limits.goal: '0'"),
+        ("LIMITS__STALL", "nan", "limits.stall: 'nan'"),
+        ("LIMITS__STALL", "inf", "limits.stall: 'inf'"),
+        ("LIMITS__GAOL", "5", "limits.gaol: there is no such setting; did you mean limits.goal?"),
+        ("LIMITS", "{", "LIMITS: must be a JSON object"),
+        ("DRAIN_SECONDS", "-1", "drain_seconds"),
+        ("LOG_LEVEL", "loud", "log_level: 'loud'"),
+        ("AGENTS", "x", "'x' is not NAME=MODULE:ATTRIBUTE"),
+        ("AGENTS", "x=y", "agents: x: 'y' is not MODULE:ATTRIBUTE"),
+        ("AGENTS", "a b=m:f", "agents: 'a b' is no agent id"),
+        ("AGENTS", "{", "is not valid JSON"),
+        ("CORS_ORIGINS", "*", "leave it empty for any origin"),
+        ("CORS_ORIGINS", "https://a/path", "is not an origin"),
+        ("CORS_ORIGINS", "https://u@a", "is not an origin"),
+        ("CORS_ORIGINS", "https://[", "is not an origin"),
+    ],
+)
+def test_what_a_setting_cannot_be_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str
+) -> None:
+    monkeypatch.setenv(f"RESONANTGENESIS_{variable}", value)
+    with pytest.raises(StartupError) as raised:
+        load_settings()
+    message = str(raised.value)
+    assert says in message
+    assert f"RESONANTGENESIS_{variable}" in message
+    assert "\n" not in message
+    assert raised.value.exit_code == 2
+
+
+def test_every_bad_setting_is_named_at_once() -> None:
+    with pytest.raises(StartupError, match=r"port: .*\(command line\); drain_seconds: "):
+        load_settings({"port": -1, "drain_seconds": "x"})
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("prot = 1", "prot: there is no such setting; did you mean port? (file f.toml)"),
+        ("[limits]\nwhatever = 1", "limits.whatever: there is no such setting (file f.toml)"),
+        ("port = ", "configuration file f.toml: is not valid TOML"),
+        ("port = '\udc80'", "configuration file f.toml: is not valid TOML"),
+        ("limits = 3", "limits: "),
+        ("agents = 3", "agents: "),
+    ],
+)
+def test_a_wrong_file_is_said_in_one_line(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "f.toml").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(StartupError, match=re.escape(says)) as raised:
+        load_settings(config=Path("f.toml"))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_file_that_was_named_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match=r"none\.toml: No such file"):
+        load_settings(config=tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    "key", ["short", "x" * 15, "x" * 513, "with space in the middle", "ü" * 20]
+)
+def test_a_bad_bootstrap_key_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("RESONANTGENESIS_BOOTSTRAP_KEY", key)
+    with pytest.raises(StartupError, match="16 to 512 printable characters") as raised:
+        load_settings()
+    assert key not in str(raised.value)
+
+
+def test_a_bootstrap_key_of_a_wrong_type_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "resonantgenesis.toml").write_text("bootstrap_key = 1234567890123456789\n")
+    with pytest.raises(StartupError, match="bootstrap_key") as raised:
+        load_settings()
+    assert "1234567890" not in str(raised.value)
+
+
+def test_secrets_are_masked_wherever_settings_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESONANTGENESIS_BOOTSTRAP_KEY", SECRET)
+    loaded = load_settings()
+    assert source_of("bootstrap_key") == (MASK, "variable RESONANTGENESIS_BOOTSTRAP_KEY")
+    assert SECRET not in repr(loaded) + str(loaded.effective()) + str(loaded.settings)
+
+
+def test_settings_alone_read_no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESONANTGENESIS_PORT", "1")
+    assert Settings().port == 8080
+    with pytest.raises(ValidationError):
+        Settings().port = 5  # type: ignore[misc]
+
+
+def test_the_limits_are_those_of_the_model() -> None:
+    assert Settings().to_limits() == Limits()
+    fields = {field.name for field in dataclasses.fields(Limits)}
+    assert set(type(Settings().limits).model_fields) == fields
+
+
+def test_no_limit_is_without_a_bound() -> None:
+    for name, field in type(Settings().limits).model_fields.items():
+        bounds = {type(bound).__name__ for bound in field.metadata}
+        assert "Le" in bounds and bounds & {"Ge", "Gt"}, name
+        with pytest.raises(StartupError, match=rf"limits\.{name}"):
+            load_settings({"limits": {name: -1}})
+
+
+def test_variables_that_mean_nothing_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESONANTGENESIS_PROT", "1")
+    monkeypatch.setenv("RESONANTGENESIS_SOMETHING_ELSE", "1")
+    monkeypatch.setenv("RESONANTGENESIS_API_KEY", "of the clients")
+    monkeypatch.setenv("RESONANTGENESIS_LIMITS__GOAL", "5")
+    assert unknown_variables() == [
+        ("RESONANTGENESIS_PROT", "RESONANTGENESIS_PORT"),
+        ("RESONANTGENESIS_SOMETHING_ELSE", None),
+    ]
+
+
+def test_every_setting_is_documented_with_its_variable_and_default() -> None:
+    text = README.read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([a-z_.]+)` \| (`RESON.*) \|$", text, re.MULTILINE))
+    for name, value, _ in effective(Settings()):
+        shown = f"`{value}`" if value else "none"
+        assert rows.pop(name, "").startswith(f"`{variable_of(name)}` | {shown} | "), name
+    assert not rows, "settings that there are not"
+    assert len(setting_names()) == len(set(setting_names()))
