@@ -40,10 +40,11 @@ class ServerProcess:
         wrapper: Sequence[str] = (),
         program: Path = RUNNER,
         key: str | None = KEY,
+        log: Path | None = None,
         **settings: Any,
     ) -> None:
         self.data = data
-        self.log_path = data.with_name(data.name + ".log")
+        self.log_path = log or data.with_name(data.name + ".log")
         self.port = 0
         self._agents = agents or {}
         self._wrapper = wrapper
@@ -72,7 +73,7 @@ class ServerProcess:
                 stdout=log,
                 stderr=log,
                 env=self._environment(),
-                cwd=self.data.parent,
+                cwd=self.log_path.parent,
             )
         return self._process
 

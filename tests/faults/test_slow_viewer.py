@@ -1,0 +1,82 @@
+"""A viewer that does not read costs a cursor: no memory, no time of the agent's, and no chunk."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psutil
+from support.server import KEY, Serve, ServerProcess
+from support.wire import FrameReader, execute, raw_stream, read_all
+
+CHUNKS = 50_000
+MEGABYTE = 1_000_000
+GROWTH = 20 * MEGABYTE
+#: Turns measured with and without the viewer; the quickest of each are compared.
+ROUNDS = 3
+SLOWER = 3.0
+
+
+def join(server: ServerProcess, session_id: str) -> bytes:
+    return (
+        f"GET /v1/sessions/{session_id}/stream?resume_from=0&follow=true HTTP/1.1\r\n"
+        f"Host: 127.0.0.1:{server.port}\r\nAuthorization: Bearer {KEY}\r\n\r\n"
+    ).encode()
+
+
+async def run_turn(server: ServerProcess, session_id: str) -> float:
+    """Milliseconds that the agent's turn took by the server's own account."""
+    async with server.client(timeout=60) as client:
+        await execute(client, session_id=session_id, goal=f"count to {CHUNKS}")
+        done = (await read_all(client, session_id, compact="true"))[-1].body
+    assert done["status"] == "success"
+    return float(done["usage"]["duration_ms"])
+
+
+async def new_session(server: ServerProcess) -> str:
+    async with server.client() as client:
+        made = await client.post("/v1/sessions", json={"agent_id": "guide"})
+        return str(made.json()["session_id"])
+
+
+async def test_a_viewer_that_does_not_read(serve: Serve) -> None:
+    server = serve()
+    memory = psutil.Process(server.server_pid).memory_info
+    # Warm: the code, SQLite's caches and the allocator have what any turn of this size needs.
+    alone = [await run_turn(server, await new_session(server)) for _ in range(ROUNDS)]
+    before = memory().rss
+
+    watched = []
+    for _ in range(ROUNDS):
+        session_id = await new_session(server)
+        reader, writer = await raw_stream(server, join(server, session_id), receive_buffer=4096)
+        watched.append((session_id, reader, writer))
+    beside = [await run_turn(server, session_id) for session_id, _, _ in watched]
+    growth = memory().rss - before
+    assert growth < GROWTH, f"{growth / MEGABYTE:.1f} MB"
+    assert min(beside) < SLOWER * min(alone), (alone, beside)
+
+    for _, reader, writer in watched:
+        await read_whole(reader)
+        writer.close()
+    growth = memory().rss - before
+    assert growth < GROWTH, f"{growth / MEGABYTE:.1f} MB after reading"
+
+
+async def read_whole(reader: asyncio.StreamReader) -> None:
+    """Every position of the turn, in order, each once."""
+    async with asyncio.timeout(60):
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        frames, expected = FrameReader(), 1
+        while expected <= CHUNKS + 3:
+            for frame in frames.feed(await read_piece(reader)):
+                assert frame.position == expected
+                expected += 1
+    assert frame.event == "done"
+
+
+async def read_piece(reader: asyncio.StreamReader) -> bytes:
+    """One piece of a chunked body."""
+    size = int(await reader.readuntil(b"\r\n"), 16)
+    piece = await reader.readexactly(size + 2)
+    return piece[:-2]
