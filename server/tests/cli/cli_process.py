@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -33,18 +35,37 @@ Cli = Callable[..., Outcome]
 
 
 class Process:
-    """A command; its output is read as it comes, so that a test can wait for a word of it."""
+    """A command; its output is read as it comes, so that a test can wait for a word of it.
 
-    def __init__(self, *arguments: str, **environment: str) -> None:
+    It sees none of our variables but those given. `terminal`: it speaks to one and not to pipes.
+    """
+
+    def __init__(self, *arguments: str, terminal: bool = False, **environment: str) -> None:
         self.out = ""
         self._changed = threading.Condition()
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("RESONANTGENESIS_") and name not in {"NO_COLOR", "CI"}
+        }
+        ours, theirs = pty.openpty() if terminal else (None, subprocess.PIPE)
         self._process = subprocess.Popen(
             [*COMMAND, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs if terminal else subprocess.STDOUT,
+            env={**inherited, "TERM": "xterm-256color", **environment},
         )
+        if ours is not None:
+            os.close(theirs)
+            self._in, self._out = os.dup(ours), ours
+        else:
+            assert self._process.stdin is not None and self._process.stdout is not None
+            self._in = os.dup(self._process.stdin.fileno())
+            self._out = os.dup(self._process.stdout.fileno())
+            self._process.stdin.close()
+            self._process.stdout.close()
+        self._is_open = True
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
@@ -57,13 +78,12 @@ class Process:
         self.wait()
 
     def say(self, text: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(text.encode())
-        self._process.stdin.flush()
+        os.write(self._in, text.encode())
 
     def close_input(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        if self._is_open:
+            self._is_open = False
+            os.close(self._in)
 
     def wait_for(self, text: str, after: int = 0) -> None:
         """Until `text` stands in the output behind the place `after`."""
@@ -78,18 +98,24 @@ class Process:
         """The exit code, all output read."""
         code = self._process.wait(SECONDS)
         self._reader.join(SECONDS)
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        self.close_input()
         return code
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
-        fileno = self._process.stdout.fileno()
-        while data := os.read(fileno, 65_536):
+        while data := _read_some(self._out):
             with self._changed:
                 self.out += data.decode(errors="replace")
                 self._changed.notify_all()
+        os.close(self._out)
+
+
+def _read_some(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65_536)
+    except OSError as error:
+        if error.errno == errno.EIO:  # a terminal that nobody holds any more
+            return b""
+        raise
 
 
 class RealServer:

@@ -47,8 +47,15 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
     return run
 
 
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+    """The server itself, as a process; the tests of a module share it and leave it running."""
+    with RealServer(tmp_path_factory.mktemp("real") / "data") as server:
+        yield server
+
+
 @pytest.fixture
-def real(tmp_path: Path) -> Iterator[RealServer]:
-    """The server itself, as a process, with the guide as fast as it can."""
-    with RealServer(tmp_path / "real-data") as server:
+def own(tmp_path: Path) -> Iterator[RealServer]:
+    """A server that the test may kill."""
+    with RealServer(tmp_path / "own") as server:
         yield server

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from cli_process import Cli, Process, RealServer
+from cli_process import Process, RealServer
 
 
 def test_a_conversation_is_one_session(real: RealServer) -> None:
@@ -16,8 +16,8 @@ def test_a_conversation_is_one_session(real: RealServer) -> None:
     assert "= 84\n" in chat.out
     with Process("sessions", "list", **real.environment) as listed:
         listed.wait()
-    (line,) = listed.out.splitlines()
-    assert line.split("\t")[1:4] == ["guide", "completed", "2"]
+    newest = listed.out.splitlines()[0]
+    assert newest.split("\t")[1:4] == ["guide", "completed", "2"]
 
 
 def test_ctrl_c_cancels_the_turn_and_not_the_program(real: RealServer) -> None:
@@ -35,13 +35,13 @@ def test_ctrl_c_cancels_the_turn_and_not_the_program(real: RealServer) -> None:
     assert "SESSION_BUSY" not in chat.out
 
 
-def test_a_server_that_crashes_is_waited_for(real: RealServer) -> None:
-    with Process("chat", **real.environment) as chat:
+def test_a_server_that_crashes_is_waited_for(own: RealServer) -> None:
+    with Process("chat", **own.environment) as chat:
         chat.say("count to 1000000\n")
         chat.wait_for("\n1 2 3 ")
-        real.kill()
+        own.kill()
         chat.wait_for("trying again from position")
-        real.start()
+        own.start()
         chat.wait_for("! RUNNER_LOST: ")
         before = len(chat.out)
         chat.say("What is 6 * 7?\n")
@@ -58,7 +58,7 @@ def test_an_agent_that_is_not_there(real: RealServer) -> None:
     assert "`resonantgenesis agents list` shows those there are" in chat.out
 
 
-def test_going_on_with_a_session(real: RealServer, cli: Cli) -> None:
+def test_going_on_with_a_session(real: RealServer) -> None:
     variables = real.environment
     with Process("chat", **variables) as chat:
         chat.say("What is 6 * 7?\n")
@@ -72,3 +72,20 @@ def test_going_on_with_a_session(real: RealServer, cli: Cli) -> None:
         chat.close_input()
         assert chat.wait() == 0
     assert "= 84\n" in chat.out
+
+
+def test_on_a_terminal(real: RealServer) -> None:
+    with Process("chat", terminal=True, **real.environment) as chat:
+        chat.wait_for("You: ")
+        chat.signal(signal.SIGINT)
+        chat.wait_for("no turn runs; exit leaves")
+        chat.say("What is 6 * 7?\n")
+        chat.wait_for("= 42\r\n")
+        chat.say("count to 1000000\n")
+        chat.wait_for("1 2 3 ")
+        chat.signal(signal.SIGINT)
+        chat.wait_for("(cancelled, ")
+        chat.say("\x04")
+        assert chat.wait() == 0
+    assert "\x1b[36m→ calculator(" in chat.out
+    assert "go on with: " in chat.out

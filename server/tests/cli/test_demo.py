@@ -60,6 +60,18 @@ def test_what_it_prints_can_be_pasted(tmp_path: Path) -> None:
     assert (data / "api-key").read_text().strip() not in (data / "demo-server.log").read_text()
 
 
+def test_on_a_terminal_the_server_stays_until_ctrl_c(tmp_path: Path) -> None:
+    port = free_port(0)
+    arguments = ["--port", str(port), "What is 6 * 7?"]
+    with Process("demo", *arguments, terminal=True, TMPDIR=str(tmp_path), **FAST) as demo:
+        demo.wait_for("until Ctrl-C.")
+        assert is_ready(f"http://127.0.0.1:{port}")
+        demo.signal(signal.SIGINT)
+        assert demo.wait() == 0
+    assert is_free(port)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_server_that_runs_is_asked_and_left_running(real: RealServer) -> None:
     with Process("demo", "What is 6 * 7?", **real.environment) as demo:
         assert demo.wait() == 0
