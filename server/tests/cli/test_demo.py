@@ -28,7 +28,7 @@ def test_in_a_pipe_it_answers_and_ends(tmp_path: Path) -> None:
     for expected in ("→ calculator(", "→ docs_search(", "= 300\n", "success, 3 steps"):
         assert expected in demo.out
     assert re.search(r"session sess_\w+, turn 1, positions 1 to \d+\n", demo.out)
-    assert "demo --keep` keeps the server running for it" in demo.out
+    assert re.search(r"\(`[^`{]+ demo --keep` keeps the server running for it\)", demo.out)
     assert is_free(port)
     assert list(tmp_path.iterdir()) == []
 

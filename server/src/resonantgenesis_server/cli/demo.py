@@ -181,7 +181,7 @@ def _next_steps(server: _Server, session: str, middle: int, gone: bool) -> str:
     url, command = server.url, program()
     intro = "Try next"
     if gone:
-        intro += " (`{command} demo --keep` keeps the server running for it)"
+        intro += f" (`{command} demo --keep` keeps the server running for it)"
     auth = '-H "Authorization: Bearer $RESONANTGENESIS_API_KEY"'
     body = '\'{"agent_id": "guide", "goal": "count to 300", "stream": true}\''
     return f"""
