@@ -11,6 +11,11 @@ from ..codec.json import NotJson, dumps
 from ..model.chunks import AgentChunk, Step, Text, ToolCall, ToolResult, Usage
 from ..model.errors import AgentError
 from ..model.limits import Limits
+from .output import Output, encoded_size
+
+#: Bytes of a step's name; every step that is open when the turn ends is completed in its last
+#: append, which has to stay small.
+_STEP_NAME = 512
 
 
 class Encoded(NamedTuple):
@@ -45,12 +50,13 @@ class ChunkMaker:
     steps: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    truncated: bool = False
-    _output: list[str] = field(default_factory=list)
-    _output_size: int = 0
+    _output: Output = field(init=False)
     _open: list[_OpenStep] = field(default_factory=list)
     _calls: int = 0
     _last_call: str = ""
+
+    def __post_init__(self) -> None:
+        self._output = Output(self.limits)
 
     def encode(self, chunk: AgentChunk) -> Iterator[Encoded]:
         """The log entries of one yielded chunk: none, one, or several."""
@@ -77,7 +83,7 @@ class ChunkMaker:
 
     @property
     def output(self) -> str:
-        return "".join(self._output)
+        return self._output.text
 
     def usage(self) -> dict[str, int]:
         return {
@@ -102,7 +108,7 @@ class ChunkMaker:
             "output": self.output,
             "usage": self.usage(),
         }
-        if self.truncated:
+        if self._output.truncated:
             body["output_truncated"] = True
         return Encoded("done", dumps(body))
 
@@ -111,6 +117,7 @@ class ChunkMaker:
     def _text(self, content: str) -> Iterator[Encoded]:
         if not content:
             return
+        content = _without_surrogates(content)
         yield from self._implied_step()
         # A code point takes at most 6 bytes of JSON (an escape), so such pieces always fit.
         piece = self.limits.chunk // 6 - 64
@@ -118,16 +125,7 @@ class ChunkMaker:
             part = content[start : start + piece] if len(content) > piece else content
             yield Encoded("message", dumps({"type": "text", "content": part}))
             # Only now: a piece that the writer refused is not part of the output.
-            self._keep(part)
-
-    def _keep(self, content: str) -> None:
-        room = self.limits.output - self._output_size
-        if len(content) > room:
-            content = content[: max(room, 0)]
-            self.truncated = True
-        if content:
-            self._output.append(content)
-            self._output_size += len(content)
+            self._output.add(part)
 
     def _implied_step(self) -> Iterator[Encoded]:
         if not self.steps:
@@ -141,6 +139,8 @@ class ChunkMaker:
             raise TypeError(f"step {step.name!r} was completed but never started")
         if self.steps >= self.max_steps:
             raise AgentError(f"the turn took more than {self.max_steps} steps", "MAX_STEPS")
+        if encoded_size(step.name) > _STEP_NAME:
+            raise AgentError(f"a step's name takes over {_STEP_NAME} bytes", "PAYLOAD_TOO_LARGE")
         self.steps += 1
         self._open.append(_OpenStep(self.steps, step.name, time.monotonic()))
         body = {"type": "step", "step": self.steps, "name": step.name, "status": "started"}
@@ -185,6 +185,17 @@ def error_chunk(
     if retry_after is not None:
         body["retry_after"] = retry_after
     return Encoded("error", dumps(body))
+
+
+def _without_surrogates(text: str) -> str:
+    """Pairs become the character they stand for, halves U+FFFD: JSON cannot carry them."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def _ms_since(began: float) -> int:

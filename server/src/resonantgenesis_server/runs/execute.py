@@ -69,8 +69,10 @@ class Executor:
             return TurnRef(standing.session_id, standing.turn, spec.resume_from, joined=True)
 
     async def find_by_key(self, principal: Principal, key: str) -> TurnRef | None:
-        """The turn that an Idempotency-Key names."""
-        standing = await self._keys.find(principal, check_key(key))
+        """The turn that an Idempotency-Key names; waits for one that is just being started."""
+        check_key(key)
+        async with self._keys.alone(principal, key):
+            standing = await self._keys.find(principal, key)
         if standing is None:
             return None
         return TurnRef(standing.session_id, standing.turn, joined=True)

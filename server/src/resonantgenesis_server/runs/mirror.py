@@ -20,6 +20,7 @@ class Mirror:
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
         self._dirty: dict[str, SessionState] = {}
+        self._removed: set[str] = set()
         self._wake = asyncio.Event()
         self._flushing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -46,16 +47,23 @@ class Mirror:
         """
         async with self._flushing:
             dirty, self._dirty = self._dirty, {}
-            if not dirty:
-                return
+            removed, self._removed = self._removed, set()
             try:
-                await self._sessions.upsert_many([_row(state) for state in dirty.values()])
+                if dirty:
+                    await self._sessions.upsert_many([_row(state) for state in dirty.values()])
+                if removed:
+                    await self._sessions.delete(list(removed))
             except BaseException:
-                self._dirty = dirty | self._dirty
+                self._removed |= removed
+                kept = {name: dirty[name] for name in dirty.keys() - self._removed}
+                self._dirty = kept | self._dirty
                 raise
 
     def forget(self, session_id: str) -> None:
+        """The session was deleted: remove its row, after whatever is being written of it."""
         self._dirty.pop(session_id, None)
+        self._removed.add(session_id)
+        self._wake.set()
 
     async def _run(self) -> None:
         while True:

@@ -36,6 +36,8 @@ async def trim_oldest(node: Keeper, state: SessionState, session_id: str, head: 
     What cannot be trimmed now is trimmed after the next turn.
     """
     surplus = head - node.limits.chunks_per_session
+    if surplus < 1:
+        return
     before = 0
     for turn in state.turns[:-1]:
         if not turn.last or turn.first > surplus:
@@ -58,7 +60,7 @@ class Retention:
     def __init__(
         self,
         sessions: Sessions,
-        remove: Callable[[list[str]], Awaitable[None]],
+        remove: Callable[[list[str], float], Awaitable[int]],
         settle: Callable[[], Awaitable[None]],
         seconds: float,
     ) -> None:
@@ -78,17 +80,16 @@ class Retention:
 
     async def sweep(self) -> int:
         """Remove what is due now; how many sessions. Raises LogError and StoreError."""
-        await self._settle()
         removed = 0
         while True:
-            due = await self._sessions.last_used_before(
-                time.time() - self._seconds, limit=_SESSIONS_PER_CALL
-            )
-            idle = [row.id for row in due if row.status not in {"running", "queued", "waiting"}]
-            if not idle:
+            await self._settle()
+            before = time.time() - self._seconds
+            due = await self._sessions.last_used_before(before, limit=_SESSIONS_PER_CALL)
+            # The records are only a mirror: `remove` asks the log whether it is true.
+            gone = await self._remove([row.id for row in due], before)
+            if not gone:
                 return removed
-            await self._remove(idle)
-            removed += len(idle)
+            removed += gone
 
     async def _run(self) -> None:
         while True:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+import structlog
 
 from ..codec.sse import chunk_json
 from ..feed.compact import compact
 from ..log.base import Entry
-from ..model.errors import NotFound
+from ..model.errors import NotFound, SessionBusy, SessionNotFound
 from ..model.principal import Principal
 from ..records.base import Page, SessionRecord, Sessions
 from .execute import Executor
 from .idempotency import TurnKeys
 from .mirror import Mirror
 from .specs import CreateSpec, ExecuteSpec, TurnRef
-from .state import SessionState, TurnState, control_stream
+from .state import SessionState, TurnState
+from .states import take_in
 from .supervisor import Supervisor
 from .view import Place, View, expired, open_view, wait_over
 
+log_ = structlog.get_logger("resonantgenesis.sessions")
+
+#: How often turns that others keep starting are cancelled, and how long one may take to end.
+_DELETE_TRIES, _DELETE_WAIT = 3, 5.0
 #: How much of a log one call of `steps` looks through.
 _STEPS_ENTRIES = 20_000
 
@@ -54,27 +61,33 @@ class SessionService:
     async def create(
         self, principal: Principal, spec: CreateSpec, *, request_id: str
     ) -> dict[str, Any]:
-        return _described(await self._executor.create(principal, spec, request_id))
+        made = self._executor.create(principal, spec, request_id)
+        return _described(await self.supervisor.detached(made))
 
     async def execute(
         self, principal: Principal, spec: ExecuteSpec, *, key: str | None, request_id: str
     ) -> TurnRef:
-        """Start, queue or join a turn; durable when this returns."""
-        return await self._executor.execute(principal, spec, key=key, request_id=request_id)
+        """Start, queue or join a turn; durable when this returns.
+
+        Goes on when its caller is cancelled: the turn is recorded and runs, or it is not.
+        """
+        started = self._executor.execute(principal, spec, key=key, request_id=request_id)
+        return await self.supervisor.detached(started)
 
     async def get(self, principal: Principal, session_id: str) -> dict[str, Any]:
         """The session with the newest turn's output so far and its position, from one read."""
         state = await self._executor.authorize(principal, session_id)
-        described = _described(state)
         turn = state.current
         if turn is None or not turn.first:
-            return described | {"turn": None, "output": "", "position": 0}
-        limit = self.supervisor.limits.output
-        output, position, cut = await self.supervisor.transcript.output_so_far(
-            session_id, turn, limit
+            return _described(state) | {"turn": None, "output": "", "position": 0}
+        output, position = await self.supervisor.transcript.output_so_far(
+            session_id, turn, self.supervisor.limits
         )
-        described |= {"turn": turn.turn, "output": output, "position": position}
-        return described | {"output_truncated": True} if cut else described
+        if not turn.last:  # the read may have seen its end before it was announced
+            await take_in(self.supervisor.log, session_id, state)
+        described = _described(state)
+        described |= {"turn": turn.turn, "output": output.text, "position": position}
+        return described | {"output_truncated": True} if output.truncated else described
 
     async def list_sessions(
         self,
@@ -109,8 +122,7 @@ class SessionService:
             raise NotFound("the session has no such turn")
         cancelled: list[int] = []
         if state.open_turns:
-            async with self.supervisor.session(session_id) as session:
-                cancelled = await session.cancel(turn)
+            cancelled = await self.supervisor.detached(self._cancel(session_id, turn))
         return {"session_id": session_id, "cancelled": cancelled, "status": state.status}
 
     async def cancel_by_key(self, principal: Principal, key: str) -> dict[str, Any]:
@@ -120,26 +132,48 @@ class SessionService:
             raise NotFound("no turn was started with this Idempotency-Key")
         return await self.cancel(principal, found.session_id, found.turn)
 
-    async def delete(self, principal: Principal, session_id: str) -> None:
-        """Cancel what runs, then remove the session and its log."""
-        state = await self._executor.authorize(principal, session_id)
-        if state.open_turns:
-            async with self.supervisor.session(session_id) as session:
-                await session.cancel(None)
-            for turn in [turn for turn in state.turns if not turn.last]:
-                await wait_over(self.supervisor, session_id, state, turn, 5)
-        await self.remove([session_id])
+    async def _cancel(self, session_id: str, turn: int | None) -> list[int]:
+        async with self.supervisor.session(session_id) as session:
+            return await session.cancel(turn)
 
-    async def remove(self, session_ids: list[str]) -> None:
-        """Remove idle sessions, whoever they belong to."""
+    async def delete(self, principal: Principal, session_id: str) -> None:
+        """Cancel what runs, then remove the session and its log. Raises SessionBusy when turns
+        are started faster than they can be cancelled."""
+        state = await self._executor.authorize(principal, session_id)
+        for _ in range(_DELETE_TRIES):
+            for turn in state.unended:
+                await self.supervisor.detached(self._cancel(session_id, turn.turn))
+                await wait_over(self.supervisor, session_id, state, turn, _DELETE_WAIT)
+            try:
+                return await self.supervisor.detached(self._remove(session_id))
+            except SessionBusy:
+                continue
+        raise SessionBusy("the session's turns have not ended yet", retry_after=1)
+
+    async def remove(self, session_ids: list[str], before: float) -> int:
+        """Remove those of the sessions, whoever they belong to, whose last turn ended before this
+        time and that have none to run; how many."""
+        removed = 0
         for session_id in session_ids:
-            streams = (session_id, control_stream(session_id))
-            await self.supervisor.log.delete(*streams)
-            self.supervisor.drop(session_id)
-            self._mirror.forget(session_id)
-            for stream in streams:
-                self.supervisor.hub.delete(stream)
-        await self._records.delete(session_ids)
+            state = await self.supervisor.states.load(session_id)
+            if state is not None and (state.open_turns or state.updated_at >= before):
+                self._mirror.changed(state)  # the record is behind the log
+                continue
+            try:
+                await self._remove(session_id)
+            except SessionBusy:
+                continue
+            removed += 1
+        await self._mirror.settle()
+        return removed
+
+    async def _remove(self, session_id: str) -> None:
+        try:
+            await self.supervisor.delete(session_id)
+        except SessionNotFound:
+            log_.info("a record of a session without log", session=session_id)
+        self._mirror.forget(session_id)
+        await self._mirror.settle()
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -154,6 +188,7 @@ class SessionService:
         turn = state.turns[ref.turn - 1]
         head = {"session_id": session_id, "turn": ref.turn}
         if not await wait_over(self.supervisor, session_id, state, turn, seconds):
+            await self._state(ref)  # else it was deleted meanwhile
             return head | {"status": "queued" if turn.status == "queued" else "running"}
         transcript = self.supervisor.transcript
         done = await transcript.done(session_id, turn)
@@ -186,22 +221,23 @@ class SessionService:
         if view is None:  # never with follow
             raise NotFound("nothing to read")
         state, log = view.state, self.supervisor.log
+        self.supervisor.viewed(session_id)
         page = await log.read(session_id, after, limit=limit)
-        if not page.entries and state.open_turns and wait > 0:
-            async for entries in view.batches(wait):
-                page_entries = entries[:limit]
-                break
-        else:
-            page_entries = page.entries
-            if page.info is not None and page.info.earliest > after + 1 <= page.info.head:
-                raise expired(page.info.earliest, log.epoch)
+        page_entries = page.entries
+        if page.info is not None and page.info.earliest > after + 1 <= page.info.head:
+            raise expired(page.info.earliest, log.epoch)
+        if not page_entries and state.open_turns and wait > 0:
+            async with aclosing(view.batches(wait)) as batches:
+                page_entries = (await anext(batches, []))[:limit]
+        if any(entry.kind == "done" and entry.position > state.end for entry in page_entries):
+            await take_in(log, session_id, state)
         position = page_entries[-1].position if page_entries else after
         shown = compact(page_entries) if compacted else page_entries
         return Poll(
             events=[chunk_json(entry) for entry in shown],
             position=position,
             status=state.status,
-            done=not state.open_turns and position >= _end_of(state),
+            done=not state.open_turns and position >= state.end,
         )
 
     async def steps(
@@ -213,6 +249,8 @@ class SessionService:
         if turn is not None and wanted is None:
             raise NotFound("the session has no such turn")
         if wanted is not None:
+            if not wanted.first:
+                return [], None
             after = max(after, wanted.first - 1)
         found: list[dict[str, Any]] = []
         looked = 0
@@ -236,10 +274,6 @@ class SessionService:
         if state is None:
             raise NotFound("the session was deleted")
         return state
-
-
-def _end_of(state: SessionState) -> int:
-    return max((turn.last for turn in state.turns[-64:]), default=0)
 
 
 def _step(entry: Entry, state: SessionState) -> dict[str, Any]:

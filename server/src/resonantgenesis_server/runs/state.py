@@ -191,9 +191,19 @@ class SessionState:
         return any(not turn.over for turn in self.turns[-_OPEN_WINDOW:])
 
     @property
+    def unended(self) -> list[TurnState]:
+        """The turns whose `done` is still to come, in order, withdrawn ones included."""
+        return [t for t in self.turns[-_OPEN_WINDOW:] if t.status in {"queued", "running"}]
+
+    @property
     def open_turns(self) -> bool:
         """Whether any turn's `done` is still to come."""
         return any(turn.status in {"queued", "running"} for turn in self.turns[-_OPEN_WINDOW:])
+
+    @property
+    def end(self) -> int:
+        """The position of the newest `done`; 0: none yet."""
+        return next((turn.last for turn in reversed(self.turns) if turn.last), 0)
 
     @property
     def status(self) -> str:

@@ -14,6 +14,16 @@ _SUFFIX = control_stream("")
 _PAGE_ENTRIES, _PAGE_BYTES = 2_000, 4 << 20
 
 
+class _Reading:
+    """A session being read from the log: what was announced of it meanwhile."""
+
+    __slots__ = ("announced", "deleted")
+
+    def __init__(self) -> None:
+        self.announced = 0
+        self.deleted = False
+
+
 class States:
     """At most one state per session, which is therefore the current one.
 
@@ -25,16 +35,15 @@ class States:
         self._changed = changed
         self._cache: OrderedDict[str, SessionState] = OrderedDict()
         self._pinned: dict[str, SessionState] = {}
-        #: For sessions being read from the log: the newest record announced meanwhile.
-        self._reading: dict[str, int] = {}
+        self._readings: dict[str, list[_Reading]] = {}
 
     def committed(self, stream: str, entries: Sequence[Entry]) -> None:
         """From the log, in commit order, before readers are told."""
         if not stream.endswith(_SUFFIX):
             return
         session_id = session_of(stream)
-        if session_id in self._reading:
-            self._reading[session_id] = entries[-1].position
+        for reading in self._readings.get(session_id, ()):
+            reading.announced = entries[-1].position
         state = self._known(session_id)
         if state is not None:
             state.apply(entries)
@@ -47,22 +56,21 @@ class States:
 
     async def _read(self, session_id: str) -> SessionState | None:
         state = SessionState()
-        self._reading.setdefault(session_id, 0)
+        reading = _Reading()
+        self._readings.setdefault(session_id, []).append(reading)
         try:
-            while True:
-                page = await self._log.read(
-                    control_stream(session_id),
-                    state.position,
-                    limit=_PAGE_ENTRIES,
-                    max_bytes=_PAGE_BYTES,
-                )
-                state.apply(page.entries)
-                if page.at_end and state.position >= self._reading.get(session_id, 0):
+            while not reading.deleted:
+                if await take_in(self._log, session_id, state) >= reading.announced:
                     break
         finally:
-            self._reading.pop(session_id, None)
+            self._readings[session_id].remove(reading)
+            if not self._readings[session_id]:
+                del self._readings[session_id]
         # Another reader of the same session may have been first; its state is the one in use.
-        return self._known(session_id) or (self.keep(session_id, state) if state.info else None)
+        known = self._known(session_id)
+        if known is not None or reading.deleted or state.info is None:
+            return known
+        return self.keep(session_id, state)
 
     def keep(self, session_id: str, state: SessionState) -> SessionState:
         """Put a state under the log's announcements."""
@@ -82,9 +90,11 @@ class States:
             self.keep(session_id, state)
 
     def forget(self, session_id: str) -> None:
-        """The session was deleted."""
+        """The session was deleted, or its state cannot be trusted any more."""
         self._cache.pop(session_id, None)
         self._pinned.pop(session_id, None)
+        for reading in self._readings.get(session_id, ()):
+            reading.deleted = True
 
     def _known(self, session_id: str) -> SessionState | None:
         state = self._pinned.get(session_id)
@@ -92,3 +102,18 @@ class States:
             self._cache.move_to_end(session_id)
             state = self._cache[session_id]
         return state
+
+
+async def take_in(log: EventLog, session_id: str, state: SessionState) -> int:
+    """Bring a state up to what the log shows now; its position. Raises LogUnavailable.
+
+    Who reads a session's chunks can be ahead of the announcements that keep its state; what it
+    tells of them must not be older than what it has read.
+    """
+    while True:
+        page = await log.read(
+            control_stream(session_id), state.position, limit=_PAGE_ENTRIES, max_bytes=_PAGE_BYTES
+        )
+        state.apply(page.entries)
+        if page.at_end:
+            return state.position

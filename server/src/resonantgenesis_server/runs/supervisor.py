@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
@@ -15,16 +15,19 @@ from ..feed.hub import Hub
 from ..log.base import Entry, EventLog, LogError, Ownership
 from ..model.errors import SessionNotFound
 from ..model.limits import Limits
-from .recovery import lost_runner_ending
-from .session import Prepared, Session
-from .state import Request, SessionInfo, SessionState, TurnState, session_of
+from .node import Prepared
+from .recovery import ending_from_log
+from .session import Session
+from .state import Request, SessionInfo, SessionState, TurnState, control_stream, session_of
 from .states import States
 from .transcript import Transcript
+from .turn import Ending, Failure
 
 log_ = structlog.get_logger("resonantgenesis.supervisor")
 
-#: Past every position; reading after it gives a stream's info and no entries.
-_END = 2**31
+T = TypeVar("T")
+#: How long the start waits for the ends of turns whose process died.
+_SWEEP_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ class Supervisor:
         self._agents = agents
         self._active: dict[str, Session] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._requests: set[asyncio.Task[Any]] = set()
 
     def committed(self, stream: str, entries: Sequence[Entry]) -> None:
         self.states.committed(stream, entries)
@@ -95,34 +99,59 @@ class Supervisor:
             yield session
         finally:
             session.users -= 1
-            self.retire(session)
+            self.retire(session_id)
 
     async def _activate(self, session_id: str, *, new: bool) -> Session:
-        if new:
-            state, head = SessionState(), 0
-        else:
-            loaded = await self.states.load(session_id)
-            if loaded is None:
-                raise SessionNotFound("no such session")
-            state = loaded
-            page = await self.log.read(session_id, _END, limit=1)
-            head = 0 if page.info is None else page.info.head
-            standing = self._active.get(session_id)
-            if standing is not None:  # somebody else was faster
-                return standing
-        session = self._active[session_id] = Session(session_id, state, head, self)
+        state = SessionState() if new else await self.states.load(session_id)
+        if state is None:
+            raise SessionNotFound("no such session")
+        standing = self._active.get(session_id)
+        if standing is not None:  # somebody else was faster
+            return standing
+        # Nothing is awaited between loading and pinning, so the state cannot fall behind.
+        session = self._active[session_id] = Session(session_id, state, self)
         self.states.pin(session_id, state)
+        if state.open_turns:
+            session.resume()
         return session
 
-    def retire(self, session: Session) -> None:
-        if session.idle and self._active.get(session.session_id) is session:
-            del self._active[session.session_id]
-            self.states.unpin(session.session_id)
+    def retire(self, session_id: str) -> None:
+        session = self._active.get(session_id)
+        if session is None or not session.idle:
+            return
+        del self._active[session_id]
+        if session.unsure or session.deleted:
+            self.states.forget(session_id)
+        else:
+            self.states.unpin(session_id)
 
-    def drop(self, session_id: str) -> None:
-        """Forget a session that was deleted."""
-        self._active.pop(session_id, None)
-        self.states.forget(session_id)
+    def viewed(self, session_id: str) -> None:
+        """Somebody has just read the session, if only for a moment."""
+        session = self._active.get(session_id)
+        if session is not None:
+            session.viewed()
+
+    async def delete(self, session_id: str) -> None:
+        """Remove the session's log and end its readers. Raises SessionNotFound, and SessionBusy
+        while turns are open."""
+        async with self.session(session_id) as session:
+            await session.delete()
+            self._active.pop(session_id, None)
+            self.states.forget(session_id)
+            for stream in (session_id, control_stream(session_id)):
+                self.hub.delete(stream)
+
+    async def detached(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do this to its end, whatever becomes of the caller."""
+        task = asyncio.create_task(work)
+        self._requests.add(task)
+        task.add_done_callback(self._answered)
+        return await asyncio.shield(task)
+
+    def _answered(self, task: asyncio.Task[Any]) -> None:
+        self._requests.discard(task)
+        if not task.cancelled():
+            task.exception()  # the caller's affair, if it is still there
 
     @property
     def running(self) -> int:
@@ -153,31 +182,36 @@ class Supervisor:
         found = await self._agents.resolve(info.organization_id, request.agent_id)
         return await self.transcript.prepare(info, state, turn, request, found)
 
+    async def ending_from_log(
+        self, session_id: str, turn: TurnState, failure: Failure, usage: Mapping[str, int]
+    ) -> Ending:
+        return await ending_from_log(self.transcript, session_id, turn, failure, usage, self.limits)
+
     # -- start and stop --------------------------------------------------------------------
 
     async def sweep(self) -> tuple[int, int]:
         """Close the turns whose process died and go on with those that waited; how many each.
 
-        To be called once, before anything else is asked of this supervisor.
+        To be called once, before anything else is asked of this supervisor. What cannot be closed
+        within _SWEEP_SECONDS, since the log is failing, is closed when it no longer is.
         """
         lost = resumed = 0
+        adopted: list[asyncio.Task[bool]] = []
         for control in await self._ownership.pending():
             session_id = session_of(control)
             try:
                 async with self.session(session_id) as session:
-                    if session.state.running is not None:
-                        ending = await lost_runner_ending(
-                            self.transcript, session_id, session.state.running, self.limits
-                        )
-                        await session.close_orphan(ending, session.head)
-                        lost += 1
-                    if session.state.waiting:
-                        session.resume()
-                        resumed += 1
+                    lost += session.state.running is not None
+                    resumed += bool(session.state.waiting)
+                    adopted.append(asyncio.create_task(session.adopted.wait()))
             except SessionNotFound:
                 continue
             except LogError as error:
                 log_.error("session could not be swept", session=session_id, error=str(error))
+        if adopted:
+            _, late = await asyncio.wait(adopted, timeout=_SWEEP_SECONDS)
+            for task in late:
+                task.cancel()
         return lost, resumed
 
     async def drain(self, seconds: float) -> None:
@@ -201,7 +235,7 @@ class Supervisor:
         """Cancel whatever still runs. What has no end in the log gets it at the next start."""
         self.draining = True
         self.stopped.set()
-        tasks = list(self._tasks)
+        tasks = [*self._tasks, *self._requests]
         for task in tasks:
             task.cancel()
         if tasks:

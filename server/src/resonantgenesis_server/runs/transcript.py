@@ -8,7 +8,9 @@ import orjson
 
 from ..agents.base import PastTurn, Turn
 from ..log.base import Entry, EventLog, LogUnavailable
-from .session import Prepared
+from ..model.limits import Limits
+from .node import Prepared
+from .output import Output
 from .state import Request, SessionInfo, SessionState, TurnState, control_stream
 
 if TYPE_CHECKING:
@@ -47,27 +49,23 @@ class Transcript:
         return body if body.get("type") == "error" else None
 
     async def output_so_far(
-        self, session_id: str, turn: TurnState, limit: int
-    ) -> tuple[str, int, bool]:
-        """A turn's text up to now, the position it reaches, and whether it was cut at `limit`
-        characters."""
-        parts: list[str] = []
+        self, session_id: str, turn: TurnState, limits: Limits
+    ) -> tuple[Output, int]:
+        """A turn's text up to now, and the position it reaches."""
+        output = Output(limits)
         position = max(turn.first - 1, 0)
-        size = 0
         while True:
             page = await self._log.read(
                 session_id, position, limit=_PAGE_ENTRIES, max_bytes=_PAGE_BYTES
             )
             for entry in page.entries:
                 position = entry.position
-                if entry.kind == "message" and size <= limit:
-                    text = orjson.loads(entry.body)["content"]
-                    parts.append(text)
-                    size += len(text)
+                if entry.kind == "message" and not output.truncated:
+                    output.add(orjson.loads(entry.body)["content"])
                 if entry.kind == "done":
-                    return "".join(parts)[:limit], position, size > limit
+                    return output, position
             if page.at_end:
-                return "".join(parts)[:limit], position, size > limit
+                return output, position
 
     async def prepare(
         self,

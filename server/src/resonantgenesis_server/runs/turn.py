@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import structlog
@@ -12,25 +12,49 @@ import structlog
 from ..agents.base import Agent, Turn
 from ..codec.events import entry_of
 from ..log.base import LogError
-from ..model.errors import AgentError
+from ..model.errors import AgentError, ApiError
 from ..model.limits import Limits
 from .chunks import ChunkMaker, Encoded, error_chunk
 from .events import TurnEvents
 from .writer import Sealed, TurnWriter
 
 Status = Literal["success", "failed", "cancelled", "timeout"]
+#: Characters of an error's message; an agent's can be anything.
+_WORDS = 4_000
 log_ = structlog.get_logger("resonantgenesis.turns")
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a turn is no success, as its `error` chunk says it."""
+
+    code: str
+    message: str
+    retryable: bool
+    retry_after: float | None = None
+
+    @classmethod
+    def of(cls, error: ApiError | AgentError) -> Failure:
+        return cls(error.code, error.message[:_WORDS], error.retryable, error.retry_after)
+
+    def chunk(self) -> Encoded:
+        return error_chunk(
+            self.code, self.message, retryable=self.retryable, retry_after=self.retry_after
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
-    """How a turn ended: its last chunks, `done` being the very last."""
+    """How a turn ended: its last chunks, `done` being the very last.
+
+    `unstored`: the log refused some of what the agent said, so `output` has to be read from it.
+    """
 
     status: Status
     chunks: list[Encoded]
     usage: Mapping[str, int]
-    error_code: str | None = None
-    error: str | None = None
+    failure: Failure | None = None
+    unstored: bool = False
 
 
 class TurnRun:
@@ -69,6 +93,8 @@ class TurnRun:
 
     async def run(self) -> Ending:
         """The whole turn. Raises nothing an agent does; StaleWriter when the turn is another's."""
+        if self._cancelled.is_set():
+            return self._ending("cancelled")  # the agent is not even asked
         driver = asyncio.create_task(self._drive(), name=f"agent {self._turn.session_id}")
         stop = asyncio.create_task(self._cancelled.wait())
         try:
@@ -124,48 +150,42 @@ class TurnRun:
     # -- endings ---------------------------------------------------------------------------
 
     def _ending(
-        self,
-        status: Status,
-        error: Encoded | None = None,
-        code: str | None = None,
-        words: str | None = None,
+        self, status: Status, failure: Failure | None = None, *, unstored: bool = False
     ) -> Ending:
         self._writer.seal()
         chunks = list(self._maker.close_steps())
-        if error is not None:
-            chunks.append(error)
+        if failure is not None:
+            chunks.append(failure.chunk())
         chunks.append(self._maker.done(status))
-        return Ending(status, chunks, self._maker.usage(), code, words)
+        return Ending(status, chunks, self._maker.usage(), failure, unstored)
 
     def _timed_out(self) -> Ending:
         words = f"the turn took longer than {self._timeout:g} s"
-        error = error_chunk("TIMEOUT", words, retryable=True)
-        return self._ending("timeout", error, "TIMEOUT", words)
+        return self._ending("timeout", Failure("TIMEOUT", words, retryable=True))
 
     def _outcome(self, driver: asyncio.Task[None]) -> Ending:
         if driver.cancelled():
-            return self._failed("AGENT_FAILED", "the agent cancelled itself", False)
+            return self._failed(AgentError("the agent cancelled itself"))
         error = driver.exception()
         if error is None:
             return self._ending("success")
         if isinstance(error, AgentError):
-            return self._failed(error.code, error.message, error.retryable, error.retry_after)
+            return self._failed(error)
         if isinstance(error, LogError):
             return self._log_failed(error)
         self._report(driver)
-        return self._failed("AGENT_FAILED", "the agent failed", False)
+        return self._failed(AgentError("the agent failed"))
 
     def _log_failed(self, error: LogError) -> Ending:
         log_.error("chunks refused by the log", session=self._turn.session_id, error=str(error))
-        return self._failed("UNAVAILABLE", "the answer could not be stored", True)
+        failure = Failure("UNAVAILABLE", "the answer could not be stored", True, 1.0)
+        return self._ending("failed", failure, unstored=True)
 
-    def _failed(
-        self, code: str, message: str, retryable: bool, retry_after: float | None = None
-    ) -> Ending:
-        if code == "RATE_LIMITED" and retry_after is None:
-            retry_after = 1.0  # clients are promised a number
-        error = error_chunk(code, message, retryable=retryable, retry_after=retry_after)
-        return self._ending("failed", error, code, message)
+    def _failed(self, error: AgentError) -> Ending:
+        failure = Failure.of(error)
+        if failure.code == "RATE_LIMITED" and failure.retry_after is None:
+            failure = replace(failure, retry_after=1.0)  # clients are promised a number
+        return self._ending("failed", failure)
 
     def _report(self, driver: asyncio.Task[None]) -> None:
         """What an agent's exception says is for the server's log, not for clients."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from ..feed.follow import PAGE_BYTES, PAGE_ENTRIES, Follower, PlaceExpired, StreamGone
+from ..feed.hub import Batch
 from ..log.base import Entry
 from ..model.errors import InvalidRequest, PositionExpired
 from .state import SessionState, TurnState, control_stream
+from .states import take_in
 from .supervisor import Supervisor
 
 #: A compact reader's pages: large, so that a gap of 10,000 chunks becomes one.
@@ -45,6 +47,7 @@ class View:
         self._place = place
         self._after = after
         self._follower: Follower | None = None
+        self._sink: Callable[[Batch], bool] | None = None
         self._stopped = False
         if place.turn is not None:
             self.until = state.turn(place.turn)
@@ -60,13 +63,18 @@ class View:
             return self.until is not None and self._is_over(self._after)
         return not self.state.open_turns or (self.until is not None and self._is_over(self._after))
 
+    def pour_into(self, sink: Callable[[Batch], bool]) -> None:
+        """Offer live chunks to `sink` while `batches` waits, instead of waking its task. Not
+        those with a `done`, after which the view may end."""
+        self._sink = sink
+
     def stop(self) -> None:
         """End `batches` now; the reader has left or must."""
         self._stopped = True
         if self._follower is not None:
             self._follower.gone()
 
-    async def batches(self, silence: float) -> AsyncIterator[list[Entry]]:
+    async def batches(self, silence: float) -> AsyncGenerator[list[Entry], None]:
         """The chunks, in order, each once; an empty list after every `silence` seconds without.
 
         Ends as the place says, or when the session is deleted. Raises PositionExpired when the
@@ -84,7 +92,10 @@ class View:
             page_entries=_COMPACT_ENTRIES if large else PAGE_ENTRIES,
             page_bytes=_COMPACT_BYTES if large else PAGE_BYTES,
         ) as self._follower:
+            if await supervisor.states.load(self.session_id) is None:
+                return  # deleted before we were registered, so nobody would tell us
             follower = self._follower
+            follower.sink = self._sink
             sent = self._after
             while not self._stopped and not self._is_over(sent):
                 try:
@@ -94,11 +105,12 @@ class View:
                 except PlaceExpired as error:
                     raise expired(error.earliest, supervisor.log.epoch) from error
                 if entries:
+                    await self._keep_up(entries)
                     entries = self._up_to_end(entries)
                     sent = entries[-1].position
                 yield entries
 
-    async def _wait_for_start(self, silence: float) -> AsyncIterator[None]:
+    async def _wait_for_start(self, silence: float) -> AsyncGenerator[None, None]:
         """A queued turn asked for by number has no place yet; yields after each silence."""
         turn = self.until
         if turn is None or turn.first or self._place.after is not None:
@@ -109,7 +121,9 @@ class View:
         with Follower(supervisor.hub, supervisor.log, stream, after) as self._follower:
             while not turn.first and not self._stopped:
                 try:
-                    if not await self._follower.batch(silence):
+                    records = await self._follower.batch(silence)
+                    self.state.apply(records)
+                    if not records:
                         yield
                 except StreamGone:
                     self._stopped = True
@@ -122,17 +136,17 @@ class View:
         if self.until is None:
             # Which turn runs or waits last is asked when the reader has caught up.
             last = self.state.turns[-1] if self.state.turns else None
-            if last is None or position < self._newest_end():
+            if last is None or position < self.state.end:
                 return False
             self.until = last
         return 0 < self.until.last <= position
 
-    def _newest_end(self) -> int:
-        """The last position known from the turns' records."""
-        for turn in reversed(self.state.turns):
-            if turn.last:
-                return turn.last
-        return 0
+    async def _keep_up(self, entries: list[Entry]) -> None:
+        """Entries that were read can be ahead of their announcement: whoever has seen a `done`
+        must find the turn ended, whatever it asks next."""
+        end = self.state.end
+        if any(entry.kind == "done" and entry.position > end for entry in entries):
+            await take_in(self._supervisor.log, self.session_id, self.state)
 
     def _up_to_end(self, entries: list[Entry]) -> list[Entry]:
         """Leaves out what follows the turn that the view ends with."""
@@ -164,7 +178,7 @@ async def open_view(
     if after > head:
         raise InvalidRequest.field("resume_from", f"the session ends at {head}")
     if after + 1 < earliest:
-        if place.after is not None:
+        if place.after is not None or place.turn is not None:
             raise expired(earliest, epoch)
         after = earliest - 1
     view = View(supervisor, session_id, state, place, after)
@@ -186,12 +200,14 @@ async def wait_over(
     deadline = loop.time() + seconds
     stream = control_stream(session_id)
     with Follower(supervisor.hub, supervisor.log, stream, state.position) as follower:
+        if await supervisor.states.load(session_id) is None:
+            return False  # deleted before we were registered, so nobody would tell us
         while not turn.last:
             left = deadline - loop.time()
             if left <= 0:
                 return False
             try:
-                await follower.batch(left)
+                state.apply(await follower.batch(left))
             except StreamGone:
                 return False
     return True

@@ -1,0 +1,163 @@
+"""Runs the agent of one turn after the other, and says how each ended."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from ..log.base import LogError, StaleWriter
+from ..model.errors import ApiError, Internal, Unavailable
+from ..model.events import event_stream
+from .chunks import ChunkMaker
+from .events import TurnEvents
+from .ledger import Ledger
+from .node import Node, Prepared
+from .recovery import NO_USAGE, RUNNER_LOST
+from .state import Request, TurnState
+from .turn import Ending, Failure, Status, TurnRun
+from .writer import TurnWriter
+
+log_ = structlog.get_logger("resonantgenesis.sessions")
+
+#: Looking up the agent and the history is local; an agent is asked only after it.
+_PREPARE_SECONDS = 30.0
+
+
+class Driver:
+    """The running turn of a session. `orphan` is a turn that ran when its process died."""
+
+    def __init__(self, ledger: Ledger, node: Node) -> None:
+        self.orphan = 0
+        self.viewed_at = 0.0
+        self._ledger = ledger
+        self._node = node
+        self._run: TurnRun | None = None
+        self._cancelled: set[int] = set()
+
+    def cancel(self, number: int) -> None:
+        """Stop a running turn, whether or not its agent has been asked yet."""
+        self._cancelled.add(number)
+        if self._run is not None and self._run.number == number:
+            self._run.cancel()
+
+    def forget(self, number: int) -> None:
+        """The turn has ended."""
+        self._cancelled.discard(number)
+
+    async def run(self, turn: TurnState) -> Ending:
+        """Run the turn. Raises LogError if it could not even be started, and may be later."""
+        if turn.turn == self.orphan:
+            return await self._node.ending_from_log(
+                self._ledger.session_id, turn, RUNNER_LOST, NO_USAGE
+            )
+        if turn.status == "queued":
+            await self._begin(turn)
+        if turn.withdrawn:
+            return self._without_agent(turn, "cancelled")
+        try:
+            request, prepared = await self._prepare(turn)
+            return await self._drive(turn, request, prepared)
+        except StaleWriter:
+            raise
+        except LogError as error:
+            log_.error("turn could not start", session=self._ledger.session_id, error=str(error))
+            failure = Failure.of(Unavailable("the turn could not be stored", retry_after=1))
+        except ApiError as error:
+            failure = Failure.of(error)
+        except Exception as error:  # a defect of ours must not leave the session running for ever
+            log_.error("turn failed internally", session=self._ledger.session_id, exc_info=error)
+            failure = Failure.of(Internal("the turn failed internally"))
+        return self._without_agent(turn, "failed", failure)
+
+    async def complete(self, turn: TurnState, ending: Ending) -> Ending:
+        """The ending with the output that viewers can read. Raises LogUnavailable."""
+        if not ending.unstored or ending.failure is None:
+            return ending
+        return await self._node.ending_from_log(
+            self._ledger.session_id, turn, ending.failure, ending.usage
+        )
+
+    def internal(self, turn: TurnState) -> Ending:
+        """For a turn whose own ending cannot be stored."""
+        return self._without_agent(
+            turn, "failed", Failure.of(Internal("the turn failed internally"))
+        )
+
+    # -- inside ----------------------------------------------------------------------------
+
+    async def _begin(self, turn: TurnState) -> None:
+        """Record the start of a turn that waited, unless it was withdrawn meanwhile."""
+        request = await self._node.request(self._ledger.session_id, turn)
+        await self._node.log.room()
+        async with self._ledger.lock:
+            if not turn.withdrawn:
+                await self._ledger.begin(turn, request.goal)
+
+    async def _prepare(self, turn: TurnState) -> tuple[Request, Prepared]:
+        ledger, node = self._ledger, self._node
+        try:
+            async with asyncio.timeout(_PREPARE_SECONDS):
+                request = await node.request(ledger.session_id, turn)
+                return request, await node.prepare(ledger.info, ledger.state, turn, request)
+        except TimeoutError as error:
+            raise Unavailable("the turn could not be prepared in time", retry_after=1) from error
+
+    async def _drive(self, turn: TurnState, request: Request, prepared: Prepared) -> Ending:
+        ledger, node = self._ledger, self._node
+        writer = TurnWriter(
+            node.log,
+            ledger.session_id,
+            fence=node.fence,
+            position=ledger.head,
+            event_stream=event_stream(ledger.info.organization_id),
+        )
+        self._run = run = TurnRun(
+            prepared.agent,
+            prepared.turn,
+            writer,
+            TurnEvents.of(ledger.info, turn),
+            timeout=request.timeout_seconds,
+            limits=node.limits,
+            request_id=request.request_id,
+            abandon=node.own,
+        )
+        watch: asyncio.Task[None] | None = None
+        if turn.turn in self._cancelled:
+            run.cancel()
+        if request.on_disconnect == "cancel":
+            watch = asyncio.create_task(self._cancel_unwatched(run), name="on_disconnect")
+            node.own(watch)
+        try:
+            return await run.run()
+        finally:
+            ledger.head = writer.durable
+            ledger.unsure = ledger.unsure or writer.error is not None
+            self._run = None
+            if watch is not None:
+                watch.cancel()
+
+    async def _cancel_unwatched(self, run: TurnRun) -> None:
+        """Cancels the turn once nobody has read its stream for the whole grace.
+
+        Who waits for a turn's end reads its records and not its chunks, and counts all the same;
+        who polls is seen for a moment each time.
+        """
+        loop, hub = asyncio.get_running_loop(), self._node.hub
+        grace = self._node.limits.disconnect_grace
+        streams = self._ledger.session_id, self._ledger.control
+        self.viewed_at = max(self.viewed_at, loop.time())
+        while loop.time() - self.viewed_at < grace:
+            if any(hub.readers(stream) for stream in streams):
+                self.viewed_at = loop.time()
+            await asyncio.sleep(min(0.5, grace / 4))
+        run.cancel()
+
+    def _without_agent(
+        self, turn: TurnState, status: Status, failure: Failure | None = None
+    ) -> Ending:
+        session_id, limits = self._ledger.session_id, self._node.limits
+        maker = ChunkMaker(session_id, turn.turn, "", max_steps=1, limits=limits)
+        done = maker.done(status)
+        chunks = [done] if failure is None else [failure.chunk(), done]
+        return Ending(status, chunks, maker.usage(), failure)

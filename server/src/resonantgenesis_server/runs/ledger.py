@@ -1,0 +1,122 @@
+"""The two streams of one session, as the one process writes them that owns the session."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from ..codec.events import events_append
+from ..log.base import Append, LogError, LogOverloaded, NewEntry, StaleWriter
+from ..model.errors import Internal
+from ..model.events import NewEvent
+from .events import TurnEvents
+from .node import Node
+from .state import (
+    SessionInfo,
+    SessionState,
+    TurnState,
+    control_stream,
+    ended_record,
+    started_record,
+)
+from .states import take_in
+from .turn import Ending
+
+#: Past every position; reading after it gives a stream's info and no entries.
+_END = 2**31
+
+
+class Ledger:
+    """Appends to a session's streams, each under the condition that they end where we think.
+
+    `state` is kept by the supervisor from the log's announcements: when an append has returned,
+    `state` already shows it. `head` is the last position of the chunks' stream. Whoever writes
+    holds `lock`. All raise LogError.
+
+    An append that failed may have taken all the same (its answer was lost); then `unsure` is set,
+    and `look_again` has to find out before anything else is written.
+    """
+
+    def __init__(self, session_id: str, state: SessionState, node: Node) -> None:
+        self.session_id = session_id
+        self.control = control_stream(session_id)
+        self.state = state
+        self.head = state.end
+        self.lock = asyncio.Lock()
+        #: A turn that ran when we took the session over has chunks that the state does not tell.
+        self.unsure = state.running is not None
+        self._node = node
+
+    @property
+    def info(self) -> SessionInfo:
+        if self.state.info is None:
+            raise Internal("the session has no beginning")
+        return self.state.info
+
+    async def look_again(self) -> None:
+        """Read where the streams end."""
+        if not self.unsure:
+            return
+        log = self._node.log
+        await take_in(log, self.session_id, self.state)
+        page = await log.read(self.session_id, _END, limit=1)
+        self.head = 0 if page.info is None else page.info.head
+        self.unsure = False
+
+    async def record(
+        self, records: Sequence[NewEntry], *, pending: bool, events: Sequence[NewEvent] = ()
+    ) -> None:
+        organization = events[0].metadata["organization_id"] if events else ""
+        control = Append(
+            self.control,
+            records,
+            fence=self._node.fence,
+            expect=self.state.position,
+            pending=pending,
+        )
+        await self._append(control, *events_append(organization, events))
+
+    async def begin(self, turn: TurnState, goal: str) -> None:
+        """Record the start of a turn that waited."""
+        started = TurnEvents.of(self.info, turn).started(goal)
+        record = started_record(turn.turn, self.head + 1)
+        await self.record([record], pending=True, events=[started])
+
+    async def end(self, turn: TurnState, ending: Ending) -> None:
+        """Append a turn's last chunks, its record and its events together."""
+        last = self.head + len(ending.chunks)
+        others = any(t.turn != turn.turn for t in self.state.unended)
+        told = TurnEvents.of(self.info, turn)
+        steps = [told.step_completed(*chunk.step) for chunk in ending.chunks if chunk.step]
+        failure = ending.failure
+        code, words = (failure.code, failure.message) if failure else (None, None)
+        fence = self._node.fence
+        await self._append(
+            Append(
+                self.control,
+                [ended_record(turn.turn, ending.status, last)],
+                fence=fence,
+                expect=self.state.position,
+                pending=others,
+            ),
+            Append(
+                self.session_id,
+                [NewEntry(chunk.kind, chunk.body) for chunk in ending.chunks],
+                fence=fence,
+                expect=self.head,
+            ),
+            *events_append(
+                told.organization_id,
+                [*steps, *told.ended(ending.status, ending.usage, code, words)],
+            ),
+        )
+        self.head = last
+
+    async def _append(self, *appends: Append) -> None:
+        try:
+            await self._node.log.append(*appends)
+        except (StaleWriter, LogOverloaded):
+            raise  # refused, so certainly not taken
+        except (LogError, asyncio.CancelledError):
+            self.unsure = True
+            raise

@@ -1,0 +1,60 @@
+"""What a session needs of the process it runs in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Protocol
+
+from ..agents.base import Agent, Turn
+from ..feed.hub import Hub
+from ..log.base import EventLog
+from ..model.limits import Limits
+from .state import Request, SessionInfo, SessionState, TurnState
+from .turn import Ending, Failure
+
+
+class Prepared:
+    """A turn ready to run."""
+
+    __slots__ = ("agent", "request", "turn")
+
+    def __init__(self, agent: Agent, turn: Turn, request: Request) -> None:
+        self.agent = agent
+        self.turn = turn
+        self.request = request
+
+
+class Node(Protocol):
+    """The process as its sessions see it."""
+
+    log: EventLog
+    hub: Hub
+    limits: Limits
+    fence: int
+    draining: bool
+    stopped: asyncio.Event
+
+    async def request(self, session_id: str, turn: TurnState) -> Request:
+        """What a turn was asked for. Raises LogUnavailable."""
+        ...
+
+    async def prepare(
+        self, info: SessionInfo, state: SessionState, turn: TurnState, request: Request
+    ) -> Prepared:
+        """The agent and its view of the turn; raises ApiError, e.g. when the agent is gone."""
+        ...
+
+    async def ending_from_log(
+        self, session_id: str, turn: TurnState, failure: Failure, usage: Mapping[str, int]
+    ) -> Ending:
+        """How a turn failed whose output is what the log holds of it. Raises LogUnavailable."""
+        ...
+
+    def own(self, task: asyncio.Task[None]) -> None:
+        """Keep a task until it ends; it is cancelled when the process stops."""
+        ...
+
+    def retire(self, session_id: str) -> None:
+        """The session may have nothing left to do."""
+        ...

@@ -1,0 +1,203 @@
+"""Everything of a node but its sockets, over a file of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+from resonantgenesis_server.agents.base import Agent
+from resonantgenesis_server.feed.hub import Hub
+from resonantgenesis_server.log.base import Entry, OnCommit
+from resonantgenesis_server.log.sqlite import SqliteLog
+from resonantgenesis_server.model.errors import AgentNotFound
+from resonantgenesis_server.model.limits import Limits
+from resonantgenesis_server.model.principal import Principal
+from resonantgenesis_server.records.base import Page, SessionRecord, StoreUnusable
+from resonantgenesis_server.runs.idempotency import TurnKeys
+from resonantgenesis_server.runs.mirror import Mirror
+from resonantgenesis_server.runs.service import SessionService
+from resonantgenesis_server.runs.specs import CreateSpec, ExecuteSpec, TurnRef
+from resonantgenesis_server.runs.state import SessionState
+from resonantgenesis_server.runs.supervisor import ResolvedAgent, Supervisor
+from resonantgenesis_server.runs.view import Place
+
+from .agents import standard_agents
+
+Json = dict[str, Any]
+ME = Principal("org", "key", frozenset({"*"}))
+LogWrapper = Callable[[SqliteLog], Any]
+
+
+@dataclass
+class Rows:
+    """The records' list of sessions, kept in memory; `broken` makes it fail."""
+
+    rows: dict[str, SessionRecord] = field(default_factory=dict)
+    broken: bool = False
+    writes: int = 0
+
+    def _check(self) -> None:
+        self.writes += 1
+        if self.broken:
+            raise StoreUnusable("the records are broken")
+
+    async def upsert_many(self, rows: Sequence[SessionRecord]) -> None:
+        await asyncio.sleep(0)
+        self._check()
+        self.rows |= {row.id: row for row in rows}
+
+    async def get(self, organization_id: str, session_id: str) -> SessionRecord | None:
+        return self.rows.get(session_id)
+
+    async def list(self, organization_id: str, **asked: Any) -> Page[SessionRecord]:
+        status = asked.get("status")
+        return Page([row for row in self.rows.values() if status in {None, row.status}])
+
+    async def delete(self, session_ids: Sequence[str]) -> None:
+        self._check()
+        for session_id in session_ids:
+            self.rows.pop(session_id, None)
+
+    async def last_used_before(self, time: float, limit: int = 100) -> Sequence[SessionRecord]:
+        return [row for row in self.rows.values() if row.updated_at < time][:limit]
+
+
+class Rig:
+    """Opened as often as a test likes: each time a new process as far as the file can tell."""
+
+    def __init__(self, directory: Path, **limits: Any) -> None:
+        self.directory = directory
+        self.agents: dict[str, Agent] = standard_agents()
+        self.defaults: Mapping[str, Any] = {}
+        self.limits = replace(Limits(cancel_grace=0.3, disconnect_grace=0.2), **limits)
+        self.rows = Rows()
+        self.before_commit: OnCommit = lambda _stream, _entries: None
+
+    async def resolve(self, organization_id: str, agent_id: str) -> ResolvedAgent:
+        if agent_id not in self.agents:
+            raise AgentNotFound("no such agent")
+        return ResolvedAgent(self.agents[agent_id], "be kind", "a-model", None, self.defaults)
+
+    async def open(self, wrap: LogWrapper = lambda log: log, *, sweep: bool = True) -> Any:
+        self.hub = Hub()
+        supervisor: Supervisor | None = None
+
+        def committed(stream: str, entries: Sequence[Entry]) -> None:
+            self.before_commit(stream, entries)
+            if supervisor is not None:
+                supervisor.committed(stream, entries)
+            self.hub.publish(stream, entries)
+
+        self.log = await SqliteLog.open(self.directory / "log.db", on_commit=committed)
+        log = wrap(self.log)
+        self.mirror = Mirror(self.rows)
+        supervisor = self.supervisor = Supervisor(
+            log,
+            self.hub,
+            fence=await self.log.next_fence(),
+            limits=self.limits,
+            agents=self,
+            changed=self.mirror.changed,
+        )
+        self.keys = TurnKeys(self.log, supervisor.states, window=self.limits.idempotency_window)
+        self.service = SessionService(supervisor, self.keys, self.mirror, self.rows)
+        self.mirror.start()
+        return await supervisor.sweep() if sweep else None
+
+    async def close(self) -> None:
+        await self.supervisor.close()
+        await self.mirror.close()
+        await self.log.close()
+
+    async def crash(self) -> None:
+        """Drop the process: its turns end nowhere, its file stays."""
+        for session in self.supervisor._active.values():
+            if session.pump is not None:
+                session.pump.cancel()
+        await self.log.close()
+        self.supervisor.stopped.set()
+        await self.supervisor.close()
+        self.rows.broken = True
+        self.mirror._dirty.clear()
+        await self.mirror.close()
+        self.rows.broken = False
+
+    # -- short words -----------------------------------------------------------------------
+
+    async def execute(
+        self,
+        goal: str = "a goal",
+        agent: str | None = "echo",
+        *,
+        session: str | None = None,
+        key: str | None = None,
+        who: Principal = ME,
+        **fields: Any,
+    ) -> TurnRef:
+        agent_id = None if session is not None and agent == "echo" else agent
+        spec = ExecuteSpec(goal, agent_id, session, **fields)
+        return await self.service.execute(who, spec, key=key, request_id="req_1")
+
+    async def create(self, agent: str = "echo", who: Principal = ME, **fields: Any) -> str:
+        made = await self.service.create(who, CreateSpec(agent, **fields), request_id="req_1")
+        return str(made["session_id"])
+
+    async def result(self, ref: TurnRef, seconds: float = 10) -> Json:
+        return await self.service.result(ref, seconds)
+
+    async def run(self, goal: str = "a goal", agent: str | None = "echo", **fields: Any) -> Json:
+        return await self.result(await self.execute(goal, agent, **fields))
+
+    async def cancel(self, session: str, turn: int | None = None) -> Json:
+        return await self.service.cancel(ME, session, turn)
+
+    async def get(self, session: str) -> Json:
+        return await self.service.get(ME, session)
+
+    async def state(self, session: str) -> SessionState:
+        state = await self.supervisor.states.load(session)
+        assert state is not None
+        return state
+
+    async def chunks(self, session: str, after: int = 0) -> list[Json]:
+        """All that the log holds, as JSON with position."""
+        page = await self.log.read(session, after, limit=100_000, max_bytes=1 << 30)
+        return [orjson.loads(e.body) | {"position": e.position} for e in page.entries]
+
+    async def watch(self, session: str, place: Place | None = None) -> list[Json]:
+        """What a viewer gets from this place until its stream ends."""
+        view = await self.service.view(ME, session, place or Place())
+        seen: list[Json] = []
+        if view is not None:
+            async with asyncio.timeout(20):
+                async for entries in view.batches(5):
+                    seen += [orjson.loads(e.body) | {"position": e.position} for e in entries]
+        return seen
+
+    async def until_head(self, session: str, position: int) -> None:
+        """Return once the session's log reaches this position."""
+        view = await self.service.view(ME, session, Place(after=0, follow=True))
+        assert view is not None
+        async with asyncio.timeout(10):
+            async for entries in view.batches(5):
+                if entries and entries[-1].position >= position:
+                    return
+
+
+def text_of(chunks: Sequence[Json]) -> str:
+    return "".join(c["content"] for c in chunks if c["type"] == "text")
+
+
+def kinds(chunks: Sequence[Json]) -> list[str]:
+    return [c["type"] for c in chunks]
+
+
+def assert_sound(chunks: Sequence[Json], first: int = 1) -> None:
+    """Positions are dense, and every turn has one `done`, after all of its other chunks."""
+    assert [c["position"] for c in chunks] == list(range(first, first + len(chunks)))
+    turns = [c["turn"] for c in chunks if c["type"] == "done"]
+    assert turns == list(range(turns[0], turns[0] + len(turns))) if turns else True

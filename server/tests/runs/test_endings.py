@@ -1,0 +1,244 @@
+"""How a turn ends, whatever ends it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from resonantgenesis_server.agents.base import Turn
+from resonantgenesis_server.model.chunks import AgentChunk, Step, Text, ToolCall, ToolResult, Usage
+from resonantgenesis_server.model.errors import STREAM_CODES, AgentError
+from structlog.testing import capture_logs
+
+from .agents import Gate, Scripted
+from .rig import Rig, assert_sound, kinds, text_of
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_success_says_all_of_it_and_ends_with_one_done(rig: Rig) -> None:
+    ref = await rig.execute("one two three")
+    result = await rig.result(ref)
+    chunks = await rig.chunks(ref.session_id)
+    assert_sound(chunks)
+    assert kinds(chunks) == ["step", "text", "text", "text", "step", "done"]
+    assert chunks[0] | {"name": "answer", "session_id": ref.session_id, "turn": 1} == chunks[0]
+    assert chunks[0]["agent_id"] == "echo"
+    assert result["status"] == "success"
+    assert result["output"] == text_of(chunks) == "onetwothree"
+    assert result["position"] == 6
+    assert result["usage"]["steps"] == 1
+    assert "error" not in result
+
+
+async def test_every_kind_of_chunk_reaches_the_log(rig: Rig) -> None:
+    async def script(_turn: Turn) -> AsyncIterator[AgentChunk]:
+        yield Step("think")
+        yield ToolCall("search", {"q": 1})
+        yield ToolResult("search", {"found": []})
+        yield Step("think", "completed")
+        yield Usage(3, 4)
+        yield Text("so")
+        yield Usage(1, 1)
+
+    rig.agents["all"] = Scripted(script)
+    ref = await rig.execute(agent="all")
+    result = await rig.result(ref)
+    chunks = await rig.chunks(ref.session_id)
+    assert kinds(chunks) == ["step", "tool_call", "tool_result", "step", "text", "done"]
+    assert chunks[1]["call_id"] == chunks[2]["call_id"] == "call_1"
+    assert result["usage"] | {"input_tokens": 4, "output_tokens": 5} == result["usage"]
+
+
+async def test_the_agent_sees_the_turn(rig: Rig) -> None:
+    echo = Scripted(lambda turn: _said("yes"))
+    rig.agents["echo"] = echo
+    session = await rig.create(context={"a": 1, "b": 1}, metadata={"m": 1})
+    await rig.run("first", session=session, context={"b": 2})
+    await rig.run("second", session=session, metadata={"n": 2}, tools=["t"], max_steps=3)
+    first, second = echo.turns
+    assert (first.goal, first.turn, first.history) == ("first", 1, [])
+    assert first.context == {"a": 1, "b": 2}
+    assert (second.turn, second.max_steps, second.tools) == (2, 3, ["t"])
+    assert [(p.goal, p.output, p.status) for p in second.history] == [("first", "yes", "success")]
+    assert second.metadata == {"m": 1, "n": 2}
+    assert (second.model, second.instructions) == ("a-model", "be kind")
+
+
+async def _said(*words: AgentChunk) -> AsyncIterator[AgentChunk]:
+    for word in words:
+        yield word
+
+
+@pytest.mark.parametrize("code", [*STREAM_CODES, "RATE_LIMITED", "PAYLOAD_TOO_LARGE"])
+async def test_an_agents_own_error_is_told(rig: Rig, gate: Gate, code: str) -> None:
+    gate.say("some", AgentError("the words", code, retry_after=7 if code == "TIMEOUT" else None))
+    ref = await rig.execute(agent="gate")
+    result = await rig.result(ref)
+    chunks = await rig.chunks(ref.session_id)
+    assert kinds(chunks)[-3:] == ["step", "error", "done"]
+    error = chunks[-2]
+    assert (error["code"], error["message"]) == (code, "the words")
+    assert error["retryable"] is (STREAM_CODES | {"RATE_LIMITED": True}).get(code, False)
+    assert error.get("retry_after") == {"RATE_LIMITED": 1.0, "TIMEOUT": 7}.get(code)
+    assert (result["status"], result["output"]) == ("failed", "some")
+    assert result["error"]["code"] == code
+
+
+@pytest.mark.parametrize("error", [RuntimeError("secret"), KeyError("secret"), GeneratorExit()])
+async def test_what_other_exceptions_say_is_for_the_log_only(
+    rig: Rig, error: BaseException
+) -> None:
+    async def script(_turn: Turn) -> AsyncIterator[AgentChunk]:
+        yield "some"
+        raise error
+
+    rig.agents["broken"] = Scripted(script)
+    with capture_logs() as logs:
+        ref = await rig.execute(agent="broken")
+        result = await rig.result(ref)
+    assert result["error"] == {
+        "code": "AGENT_FAILED",
+        "message": "the agent failed",
+        "retryable": False,
+    }
+    assert "secret" not in str(await rig.chunks(ref.session_id))
+    told = [entry for entry in logs if entry["event"] == "agent failed"]
+    assert told
+    assert told[0]["exc_info"] is error
+    assert told[0]["request_id"] == "req_1"
+
+
+@pytest.mark.parametrize(
+    "bad", [3, b"x", ToolCall("t", {"x": {1, 2}}), Step("never", "completed")], ids=repr
+)
+async def test_what_is_no_chunk_fails_the_turn(rig: Rig, bad: AgentChunk) -> None:
+    rig.agents["bad"] = Scripted(lambda _turn: _said("some", bad))
+    result = await rig.run(agent="bad")
+    assert (result["status"], result["error"]["code"]) == ("failed", "AGENT_FAILED")
+    assert result["output"] == "some"
+
+
+async def test_an_agent_that_cancels_itself_has_failed(rig: Rig) -> None:
+    async def script(_turn: Turn) -> AsyncIterator[AgentChunk]:
+        yield "some"
+        raise asyncio.CancelledError
+
+    rig.agents["self"] = Scripted(script)
+    result = await rig.run(agent="self")
+    assert (result["status"], result["error"]["code"]) == ("failed", "AGENT_FAILED")
+
+
+async def test_an_agent_that_cannot_even_be_asked_has_failed(rig: Rig) -> None:
+    def run(_turn: Turn) -> AsyncIterator[AgentChunk]:
+        raise RuntimeError("at once")
+
+    rig.agents["at-once"] = Scripted(run)
+    rig.agents["no-iterator"] = Scripted(lambda _turn: None)  # type: ignore[arg-type,return-value]
+    for agent in ("at-once", "no-iterator"):
+        result = await rig.run(agent=agent)
+        assert (result["status"], result["error"]["code"]) == ("failed", "AGENT_FAILED")
+
+
+async def test_timeout_keeps_what_was_said(rig: Rig, gate: Gate) -> None:
+    gate.say("partial")
+    ref = await rig.execute(agent="gate", timeout_seconds=0.05)
+    result = await rig.result(ref)
+    chunks = await rig.chunks(ref.session_id)
+    assert kinds(chunks) == ["step", "text", "step", "error", "done"]
+    assert chunks[3]["code"] == "TIMEOUT"
+    assert (result["status"], result["output"]) == ("timeout", "partial")
+    assert (await rig.get(ref.session_id))["status"] == "timeout"
+    assert gate.cancelled == [1]
+
+
+async def test_max_steps(rig: Rig) -> None:
+    rig.agents["steps"] = Scripted(lambda _turn: _said(*[Step(f"s{n}") for n in range(4)]))
+    ref = await rig.execute(agent="steps", max_steps=3)
+    result = await rig.result(ref)
+    chunks = await rig.chunks(ref.session_id)
+    assert (result["status"], result["error"]["code"]) == ("failed", "MAX_STEPS")
+    assert [c["step"] for c in chunks if c["type"] == "step"] == [1, 2, 3, 3, 2, 1]
+    assert result["steps"] == 3
+
+
+async def test_a_turn_has_a_bound_of_chunks(rig: Rig) -> None:
+    async def script(_turn: Turn) -> AsyncIterator[AgentChunk]:
+        while True:
+            yield "x"
+
+    rig.limits = rig.supervisor.limits = type(rig.limits)(chunks_per_session=100)
+    rig.agents["endless"] = Scripted(script)
+    result = await rig.run(agent="endless")
+    assert (result["status"], result["error"]["code"]) == ("failed", "PAYLOAD_TOO_LARGE")
+
+
+async def test_an_agent_deleted_before_its_turn_fails_the_turn(rig: Rig, gate: Gate) -> None:
+    session = await rig.create("gate")
+    await rig.execute("first", session=session)
+    queued = await rig.execute("second", session=session, if_busy="enqueue")
+    del rig.agents["gate"]
+    gate.end()
+    result = await rig.result(queued)
+    assert (result["status"], result["error"]["code"]) == ("failed", "AGENT_NOT_FOUND")
+
+
+@pytest.mark.parametrize("filler", ["\x01", "\U0001f600", "\u2028", "x"])
+async def test_an_output_of_any_characters_fits_into_done(rig: Rig, filler: str) -> None:
+    """Counted in characters it would be up to six times too long for one append."""
+    said = filler * 1_100_000
+    rig.agents["long"] = Scripted(lambda _turn: _said(said))
+    ref = await rig.execute(agent="long")
+    result = await rig.result(ref)
+    chunks = await rig.chunks(ref.session_id)
+    assert result["status"] == "success"
+    assert text_of(chunks) == said
+    assert chunks[-1]["output_truncated"] is True
+    assert said.startswith(result["output"])
+    assert result["output"]
+    got = await rig.get(ref.session_id)
+    assert (got["output"], got["output_truncated"]) == (result["output"], True)
+
+
+async def test_huge_words_of_an_error_and_many_open_steps_still_end_the_turn(rig: Rig) -> None:
+    rig.supervisor.limits = rig.limits
+    steps = [Step("\x01" * 84 + str(n)) for n in range(1_000)]
+
+    async def script(_turn: Turn) -> AsyncIterator[AgentChunk]:
+        for step in steps:
+            yield step
+        yield "x" * 1_100_000
+        raise AgentError("e" * 5_000_000)
+
+    rig.agents["huge"] = Scripted(script)
+    result = await rig.run(agent="huge", max_steps=1_000)
+    assert (result["status"], result["error"]["code"]) == ("failed", "AGENT_FAILED")
+    assert len(result["error"]["message"]) == 4_000
+
+
+async def test_a_steps_name_has_a_bound(rig: Rig) -> None:
+    rig.agents["name"] = Scripted(lambda _turn: _said(Step("n" * 600)))
+    result = await rig.run(agent="name")
+    assert result["error"]["code"] == "PAYLOAD_TOO_LARGE"
+
+
+async def test_an_ending_that_cannot_be_stored_is_replaced(
+    rig: Rig, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever we do wrong in an ending, the session does not stay running."""
+    ledger = "resonantgenesis_server.runs.ledger.Ledger.end"
+    from_there = __import__("resonantgenesis_server.runs.ledger", fromlist=["Ledger"]).Ledger.end
+
+    async def end(self: object, turn: object, ending: object) -> None:
+        if ending.status == "success":  # type: ignore[attr-defined]
+            raise ValueError("an append of 5000000 bytes")
+        await from_there(self, turn, ending)
+
+    monkeypatch.setattr(ledger, end)
+    gate.say("some")
+    gate.end()
+    ref = await rig.execute(agent="gate")
+    result = await rig.result(ref)
+    assert (result["status"], result["error"]["code"]) == ("failed", "INTERNAL")
+    assert (await rig.run(session=ref.session_id, agent="gate", timeout_seconds=0.05))["turn"] == 2
