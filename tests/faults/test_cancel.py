@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import httpx
 import pytest
@@ -122,21 +124,35 @@ async def test_the_agent_has_stopped_when_its_turn_is_cancelled(server: ServerPr
 
 
 async def next_at_once(client: httpx.AsyncClient, turns: int) -> None:
-    """Execute, read to the `done`, execute again in the same moment."""
+    """Execute, read to the `done`, execute again in the same moment; only then is the first
+    stream read to its own end."""
     made = await client.post("/v1/sessions", json={"agent_id": "guide"})
-    session_id = made.json()["session_id"]
-    path = f"/v1/sessions/{session_id}/execute"
+    path = f"/v1/sessions/{made.json()['session_id']}/execute"
+    body = {"goal": "count to 2", "stream": True}
     position = 0
-    for turn in range(1, turns + 1):
-        body = {"goal": "count to 2", "stream": True}
-        async with streaming(client, "POST", path, json=body) as (response, frames):
+    before = AsyncExitStack()
+    try:
+        for turn in range(1, turns + 1):
+            now = AsyncExitStack()
+            response, frames = await now.enter_async_context(
+                streaming(client, "POST", path, json=body)
+            )
+            await before.aclose()
+            before = now
             assert response.status_code == 200, (turn, response.text)
             assert response.headers["x-turn"] == str(turn)
             async for frame in frames:
                 position += 1
                 assert frame.position == position
                 if frame.event == "done":
-                    break  # the stream's own end is not waited for
+                    break
+            now.push_async_callback(_read_on, frames)
+    finally:
+        await before.aclose()
+
+
+async def _read_on(frames: AsyncIterator[Frame]) -> None:
+    assert [frame async for frame in frames] == []
 
 
 async def test_the_next_execute_after_done_is_never_busy(server: ServerProcess) -> None:

@@ -74,6 +74,7 @@ async def refuses_new_work(client: httpx.AsyncClient, running: str, idle: str) -
         (f"/v1/sessions/{running}/execute", {"goal": "count to 3", "if_busy": "interrupt"}),
     ]:
         answer = await client.post(path, json=body)
+        assert answer.status_code == 503, (path, body, answer.text)
         error = answer.json()["error"]
         assert (answer.status_code, error["code"]) == (503, "UNAVAILABLE"), (path, answer.text)
         assert error["retry_after"] > 0
