@@ -211,7 +211,7 @@ class Script:
             for position in value:
                 action = self.machine.next()
                 assert isinstance(action, Emit), action
-                assert action.chunk.position == position
+                assert action.item.position == position
         elif name == "later":
             self.now += value
         else:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from ._wire import Answer, Request
 from .errors import StreamError
-from .models import Chunk
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,10 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Emit:
-    """Hand the chunk to the caller."""
+class Emit(Generic[T]):
+    """Hand the chunk or event to the caller."""
 
-    chunk: Chunk
+    item: T
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Finish:
     error: StreamError | None = None
 
 
-Action = Open | Read | Fetch | Wait | Emit | Finish
+Action = Open | Read | Fetch | Wait | Emit[T] | Finish
 
 
 @dataclass(frozen=True, slots=True)

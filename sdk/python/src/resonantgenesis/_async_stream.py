@@ -1,19 +1,17 @@
-"""The asynchronous stream: an iterator of chunks that outlives its connections."""
+"""The asynchronous stream of a session's chunks."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 
-from ._actions import Emit, Fetch, Finish, Lost, Open, Outcome, Read, Wait, Waited
-from ._async_io import AsyncConnection, AsyncIO
+from ._async_io import AsyncIO
+from ._async_reader import AsyncReader
 from ._machine import StreamMachine
 from ._stream_base import MakeMachine, StreamBase
 from .models import Chunk
 
 
-class AsyncStream(StreamBase):
+class AsyncStream(AsyncReader[Chunk], StreamBase):
     """Chunks of a session, in order, each once, over as many connections as it takes.
 
     Connects when first iterated (or entered with `async with`). Ends after the turn's `done`.
@@ -31,37 +29,9 @@ class AsyncStream(StreamBase):
         position: int = 0,
         prepare: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
-        super().__init__(make_machine, session_id, position)
-        self._io = io
+        super().__init__(io)
+        self._set_out(make_machine, session_id, position)
         self._prepare = prepare
-        self._connection: AsyncConnection | None = None
-
-    def __aiter__(self) -> AsyncStream:
-        return self
-
-    async def __anext__(self) -> Chunk:
-        chunk = await self._run()
-        if chunk is None:
-            raise StopAsyncIteration
-        return chunk
-
-    async def __aenter__(self) -> AsyncStream:
-        """Connects, so that `session_id` and `turn` are known."""
-        await self._run(only_open=True)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Closes the connection; the turn goes on. Harmless if repeated."""
-        self._abandon()
-        await self._disconnect()
 
     async def cancel(self) -> None:
         """Cancels the turn; the stream goes on to its `done`. A stream not started just ends."""
@@ -71,64 +41,8 @@ class AsyncStream(StreamBase):
         else:
             await self._io.call(call)
 
-    async def _run(self, *, only_open: bool = False) -> Chunk | None:
-        """The next chunk; None at the end, or, with `only_open`, once the stream is there."""
-        self._enter_read()
-        try:
-            machine = await self._begin()
-            while not (self._closed or (only_open and machine.opened)):
-                action = machine.next()
-                if isinstance(action, Emit):
-                    return action.chunk
-                if isinstance(action, Finish):
-                    await self._end(action)
-                    return None
-                machine.give(await self._perform(action))
-            if self._closed:
-                await self._disconnect()
-            return None
-        except BaseException:
-            # Cancelled from outside, or failed: either way nobody reads on.
-            await self.aclose()
-            raise
-        finally:
-            self._busy = False
-
     async def _begin(self) -> StreamMachine:
         session_id = self._session_id
         if self._machine is None and self._prepare is not None:
             session_id = await self._prepare()
         return self._start(session_id)
-
-    async def _end(self, action: Finish) -> None:
-        if action.error is None and self._connection is not None:
-            await self._connection.finish()
-        await self._disconnect()
-        self._closed = True
-        if action.error is not None:
-            raise action.error
-
-    async def _perform(self, action: Open | Read | Fetch | Wait) -> Outcome:
-        if isinstance(action, Read) and self._connection is not None:
-            return await self._connection.read(action.timeout)
-        await self._disconnect()
-        if isinstance(action, Open):
-            outcome, self._connection = await self._io.open(action.request)
-            return outcome
-        if isinstance(action, Fetch):
-            return await self._io.fetch(action.request)
-        if isinstance(action, Wait):
-            self._note(action)
-            await asyncio.sleep(action.seconds)
-            return Waited()
-        return Lost("closed")
-
-    async def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.aclose()
-
-    def __del__(self) -> None:
-        # Left in mid-stream by `break` or an exception in the loop: the transport closes itself
-        # when it is collected, the mark must say so.
-        self._abandon()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -16,28 +17,19 @@ from .errors import ConnectionLost, InvalidRequest
 _EVENTS = frozenset({"message", "tool_call", "tool_result", "step", "error", "done"})
 
 
-class Intake:
+class FrameIntake(ABC):
     """What was received and not yet handed on: `ready`, oldest first.
 
-    `fresh` counts the chunks since `connected`; `at_done`: the last one was a `done`; `complete`:
-    it was the `done` that the plan waits for. `feed` and `take` raise a StreamError where the
-    connection is no good: retryable, if another one may be.
+    `fresh` counts what came since `connected`; `complete`: nothing more is due. `feed` raises a
+    StreamError where the connection is no good: retryable, if another one may be.
     """
 
-    def __init__(self, plan: StreamPlan, max_event: int) -> None:
-        self._plan = plan
+    def __init__(self, max_event: int) -> None:
         self._max_event = max_event
-        self._sequence = Sequence(plan.start)
         self._decoder = self._new_decoder()
         self.ready: deque[dict[str, Any]] = deque()
         self.fresh = 0
-        self.at_done = False
         self.complete = False
-
-    @property
-    def last(self) -> int | None:
-        """Everything up to here has been received; None: the start is not known yet."""
-        return self._sequence.last
 
     @property
     def retry(self) -> float:
@@ -50,20 +42,49 @@ class Intake:
         self.fresh = 0
 
     def feed(self, data: bytes) -> None:
-        """Takes the chunks that `data` completes."""
+        """Takes what `data` completes."""
         try:
             frames = self._decoder.feed(data)
         except FrameTooLarge as error:
-            raise InvalidRequest(
-                str(error), code="PAYLOAD_TOO_LARGE", session_id=self._plan.mark.session_id
-            ) from error
+            raise InvalidRequest(str(error), code="PAYLOAD_TOO_LARGE") from error
         for frame in frames:
             if self.complete:
                 return
             self._frame(frame)
 
+    @abstractmethod
+    def _frame(self, frame: Frame) -> None:
+        """Takes one frame."""
+
+    def _new_decoder(self) -> SSEDecoder:
+        return SSEDecoder(max_line=self._max_event, max_event=self._max_event)
+
+
+class Intake(FrameIntake):
+    """Chunks of a session. `at_done`: the last one was a `done`; `complete`: it was the `done`
+    that the plan waits for."""
+
+    def __init__(self, plan: StreamPlan, max_event: int) -> None:
+        super().__init__(max_event)
+        self._plan = plan
+        self._sequence = Sequence(plan.start)
+        self.at_done = False
+
+    @property
+    def last(self) -> int | None:
+        """Everything up to here has been received; None: the start is not known yet."""
+        return self._sequence.last
+
+    def feed(self, data: bytes) -> None:
+        """Takes the chunks that `data` completes."""
+        try:
+            super().feed(data)
+        except InvalidRequest as error:
+            error.session_id = self._plan.mark.session_id
+            raise
+
     def take(self, raw: dict[str, Any], position: int) -> None:
-        """Takes one chunk, unless it has been taken before."""
+        """Takes one chunk, unless it has been taken before. Raises ConnectionLost for a gap."""
         verdict = self._sequence.take(raw, position)
         if verdict is Verdict.GAP:
             raise self._lost(f"chunks before position {position} are missing")
@@ -74,7 +95,7 @@ class Intake:
             self.ready.append(raw)
 
     def _frame(self, frame: Frame) -> None:
-        raw = _json_object(frame.data)
+        raw = json_object(frame.data)
         if raw is None:
             if frame.event in _EVENTS:
                 raise self._lost("garbled event")
@@ -95,11 +116,9 @@ class Intake:
     def _lost(self, reason: str) -> ConnectionLost:
         return ConnectionLost(reason, session_id=self._plan.mark.session_id, position=self.last)
 
-    def _new_decoder(self) -> SSEDecoder:
-        return SSEDecoder(max_line=self._max_event, max_event=self._max_event)
 
-
-def _json_object(text: str) -> dict[str, Any] | None:
+def json_object(text: str | bytes) -> dict[str, Any] | None:
+    """The JSON object of `text`; None for anything else."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
