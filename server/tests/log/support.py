@@ -50,7 +50,7 @@ async def one_group(log: SqliteLog, path: Path) -> AsyncIterator[None]:
     with connection(path) as db:
         db.execute("BEGIN IMMEDIATE")
         plug = log.append(Append("plug", new("plug")))
-        while log._writer._queue:  # taken, and now waiting for our lock
+        while not log._writer._queue.empty():  # taken, and now waiting for our lock
             await asyncio.sleep(0)
         yield
         db.execute("ROLLBACK")

@@ -45,26 +45,32 @@ def returned_calls(trace: str) -> Iterator[Call]:
 @dataclass
 class Findings:
     answers: int = 0
-    early: int = 0  # answered while bytes of the log were not synced
+    early: int = 0  # answered before the bytes of its entry were synced
     syncs: int = 0
     writes: int = 0
 
 
+#: What every body of the writing program begins with: process, producer, number.
+BODY = re.compile(r"\d+\.\d+\.\d+(?=\D)")
+
+
 def examine(trace: str, path: Path) -> Findings:
     found = Findings()
-    unsynced = False
+    written: set[str] = set()
+    synced: set[str] = set()
     for call in returned_calls(trace):
-        of_the_log = call.file in (str(path), f"{path}-wal")
+        # The main file is written by a checkpoint, from what the synced log holds.
+        of_the_log = call.file == f"{path}-wal"
         if of_the_log and call.name.startswith("pwrite"):
-            # The main file is written by a checkpoint, from what the synced log holds.
-            unsynced |= call.file.endswith("-wal")
+            written.update(BODY.findall(call.arguments))
             found.writes += 1
-        elif call.file == f"{path}-wal" and call.name in ("fdatasync", "fsync"):
-            unsynced = False
+        elif of_the_log and call.name in ("fdatasync", "fsync"):
+            synced |= written
+            written = set()
             found.syncs += 1
         elif call.name == "write" and r"\"position\"" in call.arguments:
             found.answers += 1
-            found.early += unsynced
+            found.early += not synced.issuperset(BODY.findall(call.arguments))
     return found
 
 
@@ -72,7 +78,7 @@ async def trace(path: Path, *arguments: str) -> Findings:
     await (await SqliteLog.open(path)).close()
     output = path.with_name("trace")
     calls = "trace=pwrite64,pwritev,pwritev2,fdatasync,fsync,write"
-    wrapper = ["strace", "-f", "-y", "-qq", "-s", "200", "-e", calls, "-o", str(output)]
+    wrapper = ["strace", "-f", "-y", "-qq", "-s", "5000", "-e", calls, "-o", str(output)]
     said = await run_writer(path, *arguments, wrapper=wrapper)
     assert all(s.ok for s in said)
     found = examine(output.read_text(), path)

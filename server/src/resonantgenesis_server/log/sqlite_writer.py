@@ -12,10 +12,11 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from .base import (
@@ -31,6 +32,11 @@ from .sqlite_schema import POSITION_BITS, configure, describe
 
 #: Transactions are cut at this size so that their readers' wait stays short.
 _MAX_GROUP_BYTES = 8 * 1024 * 1024
+#: A group of this many jobs says that many producers are at work: the next one is gathered for
+#: _GATHER seconds, since a commit costs the same for one job as for fifty. A single producer
+#: never waits.
+_BUSY = 4
+_GATHER = 0.002
 #: States of streams remembered between transactions; what falls out is read again when needed.
 _MAX_STATES = 20_000
 
@@ -75,8 +81,8 @@ class Writer:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._queue: deque[WriterJob] = deque()
-        self._wake = threading.Semaphore(0)
+        #: Jobs in the order of their submission; None: nothing comes after.
+        self._queue: SimpleQueue[WriterJob | None] = SimpleQueue()
         self._stopping = False
         self._streams: OrderedDict[str, _Stream] = OrderedDict()
         self._rows: list[tuple[int, str, bytes, int]] = []
@@ -90,13 +96,11 @@ class Writer:
         self._thread.start()
 
     def submit(self, job: WriterJob) -> None:
-        self._queue.append(job)
-        self._wake.release()
+        self._queue.put(job)
 
     def stop(self, timeout: float) -> bool:
         """Commit what is queued and end; False if that took longer than `timeout` seconds."""
-        self._stopping = True
-        self._wake.release()
+        self._queue.put(None)
         if self._thread is None:
             return True
         self._thread.join(timeout)
@@ -111,36 +115,32 @@ class Writer:
         except sqlite3.Error as error:
             self._refuse_all(LogUnavailable(describe(error)))
             return
-        while True:
-            self._wake.acquire()
-            group = self._take_group()
-            if group:
-                self._commit(db, group)
-            elif self._stopping:
-                break
+        while group := self._take_group():
+            self._commit(db, group)
+            if len(group) >= _BUSY and not self._stopping:
+                time.sleep(_GATHER)
         db.close()
 
     def _refuse_all(self, error: LogError) -> None:
-        while True:
-            self._wake.acquire()
-            group = self._take_group()
+        while group := self._take_group():
             for job in group:
                 job.error = error
-            if group:
-                self._announce(group)
-            elif self._stopping:
-                break
+            self._announce(group)
 
     def _take_group(self) -> list[WriterJob]:
+        """Wait for a job and take what else is there; empty when the writer is to stop."""
         group: list[WriterJob] = []
         size = 0
-        while self._queue and size < _MAX_GROUP_BYTES:
-            job = self._queue.popleft()
-            group.append(job)
-            size += job.size
-        # One release per job was made; those of the jobs taken beyond the first are used up here.
-        for _ in range(len(group) - 1):
-            self._wake.acquire(blocking=False)
+        while not self._stopping and size < _MAX_GROUP_BYTES:
+            try:
+                job = self._queue.get(block=not group)
+            except Empty:
+                break
+            if job is None:
+                self._stopping = True
+            else:
+                group.append(job)
+                size += job.size
         return group
 
     def _commit(self, db: sqlite3.Connection, group: list[WriterJob]) -> None:
