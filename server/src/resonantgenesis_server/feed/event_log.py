@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,9 +38,10 @@ from ..model.events import (
 from ..model.ids import new_id
 from ..model.principal import Principal
 from .follow import Follower, PlaceExpired, StreamGone
-from .hub import Hub
+from .hub import Batch, Hub
 from .patterns import BadPattern
 from .selection import Scalar, Selection, Selections, Wanted, canonical_filters
+from .trimming import trim_in_steps
 
 _TYPE = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)+")
 _MAX_TYPE = 200
@@ -73,12 +74,17 @@ class EventView:
         self._selection = selection
         self._after = after
         self._follower: Follower | None = None
+        self._sink: Callable[[Batch], bool] | None = None
         self._stopped = False
 
     @property
     def reached(self) -> int:
         """The position up to which nothing is left to tell."""
         return self._after if self._follower is None else self._follower.reached
+
+    def pour_into(self, sink: Callable[[Batch], bool]) -> None:
+        """Offer live events to `sink` while `batches` waits, instead of waking its task."""
+        self._sink = sink
 
     def stop(self) -> None:
         """End `batches` now; the reader has left or must."""
@@ -93,6 +99,7 @@ class EventView:
         with Follower(
             events.hub, events.log, self._stream, self._after, selection=self._selection
         ) as self._follower:
+            self._follower.sink = self._sink
             while not self._stopped:
                 try:
                     yield await self._follower.batch(silence)
@@ -295,15 +302,18 @@ class EventService:
             raise Conflict("this Idempotency-Key was used for another event")
         return event_json(written, self.log.epoch)
 
-    async def trim_before(self, organization_id: str, seconds: float) -> None:
-        """Forget events older than this many seconds."""
+    async def trim_before(self, organization_id: str, seconds: float) -> int:
+        """Forget events older than this many seconds; how many.
+
+        The youngest of them stays as a mark: who asks for a time after it has lost nothing, even
+        where no younger event is left; who asks for one before it is told so.
+        """
         stream = event_stream(organization_id)
         at = round((time.time() - seconds) * 1e6)
         info = await self._info(stream)
         found = await self.log.locate(stream, at=at)
-        before = info.head + 1 if found is None else found
-        if before > info.earliest:
-            await self.log.trim(stream, before)
+        mark = (info.head + 1 if found is None else found) - 1
+        return await trim_in_steps(self.log, stream, info.earliest, mark)
 
 
 def _check_type(kind: str) -> None:

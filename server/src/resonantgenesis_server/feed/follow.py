@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from ..log.base import Entry, EventLog
-from .hub import Hub
+from .hub import Batch, Hub
 from .selection import Selection
 
 #: Entries pushed but not yet taken may hold this much; then the reader is behind and pulls.
@@ -70,7 +70,7 @@ class Cursor:
             return self.position
         return max(self.position, self._hub.head(self._stream))
 
-    def push(self, entries: Sequence[Entry]) -> bool:
+    def push(self, entries: Batch) -> bool:
         """Take live entries, or say False; see `Reader` and `accept`."""
         raise NotImplementedError
 
@@ -146,10 +146,26 @@ class Follower(Cursor):
         self._pending_size = 0
         self._gone = False
         self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._touched = False
+        #: Offered live entries while `batch` waits and nothing is pending, so that they need not
+        #: wake its task; False: it cannot take these.
+        self.sink: Callable[[Batch], bool] | None = None
 
     # -- called by the hub -----------------------------------------------------------------
 
-    def push(self, entries: Sequence[Entry]) -> bool:
+    def push(self, entries: Batch) -> bool:
+        if (
+            self.sink is not None
+            and self._waiter is not None
+            and not self._waiter.done()
+            and (entries[0].position == self.position + 1 or self.selection is not None)
+            and entries[0].position > self.position
+            and self.sink(entries)
+        ):
+            self.position = entries[-1].position
+            self._touched = True
+            return True
         if self._pending_size > self._bound:
             self.attached = False
             return False
@@ -196,19 +212,26 @@ class Follower(Cursor):
         return taken
 
     async def _wait(self, timeout: float | None) -> bool:
-        """False after `timeout` seconds without a call of the hub."""
+        """False after `timeout` seconds in which nothing was pushed."""
         loop = asyncio.get_running_loop()
         self._waiter = waiter = loop.create_future()
-        timer = None if timeout is None else loop.call_later(timeout, _expire, waiter)
+        self._touched = False
+        if timeout is not None:
+            self._timer = loop.call_later(timeout, self._expire, timeout)
         try:
             await waiter
         finally:
             self._waiter = None
-            if timer is not None:
-                timer.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
         return bool(self._pending or self._gone or not self.attached)
 
-
-def _expire(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+    def _expire(self, timeout: float) -> None:
+        """The silence is over if the sink was given something meanwhile: it begins anew."""
+        if self._touched:
+            self._touched = False
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(timeout, self._expire, timeout)
+        else:
+            self._wake()

@@ -12,7 +12,7 @@ without a gap: between its check and the first push nothing can be announced.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from ..log.base import Entry
@@ -24,12 +24,23 @@ TAIL_ENTRIES = 512
 TAIL_BYTES = 256 * 1024
 
 
+class Batch(list[Entry]):
+    """Entries announced together. Whatever is made from them for the wire is made by the first
+    reader that needs it and kept in `encoded`, by the name of its form, for all the others."""
+
+    __slots__ = ("encoded",)
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        super().__init__(entries)
+        self.encoded: dict[str, bytes] = {}
+
+
 class Reader(Protocol):
     """One reader of one stream; `position` is the last entry it has taken."""
 
     position: int
 
-    def push(self, entries: Sequence[Entry]) -> bool:
+    def push(self, entries: Batch) -> bool:
         """Take new entries, in order; older ones among them are to be skipped.
 
         False: it cannot now; it took none of them, is detached and will read them from the log.
@@ -146,7 +157,7 @@ class Hub:
         topic.head = entries[-1].position
         topic.remember(entries)
         for selection, readers in tuple(topic.attached.items()):
-            picked = entries if selection is None else selection.pick(entries)
+            picked = Batch(entries if selection is None else selection.pick(entries))
             if not picked:
                 continue
             refused = [reader for reader in readers if not reader.push(picked)]

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from ..codec.events import cursor_frame, cursor_of, event_frame
 from ..codec.sse import OPENING, frame_without_id
 from ..feed.event_log import EventPage, EventService, EventView, Filters
+from ..feed.hub import Batch
 from ..log.base import Entry
 from ..model.errors import InvalidRequest
 from ..model.limits import Limits
@@ -94,6 +95,9 @@ class EventFrames:
 
     def encode(self, entries: list[Entry]) -> Iterable[bytes]:
         return [event_frame(e, self._epoch, as_message=self._as_message) for e in entries]
+
+    def shared(self, batch: Batch) -> str | None:
+        return "messages" if self._as_message else "events"
 
 
 class EventRoutes:

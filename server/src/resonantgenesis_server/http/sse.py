@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Protocol
 
 import orjson
@@ -12,11 +12,12 @@ from starlette.types import Receive, Scope, Send
 
 from ..codec.sse import HEARTBEAT, OPENING, chunk_frame, frame_without_id
 from ..feed.compact import compact
+from ..feed.hub import Batch
 from ..log.base import Entry, LogError
 from ..model.errors import ApiError, Unavailable
 from ..model.limits import Limits
 from ..model.principal import Principal
-from .protocol import transport_of
+from .protocol import connection_of
 from .watch import Watch
 
 Headers = list[tuple[bytes, bytes]]
@@ -50,6 +51,10 @@ class Source(Protocol):
         """End `batches` now."""
         ...
 
+    def pour_into(self, sink: Callable[[Batch], bool]) -> None:
+        """Offer live entries to `sink` while `batches` waits, instead of waking its task."""
+        ...
+
 
 class Frames(Protocol):
     """How a stream looks on the wire."""
@@ -64,6 +69,11 @@ class Frames(Protocol):
 
     def encode(self, entries: list[Entry]) -> Iterable[bytes]:
         """One frame per entry that the client is to see."""
+        ...
+
+    def shared(self, batch: Batch) -> str | None:
+        """The name of this form, under which all who use it share a live batch's bytes; None if
+        the stream must look at this batch itself."""
         ...
 
 
@@ -81,6 +91,12 @@ class ChunkFrames:
 
     def encode(self, entries: list[Entry]) -> Iterable[bytes]:
         return map(chunk_frame, compact(entries) if self._compacted else entries)
+
+    def shared(self, batch: Batch) -> str | None:
+        # Whether a view ends with this `done` is for the view to say.
+        if batch[-1].kind == "done" or (len(batch) > 1 and any(e.kind == "done" for e in batch)):
+            return None
+        return "compact" if self._compacted else "chunks"
 
 
 class SseStream:
@@ -103,7 +119,7 @@ class SseStream:
         self._limits = limits
         self._receive = receive
         self._send = send
-        self._transport = transport_of(scope)
+        self._connection = connection_of(scope)
         self._error: ApiError | None = None
         self._gone = False
         self._moved = 0.0
@@ -111,7 +127,7 @@ class SseStream:
 
     async def run(self, headers: Headers, watch: Watch) -> None:
         """Write until the source ends, the client leaves or the credential ends."""
-        disconnect = asyncio.create_task(self._wait_for_disconnect())
+        disconnect = self._hear_of_disconnect()
         watch.add(self)
         try:
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -126,8 +142,11 @@ class SseStream:
                 await self._close()
         finally:
             watch.discard(self)
-            disconnect.cancel()
-            await asyncio.wait({disconnect}, timeout=5)
+            if self._connection is not None:
+                self._connection.on_lost = None
+            if disconnect is not None:
+                disconnect.cancel()
+                await asyncio.wait({disconnect}, timeout=5)
 
     async def _write_source(self) -> None:
         async for entries in self._source.batches(self._limits.heartbeat):
@@ -160,6 +179,32 @@ class SseStream:
         last = b"" if self._error is None else _error_frame(self._error)
         await self._send({"type": "http.response.body", "body": last, "more_body": False})
 
+    def _hear_of_disconnect(self) -> asyncio.Task[None] | None:
+        connection = self._connection
+        if connection is None:
+            return asyncio.create_task(self._wait_for_disconnect())
+        connection.on_lost = self._leave
+        if connection.lost:
+            self._leave()
+        else:
+            self._source.pour_into(self._pour)
+        return None
+
+    def _pour(self, batch: Batch) -> bool:
+        """Write a live batch straight to the transport; the hot path of every stream."""
+        connection = self._connection
+        if connection is None or connection.full or connection.lost:
+            return False
+        form = self._frames.shared(batch)
+        if form is None:
+            return False
+        data = batch.encoded.get(form)
+        if data is None:
+            body = b"".join(self._frames.encode(batch))
+            data = batch.encoded[form] = b"%x\r\n%b\r\n" % (len(body), body)
+        connection.transport.write(data)
+        return True
+
     async def _wait_for_disconnect(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
@@ -176,11 +221,12 @@ class SseStream:
         self._source.stop()
 
     def check_progress(self, now: float) -> None:
-        transport = self._transport
-        if transport is None:
+        if self._connection is None or not self._connection.full:
+            self._moved = now
             return
+        transport = self._connection.transport
         unsent = transport.get_write_buffer_size()
-        if unsent == 0 or unsent != self._unsent:
+        if unsent != self._unsent:
             self._unsent, self._moved = unsent, now
         elif now - self._moved >= self._limits.stall:
             transport.abort()

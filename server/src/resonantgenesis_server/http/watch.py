@@ -21,6 +21,8 @@ log_ = structlog.get_logger("resonantgenesis.watch")
 INTERVAL = 0.5
 
 Recheck = Callable[[Principal], Awaitable[None]]
+#: Key and expiry: what ends streams together.
+Credential = tuple[str, float | None]
 
 
 class Watched(Protocol):
@@ -42,19 +44,30 @@ class Watch:
 
     def __init__(self, recheck: Recheck) -> None:
         self._recheck = recheck
-        self._open: set[Watched] = set()
+        self._open: dict[Credential, set[Watched]] = {}
+        self._credential_of: dict[Watched, Credential] = {}
         self._task: asyncio.Task[None] | None = None
 
     @property
     def count(self) -> int:
         """How many streams are open."""
-        return len(self._open)
+        return len(self._credential_of)
 
     def add(self, stream: Watched) -> None:
-        self._open.add(stream)
+        """Watch a stream, or one again whose principal has changed."""
+        self.discard(stream)
+        credential = (stream.principal.key_id, stream.principal.expires_at)
+        self._credential_of[stream] = credential
+        self._open.setdefault(credential, set()).add(stream)
 
     def discard(self, stream: Watched) -> None:
-        self._open.discard(stream)
+        credential = self._credential_of.pop(stream, None)
+        if credential is None:
+            return
+        streams = self._open[credential]
+        streams.discard(stream)
+        if not streams:
+            del self._open[credential]
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="stream watch")
@@ -66,7 +79,7 @@ class Watch:
 
     def end_all(self, error: ApiError) -> None:
         """The server goes away."""
-        for stream in tuple(self._open):
+        for stream in tuple(self._credential_of):
             stream.end(error)
 
     async def _run(self) -> None:
@@ -79,14 +92,12 @@ class Watch:
                 log_.error("streams could not be checked", exc_info=error)
 
     async def _look(self, now: float) -> None:
-        groups: dict[tuple[str, float | None], list[Watched]] = {}
-        for stream in self._open:
-            stream.check_progress(now)
-            principal = stream.principal
-            groups.setdefault((principal.key_id, principal.expires_at), []).append(stream)
-        for streams in groups.values():
+        for streams in tuple(self._open.values()):
+            group = tuple(streams)
+            for stream in group:
+                stream.check_progress(now)
             try:
-                await self._recheck(streams[0].principal)
+                await self._recheck(group[0].principal)
             except Unauthenticated as error:
-                for stream in streams:
+                for stream in group:
                     stream.end(error)
