@@ -172,6 +172,7 @@ class Hub:
         topic.attached.clear()
         topic.tail.clear()
         topic.tail_bytes = 0
+        topic.head = 0  # who registers from now on has missed nothing of what is there: nothing
         for reader in tuple(topic.readers):
             reader.gone()
 

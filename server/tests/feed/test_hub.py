@@ -1,0 +1,202 @@
+"""What a reader costs, how readers end, what the hub keeps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from resonantgenesis_server.feed.follow import Follower, PlaceExpired, StreamGone
+from resonantgenesis_server.feed.hub import TAIL_BYTES, TAIL_ENTRIES, Hub
+from resonantgenesis_server.log.base import Entry, Page, StreamInfo
+
+from .world import STREAM, FakeLog, settle
+
+pytestmark = pytest.mark.anyio
+
+
+class Answering(FakeLog):
+    """Answers reads at once, and counts them."""
+
+    count = 0
+
+    async def read(
+        self, stream: str, after: int, *, limit: int = 1000, max_bytes: int = 1 << 20
+    ) -> Page:
+        self.count += 1
+        await asyncio.sleep(0)
+        return self.page(after, limit, max_bytes)
+
+
+def follower(hub: Hub, log: FakeLog, after: int = 0, pending: int = 25) -> Follower:
+    return Follower(hub, log, STREAM, after, pending_bytes=pending)  # type: ignore[arg-type]
+
+
+def publish(hub: Hub, log: FakeLog, count: int = 1) -> None:
+    log.commit(count)
+    hub.publish(STREAM, log.unannounced.pop())
+
+
+async def batch(reader: Follower, timeout: float | None = None) -> list[int]:
+    async with asyncio.timeout(5):
+        return [entry.position for entry in await reader.batch(timeout)]
+
+
+async def attached(hub: Hub, log: FakeLog, pending: int = 25) -> Follower:
+    reader = follower(hub, log, log.head, pending)
+    reader.__enter__()
+    assert await batch(reader, 0) == []
+    return reader
+
+
+async def test_an_attached_reader_is_pushed_to_and_reads_nothing() -> None:
+    hub, log = Hub(), Answering()
+    reader = await attached(hub, log)
+    before = log.count
+    for position in range(1, 50):
+        publish(hub, log)
+        assert await batch(reader) == [position]
+    assert log.count == before
+
+
+async def test_a_reader_that_is_full_is_detached_costs_nothing_and_catches_up() -> None:
+    hub, log = Hub(), Answering()
+    reader = await attached(hub, log)
+    pushes = 0
+    push = reader.push
+
+    def counted(entries: Sequence[Entry]) -> bool:
+        nonlocal pushes
+        pushes += 1
+        return push(entries)  # type: ignore[arg-type]
+
+    reader.push = counted  # type: ignore[method-assign,assignment]
+    before = log.count
+    for _ in range(2_000):
+        publish(hub, log)
+    # Taken until over the bound, refused once, then never asked again.
+    assert pushes == 4
+    assert sum(len(entry.body) for entry in reader._pending) == 30
+    assert log.count == before
+    assert not reader.attached
+    got: list[int] = []
+    while len(got) < 2_000:
+        got += await batch(reader)
+    assert got == list(range(1, 2_001))
+    assert await batch(reader, 0) == []
+    assert reader.attached
+
+
+async def test_a_waiting_reader_that_is_skipped_is_woken_and_pulls() -> None:
+    """A commit that nobody announced: the next one shows the gap."""
+    hub, log = Hub(), Answering()
+    reader = await attached(hub, log)
+    waiting = asyncio.create_task(batch(reader))
+    await settle()
+    log.commit(2)
+    log.unannounced.clear()
+    publish(hub, log)
+    assert await waiting == [1, 2, 3]
+
+
+async def test_silence_is_told_and_costs_no_place() -> None:
+    hub, log = Hub(), Answering()
+    reader = await attached(hub, log)
+    assert await batch(reader, 0.001) == []
+    publish(hub, log, 3)
+    assert await batch(reader, 0.001) == [1, 2, 3]
+
+
+async def test_who_comes_just_after_a_deletion_neither_spins_nor_is_fed() -> None:
+    """Another reader still keeps the topic; its head is of a stream that is no more."""
+    hub, log = Hub(), Answering()
+    old = await attached(hub, log)
+    publish(hub, log, 7)
+    log.deleted = True
+    hub.delete(STREAM)
+    with pytest.raises(StreamGone):
+        while True:
+            await batch(old)
+    with follower(hub, log) as late:
+        before = log.count
+        assert await batch(late, 0.01) == []
+        assert log.count - before <= 2
+        assert late.attached
+    old.__exit__(None, None, None)
+
+
+async def test_pending_entries_are_given_out_before_the_end() -> None:
+    hub, log = Hub(), Answering()
+    reader = await attached(hub, log)
+    publish(hub, log, 2)
+    log.deleted = True
+    hub.delete(STREAM)
+    assert await batch(reader) == [1, 2]
+    with pytest.raises(StreamGone):
+        await batch(reader)
+
+
+async def test_a_reader_that_falls_behind_a_trim_is_told_where_to_go_on() -> None:
+    hub, log = Hub(), Answering()
+    log.commit(10)
+    log.earliest = 6
+    with follower(hub, log, 4) as reader, pytest.raises(PlaceExpired) as told:
+        await batch(reader)
+    assert told.value.earliest == 6
+    with follower(hub, log, 5) as reader:
+        assert await batch(reader) == [6, 7, 8, 9, 10]
+
+
+async def test_a_place_at_the_end_of_a_stream_trimmed_whole_is_not_expired() -> None:
+    hub, log = Hub(), Answering()
+    log.commit(3)
+    log.earliest = 4
+    with follower(hub, log, 3) as reader:
+        assert await batch(reader, 0) == []
+
+
+async def test_the_tail_is_bounded_in_entries_and_bytes() -> None:
+    hub, log = Hub(), Answering()
+    reader = await attached(hub, log)
+    topic = hub._topics[STREAM]
+    for _ in range(TAIL_ENTRIES):
+        publish(hub, log, 3)
+    assert len(topic.tail) == TAIL_ENTRIES
+    for position in range(log.head + 1, log.head + 10):
+        hub.publish(STREAM, [Entry(position, "message", b"x" * (TAIL_BYTES // 4), 1)])
+    assert topic.tail_bytes == sum(len(entry.body) for entry in topic.tail) <= TAIL_BYTES
+    hub.publish(STREAM, [Entry(log.head + 10, "message", b"x" * 3 * TAIL_BYTES, 1)])
+    assert len(topic.tail) == 1
+    reader.__exit__(None, None, None)
+    assert not hub._topics
+
+
+async def test_readers_are_counted_and_leaving_twice_is_harmless() -> None:
+    hub, log = Hub(), Answering()
+    assert hub.readers(STREAM) == 0
+    first, second = follower(hub, log), follower(hub, log)
+    with first:
+        with second:
+            assert hub.readers(STREAM) == 2
+        assert hub.readers(STREAM) == 1
+    hub.unregister(STREAM, first)
+    assert hub.readers(STREAM) == 0
+
+
+async def test_a_reader_that_leaves_while_it_waits_leaves_nothing() -> None:
+    hub, log = Hub(), Answering()
+    reader = follower(hub, log)
+
+    async def read() -> None:
+        with reader:
+            while True:
+                await reader.batch(None)
+
+    task = asyncio.create_task(read())
+    await settle()
+    assert reader.attached
+    task.cancel()
+    await asyncio.wait({task})
+    publish(hub, log)
+    assert not hub._topics
+    assert Page([], StreamInfo(0, 1, 1, False)).at_end
