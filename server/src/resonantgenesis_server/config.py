@@ -137,6 +137,12 @@ class LimitSettings(BaseModel):
         le=36_500 * _DAY,
         description="How long a session is kept after its last turn.",
     )
+    event_retention: float = Field(
+        default=_DEFAULTS.event_retention,
+        ge=1,
+        le=36_500 * _DAY,
+        description="How long platform events are kept.",
+    )
 
 
 def parse_agents(value: object) -> object:

@@ -7,7 +7,9 @@ import fcntl
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import structlog
 import uvloop
@@ -39,8 +41,11 @@ from .records.bootstrap import bootstrap
 from .records.credentials import CredentialHasher, load_secret
 from .records.directory import AgentDirectory
 from .records.store import Records
+from .runs.announce import NodeEvents
+from .runs.housekeeping import Housekeeper, Job, old_events, old_requests
 from .runs.idempotency import TurnKeys
 from .runs.mirror import Mirror
+from .runs.outbox import Relay
 from .runs.retention import Retention
 from .runs.service import SessionService
 from .runs.supervisor import ResolvedAgent, Supervisor
@@ -110,6 +115,8 @@ class Parts:
     service: SessionService
     events: EventService
     retention: Retention
+    housekeeper: Housekeeper
+    node_events: NodeEvents
     log: SqliteLog
     records: Records
 
@@ -134,7 +141,9 @@ async def _serve(settings: Settings, listener: Listener) -> int:
         log_.info("serving", url=listener.url, data=str(settings.data))
 
         async def drain() -> None:
-            parts.app.draining = True
+            # Both before anything is awaited: who is told "draining" gets no turn any more.
+            parts.app.draining = parts.supervisor.draining = True
+            await parts.node_events.draining()
             await parts.supervisor.drain(settings.drain_seconds)
             parts.watch.end_all(Unavailable("the server is shutting down", retry_after=1))
 
@@ -184,10 +193,11 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         mirror = Mirror(records.sessions)
         stack.push_async_callback(mirror.close)
         directory, agents = _agents(settings, records)
+        fence = await log.next_fence()
         supervisor = Supervisor(
             log,
             hub,
-            fence=await log.next_fence(),
+            fence=fence,
             limits=limits,
             agents=agents,
             changed=mirror.changed,
@@ -207,17 +217,48 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         watch = Watch(authenticator.recheck)
         events = EventService(log, hub, max_data=limits.context)
         routes = Routes(service, events, limits, watch)
-        app = _app(settings, limits, records, authenticator, directory, routes)
+        relay = Relay(records.outbox, log)
+        app = _app(settings, limits, records, authenticator, directory, routes, relay)
+        node_events = NodeEvents(
+            log, records.organizations, fence=fence, version=version("resonantgenesis-server")
+        )
+        housekeeper = Housekeeper(_jobs(records, events, retention, limits))
 
         lost, resumed = await supervisor.sweep()
         if lost or resumed:
             log_.warning("turns of the last run", lost=lost, resumed=resumed)
         mirror.start()
-        retention.start()
-        stack.push_async_callback(retention.close)
+        relay.start()
+        stack.push_async_callback(relay.close)
+        # What happened before the last stop is told before this start.
+        await relay.settle()
+        await node_events.started()
+        housekeeper.start()
+        stack.push_async_callback(housekeeper.close)
         watch.start()
         stack.push_async_callback(watch.close)
-        yield Parts(app, supervisor, watch, service, events, retention, log, records)
+        yield Parts(
+            app,
+            supervisor,
+            watch,
+            service,
+            events,
+            retention,
+            housekeeper,
+            node_events,
+            log,
+            records,
+        )
+
+
+def _jobs(
+    records: Records, events: EventService, retention: Retention, limits: Limits
+) -> list[Job]:
+    return [
+        Job("sessions", retention.sweep),
+        old_events(records.organizations, events, limits.event_retention),
+        old_requests(records.idempotency, limits.idempotency_window),
+    ]
 
 
 def _app(
@@ -227,6 +268,7 @@ def _app(
     authenticator: CredentialAuthenticator,
     directory: AgentDirectory,
     routes: Routes,
+    relay: Relay,
 ) -> Edge:
     async def ready() -> str | None:
         try:
@@ -242,6 +284,7 @@ def _app(
             authenticator=authenticator,
             directory=directory,
             validate_engine=_validate_engine,
+            settle=relay.settle,
             limits=limits,
             cors_origins=settings.cors_origins,
             fast=routes.fast(),
@@ -254,8 +297,8 @@ def _app(
     )
 
 
-def _validate_engine(engine: str) -> None:
-    build_agent(engine, {})
+def _validate_engine(engine: str, defaults: Mapping[str, Any]) -> None:
+    build_agent(engine, defaults)
 
 
 def _agents(settings: Settings, records: Records) -> tuple[AgentDirectory, Agents]:

@@ -13,7 +13,13 @@ from typing import Any
 import httpx
 import uvicorn
 from fastapi import APIRouter
-from resonantgenesis_server.http.app import AppDeps, always_ready, create_app
+from resonantgenesis_server.http.agents import Settle
+from resonantgenesis_server.http.app import (
+    AppDeps,
+    always_ready,
+    create_app,
+    nothing_to_settle,
+)
 from resonantgenesis_server.http.auth import CredentialAuthenticator
 from resonantgenesis_server.http.cors import Cors
 from resonantgenesis_server.http.edge import Edge, FastRoute, Lifespan
@@ -42,9 +48,12 @@ class Clock:
         return time.monotonic() + self.ahead
 
 
-def known_engines(engine: str) -> None:
+def known_engines(engine: str, defaults: Mapping[str, Any]) -> None:
     if engine not in {"guide", "python"}:
         raise InvalidRequest.field("engine", "is not an engine of this server")
+    pace = defaults.get("words_per_second")
+    if engine == "guide" and pace is not None and pace > 1_000:
+        raise InvalidRequest.field("defaults.words_per_second", "is too fast")
 
 
 @dataclass
@@ -95,6 +104,7 @@ async def open_service(
     lifespan: Lifespan | None = None,
     configured: Mapping[str, AgentRecord] | None = None,
     ready: Ready = always_ready,
+    settle: Settle = nothing_to_settle,
 ) -> Service:
     clock = Clock()
     records = await Records.open(f"sqlite:///{folder / 'records.db'}", clock=clock)
@@ -123,6 +133,7 @@ async def open_service(
             authenticator=authenticator,
             directory=AgentDirectory(records.agents, configured or {"guide": GUIDE}),
             validate_engine=known_engines,
+            settle=settle,
             limits=limits or Limits(),
             cors_origins=cors_origins,
             fast=fast,

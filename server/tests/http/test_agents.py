@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from http_harness import Service, bearer
+from http_harness import Serve, Service, bearer
 
 pytestmark = pytest.mark.anyio
 
@@ -201,3 +201,67 @@ async def test_a_malformed_key_is_refused(service: Service, key: str) -> None:
     )
     assert answer.status_code == 422
     assert answer.json()["error"]["details"]["fields"].keys() == {"Idempotency-Key"}
+
+
+# ----------------------------------------------------------------------------- what it leaves
+
+
+async def test_defaults_that_the_engine_refuses_are_refused(service: Service) -> None:
+    fast = {"words_per_second": 1_001}
+    refused = await service.client.post(
+        "/v1/agents", json={**NEW, "engine": "guide", "defaults": fast}
+    )
+    assert refused.status_code == 422
+    assert refused.json()["error"]["details"]["fields"].keys() == {"defaults.words_per_second"}
+    made = await make(service, defaults=fast)  # python does not know it and leaves it
+    assert made["defaults"] == {"words_per_second": 1_001}
+    # A patch counts together with what it leaves as it is.
+    for patch in ({"engine": "guide"}, {"engine": "guide", "defaults": fast}):
+        refused = await service.client.patch("/v1/agents/writer", json=patch)
+        assert refused.status_code == 422, patch
+    assert (await service.client.get("/v1/agents/writer")).json() == made
+    slow = {"engine": "guide", "defaults": {"words_per_second": 5}}
+    assert (await service.client.patch("/v1/agents/writer", json=slow)).status_code == 200
+    refused = await service.client.patch("/v1/agents/writer", json={"defaults": fast})
+    assert refused.status_code == 422
+    unknown = await service.client.patch("/v1/agents/none", json=slow)
+    assert unknown.status_code == 404
+    configured = await service.client.patch("/v1/agents/guide", json={"defaults": fast})
+    assert configured.status_code == 409
+
+
+async def test_each_change_is_told_before_its_answer(serve: Serve) -> None:
+    settled: list[list[str]] = []
+
+    async def settle() -> None:
+        rows = await service.records.outbox.pending()
+        settled.append([row.event.type for row in rows])
+        await service.records.outbox.done([row.id for row in rows])
+
+    service = await serve(settle=settle)
+    await make(service)
+    assert settled == [["agent.created"]]
+    await service.client.patch("/v1/agents/writer", json={"name": "New"})
+    await service.client.delete("/v1/agents/writer")
+    assert settled == [["agent.created"], ["agent.updated"], ["agent.deleted"]]
+    for method in ("PATCH", "DELETE"):
+        await service.client.request(method, "/v1/agents/writer", json={})
+    again = {"Idempotency-Key": "k"}
+    for _ in range(2):
+        await service.client.post("/v1/agents", json=NEW, headers=again)
+    assert len(settled) == 4, "a refusal or a repeat was told"
+
+
+async def test_an_event_names_who_asked(service: Service) -> None:
+    token = bearer(await service.make_token(subject="ann"))
+    asked = await service.client.post(
+        "/v1/agents", json=NEW, headers={**token, "X-Request-Id": "my-request-1"}
+    )
+    assert asked.headers["x-request-id"] == "my-request-1"
+    (row,) = await service.records.outbox.pending()
+    assert row.event.metadata == {
+        "organization_id": service.organization_id,
+        "key_id": service.key_id,
+        "request_id": "my-request-1",
+        "subject": "ann",
+    }

@@ -60,6 +60,7 @@ async def test_a_preflight_needs_no_credential(service: Service) -> None:
         "Last-Event-ID",
         "Prefer",
         "Range",
+        "X-Log-Epoch",
     }
     assert "x-request-id" in answer.headers
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field, StringConstraints
 
 from ..model.errors import AgentNotFound, Forbidden
 from ..model.ids import is_agent_id, new_id
 from ..model.principal import Principal
-from ..records.base import AgentChanges, AgentRecord, Page
+from ..records.base import UNSET, AgentChanges, AgentRecord, Page, Told
 from ..records.directory import AgentDirectory
 from .auth import scoped
 from .body import api_router
@@ -25,12 +25,24 @@ AgentId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Instructions = Annotated[str, StringConstraints(max_length=65_536, pattern=NO_NUL)]
 Tools = Annotated[list[Name], Field(max_length=128)]
 
+#: Raises an ApiError for an engine that the server does not have, or one that refuses the agent's
+#: defaults.
+ValidateEngine = Callable[[str, Mapping[str, Any]], None]
+#: Called after a change: returns when its event is in the log, or waits there safely.
+Settle = Callable[[], Awaitable[None]]
+
 
 class AgentDefaults(Body):
     """What a turn of this agent gets unless its request says otherwise."""
 
     max_steps: int | None = Field(default=None, ge=1, le=1_000)
     timeout_seconds: float | None = Field(default=None, gt=0, le=86_400)
+    words_per_second: float | None = Field(
+        default=None, description="Engine `guide`: its pace, up to 1000; 0: as fast as possible."
+    )
+
+    def kept(self) -> dict[str, Any]:
+        return self.model_dump(exclude_none=True)
 
 
 class NewAgent(Body):
@@ -58,7 +70,7 @@ class AgentPatch(Body):
         if sent.get("tools") is not None:
             sent["tools"] = tuple(sent["tools"])
         if "defaults" in sent:
-            sent["defaults"] = sent["defaults"].model_dump(exclude_none=True)
+            sent["defaults"] = sent["defaults"].kept()
         return AgentChanges(**sent)
 
 
@@ -82,7 +94,10 @@ Writer = Annotated[Principal, Depends(scoped("agents:write"))]
 
 
 def agents_router(
-    directory: AgentDirectory, validate_engine: Callable[[str], None], once: IdempotentPosts
+    directory: AgentDirectory,
+    validate_engine: ValidateEngine,
+    once: IdempotentPosts,
+    settle: Settle,
 ) -> APIRouter:
     router = api_router(tag="agents")
     shown = _Shown(directory)
@@ -94,14 +109,18 @@ def agents_router(
         responses=documented_errors(409, body=True),
         operation_id="create_agent",
     )
-    async def create(body: NewAgent, principal: Writer, key: IdempotencyKey = None) -> Response:
+    async def create(
+        request: Request, body: NewAgent, principal: Writer, key: IdempotencyKey = None
+    ) -> Response:
         """Make an agent; its id must be free in the organization."""
         if principal.agent_id is not None:
             raise Forbidden("this token is bound to one agent")
-        validate_engine(body.engine)
+        validate_engine(body.engine, body.defaults.kept())
 
         async def make() -> BaseModel:
-            return shown.body(await directory.create(_record(principal, body)))
+            made = await directory.create(_record(principal, body), told=_told(request, principal))
+            await settle()
+            return shown.body(made)
 
         return await once.run(principal, PATH, key, body, make)
 
@@ -123,13 +142,17 @@ def agents_router(
         responses=documented_errors(404, 409, body=True),
         operation_id="update_agent",
     )
-    async def update(agent_id: str, body: AgentPatch, principal: Writer) -> AgentBody:
+    async def update(
+        request: Request, agent_id: str, body: AgentPatch, principal: Writer
+    ) -> AgentBody:
         """Change the fields that are sent; null clears what can be empty."""
         _check_visible(principal, agent_id)
-        changes = body.changes()
-        if isinstance(changes.engine, str):
-            validate_engine(changes.engine)
-        return shown.body(await directory.update(principal.organization_id, agent_id, changes))
+        owner, changes = principal.organization_id, body.changes()
+        await _check_outcome(directory, validate_engine, owner, agent_id, changes)
+        told = _told(request, principal)
+        changed = await directory.update(owner, agent_id, changes, told=told)
+        await settle()
+        return shown.body(changed)
 
     @router.delete(
         PATH + "/{agent_id}",
@@ -137,12 +160,36 @@ def agents_router(
         responses=documented_errors(404, 409),
         operation_id="delete_agent",
     )
-    async def delete(agent_id: str, principal: Writer) -> None:
+    async def delete(request: Request, agent_id: str, principal: Writer) -> None:
         """Delete it; its sessions and their logs stay."""
         _check_visible(principal, agent_id)
-        await directory.delete(principal.organization_id, agent_id)
+        await directory.delete(principal.organization_id, agent_id, told=_told(request, principal))
+        await settle()
 
     return router
+
+
+async def _check_outcome(
+    directory: AgentDirectory,
+    validate_engine: ValidateEngine,
+    organization_id: str,
+    agent_id: str,
+    changes: AgentChanges,
+) -> None:
+    """Raises an ApiError when the changed agent could not run."""
+    if changes.engine is UNSET and changes.defaults is UNSET:
+        return
+    if directory.is_configured(agent_id):
+        return  # refused anyway, for that reason
+    known = await directory.get(organization_id, agent_id)
+    validate_engine(
+        changes.engine if isinstance(changes.engine, str) else known.engine,
+        changes.defaults if isinstance(changes.defaults, Mapping) else known.defaults,
+    )
+
+
+def _told(request: Request, principal: Principal) -> Told:
+    return Told(principal.key_id, request.state.request_id, principal.subject)
 
 
 def _check_visible(principal: Principal, agent_id: str) -> None:
@@ -160,7 +207,7 @@ def _record(principal: Principal, body: NewAgent) -> AgentRecord:
         instructions=body.instructions,
         model=body.model,
         tools=None if body.tools is None else tuple(body.tools),
-        defaults=body.defaults.model_dump(exclude_none=True),
+        defaults=body.defaults.kept(),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
@@ -17,7 +17,7 @@ from ..model.limits import Limits
 from ..records.base import StoreUnusable
 from ..records.directory import AgentDirectory
 from ..records.store import Records
-from .agents import agents_router
+from .agents import Settle, ValidateEngine, agents_router
 from .auth import CredentialAuthenticator
 from .cors import Cors
 from .docs import docs_router
@@ -31,6 +31,10 @@ from .tokens import tokens_router
 TITLE = "ResonantGenesis Streaming"
 
 
+async def nothing_to_settle() -> None:
+    """For an app whose events nobody relays."""
+
+
 async def always_ready() -> str | None:
     """For an app without parts that could be away."""
     return None
@@ -40,15 +44,18 @@ async def always_ready() -> str | None:
 class AppDeps:
     """What the application is made of.
 
-    `validate_engine` raises an `ApiError` for an engine the server does not have. Every one of
-    `fast` also needs a documented route of the same method and path in `routers`, which is never
-    called. `cors_origins` are those that `authenticator` was given.
+    `validate_engine` raises an `ApiError` for an engine the server does not have or that refuses
+    the defaults of an agent. `settle` is awaited after every change of the records that has an
+    event, before the answer; it never raises. Every one of `fast` also needs a documented route of
+    the same method and path in `routers`, which is never called. `cors_origins` are those that
+    `authenticator` was given.
     """
 
     records: Records
     authenticator: CredentialAuthenticator
     directory: AgentDirectory
-    validate_engine: Callable[[str], None]
+    validate_engine: ValidateEngine
+    settle: Settle = nothing_to_settle
     limits: Limits = field(default_factory=Limits)
     cors_origins: Collection[str] = ()
     fast: Sequence[FastRoute] = ()
@@ -71,7 +78,7 @@ def create_app(deps: AppDeps) -> Edge:
     )
     app.state.limits = deps.limits
     idempotent = IdempotentPosts(deps.records.idempotency, deps.limits.idempotency_window)
-    app.include_router(agents_router(deps.directory, deps.validate_engine, idempotent))
+    app.include_router(agents_router(deps.directory, deps.validate_engine, idempotent, deps.settle))
     app.include_router(keys_router(deps.records.keys, deps.authenticator, idempotent))
     app.include_router(tokens_router(deps.authenticator, idempotent))
     for router in deps.routers:

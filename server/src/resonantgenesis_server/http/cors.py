@@ -18,7 +18,9 @@ _EXPOSED = ", ".join(
         "RateLimit-Policy", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset",
     ]
 ).encode()  # fmt: skip
-_ALLOWED = b"Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, Range"
+_ALLOWED = (
+    b"Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, Range, X-Log-Epoch"
+)
 _METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 _PREFLIGHT_SECONDS = b"600"
 

@@ -32,3 +32,4 @@ class Limits:
     max_steps: int = 1_000
     idempotency_window: float = 86_400.0
     session_retention: float = 30 * 86_400.0
+    event_retention: float = 30 * 86_400.0

@@ -1,0 +1,89 @@
+"""What is done every hour: forgetting what is no longer to be kept."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from ..feed.event_log import EventService
+from ..log.base import LogError
+from ..records.base import Idempotency, Organizations, StoreError
+from .announce import each_organization
+
+log_ = structlog.get_logger("resonantgenesis.housekeeping")
+
+_INTERVAL = 3600.0
+_PURGED_PER_CALL = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """`run` does what is due now and tells how many it removed. Raises LogError, StoreError."""
+
+    name: str
+    run: Callable[[], Awaitable[int]]
+
+
+class Housekeeper:
+    """Runs the jobs one after the other, at the start and then every hour. By a timer, not by
+    traffic; a job that fails is tried again the next time and holds up no other."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._jobs = tuple(jobs)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="housekeeping")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=5)
+
+    async def sweep(self) -> dict[str, int]:
+        """Do what is due now; how many each job that succeeded has removed."""
+        removed: dict[str, int] = {}
+        for job in self._jobs:
+            try:
+                removed[job.name] = await job.run()
+            except (LogError, StoreError) as error:
+                log_.error("could not be removed", what=job.name, error=str(error))
+        return removed
+
+    async def _run(self) -> None:
+        while True:
+            removed = {name: count for name, count in (await self.sweep()).items() if count}
+            if removed:
+                log_.info("removed what was too old", **removed)
+            await asyncio.sleep(_INTERVAL)
+
+
+def old_events(organizations: Organizations, events: EventService, seconds: float) -> Job:
+    """Events older than this many seconds, of every organization."""
+
+    async def run() -> int:
+        removed = 0
+        async for page in each_organization(organizations):
+            for organization in page:
+                removed += await events.trim_before(organization.id, seconds)
+        return removed
+
+    return Job("events", run)
+
+
+def old_requests(idempotency: Idempotency, window: float) -> Job:
+    """Answers remembered for Idempotency-Keys whose window is over."""
+
+    async def run() -> int:
+        removed = 0
+        while True:
+            count = await idempotency.purge(time.time() - window, _PURGED_PER_CALL)
+            removed += count
+            if count < _PURGED_PER_CALL:
+                return removed
+
+    return Job("requests", run)

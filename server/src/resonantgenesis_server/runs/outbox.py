@@ -1,0 +1,136 @@
+"""Brings events that were kept with a change of the records to the log, in order, each once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+import structlog
+
+from ..codec.events import events_append
+from ..log.base import Append, EventLog, LogError
+from ..model.events import NewEvent
+from ..records.base import Outbox, OutboxRow, StoreError
+
+log_ = structlog.get_logger("resonantgenesis.outbox")
+
+#: Rows per append: 32 of the largest there can be (128 long names of tools, each) fit into one.
+_PAGE = 32
+#: Seconds that one round may take, and that an answer waits for it.
+_ROUND, _PATIENCE = 30.0, 1.0
+#: Back-off after a failed round, in seconds; with jitter, doubled up to the second.
+_FIRST_DELAY, _MAX_DELAY = 0.5, 30.0
+
+
+class Relay:
+    """Owns the way from the outbox to the log.
+
+    What waits, waits in the records: a log that is down loses nothing and stops nobody, and what
+    a crash left there is brought by the next start. A repeat is dropped by the log, since an
+    event's id is its entry's key.
+    """
+
+    def __init__(self, outbox: Outbox, log: EventLog) -> None:
+        self._outbox = outbox
+        self._log = log
+        self._wake = asyncio.Event()
+        self._next: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._behind = False
+
+    def start(self) -> None:
+        """Relay what is there, then whatever `settle` announces."""
+        self._task = asyncio.create_task(self._run(), name="outbox")
+        self._task.add_done_callback(_report)
+        self._wake.set()
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=5)
+        self._release()
+
+    async def settle(self) -> None:
+        """Return when the log has what the outbox held at the time of the call, or cannot have it
+        now; after 1 s in any case. To be called after every change that left an event."""
+        if self._task is None or self._task.done():
+            return
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_future()
+        self._wake.set()
+        await asyncio.wait({self._next}, timeout=_PATIENCE)
+
+    async def relay(self) -> int:
+        """Bring everything to the log that waits now; how many. Raises LogError, StoreError."""
+        count = 0
+        while True:
+            rows = await self._outbox.pending(_PAGE)
+            if rows:
+                await self._log.room()
+                await self._log.append(*_appends(rows))
+                await self._outbox.done([row.id for row in rows])
+            count += len(rows)
+            if len(rows) < _PAGE:
+                return count
+
+    async def _run(self) -> None:
+        delay = _FIRST_DELAY
+        while True:
+            await self._woken(random.uniform(delay / 2, delay) if self._behind else None)  # noqa: S311
+            # Whoever asks from here on may have written after this round has looked.
+            waiting, self._next = self._next, None
+            try:
+                async with asyncio.timeout(_ROUND):
+                    await self.relay()
+            except (LogError, StoreError, TimeoutError) as error:
+                self._fell_behind(error)
+                delay = min(2 * delay, _MAX_DELAY)
+            else:
+                self._caught_up()
+                delay = _FIRST_DELAY
+            finally:
+                _resolve(waiting)
+
+    async def _woken(self, seconds: float | None) -> None:
+        """Wait for work, at most this long."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._wake.clear()
+
+    def _fell_behind(self, error: Exception) -> None:
+        if not self._behind:  # said once, however often it is tried
+            log_.warning("events wait in the outbox", error=str(error) or "the log does not answer")
+        self._behind = True
+
+    def _caught_up(self) -> None:
+        if self._behind:
+            log_.info("the outbox is empty again")
+        self._behind = False
+
+    def _release(self) -> None:
+        waiting, self._next = self._next, None
+        _resolve(waiting)
+
+
+def _appends(rows: Sequence[OutboxRow]) -> list[Append]:
+    by_organization: dict[str, list[NewEvent]] = {}
+    for row in rows:
+        by_organization.setdefault(row.organization_id, []).append(row.event)
+    return [
+        part for name, events in by_organization.items() for part in events_append(name, events)
+    ]
+
+
+def _resolve(waiting: asyncio.Future[None] | None) -> None:
+    if waiting is not None and not waiting.done():
+        waiting.set_result(None)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log_.error("the outbox's task failed", exc_info=error)

@@ -1,0 +1,32 @@
+"""Records and log in real files, and the whole server without its sockets."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+# The test folders are no packages.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from outbox_support import Stores
+from resonantgenesis_server.config import Settings
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def stores(tmp_path: Path) -> AsyncIterator[Stores]:
+    opened = await Stores.open(tmp_path)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data=tmp_path, bootstrap_key="rg_test_outbox_key", words_per_second=0)
