@@ -147,7 +147,8 @@ class Follower(Cursor):
         self._gone = False
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._touched = False
+        self._touched = 0.0  # when the sink took something last, in the loop's time
+        self._now = asyncio.get_running_loop().time
         #: Offered live entries while `batch` waits and nothing is pending, so that they need not
         #: wake its task; False: it cannot take these.
         self.sink: Callable[[Batch], bool] | None = None
@@ -164,7 +165,7 @@ class Follower(Cursor):
             and self.sink(entries)
         ):
             self.position = entries[-1].position
-            self._touched = True
+            self._touched = self._now()
             return True
         if self._pending_size > self._bound:
             self.attached = False
@@ -215,7 +216,6 @@ class Follower(Cursor):
         """False after `timeout` seconds in which nothing was pushed."""
         loop = asyncio.get_running_loop()
         self._waiter = waiter = loop.create_future()
-        self._touched = False
         if timeout is not None:
             self._timer = loop.call_later(timeout, self._expire, timeout)
         try:
@@ -228,10 +228,9 @@ class Follower(Cursor):
         return bool(self._pending or self._gone or not self.attached)
 
     def _expire(self, timeout: float) -> None:
-        """The silence is over if the sink was given something meanwhile: it begins anew."""
-        if self._touched:
-            self._touched = False
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(timeout, self._expire, timeout)
+        """What the sink was given meanwhile ends no wait, but silence counts from there."""
+        left = self._touched + timeout - self._now()
+        if left > 0:
+            self._timer = asyncio.get_running_loop().call_later(left, self._expire, timeout)
         else:
             self._wake()
