@@ -1,0 +1,164 @@
+"""Chunk encoding: numbering, pairs of calls, sizes, splits, the output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from resonantgenesis_server.model.chunks import AgentChunk, Step, Text, ToolCall, ToolResult, Usage
+from resonantgenesis_server.model.errors import AgentError
+from resonantgenesis_server.model.limits import Limits
+from resonantgenesis_server.runs.chunks import ChunkMaker
+from resonantgenesis_server.runs.output import Output, encoded_size
+
+SMALL = Limits(chunk=1_024, output=2_000)
+
+
+def maker(limits: Limits = SMALL, max_steps: int = 10) -> ChunkMaker:
+    return ChunkMaker("sess_1", 2, "agent", max_steps, limits)
+
+
+def encode(made: ChunkMaker, *chunks: AgentChunk) -> list[dict[str, Any]]:
+    return [orjson.loads(e.body) for chunk in chunks for e in made.encode(chunk)]
+
+
+def text_of(chunks: Iterable[dict[str, Any]]) -> str:
+    return "".join(c["content"] for c in chunks if c["type"] == "text")
+
+
+any_text = st.text(
+    st.one_of(st.characters(), st.sampled_from('\x00\x01"\\\x85\u2028\U0001f600\ud800\udc00')),
+    max_size=3_000,
+)
+
+
+def as_characters(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(any_text, max_size=4))
+def test_text_comes_out_whole_in_chunks_that_fit(texts: list[str]) -> None:
+    made = maker()
+    entries = [e for text in texts for e in made.encode(text)]
+    chunks = [orjson.loads(e.body) for e in entries]
+    said = "".join(as_characters(text) for text in texts)
+    assert text_of(chunks) == said
+    assert all(len(e.body) <= SMALL.chunk for e in entries)
+    assert all(c["content"] for c in chunks if c["type"] == "text")
+    assert said.startswith(made.output)
+    done = orjson.loads(made.done("success").body)
+    assert done["output"] == made.output
+    if encoded_size(said) <= SMALL.output:
+        assert made.output == said
+        assert "output_truncated" not in done
+    else:
+        assert done["output_truncated"] is True
+        assert encoded_size(made.output) <= SMALL.output
+        # One character more would not have fitted.
+        assert encoded_size(said[: len(made.output) + 1]) > SMALL.output
+
+
+def test_a_half_of_a_pair_is_one_replacement_character_and_a_pair_is_its_character() -> None:
+    assert text_of(encode(maker(), "a\ud83d\ude00b\ud83dc\ude00")) == "a\U0001f600b\ufffdc\ufffd"
+
+
+def test_what_follows_a_cut_is_left_out_even_if_it_would_fit() -> None:
+    output = Output(replace(SMALL, output=10))
+    for piece in ("12345678", "\u00e9\u00e9", "x", ""):
+        output.add(piece)
+    assert (output.text, output.truncated) == ("12345678\u00e9", True)
+
+
+def test_a_cut_through_one_long_piece_takes_what_fits() -> None:
+    for room, expected in ((0, ""), (5, ""), (6, "\x01"), (12, "\x01\x01"), (17, "\x01\x01")):
+        output = Output(replace(SMALL, output=room))
+        output.add("\x01" * 50)
+        assert (output.text, output.truncated) == (expected, True)
+    output = Output(replace(SMALL, output=6))
+    output.add("\x01")
+    assert (output.text, output.truncated) == ("\x01", False)
+
+
+def test_a_step_is_implied_before_anything_else_is_said() -> None:
+    for first in ("word", ToolCall("t"), ToolResult("t", 1)):
+        implied, said = encode(maker(), first)
+        assert implied == {
+            "type": "step", "step": 1, "name": "answer", "status": "started",
+            "session_id": "sess_1", "turn": 2, "agent_id": "agent",
+        }  # fmt: skip
+        assert said["type"] != "step"
+    assert encode(maker(), Usage(1, 2)) == []
+    assert encode(maker(), "", Text("")) == []
+
+
+def test_steps_are_numbered_and_completed_by_name() -> None:
+    made = maker()
+    chunks = encode(
+        made, Step("a"), Step("b"), Step("b"), Step("b", "completed"), Step("a", "completed")
+    )
+    assert [(c["step"], c["name"], c["status"]) for c in chunks] == [
+        (1, "a", "started"), (2, "b", "started"), (3, "b", "started"),
+        (3, "b", "completed"), (1, "a", "completed"),
+    ]  # fmt: skip
+    assert "session_id" in chunks[0]
+    assert "session_id" not in chunks[1]
+    assert all(c["duration_ms"] >= 0 for c in chunks[3:])
+    (left,) = made.close_steps()
+    assert orjson.loads(left.body)["step"] == 2
+    assert left.step is not None
+    assert left.step[:2] == (2, "b")
+    assert list(made.close_steps()) == []
+    assert made.usage()["steps"] == 3
+
+
+def test_a_step_too_many_is_refused_and_not_counted() -> None:
+    made = maker(max_steps=2)
+    encode(made, Step("a"), Step("b"))
+    with pytest.raises(AgentError) as refused:
+        encode(made, Step("c"))
+    assert refused.value.code == "MAX_STEPS"
+    assert made.steps == 2
+
+
+def test_calls_are_paired_with_their_results() -> None:
+    chunks = encode(
+        maker(),
+        ToolCall("a"),
+        ToolResult("a", 1),
+        ToolCall("b", call_id="mine"),
+        ToolResult("b", 2),
+        ToolCall("c"),
+        ToolResult("b", 3, call_id="mine", is_error=True),
+    )
+    assert [c.get("call_id") for c in chunks[1:]] == [
+        "call_1", "call_1", "mine", "mine", "call_3", "mine",
+    ]  # fmt: skip
+    assert chunks[-1]["is_error"] is True
+
+
+@pytest.mark.parametrize(
+    "chunk", [ToolCall("t", {"x": "y" * 2_000}), ToolResult("t", "y" * 2_000), Step("n" * 2_000)]
+)
+def test_what_is_too_large_and_cannot_be_split_is_refused(chunk: AgentChunk) -> None:
+    with pytest.raises(AgentError) as refused:
+        encode(maker(), chunk)
+    assert refused.value.code == "PAYLOAD_TOO_LARGE"
+
+
+@pytest.mark.parametrize("value", [{1}, 2**70, object(), {1: 2}])
+def test_what_has_no_json_form_is_refused_by_name(value: object) -> None:
+    with pytest.raises(TypeError, match="tool_result"):
+        encode(maker(), ToolResult("t", value))
+
+
+def test_usage_adds_up() -> None:
+    made = maker()
+    encode(made, Usage(1, 2), "x", Usage(10, 20))
+    usage = made.usage()
+    assert (usage["input_tokens"], usage["output_tokens"], usage["steps"]) == (11, 22, 1)

@@ -1,0 +1,250 @@
+"""The fold of a session's control stream, and the cache of its results."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from resonantgenesis_server.log.base import Append, Entry, LogUnavailable, NewEntry, Page
+from resonantgenesis_server.log.sqlite import SqliteLog
+from resonantgenesis_server.runs import states as states_module
+from resonantgenesis_server.runs.state import (
+    Request,
+    SessionInfo,
+    SessionState,
+    control_stream,
+    ended_record,
+    started_record,
+    withdrawn_record,
+)
+from resonantgenesis_server.runs.states import States, take_in
+
+from .rig import Rig
+
+
+def info(session_id: str = "sess_1") -> SessionInfo:
+    return SessionInfo(session_id, "org", "echo", None, {"a": 0}, {}, 1.0)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[NewEntry]:
+    """Records as a session's one writer could have written them."""
+    records = [info().record()]
+    count, position = 0, 0
+    running: int | None = None
+    waiting: list[tuple[int, bool]] = []
+    for _ in range(draw(st.integers(0, 25))):
+        choices = ["queue"]
+        if running is not None:
+            choices.append("end")
+        if any(not withdrawn for _, withdrawn in waiting):
+            choices.append("withdraw")
+        if running is None and waiting:
+            choices.append("begin")
+        what = draw(st.sampled_from(choices))
+        if what == "queue" and len(waiting) < 20:
+            count += 1
+            records.append(Request(f"goal {count}", "echo", {"n": count}, key=None).record(count))
+            waiting.append((count, False))
+        elif what == "begin":
+            turn, withdrawn = waiting.pop(0)
+            if withdrawn:
+                position += 1
+                records.append(ended_record(turn, "cancelled", position))
+            else:
+                running = turn
+                records.append(started_record(turn, position + 1))
+        elif what == "end" and running is not None:
+            position += draw(st.integers(1, 5))
+            status = draw(st.sampled_from(["success", "failed", "cancelled", "timeout"]))
+            records.append(ended_record(running, status, position))
+            running = None
+        elif what == "withdraw":
+            index = draw(st.sampled_from([i for i, (_, gone) in enumerate(waiting) if not gone]))
+            waiting[index] = (waiting[index][0], True)
+            records.append(withdrawn_record(waiting[index][0]))
+    return records
+
+
+def entries_of(records: list[NewEntry]) -> list[Entry]:
+    return [Entry(n, r.kind, r.body, n * 1_000_000) for n, r in enumerate(records, 1)]
+
+
+def shown(state: SessionState) -> tuple[Any, ...]:
+    return (
+        state.info,
+        state.context,
+        state.turns,
+        state.position,
+        state.updated_at,
+        state.status,
+        state.end,
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(histories(), st.data())
+def test_folding_in_any_split_is_folding_at_once(
+    records: list[NewEntry], data: st.DataObject
+) -> None:
+    entries = entries_of(records)
+    whole = SessionState()
+    whole.apply(entries)
+    pieces = SessionState()
+    place = 0
+    while place < len(entries):
+        # A piece may begin with what was taken in already: a read overtaken by announcements.
+        start = data.draw(st.integers(0, place))
+        end = data.draw(st.integers(place + 1, len(entries)))
+        pieces.apply(entries[start:end])
+        place = end
+    assert shown(pieces) == shown(whole)
+
+
+@settings(max_examples=200, deadline=None)
+@given(histories())
+def test_what_the_state_says_of_itself_holds_together(records: list[NewEntry]) -> None:
+    state = SessionState()
+    for entry in entries_of(records):
+        state.apply([entry])
+        running = [t for t in state.turns if t.status == "running"]
+        assert len(running) <= 1
+        assert state.running is (running[0] if running else None)
+        assert state.open_turns is bool(state.unended)
+        assert state.busy is any(not t.withdrawn for t in state.unended)
+        assert state.status == {True: "running"}.get(bool(running), state.status)
+        assert (state.status in {"queued", "running"}) is (state.busy or bool(running))
+        assert [t.turn for t in state.turns] == list(range(1, len(state.turns) + 1))
+        assert state.end == max((t.last for t in state.turns), default=0)
+        if state.turns:
+            assert state.current in state.turns
+
+
+def test_a_turn_that_never_ran_begins_and_ends_with_its_done() -> None:
+    state = SessionState()
+    records = [info().record(), Request("g", "echo").record(1), withdrawn_record(1)]
+    state.apply(entries_of([*records, ended_record(1, "cancelled", 4)]))
+    (turn,) = state.turns
+    assert (turn.first, turn.last, turn.status) == (4, 4, "cancelled")
+
+
+# -- the cache ------------------------------------------------------------------------------
+
+
+class Slow:
+    """A log whose reads wait, so that commits can come in between."""
+
+    epoch = "e"
+
+    def __init__(self, log: SqliteLog) -> None:
+        self._log = log
+        self.fail = False
+
+    async def read(self, *args: Any, **named: Any) -> Page:
+        page = await self._log.read(*args, **named)
+        for _ in range(random.randint(0, 5)):
+            await asyncio.sleep(0)
+        if self.fail and random.random() < 0.3:
+            raise LogUnavailable("now and then")
+        return page
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("cached", [1, 3, 100])
+async def test_loading_while_commits_come_never_gives_an_old_state(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, cached: int
+) -> None:
+    monkeypatch.setattr(states_module, "_CACHED", cached)
+    monkeypatch.setattr(states_module, "_PAGE_ENTRIES", 2)
+    random.seed(cached)
+    slow = Slow(rig.log)
+    states = States(slow, lambda _state: None)  # type: ignore[arg-type]
+    announced: dict[str, int] = {}
+
+    def committed(stream: str, entries: Any) -> None:
+        announced[stream] = entries[-1].position
+        states.committed(stream, entries)
+
+    rig.before_commit = committed
+    names = [f"sess_{n}" for n in range(5)]
+    for name in names:
+        await rig.log.append(Append(control_stream(name), [info(name).record()]))
+    slow.fail = True
+
+    async def write(name: str) -> None:
+        for turn in range(1, 40):
+            records = [Request("g", "echo").record(turn), started_record(turn, turn)]
+            records.append(ended_record(turn, "success", turn))
+            for record in records[: None if turn < 39 else 2]:
+                await rig.log.append(Append(control_stream(name), [record]))
+
+    loads = 0
+
+    async def load() -> None:
+        nonlocal loads
+        while not done.is_set():
+            name = random.choice(names)
+            try:
+                state = await states.load(name)
+            except LogUnavailable:
+                continue
+            assert state is not None
+            assert state.position >= announced[control_stream(name)], "an old state"
+            loads += 1
+            if random.random() < 0.2:
+                states.pin(name, state)
+                await asyncio.sleep(0)
+                states.unpin(name)
+            await asyncio.sleep(0)
+
+    done = asyncio.Event()
+    loaders = [asyncio.create_task(load()) for _ in range(4)]
+    await asyncio.gather(*(write(name) for name in names))
+    done.set()
+    await asyncio.gather(*loaders)
+    assert loads > 20
+    assert not states._readings
+    for name in names:
+        state = await states.load(name) if not slow.fail else None
+        slow.fail = False
+        assert state is None or state.position == announced[control_stream(name)]
+
+
+@pytest.mark.anyio
+async def test_a_session_deleted_while_it_is_loaded_does_not_come_back(rig: Rig) -> None:
+    name = "sess_x"
+    await rig.log.append(Append(control_stream(name), [info(name).record()]))
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    class Held:
+        async def read(self, *args: Any, **named: Any) -> Page:
+            page = await rig.log.read(*args, **named)
+            reached.set()
+            await go_on.wait()
+            return page
+
+    states = States(Held(), lambda _state: None)  # type: ignore[arg-type]
+    loading = [asyncio.create_task(states.load(name)) for _ in range(2)]
+    await reached.wait()
+    await rig.log.delete(control_stream(name))
+    states.forget(name)
+    go_on.set()
+    assert await asyncio.gather(*loading) == [None, None]
+    assert await states.load(name) is None
+
+
+@pytest.mark.anyio
+async def test_a_state_can_take_in_what_was_not_announced_yet(rig: Rig) -> None:
+    name = "sess_y"
+    records = [info(name).record(), Request("g", "echo").record(1), started_record(1, 1)]
+    await rig.log.append(Append(control_stream(name), records))
+    state = SessionState()
+    assert await take_in(rig.log, name, state) == 3
+    assert state.running is not None
+    await rig.log.append(Append(control_stream(name), [ended_record(1, "success", 9)]))
+    await take_in(rig.log, name, state)
+    assert (state.running, state.end) == (None, 9)
