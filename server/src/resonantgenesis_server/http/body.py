@@ -76,6 +76,8 @@ def parse_json(data: bytes, depth: int) -> Any:
 
 def _depth_exceeds(value: Any, depth: int) -> bool:
     level = [value] if isinstance(value, dict | list) else []
+    if not level:
+        return False
     for _ in range(depth):
         level = [
             child
