@@ -49,7 +49,12 @@ class ServerProcess:
         self._agents = agents or {}
         self._wrapper = wrapper
         self._program = program
-        self._settings = {"words_per_second": 0, "log_format": "json", **settings}
+        self._settings = {
+            "words_per_second": 0,
+            "log_format": "json",
+            "drain_seconds": 0,
+            **settings,
+        }
         if key is not None:
             self._settings["bootstrap_key"] = key
         self._process: subprocess.Popen[bytes] | None = None
