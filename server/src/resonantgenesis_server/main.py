@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -21,6 +22,7 @@ from .config import Settings, StartupError
 from .feed.event_log import EventService
 from .feed.hub import Hub
 from .http.app import AppDeps, create_app
+from .http.asyncapi import asyncapi_router
 from .http.auth import CredentialAuthenticator
 from .http.cors import Cors
 from .http.edge import Edge, FastRoute
@@ -31,6 +33,7 @@ from .http.sessions import sessions_router
 from .http.signing import SigningKey, TokenSigner
 from .http.stream_routes import StreamRoutes
 from .http.watch import Watch
+from .http.ws_routes import SocketRoutes
 from .log.base import Entry, LogError
 from .log.sqlite import SqliteLog
 from .logs import configure_logs
@@ -96,10 +99,12 @@ class Routes:
     events: EventService
     limits: Limits
     watch: Watch
+    sockets: SocketRoutes
 
     def fast(self) -> list[FastRoute]:
         """Those that are answered before the framework."""
         return [
+            *self.sockets.routes(),
             *StreamRoutes(self.sessions, self.limits, self.watch).routes(),
             *EventRoutes(self.events, self.limits, self.watch).routes(),
         ]
@@ -114,6 +119,7 @@ class Parts:
     watch: Watch
     service: SessionService
     events: EventService
+    sockets: SocketRoutes
     retention: Retention
     housekeeper: Housekeeper
     node_events: NodeEvents
@@ -144,7 +150,9 @@ async def _serve(settings: Settings, listener: Listener) -> int:
             # Both before anything is awaited: who is told "draining" gets no turn any more.
             parts.app.draining = parts.supervisor.draining = True
             await parts.node_events.draining()
-            await parts.supervisor.drain(settings.drain_seconds)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(parts.supervisor.drain(settings.drain_seconds))
+                group.create_task(parts.sockets.drain(settings.drain_seconds))
             parts.watch.end_all(Unavailable("the server is shutting down", retry_after=1))
 
         return await run(parts.app, listener, drain=drain)
@@ -216,7 +224,8 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         )
         watch = Watch(authenticator.recheck)
         events = EventService(log, hub, max_data=limits.context)
-        routes = Routes(service, events, limits, watch)
+        sockets = SocketRoutes(service, events, authenticator, limits, watch)
+        routes = Routes(service, events, limits, watch, sockets)
         relay = Relay(records.outbox, log)
         app = _app(settings, limits, records, authenticator, directory, routes, relay)
         node_events = NodeEvents(
@@ -243,6 +252,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             watch,
             service,
             events,
+            sockets,
             retention,
             housekeeper,
             node_events,
@@ -291,6 +301,7 @@ def _app(
             routers=[
                 sessions_router(routes.sessions, limits, once),
                 events_router(routes.events, limits),
+                asyncapi_router(),
             ],
             ready=ready,
         )

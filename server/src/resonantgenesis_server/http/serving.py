@@ -14,6 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from .protocol import StreamHttpProtocol
+from .ws_protocol import SOCKET_SETTINGS
 
 log_ = structlog.get_logger("resonantgenesis.serving")
 
@@ -80,7 +81,7 @@ async def run(app: ASGIApp, listener: Listener, *, drain: Callable[[], Awaitable
         proxy_headers=False,
         backlog=_BACKLOG,
         timeout_graceful_shutdown=_LAST_ANSWERS,
-        ws="none",
+        **SOCKET_SETTINGS,
     )
     server = _Server(config)
     async with _stop_signals(server, drain):

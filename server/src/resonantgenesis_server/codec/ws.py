@@ -1,0 +1,86 @@
+"""WebSocket messages and frames, the encoding side. What many sockets get is made once."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from ..log.base import Entry
+from ..model.events import channel_of
+from .events import event_json
+from .json import dumps, loads
+
+#: Names of a flat event that a field of `data` never takes.
+_TAKEN = frozenset({"id", "type", "channel", "created_at", "cursor", "data", "metadata"})
+#: Kinds of chunk that may name their session themselves.
+_NAMING = frozenset({"step", "done"})
+#: A sync flush ends with this, which a compressed message leaves out (RFC 7692, 7.2.1).
+_FLUSHED = b"\x00\x00\xff\xff"
+
+
+def chunk_message(entry: Entry, session_id: str) -> bytes:
+    """A session chunk with `position` and `session_id`; made once per entry."""
+    message = entry.message
+    if message is None:
+        named = entry.kind in _NAMING and b'"session_id":' in entry.body
+        message = entry.message = b'%b,"position":%d%b}' % (
+            entry.body[:-1],
+            entry.position,
+            b"" if named else b',"session_id":"%b"' % session_id.encode(),
+        )
+    return message
+
+
+def event_message(entry: Entry, epoch: str) -> bytes:
+    """An event flat: section 5's fields, and the scalars of `data` beside them where the name is
+    free; made once per entry."""
+    message = entry.message
+    if message is None:
+        event = loads(entry.body) if entry.data is None else entry.data
+        lifted = {
+            name: value
+            for name, value in event["data"].items()
+            if name not in _TAKEN and isinstance(value, str | int | float | bool | None)
+        }
+        message = event_json(entry, epoch)
+        if lifted:
+            message = b"%b,%b" % (message[:-1], dumps(lifted)[1:])
+        entry.message = message
+    return message
+
+
+def event_envelope(entry: Entry, epoch: str) -> bytes:
+    """An event as `{"type":"event","channel":…,"event":{…}}`."""
+    channel = (channel_of(entry.kind) or "").encode()
+    return b'{"type":"event","channel":"%b","event":%b}' % (channel, event_json(entry, epoch))
+
+
+def cursor_message(channels: Sequence[str], cursor: str) -> bytes:
+    """How far a quiet subscription has got."""
+    return control("cursor", channels=list(channels), cursor=cursor)
+
+
+def control(kind: str, **fields: Any) -> bytes:
+    """A message of the socket's own; fields that are None are left out."""
+    return dumps({"type": kind} | {k: v for k, v in fields.items() if v is not None})
+
+
+def text_frame(payload: bytes, *, compressed: bool = False) -> bytes:
+    """A server's unfragmented text frame; `compressed` says that the payload is deflated."""
+    head = 0xC1 if compressed else 0x81
+    size = len(payload)
+    if size < 126:
+        return struct.pack("!BB", head, size) + payload
+    if size < 65_536:
+        return struct.pack("!BBH", head, 126, size) + payload
+    return struct.pack("!BBQ", head, 127, size) + payload
+
+
+def deflated(payload: bytes, window_bits: int) -> bytes:
+    """The payload of a compressed message that needs no context, so that it suits every client
+    whose window is at least this wide."""
+    deflate = zlib.compressobj(wbits=-window_bits, memLevel=5)
+    data = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)
+    return data.removesuffix(_FLUSHED)

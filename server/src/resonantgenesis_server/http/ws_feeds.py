@@ -1,0 +1,185 @@
+"""The two kinds of subscription: events of channels, and the chunks of a session."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from ..codec.events import cursor_of
+from ..codec.json import loads
+from ..codec.ws import chunk_message, cursor_message, event_envelope, event_message
+from ..feed.compact import compact
+from ..feed.event_log import EventService
+from ..feed.follow import PAGE_BYTES, PAGE_ENTRIES
+from ..feed.hub import Batch
+from ..feed.selection import Selection
+from ..log.base import Entry
+from ..model.errors import ApiError
+from ..model.events import channel_of
+from ..runs.states import take_in
+from ..runs.supervisor import Supervisor
+from ..runs.view import expired
+from .ws_feed import Ended, Feed
+from .ws_writer import SocketWriter
+
+#: A compact reader's pages: large, so that a long gap becomes few messages.
+_COMPACT_ENTRIES, _COMPACT_BYTES = 20_000, 1 << 20
+
+
+class EventFeed(Feed):
+    """Events of channels. `floors`: for each channel, what was told of it before."""
+
+    def __init__(
+        self,
+        writer: SocketWriter,
+        ended: Ended,
+        events: EventService,
+        stream: str,
+        after: int,
+        *,
+        asked: Mapping[str, Any],
+        selection: Selection,
+        form: Literal["flat", "envelope"],
+        floors: Mapping[str, int],
+    ) -> None:
+        super().__init__(writer, ended, events.hub, events.log, stream, after, selection=selection)
+        #: `events` and `filters` as they were asked for, to select anew when channels are lost.
+        self.asked = asked
+        self._events = events
+        self._shape = form
+        self._floors = floors
+        self._highest_floor = max(floors.values(), default=0)
+        self._told_at = asyncio.get_running_loop().time()
+
+    def narrow(self, selection: Selection) -> None:
+        """Go on with another selection from where this one has got."""
+        self.position = self.reached
+        self._hub.detach(self._stream, self)
+        self.attached = False
+        self.selection = selection
+        self._writer.behind(self)
+
+    def tell_cursor(self, now: float, quiet: float, channels: Sequence[str]) -> None:
+        """After so many seconds without an event, how far the subscription has got."""
+        if now - self._told_at >= quiet and not self._closed:
+            self._told_at = now
+            cursor = cursor_of(self._events.epoch, self.reached)
+            self._writer.put(cursor_message(channels, cursor))
+
+    def push(self, entries: Batch) -> bool:
+        self._told_at = asyncio.get_running_loop().time()
+        return super().push(entries)
+
+    def _give(self, found: Sequence[Entry]) -> None:
+        if found:
+            self._told_at = asyncio.get_running_loop().time()
+        super()._give(found)
+
+    def _form(self, batch: Batch) -> str | None:
+        return "ws " + self._shape
+
+    def _encode(self, entries: Iterable[Entry]) -> Iterable[bytes]:
+        encode = event_message if self._shape == "flat" else event_envelope
+        epoch = self._events.epoch
+        return [encode(entry, epoch) for entry in entries]
+
+    def _cut(self, entries: Sequence[Entry]) -> tuple[Sequence[Entry], int | None]:
+        if not entries or entries[0].position > self._highest_floor:
+            return entries, None
+        return [entry for entry in entries if self._is_new(entry)], None
+
+    def _is_new(self, entry: Entry) -> bool:
+        return entry.position > self._floors.get(channel_of(entry.kind) or "", 0)
+
+    def _turn(self, turned: int, shown: Sequence[Entry]) -> None:
+        """Nothing changes in an event feed."""
+
+    def _expired(self, earliest: int) -> ApiError:
+        return self._events.expired(earliest)
+
+
+class ChunkFeed(Feed):
+    """A session's chunks. `until`: it is over with this turn's `done`; None: it stays.
+    `skip`: nothing is told before this turn has ended; 0: everything is."""
+
+    def __init__(
+        self,
+        writer: SocketWriter,
+        ended: Ended,
+        supervisor: Supervisor,
+        session_id: str,
+        after: int,
+        *,
+        until: int | None = None,
+        skip: int = 0,
+        compacted: bool = False,
+    ) -> None:
+        super().__init__(
+            writer,
+            ended,
+            supervisor.hub,
+            supervisor.log,
+            session_id,
+            after,
+            page_entries=_COMPACT_ENTRIES if compacted else PAGE_ENTRIES,
+            page_bytes=_COMPACT_BYTES if compacted else PAGE_BYTES,
+        )
+        self.session_id = session_id
+        self.until = until
+        self.skip = skip
+        self._states = supervisor.states
+        self._compacted = compacted
+
+    def extend(self, turn: int) -> None:
+        """Stay for this turn as well."""
+        if self.until is not None and turn > self.until:
+            self.until, self.over = turn, False
+            if not self.attached:
+                self._writer.behind(self)
+
+    async def _catch_up(self, found: Sequence[Entry]) -> None:
+        """Entries that were read can be ahead of their announcement: whoever has seen a `done`
+        must find the turn ended, whatever it asks next."""
+        ends = [entry.position for entry in found if entry.kind == "done"]
+        if not ends:
+            return
+        state = await self._states.load(self.session_id)
+        if state is not None and ends[-1] > state.end:
+            await take_in(self._log, self.session_id, state)
+
+    def _form(self, batch: Batch) -> str | None:
+        return "ws compact" if self._compacted else "ws chunks"
+
+    def _encode(self, entries: Iterable[Entry]) -> Iterable[bytes]:
+        shown = compact(entries) if self._compacted else entries
+        return [chunk_message(entry, self.session_id) for entry in shown]
+
+    def _cut(self, entries: Sequence[Entry]) -> tuple[Sequence[Entry], int | None]:
+        if not self.skip and self.until is None:
+            return entries, None
+        shown: list[Entry] = []
+        turned: int | None = None
+        skip = self.skip
+        for entry in entries:
+            if not skip:
+                shown.append(entry)
+            if entry.kind != "done":
+                continue
+            turned = int(loads(entry.body)["turn"])
+            if turned >= skip:
+                skip = 0
+            if self.until is not None and turned >= self.until:
+                break
+        return shown, turned
+
+    def _turn(self, turned: int, shown: Sequence[Entry]) -> None:
+        if turned >= self.skip:
+            self.skip = 0
+        self.over = self.until is not None and turned >= self.until
+        if self.over and shown:
+            # What follows was not told, but will be if the feed is extended.
+            self.position = shown[-1].position
+
+    def _expired(self, earliest: int) -> ApiError:
+        return expired(earliest, self._log.epoch)

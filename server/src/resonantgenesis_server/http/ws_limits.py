@@ -1,0 +1,38 @@
+"""What one socket may ask and hold; PROTOCOL.md, sections 6 and 9."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..model.limits import KIB, Limits
+
+
+@dataclass(frozen=True, slots=True)
+class SocketLimits:
+    """Sizes in bytes, times in seconds."""
+
+    message: int = 256 * KIB
+    json_depth: int = 32
+    unsent: int = 64 * KIB
+    stall: float = 60.0
+    subscriptions: int = 100
+    #: Sustained; twice as many may come at once.
+    messages_per_second: float = 100.0
+    #: That many bad messages within the window end the connection.
+    errors: int = 20
+    errors_window: float = 10.0
+    auth_wait: float = 10.0
+    #: Sockets of this process whose first message is still awaited.
+    unauthenticated: int = 200
+    #: Executes under way on one socket, and how long its next messages wait for one to end.
+    executes: int = 16
+    execute_wait: float = 5.0
+    #: Silence after which a subscription is told its cursor.
+    quiet: float = 25.0
+    #: How long a client may take to answer a close.
+    close_wait: float = 10.0
+
+    @classmethod
+    def of(cls, limits: Limits) -> SocketLimits:
+        """Those that are the same for every connection taken from the server's."""
+        return cls(json_depth=limits.json_depth, unsent=limits.unsent, stall=limits.stall)

@@ -1,0 +1,263 @@
+"""The WebSocket protocol class of our own `serve`, and the settings it runs with.
+
+The shell works without it, under any ASGI server. With it, a live message costs one `write` of a
+frame that all its sockets share, compression keeps no context on the server's side, a ping is not
+held against a client that still has bytes to take, and every close ends within a bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, TypedDict
+
+from starlette.types import Scope
+from uvicorn._types import ASGISendEvent
+from uvicorn.config import Config
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+from websockets.extensions.permessage_deflate import (
+    PerMessageDeflate,
+    ServerPerMessageDeflateFactory,
+)
+from websockets.frames import Frame
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+from .ws_limits import SocketLimits
+
+EXTENSION = "resonantgenesis.socket"
+#: Large enough for messages of our size; the server's compressor is made anew for each.
+WINDOW_BITS = 12
+#: Unsent bytes beyond which pings are not answered before the client has taken some.
+_PONGS_BEHIND = 64 * 1024
+_DEFAULTS = SocketLimits()
+
+#: What a client does wrong is told to the client; here it would only fill the log.
+_library_log = logging.getLogger("resonantgenesis.http.websockets")
+_library_log.setLevel(logging.ERROR)
+
+
+class SocketConnection:
+    """What the shell is given of its connection."""
+
+    __slots__ = ("_protocol", "full", "transport", "window_bits")
+
+    def __init__(self, protocol: SocketProtocol) -> None:
+        self._protocol = protocol
+        self.transport: asyncio.Transport = protocol.transport
+        #: More is unsent than the transport's bound: nothing may be written now.
+        self.full = not protocol.writable.is_set()
+        #: Of the compression that was agreed on; None: none was.
+        self.window_bits = _window_bits(protocol.conn)
+
+    @property
+    def open(self) -> bool:
+        """Whether messages may still be sent."""
+        protocol = self._protocol
+        return protocol.conn.state is State.OPEN and not protocol.transport.is_closing()
+
+    async def room(self) -> None:
+        """Return when the client has taken enough, or is gone."""
+        await self._protocol.writable.wait()
+
+
+class SocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's protocol with the connection in `scope["extensions"]`."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.conn = ServerProtocol(
+            extensions=[
+                ServerPerMessageDeflateFactory(
+                    server_no_context_takeover=True,
+                    server_max_window_bits=WINDOW_BITS,
+                    client_max_window_bits=WINDOW_BITS,
+                    compress_settings={"memLevel": 5},
+                )
+            ]
+            if config.ws_per_message_deflate
+            else [],
+            max_size=config.ws_max_size,
+            logger=_library_log,
+        )
+        self.logger = _library_log
+        self.connection: SocketConnection | None = None
+        self._pings_wait = False
+        self._abort_timer: asyncio.TimerHandle | None = None
+
+    # -- the application -------------------------------------------------------------------
+
+    async def run_asgi(self) -> None:
+        self.connection = SocketConnection(self)
+        extensions: dict[str, Any] = self.scope["extensions"]
+        extensions[EXTENSION] = self.connection
+        await super().run_asgi()
+        self._abort_later()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        # After a close that the connection itself began, uvicorn would call this a misuse.
+        if self.conn.parser_exc is not None or self.conn.state is State.CLOSED:
+            raise ClientDisconnected
+        if self.handshake_complete and self.close_sent:
+            raise ClientDisconnected
+        await super().send(message)
+
+    # -- the connection --------------------------------------------------------------------
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+            self._abort_timer = None
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.connection is not None:
+            self.connection.full = True
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.connection is not None:
+            self.connection.full = False
+        if self._pings_wait:
+            self._pings_wait = False
+            if not self.read_paused and not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        self.conn.receive_data(data)
+        # What came before a broken frame is still a message.
+        self.handle_events()
+        if self.conn.parser_exc is not None:
+            self._fail()
+        elif self.conn.handshake_exc is not None and not self.handshake_complete:
+            self._refuse_handshake()
+
+    def handle_events(self) -> None:
+        for event in self.conn.events_received():
+            self.conn.events.append(event)
+            # One at a time: after a message that ends the connection nothing else counts.
+            super().handle_events()
+            if self.conn.parser_exc is not None or self.transport.is_closing():
+                return
+
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            data = b"".join(self.frames)
+            self.frames = []
+            try:
+                text = data.decode()
+            except UnicodeDecodeError:
+                self._fail(1007, "not UTF-8")
+                return
+            self.queue.put_nowait({"type": "websocket.receive", "text": text})
+            if not self.read_paused:
+                self.read_paused = True
+                self.transport.pause_reading()
+        else:
+            super().send_receive_event_to_app()
+
+    def handle_ping(self) -> None:
+        super().handle_ping()
+        if self.transport.get_write_buffer_size() > _PONGS_BEHIND and not self._pings_wait:
+            self._pings_wait = True
+            self.transport.pause_reading()
+
+    async def receive(self) -> Any:
+        message = await self.queue.get()
+        if self.read_paused and self.queue.empty():
+            self.read_paused = False
+            if not self._pings_wait and not self.transport.is_closing():
+                self.transport.resume_reading()
+        return message
+
+    def handle_close(self, event: Frame) -> None:
+        super().handle_close(event)
+        self._abort_later()
+
+    def keepalive_timeout(self) -> None:
+        if self.transport.get_write_buffer_size() > 0:
+            # The ping itself may not have reached the client; whether it moves at all is for the
+            # watch over stalled clients to say.
+            self.pong_timer = self.loop.call_later(self.ping_timeout or 0, self.keepalive_timeout)
+            return
+        super().keepalive_timeout()
+        self._abort_later()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._abort_later()
+
+    # -- endings ---------------------------------------------------------------------------
+
+    def _fail(self, code: int = 1002, reason: str = "") -> None:
+        """The client broke the protocol: a close frame, if none was sent, and the end."""
+        if self.conn.parser_exc is None:
+            self.conn.fail(code, reason)
+        sent = self.conn.close_sent
+        self.queue.put_nowait(
+            {
+                "type": "websocket.disconnect",
+                "code": code if sent is None else sent.code,
+                "reason": reason if sent is None else sent.reason,
+            }
+        )
+        self._finish()
+
+    def _refuse_handshake(self) -> None:
+        self.handshake_complete = True
+        self._finish()
+
+    def _finish(self) -> None:
+        self.close_sent = True
+        output = b"".join(self.conn.data_to_send())
+        if output and not self.transport.is_closing():
+            self.transport.write(output)
+        self.transport.close()
+        self._abort_later()
+
+    def _abort_later(self) -> None:
+        """A client that takes no more bytes must not keep its connection for ever."""
+        if self._abort_timer is None and not self.disconnected:
+            self._abort_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+
+
+class SocketSettings(TypedDict):
+    """Those of uvicorn's settings that are about sockets."""
+
+    ws: type[SocketProtocol]
+    ws_max_size: int
+    ws_ping_interval: float
+    ws_ping_timeout: float
+    ws_per_message_deflate: bool
+
+
+#: For `uvicorn.Config`: pings every 25 s, 10 s for the answer; PROTOCOL.md, section 6.
+SOCKET_SETTINGS: SocketSettings = {
+    "ws": SocketProtocol,
+    "ws_max_size": _DEFAULTS.message,
+    "ws_ping_interval": 25.0,
+    "ws_ping_timeout": 10.0,
+    "ws_per_message_deflate": True,
+}
+
+
+def socket_of(scope: Scope) -> SocketConnection | None:
+    """The socket's connection, if the server gives it."""
+    connection = scope.get("extensions", {}).get(EXTENSION)
+    return connection if isinstance(connection, SocketConnection) else None
+
+
+def _window_bits(conn: ServerProtocol) -> int | None:
+    for extension in conn.extensions:
+        if isinstance(extension, PerMessageDeflate):
+            return extension.local_max_window_bits
+    return None
