@@ -1,0 +1,36 @@
+"""The app under uvicorn as anybody would start it: asyncio, h11, no protocol class of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+
+import structlog
+import uvicorn
+from resonantgenesis_server.config_load import load_settings
+from resonantgenesis_server.logs import configure_logs
+from resonantgenesis_server.main import lock_data, open_parts
+
+from support.runner import arguments
+
+
+async def main() -> int:
+    settings = load_settings(arguments()).settings
+    configure_logs(settings.log_level, settings.log_format)
+    with lock_data(settings.data), socket.create_server((settings.host, settings.port)) as bound:
+        async with open_parts(settings) as parts:
+            config = uvicorn.Config(
+                parts.app, http="h11", loop="asyncio", lifespan="off", log_config=None
+            )
+            url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+            structlog.get_logger().info("serving", url=url)
+            server = uvicorn.Server(config)
+            with contextlib.suppress(KeyboardInterrupt):
+                await server.serve(sockets=[bound])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
