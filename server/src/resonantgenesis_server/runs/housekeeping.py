@@ -38,6 +38,7 @@ class Housekeeper:
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="housekeeping")
+        self._task.add_done_callback(_report)
 
     async def close(self) -> None:
         if self._task is not None:
@@ -60,6 +61,11 @@ class Housekeeper:
             if removed:
                 log_.info("removed what was too old", **removed)
             await asyncio.sleep(_INTERVAL)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log_.error("housekeeping failed", exc_info=error)
 
 
 def old_events(organizations: Organizations, events: EventService, seconds: float) -> Job:
