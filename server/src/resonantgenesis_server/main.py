@@ -44,6 +44,7 @@ from .records.bootstrap import bootstrap
 from .records.credentials import CredentialHasher, load_secret
 from .records.directory import AgentDirectory
 from .records.store import Records
+from .runs.agent_source import Agents
 from .runs.announce import NodeEvents
 from .runs.housekeeping import Housekeeper, Job, old_events, old_requests
 from .runs.idempotency import TurnKeys
@@ -51,44 +52,10 @@ from .runs.mirror import Mirror
 from .runs.outbox import Relay
 from .runs.retention import Retention
 from .runs.service import SessionService
-from .runs.supervisor import ResolvedAgent, Supervisor
+from .runs.supervisor import Supervisor
 
 log_ = structlog.get_logger("resonantgenesis.main")
 GUIDE = "guide"
-
-
-class Agents:
-    """Resolves ids to agents; one is built once and used until its record changes."""
-
-    def __init__(self, directory: AgentDirectory, built: Mapping[str, Agent]) -> None:
-        self._directory = directory
-        self._configured = dict(built)
-        self._built: dict[tuple[str, str], tuple[AgentRecord, Agent]] = {}
-
-    async def resolve(self, organization_id: str, agent_id: str) -> ResolvedAgent:
-        """Raises AgentNotFound, and Unavailable while the records do not answer."""
-        try:
-            record = await self._directory.get(organization_id, agent_id)
-        except StoreError as error:
-            raise Unavailable("the agents cannot be read right now", retry_after=1) from error
-        return ResolvedAgent(
-            self._agent(record),
-            record.instructions,
-            record.model,
-            record.tools,
-            record.defaults,
-        )
-
-    def _agent(self, record: AgentRecord) -> Agent:
-        if self._directory.is_configured(record.id):
-            return self._configured[record.id]
-        name = (record.organization_id, record.id)
-        known = self._built.get(name)
-        if known is None or known[0] != record:
-            if len(self._built) >= 1_000:
-                self._built.clear()
-            known = self._built[name] = (record, build_agent(record.engine, record.defaults))
-        return known[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +111,6 @@ def serve(settings: Settings) -> int:
 
 async def _serve(settings: Settings, listener: Listener) -> int:
     async with open_parts(settings) as parts:
-        log_.info("serving", url=listener.url, data=str(settings.data))
 
         async def drain() -> None:
             # Both before anything is awaited: who is told "draining" gets no turn any more.
@@ -155,7 +121,10 @@ async def _serve(settings: Settings, listener: Listener) -> int:
                 group.create_task(parts.sockets.drain(settings.drain_seconds))
             parts.watch.end_all(Unavailable("the server is shutting down", retry_after=1))
 
-        return await run(parts.app, listener, drain=drain)
+        def ready() -> None:
+            log_.info("serving", url=listener.url, data=str(settings.data))
+
+        return await run(parts.app, listener, drain=drain, ready=ready)
 
 
 @contextlib.contextmanager
@@ -186,6 +155,8 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         records = await Records.open(f"sqlite:///{settings.data / 'records.db'}")
         stack.push_async_callback(records.close)
         hasher = CredentialHasher(load_secret(settings.data / "secret"))
+        # What can be refused is refused before a key is made and shown.
+        directory, agents = _agents(settings, records)
         await _bootstrap(settings, records, hasher)
 
         hub = Hub()
@@ -200,7 +171,6 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         stack.push_async_callback(log.close)
         mirror = Mirror(records.sessions)
         stack.push_async_callback(mirror.close)
-        directory, agents = _agents(settings, records)
         fence = await log.next_fence()
         supervisor = Supervisor(
             log,
@@ -321,7 +291,7 @@ def _agents(settings: Settings, records: Records) -> tuple[AgentDirectory, Agent
         try:
             built[name] = build_agent("python", {"reference": reference}, trusted=True)
         except AgentLoadError as error:
-            raise StartupError(f"agent {name}: {error}") from error
+            raise StartupError(str(error)) from error
         configured[name] = AgentRecord(name, "", name, "python")
     directory = AgentDirectory(records.agents, configured)
     return directory, Agents(directory, built)

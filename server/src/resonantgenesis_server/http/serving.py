@@ -68,8 +68,17 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def run(app: ASGIApp, listener: Listener, *, drain: Callable[[], Awaitable[None]]) -> int:
-    """Serve until SIGTERM or SIGINT, then drain and stop; a second signal stops at once."""
+async def run(
+    app: ASGIApp,
+    listener: Listener,
+    *,
+    drain: Callable[[], Awaitable[None]],
+    ready: Callable[[], None],
+) -> int:
+    """Serve until SIGTERM or SIGINT, then drain and stop; a second signal stops at once.
+
+    `ready` is called when the signals are heard.
+    """
     config = uvicorn.Config(
         app,
         http=StreamHttpProtocol,
@@ -85,6 +94,7 @@ async def run(app: ASGIApp, listener: Listener, *, drain: Callable[[], Awaitable
     )
     server = _Server(config)
     async with _stop_signals(server, drain):
+        ready()
         await server.serve(sockets=[listener.socket])
     return 0
 

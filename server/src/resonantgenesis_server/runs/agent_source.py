@@ -1,0 +1,49 @@
+"""Agents by their id: built from their records, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..agents.base import Agent
+from ..agents.registry import build_agent
+from ..model.errors import Unavailable
+from ..records.base import AgentRecord, StoreError
+from ..records.directory import AgentDirectory
+from .supervisor import ResolvedAgent
+
+#: Agents kept built; past it all are built anew when they are next used.
+_BUILT = 1_000
+
+
+class Agents:
+    """Resolves ids to agents; one is built once and used until its record changes."""
+
+    def __init__(self, directory: AgentDirectory, built: Mapping[str, Agent]) -> None:
+        self._directory = directory
+        self._configured = dict(built)
+        self._built: dict[tuple[str, str], tuple[AgentRecord, Agent]] = {}
+
+    async def resolve(self, organization_id: str, agent_id: str) -> ResolvedAgent:
+        """Raises AgentNotFound, and Unavailable while the records do not answer."""
+        try:
+            record = await self._directory.get(organization_id, agent_id)
+        except StoreError as error:
+            raise Unavailable("the agents cannot be read right now", retry_after=1) from error
+        return ResolvedAgent(
+            self._agent(record),
+            record.instructions,
+            record.model,
+            record.tools,
+            record.defaults,
+        )
+
+    def _agent(self, record: AgentRecord) -> Agent:
+        if self._directory.is_configured(record.id):
+            return self._configured[record.id]
+        name = (record.organization_id, record.id)
+        known = self._built.get(name)
+        if known is None or known[0] != record:
+            if len(self._built) > _BUILT:
+                self._built.clear()
+            known = self._built[name] = (record, build_agent(record.engine, record.defaults))
+        return known[1]
