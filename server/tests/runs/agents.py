@@ -64,15 +64,19 @@ async def echo(turn: Turn) -> AsyncIterator[AgentChunk]:
         yield word
 
 
-async def stubborn(turn: Turn) -> AsyncIterator[AgentChunk]:
-    """Catches its cancellation and goes on; a test frees it by ending the loop."""
-    yield "on and on"
-    while True:
-        try:
-            await asyncio.sleep(3600)
-        except asyncio.CancelledError:
-            if turn.goal == "free":
-                raise
+class Stubborn:
+    """Catches its cancellation and goes on, until it is released and asked once more."""
+
+    def __init__(self) -> None:
+        self.released = False
+
+    async def run(self, _turn: Turn) -> AsyncGenerator[AgentChunk, None]:
+        yield "on and on"
+        while not self.released:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                continue
 
 
 async def shielded(turn: Turn) -> AsyncIterator[AgentChunk]:
@@ -86,4 +90,4 @@ async def shielded(turn: Turn) -> AsyncIterator[AgentChunk]:
 
 
 def standard_agents() -> dict[str, Agent]:
-    return {"echo": Scripted(echo), "stubborn": Scripted(stubborn), "shielded": Scripted(shielded)}
+    return {"echo": Scripted(echo), "shielded": Scripted(shielded)}

@@ -25,7 +25,7 @@ from resonantgenesis_server.runs.state import SessionState
 from resonantgenesis_server.runs.supervisor import ResolvedAgent, Supervisor
 from resonantgenesis_server.runs.view import Place
 
-from .agents import standard_agents
+from .agents import Stubborn, standard_agents
 
 Json = dict[str, Any]
 ME = Principal("org", "key", frozenset({"*"}))
@@ -71,7 +71,8 @@ class Rig:
 
     def __init__(self, directory: Path, **limits: Any) -> None:
         self.directory = directory
-        self.agents: dict[str, Agent] = standard_agents()
+        self.stubborn = Stubborn()
+        self.agents: dict[str, Agent] = {**standard_agents(), "stubborn": self.stubborn}
         self.defaults: Mapping[str, Any] = {}
         self.limits = replace(Limits(cancel_grace=0.3, disconnect_grace=0.2), **limits)
         self.rows = Rows()
@@ -109,6 +110,7 @@ class Rig:
         return await supervisor.sweep() if sweep else None
 
     async def close(self) -> None:
+        self.stubborn.released = True
         await self.supervisor.close()
         await self.mirror.close()
         await self.log.close()
