@@ -27,7 +27,7 @@ from .idempotency import IdempotencyKey
 from .params import QueryParams, text_header
 from .sse import SseStream
 from .watch import Watch
-from .wire import Body
+from .wire import EVENT_STREAM, Body
 
 PATH = "/v1/events"
 _MAX_TEXT = 8_192
@@ -241,7 +241,7 @@ def _document_stream(router: APIRouter) -> None:
         responses={
             200: {
                 "description": "Events as server-sent events; the id is the cursor.",
-                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                "content": EVENT_STREAM,
             },
             **documented_errors(410),
         },

@@ -32,7 +32,7 @@ from .session_bodies import (
     TurnBody,
     TurnResult,
 )
-from .wire import PageBody, PageCursor, PageLimit
+from .wire import EVENT_STREAM, PageBody, PageCursor, PageLimit
 
 PATH = "/v1/sessions"
 
@@ -44,7 +44,7 @@ Place = Annotated[int, Query(ge=0, le=MAX_POSITION)]
 
 _FRAMES: dict[str, Any] = {
     "description": "The turn's chunks, or JSON with how it ended.",
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "content": EVENT_STREAM,
 }
 _EXECUTED: Responses = {
     200: _FRAMES,
@@ -115,7 +115,7 @@ def sessions_router(service: SessionService, limits: Limits, once: IdempotentPos
 
     @router.get(
         PATH + "/{session_id}",
-        response_model_exclude_none=True,
+        response_model_exclude_unset=True,
         responses=documented_errors(404),
         operation_id="get_session",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -19,6 +19,22 @@ PageLimit = Annotated[int, Query(ge=1, le=500, description="How many at most.")]
 PageCursor = Annotated[
     str | None, Query(max_length=512, description="`next_cursor` of the page before.")
 ]
+
+#: How OpenAPI before 3.2 describes a stream: `schema` is that of each event in it.
+EVENT_STREAM: dict[str, Any] = {
+    "text/event-stream": {
+        "schema": {
+            "type": "object",
+            "description": "One server-sent event.",
+            "required": ["event", "data"],
+            "properties": {
+                "id": {"type": "string", "description": "Where to resume: Last-Event-ID."},
+                "event": {"type": "string"},
+                "data": {"type": "string", "contentMediaType": "application/json"},
+            },
+        }
+    }
+}
 
 
 class Body(BaseModel):
