@@ -20,7 +20,7 @@ from .specs import CreateSpec, ExecuteSpec, TurnRef
 from .state import Request, SessionInfo, SessionState, digest
 from .supervisor import Supervisor
 
-_RACES = 20
+_RACES = 3
 
 
 class Executor:
@@ -137,22 +137,23 @@ class Executor:
         if spec.subject is not None and spec.subject != info.subject:
             raise InvalidRequest.field("subject", "is not the subject of this session")
         request = await self._request(principal, spec, info, request_id, key)
-        # With a key the turn's number is promised before the turn is recorded; when somebody
-        # else takes that number in between, the promise is taken back and made anew.
+
+        async def promise(number: int) -> None:
+            """Name the turn by its key before it is recorded; see TurnKeys."""
+            if key is not None:
+                claim = Claim(info.session_id, number, spec.fingerprint())
+                await self._keys.claim(principal, key, claim)
+
         for _ in range(_RACES):
-            async with self._supervisor.session(info.session_id) as session:
-                number = None if key is None else len(session.state.turns) + 1
-                if key is not None and number is not None:
-                    claim = Claim(info.session_id, number, spec.fingerprint())
-                    await self._keys.claim(principal, key, claim)
-                try:
-                    turn = await session.start(request, if_busy=spec.if_busy, turn=number)
+            try:
+                async with self._supervisor.session(info.session_id) as session:
+                    turn = await session.start(request, if_busy=spec.if_busy, promise=promise)
                     return TurnRef(info.session_id, turn.turn)
-                except PositionConflict:
-                    await self._release(principal, key)
-                except ApiError:
-                    await self._release(principal, key)
-                    raise
+            except PositionConflict:  # what we thought was refused has taken; look again
+                await self._release(principal, key)
+            except ApiError:
+                await self._release(principal, key)
+                raise
         raise SessionBusy("too many requests for one session at once", retry_after=1)
 
     async def _release(self, principal: Principal, key: str | None) -> None:

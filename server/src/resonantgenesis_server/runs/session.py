@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import structlog
 
-from ..log.base import LogError, NewEntry, PositionConflict, StaleWriter
+from ..log.base import LogError, NewEntry, StaleWriter
 from ..model.errors import SessionBusy, SessionNotFound, Unavailable
 from ..model.events import NewEvent
 from .drive import Driver
@@ -90,20 +91,21 @@ class Session:
         *,
         if_busy: str,
         new: SessionInfo | None = None,
-        turn: int | None = None,
+        promise: Callable[[int], Awaitable[None]] | None = None,
     ) -> TurnState:
         """Record a turn durably and run it, or queue it behind those that are open.
 
-        Raises SessionBusy, SessionNotFound if it was deleted, Unavailable, and PositionConflict if
-        `turn` is not the next number.
+        `promise` is called with the turn's number before it is recorded; nobody else can take
+        that number meanwhile. Raises SessionBusy, SessionNotFound if it was deleted, Unavailable,
+        and PositionConflict when the log is not where we thought.
         """
         async with self._ledger.lock:
             self._check_open()
             await self._ledger.look_again()
             number = len(self.state.turns) + 1
-            if turn is not None and turn != number:
-                raise PositionConflict(f"turn {turn} is not the next one")
             self._check_room(if_busy)
+            if promise is not None:
+                await promise(number)
             records, events = self._beginning(request, number, new)
             concerned = self._open() if if_busy == "interrupt" else []
             try:
