@@ -16,7 +16,7 @@ from ..codec.sse import OPENING, frame_without_id
 from ..feed.event_log import EventPage, EventService, EventView, Filters
 from ..feed.hub import Batch
 from ..log.base import Entry
-from ..model.errors import InvalidRequest
+from ..model.errors import InvalidJson, InvalidRequest, PayloadTooLarge
 from ..model.limits import Limits
 from ..model.principal import Principal
 from .auth import require, scoped
@@ -271,7 +271,11 @@ def parse_filters(text: str | None, limits: Limits) -> Filters | None:
     """Raises InvalidRequest."""
     if text is None:
         return None
-    value = parse_json(text.encode("utf-8", "replace"), limits.json_depth)
+    try:
+        value = parse_json(text.encode("utf-8", "replace"), limits.json_depth)
+    except (InvalidJson, PayloadTooLarge):
+        # Those are words for bodies; this is a parameter.
+        raise InvalidRequest.field("filters", "is not JSON, or nests too deep") from None
     if not isinstance(value, dict):
         raise InvalidRequest.field("filters", "is not a JSON object")
     return value
