@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 #: What of the earlier turns an agent is given: the newest, within both bounds.
 _HISTORY_TURNS = 50
 _HISTORY_CHARS = 200_000
+#: Earlier turns kept in memory, over all sessions.
+_KNOWN_TURNS, _KNOWN_CHARS = 10_000, 8_000_000
 _PAGE_ENTRIES, _PAGE_BYTES = 5_000, 1 << 20
 
 
@@ -27,6 +30,8 @@ class Transcript:
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
+        self._known: OrderedDict[tuple[str, int], PastTurn] = OrderedDict()
+        self._known_chars = 0
 
     async def request(self, session_id: str, turn: TurnState) -> Request:
         """What a turn was asked for."""
@@ -100,16 +105,32 @@ class Transcript:
         past = [t for t in state.turns[: turn.turn - 1] if t.last]
         for earlier in reversed(past[-_HISTORY_TURNS:]):
             try:
-                request = await self.request(session_id, earlier)
-                done = await self.done(session_id, earlier)
+                told = await self._past(session_id, earlier)
             except LogUnavailable:
                 break  # trimmed: what is older is gone too
-            room -= len(request.goal) + len(done["output"])
+            room -= len(told.goal) + len(told.output)
             if room < 0:
                 break
-            history.append(PastTurn(request.goal, done["output"], done["status"]))
+            history.append(told)
         history.reverse()
         return history
+
+    async def _past(self, session_id: str, turn: TurnState) -> PastTurn:
+        """A turn that has ended: it never changes, and a conversation asks for it again."""
+        name = (session_id, turn.turn)
+        told = self._known.get(name)
+        if told is None:
+            request = await self.request(session_id, turn)
+            done = await self.done(session_id, turn)
+            told = PastTurn(request.goal, done["output"], done["status"])
+            self._known[name] = told
+            self._known_chars += len(told.goal) + len(told.output)
+            while self._known_chars > _KNOWN_CHARS or len(self._known) > _KNOWN_TURNS:
+                _, oldest = self._known.popitem(last=False)
+                self._known_chars -= len(oldest.goal) + len(oldest.output)
+        else:
+            self._known.move_to_end(name)
+        return told
 
     async def _one(self, stream: str, position: int) -> Entry:
         page = await self._log.read(stream, position - 1, limit=1)
