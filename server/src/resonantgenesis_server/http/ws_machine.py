@@ -109,7 +109,7 @@ class Cancel:
 
 Request = Authenticate | SubscribeEvents | SubscribeSession | Unsubscribe | Execute | Cancel
 Action = Reply | Close | Request
-State = Literal["new", "authenticated", "closed"]
+State = Literal["new", "checking", "authenticated", "closed"]
 
 
 class SocketMachine:
@@ -118,6 +118,7 @@ class SocketMachine:
     def __init__(self, limits: SocketLimits, now: float, *, authenticated: bool) -> None:
         self._limits = limits
         self._state: State = "authenticated" if authenticated else "new"
+        self._overdue = False
         self._burst = 2 * limits.messages_per_second
         self._allowance = self._burst
         self._seen = now
@@ -151,7 +152,7 @@ class SocketMachine:
 
     def authenticated(self) -> None:
         """The credential was good; also when it follows an earlier one."""
-        if self._state == "new":
+        if self._state != "closed":
             self._state = "authenticated"
 
     def refused(self, error: ApiError, given: MessageId | None) -> list[Action]:
@@ -162,8 +163,9 @@ class SocketMachine:
 
     def auth_overdue(self) -> list[Action]:
         """The time for the first message is over."""
+        self._overdue = True
         if self._state != "new":
-            return []
+            return []  # one that came in time may be under way
         return [self._close(NO_AUTH, "no auth message came in time")]
 
     def failed(self, error: ApiError, given: MessageId | None, now: float) -> list[Action]:
@@ -171,6 +173,10 @@ class SocketMachine:
         if self._state == "closed":
             return []
         actions: list[Action] = [error_reply(error, given)]
+        if self._state == "checking":
+            self._state = "new"
+            if self._overdue:
+                return [*actions, self._close(NO_AUTH, "no auth message came in time")]
         if error.status in _MISTAKES:
             self._mistakes.append(now)
             full = len(self._mistakes) == self._limits.errors
@@ -208,8 +214,10 @@ class SocketMachine:
         if known is None:
             raise InvalidRequest.field("type", f"is one of {', '.join(CLIENT_MESSAGES)}")
         message = validated(known, value)
-        if self._state == "new" and not isinstance(message, AuthMessage):
-            raise Unauthenticated('the first message must be {"type":"auth","token":…}')
+        if self._state == "new":
+            if not isinstance(message, AuthMessage):
+                raise Unauthenticated('the first message must be {"type":"auth","token":…}')
+            self._state = "checking"
         return _action(message)
 
 
