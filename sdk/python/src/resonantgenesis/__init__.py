@@ -6,10 +6,14 @@ async for chunk in client.sessions.execute_stream(agent_id="guide", goal="What i
 """
 
 from ._async_client import ResonantGenesis
+from ._async_events import AsyncEventStream, AsyncReplay
 from ._async_sessions import AsyncSession
 from ._async_stream import AsyncStream
+from ._realtime import Realtime
+from ._rt_streams import RealtimeStream, RealtimeSubscription
 from ._settings import Timeouts
 from ._sync_client import SyncResonantGenesis
+from ._sync_events import SyncEventStream, SyncReplay
 from ._sync_sessions import SyncSession
 from ._sync_stream import SyncStream
 from ._version import __version__
@@ -29,17 +33,20 @@ from .errors import (
     TurnTimeout,
     Unavailable,
 )
-from .models import Agent, Chunk, Page, Step, Token, TurnResult, Usage
+from .models import Agent, Chunk, Event, Page, Step, Token, TurnResult, Usage
 
 __all__ = [
     "Agent",
     "AgentFailed",
+    "AsyncEventStream",
+    "AsyncReplay",
     "AsyncSession",
     "AsyncStream",
     "AuthenticationError",
     "Chunk",
     "Conflict",
     "ConnectionLost",
+    "Event",
     "InternalError",
     "InvalidRequest",
     "NotFound",
@@ -47,10 +54,15 @@ __all__ = [
     "PermissionDenied",
     "PositionExpired",
     "RateLimited",
+    "Realtime",
+    "RealtimeStream",
+    "RealtimeSubscription",
     "ResonantGenesis",
     "SessionBusy",
     "Step",
     "StreamError",
+    "SyncEventStream",
+    "SyncReplay",
     "SyncResonantGenesis",
     "SyncSession",
     "SyncStream",

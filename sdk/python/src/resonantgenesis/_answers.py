@@ -58,13 +58,14 @@ def error_from_chunk(
     raw: Mapping[str, Any], *, session_id: str | None, position: int | None
 ) -> StreamError:
     """The error an `error` chunk (or frame) tells of."""
-    retryable = raw.get("retryable")
+    retryable, details = raw.get("retryable"), raw.get("details")
     return _make(
         _text(raw.get("code")) or "INTERNAL",
         _text(raw.get("message")) or "the turn failed",
         retryable=retryable if isinstance(retryable, bool) else None,
         retry_after=seconds(raw.get("retry_after")),
         request_id=_text(raw.get("request_id")),
+        details=details if isinstance(details, dict) else None,
         session_id=_text(raw.get("session_id")) or session_id,
         position=position,
     )

@@ -7,10 +7,15 @@ from types import TracebackType
 from typing import Any
 
 from . import _calls
+from ._async_events import AsyncEvents
 from ._async_io import AsyncIO
 from ._async_sessions import AsyncSessions
 from ._memory import StreamMemory
+from ._realtime import Realtime
+from ._rt_auth import GetToken
+from ._rt_feeds import MAX_ITEMS
 from ._settings import DEFAULT_MAX_RETRIES, Timeouts, resolve
+from ._websocket import Compression
 from .models import Agent, Page, Token
 
 
@@ -69,7 +74,7 @@ class AsyncTokens:
 
 
 class ResonantGenesis:
-    """The client: `sessions`, `agents`, `tokens`.
+    """The client: `sessions`, `agents`, `tokens`, `events`, `realtime()`.
 
     `api_key` defaults to the variable RESONANTGENESIS_API_KEY, `base_url` to
     RESONANTGENESIS_BASE_URL, then to the public service. `timeout` is in seconds, for an answer
@@ -91,6 +96,30 @@ class ResonantGenesis:
         self.sessions = AsyncSessions(self._io, StreamMemory())
         self.agents = AsyncAgents(self._io)
         self.tokens = AsyncTokens(self._io)
+        self.events = AsyncEvents(self._io)
+
+    def realtime(
+        self,
+        *,
+        get_token: GetToken | None = None,
+        buffer_size: int = MAX_ITEMS,
+        ping_interval: float = 30.0,
+        ping_timeout: float = 10.0,
+        compression: Compression = "deflate",
+    ) -> Realtime:
+        """A WebSocket for any number of channels and sessions: `async with client.realtime()`.
+
+        `get_token` returns a client token (it may be asynchronous) and is asked for every new
+        connection and before a token expires; without it the API key is used. Times in seconds.
+        """
+        return Realtime(
+            self._io.settings,
+            get_token=get_token,
+            buffer_size=buffer_size,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+            compression=compression,
+        )
 
     @property
     def base_url(self) -> str:

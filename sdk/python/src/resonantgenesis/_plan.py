@@ -72,7 +72,7 @@ class StreamPlan:
             params["compact"] = "true"
         if self.follow:
             params["follow"] = "true"
-        return Request("GET", f"{self._session()}/stream", params, stream=True, headers=_SSE)
+        return Request("GET", f"{self._session()}/stream", params, stream=True, headers=SSE)
 
     def detached(self) -> Request:
         """Names the turn of an execute whose streamed answer never arrives."""
@@ -99,7 +99,7 @@ class StreamPlan:
         if self.compact:
             body["compact"] = True
         return Request(
-            "POST", execute_path(body), body=body, headers=self._key() | _SSE, stream=True
+            "POST", execute_path(body), body=body, headers=self._key() | SSE, stream=True
         )
 
     def _place(self, last: int | None) -> dict[str, str]:
@@ -117,4 +117,4 @@ class StreamPlan:
 
 
 #: A proxy that compresses also collects; streams ask for neither.
-_SSE: dict[str, str] = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
+SSE: dict[str, str] = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}

@@ -71,3 +71,22 @@ def position_of(raw: Mapping[str, Any], frame_id: str = "") -> int | None:
     if frame_id.isascii() and frame_id.isdigit() and len(frame_id) < 19:
         return int(frame_id) or None
     return None
+
+
+class Recent:
+    """The newest `limit` ids: tells what has come twice."""
+
+    def __init__(self, limit: int = 1024) -> None:
+        self._limit = limit
+        self._ids: dict[str, None] = {}
+
+    def fresh(self, identity: str) -> bool:
+        """Whether this id is new; from here on it is not. An empty one always is."""
+        if not identity:
+            return True
+        if identity in self._ids:
+            return False
+        self._ids[identity] = None
+        if len(self._ids) > self._limit:
+            del self._ids[next(iter(self._ids))]
+        return True

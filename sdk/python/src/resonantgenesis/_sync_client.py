@@ -9,6 +9,7 @@ from typing import Any
 from . import _calls
 from ._memory import StreamMemory
 from ._settings import DEFAULT_MAX_RETRIES, Timeouts, resolve
+from ._sync_events import SyncEvents
 from ._sync_io import SyncIO
 from ._sync_sessions import SyncSessions
 from .models import Agent, Page, Token
@@ -88,6 +89,7 @@ class SyncResonantGenesis:
         self.sessions = SyncSessions(self._io, StreamMemory())
         self.agents = SyncAgents(self._io)
         self.tokens = SyncTokens(self._io)
+        self.events = SyncEvents(self._io)
 
     @property
     def base_url(self) -> str:

@@ -8,6 +8,7 @@ knows it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar, overload
 
 T = TypeVar("T")
@@ -185,6 +186,43 @@ class Token(Model):
     expires_at = Field[str | None](None)
     scopes = Field[list[str] | None](None)
     subject = Field[str | None](None)
+
+
+class Event(Model):
+    """A platform event; `cursor` is its place in the organization's log.
+
+    `created_at` is RFC 3339, UTC, as the server wrote it; `time` the same as a datetime. Where a
+    subscription had to start later than asked (`on_expired="earliest"`), one of type `gap` stands
+    first, with nothing but `cursor`: the place from which events are still kept.
+    """
+
+    id = Field("")
+    type = Field("")
+    channel = Field("")
+    created_at = Field("")
+    cursor = Field("")
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What happened; its fields depend on the type."""
+        return _object(self.raw.get("data"))
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """organization_id, key_id, request_id, and what else the server knows about its origin."""
+        return _object(self.raw.get("metadata"))
+
+    @property
+    def time(self) -> datetime | None:
+        """`created_at` as a datetime in UTC; None where there is none."""
+        try:
+            return datetime.fromisoformat(self.created_at)
+        except ValueError:
+            return None
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 class _Make(Protocol[M_co]):

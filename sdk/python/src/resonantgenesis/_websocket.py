@@ -1,0 +1,118 @@
+"""The one module that knows the `websockets` library: sockets, and what its errors mean.
+
+Works with releases from 13 on, whose asyncio client is the same as today's for what is used here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+from ._answers import error_from_answer
+from ._version import __version__
+from ._wire import Answer
+from .errors import AuthenticationError, ConnectionLost, RateLimited, StreamError, Unavailable
+
+#: Close codes of PROTOCOL.md, section 6, and RFC 6455's "try again later" kin.
+REFUSED, TOO_MANY, GOING_AWAY, RESTART, TRY_LATER = 4401, 4429, 1001, 1012, 1013
+#: Seconds for the closing handshake; what takes longer is cut.
+CLOSE_TIMEOUT = 2.0
+
+Compression = Literal["deflate"] | None
+
+
+def socket_url(base_url: str) -> str:
+    """Where the socket of a server is."""
+    parts = urlsplit(base_url)
+    scheme = "wss" if parts.scheme == "https" else "ws"
+    return f"{scheme}://{parts.netloc}{parts.path}/v1/ws"
+
+
+class WebSocket:
+    """An open socket. No exception of the library leaves it."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+
+    async def send(self, text: str, timeout: float) -> None:
+        """Returns when the text is on its way, within `timeout` seconds. Raises StreamError."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._connection.send(text)
+        except TimeoutError as error:
+            raise ConnectionLost("the link takes nothing any more") from error
+        except ConnectionClosed as error:
+            raise closed_error(error) from error
+
+    async def receive(self) -> str | bytes:
+        """The next message. Raises StreamError."""
+        try:
+            return await self._connection.recv()
+        except ConnectionClosed as error:
+            raise closed_error(error) from error
+
+    async def close(self) -> None:
+        """Closes it, in bounded time."""
+        await self._connection.close()
+
+    def abort(self) -> None:
+        """Cuts it, for a link that does not answer any more."""
+        self._connection.transport.abort()
+
+
+async def open_socket(
+    url: str,
+    credential: str,
+    *,
+    timeout: float,
+    max_size: int,
+    compression: Compression = "deflate",
+) -> WebSocket:
+    """Connects within `timeout` seconds. Raises StreamError: the server's refusal, with its code
+    and `retry_after`, or ConnectionLost."""
+    try:
+        connection = await connect(
+            url,
+            additional_headers={"Authorization": f"Bearer {credential}"},
+            user_agent_header=f"resonantgenesis-python/{__version__}",
+            compression=compression,
+            open_timeout=timeout,
+            # Ours go through the server's application, and tell more.
+            ping_interval=None,
+            close_timeout=CLOSE_TIMEOUT,
+            max_size=max_size,
+        )
+    except (OSError, WebSocketException, EOFError) as error:
+        # TimeoutError is an OSError.
+        raise connect_error(error) from error
+    return WebSocket(connection)
+
+
+def connect_error(error: BaseException) -> StreamError:
+    """What it means that no socket could be opened."""
+    if isinstance(error, InvalidStatus):
+        response = error.response
+        headers = {name.lower(): value for name, value in response.headers.raw_items()}
+        return error_from_answer(Answer(response.status_code, headers, bytes(response.body or b"")))
+    if isinstance(error, TimeoutError | asyncio.TimeoutError):
+        return ConnectionLost("could not connect in time")
+    return ConnectionLost(f"could not connect: {error or type(error).__name__}")
+
+
+def closed_error(error: ConnectionClosed) -> StreamError:
+    """What it means that a socket was closed, by its code."""
+    frame = error.rcvd
+    if frame is None:
+        return ConnectionLost("the socket broke")
+    reason = frame.reason or f"closed with code {frame.code}"
+    if frame.code == REFUSED:
+        return AuthenticationError(reason)
+    if frame.code == TOO_MANY:
+        return RateLimited(reason)
+    if frame.code in (GOING_AWAY, RESTART, TRY_LATER):
+        return Unavailable(reason)
+    return ConnectionLost(f"the server closed the socket: {reason}")
