@@ -33,7 +33,7 @@ CHECKS = [
     response_headers_conformance,
 ]
 #: A stream that stays open (`follow`) is left after so many seconds without a byte.
-PATIENCE = 1.5
+PATIENCE = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def run_all(server: ServerProcess, real: Real, examples: int) -> None:
 
 
 def test_answers_are_as_described(described: ServerProcess, real: Real) -> None:
-    run_all(described, real, 20)
+    run_all(described, real, 12)
 
 
 @pytest.mark.soak
