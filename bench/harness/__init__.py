@@ -1,0 +1,1 @@
+"""Processes that are measured, and the generator that loads them."""

@@ -1,0 +1,1 @@
+"""From results to a table, JSON, Markdown and pictures."""
