@@ -86,27 +86,33 @@ class TurnRun:
         self._request_id = request_id
         self._abandon = abandon
         self._maker = ChunkMaker(turn.session_id, turn.turn, turn.agent_id, turn.max_steps, limits)
-        self._cancelled = asyncio.Event()
+        self._cancelled = False
+        #: Set when the agent is to be stopped: cancelled, or what it says cannot be stored.
+        self._halt = asyncio.Event()
+        writer.on_error = self._halt.set
 
     def cancel(self) -> None:
-        self._cancelled.set()
+        self._cancelled = True
+        self._halt.set()
 
     async def run(self) -> Ending:
         """The whole turn. Raises nothing an agent does; StaleWriter when the turn is another's."""
-        if self._cancelled.is_set():
+        if self._cancelled:
             return self._ending("cancelled")  # the agent is not even asked
         driver = asyncio.create_task(self._drive(), name=f"agent {self._turn.session_id}")
-        stop = asyncio.create_task(self._cancelled.wait())
+        stop = asyncio.create_task(self._halt.wait())
         try:
             await asyncio.wait(
                 {driver, stop}, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED
             )
             # Whatever had won when the wait returned has won: a cancel that came first is not
             # overtaken by an agent that finishes while it is being told.
-            if self._cancelled.is_set():
+            if self._cancelled:
                 ending = self._ending("cancelled")
             elif driver.done():
                 ending = self._outcome(driver)
+            elif self._writer.error is not None:
+                ending = self._log_failed(self._writer.error)
             else:
                 ending = self._timed_out()
         finally:

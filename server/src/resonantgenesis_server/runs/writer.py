@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from ..log.base import Append, EventLog, LogError, LogOverloaded, NewEntry
 
@@ -29,6 +30,8 @@ class TurnWriter:
     ) -> None:
         self.position = position
         self.durable = position
+        #: Called once when the log has refused a chunk; an agent that is silent would not notice.
+        self.on_error: Callable[[], None] = lambda: None
         self._log = log
         self._stream = stream
         self._fence = fence
@@ -120,6 +123,8 @@ class TurnWriter:
         else:
             self.durable = future.result()[0]
             self._send()
+        if self._error is not None:
+            self.on_error()
         self._wake()
 
     def _resume(self) -> None:

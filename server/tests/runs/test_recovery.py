@@ -1,0 +1,222 @@
+"""After a crash, while draining, at the end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from resonantgenesis_server.model.errors import Unavailable
+from resonantgenesis_server.runs import supervisor as supervisor_module
+from resonantgenesis_server.runs.view import Place
+
+from .agents import Gate
+from .failing import FailingLog
+from .rig import ME, Rig, assert_sound, kinds, text_of
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_turn_whose_process_died_ends_with_runner_lost(rig: Rig, gate: Gate) -> None:
+    ref = await rig.execute(agent="gate")
+    session = ref.session_id
+    gate.say("kept ", "and kept")
+    await rig.until_head(session, 3)
+    await rig.crash()
+    assert await rig.open() == (1, 0)
+    chunks = await rig.chunks(session)
+    assert_sound(chunks)
+    assert kinds(chunks) == ["step", "text", "text", "error", "done"]
+    error, done = chunks[-2:]
+    assert (error["code"], error["retryable"]) == ("RUNNER_LOST", True)
+    assert (done["status"], done["output"]) == ("failed", "kept and kept")
+    described = await rig.get(session)
+    assert (described["status"], described["output"]) == ("failed", "kept and kept")
+    result = await rig.result(ref)
+    assert (result["status"], result["error"]["code"]) == ("failed", "RUNNER_LOST")
+    # A viewer goes on from where it was; the agent is not asked again.
+    assert kinds(await rig.watch(session, Place(after=2))) == ["text", "error", "done"]
+    assert len(gate.turns) == 1
+    assert (await rig.run("next", session=session, agent="gate", timeout_seconds=0.01))["turn"] == 2
+    await rig.mirror.settle()
+    assert rig.rows.rows[session].status == "timeout"
+
+
+async def test_one_that_had_said_nothing(rig: Rig, gate: Gate) -> None:
+    ref = await rig.execute(agent="gate")
+    await gate.begun()
+    await rig.crash()
+    await rig.open()
+    assert kinds(await rig.chunks(ref.session_id)) == ["error", "done"]
+
+
+async def test_what_waited_goes_on_and_what_was_withdrawn_ends(rig: Rig, gate: Gate) -> None:
+    first = await rig.execute("1", agent="gate")
+    session = first.session_id
+    for n in (2, 3, 4):
+        await rig.execute(
+            str(n), session=session, agent="gate", if_busy="enqueue", context={"n": n}
+        )
+    await rig.cancel(session, 3)
+    await gate.begun()
+    await rig.crash()
+    gate.say("two", turn=2)
+    gate.end(turn=2)
+    gate.say("four", turn=4)
+    gate.end(turn=4)
+    assert await rig.open() == (1, 1)
+    chunks = await rig.watch(session, Place(after=0))
+    assert_sound(chunks)
+    done = {chunk["turn"]: chunk for chunk in chunks if chunk["type"] == "done"}
+    assert [done[n]["status"] for n in (1, 2, 3, 4)] == [
+        "failed", "success", "cancelled", "success",
+    ]  # fmt: skip
+    assert [turn.goal for turn in gate.turns] == ["1", "2", "4"]
+    assert gate.turns[-1].context == {"n": 4}
+
+
+async def test_twenty_sessions_at_once_and_a_crash_of_the_recovery(rig: Rig, gate: Gate) -> None:
+    refs = [await rig.execute(agent="gate") for _ in range(20)]
+    for _ in range(20):
+        gate.say("word ")
+    await asyncio.sleep(0.01)
+    for _ in range(3):
+        await rig.crash()
+        await rig.open(sweep=False)
+    lost, resumed = await rig.supervisor.sweep()
+    assert (lost, resumed) == (20, 0)
+    for ref in refs:
+        chunks = await rig.chunks(ref.session_id)
+        assert_sound(chunks)
+        assert kinds(chunks)[-2:] == ["error", "done"]
+        assert chunks[-1]["output"] == text_of(chunks)
+        assert not (await rig.state(ref.session_id)).open_turns
+    assert rig.supervisor._active == {}
+    assert await rig.log.pending() == []
+
+
+async def test_a_huge_output_is_no_obstacle_to_the_start(rig: Rig, gate: Gate) -> None:
+    """In characters it would be within the bound and in one append's bytes far beyond it."""
+    ref = await rig.execute(agent="gate")
+    gate.say("\x01" * 1_000_000)
+    await rig.until_head(ref.session_id, 20)
+    await rig.crash()
+    assert await rig.open() == (1, 0)
+    assert (await rig.result(ref))["error"]["code"] == "RUNNER_LOST"
+
+
+async def test_an_orphan_that_cannot_be_closed_at_the_start_is_closed_later(
+    rig: Rig, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "_SWEEP_SECONDS", 0.05)
+    ref = await rig.execute(agent="gate")
+    await gate.begun()
+    await rig.crash()
+    failing: list[FailingLog] = []
+
+    def wrap(log: object) -> FailingLog:
+        failing.append(FailingLog(log, writes=True))  # type: ignore[arg-type]
+        return failing[0]
+
+    assert await rig.open(wrap) == (1, 0)
+    assert (await rig.get(ref.session_id))["status"] == "running"
+    failing[0].heal()
+    result = await rig.result(ref)
+    assert (result["status"], result["error"]["code"]) == ("failed", "RUNNER_LOST")
+    assert len(gate.turns) == 1
+
+
+async def test_a_session_that_could_not_be_swept_is_closed_when_it_is_used(
+    rig: Rig, gate: Gate
+) -> None:
+    ref = await rig.execute(agent="gate")
+    await gate.begun()
+    await rig.crash()
+    await rig.open(sweep=False)  # as if its log could not be read then
+    assert (await rig.get(ref.session_id))["status"] == "running"
+    second = await rig.execute("2", session=ref.session_id, agent="gate", if_busy="enqueue")
+    gate.end(turn=2)
+    assert (await rig.result(ref))["error"]["code"] == "RUNNER_LOST"
+    assert (await rig.result(second))["status"] == "success"
+    assert [turn.turn for turn in gate.turns] == [1, 2]
+
+
+async def test_a_process_that_was_replaced_writes_nothing_more(rig: Rig, gate: Gate) -> None:
+    """Its fence is older: the session belongs to who came later."""
+    ref = await rig.execute(agent="gate")
+    gate.say("before")
+    await rig.until_head(ref.session_id, 2)
+    zombie = rig.supervisor, rig.log, rig.mirror
+    other = Rig(rig.directory)
+    other.agents["gate"] = Gate()
+    assert await other.open() == (1, 0)
+    gate.say("from the grave")
+    gate.end()
+    async with asyncio.timeout(5):
+        while zombie[0]._active:
+            await asyncio.sleep(0.005)
+    chunks = await other.chunks(ref.session_id)
+    assert kinds(chunks) == ["step", "text", "error", "done"]
+    assert "grave" not in str(chunks)
+    await other.close()
+
+
+# -- drain ----------------------------------------------------------------------------------
+
+
+async def test_drain_lets_turns_end_and_takes_no_new_ones(rig: Rig, gate: Gate) -> None:
+    ref = await rig.execute(agent="gate")
+    draining = asyncio.create_task(rig.supervisor.drain(10))
+    while not rig.supervisor.draining:
+        await asyncio.sleep(0)
+    for call in (
+        rig.execute("g"),
+        rig.execute("g", session=ref.session_id, agent="gate", if_busy="enqueue"),
+        rig.create(),
+    ):
+        with pytest.raises(Unavailable) as refused:
+            await call
+        assert refused.value.retry_after == 1
+    gate.say("to the end")
+    gate.end()
+    await draining
+    assert (await rig.result(ref))["output"] == "to the end"
+
+
+async def test_drain_cancels_what_does_not_end_and_keeps_what_waits(rig: Rig, gate: Gate) -> None:
+    refs = [await rig.execute(agent="gate"), await rig.execute(agent="stubborn")]
+    gate.say("partial")
+    for ref in refs:
+        await rig.until_head(ref.session_id, 2)
+    waiting = await rig.execute("w", session=refs[0].session_id, agent="gate", if_busy="enqueue")
+    await rig.supervisor.drain(0.01)
+    results = [await rig.result(ref) for ref in refs]
+    assert [r["status"] for r in results] == ["cancelled", "cancelled"]
+    assert [r["output"] for r in results] == ["partial", "on and on"]
+    assert (await rig.result(waiting, 0))["status"] == "queued"
+    await rig.close()
+    gate.end(turn=2)
+    assert await rig.open() == (0, 1)
+    assert (await rig.result(waiting))["status"] == "success"
+
+
+async def test_closing_leaves_no_task_and_what_ran_is_lost(rig: Rig, gate: Gate) -> None:
+    refs = [await rig.execute(agent="gate", on_disconnect="cancel") for _ in range(5)]
+    await gate.begun()
+    await rig.close()
+    assert not [task for task in rig.supervisor._tasks if not task.done()]
+    assert await rig.open() == (5, 0)
+    for ref in refs:
+        assert (await rig.result(ref))["error"]["code"] == "RUNNER_LOST"
+
+
+async def test_nothing_stays_in_memory_of_sessions_at_rest(rig: Rig) -> None:
+    for _ in range(30):
+        await rig.run("x")
+    await asyncio.sleep(0.01)
+    supervisor = rig.supervisor
+    assert (supervisor._active, supervisor.states._pinned) == ({}, {})
+    assert not supervisor._tasks
+    assert not supervisor._requests
+    assert rig.hub._topics == {}
+    assert supervisor.running == 0
+    assert ME.organization_id == "org"
