@@ -291,7 +291,7 @@ def _agents(settings: Settings, records: Records) -> tuple[AgentDirectory, Agent
         try:
             built[name] = build_agent("python", {"reference": reference}, trusted=True)
         except AgentLoadError as error:
-            raise StartupError(str(error)) from error
+            raise StartupError(f"agent {name}: {str(error).removeprefix('agent ')}") from error
         configured[name] = AgentRecord(name, "", name, "python")
     directory = AgentDirectory(records.agents, configured)
     return directory, Agents(directory, built)

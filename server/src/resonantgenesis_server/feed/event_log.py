@@ -75,16 +75,27 @@ class EventView:
         self._after = after
         self._follower: Follower | None = None
         self._sink: Callable[[Batch], bool] | None = None
+        self._wake: Callable[[], None] | None = None
         self._stopped = False
+        #: `batches` has ended without the view being over: it goes on when `wake` is called.
+        self.parked = False
 
     @property
     def reached(self) -> int:
         """The position up to which nothing is left to tell."""
         return self._after if self._follower is None else self._follower.reached
 
-    def pour_into(self, sink: Callable[[Batch], bool]) -> None:
-        """Offer live events to `sink` while `batches` waits, instead of waking its task."""
-        self._sink = sink
+    def pour_into(self, sink: Callable[[Batch], bool], wake: Callable[[], None]) -> None:
+        """Offer live events to `sink`; once it has nothing else to tell, `batches` ends,
+        `parked`, and is to be called again after `wake`."""
+        self._sink, self._wake = sink, wake
+
+    def close(self) -> None:
+        """The reader has left a view that is parked."""
+        self._stopped = True
+        if self._follower is not None:
+            self._follower.__exit__()
+            self._follower = None
 
     def stop(self) -> None:
         """End `batches` now; the reader has left or must."""
@@ -96,17 +107,27 @@ class EventView:
         """Matching events in order, each once; an empty list after every `silence` seconds
         without. Raises PositionExpired when the reader is so slow that its place is trimmed."""
         events = self._events
-        with Follower(
-            events.hub, events.log, self._stream, self._after, selection=self._selection
-        ) as self._follower:
-            self._follower.sink = self._sink
+        follower = self._follower
+        if follower is None:
+            follower = Follower(
+                events.hub, events.log, self._stream, self._after, selection=self._selection
+            )
+            follower.sink = self._sink
+            self._follower = follower.__enter__()
+        self.parked = False
+        try:
             while not self._stopped:
-                try:
-                    yield await self._follower.batch(silence)
-                except StreamGone:
+                if self._wake is not None and follower.park(self._wake):
+                    self.parked = True
                     return
-                except PlaceExpired as error:
-                    raise events.expired(error.earliest) from error
+                yield await follower.batch(silence)
+        except StreamGone:
+            return
+        except PlaceExpired as error:
+            raise events.expired(error.earliest) from error
+        finally:
+            if not self.parked:
+                self.close()
 
 
 class EventService:

@@ -149,17 +149,17 @@ class Follower(Cursor):
         self._timer: asyncio.TimerHandle | None = None
         self._touched = 0.0  # when the sink took something last, in the loop's time
         self._now = asyncio.get_running_loop().time
-        #: Offered live entries while `batch` waits and nothing is pending, so that they need not
-        #: wake its task; False: it cannot take these.
+        #: Offered live entries while `batch` waits, or the follower is parked, and nothing is
+        #: pending, so that they need not wake a task; False: it cannot take these.
         self.sink: Callable[[Batch], bool] | None = None
+        self._on_wake: Callable[[], None] | None = None
 
     # -- called by the hub -----------------------------------------------------------------
 
     def push(self, entries: Batch) -> bool:
         if (
             self.sink is not None
-            and self._waiter is not None
-            and not self._waiter.done()
+            and self._is_waiting()
             and (entries[0].position == self.position + 1 or self.selection is not None)
             and entries[0].position > self.position
             and self.sink(entries)
@@ -185,11 +185,28 @@ class Follower(Cursor):
         self.attached = False
         self._wake()
 
+    def _is_waiting(self) -> bool:
+        if self._on_wake is not None:
+            return True
+        return self._waiter is not None and not self._waiter.done()
+
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
+        if self._on_wake is not None:
+            on_wake, self._on_wake = self._on_wake, None
+            on_wake()
+        elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     # -- called by the reader --------------------------------------------------------------
+
+    def park(self, on_wake: Callable[[], None]) -> bool:
+        """Do without a task that waits in `batch`: the sink is offered what comes, and `on_wake`
+        is called once when it takes something no more, or the stream is gone; then `batch` goes
+        on. False if there is something to do right now."""
+        if not self.attached or self._pending or self._gone or self.sink is None:
+            return False
+        self._on_wake = on_wake
+        return True
 
     async def batch(self, timeout: float | None = None) -> list[Entry]:
         """The next entries, at least one; empty when `timeout` seconds passed without any.

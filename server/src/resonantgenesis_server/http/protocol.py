@@ -16,19 +16,40 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 EXTENSION = "resonantgenesis.transport"
+#: What uvicorn still looks at of the request of a response under way.
+_AFTERWARDS: Any = {"type": "http", "method": "GET"}
 
 
 class Connection:
     """What a stream is given of its connection."""
 
-    __slots__ = ("full", "lost", "on_lost", "transport")
+    __slots__ = ("_protocol", "full", "lost", "on_lost", "transport")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self.transport = transport
+    def __init__(self, protocol: StreamHttpProtocol) -> None:
+        self._protocol = protocol
+        self.transport: asyncio.Transport = protocol.transport
         #: More is unsent than the transport's bound: nothing may be written now.
         self.full = False
         self.lost = False
         self.on_lost: Callable[[], None] | None = None
+
+    def park(self) -> None:
+        """Let the application return without having completed its response.
+
+        uvicorn asks nothing more of an application whose client it takes for gone. What only the
+        request needed is given back: most of a stream's life is spent here.
+        """
+        cycle = self._protocol.cycle
+        cycle.disconnected = True
+        cycle.scope = _AFTERWARDS
+        self._protocol.scope = _AFTERWARDS
+        self._protocol.headers = []
+
+    def unpark(self) -> None:
+        """The response goes on and may be completed."""
+        cycle = self._protocol.cycle
+        cycle.disconnected = self.lost
+        cycle.on_response = self._protocol.on_response_complete
 
 
 class StreamHttpProtocol(HttpToolsProtocol):
@@ -39,7 +60,7 @@ class StreamHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         if self.connection is None:
-            self.connection = Connection(self.transport)
+            self.connection = Connection(self)
         extensions: dict[str, Any] = {EXTENSION: self.connection}
         self.scope["extensions"] = extensions
 

@@ -17,8 +17,8 @@ from ..log.base import Entry, LogError
 from ..model.errors import ApiError, Unavailable
 from ..model.limits import Limits
 from ..model.principal import Principal
-from .protocol import connection_of
-from .watch import Watch
+from .protocol import Connection, connection_of
+from .watch import INTERVAL, Watch
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -51,8 +51,15 @@ class Source(Protocol):
         """End `batches` now."""
         ...
 
-    def pour_into(self, sink: Callable[[Batch], bool]) -> None:
-        """Offer live entries to `sink` while `batches` waits, instead of waking its task."""
+    parked: bool
+
+    def pour_into(self, sink: Callable[[Batch], bool], wake: Callable[[], None]) -> None:
+        """Offer live entries to `sink`; when nothing else is to be told, `batches` ends with
+        `parked` true, to be called again after `wake`."""
+        ...
+
+    def close(self) -> None:
+        """End, parked or not."""
         ...
 
 
@@ -122,31 +129,79 @@ class SseStream:
         self._connection = connection_of(scope)
         self._error: ApiError | None = None
         self._gone = False
+        self._watch: Watch | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._parked = False
+        self._poured = False
+        self._quiet_since = 0.0
         self._moved = 0.0
         self._unsent = 0
 
     async def run(self, headers: Headers, watch: Watch) -> None:
-        """Write until the source ends, the client leaves or the credential ends."""
-        disconnect = self._hear_of_disconnect()
+        """Write until the source ends, the client leaves or the credential ends.
+
+        On our own protocol class it returns as soon as the client has everything; the stream
+        stays, without a task, and makes one when there is more to do than to pass on bytes.
+        """
+        self._watch = watch
         watch.add(self)
+        connection = self._connection
+        disconnect = None
+        if connection is None:
+            disconnect = asyncio.create_task(self._wait_for_disconnect())
+        else:
+            connection.on_lost = self._leave
+            self._source.pour_into(self._pour, self._unpark)
         try:
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
             await self._write(self._frames.opening())
-            try:
-                await self._write_source()
-            except LogError:
-                self._error = Unavailable("the log cannot be read right now", retry_after=1)
-            except ApiError as error:
-                self._error = error
-            if not self._gone:
-                await self._close()
+            await self._go_on()
         finally:
-            watch.discard(self)
-            if self._connection is not None:
-                self._connection.on_lost = None
+            if not self._parked:
+                self._forget()
             if disconnect is not None:
                 disconnect.cancel()
                 await asyncio.wait({disconnect}, timeout=5)
+
+    async def _go_on(self) -> None:
+        """Write until the stream is over or parked."""
+        try:
+            await self._write_source()
+        except LogError:
+            self._error = Unavailable("the log cannot be read right now", retry_after=1)
+        except ApiError as error:
+            self._error = error
+        if self._gone:
+            return
+        if self._connection is not None and self._source.parked and self._error is None:
+            self._parked = True
+            self._quiet_since = asyncio.get_running_loop().time()
+            self._connection.park()
+            return
+        await self._close()
+
+    def _unpark(self) -> None:
+        """There is something to do for a task."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._resume(), name="stream")
+
+    async def _resume(self) -> None:
+        self._parked = False
+        if self._connection is not None:
+            self._connection.unpark()
+        try:
+            await self._go_on()
+        finally:
+            self._task = None
+            if not self._parked:
+                self._forget()
+
+    def _forget(self) -> None:
+        self._source.close()
+        if self._watch is not None:
+            self._watch.discard(self)
+        if self._connection is not None:
+            self._connection.on_lost = None
 
     async def _write_source(self) -> None:
         async for entries in self._source.batches(self._limits.heartbeat):
@@ -179,17 +234,6 @@ class SseStream:
         last = b"" if self._error is None else _error_frame(self._error)
         await self._send({"type": "http.response.body", "body": last, "more_body": False})
 
-    def _hear_of_disconnect(self) -> asyncio.Task[None] | None:
-        connection = self._connection
-        if connection is None:
-            return asyncio.create_task(self._wait_for_disconnect())
-        connection.on_lost = self._leave
-        if connection.lost:
-            self._leave()
-        else:
-            self._source.pour_into(self._pour)
-        return None
-
     def _pour(self, batch: Batch) -> bool:
         """Write a live batch straight to the transport; the hot path of every stream."""
         connection = self._connection
@@ -203,6 +247,7 @@ class SseStream:
             body = b"".join(self._frames.encode(batch))
             data = batch.encoded[form] = b"%x\r\n%b\r\n" % (len(body), body)
         connection.transport.write(data)
+        self._poured = True
         return True
 
     async def _wait_for_disconnect(self) -> None:
@@ -212,25 +257,45 @@ class SseStream:
 
     def _leave(self) -> None:
         self._gone = True
-        self._source.stop()
+        if self._parked and self._task is None:
+            self._forget()
+        else:
+            self._source.stop()
 
     # -- called by the watch ---------------------------------------------------------------
 
     def end(self, error: ApiError) -> None:
         self._error = error
         self._source.stop()
+        if self._parked:
+            self._unpark()
 
     def check_progress(self, now: float) -> None:
-        if self._connection is None or not self._connection.full:
-            self._moved = now
+        connection = self._connection
+        if connection is None:
             return
-        transport = self._connection.transport
-        unsent = transport.get_write_buffer_size()
+        if not connection.full:
+            self._moved = now
+            if self._parked:
+                self._beat(connection, now)
+            return
+        unsent = connection.transport.get_write_buffer_size()
         if unsent != self._unsent:
             self._unsent, self._moved = unsent, now
         elif now - self._moved >= self._limits.stall:
-            transport.abort()
+            connection.transport.abort()
             self._leave()
+
+    def _beat(self, connection: Connection, now: float) -> None:
+        """The heartbeat of a stream without a task. What was written since the last look may
+        have been written right after it, so silence is counted from there."""
+        if self._poured:
+            self._poured = False
+            self._quiet_since = now - INTERVAL
+        elif now - self._quiet_since + INTERVAL > self._limits.heartbeat:
+            body = self._frames.heartbeat()
+            connection.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+            self._quiet_since = now
 
 
 def _error_frame(error: ApiError) -> bytes:

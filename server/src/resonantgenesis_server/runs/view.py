@@ -48,7 +48,10 @@ class View:
         self._after = after
         self._follower: Follower | None = None
         self._sink: Callable[[Batch], bool] | None = None
+        self._wake: Callable[[], None] | None = None
         self._stopped = False
+        #: `batches` has ended without the view being over: it goes on when `wake` is called.
+        self.parked = False
         if place.turn is not None:
             self.until = state.turn(place.turn)
 
@@ -63,10 +66,17 @@ class View:
             return self.until is not None and self._is_over(self._after)
         return not self.state.open_turns or (self.until is not None and self._is_over(self._after))
 
-    def pour_into(self, sink: Callable[[Batch], bool]) -> None:
-        """Offer live chunks to `sink` while `batches` waits, instead of waking its task. Not
-        those with a `done`, after which the view may end."""
-        self._sink = sink
+    def pour_into(self, sink: Callable[[Batch], bool], wake: Callable[[], None]) -> None:
+        """Offer live chunks to `sink`, which refuses those with a `done`; once it has nothing
+        else to tell, `batches` ends, `parked`, and is to be called again after `wake`."""
+        self._sink, self._wake = sink, wake
+
+    def close(self) -> None:
+        """The reader has left a view that is parked."""
+        self._stopped = True
+        if self._follower is not None:
+            self._follower.__exit__()
+            self._follower = None
 
     def stop(self) -> None:
         """End `batches` now; the reader has left or must."""
@@ -80,35 +90,46 @@ class View:
         Ends as the place says, or when the session is deleted. Raises PositionExpired when the
         reader is so slow that its place is trimmed, and the log's LogUnavailable.
         """
-        async for _ in self._wait_for_start(silence):
-            yield []
-        supervisor, place = self._supervisor, self._place
-        large = place.compact
-        with Follower(
-            supervisor.hub,
-            supervisor.log,
+        if not self.parked:
+            async for _ in self._wait_for_start(silence):
+                yield []
+        follower = self._follower if self.parked else None
+        self.parked = False
+        if follower is None:
+            follower = self._follower = self._enter()
+            if await self._supervisor.states.load(self.session_id) is None:
+                self.close()  # deleted before we were registered, so nobody would tell us
+        try:
+            while not self._stopped and not self._is_over(self._after):
+                if self._wake is not None and follower.park(self._wake):
+                    self.parked = True
+                    return
+                entries = await follower.batch(silence)
+                if entries:
+                    await self._keep_up(entries)
+                    entries = self._up_to_end(entries)
+                    self._after = entries[-1].position
+                yield entries
+        except StreamGone:
+            return
+        except PlaceExpired as error:
+            raise expired(error.earliest, self._supervisor.log.epoch) from error
+        finally:
+            if not self.parked:
+                self.close()
+
+    def _enter(self) -> Follower:
+        large = self._place.compact
+        follower = Follower(
+            self._supervisor.hub,
+            self._supervisor.log,
             self.session_id,
             self._after,
             page_entries=_COMPACT_ENTRIES if large else PAGE_ENTRIES,
             page_bytes=_COMPACT_BYTES if large else PAGE_BYTES,
-        ) as self._follower:
-            if await supervisor.states.load(self.session_id) is None:
-                return  # deleted before we were registered, so nobody would tell us
-            follower = self._follower
-            follower.sink = self._sink
-            sent = self._after
-            while not self._stopped and not self._is_over(sent):
-                try:
-                    entries = await follower.batch(silence)
-                except StreamGone:
-                    return
-                except PlaceExpired as error:
-                    raise expired(error.earliest, supervisor.log.epoch) from error
-                if entries:
-                    await self._keep_up(entries)
-                    entries = self._up_to_end(entries)
-                    sent = entries[-1].position
-                yield entries
+        )
+        follower.sink = self._sink
+        return follower.__enter__()
 
     async def _wait_for_start(self, silence: float) -> AsyncGenerator[None, None]:
         """A queued turn asked for by number has no place yet; yields after each silence."""
