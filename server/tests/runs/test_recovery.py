@@ -11,7 +11,7 @@ from resonantgenesis_server.runs.view import Place
 
 from .agents import Gate
 from .failing import FailingLog
-from .rig import ME, Rig, assert_sound, kinds, text_of
+from .rig import Rig, assert_sound, kinds, text_of
 
 pytestmark = pytest.mark.anyio
 
@@ -219,4 +219,3 @@ async def test_nothing_stays_in_memory_of_sessions_at_rest(rig: Rig) -> None:
     assert not supervisor._requests
     assert rig.hub._topics == {}
     assert supervisor.running == 0
-    assert ME.organization_id == "org"
