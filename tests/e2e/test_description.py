@@ -34,6 +34,7 @@ CHECKS = [
 ]
 #: A stream that stays open (`follow`) is left after so many seconds without a byte.
 PATIENCE = 1.0
+LONGEST_URL = 60_000
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,8 @@ def check(case: schemathesis.Case, real: Real) -> None:
     except requests.RequestException as error:
         assert "follow" in (case.query or {}) and "timed out" in str(error).lower(), error
         return
+    if len(response.request.url or "") > LONGEST_URL:
+        return  # refused by the HTTP parser; no path of ours was asked
     case.validate_response(response, checks=CHECKS)
 
 

@@ -92,7 +92,7 @@ def test_settings_that_cannot_be(tmp_path: Path, setting: str, value: str, named
 
 @pytest.mark.parametrize("where", ["no.such.module:agent", "support.agents:nobody", "nonsense"])
 def test_agents_that_cannot_be_loaded(tmp_path: Path, where: str) -> None:
-    assert "wrong" in refused(tmp_path / "data", agents={"wrong": where})
+    assert where in refused(tmp_path / "data", agents={"wrong": where})
 
 
 def test_the_first_start_makes_a_key_and_shows_it_once(serve: Serve) -> None:
