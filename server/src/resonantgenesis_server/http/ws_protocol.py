@@ -103,6 +103,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._abort_later()
 
     async def send(self, message: ASGISendEvent) -> None:
+        await self.writable.wait()
         # After a close that the connection itself began, uvicorn would call this a misuse.
         if self.conn.parser_exc is not None or self.conn.state is State.CLOSED:
             raise ClientDisconnected
