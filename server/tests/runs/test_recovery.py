@@ -209,6 +209,19 @@ async def test_closing_leaves_no_task_and_what_ran_is_lost(rig: Rig, gate: Gate)
         assert (await rig.result(ref))["error"]["code"] == "RUNNER_LOST"
 
 
+async def test_closing_tells_of_agents_that_cannot_be_ended(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "_CLOSE_SECONDS", 0.02)
+    ref = await rig.execute(agent="stubborn")
+    await rig.until_head(ref.session_id, 2)
+    await rig.cancel(ref.session_id)
+    assert (await rig.result(ref))["status"] == "cancelled"
+    assert await rig.supervisor.close() == 1
+    rig.stubborn.released = True
+    assert await rig.supervisor.close() == 0
+
+
 async def test_nothing_stays_in_memory_of_sessions_at_rest(rig: Rig) -> None:
     for _ in range(30):
         await rig.run("x")

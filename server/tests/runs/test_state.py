@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from resonantgenesis_server.log.base import Append, Entry, LogUnavailable, NewEntry, Page
 from resonantgenesis_server.log.sqlite import SqliteLog
+from resonantgenesis_server.model.errors import PayloadTooLarge
 from resonantgenesis_server.runs import states as states_module
 from resonantgenesis_server.runs.state import (
     Request,
@@ -212,6 +213,41 @@ async def test_loading_while_commits_come_never_gives_an_old_state(
         state = await states.load(name) if not slow.fail else None
         slow.fail = False
         assert state is None or state.position == announced[control_stream(name)]
+
+
+@pytest.mark.anyio
+async def test_the_cache_is_bounded_in_memory_too(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(states_module, "_CACHED_BYTES", 1_000_000)
+    states = States(rig.log, lambda _state: None)
+    rig.before_commit = states.committed
+    for n in range(20):
+        name = f"sess_{n}"
+        records = [info(name).record()]
+        await rig.log.append(Append(control_stream(name), records))
+        await states.load(name)
+        # It grows while it is cached.
+        large = Request("g", "echo", {"text": "x" * 50_000}).record(1)
+        await rig.log.append(Append(control_stream(name), [large]))
+    assert 4 <= len(states._cache) <= 7
+    assert states._weight == sum(state.weight for state in states._cache.values()) <= 1_000_000
+    assert states._weights.keys() == states._cache.keys()
+    for name in list(states._cache):
+        states.forget(name)
+    assert (states._weight, states._weights) == (0, {})
+
+
+@pytest.mark.anyio
+async def test_the_context_of_a_session_has_a_bound(rig: Rig) -> None:
+    session = await rig.create(context={"a": "x" * 100_000})
+    await rig.run(session=session, context={"b": "x" * 100_000}, key="b")
+    with pytest.raises(PayloadTooLarge):
+        await rig.execute(session=session, context={"c": "x" * 100_000}, key="c")
+    await rig.run(session=session, context={"b": "y" * 100_000})  # in its place
+    ref = await rig.execute(session=session, context={"c": "small"}, key="c")
+    assert (ref.turn, ref.joined) == (3, False)
+    assert (await rig.get(session))["context"]["c"] == "small"
 
 
 @pytest.mark.anyio

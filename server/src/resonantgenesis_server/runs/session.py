@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from ..codec.json import dumps
 from ..log.base import LogError, NewEntry, StaleWriter
-from ..model.errors import SessionBusy, SessionNotFound, Unavailable
+from ..model.errors import PayloadTooLarge, SessionBusy, SessionNotFound, Unavailable
 from ..model.events import NewEvent
 from .drive import Driver
 from .events import TurnEvents, session_created
@@ -104,6 +105,7 @@ class Session:
             await self._ledger.look_again()
             number = len(self.state.turns) + 1
             self._check_room(if_busy)
+            self._check_context(request)
             if promise is not None:
                 await promise(number)
             records, events = self._beginning(request, number, new)
@@ -150,6 +152,17 @@ class Session:
         waiting = [turn for turn in self.state.waiting if not turn.withdrawn]
         if if_busy == "enqueue" and len(waiting) >= self._node.limits.queued_turns:
             raise SessionBusy(f"{len(waiting)} turns wait already", retry_after=1)
+
+    def _check_context(self, request: Request) -> None:
+        """What turns add is merged into the session's context, which has the same bound."""
+        if not request.context:
+            return
+        size = len(dumps({**self.state.context, **request.context}))
+        if size > self._node.limits.context:
+            raise PayloadTooLarge(
+                f"the session's context would take {size} bytes;"
+                f" at most {self._node.limits.context} fit"
+            )
 
     async def cancel(self, number: int | None) -> list[int]:
         """Cancel the given turn, or all that are open now; the numbers of those it concerned."""

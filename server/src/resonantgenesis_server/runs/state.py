@@ -122,11 +122,13 @@ def digest(goal: str) -> bytes:
 class SessionState:
     """The fold. `position` is that of the last control record taken in."""
 
-    __slots__ = ("context", "info", "position", "turns", "updated_at")
+    __slots__ = ("context", "context_size", "info", "position", "turns", "updated_at")
 
     def __init__(self) -> None:
         self.info: SessionInfo | None = None
         self.context: dict[str, Any] = {}
+        #: An upper bound of its size as JSON.
+        self.context_size = 0
         self.turns: list[TurnState] = []
         self.position = 0
         self.updated_at = 0.0
@@ -144,10 +146,13 @@ class SessionState:
         if kind == "session":
             self.info = SessionInfo(**body)
             self.context = self.info.context
+            self.context_size = len(entry.body)
             return
         number = int(body["turn"])
         if kind == "queued":
-            self.context = {**self.context, **body["context"]}
+            if body["context"]:
+                self.context = {**self.context, **body["context"]}
+                self.context_size = len(dumps(self.context))
             self.turns.append(
                 TurnState(
                     number,
@@ -171,6 +176,11 @@ class SessionState:
             turn.first = turn.first or body["last"]
             turn.last = body["last"]
             turn.ended_at = entry.at / 1e6
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes of memory the state takes."""
+        return 1_000 + 500 * len(self.turns) + 3 * self.context_size
 
     # -- questions -------------------------------------------------------------------------
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from ..log.base import Entry, EventLog
 from .state import SessionState, control_stream, session_of
 
-_CACHED = 10_000
+#: States kept of sessions that nobody writes now, and how much memory they may take.
+_CACHED, _CACHED_BYTES = 10_000, 256 << 20
 _SUFFIX = control_stream("")
 _PAGE_ENTRIES, _PAGE_BYTES = 2_000, 4 << 20
 
@@ -34,6 +35,9 @@ class States:
         self._log = log
         self._changed = changed
         self._cache: OrderedDict[str, SessionState] = OrderedDict()
+        #: What each cached state was counted as, and the sum.
+        self._weights: dict[str, int] = {}
+        self._weight = 0
         self._pinned: dict[str, SessionState] = {}
         self._readings: dict[str, list[_Reading]] = {}
 
@@ -47,6 +51,8 @@ class States:
         state = self._known(session_id)
         if state is not None:
             state.apply(entries)
+            if session_id in self._cache:
+                self._weigh(session_id, state)
             self._changed(state)
 
     async def load(self, session_id: str) -> SessionState | None:
@@ -75,14 +81,24 @@ class States:
     def keep(self, session_id: str, state: SessionState) -> SessionState:
         """Put a state under the log's announcements."""
         self._cache[session_id] = state
-        while len(self._cache) > _CACHED:
-            self._cache.popitem(last=False)
+        self._cache.move_to_end(session_id)
+        self._weigh(session_id, state)
         return state
+
+    def _weigh(self, session_id: str, state: SessionState) -> None:
+        self._weight += state.weight - self._weights.get(session_id, 0)
+        self._weights[session_id] = state.weight
+        while len(self._cache) > _CACHED or (self._weight > _CACHED_BYTES and len(self._cache) > 1):
+            self._uncache(next(iter(self._cache)))
+
+    def _uncache(self, session_id: str) -> None:
+        self._cache.pop(session_id, None)
+        self._weight -= self._weights.pop(session_id, 0)
 
     def pin(self, session_id: str, state: SessionState) -> None:
         """Keep the state, whatever else is asked for, until `unpin`."""
         self._pinned[session_id] = state
-        self._cache.pop(session_id, None)
+        self._uncache(session_id)
 
     def unpin(self, session_id: str) -> None:
         state = self._pinned.pop(session_id, None)
@@ -91,7 +107,7 @@ class States:
 
     def forget(self, session_id: str) -> None:
         """The session was deleted, or its state cannot be trusted any more."""
-        self._cache.pop(session_id, None)
+        self._uncache(session_id)
         self._pinned.pop(session_id, None)
         for reading in self._readings.get(session_id, ()):
             reading.deleted = True

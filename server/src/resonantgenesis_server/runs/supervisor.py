@@ -28,6 +28,7 @@ log_ = structlog.get_logger("resonantgenesis.supervisor")
 T = TypeVar("T")
 #: How long the start waits for the ends of turns whose process died.
 _SWEEP_SECONDS = 30.0
+_CLOSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,12 +232,20 @@ class Supervisor:
         if pumps:
             await asyncio.wait(pumps, timeout=seconds)
 
-    async def close(self) -> None:
-        """Cancel whatever still runs. What has no end in the log gets it at the next start."""
+    async def close(self) -> int:
+        """Cancel whatever still runs. What has no end in the log gets it at the next start.
+
+        How many tasks did not end within _CLOSE_SECONDS: agents that ignore their cancellation,
+        for which an event loop that is closed in the usual way would wait for ever.
+        """
         self.draining = True
         self.stopped.set()
         tasks = [*self._tasks, *self._requests]
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=5)
+        if not tasks:
+            return 0
+        _, running = await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
+        for task in running:
+            log_.error("a task could not be ended", task=task.get_name())
+        return len(running)
