@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import psutil
 from support.server import KEY, Serve, ServerProcess
@@ -60,6 +61,36 @@ async def test_a_viewer_that_does_not_read(serve: Serve) -> None:
         writer.close()
     growth = memory().rss - before
     assert growth < GROWTH, f"{growth / MEGABYTE:.1f} MB after reading"
+
+
+async def test_it_does_not_hold_up_a_stop(serve: Serve) -> None:
+    """Nor does it make the server complain: it is cut off after its second of grace."""
+    server = serve()
+    session_id = await new_session(server)
+    _, writer = await raw_stream(server, join(server, session_id), receive_buffer=4096)
+    await run_turn(server, session_id)
+    began = time.monotonic()
+    server.terminate()
+    assert await asyncio.to_thread(server.wait) == 0
+    assert time.monotonic() - began < 5
+    writer.close()
+
+
+async def test_it_does_not_outlive_its_credential(serve: Serve) -> None:
+    server = serve()
+    session_id = await new_session(server)
+    async with server.client() as client:
+        body = {"scopes": ["sessions:read"], "ttl_seconds": 3}
+        token = (await client.post("/v1/tokens", json=body)).json()["token"]
+    request = join(server, session_id).replace(KEY.encode(), token.encode())
+    _, writer = await raw_stream(server, request, receive_buffer=4096)
+    await run_turn(server, session_id)
+    process = psutil.Process(server.server_pid)
+    me = writer.get_extra_info("sockname")[1]
+    async with asyncio.timeout(10):
+        while any(c.raddr and c.raddr.port == me for c in process.net_connections("tcp")):
+            await asyncio.sleep(0.05)
+    writer.close()
 
 
 async def read_whole(reader: asyncio.StreamReader) -> None:

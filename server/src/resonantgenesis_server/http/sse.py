@@ -22,6 +22,9 @@ from .watch import INTERVAL, Watch
 
 Headers = list[tuple[bytes, bytes]]
 
+#: Seconds that a client whose stream was ended has to take bytes, before it is cut off.
+_LAST_WORDS = 1.0
+
 
 def stream_headers(session_id: str, turn: int | None, epoch: str, heartbeat: float) -> Headers:
     """The headers of a session's stream, PROTOCOL.md, section 4."""
@@ -136,6 +139,7 @@ class SseStream:
         self._quiet_since = 0.0
         self._moved = 0.0
         self._unsent = 0
+        self._patience = limits.stall
 
     async def run(self, headers: Headers, watch: Watch) -> None:
         """Write until the source ends, the client leaves or the credential ends.
@@ -266,6 +270,8 @@ class SseStream:
 
     def end(self, error: ApiError) -> None:
         self._error = error
+        # Who takes nothing cannot be told, and must not hold up a revocation or a stop.
+        self._patience = min(self._limits.stall, _LAST_WORDS)
         self._source.stop()
         if self._parked:
             self._unpark()
@@ -282,7 +288,7 @@ class SseStream:
         unsent = connection.transport.get_write_buffer_size()
         if unsent != self._unsent:
             self._unsent, self._moved = unsent, now
-        elif now - self._moved >= self._limits.stall:
+        elif now - self._moved >= self._patience:
             connection.transport.abort()
             self._leave()
 
