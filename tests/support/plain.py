@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import socket
 import sys
+from typing import Any
 
 import structlog
 import uvicorn
@@ -13,7 +15,19 @@ from resonantgenesis_server.config_load import load_settings
 from resonantgenesis_server.logs import configure_logs
 from resonantgenesis_server.main import lock_data, open_parts
 
-from support.runner import arguments
+
+def arguments() -> dict[str, Any]:
+    """Those of `resonantgenesis serve`."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("command", choices=["serve"])
+    parser.add_argument("--host")
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--data")
+    parser.add_argument("--agent", action="append", default=[])
+    given = vars(parser.parse_args())
+    agents = dict(agent.split("=", 1) for agent in given.pop("agent"))
+    del given["command"]
+    return {**given, "agents": agents or None}
 
 
 async def main() -> int:

@@ -17,7 +17,8 @@ import httpx
 
 KEY = "rg_test_bootstrap_key_0123456789"
 TESTS = Path(__file__).resolve().parents[1]
-RUNNER = TESTS / "support" / "runner.py"
+#: The command as it is installed beside the interpreter.
+COMMAND = [str(Path(sys.executable).with_name("resonantgenesis"))]
 #: Seconds a start or a stop may take on a busy machine.
 PATIENCE = 30.0
 
@@ -29,7 +30,8 @@ def bearer(credential: str = KEY) -> dict[str, str]:
 class ServerProcess:
     """One data directory and the process that serves it; may be killed and started again.
 
-    `settings` are names of settings (`words_per_second`, `limits__heartbeat`) and their values.
+    `settings` are names of settings (`words_per_second`, `limits__heartbeat`) and their values;
+    `wrapper` is a command to run it under, `program` a script that takes its place.
     """
 
     def __init__(
@@ -38,7 +40,7 @@ class ServerProcess:
         *,
         agents: Mapping[str, str] | None = None,
         wrapper: Sequence[str] = (),
-        program: Path = RUNNER,
+        program: Path | None = None,
         key: str | None = KEY,
         log: Path | None = None,
         **settings: Any,
@@ -48,7 +50,7 @@ class ServerProcess:
         self.port = 0
         self._agents = agents or {}
         self._wrapper = wrapper
-        self._program = program
+        self._program = COMMAND if program is None else [sys.executable, str(program)]
         self._settings = {
             "words_per_second": 0,
             "log_format": "json",
@@ -86,7 +88,7 @@ class ServerProcess:
         """The arguments of `resonantgenesis serve`."""
         agents = [f"--agent={name}={where}" for name, where in self._agents.items()]
         where = ["--port", str(port), "--data", str(self.data)]
-        return [sys.executable, str(self._program), "serve", *where, *agents]
+        return [*self._program, "serve", *where, *agents]
 
     def wait_ready(self) -> None:
         deadline = time.monotonic() + PATIENCE

@@ -5,10 +5,9 @@ from __future__ import annotations
 import sqlite3
 import sys
 
+from resonantgenesis_server.cli import main
 from resonantgenesis_server.log import sqlite_writer
 from resonantgenesis_server.log.sqlite_schema import configure
-
-from support.runner import main
 
 
 def _careless(db: sqlite3.Connection) -> None:
