@@ -20,7 +20,8 @@ Report = Mapping[str, Any]
 @dataclass(frozen=True, slots=True)
 class ViewerSpec:
     """Connections that read. In texts {i} is the connection's number, {n} that of its run,
-    {g} its group."""
+    {g} its group. `prompt` of them are read at once and tell latencies, the others every 200 ms;
+    0: all are read at once."""
 
     path: str
     connections: int = 1
@@ -39,6 +40,7 @@ class ViewerSpec:
     ready: str | None = None
     reply: str | None = None
     concurrency: int = 100
+    prompt: int = 0
 
     def arguments(self) -> list[str]:
         numbers = {
@@ -48,6 +50,7 @@ class ViewerSpec:
             "until": self.until,
             "repeat": self.repeat,
             "slow": self.slow,
+            "prompt": self.prompt,
             "slow-bytes": self.slow_bytes,
         }
         texts = {

@@ -45,6 +45,9 @@ class Peer:
     durability = "none"
     #: The most quiet viewers that it can be asked for: each costs it one file and more.
     most_idle = 1_000_000
+    #: Deliveries a second that one core carries, where that is less than the scenarios offer:
+    #: CPU per delivery is then taken at this load, since an overloaded server batches.
+    carries: int | None = None
 
     def absent(self) -> str | None:
         """Why it cannot be measured here; None when it can."""

@@ -29,6 +29,7 @@ class Handwritten(Peer):
     name = "handwritten"
     title = "FastAPI + sse-starlette + Redis"
     durability = "fsync every second"
+    carries = 3_000
     most_idle = 2_000  # each viewer holds a connection to Redis as well
 
     def absent(self) -> str | None:

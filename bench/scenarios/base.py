@@ -14,6 +14,9 @@ from ..peers.base import Load, Peer, Plan
 READY_TIMEOUT = 60.0
 #: Between the last viewer's first byte and the first event.
 SETTLE = 0.5
+#: Viewers that are read at once and tell latencies; the others are read five times a second, so
+#: that the generator costs a fraction of what the cheapest server does.
+PROMPT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,7 @@ def window(
     if plan is None:
         return None
     totals = Totals()
-    spec = replace(plan.viewers, until=load.count)
+    spec = replace(plan.viewers, until=load.count, prompt=PROMPT)
     with viewing(server.port, spec) as viewers, publisher_of(server, plan) as publisher:
         ready(viewers)
         if plan.begin is not None or publisher is not None:
@@ -142,10 +145,17 @@ def window(
         problems.append(f"not all delivered: the last viewer lacks {behind} of {load.count}")
     if not seen["delivered"]:
         raise BenchError("nothing was delivered in the measured window")
+    values = cpu_values(before, after, seen)
     offered = load.viewers * load.rate * seconds
-    return Measurement(
-        cpu_values(before, after, seen) | {"share": seen["delivered"] / offered}, problems
-    )
+    values |= {"viewers": float(load.viewers), "share": seen["delivered"] / offered}
+    return Measurement(values, problems)
+
+
+def carried_part(peer: Peer, load: Load) -> Load:
+    """The load, or for a peer that does not carry it as many of its viewers as it does."""
+    if peer.carries is None or peer.carries >= load.viewers * load.rate:
+        return load
+    return replace(load, viewers=int(peer.carries / load.rate))
 
 
 def cpu_values(before: Usage, after: Usage, seen: Report) -> dict[str, float]:

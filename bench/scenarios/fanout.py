@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..harness.process import Server
 from ..peers.base import Load, Peer
-from .base import Bar, Measurement, Scale, Scenario, window
+from .base import Bar, Measurement, Scale, Scenario, carried_part, window
 
 VIEWERS, RATE = 1000, 20
 MEANING = "CPU of the server per event delivered"
@@ -17,9 +17,9 @@ def _load(scale: Scale, size: int) -> tuple[Load, float, float]:
 
 
 def _sse(peer: Peer, server: Server, scale: Scale) -> Measurement | None:
-    load, warm, seconds = _load(scale, 64)
-    plan = peer.fanout(server, load)
-    return window(server, plan, load, warm=warm, seconds=seconds)
+    whole, warm, seconds = _load(scale, 64)
+    load = carried_part(peer, whole)
+    return window(server, peer.fanout(server, load), load, warm=warm, seconds=seconds)
 
 
 def _websocket(peer: Peer, server: Server, scale: Scale) -> Measurement | None:

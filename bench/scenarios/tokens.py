@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..harness.process import BenchError, Server
 from ..peers.base import Load, Peer
-from .base import Bar, Measurement, Scale, Scenario, window
+from .base import Bar, Measurement, Scale, Scenario, carried_part, window
 
 SESSIONS, RATE = 500, 20
 #: The bound that ends the raising: p99 from append to socket.
@@ -15,17 +17,31 @@ FIRST_STEP, LAST_STEP = 2_000, 64_000
 
 
 def _measure(
-    peer: Peer, server: Server, sessions: int, seconds: float, end: float
+    peer: Peer, server: Server, load: Load, seconds: float, end: float
 ) -> Measurement | None:
-    # Streams begin as their viewers connect: they must outlast connecting, warming and window.
-    count = int(RATE * (seconds + 4))
-    load = Load(sessions, RATE, count)
-    plan = peer.tokens(server, load)
-    return window(server, plan, load, warm=1.0, seconds=seconds, end=end)
+    return window(server, peer.tokens(server, load), load, warm=1.0, seconds=seconds, end=end)
+
+
+def _load(sessions: int, seconds: float) -> Load:
+    """Streams begin as their viewers connect: they must outlast connecting and the window."""
+    return Load(sessions, RATE, count=int(RATE * (seconds + 4)))
 
 
 def _tokens(peer: Peer, server: Server, scale: Scale) -> Measurement | None:
-    return _measure(peer, server, SESSIONS, scale.pick(4.0, 10.0), end=15.0)
+    seconds = scale.pick(4.0, 10.0)
+    whole = _load(SESSIONS, seconds)
+    part = carried_part(peer, whole)
+    measured = _measure(peer, server, part, seconds, end=15.0)
+    if measured is None or part == whole:
+        return measured
+    try:
+        beyond = _measure(peer, server, whole, seconds, end=0.1)
+    except BenchError as error:
+        return replace(measured, problems=[*measured.problems, f"under the whole load: {error}"])
+    if beyond is not None:
+        measured.values["cpu_us_whole"] = beyond.values["cpu_us"]
+        measured.values["share_whole"] = beyond.values["share"]
+    return measured
 
 
 def _raise(peer: Peer, server: Server, scale: Scale) -> Measurement | None:
@@ -57,7 +73,8 @@ def _raise(peer: Peer, server: Server, scale: Scale) -> Measurement | None:
 def _try(peer: Peer, server: Server, sessions: int, scale: Scale) -> Measurement | None:
     """One step; a load under which viewers cannot even connect counts as not carried."""
     try:
-        return _measure(peer, server, sessions, scale.pick(3.0, 6.0), end=10.0)
+        seconds = scale.pick(3.0, 6.0)
+        return _measure(peer, server, _load(sessions, seconds), seconds, end=10.0)
     except BenchError as error:
         return Measurement({"p99_ms": 10_000.0, "share": 0.0}, [str(error)])
 

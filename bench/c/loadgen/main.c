@@ -94,6 +94,8 @@ static int view(const struct options *options)
             viewers_read_slowly(now_us() - slow_read);
             slow_read = now_us();
         }
+        if (options->prompt > 0)
+            viewers_sweep(now_us());
         tell_changes();
     }
     die("time is up");

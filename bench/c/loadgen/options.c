@@ -10,7 +10,7 @@
 
 enum {
     PORT = 256, CONNECTIONS, CONCURRENCY, WS, DEFLATE, METHOD, PATH, BODY, HEADER, MESSAGE,
-    REPLY, READY, GROUPS, UNTIL, REPEAT, FROM_ONE, SLOW, SLOW_BYTES, RECEIVE_BUFFER, SECONDS,
+    REPLY, READY, GROUPS, UNTIL, REPEAT, FROM_ONE, SLOW, SLOW_BYTES, RECEIVE_BUFFER, PROMPT, SWEEP_MS, SECONDS,
     RATE, COUNT, BYTES
 };
 
@@ -34,6 +34,8 @@ static const struct option names[] = {
     {"slow", required_argument, NULL, SLOW},
     {"slow-bytes", required_argument, NULL, SLOW_BYTES},
     {"receive-buffer", required_argument, NULL, RECEIVE_BUFFER},
+    {"prompt", required_argument, NULL, PROMPT},
+    {"sweep-ms", required_argument, NULL, SWEEP_MS},
     {"seconds", required_argument, NULL, SECONDS},
     {"rate", required_argument, NULL, RATE},
     {"count", required_argument, NULL, COUNT},
@@ -92,6 +94,8 @@ static void set_number(struct options *o, int name, const char *value)
     case SLOW: o->slow = (int)number; break;
     case SLOW_BYTES: o->slow_bytes = (int)number; break;
     case RECEIVE_BUFFER: o->receive_buffer = (int)number; break;
+    case PROMPT: o->prompt = (int)number; break;
+    case SWEEP_MS: o->sweep_ms = (int)number; break;
     case SECONDS: o->seconds = number; break;
     case RATE: o->rate = number; break;
     case COUNT: o->count = (long)number; break;
@@ -109,7 +113,7 @@ void parse_options(struct options *options, int argc, char **argv)
 {
     *options = (struct options){
         .connections = 1, .concurrency = 100, .method = "GET", .path = "/", .groups = 1,
-        .repeat = 1, .slow_bytes = 1024, .receive_buffer = 4096, .seconds = 600, .rate = 1,
+        .repeat = 1, .slow_bytes = 1024, .receive_buffer = 4096, .sweep_ms = 200, .seconds = 600, .rate = 1,
         .count = 1, .bytes = 64,
     };
     int name;

@@ -23,6 +23,8 @@ struct options {
     int from_one;                 /* the first marker must be 1 */
     int slow, slow_bytes;         /* so many viewers read so many bytes a second */
     int receive_buffer;           /* SO_RCVBUF of the slow ones */
+    int prompt;                   /* so many viewers are read at once; 0: all. The others … */
+    int sweep_ms;                 /* … each so often: they cost less and tell no latency */
     double seconds;               /* ends by itself after */
     /* publisher */
     double rate; /* per group and second */

@@ -16,6 +16,11 @@
 
 static int64_t read_at; /* one look at the clock for each read */
 
+static int by_clock(const struct conn *conn)
+{
+    return (conn->slow || conn->swept) && conn->phase == OPEN;
+}
+
 /* The end of a turn repeats its whole output: no second delivery. */
 static int in_summary(const struct conn *conn)
 {
@@ -35,10 +40,10 @@ void on_marker(struct conn *conn, int64_t ts, int64_t seq)
         seen->duplicates += !in_summary(conn);
         return;
     }
-    if (!conn->slow) { /* those who read slowly are late by their own doing */
-        seen->delivered++;
+    /* Those who are read by the clock are late by this program's doing. */
+    seen->delivered += !conn->slow;
+    if (!by_clock(conn))
         hist_add(&seen->latency, read_at - ts);
-    }
     seen->gaps += (uint64_t)(seq - expected);
     scan->last = seq;
     if (!conn->saw_first) {
@@ -71,10 +76,10 @@ static void opened(struct conn *conn)
 
 /* -- sending ------------------------------------------------------------------------------- */
 
-/* What to wait for: a slow viewer is read by the clock. */
+/* What to wait for: slow and swept viewers are read by the clock. */
 static uint32_t wanted(const struct conn *conn)
 {
-    int reads = !(conn->slow && conn->phase == OPEN);
+    int reads = !by_clock(conn);
     /* Edges: with levels the kernel looks at every socket twice for each event. */
     return EPOLLET | (reads ? EPOLLIN | EPOLLRDHUP : 0) | (conn->out_size > 0 ? EPOLLOUT : 0);
 }
@@ -270,7 +275,7 @@ static int read_some(struct conn *conn, size_t limit)
     take(conn, buffer, (size_t)size);
     if (conn->finished && conn->fd >= 0 && conn->run + 1 < viewers.options.repeat)
         viewer_ended(conn); /* enough seen: the next run */
-    if (conn->fd >= 0 && (conn->out_size > 0 || (conn->slow && phase != conn->phase)))
+    if (conn->fd >= 0 && (conn->out_size > 0 || (by_clock(conn) && phase != conn->phase)))
         flush(conn);
     /* Nothing is left after a short read, and what comes later is another edge. */
     return (size_t)size == limit && conn->fd >= 0;
@@ -312,5 +317,23 @@ void viewers_read_slowly(int64_t elapsed_us)
         struct conn *conn = &viewers.conns[i];
         if (conn->fd >= 0 && conn->phase == OPEN)
             read_some(conn, (size_t)share);
+    }
+}
+
+void viewers_sweep(int64_t now)
+{
+    static int next;
+    static int64_t swept_at;
+    int all = viewers.options.connections;
+    if (swept_at == 0)
+        swept_at = now;
+    int64_t due = (now - swept_at) * all / (viewers.options.sweep_ms * 1000);
+    if (due == 0)
+        return;
+    swept_at = now;
+    for (int64_t i = 0; i < due && i < all; i++, next = (next + 1) % all) {
+        struct conn *conn = &viewers.conns[next];
+        while (conn->swept && conn->fd >= 0 && conn->phase == OPEN && read_some(conn, READ_SIZE))
+            continue;
     }
 }

@@ -26,6 +26,7 @@ void viewers_start(const struct options *options, int epoll)
         viewers.conns[i].number = i;
         viewers.conns[i].fd = -1;
         viewers.conns[i].slow = i < options->slow;
+        viewers.conns[i].swept = options->prompt > 0 && i >= options->slow + options->prompt;
     }
     hist_clear(&viewers.seen.latency);
 }

@@ -13,7 +13,7 @@ enum phase { IDLE, CONNECTING, WAITING, OPEN, ENDED, FAILED };
 struct conn {
     int fd;
     uint8_t phase;
-    uint8_t counted_open, finished, slow, caught_up;
+    uint8_t counted_open, finished, slow, swept, caught_up;
     int number;
     int run;
     int64_t started; /* when connect() was called */
@@ -51,6 +51,8 @@ void viewers_open_more(void);
 void viewer_event(struct conn *conn, uint32_t events);
 /* Gives the slow ones what `elapsed_us` allows them to read. */
 void viewers_read_slowly(int64_t elapsed_us);
+/* Reads those of the others whose turn has come. */
+void viewers_sweep(int64_t now);
 /* Closes all; `viewers_reconnect` lets them come back where they were. */
 void viewers_drop(void);
 void viewers_reconnect(void);
