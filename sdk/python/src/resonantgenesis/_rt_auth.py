@@ -14,7 +14,7 @@ from .errors import AuthenticationError, ConnectionLost, StreamError
 #: Returns a credential; may be asynchronous.
 GetToken = Callable[[], str | Awaitable[str]]
 
-#: Seconds before a token that could not be fetched is asked for again.
+#: Seconds before a token that could not be fetched is asked for again; never more often.
 RENEW_AGAIN = 1.0
 #: A token is replaced when so much of its remaining life is over.
 _USED = 0.8
@@ -77,15 +77,18 @@ def renew_in(expires_at: object, now: datetime | None = None) -> float | None:
         left = (datetime.fromisoformat(expires_at) - (now or datetime.now(UTC))).total_seconds()
     except (ValueError, TypeError):
         return None
-    return max(1.0, left * _USED)
+    return max(RENEW_AGAIN, left * _USED)
 
 
 class Renewal:
     """Keeps a socket's token fresh, where there is somewhere to get one."""
 
-    def __init__(self, credential: Credential, state: RealtimeState) -> None:
+    def __init__(
+        self, credential: Credential, state: RealtimeState, nudge: Callable[[], None]
+    ) -> None:
         self._credential = credential
         self._state = state
+        self._nudge = nudge
         self._asked: Outcome | None = None
         self._at: float | None = None
 
@@ -108,3 +111,4 @@ class Renewal:
 
     def _say(self, token: str) -> None:
         self._asked = self._state.request({"type": "auth", "token": token}, lasting=False)
+        self._asked.wake = self._nudge

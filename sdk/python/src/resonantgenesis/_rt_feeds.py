@@ -43,7 +43,7 @@ class Feed(ABC, Generic[T]):
         #: Nothing more will come; `error` says why, if it is not simply over.
         self.over = False
         self.error: StreamError | None = None
-        self._max_items = max_items
+        self.max_items = max_items
         self._sizes: deque[int] = deque()
         self._size = 0
 
@@ -55,7 +55,7 @@ class Feed(ABC, Generic[T]):
     @property
     def drained(self) -> bool:
         """Whether it is worth asking for more: most of the buffer is free."""
-        return len(self._sizes) <= self._max_items // 4 and self._size <= MAX_SIZE // 4
+        return len(self._sizes) <= self.max_items // 4 and self._size <= MAX_SIZE // 4
 
     def confirmed(self) -> None:
         """The server follows it."""
@@ -75,7 +75,7 @@ class Feed(ABC, Generic[T]):
 
     def _room(self) -> bool:
         """Whether another item fits; from the first that does not, the feed is parked."""
-        if len(self._sizes) >= self._max_items or self._size >= MAX_SIZE:
+        if len(self._sizes) >= self.max_items or self._size >= MAX_SIZE:
             self.parked = True
         return not self.parked
 
@@ -159,6 +159,8 @@ class ChunkFeed(Feed[Chunk]):
         self.turn: int | None = None
         self.body = body
         self.compact = compact
+        #: Its turn began somewhere before what is read of the session: to be looked for from here.
+        self.seek_from: int | None = None
         #: The position of the last chunk taken.
         self.position = resume_from or 0
         self._key = key or new_key()
@@ -171,6 +173,11 @@ class ChunkFeed(Feed[Chunk]):
     def last(self) -> int | None:
         """Everything up to here has arrived; None: the server says where it begins."""
         return self._sequence.last
+
+    @property
+    def place(self) -> int | None:
+        """Where a subscription must begin for it; None: the server says."""
+        return self.seek_from if self.last is None else self.last
 
     @property
     def starting(self) -> bool:
@@ -201,6 +208,9 @@ class ChunkFeed(Feed[Chunk]):
         if self.over or self.parked or not self.there:
             return True
         if self.last is None and not self._turn_start.passes(raw):
+            if self._turn_start.found:
+                # The end of the turn before: it may come again, since others read here too.
+                self._sequence.last = position
             return True
         if not self._room():
             return True

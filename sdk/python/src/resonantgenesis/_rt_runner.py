@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Sequence
@@ -15,6 +16,9 @@ from ._rt_state import RealtimeState
 from ._settings import Settings
 from ._websocket import Compression, WebSocket, open_socket, socket_url
 from .errors import ConnectionLost, StreamError
+
+#: Messages after which readers get their turn.
+BATCH = 32
 
 log = logging.getLogger("resonantgenesis")
 
@@ -66,7 +70,11 @@ class Runner:
     async def _one_socket(self) -> StreamError:
         """Connects, and serves until the link is lost; why it was."""
         try:
-            socket = await self._open()
+            token = await self._credential.fetch()
+        except StreamError as error:
+            return error
+        try:
+            socket = await self._open(token)
         except StreamError as error:
             return self._credential.refused(error)
         watch = LinkWatch(time.monotonic(), interval=self._interval, patience=self._patience)
@@ -103,20 +111,23 @@ class Runner:
             error = self.state.last_word
         return self._credential.refused(error)
 
-    async def _open(self) -> WebSocket:
+    async def _open(self, token: str) -> WebSocket:
         settings = self._settings
         return await open_socket(
             self.url,
-            await self._credential.fetch(),
+            token,
             timeout=settings.timeouts.connect,
             max_size=settings.max_event,
             compression=self._compression,
         )
 
     async def _listen(self, socket: WebSocket, watch: LinkWatch) -> None:
-        while True:
+        for count in itertools.count(1):
             text = await socket.receive()
             watch.heard()
+            if count % BATCH == 0:
+                # What has arrived together is handed over without a pause; readers need one.
+                await asyncio.sleep(0)
             if self.state.receive(text, time.monotonic()):
                 self._retries.progress()
             if self.state.asks.outbox:
@@ -125,7 +136,7 @@ class Runner:
     async def _speak(self, socket: WebSocket, watch: LinkWatch) -> None:
         """Sends what is to be sent, at a pace that the server takes, and pings."""
         pace = Pace(SENDS_PER_SECOND, SENDS_AT_ONCE)
-        renewal = Renewal(self._credential, self.state)
+        renewal = Renewal(self._credential, self.state, self.nudge)
         renewal.begin()
         while True:
             self._sending.clear()

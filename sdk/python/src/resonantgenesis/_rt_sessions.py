@@ -33,7 +33,7 @@ class SessionTopic(Topic):
     def message(self) -> Message:
         """From the place of whoever has least; the others drop what they know."""
         reading = [feed for feed in self.readers if not feed.parked]
-        known = [feed.last for feed in reading if feed.last is not None]
+        known = [feed.place for feed in reading if feed.place is not None]
         message: Message = {"type": "subscribe", "channels": list(self.channels)}
         if known:
             message["resume_from"] = min(known)
@@ -54,17 +54,19 @@ class SessionTopic(Topic):
         for feed in self.readers:
             feed.placed(position if isinstance(position, int) else 0)
 
-    def join(self, feed: ChunkFeed, turn: int) -> None:
-        """A turn of this session was started for `feed`."""
+    def join(self, feed: ChunkFeed, turn: int, *, followed: bool) -> None:
+        """A turn of this session was started for `feed`; `followed`: the server does not begin
+        with it, but goes on from where its subscription has got."""
         begin = self._begun.get(turn)
-        alone = not self.readers
-        newest = max(self._begun)
-        if begin is None and not alone and (turn < newest or feed.own_key):
-            # Read by others, from somewhere after its beginning: only the log knows where.
-            begin = 0
+        newest = max([*self._begun, *(one.turn or 0 for one in self.readers)])
+        if begin is None and followed and (turn < newest or feed.own_key):
+            # Followed from behind the turn's beginning, which only the log knows: it is looked
+            # for from the last one before it that is known.
+            feed.seek_from = max((p for t, p in self._begun.items() if t < turn), default=0)
         feed.started(self.session_id, turn, begin)
         self.readers.append(feed)
-        if not alone and begin is not None and begin < self.last:
+        passed = begin is not None and begin < self.last
+        if feed.seek_from is not None or (followed and passed):
             self.ask()
 
     def chunk(self, raw: dict[str, Any], size: int, now: float) -> None:
@@ -139,7 +141,7 @@ class Sessions:
     def chunk(self, session_id: str, raw: dict[str, Any], size: int, now: float) -> None:
         """A chunk has come."""
         topic = self._topics.get(session_id)
-        if topic is not None and topic.readers:
+        if topic is not None:
             topic.chunk(raw, size, now)
             topic.park()
             self._tidy(topic)
@@ -180,7 +182,8 @@ class Sessions:
         self._starting.pop(feed, None)
         session_id, turn = answer.get("session_id"), answer.get("turn")
         if isinstance(session_id, str) and isinstance(turn, int):
-            self._topic(session_id).join(feed, turn)
+            followed = session_id in self._topics
+            self._topic(session_id).join(feed, turn, followed=followed)
         else:
             feed.end(ConnectionLost("the server does not name the turn that it started"))
 

@@ -28,6 +28,7 @@ class Topic(ABC):
         # Of the subscription itself, which the server may end or leave incomplete.
         self._retries = new_retries()
         self._ask: Ask | None = None
+        self._stopped = False
 
     @property
     def asking(self) -> bool:
@@ -50,6 +51,7 @@ class Topic(ABC):
     def ask(self, *, due: float | None = None) -> None:
         """(Re-)subscribes, now or when it is due."""
         self.withdraw()
+        self._stopped = False
         made = Ask(self.message, self._answered, self.failed, self._new_retries(), due=due)
         self._ask = made
         self._asks.ask(made)
@@ -61,7 +63,7 @@ class Topic(ABC):
 
     def park(self) -> None:
         """With nobody left who has room, the server need not send."""
-        if self._ask is None and self._all_parked():
+        if self._ask is None and not self._stopped and self._all_parked():
             self.unsubscribe()
 
     def withdraw(self) -> None:
@@ -73,6 +75,7 @@ class Topic(ABC):
     def unsubscribe(self) -> None:
         """The server need not send any more."""
         self.withdraw()
+        self._stopped = True
         self._asks.say({"type": "unsubscribe", "channels": list(self.channels)})
 
     def came(self) -> None:

@@ -13,6 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from ._answers import error_from_answer
+from ._sse import DEFAULT_MAX_BYTES
 from ._version import __version__
 from ._wire import Answer
 from .errors import AuthenticationError, ConnectionLost, RateLimited, StreamError, Unavailable
@@ -65,31 +66,42 @@ class WebSocket:
 
 
 async def open_socket(
-    url: str,
-    credential: str,
-    *,
-    timeout: float,
-    max_size: int,
-    compression: Compression = "deflate",
+    url: str, credential: str, *, timeout: float, max_size: int, compression: Compression
 ) -> WebSocket:
     """Connects within `timeout` seconds. Raises StreamError: the server's refusal, with its code
     and `retry_after`, or ConnectionLost."""
+    # Our own pings go through the server's application, and tell more than the library's.
+    return WebSocket(
+        await connected(
+            url, credential, timeout=timeout, max_size=max_size, compression=compression, ping=None
+        )
+    )
+
+
+async def connected(
+    url: str,
+    credential: str,
+    *,
+    timeout: float = 10.0,
+    max_size: int = DEFAULT_MAX_BYTES,
+    compression: Compression = "deflate",
+    ping: float | None = 20.0,
+) -> ClientConnection:
+    """The library's own connection; raises StreamError as `open_socket` does."""
     try:
-        connection = await connect(
+        return await connect(
             url,
             additional_headers={"Authorization": f"Bearer {credential}"},
             user_agent_header=f"resonantgenesis-python/{__version__}",
             compression=compression,
             open_timeout=timeout,
-            # Ours go through the server's application, and tell more.
-            ping_interval=None,
+            ping_interval=ping,
             close_timeout=CLOSE_TIMEOUT,
             max_size=max_size,
         )
     except (OSError, WebSocketException, EOFError) as error:
         # TimeoutError is an OSError.
         raise connect_error(error) from error
-    return WebSocket(connection)
 
 
 def connect_error(error: BaseException) -> StreamError:
@@ -98,7 +110,7 @@ def connect_error(error: BaseException) -> StreamError:
         response = error.response
         headers = {name.lower(): value for name, value in response.headers.raw_items()}
         return error_from_answer(Answer(response.status_code, headers, bytes(response.body or b"")))
-    if isinstance(error, TimeoutError | asyncio.TimeoutError):
+    if isinstance(error, TimeoutError):
         return ConnectionLost("could not connect in time")
     return ConnectionLost(f"could not connect: {error or type(error).__name__}")
 
