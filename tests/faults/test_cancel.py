@@ -110,6 +110,19 @@ async def test_cancel_by_idempotency_key(server: ServerProcess) -> None:
         assert kept[-1].body["status"] == "cancelled"
 
 
+async def test_a_viewer_that_comes_while_the_turn_ends_sees_its_done(
+    server: ServerProcess,
+) -> None:
+    """Never a 204, which says that there is nothing: the end is being written just then."""
+    async with server.client() as client, asyncio.timeout(60):
+        for number in range(200):
+            body = {"goal": "e", "context": {"count": 1_000, "pace": 50 + number}}
+            session_id = (await execute(client, agent_id="paced", **body))["session_id"]
+            await client.post(f"/v1/sessions/{session_id}/cancel")
+            kept = await read_all(client, session_id, resume_from=0)
+            assert kept and kept[-1].body["status"] == "cancelled", number
+
+
 async def test_the_agent_has_stopped_when_its_turn_is_cancelled(server: ServerProcess) -> None:
     async with server.client() as client:
         body = {"agent_id": "paced", "goal": "c", "context": {"count": 10_000, "pace": 100}}

@@ -194,6 +194,9 @@ async def open_view(
         after = 0 if turn is None or not turn.first else turn.first - 1
     page = await supervisor.log.read(session_id, after, limit=1)
     head, earliest = (page.info.head, page.info.earliest) if page.info else (0, 1)
+    # A turn may have ended since the page was read; the state, being live, would say that nothing
+    # is to come, and the page that nothing is there.
+    head = max(head, state.end)
     if place.epoch not in {None, epoch}:
         raise expired(earliest, epoch)
     if after > head:
