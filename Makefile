@@ -24,11 +24,11 @@ demo: .venv/.run ## Start a server, ask its built-in agent, show the answer as i
 serve: .venv/.run ## Run the server on 127.0.0.1:8080
 	@$(BIN)/resonantgenesis serve $(ARGS)
 
-test: .venv/.dev ## Run every test but the long campaigns
+test: .venv/.dev .venv-guide/.done ## Run every test but the long campaigns
 	@scripts/system.sh
 	@$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not soak" $(ARGS)
 
-soak: .venv/.dev ## Run the long campaigns
+soak: .venv/.dev .venv-guide/.done ## Run the long campaigns
 	@scripts/system.sh
 	@$(BIN)/pytest -m soak $(ARGS)
 
@@ -54,7 +54,7 @@ lock: .venv/.dev ## Rewrite requirements/*.txt from requirements/*.in
 	@scripts/lock.sh $(ARGS)
 
 clean: ## Remove what the verbs made, but no data
-	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
+	@rm -rf .venv .venv-guide .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
 	@find . -name node_modules -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: what was installed last. They live in .venv, so that they go when it goes.
@@ -70,3 +70,7 @@ clean: ## Remove what the verbs made, but no data
 	@scripts/venv.sh
 	@scripts/install.sh dev
 	@touch .venv/.run $@
+
+.venv-guide/.done: requirements/guide.txt | .venv/bin/python
+	@scripts/guide_env.sh
+	@touch $@
