@@ -94,6 +94,16 @@ class Process:
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
 
+    def interrupt(self, text: str) -> None:
+        """SIGINT until `text` is said: readline misses one that comes just before it waits."""
+        deadline = time.monotonic() + SECONDS
+        seen = False
+        while not seen:
+            assert time.monotonic() < deadline, f"{text!r} is not in: {self.out}"
+            self.signal(signal.SIGINT)
+            with self._changed:
+                seen = self._changed.wait_for(lambda: text in self.out, 2.0)
+
     def wait(self) -> int:
         """The exit code, all output read."""
         code = self._process.wait(SECONDS)

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from cli_fake import KEY, FakeServer
 from cli_process import Cli, Outcome, RealServer
-from resonantgenesis_server.cli import main, stream
+from resonantgenesis_server.cli import backoff, main
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith("RESONANTGENESIS_") or name in {"NO_COLOR", "FORCE_COLOR", "CI"}:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(stream, "_FIRST_DELAY", 0.001)
+    monkeypatch.setattr(backoff, "_FIRST_DELAY", 0.001)
 
 
 @pytest.fixture

@@ -77,14 +77,15 @@ def test_going_on_with_a_session(real: RealServer) -> None:
 def test_on_a_terminal(real: RealServer) -> None:
     with Process("chat", terminal=True, **real.environment) as chat:
         chat.wait_for("You: ")
-        chat.signal(signal.SIGINT)
-        chat.wait_for("no turn runs; exit leaves")
+        chat.interrupt("no turn runs; exit leaves")
         chat.say("What is 6 * 7?\n")
         chat.wait_for("= 42\r\n")
         chat.say("count to 1000000\n")
         chat.wait_for("1 2 3 ")
         chat.signal(signal.SIGINT)
         chat.wait_for("(cancelled, ")
+        # Before the prompt is there, the terminal would take the end of input for itself.
+        chat.wait_for("You: ", chat.out.index("(cancelled, "))
         chat.say("\x04")
         assert chat.wait() == 0
     assert "\x1b[36m→ calculator(" in chat.out

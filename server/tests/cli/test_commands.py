@@ -168,7 +168,7 @@ def test_version_and_help(cli: Cli) -> None:
     assert cli("--version").out == "resonantgenesis 0.1.0\n"
     got = cli("--help")
     assert got.code == 0
-    for command in ("serve", "config", "demo", "chat", "sessions", "agents", "keys"):
+    for command in ("serve", "config", "demo", "chat", "sessions", "events", "agents", "keys"):
         assert f" {command} " in got.out
     assert "4 network" in " ".join(got.out.split())
 

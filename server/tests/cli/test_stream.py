@@ -20,7 +20,7 @@ from cli_fake import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from resonantgenesis_server.cli import stream as stream_module
+from resonantgenesis_server.cli import link
 from resonantgenesis_server.cli.errors import AuthError, CliError, NetworkError, NotFoundError
 from resonantgenesis_server.cli.stream import Opening, Place, Stream
 
@@ -87,7 +87,7 @@ def test_a_draining_server_is_waited_for(fake: FakeServer, http: httpx.Client) -
 def test_a_silent_link_is_left(
     fake: FakeServer, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream_module, "_SILENCE", 0.05)
+    monkeypatch.setattr(link, "_SILENCE", 0.05)
     fake.script = [events(TURN[:2], hang=True), events(TURN[2:])]
     stream = Stream(http, OPENING)
     monkeypatch.setattr(stream, "_silence", 0.05)

@@ -32,12 +32,13 @@ def check(response: httpx.Response) -> None:
             f"{response.url.host} answered {response.status_code} and is no ResonantGenesis server;"
             " check --url"
         ) from None
-    retry_after = error.get("retry_after")
+    retry_after, details = error.get("retry_after"), error.get("details")
     raise from_server(
         code,
         message,
         request_id=str(error.get("request_id", "")),
         retry_after=retry_after if isinstance(retry_after, int | float) else None,
+        details=details if isinstance(details, dict) else None,
     )
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.exceptions import Abort, TyperException
 
 from ..config import StartupError
-from . import chat, demo, resources, serving, sessions
+from . import chat, demo, events, resources, serving, sessions
 from .errors import CliError
 
 #: As a shell reports a program that SIGINT ended.
@@ -22,7 +22,8 @@ app = typer.Typer(
     name="resonantgenesis",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="ResonantGenesis Streaming: the server and its command line.",
+    help="ResonantGenesis Streaming: the server and its command line. New here? Begin with"
+    " `resonantgenesis demo`.",
     epilog="Exit codes: 0 done, 1 the server or a turn failed, 2 usage or configuration,"
     " 3 authentication, 4 network, 5 not found.",
 )
@@ -31,6 +32,7 @@ app.command("config")(serving.show_config)
 app.command("demo")(demo.demo)
 app.command("chat")(chat.chat)
 app.add_typer(sessions.app, name="sessions")
+app.add_typer(events.app, name="events")
 app.add_typer(resources.agents_app, name="agents")
 app.add_typer(resources.keys_app, name="keys")
 

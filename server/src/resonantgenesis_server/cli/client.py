@@ -9,13 +9,17 @@ from typing import Any, Self
 import httpx
 
 from .answers import check, json_object, network_error
-from .errors import CliError
-from .stream import PATIENCE, Notice, Opening, Place, Stream, no_notice, session_path
+from .backoff import PATIENCE, BackOff, Notice, is_retryable, no_notice
+from .errors import CliError, NetworkError
+from .event_feed import END, EVENTS, TAIL_PATIENCE, EventTail, Replay, Wanted
+from .stream import Opening, Place, Stream, session_path
 from .target import Target, is_loopback
 
 #: Seconds for an answer that is no stream.
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 _PAGE = 200
+#: Seconds that a call which is safe to repeat is repeated for.
+_CALL_PATIENCE = 10.0
 
 
 class Client:
@@ -48,15 +52,33 @@ class Client:
         path: str,
         body: Mapping[str, Any] | None = None,
         query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """The JSON object of an answer; empty where there is none."""
         asked = {name: value for name, value in (query or {}).items() if value is not None}
         try:
-            response = self._http.request(method, path, json=body, params=asked)
+            response = self._http.request(method, path, json=body, params=asked, headers=headers)
         except httpx.HTTPError as error:
             raise network_error(self.url, error) from error
         check(response)
         return {} if response.status_code == 204 else json_object(response)
+
+    def repeat(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """`call` for what is safe to repeat: again for a while, where that may help."""
+        back_off = BackOff(min(self._patience, _CALL_PATIENCE), self._notice)
+        while True:
+            try:
+                return self.call(method, path, body, headers=headers)
+            except CliError as error:
+                if not is_retryable(error):
+                    raise
+                back_off.wait(error, f"no answer from {self.url}, trying again")
 
     def pages(self, path: str, query: Mapping[str, Any], limit: int) -> Iterator[dict[str, Any]]:
         """At most `limit` items of a list, over as many pages as it takes."""
@@ -103,3 +125,40 @@ class Client:
         except CliError as error:
             if error.code != "NOT_FOUND":
                 raise
+
+    def tail(self, wanted: Wanted, since: str | None) -> EventTail:
+        """Events from a place (a cursor or a time), else from now on.
+
+        That it cannot be had at all is said at once; the place of "now" is taken here, so that a
+        first connection which breaks loses nothing.
+        """
+        place = self._reached(wanted, since or END)
+        return EventTail(
+            self._http, wanted, since or place, patience=TAIL_PATIENCE, notice=self._notice
+        )
+
+    def replay(self, wanted: Wanted, since: str, until: str | None, limit: int | None) -> Replay:
+        """Events of the past; what happens while they are read does not lengthen it."""
+        end = until or self._reached(Wanted(), END)
+        return Replay(
+            lambda body: self.repeat("POST", f"{EVENTS}/replay", body), wanted, since, end, limit
+        )
+
+    def _reached(self, wanted: Wanted, since: str) -> str:
+        """The cursor behind the first event since a place; the end's if there is none."""
+        query = {**wanted.query(), "since": since, "limit": 1}
+        place = self.call("GET", EVENTS, query=query).get("next_cursor")
+        if not isinstance(place, str):
+            raise NetworkError(f"{self.url} did not say where its events end; check --url")
+        return place
+
+    def publish(self, kind: str, data: Mapping[str, Any], idempotency_key: str) -> dict[str, Any]:
+        """The event as it was written, once whatever happens to the calls."""
+        headers = {"Idempotency-Key": idempotency_key}
+        try:
+            return self.repeat("POST", EVENTS, {"type": kind, "data": data}, headers)
+        except NetworkError as error:
+            raise NetworkError(
+                f"{error.message}; if it was written, --idempotency-key {idempotency_key}"
+                " does not write it again"
+            ) from error

@@ -179,6 +179,7 @@ def _ask(console: Console, server: _Server, question: str, stays: bool) -> bool:
 def _next_steps(server: _Server, session: str, middle: int, gone: bool) -> str:
     """Commands to paste; `gone`: the server has ended by the time they can be."""
     url, command = server.url, program()
+    socket = f"ws{url.removeprefix('http')}/v1/ws"
     intro = "Try next"
     if gone:
         intro += f" (`{command} demo --keep` keeps the server running for it)"
@@ -201,6 +202,9 @@ def _next_steps(server: _Server, session: str, middle: int, gone: bool) -> str:
 
   # cancel what runs in it
   curl -X POST {url}/v1/sessions/{session}/cancel {auth}
+
+  # all that happens here, live; a WebSocket at {socket} carries the same
+  {command} events tail
 
   {command} chat
   {command} sessions stream {session} --from {middle}

@@ -9,7 +9,8 @@ CliError          1   the server or a turn failed
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 
 class CliError(Exception):
@@ -53,23 +54,40 @@ _BY_CODE: dict[str, type[CliError]] = {
 }
 _NEXT: dict[str, str] = {
     "UNAUTHENTICATED": "set RESONANTGENESIS_API_KEY, or name the server's directory with --data",
-    "FORBIDDEN": "use a key that has the scope",
     "AGENT_NOT_FOUND": "`resonantgenesis agents list` shows those there are",
     "SESSION_NOT_FOUND": "`resonantgenesis sessions list` shows those there are",
     "SESSION_BUSY": "wait for the turn, or cancel it with `resonantgenesis sessions cancel`",
     "POSITION_EXPIRED": "leave out --from to start at the earliest position that is kept",
+    "CONFLICT": "choose another --idempotency-key, or leave it out",
     "INTERNAL": "the server's log says more under the request id",
 }
 
 
 def from_server(
-    code: str, message: str, *, request_id: str = "", retry_after: float | None = None
+    code: str,
+    message: str,
+    *,
+    request_id: str = "",
+    retry_after: float | None = None,
+    details: Mapping[str, Any] | None = None,
 ) -> CliError:
     """The error that a server's answer or stream stands for."""
-    hint = _NEXT.get(code, "")
+    hint = _hint(code, message, details or {})
     named = f" (request {request_id})" if request_id and code == "INTERNAL" else ""
     text = f"{message}{named}; {hint}" if hint else message
     kind = _BY_CODE.get(code, CliError)
     if code not in _BY_CODE and code not in _NEXT:
         text = f"{code}: {text}"
     return kind(text, code=code, retry_after=retry_after)
+
+
+def _hint(code: str, message: str, details: Mapping[str, Any]) -> str:
+    """What to do next."""
+    earliest = details.get("earliest")
+    if code == "POSITION_EXPIRED" and isinstance(earliest, str):
+        return f"that is --since {earliest}"
+    if code == "FORBIDDEN" and ("scope" in message or "lacks" in message):
+        return "use a key that has the scope"
+    if code == "INVALID_REQUEST" and "cursor" in message:
+        return "take one from an event of this server, or give a time"
+    return _NEXT.get(code, "")

@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from .backoff import Notice, no_notice
 from .client import Client
-from .stream import Notice, no_notice
 from .target import DEFAULT_DATA, DEFAULT_URL, KEY_VARIABLE, URL_VARIABLE, find_target
 
 PROGRAM = "resonantgenesis"

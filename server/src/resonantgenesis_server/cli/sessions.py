@@ -75,6 +75,7 @@ def stream(
             for chunk in joined:
                 if as_json:
                     show_json(console, chunk)
+                    console.file.flush()
                 else:
                     view.show(chunk)
         finally:

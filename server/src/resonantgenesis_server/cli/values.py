@@ -1,0 +1,89 @@
+"""What is typed for fields, times and patterns, as the server takes it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ..model.events import CHANNELS, channel_of, prefix_of
+from .errors import UsageProblem
+
+_AGO = re.compile(r"(\d{1,9})([smhd])")
+_UNIT = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def fields(pairs: Sequence[str], option: str) -> dict[str, Any]:
+    """`k=v` as fields: a JSON scalar if v is one, else text; a k given again collects its values.
+
+    Raises UsageProblem, which names the option.
+    """
+    collected: dict[str, list[Any]] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
+            raise UsageProblem(f"{option} {pair!r} is no field; write it like {option} status=done")
+        collected.setdefault(name.strip(), []).append(_scalar(value))
+    return {name: got[0] if len(got) == 1 else got for name, got in collected.items()}
+
+
+def json_object(text: str, what: str) -> dict[str, Any]:
+    """Raises UsageProblem."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise UsageProblem(f"{what} is not JSON ({error}); quote it: '{{\"order\": 7}}'") from None
+    if not isinstance(value, dict):
+        raise UsageProblem(f"{what} is not a JSON object; write it like '{{\"order\": 7}}'")
+    return value
+
+
+def place(text: str, option: str) -> str:
+    """A cursor, an ISO 8601 time (of this machine's zone if it names none), or how long ago.
+
+    Raises UsageProblem.
+    """
+    said = text.strip()
+    if said.startswith("c_"):
+        return said
+    try:
+        ago = _AGO.fullmatch(said)
+        if ago is not None:
+            moment = datetime.now(UTC) - timedelta(**{_UNIT[ago[2]]: int(ago[1])})
+        else:
+            moment = datetime.fromisoformat(said).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise UsageProblem(
+            f"{option} {text!r} is no place; write 15m, 2h or 3d for how long ago, a time like"
+            " 2026-02-21T10:30, or an event's cursor (c_…)"
+        ) from None
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def patterns(arguments: Sequence[str]) -> tuple[str, ...]:
+    """One or several per argument, between commas. Raises UsageProblem for an empty one."""
+    found = tuple(part.strip() for argument in arguments for part in argument.split(","))
+    if not all(found):
+        raise UsageProblem("a PATTERN is empty; write one like 'session.*', or none for all events")
+    return found
+
+
+def doubt(pattern: str) -> str | None:
+    """Why a pattern will hardly match anything, though it may."""
+    first = pattern.partition(".")[0]
+    if first == "*" or channel_of(first) is not None:
+        return None
+    if first in CHANNELS:
+        return f"events of the channel {first} have types like {prefix_of(first)}.*, not {pattern}"
+    known = ", ".join(f"{prefix_of(channel)}.*" for channel in CHANNELS)
+    return f"no event known here has a type like {pattern}; there are {known}"
+
+
+def _scalar(text: str) -> Any:
+    try:
+        value = json.loads(text, parse_constant=str)
+    except ValueError:
+        return text
+    return text if isinstance(value, dict | list) else value
