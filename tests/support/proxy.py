@@ -113,7 +113,7 @@ class EvilProxy:
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
+    with contextlib.suppress(OSError):
         while data := await reader.read(65_536):
             writer.write(data)
             await writer.drain()

@@ -115,7 +115,7 @@ class EvilProxy:
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(ConnectionError, asyncio.CancelledError):
+    with suppress(OSError, asyncio.CancelledError):
         while data := await reader.read(65536):
             writer.write(data)
             await writer.drain()
