@@ -283,7 +283,11 @@ def test_bad_closes(port: int) -> None:
         assert raw.read_close() == 1007
 
 
-@pytest.mark.parametrize("after", [encode(TEXT, b"x"), encode(PING), encode(CLOSE), b"\xff\xff"])
+@pytest.mark.parametrize(
+    "after",
+    [encode(TEXT, b"x"), encode(PING), encode(CLOSE), b"\xff\xff"],
+    ids=["text", "ping", "close", "garbage"],  # masks are random, names must not be
+)
 def test_what_follows_a_close_is_ignored(raw: Raw, after: bytes) -> None:
     raw.send(encode(CLOSE, close_payload(1000)) + after)
     assert raw.read() == Frame(CLOSE, close_payload(1000))

@@ -90,7 +90,9 @@ async def test_since_a_cursor_is_exclusive_and_since_a_time_inclusive(server: Se
     async with server.connect() as client:
         await client.ask("subscribed", "subscribe", channels=["app"], since=written[2]["cursor"])
         assert [event["n"] for event in await client.events(3)] == [3, 4, 5]
-        await client.ask("subscribed", "subscribe", channels=["app"], since=written[4]["created_at"])
+        await client.ask(
+            "subscribed", "subscribe", channels=["app"], since=written[4]["created_at"]
+        )
         assert [event["n"] for event in await client.events(2)] == [4, 5]
         answer = await client.ask("subscribed", "subscribe", channels=["app"])
         assert answer["cursor"] == written[5]["cursor"]

@@ -124,7 +124,10 @@ async def test_revocation_does_not_wait_for_a_client_that_takes_nothing(serve: S
     credential, key_id = await server.make_key("events:read")
     raw = await asyncio.to_thread(
         lambda: Raw(
-            server.port, path="/v1/ws", headers={"Authorization": f"Bearer {credential}"}, timeout=30
+            server.port,
+            path="/v1/ws",
+            headers={"Authorization": f"Bearer {credential}"},
+            timeout=30,
         )
     )
     await subscribe(raw, channels=["app"])
@@ -154,9 +157,7 @@ async def test_a_ping_flood_without_reading_is_held_back(server: Server) -> None
         return sent
 
     assert await asyncio.to_thread(fill) < 300  # 39 MB, had all of it been taken
-    (connection,) = [
-        c for c in server.uvicorn.server_state.connections if hasattr(c, "connection")
-    ]
+    (connection,) = [c for c in server.uvicorn.server_state.connections if hasattr(c, "connection")]
     assert connection.transport.get_write_buffer_size() < 1 << 20  # type: ignore[union-attr]
     raw.socket.close()
 
@@ -277,7 +278,7 @@ async def test_one_compressed_frame_serves_all_sockets(server: Server) -> None:
 # -- other servers ---------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The `websockets` impl")
 @pytest.mark.parametrize("name", ["websockets", "websockets-sansio"])
 async def test_the_shell_works_under_any_implementation(serve: Serve, name: str) -> None:
     server = await serve(uvicorn_options={"ws": name})
