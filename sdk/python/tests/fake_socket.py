@@ -83,7 +83,8 @@ class FakeSocketServer(ModelServer):
         self.handshakes.append(request.headers.get("Authorization", ""))
         if self.refuse:
             status, headers = self.refuse.popleft()
-            return _answer(connection, status, "UNAVAILABLE", headers)
+            code = "UNAUTHENTICATED" if status == 401 else "UNAVAILABLE"
+            return _answer(connection, status, code, headers)
         if self.handshakes[-1].removeprefix("Bearer ") not in self.tokens:
             return _answer(connection, 401, "UNAUTHENTICATED", {})
         return None

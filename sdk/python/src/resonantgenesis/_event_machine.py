@@ -94,8 +94,9 @@ class EventMachine(LinkMachine[Event]):
 
     @property
     def opened(self) -> bool:
-        """Whether events are there or waited for."""
-        return super().opened or (self._polling and self._begun)
+        """Whether events are there or waited for; a poll may take its time, but its place is
+        known."""
+        return super().opened or self._polling
 
     def _deliver(self) -> Action[Event]:
         return Emit(self._intake.queue.pop())
