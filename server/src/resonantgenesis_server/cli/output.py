@@ -12,6 +12,8 @@ from rich.text import Text
 
 from .view import one_line
 
+_LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
+
 
 def show_rows(
     console: Console, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool
@@ -38,7 +40,8 @@ def show_fields(console: Console, fields: Mapping[str, Any]) -> None:
 
 
 def show_json(console: Console, value: object) -> None:
-    show_line(console, json.dumps(value, ensure_ascii=False))
+    """As one line, for those too whose lines end at more than a newline, like Python's own."""
+    show_line(console, json.dumps(value, ensure_ascii=False).translate(_LINE_ENDS))
 
 
 def show_line(console: Console, text: str, style: str | None = None) -> None:
