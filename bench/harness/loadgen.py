@@ -127,7 +127,7 @@ class Generator:
 
     def __exit__(self, *_: object) -> None:
         self._popen.kill()
-        self._popen.wait(5)
+        self._popen.wait(30)  # thousands of connections take a while to close
         self._reader.join(5)
         for stream in (self._popen.stdin, self._popen.stdout, self._popen.stderr):
             if stream is not None and not stream.closed:

@@ -104,7 +104,7 @@ class Nchan(Peer):
             body=BODY,
             headers=("Content-Type: application/json", "X-EventSource-Event: message"),
             groups=load.groups,
-            connections=min(load.groups, 8),
+            connections=load.groups,
             rate=load.rate,
             count=load.count,
             bytes=load.bytes,

@@ -118,7 +118,7 @@ class Ours(Peer):
             body='{"type":"app.topic{g}.tick","data":{"kind":"a","content":"{p}"}}',
             headers=(AUTH, "Content-Type: application/json"),
             groups=load.groups,
-            connections=min(load.groups, 8),
+            connections=load.groups,
             rate=load.rate,
             count=load.count,
             bytes=load.bytes,

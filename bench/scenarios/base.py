@@ -146,7 +146,7 @@ def window(
     if not seen["delivered"]:
         raise BenchError("nothing was delivered in the measured window")
     values = cpu_values(before, after, seen)
-    offered = load.viewers * load.rate * seconds
+    offered = load.viewers * load.rate * seen["seconds"]
     values |= {"viewers": float(load.viewers), "share": seen["delivered"] / offered}
     return Measurement(values, problems)
 

@@ -42,7 +42,7 @@ SSE = Scenario(
     meaning=MEANING,
     run=_sse,
     quick=("limit", "asgi", "nchan", "handwritten"),
-    full=("durable", "centrifugo"),
+    full=("durable", "centrifuge", "centrifugo"),
     bars=(Bar(1.6, "limit"), Bar(1.15, "nchan"), Bar(0.7, "asgi")),
 )
 WEBSOCKET = Scenario(
@@ -53,7 +53,7 @@ WEBSOCKET = Scenario(
     meaning=MEANING,
     run=_websocket,
     quick=("limit", "asgi", "nchan"),
-    full=("ws", "socketio", "centrifugo"),
+    full=("ws", "socketio", "centrifuge", "centrifugo"),
     bars=(Bar(1.8, "limit"), Bar(1.3, "nchan"), Bar(0.6, "asgi")),
     quick_repeats=2,
 )
@@ -65,5 +65,5 @@ DEFLATE = Scenario(
     meaning=MEANING,
     run=_deflate,
     quick=(),
-    full=("limit", "asgi", "nchan", "ws", "socketio", "centrifugo"),
+    full=("limit", "asgi", "nchan", "ws", "socketio", "centrifuge", "centrifugo"),
 )

@@ -25,6 +25,6 @@ TOPICS = Scenario(
     meaning="CPU of the server per event delivered, publishing included",
     run=_topics,
     quick=("limit", "asgi", "nchan"),
-    full=("handwritten", "centrifugo"),
+    full=("handwritten", "centrifuge", "centrifugo"),
     quick_repeats=2,
 )

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# peer.sh python|system|node|centrifugo …: installs one kind of peer under .work. Never fails:
+# peer.sh python|system|node|centrifuge|centrifugo …: installs one kind of peer under .work. Never fails:
 # why one could not be installed is left in .work/NAME.absent, which the report quotes.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -50,7 +50,12 @@ install_centrifugo() {
     GOBIN="$work/bin" GOTOOLCHAIN=local go install "$1"
 }
 
-export -f install_python install_system install_node install_centrifugo
+install_centrifuge() {
+    command -v go >/dev/null || { echo "Go is not installed"; return 1; }
+    (cd peers/go && GOTOOLCHAIN=local go build -mod=readonly -o "$work/bin/centrifuge" .)
+}
+
+export -f install_python install_system install_node install_centrifugo install_centrifuge
 export work
 mkdir -p "$work/node" "$work/bin"
 attempt "$1" bash -c "install_$1 ${2:-}"
