@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Protocol
 
 import orjson
+import structlog
 from starlette.types import Receive, Scope, Send
 
 from ..codec.sse import HEARTBEAT, OPENING, chunk_frame, frame_without_id
@@ -20,6 +21,7 @@ from ..model.principal import Principal
 from .protocol import Connection, connection_of
 from .watch import INTERVAL, Watch
 
+log_ = structlog.get_logger("resonantgenesis.streams")
 Headers = list[tuple[bytes, bytes]]
 
 #: Seconds that a client whose stream was ended has to take bytes, before it is cut off.
@@ -156,6 +158,8 @@ class SseStream:
         else:
             connection.on_lost = self._leave
             self._source.pour_into(self._pour, self._unpark)
+            if connection.lost:  # before anybody listened
+                self._leave()
         try:
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
             await self._write(self._frames.opening())
@@ -195,6 +199,10 @@ class SseStream:
             self._connection.unpark()
         try:
             await self._go_on()
+        except Exception as error:  # nobody awaits this task, and the client must not wait either
+            log_.error("stream failed", exc_info=error)
+            if self._connection is not None:
+                self._connection.transport.abort()
         finally:
             self._task = None
             if not self._parked:
