@@ -19,7 +19,7 @@ import psutil
 _TICKS = os.sysconf("SC_CLK_TCK")
 #: The servers' core and that of the generator, the publisher and this program.
 SERVER_CORE, LOAD_CORE = 0, 1
-START_TIMEOUT = 20.0
+START_TIMEOUT = 60.0
 STOP_TIMEOUT = 8.0
 
 

@@ -44,11 +44,17 @@ http {
       nchan_message_buffer_length 20000;
       nchan_message_timeout 10m;
     }
+    location ~ ^/deflated/(\\w+)$ {
+      nchan_publisher http;
+      nchan_channel_id $1;
+      nchan_message_buffer_length 20000;
+      nchan_message_timeout 10m;
+      nchan_deflate_message_for_websocket on;
+    }
     location ~ ^/live/(\\w+)$ {
       nchan_subscriber eventsource websocket;
       nchan_channel_id $1;
       nchan_subscriber_first_message newest;
-      nchan_deflate_message_for_websocket %(deflate)s;
     }
     location ~ ^/stored/(\\w+)$ {
       nchan_subscriber eventsource;
@@ -88,7 +94,6 @@ class Nchan(Peer):
             "files": 19_000,
             "connections": 18_000,
             "port": port,
-            "deflate": "on",
         }
         configuration = directory / "nginx.conf"
         configuration.write_text(_CONFIGURATION % values)
@@ -98,9 +103,9 @@ class Nchan(Peer):
             started[0].wait_for_port(port)
         return Server(port, directory, started)
 
-    def _publish(self, load: Load) -> PublishSpec:
+    def _publish(self, load: Load, place: str = "publish") -> PublishSpec:
         return PublishSpec(
-            path="/publish/topic{g}",
+            path=f"/{place}/topic{{g}}",
             body=BODY,
             headers=("Content-Type: application/json", "X-EventSource-Event: message"),
             groups=load.groups,
@@ -129,7 +134,7 @@ class Nchan(Peer):
             websocket=True,
             deflate=deflate,
         )
-        return Plan(viewers, publish=self._publish(load))
+        return Plan(viewers, publish=self._publish(load, "deflated" if deflate else "publish"))
 
     def replay(self, server: Server, count: int, size: int, *, compact: bool) -> Plan | None:
         if compact:

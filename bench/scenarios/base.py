@@ -143,7 +143,7 @@ def window(
     if done is None or done["failed"]:
         behind = load.count - int(last["lowest"])
         problems.append(f"not all delivered: the last viewer lacks {behind} of {load.count}")
-    if not seen["delivered"]:
+    if not seen["delivered"] or after.cpu == before.cpu:
         raise BenchError("nothing was delivered in the measured window")
     values = cpu_values(before, after, seen)
     offered = load.viewers * load.rate * seen["seconds"]

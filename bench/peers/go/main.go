@@ -93,7 +93,7 @@ func main() {
 		PingPongConfig: centrifuge.PingPongConfig{PingInterval: 25 * time.Second, PongTimeout: -1},
 	}))
 	mux.Handle("/ws", centrifuge.NewWebsocketHandler(node, centrifuge.WebsocketConfig{
-		Compression: true,
+		Compression:      true,
 		CompressionLevel: 1, // Centrifugo's own default; 0 would only store
 		// Compressed once for all viewers, as Centrifugo's documentation advises.
 		CompressionPreparedMessageCacheSize: 1 << 20,
