@@ -17,7 +17,7 @@ GOAL = CHUNKS - 3
 
 async def watch(server: ServerProcess, seed: int) -> None:
     rng = random.Random(seed)
-    async with server.client() as client, asyncio.timeout(90):
+    async with server.client() as client, asyncio.timeout(150):
         started = await execute(client, goal=f"count to {GOAL}", context={"words_per_second": 60})
         session_id = started["session_id"]
 

@@ -17,8 +17,11 @@ from support.wire import Frame, dense, execute, read_all, streaming
 SESSIONS = 20
 #: Every fourth session has a turn that waits behind the one that is killed.
 QUEUED_EVERY = 4
-#: More than can be counted before the kill, at a pace that keeps the writer busy.
-ENDLESS = {"goal": "count to 100000", "context": {"words_per_second": 300}}
+#: More than can be counted before the kill, at a pace that keeps the writer busy and lets forty
+#: viewers in one test process follow.
+ENDLESS = {"goal": "count to 100000", "context": {"words_per_second": 100}}
+#: Seconds that anything of a round may take on a machine that others use too.
+PATIENCE = 90.0
 
 
 @dataclass
@@ -83,10 +86,10 @@ async def watching(
         for watched, event in zip(sessions, seen[1::2], strict=True)
     ]
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*(event.wait() for event in seen))
         yield through
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*raw)
     finally:
         for task in raw + through:
@@ -141,12 +144,12 @@ async def one_round(server: ServerProcess, rng: random.Random) -> None:
     async with server.client() as client:
         sessions = [await start(client, number) for number in range(SESSIONS)]
         async with watching(server, client, sessions) as through:
-            target = rng.randrange(50, 600)
+            target = rng.randrange(30, 300)
             while max(len(watched.frames) for watched in sessions) < target:
                 await asyncio.sleep(0.001)
             await asyncio.to_thread(server.kill)
             await asyncio.to_thread(server.start)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 endings = await asyncio.gather(*through)
         assert endings == [["RUNNER_LOST", "failed"]] * SESSIONS
         for watched in sessions:
