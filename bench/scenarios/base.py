@@ -143,7 +143,7 @@ def window(
     if done is None or done["failed"]:
         behind = load.count - int(last["lowest"])
         problems.append(f"not all delivered: the last viewer lacks {behind} of {load.count}")
-    if not seen["delivered"] or after.cpu == before.cpu:
+    if not seen["latency"]["n"] or after.cpu == before.cpu:
         raise BenchError("nothing was delivered in the measured window")
     values = cpu_values(before, after, seen)
     offered = load.viewers * load.rate * seen["seconds"]
@@ -156,6 +156,20 @@ def carried_part(peer: Peer, load: Load) -> Load:
     if peer.carries is None or peer.carries >= load.viewers * load.rate:
         return load
     return replace(load, viewers=int(peer.carries / load.rate))
+
+
+def wait_until_quiet(server: Server, timeout: float = 60.0) -> None:
+    """Until the server works at less than a tenth of a core: what was begun is over. Raises
+    BenchError."""
+    end = time.monotonic() + timeout
+    before = server.usage().cpu
+    while time.monotonic() < end:
+        time.sleep(0.5)
+        now = server.usage().cpu
+        if now - before < 0.05:
+            return
+        before = now
+    raise BenchError(f"the server was still busy {timeout:.0f} s after its viewers had left")
 
 
 def cpu_values(before: Usage, after: Usage, seen: Report) -> dict[str, float]:

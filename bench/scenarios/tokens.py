@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ..harness.process import BenchError, Server
 from ..peers.base import Load, Peer
-from .base import Bar, Measurement, Scale, Scenario, carried_part, window
+from .base import Bar, Measurement, Scale, Scenario, carried_part, wait_until_quiet, window
 
 SESSIONS, RATE = 500, 20
 #: The bound that ends the raising: p99 from append to socket.
@@ -35,6 +35,7 @@ def _tokens(peer: Peer, server: Server, scale: Scale) -> Measurement | None:
     if measured is None or part == whole:
         return measured
     try:
+        wait_until_quiet(server)
         beyond = _measure(peer, server, whole, seconds, end=0.1)
     except BenchError as error:
         return replace(measured, problems=[*measured.problems, f"under the whole load: {error}"])
@@ -65,6 +66,7 @@ def _raise(peer: Peer, server: Server, scale: Scale) -> Measurement | None:
         if broken and broken - carried <= max(carried, FIRST_STEP) / 8:
             break
         step = (carried + broken) / 2 if broken else step * 2
+        wait_until_quiet(server)  # turns go on without their viewers
     values = {**(best.values if best else {}), "per_second": carried}
     problems = best.problems if best else [f"did not carry {FIRST_STEP} tokens/s"]
     return Measurement(values, problems, sorted(points))

@@ -15,6 +15,14 @@
 
 struct viewers viewers;
 
+/* Scattered, since servers send in the order in which viewers came. */
+static int is_prompt(const struct options *options, int number)
+{
+    uint32_t scattered = (uint32_t)number * 2654435761u >> 12;
+    return options->prompt == 0 ||
+           scattered % (uint32_t)options->connections < (uint32_t)options->prompt;
+}
+
 void viewers_start(const struct options *options, int epoll)
 {
     viewers.options = *options;
@@ -26,7 +34,7 @@ void viewers_start(const struct options *options, int epoll)
         viewers.conns[i].number = i;
         viewers.conns[i].fd = -1;
         viewers.conns[i].slow = i < options->slow;
-        viewers.conns[i].swept = options->prompt > 0 && i >= options->slow + options->prompt;
+        viewers.conns[i].swept = !is_prompt(options, i);
     }
     hist_clear(&viewers.seen.latency);
 }
