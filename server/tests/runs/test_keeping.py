@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 from resonantgenesis_server.feed import trimming
-from resonantgenesis_server.model.errors import PositionExpired, SessionBusy, SessionNotFound
+from resonantgenesis_server.model.errors import (
+    NotFound,
+    PositionExpired,
+    SessionBusy,
+    SessionNotFound,
+)
 from resonantgenesis_server.runs import retention as retention_module
 from resonantgenesis_server.runs.retention import Retention
 from resonantgenesis_server.runs.view import Place
@@ -52,6 +57,20 @@ async def test_the_oldest_ended_turns_are_trimmed_whole(
     steps, _ = await rig.service.steps(ME, session, turn=None, after=0, limit=100)
     assert [s["turn"] for s in steps] == [8, 8, 9, 9, 10, 10, 11, 11, 12, 12]
     assert (await rig.run(goal, session=session))["position"] == 260
+
+
+async def test_the_result_of_what_is_gone(rig: Rig) -> None:
+    ref = await rig.execute("x", key="k")
+    await rig.result(ref)
+    await rig.log.trim(ref.session_id, 10)
+    with pytest.raises(PositionExpired):
+        await rig.result(await rig.execute("x", key="k"))
+    await rig.log.delete(ref.session_id)  # and its turns are not forgotten yet
+    with pytest.raises(PositionExpired):
+        await rig.result(ref)
+    await rig.service.delete(ME, ref.session_id)
+    with pytest.raises(NotFound):
+        await rig.result(ref)
 
 
 async def test_an_agent_of_a_long_session_is_given_what_is_left(rig: Rig) -> None:
@@ -162,16 +181,20 @@ def keeper(rig: Rig, seconds: float) -> Retention:
     return Retention(rig.rows, rig.service.remove, rig.mirror.settle, seconds)
 
 
+def set_clock(monkeypatch: pytest.MonkeyPatch, now: float) -> None:
+    """What the sweep takes for the time."""
+    clock = type("Clock", (), {"time": staticmethod(lambda: now)})
+    monkeypatch.setattr(retention_module, "time", clock)
+
+
 async def test_sessions_long_unused_are_removed_and_no_others(
     rig: Rig, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = [await rig.create() for _ in range(250)]
     running = await rig.execute(agent="gate")
     await asyncio.sleep(0.01)
-    later = time.time() + 1_000
+    set_clock(monkeypatch, time.time() + 1_000)
     new = await rig.create()
-    clock = type("Clock", (), {"time": staticmethod(lambda: later)})
-    monkeypatch.setattr(retention_module, "time", clock)
     assert await keeper(rig, 1_000).sweep() == 250
     await rig.mirror.settle()
     assert set(rig.rows.rows) == {running.session_id, new}
@@ -182,14 +205,16 @@ async def test_sessions_long_unused_are_removed_and_no_others(
     assert (await rig.result(running))["status"] == "success"
 
 
-async def test_a_list_that_is_behind_its_log_is_repaired_not_obeyed(rig: Rig) -> None:
+async def test_a_list_that_is_behind_its_log_is_repaired_not_obeyed(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After a crash a row can say running of what has ended, or old of what is not."""
     fresh = await rig.create()
     stale = await rig.create()
     gone = await rig.create()
     await rig.mirror.settle()
-    border = time.time() + 0.01
-    await asyncio.sleep(0.02)
+    await asyncio.sleep(0.01)
+    set_clock(monkeypatch, time.time() + 1_000)
     await rig.run(session=fresh)
     await rig.mirror.settle()
     old = rig.rows.rows[gone].updated_at
@@ -197,7 +222,7 @@ async def test_a_list_that_is_behind_its_log_is_repaired_not_obeyed(rig: Rig) ->
     rows[fresh] = replace(rows[fresh], updated_at=old, status="created")
     rows[stale] = replace(rows[stale], status="running")
     rows["sess_ghost"] = replace(rows[gone], id="sess_ghost", status="running")
-    assert await keeper(rig, time.time() - border).sweep() == 3
+    assert await keeper(rig, 1_000).sweep() == 3
     assert set(rig.rows.rows) == {fresh}
     assert rig.rows.rows[fresh].status == "completed"
 

@@ -228,7 +228,7 @@ async def test_at_random_for_a_while(rig: Failing) -> None:
             await asyncio.sleep(0.001)
     chunks = await rig.chunks(session)
     assert_sound(chunks)
-    assert started >= 10
+    assert started >= 1
     done = [chunk for chunk in chunks if chunk["type"] == "done"]
     assert len(done) == len((await rig.state(session)).turns) >= started
     assert state.info is not None

@@ -23,6 +23,7 @@ from .specs import CreateSpec, ExecuteSpec, TurnRef
 from .state import SessionState, TurnState
 from .states import take_in
 from .supervisor import Supervisor
+from .transcript import EntryGone
 from .view import Place, View, expired, open_view, wait_over
 
 log_ = structlog.get_logger("resonantgenesis.sessions")
@@ -183,7 +184,8 @@ class SessionService:
         return await open_view(self.supervisor, session_id, state, place)
 
     async def result(self, ref: TurnRef, seconds: float) -> dict[str, Any]:
-        """How the turn ended, or that it runs still after `seconds`."""
+        """How the turn ended, or that it runs still after `seconds`. Raises NotFound when the
+        session was deleted, PositionExpired when the turn was trimmed."""
         session_id, state = ref.session_id, await self._state(ref)
         turn = state.turns[ref.turn - 1]
         head = {"session_id": session_id, "turn": ref.turn}
@@ -191,8 +193,12 @@ class SessionService:
             await self._state(ref)  # else it was deleted meanwhile
             return head | {"status": "queued" if turn.status == "queued" else "running"}
         transcript = self.supervisor.transcript
-        done = await transcript.done(session_id, turn)
-        error = await transcript.error(session_id, turn)
+        try:
+            done = await transcript.done(session_id, turn)
+            error = await transcript.error(session_id, turn)
+        except EntryGone as gone:
+            await self._state(ref)
+            raise expired(gone.earliest, self.epoch) from gone
         answer = head | {
             "status": done["status"],
             "output": done["output"],

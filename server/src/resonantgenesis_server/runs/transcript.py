@@ -25,6 +25,14 @@ _KNOWN_TURNS, _KNOWN_CHARS = 10_000, 8_000_000
 _PAGE_ENTRIES, _PAGE_BYTES = 5_000, 1 << 20
 
 
+class EntryGone(LogUnavailable):
+    """The entry was trimmed, or its session deleted; `earliest` can still be read."""
+
+    def __init__(self, stream: str, position: int, earliest: int) -> None:
+        super().__init__(f"{stream} has no entry {position} any more")
+        self.earliest = earliest
+
+
 class Transcript:
     """Reads requests, endings and partial outputs of turns. All raise LogUnavailable."""
 
@@ -135,5 +143,5 @@ class Transcript:
     async def _one(self, stream: str, position: int) -> Entry:
         page = await self._log.read(stream, position - 1, limit=1)
         if not page.entries or page.entries[0].position != position:
-            raise LogUnavailable(f"{stream} has no entry {position} any more")
+            raise EntryGone(stream, position, 1 if page.info is None else page.info.earliest)
         return page.entries[0]
