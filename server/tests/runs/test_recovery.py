@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from resonantgenesis_server.model.errors import Unavailable
@@ -200,6 +201,7 @@ async def test_drain_cancels_what_does_not_end_and_keeps_what_waits(rig: Rig, ga
 
 
 async def test_closing_leaves_no_task_and_what_ran_is_lost(rig: Rig, gate: Gate) -> None:
+    rig.supervisor.limits = replace(rig.limits, disconnect_grace=60)
     refs = [await rig.execute(agent="gate", on_disconnect="cancel") for _ in range(5)]
     await gate.begun()
     await rig.close()
