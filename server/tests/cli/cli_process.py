@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pty
+import random
 import signal
 import subprocess
 import sys
@@ -133,7 +134,8 @@ class RealServer:
 
     def __init__(self, data: Path) -> None:
         self.data = data
-        self.port = free_port(0)
+        # Not one of those that the system gives to others while the server is down.
+        self.port = free_port(random.randrange(20_000, 32_000))
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: Process | None = None
 
@@ -155,7 +157,7 @@ class RealServer:
     def start(self) -> None:
         arguments = ["--port", str(self.port), "--data", str(self.data)]
         self._process = Process("serve", *arguments, RESONANTGENESIS_WORDS_PER_SECOND="0")
-        wait_until_ready(self.url)
+        wait_until_ready(self.url, self._process)
 
     def kill(self) -> None:
         """As a crash would."""
@@ -172,8 +174,8 @@ def is_ready(url: str) -> bool:
         return False
 
 
-def wait_until_ready(url: str) -> None:
+def wait_until_ready(url: str, process: Process) -> None:
     deadline = time.monotonic() + SECONDS
     while not is_ready(url):
-        assert time.monotonic() < deadline, f"{url} is not ready"
+        assert time.monotonic() < deadline, f"{url} is not ready: {process.out}"
         time.sleep(0.02)
