@@ -198,8 +198,9 @@ async def test_without_an_answer_the_connection_is_closed() -> None:
         assert raw.at_end()
         assert time.monotonic() - began < 5
         raw.socket.close()
-        while server.server_state.connections:
-            await asyncio.sleep(0.005)
+        async with asyncio.timeout(10):
+            while server.server_state.connections:
+                await asyncio.sleep(0.005)
 
 
 async def test_a_pong_is_not_missed_while_bytes_wait() -> None:
@@ -210,8 +211,9 @@ async def test_a_pong_is_not_missed_while_bytes_wait() -> None:
         taken = protocol.transport.get_extra_info("socket")
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
         raw.frame(TEXT, b"12000")
-        while protocol.transport.get_write_buffer_size() == 0:
-            await asyncio.sleep(0.005)
+        async with asyncio.timeout(10):
+            while protocol.transport.get_write_buffer_size() == 0:
+                await asyncio.sleep(0.005)
         waits = []
         timeout_seen = protocol.keepalive_timeout
 
@@ -220,8 +222,9 @@ async def test_a_pong_is_not_missed_while_bytes_wait() -> None:
             timeout_seen()
 
         protocol.keepalive_timeout = counted
-        while len(waits) < 3:  # three times as long as an answer may take
-            await asyncio.sleep(0.005)
+        async with asyncio.timeout(10):
+            while len(waits) < 3:  # three times as long as an answer may take
+                await asyncio.sleep(0.005)
 
         def read_on() -> tuple[int, Frame]:
             texts = 0

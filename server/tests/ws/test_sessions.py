@@ -7,6 +7,7 @@ import secrets
 from typing import Any
 
 import pytest
+from resonantgenesis_server.runs.state import SessionState, control_stream
 from ws_agents import gates
 from ws_harness import Client, Message, Server, is_chunk
 
@@ -302,6 +303,23 @@ async def test_done_is_never_followed_by_busy(server: Server) -> None:
         for _ in range(60):
             await client.done()
             await client.ask("started", "execute", agent_id="many", goal="1", session_id=session)
+
+
+async def test_a_done_that_was_read_ahead_of_its_announcement(server: Server) -> None:
+    """Chunks read from the log may be newer than the state in memory: it is brought up first."""
+    session = (await server.execute("many", "1"))["session_id"]
+    await server.finished(session)
+    states = server.parts.supervisor.states
+    stale = SessionState()
+    page = await server.parts.log.read(control_stream(session), 0)
+    stale.apply(page.entries[:-1])
+    assert stale.busy
+    states.keep(session, stale)
+    async with server.connect() as client:
+        await client.ask("subscribed", "subscribe", channels=[f"session:{session}"], resume_from=0)
+        await client.done()
+        assert not stale.busy
+        await client.ask("started", "execute", agent_id="many", goal="1", session_id=session)
 
 
 async def start(client: Client, number: int) -> None:
