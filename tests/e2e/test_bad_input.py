@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-from support.server import KEY, ServerProcess, bearer
+from support.refusals import GOOD, check_refusal
+from support.server import KEY, ServerProcess
 from support.wire import execute
 
-#: PROTOCOL.md, section 3: the codes that a request can be refused with, and their status.
-CODES = {
-    "UNAUTHENTICATED": 401, "FORBIDDEN": 403, "AGENT_NOT_FOUND": 404, "SESSION_NOT_FOUND": 404,
-    "NOT_FOUND": 404, "METHOD_NOT_ALLOWED": 405, "UNSUPPORTED_MEDIA_TYPE": 415,
-    "INVALID_JSON": 400, "INVALID_REQUEST": 422, "SESSION_BUSY": 409, "CONFLICT": 409,
-    "POSITION_EXPIRED": 410, "PAYLOAD_TOO_LARGE": 413, "RATE_LIMITED": 429, "UNAVAILABLE": 503,
-}  # fmt: skip
 MEBIBYTE = 1 << 20
 DEEP = b'{"goal":' + b"[" * 40 + b"]" * 40 + b"}"
 DEEPER = b"[" * 100_000 + b"]" * 100_000
@@ -43,29 +36,6 @@ def operations(strict: ServerProcess) -> list[tuple[str, str, dict[str, Any]]]:
         for path, known in paths.items()
         for method, operation in known.items()
     ]
-
-
-def check_refusal(answer: httpx.Response, *codes: str) -> None:
-    """An error in our shape with one of these codes (none named: any)."""
-    where = f"{answer.request.method} {answer.request.url}: {answer.status_code} {answer.text}"
-    assert answer.headers["content-type"] == "application/json", where
-    assert answer.status_code >= 400, where
-    error = answer.json()["error"]
-    assert CODES.get(error["code"]) == answer.status_code, where
-    assert not codes or error["code"] in codes, where
-    assert error["request_id"] == answer.headers["x-request-id"], where
-    assert isinstance(error["message"], str) and error["message"], where
-    assert isinstance(error["details"], dict), where
-    if error["code"] == "INVALID_REQUEST":
-        assert error["details"]["fields"], where
-    if error["code"] in {"RATE_LIMITED", "UNAVAILABLE"}:
-        assert error["retry_after"] >= 0 and answer.headers["retry-after"].isdigit(), where
-    if answer.status_code == 405:
-        assert answer.headers["allow"], where
-    if answer.status_code == 401:
-        assert answer.headers["www-authenticate"] == "Bearer", where
-    for leak in ("Traceback", "sqlite", "/work/", ".py"):
-        assert leak not in answer.text, where
 
 
 def filled(path: str, value: str = "sess_00000000000000000000") -> str:
@@ -142,13 +112,6 @@ async def test_wrong_types_in_every_field(
                     if answer.status_code >= 400:
                         check_refusal(answer)
 
-
-#: Right for every body there is, so that one wrong field is the only thing wrong.
-GOOD: dict[str, Any] = {
-    "agent_id": "guide", "goal": "count to 1", "name": "n", "engine": "guide",
-    "scopes": ["sessions:read"], "idempotency_key": "k", "type": "app.test", "data": {},
-    "since": "2026-01-01T00:00:00Z",
-}  # fmt: skip
 
 JUNK = [
     "sess_00000000000000000000",
@@ -343,99 +306,3 @@ async def test_an_idempotency_key_with_another_body(strict: ServerProcess) -> No
         other = body | {"goal": "count to 2"}
         answer = await client.post("/v1/sessions/execute", json=other, headers=headers)
         check_refusal(answer, "CONFLICT")
-
-
-async def raw(server: ServerProcess, request: bytes) -> tuple[int, bytes]:
-    """Status and everything after it that the server answers to these bytes before it closes."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    try:
-        async with asyncio.timeout(10):
-            writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = 0
-            for line in head.lower().split(b"\r\n"):
-                if line.startswith(b"content-length:"):
-                    length = int(line.partition(b":")[2])
-            body = await reader.readexactly(length)
-    finally:
-        writer.close()
-    return int(head.split(b" ", 2)[1]), body
-
-
-def head(path: str, *lines: str, method: str = "POST") -> bytes:
-    """A request's head; the body is the caller's."""
-    all_lines = [f"{method} {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {KEY}", *lines]
-    return "\r\n".join([*all_lines, "", ""]).encode("latin-1")
-
-
-EXECUTE = "/v1/sessions/execute"
-AS_JSON = "Content-Type: application/json"
-
-
-async def test_bodies_over_the_limit_by_announcement_and_by_surprise(
-    strict: ServerProcess,
-) -> None:
-    # Announced: refused without a byte of it.
-    status, body = await raw(strict, head(EXECUTE, AS_JSON, "Content-Length: 99999999999"))
-    assert (status, json.loads(body)["error"]["code"]) == (413, "PAYLOAD_TOO_LARGE")
-    # Chunked: as soon as it is over.
-    piece = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
-    request = head(EXECUTE, AS_JSON, "Transfer-Encoding: chunked") + piece * 17
-    status, body = await raw(strict, request)
-    assert (status, json.loads(body)["error"]["code"]) == (413, "PAYLOAD_TOO_LARGE")
-
-
-async def test_headers_that_come_twice(strict: ServerProcess) -> None:
-    good = json.dumps(GOOD).encode()
-    length = f"Content-Length: {len(good)}"
-    for lines in (
-        [AS_JSON, AS_JSON, length],
-        [AS_JSON, "Authorization: Bearer second", length],
-        [AS_JSON, "Idempotency-Key: a", "Idempotency-Key: b", length],
-        [AS_JSON, "X-Request-Id: a", "X-Request-Id: b", length],
-        [AS_JSON, "Accept: a", "Accept: b", "Prefer: x", "Prefer: y", length],
-        [AS_JSON, "Content-Type: text/plain", length],
-    ):
-        status, _ = await raw(strict, head(EXECUTE, *lines) + good)
-        assert status in {200, 202, 401, 415, 422}, lines
-    # Two lengths that differ are how requests are smuggled: no answer but a refusal.
-    status, _ = await raw(strict, head(EXECUTE, AS_JSON, length, "Content-Length: 3") + good)
-    assert status == 400
-    status, _ = await raw(
-        strict, head(EXECUTE, AS_JSON, length, "Transfer-Encoding: chunked") + good
-    )
-    assert status in {400, 413, 422}
-
-
-async def test_what_clients_put_right_before_they_send_it(strict: ServerProcess) -> None:
-    for path, method, codes in [
-        ("/v1/sessions/../agents", "GET", {404}),
-        ("/v1/sessions/..", "GET", {404}),
-        ("/v1/sessions#x", "GET", {200, 400, 404}),
-        ("/v1/sessions/sess_\xe9", "GET", {400, 404}),
-        ("/v1/sessions", "get", {400, 405}),
-        ("http://other.example/v1/nothing", "GET", {400, 404}),
-        ("*", "OPTIONS", {400, 404, 405}),
-    ]:
-        status, _ = await raw(strict, head(path, method=method))
-        assert status in codes, (path, status)
-
-
-async def test_an_answer_never_carries_what_the_request_smuggled(strict: ServerProcess) -> None:
-    async with strict.client() as client:
-        for bad in ("a b", "x" * 65, 'q"q', "<script>"):
-            answer = await client.get("/v1/nothing", headers={"X-Request-Id": bad})
-            check_refusal(answer, "NOT_FOUND")
-            assert answer.headers["x-request-id"] != bad
-        answer = await client.get("/v1/nothing", headers={"X-Request-Id": "my-own.id_1"})
-        assert answer.json()["error"]["request_id"] == "my-own.id_1"
-
-
-async def test_a_client_that_leaves_in_the_middle_of_its_body(strict: ServerProcess) -> None:
-    for _ in range(20):
-        _, writer = await asyncio.open_connection("127.0.0.1", strict.port)
-        writer.write(head(EXECUTE, AS_JSON, "Content-Length: 100") + b'{"goal"')
-        await writer.drain()
-        writer.close()
-    answer = httpx.get(f"{strict.url}/v1/sessions", headers=bearer(), timeout=10)
-    assert answer.status_code == 200

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import httpx
+import pytest
 from support.server import Serve, ServerProcess
 from support.wire import Frame, dense, execute, reached, read_all, streaming, text_of
 
@@ -145,6 +146,20 @@ async def test_a_second_signal_stops_at_once(serve: Serve) -> None:
         assert [f for f in seen if f.id] == kept[: len([f for f in seen if f.id])]
         assert kept[-1].event == "done"
         assert kept[-1].body["status"] in {"failed", "cancelled"}
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+async def test_an_agent_that_never_ends_does_not_keep_the_process(
+    serve: Serve, signals: int
+) -> None:
+    server = serve(may_complain=True, drain_seconds=1, agents={"deaf": "support.agents:deaf"})
+    async with server.client() as client:
+        session_id = (await execute(client, agent_id="deaf", goal="end"))["session_id"]
+        await reached(client, session_id, 2)
+        for _ in range(signals):
+            server.terminate()
+        # The helper gives up, and fails, on a process that stays.
+        assert await exit_code(server) == 0
 
 
 async def test_an_idle_server_stops_at_once(serve: Serve) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -38,6 +39,14 @@ async def stubborn(turn: Turn) -> AsyncIterator[AgentChunk]:
         except asyncio.CancelledError:
             continue
         yield "no "
+
+
+async def deaf(turn: Turn) -> AsyncIterator[AgentChunk]:
+    """Never ends, whatever it is told."""
+    yield "never "
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
 
 
 def sleeper(turn: Turn) -> Iterator[AgentChunk]:

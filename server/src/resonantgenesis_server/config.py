@@ -54,12 +54,12 @@ class LimitSettings(BaseModel):
     json_depth: int = Field(
         default=_DEFAULTS.json_depth, ge=4, le=128, description="Nesting of JSON."
     )
-    goal: int = Field(default=_DEFAULTS.goal, ge=1, le=64 * MIB, description="A turn's goal.")
+    goal: int = Field(default=_DEFAULTS.goal, ge=1, le=MIB, description="A turn's goal.")
     context: int = Field(
-        default=_DEFAULTS.context, ge=2, le=64 * MIB, description="A session's context."
+        default=_DEFAULTS.context, ge=2, le=MIB, description="A session's context."
     )
     chunk: int = Field(
-        default=_DEFAULTS.chunk, ge=KIB, le=16 * MIB, description="One chunk of an answer."
+        default=_DEFAULTS.chunk, ge=KIB, le=MIB, description="One chunk of an answer."
     )
     chunks_per_session: int = Field(
         default=_DEFAULTS.chunks_per_session,
@@ -70,7 +70,7 @@ class LimitSettings(BaseModel):
     output: int = Field(
         default=_DEFAULTS.output,
         ge=KIB,
-        le=64 * MIB,
+        le=2 * MIB,
         description="`output` of a turn, cut beyond it.",
     )
     unsent: int = Field(

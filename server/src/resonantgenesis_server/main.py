@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -124,7 +125,14 @@ async def _serve(settings: Settings, listener: Listener) -> int:
         def ready() -> None:
             log_.info("serving", url=listener.url, data=str(settings.data))
 
-        return await run(parts.app, listener, drain=drain, ready=ready)
+        code = await run(parts.app, listener, drain=drain, ready=ready)
+    if parts.supervisor.stuck:
+        # The event loop would wait for these tasks for ever; everything of ours is closed.
+        log_.error("an agent ignores its end; the process ends without it")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 @contextlib.contextmanager

@@ -77,6 +77,8 @@ class Supervisor:
         self.limits = limits
         self.draining = False
         self.stopped = asyncio.Event()
+        #: Tasks that did not end when `close` told them to.
+        self.stuck = 0
         self.states = States(log, changed)
         self.transcript = Transcript(log)
         self._agents = agents
@@ -245,7 +247,10 @@ class Supervisor:
             task.cancel()
         if not tasks:
             return 0
-        _, running = await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
+        await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
+        # Turns that were ended just now may have left their agent to us.
+        running = [task for task in (*self._tasks, *self._requests) if not task.done()]
         for task in running:
             log_.error("a task could not be ended", task=task.get_name())
-        return len(running)
+        self.stuck = len(running)
+        return self.stuck
