@@ -50,7 +50,7 @@ def test_what_it_prints_can_be_pasted(tmp_path: Path) -> None:
         demo.signal(signal.SIGINT)
         assert demo.wait() == 0
     assert f"a WebSocket at ws://127.0.0.1:{port}/v1/ws carries the same\n" in demo.out
-    assert re.search(r"^  \S+ events tail$", demo.out, re.MULTILINE)
+    assert re.search(r"^  \S.* events tail$", demo.out, re.MULTILINE)
     assert '"error"' not in got.stdout
     # A turn of its own, the session from its start and from its middle, the poll, the cancel.
     assert got.stdout.count("event: done\n") == 3

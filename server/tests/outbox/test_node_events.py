@@ -98,8 +98,15 @@ async def test_a_drain_is_told_before_it_begins(
         at_drain.extend(event["type"] for event in await events_of(supervisor.log, org))
         await real(supervisor, seconds)
 
-    async def run(app: Edge, _listener: Listener, *, drain: Callable[[], Awaitable[None]]) -> int:
+    async def run(
+        app: Edge,
+        _listener: Listener,
+        *,
+        drain: Callable[[], Awaitable[None]],
+        ready: Callable[[], None],
+    ) -> int:
         """Stands where the sockets are: a stop that comes at once."""
+        ready()
         await drain()
         assert app.draining
         return 0
