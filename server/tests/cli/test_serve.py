@@ -15,7 +15,7 @@ def test_the_first_start_shows_its_key_once(tmp_path: Path) -> None:
     port = free_port(0)
     for times_shown in (1, 0):
         with Process("serve", "--port", str(port), "--data", str(tmp_path / "d")) as serve:
-            wait_until_ready(f"http://127.0.0.1:{port}", server)
+            wait_until_ready(f"http://127.0.0.1:{port}", serve)
             serve.signal(signal.SIGTERM)
             assert serve.wait() == 0
         key = (tmp_path / "d" / "api-key").read_text().strip()
