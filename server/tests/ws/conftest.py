@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ import pytest
 # The test folders are no packages; the servers load their agents from here by name, too.
 sys.path.insert(0, str(Path(__file__).parent))
 
+from ws_echo import echoing
 from ws_harness import Serve, Server, running
+from ws_raw import Raw
 
 
 @pytest.fixture
@@ -40,3 +42,17 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
 @pytest.fixture
 async def server(serve: Serve) -> Server:
     return await serve()
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """Of an echo."""
+    with echoing() as found:
+        yield found
+
+
+@pytest.fixture
+def raw(port: int) -> Iterator[Raw]:
+    """A connection to the echo."""
+    with Raw(port) as connection:
+        yield connection

@@ -250,6 +250,18 @@ async def running(
                 yield Server(parts, port, http, principal, server)
 
 
+class _Server(uvicorn.Server):
+    """Stops at once instead of at its next tick."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stop = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.stop.wait()
+
+
 @asynccontextmanager
 async def listening(app: Any, **options: Any) -> AsyncIterator[tuple[int, uvicorn.Server]]:
     """The app under uvicorn with our protocol classes, as `serve` runs it."""
@@ -268,7 +280,7 @@ async def listening(app: Any, **options: Any) -> AsyncIterator[tuple[int, uvicor
             **options,
         },
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     task = asyncio.create_task(server.serve())
     try:
         while not server.started:
@@ -278,5 +290,5 @@ async def listening(app: Any, **options: Any) -> AsyncIterator[tuple[int, uvicor
             await asyncio.sleep(0.005)
         yield server.servers[0].sockets[0].getsockname()[1], server
     finally:
-        server.should_exit = True
+        server.stop.set()
         await asyncio.wait_for(task, 10)
