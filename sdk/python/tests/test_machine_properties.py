@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 from resonantgenesis._actions import (
     Answered,
@@ -106,6 +106,7 @@ def merged(chunks: list[dict[str, Any]]) -> dict[str, Any]:
 @settings(max_examples=300)
 @given(st.integers(1, 5), st.integers(1, 30), st.lists(st.sampled_from(FAULTS), max_size=25))
 def test_no_fault_loses_doubles_or_reorders(start: int, length: int, faults: list[str]) -> None:
+    note(f"{start}, {length}, {faults}")
     world = World(start, length, faults)
     body = {"agent_id": "a", "goal": "g", "session_id": "s"}
     plan = StreamPlan(body=body, mark=Mark(idempotency_key="k", session_id="s"))

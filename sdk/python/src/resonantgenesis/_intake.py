@@ -83,6 +83,10 @@ class Intake(FrameIntake):
             error.session_id = self._plan.mark.session_id
             raise
 
+    def begin(self, position: int) -> None:
+        """The first chunk that is due stands right behind `position`."""
+        self._sequence.last = position
+
     def take(self, raw: dict[str, Any], position: int) -> None:
         """Takes one chunk, unless it has been taken before. Raises ConnectionLost for a gap."""
         verdict = self._sequence.take(raw, position)

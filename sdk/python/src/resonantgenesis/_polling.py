@@ -107,6 +107,9 @@ class Poller:
             raise ConnectionLost(f"chunks before position {position} are missing")
         elif self._turn_start.passes(raw):
             self._intake.take(raw, position)
+        elif self._turn_start.found:
+            # The end of the turn before it: what follows must be its very next.
+            self._intake.begin(position)
 
 
 class TurnStart:
