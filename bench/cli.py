@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,12 @@ from .output.markdown import render
 from .output.pictures import load_picture, ratio_picture
 from .output.table import print_scenario
 from .peers.registry import PEERS
-from .runner import peers_of, run_scenario, say
+from .runner import Campaign, peers_of, say
 from .scenarios.base import Scale, Scenario
 from .scenarios.registry import SCENARIOS
+
+#: Seconds after which the quick run begins no further repeat; setting up takes its part.
+QUICK_BUDGET = 540.0
 
 
 def _arguments(given: list[str]) -> argparse.Namespace:
@@ -31,6 +34,7 @@ def _arguments(given: list[str]) -> argparse.Namespace:
         "--peers", default="", help="some of: " + ", ".join(peer.name for peer in PEERS)
     )
     parser.add_argument("--repeats", type=int, help="instead of the scenario's own number")
+    parser.add_argument("--budget", type=float, help="seconds after which no repeat begins")
     parser.add_argument("--out", type=Path, default=WORK / "results", help="where results go")
     parser.add_argument(
         "--record", action="store_true", help="write bench/RESULTS.md and its pictures as well"
@@ -39,12 +43,15 @@ def _arguments(given: list[str]) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-def _chosen(text: str) -> list[Scenario]:
+def _chosen(text: str, scale: Scale) -> list[Scenario]:
+    """Those named; else all, or for the quick run those with a quick part."""
     wanted = [name for name in text.split(",") if name]
     unknown = set(wanted) - {scenario.name for scenario in SCENARIOS}
     if unknown:
         raise SystemExit(f"no such scenario: {', '.join(sorted(unknown))}")
-    return [each for each in SCENARIOS if not wanted or each.name in wanted]
+    if wanted:
+        return [each for each in SCENARIOS if each.name in wanted]
+    return [each for each in SCENARIOS if scale.full or each.quick_repeats > 0]
 
 
 def _write(report: dict[str, Any], out: Path) -> None:
@@ -74,10 +81,31 @@ def main(given: list[str] | None = None) -> int:
     unknown = set(only or ()) - {peer.name for peer in PEERS}
     if unknown:
         raise SystemExit(f"no such peer: {', '.join(sorted(unknown))}")
-    scenarios = _chosen(options.scenario)
     raise_file_limit()
-    began = time.monotonic()
-    report: dict[str, Any] = {
+    campaign = Campaign(scale, options.budget or (math.inf if options.full else QUICK_BUDGET))
+    report = _head(options)
+    work = []
+    for scenario in _chosen(options.scenario, scale):
+        own = scenario.full_repeats if scale.full else scenario.quick_repeats
+        peers = peers_of(scenario, full=scale.full or not scenario.quick, only=only)
+        work.append((scenario, peers, options.repeats or max(own, 1)))
+
+    def changed(result: dict[str, Any]) -> None:
+        if result not in report["scenarios"]:
+            report["scenarios"].append(result)
+        report["seconds"] = round(campaign.elapsed())
+        _write(report, options.out)
+
+    for result in campaign.run(work, changed):
+        print_scenario(result, report["titles"])
+    if options.record:
+        _write(report, BENCH)
+    say(f"{report['seconds']} s; results in {options.out}")
+    return 0 if _ours_was_measured(report) else 1
+
+
+def _head(options: argparse.Namespace) -> dict[str, Any]:
+    return {
         "command": _command(options),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": describe(),
@@ -85,22 +113,8 @@ def main(given: list[str] | None = None) -> int:
         "titles": {peer.name: peer.title for peer in PEERS},
         "durability": {peer.name: peer.durability for peer in PEERS},
         "scenarios": [],
+        "seconds": 0,
     }
-    for scenario in scenarios:
-        repeats = options.repeats or (
-            scenario.full_repeats if scale.full else scenario.quick_repeats
-        )
-        peers = peers_of(scenario, full=scale.full, only=only)
-        say(scenario.title)
-        result = run_scenario(scenario, peers, scale, repeats)
-        report["scenarios"].append(result)
-        report["seconds"] = round(time.monotonic() - began)
-        print_scenario(result, report["titles"])
-        _write(report, options.out)
-    if options.record:
-        _write(report, BENCH)
-    say(f"{report['seconds']} s; results in {options.out}")
-    return 0 if _ours_was_measured(report) else 1
 
 
 def _command(options: argparse.Namespace) -> str:

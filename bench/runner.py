@@ -6,7 +6,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +33,9 @@ def peers_of(scenario: Scenario, *, full: bool, only: Sequence[str] | None) -> l
     return [peer for peer in PEERS if peer.name == "ours" or peer.name in names]
 
 
-def run_scenario(scenario: Scenario, peers: list[Peer], scale: Scale, repeats: int) -> Result:
-    """All runs of a scenario, as they go into the JSON file."""
-    found: dict[str, Result] = {
-        peer.name: {"runs": [], "failures": [], "absent": peer.absent()} for peer in peers
-    }
-    for number in range(repeats):
-        for peer in peers:
-            result = found[peer.name]
-            if result["absent"] is not None or _is_hopeless(result):
-                continue
-            say(f"  {scenario.name} {number + 1}/{repeats}: {peer.title}")
-            _run_once(scenario, peer, scale, result)
+def empty_result(scenario: Scenario, peers: list[Peer]) -> Result:
+    """A scenario as it stands in the JSON file, before anything was run."""
+    bars = [{**asdict(bar), "value": bar.value or scenario.value} for bar in scenario.bars]
     return {
         "name": scenario.name,
         "title": scenario.title,
@@ -51,18 +43,56 @@ def run_scenario(scenario: Scenario, peers: list[Peer], scale: Scale, repeats: i
         "unit": scenario.unit,
         "meaning": scenario.meaning,
         "more_is_better": scenario.more_is_better,
-        "bars": [
-            {
-                "limit": bar.limit,
-                "peer": bar.peer,
-                "value": bar.value or scenario.value,
-                "at_least": bar.at_least,
-            }
-            for bar in scenario.bars
-        ],
-        "repeats": repeats,
-        "peers": found,
+        "bars": bars,
+        "peers": {
+            peer.name: {"runs": [], "failures": [], "absent": peer.absent()} for peer in peers
+        },
     }
+
+
+def run_round(
+    scenario: Scenario, peers: list[Peer], scale: Scale, result: Result, number: int
+) -> float:
+    """Every peer once; returns the seconds it took."""
+    began = time.monotonic()
+    for peer in peers:
+        found = result["peers"][peer.name]
+        if found["absent"] is not None or _is_hopeless(found):
+            continue
+        say(f"  {scenario.name}: {peer.title}")
+        _run_once(scenario, peer, scale, found, number)
+    return time.monotonic() - began
+
+
+@dataclass(slots=True)
+class Campaign:
+    """Scenarios in rounds: each once, then each that is to be repeated once more, and so on, so
+    that repeats lie minutes apart; a round that would outrun the budget is left out."""
+
+    scale: Scale
+    budget: float
+    _began: float = field(default_factory=time.monotonic)
+
+    def elapsed(self) -> float:
+        return time.monotonic() - self._began
+
+    def run(
+        self, work: list[tuple[Scenario, list[Peer], int]], changed: Callable[[Result], None]
+    ) -> list[Result]:
+        """`work`: scenarios with their peers and repeats. `changed` is called after each round."""
+        results = [empty_result(scenario, peers) for scenario, peers, _ in work]
+        took = [0.0] * len(work)
+        for number in range(max(repeats for _, _, repeats in work)):
+            for index, (scenario, peers, repeats) in enumerate(work):
+                if number >= repeats:
+                    continue
+                if number > 0 and self.elapsed() + took[index] > self.budget:
+                    say(f"  {scenario.name}: no time for repeat {number + 1}")
+                    continue
+                say(f"{scenario.title}, repeat {number + 1} of {repeats}")
+                took[index] = run_round(scenario, peers, self.scale, results[index], number)
+                changed(results[index])
+        return results
 
 
 def _is_hopeless(result: Result) -> bool:
@@ -70,7 +100,7 @@ def _is_hopeless(result: Result) -> bool:
     return len(result["failures"]) >= 2 and not result["runs"]
 
 
-def _run_once(scenario: Scenario, peer: Peer, scale: Scale, result: Result) -> None:
+def _run_once(scenario: Scenario, peer: Peer, scale: Scale, result: Result, number: int) -> None:
     directory = Path(tempfile.mkdtemp(prefix=f"{peer.name}-", dir=WORK))
     began = time.monotonic()
     try:
@@ -86,6 +116,7 @@ def _run_once(scenario: Scenario, peer: Peer, scale: Scale, result: Result) -> N
             say(f"    {problem}")
         result["runs"].append(
             {
+                "round": number,
                 "values": measured.values,
                 "problems": measured.problems,
                 "points": measured.points,

@@ -26,7 +26,10 @@ def _machine(report: Result) -> list[str]:
     machine, versions = report["machine"], report["versions"]
     rows = [[name, str(value)] for name, value in machine.items()]
     rows += [
-        [report["titles"].get(name, name), f"{version}; {report['durability'].get(name, '')}"]
+        [
+            report["titles"].get(name, name),
+            f"{version} ({report['durability'].get(name, '')})".strip(),
+        ]
         for name, version in versions.items()
     ]
     return ["## Taken on", "", *_table(["what", ""], rows)]

@@ -34,8 +34,13 @@ def values_of(scenario: Result, peer: str, name: str) -> list[float]:
 def ratios(scenario: Result, peer: str, name: str | None = None) -> Spread | None:
     """Ours divided by the peer's, paired by repeat: both stood in the same minute."""
     value = name or scenario["value"]
-    pairs = zip(values_of(scenario, "ours", value), values_of(scenario, peer, value), strict=False)
-    return spread([ours / theirs for ours, theirs in pairs if theirs > 0])
+    ours, theirs = (_by_round(scenario, name, value) for name in ("ours", peer))
+    return spread([ours[each] / theirs[each] for each in ours if theirs.get(each, 0) > 0])
+
+
+def _by_round(scenario: Result, peer: str, name: str) -> dict[int, float]:
+    runs = scenario["peers"].get(peer, {"runs": []})["runs"]
+    return {run["round"]: run["values"][name] for run in runs if name in run["values"]}
 
 
 @dataclass(frozen=True, slots=True)

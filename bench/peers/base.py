@@ -42,7 +42,7 @@ class Peer:
     name: str
     title: str
     #: What it promises about an event that a viewer has seen, for the report.
-    durability = "none"
+    durability = "not on disk"
     #: The most quiet viewers that it can be asked for: each costs it one file and more.
     most_idle = 1_000_000
     #: Deliveries a second that one core carries, where that is less than the scenarios offer:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
-import httpx
-
-from ..harness.loadgen import PublishSpec, ViewerSpec
+from ..harness.loadgen import PublishSpec, ViewerSpec, publishing
 from ..harness.paths import reason_absent
 from ..harness.process import BenchError, Process, Server, free_port, stopping
 from .base import Load, Peer, Plan
 
 MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
+#: Events a second that no server reaches.
+AT_ONCE = 1e6
 BODY = '{"type":"text","content":"{p}","position":1}'
 
 _CONFIGURATION = """
@@ -139,12 +140,15 @@ class Nchan(Peer):
     def replay(self, server: Server, count: int, size: int, *, compact: bool) -> Plan | None:
         if compact:
             return None
-        url = f"http://127.0.0.1:{server.port}/publish/filled"
-        with httpx.Client(timeout=10) as client:
-            for seq in range(1, count + 1):
-                mark = f"@1:{seq};".ljust(size, "x")
-                body = BODY.replace("{p}", mark)
-                if client.post(url, content=body).status_code >= 300:
-                    raise BenchError("nchan refused a message")
+        spec = replace(
+            self._publish(Load(viewers=1, rate=AT_ONCE, count=count, bytes=size)),
+            path="/publish/filled",
+        )
+        with publishing(server.port, spec) as publisher:
+            publisher.expect("ready", 10)
+            publisher.command("start")
+            report = publisher.expect("published", 60)
+        if report["refused"]:
+            raise BenchError(f"nchan refused messages with status {report['status']}")
         headers = ("Accept: text/event-stream",)
         return Plan(ViewerSpec("/stored/filled", headers=headers, from_one=True))

@@ -14,6 +14,8 @@ from ..peers.base import Load, Peer, Plan
 READY_TIMEOUT = 60.0
 #: Between the last viewer's first byte and the first event.
 SETTLE = 0.5
+#: A load counts as carried when so much of it arrives in time.
+CARRIED = 0.95
 #: Viewers that are read at once and tell latencies; the others are read five times a second, so
 #: that the generator costs a fraction of what the cheapest server does.
 PROMPT = 100
@@ -65,6 +67,7 @@ class Scenario:
     full: tuple[str, ...]
     bars: tuple[Bar, ...] = ()
     more_is_better: bool = False
+    #: 0: only in the full run, or when asked for by name.
     quick_repeats: int = 3
     full_repeats: int = 5
 
@@ -147,7 +150,10 @@ def window(
         raise BenchError("nothing was delivered in the measured window")
     values = cpu_values(before, after, seen)
     offered = load.viewers * load.rate * seen["seconds"]
-    values |= {"viewers": float(load.viewers), "share": seen["delivered"] / offered}
+    share = seen["delivered"] / offered
+    if share < CARRIED:
+        problems.append(f"only {share:.0%} of the load arrived in the measured window")
+    values |= {"viewers": float(load.viewers), "share": share}
     return Measurement(values, problems)
 
 

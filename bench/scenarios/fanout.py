@@ -66,4 +66,5 @@ DEFLATE = Scenario(
     run=_deflate,
     quick=(),
     full=("limit", "asgi", "nchan", "ws", "socketio", "centrifuge", "centrifugo"),
+    quick_repeats=0,
 )

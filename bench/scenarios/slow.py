@@ -37,4 +37,5 @@ SLOW_READERS = Scenario(
     run=_slow,
     quick=(),
     full=("asgi", "nchan"),
+    quick_repeats=0,
 )
