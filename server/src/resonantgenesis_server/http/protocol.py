@@ -16,6 +16,8 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 EXTENSION = "resonantgenesis.transport"
+#: Seconds from a connection, or the first byte of a request, to the end of its headers.
+HEADERS_WITHIN = 30.0
 #: What uvicorn still looks at of the request of a response under way.
 _AFTERWARDS: Any = {"type": "http", "method": "GET"}
 
@@ -56,9 +58,29 @@ class StreamHttpProtocol(HttpToolsProtocol):
     """uvicorn's protocol with the connection in `scope["extensions"]`."""
 
     connection: Connection | None = None
+    _overdue: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_headers()
+
+    def _expect_headers(self) -> None:
+        """uvicorn waits for headers as long as a client cares to dribble them."""
+        if self._overdue is None:
+            self._overdue = self.loop.call_later(HEADERS_WITHIN, self.transport.abort)
+
+    def _headers_are_here(self) -> None:
+        if self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
+
+    def on_headers_complete(self) -> None:
+        self._headers_are_here()
+        super().on_headers_complete()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._expect_headers()
         if self.connection is None:
             self.connection = Connection(self)
         extensions: dict[str, Any] = {EXTENSION: self.connection}
@@ -76,6 +98,7 @@ class StreamHttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._headers_are_here()
         connection = self.connection
         if connection is not None:
             connection.lost = True
