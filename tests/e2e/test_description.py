@@ -127,7 +127,7 @@ def test_answers_are_as_described(described: ServerProcess, real: Real) -> None:
 
 @pytest.mark.soak
 def test_many_answers_are_as_described(described: ServerProcess, real: Real) -> None:
-    run_all(described, real, 500)
+    run_all(described, real, 100)
 
 
 async def test_every_route_is_described(tmp_path: Path) -> None:
