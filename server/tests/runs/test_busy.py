@@ -213,3 +213,22 @@ async def test_never_busy_even_if_announcements_come_late(rig: Rig) -> None:
             rig.log._deliver(done)  # type: ignore[arg-type]
         late.clear()
     assert_sound(await rig.chunks(session))
+
+
+async def test_a_queued_turn_can_be_awaited_in_a_session_whose_beginning_is_trimmed(
+    rig: Rig, gate: Gate
+) -> None:
+    gate.say("one", turn=1)
+    gate.end(turn=1)
+    first = await rig.execute(agent="gate")
+    done = await rig.result(first)
+    session = first.session_id
+    await start(rig, session, "reject")
+    queued = await start(rig, session, "enqueue")
+    await rig.log.trim(session, done["position"] + 1)
+    watching = asyncio.create_task(rig.watch(session, Place(turn=queued.turn)))
+    for turn in (2, 3):
+        gate.say(f"said {turn}", turn=turn)
+        gate.end(turn=turn)
+    chunks = await watching
+    assert [c["content"] for c in chunks if c["type"] == "text"] == ["said 3"]

@@ -202,7 +202,8 @@ async def open_view(
     if after > head:
         raise InvalidRequest.field("resume_from", f"the session ends at {head}")
     if after + 1 < earliest:
-        if place.after is not None or place.turn is not None:
+        # A turn that waits has no place yet, which is not one that is gone.
+        if place.after is not None or (place.turn is not None and turn is not None and turn.first):
             raise expired(earliest, epoch)
         after = earliest - 1
     view = View(supervisor, session_id, state, place, after)
