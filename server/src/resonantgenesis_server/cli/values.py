@@ -23,7 +23,7 @@ def fields(pairs: Sequence[str], option: str) -> dict[str, Any]:
     collected: dict[str, list[Any]] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        if not equals or not name.strip():
+        if not equals or not name.strip() or not _is_sayable(pair):
             raise UsageProblem(f"{option} {pair!r} is no field; write it like {option} status=done")
         collected.setdefault(name.strip(), []).append(_scalar(value))
     return {name: got[0] if len(got) == 1 else got for name, got in collected.items()}
@@ -37,6 +37,8 @@ def json_object(text: str, what: str) -> dict[str, Any]:
         raise UsageProblem(f"{what} is not JSON ({error}); quote it: '{{\"order\": 7}}'") from None
     if not isinstance(value, dict):
         raise UsageProblem(f"{what} is not a JSON object; write it like '{{\"order\": 7}}'")
+    if not _is_sayable(value):
+        raise UsageProblem(f"{what} holds a number or a character that is none; leave it out")
     return value
 
 
@@ -86,4 +88,13 @@ def _scalar(text: str) -> Any:
         value = json.loads(text, parse_constant=str)
     except ValueError:
         return text
-    return text if isinstance(value, dict | list) else value
+    return value if _is_sayable(value) and not isinstance(value, dict | list) else text
+
+
+def _is_sayable(value: Any) -> bool:
+    """Whether JSON in UTF-8 has it: 1e999 reads as infinity, and half a surrogate pair as itself."""
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        return False
+    return True
