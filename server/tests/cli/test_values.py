@@ -74,7 +74,7 @@ def test_data_is_an_object() -> None:
         with pytest.raises(UsageProblem, match=r"^DATA is not .*\{\"order\": 7\}"):
             json_object(wrong, "DATA")
     for wrong in ('{"a": 1e999}', '{"a": [NaN]}', '{"a": "\\ud800"}'):
-        with pytest.raises(UsageProblem, match="^DATA holds a number or a character that is none"):
+        with pytest.raises(UsageProblem, match=r"^DATA holds a number or a character that is none"):
             json_object(wrong, "DATA")
 
 

@@ -92,7 +92,7 @@ def _scalar(text: str) -> Any:
 
 
 def _is_sayable(value: Any) -> bool:
-    """Whether JSON in UTF-8 has it: 1e999 reads as infinity, and half a surrogate pair as itself."""
+    """Whether JSON in UTF-8 has it: 1e999 reads as infinity, half a surrogate pair as itself."""
     try:
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except ValueError:
