@@ -102,7 +102,12 @@ def test_keys_create_writes_the_key_alone_in_a_pipe(fake: FakeServer, cli: Cli) 
     assert got.out == "rg_live_new\n"
     assert fake.seen[0].body == {"name": "app", "scopes": ["sessions:read"], "expires_in": 60}
     assert json.loads(cli("keys", "create", "--json").out) == made
-    assert fake.seen[1].body["scopes"] == ["agents:read", "sessions:read", "sessions:write"]
+    assert fake.seen[1].body["scopes"] == [
+        "agents:read",
+        "events:read",
+        "sessions:read",
+        "sessions:write",
+    ]
 
 
 @pytest.mark.parametrize(

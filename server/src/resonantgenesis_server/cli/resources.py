@@ -15,7 +15,7 @@ keys_app = typer.Typer(no_args_is_help=True, help="Make API keys.")
 
 _COLUMNS = ("id", "name", "engine", "source")
 #: What an application needs to run turns and watch them, and no more.
-_SCOPES = ["agents:read", "sessions:read", "sessions:write"]
+_SCOPES = ["agents:read", "events:read", "sessions:read", "sessions:write"]
 
 
 @agents_app.command("list")
