@@ -79,9 +79,13 @@ def load_picture(report: Result) -> str | None:
     }
     if not lines:
         return None
-    most = max(load for points in lines.values() for load, _ in points)
+    most = max(load for points in lines.values() for load, *_ in points)
     svg = Svg(_WIDTH, 460)
-    svg.label(10, 22, "p99 from append to socket (ms) against tokens per second; dashed: 250 ms")
+    svg.label(
+        10,
+        22,
+        "p99 from append to socket (ms) against tokens/s; dashed: 250 ms; hollow: not carried",
+    )
 
     def place(load: float, p99: float) -> tuple[float, float]:
         inside = min(max(p99, 0.1), 10_000.0)
@@ -97,9 +101,8 @@ def load_picture(report: Result) -> str | None:
         svg.label(place(most * share, 0)[0], 432, number(most * share) if share else "0", "middle")
     for index, (title, points) in enumerate(lines.items()):
         colour = COLOURS[index % len(COLOURS)]
-        places = [place(load, p99) for load, p99 in points]
-        svg.path(places, colour)
-        for x, y in places:
-            svg.dot(x, y, colour)
+        svg.path([place(load, p99) for load, p99, _ in points], colour)
+        for load, p99, is_carried in points:
+            svg.dot(*place(load, p99), colour, hollow=not is_carried)
         svg.label(_WIDTH - 200, 60 + index * 20, title, colour=colour)
     return svg.text()

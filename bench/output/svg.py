@@ -32,8 +32,11 @@ class Svg:
             f'<polyline points="{steps}" fill="none" stroke="{colour}" stroke-width="2"/>'
         )
 
-    def dot(self, x: float, y: float, colour: str) -> None:
-        self._parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>')
+    def dot(self, x: float, y: float, colour: str, *, hollow: bool = False) -> None:
+        fill = "#ffffff" if hollow else colour
+        self._parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{fill}" stroke="{colour}"/>'
+        )
 
     def box(self, x: float, y: float, width: float, height: float, colour: str) -> None:
         self._parts.append(

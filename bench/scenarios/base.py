@@ -37,8 +37,8 @@ class Measurement:
 
     values: dict[str, float]
     problems: list[str] = field(default_factory=list)
-    #: (load, p99 in milliseconds) pairs, for the picture of latency against load.
-    points: list[tuple[float, float]] = field(default_factory=list)
+    #: (load, p99 in milliseconds, whether it was carried), for the picture of latency against load.
+    points: list[tuple[float, float, bool]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
