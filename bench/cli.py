@@ -87,7 +87,7 @@ def main(given: list[str] | None = None) -> int:
     work = []
     for scenario in _chosen(options.scenario, scale):
         own = scenario.full_repeats if scale.full else scenario.quick_repeats
-        peers = peers_of(scenario, full=scale.full or not scenario.quick, only=only)
+        peers = peers_of(scenario, full=scale.full or scenario.quick_repeats == 0, only=only)
         work.append((scenario, peers, options.repeats or max(own, 1)))
 
     def changed(result: dict[str, Any]) -> None:
