@@ -65,6 +65,11 @@ def create_or_check(path: Path, new_epoch: str) -> str:
 
     Raises LogUnavailable and StoreIsNewer.
     """
+    # Answers are for the server's own user, whatever its umask and the directory's mode; the
+    # files beside it take the mode from it. Where this fails, opening says why.
+    with contextlib.suppress(OSError):
+        path.touch(mode=0o600)
+        path.chmod(0o600)
     try:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
             configure(db)
