@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from resonantgenesis_server.agents.tools.base import ToolError
+from resonantgenesis_server.agents.tools.base import NO_CONTEXT, ToolError
 from resonantgenesis_server.agents.tools.calculator import (
     MAX_BITS,
     MAX_LENGTH,
@@ -175,7 +175,7 @@ pytest_anyio = pytest.mark.anyio
 async def test_the_tool_gives_json_that_every_reader_can_hold(
     expression: str, result: object
 ) -> None:
-    given_back: Any = await Calculator().call({"expression": expression})
+    given_back: Any = await Calculator().call({"expression": expression}, NO_CONTEXT)
     assert given_back == {"expression": expression, "result": result}
     assert type(given_back["result"]) is type(result)
     json.dumps(given_back, allow_nan=False)
@@ -185,4 +185,4 @@ async def test_the_tool_gives_json_that_every_reader_can_hold(
 @pytest.mark.parametrize("args", [{}, {"expression": 5}, {"expression": " "}, {"expression": "x"}])
 async def test_the_tool_refuses_bad_arguments(args: dict[str, Any]) -> None:
     with pytest.raises(ToolError):
-        await Calculator().call(args)
+        await Calculator().call(args, NO_CONTEXT)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from resonantgenesis_server.agents.tools import docs_search
-from resonantgenesis_server.agents.tools.base import ToolError
+from resonantgenesis_server.agents.tools.base import NO_CONTEXT, ToolError
 from resonantgenesis_server.agents.tools.docs_pages import (
     Section,
     blocks_of,
@@ -163,7 +163,7 @@ async def test_the_tool_searches_in_a_thread(
 
     monkeypatch.setattr(index, "search", watched)
     tool = DocsSearch(index)
-    found: Any = await tool.call({"query": "dogs", "limit": 1})
+    found: Any = await tool.call({"query": "dogs", "limit": 1}, NO_CONTEXT)
     assert found == [
         {
             "title": "Animals",
@@ -192,7 +192,7 @@ async def test_many_searches_at_once_share_one_index(
 
     monkeypatch.setattr(docs_search, "read_sections", slowly)
     tool = DocsSearch(index)
-    results = await asyncio.gather(*(tool.call({"query": "cats"}) for _ in range(50)))
+    results = await asyncio.gather(*(tool.call({"query": "cats"}, NO_CONTEXT) for _ in range(50)))
     assert all(result == results[0] != [] for result in results)
     assert built == 1
 
@@ -213,4 +213,4 @@ async def test_many_searches_at_once_share_one_index(
 )
 async def test_the_tool_refuses_bad_arguments(args: dict[str, Any]) -> None:
     with pytest.raises(ToolError):
-        await DocsSearch().call(args)
+        await DocsSearch().call(args, NO_CONTEXT)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from resonantgenesis_server.agents.base import PastTurn, Turn
 from resonantgenesis_server.agents.engines.guide import GuideAgent, build
-from resonantgenesis_server.agents.tools.base import JsonValue, ToolError
+from resonantgenesis_server.agents.tools.base import JsonValue, ToolContext, ToolError
 from resonantgenesis_server.agents.tools.calculator import Calculator
 from resonantgenesis_server.agents.tools.registry import ToolRegistry
 from resonantgenesis_server.model.chunks import Step, Text, ToolCall, ToolResult, Usage
@@ -177,7 +177,7 @@ async def test_a_failing_tool_does_not_stop_it(collect: Collect) -> None:
         description = ""
         parameters: Mapping[str, Any] = {}
 
-        async def call(self, args: Mapping[str, Any]) -> JsonValue:
+        async def call(self, args: Mapping[str, Any], context: ToolContext) -> JsonValue:
             raise ToolError("the index is gone")
 
     agent = GuideAgent(tools=ToolRegistry([Calculator(), Broken()]))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from resonantgenesis_server.agents.tools.base import JsonValue, ToolError, run_tool
+from resonantgenesis_server.agents.tools.base import JsonValue, ToolContext, ToolError, run_tool
 from resonantgenesis_server.agents.tools.registry import ToolRegistry, embedded_tools
 from resonantgenesis_server.model.chunks import ToolCall, ToolResult
 
@@ -21,7 +21,7 @@ class Probe:
     def __init__(self, outcome: JsonValue | Exception | asyncio.Event) -> None:
         self._outcome = outcome
 
-    async def call(self, args: Mapping[str, Any]) -> JsonValue:
+    async def call(self, args: Mapping[str, Any], context: ToolContext) -> JsonValue:
         if isinstance(self._outcome, Exception):
             raise self._outcome
         if isinstance(self._outcome, asyncio.Event):

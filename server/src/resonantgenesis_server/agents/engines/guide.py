@@ -16,7 +16,7 @@ from typing import Any
 from ...model.chunks import AgentChunk, Step, ToolCall, ToolResult, Usage
 from ...model.errors import InvalidRequest
 from ..base import Agent, Turn
-from ..tools.base import run_tool
+from ..tools.base import ToolContext
 from ..tools.docs_search import MAX_RESULTS, Passage
 from ..tools.registry import ToolRegistry, embedded_tools
 from .guide_answer import QUOTED, Findings, is_quoted, write
@@ -106,19 +106,13 @@ class GuideAgent:
             step = name
             for call in calls.get(phase, ()):
                 yield call
-                result = await self._call(tools, call)
+                result = await tools.run(call, ToolContext.of(turn))
                 yield result
                 _note(findings, call, result, intent.before)
         for piece in _PIECE.findall(write(findings)):
             yield piece
         if step is not None:
             yield Step(step, "completed")
-
-    async def _call(self, tools: ToolRegistry, call: ToolCall) -> ToolResult:
-        tool = tools.get(call.tool)
-        if tool is None:
-            return ToolResult(call.tool, "there is no such tool", call.call_id, is_error=True)
-        return await run_tool(tool, call)
 
 
 class _Pace:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
+from ...codec.json import NotJson, dumps
 from ...model.chunks import ToolCall, ToolResult
+from ...model.limits import KIB
+from ..base import Turn
 
 #: Any value of JSON.
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 
 #: Seconds a tool may take unless its caller says otherwise.
 DEFAULT_TIMEOUT = 30.0
+#: Bytes of JSON of the largest result, unless its caller says otherwise.
+DEFAULT_MAX_RESULT = 64 * KIB
 
 _log = logging.getLogger(__name__)
 
@@ -22,11 +28,40 @@ class ToolError(Exception):
     """A tool failed in a way that concerns its user; the message is written for them."""
 
 
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """The turn that a tool works for; the fields are those of `Turn`."""
+
+    session_id: str = ""
+    turn: int = 0
+    agent_id: str = ""
+    subject: str | None = None
+    context: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, turn: Turn) -> ToolContext:
+        return cls(
+            turn.session_id,
+            turn.turn,
+            turn.agent_id,
+            turn.subject,
+            turn.context,
+            turn.metadata,
+        )
+
+
+#: For who runs a tool without a turn.
+NO_CONTEXT = ToolContext()
+
+
 class Tool(Protocol):
     """Something an agent can call. Safe for any number of calls at once."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """1 to 64 of `A-Z a-z 0-9 _ -`, as the providers of models want it."""
+        ...
 
     @property
     def description(self) -> str:
@@ -35,32 +70,86 @@ class Tool(Protocol):
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """The JSON Schema of `args`."""
+        """The JSON Schema of `args`, of type object."""
         ...
 
-    async def call(self, args: Mapping[str, Any]) -> JsonValue:
-        """Does the work without blocking the event loop. Raises `ToolError`."""
+    async def call(self, args: Mapping[str, Any], context: ToolContext) -> JsonValue:
+        """Does the work without blocking the event loop. Raises `ToolError`.
+
+        `args` is any JSON object: the tool checks it itself.
+        """
         ...
 
 
-async def run_tool(tool: Tool, call: ToolCall, timeout: float = DEFAULT_TIMEOUT) -> ToolResult:
+async def run_tool(
+    tool: Tool,
+    call: ToolCall,
+    context: ToolContext = NO_CONTEXT,
+    *,
+    timeout: float = DEFAULT_TIMEOUT,
+    max_result: int = DEFAULT_MAX_RESULT,
+) -> ToolResult:
     """The result of `call`; a tool that fails or takes too long gives one with `is_error`.
 
     So the agent goes on whatever a tool does. What an unexpected exception says is logged, not
-    shown.
+    shown. A text over `max_result` bytes of JSON is cut and says so; another result over it is an
+    error. Raises nothing but CancelledError, when the caller is cancelled.
     """
+    scope = asyncio.timeout(timeout)
     try:
-        async with asyncio.timeout(timeout):
-            result = await tool.call(call.args)
+        async with scope:
+            result = await tool.call(call.args, context)
+        return ToolResult(call.tool, _bounded(call.tool, result, max_result), call.call_id)
     except ToolError as exc:
-        return ToolResult(call.tool, str(exc), call.call_id, is_error=True)
-    except TimeoutError:
-        said = f"{call.tool} gave no result within {timeout:g} s"
-        return ToolResult(call.tool, said, call.call_id, is_error=True)
-    except Exception:
-        _log.exception("tool %s failed", call.tool)
-        return ToolResult(call.tool, f"{call.tool} failed", call.call_id, is_error=True)
-    return ToolResult(call.tool, result, call.call_id)
+        return _failed(call, str(exc), max_result)
+    except TimeoutError as exc:
+        if scope.expired():
+            return _failed(call, f"{call.tool} gave no result within {timeout:g} s", max_result)
+        return _unexpected(call, exc)
+    except asyncio.CancelledError as exc:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        return _unexpected(call, exc)  # the tool awaited something that was cancelled
+    except Exception as exc:
+        return _unexpected(call, exc)
+
+
+def _unexpected(call: ToolCall, error: BaseException) -> ToolResult:
+    _log.error("tool %s failed", call.tool, exc_info=error)
+    return ToolResult(call.tool, f"{call.tool} failed", call.call_id, is_error=True)
+
+
+def _failed(call: ToolCall, why: str, max_result: int) -> ToolResult:
+    said = _bounded(call.tool, why or f"{call.tool} failed", max_result)
+    return ToolResult(call.tool, said, call.call_id, is_error=True)
+
+
+def _bounded(name: str, result: JsonValue, most: int) -> JsonValue:
+    try:
+        size = len(dumps(result))
+    except NotJson as exc:
+        raise ToolError(f"the result of {name} has no JSON form: {exc}") from exc
+    if size <= most:
+        return result
+    if isinstance(result, str):
+        return cut_text(result, most)
+    raise ToolError(f"the result is too large: {size} bytes, at most {most}; ask for less")
+
+
+def cut_text(text: str, most: int) -> str:
+    """`text` so that its JSON takes at most `most` bytes; says at its end if it was cut."""
+    if len(text) < most // 6 or len(dumps(text)) <= most:  # a character takes at most 6 bytes
+        return text
+    note = f"\n[cut: the whole has {len(text)} characters]"
+    low, high = 0, min(len(text), most)
+    while low < high:  # the longest beginning that fits
+        middle = (low + high + 1) // 2
+        if len(dumps(text[:middle] + note)) <= most:
+            low = middle
+        else:
+            high = middle - 1
+    return text[:low] + note
 
 
 def text_argument(args: Mapping[str, Any], name: str, max_length: int) -> str:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .base import JsonValue, ToolError, text_argument
+from .base import JsonValue, ToolContext, ToolError, text_argument
 
 MAX_LENGTH = 500
 #: Of the syntax tree; a sum of n numbers is n deep, and no longer one fits into MAX_LENGTH.
@@ -171,7 +171,7 @@ class Calculator:
         "additionalProperties": False,
     }
 
-    async def call(self, args: Mapping[str, Any]) -> JsonValue:
+    async def call(self, args: Mapping[str, Any], context: ToolContext) -> JsonValue:
         """`{expression, result}`; a whole number too long for a double comes as text."""
         expression = text_argument(args, "expression", MAX_LENGTH)
         value = evaluate(expression)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .base import JsonValue, ToolError, text_argument
+from .base import JsonValue, ToolContext, ToolError, text_argument
 from .docs_pages import PAGES, Section, read_sections
 
 MAX_QUERY = 1_000
@@ -143,7 +143,7 @@ class DocsSearch:
     def __init__(self, index: DocsIndex = PACKAGED) -> None:
         self._index = index
 
-    async def call(self, args: Mapping[str, Any]) -> JsonValue:
+    async def call(self, args: Mapping[str, Any], context: ToolContext) -> JsonValue:
         """A list of `{title, section, page, text, snippet, score}`, the best first."""
         query = text_argument(args, "query", MAX_QUERY)
         limit = args.get("limit", 5)
