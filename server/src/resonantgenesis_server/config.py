@@ -21,7 +21,7 @@ from pydantic_settings import (
 )
 
 from .model.ids import is_agent_id
-from .model.limits import KIB, MIB, Limits
+from .model.limits import GIB, KIB, MIB, Limits
 
 ENV_PREFIX = "RESONANTGENESIS_"
 #: A bootstrap key travels in a header, so: printable ASCII without spaces.
@@ -50,6 +50,18 @@ class LimitSettings(BaseModel):
 
     body: int = Field(
         default=_DEFAULTS.body, ge=KIB, le=1024 * MIB, description="Body of a request."
+    )
+    file: int = Field(
+        default=_DEFAULTS.file,
+        ge=KIB,
+        le=1024 * GIB,
+        description="One file, and all that one turn stores.",
+    )
+    disk_reserve: int = Field(
+        default=_DEFAULTS.disk_reserve,
+        ge=0,
+        le=1024 * GIB,
+        description="Free space that files leave to the logs.",
     )
     json_depth: int = Field(
         default=_DEFAULTS.json_depth, ge=4, le=128, description="Nesting of JSON."

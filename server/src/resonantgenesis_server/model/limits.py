@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 KIB = 1024
 MIB = 1024 * KIB
+GIB = 1024 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +14,8 @@ class Limits:
     """Sizes in bytes, times in seconds."""
 
     body: int = MIB
+    file: int = 5 * GIB
+    disk_reserve: int = 256 * MIB
     json_depth: int = 32
     goal: int = 64 * KIB
     context: int = 256 * KIB
