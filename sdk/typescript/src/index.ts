@@ -1,0 +1,2 @@
+/** `@resonantgenesis/sdk`: see README.md. */
+export type * from './types.js';

@@ -1,0 +1,2 @@
+/** `@resonantgenesis/sdk/react`. */
+export type { AgentStream } from '../types.js';

@@ -1,0 +1,2 @@
+/** `@resonantgenesis/sdk/vue`. */
+export type { AgentStream } from '../types.js';
