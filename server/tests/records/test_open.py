@@ -194,6 +194,7 @@ async def test_a_store_of_an_older_version_is_brought_up(url: str, tmp_path: Pat
     await first.close()
     with sqlite3.connect(tmp_path / "records.db") as connection:
         connection.execute("DROP TABLE outbox")
+        connection.execute("DROP TABLE files")
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
     second = await Records.open(url)
     assert await second.organizations.first() == made

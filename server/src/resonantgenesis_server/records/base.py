@@ -260,7 +260,8 @@ class Sessions(Protocol):
     ) -> Page[SessionRecord]:
         """Newest first by creation; a filter that is None lets everything through."""
 
-    async def delete(self, session_ids: Sequence[str]) -> None: ...
+    async def delete(self, session_ids: Sequence[str]) -> None:
+        """Forget these sessions, and the files that were made in them."""
 
     async def last_used_before(self, time: float, limit: int = 100) -> Sequence[SessionRecord]:
         """Sessions of all organizations whose `updated_at` is before `time`, oldest first."""

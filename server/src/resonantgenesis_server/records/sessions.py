@@ -90,8 +90,8 @@ class SessionRepository:
         async with self._database.write() as connection:
             for start in range(0, len(session_ids), _BATCH):
                 batch = session_ids[start : start + _BATCH]
-                query = delete(tables.sessions).where(tables.sessions.c.id.in_(batch))
-                await connection.execute(query)
+                for column in (tables.files.c.session_id, tables.sessions.c.id):
+                    await connection.execute(delete(column.table).where(column.in_(batch)))
 
     async def last_used_before(self, time: float, limit: int = 100) -> Sequence[SessionRecord]:
         columns = tables.sessions.c

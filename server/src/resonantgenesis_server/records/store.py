@@ -9,6 +9,7 @@ from .access import KeyRepository, OrganizationRepository, SecretRepository
 from .agents import AgentRepository
 from .base import Agents, Idempotency, Keys, Organizations, Outbox, Secrets, Sessions
 from .database import BUSY_TIMEOUT, Database
+from .files import FileRepository, Files
 from .idempotency import IdempotencyRepository
 from .outbox import OutboxRepository
 from .sessions import SessionRepository
@@ -23,6 +24,7 @@ class Records:
         self.keys: Keys = KeyRepository(database, clock)
         self.agents: Agents = AgentRepository(database, clock)
         self.sessions: Sessions = SessionRepository(database)
+        self.files: Files = FileRepository(database, clock)
         self.outbox: Outbox = OutboxRepository(database)
         self.secrets: Secrets = SecretRepository(database, clock)
         self.idempotency: Idempotency = IdempotencyRepository(database, clock)

@@ -123,6 +123,25 @@ outbox = Table(
     sqlite_autoincrement=True,
 )
 
+files = Table(
+    "files",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("organization_id", ID, ForeignKey("organizations.id"), nullable=False),
+    Column("subject", Text),
+    Column("session_id", ID),
+    Column("agent_id", ID),
+    Column("name", Text, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "organization_id", "created_at", "id"),
+    Index(None, "organization_id", "subject", "created_at", "id"),
+    Index(None, "session_id"),
+    Index(None, "sha256"),
+)
+
 
 def micros(seconds: float) -> int:
     """Seconds as they are kept."""

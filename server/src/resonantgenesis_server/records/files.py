@@ -1,0 +1,164 @@
+"""Files, each within its organization: what they are called, what they hold, whose they are.
+
+The guarantees are those of `base`. Content lies elsewhere, under its digest, and several files may
+hold the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sqlalchemy import ColumnElement, RowMapping, and_, delete, insert, or_, select
+
+from ..model.ids import new_id
+from ..model.principal import Principal
+from . import tables
+from .base import Page
+from .database import Database
+from .paging import decode_cursor, encode_cursor
+from .tables import micros, seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a file is, or which files somebody sees: those of the organization and of every one
+    that is named; None is no restriction."""
+
+    organization_id: str
+    subject: str | None = None
+    session_id: str | None = None
+    agent_id: str | None = None
+
+    @classmethod
+    def of(cls, principal: Principal) -> Owner:
+        """What the caller makes is its own, and what it sees."""
+        return cls(
+            principal.organization_id,
+            principal.subject,
+            principal.session_id,
+            principal.agent_id,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a file holds: `size` in bytes, `sha256` in hexadecimal."""
+
+    name: str
+    content_type: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """A file; it never changes."""
+
+    id: str
+    owner: Owner
+    content: Content
+    created_at: float
+
+
+class Files(Protocol):
+    async def create(self, owner: Owner, content: Content) -> FileRecord: ...
+
+    async def get(self, seen_by: Owner, file_id: str) -> FileRecord | None: ...
+
+    async def list(
+        self, seen_by: Owner, *, limit: int = 50, cursor: str | None = None
+    ) -> Page[FileRecord]:
+        """Newest first."""
+
+    async def delete(self, seen_by: Owner, file_id: str) -> FileRecord | None:
+        """The file that was deleted; None if there was none. Files made in a session go with the
+        session: `Sessions.delete` removes them in the same transaction."""
+
+    async def held(self, digests: Sequence[str]) -> frozenset[str]:
+        """Those of these contents that some file of any organization holds."""
+
+
+class FileRepository:
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def create(self, owner: Owner, content: Content) -> FileRecord:
+        query = insert(tables.files).values(
+            id=new_id("file"),
+            organization_id=owner.organization_id,
+            subject=owner.subject,
+            session_id=owner.session_id,
+            agent_id=owner.agent_id,
+            name=content.name,
+            content_type=content.content_type,
+            size=content.size,
+            sha256=content.sha256,
+            created_at=micros(self._clock()),
+        )
+        async with self._database.write() as connection:
+            result = await connection.execute(query.returning(tables.files))
+            return _file(result.mappings().one())
+
+    async def get(self, seen_by: Owner, file_id: str) -> FileRecord | None:
+        query = select(tables.files).where(_one(seen_by, file_id))
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).mappings().first()
+        return None if row is None else _file(row)
+
+    async def list(
+        self, seen_by: Owner, *, limit: int = 50, cursor: str | None = None
+    ) -> Page[FileRecord]:
+        columns = tables.files.c
+        query = select(tables.files).where(_seen(seen_by))
+        if cursor is not None:
+            made, last = decode_cursor(cursor, int, str)
+            older = and_(columns.created_at == made, columns.id < last)
+            query = query.where(or_(columns.created_at < made, older))
+        query = query.order_by(columns.created_at.desc(), columns.id.desc()).limit(limit + 1)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+        found = [_file(row) for row in rows[:limit]]
+        if len(rows) <= limit:
+            return Page(found)
+        return Page(found, encode_cursor(micros(found[-1].created_at), found[-1].id))
+
+    async def delete(self, seen_by: Owner, file_id: str) -> FileRecord | None:
+        query = delete(tables.files).where(_one(seen_by, file_id)).returning(tables.files)
+        async with self._database.write() as connection:
+            row = (await connection.execute(query)).mappings().first()
+        return None if row is None else _file(row)
+
+    async def held(self, digests: Sequence[str]) -> frozenset[str]:
+        digest = tables.files.c.sha256
+        query = select(digest).where(digest.in_(digests)).distinct()
+        async with self._database.read() as connection:
+            return frozenset((await connection.execute(query)).scalars())
+
+
+def _seen(seen_by: Owner) -> ColumnElement[bool]:
+    columns = tables.files.c
+    wanted = [columns.organization_id == seen_by.organization_id]
+    for column, value in (
+        (columns.subject, seen_by.subject),
+        (columns.session_id, seen_by.session_id),
+        (columns.agent_id, seen_by.agent_id),
+    ):
+        if value is not None:
+            wanted.append(column == value)
+    return and_(*wanted)
+
+
+def _one(seen_by: Owner, file_id: str) -> ColumnElement[bool]:
+    return and_(_seen(seen_by), tables.files.c.id == file_id)
+
+
+def _file(row: RowMapping) -> FileRecord:
+    return FileRecord(
+        row["id"],
+        Owner(row["organization_id"], row["subject"], row["session_id"], row["agent_id"]),
+        Content(row["name"], row["content_type"], row["size"], row["sha256"]),
+        seconds(row["created_at"]),
+    )
