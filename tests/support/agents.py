@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -54,3 +55,19 @@ def sleeper(turn: Turn) -> Iterator[AgentChunk]:
     yield "yawn "
     time.sleep(4)
     yield "too late"
+
+
+async def exits(turn: Turn) -> AsyncIterator[AgentChunk]:
+    """Means to end the process, in the way that its goal names."""
+    yield "bye "
+    if turn.goal == "interrupt":
+        raise KeyboardInterrupt
+    sys.exit(3)
+
+
+def exits_in_a_thread(turn: Turn) -> Iterator[AgentChunk]:
+    """The same, where it blocks."""
+    yield "bye "
+    if turn.goal == "interrupt":
+        raise KeyboardInterrupt
+    sys.exit(3)

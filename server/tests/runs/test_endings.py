@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 
 import pytest
-from resonantgenesis_server.agents.base import Turn
+from resonantgenesis_server.agents.base import Agent, Turn
+from resonantgenesis_server.agents.engines.python import PythonAgent
 from resonantgenesis_server.model.chunks import AgentChunk, Step, Text, ToolCall, ToolResult, Usage
 from resonantgenesis_server.model.errors import STREAM_CODES, AgentError
 from structlog.testing import capture_logs
 
-from .agents import Gate, Scripted
+from .agents import Gate, Script, Scripted
 from .rig import Rig, assert_sound, kinds, text_of
 
 pytestmark = pytest.mark.anyio
@@ -108,6 +111,67 @@ async def test_what_other_exceptions_say_is_for_the_log_only(
     assert told
     assert told[0]["exc_info"] is error
     assert told[0]["request_id"] == "req_1"
+
+
+async def exits(turn: Turn) -> AsyncIterator[AgentChunk]:
+    yield "some"
+    sys.exit(3)
+
+
+async def interrupts(turn: Turn) -> AsyncIterator[AgentChunk]:
+    yield "some"
+    raise KeyboardInterrupt
+
+
+async def exits_in_a_worker(turn: Turn) -> AsyncIterator[AgentChunk]:
+    yield "some"
+    await asyncio.to_thread(sys.exit, 3)
+
+
+async def interrupts_when_cancelled(turn: Turn) -> AsyncIterator[AgentChunk]:
+    yield "some"
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        raise KeyboardInterrupt
+
+
+def exits_in_a_thread(turn: Turn) -> Iterator[AgentChunk]:
+    yield "some"
+    sys.exit(3)
+
+
+def interrupts_in_a_thread(turn: Turn) -> Iterator[AgentChunk]:
+    yield "some"
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("engine", [Scripted, partial(PythonAgent, "m:a")])
+@pytest.mark.parametrize("script", [exits, interrupts, exits_in_a_worker])
+async def test_what_would_end_the_process_ends_the_turn(
+    rig: Rig, script: Script, engine: Callable[[Script], Agent]
+) -> None:
+    rig.agents["exits"] = engine(script)
+    result = await rig.run(agent="exits")
+    assert (result["status"], result["error"]["code"]) == ("failed", "AGENT_FAILED")
+    assert (await rig.run("and on"))["output"] == "andon"
+
+
+@pytest.mark.parametrize("script", [exits_in_a_thread, interrupts_in_a_thread])
+async def test_nor_does_it_from_a_thread(rig: Rig, script: Callable[[Turn], object]) -> None:
+    rig.agents["exits"] = PythonAgent("m:a", script)
+    result = await rig.run(agent="exits")
+    assert (result["status"], result["error"]["code"]) == ("failed", "AGENT_FAILED")
+    assert result["output"] == "some"
+
+
+async def test_nor_in_answer_to_a_cancellation(rig: Rig) -> None:
+    rig.agents["exits"] = Scripted(interrupts_when_cancelled)
+    ref = await rig.execute(agent="exits")
+    await rig.until_head(ref.session_id, 2)
+    await rig.cancel(ref.session_id)
+    assert (await rig.result(ref))["status"] == "cancelled"
+    assert (await rig.run("and on"))["output"] == "andon"
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,13 @@ class TurnRun:
         return ending
 
     async def _drive(self) -> None:
+        try:
+            await self._follow()
+        except (KeyboardInterrupt, SystemExit) as error:
+            # From a task these go on through the event loop, which would end the whole server.
+            raise RuntimeError(f"the agent raised {type(error).__name__}") from error
+
+    async def _follow(self) -> None:
         chunks = self._agent.run(self._turn)
         last = self._writer.position + self._limits.chunks_per_session
         try:

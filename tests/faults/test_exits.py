@@ -1,0 +1,33 @@
+"""An agent that means to end the process ends its own turn."""
+
+from __future__ import annotations
+
+import asyncio
+
+from support.server import Serve
+from support.wire import dense, execute, read_all
+
+AGENTS = {name: f"support.agents:{name}" for name in ("exits", "exits_in_a_thread")}
+
+
+async def test_the_server_lives_on(serve: Serve) -> None:
+    server = serve(may_complain=True, agents=AGENTS)
+    async with server.client() as client, asyncio.timeout(60):
+        paced = {"goal": "count to 50", "context": {"words_per_second": 100}}
+        other = (await execute(client, **paced))["session_id"]
+        watching = asyncio.create_task(read_all(client, other))
+        for agent in AGENTS:
+            for goal in ("exit", "interrupt"):
+                ended = await client.post(
+                    "/v1/sessions/execute", json={"agent_id": agent, "goal": goal}
+                )
+                body = ended.json()
+                assert (body["status"], body["error"]["code"]) == ("failed", "AGENT_FAILED")
+                assert body["output"] == "bye "
+        frames = await watching
+        dense(frames)
+        assert frames[-1].body["status"] == "success"
+    assert server.process.poll() is None
+    told = [line["exception"] for line in server.records() if line["event"] == "agent failed"]
+    for name in ("SystemExit", "KeyboardInterrupt"):
+        assert sum(f"the agent raised {name}" in words for words in told) == len(AGENTS)
