@@ -60,6 +60,9 @@ async def test_in_mid_turn_it_ends_unavailable_once_the_log_is_back(
     assert_sound(chunks)
     # What `done` calls the output is what viewers were given, not what got lost.
     assert result["output"] == text_of(chunks) == "stored "
+    # Nor does a step stay open.
+    assert kinds(chunks) == ["step", "text", "step", "error", "done"]
+    assert result["usage"]["steps"] == 1
     gate.end(turn=2)
     assert (await rig.run(session=session, agent="gate"))["status"] == "success"
 

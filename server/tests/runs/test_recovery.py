@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from dataclasses import replace
 
 import pytest
+from resonantgenesis_server.model.chunks import Step, Usage
 from resonantgenesis_server.model.errors import Unavailable
 from resonantgenesis_server.runs import supervisor as supervisor_module
 from resonantgenesis_server.runs.view import Place
@@ -26,7 +29,7 @@ async def test_a_turn_whose_process_died_ends_with_runner_lost(rig: Rig, gate: G
     assert await rig.open() == (1, 0)
     chunks = await rig.chunks(session)
     assert_sound(chunks)
-    assert kinds(chunks) == ["step", "text", "text", "error", "done"]
+    assert kinds(chunks) == ["step", "text", "text", "step", "error", "done"]
     error, done = chunks[-2:]
     assert (error["code"], error["retryable"]) == ("RUNNER_LOST", True)
     assert (done["status"], done["output"]) == ("failed", "kept and kept")
@@ -35,7 +38,7 @@ async def test_a_turn_whose_process_died_ends_with_runner_lost(rig: Rig, gate: G
     result = await rig.result(ref)
     assert (result["status"], result["error"]["code"]) == ("failed", "RUNNER_LOST")
     # A viewer goes on from where it was; the agent is not asked again.
-    assert kinds(await rig.watch(session, Place(after=2))) == ["text", "error", "done"]
+    assert kinds(await rig.watch(session, Place(after=2))) == ["text", "step", "error", "done"]
     assert len(gate.turns) == 1
     assert (await rig.run("next", session=session, agent="gate", timeout_seconds=0.01))["turn"] == 2
     await rig.mirror.settle()
@@ -47,7 +50,41 @@ async def test_one_that_had_said_nothing(rig: Rig, gate: Gate) -> None:
     await gate.begun()
     await rig.crash()
     await rig.open()
-    assert kinds(await rig.chunks(ref.session_id)) == ["error", "done"]
+    chunks = await rig.chunks(ref.session_id)
+    assert kinds(chunks) == ["error", "done"]
+    assert chunks[-1]["usage"] == {
+        "input_tokens": 0, "output_tokens": 0, "steps": 0, "duration_ms": 0,
+    }  # fmt: skip
+
+
+async def test_its_steps_are_completed_and_counted_and_its_time_is_told(
+    rig: Rig, gate: Gate
+) -> None:
+    ref = await rig.execute(agent="gate")
+    session = ref.session_id
+    gate.say(Step("plan"), Step("plan", "completed"), Step("outer"), Step("inner"), Usage(5, 6))
+    await rig.until_head(session, 4)
+    state = await rig.state(session)
+    while time.time() < state.turns[0].started_at + 0.02:
+        await asyncio.sleep(0.001)
+    gate.say("last words")
+    await rig.until_head(session, 5)
+    await rig.crash()
+    await rig.open()
+    chunks = await rig.chunks(session)
+    assert_sound(chunks)
+    assert kinds(chunks[5:]) == ["step", "step", "error", "done"]
+    inner, outer, _, done = chunks[5:]
+    assert [(c["step"], c["name"], c["status"]) for c in (inner, outer)] == [
+        (3, "inner", "completed"), (2, "outer", "completed"),
+    ]  # fmt: skip
+    assert done["usage"].items() >= {"input_tokens": 0, "output_tokens": 0, "steps": 3}.items()
+    assert done["usage"]["duration_ms"] >= outer["duration_ms"] >= inner["duration_ms"] > 0
+    assert done["usage"]["duration_ms"] >= 20
+    told = await rig.log.read("events:org", 0)
+    completed = [json.loads(e.body)["data"] for e in told.entries if "step" in e.kind]
+    assert [data["step"] for data in completed] == [1, 3, 2]
+    assert (await rig.result(ref))["steps"] == 3
 
 
 async def test_what_waited_goes_on_and_what_was_withdrawn_ends(rig: Rig, gate: Gate) -> None:
@@ -156,7 +193,7 @@ async def test_a_process_that_was_replaced_writes_nothing_more(rig: Rig, gate: G
         while zombie[0]._active:
             await asyncio.sleep(0.005)
     chunks = await other.chunks(ref.session_id)
-    assert kinds(chunks) == ["step", "text", "error", "done"]
+    assert kinds(chunks) == ["step", "text", "step", "error", "done"]
     assert "grave" not in str(chunks)
     await other.close()
 

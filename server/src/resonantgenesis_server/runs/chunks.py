@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -100,17 +100,7 @@ class ChunkMaker:
 
     def done(self, status: str) -> Encoded:
         """The turn's last chunk."""
-        body: dict[str, Any] = {
-            "type": "done",
-            "session_id": self.session_id,
-            "turn": self.turn,
-            "status": status,
-            "output": self.output,
-            "usage": self.usage(),
-        }
-        if self._output.truncated:
-            body["output_truncated"] = True
-        return Encoded("done", dumps(body))
+        return done_chunk(self.session_id, self.turn, status, self._output, self.usage())
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -149,15 +139,7 @@ class ChunkMaker:
         return self._bounded("step", body)
 
     def _completed(self, step: _OpenStep) -> Encoded:
-        duration = _ms_since(step.began)
-        body = {
-            "type": "step",
-            "step": step.number,
-            "name": step.name,
-            "status": "completed",
-            "duration_ms": duration,
-        }
-        return Encoded("step", dumps(body), (step.number, step.name, duration))
+        return completed_step(step.number, step.name, _ms_since(step.began))
 
     def _bounded(self, kind: str, payload: dict[str, Any]) -> Encoded:
         try:
@@ -170,6 +152,35 @@ class ChunkMaker:
                 "PAYLOAD_TOO_LARGE",
             )
         return Encoded(kind, body)
+
+
+def completed_step(number: int, name: str, duration_ms: int) -> Encoded:
+    """The end of a step."""
+    body = {
+        "type": "step",
+        "step": number,
+        "name": name,
+        "status": "completed",
+        "duration_ms": duration_ms,
+    }
+    return Encoded("step", dumps(body), (number, name, duration_ms))
+
+
+def done_chunk(
+    session_id: str, turn: int, status: str, output: Output, usage: Mapping[str, int]
+) -> Encoded:
+    """A turn's last chunk."""
+    body: dict[str, Any] = {
+        "type": "done",
+        "session_id": session_id,
+        "turn": turn,
+        "status": status,
+        "output": output.text,
+        "usage": usage,
+    }
+    if output.truncated:
+        body["output_truncated"] = True
+    return Encoded("done", dumps(body))
 
 
 def error_chunk(

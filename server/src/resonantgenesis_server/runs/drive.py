@@ -13,7 +13,7 @@ from .chunks import ChunkMaker
 from .events import TurnEvents
 from .ledger import Ledger
 from .node import Node, Prepared
-from .recovery import NO_USAGE, RUNNER_LOST
+from .recovery import RUNNER_LOST
 from .state import Request, TurnState
 from .turn import Ending, Failure, Status, TurnRun
 from .writer import TurnWriter
@@ -48,9 +48,7 @@ class Driver:
     async def run(self, turn: TurnState) -> Ending:
         """Run the turn. Raises LogError if it could not even be started, and may be later."""
         if turn.turn == self.orphan:
-            return await self._node.ending_from_log(
-                self._ledger.session_id, turn, RUNNER_LOST, NO_USAGE
-            )
+            return await self._node.ending_from_log(self._ledger.session_id, turn, RUNNER_LOST)
         if turn.status == "queued":
             await self._begin(turn)
         if turn.withdrawn:

@@ -46,9 +46,14 @@ class Node(Protocol):
         ...
 
     async def ending_from_log(
-        self, session_id: str, turn: TurnState, failure: Failure, usage: Mapping[str, int]
+        self,
+        session_id: str,
+        turn: TurnState,
+        failure: Failure,
+        usage: Mapping[str, int] | None = None,
     ) -> Ending:
-        """How a turn failed whose output is what the log holds of it. Raises LogUnavailable."""
+        """How a turn failed that said what the log holds of it; `usage` is what its run counted,
+        if there is one to ask. Raises LogUnavailable."""
         ...
 
     def own(self, task: asyncio.Task[None]) -> None:

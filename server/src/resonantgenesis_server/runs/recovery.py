@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from ..codec.json import dumps
+import orjson
+
+from ..log.base import Entry
 from ..model.limits import Limits
-from .chunks import Encoded
+from .chunks import Encoded, completed_step, done_chunk
 from .state import TurnState
 from .transcript import Transcript
 from .turn import Ending, Failure
@@ -16,8 +18,34 @@ RUNNER_LOST = Failure(
     "the server process that ran this turn died; what it had produced is kept",
     retryable=True,
 )
-#: Of a turn whose process died nobody knows them.
-NO_USAGE = {"input_tokens": 0, "output_tokens": 0, "steps": 0, "duration_ms": 0}
+
+
+class _Steps:
+    """A turn's steps, folded from its chunks; times are those at which the log took them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        #: Of the newest chunk, in microseconds since 1970.
+        self.last_at = 0
+        self._open: dict[int, tuple[str, int]] = {}
+
+    def see(self, entry: Entry) -> None:
+        self.last_at = entry.at
+        if entry.kind != "step":
+            return
+        body = orjson.loads(entry.body)
+        number = body["step"]
+        if body["status"] == "started":
+            self.count = max(self.count, number)
+            self._open[number] = body["name"], entry.at
+        else:
+            self._open.pop(number, None)
+
+    def close(self) -> Iterator[Encoded]:
+        """Completes those that are open, the innermost first."""
+        for number in reversed(list(self._open)):
+            name, began = self._open.pop(number)
+            yield completed_step(number, name, _milliseconds(self.last_at - began))
 
 
 async def ending_from_log(
@@ -25,19 +53,27 @@ async def ending_from_log(
     session_id: str,
     turn: TurnState,
     failure: Failure,
-    usage: Mapping[str, int],
+    usage: Mapping[str, int] | None,
     limits: Limits,
 ) -> Ending:
-    """`error` and `done`, with the output that the log holds. Raises LogUnavailable."""
-    output, _ = await transcript.output_so_far(session_id, turn, limits)
-    body = {
-        "type": "done",
-        "session_id": session_id,
-        "turn": turn.turn,
-        "status": "failed",
-        "output": output.text,
-        "usage": usage,
-    }
-    if output.truncated:
-        body["output_truncated"] = True
-    return Ending("failed", [failure.chunk(), Encoded("done", dumps(body))], usage, failure)
+    """The open steps completed, `error` and `done`, with what the log holds of the turn.
+
+    `usage` is what the turn's run counted. Without a run, its time is that up to its last chunk,
+    and its tokens are 0: they are not told before the end. Raises LogUnavailable.
+    """
+    steps = _Steps()
+    output, _ = await transcript.output_so_far(session_id, turn, limits, steps.see)
+    counted = dict(usage) if usage is not None else _without_run(turn, steps)
+    counted["steps"] = steps.count
+    done = done_chunk(session_id, turn.turn, "failed", output, counted)
+    return Ending("failed", [*steps.close(), failure.chunk(), done], counted, failure)
+
+
+def _without_run(turn: TurnState, steps: _Steps) -> dict[str, int]:
+    began = round(turn.started_at * 1e6)
+    took = _milliseconds(steps.last_at - began) if steps.last_at else 0
+    return {"input_tokens": 0, "output_tokens": 0, "steps": 0, "duration_ms": took}
+
+
+def _milliseconds(micros: int) -> int:
+    return max(0, round(micros / 1_000))

@@ -105,6 +105,7 @@ class TurnState:
     status: str = "queued"
     first: int = 0
     last: int = 0
+    started_at: float = 0.0
     ended_at: float = 0.0
     withdrawn: bool = False
 
@@ -169,6 +170,7 @@ class SessionState:
         if kind == "started":
             turn.status = "running"
             turn.first = body["first"]
+            turn.started_at = entry.at / 1e6
         elif kind == "withdrawn":
             turn.withdrawn = True
         elif kind == "ended":

@@ -186,7 +186,11 @@ class Supervisor:
         return await self.transcript.prepare(info, state, turn, request, found)
 
     async def ending_from_log(
-        self, session_id: str, turn: TurnState, failure: Failure, usage: Mapping[str, int]
+        self,
+        session_id: str,
+        turn: TurnState,
+        failure: Failure,
+        usage: Mapping[str, int] | None = None,
     ) -> Ending:
         return await ending_from_log(self.transcript, session_id, turn, failure, usage, self.limits)
 

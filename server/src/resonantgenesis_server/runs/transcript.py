@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -62,9 +63,13 @@ class Transcript:
         return body if body.get("type") == "error" else None
 
     async def output_so_far(
-        self, session_id: str, turn: TurnState, limits: Limits
+        self,
+        session_id: str,
+        turn: TurnState,
+        limits: Limits,
+        see: Callable[[Entry], None] = lambda _entry: None,
     ) -> tuple[Output, int]:
-        """A turn's text up to now, and the position it reaches."""
+        """A turn's text up to now, and the position it reaches; `see` is shown every entry."""
         output = Output(limits)
         position = max(turn.first - 1, 0)
         while True:
@@ -73,6 +78,7 @@ class Transcript:
             )
             for entry in page.entries:
                 position = entry.position
+                see(entry)
                 if entry.kind == "message" and not output.truncated:
                     output.add(orjson.loads(entry.body)["content"])
                 if entry.kind == "done":
