@@ -195,6 +195,8 @@ async def test_a_store_of_an_older_version_is_brought_up(url: str, tmp_path: Pat
     with sqlite3.connect(tmp_path / "records.db") as connection:
         connection.execute("DROP TABLE outbox")
         connection.execute("DROP TABLE files")
+        connection.execute("DROP TABLE usage")
+        connection.execute("DROP TABLE usage_places")
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
     second = await Records.open(url)
     assert await second.organizations.first() == made

@@ -142,6 +142,38 @@ files = Table(
     Index(None, "sha256"),
 )
 
+usage = Table(
+    "usage",
+    metadata,
+    Column("organization_id", ID, ForeignKey("organizations.id"), primary_key=True),
+    Column("session_id", ID, primary_key=True),
+    Column("turn", Integer, primary_key=True),
+    Column("agent_id", ID, nullable=False),
+    Column("key_id", ID, nullable=False),
+    # "" for none: it is grouped and compared like any other.
+    Column("subject", Text, nullable=False),
+    Column("status", String(32), nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("steps", Integer, nullable=False),
+    Column("duration_ms", BigInteger, nullable=False),
+    Column("ended_at", BigInteger, nullable=False),
+    # Days since 1970, so that every database groups by them in the same way.
+    Column("day", Integer, nullable=False),
+    Index(None, "organization_id", "ended_at", "session_id", "turn"),
+    Index(None, "organization_id", "subject", "ended_at"),
+    Index(None, "ended_at"),
+)
+
+usage_places = Table(
+    "usage_places",
+    metadata,
+    Column("organization_id", ID, ForeignKey("organizations.id"), primary_key=True),
+    Column("epoch", String(64), nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("limit_month", String(7)),
+)
+
 
 def micros(seconds: float) -> int:
     """Seconds as they are kept."""
