@@ -155,6 +155,19 @@ class LimitSettings(BaseModel):
         le=36_500 * _DAY,
         description="How long platform events are kept.",
     )
+    usage_retention: float = Field(
+        default=_DEFAULTS.usage_retention,
+        ge=32 * _DAY,
+        le=36_500 * _DAY,
+        description="How long it is kept what turns took; never less than a month.",
+    )
+    monthly_tokens: int = Field(
+        default=_DEFAULTS.monthly_tokens,
+        ge=0,
+        le=10**15,
+        description="Tokens, in and out, that an organization's turns may take in a month (UTC);"
+        " then no turn starts until the next. 0: no budget.",
+    )
 
 
 def parse_agents(value: object) -> object:

@@ -11,7 +11,7 @@ GIB = 1024 * MIB
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes, times in seconds."""
+    """Sizes in bytes, times in seconds; `monthly_tokens` 0: as many as one likes."""
 
     body: int = MIB
     file: int = 5 * GIB
@@ -36,3 +36,5 @@ class Limits:
     idempotency_window: float = 86_400.0
     session_retention: float = 30 * 86_400.0
     event_retention: float = 30 * 86_400.0
+    usage_retention: float = 400 * 86_400.0
+    monthly_tokens: int = 0
