@@ -21,6 +21,9 @@ DEFAULT_TIMEOUT = 30.0
 #: Bytes of JSON of the largest result, unless its caller says otherwise.
 DEFAULT_MAX_RESULT = 64 * KIB
 
+#: Bytes below which a text is not worth cutting.
+_NOTE_ROOM = 256
+
 _log = logging.getLogger(__name__)
 
 
@@ -92,8 +95,9 @@ async def run_tool(
     """The result of `call`; a tool that fails or takes too long gives one with `is_error`.
 
     So the agent goes on whatever a tool does. What an unexpected exception says is logged, not
-    shown. A text over `max_result` bytes of JSON is cut and says so; another result over it is an
-    error. Raises nothing but CancelledError, when the caller is cancelled.
+    shown. Of a result over `max_result` bytes of JSON, the text that it is or the longest text in
+    it is cut and says so; what is too large all the same is an error. Raises nothing but
+    CancelledError, when the caller is cancelled.
     """
     scope = asyncio.timeout(timeout)
     try:
@@ -127,14 +131,21 @@ def _failed(call: ToolCall, why: str, max_result: int) -> ToolResult:
 
 def _bounded(name: str, result: JsonValue, most: int) -> JsonValue:
     try:
-        size = len(dumps(result))
+        excess = len(dumps(result)) - most
     except NotJson as exc:
         raise ToolError(f"the result of {name} has no JSON form: {exc}") from exc
-    if size <= most:
+    if excess <= 0:
         return result
     if isinstance(result, str):
         return cut_text(result, most)
-    raise ToolError(f"the result is too large: {size} bytes, at most {most}; ask for less")
+    if isinstance(result, dict):
+        # Most large results are one large text with a few words about it.
+        texts = {key: len(dumps(value)) for key, value in result.items() if isinstance(value, str)}
+        longest = max(texts, key=lambda key: texts[key], default=None)
+        if longest is not None and texts[longest] - excess >= _NOTE_ROOM:
+            cut = cut_text(str(result[longest]), texts[longest] - excess)
+            return result | {longest: cut}
+    raise ToolError(f"the result is too large: {excess + most} bytes, at most {most}; ask for less")
 
 
 def cut_text(text: str, most: int) -> str:
@@ -159,4 +170,14 @@ def text_argument(args: Mapping[str, Any], name: str, max_length: int) -> str:
         raise ToolError(f"{name} must be a text and not empty")
     if len(value) > max_length:
         raise ToolError(f"{name} is too long: {len(value)} characters, at most {max_length}")
+    return value
+
+
+def number_argument(
+    args: Mapping[str, Any], name: str, *, default: int, least: int, most: int
+) -> int:
+    """`args[name]`, a whole number within the bounds; `default` when absent. Raises `ToolError`."""
+    value = args.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ToolError(f"{name} must be a whole number from {least} to {most}")
     return value

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .base import JsonValue, ToolContext, ToolError, text_argument
+from .base import JsonValue, ToolContext, ToolError, number_argument, text_argument
 from .docs_pages import PAGES, Section, read_sections
 
 MAX_QUERY = 1_000
@@ -146,8 +146,6 @@ class DocsSearch:
     async def call(self, args: Mapping[str, Any], context: ToolContext) -> JsonValue:
         """A list of `{title, section, page, text, snippet, score}`, the best first."""
         query = text_argument(args, "query", MAX_QUERY)
-        limit = args.get("limit", 5)
-        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_RESULTS:
-            raise ToolError(f"limit must be a whole number from 1 to {MAX_RESULTS}")
+        limit = number_argument(args, "limit", default=5, least=1, most=MAX_RESULTS)
         passages = await asyncio.to_thread(self._index.search, query, limit)
         return [asdict(passage) for passage in passages]

@@ -1,0 +1,228 @@
+"""The tool `fetch_url`: reads a page of the public internet."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Collection, Mapping
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any
+
+import httpcore
+import httpx
+
+from ...model.limits import KIB, MIB
+from .base import JsonValue, ToolContext, ToolError, number_argument, text_argument
+from .blocking import in_thread
+from .fetch_body import Body, read_body
+from .fetch_network import AllowedHost, PublicNetwork
+from .html_text import read_html
+
+MAX_URL = 4 * KIB
+MAX_REDIRECTS = 5
+#: Characters of a text in one result, by default and at most.
+DEFAULT_LENGTH = 20_000
+MAX_LENGTH = 100_000
+#: Bytes of an answer that are read unless told otherwise.
+DEFAULT_MAX_BYTES = MIB
+#: Seconds for each of: connecting to one address, and a silence.
+_CONNECT_SECONDS = 5.0
+_SILENCE_SECONDS = 20.0
+_MAX_CONNECTIONS = 64
+#: Bytes of text that are read on the event loop: well under a millisecond.
+_SMALL = 8 * KIB
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class FetchUrl:
+    """The tool `fetch_url`.
+
+    It reaches what `network` reaches. `ssl_context`: the system's trust by default. To be closed.
+    """
+
+    name = "fetch_url"
+    description = (
+        "Fetches a web page or another text by its http or https address and gives it as readable"
+        " text. Long texts come in parts: go on with `start`."
+    )
+    parameters: Mapping[str, Any] = {
+        "type": "object",
+        "properties": {
+            "url": {"type": "string", "maxLength": MAX_URL},
+            "start": {
+                "type": "integer",
+                "minimum": 0,
+                "default": 0,
+                "description": "Characters of the text to leave out.",
+            },
+            "max_length": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": MAX_LENGTH,
+                "default": DEFAULT_LENGTH,
+                "description": "Characters of the text to give.",
+            },
+        },
+        "required": ["url"],
+        "additionalProperties": False,
+    }
+
+    def __init__(
+        self,
+        network: PublicNetwork,
+        *,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._network = network
+        self._max_bytes = max_bytes
+        self._ssl_context = ssl_context
+        self._opening = asyncio.Lock()
+        self._pool: httpcore.AsyncConnectionPool | None = None
+
+    async def call(self, args: Mapping[str, Any], context: ToolContext) -> JsonValue:
+        """`{url, title?, content_type, text, length, next_start?}`; `url` after redirects, `length`
+        of the whole text in characters, `next_start` when there is more of it."""
+        url = _parse(text_argument(args, "url", MAX_URL))
+        start = number_argument(args, "start", default=0, least=0, most=1_000_000_000)
+        length = number_argument(
+            args, "max_length", default=DEFAULT_LENGTH, least=1, most=MAX_LENGTH
+        )
+        url, body = await self._fetch(url)
+        if len(body.data) > _SMALL:
+            title, text = await in_thread(lambda: _readable(body, str(url)), "fetch_url reads")
+        else:
+            title, text = _readable(body, str(url))
+        return _result(str(url), body, title, text, start, length)
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            await self._pool.aclose()
+
+    async def _fetch(self, url: httpx.URL) -> tuple[httpx.URL, Body]:
+        for _ in range(MAX_REDIRECTS + 1):
+            answer = await self._get(url)
+            if isinstance(answer, Body):
+                return url, answer
+            url = answer
+        raise ToolError(f"more than {MAX_REDIRECTS} redirects, the last one to {_shown(url)}")
+
+    async def _get(self, url: httpx.URL) -> httpx.URL | Body:
+        """The body, or where it says to look instead."""
+        pool = await self._open()
+        target = httpcore.URL(
+            scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+        )
+        try:
+            async with pool.stream(
+                "GET", target, headers=_headers(url), extensions={"timeout": _TIMEOUTS}
+            ) as response:
+                headers = _as_dict(response.headers)
+                if response.status in _REDIRECTS and "location" in headers:
+                    return _redirect(url, headers["location"])
+                if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
+                    raise ToolError(f"{_shown(url)} answered {_status(response.status)}")
+                return await read_body(headers, response.aiter_stream(), self._max_bytes)
+        except httpcore.TimeoutException as exc:
+            raise ToolError(f"{_shown(url)} did not answer in time") from exc
+        except (httpcore.NetworkError, httpcore.ProtocolError) as exc:
+            why = str(exc) or "the connection failed"
+            raise ToolError(f"{_shown(url)} could not be fetched: {why[:200]}") from exc
+
+    async def _open(self) -> httpcore.AsyncConnectionPool:
+        async with self._opening:
+            if self._pool is None:
+                trust = self._ssl_context or await in_thread(
+                    httpcore.default_ssl_context, "fetch_url reads certificates"
+                )
+                self._pool = httpcore.AsyncConnectionPool(
+                    trust,
+                    max_connections=_MAX_CONNECTIONS,
+                    max_keepalive_connections=0,
+                    network_backend=self._network,
+                )
+            return self._pool
+
+
+_TIMEOUTS = {
+    "connect": _CONNECT_SECONDS,
+    "read": _SILENCE_SECONDS,
+    "write": _SILENCE_SECONDS,
+    "pool": _SILENCE_SECONDS,
+}
+
+
+def fetch_tool(allowed: Collection[AllowedHost], max_bytes: int = DEFAULT_MAX_BYTES) -> FetchUrl:
+    """The tool for the public internet and the `allowed` hosts."""
+    return FetchUrl(PublicNetwork(allowed), max_bytes=max_bytes)
+
+
+def _parse(text: str) -> httpx.URL:
+    try:
+        url = httpx.URL(text.strip())
+        port = url.port
+    except (httpx.InvalidURL, ValueError) as exc:
+        raise ToolError(f"this is not an address of the web: {exc}") from exc
+    if url.scheme not in {"http", "https"} or not url.raw_host:
+        raise ToolError("only http:// and https:// addresses can be fetched")
+    if url.userinfo:
+        raise ToolError("an address with a name or password in it is not fetched")
+    if port == 0:
+        raise ToolError("port 0 cannot be fetched")
+    return url.copy_with(fragment=None)
+
+
+def _redirect(url: httpx.URL, location: str) -> httpx.URL:
+    try:
+        if len(location) > MAX_URL:
+            raise ValueError("too long")
+        return _parse(str(url.join(location)))
+    except (httpx.InvalidURL, ValueError) as exc:
+        raise ToolError(f"{_shown(url)} redirects to what is no address") from exc
+
+
+def _headers(url: httpx.URL) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"Host", url.netloc),
+        (b"Accept", b"text/html, text/*;q=0.9, application/json;q=0.9, */*;q=0.1"),
+        (b"Accept-Encoding", b"identity"),
+        (b"User-Agent", f"ResonantGenesis/{version('resonantgenesis-server')}".encode()),
+        (b"Connection", b"close"),
+    ]
+
+
+def _as_dict(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
+
+
+def _status(status: int) -> str:
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)
+
+
+def _shown(url: httpx.URL) -> str:
+    return str(url)[:200]
+
+
+def _readable(body: Body, url: str) -> tuple[str, str]:
+    text = body.text()
+    if not body.is_html:
+        return "", text
+    page = read_html(text, url)
+    return page.title, page.text
+
+
+def _result(url: str, body: Body, title: str, text: str, start: int, length: int) -> JsonValue:
+    part = text[start : start + length]
+    result: dict[str, JsonValue] = {"url": url}
+    if title:
+        result["title"] = title[:500]
+    result |= {"content_type": body.content_type, "text": part, "length": len(text)}
+    if start + len(part) < len(text):
+        result["next_start"] = start + len(part)
+    if body.cut:
+        result["note"] = f"only the first {len(body.data)} bytes were read"
+    return result
