@@ -1,0 +1,1 @@
+"""What files hold, on disk, and how it gets there and away again."""

@@ -1,0 +1,222 @@
+"""Files over blobs and records: whole or nothing, sealed from others, and no content left over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from resonantgenesis_server.files.base import BlobError
+from resonantgenesis_server.files.disk import DiskBlobs
+from resonantgenesis_server.files.service import FileService
+from resonantgenesis_server.model.errors import (
+    Internal,
+    NotFound,
+    PayloadTooLarge,
+    Unavailable,
+)
+from resonantgenesis_server.records.base import Organization, SessionRecord, StoreUnusable
+from resonantgenesis_server.records.files import FileRecord, Owner
+from resonantgenesis_server.records.store import Records
+
+from .conftest import left_in
+
+pytestmark = pytest.mark.anyio
+
+
+async def put(files: FileService, owner: Owner, content: bytes, name: str = "f") -> FileRecord:
+    async with files.receiving(len(content)) as upload:
+        await upload.write(content)
+        digest = await upload.finish()
+        return await files.create(upload, owner, name, "text/plain", digest)
+
+
+async def content_of(files: FileService, file: FileRecord) -> bytes:
+    async with await files.open(file) as blob:
+        return await blob.read(0, blob.size)
+
+
+async def test_a_file_comes_and_goes(files: FileService, org: Organization, root: Path) -> None:
+    me = Owner(org.id, "ann")
+    made = await put(files, me, b"content", "a.txt")
+    assert (made.content.name, made.content.size) == ("a.txt", 7)
+    assert await files.get(me, made.id) == made
+    assert (await files.list(me, limit=5, cursor=None)).items == [made]
+    assert await content_of(files, made) == b"content"
+    await files.delete(me, made.id)
+    assert left_in(root) == []
+    for gone in (files.get(me, made.id), files.delete(me, made.id), files.open(made)):
+        with pytest.raises(NotFound, match="no such file"):
+            await gone
+
+
+async def test_pieces_of_any_size_make_one_file(files: FileService, org: Organization) -> None:
+    pieces = [bytes([n % 256]) * (n * 37 % 5_000) for n in range(300)]
+    async with files.receiving() as upload:
+        for piece in pieces:
+            await upload.write(piece)
+        assert upload.size == sum(map(len, pieces))
+        made = await files.create(upload, Owner(org.id), "f", "x/y", await upload.finish())
+    assert await content_of(files, made) == b"".join(pieces)
+
+
+async def test_what_is_too_large_leaves_nothing(
+    files: FileService, org: Organization, root: Path
+) -> None:
+    with pytest.raises(PayloadTooLarge) as caught:
+        async with files.receiving(1_000_001):
+            raise AssertionError("refused before a byte of it")
+    assert caught.value.details == {"limit": 1_000_000}
+    async with files.receiving(10) as upload:  # less than what comes
+        await upload.write(bytes(999_999))
+        await upload.write(b"x")
+        with pytest.raises(PayloadTooLarge):
+            await upload.write(b"y")
+    assert left_in(root) == []
+    assert len(await content_of(files, await put(files, Owner(org.id), bytes(1_000_000)))) == 10**6
+
+
+async def test_an_upload_that_breaks_off_leaves_nothing(files: FileService, root: Path) -> None:
+    with pytest.raises(ConnectionError):
+        async with files.receiving() as upload:
+            await upload.write(bytes(700_000))
+            assert left_in(root)
+            raise ConnectionError
+    async with files.receiving() as upload:
+        await upload.write(bytes(700_000))
+        await upload.finish()
+    assert left_in(root) == []
+
+
+async def test_content_goes_with_the_last_file_that_holds_it(
+    files: FileService, org: Organization, root: Path
+) -> None:
+    me = Owner(org.id)
+    first, second = [await put(files, me, b"the same") for _ in range(2)]
+    assert len(left_in(root)) == 1
+    await files.delete(me, first.id)
+    assert await content_of(files, second) == b"the same"
+    await files.delete(me, second.id)
+    assert left_in(root) == []
+
+
+async def test_content_that_no_file_holds_is_collected(
+    files: FileService, records: Records, org: Organization, root: Path
+) -> None:
+    """As after a session was removed, or a process died between the content and its record."""
+    row = SessionRecord("sess_1", org.id, None, "guide", "created", 0, 1.0, 1.0)
+    await records.sessions.upsert_many([row])
+    await put(files, Owner(org.id, None, "sess_1"), b"made in the session")
+    kept = await put(files, Owner(org.id), b"kept")
+    async with files.receiving() as upload:
+        await upload.write(b"nobody's")
+        await upload.finish()
+        await upload.keep()
+    assert len(left_in(root)) == 3
+    await records.sessions.delete(["sess_1"])
+    assert await files.collect() == 2
+    assert await files.collect() == 0
+    assert await content_of(files, kept) == b"kept"
+    assert len(left_in(root)) == 1
+
+
+async def test_content_about_to_be_recorded_is_not_collected(
+    files: FileService, records: Records, org: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = records.files.create
+    collected: list[int] = []
+
+    async def slow(*arguments: object) -> FileRecord:
+        # The content is in its place, and no record says so yet.
+        collected.append(await files.collect())
+        return await create(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(records.files, "create", slow)
+    made = await put(files, Owner(org.id), b"content")
+    assert collected == [0]
+    assert await content_of(files, made) == b"content"
+
+
+async def test_content_that_comes_again_while_it_is_removed_is_there(
+    files: FileService, blobs: DiskBlobs, org: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    me = Owner(org.id)
+    first = await put(files, me, b"content")
+    remove = blobs.remove
+    uploads: list[asyncio.Task[FileRecord]] = []
+
+    async def removing(digests: Sequence[str]) -> int:
+        # Looked up and found to be nobody's; now somebody uploads the same.
+        uploads.append(asyncio.create_task(put(files, me, b"content")))
+        for _ in range(50):
+            await asyncio.sleep(0.001)
+        return await remove(digests)
+
+    monkeypatch.setattr(blobs, "remove", removing)
+    await files.delete(me, first.id)
+    assert await content_of(files, await uploads[0]) == b"content"
+
+
+async def test_many_at_once(files: FileService, org: Organization, root: Path) -> None:
+    me = Owner(org.id)
+
+    async def come_and_go(number: int) -> None:
+        for turn in range(5):
+            made = await put(files, me, b"x" * (turn % 2))
+            assert len(await content_of(files, made)) == turn % 2
+            await files.delete(me, made.id)
+            if number % 3 == 0:
+                await files.collect()
+
+    await asyncio.gather(*(come_and_go(number) for number in range(12)))
+    assert left_in(root) == []
+
+
+async def test_a_store_that_fails_is_told_to_clients_without_its_reason(
+    files: FileService,
+    blobs: DiskBlobs,
+    org: Organization,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    me = Owner(org.id)
+    made = await put(files, me, b"content")
+    (root / left_in(root)[0]).unlink()
+    with pytest.raises(Internal) as missing:
+        await files.open(made)
+    assert str(root) not in missing.value.message
+
+    async def broken(*_: object) -> int:
+        raise BlobError("/secret/path: I/O error")
+
+    monkeypatch.setattr(blobs, "remove", broken)
+    await files.delete(me, made.id)  # is deleted all the same
+    with pytest.raises(NotFound):
+        await files.get(me, made.id)
+    await blobs.close()
+    with pytest.raises(Unavailable) as unusable:
+        await put(files, me, b"more")
+    assert unusable.value.retry_after and str(root) not in unusable.value.message
+
+
+async def test_a_record_that_cannot_be_written_leaves_no_file(
+    files: FileService, records: Records, org: Organization, root: Path
+) -> None:
+    async with files.receiving() as upload:
+        await upload.write(b"content")
+        digest = await upload.finish()
+        with pytest.raises(StoreUnusable):
+            await files.create(upload, Owner("org_none"), "f", "x/y", digest)
+    assert await files.collect() == 1
+    assert left_in(root) == []
+
+
+@pytest.mark.parametrize("file_id", ["", "a b", "x" * 200, "../x", "file\x00", "fil\ud800"])
+async def test_what_is_no_id_is_no_file(
+    files: FileService, org: Organization, file_id: str
+) -> None:
+    with pytest.raises(NotFound):
+        await files.get(Owner(org.id), file_id)
+    with pytest.raises(NotFound):
+        await files.delete(Owner(org.id), file_id)
