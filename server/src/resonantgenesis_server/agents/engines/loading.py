@@ -24,14 +24,18 @@ def find(reference: str) -> Callable[[Turn], object]:
     A class is instantiated without arguments. The module may lie in the current directory, which
     comes before everything else on Python's path, as with `python -m`. Raises `AgentLoadError`.
     """
+    function = _callable(reference, attribute_of(reference))
+    _check_signature(reference, function)
+    return function
+
+
+def attribute_of(reference: str) -> object:
+    """What `MODULE:ATTRIBUTE` names; imports the module. Raises `AgentLoadError`."""
     module_name, _, attribute = reference.partition(":")
     if not _is_dotted(module_name) or not _is_dotted(attribute) or module_name.endswith(".py"):
         hint = "the module's name without .py" if ".py" in module_name else "e.g. my_agent:answer"
         raise AgentLoadError(f"agent {reference!r}: write it as MODULE:ATTRIBUTE ({hint})")
-    module = _import(reference, module_name)
-    function = _callable(reference, _attribute(reference, module, attribute))
-    _check_signature(reference, function)
-    return function
+    return _attribute(reference, _import(reference, module_name), attribute)
 
 
 def _is_dotted(text: str) -> bool:
