@@ -13,6 +13,8 @@ from .files import FileRepository, Files
 from .idempotency import IdempotencyRepository
 from .outbox import OutboxRepository
 from .sessions import SessionRepository
+from .usage import Usage
+from .usage_store import UsageRepository
 
 
 class Records:
@@ -25,6 +27,7 @@ class Records:
         self.agents: Agents = AgentRepository(database, clock)
         self.sessions: Sessions = SessionRepository(database)
         self.files: Files = FileRepository(database, clock)
+        self.usage: Usage = UsageRepository(database)
         self.outbox: Outbox = OutboxRepository(database)
         self.secrets: Secrets = SecretRepository(database, clock)
         self.idempotency: Idempotency = IdempotencyRepository(database, clock)
