@@ -5,6 +5,7 @@ values; `AgentError` tells the client, in the agent's own words, why the turn fa
 """
 
 from .agents.base import PastTurn, Turn
+from .agents.files import StoredFile, TurnFiles
 from .model.chunks import AgentChunk, Step, Text, ToolCall, ToolResult, Usage
 from .model.errors import AgentError
 
@@ -13,9 +14,11 @@ __all__ = [
     "AgentError",
     "PastTurn",
     "Step",
+    "StoredFile",
     "Text",
     "ToolCall",
     "ToolResult",
     "Turn",
+    "TurnFiles",
     "Usage",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..model.chunks import AgentChunk
+from .files import NO_FILES, TurnFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Turn:
     `context` is the session's with the request's merged in; `history` the earlier turns, oldest
     first; `subject` the end user behind a client token, if any; `model`, `tools` and
     `instructions` the request's or else the agent's own. `max_steps` is enforced by the runner.
+    `files` is where it can store files, and read those that it may see.
     """
 
     goal: str
@@ -39,6 +41,7 @@ class Turn:
     tools: Sequence[str] | None = None
     instructions: str | None = None
     max_steps: int = 10
+    files: TurnFiles = NO_FILES
 
 
 class Agent(Protocol):

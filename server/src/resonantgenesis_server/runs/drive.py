@@ -129,6 +129,7 @@ class Driver:
         try:
             return await run.run()
         finally:
+            prepared.close()
             ledger.head = writer.durable
             ledger.unsure = ledger.unsure or writer.error is not None
             self._run = None

@@ -10,6 +10,7 @@ from ..agents.base import Agent, Turn
 from ..feed.hub import Hub
 from ..log.base import EventLog
 from ..model.limits import Limits
+from .files import SessionFiles
 from .state import Request, SessionInfo, SessionState, TurnState
 from .turn import Ending, Failure
 
@@ -17,12 +18,20 @@ from .turn import Ending, Failure
 class Prepared:
     """A turn ready to run."""
 
-    __slots__ = ("agent", "request", "turn")
+    __slots__ = ("_files", "agent", "request", "turn")
 
-    def __init__(self, agent: Agent, turn: Turn, request: Request) -> None:
+    def __init__(
+        self, agent: Agent, turn: Turn, request: Request, files: SessionFiles | None = None
+    ) -> None:
         self.agent = agent
         self.turn = turn
         self.request = request
+        self._files = files
+
+    def close(self) -> None:
+        """The turn is over: an agent that goes on all the same can store nothing any more."""
+        if self._files is not None:
+            self._files.close()
 
 
 class Node(Protocol):

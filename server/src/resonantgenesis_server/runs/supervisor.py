@@ -12,9 +12,11 @@ import structlog
 
 from ..agents.base import Agent
 from ..feed.hub import Hub
+from ..files.service import FileService
 from ..log.base import Entry, EventLog, LogError, Ownership
 from ..model.errors import SessionNotFound
 from ..model.limits import Limits
+from .files import SessionFiles
 from .node import Prepared
 from .recovery import ending_from_log
 from .session import Session
@@ -68,6 +70,7 @@ class Supervisor:
         fence: int,
         limits: Limits,
         agents: AgentSource,
+        files: FileService | None = None,
         changed: Callable[[SessionState], None] = lambda _state: None,
     ) -> None:
         self.log: EventLog = log
@@ -82,6 +85,7 @@ class Supervisor:
         self.states = States(log, changed)
         self.transcript = Transcript(log)
         self._agents = agents
+        self._files = files
         self._active: dict[str, Session] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._requests: set[asyncio.Task[Any]] = set()
@@ -183,7 +187,8 @@ class Supervisor:
         self, info: SessionInfo, state: SessionState, turn: TurnState, request: Request
     ) -> Prepared:
         found = await self._agents.resolve(info.organization_id, request.agent_id)
-        return await self.transcript.prepare(info, state, turn, request, found)
+        files = None if self._files is None else SessionFiles(self._files, info)
+        return await self.transcript.prepare(info, state, turn, request, found, files)
 
     async def ending_from_log(
         self,

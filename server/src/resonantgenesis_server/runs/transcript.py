@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ..agents.base import PastTurn, Turn
+from ..agents.files import NO_FILES
 from ..log.base import Entry, EventLog, LogUnavailable
 from ..model.limits import Limits
+from .files import SessionFiles
 from .node import Prepared
 from .output import Output
 from .state import Request, SessionInfo, SessionState, TurnState, control_stream
@@ -93,6 +95,7 @@ class Transcript:
         turn: TurnState,
         request: Request,
         found: ResolvedAgent,
+        files: SessionFiles | None = None,
     ) -> Prepared:
         """The turn as its agent sees it."""
         view = Turn(
@@ -108,8 +111,9 @@ class Transcript:
             tools=request.tools if request.tools is not None else found.tools,
             instructions=found.instructions,
             max_steps=request.max_steps,
+            files=files or NO_FILES,
         )
-        return Prepared(found.agent, view, request)
+        return Prepared(found.agent, view, request, files)
 
     async def _history(
         self, session_id: str, state: SessionState, turn: TurnState

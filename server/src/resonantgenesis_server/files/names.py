@@ -1,0 +1,44 @@
+"""What a file may be called, and what type its content has."""
+
+from __future__ import annotations
+
+import mimetypes
+import re
+import unicodedata
+
+MAX_NAME = 255
+_MAX_TYPE = 255
+UNKNOWN_TYPE = "application/octet-stream"
+#: What clients say that were told nothing: it is about a form, and no file is one.
+_NO_TYPE = frozenset({"application/x-www-form-urlencoded"})
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110's word for it
+_TYPE = re.compile(rf'{_TOKEN}/{_TOKEN}(?:[ \t]*;[ \t]*{_TOKEN}=(?:{_TOKEN}|"[^"\\\x00-\x1f]*"))*')
+#: They make a name read otherwise than it is written.
+_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+#: Without the tables of the machine: the same name has the same type everywhere.
+_TYPES = mimetypes.MimeTypes()
+_PACKED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
+
+
+def check_name(name: str) -> str:
+    """The name. Raises ValueError, with what is wrong, for one that no file system should see."""
+    if not 1 <= len(name) <= MAX_NAME:
+        raise ValueError(f"must have 1 to {MAX_NAME} characters")
+    if "/" in name or "\\" in name or name in {".", ".."}:
+        raise ValueError("must be a name without a path")
+    if any(unicodedata.category(letter) in {"Cc", "Cs"} or letter in _TURNS for letter in name):
+        raise ValueError("has control characters")
+    return name
+
+
+def content_type_of(given: str | None, name: str) -> str:
+    """What was given, else what the name's ending says. Raises ValueError for what is no type."""
+    given = (given or "").strip()
+    if not given or given.split(";")[0].strip().lower() in _NO_TYPE:
+        guessed, packed = _TYPES.guess_type(name, strict=True)
+        if packed is not None:
+            return _PACKED.get(packed, UNKNOWN_TYPE)
+        return guessed or UNKNOWN_TYPE
+    if len(given) > _MAX_TYPE or _TYPE.fullmatch(given) is None:
+        raise ValueError("is not a content type like text/plain")
+    return given
