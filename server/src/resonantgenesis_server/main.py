@@ -33,6 +33,7 @@ from .http.serving import CannotListen, Listener, listen, run
 from .http.sessions import sessions_router
 from .http.signing import SigningKey, TokenSigner
 from .http.stream_routes import StreamRoutes
+from .http.usage import usage_router
 from .http.watch import Watch
 from .http.ws_routes import SocketRoutes
 from .log.base import Entry, LogError
@@ -47,13 +48,16 @@ from .records.directory import AgentDirectory
 from .records.store import Records
 from .runs.agent_source import Agents
 from .runs.announce import NodeEvents
-from .runs.housekeeping import Housekeeper, Job, old_events, old_requests
+from .runs.housekeeping import Housekeeper, Job, old_events, old_records, old_requests
 from .runs.idempotency import TurnKeys
 from .runs.mirror import Mirror
 from .runs.outbox import Relay
 from .runs.retention import Retention
 from .runs.service import SessionService
 from .runs.supervisor import Supervisor
+from .runs.usage import UsageMeter
+from .runs.usage_budget import Budget
+from .runs.usage_service import UsageService
 
 log_ = structlog.get_logger("resonantgenesis.main")
 GUIDE = "guide"
@@ -65,6 +69,7 @@ class Routes:
 
     sessions: SessionService
     events: EventService
+    usage: UsageService
     limits: Limits
     watch: Watch
     sockets: SocketRoutes
@@ -87,6 +92,7 @@ class Parts:
     watch: Watch
     service: SessionService
     events: EventService
+    usage: UsageMeter
     sockets: SocketRoutes
     retention: Retention
     housekeeper: Housekeeper
@@ -169,8 +175,11 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
 
         hub = Hub()
         supervisor: Supervisor | None = None
+        meter: UsageMeter | None = None
 
         def committed(stream: str, entries: Sequence[Entry]) -> None:
+            if meter is not None:
+                meter.committed(stream, entries)
             if supervisor is not None:
                 supervisor.committed(stream, entries)
             hub.publish(stream, entries)
@@ -179,6 +188,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         stack.push_async_callback(log.close)
         mirror = Mirror(records.sessions)
         stack.push_async_callback(mirror.close)
+        meter = await _open_meter(stack, log, records, limits)
         fence = await log.next_fence()
         supervisor = Supervisor(
             log,
@@ -190,7 +200,9 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         )
         stack.push_async_callback(supervisor.close)
         keys = TurnKeys(log, supervisor.states, window=limits.idempotency_window)
-        service = SessionService(supervisor, keys, mirror, records.sessions)
+        service = SessionService(
+            supervisor, keys, mirror, records.sessions, admit=meter.budget.check
+        )
         retention = Retention(
             records.sessions, service.remove, mirror.settle, limits.session_retention
         )
@@ -203,18 +215,18 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         watch = Watch(authenticator.recheck)
         events = EventService(log, hub, max_data=limits.context)
         sockets = SocketRoutes(service, events, authenticator, limits, watch)
-        routes = Routes(service, events, limits, watch, sockets)
+        usage = UsageService(meter, records.usage)
+        routes = Routes(service, events, usage, limits, watch, sockets)
         relay = Relay(records.outbox, log)
         app = _app(settings, limits, records, authenticator, directory, routes, relay)
         node_events = NodeEvents(
             log, records.organizations, fence=fence, version=version("resonantgenesis-server")
         )
-        housekeeper = Housekeeper(_jobs(records, events, retention, limits))
+        housekeeper = Housekeeper(_jobs(records, events, retention, meter, limits))
 
-        lost, resumed = await supervisor.sweep()
-        if lost or resumed:
-            log_.warning("turns of the last run", lost=lost, resumed=resumed)
+        await _sweep(supervisor)
         mirror.start()
+        meter.start()
         relay.start()
         stack.push_async_callback(relay.close)
         # What happened before the last stop is told before this start.
@@ -230,6 +242,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             watch,
             service,
             events,
+            meter,
             sockets,
             retention,
             housekeeper,
@@ -239,13 +252,35 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         )
 
 
+async def _open_meter(
+    stack: contextlib.AsyncExitStack, log: SqliteLog, records: Records, limits: Limits
+) -> UsageMeter:
+    """To be called before anything is appended."""
+    budget = Budget(limits.monthly_tokens)
+    meter = UsageMeter(log, records.usage, records.organizations, budget)
+    stack.push_async_callback(meter.close)
+    await meter.load()
+    return meter
+
+
+async def _sweep(supervisor: Supervisor) -> None:
+    lost, resumed = await supervisor.sweep()
+    if lost or resumed:
+        log_.warning("turns of the last run", lost=lost, resumed=resumed)
+
+
 def _jobs(
-    records: Records, events: EventService, retention: Retention, limits: Limits
+    records: Records,
+    events: EventService,
+    retention: Retention,
+    meter: UsageMeter,
+    limits: Limits,
 ) -> list[Job]:
     return [
         Job("sessions", retention.sweep),
-        old_events(records.organizations, events, limits.event_retention),
+        old_events(records.organizations, events, limits.event_retention, settle=meter.settle),
         old_requests(records.idempotency, limits.idempotency_window),
+        old_records("usage", records.usage, limits.usage_retention),
     ]
 
 
@@ -279,6 +314,7 @@ def _app(
             routers=[
                 sessions_router(routes.sessions, limits, once),
                 events_router(routes.events, limits),
+                usage_router(routes.usage),
                 asyncapi_router(),
             ],
             ready=ready,

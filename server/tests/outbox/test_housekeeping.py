@@ -197,6 +197,11 @@ async def test_a_job_that_fails_holds_up_no_other_and_is_tried_again(
 
 async def test_the_server_runs_every_job(settings: Settings) -> None:
     async with open_parts(settings) as parts:
-        assert await parts.housekeeper.sweep() == {"sessions": 0, "events": 0, "requests": 0}
+        assert await parts.housekeeper.sweep() == {
+            "sessions": 0,
+            "events": 0,
+            "requests": 0,
+            "usage": 0,
+        }
         organizations = await parts.records.organizations.all()
         assert len(await events_of(parts.log, organizations.items[0].id)) == 1

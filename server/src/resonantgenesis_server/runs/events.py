@@ -70,7 +70,8 @@ class TurnEvents:
         elif status != "success":
             kind = "session.failed"
             data |= {"error_code": error_code, "error": error}
-        events = [self._event(kind, data), self._event("billing.usage.recorded", dict(usage))]
+        recorded = self._event("billing.usage.recorded", {"status": status, **usage})
+        events = [self._event(kind, data), recorded]
         if error_code in _AGENT_CODES:
             events.append(self._event("agent.error", {"error_code": error_code, "error": error}))
         return events

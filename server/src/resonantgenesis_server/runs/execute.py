@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from ..log.base import PositionConflict
 from ..model.errors import (
@@ -26,9 +27,13 @@ _RACES = 3
 class Executor:
     """Answers execute for every transport. Raises ApiError, and LogError when the log fails."""
 
-    def __init__(self, supervisor: Supervisor, keys: TurnKeys) -> None:
+    def __init__(
+        self, supervisor: Supervisor, keys: TurnKeys, admit: Callable[[str], None]
+    ) -> None:
+        """`admit` raises an ApiError for an organization that may not start a turn now."""
         self._supervisor = supervisor
         self._keys = keys
+        self._admit = admit
 
     async def authorize(self, principal: Principal, session_id: str) -> SessionState:
         """The session, if this caller may see it; else SessionNotFound, whatever the reason."""
@@ -186,6 +191,7 @@ class Executor:
         request_id: str,
         key: str | None,
     ) -> Request:
+        self._admit(info.organization_id)
         agent = await self._supervisor.resolve(info.organization_id, info.agent_id)
         defaults = Request(goal="", agent_id="")
         limits = self._supervisor.limits

@@ -6,10 +6,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
 from ..feed.event_log import EventService
+from ..files.base import BlobError
 from ..log.base import LogError
 from ..records.base import Idempotency, Organizations, StoreError
 from .announce import each_organization
@@ -22,7 +24,8 @@ _PURGED_PER_CALL = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`run` does what is due now and tells how many it removed. Raises LogError, StoreError."""
+    """`run` does what is due now and tells how many it removed. Raises LogError, StoreError,
+    BlobError."""
 
     name: str
     run: Callable[[], Awaitable[int]]
@@ -51,7 +54,7 @@ class Housekeeper:
         for job in self._jobs:
             try:
                 removed[job.name] = await job.run()
-            except (LogError, StoreError) as error:
+            except (LogError, StoreError, BlobError) as error:
                 log_.error("could not be removed", what=job.name, error=str(error))
         return removed
 
@@ -68,28 +71,54 @@ def _report(task: asyncio.Task[None]) -> None:
         log_.error("housekeeping failed", exc_info=error)
 
 
-def old_events(organizations: Organizations, events: EventService, seconds: float) -> Job:
-    """Events older than this many seconds, of every organization."""
+def old_events(
+    organizations: Organizations,
+    events: EventService,
+    seconds: float,
+    *,
+    settle: Callable[[], Awaitable[None]] | None = None,
+) -> Job:
+    """Events older than this many seconds, of every organization.
+
+    `settle` returns when all that follows from the events there are is kept elsewhere. Where it
+    fails nothing is removed, and what came after it stays until the next time.
+    """
 
     async def run() -> int:
         removed = 0
+        began = time.monotonic()
+        if settle is not None:
+            await settle()
         async for page in each_organization(organizations):
             for organization in page:
-                removed += await events.trim_before(organization.id, seconds)
+                since = 0.0 if settle is None else time.monotonic() - began
+                removed += await events.trim_before(organization.id, seconds + since)
         return removed
 
     return Job("events", run)
 
 
+class Purged(Protocol):
+    """Records that are deleted by age."""
+
+    async def purge(self, before: float, limit: int) -> int:
+        """Delete up to `limit` that are older; how many there were."""
+
+
 def old_requests(idempotency: Idempotency, window: float) -> Job:
     """Answers remembered for Idempotency-Keys whose window is over."""
+    return old_records("requests", idempotency, window)
+
+
+def old_records(name: str, records: Purged, seconds: float) -> Job:
+    """Records older than this many seconds, a bounded number at a time."""
 
     async def run() -> int:
         removed = 0
         while True:
-            count = await idempotency.purge(time.time() - window, _PURGED_PER_CALL)
+            count = await records.purge(time.time() - seconds, _PURGED_PER_CALL)
             removed += count
             if count < _PURGED_PER_CALL:
                 return removed
 
-    return Job("requests", run)
+    return Job(name, run)

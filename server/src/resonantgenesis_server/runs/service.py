@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from ..model.errors import NotFound, SessionBusy, SessionNotFound
 from ..model.principal import Principal
 from ..records.base import Page, SessionRecord, Sessions
 from .execute import Executor
+from .export import SessionExport
 from .idempotency import TurnKeys
 from .mirror import Mirror
 from .specs import CreateSpec, ExecuteSpec, TurnRef
@@ -48,10 +50,17 @@ class SessionService:
     """What a caller can do with sessions. Raises ApiError, LogError and StoreError."""
 
     def __init__(
-        self, supervisor: Supervisor, keys: TurnKeys, mirror: Mirror, records: Sessions
+        self,
+        supervisor: Supervisor,
+        keys: TurnKeys,
+        mirror: Mirror,
+        records: Sessions,
+        *,
+        admit: Callable[[str], None] = lambda _organization_id: None,
     ) -> None:
+        """`admit` is asked before a turn starts; see Executor."""
         self.supervisor = supervisor
-        self._executor = Executor(supervisor, keys)
+        self._executor = Executor(supervisor, keys, admit)
         self._mirror = mirror
         self._records = records
 
@@ -274,6 +283,11 @@ class SessionService:
             if page.at_end:
                 return found, None
         return found, after
+
+    async def export(self, principal: Principal, session_id: str) -> SessionExport:
+        """The session as it is now, to be read to its end."""
+        state = await self._executor.authorize(principal, session_id)
+        return SessionExport(self.supervisor, session_id, state, _described)
 
     async def _state(self, ref: TurnRef) -> SessionState:
         state = await self.supervisor.states.load(ref.session_id)
