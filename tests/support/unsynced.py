@@ -7,14 +7,14 @@ import sys
 
 from resonantgenesis_server.cli import main
 from resonantgenesis_server.log import sqlite_writer
-from resonantgenesis_server.log.sqlite_schema import configure
+from resonantgenesis_server.log.sqlite_schema import configure_writer
 
 
 def _careless(db: sqlite3.Connection) -> None:
-    configure(db)
+    configure_writer(db)
     db.execute("PRAGMA synchronous=OFF")
 
 
 if __name__ == "__main__":
-    sqlite_writer.configure = _careless
+    sqlite_writer.configure_writer = _careless
     sys.exit(main())

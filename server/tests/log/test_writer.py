@@ -218,7 +218,7 @@ async def test_a_writer_that_cannot_open_the_file_tells_all_and_ends(
     def refuse(_db: sqlite3.Connection) -> None:
         raise sqlite3.OperationalError("no")
 
-    monkeypatch.setattr(sqlite_writer, "configure", refuse)
+    monkeypatch.setattr(sqlite_writer, "configure_writer", refuse)
     log = await SqliteLog.open(path)
     futures = [log.append(Append("s", new("2"))) for _ in range(50)]
     await log.close()

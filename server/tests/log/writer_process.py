@@ -17,7 +17,7 @@ from pathlib import Path
 from resonantgenesis_server.log import sqlite_writer
 from resonantgenesis_server.log.base import Append, LogUnavailable, NewEntry
 from resonantgenesis_server.log.sqlite import SqliteLog
-from resonantgenesis_server.log.sqlite_schema import configure
+from resonantgenesis_server.log.sqlite_schema import configure_writer
 
 
 def tell(future: asyncio.Future[list[int]], stream: str, body: str) -> None:
@@ -78,10 +78,10 @@ if __name__ == "__main__":
     if given.synchronous != "FULL":
 
         def careless(db: sqlite3.Connection) -> None:
-            configure(db)
+            configure_writer(db)
             db.execute(f"PRAGMA synchronous={given.synchronous}")
 
-        sqlite_writer.configure = careless  # type: ignore[attr-defined]
+        sqlite_writer.configure_writer = careless  # type: ignore[attr-defined]
     try:
         asyncio.run(main(given))
     except LogUnavailable as failure:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
-from resonantgenesis_server.log.base import Append, LogUnavailable, Page
+from resonantgenesis_server.log.base import Append, LogUnavailable, Outcome, Page
 from resonantgenesis_server.log.sqlite import SqliteLog
 
 
@@ -28,26 +29,32 @@ class FailingLog:
         self.writes = self.reads = False
         self.lost = 0
 
-    def _concerned(self, appends: tuple[Append, ...]) -> bool:
+    def _concerned(self, appends: Sequence[Append]) -> bool:
         return self.streams is None or any(part.stream in self.streams for part in appends)
 
     def append(self, *appends: Append) -> asyncio.Future[list[int]]:
-        if not self._concerned(appends):
-            return self._log.append(*appends)
-        if self.writes:
-            self.refused += 1
-            future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
-            future.set_exception(LogUnavailable("no space left"))
-            return future
-        if self.lost:
-            self.lost -= 1
-            self.refused += 1
-            return asyncio.ensure_future(self._lose(self._log.append(*appends)))
-        return self._log.append(*appends)
+        future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
 
-    async def _lose(self, future: asyncio.Future[list[int]]) -> list[int]:
-        await future
-        raise LogUnavailable("the connection broke")
+        def resolve(result: list[int] | None, error: Exception | None) -> None:
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result or [])
+
+        self.submit(appends, resolve)
+        return future
+
+    def submit(self, appends: Sequence[Append], outcome: Outcome) -> None:
+        if not self._concerned(appends) or not (self.writes or self.lost):
+            return self._log.submit(appends, outcome)
+        self.refused += 1
+        if self.writes:
+            refusal = LogUnavailable("no space left")
+            asyncio.get_running_loop().call_soon(outcome, None, refusal)
+            return None
+        self.lost -= 1
+        broken = LogUnavailable("the connection broke")
+        return self._log.submit(appends, lambda _result, _error: outcome(None, broken))
 
     async def read(self, stream: str, after: int, **bounds: Any) -> Page:
         if self.reads:

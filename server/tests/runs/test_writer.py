@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from resonantgenesis_server.log.base import (
@@ -10,6 +11,7 @@ from resonantgenesis_server.log.base import (
     LogOverloaded,
     LogUnavailable,
     NewEntry,
+    Outcome,
     StaleWriter,
 )
 from resonantgenesis_server.runs import writer as writer_module
@@ -22,24 +24,22 @@ class Log:
     """Keeps every append until the test answers it."""
 
     def __init__(self) -> None:
-        self.waiting: list[tuple[tuple[Append, ...], asyncio.Future[list[int]]]] = []
+        self.waiting: list[tuple[Sequence[Append], Outcome]] = []
         self.taken: list[bytes] = []
         self.events: list[str] = []
 
-    def append(self, *appends: Append) -> asyncio.Future[list[int]]:
-        future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
-        self.waiting.append((appends, future))
-        return future
+    def submit(self, appends: Sequence[Append], outcome: Outcome) -> None:
+        self.waiting.append((appends, outcome))
 
     async def answer(self, error: Exception | None = None) -> int:
         """Answer the oldest append; how many chunks it had."""
-        appends, future = self.waiting.pop(0)
+        appends, outcome = self.waiting.pop(0)
         if error is None:
             self.taken += [entry.body for entry in appends[0].entries]
             self.events += [e.key or "" for part in appends[1:] for e in part.entries]
-            future.set_result([len(self.taken)])
+            outcome([len(self.taken)], None)
         else:
-            future.set_exception(error)
+            outcome(None, error)
         for _ in range(3):
             await asyncio.sleep(0)
         return len(appends[0].entries)

@@ -30,9 +30,10 @@ def dumps(value: Any) -> bytes:
         if "surrogates" not in str(error):
             raise NotJson(str(error)) from error
         data = _dumps_repaired(value)
-    for raw, escaped in _BREAKERS:
-        if raw in data:
-            data = data.replace(raw, escaped)
+    if not data.isascii():
+        for raw, escaped in _BREAKERS:
+            if raw in data:
+                data = data.replace(raw, escaped)
     # orjson leaves the 4 KiB it began with behind even the smallest result, and these are kept.
     return bytes(memoryview(data))
 

@@ -43,7 +43,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 #: An append call may carry at most this much, so that a full queue stays small.
 MAX_APPEND_BYTES = 4 * 1024 * 1024
@@ -76,8 +76,9 @@ class LogUnavailable(LogError):
     """The store cannot be written or read now: disk full, file locked or damaged, shut down."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewEntry:
+# Tuples: these two are made for every chunk of every stream, and a frozen dataclass takes three
+# times as long to make.
+class NewEntry(NamedTuple):
     """An entry to append. `kind` is a short name (the SSE event name), `body` a JSON object."""
 
     kind: str
@@ -85,8 +86,7 @@ class NewEntry:
     key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(NamedTuple):
     """Entries for one stream, made visible together with the rest of the `append` call.
 
     `fence`: see the module's rule 4. `expect`: the position the stream must end at now, else
@@ -186,19 +186,31 @@ def check_text(*words: str) -> None:
                 raise ValueError(f"{word!r} is not text: {error.reason}") from error
 
 
-def check_appends(appends: Sequence[Append]) -> None:
-    """Refuse with ValueError what rule 3 or the size bound forbids, and what cannot be stored."""
+def check_appends(appends: Sequence[Append]) -> int:
+    """The bytes of the bodies. Refuses with ValueError what rule 3 or the size bound forbids, and
+    what cannot be stored."""
     if not appends:
         raise ValueError("an append names at least one stream")
-    primary = group_of(appends[0].stream)
     size = 0
     for append in appends:
-        check_text(append.stream)
-        for entry in append.entries:
-            check_text(entry.kind, entry.key or "")
-            size += len(entry.body)
+        if not append.stream.isascii():
+            check_text(append.stream)
+        for kind, body, key in append.entries:
+            if not kind.isascii() or (key is not None and not key.isascii()):
+                check_text(kind, key or "")
+            size += len(body)
         if append.fence is not None and not 0 <= append.fence <= MAX_FENCE:
             raise ValueError(f"fence {append.fence} is not one that next_fence gave")
+    if len(appends) > 1:
+        _check_groups(appends)
+    if size > MAX_APPEND_BYTES:
+        raise ValueError(f"an append of {size} bytes; at most {MAX_APPEND_BYTES} fit")
+    return size
+
+
+def _check_groups(appends: Sequence[Append]) -> None:
+    primary = group_of(appends[0].stream)
+    for append in appends:
         if group_of(append.stream) == primary:
             continue
         if append.fence is not None or append.expect is not None or append.close:
@@ -207,13 +219,13 @@ def check_appends(appends: Sequence[Append]) -> None:
             raise ValueError(f"a mark on {append.stream!r}, which is not in group {primary!r}")
         if any(entry.key is None for entry in append.entries):
             raise ValueError(f"an entry without key for {append.stream!r} of another group")
-    if size > MAX_APPEND_BYTES:
-        raise ValueError(f"an append of {size} bytes; at most {MAX_APPEND_BYTES} fit")
 
 
 #: Called on the event loop, in commit order, once per commit that touched the stream, before the
 #: append's own future resolves.
 OnCommit = Callable[[str, Sequence[Entry]], None]
+#: How an append ended: each stream's last position, or why it was refused.
+Outcome = Callable[[list[int] | None, Exception | None], None]
 
 
 class EventLog(Protocol):
@@ -229,6 +241,11 @@ class EventLog(Protocol):
         MAX_APPEND_BYTES, conditions on a secondary stream, a name, kind or key that is not
         text, a fence out of range).
         """
+        ...
+
+    def submit(self, appends: Sequence[Append], outcome: Outcome) -> None:
+        """`append` for who appends all the time: `outcome` is called once, on the event loop and
+        never before this returns, with what the future would give. It must not raise."""
         ...
 
     async def room(self) -> None:

@@ -20,16 +20,18 @@ from typing import Any, TypeVar
 from .base import (
     Append,
     Entry,
+    LogError,
     LogOverloaded,
     LogUnavailable,
     OnCommit,
+    Outcome,
     Page,
     check_appends,
     check_text,
 )
 from .sqlite_read import position_at, position_of, read_page
 from .sqlite_schema import POSITION_BITS, configure, create_or_check, describe
-from .sqlite_writer import Change, Writer, WriterJob
+from .sqlite_writer import Writer, WriterJob
 
 T = TypeVar("T")
 _READERS = 4
@@ -111,20 +113,21 @@ class SqliteLog:
 
     def append(self, *appends: Append) -> asyncio.Future[list[int]]:
         future: asyncio.Future[list[int]] = self._loop.create_future()
-        try:
-            check_appends(appends)
-        except ValueError as error:
-            future.set_exception(error)
-            return future
-        # Empty calls count too: they hold memory like others.
-        size = 64 * len(appends) + sum(len(e.body) + 64 for a in appends for e in a.entries)
-        if self._closing:
-            future.set_exception(LogUnavailable("the log is shut down"))
-        elif self._queued > 2 * self._bound:
-            future.set_exception(LogOverloaded(f"{self._queued} bytes wait to be committed"))
-        else:
-            self._submit(WriterJob(Change(appends), future, size))
+        self.submit(appends, lambda result, error: _resolve(future, result, error))
         return future
+
+    def submit(self, appends: Sequence[Append], outcome: Outcome) -> None:
+        try:
+            # Empty calls count too: they hold memory like others.
+            size = check_appends(appends) + sum(64 + 64 * len(append.entries) for append in appends)
+            if self._closing:
+                raise LogUnavailable("the log is shut down")
+            if self._queued > 2 * self._bound:
+                raise LogOverloaded(f"{self._queued} bytes wait to be committed")
+        except (ValueError, LogError) as error:
+            self._loop.call_soon(outcome, None, error)
+        else:
+            self._submit(WriterJob(appends, None, outcome, size))
 
     async def room(self) -> None:
         while self._queued >= self._bound and not self._closing:
@@ -147,12 +150,7 @@ class SqliteLog:
             self._queued -= job.size
             for stream, entries in job.committed:
                 self._tell(stream, entries)
-            if job.future.done():  # its waiter was cancelled
-                continue
-            if job.error is not None:
-                job.future.set_exception(job.error)
-            else:
-                job.future.set_result(job.result)
+            job.outcome(job.result, job.error)
         if self._queued < self._bound:
             self._room.set()
 
@@ -170,7 +168,8 @@ class SqliteLog:
         if self._closing:
             raise LogUnavailable("the log is shut down")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._submit(WriterJob(work, future, 64))
+        done = WriterJob((), work, lambda result, error: _resolve(future, result, error), 64)
+        self._submit(done)
         return await future
 
     async def next_fence(self) -> int:
@@ -264,6 +263,15 @@ class SqliteLog:
             db.execute("DELETE FROM idempotency WHERE scope=? AND key=?", (scope, key))
 
         await self._write(forget)
+
+
+def _resolve(future: asyncio.Future[T], result: T | None, error: Exception | None) -> None:
+    if future.done():  # its waiter was cancelled
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)  # type: ignore[arg-type]  # an outcome has one or the other
 
 
 def _next_fence(db: sqlite3.Connection) -> int:

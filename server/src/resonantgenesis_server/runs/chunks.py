@@ -18,6 +18,10 @@ from .output import Output, encoded_size
 _STEP_NAME = 512
 
 
+#: What a text chunk's JSON takes around its content.
+_TEXT_FRAME = len(dumps({"type": "text", "content": ""}))
+
+
 class Encoded(NamedTuple):
     """A chunk for the log; `step` is (number, name, duration_ms) of a step that it completes."""
 
@@ -108,14 +112,16 @@ class ChunkMaker:
         if not content:
             return
         content = _without_surrogates(content)
-        yield from self._implied_step()
+        if not self.steps:
+            yield self._step(Step("answer"))
         # A code point takes at most 6 bytes of JSON (an escape), so such pieces always fit.
         piece = self.limits.chunk // 6 - 64
         for start in range(0, len(content), piece):
             part = content[start : start + piece] if len(content) > piece else content
-            yield Encoded("message", dumps({"type": "text", "content": part}))
+            body = dumps({"type": "text", "content": part})
+            yield Encoded("message", body)
             # Only now: a piece that the writer refused is not part of the output.
-            self._output.add(part)
+            self._output.add(part, len(body) - _TEXT_FRAME)
 
     def _implied_step(self) -> Iterator[Encoded]:
         if not self.steps:

@@ -27,10 +27,12 @@ class Output:
     def text(self) -> str:
         return "".join(self._parts)
 
-    def add(self, text: str) -> None:
+    def add(self, text: str, size: int | None = None) -> None:
+        """`size`: bytes of JSON that the text takes, for who knows."""
         if self.truncated:
             return
-        size = encoded_size(text)
+        if size is None:
+            size = encoded_size(text)
         if size > self._room:
             self.truncated = True
             # The longest beginning that fits.

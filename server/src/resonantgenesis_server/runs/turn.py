@@ -134,12 +134,14 @@ class TurnRun:
 
     async def _follow(self) -> None:
         chunks = self._agent.run(self._turn)
+        put = self._writer.put
         last = self._writer.position + self._limits.chunks_per_session
         try:
             async for chunk in chunks:
                 for kind, body, step in self._maker.encode(chunk):
                     event = None if step is None else entry_of(self._events.step_completed(*step))
-                    await self._writer.write(kind, body, event)
+                    if not put(kind, body, event):
+                        await self._writer.write(kind, body, event)
                 if self._writer.position > last:
                     raise AgentError("the turn has too many chunks", "PAYLOAD_TOO_LARGE")
         finally:

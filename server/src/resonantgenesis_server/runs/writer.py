@@ -39,7 +39,8 @@ class TurnWriter:
         self._buffer: list[NewEntry] = []
         self._events: list[NewEntry] = []
         self._size = 0
-        self._under_way: asyncio.Future[list[int]] | None = None
+        self._under_way: list[NewEntry] = []
+        self._events_under_way: list[NewEntry] = []
         self._error: LogError | None = None
         self._sealed = False
         self._changed: asyncio.Future[None] | None = None
@@ -56,16 +57,23 @@ class TurnWriter:
 
         Raises Sealed, and the LogError that an earlier chunk met.
         """
-        while self._size >= _BUFFER_BYTES or len(self._buffer) >= _BUFFER_ENTRIES:
-            self._check()
+        while not self.put(kind, body, event):
             await self._change()
-        self._check()
+
+    def put(self, kind: str, body: bytes, event: NewEntry | None = None) -> bool:
+        """`write` for who is in a hurry: False when it would have to wait."""
+        if self._sealed or self._error is not None:
+            self._check()
+        if self._size >= _BUFFER_BYTES or len(self._buffer) >= _BUFFER_ENTRIES:
+            return False
         self._buffer.append(NewEntry(kind, body))
         self._size += len(body)
         if event is not None:
             self._events.append(event)
         self.position += 1
-        self._send()
+        if not self._under_way and self._pause is None:
+            self._send()
+        return True
 
     def seal(self) -> None:
         """Refuse every later write; what was accepted still goes out."""
@@ -74,7 +82,7 @@ class TurnWriter:
 
     async def flush(self) -> None:
         """Return when all that was accepted is durable; raises the LogError it met."""
-        while self._error is None and (self._buffer or self._under_way is not None):
+        while self._error is None and (self._buffer or self._under_way):
             await self._change()
         if self._error is not None:
             raise self._error
@@ -95,33 +103,30 @@ class TurnWriter:
             self._changed.set_result(None)
 
     def _send(self) -> None:
-        if self._under_way is not None or self._pause is not None or not self._buffer:
+        if not self._buffer:
             return
-        batch, self._buffer, self._size = self._buffer, [], 0
-        appends = [Append(self._stream, batch, fence=self._fence)]
-        events, self._events = self._events, []
-        if events:
-            appends.append(Append(self._event_stream, events))
-        self._under_way = self._log.append(*appends)
-        self._under_way.add_done_callback(lambda future: self._sent(future, batch, events))
+        self._under_way, self._buffer, self._size = self._buffer, [], 0
+        appends = [Append(self._stream, self._under_way, self._fence)]
+        if self._events:
+            self._events_under_way, self._events = self._events, []
+            appends.append(Append(self._event_stream, self._events_under_way))
+        self._log.submit(appends, self._sent)
 
-    def _sent(
-        self, future: asyncio.Future[list[int]], batch: list[NewEntry], events: list[NewEntry]
-    ) -> None:
-        self._under_way = None
-        error = None if future.cancelled() else future.exception()
+    def _sent(self, result: list[int] | None, error: Exception | None) -> None:
+        sent, self._under_way = self._under_way, []
+        events, self._events_under_way = self._events_under_way, []
         if isinstance(error, LogOverloaded):
-            self._buffer[:0] = batch
+            self._buffer[:0] = sent
             self._events[:0] = events
-            self._size += sum(len(entry.body) for entry in batch)
+            self._size += sum(len(entry.body) for entry in sent)
             self._pause = asyncio.get_running_loop().call_later(_OVERLOAD_PAUSE, self._resume)
             return
         if isinstance(error, LogError):
             self._error = error
         elif error is not None:
             self._error = LogError(str(error))
-        else:
-            self.durable = future.result()[0]
+        elif result is not None:
+            self.durable = result[0]
             self._send()
         if self._error is not None:
             self.on_error()
