@@ -2,30 +2,164 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from ...model.errors import InvalidRequest
-from .registry import ToolRegistry, embedded_tools
+from .base import Tool, ToolError
+from .functions import FunctionTool
+from .registry import DEFAULT_BOUNDS, ToolBounds, ToolRegistry, embedded_tools
+from .sources import SEPARATOR, ToolSource, source_of
+from .web_search import WebSearch
+
+Origin = Literal["built-in", "function", "mcp"]
+
+#: Names that an error shows.
+_SHOWN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ListedTool:
+    """A tool as its users see it; `problem` says why it cannot be used now."""
+
+    tool: Tool
+    origin: Origin
+    timeout: float
+    server: str | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All tools, and the MCP servers that cannot be had now with the reason."""
+
+    tools: list[ListedTool]
+    unavailable: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What sources said: their tools, or why there are none."""
+
+    tools: dict[str, Sequence[Tool]]
+    problems: dict[str, str]
 
 
 class Toolbox:
-    """What an engine gets its tools from; one for the process."""
+    """What an engine gets its tools from; one for the process.
 
-    def __init__(self, tools: ToolRegistry | None = None) -> None:
-        self._tools = embedded_tools() if tools is None else tools
+    `sources` are asked when a tool of theirs is first needed.
+    """
+
+    def __init__(
+        self,
+        tools: Iterable[Tool] | None = None,
+        sources: Iterable[ToolSource] = (),
+        bounds: ToolBounds = DEFAULT_BOUNDS,
+    ) -> None:
+        self._tools = ToolRegistry(embedded_tools() if tools is None else tools, bounds)
+        self._sources: Mapping[str, ToolSource] = {source.name: source for source in sources}
+        self._bounds = bounds
 
     async def for_turn(self, names: Sequence[str] | None) -> ToolRegistry:
-        """The tools that `names` (`Turn.tools`) allow, all for None. Raises no ToolError.
+        """The tools that `names` (`Turn.tools`) allow, all that work for None.
 
-        What is named and cannot be had now stands in the registry's `problems`; calling it gives
-        a result with `is_error`.
+        NAME__* stands for all tools of an MCP server. What is named and cannot be had now stands
+        in the registry's `problems`; calling it gives a result with `is_error`. Starts the MCP
+        servers it needs, each within its time limit.
         """
-        return self._tools.select(names)
+        if names is None:
+            asked = await self._ask(self._sources)
+            fixed = [tool for tool in self._tools if _problem(tool) is None]
+        else:
+            asked = await self._ask({name for tool in names if (name := source_of(tool))})
+            fixed = [tool for tool in self._tools if tool.name in names]
+        found = [tool for tools in asked.tools.values() for tool in tools]
+        chosen = [tool for tool in found if names is None or _is_named(tool.name, names)]
+        return ToolRegistry([*fixed, *chosen], self._bounds, self._missing(names or (), asked))
 
     async def check(self, names: Sequence[str]) -> None:
-        """Raises `InvalidRequest` that names the unknown ones, and those that there are."""
-        unknown = [name for name in names if name not in self._tools]
+        """Raises `InvalidRequest` that names the unknown ones and those that there are.
+
+        A tool of an MCP server that cannot be had now passes: that is for the turn to say.
+        """
+        asked = await self._ask({name for tool in names if (name := source_of(tool))})
+        known = [tool.name for tool in self._tools]
+        for source in self._sources:
+            known.append(f"{source}{SEPARATOR}*")
+            known += [tool.name for tool in asked.tools.get(source, ())]
+        unknown = [
+            name for name in names if name not in known and source_of(name) not in asked.problems
+        ]
         if unknown:
-            known = ", ".join(tool.name for tool in self._tools)
             shown = ", ".join(repr(name[:64]) for name in unknown[:10])
-            raise InvalidRequest.field("tools", f"unknown: {shown}; there are: {known}")
+            there = ", ".join(known[:_SHOWN])
+            raise InvalidRequest.field("tools", f"unknown: {shown}; there are: {there}")
+        for name in names:
+            tool = self._tools.get(name)
+            problem = None if tool is None else _problem(tool)
+            if problem is not None:
+                raise InvalidRequest.field("tools", problem)
+
+    async def listing(self) -> Listing:
+        """All there is; starts the MCP servers."""
+        asked = await self._ask(self._sources)
+        listed = [
+            ListedTool(
+                tool,
+                "function" if isinstance(tool, FunctionTool) else "built-in",
+                self._bounds.timeout_of(tool.name),
+                problem=_problem(tool),
+            )
+            for tool in self._tools
+        ]
+        for source, tools in asked.tools.items():
+            for tool in tools:
+                timeout = self._bounds.timeout_of(tool.name)
+                listed.append(ListedTool(tool, "mcp", timeout, source))
+        return Listing(listed, asked.problems)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    async def _ask(self, names: Iterable[str]) -> _Asked:
+        """The sources so named, all at once."""
+        wanted = [self._sources[name] for name in dict.fromkeys(names) if name in self._sources]
+        answers = await asyncio.gather(*(_tools_of(source) for source in wanted))
+        asked = _Asked({}, {})
+        for source, answer in zip(wanted, answers, strict=True):
+            if isinstance(answer, str):
+                asked.problems[source.name] = answer
+            else:
+                asked.tools[source.name] = answer
+        return asked
+
+    def _missing(self, names: Iterable[str], asked: _Asked) -> dict[str, str]:
+        """Why each of `names` that cannot be had is not there."""
+        missing = {
+            name: asked.problems[source]
+            for name in names
+            if (source := source_of(name)) is not None and source in asked.problems
+        }
+        for tool in self._tools:
+            problem = _problem(tool)
+            if problem is not None:
+                missing[tool.name] = problem
+        return missing
+
+
+async def _tools_of(source: ToolSource) -> Sequence[Tool] | str:
+    try:
+        return await source.tools()
+    except ToolError as exc:
+        return str(exc)
+
+
+def _is_named(tool: str, names: Sequence[str]) -> bool:
+    return tool in names or f"{source_of(tool)}{SEPARATOR}*" in names
+
+
+def _problem(tool: Tool) -> str | None:
+    """Why a tool cannot work as things are set, if so."""
+    return tool.problem if isinstance(tool, WebSearch) else None

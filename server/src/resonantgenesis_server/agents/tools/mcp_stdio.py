@@ -1,0 +1,172 @@
+"""An MCP server as a process of ours: JSON-RPC messages, one a line, over its pipes.
+
+Beside what the library's own transport does: lines are bounded, what the server says on stderr is
+kept for the log, and whatever it leaves behind in its process group is ended with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from mcp.client.stdio import get_default_environment
+from mcp.shared.message import SessionMessage
+from mcp_types import jsonrpc_message_adapter
+
+from ...model.limits import MIB
+
+Incoming = MemoryObjectReceiveStream[SessionMessage | Exception]
+Outgoing = MemoryObjectSendStream[SessionMessage]
+
+#: Bytes of one message.
+MAX_LINE = 4 * MIB
+#: Seconds that the process gets to end after its stdin was closed, and again after SIGTERM.
+_GRACE = 1.0
+_STDERR_LINES = 5
+_STDERR_LINE = 500
+
+_log = logging.getLogger(__name__)
+
+
+@contextlib.asynccontextmanager
+async def stdio_transport(
+    name: str,
+    command: Sequence[str],
+    env: Mapping[str, str],
+    cwd: Path | None,
+    ended: Callable[[], None],
+) -> AsyncIterator[tuple[Incoming, Outgoing]]:
+    """Runs `command` for the length of the block, in a process group of its own.
+
+    `ended` is called when it ends, or closes its stdout, by itself. Of our environment it gets
+    what is harmless (PATH, HOME and the like), and `env`. Raises OSError when it cannot be started.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=get_default_environment() | dict(env),
+        cwd=cwd,
+        start_new_session=True,
+        limit=MAX_LINE,
+    )
+    to_session, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+    outgoing, from_session = anyio.create_memory_object_stream[SessionMessage](0)
+    said: deque[str] = deque(maxlen=_STDERR_LINES)
+    tasks = [
+        asyncio.create_task(_read(name, process, to_session)),
+        asyncio.create_task(_write(process, from_session, to_session)),
+        asyncio.create_task(_listen(name, process, said)),
+    ]
+    tasks[0].add_done_callback(lambda _: ended())
+    try:
+        yield incoming, outgoing
+    finally:
+        if process.returncode:
+            last = " | ".join(said)
+            _log.warning("MCP server %s ended with %s: %s", name, process.returncode, last)
+        for stream in (incoming, outgoing):
+            stream.close()
+        await _end(process)
+        # They end by themselves when the pipes do, and only then is everything closed.
+        _, running = await asyncio.wait(tasks, timeout=_GRACE)
+        for task in running:
+            task.cancel()
+        for task in running:
+            await asyncio.wait({task})
+
+
+async def _read(
+    name: str,
+    process: asyncio.subprocess.Process,
+    to_session: MemoryObjectSendStream[SessionMessage | Exception],
+) -> None:
+    """From the server's lines; its end, or a line that is too long, ends the session."""
+    if process.stdout is None:
+        return
+    with to_session:
+        while True:
+            try:
+                line = await process.stdout.readuntil(b"\n")
+            except asyncio.IncompleteReadError:
+                return
+            except asyncio.LimitOverrunError:
+                _log.error("MCP server %s sent a message of over %s bytes", name, MAX_LINE)
+                return
+            try:
+                message = SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
+            except ValueError:
+                _log.warning("MCP server %s wrote what is no message: %r", name, line[:200])
+                continue
+            try:
+                await to_session.send(message)
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                return
+
+
+async def _write(
+    process: asyncio.subprocess.Process,
+    from_session: MemoryObjectReceiveStream[SessionMessage],
+    to_session: MemoryObjectSendStream[SessionMessage | Exception],
+) -> None:
+    if process.stdin is None:
+        return
+    try:
+        with from_session:
+            async for message in from_session:
+                text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
+                process.stdin.write(text.encode() + b"\n")
+                await process.stdin.drain()
+    except OSError:  # it takes nothing more: the session must see its end
+        to_session.close()
+
+
+async def _listen(name: str, process: asyncio.subprocess.Process, said: deque[str]) -> None:
+    """Keeps the last lines of stderr, and reads the others so that the server is never stuck."""
+    if process.stderr is None:
+        return
+    rest = ""
+    while chunk := await process.stderr.read(8_192):
+        *lines, rest = (rest + chunk.decode("utf-8", "replace")).split("\n")
+        rest = rest[:_STDERR_LINE]
+        for line in lines:
+            if line.strip():
+                said.append(line.strip()[:_STDERR_LINE])
+                _log.debug("MCP server %s: %s", name, said[-1])
+    if rest.strip():
+        said.append(rest.strip())
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """By closing its stdin, then with SIGTERM; then nothing of its group is left."""
+    if process.stdin is not None:
+        process.stdin.close()
+    if not await _ends(process):
+        _signal(process, signal.SIGTERM)
+        await _ends(process)
+    _signal(process, signal.SIGKILL)
+    if not await _ends(process):
+        _log.error("the process %s of an MCP server cannot be ended", process.pid)
+
+
+async def _ends(process: asyncio.subprocess.Process) -> bool:
+    try:
+        async with asyncio.timeout(_GRACE):
+            await process.wait()
+    except TimeoutError:
+        return process.returncode is not None
+    return True
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)

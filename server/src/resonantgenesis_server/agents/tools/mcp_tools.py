@@ -1,0 +1,144 @@
+"""The tools of MCP servers, named SERVER__TOOL."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import mcp_types as types
+
+from ...codec.json import NotJson, dumps
+from ...model.limits import KIB
+from .base import JsonValue, ToolContext, ToolError
+from .mcp_http import http_transport
+from .mcp_server import McpServer
+from .mcp_stdio import stdio_transport
+from .settings import McpSettings
+from .sources import SEPARATOR
+
+_MAX_NAME = 64
+_MAX_DESCRIPTION = 1_024
+_MAX_SCHEMA = 32 * KIB
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
+
+
+def open_server(name: str, settings: McpSettings) -> McpTools:
+    """The tools of the server in the settings, which is not started yet."""
+    if settings.command:
+        env = {key: value.get_secret_value() for key, value in settings.env.items()}
+        command = settings.command
+
+        def connect(ended: Callable[[], None]) -> Any:
+            return stdio_transport(name, command, env, settings.cwd, ended)
+
+    else:
+        headers = {key: value.get_secret_value() for key, value in settings.headers.items()}
+
+        def connect(ended: Callable[[], None]) -> Any:
+            return http_transport(settings.url or "", headers)
+
+    return McpTools(McpServer(name, connect, start_seconds=settings.start_timeout))
+
+
+class McpTools:
+    """The tools of one server, as a source."""
+
+    def __init__(self, server: McpServer) -> None:
+        self.name = server.name
+        self._server = server
+
+    async def tools(self) -> list[McpTool]:
+        """Those there are now, starting the server if need be. Raises `ToolError`.
+
+        One whose schema is too large to be given to a model is left out.
+        """
+        tools: dict[str, McpTool] = {}
+        for tool in await self._server.tools():
+            made = McpTool(self._server, tool)
+            if _is_sound(made.parameters):
+                tools.setdefault(made.name, made)
+        return list(tools.values())
+
+    async def close(self) -> None:
+        """Ends the server, and whatever it started in its process group."""
+        await self._server.close()
+
+
+class McpTool:
+    """One tool of a server; what it gives becomes JSON, or text."""
+
+    def __init__(self, server: McpServer, tool: types.Tool) -> None:
+        self.name = tool_name(server.name, tool.name)
+        self.description = (tool.description or tool.title or tool.name)[:_MAX_DESCRIPTION]
+        self.parameters: Mapping[str, Any] = tool.input_schema
+        self._server = server
+        self._tool = tool.name
+
+    async def call(self, args: Mapping[str, Any], context: ToolContext) -> JsonValue:
+        """Its structured result, else its texts. Raises `ToolError`."""
+        result = await self._server.call(self._tool, dict(args))
+        if result.is_error:
+            raise ToolError(_text(result) or f"{self.name} failed")
+        structured = result.structured_content
+        if structured is None:
+            return _text(result)
+        if isinstance(structured, dict) and set(structured) == {"result"}:
+            structured = structured["result"]  # how servers wrap what is no object
+        value: JsonValue = structured
+        return value
+
+
+def tool_name(server: str, tool: str) -> str:
+    """SERVER__TOOL in the letters that models' providers allow; cut ones end in a digest."""
+    name = _NOT_IN_NAMES.sub("_", f"{server}{SEPARATOR}{tool}")
+    if len(name) <= _MAX_NAME and name.endswith(tool):
+        return name
+    digest = hashlib.sha256(tool.encode()).hexdigest()[:8]
+    return f"{name[: _MAX_NAME - 9]}_{digest}"
+
+
+def _is_sound(schema: Mapping[str, Any]) -> bool:
+    try:
+        return len(dumps(dict(schema))) <= _MAX_SCHEMA
+    except NotJson:
+        return False
+
+
+def _text(result: types.CallToolResult) -> str:
+    return "\n".join(_words(block) for block in result.content)
+
+
+@functools.singledispatch
+def _words(block: object) -> str:
+    return f"[{type(block).__name__}: not shown]"
+
+
+@_words.register
+def _(block: types.TextContent) -> str:
+    return block.text
+
+
+@_words.register
+def _(block: types.ImageContent) -> str:
+    return f"[image, {block.mime_type}: not shown]"
+
+
+@_words.register
+def _(block: types.AudioContent) -> str:
+    return f"[audio, {block.mime_type}: not shown]"
+
+
+@_words.register
+def _(block: types.ResourceLink) -> str:
+    return f"[{block.name}]({block.uri})"
+
+
+@_words.register
+def _(block: types.EmbeddedResource) -> str:
+    resource = block.resource
+    if isinstance(resource, types.TextResourceContents):
+        return resource.text
+    return f"[{resource.uri}, {resource.mime_type or 'binary'}: not shown]"

@@ -1,0 +1,115 @@
+"""A real MCP server for tests, over stdio or over HTTP on a port of its own.
+
+python mcp_server.py                 stdio
+python mcp_server.py --http          streamable HTTP; prints its port
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from typing import Any
+
+import uvicorn
+from mcp.server.mcpserver import MCPServer
+
+server = MCPServer("tests")
+
+
+@server.tool()
+def add(a: int, b: int = 1) -> int:
+    """Adds two numbers."""
+    return a + b
+
+
+@server.tool()
+def about(topic: str) -> dict[str, Any]:
+    """Tells about a topic."""
+    return {"topic": topic, "known": True}
+
+
+@server.tool(structured_output=False)
+def echo(text: str) -> str:
+    """Says what it is told."""
+    return text
+
+
+@server.tool()
+def fail(why: str) -> str:
+    """Always fails."""
+    raise ValueError(why)
+
+
+@server.tool(name="dotted.name")
+def dotted() -> str:
+    """Has a name that models' providers refuse."""
+    return "dotted"
+
+
+@server.tool()
+async def hang() -> str:
+    """Never answers."""
+    await asyncio.Event().wait()
+    return "never"
+
+
+@server.tool()
+def freeze() -> str:
+    """Never answers, and lets nothing else answer."""
+    os.kill(os.getpid(), 19)  # SIGSTOP
+    return "never"
+
+
+@server.tool()
+def crash() -> str:
+    """Ends the process."""
+    print("crashing as told", file=sys.stderr, flush=True)
+    os._exit(3)
+
+
+@server.tool(structured_output=False)
+def large(size: int) -> str:
+    """A text of so many characters."""
+    return "x" * size
+
+
+@server.tool()
+def process() -> dict[str, int]:
+    """The process, and one that it has started."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    return {"server": os.getpid(), "child": child.pid}
+
+
+@server.tool(structured_output=False)
+def variable(name: str) -> str:
+    """The value of a variable, or nothing."""
+    return os.environ.get(name, "")
+
+
+@server.tool()
+async def grow() -> str:
+    """Adds a tool, `grown`."""
+
+    def grown() -> str:
+        """Was not there before."""
+        return "grown"
+
+    server.add_tool(grown)
+    return "done"
+
+
+def main() -> None:
+    if "--http" not in sys.argv:
+        server.run("stdio")
+        return
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        print(listener.getsockname()[1], flush=True)
+        config = uvicorn.Config(server.streamable_http_app(), log_level="warning", lifespan="on")
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()
