@@ -22,12 +22,17 @@ from .agents.registry import build_agent
 from .config import Settings, StartupError
 from .feed.event_log import EventService
 from .feed.hub import Hub
+from .files.base import BlobError
+from .files.disk import DiskBlobs
+from .files.service import FileService
 from .http.app import AppDeps, create_app
 from .http.asyncapi import asyncapi_router
 from .http.auth import CredentialAuthenticator
 from .http.cors import Cors
 from .http.edge import Edge, FastRoute
 from .http.events import EventRoutes, events_router
+from .http.exports import ExportRoutes, exports_router
+from .http.files import FileRoutes, files_router
 from .http.idempotency import IdempotentPosts
 from .http.serving import CannotListen, Listener, listen, run
 from .http.sessions import sessions_router
@@ -73,6 +78,8 @@ class Routes:
     limits: Limits
     watch: Watch
     sockets: SocketRoutes
+    files: FileService
+    once: IdempotentPosts
 
     def fast(self) -> list[FastRoute]:
         """Those that are answered before the framework."""
@@ -80,6 +87,8 @@ class Routes:
             *self.sockets.routes(),
             *StreamRoutes(self.sessions, self.limits, self.watch).routes(),
             *EventRoutes(self.events, self.limits, self.watch).routes(),
+            *ExportRoutes(self.sessions, self.events, self.limits, self.watch).routes(),
+            *FileRoutes(self.files, self.limits, self.watch, self.once).routes(),
         ]
 
 
@@ -110,7 +119,7 @@ def serve(settings: Settings) -> int:
     try:
         with lock_data(settings.data), listen(settings.host, settings.port) as listener:
             return uvloop.run(_serve(settings, listener))
-    except (CannotListen, LogError, StoreError, AgentLoadError) as error:
+    except (CannotListen, LogError, StoreError, BlobError, AgentLoadError) as error:
         raise StartupError(str(error)) from error
     except ApiError as error:
         raise StartupError(error.message) from error
@@ -172,6 +181,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         # What can be refused is refused before a key is made and shown.
         directory, agents = _agents(settings, records)
         await _bootstrap(settings, records, hasher)
+        files = await _open_files(stack, settings.data, records, limits)
 
         hub = Hub()
         supervisor: Supervisor | None = None
@@ -196,6 +206,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             fence=fence,
             limits=limits,
             agents=agents,
+            files=files,
             changed=mirror.changed,
         )
         stack.push_async_callback(supervisor.close)
@@ -216,26 +227,28 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         events = EventService(log, hub, max_data=limits.context)
         sockets = SocketRoutes(service, events, authenticator, limits, watch)
         usage = UsageService(meter, records.usage)
-        routes = Routes(service, events, usage, limits, watch, sockets)
+        once = IdempotentPosts(records.idempotency, limits.idempotency_window)
+        routes = Routes(service, events, usage, limits, watch, sockets, files, once)
         relay = Relay(records.outbox, log)
         app = _app(settings, limits, records, authenticator, directory, routes, relay)
         node_events = NodeEvents(
             log, records.organizations, fence=fence, version=version("resonantgenesis-server")
         )
-        housekeeper = Housekeeper(_jobs(records, events, retention, meter, limits))
+        housekeeper = Housekeeper(
+            [
+                *_jobs(records, events, retention, meter, limits),
+                # After the sessions, whose files are nobody's once they are gone.
+                Job("files", files.collect),
+            ]
+        )
 
         await _sweep(supervisor)
         mirror.start()
         meter.start()
-        relay.start()
-        stack.push_async_callback(relay.close)
-        # What happened before the last stop is told before this start.
-        await relay.settle()
-        await node_events.started()
-        housekeeper.start()
-        stack.push_async_callback(housekeeper.close)
-        watch.start()
-        stack.push_async_callback(watch.close)
+        await _tell(stack, relay, node_events)
+        for timer in (housekeeper, watch):
+            timer.start()
+            stack.push_async_callback(timer.close)
         yield Parts(
             app,
             supervisor,
@@ -250,6 +263,22 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             log,
             records,
         )
+
+
+async def _open_files(
+    stack: contextlib.AsyncExitStack, data: Path, records: Records, limits: Limits
+) -> FileService:
+    blobs = await DiskBlobs.open(data / "files", reserve=limits.disk_reserve)
+    stack.push_async_callback(blobs.close)
+    return FileService(records.files, blobs, limit=limits.file)
+
+
+async def _tell(stack: contextlib.AsyncExitStack, relay: Relay, node_events: NodeEvents) -> None:
+    """What happened before the last stop is told before this start."""
+    relay.start()
+    stack.push_async_callback(relay.close)
+    await relay.settle()
+    await node_events.started()
 
 
 async def _open_meter(
@@ -300,7 +329,6 @@ def _app(
             return str(error)
         return None
 
-    once = IdempotentPosts(records.idempotency, limits.idempotency_window)
     return create_app(
         AppDeps(
             records=records,
@@ -312,7 +340,9 @@ def _app(
             cors_origins=settings.cors_origins,
             fast=routes.fast(),
             routers=[
-                sessions_router(routes.sessions, limits, once),
+                sessions_router(routes.sessions, limits, routes.once),
+                exports_router(),
+                files_router(routes.files),
                 events_router(routes.events, limits),
                 usage_router(routes.usage),
                 asyncapi_router(),

@@ -1,4 +1,4 @@
-"""Files: whose they are, which others see nothing of, and what becomes of them with their session."""
+"""Files: whose they are, who sees nothing of them, and how they go with their session."""
 
 from __future__ import annotations
 

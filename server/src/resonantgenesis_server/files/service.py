@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 
 import structlog
 
@@ -156,6 +156,18 @@ class FileService:
             held = await self._records.held(digests)
             free = [one for one in digests if one not in held and one not in self._held]
             return await self._blobs.remove(free) if free else 0
+
+
+async def pieces(blob: Blob, start: int, end: int, size: int) -> AsyncGenerator[bytes, None]:
+    """Bytes from `start` up to `end`, at most `size` at a time. Raises Unavailable, Internal."""
+    while start < end:
+        with _told():
+            data = await blob.read(start, min(size, end - start))
+        if not data:
+            log_.error("content is shorter than its file says", missing=end - start)
+            raise Internal("the file's content is damaged")
+        start += len(data)
+        yield data
 
 
 def too_large(limit: int) -> PayloadTooLarge:

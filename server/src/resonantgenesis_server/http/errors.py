@@ -10,6 +10,7 @@ import orjson
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
 
 from ..model.errors import (
@@ -20,6 +21,7 @@ from ..model.errors import (
     MethodNotAllowed,
     NotFound,
     PayloadTooLarge,
+    RangeNotSatisfiable,
     RateLimited,
     Unauthenticated,
     Unavailable,
@@ -61,7 +63,10 @@ _DOCUMENTED: Mapping[int, dict[str, Any]] = {
     410: {"description": "The place asked for was trimmed, or is of another epoch."},
     413: {"description": "Over a size limit."},
     415: {"description": "The body is not `application/json`."},
-    416: {"description": "No such range."},
+    416: {
+        "description": "The range begins behind the end.",
+        "headers": {"Content-Range": {"schema": {"type": "string"}}},
+    },
     422: {"description": "Wrong fields; `error.details.fields` names them."},
     429: {"description": "Over a rate limit.", "headers": _RETRY_HEADER},
     500: {"description": "A defect of the server; its log has more under the request id."},
@@ -112,7 +117,7 @@ def error_body(err: ApiError, request_id: str) -> bytes:
 
 
 def error_headers(err: ApiError) -> dict[str, str]:
-    """What the status itself asks for: WWW-Authenticate, Allow, Retry-After."""
+    """What the status itself asks for: WWW-Authenticate, Allow, Content-Range, Retry-After."""
     headers = {"Cache-Control": "no-store"}
     retry_after = _retry_after(err)
     if retry_after is not None:
@@ -121,6 +126,8 @@ def error_headers(err: ApiError) -> dict[str, str]:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(err, MethodNotAllowed):
         headers["Allow"] = ", ".join(err.details.get("allow", ()))
+    if isinstance(err, RangeNotSatisfiable) and "size" in err.details:
+        headers["Content-Range"] = f"bytes */{err.details['size']}"
     return headers
 
 
@@ -138,6 +145,11 @@ def _retry_after(err: ApiError) -> float | None:
     if err.retry_after is None and isinstance(err, RateLimited | Unavailable):
         return DEFAULT_RETRY_AFTER
     return err.retry_after
+
+
+def unrouted(request: Request) -> Internal:
+    """For a route that is there for the documentation: the edge answers its path first."""
+    return Internal(f"{request.url.path} was not routed to what answers it")
 
 
 def from_validation(err: RequestValidationError) -> InvalidRequest:

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from starlette.responses import Response
 
-from ..model.errors import Internal
 from ..model.limits import Limits
 from ..model.principal import Principal
 from ..records.base import Page
@@ -15,7 +14,7 @@ from ..runs.service import SessionService
 from ..runs.state import SessionStatus
 from .auth import scoped
 from .body import api_router
-from .errors import Responses, documented_errors
+from .errors import Responses, documented_errors, unrouted
 from .idempotency import IdempotencyKey, IdempotentPosts
 from .session_bodies import (
     MAX_POSITION,
@@ -218,7 +217,7 @@ def _document_streams(router: APIRouter) -> None:
         request: Request, body: ExecuteBody, principal: Writer, key: IdempotencyKey = None
     ) -> None:
         """Start a turn of a new or given session, or join one (`resume_from`)."""
-        raise _unreachable(request)
+        raise unrouted(request)
 
     @router.post(
         PATH + "/{session_id}/execute",
@@ -234,7 +233,7 @@ def _document_streams(router: APIRouter) -> None:
         key: IdempotencyKey = None,
     ) -> None:
         """Start a further turn of a session, or join one (`resume_from`)."""
-        raise _unreachable(request)
+        raise unrouted(request)
 
     @router.get(
         PATH + "/{session_id}/stream",
@@ -254,11 +253,7 @@ def _document_streams(router: APIRouter) -> None:
         epoch: Epoch = None,
     ) -> None:
         """Join a session's stream from a position, or from the start of its current turn."""
-        raise _unreachable(request)
-
-
-def _unreachable(request: Request) -> Internal:
-    return Internal(f"{request.url.path} was not routed to its stream")
+        raise unrouted(request)
 
 
 def _page(page: Page[dict[str, Any]]) -> PageBody[SessionItem]:

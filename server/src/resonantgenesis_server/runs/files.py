@@ -11,7 +11,7 @@ import structlog
 
 from ..agents.files import StoredFile
 from ..files.names import check_name, content_type_of
-from ..files.service import FileService, Upload
+from ..files.service import FileService, Upload, pieces
 from ..model.errors import AgentError, ApiError, PayloadTooLarge, Unavailable
 from ..records.base import StoreError
 from ..records.files import FileRecord, Owner
@@ -91,9 +91,9 @@ class SessionFiles:
         with _told():
             file = await self._files.get(self._seen, file_id)
             async with await self._files.open(file) as blob:
-                for offset in range(0, blob.size, PIECE):
+                async for piece in pieces(blob, 0, file.content.size, PIECE):
                     self._check_open()
-                    yield await blob.read(offset, PIECE)
+                    yield piece
 
     async def _write(self, upload: Upload, data: bytes) -> None:
         self._check_open()
