@@ -117,6 +117,26 @@ def test_steps_are_numbered_and_completed_by_name() -> None:
     assert made.usage()["steps"] == 3
 
 
+def test_a_step_tells_how_it_gets_on_and_why_it_ended() -> None:
+    made = maker()
+    chunks = encode(
+        made,
+        Step("a", detail="begins"),
+        Step("b"),
+        Step("a", "progress", detail="half \ud83d"),
+        Step("a", "completed", finish_reason="stop"),
+    )
+    assert chunks[0]["detail"] == "begins"
+    assert "detail" not in chunks[1] and "finish_reason" not in chunks[1]
+    assert chunks[2] == {
+        "type": "step", "step": 1, "name": "a", "status": "progress", "detail": "half \ufffd",
+    }  # fmt: skip
+    assert (chunks[3]["step"], chunks[3]["finish_reason"]) == (1, "stop")
+    assert made.steps == 2
+    with pytest.raises(TypeError, match="was progress but never started"):
+        encode(made, Step("a", "progress"))
+
+
 def test_a_step_too_many_is_refused_and_not_counted() -> None:
     made = maker(max_steps=2)
     encode(made, Step("a"), Step("b"))
@@ -143,12 +163,26 @@ def test_calls_are_paired_with_their_results() -> None:
 
 
 @pytest.mark.parametrize(
-    "chunk", [ToolCall("t", {"x": "y" * 2_000}), ToolResult("t", "y" * 2_000), Step("n" * 2_000)]
+    "chunk",
+    [
+        ToolCall("t", {"x": "y" * 2_000}),
+        ToolResult("t", "y" * 2_000),
+        Step("n" * 2_000),
+        Step("n", detail="d" * 2_000),
+    ],
 )
 def test_what_is_too_large_and_cannot_be_split_is_refused(chunk: AgentChunk) -> None:
     with pytest.raises(AgentError) as refused:
         encode(maker(), chunk)
     assert refused.value.code == "PAYLOAD_TOO_LARGE"
+
+
+def test_the_end_of_a_step_fits_too_and_the_step_stays_open_until_it_does() -> None:
+    made = maker()
+    encode(made, Step("a"))
+    with pytest.raises(AgentError):
+        encode(made, Step("a", "completed", detail="d" * 2_000))
+    assert len(list(made.close_steps())) == 1
 
 
 @pytest.mark.parametrize("value", [{1}, 2**70, object(), {1: 2}])

@@ -58,20 +58,27 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step of the turn began or ended.
+    """A step of the turn began, got on, or ended.
 
     The runner numbers the steps (1, 2 … within the turn), measures `duration_ms` and counts
-    `started` against `max_steps`; an agent gives only the name and the status.
+    `started` against `max_steps`; an agent gives only the name and the status. `detail` is a word
+    about it for people, with `progress` the next piece of what it does (reasoning, say);
+    `finish_reason` why a model stopped.
     """
 
     event: ClassVar[str] = "step"
     name: str
-    status: Literal["started", "completed"] = "started"
+    status: Literal["started", "progress", "completed"] = "started"
+    detail: str = ""
+    finish_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens an agent used since it last said so; added up by the runner, not itself a chunk."""
+    """Tokens an agent used since it last said so; added up by the runner, not itself a chunk.
+
+    An agent that estimates may take back what was too much, with numbers below zero.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0

@@ -128,11 +128,8 @@ class ChunkMaker:
             yield self._step(Step("answer"))
 
     def _step(self, step: Step) -> Encoded:
-        if step.status == "completed":
-            for index in range(len(self._open) - 1, -1, -1):
-                if self._open[index].name == step.name:
-                    return self._completed(self._open.pop(index))
-            raise TypeError(f"step {step.name!r} was completed but never started")
+        if step.status != "started":
+            return self._goes_on(step)
         if self.steps >= self.max_steps:
             raise AgentError(f"the turn took more than {self.max_steps} steps", "MAX_STEPS")
         if encoded_size(step.name) > _STEP_NAME:
@@ -142,25 +139,50 @@ class ChunkMaker:
         body = {"type": "step", "step": self.steps, "name": step.name, "status": "started"}
         if self.steps == 1:
             body |= {"session_id": self.session_id, "turn": self.turn, "agent_id": self.agent_id}
-        return self._bounded("step", body)
+        return self._bounded("step", body | _told(step))
 
-    def _completed(self, step: _OpenStep) -> Encoded:
-        return completed_step(step.number, step.name, _ms_since(step.began))
+    def _goes_on(self, step: Step) -> Encoded:
+        """A step that was started before: the newest of this name that is open."""
+        found = next((each for each in reversed(self._open) if each.name == step.name), None)
+        if found is None:
+            raise TypeError(f"step {step.name!r} was {step.status} but never started")
+        if step.status == "completed":
+            completed = self._fitting(self._completed(found, step))
+            self._open.remove(found)
+            return completed
+        body = {"type": "step", "step": found.number, "name": found.name, "status": step.status}
+        return self._bounded("step", body | _told(step))
+
+    def _completed(self, step: _OpenStep, told: Step | None = None) -> Encoded:
+        return completed_step(
+            step.number, step.name, _ms_since(step.began), {} if told is None else _told(told)
+        )
 
     def _bounded(self, kind: str, payload: dict[str, Any]) -> Encoded:
         try:
             body = dumps(payload)
         except NotJson as error:
             raise TypeError(f"a {kind} chunk has no JSON form: {error}") from error
-        if len(body) > self.limits.chunk:
+        return self._fitting(Encoded(kind, body))
+
+    def _fitting(self, chunk: Encoded) -> Encoded:
+        size, most = len(chunk.body), self.limits.chunk
+        if size > most:
             raise AgentError(
-                f"a {kind} chunk of {len(body)} bytes; at most {self.limits.chunk} fit",
-                "PAYLOAD_TOO_LARGE",
+                f"a {chunk.kind} chunk of {size} bytes; at most {most} fit", "PAYLOAD_TOO_LARGE"
             )
-        return Encoded(kind, body)
+        return chunk
 
 
-def completed_step(number: int, name: str, duration_ms: int) -> Encoded:
+def _told(step: Step) -> dict[str, str]:
+    """What an agent says of a step beyond its name."""
+    said = {"detail": step.detail, "finish_reason": step.finish_reason}
+    return {name: _without_surrogates(text) for name, text in said.items() if text}
+
+
+def completed_step(
+    number: int, name: str, duration_ms: int, told: Mapping[str, str] | None = None
+) -> Encoded:
     """The end of a step."""
     body = {
         "type": "step",
@@ -168,6 +190,7 @@ def completed_step(number: int, name: str, duration_ms: int) -> Encoded:
         "name": name,
         "status": "completed",
         "duration_ms": duration_ms,
+        **(told or {}),
     }
     return Encoded("step", dumps(body), (number, name, duration_ms))
 

@@ -38,7 +38,7 @@ class _Steps:
         if body["status"] == "started":
             self.count = max(self.count, number)
             self._open[number] = body["name"], entry.at
-        else:
+        elif body["status"] == "completed":
             self._open.pop(number, None)
 
     def close(self) -> Iterator[Encoded]:

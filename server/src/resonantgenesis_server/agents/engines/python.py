@@ -126,7 +126,9 @@ def _is_sound(chunk: Text | ToolCall | ToolResult | Step | Usage) -> bool:
                 and isinstance(chunk.is_error, bool)
             )
         case Step():
-            return isinstance(chunk.name, str) and chunk.status in ("started", "completed")
+            said = (chunk.name, chunk.detail, chunk.finish_reason)
+            known = ("started", "progress", "completed")
+            return all(isinstance(text, str) for text in said) and chunk.status in known
         case Usage():
             counts = (chunk.input_tokens, chunk.output_tokens)
             return all(isinstance(count, int) and count >= 0 for count in counts)
