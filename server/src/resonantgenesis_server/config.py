@@ -20,6 +20,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from .agents.tools.settings import ToolSettings
 from .model.ids import is_agent_id
 from .model.limits import GIB, KIB, MIB, Limits
 
@@ -254,6 +255,7 @@ class Settings(BaseSettings):
         le=1000,
         description="Pace of the agent `guide`; 0: as fast as possible.",
     )
+    tools: ToolSettings = Field(default_factory=ToolSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
 
     @classmethod

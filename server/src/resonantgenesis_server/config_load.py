@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
 DEFAULT_FILE = Path("resonantgenesis.toml")
 MASK = "********"
 DEFAULT_SOURCE = "default"
-_SECRETS = frozenset({"bootstrap_key"})
+_SECRET = re.compile(r"bootstrap_key|.*\bapi_key|.*\b(env|headers)(\..+)?")
 
 #: Variables with our prefix that are the clients' and no setting of the server.
 CLIENT_VARIABLES = frozenset({CONFIG_VARIABLE, f"{ENV_PREFIX}BASE_URL", f"{ENV_PREFIX}API_KEY"})
@@ -101,9 +102,16 @@ def variable_of(setting: str) -> str:
 def unknown_variables() -> list[tuple[str, str | None]]:
     """Variables with our prefix that mean nothing, each with what was probably meant."""
     known = {variable_of(name) for name in setting_names()} | CLIENT_VARIABLES
-    known.add(variable_of("limits"))
-    unknown = sorted(name for name in os.environ if name.upper().startswith(ENV_PREFIX))
-    return [(name, _closest_variable(name, known)) for name in unknown if name.upper() not in known]
+    # Groups of settings may be given whole, as JSON; mappings also entry by entry.
+    known |= {variable_of(name.rpartition(".")[0]) for name in setting_names() if "." in name}
+    open_ended = tuple(f"{variable_of(name)}__" for name, value in _flat(Settings()) if value == {})
+    return [
+        (name, _closest_variable(name, known))
+        for name in sorted(os.environ)
+        if name.upper().startswith(ENV_PREFIX)
+        and name.upper() not in known
+        and not name.upper().startswith(open_ended)
+    ]
 
 
 def _file_layer(config: Path | None) -> _Layer:
@@ -132,10 +140,18 @@ def _variables_layer() -> _Layer:
             # As a mapping, so that those of the file and of the command line stand beside them.
             values["agents"] = parse_agents(values["agents"])
     except SettingsError as error:
-        raise StartupError(f"{variable_of('limits')}: must be a JSON object") from error
+        raise StartupError(_not_json(error)) from error
     except ValueError as error:
         raise StartupError(f"{variable_of('agents')}: {error}") from error
     return _Layer(values, "variable {variable}")
+
+
+def _not_json(error: SettingsError) -> str:
+    """pydantic-settings names the outermost setting of a variable that should be JSON."""
+    found = re.search(r'field "([a-z_]+)"', str(error))
+    name = found.group(1) if found else "limits"
+    inner = "" if name == "limits" else "__…"
+    return f"{variable_of(name)}{inner}: must be a JSON object"
 
 
 def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
@@ -167,7 +183,10 @@ def _flat(model: BaseModel, prefix: str = "") -> list[tuple[str, Any]]:
         if isinstance(value, BaseModel):
             rows += _flat(value, f"{prefix}{name}.")
         elif isinstance(value, dict) and value:
-            rows += [(f"{prefix}{name}.{key}", entry) for key, entry in value.items()]
+            for key, entry in value.items():
+                inner = f"{prefix}{name}.{key}"
+                rows += _flat(entry, f"{inner}.") if isinstance(entry, BaseModel) else []
+                rows += [] if isinstance(entry, BaseModel) else [(inner, entry)]
         else:
             rows.append((prefix + name, value))
     return rows
@@ -198,7 +217,7 @@ def _problem(detail: ErrorDetails, sources: Mapping[str, str]) -> str:
     message = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     given = detail["input"]
-    is_shown = isinstance(given, str | int | float) and name not in _SECRETS
+    is_shown = isinstance(given, str | int | float) and _SECRET.fullmatch(name) is None
     if is_shown and detail["type"] != "value_error":  # our own say themselves what was given
         message = f"{given!r}: {message}"
     return f"{name}: {message}{where}"

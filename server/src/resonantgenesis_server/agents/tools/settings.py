@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_settings import NoDecode
 
 from ...model.limits import KIB, MIB
 from .base import DEFAULT_MAX_RESULT, DEFAULT_TIMEOUT
@@ -38,6 +40,13 @@ def _listed(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
+def _words(value: object) -> object:
+    """A variable's text as a command: JSON, or words as a shell would part them."""
+    if not isinstance(value, str):
+        return value
+    return json.loads(value) if value.lstrip().startswith("[") else shlex.split(value)
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,7 +54,7 @@ class _Model(BaseModel):
 class FetchSettings(_Model):
     """The tool `fetch_url`."""
 
-    allow_hosts: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+    allow_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
         default=(),
         description="HOST or HOST:PORT that `fetch_url` may reach though they are not on the public"
         " internet.",
@@ -85,7 +94,7 @@ class SearchSettings(_Model):
 class McpSettings(_Model):
     """One MCP server: a `command` with its arguments, or a `url`."""
 
-    command: tuple[str, ...] = ()
+    command: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = ()
     env: dict[str, SecretStr] = Field(default_factory=dict)
     cwd: Path | None = None
     url: str | None = None
