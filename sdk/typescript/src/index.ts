@@ -1,2 +1,22 @@
 /** `@resonantgenesis/sdk`: see README.md. */
+export { ResonantGenesis } from './client.js';
+export {
+  AgentFailed,
+  AuthenticationError,
+  Conflict,
+  ConnectionLost,
+  InternalError,
+  InvalidRequest,
+  NotFound,
+  PermissionDenied,
+  PositionExpired,
+  RateLimited,
+  SessionBusy,
+  StreamError,
+  type StreamErrorFields,
+  TurnTimeout,
+  Unavailable,
+} from './errors.js';
+export type { Replay } from './events.js';
+export type { ExecuteControls, Session, TurnParams } from './sessions.js';
 export type * from './types.js';

@@ -158,7 +158,7 @@ export interface ExecuteParams {
   maxSteps?: number | undefined;
   timeoutSeconds?: number | undefined;
   model?: string | undefined;
-  tools?: readonly unknown[] | undefined;
+  tools?: readonly string[] | undefined;
   metadata?: JsonObject | undefined;
   subject?: string | undefined;
   ifBusy?: 'reject' | 'enqueue' | 'interrupt' | undefined;
@@ -245,7 +245,8 @@ export interface Step {
   readonly turn: number;
   readonly name: string;
   readonly status: 'started' | 'completed';
-  readonly durationMs?: number;
+  readonly durationMs?: number | null;
+  readonly position: number;
 }
 
 /** One page of a list; iterable. `nextCursor` asks for the next one. */
@@ -278,14 +279,15 @@ export type CancelParams =
   | { idempotencyKey: string; turn?: undefined };
 
 export interface Agent {
-  readonly agentId: string;
+  readonly id: string;
   readonly name: string;
   readonly engine: string;
   readonly instructions: string | null;
   readonly model: string | null;
-  readonly tools: readonly unknown[];
+  readonly tools: readonly string[] | null;
   readonly defaults: JsonObject;
-  readonly metadata: JsonObject;
+  /** Those of the server's configuration belong to every organization and are read-only. */
+  readonly source: 'api' | 'configuration';
   readonly createdAt: string;
   readonly updatedAt: string;
 }
@@ -295,16 +297,16 @@ export interface AgentParams {
   engine?: string | undefined;
   instructions?: string | null | undefined;
   model?: string | null | undefined;
-  tools?: readonly unknown[] | undefined;
+  tools?: readonly string[] | null | undefined;
   /** What a turn gets unless it says otherwise, in the wire's names (`max_steps`). */
   defaults?: JsonObject | undefined;
-  metadata?: JsonObject | undefined;
 }
 
 export interface CreateAgentParams extends AgentParams {
   name: string;
   engine: string;
-  agentId?: string | undefined;
+  /** Made up if not given. */
+  id?: string | undefined;
 }
 
 export interface TokenParams {
@@ -324,6 +326,23 @@ export interface Token {
   readonly subject: string | null;
   readonly sessionId: string | null;
   readonly agentId: string | null;
+}
+
+/** An API key, without its credential. */
+export interface Key {
+  readonly id: string;
+  readonly name: string;
+  readonly scopes: readonly string[];
+  readonly createdAt: string;
+  readonly expiresAt: string | null;
+  readonly revokedAt: string | null;
+}
+
+export interface KeyParams {
+  name: string;
+  scopes: readonly string[];
+  /** Seconds; left out: no end. */
+  expiresIn?: number | undefined;
 }
 
 // -- events -----------------------------------------------------------------------------------

@@ -1,0 +1,44 @@
+/**
+ * What a machine wants done, and what became of it: the whole talk between logic and I/O.
+ *
+ * A shell takes `machine.next()`, does it, and reports with `machine.give(outcome)`; `emit` and
+ * `finish` are results and need no report. Before anything but `read` and `emit` it closes an open
+ * stream. Times are in seconds.
+ */
+import type { StreamError } from './errors.js';
+import type { Answer, Request } from './wire.js';
+
+export type Action<T> =
+  /** Send it and open its answer as a stream: opened, answered, lost or silent. */
+  | { readonly do: 'open'; readonly request: Request }
+  /** Read from the open stream: received, ended, lost, or silent after `limit`. */
+  | { readonly do: 'read'; readonly limit: number }
+  /** Send it and read its whole answer: answered, lost or silent. */
+  | { readonly do: 'fetch'; readonly request: Request }
+  /** Wait, then say waited; less, but not less than `least`, if the network has come back. */
+  | {
+      readonly do: 'wait';
+      readonly seconds: number;
+      readonly least?: number;
+      readonly why?: string;
+    }
+  /** Hand it to the caller. */
+  | { readonly do: 'emit'; readonly item: T }
+  /** It is over: throw `error`, or end. */
+  | { readonly do: 'finish'; readonly error?: StreamError | undefined };
+
+export type Outcome =
+  /** A 200 with an event stream. */
+  | { readonly was: 'opened'; readonly headers: Headers }
+  /** Any other answer, whole. */
+  | { readonly was: 'answered'; readonly answer: Answer }
+  /** Bytes of the open stream. */
+  | { readonly was: 'received'; readonly data: Uint8Array }
+  /** The open stream ended as HTTP ends a body. */
+  | { readonly was: 'ended' }
+  /** No connection, or it broke; `reason` is for people. */
+  | { readonly was: 'lost'; readonly reason: string }
+  /** Connected, but nothing came in time. */
+  | { readonly was: 'silent' }
+  /** The wait is over. */
+  | { readonly was: 'waited' };

@@ -1,0 +1,35 @@
+/** The client. */
+import { Events } from './events.js';
+import { Io } from './io.js';
+import { Agents, Keys, Tokens } from './resources.js';
+import { Sessions } from './sessions.js';
+import { baseUrlOf, type Settings, settingsOf } from './settings.js';
+import type { ClientOptions } from './types.js';
+
+/**
+ * A client of one server and one credential; serves any number of streams. The constructor never
+ * throws: what is wrong with the options, a missing credential as well, the first call tells.
+ */
+export class ResonantGenesis {
+  readonly sessions: Sessions;
+  readonly events: Events;
+  readonly agents: Agents;
+  readonly tokens: Tokens;
+  readonly keys: Keys;
+  readonly #settings: Settings;
+
+  constructor(options: ClientOptions = {}) {
+    this.#settings = settingsOf(options);
+    const io = new Io(this.#settings);
+    this.sessions = new Sessions(io);
+    this.events = new Events(io);
+    this.agents = new Agents(io);
+    this.tokens = new Tokens(io);
+    this.keys = new Keys(io);
+  }
+
+  /** The address, without `/v1`. Throws InvalidRequest if the one that was given is none. */
+  get baseUrl(): string {
+    return baseUrlOf(this.#settings.options);
+  }
+}

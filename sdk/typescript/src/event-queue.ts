@@ -1,0 +1,55 @@
+/** Events between their arrival and their reader: in order, each once, with the place of both. */
+import { camel } from './names.js';
+import { Recent } from './progress.js';
+import type { JsonObject, PlatformEvent } from './types.js';
+import { asText } from './wire.js';
+
+export class EventQueue {
+  /** Events, and the cursors of heartbeats between them as `{cursor}`. */
+  readonly ready: JsonObject[] = [];
+  /** Everything up to here has arrived. */
+  cursor: string | undefined;
+  /** Everything up to here has been taken: a reader who keeps it and comes back misses nothing. */
+  handed: string | undefined;
+  readonly #recent = new Recent();
+
+  /** Takes in one event; false if it has come before. */
+  add(raw: JsonObject, cursor: string): boolean {
+    if (!this.#recent.fresh(asText(raw.id) ?? '')) return false;
+    this.cursor = cursor;
+    this.ready.push(raw);
+    return true;
+  }
+
+  /** Nothing that is wanted stands before `cursor`. */
+  reach(cursor: string): void {
+    if (cursor === this.cursor) return;
+    this.cursor = cursor;
+    const newest = this.ready.at(-1);
+    if (!newest) this.handed = cursor;
+    else if (isMark(newest)) newest.cursor = cursor;
+    else this.ready.push({ cursor });
+  }
+
+  /** Events are lost that were asked for; what is left begins behind `earliest`. */
+  gap(earliest: unknown): void {
+    const cursor = asText(earliest) ?? '';
+    this.cursor = cursor || this.cursor;
+    this.ready.push({ type: 'gap', cursor });
+  }
+
+  /** The oldest event; there must be one. */
+  pop(): PlatformEvent {
+    const event = camel<PlatformEvent>(this.ready.shift() ?? {});
+    this.handed = event.cursor || this.handed;
+    while (this.ready[0] && isMark(this.ready[0])) {
+      this.handed = this.ready.shift()?.cursor as string;
+    }
+    return event;
+  }
+}
+
+/** An event has a type. */
+function isMark(raw: JsonObject): boolean {
+  return !('type' in raw);
+}

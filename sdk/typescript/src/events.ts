@@ -1,0 +1,135 @@
+/** `client.events`. */
+import { InvalidRequest } from './errors.js';
+import { EventMachine } from './event-machine.js';
+import { EVENTS_PATH, EventPlan, placeOf, selection, selectionQuery } from './event-plan.js';
+import type { Io } from './io.js';
+import { camel } from './names.js';
+import { pageOf } from './page.js';
+import { Reader } from './reader.js';
+import { item, make } from './requests.js';
+import type {
+  EventStream,
+  JsonObject,
+  ListEventsParams,
+  Page,
+  PlatformEvent,
+  ReplayParams,
+  SubscribeParams,
+} from './types.js';
+import { query } from './wire.js';
+
+/** At most so many events in one list; what is iterated has no end. */
+const REPLAY_LIMIT = 100_000;
+const PAGE = 1_000;
+
+/** Platform events: follow, replay, look up, publish. Everything throws StreamError. */
+export class Events {
+  readonly #io: Io;
+
+  constructor(io: Io) {
+    this.#io = io;
+  }
+
+  /** Events from now on, or from `since`; nothing to await, it connects when iterated. */
+  subscribe(params: SubscribeParams = {}): EventStream {
+    const plan = new EventPlan(params, params.since, params.onExpired);
+    return new Subscription(this.#io, new EventMachine(plan, this.#io.settings), params);
+  }
+
+  /**
+   * Events since a time (inclusive) or a cursor (exclusive), until a time (exclusive), a cursor
+   * (inclusive) or now: await it for a list of at most 100,000, or iterate over any number.
+   */
+  replay(params: ReplayParams): Replay {
+    return new Replay(this.#io, params);
+  }
+
+  /** One page, from the earliest kept. */
+  async list(params: ListEventsParams = {}): Promise<Page<PlatformEvent>> {
+    const { since, until, limit, cursor, wait } = params;
+    const place = query({ since: placeOf(since), until: placeOf(until), limit, cursor, wait });
+    return eventPage(
+      await this.#io.call({
+        method: 'GET',
+        path: EVENTS_PATH,
+        query: { ...selectionQuery(params), ...place },
+        patience: wait ?? 0,
+      }),
+    );
+  }
+
+  async get(eventId: string): Promise<PlatformEvent> {
+    return camel(await this.#io.call(item('GET', EVENTS_PATH, eventId)));
+  }
+
+  /** Writes an `app.*` event of your own, once, however often the network repeats it. */
+  async publish(
+    type: string,
+    data: JsonObject = {},
+    { idempotencyKey }: { idempotencyKey?: string | undefined } = {},
+  ): Promise<PlatformEvent> {
+    return camel(await this.#io.call(make(EVENTS_PATH, { type, data }, idempotencyKey)));
+  }
+}
+
+class Subscription extends Reader<PlatformEvent, EventMachine> implements EventStream {
+  get cursor(): string | undefined {
+    return this.machine.cursor;
+  }
+
+  protected where(): string {
+    return `events, cursor ${this.cursor ?? '?'}`;
+  }
+}
+
+/** Past events; may be awaited or iterated again, each time from the start. */
+export class Replay implements AsyncIterable<PlatformEvent>, PromiseLike<PlatformEvent[]> {
+  readonly #io: Io;
+  readonly #body: JsonObject;
+
+  constructor(io: Io, { since, until, ...wanted }: ReplayParams) {
+    this.#io = io;
+    const place = query({ since: placeOf(since), until: placeOf(until) });
+    if (!place.since) throw new InvalidRequest('replay needs since: a time, a cursor or a Date');
+    this.#body = { ...place, ...selection(wanted), limit: PAGE };
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<PlatformEvent, void> {
+    for (let cursor: string | null = null, more = true; more; ) {
+      const body: JsonObject = { ...this.#body, ...(cursor && { cursor }) };
+      const request = { method: 'POST', path: `${EVENTS_PATH}/replay`, body };
+      const page = eventPage(await this.#io.call(request));
+      yield* page.data;
+      more = page.hasMore && page.nextCursor !== null && page.nextCursor !== cursor;
+      cursor = page.nextCursor;
+    }
+  }
+
+  /** All as a list. Throws InvalidRequest (PAYLOAD_TOO_LARGE) where there are more than 100,000. */
+  async all(): Promise<PlatformEvent[]> {
+    const found: PlatformEvent[] = [];
+    for await (const event of this) {
+      if (found.length >= REPLAY_LIMIT) {
+        const details = { limit: REPLAY_LIMIT, cursor: found.at(-1)?.cursor };
+        throw new InvalidRequest(
+          `more than ${REPLAY_LIMIT} events: iterate over the replay, or go on from details.cursor`,
+          { code: 'PAYLOAD_TOO_LARGE', details },
+        );
+      }
+      found.push(event);
+    }
+    return found;
+  }
+
+  // biome-ignore lint/suspicious/noThenProperty: to be awaited is what it is for.
+  then<A = PlatformEvent[], B = never>(
+    kept?: ((events: PlatformEvent[]) => A | PromiseLike<A>) | null,
+    broken?: ((reason: unknown) => B | PromiseLike<B>) | null,
+  ): Promise<A | B> {
+    return this.all().then(kept, broken);
+  }
+}
+
+function eventPage(raw: JsonObject): Page<PlatformEvent> {
+  return pageOf<PlatformEvent>(raw, raw.events, camel);
+}

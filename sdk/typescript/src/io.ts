@@ -1,0 +1,194 @@
+/** The transport: does what the machines ask with `fetch`, and nothing else. */
+import type { Outcome } from './actions.js';
+import { errorFromAnswer, isRepeated, unexpected } from './answers.js';
+import { ConnectionLost, StreamError } from './errors.js';
+import { LATE, pause, within } from './platform.js';
+import { Retries } from './retries.js';
+import { baseUrlOf, CONNECT, type Settings } from './settings.js';
+import type { JsonObject } from './types.js';
+import { asObject, isEventStream, isObject, parseJson, type Request } from './wire.js';
+
+/** Seconds that the end of a finished stream is waited for. */
+const LAST_BYTES = 0.1;
+
+export class Io {
+  readonly settings: Settings;
+
+  constructor(settings: Settings) {
+    this.settings = settings;
+  }
+
+  /**
+   * Sends a request, again while that may help, and returns its answer's object. All that is asked
+   * for may be repeated: what makes something carries an Idempotency-Key. Throws StreamError.
+   */
+  async call(request: Request, signal?: AbortSignal): Promise<JsonObject> {
+    const { maxRetries, backoff, random } = this.settings;
+    const retries = new Retries(maxRetries, backoff, random);
+    for (;;) {
+      const outcome = await this.fetch(request, signal);
+      signal?.throwIfAborted();
+      const error = problem(outcome);
+      if (!error) return outcome.was === 'answered' ? asObject(outcome.answer.body) : {};
+      const status = error.status ?? 200;
+      const wait = isSuccess(status) || isRepeated(status) ? retries.after(error) : undefined;
+      if (wait === undefined) throw error;
+      await pause(wait, signal, { least: error.retryAfter ?? 0 });
+      signal?.throwIfAborted();
+    }
+  }
+
+  /** Sends, and reads the whole answer. */
+  async fetch(request: Request, signal?: AbortSignal): Promise<Outcome> {
+    const link = new Link(signal);
+    const limit = this.settings.timeout + (request.patience ?? 0);
+    try {
+      const sent = await this.#send(request, link, limit);
+      return 'was' in sent ? sent : await whole(sent, link, limit);
+    } finally {
+      link.close();
+    }
+  }
+
+  /** Sends, and leaves an event stream open. */
+  async open(request: Request, signal: AbortSignal): Promise<[Outcome, Connection?]> {
+    const link = new Link(signal);
+    // What holds the headers back is silent as well; a connection alone may take its time.
+    const sent = await this.#send(request, link, Math.max(CONNECT, this.settings.silence));
+    // Where a platform cannot read a body as it comes, the stream is polled before long.
+    let outcome: Outcome = { was: 'silent' };
+    if ('was' in sent) {
+      outcome = sent;
+    } else if (sent.status !== 200 || !isEventStream(sent.headers)) {
+      outcome = await whole(sent, link, this.settings.timeout);
+    } else if (sent.body) {
+      return [{ was: 'opened', headers: sent.headers }, new Connection(sent.body, link)];
+    }
+    link.close();
+    return [outcome];
+  }
+
+  async #send(request: Request, link: Link, limit: number): Promise<Response | Outcome> {
+    const { options, credential } = this.settings;
+    const query = new URLSearchParams(request.query).toString();
+    const url = baseUrlOf(options) + request.path + (query && `?${query}`);
+    const body = request.body && JSON.stringify(request.body);
+    const send = async (token: string) =>
+      (options.fetch ?? globalThis.fetch)(url, {
+        method: request.method,
+        headers: {
+          Accept: 'application/json',
+          ...(body && { 'Content-Type': 'application/json' }),
+          ...request.headers,
+          Authorization: `Bearer ${token}`,
+        },
+        redirect: 'manual',
+        signal: link.signal,
+        ...(body && { body }),
+      });
+    return link.guard(async (): Promise<Response | Outcome> => {
+      const token = await credential.get();
+      const response = await within(limit, send(token));
+      if (response === LATE) return { was: 'silent' };
+      if (response.status !== 401 || !(await credential.renew(token))) return response;
+      await response.body?.cancel();
+      const second = await within(limit, send(await credential.get()));
+      return second === LATE ? { was: 'silent' } : second;
+    });
+  }
+}
+
+/** What can be cut: by its reader, by the caller's signal, or because time is up. */
+class Link {
+  readonly #control = new AbortController();
+  readonly #outer: AbortSignal | undefined;
+  readonly #abort = () => this.close();
+  #cut: Outcome = { was: 'lost', reason: 'closed' };
+
+  constructor(outer?: AbortSignal) {
+    this.#outer = outer;
+    outer?.addEventListener('abort', this.#abort);
+    if (outer?.aborted) this.close();
+  }
+
+  get signal(): AbortSignal {
+    return this.#control.signal;
+  }
+
+  /** Ends it; what is under way on it has this outcome. */
+  close(outcome?: Outcome): void {
+    if (outcome) this.#cut = outcome;
+    this.#outer?.removeEventListener('abort', this.#abort);
+    this.#control.abort();
+  }
+
+  /** The outcome of work on it; what fails is a lost connection, except for errors of our own. */
+  async guard<T extends Response | Outcome>(work: () => Promise<T>): Promise<T | Outcome> {
+    try {
+      return await work();
+    } catch (error) {
+      if (error instanceof StreamError && !error.retryable) throw error;
+      if (this.signal.aborted) return this.#cut;
+      const { message, cause } = error as Error;
+      const reason = (cause as Error | undefined)?.message || message;
+      return { was: 'lost', reason: `connection failed: ${reason}` };
+    }
+  }
+}
+
+/** An open event stream. */
+export class Connection {
+  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+  readonly #link: Link;
+
+  constructor(body: ReadableStream<Uint8Array>, link: Link) {
+    this.#reader = body.getReader();
+    this.#link = link;
+  }
+
+  /** The next bytes, within `limit` seconds. */
+  read(limit: number): Promise<Outcome> {
+    return this.#link.guard(async (): Promise<Outcome> => {
+      const got = await within(limit, this.#reader.read());
+      if (got === LATE) return { was: 'silent' };
+      return got.value ? { was: 'received', data: got.value } : { was: 'ended' };
+    });
+  }
+
+  /** Ends it; a read that is under way has this outcome. */
+  cut(outcome?: Outcome): void {
+    this.#link.close(outcome);
+  }
+
+  /**
+   * Reads the rest of a stream whose last chunk has come, so that others can use the line. The end
+   * follows the last chunk at once; what takes longer is not worth waiting for.
+   */
+  async finish(): Promise<void> {
+    while ((await this.read(LAST_BYTES)).was === 'received');
+    this.cut();
+  }
+}
+
+async function whole(response: Response, link: Link, limit: number): Promise<Outcome> {
+  return link.guard(async (): Promise<Outcome> => {
+    const text = await within(limit, response.text());
+    if (text === LATE) return { was: 'silent' };
+    const { status, headers } = response;
+    return { was: 'answered', answer: { status, headers, body: parseJson(text) } };
+  });
+}
+
+function isSuccess(status: number): boolean {
+  return status >= 200 && status < 300;
+}
+
+/** What is wrong with the outcome of a call. */
+function problem(outcome: Outcome): StreamError | undefined {
+  if (outcome.was !== 'answered') {
+    return new ConnectionLost(outcome.was === 'lost' ? outcome.reason : 'no answer in time');
+  }
+  const { answer } = outcome;
+  if (!isSuccess(answer.status)) return errorFromAnswer(answer);
+  return answer.status === 204 || isObject(answer.body) ? undefined : unexpected(answer);
+}

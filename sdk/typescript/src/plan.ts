@@ -1,0 +1,139 @@
+/** What a stream was asked for, and every request that may have to be made for it. */
+import type { Mark } from './progress.js';
+import type { JsonObject } from './types.js';
+import { asCount, asText, keyHeader, query, type Request, segment } from './wire.js';
+
+/** How long the server may hold a poll, in seconds: below the 60 at which proxies cut. */
+export const POLL_WAIT = 25;
+export const POLL_LIMIT = 500;
+
+/** A proxy that compresses also collects, so streams ask for neither (browsers decide themselves). */
+export const SSE: Readonly<Record<string, string>> = {
+  Accept: 'text/event-stream',
+  'Accept-Encoding': 'identity',
+};
+
+/** Where an execute goes; a session knows its agent, if the caller does not. */
+export function executePath(body: JsonObject): string {
+  const sessionId = asText(body.session_id);
+  return sessionId && body.agent_id === undefined
+    ? `/v1/sessions/${segment(sessionId)}/execute`
+    : '/v1/sessions/execute';
+}
+
+export interface PlanOptions {
+  /** Of an execute, without `resume_from`; a join has none. */
+  body?: JsonObject | undefined;
+  mark: Mark;
+  resumeFrom?: number | undefined;
+  /** The join is for this turn alone. */
+  turn?: number | undefined;
+  compact?: boolean | undefined;
+  follow?: boolean | undefined;
+  raiseOnError?: boolean | undefined;
+  /** The stream was running before and is only taken up again. */
+  recalled?: boolean | undefined;
+}
+
+export class StreamPlan {
+  readonly mark: Mark;
+  readonly body: JsonObject | undefined;
+  readonly follow: boolean;
+  readonly raiseOnError: boolean;
+  readonly recalled: boolean;
+  /** The position before the first chunk that is due; undefined where only the server knows. */
+  readonly start: number | undefined;
+  readonly #turn: number | undefined;
+  readonly #compact: boolean;
+
+  constructor(options: PlanOptions) {
+    this.mark = options.mark;
+    this.body = options.body;
+    this.follow = options.follow ?? false;
+    this.raiseOnError = options.raiseOnError ?? true;
+    this.recalled = options.recalled ?? false;
+    const startsSession = this.body !== undefined && this.body.session_id === undefined;
+    this.start = options.resumeFrom ?? (startsSession ? 0 : undefined);
+    this.#turn = options.turn;
+    this.#compact = options.compact ?? false;
+  }
+
+  /** The turn whose `done` ends the stream; undefined: the server says when it ends. */
+  get target(): number | undefined {
+    return this.body ? this.mark.turn : this.#turn;
+  }
+
+  /** Whether the server has still to name the session, or the turn that it starts. */
+  get unnamed(): boolean {
+    return !this.mark.sessionId || (this.body !== undefined && !this.mark.turn);
+  }
+
+  /** Whether this chunk is the `done` of the turn that was asked for. */
+  endsWith(raw: JsonObject): boolean {
+    const target = this.target;
+    if (raw.type !== 'done' || target === undefined) return false;
+    return (asCount(raw.turn) ?? target) >= target;
+  }
+
+  /** Opens or reopens the stream behind `last`. */
+  open(last: number | undefined): Request {
+    if (this.unnamed) return this.#execute(last);
+    // Nothing received yet of a known turn: its own start is the place, not the session's.
+    const place = last === 0 && this.body ? undefined : last;
+    return {
+      method: 'GET',
+      path: `${this.#session()}/stream`,
+      query: {
+        ...query({ resume_from: place, turn: this.target }),
+        ...this.#compactly(),
+        ...(this.follow && { follow: 'true' }),
+      },
+      headers: SSE,
+    };
+  }
+
+  /** Names the turn of an execute whose streamed answer never arrives. */
+  detached(): Request {
+    const headers = { ...this.#key(), Prefer: 'respond-async' };
+    return this.#post({ stream: false }, headers);
+  }
+
+  /** The session as it is now. */
+  snapshot(): Request {
+    return { method: 'GET', path: this.#session() };
+  }
+
+  /** The chunks after `after`; with `waiting`, or the first that comes. */
+  poll(after: number, waiting: boolean): Request {
+    const patience = waiting ? POLL_WAIT : 0;
+    return {
+      method: 'GET',
+      path: `${this.#session()}/events`,
+      query: { ...query({ after, limit: POLL_LIMIT, wait: patience }), ...this.#compactly() },
+      patience,
+    };
+  }
+
+  #execute(last: number | undefined): Request {
+    const place = last ? { resume_from: last } : {};
+    const form = this.#compact ? { compact: true } : {};
+    return this.#post({ stream: true, ...place, ...form }, { ...this.#key(), ...SSE });
+  }
+
+  #post(more: JsonObject, headers: Record<string, string>): Request {
+    const body = { ...this.body, ...more };
+    return { method: 'POST', path: executePath(body), body, headers };
+  }
+
+  #session(): string {
+    return `/v1/sessions/${segment(this.mark.sessionId ?? '')}`;
+  }
+
+  #compactly(): Record<string, string> {
+    return this.#compact ? { compact: 'true' } : {};
+  }
+
+  #key(): Record<string, string> {
+    return this.mark.idempotencyKey ? keyHeader(this.mark.idempotencyKey) : {};
+  }
+}

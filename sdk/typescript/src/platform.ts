@@ -1,0 +1,96 @@
+/** What differs between browsers, Node, Deno, Bun and edge runtimes, and what time is made of. */
+
+/** What `within` gives when the time was up first. */
+export const LATE = Symbol('late');
+
+type Wake = 'online' | 'offline' | 'visible';
+
+interface Surroundings {
+  navigator?: { onLine?: boolean };
+  document?: EventTarget & { visibilityState?: string };
+  addEventListener?: EventTarget['addEventListener'];
+  removeEventListener?: EventTarget['removeEventListener'];
+  process?: { env?: Record<string, string | undefined> };
+}
+
+const world = globalThis as unknown as Surroundings;
+
+/** Whether the browser says that there is no network; elsewhere nobody can say. */
+export function isOffline(): boolean {
+  return world.navigator?.onLine === false;
+}
+
+/** Tells when the network comes and goes, and when a hidden page is looked at again. */
+export function onWake(listener: (what: Wake) => void): () => void {
+  const { document } = world;
+  const online = () => listener('online');
+  const offline = () => listener('offline');
+  const visible = () => {
+    if (document?.visibilityState !== 'hidden') listener('visible');
+  };
+  world.addEventListener?.('online', online);
+  world.addEventListener?.('offline', offline);
+  document?.addEventListener?.('visibilitychange', visible);
+  return () => {
+    world.removeEventListener?.('online', online);
+    world.removeEventListener?.('offline', offline);
+    document?.removeEventListener?.('visibilitychange', visible);
+  };
+}
+
+/** A variable of the process, where there is one and it may be read. */
+export function variable(name: string): string | undefined {
+  try {
+    return world.process?.env?.[name];
+  } catch {
+    // Deno asks for a permission, and somebody has refused it.
+    return undefined;
+  }
+}
+
+/** The outcome of `work`, or LATE after so many seconds. */
+export async function within<T>(limit: number, work: Promise<T>): Promise<T | typeof LATE> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<typeof LATE>((resolve) => {
+    timer = setTimeout(resolve, limit * 1000, LATE);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/**
+ * Waits `limit` seconds, or until `signal` aborts. Network that comes back, or a page that is
+ * looked at again, ends it early, though not before `least` seconds. With `patient` it lasts for as
+ * long as the browser is offline, since trying would be in vain.
+ */
+export function pause(
+  limit: number,
+  signal?: AbortSignal,
+  { least = 0, patient = false } = {},
+): Promise<void> {
+  return new Promise((resolve) => {
+    const begun = Date.now();
+    let timer: ReturnType<typeof setTimeout>;
+    const arm = (rest: number) => {
+      clearTimeout(timer);
+      timer = setTimeout(due, rest * 1000);
+    };
+    const end = () => {
+      clearTimeout(timer);
+      forget();
+      signal?.removeEventListener('abort', end);
+      resolve();
+    };
+    // A browser that forgets to say that it is online again is asked now and then.
+    const due = () => (patient && isOffline() ? arm(5) : end());
+    const forget = onWake((what) => {
+      if (what !== 'offline') arm(Math.max(0, least - (Date.now() - begun) / 1000));
+    });
+    arm(limit);
+    signal?.addEventListener('abort', end);
+    if (signal?.aborted) end();
+  });
+}

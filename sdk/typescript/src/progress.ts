@@ -1,0 +1,73 @@
+/** Where a stream stands in its session's log, and what a chunk that arrives means for it. */
+import type { JsonObject } from './types.js';
+import { asCount } from './wire.js';
+
+/** What is needed to find a stream again after it broke off. */
+export interface Mark {
+  idempotencyKey?: string | undefined;
+  sessionId?: string | undefined;
+  turn?: number | undefined;
+  epoch?: string | undefined;
+  /** That of the last chunk handed to the caller; 0: none yet. */
+  position: number;
+}
+
+/** What to do with a chunk: pass it on, drop it, or read again from the last good place. */
+export type Verdict = 'new' | 'seen' | 'gap';
+
+/** Holds the received chunks to the log's order: dense, each once. */
+export class Sequence {
+  /** Everything up to here has been received; undefined: the first chunk that arrives says. */
+  last: number | undefined;
+
+  constructor(last: number | undefined) {
+    this.last = last;
+  }
+
+  /** The verdict on a chunk; `new` moves `last` to its position. */
+  take(raw: JsonObject, position: number): Verdict {
+    if (this.last !== undefined) {
+      if (position <= this.last) return 'seen';
+      // A merged chunk that begins before our place holds text that was passed on already, and
+      // cannot be cut; the log has the parts, so reading again from our place helps.
+      if (firstPosition(raw, position) !== this.last + 1) return 'gap';
+    }
+    this.last = position;
+    return 'new';
+  }
+}
+
+/** Where a chunk begins: `from` for merged ones, else its own position. */
+export function firstPosition(raw: JsonObject, position: number): number {
+  const first = asCount(raw.from);
+  return first && first <= position ? first : position;
+}
+
+/** A chunk's position from its data, else from its frame's own id; undefined for what is none. */
+export function positionOf(raw: JsonObject, frameId = ''): number | undefined {
+  return asCount(raw.position) || (/^\d{1,15}$/.test(frameId) && Number(frameId)) || undefined;
+}
+
+/** The newest `limit` ids: tells what has come twice. */
+export class Recent {
+  readonly #ids = new Set<string>();
+  readonly #limit: number;
+
+  constructor(limit = 1024) {
+    this.#limit = limit;
+  }
+
+  /** Whether this id is new; from here on it is not. An empty one always is. */
+  fresh(id: string): boolean {
+    if (!id) return true;
+    if (this.#ids.has(id)) return false;
+    this.#ids.add(id);
+    if (this.#ids.size > this.#limit) {
+      for (const oldest of this.#ids) {
+        this.#ids.delete(oldest);
+        break;
+      }
+    }
+    return true;
+  }
+}

@@ -1,0 +1,29 @@
+/** The requests that more than one part makes. */
+import { snake } from './names.js';
+import type { JsonObject } from './types.js';
+import { keyHeader, query, type Request, segment } from './wire.js';
+
+/** A POST that makes something, repeatable by its key. */
+export function make(path: string, params: object, key?: string): Request {
+  return { method: 'POST', path, body: snake(params), headers: keyHeader(key) };
+}
+
+/** One thing of a collection, or what belongs to it. */
+export function item(method: string, path: string, id: string, below = ''): Request {
+  return { method, path: `${path}/${segment(id)}${below}` };
+}
+
+/** A page of a collection. */
+export function list(path: string, params: object): Request {
+  return { method: 'GET', path, query: query(snake(params) as Record<string, string | number>) };
+}
+
+/** By session, or by the key of an execute whose answer never came. */
+export function cancelRequest(
+  sessionId: string | undefined,
+  { turn, idempotencyKey }: { turn?: number | undefined; idempotencyKey?: string | undefined },
+): Request {
+  const body: JsonObject = snake(sessionId === undefined ? { idempotencyKey } : { turn });
+  if (sessionId === undefined) return { method: 'POST', path: '/v1/sessions/cancel', body };
+  return { ...item('POST', '/v1/sessions', sessionId, '/cancel'), body };
+}

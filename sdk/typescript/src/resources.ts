@@ -1,0 +1,95 @@
+/** `client.agents`, `client.tokens` and `client.keys`. */
+import type { Io } from './io.js';
+import { camel, snake } from './names.js';
+import { pageOf } from './page.js';
+import { item, list, make } from './requests.js';
+import type {
+  Agent,
+  AgentParams,
+  CreateAgentParams,
+  Key,
+  KeyParams,
+  Page,
+  PageParams,
+  Token,
+  TokenParams,
+} from './types.js';
+
+const AGENTS = '/v1/agents';
+const KEYS = '/v1/keys';
+
+/** What turns goals into streams. Everything throws StreamError. */
+export class Agents {
+  readonly #io: Io;
+
+  constructor(io: Io) {
+    this.#io = io;
+  }
+
+  async create(params: CreateAgentParams): Promise<Agent> {
+    return camel(await this.#io.call(make(AGENTS, params)));
+  }
+
+  async get(agentId: string): Promise<Agent> {
+    return camel(await this.#io.call(item('GET', AGENTS, agentId)));
+  }
+
+  /** One page of the organization's agents and those of the configuration, by id. */
+  async list(params: PageParams = {}): Promise<Page<Agent>> {
+    const raw = await this.#io.call(list(AGENTS, params));
+    return pageOf<Agent>(raw, raw.data, camel);
+  }
+
+  /** Changes the fields that are given; null clears what can be empty. */
+  async update(agentId: string, params: AgentParams): Promise<Agent> {
+    const body = snake(params);
+    return camel(await this.#io.call({ ...item('PATCH', AGENTS, agentId), body }));
+  }
+
+  /** Deletes it; its sessions and their logs stay. */
+  async delete(agentId: string): Promise<void> {
+    await this.#io.call(item('DELETE', AGENTS, agentId));
+  }
+}
+
+/** Client tokens, so that no key ever sits in a browser. Everything throws StreamError. */
+export class Tokens {
+  readonly #io: Io;
+
+  constructor(io: Io) {
+    this.#io = io;
+  }
+
+  /** A token with these scopes, confined to a subject, session or agent if named. */
+  async create(params: TokenParams): Promise<Token> {
+    return camel(await this.#io.call(make('/v1/tokens', params)));
+  }
+}
+
+/** API keys. Everything throws StreamError. */
+export class Keys {
+  readonly #io: Io;
+
+  constructor(io: Io) {
+    this.#io = io;
+  }
+
+  /** A key; its credential, `key`, is shown this once. */
+  async create(params: KeyParams): Promise<Key & { readonly key: string }> {
+    return camel(await this.#io.call(make(KEYS, params)));
+  }
+
+  async get(keyId: string): Promise<Key> {
+    return camel(await this.#io.call(item('GET', KEYS, keyId)));
+  }
+
+  async list(params: PageParams = {}): Promise<Page<Key>> {
+    const raw = await this.#io.call(list(KEYS, params));
+    return pageOf<Key>(raw, raw.data, camel);
+  }
+
+  /** Revokes it, and with it every token it made; their open streams end within 2 s. */
+  async revoke(keyId: string): Promise<void> {
+    await this.#io.call(item('DELETE', KEYS, keyId));
+  }
+}

@@ -1,0 +1,34 @@
+/** The stream of a session's chunks, over HTTP. */
+import type { Io } from './io.js';
+import { StreamMachine } from './machine.js';
+import type { StreamPlan } from './plan.js';
+import { Reader } from './reader.js';
+import { cancelRequest } from './requests.js';
+import type { AgentStream, Chunk, StreamControls } from './types.js';
+
+export class SessionStream extends Reader<Chunk, StreamMachine> implements AgentStream {
+  constructor(io: Io, plan: StreamPlan, controls: StreamControls) {
+    super(io, new StreamMachine(plan, io.settings), controls);
+  }
+
+  get sessionId(): string | undefined {
+    return this.machine.mark.sessionId;
+  }
+
+  get turn(): number | undefined {
+    return this.machine.mark.turn;
+  }
+
+  get position(): number {
+    return this.machine.mark.position;
+  }
+
+  async cancel(): Promise<void> {
+    const { sessionId, turn, idempotencyKey } = this.machine.mark;
+    await this.io.call(cancelRequest(sessionId, { turn, idempotencyKey }));
+  }
+
+  protected where(): string {
+    return `session ${this.sessionId ?? '?'}, position ${this.position}`;
+  }
+}

@@ -1,0 +1,237 @@
+/** `client.sessions`, and a session as an object. */
+import { errorFromChunk } from './answers.js';
+import { InternalError, InvalidRequest } from './errors.js';
+import type { Io } from './io.js';
+import { camel, snake } from './names.js';
+import { pageOf } from './page.js';
+import { executePath, StreamPlan } from './plan.js';
+import type { Mark } from './progress.js';
+import { cancelRequest, item, list, make } from './requests.js';
+import { SessionStream } from './session-stream.js';
+import type {
+  AgentStream,
+  CancelParams,
+  CreateSessionParams,
+  ExecuteParams,
+  ExecuteStreamParams,
+  JoinParams,
+  JsonObject,
+  ListSessionsParams,
+  Page,
+  SessionData,
+  Step,
+  StreamControls,
+  TurnResult,
+} from './types.js';
+import { newKey } from './wire.js';
+
+/** What an execute may say within a session that is known. */
+export type TurnParams<P> = Omit<P, 'agentId' | 'sessionId'>;
+
+export interface ExecuteControls {
+  signal?: AbortSignal | undefined;
+  /** Whether a turn that failed throws (the default) or is a result like the others. */
+  raiseOnError?: boolean | undefined;
+}
+
+const PATH = '/v1/sessions';
+/** How many of them are kept. */
+const REMEMBERED = 256;
+
+/** Sessions: start, watch, cancel, look up. Everything throws StreamError. */
+export class Sessions {
+  readonly #io: Io;
+  /** Where the turns are that callers named by keys of their own. */
+  readonly #marks = new Map<string, Mark>();
+
+  constructor(io: Io) {
+    this.#io = io;
+  }
+
+  /**
+   * Starts a turn and streams its chunks. The promise is kept once the server has named session and
+   * turn; the stream reconnects and resumes by itself.
+   */
+  async executeStream(
+    params: ExecuteStreamParams,
+    controls: StreamControls = {},
+  ): Promise<AgentStream> {
+    const { resumeFrom, compact, raiseOnError, idempotencyKey, ...fields } = params;
+    checkPosition(resumeFrom);
+    const body = snake(fields);
+    const task = idempotencyKey && `${idempotencyKey} ${JSON.stringify(body)}`;
+    const recalled = task && resumeFrom !== undefined ? this.#marks.get(task) : undefined;
+    const mark: Mark = {
+      idempotencyKey: idempotencyKey ?? newKey(),
+      sessionId: fields.sessionId,
+      ...recalled,
+      position: resumeFrom ?? 0,
+    };
+    if (task) this.#remember(task, mark);
+    const plan = new StreamPlan({
+      body,
+      mark,
+      resumeFrom: resumeFrom || undefined,
+      compact,
+      raiseOnError,
+      recalled: recalled?.sessionId !== undefined,
+    });
+    return new SessionStream(this.#io, plan, controls).open();
+  }
+
+  /** Runs a turn to its end, however long that takes. */
+  async execute(params: ExecuteParams, controls: ExecuteControls = {}): Promise<TurnResult> {
+    const { idempotencyKey, ...fields } = params;
+    const body = { ...snake(fields), stream: false };
+    const request = make(executePath(body), body, idempotencyKey);
+    const raw = await this.#io.call(request, controls.signal);
+    let result = camel<TurnResult>(raw);
+    if (raw.status === 'running' || raw.status === 'queued') {
+      result = await this.#follow(result, controls.signal);
+    }
+    if (controls.raiseOnError !== false && /^(failed|timeout)$/.test(result.status)) {
+      const code = result.status === 'timeout' ? 'TIMEOUT' : 'AGENT_FAILED';
+      const { sessionId, position } = result;
+      throw errorFromChunk({ code, ...snake(result.error ?? {}) }, { sessionId, position });
+    }
+    return result;
+  }
+
+  /**
+   * Watches a session: from behind `resumeFrom`, else from the start of its newest turn. Ends with
+   * the last turn that runs or waits; with `turn`, with that one; with `follow`, never.
+   */
+  async join(sessionId: string, params: JoinParams = {}): Promise<AgentStream> {
+    const { resumeFrom, turn } = params;
+    checkPosition(resumeFrom);
+    const mark: Mark = { sessionId, turn, position: resumeFrom ?? 0 };
+    return new SessionStream(this.#io, new StreamPlan({ ...params, mark }), params).open();
+  }
+
+  /** Makes a session, to run turns in. */
+  async create(params: CreateSessionParams): Promise<Session> {
+    return this.#session(await this.#io.call(make(PATH, params)));
+  }
+
+  /** A session with `output` of its newest turn so far, and `position`. */
+  async get(sessionId: string): Promise<Session> {
+    return this.#session(await this.#io.call(item('GET', PATH, sessionId)));
+  }
+
+  /** One page of sessions. */
+  async list(params: ListSessionsParams = {}): Promise<Page<Session>> {
+    const raw = await this.#io.call(list(PATH, params));
+    return pageOf(raw, raw.data, (one) => this.#session(one));
+  }
+
+  /** The steps of a session's turns. */
+  async steps(sessionId: string): Promise<Step[]> {
+    const raw = await this.#io.call(item('GET', PATH, sessionId, '/steps'));
+    return [...pageOf<Step>(raw, raw.data, camel)];
+  }
+
+  /** Cancels what runs or waits, or only `turn`; by key where the answer never came. */
+  async cancel(
+    what: string | { idempotencyKey: string },
+    params: CancelParams = {},
+  ): Promise<void> {
+    const known = typeof what === 'string';
+    await this.#io.call(cancelRequest(known ? what : undefined, known ? params : what));
+  }
+
+  /** Deletes a session and its log. */
+  async delete(sessionId: string): Promise<void> {
+    await this.#io.call(item('DELETE', PATH, sessionId));
+  }
+
+  #session(raw: JsonObject): Session {
+    return new Session(this, camel(raw));
+  }
+
+  #remember(task: string, mark: Mark): void {
+    this.#marks.delete(task);
+    this.#marks.set(task, mark);
+    for (const oldest of this.#marks.keys()) {
+      if (this.#marks.size <= REMEMBERED) break;
+      this.#marks.delete(oldest);
+    }
+  }
+
+  async #follow({ sessionId, turn }: TurnResult, signal?: AbortSignal): Promise<TurnResult> {
+    const stream = await this.join(sessionId, { turn, compact: true, raiseOnError: false, signal });
+    let error: TurnResult['error'];
+    for await (const chunk of stream) {
+      if (chunk.type === 'error') {
+        const { type, position, ...told } = chunk;
+        error = told;
+      }
+      if (chunk.type === 'done') {
+        const { type, ...done } = chunk;
+        return { ...done, steps: done.usage.steps, ...(error && { error }) };
+      }
+    }
+    throw new InternalError('the log does not hold the end of the turn', { retryable: false });
+  }
+}
+
+function checkPosition(position: number | undefined): void {
+  if (position !== undefined && !(Number.isSafeInteger(position) && position >= 0)) {
+    throw new InvalidRequest('resumeFrom must be a whole number from 0');
+  }
+}
+
+/** Gives the class its fields, which come with the server's answer. */
+const Fields = Object as unknown as new () => SessionData;
+
+/** A session: its fields as the server showed them last, and what can be done with it. */
+export class Session extends Fields {
+  readonly #sessions: Sessions;
+
+  constructor(sessions: Sessions, data: SessionData) {
+    super();
+    this.#sessions = sessions;
+    Object.assign(this, data);
+  }
+
+  /** A further turn, streamed; see `sessions.executeStream`. */
+  executeStream(
+    params: TurnParams<ExecuteStreamParams>,
+    controls?: StreamControls,
+  ): Promise<AgentStream> {
+    return this.#sessions.executeStream(this.#turn(params), controls);
+  }
+
+  /** A further turn, awaited to its end; see `sessions.execute`. */
+  execute(params: TurnParams<ExecuteParams>, controls?: ExecuteControls): Promise<TurnResult> {
+    return this.#sessions.execute(this.#turn(params), controls);
+  }
+
+  /** Watches it; see `sessions.join`. */
+  join(params?: JoinParams): Promise<AgentStream> {
+    return this.#sessions.join(this.sessionId, params);
+  }
+
+  /** Reads it again from the server. */
+  async refresh(): Promise<this> {
+    return Object.assign(this, await this.#sessions.get(this.sessionId));
+  }
+
+  /** Cancels what runs or waits, or only `turn`. */
+  cancel(params?: CancelParams): Promise<void> {
+    return this.#sessions.cancel(this.sessionId, params);
+  }
+
+  /** The steps of its turns. */
+  steps(): Promise<Step[]> {
+    return this.#sessions.steps(this.sessionId);
+  }
+
+  /** Deletes it and its log. */
+  delete(): Promise<void> {
+    return this.#sessions.delete(this.sessionId);
+  }
+
+  #turn<P>(params: TurnParams<P>): P & { sessionId: string; agentId: string } {
+    return { ...(params as P), sessionId: this.sessionId, agentId: this.agentId };
+  }
+}

@@ -1,0 +1,51 @@
+/** Chunks as the SDK hands them on. */
+import type { Chunk, PlatformEvent, TurnStatus } from '../../src/index.js';
+
+export const step = (
+  position: number,
+  turn?: number,
+  status: 'started' | 'completed' = 'started',
+) =>
+  ({
+    type: 'step',
+    position,
+    step: 1,
+    name: 'answer',
+    status,
+    ...(turn === undefined ? {} : { turn, sessionId: 's1', agentId: 'a' }),
+  }) satisfies Chunk;
+
+export const text = (position: number, content: string) =>
+  ({ type: 'text', position, content }) satisfies Chunk;
+
+export const failure = (position: number, code = 'AGENT_FAILED') =>
+  ({ type: 'error', position, code, message: `it was ${code}`, retryable: false }) satisfies Chunk;
+
+export const done = (position: number, turn: number, status: TurnStatus = 'success') =>
+  ({
+    type: 'done',
+    position,
+    sessionId: 's1',
+    turn,
+    status,
+    output: '',
+    usage: { inputTokens: 1, outputTokens: 2, steps: 1, durationMs: 3 },
+  }) satisfies Chunk;
+
+/** A whole turn: its step, its words, its end, beginning at `position`. */
+export function turn(number: number, position: number, ...words: string[]): Chunk[] {
+  const texts = words.map((word, index) => text(position + 1 + index, word));
+  return [step(position, number), ...texts, done(position + 1 + words.length, number)];
+}
+
+export function event(number: number, type: string, data: Record<string, unknown>): PlatformEvent {
+  return {
+    id: `evt_${number}`,
+    type,
+    channel: 'sessions',
+    createdAt: '2026-01-01T00:00:00.000000Z',
+    cursor: `c_${number}`,
+    data,
+    metadata: {},
+  };
+}

@@ -1,0 +1,184 @@
+/** A client whose streams say what the test says; it records what it was asked for. */
+import type {
+  AgentStream,
+  Chunk,
+  ConnectionState,
+  EventStream,
+  ExecuteStreamParams,
+  JoinParams,
+  ListEventsParams,
+  PlatformEvent,
+  ResonantGenesis,
+  SessionData,
+  StreamControls,
+  SubscribeParams,
+} from '../../src/index.js';
+import type { StreamClient } from '../../src/store/index.js';
+
+type Next<T> = { item: T } | { error: Error } | { end: true };
+
+/** One stream under the test's control. */
+export class FakeStream<T> {
+  readonly controls: StreamControls;
+  closed = false;
+  state: ConnectionState = 'open';
+  readonly #waiting: Next<T>[] = [];
+  #wake: () => void = () => undefined;
+  #error: Error | null = null;
+
+  constructor(controls: StreamControls) {
+    this.controls = controls;
+    controls.signal?.addEventListener('abort', () => {
+      this.closed = true;
+      this.#wake();
+    });
+    controls.onState?.('open');
+  }
+
+  say(...items: T[]): void {
+    this.#waiting.push(...items.map((item) => ({ item })));
+    this.#wake();
+  }
+
+  fail(error: Error): void {
+    this.#waiting.push({ error });
+    this.#wake();
+  }
+
+  end(): void {
+    this.#waiting.push({ end: true });
+    this.#wake();
+  }
+
+  to(state: ConnectionState): void {
+    this.state = state;
+    this.controls.onState?.(state);
+  }
+
+  async close(): Promise<void> {
+    this.closed = true;
+    this.#wake();
+  }
+
+  toReadableStream(): ReadableStream<T> {
+    throw new Error('the stores do not use it');
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<T, void> {
+    try {
+      while (true) {
+        this.controls.signal?.throwIfAborted();
+        const next = this.#waiting.shift();
+        if (this.closed || (next && 'end' in next)) {
+          return;
+        }
+        if (next === undefined) {
+          await new Promise<void>((resolve) => {
+            this.#wake = resolve;
+          });
+        } else if ('error' in next) {
+          throw next.error;
+        } else {
+          yield next.item;
+        }
+      }
+    } finally {
+      this.closed = true;
+    }
+  }
+}
+
+export class FakeTurn extends FakeStream<Chunk> implements AgentStream {
+  position = 0;
+
+  constructor(
+    readonly sessionId: string | undefined,
+    readonly turn: number | undefined,
+    controls: StreamControls,
+    readonly params: Partial<ExecuteStreamParams & JoinParams>,
+  ) {
+    super(controls);
+  }
+
+  async cancel(): Promise<void> {
+    throw new Error('the stores cancel by the client');
+  }
+}
+
+export class FakeSubscription extends FakeStream<PlatformEvent> implements EventStream {
+  cursor: string | undefined;
+
+  constructor(readonly params: SubscribeParams) {
+    super(params);
+  }
+}
+
+export class FakeClient implements StreamClient {
+  readonly executes: FakeTurn[] = [];
+  readonly joins: FakeTurn[] = [];
+  readonly subscriptions: FakeSubscription[] = [];
+  readonly cancels: unknown[] = [];
+  /** What an execute is answered: a place, an error, or a promise of one. */
+  answer: (params: ExecuteStreamParams) => Promise<{ sessionId: string; turn: number }> = async (
+    params,
+  ) => ({ sessionId: params.sessionId ?? 's1', turn: this.executes.length + 1 });
+  cancelled: () => Promise<void> = async () => undefined;
+  goals: PlatformEvent[] = [];
+
+  readonly sessions = {
+    executeStream: async (params: ExecuteStreamParams, controls: StreamControls) => {
+      controls.onState?.('connecting');
+      const answer = this.answer(params);
+      const aborted = new Promise<never>((_, reject) => {
+        controls.signal?.addEventListener('abort', () => reject(controls.signal?.reason));
+      });
+      const { sessionId, turn } = await Promise.race([answer, aborted]);
+      const stream = new FakeTurn(sessionId, turn, controls, params);
+      this.executes.push(stream);
+      return stream;
+    },
+    join: async (sessionId: string, params: JoinParams) => {
+      const stream = new FakeTurn(sessionId, params.turn, params, params);
+      this.joins.push(stream);
+      return stream;
+    },
+    cancel: async (what: string | { idempotencyKey: string }, params?: { turn?: number }) => {
+      this.cancels.push(params === undefined ? what : [what, params]);
+      await this.cancelled();
+    },
+    get: async (sessionId: string): Promise<SessionData> => ({
+      sessionId,
+      agentId: 'a',
+      status: 'completed',
+      subject: null,
+      turns: 1,
+      metadata: {},
+      createdAt: '2026-01-01T00:00:00.000000Z',
+      updatedAt: '2026-01-01T00:00:00.000000Z',
+    }),
+  };
+
+  readonly events = {
+    subscribe: async (params: SubscribeParams) => {
+      const stream = new FakeSubscription(params);
+      this.subscriptions.push(stream);
+      return stream;
+    },
+    list: async (_params: ListEventsParams) => {
+      const data = this.goals;
+      return { data, nextCursor: null, hasMore: false, [Symbol.iterator]: () => data.values() };
+    },
+  };
+
+  /** For the hooks, which name the class. */
+  get asClient(): ResonantGenesis {
+    return this as unknown as ResonantGenesis;
+  }
+}
+
+/** Lets everything that is ready happen, timers without delay too. */
+export function settled(): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, 0);
+  });
+}
