@@ -160,6 +160,16 @@ def _engine(url: URL, busy_timeout: float) -> AsyncEngine:
                 cursor.execute(f"PRAGMA {pragma}")
             cursor.close()
 
+        @event.listens_for(engine.sync_engine, "invalidate")
+        def roll_back(
+            connection: DBAPIConnection,
+            _entry: ConnectionPoolEntry,
+            _error: BaseException | None,
+        ) -> None:
+            # A task that is cancelled within a statement has its connection closed; but that one
+            # lives on, with its transaction and its lock, until its last statement is collected.
+            connection.rollback()
+
     return engine
 
 
