@@ -114,6 +114,11 @@ def test_origins_from_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         ("AGENTS", "x=y", "agents: x: 'y' is not MODULE:ATTRIBUTE"),
         ("AGENTS", "a b=m:f", "agents: 'a b' is no agent id"),
         ("AGENTS", "{", "is not valid JSON"),
+        ("LLM__BASE_URLS__LOCAL", "x", "llm.base_urls: local: 'x' is not an address"),
+        ("LLM__BASE_URLS__LOCAL", "http://u:p@h", "is not an address"),
+        ("LLM__BASE_URLS", '{"a b": "http://h"}', "'a b' is no provider's name"),
+        ("LLM__API_KEYS__LOCAL", "two words", "llm.api_keys: local: a key is printable"),
+        ("LLM__HISTORY_CHARS", "-1", "llm.history_chars: '-1'"),
         ("CORS_ORIGINS", "*", "leave it empty for any origin"),
         ("CORS_ORIGINS", "https://a/path", "is not an origin"),
         ("CORS_ORIGINS", "https://u@a", "is not an origin"),
@@ -210,6 +215,20 @@ def test_secrets_of_tools_are_masked_and_never_told(monkeypatch: pytest.MonkeyPa
     assert loaded.settings.tools.mcp["f"].command == ("npx", "-y", "a b")
     assert SECRET not in repr(loaded) + str(loaded.effective()) + str(loaded.settings)
     assert unknown_variables() == []
+
+
+def test_keys_of_models_are_masked_and_never_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESONANTGENESIS_LLM__API_KEYS__LOCAL", SECRET)
+    monkeypatch.setenv("RESONANTGENESIS_LLM__BASE_URLS__LOCAL", "http://127.0.0.1:8000/v1")
+    loaded = load_settings()
+    assert source_of("llm.api_keys.local")[0] == MASK
+    assert loaded.settings.llm.chat_url("local") == "http://127.0.0.1:8000/v1"
+    assert SECRET not in repr(loaded) + str(loaded.effective()) + str(loaded.settings)
+    assert unknown_variables() == []
+    monkeypatch.setenv("RESONANTGENESIS_LLM__API_KEYS__LOCAL", f"{SECRET} {SECRET}")
+    with pytest.raises(StartupError) as raised:
+        load_settings()
+    assert SECRET not in str(raised.value)
 
 
 @pytest.mark.parametrize("setting", ["search.api_key", "mcp.f.env.TOKEN", "mcp.f.headers.A"])

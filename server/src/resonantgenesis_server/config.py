@@ -20,6 +20,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from .agents.engines.llm.settings import LlmSettings
 from .agents.tools.settings import ToolSettings
 from .model.ids import is_agent_id
 from .model.limits import GIB, KIB, MIB, Limits
@@ -256,6 +257,7 @@ class Settings(BaseSettings):
         description="Pace of the agent `guide`; 0: as fast as possible.",
     )
     tools: ToolSettings = Field(default_factory=ToolSettings)
+    llm: LlmSettings = Field(default_factory=LlmSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
 
     @classmethod

@@ -16,14 +16,14 @@ def test_the_guide_takes_its_pace_and_leaves_other_settings() -> None:
     assert isinstance(build_agent("guide", {"words_per_second": 5, "max_steps": 3}), GuideAgent)
 
 
-@pytest.mark.parametrize("engine", ["llm", "team", "", "x" * 500])
+@pytest.mark.parametrize("engine", ["lml", "team", "", "x" * 500])
 def test_an_unknown_engine_is_refused_and_the_known_are_listed(engine: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         build_agent(engine, {})
     said = caught.value.details["fields"]["engine"]
-    assert said.endswith("one of: guide")
+    assert said.endswith("one of: guide, llm")
     assert len(said) < 200
-    with pytest.raises(InvalidRequest, match="one of: guide, python"):
+    with pytest.raises(InvalidRequest, match="one of: guide, llm, python"):
         build_agent(engine, {}, trusted=True)
 
 
@@ -37,8 +37,8 @@ def test_only_trusted_settings_may_name_a_python_module(workplace: Path) -> None
     agent = build_agent("python", settings, trusted=True)
     assert isinstance(agent, PythonAgent)
     assert agent.reference == "module_of_a_stranger:answer"
-    assert engine_names() == ["guide"]
-    assert engine_names(trusted=True) == ["guide", "python"]
+    assert engine_names() == ["guide", "llm"]
+    assert engine_names(trusted=True) == ["guide", "llm", "python"]
 
 
 def test_the_python_engine_needs_a_reference() -> None:
@@ -49,7 +49,8 @@ def test_the_python_engine_needs_a_reference() -> None:
 def test_engines_are_imported_when_they_are_used() -> None:
     program = (
         "import sys, resonantgenesis_server.agents.registry as r\n"
-        "loaded = [n for n in sys.modules if '.agents.engines.' in n]\n"
+        "engines = ('engines.guide', 'engines.python', 'engines.llm.engine')\n"
+        "loaded = [n for n in sys.modules if n.endswith(engines)]\n"
         "r.build_agent('guide', {})\n"
         "print(loaded, 'resonantgenesis_server.agents.engines.python' in sys.modules)\n"
     )

@@ -5,41 +5,94 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ..model.errors import InvalidRequest
 from .base import Agent
+from .tools.toolbox import Toolbox
+
+if TYPE_CHECKING:
+    from .engines.llm.engine import LlmEngine
+    from .engines.llm.settings import LlmSettings
+
+_LLM = "llm"
 
 
 @dataclass(frozen=True, slots=True)
 class _Engine:
-    """`module` has `build(settings) -> Agent`; it is imported when the engine is first used."""
+    """`module` is imported when the engine is first used."""
 
     module: str
     trusted_only: bool = False
 
 
+#: All but `llm` have `build(settings) -> Agent`.
 _ENGINES: Mapping[str, _Engine] = {
     "guide": _Engine(".engines.guide"),
+    _LLM: _Engine(".engines.llm.engine"),
     "python": _Engine(".engines.python", trusted_only=True),
 }
 
 
 def engine_names(*, trusted: bool = False) -> list[str]:
-    """The engines that an agent may name; `trusted` as in `build_agent`."""
+    """The engines that an agent may name; `trusted` as in `Engines.build`."""
     return [name for name, engine in _ENGINES.items() if trusted or not engine.trusted_only]
 
 
-def build_agent(engine: str, settings: Mapping[str, Any], *, trusted: bool = False) -> Agent:
-    """An agent of the engine so named, ready to run any number of turns.
+class Engines:
+    """Every engine with what the server lends it; one for the process. `close` ends connections.
 
-    `settings` are the agent's defaults; the engine takes what it knows and leaves the rest:
-    guide `words_per_second`, python `reference` (MODULE:ATTRIBUTE). `trusted` is for agents of the
-    command line and the configuration: only they may make the server import code.
-
-    Raises `InvalidRequest` for an engine that is unknown or not allowed and for a bad setting;
-    `AgentLoadError` (engine python) when the reference leads to no agent.
+    The engine `llm` needs `llm` and `toolbox`; without them it has the defaults.
     """
+
+    def __init__(self, llm: LlmSettings | None = None, toolbox: Toolbox | None = None) -> None:
+        self._llm_settings = llm
+        self._toolbox = toolbox
+        self._llm: LlmEngine | None = None
+
+    def build(self, engine: str, settings: Mapping[str, Any], *, trusted: bool = False) -> Agent:
+        """An agent of the engine so named, ready to run any number of turns.
+
+        `settings` are the agent's defaults and its model; the engine takes what it knows and
+        leaves the rest: guide `words_per_second`, python `reference` (MODULE:ATTRIBUTE), llm as
+        `LlmEngine.build` says. `trusted` is for agents of the command line and the configuration:
+        only they may make the server import code.
+
+        Raises `InvalidRequest` for an engine that is unknown or not allowed and for a bad setting;
+        `AgentLoadError` (engine python) when the reference leads to no agent.
+        """
+        module = importlib.import_module(_known(engine, trusted).module, __package__)
+        if engine == _LLM:
+            return self._engine_llm().build(settings)
+        build = cast("Callable[[Mapping[str, Any]], Agent]", module.build)
+        return build(settings)
+
+    async def check(self, engine: str, settings: Mapping[str, Any]) -> None:
+        """Raises `InvalidRequest` for an agent that could not run as the server is set up."""
+        self.build(engine, settings)
+        if engine == _LLM:
+            await self._engine_llm().check(settings)
+
+    async def close(self) -> None:
+        if self._llm is not None:
+            await self._llm.close()
+
+    def _engine_llm(self) -> LlmEngine:
+        if self._llm is None:
+            module = importlib.import_module(_ENGINES[_LLM].module, __package__)
+            settings = self._llm_settings or module.LlmSettings()
+            engine: LlmEngine = module.LlmEngine(settings, self._toolbox or Toolbox())
+            self._llm = engine
+        return self._llm
+
+
+def build_agent(engine: str, settings: Mapping[str, Any], *, trusted: bool = False) -> Agent:
+    """`Engines.build` of engines that are lent nothing."""
+    return Engines().build(engine, settings, trusted=trusted)
+
+
+def _known(engine: str, trusted: bool) -> _Engine:
+    """Raises `InvalidRequest`."""
     known = _ENGINES.get(engine)
     if known is None:
         names = ", ".join(engine_names(trusted=trusted))
@@ -50,6 +103,4 @@ def build_agent(engine: str, settings: Mapping[str, Any], *, trusted: bool = Fal
             "engine",
             f"{engine!r} is for agents named when the server is started; one of: {names}",
         )
-    module = importlib.import_module(known.module, __package__)
-    build = cast("Callable[[Mapping[str, Any]], Agent]", module.build)
-    return build(settings)
+    return known

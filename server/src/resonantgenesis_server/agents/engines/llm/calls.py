@@ -1,0 +1,135 @@
+"""One call of a model: what it is asked, what comes back, how it fails; no provider in it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias
+
+#: What stopped the model, in one vocabulary for all providers.
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "error"]
+
+#: How long a model should think first.
+Effort = Literal["minimal", "low", "medium", "high"]
+
+FailureKind = Literal[
+    "rate_limited",  # asked too often; `retry_after` if the provider said it
+    "unavailable",  # overloaded, unreachable, silent, or broken off: another try may help
+    "key",  # the credential was refused
+    "quota",  # the account has nothing left
+    "context",  # the conversation is longer than the model can read
+    "model",  # the provider has no such model
+    "refused",  # the request itself was refused
+    "filtered",  # the provider's content filter stopped it
+    "unreadable",  # the answer is not what the provider's protocol says
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as a model is told of it; `parameters` is a JSON Schema of type object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CallRequest:
+    """The model wants a tool called; `arguments` are JSON as the model wrote it, maybe badly."""
+
+    call_id: str
+    tool: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class UserMessage:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AssistantMessage:
+    """What the model said; `native` is the provider's own form of it, for that provider only."""
+
+    text: str
+    calls: Sequence[CallRequest] = ()
+    native: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolMessage:
+    """What a tool gave back for the call of this id, as text for the model."""
+
+    call_id: str
+    tool: str
+    result: str
+    is_error: bool = False
+
+
+Message: TypeAlias = UserMessage | AssistantMessage | ToolMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """What an agent asks of its model; None: whatever the provider does by itself."""
+
+    temperature: float | None = None
+    max_output_tokens: int | None = None
+    reasoning_effort: Effort | None = None
+
+
+@dataclass(slots=True)
+class ModelCall:
+    """A question to a model; `model` is its name without the provider."""
+
+    model: str
+    system: str
+    messages: list[Message]
+    tools: Sequence[ToolSpec] = ()
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """A piece of what the model thinks before it answers."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The end of an answer; tokens are None where the provider does not tell them."""
+
+    reason: FinishReason
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    native: object = None
+
+
+#: What a model's answer is made of; `str` is text.
+Delta: TypeAlias = str | Reasoning | CallRequest | Finish
+
+
+class ModelClient(Protocol):
+    """Asks models of one provider. Safe for any number of calls at once."""
+
+    def stream(self, call: ModelCall) -> AsyncGenerator[Delta, None]:
+        """The answer as it comes; the last is always a Finish. Raises ModelFailure.
+
+        Closing the generator closes the provider's stream. It waits only as long as its provider
+        may be silent, and tries nothing twice.
+        """
+        ...
+
+
+class ModelFailure(Exception):
+    """A call that failed; `said` are the provider's words, for the server's log only."""
+
+    def __init__(
+        self, kind: FailureKind, said: str = "", *, retry_after: float | None = None
+    ) -> None:
+        super().__init__(f"{kind}: {said}")
+        self.kind: FailureKind = kind
+        self.said = said
+        self.retry_after = retry_after

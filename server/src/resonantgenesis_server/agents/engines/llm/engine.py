@@ -1,0 +1,111 @@
+"""The engine `llm`: agents on language models."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from ....model.chunks import AgentChunk
+from ....model.errors import AgentError, InvalidRequest
+from ...base import Turn
+from ...tools.toolbox import Toolbox
+from .calls import ModelFailure, Sampling
+from .conversation import open_conversation
+from .failures import agent_error
+from .loop import ToolLoop
+from .models import Models
+from .names import ModelName
+from .settings import LlmSettings
+
+log_ = structlog.get_logger("resonantgenesis.llm")
+
+
+@dataclass(frozen=True, slots=True)
+class LlmOptions:
+    """What an agent's defaults say; `show_reasoning`: its steps tell what the model thinks."""
+
+    model: str | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    show_reasoning: bool = False
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> LlmOptions:
+        """From values that were checked where they came in."""
+        sampling = Sampling(
+            settings.get("temperature"),
+            settings.get("max_output_tokens"),
+            settings.get("reasoning_effort"),
+        )
+        return cls(settings.get("model"), sampling, bool(settings.get("show_reasoning")))
+
+
+class LlmEngine:
+    """Makes agents that share one set of connections to providers; `close` ends those."""
+
+    def __init__(self, settings: LlmSettings, toolbox: Toolbox) -> None:
+        self._models = Models(settings)
+        self._toolbox = toolbox
+
+    def build(self, settings: Mapping[str, Any]) -> LlmAgent:
+        """An agent with the settings `model`, `temperature`, `max_output_tokens`,
+        `reasoning_effort`, `show_reasoning`, all optional: a turn may name the model too."""
+        return LlmAgent(self._models, self._toolbox, LlmOptions.of(settings))
+
+    async def check(self, settings: Mapping[str, Any]) -> None:
+        """Raises InvalidRequest for a model that cannot be asked as the server is set up."""
+        try:
+            await self._models.find(settings.get("model"))
+        except AgentError as error:
+            raise InvalidRequest.field("model", error.message.removeprefix("model ")) from error
+
+    async def close(self) -> None:
+        await self._models.close()
+
+
+class LlmAgent:
+    """An agent on a language model, as `Agent` promises.
+
+    Its chunks: a step per call of the model, its text as it comes, the calls of tools and their
+    results, usage. A tool that fails is told to the model. Never more steps than `max_steps`.
+    """
+
+    def __init__(self, models: Models, toolbox: Toolbox, options: LlmOptions) -> None:
+        self._models = models
+        self._toolbox = toolbox
+        self._options = options
+
+    async def run(self, turn: Turn) -> AsyncGenerator[AgentChunk, None]:
+        settings = self._models.settings
+        model, client = await self._models.find(turn.model or self._options.model)
+        loop = ToolLoop(
+            turn,
+            client,
+            await self._toolbox.for_turn(turn.tools),
+            open_conversation(turn, model.name, settings.history_chars),
+            settings,
+            sampling=self._options.sampling,
+            show_reasoning=self._options.show_reasoning,
+        )
+        try:
+            async with aclosing(loop.chunks()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except ModelFailure as failure:
+            _report(failure, model, turn)
+            raise agent_error(failure, model, history_chars=settings.history_chars) from failure
+
+
+def _report(failure: ModelFailure, model: ModelName, turn: Turn) -> None:
+    """The provider's own words are for the server's log."""
+    log_.warning(
+        "model call failed",
+        model=str(model),
+        kind=failure.kind,
+        said=failure.said,
+        session=turn.session_id,
+        turn=turn.turn,
+    )

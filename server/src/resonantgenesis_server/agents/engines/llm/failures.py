@@ -1,0 +1,48 @@
+"""What clients are told of a model call that failed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from ....model.errors import AgentError
+from .calls import FailureKind, ModelFailure
+from .names import ModelName
+
+#: Seconds to wait where a provider limits the rate and does not say for how long.
+_RATE_PAUSE = 5.0
+
+#: What cannot be mended by trying again.
+_WORDS: Mapping[FailureKind, str] = {
+    "key": "{provider} refused the server's key: check {setting}",
+    "quota": "the server's account at {provider} has no credit or quota left",
+    "context": "the conversation is too long for {model}: start a new session, give it less"
+    " context, or lower llm.history_chars (now {history})",
+    "model": "{provider} has no model {name!r}{pull}",
+    "refused": "{provider} refused the request; the server's log says why",
+    "filtered": "the content filter of {provider} stopped the answer",
+    "unreadable": "the answer of {provider} cannot be read; the server's log says why",
+}
+
+
+def agent_error(failure: ModelFailure, model: ModelName, *, history_chars: int) -> AgentError:
+    """In our words: a provider's may name accounts and addresses, so they go to the log only."""
+    provider, is_ollama = model.provider, model.provider == "ollama"
+    if failure.kind == "rate_limited":
+        seconds = _RATE_PAUSE if failure.retry_after is None else failure.retry_after
+        words = f"{provider} limits the rate of requests; try again in {math.ceil(seconds)} s"
+        return AgentError(words, "RATE_LIMITED", retry_after=seconds)
+    if failure.kind == "unavailable":
+        hint = " (is it running?)" if is_ollama else ""
+        words = f"{provider} does not answer, or broke off its answer{hint}"
+        return AgentError(words, "MODEL_UNAVAILABLE", retry_after=failure.retry_after)
+    return AgentError(
+        _WORDS[failure.kind].format(
+            provider=provider,
+            name=model.name,
+            model=model,
+            setting=model.key_setting,
+            history=history_chars,
+            pull=f"; `ollama pull {model.name}` gets it" if is_ollama else "",
+        )
+    )

@@ -1,0 +1,135 @@
+"""The models that a server can ask: finds the client for a name, and keeps it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+import ipaddress
+from types import ModuleType
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import structlog
+
+from ....model.errors import AgentError
+from .calls import ModelClient
+from .names import BadModelName, ModelName, parse_model
+from .settings import LlmSettings
+
+_CLOSE_SECONDS = 5.0
+log_ = structlog.get_logger("resonantgenesis.llm")
+_EXTRA = "install it: pip install 'resonantgenesis-server[llm]'"
+
+
+class _Closeable(ModelClient, Protocol):
+    async def close(self) -> None: ...
+
+
+class Models:
+    """One for the process; `close` ends every connection to providers.
+
+    The libraries are imported when they are first wanted, and in a thread: that takes seconds.
+    """
+
+    def __init__(self, settings: LlmSettings) -> None:
+        self.settings = settings
+        self._clients: dict[str, _Closeable] = {}
+        self._making = asyncio.Lock()
+
+    async def find(self, text: str | None) -> tuple[ModelName, ModelClient]:
+        """The model so named and how to ask it.
+
+        Raises AgentError with a message that says what to set or to install.
+        """
+        try:
+            model = parse_model(text)
+        except BadModelName as error:
+            raise AgentError(f"model {error}") from error
+        client = self._clients.get(model.provider)
+        if client is None:
+            async with self._making:
+                client = self._clients.get(model.provider)
+                if client is None:
+                    client = self._clients[model.provider] = await self._make(model)
+        return model, client
+
+    async def close(self) -> None:
+        async with self._making:
+            clients, self._clients = list(self._clients.values()), {}
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                for client in clients:
+                    await client.close()
+        except TimeoutError:
+            log_.warning("connections to providers did not close in time")
+
+    async def _make(self, model: ModelName) -> _Closeable:
+        url, key = self.settings.chat_url(model.provider), self.settings.key(model)
+        if url is not None:
+            if key is None and self.settings.needs_key(model.provider):
+                raise AgentError(f"no key for {model.provider}: set {model.key_setting}")
+            return await self._make_chat(model.provider, url, key)
+        return await self._make_other(model, key)
+
+    async def _make_chat(self, provider: str, url: str, key: str | None) -> _Closeable:
+        module = await _import("openai_client", "aiohttp")
+        client: _Closeable = module.OpenAIChatClient(
+            url,
+            key=key,
+            idle_seconds=self.settings.idle_seconds,
+            # OpenAI's own reasoning models know only the new name, other servers only the old one.
+            tokens_field=(
+                "max_completion_tokens" if provider.startswith("openai") else "max_tokens"
+            ),
+            trust_env=not _is_loopback(url),
+        )
+        return client
+
+    async def _make_other(self, model: ModelName, key: str | None) -> _Closeable:
+        module = await _import("pydantic_client", "pydantic_ai")
+        try:
+            client = await asyncio.to_thread(
+                module.PydanticClient,
+                model.provider,
+                key=key,
+                base_url=self.settings.base_urls.get(model.provider),
+                idle_seconds=self.settings.idle_seconds,
+            )
+        except module.NoSuchProvider as error:
+            raise AgentError(
+                f"there is no provider {model.provider!r}; llm.base_urls.{model.provider} would"
+                " make it an OpenAI-compatible server"
+            ) from error
+        except module.NotSetUp as error:
+            raise AgentError(_not_set_up(model, error.variable)) from error
+        await client.open()
+        made: _Closeable = client
+        return made
+
+
+def _not_set_up(model: ModelName, variable: str | None) -> str:
+    if variable is not None:
+        return (
+            f"{model.provider} is not set up: set {variable} or llm.api_keys.{model.provider}"
+            " where the server runs"
+        )
+    return (
+        f"{model.provider} needs a library:"
+        f" pip install 'pydantic-ai-slim[{model.provider}]' where the server runs"
+    )
+
+
+async def _import(name: str, needs: str) -> ModuleType:
+    if importlib.util.find_spec(needs) is None:
+        raise AgentError(f"the engine llm is not installed where the server runs; {_EXTRA}")
+    return await asyncio.to_thread(importlib.import_module, f".{name}", __package__)
+
+
+def _is_loopback(url: str) -> bool:
+    """For which no proxy of the environment is asked."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,113 @@
+"""What a user of the server may set about models."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+from .names import PROVIDER, ModelName
+
+#: Servers that speak OpenAI's chat completions, at their usual addresses, and the variables by
+#: which the providers' own libraries move those.
+_CHAT_SERVERS: Mapping[str, tuple[str, str]] = {
+    "openai": ("https://api.openai.com/v1", "OPENAI_BASE_URL"),
+    "openai-chat": ("https://api.openai.com/v1", "OPENAI_BASE_URL"),
+    "ollama": ("http://127.0.0.1:11434/v1", "OLLAMA_BASE_URL"),
+}
+#: Providers with a protocol of their own: an address for them is no server of chat completions.
+_OWN_PROTOCOL = frozenset({"anthropic", "google", "bedrock", "cohere", "huggingface", "xai"})
+#: A key travels in a header, so: printable ASCII without spaces.
+_KEY = re.compile(r"[\x21-\x7e]+")
+
+
+class LlmSettings(BaseModel):
+    """Agents on language models. What is not set here about providers comes from the environment,
+    by the names that are customary there."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    api_keys: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="Keys by the provider's name; else from its own variable: OPENAI_API_KEY,"
+        " ANTHROPIC_API_KEY, …",
+    )
+    base_urls: dict[str, str] = Field(
+        default_factory=dict,
+        description="Addresses by the provider's name; a new name makes an OpenAI-compatible"
+        " server a provider: `local` → `http://127.0.0.1:8000/v1`.",
+    )
+    history_chars: int = Field(
+        default=60_000,
+        ge=0,
+        le=200_000,
+        description="Characters of earlier turns that a model is told; the oldest are left out.",
+    )
+    idle_seconds: float = Field(
+        default=120.0,
+        gt=0,
+        le=3600,
+        description="How long a provider may say nothing, before and within an answer.",
+    )
+    retries: int = Field(
+        default=2,
+        ge=0,
+        le=10,
+        description="How often a provider that is overloaded or out of reach is asked again; never"
+        " once its answer has begun.",
+    )
+    retry_delay: float = Field(
+        default=0.5,
+        ge=0,
+        le=60,
+        description="Seconds before the first of those; each further wait is twice as long.",
+    )
+
+    @field_validator("api_keys")
+    @classmethod
+    def _check_keys(cls, keys: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, key in keys.items():
+            _check_name(name)
+            if _KEY.fullmatch(key.get_secret_value()) is None:
+                raise ValueError(f"{name}: a key is printable characters without spaces")
+        return keys
+
+    @field_validator("base_urls")
+    @classmethod
+    def _check_urls(cls, urls: dict[str, str]) -> dict[str, str]:
+        for name, url in urls.items():
+            _check_name(name)
+            parts = urlsplit(url)
+            if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+                raise ValueError(f"{name}: {url!r} is not an address like http://127.0.0.1:8000/v1")
+        return urls
+
+    def chat_url(self, provider: str) -> str | None:
+        """Where the provider speaks chat completions; None if it does not, as far as is known."""
+        given = self.base_urls.get(provider)
+        if given is not None:
+            return None if provider in _OWN_PROTOCOL else given
+        if provider not in _CHAT_SERVERS:
+            return None
+        usual, variable = _CHAT_SERVERS[provider]
+        return os.environ.get(variable) or usual
+
+    def key(self, model: ModelName) -> str | None:
+        """The credential for this model's provider."""
+        given = self.api_keys.get(model.provider)
+        if given is not None:
+            return given.get_secret_value()
+        return os.environ.get(model.key_variable, "").strip() or None
+
+    def needs_key(self, provider: str) -> bool:
+        """Whether it is known to refuse who has none; a server of one's own may have no keys."""
+        usual, _ = _CHAT_SERVERS.get(provider, ("", ""))
+        return usual.startswith("https:") and self.chat_url(provider) == usual
+
+
+def _check_name(name: str) -> None:
+    if PROVIDER.fullmatch(name) is None:
+        raise ValueError(f"{name!r} is no provider's name (a-z 0-9 _ - /)")
