@@ -24,7 +24,6 @@ export class FakeStream<T> {
   state: ConnectionState = 'open';
   readonly #waiting: Next<T>[] = [];
   #wake: () => void = () => undefined;
-  #error: Error | null = null;
 
   constructor(controls: StreamControls) {
     this.controls = controls;
@@ -98,6 +97,14 @@ export class FakeTurn extends FakeStream<Chunk> implements AgentStream {
     readonly params: Partial<ExecuteStreamParams & JoinParams>,
   ) {
     super(controls);
+  }
+
+  /** Like a real one it is over with its turn, unless it follows the session. */
+  override say(...chunks: Chunk[]): void {
+    super.say(...chunks);
+    if (this.params.follow !== true && chunks.some((chunk) => chunk.type === 'done')) {
+      this.end();
+    }
   }
 
   async cancel(): Promise<void> {

@@ -1,0 +1,28 @@
+import { InternalError } from '../errors.js';
+import type { ExecuteStreamParams, StreamControls } from '../types.js';
+import type { StreamClient } from './client.js';
+
+/** Where a turn is that the server has taken. */
+export interface TurnPlace {
+  readonly sessionId: string;
+  readonly turn: number;
+}
+
+/**
+ * Has the server take a turn, and leaves it running there: its chunks are for others to read.
+ *
+ * Throws the StreamError of a refusal, and the reason of the signal when that aborts.
+ */
+export async function beginTurn(
+  client: StreamClient,
+  params: ExecuteStreamParams,
+  controls: StreamControls,
+): Promise<TurnPlace> {
+  const stream = await client.sessions.executeStream(params, controls);
+  const { sessionId, turn } = stream;
+  await stream.close();
+  if (sessionId === undefined || turn === undefined) {
+    throw new InternalError('the server has not named the turn');
+  }
+  return { sessionId, turn };
+}

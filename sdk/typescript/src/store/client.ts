@@ -1,0 +1,26 @@
+import type {
+  AgentStream,
+  EventStream,
+  ExecuteStreamParams,
+  JoinParams,
+  ListEventsParams,
+  Page,
+  PlatformEvent,
+  SessionData,
+  StreamControls,
+  SubscribeParams,
+} from '../types.js';
+
+/** What the stores use of a client; `ResonantGenesis` is one. */
+export interface StreamClient {
+  readonly sessions: {
+    executeStream(params: ExecuteStreamParams, controls: StreamControls): Promise<AgentStream>;
+    join(sessionId: string, params: JoinParams): Promise<AgentStream>;
+    cancel(what: string | { idempotencyKey: string }, params?: { turn?: number }): Promise<unknown>;
+    get(sessionId: string): Promise<SessionData>;
+  };
+  readonly events: {
+    subscribe(params: SubscribeParams): EventStream | Promise<EventStream>;
+    list(params: ListEventsParams): Promise<Page<PlatformEvent>>;
+  };
+}

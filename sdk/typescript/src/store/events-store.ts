@@ -1,0 +1,123 @@
+import type {
+  ConnectionState,
+  EventStream,
+  Place,
+  PlatformEvent,
+  StreamControls,
+  SubscribeParams,
+} from '../types.js';
+import type { StreamClient } from './client.js';
+import { Lifetime } from './lifetime.js';
+import { Observable } from './observable.js';
+import { Reader } from './reader.js';
+
+/** Events kept unless told otherwise. */
+const KEPT = 100;
+
+export type EventsSelection = Omit<SubscribeParams, keyof StreamControls>;
+
+export interface EventsStoreOptions {
+  /** The newest so many are kept; 100 by default. */
+  readonly limit?: number | undefined;
+  /** Told of every event, once and at once, however many are kept. */
+  readonly onEvent?: ((event: PlatformEvent) => void) | undefined;
+}
+
+export interface EventsState {
+  /** The newest events, the newest last. */
+  readonly events: readonly PlatformEvent[];
+  /** Why no more come; null while they do. */
+  readonly error: Error | null;
+  readonly connection: ConnectionState;
+}
+
+/** The state before anything came, and what servers render. */
+export const NO_EVENTS: EventsState = { events: [], error: null, connection: 'closed' };
+
+/** Platform events as they come, while anybody holds it; what happens meanwhile comes later. */
+export class EventsStore extends Observable<EventsState> {
+  /** Follows the events until the function it returns is called. */
+  readonly hold: () => () => void;
+  readonly #client: StreamClient;
+  readonly #selection: EventsSelection;
+  readonly #options: EventsStoreOptions;
+  readonly #reader: Reader<PlatformEvent>;
+  readonly #lifetime: Lifetime;
+  #stream: EventStream | null = null;
+  #since: Place | undefined;
+  #events: readonly PlatformEvent[] = [];
+  #fresh: PlatformEvent[] = [];
+  #stopListening: () => void = () => undefined;
+
+  constructor(client: StreamClient, selection: EventsSelection, options: EventsStoreOptions = {}) {
+    super(NO_EVENTS);
+    this.#client = client;
+    this.#selection = selection;
+    this.#since = selection.since;
+    this.#options = options;
+    this.#reader = new Reader({
+      open: (controls) => this.#open(controls),
+      take: (event) => this.#take(event),
+      changed: () => this.touch(),
+    });
+    this.#lifetime = new Lifetime(
+      () => this.#begin(),
+      () => this.#end(),
+    );
+    this.hold = this.#lifetime.hold;
+  }
+
+  /** Forgets the events shown so far. */
+  readonly clear = (): void => {
+    this.#events = [];
+    this.#fresh = [];
+    this.publish();
+  };
+
+  /** Goes on after an error, where it broke off. */
+  readonly retry = (): void => {
+    if (this.#lifetime.runs) {
+      void this.#reader.read();
+      this.publish();
+    }
+  };
+
+  protected override view(): EventsState {
+    if (this.#fresh.length > 0) {
+      this.#events = [...this.#events, ...this.#fresh].slice(-this.#limit);
+      this.#fresh = [];
+    }
+    const { error, connection } = this.#reader;
+    return { events: this.#events, error, connection };
+  }
+
+  get #limit(): number {
+    return Math.max(1, this.#options.limit ?? KEPT);
+  }
+
+  #begin(): void {
+    this.#stopListening = this.#reader.whenBack(this.retry);
+    this.retry();
+  }
+
+  #end(): void {
+    this.#stopListening();
+    this.#reader.close();
+  }
+
+  async #open(controls: StreamControls): Promise<EventStream> {
+    this.#since = this.#stream?.cursor ?? this.#since;
+    const since = this.#since;
+    this.#stream = await this.#client.events.subscribe({ ...this.#selection, ...controls, since });
+    return this.#stream;
+  }
+
+  #take(event: PlatformEvent): void {
+    this.#fresh.push(event);
+    if (this.#fresh.length > this.#limit) {
+      this.#fresh.shift();
+    }
+    this.touch();
+    this.#options.onEvent?.(event);
+  }
+}

@@ -1,0 +1,33 @@
+/** Milliseconds after which a change is told undrawn: browsers draw nothing in a tab nobody sees. */
+const UNDRAWN = 250;
+/** Milliseconds between two tellings where nothing is ever drawn (a server, a worker). */
+const UNSEEN = 16;
+
+/**
+ * Calls `callback` once: before the next frame is drawn, or soon, where none is.
+ *
+ * Returns what calls it off.
+ */
+export function nextFrame(callback: () => void): () => void {
+  if (typeof requestAnimationFrame !== 'function' || isHidden()) {
+    const timer = setTimeout(callback, UNSEEN);
+    return () => clearTimeout(timer);
+  }
+  const callOff = (): void => {
+    cancelAnimationFrame(frame);
+    clearTimeout(timer);
+  };
+  const run = (): void => {
+    callOff();
+    callback();
+  };
+  const frame = requestAnimationFrame(run);
+  // A tab that is hidden between this call and the frame would otherwise wait until it is seen.
+  const timer = setTimeout(run, UNDRAWN);
+  return callOff;
+}
+
+/** Whether this is a page that nobody sees. */
+function isHidden(): boolean {
+  return typeof document !== 'undefined' && document.visibilityState === 'hidden';
+}

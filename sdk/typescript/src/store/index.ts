@@ -1,0 +1,25 @@
+/**
+ * `@resonantgenesis/sdk/store`: state that a page can bind to, for any framework.
+ *
+ * The React and Vue adapters are shells around these.
+ */
+export { AgentStreamStore, IDLE } from './agent-stream-store.js';
+export type { StreamClient } from './client.js';
+export type { EventsSelection, EventsState, EventsStoreOptions } from './events-store.js';
+export { EventsStore, NO_EVENTS } from './events-store.js';
+export type { Readable } from './observable.js';
+export type { PlaceStorage } from './place.js';
+export type { SessionStoreOptions } from './session-store.js';
+export { NO_SESSION, SessionStore } from './session-store.js';
+export { holdShared, sessionStore } from './shared-sessions.js';
+export type {
+  AgentStreamState,
+  SendParams,
+  SessionState,
+  StepSnapshot,
+  StreamStatus,
+  ToolCallSnapshot,
+  TurnContent,
+  TurnSnapshot,
+} from './snapshots.js';
+export type { AgentTask, AgentTaskParams } from './turn-run.js';

@@ -1,0 +1,87 @@
+import { nextFrame } from './frame.js';
+
+/** What a framework binds to: React's `useSyncExternalStore`, a Vue ref, or a plain listener. */
+export interface Readable<S> {
+  /** The newest published state: the same object until the next change, never changed itself. */
+  readonly getSnapshot: () => S;
+  /**
+   * `listener` is called after changes: at most once a frame while chunks come, and at once when
+   * something begins or ends. Returns what stops that.
+   */
+  readonly subscribe: (listener: () => void) => () => void;
+}
+
+/**
+ * A state that changes often and is told seldom.
+ *
+ * `touch` notes a change and tells it with the next frame; `publish` tells it now. While nobody
+ * listens nothing is scheduled, and `getSnapshot` reads the state as it is.
+ */
+export abstract class Observable<S> implements Readable<S> {
+  readonly #listeners = new Set<{ readonly tell: () => void }>();
+  #snapshot: S;
+  #stale = false;
+  #callOff: (() => void) | null = null;
+
+  constructor(first: S) {
+    this.#snapshot = first;
+  }
+
+  readonly getSnapshot = (): S => {
+    if (this.#stale && this.#listeners.size === 0) {
+      this.#take();
+    }
+    return this.#snapshot;
+  };
+
+  readonly subscribe = (listener: () => void): (() => void) => {
+    if (this.#stale && this.#listeners.size === 0) {
+      this.#take();
+    }
+    // An object of its own: the same function may listen twice.
+    const entry = { tell: listener };
+    this.#listeners.add(entry);
+    return () => {
+      this.#listeners.delete(entry);
+      if (this.#listeners.size === 0) {
+        this.#callOff?.();
+        this.#callOff = null;
+      }
+    };
+  };
+
+  /** The state as it is now; the same object as before where nothing changed. */
+  protected abstract view(): S;
+
+  protected touch(): void {
+    this.#stale = true;
+    if (this.#listeners.size > 0 && this.#callOff === null) {
+      this.#callOff = nextFrame(() => this.publish());
+    }
+  }
+
+  protected publish(): void {
+    this.#callOff?.();
+    this.#callOff = null;
+    const before = this.#snapshot;
+    this.#take();
+    if (before === this.#snapshot) {
+      return;
+    }
+    for (const listener of [...this.#listeners]) {
+      try {
+        listener.tell();
+      } catch (error) {
+        // One listener's fault is its own: the others still hear, and the error is still seen.
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
+  }
+
+  #take(): void {
+    this.#stale = false;
+    this.#snapshot = this.view();
+  }
+}

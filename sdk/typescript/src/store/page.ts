@@ -1,0 +1,17 @@
+/** Calls back when the page may be about to end: it is hidden, left or loaded again. Returns what stops that. */
+export function whenLeft(callback: () => void): () => void {
+  if (typeof document === 'undefined') {
+    return () => undefined;
+  }
+  const hidden = (): void => {
+    if (document.visibilityState === 'hidden') {
+      callback();
+    }
+  };
+  addEventListener('pagehide', callback);
+  document.addEventListener('visibilitychange', hidden);
+  return () => {
+    removeEventListener('pagehide', callback);
+    document.removeEventListener('visibilitychange', hidden);
+  };
+}

@@ -1,0 +1,98 @@
+import { makeError, StreamError } from '../errors.js';
+import type { SendParams, TurnSnapshot } from './snapshots.js';
+
+/** Where a session's place is kept: `sessionStorage`, `localStorage`, or anything like them. */
+export interface PlaceStorage {
+  getItem(key: string): string | null;
+  setItem(key: string, value: string): void;
+  removeItem(key: string): void;
+}
+
+/** What a page knew of a session when it was left. */
+export interface Place {
+  readonly position: number;
+  readonly turns: readonly TurnSnapshot[];
+  /** What the goals that were not taken yet were sent with, by key: the same key, the same request. */
+  readonly sends: Readonly<Record<string, SendParams>>;
+}
+
+/** UTF-16 units; a longer place is not kept, and the session is read from its start again. */
+const MAX_SIZE = 256 * 1024;
+const VERSION = 1;
+
+/** One session's place in a storage. What cannot be kept or read is as if it had never been there. */
+export class PlaceKeeper {
+  readonly #storage: PlaceStorage;
+  readonly #name: string;
+
+  constructor(storage: PlaceStorage, sessionId: string) {
+    this.#storage = storage;
+    this.#name = `resonantgenesis:session:${sessionId}`;
+  }
+
+  read(): Place | null {
+    const text = this.#storage.getItem(this.#name);
+    const place = text === null ? null : parse(text);
+    if (text !== null && place === null) {
+      this.#storage.removeItem(this.#name);
+    }
+    return place;
+  }
+
+  write(place: Place): void {
+    const turns = place.turns.map(withPlainError);
+    const value = JSON.stringify({ ...place, version: VERSION, turns });
+    if (value.length > MAX_SIZE || !this.#fits(value)) {
+      this.#storage.removeItem(this.#name);
+    }
+  }
+
+  #fits(value: string): boolean {
+    try {
+      this.#storage.setItem(this.#name, value);
+      return true;
+    } catch (error) {
+      if (error instanceof DOMException) {
+        return false; // the storage is full
+      }
+      throw error;
+    }
+  }
+}
+
+/** Errors have no JSON of their own. */
+function withPlainError(turn: TurnSnapshot): object {
+  if (turn.error === null) {
+    return turn;
+  }
+  const { message } = turn.error;
+  const { code, retryable, retryAfter } = turn.error instanceof StreamError ? turn.error : NO_CODE;
+  return { ...turn, error: { message, code, retryable, retryAfter } };
+}
+
+const NO_CODE = { code: 'INTERNAL', retryable: false, retryAfter: undefined };
+
+interface SavedTurn extends Omit<TurnSnapshot, 'error'> {
+  readonly error: { code: string; message: string; retryable: boolean; retryAfter?: number } | null;
+}
+
+/** Null for what is not one of this version's places. */
+function parse(text: string): Place | null {
+  let value: Omit<Place, 'turns'> & { version: number; turns: readonly SavedTurn[] };
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    if (error instanceof SyntaxError) {
+      return null;
+    }
+    throw error;
+  }
+  if (value?.version !== VERSION || !Array.isArray(value.turns)) {
+    return null;
+  }
+  const turns = value.turns.map(({ error, ...turn }) => ({
+    ...turn,
+    error: error === null ? null : makeError(error.code, error.message, error),
+  }));
+  return { position: value.position, turns, sends: value.sends };
+}

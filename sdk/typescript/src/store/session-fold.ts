@@ -1,0 +1,208 @@
+import type { Chunk } from '../types.js';
+import type { SessionState, TurnContent, TurnSnapshot } from './snapshots.js';
+import { TurnFold } from './turn-fold.js';
+
+/** Turns shown; of more, the oldest are forgotten here, not on the server. */
+const MAX_TURNS = 500;
+
+/** Whether a turn of this status is still to end. */
+export function isActive(status: SessionState['status']): boolean {
+  return status === 'sending' || status === 'queued' || status === 'streaming';
+}
+
+/** A turn as it is known here: by its goal while it is sent, by its number once the server has it. */
+class Entry {
+  #shown: TurnSnapshot | null = null;
+  #content: TurnContent | null = null;
+
+  constructor(
+    public key: string,
+    public turn: number | null,
+    public goal: string | null,
+    public phase: TurnSnapshot['status'],
+    readonly fold = new TurnFold(),
+  ) {}
+
+  get status(): TurnSnapshot['status'] {
+    return this.fold.status ?? this.phase;
+  }
+
+  get isActive(): boolean {
+    return isActive(this.status);
+  }
+
+  view(): TurnSnapshot {
+    const { key, turn, goal, status } = this;
+    const content = this.fold.view();
+    const old = this.#shown;
+    if (
+      old === null ||
+      this.#content !== content ||
+      old.turn !== turn ||
+      old.goal !== goal ||
+      old.status !== status
+    ) {
+      this.#content = content;
+      this.#shown = { key, turn, goal, status, ...content };
+      return this.#shown;
+    }
+    return old;
+  }
+}
+
+/** What the chunks of a session and the goals sent to it add up to: its turns, in order. */
+export class SessionFold {
+  #position = 0;
+  #entries: Entry[] = [];
+  /** The turn that chunks belong to which name none. */
+  #open: Entry | null = null;
+  #shown: readonly TurnSnapshot[] = [];
+
+  constructor(turns: readonly TurnSnapshot[] = [], position = 0) {
+    this.#position = position;
+    for (const { key, turn, goal, status, ...content } of turns) {
+      const entry = new Entry(key, turn, goal, status, new TurnFold(content));
+      this.#entries.push(entry);
+      if (status === 'streaming') {
+        this.#open = entry;
+      }
+    }
+  }
+
+  /** That of the last chunk taken. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /** Whether a turn is sent, waits or runs. */
+  get isActive(): boolean {
+    return this.#entries.some((entry) => entry.isActive);
+  }
+
+  /** The goals that are on their way or were not taken, by key. */
+  unsent(): readonly TurnSnapshot[] {
+    return this.view().filter((turn) => turn.turn === null);
+  }
+
+  /** The same array until a turn changes, and in it the same objects for those that did not. */
+  view(): readonly TurnSnapshot[] {
+    const turns = this.#entries.map((entry) => entry.view());
+    const same = turns.length === this.#shown.length;
+    if (!same || turns.some((turn, index) => turn !== this.#shown[index])) {
+      this.#shown = turns;
+    }
+    return this.#shown;
+  }
+
+  /** Notes a goal that is on its way under this key, for the first time or once more. */
+  send(key: string, goal: string): void {
+    const entry = this.#byKey(key) ?? this.#add(new Entry(key, null, goal, 'sending'));
+    entry.phase = 'sending';
+    entry.fold.fail(null);
+  }
+
+  /** The server has taken the goal of this key as that turn. */
+  taken(key: string, turn: number): void {
+    const sent = this.#sent(key, turn);
+    const known = this.#byTurn(turn);
+    if (sent === undefined || sent === known) {
+      return;
+    }
+    if (known === undefined) {
+      sent.turn = turn;
+      sent.phase = 'queued';
+      this.#sort();
+    } else {
+      known.goal = sent.goal;
+      this.#entries = this.#entries.filter((entry) => entry !== sent);
+    }
+  }
+
+  /** The server did not take the goal of this key: with an error it refused, else we withdrew it. */
+  dropped(key: string, error: Error | null): void {
+    const entry = this.#sent(key, null);
+    if (entry !== undefined) {
+      entry.phase = error === null ? 'cancelled' : 'failed';
+      entry.fold.fail(error);
+    }
+  }
+
+  /** Takes a chunk, unless it was taken before. */
+  apply(chunk: Chunk): void {
+    if (chunk.position <= this.#position) {
+      return;
+    }
+    this.#position = chunk.position;
+    const entry = this.#entryOf(chunk);
+    entry.phase = 'streaming';
+    entry.fold.apply(chunk);
+    this.#open = entry.fold.status === null ? entry : null;
+  }
+
+  /** The numbers of turns whose goal is not known. */
+  goalless(): readonly number[] {
+    return this.#entries.flatMap(({ turn, goal }) => (goal === null && turn !== null ? turn : []));
+  }
+
+  /** Fills in goals by the turns' numbers. */
+  learn(goals: ReadonlyMap<number, string>): void {
+    for (const entry of this.#entries) {
+      entry.goal ??= goals.get(entry.turn ?? 0) ?? null;
+    }
+  }
+
+  #entryOf(chunk: Chunk): Entry {
+    const turn = chunk.type === 'done' || chunk.type === 'step' ? chunk.turn : undefined;
+    if (this.#open !== null && (turn === undefined || this.#open.turn === turn)) {
+      return this.#open;
+    }
+    const known = turn === undefined ? undefined : this.#byTurn(turn);
+    if (known !== undefined) {
+      return known;
+    }
+    // Most likely the one just sent, whose number is still on its way; `taken` settles it.
+    const sent = this.#entries.find((entry) => entry.phase === 'sending' && entry.turn === null);
+    if (sent !== undefined && turn !== undefined) {
+      sent.turn = turn;
+      this.#sort();
+      return sent;
+    }
+    return this.#add(
+      new Entry(`turn-${turn ?? `at-${chunk.position}`}`, turn ?? null, null, 'streaming'),
+    );
+  }
+
+  /** The entry of this key, without the chunks of a turn that is not its own. */
+  #sent(key: string, turn: number | null): Entry | undefined {
+    const entry = this.#byKey(key);
+    if (entry === undefined || entry.turn === null || entry.turn === turn) {
+      return entry;
+    }
+    const { goal } = entry;
+    entry.key = `turn-${entry.turn}`;
+    entry.goal = null;
+    return this.#add(new Entry(key, null, goal, 'sending'));
+  }
+
+  #byKey(key: string): Entry | undefined {
+    return this.#entries.find((entry) => entry.key === key);
+  }
+
+  #byTurn(turn: number): Entry | undefined {
+    return this.#entries.find((entry) => entry.turn === turn);
+  }
+
+  #add(entry: Entry): Entry {
+    this.#entries.push(entry);
+    this.#sort();
+    if (this.#entries.length > MAX_TURNS) {
+      this.#entries.shift();
+    }
+    return entry;
+  }
+
+  /** By number; those on their way come last. */
+  #sort(): void {
+    this.#entries.sort((one, other) => (one.turn ?? Infinity) - (other.turn ?? Infinity) || 0);
+  }
+}

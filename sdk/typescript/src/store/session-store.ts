@@ -1,0 +1,264 @@
+import { InvalidRequest, PositionExpired } from '../errors.js';
+import type { AgentStream, Chunk, ConnectionState, StreamControls } from '../types.js';
+import { newKey } from '../wire.js';
+import type { StreamClient } from './client.js';
+import { GoalFinder } from './goal-finder.js';
+import { Lifetime } from './lifetime.js';
+import { Observable } from './observable.js';
+import { Outbox } from './outbox.js';
+import { whenLeft } from './page.js';
+import type { PlaceStorage } from './place.js';
+import { PlaceKeeper } from './place.js';
+import { Reader } from './reader.js';
+import { SessionFold } from './session-fold.js';
+import type { SendParams, SessionState } from './snapshots.js';
+import { NO_CONTENT } from './snapshots.js';
+
+export interface SessionStoreOptions {
+  /**
+   * Where a page keeps what it shows when it is left, so that it goes on from there when it is
+   * loaded again: `sessionStorage`, as a rule. Without it the session is read from its start.
+   */
+  readonly storage?: PlaceStorage | undefined;
+}
+
+/** The state before anything is known, and what servers render. */
+export const NO_SESSION: SessionState = {
+  ...NO_CONTENT,
+  turns: [],
+  status: 'idle',
+  isStreaming: false,
+  sessionId: null,
+  turn: null,
+  position: 0,
+  connection: 'closed',
+};
+
+/**
+ * A session: all its turns, whoever asked for them, read over one connection while anybody holds it.
+ *
+ * Without a session the first goal that is sent makes one.
+ */
+export class SessionStore extends Observable<SessionState> {
+  /** Shows the session until the function it returns is called. */
+  readonly hold: () => () => void;
+  readonly client: StreamClient;
+  readonly #options: SessionStoreOptions;
+  readonly #lifetime: Lifetime;
+  readonly #outbox: Outbox;
+  readonly #reader: Reader<Chunk>;
+  readonly #goals: GoalFinder;
+  #fold = new SessionFold();
+  #sessionId: string | null;
+  #keeper: PlaceKeeper | null = null;
+  /** What goals were sent with that the server has not taken yet, by key. */
+  readonly #sends = new Map<string, SendParams>();
+  /** The position to begin behind, where it is not the last chunk's. */
+  #start: number | null = null;
+  #sending: ConnectionState = 'closed';
+  #stopListening: () => void = () => undefined;
+
+  constructor(client: StreamClient, sessionId: string | null, options: SessionStoreOptions = {}) {
+    super({ ...NO_SESSION, sessionId });
+    this.client = client;
+    this.#sessionId = sessionId;
+    this.#options = options;
+    this.#lifetime = new Lifetime(
+      () => this.#begin(),
+      () => this.#end(),
+    );
+    this.hold = this.#lifetime.hold;
+    this.#reader = new Reader({
+      open: (controls) => this.#join(controls),
+      take: (chunk) => this.#take(chunk),
+      changed: () => this.#look(),
+    });
+    this.#outbox = new Outbox(client, {
+      sessionId: () => this.#sessionId,
+      taken: (key, place) => {
+        this.#sends.delete(key);
+        this.#fold.taken(key, place.turn);
+        this.#sessionId = place.sessionId;
+        this.#follow();
+      },
+      dropped: (key, error) => this.#fold.dropped(key, error),
+      connection: (state) => {
+        this.#sending = state;
+        this.touch();
+      },
+    });
+    this.#goals = new GoalFinder(client, (goals) => {
+      this.#fold.learn(goals);
+      this.touch();
+    });
+  }
+
+  get sessionId(): string | null {
+    return this.#sessionId;
+  }
+
+  get isHeld(): boolean {
+    return this.#lifetime.runs;
+  }
+
+  /**
+   * Sends a goal: the next turn, or one that waits until the running one has ended (`ifBusy`).
+   *
+   * Resolves when the server has taken or refused it, and never rejects: the turn has the error.
+   */
+  readonly send = async (goal: string, params: SendParams = {}): Promise<void> => {
+    await this.#send(newKey(), goal, { ifBusy: 'enqueue', ...params });
+  };
+
+  /** Cancels what is sent, waits or runs. Rejects with a StreamError where the server could not be told. */
+  readonly cancel = async (): Promise<void> => {
+    const unanswered = this.#outbox.withdraw();
+    const taken = this.#sessionId === null ? null : this.client.sessions.cancel(this.#sessionId);
+    await Promise.all([unanswered, taken]);
+  };
+
+  /**
+   * Goes on after an error: reads on, sends once more what was refused, or asks again what failed or
+   * was cancelled. Nothing happens while a turn is on its way. Resolves like `send`.
+   */
+  readonly retry = async (params: SendParams = {}): Promise<void> => {
+    if (this.#reader.error !== null) {
+      this.#follow();
+      this.publish();
+      return;
+    }
+    const last = this.#fold.view().at(-1);
+    if (last === undefined || last.goal === null || this.#fold.isActive) {
+      return;
+    }
+    const sent = this.#sends.get(last.key);
+    if (sent !== undefined) {
+      await this.#send(last.key, last.goal, sent);
+    } else if (last.status !== 'success') {
+      await this.send(last.goal, params);
+    }
+  };
+
+  protected override view(): SessionState {
+    const turns = this.#fold.view();
+    const { content, toolCalls, steps, error, usage, status, turn } = turns.at(-1) ?? NO_SESSION;
+    const failed = this.#reader.error;
+    return {
+      turns,
+      content,
+      toolCalls,
+      steps,
+      usage,
+      error: failed ?? error,
+      status,
+      isStreaming: this.#fold.isActive && failed === null,
+      sessionId: this.#sessionId,
+      turn,
+      position: this.#fold.position,
+      connection: this.#reader.isReading ? this.#reader.connection : this.#sending,
+    };
+  }
+
+  async #send(key: string, goal: string, params: SendParams): Promise<void> {
+    this.#sends.set(key, params);
+    this.#fold.send(key, goal);
+    this.publish();
+    const sent = this.#outbox.send(key, { ...params, goal });
+    this.#keep();
+    await sent;
+    this.#sending = 'closed';
+    this.publish();
+    this.#keep();
+  }
+
+  // -- while somebody looks ---------------------------------------------------------------------
+
+  #begin(): void {
+    const stopWaking = this.#reader.whenBack(() => this.#follow());
+    const stopLeft = whenLeft(() => this.#keep());
+    this.#stopListening = () => {
+      stopWaking();
+      stopLeft();
+    };
+    this.#restore();
+    this.#follow();
+    this.publish();
+  }
+
+  #end(): void {
+    this.#keep();
+    this.#stopListening();
+    this.#reader.close();
+  }
+
+  #follow(): void {
+    if (this.#sessionId !== null && this.#lifetime.runs) {
+      void this.#reader.read();
+    }
+  }
+
+  async #join(controls: StreamControls): Promise<AgentStream> {
+    return this.client.sessions.join(this.#sessionId ?? '', {
+      ...controls,
+      resumeFrom: this.#start ?? this.#fold.position,
+      follow: true,
+      compact: true,
+      raiseOnError: false,
+    });
+  }
+
+  #take(chunk: Chunk): void {
+    this.#start = null;
+    this.#fold.apply(chunk);
+    if (chunk.type === 'step' && this.#sessionId !== null) {
+      this.#goals.look(this.#sessionId, this.#fold.goalless());
+    }
+    if (chunk.type === 'done') {
+      this.#keep();
+    }
+    this.touch();
+  }
+
+  #look(): void {
+    const { error } = this.#reader;
+    // What is shown is no longer in the log: trimmed, or of a history that a backup replaced.
+    const gone = error instanceof PositionExpired || error instanceof InvalidRequest;
+    if (error !== null && gone && this.#start === null) {
+      const earliest = error.details.earliest;
+      this.#start = typeof earliest === 'number' ? earliest - 1 : 0;
+      this.#fold = new SessionFold(this.#fold.unsent(), this.#start);
+      this.#follow();
+    }
+    this.touch();
+  }
+
+  // -- over a reload ----------------------------------------------------------------------------
+
+  #place(): PlaceKeeper | null {
+    const { storage } = this.#options;
+    if (this.#keeper === null && storage !== undefined && this.#sessionId !== null) {
+      this.#keeper = new PlaceKeeper(storage, this.#sessionId);
+    }
+    return this.#keeper;
+  }
+
+  #keep(): void {
+    const { position } = this.#fold;
+    const sends = Object.fromEntries(this.#sends);
+    this.#place()?.write({ position, turns: this.#fold.view(), sends });
+  }
+
+  #restore(): void {
+    const place = this.#fold.view().length === 0 ? this.#place()?.read() : null;
+    if (!place) {
+      return;
+    }
+    this.#fold = new SessionFold(place.turns, place.position);
+    for (const { key, goal, status } of this.#fold.unsent()) {
+      // The page may have gone before the answer came; the key makes it the same turn.
+      if (status === 'sending' && goal !== null) {
+        void this.#send(key, goal, place.sends[key] ?? {});
+      }
+    }
+  }
+}

@@ -1,0 +1,100 @@
+import { makeError } from '../errors.js';
+import type { Chunk, StepChunk, ToolResultChunk, TurnStatus, Usage } from '../types.js';
+import type { StepSnapshot, ToolCallSnapshot, TurnContent } from './snapshots.js';
+import { NO_CONTENT } from './snapshots.js';
+
+/**
+ * What the chunks of one turn add up to.
+ *
+ * A chunk costs the same however much came before it. A growing string is a rope of its parts in
+ * every engine, put together when somebody reads it; lists are copied when somebody looks. Both
+ * happen once a frame.
+ */
+export class TurnFold {
+  /** How the turn ended; null while it has not. */
+  status: TurnStatus | null;
+  #content: string;
+  #error: Error | null;
+  #usage: Usage | null;
+  readonly #calls: ToolCallSnapshot[];
+  readonly #steps: StepSnapshot[];
+  #view: TurnContent;
+  #changed = false;
+  #callsChanged = false;
+  #stepsChanged = false;
+
+  constructor(start: TurnContent = NO_CONTENT, status: TurnStatus | null = null) {
+    this.status = status;
+    this.#content = start.content;
+    this.#error = start.error;
+    this.#usage = start.usage;
+    this.#calls = [...start.toolCalls];
+    this.#steps = [...start.steps];
+    this.#view = start;
+  }
+
+  /** The same object until something changes, and the same lists until they do. */
+  view(): TurnContent {
+    if (this.#changed) {
+      this.#view = {
+        content: this.#content,
+        toolCalls: this.#callsChanged ? [...this.#calls] : this.#view.toolCalls,
+        steps: this.#stepsChanged ? [...this.#steps] : this.#view.steps,
+        error: this.#error,
+        usage: this.#usage,
+      };
+      this.#changed = this.#callsChanged = this.#stepsChanged = false;
+    }
+    return this.#view;
+  }
+
+  apply(chunk: Chunk): void {
+    this.#changed = true;
+    switch (chunk.type) {
+      case 'text':
+        this.#content += chunk.content;
+        break;
+      case 'tool_call': {
+        const { callId, tool, args } = chunk;
+        this.#calls.push({ callId, tool, args, status: 'running', offset: this.#content.length });
+        this.#callsChanged = true;
+        break;
+      }
+      case 'tool_result':
+        this.#answer(chunk);
+        break;
+      case 'step':
+        this.#step(chunk);
+        break;
+      case 'error':
+        this.#error = makeError(chunk.code, chunk.message, chunk);
+        break;
+      case 'done':
+        this.status = chunk.status;
+        this.#usage = chunk.usage;
+        break;
+    }
+  }
+
+  /** Notes why no more can be shown, or with null that it can again. */
+  fail(error: Error | null): void {
+    this.#error = error;
+    this.#changed = true;
+  }
+
+  #answer({ callId, tool, result, isError }: ToolResultChunk): void {
+    const known = this.#calls.findIndex((call) => call.callId === callId);
+    const index = known < 0 ? this.#calls.length : known;
+    const call = this.#calls[index] ?? { callId, tool, args: {}, offset: this.#content.length };
+    this.#calls[index] = { ...call, status: isError ? 'failed' : 'completed', result };
+    this.#callsChanged = true;
+  }
+
+  #step({ step, name, status, durationMs }: StepChunk): void {
+    const known = this.#steps.findIndex((other) => other.step === step);
+    const shown: StepSnapshot = { step, name, status };
+    const index = known < 0 ? this.#steps.length : known;
+    this.#steps[index] = durationMs === undefined ? shown : { ...shown, durationMs };
+    this.#stepsChanged = true;
+  }
+}

@@ -1,0 +1,75 @@
+import { expect, test } from 'vitest';
+import type { Chunk } from '../../src/index.js';
+import { TurnFold } from '../../src/store/turn-fold.js';
+import { done, failure, step, text } from './chunks.js';
+
+const call = { type: 'tool_call', position: 3, tool: 'sum', args: { a: 1 }, callId: 'c' } as const;
+const result = {
+  type: 'tool_result',
+  position: 4,
+  tool: 'sum',
+  result: 7,
+  callId: 'c',
+  isError: false,
+} as const;
+
+function folded(...chunks: Chunk[]): TurnFold {
+  const fold = new TurnFold();
+  for (const chunk of chunks) {
+    fold.apply(chunk);
+  }
+  return fold;
+}
+
+test('text adds up', () => {
+  expect(folded(text(1, 'Once '), text(2, 'upon')).view().content).toBe('Once upon');
+});
+
+test('a tool call runs until its result comes', () => {
+  const fold = folded(text(1, 'Well: '), call);
+  const called = { callId: 'c', tool: 'sum', args: { a: 1 }, offset: 6 };
+  expect(fold.view().toolCalls).toEqual([{ ...called, status: 'running' }]);
+  fold.apply(result);
+  expect(fold.view().toolCalls).toEqual([{ ...called, status: 'completed', result: 7 }]);
+});
+
+test('a result that is an error fails its call, and one without a call stands for itself', () => {
+  const fold = folded({ ...result, isError: true });
+  expect(fold.view().toolCalls).toEqual([
+    { callId: 'c', tool: 'sum', args: {}, offset: 0, status: 'failed', result: 7 },
+  ]);
+});
+
+test('a step is completed in place', () => {
+  const fold = folded(step(1, 1), { ...step(2), status: 'completed', durationMs: 5 });
+  expect(fold.view().steps).toEqual([
+    { step: 1, name: 'answer', status: 'completed', durationMs: 5 },
+  ]);
+});
+
+test('an error is one of the SDK, and the end has a status and what it took', () => {
+  const fold = folded(failure(1, 'RATE_LIMITED'), done(2, 1, 'failed'));
+  expect(fold.view().error).toMatchObject({ name: 'RateLimited', code: 'RATE_LIMITED' });
+  expect(fold.status).toBe('failed');
+  expect(fold.view().usage?.outputTokens).toBe(2);
+});
+
+test('a chunk of a newer server changes nothing', () => {
+  const fold = folded(text(1, 'a'));
+  const before = fold.view();
+  fold.apply({ type: 'reasoning', position: 2, content: 'hm' } as unknown as Chunk);
+  expect(fold.view()).toEqual(before);
+});
+
+test('views never change, and what did not change stays the same object', () => {
+  const fold = folded(call);
+  const before = fold.view();
+  expect(fold.view()).toBe(before);
+  fold.apply(text(5, 'x'));
+  const after = fold.view();
+  expect(after).not.toBe(before);
+  expect(before.content).toBe('');
+  expect(after.toolCalls).toBe(before.toolCalls);
+  fold.apply(result);
+  expect(before.toolCalls[0]?.status).toBe('running');
+});
