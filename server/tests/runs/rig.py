@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from resonantgenesis_server.agents.base import Agent
 from resonantgenesis_server.feed.hub import Hub
+from resonantgenesis_server.files.service import FileService
 from resonantgenesis_server.log.base import Entry, OnCommit
 from resonantgenesis_server.log.sqlite import SqliteLog
 from resonantgenesis_server.model.errors import AgentNotFound
@@ -76,6 +77,7 @@ class Rig:
         self.defaults: Mapping[str, Any] = {}
         self.limits = replace(Limits(cancel_grace=0.3, disconnect_grace=0.2), **limits)
         self.rows = Rows()
+        self.files: FileService | None = None
         self.before_commit: OnCommit = lambda _stream, _entries: None
 
     async def resolve(self, organization_id: str, agent_id: str) -> ResolvedAgent:
@@ -102,6 +104,7 @@ class Rig:
             fence=await self.log.next_fence(),
             limits=self.limits,
             agents=self,
+            files=self.files,
             changed=self.mirror.changed,
         )
         self.keys = TurnKeys(self.log, supervisor.states, window=self.limits.idempotency_window)

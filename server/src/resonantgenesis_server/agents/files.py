@@ -79,8 +79,8 @@ class NoFiles:
         raise _none()
 
     async def read(self, file_id: str) -> AsyncIterator[bytes]:
-        yield b""
         raise _none()
+        yield b""
 
 
 def _none() -> AgentError:

@@ -24,8 +24,10 @@ from .watch import Watch
 log_ = structlog.get_logger("resonantgenesis.http")
 Headers = list[tuple[bytes, bytes]]
 
-#: How long, in seconds and bytes, a client is listened to that was refused in mid-body.
-_LINGER_SECONDS, _LINGER_BYTES = 1.0, 1024 * 1024
+#: Seconds that a client is listened to that was refused in mid-body.
+_LINGER = 30.0
+#: Seconds in which a server tells that a connection that was cut is lost.
+_CUT = 5.0
 
 
 class Stalled(Exception):
@@ -105,22 +107,18 @@ async def read_pieces(receive: Receive, transfer: Transfer) -> AsyncGenerator[by
 async def refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer though the body has not been read to its end, and close.
 
-    The client is listened to a little longer: closed at once, its system might throw the answer
-    away that it has not read yet, since it was still sending.
+    The client is listened to for a while: most read no answer before they have sent everything,
+    and if the connection were closed under them, they would not find it.
     """
     response = error_response(error, scope["state"]["request_id"])
     headers = [*response.raw_headers, (b"connection", b"close")]
     start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
     await send(start)
     await send({"type": "http.response.body", "body": response.body, "more_body": True})
-    heard = 0
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_LINGER_SECONDS):
-            while heard < _LINGER_BYTES:
-                message = await receive()
-                heard += len(message.get("body", b""))
-                if not message.get("more_body", False):
-                    break
+        async with asyncio.timeout(_LINGER):
+            while (await receive()).get("more_body", False):
+                continue
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -190,4 +188,4 @@ async def _break_off(scope: Scope, error: Exception) -> None:
     connection.on_lost = lost.set
     connection.transport.abort()
     if not connection.lost:  # the server is told in the loop's next round
-        await asyncio.wait_for(lost.wait(), _LINGER_SECONDS)
+        await asyncio.wait_for(lost.wait(), _CUT)

@@ -1,0 +1,76 @@
+"""The whole server without sockets, with callers of several organizations and subjects."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from resonantgenesis_server.config import LimitSettings, Settings
+from resonantgenesis_server.main import Parts, open_parts
+from resonantgenesis_server.records.credentials import CredentialHasher, load_secret
+
+KEY = "rg_test_bootstrap_key_0123"
+
+
+@dataclass
+class World:
+    parts: Parts
+    data: Path
+    client: httpx.AsyncClient
+
+    async def key(self, *scopes: str, organization_id: str | None = None) -> dict[str, str]:
+        """The headers of a new key."""
+        credential = f"rg_test_{secrets.token_hex(8)}"
+        if organization_id is None:
+            first = await self.parts.records.organizations.first()
+            assert first is not None
+            organization_id = first.id
+        hasher = CredentialHasher(load_secret(self.data / "secret"))
+        await self.parts.records.keys.create(
+            organization_id,
+            name="test",
+            hash=hasher.hash(credential),
+            scopes=frozenset(scopes or {"*"}),
+        )
+        return {"Authorization": f"Bearer {credential}"}
+
+    async def stranger(self) -> dict[str, str]:
+        """The headers of a key of another organization."""
+        other = await self.parts.records.organizations.create("other")
+        return await self.key(organization_id=other.id)
+
+    async def token(self, **bound: Any) -> dict[str, str]:
+        answer = await self.client.post("/v1/tokens", json={"scopes": ["*"], **bound})
+        assert answer.status_code == 201, answer.text
+        return {"Authorization": f"Bearer {answer.json()['token']}"}
+
+    async def upload(
+        self, content: bytes = b"content", name: str = "a.txt", **options: Any
+    ) -> dict[str, Any]:
+        answer = await self.client.post(f"/v1/files?name={name}", content=content, **options)
+        assert answer.status_code == 201, answer.text
+        made: dict[str, Any] = answer.json()
+        return made
+
+    def kept(self) -> list[str]:
+        """Every file on disk, finished or not."""
+        return [path.name for path in (self.data / "files").rglob("*") if path.is_file()]
+
+
+@asynccontextmanager
+async def opened(data: Path, **limits: Any) -> AsyncIterator[World]:
+    data.mkdir(exist_ok=True)
+    settings = Settings(data=data, bootstrap_key=KEY, limits=LimitSettings(**limits))
+    async with open_parts(settings) as parts:
+        transport = httpx.ASGITransport(parts.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(
+            transport=transport,
+            base_url="http://testserver",
+            headers={"Authorization": f"Bearer {KEY}"},
+        ) as client:
+            yield World(parts, data, client)
