@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +18,11 @@ import uvloop
 from .agents.base import Agent
 from .agents.engines.loading import AgentLoadError
 from .agents.registry import build_agent
+from .agents.tools.functions import ToolLoadError
+from .agents.tools.opening import open_toolbox
+from .agents.tools.toolbox import Toolbox
 from .config import Settings, StartupError
+from .data_lock import lock_data
 from .feed.event_log import EventService
 from .feed.hub import Hub
 from .files.base import BlobError
@@ -38,6 +41,7 @@ from .http.serving import CannotListen, Listener, listen, run
 from .http.sessions import sessions_router
 from .http.signing import SigningKey, TokenSigner
 from .http.stream_routes import StreamRoutes
+from .http.tools import tools_router
 from .http.usage import usage_router
 from .http.watch import Watch
 from .http.ws_routes import SocketRoutes
@@ -80,6 +84,7 @@ class Routes:
     sockets: SocketRoutes
     files: FileService
     once: IdempotentPosts
+    tools: Toolbox
 
     def fast(self) -> list[FastRoute]:
         """Those that are answered before the framework."""
@@ -119,7 +124,7 @@ def serve(settings: Settings) -> int:
     try:
         with lock_data(settings.data), listen(settings.host, settings.port) as listener:
             return uvloop.run(_serve(settings, listener))
-    except (CannotListen, LogError, StoreError, BlobError, AgentLoadError) as error:
+    except (CannotListen, LogError, StoreError, BlobError, AgentLoadError, ToolLoadError) as error:
         raise StartupError(str(error)) from error
     except ApiError as error:
         raise StartupError(error.message) from error
@@ -150,26 +155,6 @@ async def _serve(settings: Settings, listener: Listener) -> int:
     return code
 
 
-@contextlib.contextmanager
-def lock_data(data: Path) -> Iterator[None]:
-    """Hold the data directory; made on first start. Raises StartupError."""
-    try:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise StartupError(f"cannot write to {data}: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise StartupError(
-            f"{data} is in use by another server; stop it or choose another with --data"
-        ) from error
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
 @contextlib.asynccontextmanager
 async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     """Everything but the sockets, started; closed in the opposite order."""
@@ -180,6 +165,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         hasher = CredentialHasher(load_secret(settings.data / "secret"))
         # What can be refused is refused before a key is made and shown.
         directory, agents = _agents(settings, records)
+        tools = await stack.enter_async_context(open_toolbox(settings.tools, limits.chunk))
         await _bootstrap(settings, records, hasher)
         files = await _open_files(stack, settings.data, records, limits)
 
@@ -212,7 +198,12 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         stack.push_async_callback(supervisor.close)
         keys = TurnKeys(log, supervisor.states, window=limits.idempotency_window)
         service = SessionService(
-            supervisor, keys, mirror, records.sessions, admit=meter.budget.check
+            supervisor,
+            keys,
+            mirror,
+            records.sessions,
+            admit=meter.budget.check,
+            check_tools=tools.check,
         )
         retention = Retention(
             records.sessions, service.remove, mirror.settle, limits.session_retention
@@ -228,7 +219,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         sockets = SocketRoutes(service, events, authenticator, limits, watch)
         usage = UsageService(meter, records.usage)
         once = IdempotentPosts(records.idempotency, limits.idempotency_window)
-        routes = Routes(service, events, usage, limits, watch, sockets, files, once)
+        routes = Routes(service, events, usage, limits, watch, sockets, files, once, tools)
         relay = Relay(records.outbox, log)
         app = _app(settings, limits, records, authenticator, directory, routes, relay)
         node_events = NodeEvents(
@@ -335,6 +326,7 @@ def _app(
             authenticator=authenticator,
             directory=directory,
             validate_engine=_validate_engine,
+            check_tools=routes.tools.check,
             settle=relay.settle,
             limits=limits,
             cors_origins=settings.cors_origins,
@@ -345,6 +337,7 @@ def _app(
                 files_router(routes.files),
                 events_router(routes.events, limits),
                 usage_router(routes.usage),
+                tools_router(routes.tools),
                 asyncapi_router(),
             ],
             ready=ready,

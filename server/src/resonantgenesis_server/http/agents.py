@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field, StringConstraints
 
+from ..agents.tools.toolbox import CheckTools
 from ..model.errors import AgentNotFound, Forbidden
 from ..model.ids import is_agent_id, new_id
 from ..model.principal import Principal
@@ -96,6 +97,7 @@ Writer = Annotated[Principal, Depends(scoped("agents:write"))]
 def agents_router(
     directory: AgentDirectory,
     validate_engine: ValidateEngine,
+    check_tools: CheckTools,
     once: IdempotentPosts,
     settle: Settle,
 ) -> APIRouter:
@@ -116,6 +118,7 @@ def agents_router(
         if principal.agent_id is not None:
             raise Forbidden("this token is bound to one agent")
         validate_engine(body.engine, body.defaults.kept())
+        await check_tools(body.tools or ())
 
         async def make() -> BaseModel:
             made = await directory.create(_record(principal, body), told=_told(request, principal))
@@ -149,6 +152,7 @@ def agents_router(
         _check_visible(principal, agent_id)
         owner, changes = principal.organization_id, body.changes()
         await _check_outcome(directory, validate_engine, owner, agent_id, changes)
+        await check_tools(body.tools or ())
         told = _told(request, principal)
         changed = await directory.update(owner, agent_id, changes, told=told)
         await settle()

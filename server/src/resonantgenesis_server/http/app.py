@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from ..agents.tools.toolbox import CheckTools, any_tools
 from ..model.errors import ApiError, Internal
 from ..model.limits import Limits
 from ..records.base import StoreUnusable
@@ -45,10 +46,10 @@ class AppDeps:
     """What the application is made of.
 
     `validate_engine` raises an `ApiError` for an engine the server does not have or that refuses
-    the defaults of an agent. `settle` is awaited after every change of the records that has an
-    event, before the answer; it never raises. Every one of `fast` also needs a documented route of
-    the same method and path in `routers`, which is never called. `cors_origins` are those that
-    `authenticator` was given.
+    the defaults of an agent, `check_tools` one for tools that there are not. `settle` is awaited
+    after every change of the records that has an event, before the answer; it never raises. Every
+    one of `fast` also needs a documented route of the same method and path in `routers`, which is
+    never called. `cors_origins` are those that `authenticator` was given.
     """
 
     records: Records
@@ -62,6 +63,7 @@ class AppDeps:
     routers: Sequence[APIRouter] = ()
     ready: Ready = always_ready
     lifespan: Lifespan | None = None
+    check_tools: CheckTools = any_tools
 
 
 def create_app(deps: AppDeps) -> Edge:
@@ -78,7 +80,11 @@ def create_app(deps: AppDeps) -> Edge:
     )
     app.state.limits = deps.limits
     idempotent = IdempotentPosts(deps.records.idempotency, deps.limits.idempotency_window)
-    app.include_router(agents_router(deps.directory, deps.validate_engine, idempotent, deps.settle))
+    app.include_router(
+        agents_router(
+            deps.directory, deps.validate_engine, deps.check_tools, idempotent, deps.settle
+        )
+    )
     app.include_router(keys_router(deps.records.keys, deps.authenticator, idempotent))
     app.include_router(tokens_router(deps.authenticator, idempotent))
     for router in deps.routers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from ..agents.tools.toolbox import CheckTools
 from ..log.base import PositionConflict
 from ..model.errors import (
     ApiError,
@@ -28,12 +29,18 @@ class Executor:
     """Answers execute for every transport. Raises ApiError, and LogError when the log fails."""
 
     def __init__(
-        self, supervisor: Supervisor, keys: TurnKeys, admit: Callable[[str], None]
+        self,
+        supervisor: Supervisor,
+        keys: TurnKeys,
+        admit: Callable[[str], None],
+        check_tools: CheckTools,
     ) -> None:
-        """`admit` raises an ApiError for an organization that may not start a turn now."""
+        """`admit` raises an ApiError for an organization that may not start a turn now,
+        `check_tools` one for tools that there are not."""
         self._supervisor = supervisor
         self._keys = keys
         self._admit = admit
+        self._check_tools = check_tools
 
     async def authorize(self, principal: Principal, session_id: str) -> SessionState:
         """The session, if this caller may see it; else SessionNotFound, whatever the reason."""
@@ -189,6 +196,8 @@ class Executor:
         spec: ExecuteSpec,
         info: SessionInfo,
         request_id: str,
+        if spec.tools:
+            await self._check_tools(spec.tools)
         key: str | None,
     ) -> Request:
         self._admit(info.organization_id)

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import structlog
 
+from ..agents.tools.toolbox import CheckTools, any_tools
 from ..codec.sse import chunk_json
 from ..feed.compact import compact
 from ..log.base import Entry
@@ -57,10 +58,11 @@ class SessionService:
         records: Sessions,
         *,
         admit: Callable[[str], None] = lambda _organization_id: None,
+        check_tools: CheckTools = any_tools,
     ) -> None:
-        """`admit` is asked before a turn starts; see Executor."""
+        """`admit` and `check_tools` are asked before a turn starts; see Executor."""
         self.supervisor = supervisor
-        self._executor = Executor(supervisor, keys, admit)
+        self._executor = Executor(supervisor, keys, admit, check_tools)
         self._mirror = mirror
         self._records = records
 

@@ -6,13 +6,13 @@ The library wants a session entered and left by one task; calls may come from an
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from importlib.metadata import version
 from typing import Any
 
 import mcp_types as types
+import structlog
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
@@ -28,7 +28,7 @@ _MAX_PAGES = 64
 _END_SECONDS = 6.0
 _WORDS = 1_000
 
-_log = logging.getLogger(__name__)
+log_ = structlog.get_logger("resonantgenesis.tools")
 
 
 class ConnectionFailed(Exception):
@@ -85,7 +85,7 @@ class Connection:
         except MCPError as exc:
             # The second is what the library says when the server knows the session no more.
             if exc.code == types.CONNECTION_CLOSED or exc.message == "Session terminated":
-                raise ConnectionFailed(self.problem or _words(exc)) from exc
+                raise ConnectionFailed(self.problem or "its connection ended") from exc
             raise ServerError(_words(exc)) from exc
         except (ValidationError, RuntimeError) as exc:
             # RuntimeError: the result does not fit the schema that the server gave for it.
@@ -122,8 +122,9 @@ class Connection:
         except TimeoutError:
             self.problem = f"it did not start within {self._start_seconds:g} s"
         except Exception as exc:  # the library's, httpx2's or the system's, often in groups
-            self.problem = _words(exc)
-            _log.warning("MCP server %s failed: %s", self._name, self.problem)
+            began = self._client is not None
+            self.problem = "its connection failed" if began else "it cannot be started or reached"
+            log_.warning("MCP server failed", server=self._name, error=_words(exc))
         finally:
             self._ending.set()
             self._started.set()
@@ -152,9 +153,7 @@ async def _list_tools(client: Client, name: str) -> list[types.Tool]:
         if cursor is None or len(tools) > MAX_TOOLS:
             break
     if cursor is not None or len(tools) > MAX_TOOLS:
-        _log.warning(
-            "MCP server %s has more tools than %s; the others are left out", name, MAX_TOOLS
-        )
+        log_.warning("MCP server with too many tools; some are left out", server=name)
     return tools[:MAX_TOOLS]
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import Callable
 from typing import Any
 
 import mcp_types as types
+import structlog
 
 from .base import ToolError
 from .mcp_connection import Connect, Connection, ConnectionFailed, ServerError
@@ -24,7 +24,7 @@ _ALIVE_SECONDS = 5.0
 #: Calls of one server under way at once; others wait.
 _MAX_CALLS = 64
 
-_log = logging.getLogger(__name__)
+log_ = structlog.get_logger("resonantgenesis.tools")
 
 
 class McpServer:
@@ -136,7 +136,7 @@ class McpServer:
         if self._failures > 1:
             pause = min(_MAX_PAUSE, _FIRST_PAUSE * 2 ** min(self._failures - 2, 16))
             self._not_before = self._clock() + pause * random.uniform(0.75, 1.25)  # noqa: S311
-        _log.warning("MCP server %s is lost: %s", self.name, why)
+        log_.warning("MCP server is lost", server=self.name, reason=why)
 
     def _unavailable(self) -> str:
         wait = self._not_before - self._clock()

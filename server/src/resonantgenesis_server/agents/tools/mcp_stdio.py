@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 from collections import deque
@@ -16,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 import anyio
+import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
@@ -33,7 +33,7 @@ _GRACE = 1.0
 _STDERR_LINES = 5
 _STDERR_LINE = 500
 
-_log = logging.getLogger(__name__)
+log_ = structlog.get_logger("resonantgenesis.tools")
 
 
 @contextlib.asynccontextmanager
@@ -72,8 +72,7 @@ async def stdio_transport(
         yield incoming, outgoing
     finally:
         if process.returncode:
-            last = " | ".join(said)
-            _log.warning("MCP server %s ended with %s: %s", name, process.returncode, last)
+            log_.warning("MCP server ended", server=name, code=process.returncode, said=list(said))
         for stream in (incoming, outgoing):
             stream.close()
         await _end(process)
@@ -100,12 +99,12 @@ async def _read(
             except asyncio.IncompleteReadError:
                 return
             except asyncio.LimitOverrunError:
-                _log.error("MCP server %s sent a message of over %s bytes", name, MAX_LINE)
+                log_.error("MCP server sent too long a message", server=name, most=MAX_LINE)
                 return
             try:
                 message = SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
             except ValueError:
-                _log.warning("MCP server %s wrote what is no message: %r", name, line[:200])
+                log_.warning("MCP server wrote no message", server=name, line=repr(line[:200]))
                 continue
             try:
                 await to_session.send(message)
@@ -141,7 +140,7 @@ async def _listen(name: str, process: asyncio.subprocess.Process, said: deque[st
         for line in lines:
             if line.strip():
                 said.append(line.strip()[:_STDERR_LINE])
-                _log.debug("MCP server %s: %s", name, said[-1])
+                log_.debug("MCP server says", server=name, line=said[-1])
     if rest.strip():
         said.append(rest.strip())
 
@@ -155,7 +154,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         await _ends(process)
     _signal(process, signal.SIGKILL)
     if not await _ends(process):
-        _log.error("the process %s of an MCP server cannot be ended", process.pid)
+        log_.error("the process of an MCP server cannot be ended", pid=process.pid)
 
 
 async def _ends(process: asyncio.subprocess.Process) -> bool:

@@ -23,7 +23,7 @@ from .web_search import WebSearch
 
 
 @contextlib.asynccontextmanager
-async def open_toolbox(settings: ToolSettings, *, max_chunk: int) -> AsyncIterator[Toolbox]:
+async def open_toolbox(settings: ToolSettings, max_chunk: int) -> AsyncIterator[Toolbox]:
     """The tools of the settings; MCP servers are not started yet, and ended afterwards.
 
     Results fit into a chunk of `max_chunk` bytes. Raises `ToolLoadError`.

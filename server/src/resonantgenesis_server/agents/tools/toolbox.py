@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,9 +15,17 @@ from .sources import SEPARATOR, ToolSource, source_of
 from .web_search import WebSearch
 
 Origin = Literal["built-in", "function", "mcp"]
+#: Raises an ApiError for names of tools that there are not.
+CheckTools = Callable[[Sequence[str]], Awaitable[None]]
 
 #: Names that an error shows.
 _SHOWN = 100
+#: Seconds that somebody who only asks about tools waits for MCP servers that start.
+_PATIENCE = 5.0
+
+
+async def any_tools(names: Sequence[str]) -> None:
+    """The `CheckTools` of who has no toolbox."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +91,10 @@ class Toolbox:
     async def check(self, names: Sequence[str]) -> None:
         """Raises `InvalidRequest` that names the unknown ones and those that there are.
 
-        A tool of an MCP server that cannot be had now passes: that is for the turn to say.
+        A tool of an MCP server that cannot be had within seconds passes: that is for the turn to
+        say.
         """
-        asked = await self._ask({name for tool in names if (name := source_of(tool))})
+        asked = await self._ask({name for tool in names if (name := source_of(tool))}, _PATIENCE)
         known = [tool.name for tool in self._tools]
         for source in self._sources:
             known.append(f"{source}{SEPARATOR}*")
@@ -104,8 +113,8 @@ class Toolbox:
                 raise InvalidRequest.field("tools", problem)
 
     async def listing(self) -> Listing:
-        """All there is; starts the MCP servers."""
-        asked = await self._ask(self._sources)
+        """All there is; starts the MCP servers, and does not wait long for them."""
+        asked = await self._ask(self._sources, _PATIENCE)
         listed = [
             ListedTool(
                 tool,
@@ -123,10 +132,10 @@ class Toolbox:
 
     # -- inside ----------------------------------------------------------------------------
 
-    async def _ask(self, names: Iterable[str]) -> _Asked:
+    async def _ask(self, names: Iterable[str], seconds: float | None = None) -> _Asked:
         """The sources so named, all at once."""
         wanted = [self._sources[name] for name in dict.fromkeys(names) if name in self._sources]
-        answers = await asyncio.gather(*(_tools_of(source) for source in wanted))
+        answers = await asyncio.gather(*(_tools_of(source, seconds) for source in wanted))
         asked = _Asked({}, {})
         for source, answer in zip(wanted, answers, strict=True):
             if isinstance(answer, str):
@@ -149,11 +158,14 @@ class Toolbox:
         return missing
 
 
-async def _tools_of(source: ToolSource) -> Sequence[Tool] | str:
+async def _tools_of(source: ToolSource, seconds: float | None) -> Sequence[Tool] | str:
     try:
-        return await source.tools()
+        async with asyncio.timeout(seconds):
+            return await source.tools()
     except ToolError as exc:
         return str(exc)
+    except TimeoutError:  # it goes on starting
+        return f"MCP server {source.name} is still starting"
 
 
 def _is_named(tool: str, names: Sequence[str]) -> bool:
