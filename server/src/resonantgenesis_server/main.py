@@ -17,7 +17,7 @@ import uvloop
 
 from .agents.base import Agent
 from .agents.engines.loading import AgentLoadError
-from .agents.registry import build_agent
+from .agents.registry import Engines
 from .agents.tools.functions import ToolLoadError
 from .agents.tools.opening import open_toolbox
 from .agents.tools.toolbox import Toolbox
@@ -164,8 +164,10 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         stack.push_async_callback(records.close)
         hasher = CredentialHasher(load_secret(settings.data / "secret"))
         # What can be refused is refused before a key is made and shown.
-        directory, agents = _agents(settings, records)
         tools = await stack.enter_async_context(open_toolbox(settings.tools, limits.chunk))
+        engines = Engines(settings.llm, tools)
+        stack.push_async_callback(engines.close)
+        directory, agents = _agents(settings, records, engines)
         await _bootstrap(settings, records, hasher)
         files = await _open_files(stack, settings.data, records, limits)
 
@@ -221,7 +223,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         once = IdempotentPosts(records.idempotency, limits.idempotency_window)
         routes = Routes(service, events, usage, limits, watch, sockets, files, once, tools)
         relay = Relay(records.outbox, log)
-        app = _app(settings, limits, records, authenticator, directory, routes, relay)
+        app = _app(settings, limits, records, authenticator, directory, routes, relay, engines)
         node_events = NodeEvents(
             log, records.organizations, fence=fence, version=version("resonantgenesis-server")
         )
@@ -312,6 +314,7 @@ def _app(
     directory: AgentDirectory,
     routes: Routes,
     relay: Relay,
+    engines: Engines,
 ) -> Edge:
     async def ready() -> str | None:
         try:
@@ -325,7 +328,7 @@ def _app(
             records=records,
             authenticator=authenticator,
             directory=directory,
-            validate_engine=_validate_engine,
+            validate_engine=engines.check,
             check_tools=routes.tools.check,
             settle=relay.settle,
             limits=limits,
@@ -345,23 +348,21 @@ def _app(
     )
 
 
-def _validate_engine(engine: str, defaults: Mapping[str, Any]) -> None:
-    build_agent(engine, defaults)
-
-
-def _agents(settings: Settings, records: Records) -> tuple[AgentDirectory, Agents]:
+def _agents(
+    settings: Settings, records: Records, engines: Engines
+) -> tuple[AgentDirectory, Agents]:
     built: dict[str, Agent] = {
-        GUIDE: build_agent(GUIDE, {"words_per_second": settings.words_per_second})
+        GUIDE: engines.build(GUIDE, {"words_per_second": settings.words_per_second})
     }
     configured = {GUIDE: AgentRecord(GUIDE, "", "Guide", GUIDE)}
     for name, reference in settings.agents.items():
         try:
-            built[name] = build_agent("python", {"reference": reference}, trusted=True)
+            built[name] = engines.build("python", {"reference": reference}, trusted=True)
         except AgentLoadError as error:
             raise StartupError(f"agent {name}: {str(error).removeprefix('agent ')}") from error
         configured[name] = AgentRecord(name, "", name, "python")
     directory = AgentDirectory(records.agents, configured)
-    return directory, Agents(directory, built)
+    return directory, Agents(directory, built, engines)
 
 
 async def _bootstrap(settings: Settings, records: Records, hasher: CredentialHasher) -> None:
