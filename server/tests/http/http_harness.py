@@ -48,7 +48,7 @@ class Clock:
         return time.monotonic() + self.ahead
 
 
-def known_engines(engine: str, defaults: Mapping[str, Any]) -> None:
+async def known_engines(engine: str, defaults: Mapping[str, Any]) -> None:
     if engine not in {"guide", "python"}:
         raise InvalidRequest.field("engine", "is not an engine of this server")
     pace = defaults.get("words_per_second")

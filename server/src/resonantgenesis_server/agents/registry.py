@@ -86,11 +86,6 @@ class Engines:
         return self._llm
 
 
-def build_agent(engine: str, settings: Mapping[str, Any], *, trusted: bool = False) -> Agent:
-    """`Engines.build` of engines that are lent nothing."""
-    return Engines().build(engine, settings, trusted=trusted)
-
-
 def _known(engine: str, trusted: bool) -> _Engine:
     """Raises `InvalidRequest`."""
     known = _ENGINES.get(engine)

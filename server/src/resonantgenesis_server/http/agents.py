@@ -27,8 +27,8 @@ Instructions = Annotated[str, StringConstraints(max_length=65_536, pattern=NO_NU
 Tools = Annotated[list[Name], Field(max_length=128)]
 
 #: Raises an ApiError for an engine that the server does not have, or one that refuses the agent's
-#: defaults.
-ValidateEngine = Callable[[str, Mapping[str, Any]], None]
+#: defaults or its `model`, which is among them.
+ValidateEngine = Callable[[str, Mapping[str, Any]], Awaitable[None]]
 #: Called after a change: returns when its event is in the log, or waits there safely.
 Settle = Callable[[], Awaitable[None]]
 
@@ -41,6 +41,16 @@ class AgentDefaults(Body):
     words_per_second: float | None = Field(
         default=None, description="Engine `guide`: its pace, up to 1000; 0: as fast as possible."
     )
+    temperature: float | None = Field(default=None, ge=0, le=2, description="Engine `llm`.")
+    max_output_tokens: int | None = Field(
+        default=None, ge=1, le=10_000_000, description="Engine `llm`: in one answer of the model."
+    )
+    reasoning_effort: Literal["minimal", "low", "medium", "high"] | None = Field(
+        default=None, description="Engine `llm`: how long the model thinks before it answers."
+    )
+    show_reasoning: bool | None = Field(
+        default=None, description="Engine `llm`: steps tell what the model thinks, as it comes."
+    )
 
     def kept(self) -> dict[str, Any]:
         return self.model_dump(exclude_none=True)
@@ -49,9 +59,11 @@ class AgentDefaults(Body):
 class NewAgent(Body):
     id: AgentId | None = Field(default=None, description="Chosen by the server if left out.")
     name: Name
-    engine: Name = Field(description="What runs it, e.g. `guide`.")
+    engine: Name = Field(description="What runs it: `llm`, `guide`.")
     instructions: Instructions | None = None
-    model: Name | None = None
+    model: Name | None = Field(
+        default=None, description="Engine `llm`: PROVIDER:MODEL, e.g. `openai:gpt-5-mini`."
+    )
     tools: Tools | None = Field(default=None, description="null: all that the engine has.")
     defaults: AgentDefaults = Field(default_factory=AgentDefaults)
 
@@ -117,7 +129,7 @@ def agents_router(
         """Make an agent; its id must be free in the organization."""
         if principal.agent_id is not None:
             raise Forbidden("this token is bound to one agent")
-        validate_engine(body.engine, body.defaults.kept())
+        await validate_engine(body.engine, {**body.defaults.kept(), "model": body.model})
         await check_tools(body.tools or ())
 
         async def make() -> BaseModel:
@@ -181,14 +193,16 @@ async def _check_outcome(
     changes: AgentChanges,
 ) -> None:
     """Raises an ApiError when the changed agent could not run."""
-    if changes.engine is UNSET and changes.defaults is UNSET:
+    if all(change is UNSET for change in (changes.engine, changes.defaults, changes.model)):
         return
     if directory.is_configured(agent_id):
         return  # refused anyway, for that reason
     known = await directory.get(organization_id, agent_id)
-    validate_engine(
+    defaults = changes.defaults if isinstance(changes.defaults, Mapping) else known.defaults
+    model = known.model if changes.model is UNSET else changes.model
+    await validate_engine(
         changes.engine if isinstance(changes.engine, str) else known.engine,
-        changes.defaults if isinstance(changes.defaults, Mapping) else known.defaults,
+        {**defaults, "model": model},
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..agents.base import Agent
-from ..agents.registry import build_agent
+from ..agents.registry import Engines
 from ..model.errors import Unavailable
 from ..records.base import AgentRecord, StoreError
 from ..records.directory import AgentDirectory
@@ -18,8 +18,11 @@ _BUILT = 1_000
 class Agents:
     """Resolves ids to agents; one is built once and used until its record changes."""
 
-    def __init__(self, directory: AgentDirectory, built: Mapping[str, Agent]) -> None:
+    def __init__(
+        self, directory: AgentDirectory, built: Mapping[str, Agent], engines: Engines
+    ) -> None:
         self._directory = directory
+        self._engines = engines
         self._configured = dict(built)
         self._built: dict[tuple[str, str], tuple[AgentRecord, Agent]] = {}
 
@@ -45,5 +48,6 @@ class Agents:
         if known is None or known[0] != record:
             if len(self._built) > _BUILT:
                 self._built.clear()
-            known = self._built[name] = (record, build_agent(record.engine, record.defaults))
+            settings = {**record.defaults, "model": record.model}
+            known = self._built[name] = (record, self._engines.build(record.engine, settings))
         return known[1]

@@ -235,6 +235,10 @@ def _ending(response: ModelResponse) -> list[Delta]:
         CallRequest(part.tool_call_id, part.tool_name, part.args_as_json_str())
         for part in response.tool_calls
     ]
+    if response.finish_reason is None and not (response.provider_details or {}).get(
+        "finish_reason"
+    ):
+        raise ModelFailure("unavailable", "the stream ended before the answer did")
     reason = _FINISH.get(response.finish_reason or "stop", "stop")
     if calls and reason == "stop":
         reason = "tool_calls"
