@@ -68,9 +68,11 @@ IO_MODULES = re.compile(
     r"^(import|from) (httpx|websockets|socket|ssl|asyncio|threading)\b", re.MULTILINE
 )
 WIRE = [
+    "_download",
     "_event_machine",
     "_event_plan",
     "_event_queue",
+    "_file_calls",
     "_link",
     "_machine",
     "_polling",

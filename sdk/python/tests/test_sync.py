@@ -18,10 +18,12 @@ from resonantgenesis import (
 )
 from resonantgenesis._async_client import AsyncAgents, AsyncTokens
 from resonantgenesis._async_events import AsyncEvents, AsyncEventStream, AsyncReplay
+from resonantgenesis._async_files import AsyncFiles
 from resonantgenesis._async_sessions import AsyncSession, AsyncSessions
 from resonantgenesis._async_stream import AsyncStream
 from resonantgenesis._sync_client import SyncAgents, SyncTokens
 from resonantgenesis._sync_events import SyncEvents, SyncEventStream, SyncReplay
+from resonantgenesis._sync_files import SyncFiles
 from resonantgenesis._sync_sessions import SyncSession, SyncSessions
 from resonantgenesis._sync_stream import SyncStream
 
@@ -38,6 +40,7 @@ TWINS = [
     (AsyncEvents, SyncEvents),
     (AsyncEventStream, SyncEventStream),
     (AsyncReplay, SyncReplay),
+    (AsyncFiles, SyncFiles),
 ]
 
 

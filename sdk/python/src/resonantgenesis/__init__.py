@@ -33,7 +33,7 @@ from .errors import (
     TurnTimeout,
     Unavailable,
 )
-from .models import Agent, Chunk, Event, Page, Step, Token, TurnResult, Usage
+from .models import Agent, Chunk, Event, File, Page, Step, Token, TurnResult, Usage
 
 __all__ = [
     "Agent",
@@ -47,6 +47,7 @@ __all__ = [
     "Conflict",
     "ConnectionLost",
     "Event",
+    "File",
     "InternalError",
     "InvalidRequest",
     "NotFound",

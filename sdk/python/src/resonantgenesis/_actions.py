@@ -64,9 +64,10 @@ Action = Open | Read | Fetch | Wait | Emit[T] | Finish
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A 200 with an event stream; header names are lower case."""
+    """The stream that was asked for; header names are lower case."""
 
     headers: Mapping[str, str]
+    status: int = 200
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from . import _calls
 from ._async_events import AsyncEvents
+from ._async_files import AsyncFiles
 from ._async_io import AsyncIO
 from ._async_sessions import AsyncSessions
 from ._memory import StreamMemory
@@ -74,7 +75,7 @@ class AsyncTokens:
 
 
 class ResonantGenesis:
-    """The client: `sessions`, `agents`, `tokens`, `events`, `realtime()`.
+    """The client: `sessions`, `agents`, `tokens`, `events`, `files`, `realtime()`.
 
     `api_key` defaults to the variable RESONANTGENESIS_API_KEY, `base_url` to
     RESONANTGENESIS_BASE_URL, then to the public service. `timeout` is in seconds, for an answer
@@ -97,6 +98,7 @@ class ResonantGenesis:
         self.agents = AsyncAgents(self._io)
         self.tokens = AsyncTokens(self._io)
         self.events = AsyncEvents(self._io)
+        self.files = AsyncFiles(self._io)
 
     def realtime(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import TypeVar
 
@@ -22,9 +22,11 @@ from ._http import (
     set_silence,
 )
 from ._settings import Settings
-from ._wire import Request, is_event_stream
+from ._wire import Request, is_opened
 
 T = TypeVar("T")
+#: Makes the body of one attempt.
+Content = Callable[[], AsyncIterator[bytes]]
 
 #: Seconds that the end of a finished stream is waited for.
 LAST_BYTES = 0.1
@@ -43,7 +45,11 @@ class AsyncIO:
 
     async def call(self, call: Call[T]) -> T:
         """Runs a call to its result. Raises StreamError."""
-        machine = CallMachine(call, self.settings)
+        return await self.run(CallMachine(call, self.settings))
+
+    async def run(self, machine: CallMachine[T], content: Content | None = None) -> T:
+        """Runs a machine to its result; `content` makes the body of each attempt, if it is not
+        the request's own. Raises StreamError, and what `content` raises."""
         while True:
             action = machine.next()
             if isinstance(action, Finish):
@@ -51,26 +57,28 @@ class AsyncIO:
                     raise action.error
                 return machine.result()
             if isinstance(action, Fetch):
-                machine.give(await self.fetch(action.request))
+                machine.give(await self.fetch(action.request, content))
             else:
                 await asyncio.sleep(action.seconds)
                 machine.give(WaitedOutcome())
 
-    async def fetch(self, request: Request) -> Answered | Lost | Silent:
+    async def fetch(
+        self, request: Request, content: Content | None = None
+    ) -> Answered | Lost | Silent:
         """Sends, and reads the whole answer."""
         try:
-            response = await self._send(request)
+            response = await self._send(request, content)
             return await self._whole(response, request)
         except httpx.RequestError as error:
             return outcome_of(error)
 
     async def open(self, request: Request) -> tuple[Outcome, AsyncConnection | None]:
-        """Sends, and leaves an event stream open."""
+        """Sends, and leaves the stream open that was asked for."""
         try:
             response = await self._send(request)
             headers = headers_of(response)
-            if response.status_code == 200 and is_event_stream(headers):
-                return Opened(headers), AsyncConnection(response)
+            if is_opened(request, response.status_code, headers):
+                return Opened(headers, response.status_code), AsyncConnection(response)
             return await self._whole(response, request), None
         except httpx.RequestError as error:
             return outcome_of(error), None
@@ -82,11 +90,11 @@ class AsyncIO:
         if client is not None:
             await client.aclose()
 
-    async def _send(self, request: Request) -> httpx.Response:
+    async def _send(self, request: Request, content: Content | None = None) -> httpx.Response:
         client = self._client()
-        return await client.send(
-            client.build_request(**request_parts(request, self.settings)), stream=True
-        )
+        body = request.content() if content is None else content()
+        built = client.build_request(**request_parts(request, self.settings), content=body)
+        return await client.send(built, stream=True)
 
     async def _whole(self, response: httpx.Response, request: Request) -> Answered | Lost | Silent:
         body = BodyCollector(response, self.settings.timeouts.answer + request.patience)

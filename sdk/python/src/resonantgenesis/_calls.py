@@ -76,10 +76,13 @@ class CallMachine(Generic[T_co]):
         elif answer.status in REPEATED:
             self._again(error_from_answer(answer))
         else:
-            self._action = Finish(error_from_answer(answer))
+            self._fail(error_from_answer(answer))
 
     def _again(self, error: StreamError) -> None:
         self._action = self._retries.after(error) or Finish(error)
+
+    def _fail(self, error: StreamError) -> None:
+        self._action = Finish(error)
 
 
 def without_none(**fields: Any) -> dict[str, Any]:

@@ -52,25 +52,24 @@ class RequestParts(TypedDict):
 
     method: str
     url: str
-    content: bytes | None
     headers: dict[str, str]
     timeout: httpx.Timeout
 
 
 def request_parts(request: Request, settings: Settings) -> RequestParts:
     """`request` as httpx takes it; the read timeout of a stream holds up to its headers."""
-    content = request.content()
     headers = dict(request.headers)
-    if content is not None:
+    if request.body is not None:
         headers["Content-Type"] = "application/json"
     timeouts = settings.timeouts
     read = timeouts.silence if request.stream else timeouts.answer + request.patience
+    # A server that writes to a disk may not read for a while.
+    write = timeouts.answer if request.binary else timeouts.connect
     return {
         "method": request.method,
         "url": settings.base_url + request.target(),
-        "content": content,
         "headers": headers,
-        "timeout": httpx.Timeout(read, connect=timeouts.connect, write=timeouts.connect, pool=None),
+        "timeout": httpx.Timeout(read, connect=timeouts.connect, write=write, pool=None),
     }
 
 

@@ -10,6 +10,7 @@ from . import _calls
 from ._memory import StreamMemory
 from ._settings import DEFAULT_MAX_RETRIES, Timeouts, resolve
 from ._sync_events import SyncEvents
+from ._sync_files import SyncFiles
 from ._sync_io import SyncIO
 from ._sync_sessions import SyncSessions
 from .models import Agent, Page, Token
@@ -90,6 +91,7 @@ class SyncResonantGenesis:
         self.agents = SyncAgents(self._io)
         self.tokens = SyncTokens(self._io)
         self.events = SyncEvents(self._io)
+        self.files = SyncFiles(self._io)
 
     @property
     def base_url(self) -> str:

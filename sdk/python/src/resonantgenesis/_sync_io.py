@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import httpx
@@ -30,9 +30,11 @@ from ._http import (
     set_silence,
 )
 from ._settings import Settings
-from ._wire import Request, is_event_stream
+from ._wire import Request, is_opened
 
 T = TypeVar("T")
+#: Makes the body of one attempt.
+Content = Callable[[], Iterator[bytes]]
 
 
 class SyncIO:
@@ -44,7 +46,11 @@ class SyncIO:
 
     def call(self, call: Call[T]) -> T:
         """Runs a call to its result. Raises StreamError."""
-        machine = CallMachine(call, self.settings)
+        return self.run(CallMachine(call, self.settings))
+
+    def run(self, machine: CallMachine[T], content: Content | None = None) -> T:
+        """Runs a machine to its result; `content` makes the body of each attempt, if it is not
+        the request's own. Raises StreamError, and what `content` raises."""
         while True:
             action = machine.next()
             if isinstance(action, Finish):
@@ -52,25 +58,25 @@ class SyncIO:
                     raise action.error
                 return machine.result()
             if isinstance(action, Fetch):
-                machine.give(self.fetch(action.request))
+                machine.give(self.fetch(action.request, content))
             else:
                 time.sleep(action.seconds)
                 machine.give(Waited())
 
-    def fetch(self, request: Request) -> Answered | Lost | Silent:
+    def fetch(self, request: Request, content: Content | None = None) -> Answered | Lost | Silent:
         """Sends, and reads the whole answer."""
         try:
-            return self._whole(self._send(request), request)
+            return self._whole(self._send(request, content), request)
         except httpx.RequestError as error:
             return outcome_of(error)
 
     def open(self, request: Request) -> tuple[Outcome, SyncConnection | None]:
-        """Sends, and leaves an event stream open."""
+        """Sends, and leaves the stream open that was asked for."""
         try:
             response = self._send(request)
             headers = headers_of(response)
-            if response.status_code == 200 and is_event_stream(headers):
-                return Opened(headers), SyncConnection(response)
+            if is_opened(request, response.status_code, headers):
+                return Opened(headers, response.status_code), SyncConnection(response)
             return self._whole(response, request), None
         except httpx.RequestError as error:
             return outcome_of(error), None
@@ -79,10 +85,11 @@ class SyncIO:
         """Closes all connections."""
         self._client.close()
 
-    def _send(self, request: Request) -> httpx.Response:
+    def _send(self, request: Request, content: Content | None = None) -> httpx.Response:
         if self._client.is_closed:
             raise RuntimeError("the client is closed")
-        built = self._client.build_request(**request_parts(request, self.settings))
+        body = request.content() if content is None else content()
+        built = self._client.build_request(**request_parts(request, self.settings), content=body)
         return self._client.send(built, stream=True)
 
     def _whole(self, response: httpx.Response, request: Request) -> Answered | Lost | Silent:

@@ -33,7 +33,8 @@ class Request:
     """One request below the base URL, credential aside.
 
     `stream`: the answer is read as it comes. `patience` is added to the time the answer may take,
-    for requests that ask the server to wait. `retry`: repeating it does no harm.
+    for requests that ask the server to wait. `binary`: the answer, or the body, which is given
+    apart, is a file.
     """
 
     method: str
@@ -43,6 +44,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     stream: bool = False
     patience: float = 0.0
+    binary: bool = False
 
     def target(self) -> str:
         """Path and query."""
@@ -77,6 +79,13 @@ class Answer:
         except ValueError:
             return {}
         return value if isinstance(value, dict) else {}
+
+
+def is_opened(request: Request, status: int, headers: Mapping[str, str]) -> bool:
+    """Whether an answer is the stream that `request` asked for."""
+    if request.binary:
+        return status in (200, 206)
+    return status == 200 and is_event_stream(headers)
 
 
 def is_event_stream(headers: Mapping[str, str]) -> bool:

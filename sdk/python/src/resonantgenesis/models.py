@@ -177,6 +177,19 @@ class Agent(Model):
         return self.agent_id
 
 
+class File(Model):
+    """A file: `size` in bytes, `sha256` of its content in hexadecimal."""
+
+    id = Field("")
+    name = Field("")
+    size = Field(0)
+    sha256 = Field("")
+    content_type = Field("")
+    subject = Field[str | None](None)
+    session_id = Field[str | None](None)
+    created_at = Field[str | None](None)
+
+
 class Token(Model):
     """A client token; `token` is the credential and does not show in `repr`."""
 
