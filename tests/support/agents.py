@@ -7,8 +7,9 @@ import contextlib
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
-from resonantgenesis_server.agent_api import AgentChunk, ToolCall, ToolResult, Turn
+from resonantgenesis_server.agent_api import AgentChunk, ToolCall, ToolResult, Turn, Usage
 
 #: The guide's own sample gives up after 5 s without a byte.
 SILENCE = 12.0
@@ -71,3 +72,12 @@ def exits_in_a_thread(turn: Turn) -> Iterator[AgentChunk]:
     if turn.goal == "interrupt":
         raise KeyboardInterrupt
     sys.exit(3)
+
+
+async def spend(turn: Turn) -> AsyncIterator[AgentChunk]:
+    """Takes as many tokens as its goal says; with `context.file`, once that file is there."""
+    yield "spending "
+    while "file" in turn.context and not Path(turn.context["file"]).exists():
+        await asyncio.sleep(0.01)
+    yield Usage(int(turn.goal) - 1, 1)
+    yield "spent"

@@ -44,6 +44,8 @@ class UsageMeter:
         self._tails: dict[str, UsageTail] = {}
         self._writing = asyncio.Lock()
         self._wake = asyncio.Event()
+        #: Set when a limit is to be told, which does not wait for _GATHER.
+        self._urgent = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def load(self) -> None:
@@ -85,7 +87,7 @@ class UsageMeter:
                 row = row_of(name, entry)
                 rows.append(row)
                 if self.budget.add(name, row.ended_at, row.input_tokens + row.output_tokens):
-                    self._wake.set()
+                    self._urgent.set()
             elif entry.kind == LIMIT:
                 month = limit_month_of(entry)
                 tail.told(month)
@@ -116,6 +118,7 @@ class UsageMeter:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            self._urgent.clear()
             try:
                 await self._tell()
                 await self.settle()
@@ -126,7 +129,14 @@ class UsageMeter:
                 delay = min(2 * delay, _MAX_DELAY)
             else:
                 delay = _FIRST_DELAY
-                await asyncio.sleep(_GATHER)
+                await self._gather()
+
+    async def _gather(self) -> None:
+        try:
+            async with asyncio.timeout(_GATHER):
+                await self._urgent.wait()
+        except TimeoutError:
+            return
 
     async def _tell(self) -> None:
         """Write billing.limit.reached for whom it is due. A repeat after a crash is dropped by the
