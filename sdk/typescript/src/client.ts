@@ -1,7 +1,7 @@
 /** The client. */
 import { Events } from './events.js';
 import { Io } from './io.js';
-import { Agents, Keys, Tokens } from './resources.js';
+import { Agents, Tokens } from './resources.js';
 import { Sessions } from './sessions.js';
 import { baseUrlOf, type Settings, settingsOf } from './settings.js';
 import type { ClientOptions } from './types.js';
@@ -15,7 +15,6 @@ export class ResonantGenesis {
   readonly events: Events;
   readonly agents: Agents;
   readonly tokens: Tokens;
-  readonly keys: Keys;
   readonly #settings: Settings;
 
   constructor(options: ClientOptions = {}) {
@@ -25,7 +24,6 @@ export class ResonantGenesis {
     this.events = new Events(io);
     this.agents = new Agents(io);
     this.tokens = new Tokens(io);
-    this.keys = new Keys(io);
   }
 
   /** The address, without `/v1`. Throws InvalidRequest if the one that was given is none. */

@@ -8,13 +8,13 @@
 import type { Action, Outcome } from './actions.js';
 import { errorFromAnswer, errorFromChunk } from './answers.js';
 import { ConnectionLost, type StreamError } from './errors.js';
-import type { EventPlan } from './event-plan.js';
+import { EventPlan } from './event-plan.js';
 import { EventQueue } from './event-queue.js';
 import { FrameIntake } from './intake.js';
 import { LinkMachine, type Rules } from './link.js';
 import { PACE } from './polling.js';
 import type { Frame } from './sse.js';
-import type { JsonObject, PlatformEvent } from './types.js';
+import type { JsonObject, PlatformEvent, SubscribeParams } from './types.js';
 import { type Answer, asObject, asText, isObject, type Request } from './wire.js';
 
 /** Events, and the cursors of heartbeats. */
@@ -60,7 +60,8 @@ export class EventMachine extends LinkMachine<PlatformEvent> {
   #placed: boolean;
   #askedAt = 0;
 
-  constructor(plan: EventPlan, rules: Rules) {
+  constructor(params: SubscribeParams, rules: Rules) {
+    const plan = new EventPlan(params, params.since, params.onExpired);
     const intake = new EventIntake(rules.maxEvent);
     super(rules, intake);
     this.#plan = plan;

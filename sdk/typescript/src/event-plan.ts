@@ -1,54 +1,11 @@
-/** Platform events: what is asked for, and every request about them. No I/O. */
-import { InvalidRequest } from './errors.js';
+/** Every request of a subscription. No I/O. */
 import { POLL_LIMIT, POLL_WAIT, SSE } from './plan.js';
-import type { EventSelection, JsonObject, Place } from './types.js';
+import { EVENTS_PATH, placeOf, selectionQuery } from './selection.js';
+import type { EventSelection, Place } from './types.js';
 import { query, type Request } from './wire.js';
 
-export const EVENTS_PATH = '/v1/events';
 /** After everything there is: the place found there is the end of the log. */
 const AFTER_ALL = '9999-12-31T23:59:59Z';
-
-/** As the wire has it. */
-export function placeOf(place: Place | undefined): string | undefined {
-  return place instanceof Date ? place.toISOString() : place;
-}
-
-/** One name or several, as several. */
-export function listed(names: string | readonly string[]): readonly string[] {
-  return typeof names === 'string' ? [names] : names;
-}
-
-/** A selection as fields of a JSON object. Throws InvalidRequest for one that nothing can match. */
-export function selection({ events, channels, filters }: EventSelection): JsonObject {
-  let patterns = events === undefined ? undefined : listed(events);
-  if (channels !== undefined) patterns = within(patterns ?? ['*'], listed(channels));
-  if (patterns && !patterns.length) {
-    throw new InvalidRequest(
-      'events: no pattern is named, or none of the channels; that is silence',
-    );
-  }
-  return { ...(patterns && { events: patterns }), ...(filters && { filters }) };
-}
-
-/** The same as a query. */
-export function selectionQuery(wanted: EventSelection): Record<string, string> {
-  const { events, filters } = selection(wanted);
-  return query({
-    events: (events as string[] | undefined)?.join(','),
-    filters: filters ? JSON.stringify(filters) : undefined,
-  });
-}
-
-/** The patterns, confined to channels: a type begins with its channel's name in the singular. */
-function within(patterns: readonly string[], channels: readonly string[]): string[] {
-  const firsts = channels.map((name) => name.replace(/(?<=session|agent|team|webhook)s$/, ''));
-  return patterns.flatMap((pattern) => {
-    const [first, ...rest] = pattern.split('.');
-    const last = rest.length ? rest : ['*'];
-    if (first === '*') return firsts.map((name) => [name, ...last].join('.'));
-    return firsts.includes(first ?? '') ? [pattern] : [];
-  });
-}
 
 /** A subscription: which events, from where; without `since`: from now. */
 export class EventPlan {

@@ -1,6 +1,5 @@
 /** Events between their arrival and their reader: in order, each once, with the place of both. */
 import { camel } from './names.js';
-import { Recent } from './progress.js';
 import type { JsonObject, PlatformEvent } from './types.js';
 import { asText } from './wire.js';
 
@@ -52,4 +51,28 @@ export class EventQueue {
 /** An event has a type. */
 function isMark(raw: JsonObject): boolean {
   return !('type' in raw);
+}
+
+/** The newest `limit` ids: tells what has come twice. */
+class Recent {
+  readonly #ids = new Set<string>();
+  readonly #limit: number;
+
+  constructor(limit = 1024) {
+    this.#limit = limit;
+  }
+
+  /** Whether this id is new; from here on it is not. An empty one always is. */
+  fresh(id: string): boolean {
+    if (!id) return true;
+    if (this.#ids.has(id)) return false;
+    this.#ids.add(id);
+    if (this.#ids.size > this.#limit) {
+      for (const oldest of this.#ids) {
+        this.#ids.delete(oldest);
+        break;
+      }
+    }
+    return true;
+  }
 }

@@ -1,12 +1,12 @@
 /** `client.events`. */
 import { InvalidRequest } from './errors.js';
-import { EventMachine } from './event-machine.js';
-import { EVENTS_PATH, EventPlan, placeOf, selection, selectionQuery } from './event-plan.js';
+import type { EventMachine } from './event-machine.js';
 import type { Io } from './io.js';
 import { camel } from './names.js';
 import { pageOf } from './page.js';
 import { Reader } from './reader.js';
 import { item, make } from './requests.js';
+import { EVENTS_PATH, placeOf, selection, selectionQuery } from './selection.js';
 import type {
   EventStream,
   JsonObject,
@@ -32,8 +32,7 @@ export class Events {
 
   /** Events from now on, or from `since`; nothing to await, it connects when iterated. */
   subscribe(params: SubscribeParams = {}): EventStream {
-    const plan = new EventPlan(params, params.since, params.onExpired);
-    return new Subscription(this.#io, new EventMachine(plan, this.#io.settings), params);
+    return new Subscription(this.#io, params);
   }
 
   /**
@@ -73,8 +72,22 @@ export class Events {
 }
 
 class Subscription extends Reader<PlatformEvent, EventMachine> implements EventStream {
+  readonly #since: string | undefined;
+
+  constructor(io: Io, params: SubscribeParams) {
+    // Not every page follows events: what that takes is loaded when it is needed.
+    const make = async () => {
+      const { EventMachine } = await import('./event-machine.js');
+      return new EventMachine(params, io.settings);
+    };
+    super(io, make, params);
+    // What cannot work is refused by the call, not by the loop.
+    selection(params);
+    this.#since = placeOf(params.since);
+  }
+
   get cursor(): string | undefined {
-    return this.machine.cursor;
+    return this.machine?.cursor ?? this.#since;
   }
 
   protected where(): string {

@@ -47,27 +47,3 @@ export function firstPosition(raw: JsonObject, position: number): number {
 export function positionOf(raw: JsonObject, frameId = ''): number | undefined {
   return asCount(raw.position) || (/^\d{1,15}$/.test(frameId) && Number(frameId)) || undefined;
 }
-
-/** The newest `limit` ids: tells what has come twice. */
-export class Recent {
-  readonly #ids = new Set<string>();
-  readonly #limit: number;
-
-  constructor(limit = 1024) {
-    this.#limit = limit;
-  }
-
-  /** Whether this id is new; from here on it is not. An empty one always is. */
-  fresh(id: string): boolean {
-    if (!id) return true;
-    if (this.#ids.has(id)) return false;
-    this.#ids.add(id);
-    if (this.#ids.size > this.#limit) {
-      for (const oldest of this.#ids) {
-        this.#ids.delete(oldest);
-        break;
-      }
-    }
-    return true;
-  }
-}

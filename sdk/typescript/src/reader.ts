@@ -4,7 +4,7 @@ import type { Connection, Io } from './io.js';
 import type { LinkMachine } from './link.js';
 import { isOffline, onWake, pause } from './platform.js';
 import { readableOf } from './readable.js';
-import type { ConnectionState, ResumableStream, StreamControls } from './types.js';
+import type { ConnectionState, MaybePromise, ResumableStream, StreamControls } from './types.js';
 
 const DONE = { done: true, value: undefined } as const;
 
@@ -12,7 +12,9 @@ export abstract class Reader<T, M extends LinkMachine<T>>
   implements ResumableStream<T>, AsyncIterator<T, undefined>
 {
   protected readonly io: Io;
-  protected readonly machine: M;
+  /** There from the start, or from the first read if its code is loaded only then. */
+  protected machine: M | undefined;
+  readonly #make: () => MaybePromise<M>;
   readonly #controls: StreamControls;
   readonly #stop = new AbortController();
   #connection: Connection | undefined;
@@ -21,9 +23,9 @@ export abstract class Reader<T, M extends LinkMachine<T>>
   #taken = false;
   #busy = false;
 
-  constructor(io: Io, machine: M, controls: StreamControls = {}) {
+  constructor(io: Io, make: () => MaybePromise<M>, controls: StreamControls) {
     this.io = io;
-    this.machine = machine;
+    this.#make = make;
     this.#controls = controls;
     controls.signal?.addEventListener('abort', this.#aborted);
   }
@@ -73,12 +75,14 @@ export abstract class Reader<T, M extends LinkMachine<T>>
     if (this.#busy) throw new TypeError('the stream is being read already');
     this.#busy = true;
     try {
+      this.machine ??= await this.#make();
+      const machine = this.machine;
       while (!this.#stopped()) {
-        if (onlyOpen && this.machine.opened) break;
-        const action = this.machine.next();
+        if (onlyOpen && machine.opened) break;
+        const action = machine.next();
         if (action.do === 'emit') return { done: false, value: action.item };
         if (action.do !== 'finish') {
-          this.machine.give(await this.#perform(action));
+          machine.give(await this.#perform(action));
           continue;
         }
         if (action.error) throw action.error;
@@ -119,7 +123,7 @@ export abstract class Reader<T, M extends LinkMachine<T>>
     if (this.#state !== 'polling') this.#to(this.#seen ? 'reconnecting' : 'connecting');
     if (action.do === 'fetch') {
       const outcome = await this.io.fetch(action.request, stop);
-      if (this.machine.polling && outcome.was === 'answered') this.#to('polling');
+      if (this.machine?.polling && outcome.was === 'answered') this.#to('polling');
       return outcome;
     }
     const [outcome, connection] = await this.io.open(action.request, stop);

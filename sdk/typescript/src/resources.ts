@@ -1,4 +1,4 @@
-/** `client.agents`, `client.tokens` and `client.keys`. */
+/** `client.agents` and `client.tokens`. */
 import type { Io } from './io.js';
 import { camel, snake } from './names.js';
 import { pageOf } from './page.js';
@@ -7,8 +7,6 @@ import type {
   Agent,
   AgentParams,
   CreateAgentParams,
-  Key,
-  KeyParams,
   Page,
   PageParams,
   Token,
@@ -16,7 +14,6 @@ import type {
 } from './types.js';
 
 const AGENTS = '/v1/agents';
-const KEYS = '/v1/keys';
 
 /** What turns goals into streams. Everything throws StreamError. */
 export class Agents {
@@ -63,33 +60,5 @@ export class Tokens {
   /** A token with these scopes, confined to a subject, session or agent if named. */
   async create(params: TokenParams): Promise<Token> {
     return camel(await this.#io.call(make('/v1/tokens', params)));
-  }
-}
-
-/** API keys. Everything throws StreamError. */
-export class Keys {
-  readonly #io: Io;
-
-  constructor(io: Io) {
-    this.#io = io;
-  }
-
-  /** A key; its credential, `key`, is shown this once. */
-  async create(params: KeyParams): Promise<Key & { readonly key: string }> {
-    return camel(await this.#io.call(make(KEYS, params)));
-  }
-
-  async get(keyId: string): Promise<Key> {
-    return camel(await this.#io.call(item('GET', KEYS, keyId)));
-  }
-
-  async list(params: PageParams = {}): Promise<Page<Key>> {
-    const raw = await this.#io.call(list(KEYS, params));
-    return pageOf<Key>(raw, raw.data, camel);
-  }
-
-  /** Revokes it, and with it every token it made; their open streams end within 2 s. */
-  async revoke(keyId: string): Promise<void> {
-    await this.#io.call(item('DELETE', KEYS, keyId));
   }
 }

@@ -2,29 +2,33 @@
 import type { Io } from './io.js';
 import { StreamMachine } from './machine.js';
 import type { StreamPlan } from './plan.js';
+import type { Mark } from './progress.js';
 import { Reader } from './reader.js';
 import { cancelRequest } from './requests.js';
 import type { AgentStream, Chunk, StreamControls } from './types.js';
 
 export class SessionStream extends Reader<Chunk, StreamMachine> implements AgentStream {
+  readonly #mark: Mark;
+
   constructor(io: Io, plan: StreamPlan, controls: StreamControls) {
-    super(io, new StreamMachine(plan, io.settings), controls);
+    super(io, () => new StreamMachine(plan, io.settings), controls);
+    this.#mark = plan.mark;
   }
 
   get sessionId(): string | undefined {
-    return this.machine.mark.sessionId;
+    return this.#mark.sessionId;
   }
 
   get turn(): number | undefined {
-    return this.machine.mark.turn;
+    return this.#mark.turn;
   }
 
   get position(): number {
-    return this.machine.mark.position;
+    return this.#mark.position;
   }
 
   async cancel(): Promise<void> {
-    const { sessionId, turn, idempotencyKey } = this.machine.mark;
+    const { sessionId, turn, idempotencyKey } = this.#mark;
     await this.io.call(cancelRequest(sessionId, { turn, idempotencyKey }));
   }
 

@@ -190,7 +190,7 @@ export interface JoinParams extends StreamControls {
   raiseOnError?: boolean | undefined;
 }
 
-// -- sessions, agents, tokens, keys -----------------------------------------------------------
+// -- sessions, agents, tokens -----------------------------------------------------------------
 
 export type SessionStatus =
   | 'created'
@@ -326,23 +326,6 @@ export interface Token {
   readonly subject: string | null;
   readonly sessionId: string | null;
   readonly agentId: string | null;
-}
-
-/** An API key, without its credential. */
-export interface Key {
-  readonly id: string;
-  readonly name: string;
-  readonly scopes: readonly string[];
-  readonly createdAt: string;
-  readonly expiresAt: string | null;
-  readonly revokedAt: string | null;
-}
-
-export interface KeyParams {
-  name: string;
-  scopes: readonly string[];
-  /** Seconds; left out: no end. */
-  expiresIn?: number | undefined;
 }
 
 // -- events -----------------------------------------------------------------------------------

@@ -1,9 +1,8 @@
 /** The language-neutral cases of `protocol/`, as far as they concern a client. */
 import { describe, expect, test } from 'vitest';
 import { errorFromAnswer, errorFromChunk, isRepeated } from '../../src/answers.js';
-import { family as familyOf } from '../../src/errors.js';
+import { familyOf } from '../../src/errors.js';
 import { EventMachine } from '../../src/event-machine.js';
-import { EventPlan } from '../../src/event-plan.js';
 import { StreamMachine } from '../../src/machine.js';
 import { StreamPlan } from '../../src/plan.js';
 import { delay } from '../../src/retries.js';
@@ -120,8 +119,8 @@ describe('events.yaml', () => {
   test.each(loadCases('events.yaml').cases)('$name', ({ subscribe, settings = {}, script }) => {
     let machine: EventMachine | undefined;
     const make = (clock: () => number) => {
-      const plan = new EventPlan(subscribe, subscribe.since, subscribe.on_expired);
-      machine = new EventMachine(plan, rulesOf(settings, clock));
+      const params = { ...subscribe, onExpired: subscribe.on_expired };
+      machine = new EventMachine(params, rulesOf(settings, clock));
       return machine;
     };
     new Script(

@@ -1,0 +1,92 @@
+/** A TCP proxy that does to a server's answers what bad networks and boxes on the way do. */
+import { once } from 'node:events';
+import { type AddressInfo, createServer, type Server, Socket } from 'node:net';
+
+/**
+ * What becomes of a connection: `pass` leaves it alone; a number cuts it after so many bytes of the
+ * answer; `stall` lets nothing more through after the answer's head; `refuse` closes it at once;
+ * `buffer` holds an event stream back until its end.
+ */
+export type Treatment = 'pass' | 'refuse' | 'stall' | 'buffer' | number;
+
+export class Proxy {
+  /** The treatment of each new connection, in the order in which they come. */
+  choose: (connection: number) => Treatment = () => 'pass';
+  connections = 0;
+  readonly #upstream: () => number;
+  readonly #open = new Set<Socket>();
+  readonly #server: Server;
+
+  constructor(upstream: () => number) {
+    this.#upstream = upstream;
+    this.#server = createServer((client) => this.#accept(client));
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  async start(): Promise<this> {
+    this.#server.listen(0, '127.0.0.1');
+    await once(this.#server, 'listening');
+    return this;
+  }
+
+  /** Cuts what is open now. */
+  cut(): void {
+    for (const socket of this.#open) socket.resetAndDestroy();
+  }
+
+  async stop(): Promise<void> {
+    this.cut();
+    this.#server.close();
+    await once(this.#server, 'close');
+  }
+
+  #accept(client: Socket): void {
+    const how = this.choose(this.connections++);
+    this.#keep(client);
+    if (how === 'refuse') {
+      client.resetAndDestroy();
+      return;
+    }
+    const upstream = new Socket();
+    this.#keep(upstream);
+    upstream.connect(this.#upstream(), '127.0.0.1');
+    client.on('data', (data) => upstream.write(data));
+    client.on('close', () => upstream.destroy());
+    upstream.on('close', () => client.destroy());
+    downward(how, upstream, client);
+  }
+
+  #keep(socket: Socket): void {
+    this.#open.add(socket);
+    // What breaks is what this is for.
+    socket.on('error', () => socket.destroy());
+    socket.on('close', () => this.#open.delete(socket));
+  }
+}
+
+export async function startProxy(upstream: () => number): Promise<Proxy> {
+  return new Proxy(upstream).start();
+}
+
+function downward(how: Treatment, upstream: Socket, client: Socket): void {
+  let held = Buffer.alloc(0);
+  let left = typeof how === 'number' ? how : Number.POSITIVE_INFINITY;
+  upstream.on('data', (data) => {
+    if (how === 'buffer' || how === 'stall') {
+      held = Buffer.concat([held, data]);
+      const head = held.indexOf('\r\n\r\n') + 4;
+      const streams = held.subarray(0, head).includes('text/event-stream');
+      if (head < 4 || (streams && how === 'buffer' && !held.includes('\r\n0\r\n\r\n'))) return;
+      client.write(streams && how === 'stall' ? held.subarray(0, head) : held);
+      if (!streams || how === 'buffer') held = Buffer.alloc(0);
+      return;
+    }
+    const part = data.subarray(0, left);
+    left -= part.length;
+    client.write(part);
+    if (left <= 0) client.resetAndDestroy();
+  });
+}
