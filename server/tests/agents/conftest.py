@@ -9,6 +9,11 @@ import pytest
 from resonantgenesis_server.agents.base import Agent, Turn
 from resonantgenesis_server.model.chunks import AgentChunk
 
+# What all suites share; see tests/conftest.py.
+sys.path.insert(0, str(Path(__file__).parents[3] / "tests"))
+
+from support.models import FakeProvider
+
 MakeTurn = Callable[..., Turn]
 
 
@@ -45,3 +50,10 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     yield tmp_path
     for name in set(sys.modules) - before:
         del sys.modules[name]
+
+
+@pytest.fixture
+def provider() -> Iterator[FakeProvider]:
+    """A provider of models, whose answers are cut at random bytes."""
+    with FakeProvider(seed=7) as running:
+        yield running

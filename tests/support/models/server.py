@@ -52,6 +52,8 @@ class FakeProvider:
     def __init__(self, *, seed: int | None = None, key: str | None = None, port: int = 0) -> None:
         self.seen: list[Seen] = []
         self.key = key
+        #: How many connections were made.
+        self.connections = 0
         self._port = port
         self._random = None if seed is None else random.Random(seed)
         self._scripts: dict[str, Script] = {}
@@ -113,6 +115,7 @@ class FakeProvider:
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ahead: bytes | None = b""
+        self.connections += 1
         try:
             while ahead is not None:
                 ahead = await self._request(ahead, reader, writer)

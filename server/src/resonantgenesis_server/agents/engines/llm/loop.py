@@ -89,6 +89,10 @@ class ToolLoop:
         deltas = ask(self._client, self._call, retries=settings.retries, delay=settings.retry_delay)
         async with aclosing(deltas):
             async for delta in deltas:
+                # First: whoever stops the turn at what follows has been told.
+                usage = count.saw(delta)
+                if usage is not None:
+                    yield usage
                 if isinstance(delta, str):
                     if answer.thoughts:
                         yield answer.thought()
@@ -100,9 +104,6 @@ class ToolLoop:
                     answer.thoughts += delta.text
                     if len(answer.thoughts) >= _THOUGHT:
                         yield answer.thought()
-                usage = count.saw(delta)
-                if usage is not None:
-                    yield usage
         if answer.thoughts:
             yield answer.thought()
 

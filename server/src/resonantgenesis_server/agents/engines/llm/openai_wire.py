@@ -119,27 +119,25 @@ class ChatDecoder:
         self._tokens: tuple[int | None, int | None] = (None, None)
         self._done = False
 
-    def feed(self, data: bytes) -> list[Delta]:
-        """The deltas that are whole now."""
+    def feed(self, data: bytes) -> Iterator[Delta]:
+        """The deltas that are whole now; those before a failure come before it."""
         *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > _MAX_LINE:
-            raise ModelFailure("unreadable", f"a line of over {_MAX_LINE} bytes")
-        deltas: list[Delta] = []
         texts: list[str] = []
-        for line in lines:
-            if not line.startswith(b"data:"):
-                continue  # comments, blank lines, event names
-            for delta in self._event(line[5:].strip()):
+        try:
+            for delta in self._events(lines):
                 if isinstance(delta, str):
                     texts.append(delta)
                     continue
                 if texts:
-                    deltas.append("".join(texts))
+                    yield "".join(texts)
                     texts = []
-                deltas.append(delta)
+                yield delta
+        except ModelFailure:
+            if texts:
+                yield "".join(texts)
+            raise
         if texts:
-            deltas.append("".join(texts))
-        return deltas
+            yield "".join(texts)
 
     def close(self) -> Iterator[Delta]:
         """The tool calls, then how it ended; for a stream that has come to its end."""
@@ -154,6 +152,13 @@ class ChatDecoder:
         if self._calls and self._reason in {None, "stop"}:
             return "tool_calls"
         return self._reason or "stop"
+
+    def _events(self, lines: list[bytes]) -> Iterator[Delta]:
+        for line in lines:
+            if line.startswith(b"data:"):  # else comments, blank lines, names of events
+                yield from self._event(line[5:].strip())
+        if len(self._rest) > _MAX_LINE:
+            raise ModelFailure("unreadable", f"a line of over {_MAX_LINE} bytes")
 
     def _event(self, data: bytes) -> Iterator[Delta]:
         if data == b"[DONE]":

@@ -1,0 +1,263 @@
+"""Both ways to a provider, over real HTTP: the lean one and pydantic-ai's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from resonantgenesis_server.agents.engines.llm.calls import (
+    AssistantMessage,
+    CallRequest,
+    Delta,
+    Finish,
+    ModelCall,
+    ModelFailure,
+    Reasoning,
+    Sampling,
+    ToolMessage,
+    ToolSpec,
+    UserMessage,
+)
+from resonantgenesis_server.agents.engines.llm.models import Models
+from resonantgenesis_server.agents.engines.llm.settings import LlmSettings
+from resonantgenesis_server.model.errors import AgentError
+from support.models import Call, FakeProvider, Reply
+
+pytestmark = pytest.mark.anyio
+KEY = "sk-a-secret-of-the-server"
+MakeModels = Callable[..., Models]
+
+
+@pytest.fixture
+async def make_models(provider: FakeProvider) -> AsyncIterator[MakeModels]:
+    made: list[Models] = []
+
+    def make(**fields: Any) -> Models:
+        urls = {"local": provider.url, "anthropic": provider.url.removesuffix("/v1")}
+        keys = {"local": KEY, "anthropic": KEY}
+        models = Models(LlmSettings(**{"base_urls": urls, "api_keys": keys, **fields}))
+        made.append(models)
+        return models
+
+    yield make
+    for models in made:
+        await models.close()
+
+
+@pytest.fixture(params=["local", "anthropic"])
+def through(request: pytest.FixtureRequest) -> str:
+    """The provider's name: `local` is asked by the lean client, `anthropic` by pydantic-ai."""
+    return str(request.param)
+
+
+def question(text: str = "hi", **fields: Any) -> ModelCall:
+    return ModelCall(**{"model": "m", "system": "", "messages": [UserMessage(text)], **fields})
+
+
+async def ask(models: Models, through: str, call: ModelCall | None = None) -> list[Delta]:
+    _, client = await models.find(f"{through}:m")
+    return [delta async for delta in client.stream(call or question())]
+
+
+async def test_an_answer(provider: FakeProvider, make_models: MakeModels, through: str) -> None:
+    provider.answer("m", Reply.saying("Grüße, 世界 😀!", reasoning=["let me ", "think"]))
+    deltas = await ask(make_models(), through)
+    assert "".join(d for d in deltas if isinstance(d, str)) == "Grüße, 世界 😀!"
+    assert "".join(d.text for d in deltas if isinstance(d, Reasoning)) == "let me think"
+    end = deltas[-1]
+    assert isinstance(end, Finish)
+    assert (end.reason, end.input_tokens, end.output_tokens) == ("stop", 11, 7)
+    [seen] = provider.seen
+    assert KEY in {seen.headers.get("x-api-key"), seen.headers.get("authorization", "")[7:]}
+
+
+async def test_parallel_calls_and_what_is_sent_back(
+    provider: FakeProvider, make_models: MakeModels, through: str
+) -> None:
+    called = [Call("sum", {"of": [n]}, f"call-{n}") for n in (1, 2)]
+    provider.answer("m", Reply.saying("One moment.", calls=called, reasoning=["h"]), Reply())
+    models = make_models()
+    tool = ToolSpec("sum", "adds", {"type": "object", "properties": {"of": {"type": "array"}}})
+    call = question(system="be kind", tools=[tool], sampling=Sampling(0.5, 99))
+    deltas = await ask(models, through, call)
+    requests = [d for d in deltas if isinstance(d, CallRequest)]
+    assert [(r.call_id, r.tool) for r in requests] == [("call-1", "sum"), ("call-2", "sum")]
+    end = deltas[-1]
+    assert isinstance(end, Finish) and end.reason == "tool_calls"
+    call.messages += [
+        AssistantMessage("One moment.", requests, end.native),
+        ToolMessage("call-1", "sum", "1"),
+        ToolMessage("call-2", "sum", "Error: no", True),
+    ]
+    await ask(models, through, call)
+    first, second = (seen.body for seen in provider.seen)
+    assert (first["temperature"], first["max_tokens"]) == (0.5, 99)
+    assert "be kind" in str(first)
+    said = str(second["messages"])
+    # What only this provider understands goes back to it unchanged.
+    assert ("c2lnbmVk" in said) == (through == "anthropic")
+    for part in ("One moment.", "call-1", "call-2", "Error: no"):
+        assert part in said
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "retry_after"),
+    [
+        (
+            Reply.refusing(429, "rate_limit_error", "slow down", retry_after="7"),
+            "rate_limited",
+            7.0,
+        ),
+        (Reply.refusing(401, "authentication_error", "bad key"), "key", None),
+        (Reply.refusing(529, "overloaded_error", "Overloaded"), "unavailable", None),
+        (Reply.refusing(503, "api_error", "later", retry_after="2"), "unavailable", 2.0),
+        (Reply.refusing(404, "not_found_error", "model: m"), "model", None),
+        (Reply.refusing(400, "invalid_request_error", "bad schema"), "refused", None),
+        (
+            Reply.refusing(
+                400,
+                "invalid_request_error",
+                "prompt is too long: 210000 tokens > 200000 maximum",
+                code="context_length_exceeded",
+            ),
+            "context",
+            None,
+        ),
+        (Reply.saying("a b c", break_at=2, break_how="cut"), "unavailable", None),
+        (
+            Reply.saying("a b c", break_at=2, error=("overloaded_error", "", "Overloaded")),
+            "unavailable",
+            None,
+        ),
+        (Reply.saying("a b c", break_at=2, break_how="short"), "unavailable", None),
+    ],
+)
+async def test_failures(
+    provider: FakeProvider,
+    make_models: MakeModels,
+    through: str,
+    reply: Reply,
+    kind: str,
+    retry_after: float | None,
+) -> None:
+    provider.answer("m", reply)
+    with pytest.raises(ModelFailure) as failed:
+        await ask(make_models(), through)
+    assert (failed.value.kind, failed.value.retry_after) == (kind, retry_after)
+    assert KEY not in failed.value.said
+    assert len(provider.seen) == 1, "a client tries nothing twice"
+
+
+async def test_a_provider_that_falls_silent(
+    provider: FakeProvider, make_models: MakeModels, through: str
+) -> None:
+    provider.answer("m", Reply.saying("a b c", break_at=2, break_how="stall"))
+    with pytest.raises(ModelFailure) as failed:
+        await ask(make_models(idle_seconds=0.3), through)
+    assert failed.value.kind == "unavailable"
+    assert await asyncio.to_thread(provider.seen[0].wait_left)
+
+
+async def test_no_provider_there(make_models: MakeModels, through: str) -> None:
+    models = make_models(base_urls={through: "http://127.0.0.1:1"})
+    with pytest.raises(ModelFailure) as failed:
+        await ask(models, through)
+    assert failed.value.kind == "unavailable"
+
+
+@pytest.mark.parametrize("how", ["cancel", "close"])
+async def test_who_goes_away_closes_the_providers_stream(
+    provider: FakeProvider, make_models: MakeModels, through: str, how: str
+) -> None:
+    provider.answer("m", Reply.saying("a b c d", break_at=3, break_how="stall"))
+    _, client = await make_models().find(f"{through}:m")
+    begun = asyncio.Event()
+
+    async def read() -> None:
+        async with aclosing(client.stream(question())) as deltas:
+            async for _ in deltas:
+                begun.set()
+                if how == "close":
+                    return
+
+    reading = asyncio.create_task(read())
+    async with asyncio.timeout(10):
+        await begun.wait()
+        if how == "cancel":
+            reading.cancel()
+        await asyncio.wait({reading})
+    assert reading.cancelled() == (how == "cancel")
+    assert await asyncio.to_thread(provider.seen[0].wait_left)
+
+
+async def test_a_connection_is_used_again(
+    provider: FakeProvider, make_models: MakeModels, through: str
+) -> None:
+    provider.answer("m", Reply.saying("a b c"))
+    models = make_models()
+    for _ in range(4):
+        await ask(models, through)
+    assert provider.connections == 1
+
+
+async def test_what_is_no_stream_is_unreadable_and_redirects_are_not_followed(
+    provider: FakeProvider, make_models: MakeModels
+) -> None:
+    models = make_models(base_urls={"local": f"{provider.url}/nowhere"})
+    with pytest.raises(ModelFailure) as failed:
+        await ask(models, "local")
+    assert failed.value.kind == "model"
+    elsewhere = Reply.refusing(307, "", "", location=f"{provider.url}/chat/completions")
+    provider.answer("m", elsewhere, Reply.saying("never"))
+    with pytest.raises(ModelFailure) as failed:
+        await ask(make_models(), "local")
+    assert failed.value.kind == "refused"
+    assert [seen.path for seen in provider.seen[1:]] == ["/v1/chat/completions"]
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        (None, "model is missing; e.g. openai:"),
+        ("gpt-5", "'gpt-5' is not PROVIDER:MODEL"),
+        (":x", "is not PROVIDER:MODEL"),
+        ("openai:gpt-5", "no key for openai: set OPENAI_API_KEY or llm.api_keys.openai"),
+        ("openai-responses:gpt-5", "openai-responses is not set up: set OPENAI_API_KEY or"),
+        ("anthropic:claude", "anthropic is not set up: set ANTHROPIC_API_KEY or"),
+        ("deepseek:chat", "deepseek is not set up: set DEEPSEEK_API_KEY or"),
+        ("cohere:c", "cohere needs a library: pip install 'pydantic-ai-slim[cohere]'"),
+        ("nobody:m", "there is no provider 'nobody'; llm.base_urls.nobody would make it"),
+    ],
+)
+async def test_a_model_that_cannot_be_asked_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, model: str | None, says: str
+) -> None:
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "DEEPSEEK_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    models = Models(LlmSettings())
+    with pytest.raises(AgentError) as refused:
+        await models.find(model)
+    assert says in refused.value.message
+    assert refused.value.code == "AGENT_FAILED"
+    await models.close()
+
+
+async def test_keys_and_addresses_come_from_the_customary_variables(
+    monkeypatch: pytest.MonkeyPatch, provider: FakeProvider
+) -> None:
+    provider.answer("m", Reply.saying("x"))
+    monkeypatch.setenv("OPENAI_BASE_URL", provider.url)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OLLAMA_BASE_URL", provider.url)
+    models = Models(LlmSettings())
+    for name in ("openai", "ollama"):
+        assert await ask(models, name, question(sampling=Sampling(None, 5)))
+    openai, ollama = provider.seen
+    assert openai.headers["authorization"] == f"Bearer {KEY}"
+    assert openai.body["max_completion_tokens"] == 5
+    assert "authorization" not in ollama.headers
+    assert ollama.body["max_tokens"] == 5
+    await models.close()
