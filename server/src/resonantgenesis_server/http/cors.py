@@ -16,10 +16,12 @@ _EXPOSED = ", ".join(
         "X-Session-Id", "X-Turn", "X-Log-Epoch", "X-Heartbeat-Seconds", "X-Request-Id",
         "Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset",
         "RateLimit-Policy", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset",
+        "ETag", "Content-Range", "Content-Disposition", "Repr-Digest",
     ]
 ).encode()  # fmt: skip
 _ALLOWED = (
-    b"Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, Range, X-Log-Epoch"
+    b"Authorization, Content-Type, Content-Digest, Idempotency-Key, If-None-Match, If-Range,"
+    b" Last-Event-ID, Prefer, Range, X-Log-Epoch"
 )
 _METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 _PREFLIGHT_SECONDS = b"600"
