@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.exceptions import Abort, TyperException
 
 from ..config import StartupError
-from . import chat, demo, events, resources, serving, sessions
+from . import chat, demo, events, resources, serving, sessions, usage
 from .errors import CliError
 
 #: As a shell reports a program that SIGINT ended.
@@ -35,6 +35,7 @@ app.add_typer(sessions.app, name="sessions")
 app.add_typer(events.app, name="events")
 app.add_typer(resources.agents_app, name="agents")
 app.add_typer(resources.keys_app, name="keys")
+app.command("usage")(usage.usage)
 
 
 def _show_version(asked: bool) -> None:

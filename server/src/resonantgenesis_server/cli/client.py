@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 import httpx
@@ -80,12 +80,19 @@ class Client:
                     raise
                 back_off.wait(error, f"no answer from {self.url}, trying again")
 
-    def pages(self, path: str, query: Mapping[str, Any], limit: int) -> Iterator[dict[str, Any]]:
-        """At most `limit` items of a list, over as many pages as it takes."""
+    def pages(
+        self,
+        path: str,
+        query: Mapping[str, Any],
+        limit: int,
+        see: Callable[[dict[str, Any]], None] = lambda _answer: None,
+    ) -> Iterator[dict[str, Any]]:
+        """At most `limit` items of a list, over as many pages as it takes; `see` is shown each."""
         cursor: str | None = None
         while limit > 0:
             page = {**query, "limit": min(limit, _PAGE), "cursor": cursor}
             answer = self.call("GET", path, query=page)
+            see(answer)
             items: list[dict[str, Any]] = answer["data"]
             yield from items
             limit -= len(items)

@@ -1,0 +1,90 @@
+"""`resonantgenesis usage`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from . import values
+from .options import AsJson, Data, Url, connect, to_stderr
+from .output import show_rows
+from .view import safe
+
+_SUMS = ("turns", "input_tokens", "output_tokens", "steps", "duration_ms")
+
+
+class By(StrEnum):
+    """What the server can group by."""
+
+    DAY = "day"
+    AGENT = "agent"
+    KEY = "key"
+    SUBJECT = "subject"
+    SESSION = "session"
+    TURN = "turn"
+
+
+_COLUMNS: dict[By, tuple[str, ...]] = {
+    By.DAY: ("day", *_SUMS),
+    By.AGENT: ("agent_id", *_SUMS),
+    By.KEY: ("key_id", *_SUMS),
+    By.SUBJECT: ("subject", *_SUMS),
+    By.SESSION: ("session_id", "agent_id", *_SUMS),
+    By.TURN: ("session_id", "turn", "agent_id", "status", *_SUMS[1:], "ended_at"),
+}
+
+
+def usage(
+    by: Annotated[By, typer.Option(help="What one line is about.")] = By.DAY,
+    since: Annotated[
+        str | None, typer.Option(help="From when: 2h, 3d, a time or a day; else the last 30 days.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Until when; else now.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Only turns of this agent.")] = None,
+    key: Annotated[str | None, typer.Option(help="Only turns that this key started.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Only turns of this subject.")] = None,
+    session: Annotated[str | None, typer.Option(help="Only turns of this session.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many lines at most.")] = 50,
+    as_json: AsJson = False,
+    url: Url = None,
+    data: Data = None,
+) -> None:
+    """Tokens, steps and time that turns took; on a terminal with their sum over all lines there
+    are, also those beyond --limit."""
+    query = {
+        "group_by": by.value,
+        "from": None if since is None else values.place(since, "--since"),
+        "to": None if until is None else values.place(until, "--until"),
+        "agent_id": agent,
+        "key_id": key,
+        "subject": subject,
+        "session_id": session,
+    }
+    console = Console()
+    answers: list[dict[str, Any]] = []
+    with connect(url, data) as client:
+        rows = client.pages("/v1/usage", query, limit, answers.append)
+        if console.is_terminal and not as_json:
+            rows = _with_total(rows, answers, _COLUMNS[by][0])
+        show_rows(console, rows, _COLUMNS[by], as_json=as_json)
+    if not as_json and answers and answers[0].get("budget"):
+        to_stderr(_budget(answers[0]["budget"]))
+
+
+def _with_total(
+    rows: Iterator[dict[str, Any]], answers: list[dict[str, Any]], first: str
+) -> Iterator[dict[str, Any]]:
+    yield from rows
+    yield {**answers[0].get("totals", {}), first: "total"}
+
+
+def _budget(budget: dict[str, Any]) -> str:
+    used, of = budget.get("used_tokens"), budget.get("monthly_tokens")
+    return safe(
+        f"{used} of {of} tokens of {budget.get('month')} are used;"
+        f" the next begin at {budget.get('resets_at')}"
+    )
