@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -32,7 +33,8 @@ from .http.asyncapi import asyncapi_router
 from .http.auth import CredentialAuthenticator
 from .http.cors import Cors
 from .http.edge import Edge, FastRoute
-from .http.events import EventRoutes, events_router
+from .http.event_routes import EventRoutes
+from .http.events import events_router
 from .http.exports import ExportRoutes, exports_router
 from .http.files import FileRoutes, files_router
 from .http.idempotency import IdempotentPosts
@@ -69,6 +71,10 @@ from .runs.usage_service import UsageService
 
 log_ = structlog.get_logger("resonantgenesis.main")
 GUIDE = "guide"
+
+
+#: Objects made before the young are looked at, and looks before the next older ones are.
+_GC_THRESHOLDS = 20_000, 20, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +135,15 @@ def serve(settings: Settings) -> int:
         raise StartupError(error.message) from error
 
 
+def _leave_what_stays() -> None:
+    """Tell the garbage collector that what is here now stays, and to look less often: with the
+    interpreter's own thresholds it took a tenth of the time of 10,000 tokens a second, and
+    stopped them all for 100 ms now and then."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
+
+
 async def _serve(settings: Settings, listener: Listener) -> int:
     async with open_parts(settings) as parts:
 
@@ -142,6 +157,7 @@ async def _serve(settings: Settings, listener: Listener) -> int:
             parts.watch.end_all(Unavailable("the server is shutting down", retry_after=1))
 
         def ready() -> None:
+            _leave_what_stays()
             log_.info("serving", url=listener.url, data=str(settings.data))
 
         code = await run(parts.app, listener, drain=drain, ready=ready)

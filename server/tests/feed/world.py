@@ -119,8 +119,7 @@ class Viewer:
             pending_bytes=shape.pending,
             page_entries=shape.page,
         )
-        if shape.sink:
-            self.follower.sink = self._sink
+        self.sinks = shape.sink
         self.task = asyncio.create_task(self._read())
 
     def _sink(self, entries: Sequence[Entry]) -> bool:
@@ -137,6 +136,9 @@ class Viewer:
                     await self.asks.wait()
                     self.asks.clear()
                     self.waiting = False
+                    woken = asyncio.Event()
+                    if self.sinks and self.follower.park(self._sink, woken.set):
+                        await woken.wait()
                     self.got += await self.follower.batch(None)
             except StreamGone:
                 self.ended = "gone"

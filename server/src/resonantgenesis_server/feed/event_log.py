@@ -38,7 +38,7 @@ from ..model.events import (
 from ..model.ids import new_id
 from ..model.principal import Principal
 from .follow import Follower, PlaceExpired, StreamGone
-from .hub import Batch, Hub
+from .hub import Hub, Sink
 from .patterns import BadPattern
 from .selection import Scalar, Selection, Selections, Wanted, canonical_filters
 from .trimming import trim_in_steps
@@ -74,8 +74,7 @@ class EventView:
         self._selection = selection
         self._after = after
         self._follower: Follower | None = None
-        self._sink: Callable[[Batch], bool] | None = None
-        self._wake: Callable[[], None] | None = None
+        self._live: tuple[Sink, Callable[[], None]] | None = None
         self._stopped = False
         #: `batches` has ended without the view being over: it goes on when `wake` is called.
         self.parked = False
@@ -85,10 +84,10 @@ class EventView:
         """The position up to which nothing is left to tell."""
         return self._after if self._follower is None else self._follower.reached
 
-    def pour_into(self, sink: Callable[[Batch], bool], wake: Callable[[], None]) -> None:
+    def pour_into(self, sink: Sink, wake: Callable[[], None]) -> None:
         """Offer live events to `sink`; once it has nothing else to tell, `batches` ends,
         `parked`, and is to be called again after `wake`."""
-        self._sink, self._wake = sink, wake
+        self._live = sink, wake
 
     def close(self) -> None:
         """The reader has left a view that is parked."""
@@ -112,12 +111,11 @@ class EventView:
             follower = Follower(
                 events.hub, events.log, self._stream, self._after, selection=self._selection
             )
-            follower.sink = self._sink
             self._follower = follower.__enter__()
         self.parked = False
         try:
             while not self._stopped:
-                if self._wake is not None and follower.park(self._wake):
+                if self._live is not None and follower.park(*self._live):
                     self.parked = True
                     return
                 yield await follower.batch(silence)
@@ -314,14 +312,26 @@ class EventService:
         if len(entry.body) > self._max_data:
             raise PayloadTooLarge(f"the event is over {self._max_data} bytes")
         await self.log.room()
-        await self.log.append(Append(event_stream(principal.organization_id), [entry]))
+        stream = event_stream(principal.organization_id)
+        (position,) = await self.log.append(Append(stream, [entry]))
+        if key is not None:
+            return await self._published(principal, name, kind, data)
+        # Whoever follows the events has it in memory.
+        written = self.hub.recent(stream, position - 1, 1)
+        if not written:
+            written = (await self.log.read(stream, position - 1, limit=1)).entries
+        return event_json(_still_there(written), self.log.epoch)
+
+    async def _published(
+        self, principal: Principal, name: str, kind: str, data: Mapping[str, Any]
+    ) -> bytes:
+        """The event that this key wrote, now or before."""
         written = await self._find(principal, name)
-        if written is None:
-            raise NotFound("the event was trimmed as soon as it was written")
-        kept = orjson.loads(written.body)
+        entry = _still_there([] if written is None else [written])
+        kept = orjson.loads(entry.body)
         if (kept["type"], kept["data"]) != (kind, orjson.loads(orjson.dumps(data))):
             raise Conflict("this Idempotency-Key was used for another event")
-        return event_json(written, self.log.epoch)
+        return event_json(entry, self.log.epoch)
 
     async def trim_before(self, organization_id: str, seconds: float) -> int:
         """Forget events older than this many seconds; how many.
@@ -335,6 +345,12 @@ class EventService:
         found = await self.log.locate(stream, at=at)
         mark = (info.head + 1 if found is None else found) - 1
         return await trim_in_steps(self.log, stream, info.earliest, mark)
+
+
+def _still_there(written: list[Entry]) -> Entry:
+    if not written:
+        raise NotFound("the event was trimmed as soon as it was written")
+    return written[0]
 
 
 def _check_type(kind: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Self
 
 from ..log.base import Entry, EventLog
-from .hub import Batch, Hub
+from .hub import Batch, Hub, Sink
 from .selection import Selection
 
 #: Entries pushed but not yet taken may hold this much; then the reader is behind and pulls.
@@ -28,7 +29,7 @@ class PlaceExpired(Exception):
         self.earliest = earliest
 
 
-class Cursor:
+class Cursor(ABC):
     """One reader's place in a stream, and the handover from replay to live.
 
     `pull` until `attached`, then entries come through `push`, which a subclass fills; when it
@@ -70,13 +71,13 @@ class Cursor:
             return self.position
         return max(self.position, self._hub.head(self._stream))
 
+    @abstractmethod
     def push(self, entries: Batch) -> bool:
         """Take live entries, or say False; see `Reader` and `accept`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def gone(self) -> None:
         """The stream was deleted."""
-        raise NotImplementedError
 
     def accept(self, entries: Sequence[Entry]) -> Sequence[Entry] | None:
         """What of pushed entries is new; None if some before them are missing, so that the
@@ -114,6 +115,22 @@ class Cursor:
             self.position = found[-1].position
         if at_end:
             self.attached = self._hub.attach(self._stream, self, self.selection)
+            if self.attached:
+                self._hub.learn(self._stream, found)
+        return found if self.selection is None else self.selection.pick(found)
+
+    def pull_recent(self) -> list[Entry] | None:
+        """All of `pull` at once, if what follows is in memory: the reader is attached then.
+        None: the log must be asked, and nothing has happened."""
+        head = self._hub.head(self._stream)
+        found: list[Entry] = []
+        if self.position < head:
+            found = self._hub.recent(self._stream, self.position, PENDING_BYTES)
+        last = found[-1].position if found else self.position
+        if not head or last != head:
+            return None
+        self.position = last
+        self.attached = self._hub.attach(self._stream, self, self.selection)
         return found if self.selection is None else self.selection.pick(found)
 
 
@@ -146,27 +163,11 @@ class Follower(Cursor):
         self._pending_size = 0
         self._gone = False
         self._waiter: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._touched = 0.0  # when the sink took something last, in the loop's time
-        self._now = asyncio.get_running_loop().time
-        #: Offered live entries while `batch` waits, or the follower is parked, and nothing is
-        #: pending, so that they need not wake a task; False: it cannot take these.
-        self.sink: Callable[[Batch], bool] | None = None
         self._on_wake: Callable[[], None] | None = None
 
     # -- called by the hub -----------------------------------------------------------------
 
     def push(self, entries: Batch) -> bool:
-        if (
-            self.sink is not None
-            and self._is_waiting()
-            and (entries[0].position == self.position + 1 or self.selection is not None)
-            and entries[0].position > self.position
-            and self.sink(entries)
-        ):
-            self.position = entries[-1].position
-            self._touched = self._now()
-            return True
         if self._pending_size > self._bound:
             self.attached = False
             return False
@@ -181,14 +182,10 @@ class Follower(Cursor):
         return True
 
     def gone(self) -> None:
+        self._hub.detach(self._stream, self)
         self._gone = True
         self.attached = False
         self._wake()
-
-    def _is_waiting(self) -> bool:
-        if self._on_wake is not None:
-            return True
-        return self._waiter is not None and not self._waiter.done()
 
     def _wake(self) -> None:
         if self._on_wake is not None:
@@ -199,11 +196,13 @@ class Follower(Cursor):
 
     # -- called by the reader --------------------------------------------------------------
 
-    def park(self, on_wake: Callable[[], None]) -> bool:
-        """Do without a task that waits in `batch`: the sink is offered what comes, and `on_wake`
-        is called once when it takes something no more, or the stream is gone; then `batch` goes
-        on. False if there is something to do right now."""
-        if not self.attached or self._pending or self._gone or self.sink is None:
+    def park(self, sink: Sink, on_wake: Callable[[], None]) -> bool:
+        """Do without a task that waits in `batch`: `sink` is offered what comes, and `on_wake` is
+        called once when it takes something no more, or the stream is gone; then `batch` goes on.
+        False if there is something to do right now."""
+        if not self.attached or self._pending or self._gone:
+            return False
+        if not self._hub.park(self._stream, self, sink, self.selection):
             return False
         self._on_wake = on_wake
         return True
@@ -233,21 +232,11 @@ class Follower(Cursor):
         """False after `timeout` seconds in which nothing was pushed."""
         loop = asyncio.get_running_loop()
         self._waiter = waiter = loop.create_future()
-        if timeout is not None:
-            self._timer = loop.call_later(timeout, self._expire, timeout)
+        timer = None if timeout is None else loop.call_later(timeout, self._wake)
         try:
             await waiter
         finally:
             self._waiter = None
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            if timer is not None:
+                timer.cancel()
         return bool(self._pending or self._gone or not self.attached)
-
-    def _expire(self, timeout: float) -> None:
-        """What the sink was given meanwhile ends no wait, but silence counts from there."""
-        left = self._touched + timeout - self._now()
-        if left > 0:
-            self._timer = asyncio.get_running_loop().call_later(left, self._expire, timeout)
-        else:
-            self._wake()

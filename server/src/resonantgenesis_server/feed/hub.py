@@ -5,6 +5,9 @@ their commit. One that cannot take them (its socket is full) or that has just co
 reads from the log at its own pace and attaches when it has caught up. So a slow reader costs a
 cursor, not a queue.
 
+A reader that has nothing to do but pass bytes on *parks*: its sink is called instead of itself, and
+where it is in the stream is not even noted, since everybody parked is at the end.
+
 The hub lives on the event loop; nothing in it awaits, which is what makes `attach` a handover
 without a gap: between its check and the first push nothing can be announced.
 """
@@ -12,7 +15,7 @@ without a gap: between its check and the first push nothing can be announced.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from ..log.base import Entry
@@ -53,16 +56,23 @@ class Reader(Protocol):
         ...
 
 
+#: Takes a live batch for a parked reader, or says False: then the reader itself is asked.
+Sink = Callable[[Batch], bool]
+
+
 class Topic:
     """What the hub knows of a stream that somebody reads."""
 
-    __slots__ = ("attached", "head", "readers", "tail", "tail_bytes")
+    __slots__ = ("attached", "head", "parked", "readers", "tail", "tail_bytes")
 
     def __init__(self) -> None:
         self.readers: set[Reader] = set()
         #: Attached readers by their selection; None: they get everything.
         self.attached: dict[Selection | None, dict[Reader, None]] = {}
-        #: Position of the last announced entry since the topic exists; 0: none yet.
+        #: Readers at `head` exactly, by their selection, with what is called in their place.
+        self.parked: dict[Selection | None, dict[Reader, Sink]] = {}
+        #: Position of the last entry that was announced or that an attached reader has read; 0:
+        #: none yet.
         self.head = 0
         self.tail: deque[Entry] = deque()
         self.tail_bytes = 0
@@ -72,12 +82,23 @@ class Topic:
             readers.pop(reader, None)
             if not readers:
                 del self.attached[selection]
+        for selection, sinks in tuple(self.parked.items()):
+            if sinks.pop(reader, None) is not None:
+                reader.position = self.head
+                if not sinks:
+                    del self.parked[selection]
 
     def remember(self, entries: Sequence[Entry]) -> None:
         tail = self.tail
-        if tail and tail[-1].position + 1 != entries[0].position:
-            tail.clear()
-            self.tail_bytes = 0
+        if tail:
+            last = tail[-1].position
+            if entries[0].position <= last:  # read from the log before they were announced
+                entries = [entry for entry in entries if entry.position > last]
+                if not entries:
+                    return
+            if last + 1 != entries[0].position:
+                tail.clear()
+                self.tail_bytes = 0
         for entry in entries:
             tail.append(entry)
             self.tail_bytes += len(entry.body)
@@ -116,8 +137,29 @@ class Hub:
         topic = self._topics[stream]
         if topic.head > reader.position:
             return False
+        if not topic.attached and not topic.parked:  # of whose place `head` tells
+            topic.head = reader.position
         topic.attached.setdefault(selection, {})[reader] = None
         return True
+
+    def park(
+        self, stream: str, reader: Reader, sink: Sink, selection: Selection | None = None
+    ) -> bool:
+        """Call `sink` for an attached reader that is at the end, until it refuses; then the reader
+        is attached as before, with its `position` set, and pushed what was refused. False: it is
+        not at the end of what was announced."""
+        topic = self._topics[stream]
+        if topic.head != reader.position:
+            return False
+        topic.detach(reader)
+        topic.parked.setdefault(selection, {})[reader] = sink
+        return True
+
+    def learn(self, stream: str, entries: Sequence[Entry]) -> None:
+        """Keep what a reader has read up to the end for those who come after it."""
+        topic = self._topics.get(stream)
+        if topic is not None and entries and not topic.tail:
+            topic.remember(entries)
 
     def detach(self, stream: str, reader: Reader) -> None:
         """Push nothing more to the reader; it stays registered."""
@@ -154,7 +196,10 @@ class Hub:
         topic = self._topics.get(stream)
         if topic is None:
             return
-        topic.head = entries[-1].position
+        before = topic.head
+        if topic.parked:
+            self._pour(topic, entries)
+        topic.head = max(before, entries[-1].position)
         topic.remember(entries)
         for selection, readers in tuple(topic.attached.items()):
             picked = Batch(entries if selection is None else selection.pick(entries))
@@ -164,12 +209,34 @@ class Hub:
             for reader in refused:
                 topic.detach(reader)
 
+    def _pour(self, topic: Topic, entries: Sequence[Entry]) -> None:
+        """The hot path of every stream. Whose sink refuses is attached again, and pushed to next;
+        so is everybody when entries are missing before these."""
+        missing = entries[0].position > topic.head + 1
+        if not missing and entries[0].position <= topic.head:
+            entries = [entry for entry in entries if entry.position > topic.head]
+        for selection, sinks in tuple(topic.parked.items()):
+            if missing:
+                refused = list(sinks)
+            else:
+                picked = Batch(entries if selection is None else selection.pick(entries))
+                if not picked:
+                    continue
+                refused = [reader for reader, sink in sinks.items() if not sink(picked)]
+            for reader in refused:
+                del sinks[reader]
+                reader.position = topic.head
+                topic.attached.setdefault(selection, {})[reader] = None
+            if not sinks:
+                del topic.parked[selection]
+
     def delete(self, stream: str) -> None:
         """Tell every reader that the stream is gone."""
         topic = self._topics.get(stream)
         if topic is None:
             return
         topic.attached.clear()
+        topic.parked.clear()
         topic.tail.clear()
         topic.tail_bytes = 0
         topic.head = 0  # who registers from now on has missed nothing of what is there: nothing

@@ -92,6 +92,23 @@ class CredentialAuthenticator:
         token = self._cookie(scope)
         return None if token is None else await self._verify_token(token)
 
+    def remembered(self, scope: Scope) -> Principal | None:
+        """`authenticate` without asking the records; None where that would be needed, or where
+        there is anything to refuse."""
+        value = header(scope, b"authorization")
+        if value is None:
+            return None
+        try:
+            credential = _bearer(value)
+            if self._signer.is_ours(credential):
+                principal = self._signer.read(credential, now=self._clock())
+                key = None if principal is None else self._by_id.get(principal.key_id)
+                return None if principal is None or key is None else self._live(key, principal)
+            key = self._by_hash.get(self._hasher.hash(credential))
+            return None if key is None else self._live(key, _holder(key))
+        except Unauthenticated:
+            return None
+
     async def verify(self, credential: str) -> Principal:
         """Whose API key or client token this is. Raises `Unauthenticated`."""
         if not 0 < len(credential) <= MAX_CREDENTIAL:
@@ -105,14 +122,7 @@ class CredentialAuthenticator:
             if key is None:
                 raise Unauthenticated(_INVALID)
             self._by_hash.put(hashed, key)
-        self._check_live(key)
-        return Principal(
-            organization_id=key.organization_id,
-            key_id=key.id,
-            scopes=key.scopes,
-            expires_at=key.expires_at,
-            is_bootstrap=key.is_bootstrap,
-        )
+        return self._live(key, _holder(key))
 
     async def recheck(self, principal: Principal) -> None:
         """For what stays open: raises `Unauthenticated` once the principal's time is over or the
@@ -138,11 +148,7 @@ class CredentialAuthenticator:
         principal = self._signer.read(token, now=self._clock())
         if principal is None:
             raise Unauthenticated(_INVALID)
-        key = await self._key(principal.key_id)
-        if key.organization_id != principal.organization_id:
-            raise Unauthenticated(_INVALID)
-        self._check_live(key)
-        return principal
+        return self._live(await self._key(principal.key_id), principal)
 
     async def _key(self, key_id: str) -> KeyRecord:
         key = self._by_id.get(key_id)
@@ -152,6 +158,13 @@ class CredentialAuthenticator:
                 raise Unauthenticated(_INVALID)
             self._by_id.put(key_id, key)
         return key
+
+    def _live(self, key: KeyRecord, principal: Principal) -> Principal:
+        """The principal, if this key may stand behind it now. Raises `Unauthenticated`."""
+        if key.organization_id != principal.organization_id:
+            raise Unauthenticated(_INVALID)
+        self._check_live(key)
+        return principal
 
     def _check_live(self, key: KeyRecord) -> None:
         if not key.is_live(self._clock()):
@@ -189,6 +202,16 @@ async def open_authenticator(
     shared = await records.secrets.get_or_create("token-signing")
     signer = TokenSigner(SigningKey.of(hasher.derive("token-signing", shared)))
     return CredentialAuthenticator(records.keys, hasher, signer, cors=Cors(cors_origins))
+
+
+def _holder(key: KeyRecord) -> Principal:
+    return Principal(
+        organization_id=key.organization_id,
+        key_id=key.id,
+        scopes=key.scopes,
+        expires_at=key.expires_at,
+        is_bootstrap=key.is_bootstrap,
+    )
 
 
 def _bearer(value: bytes) -> str:

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated, Any
 
-import orjson
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Query
 from pydantic import BaseModel, Field
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
-from ..codec.events import cursor_frame, cursor_of, event_frame
-from ..codec.sse import OPENING, frame_without_id
-from ..feed.event_log import EventPage, EventService, EventView, Filters
-from ..feed.hub import Batch
-from ..log.base import Entry
+from ..feed.event_log import EventPage, EventService, Filters
 from ..model.errors import InvalidJson, InvalidRequest, PayloadTooLarge
 from ..model.limits import Limits
 from ..model.principal import Principal
-from .auth import require, scoped
+from .auth import scoped
 from .body import api_router, parse_json
-from .edge import FastRoute, fast_route
 from .errors import documented_errors
 from .idempotency import IdempotencyKey
-from .params import QueryParams, text_header
-from .sse import SseStream
-from .watch import Watch
 from .wire import EVENT_STREAM, Body
 
 PATH = "/v1/events"
-_MAX_TEXT = 8_192
+MAX_TEXT = 8_192
 
 Reader = Annotated[Principal, Depends(scoped("events:read"))]
 Writer = Annotated[Principal, Depends(scoped("events:write"))]
-Patterns = Annotated[str | None, Query(max_length=_MAX_TEXT, description="Comma-separated.")]
+Patterns = Annotated[str | None, Query(max_length=MAX_TEXT, description="Comma-separated.")]
 FiltersText = Annotated[
-    str | None, Query(max_length=_MAX_TEXT, description="JSON: {field: value or [values]}.")
+    str | None, Query(max_length=MAX_TEXT, description="JSON: {field: value or [values]}.")
 ]
 Since = Annotated[str | None, Query(max_length=200, description="A cursor, or an RFC 3339 time.")]
 PageSize = Annotated[int, Query(ge=1, le=1_000)]
@@ -72,87 +61,11 @@ class EventPageBody(BaseModel):
     has_more: bool
 
 
-class EventFrames:
-    """Platform events, each with its cursor as id."""
-
-    def __init__(
-        self, view: EventView, epoch: str, *, as_message: bool, gap_before: int | None
-    ) -> None:
-        self._view = view
-        self._epoch = epoch
-        self._as_message = as_message
-        self._gap_before = gap_before
-
-    def opening(self) -> bytes:
-        if self._gap_before is None:
-            return OPENING
-        earliest = cursor_of(self._epoch, self._gap_before)
-        gap = orjson.dumps({"type": "gap", "earliest": earliest})
-        return OPENING + frame_without_id("gap", gap)
-
-    def heartbeat(self) -> bytes:
-        return cursor_frame(self._epoch, self._view.reached)
-
-    def encode(self, entries: list[Entry]) -> Iterable[bytes]:
-        return [event_frame(e, self._epoch, as_message=self._as_message) for e in entries]
-
-    def shared(self, batch: Batch) -> str | None:
-        return "messages" if self._as_message else "events"
-
-
-class EventRoutes:
-    """The stream; plain ASGI."""
-
-    def __init__(self, service: EventService, limits: Limits, watch: Watch) -> None:
-        self._service = service
-        self._limits = limits
-        self._watch = watch
-
-    def routes(self) -> list[FastRoute]:
-        return [fast_route("GET", PATH + "/subscribe", self.subscribe)]
-
-    async def subscribe(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """GET /v1/events/subscribe."""
-        principal: Principal = scope["state"]["principal"]
-        require(principal, "events:read")
-        query, service = QueryParams(scope), self._service
-        selection = service.select(
-            principal,
-            events=split_patterns(query.text("events", _MAX_TEXT)),
-            filters=parse_filters(query.text("filters", _MAX_TEXT), self._limits),
-        )
-        name = query.text("event_name", 20)
-        if name not in {None, "message"}:
-            raise InvalidRequest.field("event_name", "can only be message")
-        on_expired = query.text("on_expired", 20)
-        if on_expired not in {None, "earliest"}:
-            raise InvalidRequest.field("on_expired", "can only be earliest")
-        since = text_header(scope, b"last-event-id") or query.text("since", 200)
-        after, expired = await service.place(principal, since, expired_ok=on_expired == "earliest")
-        view = service.view(principal, selection, after)
-        frames = EventFrames(
-            view,
-            service.epoch,
-            as_message=name == "message",
-            gap_before=after if expired else None,
-        )
-        stream = SseStream(
-            view, frames, principal, self._limits, scope=scope, receive=receive, send=send
-        )
-        headers = [
-            (b"content-type", b"text/event-stream; charset=utf-8"),
-            (b"cache-control", b"no-cache, no-transform"),
-            (b"x-accel-buffering", b"no"),
-            (b"x-log-epoch", service.epoch.encode()),
-            (b"x-heartbeat-seconds", b"%d" % round(self._limits.heartbeat + 0.5)),
-        ]
-        await stream.run(headers, self._watch)
-
-
 def events_router(service: EventService, limits: Limits) -> APIRouter:
     """Routes over the service; the stream is here for the documentation."""
     router = api_router(tag="events")
     _document_stream(router)
+    _document_publish(router)
 
     @router.post(
         PATH + "/replay",
@@ -213,23 +126,7 @@ def events_router(service: EventService, limits: Limits) -> APIRouter:
     )
     async def get(event_id: str, principal: Reader) -> Response:
         """One event."""
-        return _json(await service.get(principal, event_id))
-
-    @router.post(
-        PATH,
-        status_code=201,
-        response_model=EventBody,
-        responses=documented_errors(409, body=True),
-        operation_id="publish_event",
-    )
-    async def publish(
-        request: Request, body: PublishBody, principal: Writer, key: IdempotencyKey = None
-    ) -> Response:
-        """Publish app.* events, and those of team.*, billing.*, system.* that no server writes."""
-        made = await service.publish(
-            principal, body.type, body.data, key=key, request_id=request.state.request_id
-        )
-        return _json(made, 201)
+        return json_response(await service.get(principal, event_id))
 
     return router
 
@@ -260,6 +157,19 @@ def _document_stream(router: APIRouter) -> None:
         raise InvalidRequest.field("path", "was not routed to its stream")
 
 
+def _document_publish(router: APIRouter) -> None:
+    @router.post(
+        PATH,
+        status_code=201,
+        response_model=EventBody,
+        responses=documented_errors(409, body=True),
+        operation_id="publish_event",
+    )
+    async def publish(body: PublishBody, principal: Writer, key: IdempotencyKey = None) -> None:
+        """Publish app.* events, and those of team.*, billing.*, system.* that no server writes."""
+        raise InvalidRequest.field("path", "was not routed to where it is answered")
+
+
 def split_patterns(text: str | None) -> list[str] | None:
     """`a.*,b` as a list; None when not given."""
     if text is None:
@@ -282,7 +192,7 @@ def parse_filters(text: str | None, limits: Limits) -> Filters | None:
 
 
 def _page(page: EventPage) -> Response:
-    return _json(
+    return json_response(
         b'{"events":[%b],"next_cursor":"%b","has_more":%b}'
         % (
             b",".join(page.events),
@@ -292,7 +202,7 @@ def _page(page: EventPage) -> Response:
     )
 
 
-def _json(body: bytes, status: int = 200) -> Response:
+def json_response(body: bytes, status: int = 200) -> Response:
     return Response(
         body, status, media_type="application/json", headers={"Cache-Control": "no-store"}
     )

@@ -13,12 +13,12 @@ from starlette.types import Receive, Scope, Send
 
 from ..codec.sse import HEARTBEAT, OPENING, chunk_frame, frame_without_id
 from ..feed.compact import compact
-from ..feed.hub import Batch
+from ..feed.hub import Batch, Sink
 from ..log.base import Entry, LogError
 from ..model.errors import ApiError, Unavailable
 from ..model.limits import Limits
 from ..model.principal import Principal
-from .protocol import Connection, connection_of
+from .protocol import Connection, chunked, connection_of
 from .watch import INTERVAL, Watch
 
 log_ = structlog.get_logger("resonantgenesis.streams")
@@ -58,7 +58,7 @@ class Source(Protocol):
 
     parked: bool
 
-    def pour_into(self, sink: Callable[[Batch], bool], wake: Callable[[], None]) -> None:
+    def pour_into(self, sink: Sink, wake: Callable[[], None]) -> None:
         """Offer live entries to `sink`; when nothing else is to be told, `batches` ends with
         `parked` true, to be called again after `wake`."""
         ...
@@ -83,9 +83,12 @@ class Frames(Protocol):
         """One frame per entry that the client is to see."""
         ...
 
-    def shared(self, batch: Batch) -> str | None:
-        """The name of this form, under which all who use it share a live batch's bytes; None if
-        the stream must look at this batch itself."""
+    form: str
+    """The name of this form, under which all who use it share a live batch's bytes."""
+
+    def live(self, batch: Batch) -> bytes:
+        """The frames of a live batch, for all who use this form; empty if each stream must look
+        at this batch itself."""
         ...
 
 
@@ -94,6 +97,7 @@ class ChunkFrames:
 
     def __init__(self, *, compacted: bool) -> None:
         self._compacted = compacted
+        self.form = "compact" if compacted else "chunks"
 
     def opening(self) -> bytes:
         return OPENING
@@ -104,11 +108,11 @@ class ChunkFrames:
     def encode(self, entries: list[Entry]) -> Iterable[bytes]:
         return map(chunk_frame, compact(entries) if self._compacted else entries)
 
-    def shared(self, batch: Batch) -> str | None:
-        # Whether a view ends with this `done` is for the view to say.
-        if batch[-1].kind == "done" or (len(batch) > 1 and any(e.kind == "done" for e in batch)):
-            return None
-        return "compact" if self._compacted else "chunks"
+    def live(self, batch: Batch) -> bytes:
+        # Whether a view ends with a `done` is for the view to say.
+        if any(entry.kind == "done" for entry in batch):
+            return b""
+        return b"".join(self.encode(batch))
 
 
 class SseStream:
@@ -131,6 +135,9 @@ class SseStream:
         self._limits = limits
         self._receive = receive
         self._send = send
+        self._form = frames.form
+        #: The edge's headers, which it adds by itself to what goes through `send`.
+        self._extra: Headers = scope["state"].get("headers", [])
         self._connection = connection_of(scope)
         self._error: ApiError | None = None
         self._gone = False
@@ -142,6 +149,8 @@ class SseStream:
         self._moved = 0.0
         self._unsent = 0
         self._patience = limits.stall
+        if self._connection is not None:
+            source.pour_into(self._pour, self._unpark)
 
     async def run(self, headers: Headers, watch: Watch) -> None:
         """Write until the source ends, the client leaves or the credential ends.
@@ -149,27 +158,39 @@ class SseStream:
         On our own protocol class it returns as soon as the client has everything; the stream
         stays, without a task, and makes one when there is more to do than to pass on bytes.
         """
-        self._watch = watch
-        watch.add(self)
-        connection = self._connection
         disconnect = None
-        if connection is None:
-            disconnect = asyncio.create_task(self._wait_for_disconnect())
-        else:
-            connection.on_lost = self._leave
-            self._source.pour_into(self._pour, self._unpark)
-            if connection.lost:  # before anybody listened
-                self._leave()
         try:
-            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-            await self._write(self._frames.opening())
+            self._enter(watch)
+            if self._connection is None:
+                disconnect = asyncio.create_task(self._wait_for_disconnect())
+                await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+                await self._write(self._frames.opening())
+            elif not self._gone:
+                self._connection.begin([*headers, *self._extra], self._frames.opening())
             await self._go_on()
         finally:
             if not self._parked:
                 self._forget()
+                self._drop()
             if disconnect is not None:
                 disconnect.cancel()
                 await asyncio.wait({disconnect}, timeout=5)
+
+    def start_at_once(self, headers: Headers, watch: Watch, entries: list[Entry]) -> None:
+        """`run` without a task: the source is parked, and these were all it had."""
+        self._enter(watch)
+        if self._connection is not None:
+            first = b"".join([self._frames.opening(), *self._frames.encode(entries)])
+            self._connection.begin([*headers, *self._extra], first)
+            self._park()
+
+    def _enter(self, watch: Watch) -> None:
+        self._watch = watch
+        watch.add(self)
+        if self._connection is not None:
+            self._connection.on_lost = self._leave
+            if self._connection.lost:  # before anybody listened
+                self._leave()
 
     async def _go_on(self) -> None:
         """Write until the stream is over or parked."""
@@ -182,11 +203,13 @@ class SseStream:
         if self._gone:
             return
         if self._connection is not None and self._source.parked and self._error is None:
-            self._parked = True
-            self._quiet_since = asyncio.get_running_loop().time()
-            self._connection.park()
+            self._park()
             return
         await self._close()
+
+    def _park(self) -> None:
+        self._parked = True
+        self._quiet_since = asyncio.get_running_loop().time()
 
     def _unpark(self) -> None:
         """There is something to do for a task."""
@@ -195,18 +218,15 @@ class SseStream:
 
     async def _resume(self) -> None:
         self._parked = False
-        if self._connection is not None:
-            self._connection.unpark()
         try:
             await self._go_on()
         except Exception as error:  # nobody awaits this task, and the client must not wait either
             log_.error("stream failed", exc_info=error)
-            if self._connection is not None:
-                self._connection.transport.abort()
         finally:
             self._task = None
             if not self._parked:
                 self._forget()
+                self._drop()
 
     def _forget(self) -> None:
         self._source.close()
@@ -214,6 +234,10 @@ class SseStream:
             self._watch.discard(self)
         if self._connection is not None:
             self._connection.on_lost = None
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.drop()
 
     async def _write_source(self) -> None:
         async for entries in self._source.batches(self._limits.heartbeat):
@@ -240,24 +264,31 @@ class SseStream:
             await self._write(b"".join(waiting))
 
     async def _write(self, data: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        if self._connection is None:
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        else:
+            await self._connection.room()
+            self._connection.write(data)
 
     async def _close(self) -> None:
         last = b"" if self._error is None else _error_frame(self._error)
-        await self._send({"type": "http.response.body", "body": last, "more_body": False})
+        if self._connection is None:
+            await self._send({"type": "http.response.body", "body": last, "more_body": False})
+        else:
+            await self._connection.room()
+            self._connection.finish(last)
 
     def _pour(self, batch: Batch) -> bool:
         """Write a live batch straight to the transport; the hot path of every stream."""
         connection = self._connection
-        if connection is None or connection.full or connection.lost:
+        if connection is None or not connection.ready:
             return False
-        form = self._frames.shared(batch)
-        if form is None:
-            return False
-        data = batch.encoded.get(form)
+        data = batch.encoded.get(self._form)
         if data is None:
-            body = b"".join(self._frames.encode(batch))
-            data = batch.encoded[form] = b"%x\r\n%b\r\n" % (len(body), body)
+            body = self._frames.live(batch)
+            data = batch.encoded[self._form] = chunked(body) if body else b""
+        if not data:
+            return False
         connection.transport.write(data)
         self._poured = True
         return True
@@ -307,8 +338,7 @@ class SseStream:
             self._poured = False
             self._quiet_since = now - INTERVAL
         elif now - self._quiet_since + INTERVAL > self._limits.heartbeat:
-            body = self._frames.heartbeat()
-            connection.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+            connection.transport.write(chunked(self._frames.heartbeat()))
             self._quiet_since = now
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import orjson
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from ..model.limits import Limits
 from ..model.principal import Principal
 from ..runs.service import SessionService
 from ..runs.specs import ExecuteSpec, TurnRef
-from ..runs.view import Place
+from ..runs.view import Place, View
 from .auth import require
 from .body import header, read_json
 from .edge import FastRoute, fast_route
 from .params import QueryParams, text_header
 from .session_bodies import ExecuteBody, TurnBody, validated
-from .sse import ChunkFrames, SseStream, session_headers, stream_headers
+from .sse import ChunkFrames, Headers, SseStream, session_headers, stream_headers
 from .watch import Watch
 
 
@@ -32,7 +32,7 @@ class StreamRoutes:
         return [
             fast_route("POST", "/v1/sessions/execute", self.execute),
             fast_route("POST", "/v1/sessions/{session_id}/execute", self.execute),
-            fast_route("GET", "/v1/sessions/{session_id}/stream", self.join),
+            fast_route("GET", "/v1/sessions/{session_id}/stream", self.join, self.join_at_once),
         ]
 
     async def execute(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,39 +66,61 @@ class StreamRoutes:
 
     async def join(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET …/stream."""
+        session_id, place = self._joined(scope)
+        await self._stream(scope, receive, send, session_id, place)
+
+    def join_at_once(self, scope: Scope) -> bool:
+        """The same where all that the client lacks is in memory."""
+        session_id, place = self._joined(scope)
+        view = self._service.view_at_once(scope["state"]["principal"], session_id, place)
+        if view is None:
+            return False
+        stream = self._sse(scope, _nothing_more, _nowhere, view, place)
+        entries = view.start_at_once()
+        if entries is None:
+            return False
+        stream.start_at_once(self._headers(view), self._watch, entries)
+        return True
+
+    def _joined(self, scope: Scope) -> tuple[str, Place]:
         require(scope["state"]["principal"], "sessions:read")
         query = QueryParams(scope)
-        place = Place(
+        return scope["path_params"]["session_id"], Place(
             after=query.position("resume_from", text_header(scope, b"last-event-id")),
             turn=query.number("turn", 1),
             follow=query.flag("follow"),
             compact=query.flag("compact"),
             epoch=text_header(scope, b"x-log-epoch"),
         )
-        await self._stream(scope, receive, send, scope["path_params"]["session_id"], place)
 
     async def _stream(
         self, scope: Scope, receive: Receive, send: Send, session_id: str, place: Place
     ) -> None:
-        principal: Principal = scope["state"]["principal"]
-        view = await self._service.view(principal, session_id, place)
-        epoch = self._service.epoch
+        view = await self._service.view(scope["state"]["principal"], session_id, place)
         if view is None:
-            headers = session_headers(session_id, place.turn, epoch)
+            headers = session_headers(session_id, place.turn, self._service.epoch)
             await Response(status_code=204, headers=_as_dict(headers))(scope, receive, send)
             return
-        stream = SseStream(
+        stream = self._sse(scope, receive, send, view, place)
+        await stream.run(self._headers(view), self._watch)
+
+    def _sse(
+        self, scope: Scope, receive: Receive, send: Send, view: View, place: Place
+    ) -> SseStream:
+        return SseStream(
             view,
             ChunkFrames(compacted=place.compact),
-            principal,
+            scope["state"]["principal"],
             self._limits,
             scope=scope,
             receive=receive,
             send=send,
         )
+
+    def _headers(self, view: View) -> Headers:
         turn = None if view.turn is None else view.turn.turn
-        headers = stream_headers(session_id, turn, epoch, self._limits.heartbeat)
-        await stream.run(headers, self._watch)
+        epoch = self._service.epoch
+        return stream_headers(view.session_id, turn, epoch, self._limits.heartbeat)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, ref: TurnRef) -> None:
         """The end of the turn, or 202 while it is under way."""
@@ -117,6 +139,14 @@ class StreamRoutes:
             media_type="application/json",
         )
         await response(scope, receive, send)
+
+
+async def _nothing_more() -> Message:
+    return {"type": "http.disconnect"}
+
+
+async def _nowhere(_message: Message) -> None:
+    """A stream on a connection of its own sends nothing through the server."""
 
 
 def _accepts_stream(scope: Scope) -> bool:

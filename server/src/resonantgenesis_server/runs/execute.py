@@ -45,17 +45,14 @@ class Executor:
     async def authorize(self, principal: Principal, session_id: str) -> SessionState:
         """The session, if this caller may see it; else SessionNotFound, whatever the reason."""
         state = await self._supervisor.states.load(session_id) if is_id(session_id) else None
-        info = None if state is None else state.info
-        if (
-            state is None
-            or info is None
-            or info.organization_id != principal.organization_id
-            or (principal.subject is not None and info.subject != principal.subject)
-            or (principal.session_id is not None and session_id != principal.session_id)
-            or (principal.agent_id is not None and info.agent_id != principal.agent_id)
-        ):
+        if state is None or not _may_see(principal, session_id, state):
             raise SessionNotFound("no such session")
         return state
+
+    def authorize_at_once(self, principal: Principal, session_id: str) -> SessionState | None:
+        """The same for a session that is in memory; None if it is not, or may not be seen."""
+        state = self._supervisor.states.known(session_id)
+        return state if state is not None and _may_see(principal, session_id, state) else None
 
     async def create(self, principal: Principal, spec: CreateSpec, request_id: str) -> SessionState:
         """A session without turns."""
@@ -196,11 +193,11 @@ class Executor:
         spec: ExecuteSpec,
         info: SessionInfo,
         request_id: str,
-        if spec.tools:
-            await self._check_tools(spec.tools)
         key: str | None,
     ) -> Request:
         self._admit(info.organization_id)
+        if spec.tools:
+            await self._check_tools(spec.tools)
         agent = await self._supervisor.resolve(info.organization_id, info.agent_id)
         defaults = Request(goal="", agent_id="")
         limits = self._supervisor.limits
@@ -228,3 +225,14 @@ def _number(value: object, default: float) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
         return value
     return default
+
+
+def _may_see(principal: Principal, session_id: str, state: SessionState) -> bool:
+    info = state.info
+    return (
+        info is not None
+        and info.organization_id == principal.organization_id
+        and principal.subject in {None, info.subject}
+        and principal.session_id in {None, session_id}
+        and principal.agent_id in {None, info.agent_id}
+    )

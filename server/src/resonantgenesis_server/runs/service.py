@@ -27,7 +27,7 @@ from .state import SessionState, TurnState
 from .states import take_in
 from .supervisor import Supervisor
 from .transcript import EntryGone
-from .view import Place, View, expired, open_view, wait_over
+from .view import Place, View, expired, open_view, view_at_once, wait_over
 
 log_ = structlog.get_logger("resonantgenesis.sessions")
 
@@ -193,6 +193,11 @@ class SessionService:
         """A way to read the session from this place; None when nothing is there or to come."""
         state = await self._executor.authorize(principal, session_id)
         return await open_view(self.supervisor, session_id, state, place)
+
+    def view_at_once(self, principal: Principal, session_id: str, place: Place) -> View | None:
+        """The same for a session that is being read; None: `view` has to say."""
+        state = self._executor.authorize_at_once(principal, session_id)
+        return None if state is None else view_at_once(self.supervisor, session_id, state, place)
 
     async def result(self, ref: TurnRef, seconds: float) -> dict[str, Any]:
         """How the turn ended, or that it runs still after `seconds`. Raises NotFound when the

@@ -48,7 +48,7 @@ class States:
         session_id = session_of(stream)
         for reading in self._readings.get(session_id, ()):
             reading.announced = entries[-1].position
-        state = self._known(session_id)
+        state = self.known(session_id)
         if state is not None:
             state.apply(entries)
             if session_id in self._cache:
@@ -57,7 +57,7 @@ class States:
 
     async def load(self, session_id: str) -> SessionState | None:
         """The state as of now; None if there is no such session. Raises LogUnavailable."""
-        state = self._known(session_id) or await self._read(session_id)
+        state = self.known(session_id) or await self._read(session_id)
         return None if state is None or state.info is None else state
 
     async def _read(self, session_id: str) -> SessionState | None:
@@ -73,7 +73,7 @@ class States:
             if not self._readings[session_id]:
                 del self._readings[session_id]
         # Another reader of the same session may have been first; its state is the one in use.
-        known = self._known(session_id)
+        known = self.known(session_id)
         if known is not None or reading.deleted or state.info is None:
             return known
         return self.keep(session_id, state)
@@ -112,7 +112,8 @@ class States:
         for reading in self._readings.get(session_id, ()):
             reading.deleted = True
 
-    def _known(self, session_id: str) -> SessionState | None:
+    def known(self, session_id: str) -> SessionState | None:
+        """The state, if it is in memory."""
         state = self._pinned.get(session_id)
         if state is None and session_id in self._cache:
             self._cache.move_to_end(session_id)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from ..feed.follow import PAGE_BYTES, PAGE_ENTRIES, Follower, PlaceExpired, StreamGone
-from ..feed.hub import Batch
+from ..feed.hub import Sink
 from ..log.base import Entry
 from ..model.errors import InvalidRequest, PositionExpired
 from .state import SessionState, TurnState, control_stream
@@ -47,8 +47,7 @@ class View:
         self._place = place
         self._after = after
         self._follower: Follower | None = None
-        self._sink: Callable[[Batch], bool] | None = None
-        self._wake: Callable[[], None] | None = None
+        self._live: tuple[Sink, Callable[[], None]] | None = None
         self._stopped = False
         #: `batches` has ended without the view being over: it goes on when `wake` is called.
         self.parked = False
@@ -66,10 +65,10 @@ class View:
             return self.until is not None and self._is_over(self._after)
         return not self.state.open_turns or (self.until is not None and self._is_over(self._after))
 
-    def pour_into(self, sink: Callable[[Batch], bool], wake: Callable[[], None]) -> None:
+    def pour_into(self, sink: Sink, wake: Callable[[], None]) -> None:
         """Offer live chunks to `sink`, which refuses those with a `done`; once it has nothing
         else to tell, `batches` ends, `parked`, and is to be called again after `wake`."""
-        self._sink, self._wake = sink, wake
+        self._live = sink, wake
 
     def close(self) -> None:
         """The reader has left a view that is parked."""
@@ -83,6 +82,22 @@ class View:
         self._stopped = True
         if self._follower is not None:
             self._follower.gone()
+
+    def start_at_once(self) -> list[Entry] | None:
+        """What the reader lacks, if that is in memory and only live chunks are to follow: the view
+        is parked then. None: `batches` must be asked, and nothing has happened."""
+        if self._live is None or self._place.compact or (self.until and not self.until.first):
+            return None
+        follower = self._enter()
+        found = follower.pull_recent()
+        if found is not None:
+            after = found[-1].position if found else self._after
+            ahead = any(entry.kind == "done" and entry.position > self.state.end for entry in found)
+            if not ahead and not self._is_over(after) and follower.park(*self._live):
+                self._follower, self._after, self.parked = follower, after, True
+                return found
+        follower.__exit__()
+        return None
 
     async def batches(self, silence: float) -> AsyncGenerator[list[Entry], None]:
         """The chunks, in order, each once; an empty list after every `silence` seconds without.
@@ -101,7 +116,7 @@ class View:
                 self.close()  # deleted before we were registered, so nobody would tell us
         try:
             while not self._stopped and not self._is_over(self._after):
-                if self._wake is not None and follower.park(self._wake):
+                if self._live is not None and follower.park(*self._live):
                     self.parked = True
                     return
                 entries = await follower.batch(silence)
@@ -128,7 +143,6 @@ class View:
             page_entries=_COMPACT_ENTRIES if large else PAGE_ENTRIES,
             page_bytes=_COMPACT_BYTES if large else PAGE_BYTES,
         )
-        follower.sink = self._sink
         return follower.__enter__()
 
     async def _wait_for_start(self, silence: float) -> AsyncGenerator[None, None]:
@@ -177,6 +191,29 @@ class View:
         return [entry for entry in entries if entry.position <= last]
 
 
+def view_at_once(
+    supervisor: Supervisor, session_id: str, state: SessionState, place: Place
+) -> View | None:
+    """`open_view`, for a session that others are reading: nothing is read from the log. None
+    where that would be needed, or where `open_view` has to say why there is no view."""
+    head = supervisor.hub.head(session_id)
+    after = _first(state, place)
+    if not head or after > head or place.epoch not in {None, supervisor.log.epoch}:
+        return None
+    if place.turn is not None and state.turn(place.turn) is None:
+        return None
+    view = View(supervisor, session_id, state, place, after)
+    return None if view.is_empty(head) else view
+
+
+def _first(state: SessionState, place: Place) -> int:
+    """The position to read after."""
+    if place.after is not None:
+        return place.after
+    turn = state.current if place.turn is None else state.turn(place.turn)
+    return 0 if turn is None or not turn.first else turn.first - 1
+
+
 async def open_view(
     supervisor: Supervisor, session_id: str, state: SessionState, place: Place
 ) -> View | None:
@@ -189,9 +226,7 @@ async def open_view(
     if place.turn is not None and state.turn(place.turn) is None:
         raise InvalidRequest.field("turn", f"the session has {len(state.turns)} turns")
     turn = state.current if place.turn is None else state.turn(place.turn)
-    after = place.after
-    if after is None:
-        after = 0 if turn is None or not turn.first else turn.first - 1
+    after = _first(state, place)
     page = await supervisor.log.read(session_id, after, limit=1)
     head, earliest = (page.info.head, page.info.earliest) if page.info else (0, 1)
     # A turn may have ended since the page was read; the state, being live, would say that nothing

@@ -47,18 +47,17 @@ class PythonAgent:
             function
         )
 
-    async def run(self, turn: Turn) -> AsyncGenerator[AgentChunk, None]:
+    def run(self, turn: Turn) -> AsyncGenerator[AgentChunk, None]:
         """As `Agent.run` promises; cancelled while a thread runs, it does not wait for it."""
-        source = self._on_loop(turn) if self._is_async else self._in_thread(turn)
-        async with aclosing(source):
-            async for item in source:
-                yield self._checked(item)
+        return self._on_loop(turn) if self._is_async else self._in_thread(turn)
 
-    async def _on_loop(self, turn: Turn) -> AsyncGenerator[object, None]:
+    async def _on_loop(self, turn: Turn) -> AsyncGenerator[AgentChunk, None]:
+        """One generator around the agent's own and not three: each costs every token its share."""
+        checked = self._checked
         try:
             async with aclosing(_unfold(self._function(turn))) as items:
                 async for item in items:
-                    yield item
+                    yield item if type(item) is str else checked(item)
         except SystemExit as exc:  # would end the server's event loop
             raise RuntimeError("the agent raised SystemExit") from exc
         except asyncio.CancelledError as exc:
@@ -68,18 +67,18 @@ class PythonAgent:
             # Nobody cancelled this turn: the agent awaited something that was cancelled.
             raise RuntimeError("the agent raised CancelledError") from exc
 
-    async def _in_thread(self, turn: Turn) -> AsyncGenerator[object, None]:
+    async def _in_thread(self, turn: Turn) -> AsyncGenerator[AgentChunk, None]:
         name = f"agent {self.reference} {turn.session_id}/{turn.turn}"
         items = AgentThread(lambda: self._function(turn), name).items()
         async with aclosing(items):
             async for item in items:
                 if not isinstance(item, Returned):
-                    yield item
+                    yield self._checked(item)
                     continue
                 # A plain function may return something async: decorated ones do.
                 async with aclosing(_unfold(item.value)) as unfolded:
                     async for inner in unfolded:
-                        yield inner
+                        yield self._checked(inner)
 
     def _checked(self, item: object) -> AgentChunk:
         if isinstance(item, str):
@@ -92,8 +91,12 @@ class PythonAgent:
         )
 
 
-async def _unfold(produced: object) -> AsyncGenerator[object, None]:
+def _unfold(produced: object) -> AsyncGenerator[object, None]:
     """What an async generator yields, or what a coroutine returns, or the value itself."""
+    return produced if isinstance(produced, AsyncGenerator) else _unfolded(produced)
+
+
+async def _unfolded(produced: object) -> AsyncGenerator[object, None]:
     if isinstance(produced, Awaitable):
         produced = await produced
     if not isinstance(produced, AsyncIterator):

@@ -1,0 +1,122 @@
+"""The event routes that many call at once: the stream, and publishing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from ..codec.events import cursor_frame, cursor_of, event_frame
+from ..codec.sse import OPENING, frame_without_id
+from ..feed.event_log import EventService, EventView
+from ..feed.hub import Batch
+from ..log.base import Entry
+from ..model.errors import InvalidRequest
+from ..model.limits import Limits
+from ..model.principal import Principal
+from ..runs.idempotency import check_key
+from .auth import require
+from .body import read_json
+from .edge import FastRoute, fast_route
+from .events import MAX_TEXT, PATH, PublishBody, json_response, parse_filters, split_patterns
+from .params import QueryParams, text_header
+from .session_bodies import validated
+from .sse import SseStream
+from .watch import Watch
+
+
+class EventFrames:
+    """Platform events, each with its cursor as id."""
+
+    def __init__(
+        self, view: EventView, epoch: str, *, as_message: bool, gap_before: int | None
+    ) -> None:
+        self._view = view
+        self._epoch = epoch
+        self._as_message = as_message
+        self.form = "messages" if as_message else "events"
+        self._gap_before = gap_before
+
+    def opening(self) -> bytes:
+        if self._gap_before is None:
+            return OPENING
+        earliest = cursor_of(self._epoch, self._gap_before)
+        gap = orjson.dumps({"type": "gap", "earliest": earliest})
+        return OPENING + frame_without_id("gap", gap)
+
+    def heartbeat(self) -> bytes:
+        return cursor_frame(self._epoch, self._view.reached)
+
+    def encode(self, entries: list[Entry]) -> Iterable[bytes]:
+        return [event_frame(e, self._epoch, as_message=self._as_message) for e in entries]
+
+    def live(self, batch: Batch) -> bytes:
+        return b"".join(self.encode(batch))
+
+
+class EventRoutes:
+    """Plain ASGI, since these are many: a framework's request costs more than the event."""
+
+    def __init__(self, service: EventService, limits: Limits, watch: Watch) -> None:
+        self._service = service
+        self._limits = limits
+        self._watch = watch
+
+    def routes(self) -> list[FastRoute]:
+        return [
+            fast_route("GET", PATH + "/subscribe", self.subscribe),
+            fast_route("POST", PATH, self.publish),
+        ]
+
+    async def subscribe(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """GET /v1/events/subscribe."""
+        principal: Principal = scope["state"]["principal"]
+        require(principal, "events:read")
+        query, service = QueryParams(scope), self._service
+        selection = service.select(
+            principal,
+            events=split_patterns(query.text("events", MAX_TEXT)),
+            filters=parse_filters(query.text("filters", MAX_TEXT), self._limits),
+        )
+        name = query.text("event_name", 20)
+        if name not in {None, "message"}:
+            raise InvalidRequest.field("event_name", "can only be message")
+        on_expired = query.text("on_expired", 20)
+        if on_expired not in {None, "earliest"}:
+            raise InvalidRequest.field("on_expired", "can only be earliest")
+        since = text_header(scope, b"last-event-id") or query.text("since", 200)
+        after, expired = await service.place(principal, since, expired_ok=on_expired == "earliest")
+        view = service.view(principal, selection, after)
+        frames = EventFrames(
+            view,
+            service.epoch,
+            as_message=name == "message",
+            gap_before=after if expired else None,
+        )
+        stream = SseStream(
+            view, frames, principal, self._limits, scope=scope, receive=receive, send=send
+        )
+        headers = [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"cache-control", b"no-cache, no-transform"),
+            (b"x-accel-buffering", b"no"),
+            (b"x-log-epoch", service.epoch.encode()),
+            (b"x-heartbeat-seconds", b"%d" % round(self._limits.heartbeat + 0.5)),
+        ]
+        await stream.run(headers, self._watch)
+
+    async def publish(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """POST /v1/events."""
+        principal: Principal = scope["state"]["principal"]
+        require(principal, "events:write")
+        key = text_header(scope, b"idempotency-key")
+        body = validated(PublishBody, await read_json(scope, receive, self._limits))
+        made = await self._service.publish(
+            principal,
+            body.type,
+            body.data,
+            key=None if key is None else check_key(key),
+            request_id=scope["state"]["request_id"],
+        )
+        await json_response(made, 201)(scope, receive, send)
