@@ -16,6 +16,7 @@ from ._sync_client import SyncResonantGenesis
 from ._sync_events import SyncEventStream, SyncReplay
 from ._sync_sessions import SyncSession
 from ._sync_stream import SyncStream
+from ._usage_calls import UsageReport, UsageRow
 from ._version import __version__
 from .errors import (
     AgentFailed,
@@ -73,5 +74,7 @@ __all__ = [
     "TurnTimeout",
     "Unavailable",
     "Usage",
+    "UsageReport",
+    "UsageRow",
     "__version__",
 ]

@@ -11,6 +11,7 @@ from ._async_events import AsyncEvents
 from ._async_files import AsyncFiles
 from ._async_io import AsyncIO
 from ._async_sessions import AsyncSessions
+from ._async_usage import AsyncUsage
 from ._memory import StreamMemory
 from ._realtime import Realtime
 from ._rt_auth import GetToken
@@ -75,7 +76,8 @@ class AsyncTokens:
 
 
 class ResonantGenesis:
-    """The client: `sessions`, `agents`, `tokens`, `events`, `files`, `realtime()`.
+    """The client: `sessions`, `agents`, `tokens`, `events`, `files`, `usage`,
+    `realtime()`.
 
     `api_key` defaults to the variable RESONANTGENESIS_API_KEY, `base_url` to
     RESONANTGENESIS_BASE_URL, then to the public service. `timeout` is in seconds, for an answer
@@ -98,6 +100,7 @@ class ResonantGenesis:
         self.agents = AsyncAgents(self._io)
         self.tokens = AsyncTokens(self._io)
         self.events = AsyncEvents(self._io)
+        self.usage = AsyncUsage(self._io)
         self.files = AsyncFiles(self._io)
 
     def realtime(

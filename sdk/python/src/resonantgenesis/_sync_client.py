@@ -13,6 +13,7 @@ from ._sync_events import SyncEvents
 from ._sync_files import SyncFiles
 from ._sync_io import SyncIO
 from ._sync_sessions import SyncSessions
+from ._sync_usage import SyncUsage
 from .models import Agent, Page, Token
 
 
@@ -91,6 +92,7 @@ class SyncResonantGenesis:
         self.agents = SyncAgents(self._io)
         self.tokens = SyncTokens(self._io)
         self.events = SyncEvents(self._io)
+        self.usage = SyncUsage(self._io)
         self.files = SyncFiles(self._io)
 
     @property
