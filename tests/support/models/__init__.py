@@ -4,7 +4,7 @@ It speaks the streaming wire formats of OpenAI's chat completions and Anthropic'
 records what it was asked and which of its streams the client left.
 """
 
-from .script import Call, Reply, Script
+from .script import Call, Gate, Reply, Script
 from .server import FakeProvider, Seen
 
-__all__ = ["Call", "FakeProvider", "Reply", "Script", "Seen"]
+__all__ = ["Call", "FakeProvider", "Gate", "Reply", "Script", "Seen"]

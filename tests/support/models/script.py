@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,20 @@ class Call:
         return json.dumps(self.args) if self.raw is None else self.raw
 
 
+class Gate:
+    """Streams that reach it wait for each other: it opens for all once `count` are there."""
+
+    def __init__(self, count: int) -> None:
+        self._missing = count
+        self._open = asyncio.Event()
+
+    async def passed(self) -> None:
+        self._missing -= 1
+        if self._missing <= 0:
+            self._open.set()
+        await self._open.wait()
+
+
 @dataclass(frozen=True)
 class Reply:
     """One answer of the model.
@@ -32,7 +47,7 @@ class Reply:
     tells none. A `status` other than 200 refuses the request with `error` (type, code, message).
     After `break_at` deltas the stream ends as `break_how` says: an error event, the connection
     cut, silence until the client goes, or an end that lacks its last events. `gap` are seconds
-    before each delta; `delay` those before the answer's head.
+    before each delta. Before delta `gate_at` the stream waits at `gate`.
     """
 
     text: Sequence[str] = ()
@@ -46,7 +61,8 @@ class Reply:
     break_at: int | None = None
     break_how: Literal["error", "cut", "stall", "short"] = "error"
     gap: float = 0.0
-    delay: float = 0.0
+    gate: Gate | None = None
+    gate_at: int = 0
 
     @classmethod
     def saying(cls, text: str, **fields: Any) -> Reply:

@@ -143,7 +143,6 @@ class FakeProvider:
             await _refuse(writer, 404, b'{"error": {"message": "no such path"}}', {})
             return b""
         reply = self._reply(seen)
-        await asyncio.sleep(reply.delay)
         if reply.status != 200:
             await _refuse(writer, reply.status, wire.error_body(reply), reply.headers)
             seen.finished = True
@@ -218,6 +217,8 @@ class FakeProvider:
             if reply.break_at is not None and number > reply.break_at:
                 await self._break(writer, seen, reply, wire, gone)
                 return
+            if reply.gate is not None and number == reply.gate_at:
+                await reply.gate.passed()
             if reply.gap:
                 await asyncio.wait({gone}, timeout=reply.gap)
             for part in self._parts(event):
