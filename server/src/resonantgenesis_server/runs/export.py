@@ -23,7 +23,8 @@ from .states import take_in
 from .supervisor import Supervisor
 from .view import expired
 
-_ENTRIES = 2_000
+#: What is read of the log at once: all that a reader who does not read costs.
+_ENTRIES, _BYTES = 1_000, 128 * 1024
 Batch = list[bytes]
 
 
@@ -76,7 +77,7 @@ class SessionExport:
             yield [await self._turn(waiting.pop())]
 
     async def _page(self, after: int) -> Page:
-        page = await self._log.read(self._session_id, after, limit=_ENTRIES)
+        page = await self._log.read(self._session_id, after, limit=_ENTRIES, max_bytes=_BYTES)
         if page.info is None or not page.entries:
             raise SessionNotFound("the session was deleted")
         if page.info.earliest > after + 1:
@@ -104,7 +105,7 @@ async def event_batches(
     PositionExpired when they are trimmed faster than they are read; LogError."""
     stream, log = event_stream(principal.organization_id), events.log
     while after < end:
-        page = await log.read(stream, after, limit=_ENTRIES)
+        page = await log.read(stream, after, limit=_ENTRIES, max_bytes=_BYTES)
         if page.info is not None and page.info.earliest > after + 1:
             raise events.expired(page.info.earliest)
         if not page.entries:
