@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib
 import importlib.util
+import re
 import sys
 from typing import Annotated
 
@@ -11,39 +14,84 @@ import typer
 from rich.console import Console
 
 from .client import Client
-from .errors import AuthError, CliError
+from .errors import AuthError, CliError, UsageProblem
+from .nearby import find_or_start
 from .options import Data, Url, connect, program, to_stderr
 from .output import show_line
 from .stream import Stream
+from .target import Target
 from .view import ChunkView, summary
 
+_AGENT = "guide"
 _LEAVE = frozenset({"exit", "quit"})
 
 
 def chat(
-    agent: Annotated[str, typer.Argument(help="The agent's id.")] = "guide",
+    agent: Annotated[str | None, typer.Argument(help="The agent's id; default: guide.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROVIDER:MODEL",
+            help="Talk with a model, e.g. ollama:llama3.2 or openai:gpt-5-mini: an agent for it is"
+            " made on the spot, and a server started for it if none runs.",
+        ),
+    ] = None,
+    tools: Annotated[
+        bool, typer.Option(help="With --model: whether it may call the server's tools.")
+    ] = True,
     session: Annotated[
         str | None, typer.Option(help="Go on with this session instead of a new one.")
     ] = None,
     url: Url = None,
     data: Data = None,
 ) -> None:
-    """Talk with an agent. Ctrl-C cancels the turn that runs, `exit` leaves."""
+    """Talk with an agent or a model. Ctrl-C cancels the turn that runs, `exit` leaves."""
+    if sum(given is not None for given in (agent, model, session)) > 1:
+        raise UsageProblem("name either an agent, or a --model, or a --session")
     console = Console()
-    with connect(url, data, to_stderr) as client:
+    with contextlib.ExitStack() as stack:
+        stays = True
+        if model is None:
+            client = stack.enter_context(connect(url, data, to_stderr))
+        else:
+            server = stack.enter_context(find_or_start(url, None, data, to_stderr))
+            stays = server.child is None or data is not None
+            target = Target(server.url, server.key.value)
+            client = stack.enter_context(Client(target, notice=to_stderr))
+            agent = _agent_for(client, model, tools)
         if session is None:
+            agent = agent or _AGENT
             session = client.create_session(agent)
         else:
-            agent = client.session(session)["agent_id"]
-        _Conversation(client, console, agent, session).run()
+            agent = str(client.session(session)["agent_id"])
+        _Conversation(client, console, agent, session, model or agent, stays).run()
+
+
+def _agent_for(client: Client, model: str, tools: bool) -> str:
+    """The id of the agent for a model; one for each, made when it is first asked for."""
+    kind = f"{model}{'' if tools else ' without tools'}"
+    words = "-".join(re.findall(r"[A-Za-z0-9]+", kind))[:40]
+    agent = f"chat-{words}-{hashlib.sha256(kind.encode()).hexdigest()[:6]}"
+    body = {"id": agent, "name": f"Chat with {kind}", "engine": "llm", "model": model}
+    try:
+        client.call("POST", "/v1/agents", body | ({} if tools else {"tools": []}))
+    except CliError as error:
+        if error.code != "CONFLICT":  # else it is there already
+            raise
+    return agent
 
 
 class _Conversation:
-    def __init__(self, client: Client, console: Console, agent: str, session: str) -> None:
+    def __init__(
+        self, client: Client, console: Console, agent: str, session: str, name: str, stays: bool
+    ) -> None:
         self._client = client
         self._console = console
         self._agent = agent
         self._session = session
+        self._name = name
+        #: Whether the session is kept when the program ends.
+        self._stays = stays
         self._is_interactive = sys.stdin.isatty() and console.is_terminal
 
     def run(self) -> None:
@@ -51,11 +99,11 @@ class _Conversation:
             # Line editing and history at the prompt, where Python was built with it.
             if importlib.util.find_spec("readline") is not None:
                 importlib.import_module("readline")
-            to_stderr(f"{self._agent} in {self._session}; Ctrl-C cancels a turn, exit leaves")
+            to_stderr(f"{self._name} in {self._session}; Ctrl-C cancels a turn, exit leaves")
         while (goal := self._ask()) is not None:
             if goal:
                 self._turn(goal)
-        if self._is_interactive:
+        if self._is_interactive and self._stays:
             again = f"{program()} chat --session {self._session}"
             to_stderr(f"the conversation is kept; go on with: {again}")
 
@@ -78,7 +126,7 @@ class _Conversation:
 
     def _turn(self, goal: str) -> None:
         if self._is_interactive:
-            self._console.out(f"{self._agent}:", style="bold green", highlight=False)
+            self._console.out(f"{self._name}:", style="bold green", highlight=False)
         view = ChunkView(self._console)
         stream = self._client.execute(self._agent, goal, self._session)
         try:

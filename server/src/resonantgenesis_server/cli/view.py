@@ -44,7 +44,10 @@ class ChunkView:
             case "text":
                 self._text(str(chunk.get("content", "")))
             case "step" if chunk.get("status") == "started":
-                self._line("●", f"step {chunk.get('step')}: {chunk.get('name')}", "blue")
+                detail = f" ({chunk['detail']})" if chunk.get("detail") else ""
+                self._line("●", f"step {chunk.get('step')}: {chunk.get('name')}{detail}", "blue")
+            case "step" if chunk.get("status") == "progress":
+                self._line("…", str(chunk.get("detail", "")), "dim")
             case "tool_call":
                 self._line("→", f"{chunk.get('tool')}({_arguments(chunk.get('args'))})", "cyan")
             case "tool_result":
