@@ -139,6 +139,7 @@ def test_only_openai_itself_is_known_to_need_a_key(monkeypatch: pytest.MonkeyPat
         ("quota", "AGENT_FAILED", "has no credit or quota left"),
         ("context", "AGENT_FAILED", "too long for ollama:m: start a new session"),
         ("model", "AGENT_FAILED", "ollama has no model 'm'; `ollama pull m` gets it"),
+        ("tools", "AGENT_FAILED", "ollama:m cannot call tools"),
         ("refused", "AGENT_FAILED", "the server's log says why"),
         ("filtered", "AGENT_FAILED", "content filter"),
         ("unreadable", "AGENT_FAILED", "cannot be read"),

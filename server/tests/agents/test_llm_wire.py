@@ -148,6 +148,7 @@ def test_counts_that_are_none_are_left_out() -> None:
         (400, {"message": "This model's maximum context length is 8192 tokens"}, "context"),
         (400, {"message": "the request exceeds the available context size"}, "context"),
         (400, {"code": "content_filter", "message": "x"}, "filtered"),
+        (400, {"message": "registry.ollama.ai/library/x does not support tools"}, "tools"),
         (400, {"message": "bad schema"}, "refused"),
         (302, "", "refused"),
         (404, {"message": 'model "x" not found, try pulling it first'}, "model"),

@@ -19,6 +19,7 @@ FailureKind = Literal[
     "quota",  # the account has nothing left
     "context",  # the conversation is longer than the model can read
     "model",  # the provider has no such model
+    "tools",  # the model cannot call tools
     "refused",  # the request itself was refused
     "filtered",  # the provider's content filter stopped it
     "unreadable",  # the answer is not what the provider's protocol says

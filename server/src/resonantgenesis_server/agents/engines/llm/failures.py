@@ -19,6 +19,7 @@ _WORDS: Mapping[FailureKind, str] = {
     "context": "the conversation is too long for {model}: start a new session, give it less"
     " context, or lower llm.history_chars (now {history})",
     "model": "{provider} has no model {name!r}{pull}",
+    "tools": "{model} cannot call tools: give its agent none, `tools: []` (chat: --no-tools)",
     "refused": "{provider} refused the request; the server's log says why",
     "filtered": "the content filter of {provider} stopped the answer",
     "unreadable": "the answer of {provider} cannot be read; the server's log says why",

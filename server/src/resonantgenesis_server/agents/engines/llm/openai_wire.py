@@ -270,6 +270,8 @@ def _by_words(words: str) -> FailureKind | None:
         return "model"
     if "content_filter" in words or "content management policy" in words:
         return "filtered"
+    if "does not support tools" in words:
+        return "tools"
     if "invalid_api_key" in words:
         return "key"
     return None
