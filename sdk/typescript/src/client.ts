@@ -1,10 +1,11 @@
 /** The client. */
 import { Events } from './events.js';
 import { Io } from './io.js';
+import type { Realtime } from './realtime/realtime.js';
 import { Agents, Tokens } from './resources.js';
 import { Sessions } from './sessions.js';
 import { baseUrlOf, type Settings, settingsOf } from './settings.js';
-import type { ClientOptions } from './types.js';
+import type { ClientOptions, RealtimeOptions } from './types.js';
 
 /**
  * A client of one server and one credential; serves any number of streams. The constructor never
@@ -24,6 +25,15 @@ export class ResonantGenesis {
     this.events = new Events(io);
     this.agents = new Agents(io);
     this.tokens = new Tokens(io);
+  }
+
+  /**
+   * One WebSocket for any number of channels and sessions; it connects at once, and is kept up until
+   * it is closed. Its code is loaded when it is first asked for.
+   */
+  async realtime(options: RealtimeOptions = {}): Promise<Realtime> {
+    const { Realtime } = await import('./realtime/realtime.js');
+    return new Realtime(this.#settings, options);
   }
 
   /** The address, without `/v1`. Throws InvalidRequest if the one that was given is none. */

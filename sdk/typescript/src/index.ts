@@ -18,5 +18,6 @@ export {
   Unavailable,
 } from './errors.js';
 export type { Replay } from './events.js';
+export type { Realtime } from './realtime/realtime.js';
 export type { ExecuteControls, Session, TurnParams } from './sessions.js';
 export type * from './types.js';

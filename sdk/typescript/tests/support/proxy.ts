@@ -9,7 +9,7 @@ import { type AddressInfo, createServer, type Server, Socket } from 'node:net';
  */
 export type Treatment = 'pass' | 'refuse' | 'stall' | 'buffer' | number;
 
-export class Proxy {
+export class EvilProxy {
   /** The treatment of each new connection, in the order in which they come. */
   choose: (connection: number) => Treatment = () => 'pass';
   connections = 0;
@@ -67,8 +67,8 @@ export class Proxy {
   }
 }
 
-export async function startProxy(upstream: () => number): Promise<Proxy> {
-  return new Proxy(upstream).start();
+export async function startProxy(upstream: () => number): Promise<EvilProxy> {
+  return new EvilProxy(upstream).start();
 }
 
 function downward(how: Treatment, upstream: Socket, client: Socket): void {

@@ -8,7 +8,7 @@ import { type Answer, parseJson, type Request } from '../../src/wire.js';
 import type { Case } from './cases.js';
 
 export function answerOf(given: Case | JsonObject): Answer {
-  const { status, headers, json, text } = given as Record<string, never>;
+  const { status, headers, json, text } = given as Case;
   const body = json === undefined ? parseJson(text ?? '') : json;
   return { status, headers: new Headers(headers), body };
 }

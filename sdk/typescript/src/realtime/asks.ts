@@ -1,0 +1,122 @@
+/** Questions on a socket: each has an id, one answer, and is asked again on the next socket. */
+import { errorFromChunk } from '../answers.js';
+import { InvalidRequest, type StreamError } from '../errors.js';
+import type { Retries } from '../retries.js';
+import type { JsonObject } from '../types.js';
+import { asText } from '../wire.js';
+
+/** What a server takes in one message, in bytes (PROTOCOL.md, section 9). */
+const MAX_MESSAGE = 256 * 1024;
+
+export interface Ask {
+  /** Made anew each time, since places move on. */
+  message(): JsonObject;
+  answered(answer: JsonObject): void;
+  failed(error: StreamError): void;
+  readonly retries: Retries;
+  /** When to ask again, in seconds; undefined: it was asked, or there is no socket yet. */
+  due?: number | undefined;
+  id?: string;
+}
+
+/** What was asked and not yet answered. */
+export class Asks {
+  /** What is to be sent, oldest first. */
+  outbox: string[] = [];
+  linked = false;
+  readonly #open = new Map<string, Ask>();
+  #count = 0;
+
+  /** Asks: now, when it is due, or once there is a socket. */
+  ask(ask: Ask): Ask {
+    this.#count += 1;
+    ask.id = `q${this.#count}`;
+    this.#open.set(ask.id, ask);
+    if (this.linked && ask.due === undefined) this.#send(ask);
+    return ask;
+  }
+
+  /** Says something whose answer does not matter. */
+  say(message: JsonObject): void {
+    if (this.linked) this.outbox.push(JSON.stringify(message));
+  }
+
+  /** The answer does not matter any more. */
+  withdraw(ask: Ask): void {
+    this.#open.delete(ask.id ?? '');
+  }
+
+  /** Hands an answer, or an error, to the question it belongs to; false if there is none. */
+  answer(message: JsonObject, now: number): boolean {
+    const ask = this.#open.get(asText(message.id) ?? '');
+    if (!ask) return false;
+    if (message.type !== 'error') {
+      this.withdraw(ask);
+      ask.answered(message);
+      return true;
+    }
+    const error = errorFromChunk(message);
+    const wait = error.retryable && passes(error) ? ask.retries.after(error) : undefined;
+    if (wait === undefined) {
+      this.withdraw(ask);
+      ask.failed(error);
+    } else {
+      ask.due = now + wait;
+    }
+    return true;
+  }
+
+  /** Asks again what is due; when to call this next, undefined: no need to. */
+  tick(now: number): number | undefined {
+    let next: number | undefined;
+    for (const ask of [...this.#open.values()]) {
+      if (ask.due === undefined) continue;
+      if (ask.due <= now) {
+        ask.due = undefined;
+        this.#send(ask);
+      } else {
+        next = Math.min(next ?? ask.due, ask.due);
+      }
+    }
+    return next;
+  }
+
+  /** There is a socket: all that was asked and not answered is asked on it. */
+  linkUp(): void {
+    this.linked = true;
+    for (const ask of [...this.#open.values()]) {
+      ask.due = undefined;
+      this.#send(ask);
+    }
+  }
+
+  /** The socket is gone, and what was on its way with it. */
+  linkDown(): void {
+    this.linked = false;
+    this.outbox = [];
+  }
+
+  /** There will be no answers. */
+  fail(error: StreamError): void {
+    const asks = [...this.#open.values()];
+    this.#open.clear();
+    for (const ask of asks) ask.failed(error);
+  }
+
+  #send(ask: Ask): void {
+    const text = JSON.stringify({ ...ask.message(), id: ask.id });
+    if (text.length * 3 <= MAX_MESSAGE || new TextEncoder().encode(text).length <= MAX_MESSAGE) {
+      this.outbox.push(text);
+      return;
+    }
+    // Sent, it would end the socket, for all who share it.
+    this.withdraw(ask);
+    const message = `the message is over ${MAX_MESSAGE} bytes`;
+    ask.failed(new InvalidRequest(message, { code: 'PAYLOAD_TOO_LARGE' }));
+  }
+}
+
+/** Whether time alone may help; a busy session is the caller's to wait for. */
+function passes({ code }: StreamError): boolean {
+  return code === 'RATE_LIMITED' || code === 'UNAVAILABLE' || code === 'INTERNAL';
+}

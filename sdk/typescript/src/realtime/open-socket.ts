@@ -1,0 +1,151 @@
+/** One socket, from its opening to its end: authenticates, listens, speaks, pings. */
+import { ConnectionLost, type StreamError } from '../errors.js';
+import { onWake } from '../platform.js';
+import { CONNECT, type Settings } from '../settings.js';
+import { LinkWatch, Pace } from './link.js';
+import { closedError } from './socket.js';
+import type { RealtimeState } from './state.js';
+
+/** Seconds before a token that could not be fetched is asked for again; never more often. */
+const RENEW_AGAIN = 1;
+/** A token is replaced when so much of its remaining life is over. */
+const USED = 0.8;
+/** Seconds after which what the pace held back is tried again. */
+const HELD_BACK = 0.05;
+
+export interface Parts {
+  readonly socket: WebSocket;
+  readonly token: string;
+  readonly state: RealtimeState;
+  readonly settings: Settings;
+  /** Seconds between pings, and for an answer to one. */
+  readonly interval: number;
+  readonly patience: number;
+  opened(): void;
+  /** Something came through. */
+  progress(): void;
+  ended(error: StreamError): void;
+}
+
+export class OpenSocket {
+  readonly #parts: Parts;
+  readonly #pace: Pace;
+  readonly #forget: () => void;
+  /** There once the socket is open. */
+  #watch: LinkWatch | undefined;
+  #token: string;
+  #renewAt: number | undefined;
+  #renewing = false;
+  #over = false;
+  #timer: ReturnType<typeof setTimeout>;
+
+  constructor(parts: Parts) {
+    const { socket, settings } = parts;
+    this.#parts = parts;
+    this.#token = parts.token;
+    this.#pace = new Pace(settings.clock());
+    this.#timer = setTimeout(
+      () => this.end(new ConnectionLost('could not connect in time')),
+      CONNECT * 1000,
+    );
+    this.#forget = onWake((what) => {
+      if (what === 'offline') this.end(new ConnectionLost('the browser is offline'));
+      else this.#watch?.doubt(settings.clock());
+      this.speak();
+    });
+    socket.onopen = () => this.#open();
+    socket.onmessage = ({ data }) => this.#hear(String(data));
+    socket.onclose = ({ code, reason }) => this.end(closedError(code, reason));
+    // What went wrong, the closing that follows tells; unheard, it would end a Node process.
+    socket.onerror = () => {};
+  }
+
+  /** Ends it. Harmless if repeated. */
+  end(error: StreamError): void {
+    if (this.#over) return;
+    this.#over = true;
+    clearTimeout(this.#timer);
+    this.#forget();
+    const { socket, state, settings } = this.#parts;
+    if (this.#watch?.outlived(settings.clock())) this.#parts.progress();
+    socket.onopen = null;
+    socket.onmessage = null;
+    socket.onclose = null;
+    // A dead link would not answer the goodbye: nobody waits for it.
+    socket.close();
+    state.linkDown();
+    const last = state.lastWord;
+    this.#parts.ended(last?.code === error.code ? last : error);
+  }
+
+  /** Says what is to be said, at a pace that the server takes, and sets the time to look again. */
+  speak(): void {
+    if (!this.#watch || this.#over) return;
+    const { socket, state, settings } = this.#parts;
+    const { asks } = state;
+    const now = settings.clock();
+    const times = [asks.tick(now)];
+    const due = this.#watch.due(now);
+    if (due === 'dead') {
+      this.end(new ConnectionLost('the link does not answer'));
+      return;
+    }
+    if (due === 'ping') asks.say({ type: 'ping' });
+    if (this.#renewAt !== undefined && now >= this.#renewAt) this.#renew(now);
+    while (asks.outbox.length && this.#pace.take(now)) socket.send(asks.outbox.shift() ?? '');
+    if (asks.outbox.length) times.push(now + HELD_BACK);
+    times.push(this.#watch.nextAt, this.#renewAt);
+    const next = Math.min(...times.filter((at) => at !== undefined));
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.speak(), Math.max(0, next - now) * 1000);
+  }
+
+  #open(): void {
+    const { socket, state, settings, interval, patience } = this.#parts;
+    this.#watch = new LinkWatch(settings.clock(), interval, patience);
+    state.authenticated = (expiresAt) => this.#authenticated(expiresAt);
+    socket.send(this.#auth());
+    state.linkUp();
+    this.#parts.opened();
+    this.speak();
+  }
+
+  #hear(text: string): void {
+    const { state, settings, progress } = this.#parts;
+    this.#watch?.heard();
+    if (state.receive(text, settings.clock())) progress();
+    if (state.asks.outbox.length) this.speak();
+  }
+
+  #auth(): string {
+    return JSON.stringify({ type: 'auth', token: this.#token });
+  }
+
+  #authenticated(expiresAt: unknown): void {
+    const { settings } = this.#parts;
+    const left = (Date.parse(String(expiresAt)) - Date.now()) / 1000;
+    this.#renewAt =
+      settings.renewable && Number.isFinite(left)
+        ? settings.clock() + Math.max(RENEW_AGAIN, left * USED)
+        : undefined;
+    this.speak();
+  }
+
+  /** A fresh token, said again before the old one ends. */
+  async #renew(now: number): Promise<void> {
+    this.#renewAt = now + RENEW_AGAIN;
+    if (this.#renewing) return;
+    this.#renewing = true;
+    const { credential, log } = this.#parts.settings;
+    try {
+      if (await credential.renew(this.#token)) {
+        this.#token = await credential.get();
+        if (!this.#over) this.#parts.socket.send(this.#auth());
+      }
+    } catch (error) {
+      log('warn', `no fresh token: ${error}`);
+    } finally {
+      this.#renewing = false;
+    }
+  }
+}

@@ -1,0 +1,111 @@
+/** `client.realtime()`: one socket for any number of channels and sessions. */
+import { InvalidRequest } from '../errors.js';
+import { snake } from '../names.js';
+import { listed, placeOf, selection } from '../selection.js';
+import type { Settings } from '../settings.js';
+import type {
+  AgentStream,
+  ConnectionState,
+  RealtimeExecuteParams,
+  RealtimeOptions,
+  RealtimeSessionParams,
+  RealtimeSubscribeParams,
+  RealtimeSubscription,
+  StreamControls,
+} from '../types.js';
+import { segment } from '../wire.js';
+import { ChunkFeed, EventFeed, MAX_ITEMS } from './feeds.js';
+import { Runner } from './runner.js';
+import { SocketStream, SocketSubscription } from './streams.js';
+
+/**
+ * One socket, renewed for as long as that takes.
+ *
+ * After a cut, a silence, or a restart of the server it comes back after a back-off with full jitter
+ * (above what the server asked for) and goes on from the last cursors and positions: no gap, no
+ * duplicate. `maxRetries` sockets in a row that bring nothing end it, for all who read.
+ *
+ * Each consumer has a buffer of `bufferSize` items. When one is full, the server is told to stop
+ * sending to it, and asked to go on from the place reached once most of it has been taken: a slow
+ * consumer loses nothing and holds up nobody.
+ */
+export class Realtime {
+  readonly #runner: Runner;
+  readonly #running: Promise<void>;
+  readonly #bufferSize: number;
+
+  constructor(settings: Settings, options: RealtimeOptions = {}) {
+    const { bufferSize = MAX_ITEMS, pingInterval = 30, pingTimeout = 10 } = options;
+    if (!(bufferSize >= 1 && pingInterval > 0 && pingTimeout > 0)) {
+      throw new InvalidRequest('bufferSize, pingInterval and pingTimeout must be more than 0');
+    }
+    this.#bufferSize = bufferSize;
+    this.#runner = new Runner(settings, options);
+    if (options.onState) this.#runner.watch(options.onState);
+    this.#running = this.#runner.run();
+  }
+
+  /** How the socket is. */
+  get state(): ConnectionState {
+    return this.#runner.state;
+  }
+
+  /**
+   * Events of `channels` from now on, or from `since`; the promise is kept once the server has
+   * confirmed it. Throws StreamError.
+   */
+  async subscribe(params: RealtimeSubscribeParams): Promise<RealtimeSubscription> {
+    const { events, filters, since, onExpired } = params;
+    const channels = [...new Set(listed(params.channels))];
+    if (!channels.length || channels.some((name) => name.startsWith('session:'))) {
+      throw new InvalidRequest('channels: name at least one; a session has session()');
+    }
+    const feed = new EventFeed(
+      channels,
+      selection({ events, filters }),
+      placeOf(since),
+      onExpired === 'earliest',
+      this.#bufferSize,
+    );
+    return new SocketSubscription(this.#runner, feed, params).open();
+  }
+
+  /**
+   * A session's chunks from behind `resumeFrom`, else from the start of its newest turn (or from
+   * where this socket has got, if it reads the session already); stays for later turns.
+   */
+  async session(sessionId: string, params: RealtimeSessionParams = {}): Promise<AgentStream> {
+    segment(sessionId);
+    const { resumeFrom, compact, raiseOnError } = params;
+    const options = { sessionId, resumeFrom, compact, raiseOnError };
+    return new SocketStream(this.#runner, new ChunkFeed(options, this.#bufferSize), params).open();
+  }
+
+  /**
+   * Starts a turn and streams its chunks. Whatever happens to the socket, an Idempotency-Key names
+   * the turn, so that an execute whose answer was lost never starts a second one.
+   */
+  async execute(
+    params: RealtimeExecuteParams,
+    controls: StreamControls = {},
+  ): Promise<AgentStream> {
+    const { compact, raiseOnError, idempotencyKey: key, ...fields } = params;
+    const options = { body: snake(fields), key, compact, raiseOnError };
+    return new SocketStream(
+      this.#runner,
+      new ChunkFeed(options, this.#bufferSize),
+      controls,
+    ).open();
+  }
+
+  /** Cancels what runs or waits in a session, or only `turn`. Throws StreamError. */
+  cancel(sessionId: string, params: { turn?: number | undefined } = {}): Promise<void> {
+    return this.#runner.cancel(sessionId, params);
+  }
+
+  /** Closes the socket; whoever still reads gets ConnectionLost, turns go on. */
+  async close(): Promise<void> {
+    this.#runner.stop();
+    await this.#running;
+  }
+}

@@ -1,0 +1,132 @@
+/** Keeps a socket: one after the other, and whoever reads from them. */
+import { AuthenticationError, ConnectionLost, StreamError } from '../errors.js';
+import { snake } from '../names.js';
+import { isOffline, pause } from '../platform.js';
+import { Retries } from '../retries.js';
+import type { Settings } from '../settings.js';
+import type { ConnectionState, RealtimeOptions } from '../types.js';
+import type { Feed } from './feeds.js';
+import { OpenSocket } from './open-socket.js';
+import { socketClass, socketUrl } from './socket.js';
+import { RealtimeState } from './state.js';
+import type { Host } from './streams.js';
+
+export class Runner implements Host {
+  state: ConnectionState = 'connecting';
+  readonly #logic: RealtimeState;
+  readonly #settings: Settings;
+  readonly #interval: number;
+  readonly #patience: number;
+  readonly #watchers = new Set<(state: ConnectionState) => void>();
+  readonly #stop = new AbortController();
+  readonly #retries: Retries;
+  #socket: OpenSocket | undefined;
+
+  constructor(settings: Settings, { pingInterval = 30, pingTimeout = 10 }: RealtimeOptions) {
+    const newRetries = () => new Retries(settings.maxRetries, settings.backoff, settings.random);
+    this.#settings = settings;
+    this.#interval = pingInterval;
+    this.#patience = pingTimeout;
+    this.#retries = newRetries();
+    this.#logic = new RealtimeState(newRetries);
+  }
+
+  // -- what readers want ------------------------------------------------------------------------
+
+  watch(listener: (state: ConnectionState) => void): () => void {
+    this.#watchers.add(listener);
+    return () => this.#watchers.delete(listener);
+  }
+
+  start(feed: Feed<unknown>): void {
+    this.#logic.start(feed);
+    this.#socket?.speak();
+  }
+
+  taken(feed: Feed<unknown>): void {
+    this.#logic.taken(feed);
+    if (this.#logic.asks.outbox.length) this.#socket?.speak();
+  }
+
+  leave(feed: Feed<unknown>): void {
+    this.#logic.leave(feed);
+    this.#socket?.speak();
+  }
+
+  async cancel(sessionId: string, params: { turn?: number | undefined }): Promise<void> {
+    const answer = this.#logic.request(snake({ type: 'cancel', sessionId, ...params }));
+    this.#socket?.speak();
+    await answer;
+  }
+
+  // -- life -------------------------------------------------------------------------------------
+
+  /** One socket after the other, until none can be had or it is stopped. */
+  async run(): Promise<void> {
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      const error = await this.#oneSocket();
+      const wait = error.retryable ? this.#retries.after(error) : undefined;
+      if (wait === undefined) this.#fail(error);
+      if (wait === undefined || signal.aborted) break;
+      this.#settings.log('info', `socket: ${error.message}; again in ${wait.toFixed(2)} s`);
+      this.#tell(isOffline() ? 'offline' : 'reconnecting');
+      await pause(wait, signal, { least: error.retryAfter ?? 0, patient: true });
+    }
+    this.#tell('closed');
+  }
+
+  /** Ends it for all: they get ConnectionLost, turns go on. */
+  stop(): void {
+    this.#fail(new ConnectionLost('the realtime() was closed', { retryable: false }));
+    this.#stop.abort();
+    this.#socket?.end(new ConnectionLost('closed'));
+  }
+
+  #fail(error: StreamError): void {
+    this.#logic.fail(error);
+  }
+
+  /** Connects, and serves until the link is lost; why it was. */
+  async #oneSocket(): Promise<StreamError> {
+    const { credential, options } = this.#settings;
+    try {
+      const token = await credential.get();
+      const Socket = await socketClass(options);
+      if (this.#stop.signal.aborted) return new ConnectionLost('closed');
+      const error = await this.#serve(new Socket(socketUrl(options)), token);
+      error.retryAfter = this.#logic.draining ?? error.retryAfter;
+      // Refused or ended: another credential may do, if there is another one.
+      const renewed = error instanceof AuthenticationError && (await credential.renew(token));
+      return renewed ? new ConnectionLost(error.message) : error;
+    } catch (error) {
+      if (error instanceof StreamError) return error;
+      return new ConnectionLost(`could not connect: ${error}`, { cause: error });
+    }
+  }
+
+  #serve(socket: WebSocket, token: string): Promise<StreamError> {
+    return new Promise((resolve) => {
+      this.#socket = new OpenSocket({
+        socket,
+        token,
+        state: this.#logic,
+        settings: this.#settings,
+        interval: this.#interval,
+        patience: this.#patience,
+        opened: () => this.#tell('open'),
+        progress: () => this.#retries.progress(),
+        ended: (error) => {
+          this.#socket = undefined;
+          resolve(error);
+        },
+      });
+    });
+  }
+
+  #tell(state: ConnectionState): void {
+    if (state === this.state) return;
+    this.state = state;
+    for (const watcher of this.#watchers) watcher(state);
+  }
+}

@@ -1,0 +1,110 @@
+/** What both kinds of subscriptions on a socket share: one question at a time, retries, parking. */
+import { StreamError } from '../errors.js';
+import type { Retries } from '../retries.js';
+import type { JsonObject } from '../types.js';
+import type { Ask, Asks } from './asks.js';
+import type { Feed } from './feeds.js';
+
+/** Makes the budget of one question, or of one subscription. */
+export type NewRetries = () => Retries;
+
+/** One subscription of the server's, and who reads it. */
+export abstract class Topic {
+  readonly channels: readonly string[];
+  protected readonly asks: Asks;
+  readonly #newRetries: NewRetries;
+  /** Of the subscription itself, which the server may end or leave incomplete. */
+  readonly #retries: Retries;
+  #ask: Ask | undefined;
+  #stopped = false;
+
+  constructor(channels: readonly string[], asks: Asks, newRetries: NewRetries) {
+    this.channels = channels;
+    this.asks = asks;
+    this.#newRetries = newRetries;
+    this.#retries = newRetries();
+  }
+
+  /**
+   * Whether the server has not answered yet. What an older subscription still sends until then must
+   * neither make a gap nor come twice.
+   */
+  get asking(): boolean {
+    return this.#ask !== undefined;
+  }
+
+  /** Who reads it. */
+  abstract readonly feeds: readonly Feed<unknown>[];
+  /** Subscribes, from where the readers are. */
+  protected abstract message(): JsonObject;
+  /** The server follows it. Throws StreamError if it is not what it was. */
+  protected abstract subscribed(answer: JsonObject): void;
+
+  /** (Re-)subscribes, now or when it is due. */
+  ask(due?: number): void {
+    this.withdraw();
+    this.#stopped = false;
+    this.#ask = this.asks.ask({
+      message: () => this.message(),
+      answered: (answer) => this.#answered(answer),
+      failed: (error) => this.failed(error),
+      retries: this.#newRetries(),
+      due,
+    });
+  }
+
+  /** On a new socket: subscribed, if anybody has room. */
+  ensure(): void {
+    if (!this.#ask && !this.#allParked()) this.ask();
+  }
+
+  /** With nobody left who has room, the server need not send. */
+  park(): void {
+    if (!this.#ask && !this.#stopped && this.#allParked()) this.unsubscribe();
+  }
+
+  /** The answer does not matter any more. */
+  withdraw(): void {
+    if (this.#ask) this.asks.withdraw(this.#ask);
+    this.#ask = undefined;
+  }
+
+  /** The server need not send any more. */
+  unsubscribe(): void {
+    this.withdraw();
+    this.#stopped = true;
+    this.asks.say({ type: 'unsubscribe', channels: this.channels });
+  }
+
+  /** Something came through. */
+  came(): void {
+    this.#retries.progress();
+  }
+
+  /** The subscription has ended, or is incomplete: asked for again while that may help. */
+  broken(error: StreamError, now: number): void {
+    const wait = error.retryable ? this.#retries.after(error) : undefined;
+    if (wait === undefined) this.failed(error);
+    else this.ask(now + wait);
+  }
+
+  /** It is over, for all its readers. */
+  failed(error: StreamError): void {
+    this.withdraw();
+    for (const feed of this.feeds) feed.end(error);
+  }
+
+  #answered(answer: JsonObject): void {
+    this.#ask = undefined;
+    try {
+      this.subscribed(answer);
+    } catch (error) {
+      if (!(error instanceof StreamError)) throw error;
+      this.failed(error);
+    }
+  }
+
+  #allParked(): boolean {
+    return this.feeds.length > 0 && this.feeds.every((feed) => feed.parked);
+  }
+}
