@@ -168,8 +168,8 @@ def _parse(text: str) -> httpx.URL:
         raise ToolError("only http:// and https:// addresses can be fetched")
     if url.userinfo:
         raise ToolError("an address with a name or password in it is not fetched")
-    if port == 0:
-        raise ToolError("port 0 cannot be fetched")
+    if port is not None and not 0 < port <= 65_535:
+        raise ToolError(f"there is no port {port}")
     return url.copy_with(fragment=None)
 
 

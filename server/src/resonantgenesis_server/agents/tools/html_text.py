@@ -71,10 +71,10 @@ class _Writer:
         name = tag.name
         if self._skipping:
             self._skip_depth += name == self._skipping
-        elif name in _SKIPPED:
+        elif name in _SKIPPED or (name == "title" and self._title):
             self._skipping, self._skip_depth = name, 1
         elif name == "title":
-            self._in_title = not self._title
+            self._in_title = True
         elif name == "a":
             self._close_link()
             self._open_link(tag.attribute("href"))

@@ -100,7 +100,7 @@ def _opens_value(source: str, quote: int) -> bool:
 def _end_of_other(source: str, start: int) -> int:
     """Behind a comment, declaration or bogus tag; `start` if this is none of them."""
     if source.startswith("<!--", start):
-        end, length = source.find("-->", start + 4), 3
+        end, length = source.find("-->", start + 2), 3  # `<!-->` is a whole one
     elif source.startswith(("<!", "<?", "</"), start):
         end, length = source.find(">", start), 1
     else:

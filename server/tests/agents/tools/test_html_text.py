@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from resonantgenesis_server.agents.tools.html_text import read_html
+from resonantgenesis_server.agents.tools.html_tokens import Tag, tokens
+
+BASE = "http://site.example/dir/page"
+
+
+def text_of(source: str) -> str:
+    return read_html(source, BASE).text
+
+
+PAGE = """<!doctype html><html><head><title>A &amp; B</title><style>p {}</style>
+<script>if (a < b) document.write("<p>not this</p>")</script></head><body>
+<h1>Hello  <b>World</b>!</h1>
+<p>One <a href="/two?a=1&amp;b=2">two</a>, <a href="x">three</a>.<br>four</p>
+<ul><li>a<li>b <i>c</i></ul>
+<pre>def f():
+    return 1</pre>
+<table><tr><th>k<th>v<tr><td>1<td>2</table>
+<!-- not this --><img src=x alt="a picture"> &copy; &#8364; &nbsp;end</body></html>"""
+
+
+def test_a_page_as_text() -> None:
+    page = read_html(PAGE, BASE)
+    assert page.title == "A & B"
+    assert page.text == (
+        "# Hello World!\n\n"
+        "One [two](http://site.example/two?a=1&b=2), [three](http://site.example/dir/x).\nfour\n\n"
+        "- a\n- b c\n\n"
+        "def f():\n    return 1\n\n"
+        "k | v\n1 | 2\n\n"
+        "a picture © € end"
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("", ""),
+        ("a < b && c > d", "a < b && c > d"),
+        ("<p>a<p>b", "a\n\nb"),
+        ("a<b>b</b>c <b> d </b> e", "abc d e"),
+        ("<nav>menu</nav><main><p>the text</main><footer>f", "the text"),
+        ("<main>one</main><main>two</main>", "one"),
+        ("<main>never closed", "never closed"),
+        ("<svg><text>drawn<svg></svg></text></svg>after", "after"),
+        ("a<script>never closed <p>b", "a"),
+        ("a<SCRIPT>x</ScRiPt >b", "ab"),
+        ("a<!-- never closed <p>b", "a"),
+        ("a<!-->b", "ab"),
+        ("a<?xml x?>b<![CDATA[c]]>d</ e>f", "abdf"),
+        ("a<p class='>' title=\">\" x=>b", "a\n\nb"),
+        ("a<p class='never closed>b", "a"),
+        ("a<p it's fine>b", "a\n\nb"),
+        ("&#xD800;&#0;&notit;&unknown;&#" + "9" * 5000 + ";", None),
+        ("<a href='javascript:alert(1)'>x</a><a href=#y>y</a><a href='http://['>z</a>", "xyz"),
+        ("<a href=http://a.example>x <a href='http://b.example'> y</a></a>", None),
+        ("<a href=/x></a>empty", "empty"),
+        ("<a href=/%s>long</a>" % ("x" * 600), "long"),
+        ("</p></a></main></title>b", "b"),
+        ("<textarea>typed</textarea><select><option>o</select>t", "t"),
+        ("<title>t</title><title>u</title>b", "b"),
+    ],
+)
+def test_odd_pages(source: str, text: str | None) -> None:
+    found = text_of(source)
+    if text is not None:
+        assert found == text
+
+
+def test_links_that_hold_links_stay_apart() -> None:
+    found = text_of("<a href=http://a.example>x <a href='http://b.example'>y</a></a>")
+    assert found == "[x](http://a.example) [y](http://b.example)"
+
+
+@given(st.text("<>/!-?\"'= \nabp&#;1", max_size=60))
+def test_any_text_is_read(source: str) -> None:
+    page = read_html(source, BASE)
+    assert page.text == page.text.strip()
+    outside = "".join(token for token in tokens(source) if isinstance(token, str))
+    assert len(outside) <= len(source) + source.count("&")
+
+
+@given(st.text("ab &", min_size=1, max_size=40).filter(lambda text: text.strip()))
+def test_plain_text_is_kept_word_by_word(source: str) -> None:
+    assert text_of(source).split() == source.split()
+
+
+@pytest.mark.parametrize(
+    "piece",
+    (
+        *("<div>", "<a href=x>", "<", "<!--", '<a "', "<a href='", "&#1", "<pre> \n", "<svg>"),
+        *("<title>", "<font size=1>", "<table>", "<li>", "<p x='\"", "<script", "</script", "</x "),
+    ),
+)
+def test_a_hostile_page_takes_no_longer_than_another(piece: str) -> None:
+    """A reader that looks twice at what it has seen would take minutes for these."""
+    assert len(text_of(piece * (400_000 // len(piece)))) < 1_000_000
+
+
+def test_links_cannot_make_a_page_large() -> None:
+    base = "http://site.example/" + "x" * 400 + "/"
+    page = read_html("<a href=y>z" * 20_000, base)
+    assert len(page.text) < 2_100_000
+
+
+def test_attributes() -> None:
+    (tag,) = tokens("<IMG alt = 'a &lt; b' data-alt=c Alt=d empty src=e/f>")
+    assert isinstance(tag, Tag)
+    assert (tag.name, tag.is_end) == ("img", False)
+    assert tag.attribute("alt") == "a < b"
+    assert tag.attribute("src") == "e/f"
+    assert tag.attribute("empty") == ""
+    assert tag.attribute("title") is None
