@@ -1,11 +1,12 @@
 /** The client. */
 import { Events } from './events.js';
 import { Io } from './io.js';
+import type { OfflineQueue } from './offline/queue.js';
 import type { Realtime } from './realtime/realtime.js';
 import { Agents, Tokens } from './resources.js';
 import { Sessions } from './sessions.js';
-import { baseUrlOf, type Settings, settingsOf } from './settings.js';
-import type { ClientOptions, RealtimeOptions } from './types.js';
+import { baseUrlOf, settingsOf } from './settings.js';
+import type { ClientOptions, OfflineQueueOptions, RealtimeOptions } from './types.js';
 
 /**
  * A client of one server and one credential; serves any number of streams. The constructor never
@@ -16,11 +17,11 @@ export class ResonantGenesis {
   readonly events: Events;
   readonly agents: Agents;
   readonly tokens: Tokens;
-  readonly #settings: Settings;
+  readonly #io: Io;
 
   constructor(options: ClientOptions = {}) {
-    this.#settings = settingsOf(options);
-    const io = new Io(this.#settings);
+    const io = new Io(settingsOf(options));
+    this.#io = io;
     this.sessions = new Sessions(io);
     this.events = new Events(io);
     this.agents = new Agents(io);
@@ -33,11 +34,20 @@ export class ResonantGenesis {
    */
   async realtime(options: RealtimeOptions = {}): Promise<Realtime> {
     const { Realtime } = await import('./realtime/realtime.js');
-    return new Realtime(this.#settings, options);
+    return new Realtime(this.#io.settings, options);
+  }
+
+  /**
+   * A queue for executes that must survive being offline. Its code is loaded when it is first asked
+   * for.
+   */
+  async offlineQueue(options: OfflineQueueOptions = {}): Promise<OfflineQueue> {
+    const { openQueue } = await import('./offline/queue.js');
+    return openQueue(this.#io, options);
   }
 
   /** The address, without `/v1`. Throws InvalidRequest if the one that was given is none. */
   get baseUrl(): string {
-    return baseUrlOf(this.#settings.options);
+    return baseUrlOf(this.#io.settings.options);
   }
 }

@@ -1,0 +1,227 @@
+/** `client.offlineQueue()`: executes that wait for a network, sent in order when it is there. */
+import { AuthenticationError, InvalidRequest, StreamError } from '../errors.js';
+import type { Io } from '../io.js';
+import { snake } from '../names.js';
+import { executePath } from '../plan.js';
+import { isOffline, pause } from '../platform.js';
+import type { ExecuteParams, OfflineQueueOptions, QueuedExecute, QueueStorage } from '../types.js';
+import { asCount, asText, keyHeader, newKey } from '../wire.js';
+import { IndexedDbStorage, MemoryStorage } from './storage.js';
+
+/** The server knows an Idempotency-Key for 24 hours; in milliseconds. */
+const KEY_WINDOW = 24 * 3600 * 1000;
+/** Seconds between attempts when the server cannot be reached. */
+const REST = 5;
+/** What a server takes as a body, in characters (PROTOCOL.md, section 9). */
+const MAX_SIZE = 1024 * 1024;
+
+/** Opens the queue, with what an earlier page left in it. */
+export async function openQueue(io: Io, options: OfflineQueueOptions): Promise<OfflineQueue> {
+  const { storage, name = 'resonantgenesis-offline', maxItems = 100, onChange } = options;
+  const queue = new OfflineQueue(io, await storageOf(io, storage, name), maxItems);
+  if (onChange) queue.subscribe(onChange);
+  await queue.start();
+  return queue;
+}
+
+async function storageOf(
+  io: Io,
+  storage: OfflineQueueOptions['storage'],
+  name: string,
+): Promise<QueueStorage> {
+  if (typeof storage === 'object') return storage;
+  if (storage === 'memory' || !('indexedDB' in globalThis)) return new MemoryStorage();
+  try {
+    return await IndexedDbStorage.open(name);
+  } catch (error) {
+    io.settings.log('warn', `the offline queue is kept in memory only: ${error}`);
+    return new MemoryStorage();
+  }
+}
+
+/**
+ * Executes in the order in which they were added, one after the other, each with an Idempotency-Key
+ * of its own: however often the network breaks, a turn starts once. What is sent leaves the storage;
+ * `sessions.join(item.sessionId, { turn: item.turn })` shows its answer.
+ */
+export class OfflineQueue {
+  readonly #io: Io;
+  readonly #storage: QueueStorage;
+  readonly #maxItems: number;
+  readonly #listeners = new Set<(items: readonly QueuedExecute[]) => void>();
+  readonly #stop = new AbortController();
+  #resting: AbortController | undefined;
+  #work: Promise<void> | undefined;
+  #items: readonly QueuedExecute[] = [];
+  #waiting: QueuedExecute[] = [];
+  #sent: QueuedExecute[] = [];
+  #sending: string | undefined;
+  #newest = 0;
+
+  constructor(io: Io, storage: QueueStorage, maxItems: number) {
+    this.#io = io;
+    this.#storage = storage;
+    this.#maxItems = maxItems;
+  }
+
+  /** Oldest first; a new array after each change. */
+  get items(): readonly QueuedExecute[] {
+    return this.#items;
+  }
+
+  /** Tells of each change, until the returned function is called. */
+  readonly subscribe = (listener: (items: readonly QueuedExecute[]) => void): (() => void) => {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  };
+
+  /** Looks at what is there and sends it. */
+  async start(): Promise<void> {
+    await this.#refresh();
+    this.flush();
+  }
+
+  /**
+   * Adds an execute, which is sent as soon as there is a network. A further turn of a session waits
+   * for the one that runs, unless `ifBusy` says otherwise. Throws InvalidRequest if the queue is full.
+   */
+  async add(params: ExecuteParams): Promise<QueuedExecute> {
+    const { idempotencyKey = newKey(), ...fields } = params;
+    const text = JSON.stringify({ ...(fields.sessionId && { ifBusy: 'enqueue' }), ...fields });
+    if (text.length > MAX_SIZE) {
+      throw new InvalidRequest('the execute is too large', { code: 'PAYLOAD_TOO_LARGE' });
+    }
+    const waiting = await this.#storage.load();
+    if (waiting.length >= this.#maxItems) {
+      throw new InvalidRequest(`the queue is full: ${waiting.length} executes wait in it`);
+    }
+    return this.#put(idempotencyKey, JSON.parse(text));
+  }
+
+  /** Sends one that is stale or was refused again, as a new one. */
+  async retry(id: string): Promise<QueuedExecute | undefined> {
+    const item = this.#items.find((one) => one.id === id);
+    if (item?.status !== 'stale' && item?.status !== 'failed') return undefined;
+    await this.#storage.delete(id);
+    return this.#put(newKey(), item.params);
+  }
+
+  /** Forgets one. What is on its way may reach the server all the same. */
+  async remove(id: string): Promise<void> {
+    this.#sent = this.#sent.filter((item) => item.id !== id);
+    await this.#storage.delete(id);
+    await this.#refresh();
+  }
+
+  /** Forgets all. */
+  async clear(): Promise<void> {
+    this.#sent = [];
+    for (const { id } of await this.#storage.load()) await this.#storage.delete(id);
+    await this.#refresh();
+  }
+
+  /** Tries now instead of later. */
+  flush(): void {
+    this.#resting?.abort();
+    if (this.#stop.signal.aborted || this.#work) return;
+    this.#work = this.#run()
+      .catch((error) => this.#io.settings.log('error', `the offline queue stopped: ${error}`))
+      .finally(() => {
+        this.#work = undefined;
+      });
+  }
+
+  /** Sends no more; what is in the storage stays there. */
+  async close(): Promise<void> {
+    this.#stop.abort();
+    this.#resting?.abort();
+    await this.#work;
+  }
+
+  async #put(id: string, params: ExecuteParams): Promise<QueuedExecute> {
+    // Times are the order, so no two are the same.
+    this.#newest = Math.max(Date.now(), this.#newest + 1);
+    const item: QueuedExecute = { id, params, createdAt: this.#newest, status: 'queued' };
+    await this.#storage.put(item);
+    await this.#refresh();
+    this.flush();
+    return item;
+  }
+
+  /** Until nothing is left to send. */
+  async #run(): Promise<void> {
+    for (;;) {
+      await this.#refresh();
+      const item = this.#items.find(({ status }) => status === 'queued');
+      if (!item || this.#stop.signal.aborted) return;
+      if (Date.now() - item.createdAt > KEY_WINDOW) {
+        await this.#storage.put({ ...item, status: 'stale' });
+      } else if (isOffline()) {
+        await this.#rest(REST);
+      } else {
+        await this.#send(item);
+      }
+    }
+  }
+
+  async #send(item: QueuedExecute): Promise<void> {
+    const body = { ...snake(item.params), stream: false };
+    const headers = { ...keyHeader(item.id), Prefer: 'respond-async' };
+    const request = { method: 'POST', path: executePath(body), body, headers };
+    this.#sending = item.id;
+    this.#show();
+    try {
+      const raw = await this.#io.call(request, this.#stop.signal);
+      const sessionId = asText(raw.session_id) ?? '';
+      const sent: QueuedExecute = {
+        ...item,
+        status: 'sent',
+        sessionId,
+        turn: asCount(raw.turn) ?? 0,
+      };
+      this.#sent = [...this.#sent, sent].slice(-this.#maxItems);
+      await this.#storage.delete(item.id);
+    } catch (error) {
+      if (!this.#stop.signal.aborted) await this.#failed(item, error);
+    } finally {
+      this.#sending = undefined;
+    }
+  }
+
+  async #failed(item: QueuedExecute, error: unknown): Promise<void> {
+    if (!(error instanceof StreamError)) throw error;
+    this.#sending = undefined;
+    // Whoever has to log in again must not lose what was written before.
+    if (error.retryable || error instanceof AuthenticationError) {
+      this.#show();
+      await this.#rest(Math.max(REST, error.retryAfter ?? 0), error.retryAfter);
+      return;
+    }
+    const { code, message, retryable } = error;
+    await this.#storage.put({ ...item, status: 'failed', error: { code, message, retryable } });
+  }
+
+  /** Waits, but not for longer than the network is away, and not when it is told to go on. */
+  async #rest(limit: number, least = 0): Promise<void> {
+    this.#resting = new AbortController();
+    await pause(limit, this.#resting.signal, { least, patient: true });
+    this.#resting = undefined;
+  }
+
+  /** The storage is the truth: other pages may have added to it, or sent what is in it. */
+  async #refresh(): Promise<void> {
+    this.#waiting = (await this.#storage.load()).sort((a, b) => a.createdAt - b.createdAt);
+    this.#newest = Math.max(this.#newest, this.#waiting.at(-1)?.createdAt ?? 0);
+    this.#show();
+  }
+
+  #show(): void {
+    const waiting = this.#waiting.map(
+      (item): QueuedExecute => (item.id === this.#sending ? { ...item, status: 'sending' } : item),
+    );
+    const items = [...this.#sent, ...waiting].sort((a, b) => a.createdAt - b.createdAt);
+    if (JSON.stringify(items) === JSON.stringify(this.#items)) return;
+    this.#items = items;
+    for (const listener of this.#listeners) listener(items);
+  }
+}
