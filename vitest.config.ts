@@ -9,11 +9,14 @@ const alias = [
   { find: /^@resonantgenesis\/sdk$/, replacement: sdk('src/index.ts') },
 ];
 
-function project(name: string, include: string[], environment: 'node' | 'jsdom') {
-  return {
-    resolve: { alias },
-    test: { name, include, environment, testTimeout: 30_000, hookTimeout: 60_000 },
-  };
+function project(
+  name: string,
+  include: string[],
+  environment: 'node' | 'jsdom',
+  globalSetup: string[] = [],
+) {
+  const time = { testTimeout: 30_000, hookTimeout: 60_000 };
+  return { resolve: { alias }, test: { name, include, environment, globalSetup, ...time } };
 }
 
 export default defineConfig({
@@ -25,7 +28,7 @@ export default defineConfig({
       project('integration', ['sdk/typescript/tests/integration/**/*.test.ts'], 'node'),
       project('frameworks', ['sdk/typescript/tests/{store,react,vue}/**/*.test.{ts,tsx}'], 'jsdom'),
       project('package', ['sdk/typescript/tests/package/**/*.test.ts'], 'node'),
-      project('browser', ['tests/browser/**/*.test.ts'], 'node'),
+      project('browser', ['tests/browser/**/*.test.ts'], 'node', ['tests/browser/setup.ts']),
     ],
   },
 });

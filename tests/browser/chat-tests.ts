@@ -1,0 +1,178 @@
+/** The examples in a real browser, on a real server. */
+import { expect, inject, test } from 'vitest';
+import { admin } from './browser.ts';
+import { Chat, numbers } from './chat.ts';
+
+/** Fast enough for a test, slow enough to be seen: words a second. */
+const SEEN = { pace: '60' };
+
+/** What both examples do; one test file each, so that they run side by side. */
+export function testChat(name: 'react' | 'vue'): void {
+  const open = (query: Record<string, string> = SEEN) => Chat.open(inject(name), query);
+
+  test('an answer streams, with its tools and a cursor until its end', async () => {
+    const chat = await open({ pace: '100' });
+    await chat.say('What is 17 * 23, and how do I cancel a turn?');
+    await chat.hears('391');
+    await chat.page.locator('.tool[data-status=completed]', { hasText: 'calculator' }).waitFor();
+    const early = await chat.answer();
+    expect(await chat.page.locator('.cursor').count()).toBe(1);
+    await chat.page.locator('.tool summary').first().click();
+    expect(await chat.page.locator('.tool pre').first().textContent()).toContain('391');
+    await chat.isDone();
+    const late = await chat.answer();
+    expect(late.length).toBeGreaterThan(early.length);
+    expect(late.startsWith(early)).toBe(true);
+    expect(await chat.page.locator('.cursor').count()).toBe(0);
+  });
+
+  test('stopping ends the turn on the server; the next question goes into the same session', async () => {
+    const chat = await open();
+    await chat.say('count to 100000');
+    await chat.hears('7 8 9');
+    await chat.page.getByRole('button', { name: 'Stop' }).click();
+    await chat.page.getByText('Stopped.').waitFor();
+    await chat.isDone();
+    expect(await chat.answer()).toBe(await chat.output());
+    const sessionId = await chat.sessionId();
+    expect((await admin.sessions.get(sessionId)).status).toBe('cancelled');
+    await chat.say('count to 3');
+    await chat.hears('1 2 3');
+    await chat.isDone();
+    expect(await chat.goals()).toEqual(['count to 100000', 'count to 3']);
+    expect(await chat.sessionId()).toBe(sessionId);
+  });
+
+  test('a reload in mid-answer shows what was there and goes on where it was', async () => {
+    const chat = await open();
+    await chat.say('count to 100');
+    await chat.hears('19 20 21');
+    await chat.sessionId();
+    const before = await chat.answer();
+    const streams = chat.streams();
+    await chat.page.reload();
+    const after = await chat.answer();
+    expect(numbers(100).startsWith(before)).toBe(true);
+    expect(after.startsWith(before)).toBe(true);
+    expect(after).not.toBe(numbers(100));
+    await chat.hears('99 100');
+    await chat.isDone();
+    expect(await chat.answers()).toEqual([numbers(100)]);
+    expect(await chat.goals()).toEqual(['count to 100']);
+    const places = streams.map((stream) => Number(/resume_from=(\d+)/.exec(stream)?.[1]));
+    expect(places.every((place) => place > 20)).toBe(true);
+  });
+
+  test('the network goes and comes back: a banner, and nothing missing or twice', async () => {
+    const chat = await open();
+    await chat.say('count to 100');
+    await chat.hears('19 20 21');
+    await chat.sessionId();
+    await chat.page.context().setOffline(true);
+    await chat.page.locator('.offline').waitFor();
+    await chat.page.locator('.state[data-state=offline]').waitFor();
+    const frozen = await chat.answer();
+    expect(numbers(100).startsWith(frozen)).toBe(true);
+    await chat.page.context().setOffline(false);
+    await chat.page.locator('.offline').waitFor({ state: 'detached' });
+    await chat.hears('99 100');
+    await chat.isDone();
+    expect(await chat.answers()).toEqual([numbers(100)]);
+  });
+
+  test('a question asked while offline is sent when the network is back, once', async () => {
+    const chat = await open();
+    await chat.say('count to 2');
+    await chat.hears('1 2');
+    await chat.isDone();
+    await chat.page.context().setOffline(true);
+    await chat.page.locator('.offline').waitFor();
+    await chat.say('count to 4');
+    await chat.page.locator('.turn[aria-busy=true]', { hasText: 'count to 4' }).waitFor();
+    await chat.page.context().setOffline(false);
+    await chat.hears('1 2 3 4');
+    await chat.isDone();
+    expect((await admin.sessions.get(await chat.sessionId())).turns).toBe(2);
+  });
+
+  test('two tabs show the same session, whoever asks', async () => {
+    const one = await open();
+    await one.say('count to 60');
+    await one.hears('9 10 11');
+    await one.sessionId();
+    const other = await one.another();
+    await other.hears('59 60');
+    await other.say('count to 5');
+    await one.hears('1 2 3 4 5');
+    await one.isDone();
+    await other.isDone();
+    for (const tab of [one, other]) {
+      await tab.page.locator('.goal').nth(1).waitFor();
+      expect(await tab.answers()).toEqual([numbers(60), numbers(5)]);
+      expect(await tab.goals()).toEqual(['count to 60', 'count to 5']);
+    }
+  });
+
+  test('a turn that fails says why, and is asked again', async () => {
+    const chat = await open({ agent: 'failing' });
+    await chat.say('fly');
+    const alert = chat.page.getByRole('alert');
+    await alert.getByText('cannot fly').waitFor();
+    await alert.getByRole('button', { name: 'Try again' }).click();
+    await chat.page.locator('.turn').nth(1).waitFor();
+    await alert.getByText('cannot fly').waitFor();
+    expect(await chat.goals()).toEqual(['fly', 'fly']);
+  });
+
+  test('two thousand tokens a second never hold the page up for 50 ms', async () => {
+    const chat = await open({ agent: 'fast' });
+    await chat.page.getByLabel('Message').waitFor();
+    // The longest task while the answer came. Whatever else runs on the machine lengthens tasks as
+    // well, so one round of three has to be smooth; a page that cannot keep up has none.
+    const longest: number[] = [];
+    for (let round = 1; round <= 3 && !longest.some((time) => time === 0); round += 1) {
+      await chat.page.evaluate(() => {
+        const tasks: number[] = [];
+        const observer = new PerformanceObserver((list) => {
+          tasks.push(...list.getEntries().map(({ duration }) => duration));
+        });
+        observer.observe({ type: 'longtask' });
+        Object.assign(globalThis, { tasks, observer });
+      });
+      await chat.say('5000');
+      await chat.hears('4999 5000');
+      await chat.isDone();
+      expect(await chat.answer()).toBe(numbers(5000));
+      const tasks = await chat.page.evaluate(() => {
+        const { tasks: seen, observer } = globalThis as unknown as {
+          tasks: number[];
+          observer: PerformanceObserver;
+        };
+        seen.push(...observer.takeRecords().map(({ duration }) => duration));
+        observer.disconnect();
+        return seen;
+      });
+      longest.push(Math.max(0, ...tasks));
+    }
+    expect(longest).toContain(0);
+  });
+
+  test('the key never reaches the page', async () => {
+    const chat = await open();
+    const credentials: string[] = [];
+    chat.page.on('request', (request) => {
+      const credential = request.headers().authorization;
+      if (credential !== undefined) {
+        credentials.push(credential);
+      }
+    });
+    await chat.say('count to 2');
+    await chat.hears('1 2');
+    expect(credentials.length).toBeGreaterThan(0);
+    expect(credentials.filter((credential) => credential.includes('rg_'))).toEqual([]);
+    const other = await chat.page.request.post(`${inject(name)}api/token`, {
+      headers: { 'Sec-Fetch-Site': 'cross-site' },
+    });
+    expect(other.status()).toBe(403);
+  });
+}

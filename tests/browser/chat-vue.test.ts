@@ -1,0 +1,3 @@
+import { testChat } from './chat-tests.ts';
+
+testChat('vue');

@@ -1,0 +1,68 @@
+/** The guide's hook and ours, side by side, each once as it is and ours in strict mode. */
+import { ResonantGenesis } from '@resonantgenesis/sdk';
+import { ResonantGenesisProvider, useAgentStream, useEvents } from '@resonantgenesis/sdk/react';
+import { StrictMode } from 'react';
+import { createRoot } from 'react-dom/client';
+import { useGuideStream } from './guide-hook';
+
+const query = new URLSearchParams(location.search);
+const agentId = query.get('agent') ?? 'guide';
+const goal = query.get('goal') ?? '';
+const client = new ResonantGenesis({ apiKey: process.env.API_KEY });
+
+interface Shown {
+  content: string;
+  isStreaming: boolean;
+  error: Error | null;
+}
+
+function ChatMessage({ id, content, isStreaming, error }: Shown & { id: string }) {
+  if (error) {
+    return (
+      <div id={id} className="error">
+        {error.message}
+      </div>
+    );
+  }
+  return (
+    <div id={id} className="message">
+      <p>{content}</p>
+      {isStreaming && <span className="cursor">▌</span>}
+    </div>
+  );
+}
+
+function Guides() {
+  return <ChatMessage id="guide" {...useGuideStream(agentId, goal)} />;
+}
+
+function Ours() {
+  const { content, isStreaming, error } = useAgentStream(agentId, goal, {
+    subject: query.get('subject') ?? undefined,
+  });
+  return <ChatMessage id="ours" content={content} isStreaming={isStreaming} error={error} />;
+}
+
+function Happened() {
+  const { events } = useEvents({ channels: ['sessions'], events: ['session.completed'] });
+  return (
+    <ul id="events">
+      {events.map(({ id, type }) => (
+        <li key={id}>{type}</li>
+      ))}
+    </ul>
+  );
+}
+
+const root = document.getElementById('app');
+if (root !== null) {
+  createRoot(root).render(
+    <ResonantGenesisProvider client={client}>
+      {query.has('guide') && <Guides />}
+      <StrictMode>
+        <Ours />
+        <Happened />
+      </StrictMode>
+    </ResonantGenesisProvider>,
+  );
+}
