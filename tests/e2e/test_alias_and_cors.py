@@ -26,6 +26,12 @@ REQUESTS: list[tuple[str, str, Any]] = [
     ("GET", "/sessions/SESSION/stream?resume_from=600", None),
     ("GET", "/sessions/SESSION/events?after=1&compact=true", None),
     ("GET", "/sessions/SESSION/steps", None),
+    ("GET", "/sessions/SESSION/export", None),
+    ("GET", "/events/export?events=app.none", None),
+    ("POST", "/files?name=a.txt", "content"),
+    ("POST", "/files?name=a/b", "content"),
+    ("GET", "/files?session_id=SESSION", None),
+    ("GET", "/files/file_00000000000000000000/content", None),
     ("POST", "/sessions/SESSION/cancel", None),
     ("GET", f"/sessions/{MISSING}/stream", None),
     ("GET", f"/sessions/{MISSING}", None),
@@ -35,7 +41,7 @@ REQUESTS: list[tuple[str, str, Any]] = [
     ("POST", "/tokens", {"scopes": ["sessions:read"], "ttl_seconds": "long"}),
 ]
 _VARYING = re.compile(
-    r"sess_\w+|req_\w+|tok_\w+|\d{4}-\d\d-\d\dT[\d:.]+Z|\"duration_ms\":\d+|\"created_at\":[\d.]+"
+    r"sess_\w+|req_\w+|tok_\w+|file_\w+|\d{4}-\d\d-\d\dT[\d:.]+Z|\"duration_ms\":\d+|\"created_at\":[\d.]+"
 )
 
 
@@ -73,6 +79,7 @@ def test_only_the_alias_is_rewritten(server: ServerProcess) -> None:
 
 EXPOSED = {
     "x-session-id", "x-turn", "x-log-epoch", "x-heartbeat-seconds", "x-request-id", "retry-after",
+    "etag", "content-range", "content-disposition", "repr-digest",
 }  # fmt: skip
 
 

@@ -45,7 +45,8 @@ def filled(path: str, value: str = "sess_00000000000000000000") -> str:
 
 
 def has_body(operation: dict[str, Any]) -> bool:
-    return "requestBody" in operation
+    """One of JSON; a file may be anything."""
+    return "application/json" in operation.get("requestBody", {}).get("content", {})
 
 
 BODIES: list[tuple[bytes, str, set[str]]] = [

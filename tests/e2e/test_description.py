@@ -63,10 +63,18 @@ class Real:
         )
         return str(answer.json()["session_id"])
 
+    def file_id(self) -> str:
+        answer = httpx.post(
+            f"{self._server.url}/v1/files?name=a.bin", content=b"content", headers=bearer()
+        )
+        return str(answer.json()["id"])
+
     def put_into(self, case: schemathesis.Case) -> None:
-        """Every second request concerns a session, and an agent, that exist."""
+        """Every second request concerns a session, a file, and an agent, that exist."""
         if next(self._turns) % 2:
             return
+        if "file_id" in (case.path_parameters or {}):
+            case.path_parameters["file_id"] = self.file_id()
         if "session_id" in (case.path_parameters or {}):
             case.path_parameters["session_id"] = self.session_id()
         body = case.body
@@ -153,7 +161,7 @@ async def test_every_route_is_described(tmp_path: Path) -> None:
 
 
 async def test_the_protocols_endpoints_are_there(described: ServerProcess) -> None:
-    """What PROTOCOL.md names in sections 2, 4 and 8, as far as it is built."""
+    """What PROTOCOL.md names in sections 2, 4, 7 and 8, as far as it is built."""
     paths = httpx.get(f"{described.url}/openapi.json").json()["paths"]
     one = "/v1/sessions/{session_id}"
     expected = {
@@ -167,6 +175,11 @@ async def test_the_protocols_endpoints_are_there(described: ServerProcess) -> No
         f"{one}/events": {"get"},
         f"{one}/steps": {"get"},
         f"{one}/cancel": {"post"},
+        f"{one}/export": {"get"},
+        "/v1/events/export": {"get"},
+        "/v1/files": {"get", "post"},
+        "/v1/files/{file_id}": {"get", "delete"},
+        "/v1/files/{file_id}/content": {"get"},
         "/v1/agents": {"get", "post"},
         "/healthz": {"get"},
         "/readyz": {"get"},

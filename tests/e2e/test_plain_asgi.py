@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 
 import httpx
+import orjson
 import pytest
 from support.server import TESTS, ServerProcess
 from support.wire import dense, execute, reached, read_all, streaming, text_of
@@ -87,6 +88,27 @@ async def test_heartbeats_come_while_nothing_else_does(plain: ServerProcess) -> 
         async with streaming(client, "POST", "/v1/sessions/execute", json=body) as (_, frames):
             found = [frame async for frame in frames]
     assert found[-1].body["output"] == "At last."
+
+
+async def test_files_and_exports(plain: ServerProcess) -> None:
+    content = b"content" * 100_000
+    async with plain.client() as client:
+        made = (await client.post("/v1/files?name=a", content=content)).json()
+        path = f"/v1/files/{made['id']}/content"
+        assert (await client.get(path)).content == content
+        part = await client.get(path, headers={"Range": "bytes=7-13"})
+        assert (part.status_code, part.content) == (206, b"content")
+        head = await client.head(path)
+        assert (head.headers["content-length"], head.content) == (str(len(content)), b"")
+        async with client.stream("GET", path) as left:  # in mid-download
+            assert left.status_code == 200
+        refused = await client.post("/v1/files?name=a/b", content=content)
+        assert (refused.status_code, refused.headers["connection"]) == (422, "close")
+        session_id = (await execute(client, goal="count to 3"))["session_id"]
+        await read_all(client, session_id)
+        lines = (await client.get(f"/v1/sessions/{session_id}/export")).text.splitlines()
+        assert [orjson.loads(line)["type"] for line in lines][:2] == ["session", "turn"]
+        assert (await client.delete(f"/v1/files/{made['id']}")).status_code == 204
 
 
 async def test_errors_are_the_same(plain: ServerProcess) -> None:

@@ -313,7 +313,7 @@ def _document_streams(router: APIRouter) -> None:
         PATH,
         status_code=201,
         response_model=FileBody,
-        responses=documented_errors(409, body=True),
+        responses=documented_errors(409, 413, 415),
         openapi_extra={"requestBody": {"required": True, "content": {UPLOADED: _BYTES}}},
         operation_id="upload_file",
     )
