@@ -28,6 +28,6 @@ export function nextFrame(callback: () => void): () => void {
 }
 
 /** Whether this is a page that nobody sees. */
-function isHidden(): boolean {
+export function isHidden(): boolean {
   return typeof document !== 'undefined' && document.visibilityState === 'hidden';
 }

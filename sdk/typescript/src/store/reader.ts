@@ -47,10 +47,12 @@ export class Reader<T> {
     abort?.abort();
   }
 
-  /** Calls back when the network or the page is back and the reading had failed for want of it. */
+  /** Calls back when the network or the page is back and reading, which is not under way, may work. */
   whenBack(again: () => void): () => void {
     return onWake((what) => {
-      if (what !== 'offline' && this.error instanceof StreamError && this.error.retryable) {
+      const { error } = this;
+      const mayWork = error === null || (error instanceof StreamError && error.retryable);
+      if (what !== 'offline' && !this.isReading && mayWork) {
         again();
       }
     });

@@ -2,6 +2,7 @@ import { InvalidRequest, PositionExpired } from '../errors.js';
 import type { AgentStream, Chunk, ConnectionState, StreamControls } from '../types.js';
 import { newKey } from '../wire.js';
 import type { StreamClient } from './client.js';
+import { isHidden } from './frame.js';
 import { GoalFinder } from './goal-finder.js';
 import { Lifetime } from './lifetime.js';
 import { Observable } from './observable.js';
@@ -175,7 +176,10 @@ export class SessionStore extends Observable<SessionState> {
 
   #begin(): void {
     const stopWaking = this.#reader.whenBack(() => this.#follow());
-    const stopLeft = whenLeft(() => this.#keep());
+    const stopLeft = whenLeft(() => {
+      this.#keep();
+      this.#rest();
+    });
     this.#stopListening = () => {
       stopWaking();
       stopLeft();
@@ -197,6 +201,16 @@ export class SessionStore extends Observable<SessionState> {
     }
   }
 
+  /**
+   * A tab that nobody sees and that waits for no answer gives its connection back, for the tabs that
+   * are seen: over HTTP/1.1 a browser has six for a server.
+   */
+  #rest(): void {
+    if (isHidden() && !this.#fold.isActive) {
+      this.#reader.close();
+    }
+  }
+
   async #join(controls: StreamControls): Promise<AgentStream> {
     return this.client.sessions.join(this.#sessionId ?? '', {
       ...controls,
@@ -215,6 +229,7 @@ export class SessionStore extends Observable<SessionState> {
     }
     if (chunk.type === 'done') {
       this.#keep();
+      this.#rest();
     }
     this.touch();
   }

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { ConnectionLost, InvalidRequest, PositionExpired, SessionBusy } from '../../src/errors.js';
 import type { SessionStore } from '../../src/store/index.js';
 import { holdShared, sessionStore } from '../../src/store/index.js';
@@ -250,6 +250,29 @@ test('an error survives the reload', async () => {
   await before.send('hello');
   const after = shown('s1', { storage });
   expect(after.getSnapshot().error).toMatchObject({ code: 'SESSION_BUSY', message: 'busy' });
+});
+
+test('a tab that nobody sees keeps its connection only while an answer is on its way', async () => {
+  const see = (state: 'hidden' | 'visible') => {
+    vi.spyOn(document, 'visibilityState', 'get').mockReturnValue(state);
+    document.dispatchEvent(new Event('visibilitychange'));
+  };
+  const store = shown('s1');
+  await settled();
+  client.joins[0]?.say(step(1, 1), text(2, 'one '));
+  await settled();
+  see('hidden');
+  expect(client.joins[0]?.closed).toBe(false);
+  client.joins[0]?.say(done(3, 1));
+  await settled();
+  expect(client.joins[0]?.closed).toBe(true);
+  see('visible');
+  await settled();
+  expect(client.joins[1]?.params.resumeFrom).toBe(3);
+  see('hidden');
+  expect(client.joins[1]?.closed).toBe(true);
+  expect(store.getSnapshot()).toMatchObject({ content: 'one ', error: null });
+  vi.restoreAllMocks();
 });
 
 test('who shows the same session shares its store while it is held', async () => {
