@@ -9,7 +9,7 @@ from resonantgenesis_server.agents.base import PastTurn
 from resonantgenesis_server.agents.engines.python import load
 from resonantgenesis_server.model.chunks import Step, ToolCall, ToolResult
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "agent_20_lines"
 
 
 @pytest.mark.anyio
@@ -18,8 +18,8 @@ async def test_the_example_agent_runs(
     monkeypatch: pytest.MonkeyPatch,
     collect: Callable[..., Awaitable[list[Any]]],
 ) -> None:
-    monkeypatch.chdir(EXAMPLES)
-    agent = load("python_agent:answer")
+    monkeypatch.chdir(EXAMPLE)
+    agent = load("agent:answer")
     chunks = await collect(agent, "to be or not to be", history=[PastTurn("a", "b", "success")])
     counts = {"to": 2, "be": 2, "or": 1, "not": 1}
     assert chunks[:4] == [

@@ -1,6 +1,6 @@
 """An agent in twenty lines. In this directory:
 
-resonantgenesis serve --agent words=python_agent:answer
+resonantgenesis serve --agent words=agent:answer
 """
 
 from collections import Counter
