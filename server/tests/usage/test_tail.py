@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from resonantgenesis_server.feed.event_log import EventService
+from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.log.base import LogUnavailable, Page
 from resonantgenesis_server.records.base import StoreUnusable
 from resonantgenesis_server.runs import usage as usage_module
 from resonantgenesis_server.runs import usage_tail
+from resonantgenesis_server.runs.housekeeping import old_events
 from usage_support import Stores
 
 pytestmark = pytest.mark.anyio
@@ -192,3 +195,25 @@ async def test_many_at_once(stores: Stores) -> None:
     )
     await stores.meter.settle()
     assert (await stores.agree()).turns == 100
+
+
+async def test_no_event_is_forgotten_before_it_is_counted(stores: Stores) -> None:
+    """However short events are kept, and however far behind the records are."""
+    events = EventService(stores.log, Hub(), max_data=1_000)
+    organizations = stores.records.organizations
+    job = old_events(organizations, events, 0.0, settle=stores.meter.settle)
+    await stores.turns(5)
+    stores.usage.down = True
+    with pytest.raises(StoreUnusable):
+        await job.run()
+    assert len(await stores.entries()) == 10
+    stores.usage.down = False
+
+    async def settle() -> None:
+        await stores.meter.settle()
+        await stores.turns(2)  # they end while the old ones are being trimmed
+
+    assert await old_events(organizations, events, 0.0, settle=settle).run() >= 9
+    await stores.crash()
+    await stores.open()
+    assert (await stores.kept()).turns == 7
