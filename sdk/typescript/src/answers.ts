@@ -37,10 +37,7 @@ export function errorFromChunk(raw: JsonObject, place: StreamErrorFields = {}): 
 
 /** For a success without the body it should have: something on the way answered instead. */
 export function unexpected({ status, headers }: Answer): StreamError {
-  return new Unavailable(
-    `the answer (${status}) is ${kind(headers)}, not what the server would send`,
-    { status, requestId: asText(headers.get('x-request-id')) },
-  );
+  return new Unavailable(describe(status, headers), { status });
 }
 
 /** What comes from things on the way (proxies, balancers) has no code. */
@@ -68,9 +65,5 @@ function describe(status: number, headers: Headers): string {
   // A browser does not show what a redirection is: its status is 0 there.
   return status === 0 || (status >= 300 && status < 400)
     ? `the server redirects (${status}); baseUrl must be the final address`
-    : `HTTP status ${status}, answered with ${kind(headers)}`;
-}
-
-function kind(headers: Headers): string {
-  return contentType(headers) || 'no content type';
+    : `unexpected answer: ${status} ${contentType(headers)}`;
 }

@@ -125,7 +125,7 @@ export class Replay implements AsyncIterable<PlatformEvent>, PromiseLike<Platfor
       if (found.length >= REPLAY_LIMIT) {
         const details = { limit: REPLAY_LIMIT, cursor: found.at(-1)?.cursor };
         throw new InvalidRequest(
-          `more than ${REPLAY_LIMIT} events: iterate over the replay, or go on from details.cursor`,
+          'too many events for a list: iterate, or go on from details.cursor',
           { code: 'PAYLOAD_TOO_LARGE', details },
         );
       }

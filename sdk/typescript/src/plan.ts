@@ -44,7 +44,8 @@ export class StreamPlan {
   /** The position before the first chunk that is due; undefined where only the server knows. */
   readonly start: number | undefined;
   readonly #turn: number | undefined;
-  readonly #compact: boolean;
+  /** Never false: what is not said is left out. */
+  readonly #compact: true | undefined;
 
   constructor(options: PlanOptions) {
     this.mark = options.mark;
@@ -55,7 +56,7 @@ export class StreamPlan {
     const startsSession = this.body !== undefined && this.body.session_id === undefined;
     this.start = options.resumeFrom ?? (startsSession ? 0 : undefined);
     this.#turn = options.turn;
-    this.#compact = options.compact ?? false;
+    this.#compact = options.compact || undefined;
   }
 
   /** The turn whose `done` ends the stream; undefined: the server says when it ends. */
@@ -83,19 +84,19 @@ export class StreamPlan {
     return {
       method: 'GET',
       path: `${this.#session()}/stream`,
-      query: {
-        ...query({ resume_from: place, turn: this.target }),
-        ...this.#compactly(),
-        ...(this.follow && { follow: 'true' }),
-      },
+      query: query({
+        resume_from: place,
+        turn: this.target,
+        compact: this.#compact,
+        follow: this.follow || undefined,
+      }),
       headers: SSE,
     };
   }
 
   /** Names the turn of an execute whose streamed answer never arrives. */
   detached(): Request {
-    const headers = { ...this.#key(), Prefer: 'respond-async' };
-    return this.#post({ stream: false }, headers);
+    return this.#post({ stream: false }, { Prefer: 'respond-async' });
   }
 
   /** The session as it is now. */
@@ -109,31 +110,24 @@ export class StreamPlan {
     return {
       method: 'GET',
       path: `${this.#session()}/events`,
-      query: { ...query({ after, limit: POLL_LIMIT, wait: patience }), ...this.#compactly() },
+      query: query({ after, limit: POLL_LIMIT, wait: patience, compact: this.#compact }),
       patience,
     };
   }
 
   #execute(last: number | undefined): Request {
     const place = last ? { resume_from: last } : {};
-    const form = this.#compact ? { compact: true } : {};
-    return this.#post({ stream: true, ...place, ...form }, { ...this.#key(), ...SSE });
+    const form = this.#compact && { compact: true };
+    return this.#post({ stream: true, ...place, ...form }, SSE);
   }
 
-  #post(more: JsonObject, headers: Record<string, string>): Request {
+  #post(more: JsonObject, headers: Readonly<Record<string, string>>): Request {
     const body = { ...this.body, ...more };
-    return { method: 'POST', path: executePath(body), body, headers };
+    const key = keyHeader(this.mark.idempotencyKey);
+    return { method: 'POST', path: executePath(body), body, headers: { ...key, ...headers } };
   }
 
   #session(): string {
     return `/v1/sessions/${segment(this.mark.sessionId ?? '')}`;
-  }
-
-  #compactly(): Record<string, string> {
-    return this.#compact ? { compact: 'true' } : {};
-  }
-
-  #key(): Record<string, string> {
-    return this.mark.idempotencyKey ? keyHeader(this.mark.idempotencyKey) : {};
   }
 }

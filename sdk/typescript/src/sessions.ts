@@ -23,7 +23,7 @@ import type {
   StreamControls,
   TurnResult,
 } from './types.js';
-import { newKey } from './wire.js';
+import { asCount, newKey } from './wire.js';
 
 /** What an execute may say within a session that is known. */
 export type TurnParams<P> = Omit<P, 'agentId' | 'sessionId'>;
@@ -175,8 +175,8 @@ export class Sessions {
 }
 
 function checkPosition(position: number | undefined): void {
-  if (position !== undefined && !(Number.isSafeInteger(position) && position >= 0)) {
-    throw new InvalidRequest('resumeFrom must be a whole number from 0');
+  if (position !== undefined && asCount(position) === undefined) {
+    throw new InvalidRequest('resumeFrom is no position');
   }
 }
 

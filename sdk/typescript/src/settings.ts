@@ -41,17 +41,19 @@ export function settingsOf(options: ClientOptions): Settings {
 export function baseUrlOf({ baseUrl }: ClientOptions): string {
   const world = globalThis as { [BASE_URL]?: string; location?: { href: string } };
   const text = baseUrl || variable(BASE_URL) || world[BASE_URL] || DEFAULT_BASE_URL;
-  let url: URL;
   try {
     // On a page it may be a path of the same origin.
-    url = new URL(text, world.location?.href);
-  } catch (cause) {
-    throw new InvalidRequest('baseUrl must look like https://host[:port][/prefix]', { cause });
+    const { protocol, username, search, hash, origin, pathname } = new URL(
+      text,
+      world.location?.href,
+    );
+    if (/^https?:$/.test(protocol) && !username && !search && !hash) {
+      return origin + pathname.replace(/\/+$/, '').replace(/\/v1$/, '');
+    }
+  } catch {
+    // What is no URL at all is refused in the same words.
   }
-  if (!/^https?:$/.test(url.protocol) || url.username || url.search || url.hash) {
-    throw new InvalidRequest('baseUrl must be http(s), without credentials, query or fragment');
-  }
-  return url.origin + url.pathname.replace(/\/+$/, '').replace(/\/v1$/, '');
+  throw new InvalidRequest('baseUrl must look like https://host[:port][/prefix]');
 }
 
 function logOf({ logLevel = 'warn', logger = console }: ClientOptions): Settings['log'] {
@@ -86,12 +88,11 @@ export class Credential {
    */
   async get(): Promise<string> {
     const token = this.#getToken ? await this.#current(this.#getToken) : this.#fixed;
-    if (!token) {
-      throw new AuthenticationError('no credential: pass apiKey, token or getToken');
-    }
     // Says what is wrong without repeating the credential: messages end up in logs.
     if (!/^[\x21-\x7e]+$/.test(token)) {
-      throw new AuthenticationError('the credential has characters that cannot stand in a header');
+      throw new AuthenticationError(
+        `${token ? 'the credential cannot stand in a header' : 'no credential'}: pass apiKey, token or getToken`,
+      );
     }
     return token;
   }

@@ -89,7 +89,9 @@ export function seconds(value: unknown): number | undefined {
 }
 
 /** The fields that were given, as texts. */
-export function query(fields: Record<string, string | number | undefined>): Record<string, string> {
+export function query(
+  fields: Record<string, string | number | true | undefined>,
+): Record<string, string> {
   return Object.fromEntries(
     Object.entries(fields).flatMap(([name, value]) =>
       value === undefined ? [] : [[name, String(value)]],
