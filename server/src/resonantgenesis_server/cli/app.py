@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.exceptions import Abort, TyperException
 
 from ..config import StartupError
-from . import chat, demo, events, resources, serving, sessions, usage
+from . import chat, demo, events, files, resources, serving, sessions, usage
 from .errors import CliError
 
 #: As a shell reports a program that SIGINT ended.
@@ -33,6 +33,7 @@ app.command("demo")(demo.demo)
 app.command("chat")(chat.chat)
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(events.app, name="events")
+app.add_typer(files.app, name="files")
 app.add_typer(resources.agents_app, name="agents")
 app.add_typer(resources.keys_app, name="keys")
 app.command("usage")(usage.usage)

@@ -14,6 +14,7 @@ from .errors import CliError, NetworkError
 from .event_feed import END, EVENTS, TAIL_PATIENCE, EventTail, Replay, Wanted
 from .stream import Opening, Place, Stream, session_path
 from .target import Target, is_loopback
+from .transfers import Transfers
 
 #: Seconds for an answer that is no stream.
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
@@ -99,6 +100,10 @@ class Client:
             cursor = answer.get("next_cursor")
             if cursor is None:
                 return
+
+    def transfers(self) -> Transfers:
+        """Files up and down."""
+        return Transfers(self._http, self.url, self._patience, self._notice)
 
     def session(self, session_id: str) -> dict[str, Any]:
         return self.call("GET", session_path(session_id))
