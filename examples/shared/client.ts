@@ -3,11 +3,12 @@ import { ResonantGenesis } from '@resonantgenesis/sdk';
 /** The page's own server hands the calls on, and out the tokens. */
 export const client = new ResonantGenesis({ baseUrl: location.origin, getToken });
 
-/** Which agent answers, and in what manner: `?agent=…&pace=…`. */
+/** Which agent answers, how fast, and over what: `?agent=…&pace=…&transport=websocket`. */
 const query = new URLSearchParams(location.search);
 export const agentId = query.get('agent') ?? 'guide';
 const pace = Number(query.get('pace') ?? 30);
 export const context = { words_per_second: Number.isFinite(pace) ? pace : 30 };
+export const transport = query.get('transport') === 'websocket' ? 'websocket' : 'http';
 
 async function getToken(): Promise<string> {
   const answer = await fetch('/api/token', { method: 'POST' });

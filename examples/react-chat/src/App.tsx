@@ -1,13 +1,24 @@
 import { useSession } from '@resonantgenesis/sdk/react';
 import { useEffect, useState } from 'react';
-import { agentId, context, putSessionInAddress, sessionInAddress } from '../../shared/client';
+import {
+  agentId,
+  context,
+  putSessionInAddress,
+  sessionInAddress,
+  transport,
+} from '../../shared/client';
 import { ChatComposer } from './ChatComposer';
 import { ChatTurns } from './ChatTurns';
 import { useOnline } from './useOnline';
 
 export function App() {
   const [sessionId, setSessionId] = useState(sessionInAddress);
-  const session = useSession(sessionId, { agentId, context, storage: sessionStorage });
+  const session = useSession(sessionId, {
+    agentId,
+    context,
+    storage: sessionStorage,
+    transport,
+  });
   const isOnline = useOnline();
 
   // The first message has made the session: from now on a reload finds it.

@@ -33,12 +33,12 @@ export function useSession(
   sessionId: string | null | undefined,
   options: UseSessionOptions = {},
 ): UseSessionResult {
-  const { client: own, storage, ...params } = options;
+  const { client: own, storage, transport, ...params } = options;
   const provided = useClient();
   const client = own ?? provided;
   const id = sessionId ?? null;
   const latest = useLatest(params);
-  const make = () => ({ client, id, store: sessionStore(client, id, { storage }) });
+  const make = () => ({ client, id, store: sessionStore(client, id, { storage, transport }) });
   const [shown, setShown] = useState(make);
   let current = shown;
   if (shown.client !== client || shown.id !== id) {

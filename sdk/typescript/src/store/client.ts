@@ -1,11 +1,13 @@
 import type {
   AgentStream,
+  ConnectionState,
   EventStream,
   ExecuteStreamParams,
   JoinParams,
   ListEventsParams,
   Page,
   PlatformEvent,
+  RealtimeSessionParams,
   SessionData,
   StreamControls,
   SubscribeParams,
@@ -23,4 +25,12 @@ export interface StreamClient {
     subscribe(params: SubscribeParams): EventStream | Promise<EventStream>;
     list(params: ListEventsParams): Promise<Page<PlatformEvent>>;
   };
+  realtime(): Promise<SocketClient>;
+}
+
+/** What the stores use of a socket; `Realtime` is one. */
+export interface SocketClient {
+  readonly state: ConnectionState;
+  session(sessionId: string, params: RealtimeSessionParams): Promise<AgentStream>;
+  close(): Promise<void>;
 }

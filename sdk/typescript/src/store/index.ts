@@ -4,7 +4,7 @@
  * The React and Vue adapters are shells around these.
  */
 export { AgentStreamStore, IDLE } from './agent-stream-store.js';
-export type { StreamClient } from './client.js';
+export type { SocketClient, StreamClient } from './client.js';
 export type { EventsSelection, EventsState, EventsStoreOptions } from './events-store.js';
 export { EventsStore, NO_EVENTS } from './events-store.js';
 export type { Readable } from './observable.js';

@@ -14,6 +14,7 @@ import { Reader } from './reader.js';
 import { SessionFold } from './session-fold.js';
 import type { SendParams, SessionState } from './snapshots.js';
 import { NO_CONTENT } from './snapshots.js';
+import { takeSocket } from './socket.js';
 
 export interface SessionStoreOptions {
   /**
@@ -21,6 +22,11 @@ export interface SessionStoreOptions {
    * loaded again: `sessionStorage`, as a rule. Without it the session is read from its start.
    */
   readonly storage?: PlaceStorage | undefined;
+  /**
+   * `http` (the default) gets through everything, and has a connection for each session. `websocket`
+   * has one socket for all sessions of a client that are shown so.
+   */
+  readonly transport?: 'http' | 'websocket' | undefined;
 }
 
 /** The state before anything is known, and what servers render. */
@@ -212,13 +218,20 @@ export class SessionStore extends Observable<SessionState> {
   }
 
   async #join(controls: StreamControls): Promise<AgentStream> {
-    return this.client.sessions.join(this.#sessionId ?? '', {
-      ...controls,
-      resumeFrom: this.#start ?? this.#fold.position,
-      follow: true,
-      compact: true,
-      raiseOnError: false,
-    });
+    const sessionId = this.#sessionId ?? '';
+    const resumeFrom = this.#start ?? this.#fold.position;
+    const params = { ...controls, resumeFrom, compact: true, raiseOnError: false };
+    if (this.#options.transport !== 'websocket') {
+      return this.client.sessions.join(sessionId, { ...params, follow: true });
+    }
+    const [socket, release] = await takeSocket(this.client);
+    const onState = (state: ConnectionState): void => {
+      controls.onState?.(state);
+      if (state === 'closed') {
+        void release();
+      }
+    };
+    return socket.session(sessionId, { ...params, onState });
   }
 
   #take(chunk: Chunk): void {

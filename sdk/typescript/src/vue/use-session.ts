@@ -35,8 +35,8 @@ export function useSession(
 ): UseSessionResult {
   const provided = useClient();
   const find = (id: string | null) => {
-    const { client = provided, storage } = toValue(options);
-    return sessionStore(client, id, { storage });
+    const { client = provided, storage, transport } = toValue(options);
+    return sessionStore(client, id, { storage, transport });
   };
   const store = shallowRef(find(toValue(sessionId) ?? null));
   const state = bind(store, NO_SESSION);
@@ -64,7 +64,7 @@ export function useSession(
   });
 
   const params = (): SendParams => {
-    const { client: _client, storage: _storage, ...rest } = toValue(options);
+    const { client: _client, storage: _storage, transport: _transport, ...rest } = toValue(options);
     return rest;
   };
   return {

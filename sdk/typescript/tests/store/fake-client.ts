@@ -8,12 +8,13 @@ import type {
   JoinParams,
   ListEventsParams,
   PlatformEvent,
+  RealtimeSessionParams,
   ResonantGenesis,
   SessionData,
   StreamControls,
   SubscribeParams,
 } from '../../src/index.js';
-import type { StreamClient } from '../../src/store/index.js';
+import type { SocketClient, StreamClient } from '../../src/store/index.js';
 
 type Next<T> = { item: T } | { error: Error } | { end: true };
 
@@ -27,10 +28,7 @@ export class FakeStream<T> {
 
   constructor(controls: StreamControls) {
     this.controls = controls;
-    controls.signal?.addEventListener('abort', () => {
-      this.closed = true;
-      this.#wake();
-    });
+    controls.signal?.addEventListener('abort', () => this.close());
     controls.onState?.('open');
   }
 
@@ -55,8 +53,11 @@ export class FakeStream<T> {
   }
 
   async close(): Promise<void> {
-    this.closed = true;
-    this.#wake();
+    if (!this.closed) {
+      this.closed = true;
+      this.#wake();
+      this.controls.onState?.('closed');
+    }
   }
 
   toReadableStream(): ReadableStream<T> {
@@ -82,7 +83,7 @@ export class FakeStream<T> {
         }
       }
     } finally {
-      this.closed = true;
+      await this.close();
     }
   }
 }
@@ -117,6 +118,21 @@ export class FakeSubscription extends FakeStream<PlatformEvent> implements Event
 
   constructor(readonly params: SubscribeParams) {
     super(params);
+  }
+}
+
+export class FakeSocket implements SocketClient {
+  state: ConnectionState = 'open';
+  readonly sessions: FakeTurn[] = [];
+
+  async session(sessionId: string, params: RealtimeSessionParams): Promise<AgentStream> {
+    const stream = new FakeTurn(sessionId, undefined, params, { ...params, follow: true });
+    this.sessions.push(stream);
+    return stream;
+  }
+
+  async close(): Promise<void> {
+    this.state = 'closed';
   }
 }
 
@@ -176,6 +192,14 @@ export class FakeClient implements StreamClient {
       return { data, nextCursor: null, hasMore: false, [Symbol.iterator]: () => data.values() };
     },
   };
+
+  readonly sockets: FakeSocket[] = [];
+
+  async realtime(): Promise<FakeSocket> {
+    const socket = new FakeSocket();
+    this.sockets.push(socket);
+    return socket;
+  }
 
   /** For the hooks, which name the class. */
   get asClient(): ResonantGenesis {

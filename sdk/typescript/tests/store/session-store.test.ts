@@ -275,6 +275,42 @@ test('a tab that nobody sees keeps its connection only while an answer is on its
   vi.restoreAllMocks();
 });
 
+test('sessions shown over a socket share one, which is closed after the last of them', async () => {
+  const options = { transport: 'websocket' } as const;
+  const one = sessionStore(client, 's1', options);
+  const other = sessionStore(client, 's2', options);
+  const releases = [one.hold(), other.hold()];
+  await settled();
+  expect(client.sockets).toHaveLength(1);
+  const [socket] = client.sockets;
+  expect(socket?.sessions.map(({ sessionId }) => sessionId)).toEqual(['s1', 's2']);
+  expect(socket?.sessions[0]?.params).toMatchObject({ resumeFrom: 0, compact: true });
+  socket?.sessions[0]?.say(...turn(1, 1, 'hi'));
+  await settled();
+  expect(one.getSnapshot().content).toBe('hi');
+  releases[0]?.();
+  await settled();
+  expect(socket?.state).toBe('open');
+  releases[1]?.();
+  await settled();
+  expect(socket?.state).toBe('closed');
+});
+
+test('a socket that has given up is replaced by another', async () => {
+  const store = shown('s1', { transport: 'websocket' });
+  await settled();
+  const [socket] = client.sockets;
+  if (socket !== undefined) {
+    socket.state = 'closed';
+  }
+  socket?.sessions[0]?.fail(new ConnectionLost('gone'));
+  await settled();
+  expect(store.getSnapshot().error?.message).toBe('gone');
+  await store.retry();
+  await settled();
+  expect(client.sockets[1]?.sessions).toHaveLength(1);
+});
+
 test('who shows the same session shares its store while it is held', async () => {
   const one = sessionStore(client, 's1');
   const other = sessionStore(client, 's1');
