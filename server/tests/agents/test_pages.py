@@ -14,7 +14,8 @@ from resonantgenesis_server.agents.tools import calculator, docs_search
 from resonantgenesis_server.agents.tools.base import DEFAULT_TIMEOUT
 from resonantgenesis_server.agents.tools.docs_pages import PAGES, read_sections
 from resonantgenesis_server.model import errors
-from resonantgenesis_server.model.limits import KIB, MIB, Limits
+from resonantgenesis_server.model.limits import GIB, KIB, MIB, Limits
+from resonantgenesis_server.runs.files import MAX_FILES
 
 ROOT = Path(__file__).parents[3]
 NAMES = sorted(path.stem for path in PAGES.glob("*.md"))
@@ -68,6 +69,9 @@ def test_the_limits_are_those_of_the_program() -> None:
     limits = Limits()
     for row in (
         f"| body of a request | {limits.body // MIB} MiB |",
+        f"| a file, and all files of a turn | {limits.file // GIB} GiB |",
+        f"| files of a turn | {MAX_FILES} |",
+        f"| free space that files leave to the logs | {limits.disk_reserve // MIB} MiB |",
         f"| depth of JSON | {limits.json_depth} |",
         f"| goal | {limits.goal // KIB} KiB |",
         f"| context | {limits.context // KIB} KiB |",
