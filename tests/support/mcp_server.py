@@ -14,9 +14,10 @@ import sys
 from typing import Any
 
 import uvicorn
-from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver import Image, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 
-server = MCPServer("tests")
+server = MCPServer("tests", log_level="CRITICAL")
 
 
 @server.tool()
@@ -40,7 +41,7 @@ def echo(text: str) -> str:
 @server.tool()
 def fail(why: str) -> str:
     """Always fails."""
-    raise ValueError(why)
+    raise ToolError(why)
 
 
 @server.tool(name="dotted.name")
@@ -81,6 +82,12 @@ def process() -> dict[str, int]:
     """The process, and one that it has started."""
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     return {"server": os.getpid(), "child": child.pid}
+
+
+@server.tool(structured_output=False)
+def picture() -> Image:
+    """A picture, which no text is."""
+    return Image(data=b"not really", format="png")
 
 
 @server.tool(structured_output=False)

@@ -94,10 +94,12 @@ class Connection:
     def end(self) -> None:
         """Begin to end it."""
         self._ending.set()
+        if not self._started.is_set():
+            self._task.cancel()
 
     async def close(self) -> None:
         """End it; returns when the process, if it is one, is gone."""
-        self._ending.set()
+        self.end()
         _, running = await asyncio.wait({self._task}, timeout=_END_SECONDS)
         if running:
             self._task.cancel()

@@ -63,11 +63,10 @@ async def stdio_transport(
     outgoing, from_session = anyio.create_memory_object_stream[SessionMessage](0)
     said: deque[str] = deque(maxlen=_STDERR_LINES)
     tasks = [
-        asyncio.create_task(_read(name, process, to_session)),
+        asyncio.create_task(_take(name, process, to_session, ended)),
         asyncio.create_task(_write(process, from_session, to_session)),
         asyncio.create_task(_listen(name, process, said)),
     ]
-    tasks[0].add_done_callback(lambda _: ended())
     try:
         yield incoming, outgoing
     finally:
@@ -84,32 +83,44 @@ async def stdio_transport(
             await asyncio.wait({task})
 
 
-async def _read(
+async def _take(
     name: str,
     process: asyncio.subprocess.Process,
     to_session: MemoryObjectSendStream[SessionMessage | Exception],
+    ended: Callable[[], None],
 ) -> None:
-    """From the server's lines; its end, or a line that is too long, ends the session."""
     if process.stdout is None:
         return
     with to_session:
-        while True:
-            try:
-                line = await process.stdout.readuntil(b"\n")
-            except asyncio.IncompleteReadError:
-                return
-            except asyncio.LimitOverrunError:
-                log_.error("MCP server sent too long a message", server=name, most=MAX_LINE)
-                return
-            try:
-                message = SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
-            except ValueError:
-                log_.warning("MCP server wrote no message", server=name, line=repr(line[:200]))
-                continue
-            try:
-                await to_session.send(message)
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-                return
+        await _read(name, process.stdout, to_session)
+    ended()
+    while await process.stdout.read(65_536):  # a pipe that nobody reads would never be closed
+        pass
+
+
+async def _read(
+    name: str,
+    stdout: asyncio.StreamReader,
+    to_session: MemoryObjectSendStream[SessionMessage | Exception],
+) -> None:
+    """From the server's lines; its end, or a line that is too long, ends the session."""
+    while True:
+        try:
+            line = await stdout.readuntil(b"\n")
+        except asyncio.IncompleteReadError:
+            return
+        except asyncio.LimitOverrunError:
+            log_.error("MCP server sent too long a message", server=name, most=MAX_LINE)
+            return
+        try:
+            message = SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
+        except ValueError:
+            log_.warning("MCP server wrote no message", server=name, line=repr(line[:200]))
+            continue
+        try:
+            await to_session.send(message)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            return
 
 
 async def _write(
