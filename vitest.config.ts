@@ -25,7 +25,9 @@ export default defineConfig({
     maxWorkers: 2,
     projects: [
       project('core', ['sdk/typescript/tests/core/**/*.test.ts'], 'node'),
-      project('integration', ['sdk/typescript/tests/integration/**/*.test.ts'], 'node'),
+      project('integration', ['sdk/typescript/tests/integration/**/*.test.ts'], 'node', [
+        'sdk/typescript/tests/support/global-server.ts',
+      ]),
       project('frameworks', ['sdk/typescript/tests/{store,react,vue}/**/*.test.{ts,tsx}'], 'jsdom'),
       project('package', ['sdk/typescript/tests/package/**/*.test.ts'], 'node'),
       project('browser', ['tests/browser/**/*.test.ts'], 'node', ['tests/browser/setup.ts']),

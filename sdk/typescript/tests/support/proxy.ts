@@ -72,21 +72,14 @@ export async function startProxy(upstream: () => number): Promise<EvilProxy> {
 }
 
 function downward(how: Treatment, upstream: Socket, client: Socket): void {
-  let held = Buffer.alloc(0);
   let left = typeof how === 'number' ? how : Number.POSITIVE_INFINITY;
   upstream.on('data', (data) => {
-    if (how === 'buffer' || how === 'stall') {
-      held = Buffer.concat([held, data]);
-      const head = held.indexOf('\r\n\r\n') + 4;
-      const streams = held.subarray(0, head).includes('text/event-stream');
-      if (head < 4 || (streams && how === 'buffer' && !held.includes('\r\n0\r\n\r\n'))) return;
-      client.write(streams && how === 'stall' ? held.subarray(0, head) : held);
-      if (!streams || how === 'buffer') held = Buffer.alloc(0);
-      return;
-    }
+    // An answer's head comes by itself, or first in its piece.
+    const streams = how === 'stall' && data.includes('content-type: text/event-stream');
+    if (streams) left = data.indexOf('\r\n\r\n') + 4;
     const part = data.subarray(0, left);
     left -= part.length;
     client.write(part);
-    if (left <= 0) client.resetAndDestroy();
+    if (left <= 0 && how !== 'stall') client.resetAndDestroy();
   });
 }
