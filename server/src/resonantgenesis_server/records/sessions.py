@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import RowMapping, and_, delete, or_, select
+from sqlalchemy import Insert, RowMapping, and_, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from . import tables
@@ -17,32 +17,37 @@ from .tables import micros, seconds
 _BATCH = 500
 
 
+def _upsert(dialect: str) -> Insert:
+    """Made once: to make it costs more than to run it."""
+    make = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    query = make(tables.sessions)
+    new = query.excluded
+    return query.on_conflict_do_update(
+        index_elements=["id"],
+        set_={
+            "agent_id": new.agent_id,
+            "status": new.status,
+            "turns": new.turns,
+            "updated_at": new.updated_at,
+            "metadata": new["metadata"],
+        },
+        where=and_(
+            tables.sessions.c.updated_at <= new.updated_at,
+            tables.sessions.c.organization_id == new.organization_id,
+        ),
+    )
+
+
 class SessionRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._upsert = _upsert(database.dialect)
 
     async def upsert_many(self, rows: Sequence[SessionRecord]) -> None:
         if not rows:
             return
-        make = postgresql.insert if self._database.dialect == "postgresql" else sqlite.insert
-        query = make(tables.sessions)
-        new = query.excluded
-        query = query.on_conflict_do_update(
-            index_elements=["id"],
-            set_={
-                "agent_id": new.agent_id,
-                "status": new.status,
-                "turns": new.turns,
-                "updated_at": new.updated_at,
-                "metadata": new["metadata"],
-            },
-            where=and_(
-                tables.sessions.c.updated_at <= new.updated_at,
-                tables.sessions.c.organization_id == new.organization_id,
-            ),
-        )
         async with self._database.write() as connection:
-            await connection.execute(query, [_row(session) for session in rows])
+            await connection.execute(self._upsert, [_row(session) for session in rows])
 
     async def get(self, organization_id: str, session_id: str) -> SessionRecord | None:
         columns = tables.sessions.c

@@ -11,6 +11,9 @@ from .state import SessionState
 
 log_ = structlog.get_logger("resonantgenesis.mirror")
 _RETRY = 1.0
+#: Seconds in which changes gather: a turn changes its session three times, and a transaction
+#: costs more than all else of a small turn. Who reads the list settles first.
+_GATHER = 0.1
 
 
 class Mirror:
@@ -68,6 +71,7 @@ class Mirror:
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
+            await asyncio.sleep(_GATHER)
             self._wake.clear()
             try:
                 await self.settle()
