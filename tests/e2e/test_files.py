@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 from collections.abc import AsyncIterator
@@ -286,6 +287,13 @@ async def test_exports_begin_at_once_and_respect_slow_readers(serve: Serve) -> N
             assert (first["type"], first["position"]) == ("session", ended.position)
         memory.look()
         memory.check()
+        # Deleted under its readers, an export is never ended as if it were whole.
+        await sdk.sessions.delete(ended.session_id)
+        for reader, _ in pairs[:3]:
+            rest = b""
+            with contextlib.suppress(ConnectionError):
+                rest = await reader.read(-1)
+            assert len(rest) < len(answer.content) and not rest.endswith(b"0\r\n\r\n")
         for one in connections:
             await one.__aexit__(None, None, None)
         lines = answer.text.splitlines()

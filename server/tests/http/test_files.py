@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from files_harness import World, opened
+from resonantgenesis_server.files.disk_io import DiskWriter
 from starlette.types import Message
 
 pytestmark = pytest.mark.anyio
@@ -246,6 +247,35 @@ async def test_a_client_that_leaves_leaves_nothing(world: World) -> None:
     }
     await world.parts.app(scope, receive, send)
     assert (sent, world.kept()) == ([], [])
+
+
+async def test_the_socket_is_read_no_faster_than_the_disk_takes_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk_is_back, waiting = asyncio.Event(), asyncio.Event()
+    write = DiskWriter.write
+
+    async def slow(writer: DiskWriter, data: bytes) -> None:
+        waiting.set()
+        await disk_is_back.wait()
+        await write(writer, data)
+
+    monkeypatch.setattr(DiskWriter, "write", slow)
+    taken = 0
+
+    async def content() -> AsyncIterator[bytes]:
+        nonlocal taken
+        for _ in range(90):
+            taken += 1
+            yield bytes(10_000)
+
+    upload = asyncio.create_task(world.client.post("/v1/files?name=a", content=content()))
+    await waiting.wait()
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert taken * 10_000 < 300_000
+    disk_is_back.set()
+    assert (await upload).json()["size"] == 900_000
 
 
 #: Query, headers, status, the field that is named.
