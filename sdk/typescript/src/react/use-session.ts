@@ -42,8 +42,8 @@ export function useSession(
   const [shown, setShown] = useState(make);
   let current = shown;
   if (shown.client !== client || shown.id !== id) {
-    const isOwn = shown.client === client && id !== null && shown.store.sessionId === id;
-    current = isOwn ? { ...shown, id } : make();
+    // The id of a session that was made here finds the store that made it.
+    current = make();
     setShown(current);
   }
   const { store } = current;

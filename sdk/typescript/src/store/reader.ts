@@ -69,9 +69,6 @@ export class Reader<T> {
     try {
       const stream = await this.#port.open({ signal, onState });
       for await (const item of stream) {
-        if (signal.aborted) {
-          break;
-        }
         this.#port.take(item);
       }
     } catch (error) {

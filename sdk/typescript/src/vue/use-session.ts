@@ -43,9 +43,8 @@ export function useSession(
   watch(
     () => toValue(sessionId) ?? null,
     (id) => {
-      if (store.value.sessionId !== id) {
-        store.value = find(id);
-      }
+      // The id of a session that was made here finds the store that made it.
+      store.value = find(id);
     },
   );
   whenMounted(() => {

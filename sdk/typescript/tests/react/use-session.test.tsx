@@ -17,7 +17,7 @@ beforeEach(() => {
 afterEach(cleanup);
 
 function Messages() {
-  return <p>{useSession('s1').content}</p>;
+  return <p>{useSession('s1').turns.map(({ goal, content }) => `${goal}: ${content}`)}</p>;
 }
 
 function Composer() {
@@ -107,7 +107,7 @@ test('two components of one session share its connection and its state', async (
   expect(client.joins.filter(({ closed }) => !closed)).toHaveLength(1);
   await act(async () => getByRole('button').click());
   await framed(() => client.joins[0]?.say(step(1, 1), text(2, 'hi')));
-  expect(container.querySelector('p')?.textContent).toBe('hi');
+  expect(container.querySelector('p')?.textContent).toBe('hello: hi');
   expect(container.querySelector('button')?.disabled).toBe(true);
   unmount();
   await settled();

@@ -169,6 +169,11 @@ test('what is no longer in the log is forgotten, and the rest read from where it
   await settled();
   expect(store.getSnapshot()).toMatchObject({ error: null, content: 'new' });
   expect(store.getSnapshot().turns).toHaveLength(1);
+  client.joins[1]?.fail(new ConnectionLost('gone'));
+  await settled();
+  await store.retry();
+  await settled();
+  expect(client.joins[2]?.params.resumeFrom).toBe(43);
 });
 
 test('a request that is wrong either way is tried once more and then an error', async () => {
@@ -298,6 +303,7 @@ test('sessions shown over a socket share one, which is closed after the last of 
 
 test('a socket that has given up is replaced by another', async () => {
   const store = shown('s1', { transport: 'websocket' });
+  shown('s2', { transport: 'websocket' });
   await settled();
   const [socket] = client.sockets;
   if (socket !== undefined) {
