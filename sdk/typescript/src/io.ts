@@ -127,8 +127,11 @@ class Link {
     try {
       return await work();
     } catch (error) {
-      if (error instanceof StreamError && !error.retryable) throw error;
       if (this.signal.aborted) return this.#cut;
+      if (error instanceof StreamError) {
+        if (!error.retryable) throw error;
+        return { was: 'lost', reason: error.message };
+      }
       const { message, cause } = error as Error;
       const reason = (cause as Error | undefined)?.message || message;
       return { was: 'lost', reason: `connection failed: ${reason}` };

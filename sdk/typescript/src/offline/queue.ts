@@ -193,8 +193,9 @@ export class OfflineQueue {
     this.#sending = undefined;
     // Whoever has to log in again must not lose what was written before.
     if (error.retryable || error instanceof AuthenticationError) {
+      const resting = this.#rest(Math.max(REST, error.retryAfter ?? 0), error.retryAfter);
       this.#show();
-      await this.#rest(Math.max(REST, error.retryAfter ?? 0), error.retryAfter);
+      await resting;
       return;
     }
     const { code, message, retryable } = error;

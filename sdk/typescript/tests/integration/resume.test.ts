@@ -2,7 +2,6 @@
 import type { ConnectionState } from '@resonantgenesis/sdk';
 import { expect, test } from 'vitest';
 import { clientOf, collect, proxyTo, upTo } from '../support/clients.js';
-import { startServer } from '../support/server.js';
 
 test('a stream goes on over every cut, each chunk once', async () => {
   const proxy = await proxyTo();
@@ -36,50 +35,17 @@ test('an execute whose answer is lost starts one turn', async () => {
 });
 
 test('behind something that collects streams it is polled', async () => {
-  // Silence is seen sooner where the server promises a heartbeat more often.
-  const server = await startServer({ RESONANTGENESIS_LIMITS__HEARTBEAT: '0.2' });
-  try {
-    const proxy = await proxyTo(() => server.url);
-    proxy.choose = () => 'stall';
-    const client = clientOf({ baseUrl: proxy.url });
-    const states: ConnectionState[] = [];
-    const stream = await client.sessions.executeStream(
-      { agentId: 'paced', goal: 'n', context: { count: 30 } },
-      { onState: (state) => states.push(state) },
-    );
-    const chunks = await collect(stream);
-    expect(chunks.map((chunk) => chunk.position)).toEqual(upTo(33));
-    expect(states).toContain('polling');
-  } finally {
-    await server.dispose();
-  }
-});
-
-test('a server that stops in mid-answer and comes back tells how the turn ended', async () => {
-  const server = await startServer();
-  try {
-    const client = clientOf({ baseUrl: server.url, maxRetries: 1000 });
-    const stream = await client.sessions.executeStream({
-      agentId: 'paced',
-      goal: 'n',
-      context: { count: 100_000, pace: 200 },
-    });
-    const iterator = stream[Symbol.asyncIterator]();
-    for (let count = 0; count < 5; count += 1) await iterator.next();
-    const seen = stream.position;
-    await server.stop('SIGKILL');
-    const rest = (async () => {
-      for (;;) await iterator.next();
-    })();
-    const [ended] = await Promise.allSettled([rest, server.start()]);
-    expect(ended).toMatchObject({
-      status: 'rejected',
-      reason: { code: 'RUNNER_LOST', name: 'AgentFailed', retryable: true },
-    });
-    expect(stream.position).toBeGreaterThan(seen);
-  } finally {
-    await server.dispose();
-  }
+  const proxy = await proxyTo();
+  proxy.choose = () => 'stall';
+  const client = clientOf({ baseUrl: proxy.url });
+  const states: ConnectionState[] = [];
+  const stream = await client.sessions.executeStream(
+    { agentId: 'paced', goal: 'n', context: { count: 30 } },
+    { onState: (state) => states.push(state) },
+  );
+  const chunks = await collect(stream);
+  expect(chunks.map((chunk) => chunk.position)).toEqual(upTo(33));
+  expect(states).toContain('polling');
 });
 
 test('leaving the loop ends the connection, not the turn; joining goes on from there', async () => {

@@ -9,7 +9,11 @@ declare module 'vitest' {
 }
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const server = await startServer();
+  const server = await startServer({
+    // So that silence is seen in 2 s, and a turn of half a second outlasts the answer.
+    RESONANTGENESIS_LIMITS__HEARTBEAT: '1',
+    RESONANTGENESIS_LIMITS__ANSWER_WAIT: '0.2',
+  });
   project.provide('serverUrl', server.url);
   return () => server.dispose();
 }
