@@ -23,6 +23,8 @@ from .wire import NO_NUL, PageBody, PageCursor, PageLimit, rfc3339
 PATH = "/v1/usage"
 #: Days that are told of without `from`, the current one included.
 _DAYS = 30
+#: In microseconds; later times cannot be written back.
+_YEAR_9000 = round(datetime(9000, 1, 1, tzinfo=UTC).timestamp() * 1e6)
 
 Reader = Annotated[Principal, Depends(scoped("usage:read"))]
 Moment = Annotated[str | None, Query(max_length=64, description="RFC 3339 time, or a day (UTC).")]
@@ -142,9 +144,6 @@ def _moment(name: str, text: str) -> float:
     if at is None or not 0 <= at < _YEAR_9000:
         raise InvalidRequest.field(name, "is neither an RFC 3339 time nor a day like 2026-02-21")
     return at / 1e6
-
-
-_YEAR_9000 = round(datetime(9000, 1, 1, tzinfo=UTC).timestamp() * 1e6)
 
 
 def _group(group: UsageGroup) -> UsageBody:
