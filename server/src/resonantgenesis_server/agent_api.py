@@ -1,11 +1,14 @@
 """What an agent written in Python imports: the turn it gets and the values it may yield.
 
 An agent is a generator function, plain or async, that takes a `Turn` and yields `str` or these
-values; `AgentError` tells the client, in the agent's own words, why the turn failed.
+values; `AgentError` tells the client, in the agent's own words, why the turn failed. A tool
+written in Python raises `ToolError`, and gets the turn's `ToolContext` if it asks for one.
 """
 
 from .agents.base import PastTurn, Turn
 from .agents.files import StoredFile, TurnFiles
+from .agents.tools.base import ToolContext, ToolError
+from .agents.turn_tools import TurnTools
 from .model.chunks import AgentChunk, Step, Text, ToolCall, ToolResult, Usage
 from .model.errors import AgentError
 
@@ -17,8 +20,11 @@ __all__ = [
     "StoredFile",
     "Text",
     "ToolCall",
+    "ToolContext",
+    "ToolError",
     "ToolResult",
     "Turn",
     "TurnFiles",
+    "TurnTools",
     "Usage",
 ]

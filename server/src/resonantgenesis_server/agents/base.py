@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from ..model.chunks import AgentChunk
 from .files import NO_FILES, TurnFiles
+from .turn_tools import NO_TOOLS, TurnTools
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ class Turn:
     `context` is the session's with the request's merged in; `history` the earlier turns, oldest
     first; `subject` the end user behind a client token, if any; `model`, `tools` and
     `instructions` the request's or else the agent's own. `max_steps` is enforced by the runner.
-    `files` is where it can store files, and read those that it may see.
+    `files` is where it can store files, and read those that it may see; `toolbox` calls `tools`
+    (engine `python`; others have their own way).
     """
 
     goal: str
@@ -42,6 +44,7 @@ class Turn:
     instructions: str | None = None
     max_steps: int = 10
     files: TurnFiles = NO_FILES
+    toolbox: TurnTools = NO_TOOLS
 
 
 class Agent(Protocol):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .engines.llm.settings import LlmSettings
 
 _LLM = "llm"
+_PYTHON = "python"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +27,11 @@ class _Engine:
     trusted_only: bool = False
 
 
-#: All but `llm` have `build(settings) -> Agent`.
+#: All but `llm` have `build(settings) -> Agent`; python's also takes the toolbox.
 _ENGINES: Mapping[str, _Engine] = {
     "guide": _Engine(".engines.guide"),
     _LLM: _Engine(".engines.llm.engine"),
-    "python": _Engine(".engines.python", trusted_only=True),
+    _PYTHON: _Engine(".engines.python", trusted_only=True),
 }
 
 
@@ -75,6 +76,9 @@ class Engines:
 
     async def close(self) -> None:
         if self._llm is not None:
+        if engine == _PYTHON:
+            made: Agent = module.build(settings, self._toolbox or Toolbox())
+            return made
             await self._llm.close()
 
     def _engine_llm(self) -> LlmEngine:

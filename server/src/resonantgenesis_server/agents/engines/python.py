@@ -7,29 +7,32 @@ import inspect
 import reprlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from ...model.chunks import AgentChunk, Step, Text, ToolCall, ToolResult, Usage
 from ..base import Agent, Turn
+from ..tools.toolbox import Toolbox
+from ..tools.turn_toolbox import TurnToolbox
 from .loading import AgentLoadError, find
 from .threads import AgentThread, Returned
 
 __all__ = ["AgentLoadError", "PythonAgent", "build", "load"]
 
 
-def load(reference: str) -> PythonAgent:
+def load(reference: str, toolbox: Toolbox | None = None) -> PythonAgent:
     """The agent of `MODULE:ATTRIBUTE`; imports the module. Raises `AgentLoadError`."""
-    return PythonAgent(reference, find(reference))
+    return PythonAgent(reference, find(reference), toolbox)
 
 
-def build(settings: Mapping[str, Any]) -> Agent:
+def build(settings: Mapping[str, Any], toolbox: Toolbox) -> Agent:
     """`load` of `settings["reference"]`. Raises `AgentLoadError`."""
     reference = settings.get("reference")
     if not isinstance(reference, str):
         raise AgentLoadError(
             "engine 'python': the setting 'reference' (MODULE:ATTRIBUTE) is missing"
         )
-    return load(reference)
+    return load(reference, toolbox)
 
 
 class PythonAgent:
@@ -37,18 +40,27 @@ class PythonAgent:
 
     Async generator functions and coroutine functions run on the event loop; every other callable
     in a thread of its own, since it may block. What is yielded or returned must be `str` or a
-    value of `agent_api`; anything else ends the turn with a `TypeError` that names it.
+    value of `agent_api`; anything else ends the turn with a `TypeError` that names it. With a
+    `toolbox` the turn can call the server's tools.
     """
 
-    def __init__(self, reference: str, function: Callable[[Turn], object]) -> None:
+    def __init__(
+        self,
+        reference: str,
+        function: Callable[[Turn], object],
+        toolbox: Toolbox | None = None,
+    ) -> None:
         self.reference = reference
         self._function = function
+        self._toolbox = toolbox
         self._is_async = inspect.isasyncgenfunction(function) or inspect.iscoroutinefunction(
             function
         )
 
     def run(self, turn: Turn) -> AsyncGenerator[AgentChunk, None]:
         """As `Agent.run` promises; cancelled while a thread runs, it does not wait for it."""
+        if self._toolbox is not None:
+            turn = replace(turn, toolbox=TurnToolbox(self._toolbox, turn))
         return self._on_loop(turn) if self._is_async else self._in_thread(turn)
 
     async def _on_loop(self, turn: Turn) -> AsyncGenerator[AgentChunk, None]:

@@ -85,7 +85,7 @@ class Toolbox:
             asked = await self._ask({name for tool in names if (name := source_of(tool))})
             fixed = [tool for tool in self._tools if tool.name in names]
         found = [tool for tools in asked.tools.values() for tool in tools]
-        chosen = [tool for tool in found if names is None or _is_named(tool.name, names)]
+        chosen = [tool for tool in found if names is None or is_named(tool.name, names)]
         return ToolRegistry([*fixed, *chosen], self._bounds, self._missing(names or (), asked))
 
     async def check(self, names: Sequence[str]) -> None:
@@ -168,7 +168,8 @@ async def _tools_of(source: ToolSource, seconds: float | None) -> Sequence[Tool]
         return f"MCP server {source.name} is still starting"
 
 
-def _is_named(tool: str, names: Sequence[str]) -> bool:
+def is_named(tool: str, names: Sequence[str]) -> bool:
+    """Whether `names` hold the tool, or NAME__* for its server."""
     return tool in names or f"{source_of(tool)}{SEPARATOR}*" in names
 
 
