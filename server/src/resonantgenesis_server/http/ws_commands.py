@@ -133,7 +133,7 @@ class Commands:
         feed = self.table.get(channel)
         if not isinstance(feed, ChunkFeed) or feed.skip:
             return None
-        return Start(feed.position)
+        return Start(feed.reached)
 
     def _chunk_feed(
         self, session_id: str, start: Start, *, until: int | None = None, compacted: bool

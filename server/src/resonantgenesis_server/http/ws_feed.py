@@ -84,13 +84,26 @@ class Feed(Cursor):
         shown, turned = self._cut(new)
         if shown:
             batch = new if len(shown) == len(new) else Batch(shown)
-            if not self._writer.push(batch, self._form(batch), self._encode):
+            if not self._writer.push(batch, self._form, self._encode):
                 return self._refuse()
         self.position = new[-1].position
         if turned is not None:
             self._turn(turned, shown)
-        # What ends here is taken off the hub by the writer's task: a push must not do that.
-        return self._refuse() if self.over else True
+        if self.over:
+            # What ends here is taken off the hub by the writer's task: a push must not do that.
+            return self._refuse()
+        if self._may_park():
+            self._writer.behind(self)
+        return True
+
+    def _sink(self, batch: Batch) -> bool:
+        """Live entries while the feed is parked: the same bytes for every socket of this form."""
+        return self._writer.pour(batch, self._live_form, self._live)
+
+    def _live(self, batch: Batch) -> Iterable[bytes]:
+        """The messages of a live batch, for all who use this form; none if each feed must look
+        at the batch itself."""
+        return self._encode(batch)
 
     def gone(self) -> None:
         self._gone = True
@@ -118,7 +131,12 @@ class Feed(Cursor):
             return
         if self._gone or self.over:
             self._end(SessionNotFound("the session was deleted") if self._gone else None)
-            return
+        elif self.attached:
+            self._park()
+        else:
+            await self._read_on()
+
+    async def _read_on(self) -> None:
         before = self.position
         try:
             found = await self._pull()
@@ -135,8 +153,17 @@ class Feed(Cursor):
             self.attached, self.position = False, before
             return
         self._give(found)
-        if not self.attached or self.over:
+        if not self.attached or self.over or self._may_park():
             self._writer.behind(self)
+
+    def _park(self) -> None:
+        """From the writer's task, so that nothing waits to be sent before what is poured."""
+        if self._may_park():
+            self._hub.park(self._stream, self, self._sink, self.selection)
+
+    def _may_park(self) -> bool:
+        """Whether live entries are only to be passed on."""
+        return self._writer.pours and not self._holds
 
     async def _pull(self) -> list[Entry]:
         self._pulling = True  # so that what is pushed meanwhile is refused, and read after it
@@ -173,9 +200,15 @@ class Feed(Cursor):
     async def _catch_up(self, found: Sequence[Entry]) -> None:
         """Before entries are told that were read from the log."""
 
+    @property
     @abstractmethod
-    def _form(self, batch: Batch) -> str | None:
-        """The name under which the encoded batch is shared; None if it cannot be."""
+    def _form(self) -> str:
+        """The name under which what `_encode` makes of a batch is shared."""
+
+    @property
+    def _live_form(self) -> str:
+        """The same for `_live`."""
+        return self._form
 
     @abstractmethod
     def _encode(self, entries: Iterable[Entry]) -> Iterable[bytes]:

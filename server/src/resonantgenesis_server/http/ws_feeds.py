@@ -51,6 +51,8 @@ class EventFeed(Feed):
         self._floors = floors
         self._highest_floor = max(floors.values(), default=0)
         self._told_at = asyncio.get_running_loop().time()
+        #: Something was told since it was last asked whether the feed is quiet.
+        self._told = False
 
     def narrow(self, selection: Selection) -> None:
         """Go on with another selection from where this one has got."""
@@ -62,13 +64,15 @@ class EventFeed(Feed):
 
     def tell_cursor(self, now: float, quiet: float, channels: Sequence[str]) -> None:
         """After so many seconds without an event, how far the subscription has got."""
+        if self._told:
+            self._told, self._told_at = False, now
         if now - self._told_at >= quiet and not self._closed:
             self._told_at = now
             cursor = cursor_of(self._events.epoch, self.reached)
             self._writer.put(cursor_message(channels, cursor))
 
     def push(self, entries: Batch) -> bool:
-        self._told_at = asyncio.get_running_loop().time()
+        self._told = True
         return super().push(entries)
 
     def _give(self, found: Sequence[Entry]) -> None:
@@ -76,8 +80,16 @@ class EventFeed(Feed):
             self._told_at = asyncio.get_running_loop().time()
         super()._give(found)
 
-    def _form(self, batch: Batch) -> str | None:
-        return "ws " + self._shape
+    @property
+    def _form(self) -> str:
+        return "ws flat" if self._shape == "flat" else "ws envelope"
+
+    def _may_park(self) -> bool:
+        return super()._may_park() and self.position >= self._highest_floor
+
+    def _sink(self, batch: Batch) -> bool:
+        self._told = True
+        return super()._sink(batch)
 
     def _encode(self, entries: Iterable[Entry]) -> Iterable[bytes]:
         encode = event_message if self._shape == "flat" else event_envelope
@@ -148,8 +160,21 @@ class ChunkFeed(Feed):
         if state is not None and ends[-1] > state.end:
             await take_in(self._log, self.session_id, state)
 
-    def _form(self, batch: Batch) -> str | None:
+    @property
+    def _form(self) -> str:
         return "ws compact" if self._compacted else "ws chunks"
+
+    @property
+    def _live_form(self) -> str:
+        return self._form if self.until is None else self._form + " until"
+
+    def _may_park(self) -> bool:
+        return super()._may_park() and not self.skip
+
+    def _live(self, batch: Batch) -> Iterable[bytes]:
+        if self.until is not None and any(entry.kind == "done" for entry in batch):
+            return ()
+        return self._encode(batch)
 
     def _encode(self, entries: Iterable[Entry]) -> Iterable[bytes]:
         shown = compact(entries) if self._compacted else entries

@@ -32,8 +32,12 @@ class AsgiWire:
         """Bytes that the client has not taken, as far as that can be seen."""
         return 0
 
-    def push(self, batch: Batch, form: str, encode: Encode) -> bool:
-        """Write live entries now; `form` names what `encode` makes of them. False: it cannot."""
+    #: Whether `push` ever takes anything.
+    pours = False
+
+    def push(self, batch: Batch, form: str, encode: Callable[[Batch], Iterable[bytes]]) -> bool:
+        """Write live entries now; `form` names what `encode` makes of them. False: it cannot, or
+        nothing was made."""
         del batch, form, encode
         return False
 
@@ -61,6 +65,8 @@ class AsgiWire:
 class DirectWire(AsgiWire):
     """Frames written straight to the transport, each made once for all sockets."""
 
+    pours = True
+
     def __init__(self, send: Send, connection: SocketConnection) -> None:
         super().__init__(send)
         self._connection = connection
@@ -71,16 +77,18 @@ class DirectWire(AsgiWire):
     def unsent(self) -> int:
         return self._connection.transport.get_write_buffer_size()
 
-    def push(self, batch: Batch, form: str, encode: Encode) -> bool:
+    def push(self, batch: Batch, form: str, encode: Callable[[Batch], Iterable[bytes]]) -> bool:
         connection = self._connection
         if connection.full or not connection.open:
             return False
-        name = form + self._suffix
+        name = form + self._suffix if self._suffix else form
         data = batch.encoded.get(name)
         if data is None:
             bits = connection.window_bits
             data = b"".join([SHARED.frame(message, bits) for message in encode(batch)])
             batch.encoded[name] = data
+        if not data:
+            return False
         connection.transport.write(data)
         return True
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from ..feed.follow import PAGE_BYTES
@@ -59,17 +60,27 @@ class SocketWriter:
         """Return when less than the bound waits: who answers waits here before it hears more."""
         await self._room.wait()
 
-    def push(self, batch: Batch, form: str | None, encode: Encode) -> bool:
-        """Take live entries of a subscription that has everything before them, or say False.
+    @property
+    def pours(self) -> bool:
+        """Whether live entries can be written straight to the connection."""
+        return self._wire.pours
 
-        `form` names what `encode` makes of the batch, if that is the same for all who use it.
-        """
+    def pour(self, batch: Batch, form: str, encode: Callable[[Batch], Iterable[bytes]]) -> bool:
+        """Write live entries now, or say False. `form` names what `encode` makes of the batch,
+        which is the same for all who use it; nothing made: False as well."""
+        if self._messages or self._waiter is None or self._closing is not None:
+            return False
+        if not self._wire.push(batch, form, encode):
+            return False
+        self.writes += 1
+        return True
+
+    def push(self, batch: Batch, form: str, encode: Encode) -> bool:
+        """Take live entries of a subscription that has everything before them, or say False."""
+        if self.pour(batch, form, encode):
+            return True
         if self._closing is not None:
             return False
-        idle = self._waiter is not None and not self._messages
-        if idle and form is not None and self._wire.push(batch, form, encode):
-            self.writes += 1
-            return True
         if self._size >= self._bound or sum([len(entry.body) for entry in batch]) > PAGE_BYTES:
             return False
         for message in encode(batch):
