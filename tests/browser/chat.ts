@@ -1,7 +1,14 @@
-/** The chat of the examples, as its user sees it. */
 import type { Page } from 'playwright-core';
 import { admin, openPage, openTab } from './browser.ts';
 
+/** What happened in a page: tasks of over 50 ms, frames drawn, and times the page was changed. */
+export interface Seen {
+  readonly longTasks: number;
+  readonly frames: number;
+  readonly changes: number;
+}
+
+/** The chat of the examples, as its user sees it. */
 export class Chat {
   readonly page: Page;
 
@@ -56,6 +63,37 @@ export class Chat {
   async output(): Promise<string> {
     const session = await admin.sessions.get(await this.sessionId());
     return plain(session.output ?? '');
+  }
+
+  /** Watches how the page keeps up, until the function it returns is called. */
+  async watch(): Promise<() => Promise<Seen>> {
+    await this.page.evaluate(() => {
+      const seen = { longTasks: 0, frames: 0, changes: 0 };
+      const tasks = new PerformanceObserver((list) => {
+        seen.longTasks += list.getEntries().length;
+      });
+      tasks.observe({ type: 'longtask' });
+      const changes = new MutationObserver(() => {
+        seen.changes += 1;
+      });
+      changes.observe(document.body, { subtree: true, childList: true, characterData: true });
+      let frame = requestAnimationFrame(function next() {
+        seen.frames += 1;
+        frame = requestAnimationFrame(next);
+      });
+      const stop = () => {
+        seen.longTasks += tasks.takeRecords().length;
+        tasks.disconnect();
+        changes.disconnect();
+        cancelAnimationFrame(frame);
+        return seen;
+      };
+      Object.assign(globalThis, { stopWatching: stop });
+    });
+    return () =>
+      this.page.evaluate(() =>
+        (globalThis as unknown as { stopWatching: () => Seen }).stopWatching(),
+      );
   }
 
   /** Paths and queries of the streams that the page opens from now on. */
