@@ -11,12 +11,12 @@ PACKAGES := server/pyproject.toml sdk/python/pyproject.toml
 JOBS ?= 2
 ARGS ?=
 
-.PHONY: help setup demo serve test soak check format bench bench-full lock clean
+.PHONY: help setup demo serve test test-python test-typescript soak check format bench bench-full lock clean
 
 help: ## Show the verbs
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: .venv/.dev ## Install everything for development into .venv
+setup: .venv/.dev node_modules/.done ## Install everything for development into .venv and node_modules
 
 demo: .venv/.run ## Start a server, ask its built-in agent, show the answer as it streams
 	@$(BIN)/resonantgenesis demo $(ARGS)
@@ -24,23 +24,33 @@ demo: .venv/.run ## Start a server, ask its built-in agent, show the answer as i
 serve: .venv/.run ## Run the server on 127.0.0.1:8080
 	@$(BIN)/resonantgenesis serve $(ARGS)
 
-test: .venv/.dev .venv-guide/.done ## Run every test but the long campaigns
+# What ARGS chooses among the tests only pytest understands: with it, Python's run alone.
+test: test-python $(if $(ARGS),,test-typescript) ## Run every test but the long campaigns
+
+test-python: .venv/.dev .venv-guide/.done ## Run those in Python alone: ARGS="-k sse"
 	@scripts/system.sh
 	@$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not soak" $(ARGS)
+
+test-typescript: .venv/.dev node_modules/.done ## Run those in TypeScript alone: ARGS="--project core"
+	@scripts/system.sh
+	@node_modules/.bin/vitest run $(ARGS)
 
 soak: .venv/.dev .venv-guide/.done ## Run the long campaigns
 	@scripts/system.sh
 	@$(BIN)/pytest -m soak $(ARGS)
 
-check: .venv/.dev ## Format, lint, types and layers
+check: .venv/.dev node_modules/.done ## Format, lint, types and layers
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@node_modules/.bin/biome ci
+	@scripts/types.sh
 
-format: .venv/.dev ## Format the code and apply the linter's safe fixes
+format: .venv/.dev node_modules/.done ## Format the code and apply the linters' safe fixes
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
+	@node_modules/.bin/biome check --write
 
 ifneq ($(wildcard bench/Makefile),)
 bench bench-full: .venv/.dev ## Measure beside the peers
@@ -55,9 +65,10 @@ lock: .venv/.dev ## Rewrite requirements/*.txt from requirements/*.in
 
 clean: ## Remove what the verbs made, but no data
 	@rm -rf .venv .venv-guide .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
+	@rm -rf node_modules sdk/typescript/dist
 	@find . -name node_modules -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Stamps: what was installed last. They live in .venv, so that they go when it goes.
+# Stamps: what was installed last. They live in what they stand for, so that they go when it goes.
 .venv/bin/python:
 	@scripts/venv.sh
 
@@ -73,4 +84,8 @@ clean: ## Remove what the verbs made, but no data
 
 .venv-guide/.done: requirements/guide.txt | .venv/bin/python
 	@scripts/guide_env.sh
+	@touch $@
+
+node_modules/.done: package-lock.json package.json $(wildcard sdk/typescript/package.json examples/*/package.json)
+	@scripts/node.sh
 	@touch $@
