@@ -19,6 +19,27 @@ function project(
   return { resolve: { alias }, test: { name, include, environment, globalSetup, ...time } };
 }
 
+const modules = (path: string) => fileURLToPath(new URL(path, import.meta.url));
+const react18 = (name: string) => modules(`tests/browser/react18/node_modules/${name}`);
+// In the form whose imports can be turned to another React.
+const testing = modules('node_modules/@testing-library/react/dist/@testing-library/react.esm.js');
+
+/** The hooks with the oldest React they support. */
+const oldReact = {
+  resolve: {
+    alias: [
+      ...alias,
+      { find: /^react(?=\/|$)/, replacement: react18('react') },
+      { find: /^react-dom(?=\/|$)/, replacement: react18('react-dom') },
+      { find: /^@testing-library\/react$/, replacement: testing },
+    ],
+  },
+  test: {
+    ...project('react18', ['sdk/typescript/tests/react/**/*.test.tsx'], 'jsdom').test,
+    server: { deps: { inline: [/@testing-library\/react/] } },
+  },
+};
+
 export default defineConfig({
   test: {
     // Two cores are what the smallest machine has.
@@ -29,6 +50,7 @@ export default defineConfig({
         'sdk/typescript/tests/support/global-server.ts',
       ]),
       project('frameworks', ['sdk/typescript/tests/{store,react,vue}/**/*.test.{ts,tsx}'], 'jsdom'),
+      oldReact,
       project('package', ['sdk/typescript/tests/package/**/*.test.ts'], 'node'),
       project('browser', ['tests/browser/**/*.test.ts'], 'node', ['tests/browser/setup.ts']),
     ],
