@@ -18,6 +18,10 @@ export interface StepSnapshot {
   readonly step: number;
   readonly name: string;
   readonly status: 'started' | 'completed';
+  /** What it has told of its doing so far, put together: a model's reasoning, for one. */
+  readonly progress: string;
+  /** A word for people. */
+  readonly detail?: string;
   readonly durationMs?: number;
 }
 

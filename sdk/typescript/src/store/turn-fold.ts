@@ -90,11 +90,21 @@ export class TurnFold {
     this.#callsChanged = true;
   }
 
-  #step({ step, name, status, durationMs }: StepChunk): void {
+  #step(chunk: StepChunk): void {
+    const { step, name, durationMs } = chunk;
     const known = this.#steps.findIndex((other) => other.step === step);
-    const shown: StepSnapshot = { step, name, status };
     const index = known < 0 ? this.#steps.length : known;
-    this.#steps[index] = durationMs === undefined ? shown : { ...shown, durationMs };
+    const before = this.#steps[index];
+    const isProgress = chunk.status === 'progress';
+    this.#steps[index] = {
+      ...before,
+      step,
+      name,
+      status: chunk.status === 'completed' ? 'completed' : 'started',
+      progress: (before?.progress ?? '') + ((isProgress && chunk.detail) || ''),
+      ...(!isProgress && chunk.detail !== undefined && { detail: chunk.detail }),
+      ...(durationMs !== undefined && { durationMs }),
+    };
     this.#stepsChanged = true;
   }
 }

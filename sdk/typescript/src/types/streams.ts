@@ -32,14 +32,18 @@ export interface ToolResultChunk extends ChunkBase {
   readonly isError: boolean;
 }
 
-/** A step of the turn begins or is over. The first of a turn also names session, turn and agent. */
+/** A step of the turn begins, gets on or is over. The first of a turn also names session, turn and agent. */
 export interface StepChunk extends ChunkBase {
   readonly type: 'step';
   /** 1, 2 … within the turn. */
   readonly step: number;
   readonly name: string;
-  readonly status: 'started' | 'completed';
+  readonly status: 'started' | 'progress' | 'completed';
   readonly durationMs?: number;
+  /** A word for people; with `progress` the next piece of what it does, such as reasoning. */
+  readonly detail?: string;
+  /** Why the agent's model stopped. */
+  readonly finishReason?: string;
   readonly sessionId?: string;
   readonly turn?: number;
   readonly agentId?: string;

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { Chunk } from '../../src/index.js';
+import type { Chunk, StepChunk } from '../../src/index.js';
 import { TurnFold } from '../../src/store/turn-fold.js';
 import { done, failure, step, text } from './chunks.js';
 
@@ -43,8 +43,25 @@ test('a result that is an error fails its call, and one without a call stands fo
 test('a step is completed in place', () => {
   const fold = folded(step(1, 1), { ...step(2), status: 'completed', durationMs: 5 });
   expect(fold.view().steps).toEqual([
-    { step: 1, name: 'answer', status: 'completed', durationMs: 5 },
+    { step: 1, name: 'answer', status: 'completed', progress: '', durationMs: 5 },
   ]);
+});
+
+test('what a step tells of its progress is put together, its words stand beside it', () => {
+  const tell = (position: number, status: StepChunk['status'], detail: string) => ({
+    ...step(position),
+    status,
+    detail,
+  });
+  const fold = folded(
+    { ...step(1, 1), detail: 'with a model' },
+    tell(2, 'progress', 'Two and '),
+    tell(3, 'progress', 'two.'),
+  );
+  const shown = { step: 1, name: 'answer', progress: 'Two and two.', detail: 'with a model' };
+  expect(fold.view().steps).toEqual([{ ...shown, status: 'started' }]);
+  fold.apply({ ...step(4), status: 'completed' });
+  expect(fold.view().steps).toEqual([{ ...shown, status: 'completed' }]);
 });
 
 test('an error is one of the SDK, and the end has a status and what it took', () => {
