@@ -10,8 +10,8 @@ from pathlib import Path
 
 from resonantgenesis_server import agent_api
 from resonantgenesis_server.agents.engines.threads import AHEAD, AgentThread
-from resonantgenesis_server.agents.tools import calculator, docs_search
-from resonantgenesis_server.agents.tools.base import DEFAULT_TIMEOUT
+from resonantgenesis_server.agents.tools import calculator, docs_search, fetch_url
+from resonantgenesis_server.agents.tools.base import DEFAULT_MAX_RESULT, DEFAULT_TIMEOUT
 from resonantgenesis_server.agents.tools.docs_pages import PAGES, read_sections
 from resonantgenesis_server.model import errors
 from resonantgenesis_server.model.limits import GIB, KIB, MIB, Limits
@@ -91,6 +91,9 @@ def test_the_limits_are_those_of_the_program() -> None:
         f"{docs_search.MAX_QUERY:,} characters",
         f"{docs_search.MAX_RESULTS} passages",
         f"within {DEFAULT_TIMEOUT:g} seconds",
+        f"at most {DEFAULT_MAX_RESULT // KIB} KiB",
+        f"reads {fetch_url.DEFAULT_MAX_BYTES // MIB} MiB of an answer",
+        f"gives {fetch_url.DEFAULT_LENGTH:,} characters",
     ):
         assert row in text, row
 
