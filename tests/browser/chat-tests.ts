@@ -26,6 +26,14 @@ export function testChat(name: 'react' | 'vue'): void {
     expect(await chat.page.locator('.cursor').count()).toBe(0);
   });
 
+  test('what the agent thinks is there to be opened', async () => {
+    const chat = await open({ agent: 'thinking' });
+    await chat.say('tea');
+    await chat.hears('About tea: yes.');
+    await chat.page.locator('.tool summary', { hasText: 'think' }).click();
+    expect(await chat.page.locator('.tool pre').textContent()).toBe('One thing after another.');
+  });
+
   test('stopping ends the turn on the server; the next question goes into the same session', async () => {
     const chat = await open();
     await chat.say('count to 100000');

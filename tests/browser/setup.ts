@@ -26,7 +26,8 @@ declare module 'vitest' {
 }
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
-const AGENTS = 'fast=browser.fast:fast,failing=guide.failing:failing';
+const AGENTS =
+  'fast=browser.agents:fast,thinking=browser.agents:thinking,failing=guide.failing:failing';
 const FLAGS = [
   '--headless',
   '--no-sandbox',

@@ -18,6 +18,17 @@ export const ChatTurn = memo(({ turn }: { readonly turn: TurnSnapshot }) => {
   return (
     <article className="turn" aria-busy={isRunning}>
       {turn.goal !== null && <p className="goal">{turn.goal}</p>}
+      {turn.steps
+        .filter(({ progress }) => progress !== '')
+        .map((step) => (
+          <details key={step.step} className="tool">
+            <summary>
+              <span className="mark">…</span>
+              <span className="name">{step.name}</span>
+            </summary>
+            <pre>{step.progress}</pre>
+          </details>
+        ))}
       {turn.toolCalls.map((call) => (
         <ToolCall key={call.callId} call={call} />
       ))}

@@ -1,11 +1,11 @@
-"""An agent at the speed of a fast model, for servers that load it as `browser.fast:fast`."""
+"""Agents for the browser tests, loaded as `browser.agents:NAME`."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 
-from resonantgenesis_server.agent_api import AgentChunk, Turn
+from resonantgenesis_server.agent_api import AgentChunk, Step, Turn
 
 #: Tokens a second, and how many come between two sleeps: timers are no finer than this.
 RATE = 2_000
@@ -20,3 +20,12 @@ async def fast(turn: Turn) -> AsyncIterator[AgentChunk]:
         yield f"{number} "
         if number % _BURST == 0:
             await asyncio.sleep(max(0.0, begun + number / RATE - loop.time()))
+
+
+async def thinking(turn: Turn) -> AsyncIterator[AgentChunk]:
+    """Thinks aloud before it answers."""
+    yield Step("think")
+    for word in ("One ", "thing ", "after ", "another."):
+        yield Step("think", "progress", detail=word)
+    yield Step("think", "completed")
+    yield f"About {turn.goal}: yes."
