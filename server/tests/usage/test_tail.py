@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from resonantgenesis_server.codec.events import events_append
 from resonantgenesis_server.feed.event_log import EventService
 from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.log.base import LogUnavailable, Page
+from resonantgenesis_server.model.events import NewEvent
 from resonantgenesis_server.records.base import StoreUnusable
+from resonantgenesis_server.records.usage import UsagePlace
 from resonantgenesis_server.runs import usage as usage_module
 from resonantgenesis_server.runs import usage_tail
 from resonantgenesis_server.runs.housekeeping import old_events
@@ -217,3 +220,18 @@ async def test_no_event_is_forgotten_before_it_is_counted(stores: Stores) -> Non
     await stores.crash()
     await stores.open()
     assert (await stores.kept()).turns == 7
+
+
+async def test_an_event_that_says_nothing_stands_in_nobodys_way(stores: Stores) -> None:
+    """None of ours is like that; whatever wrote it, the others count."""
+    empty = [NewEvent(f"evt_{kind}", kind, {}) for kind in (usage_tail.USAGE, usage_tail.LIMIT)]
+    await stores.turns(2)
+    await stores.log.append(*events_append(stores.organization, empty))
+    await stores.turns(2)
+    await stores.meter.settle()
+    assert (await stores.kept()).turns == 4
+    await stores.records.usage.take_in(stores.organization, [], UsagePlace("another", 1))
+    await stores.crash()
+    await stores.open()  # all is read again
+    assert (await stores.kept()).turns == 4
+    assert (await stores.place()).limit_month is None

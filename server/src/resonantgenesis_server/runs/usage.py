@@ -85,9 +85,9 @@ class UsageMeter:
         for entry in entries:
             if entry.kind == USAGE:
                 row = row_of(name, entry)
-                rows.append(row)
-                if self.budget.add(name, row.ended_at, row.input_tokens + row.output_tokens):
-                    self._urgent.set()
+                if row is not None:
+                    rows.append(row)
+                    self._count(row)
             elif entry.kind == LIMIT:
                 month = limit_month_of(entry)
                 tail.told(month)
@@ -105,6 +105,11 @@ class UsageMeter:
                 await tail.write()
 
     # -- inside ----------------------------------------------------------------------------
+
+    def _count(self, row: UsageRow) -> None:
+        tokens = row.input_tokens + row.output_tokens
+        if self.budget.add(row.organization_id, row.ended_at, tokens):
+            self._urgent.set()
 
     def _tail(self, organization_id: str) -> UsageTail:
         tail = self._tails.get(organization_id)

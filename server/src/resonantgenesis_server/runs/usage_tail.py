@@ -27,29 +27,39 @@ _FAR = 10_000
 _PAGE = 2_000
 
 
-def row_of(organization_id: str, entry: Entry) -> UsageRow:
-    """What a billing.usage.recorded says."""
+def row_of(organization_id: str, entry: Entry) -> UsageRow | None:
+    """What a billing.usage.recorded says; None, and a word in the log, for one that says nothing:
+    it must not keep the others from being counted and read."""
     body = orjson.loads(entry.body)
     data, metadata = body["data"], body["metadata"]
-    return UsageRow(
-        organization_id=organization_id,
-        session_id=data["session_id"],
-        turn=data["turn"],
-        agent_id=data["agent_id"],
-        key_id=metadata["key_id"],
-        subject=metadata.get("subject"),
-        status=data.get("status"),
-        input_tokens=data["input_tokens"],
-        output_tokens=data["output_tokens"],
-        steps=data["steps"],
-        duration_ms=data["duration_ms"],
-        ended_at=entry.at / 1e6,
-    )
+    try:
+        return UsageRow(
+            organization_id=organization_id,
+            session_id=data["session_id"],
+            turn=data["turn"],
+            agent_id=data["agent_id"],
+            key_id=metadata["key_id"],
+            subject=metadata.get("subject"),
+            status=data.get("status"),
+            input_tokens=data["input_tokens"],
+            output_tokens=data["output_tokens"],
+            steps=data["steps"],
+            duration_ms=data["duration_ms"],
+            ended_at=entry.at / 1e6,
+        )
+    except KeyError as error:
+        log_.warning(
+            "an event tells of usage without saying it",
+            organization=organization_id,
+            position=entry.position,
+            lacks=str(error),
+        )
+        return None
 
 
 def limit_month_of(entry: Entry) -> str:
-    """The month that a billing.limit.reached is about."""
-    return str(orjson.loads(entry.body)["data"]["month"])
+    """The month that a billing.limit.reached is about; "" if it does not say."""
+    return str(orjson.loads(entry.body)["data"].get("month", ""))
 
 
 class UsageTail:
@@ -91,7 +101,7 @@ class UsageTail:
 
     def told(self, month: str) -> None:
         """The log has the billing.limit.reached of this month."""
-        self.limit_month = max(month, self.limit_month or "")
+        self.limit_month = max(month, self.limit_month or "") or None
 
     async def write(self) -> None:
         """Return when the records show what the log showed at the time of the call.
