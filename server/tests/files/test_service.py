@@ -138,6 +138,36 @@ async def test_content_about_to_be_recorded_is_not_collected(
     assert await content_of(files, made) == b"content"
 
 
+async def test_content_recorded_while_records_are_asked_is_not_collected(
+    files: FileService, records: Records, org: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer of the records is older than what has happened since."""
+    me = Owner(org.id)
+    first = await put(files, me, b"content")
+    create, held = records.files.create, records.files.held
+    in_create, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(*arguments: object) -> FileRecord:
+        in_create.set()
+        await go.wait()
+        return await create(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(records.files, "create", slow)
+    second = asyncio.create_task(put(files, me, b"content"))
+    await in_create.wait()
+
+    async def stale(digests: Sequence[str]) -> frozenset[str]:
+        found = await held(digests)
+        go.set()
+        await second
+        return found
+
+    monkeypatch.setattr(records.files, "held", stale)
+    await files.delete(me, first.id)
+    go.set()  # where the records were not even asked
+    assert await content_of(files, await second) == b"content"
+
+
 async def test_content_that_comes_again_while_it_is_removed_is_there(
     files: FileService, blobs: DiskBlobs, org: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:

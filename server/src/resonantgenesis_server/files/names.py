@@ -24,7 +24,7 @@ def check_name(name: str) -> str:
     """The name. Raises ValueError, with what is wrong, for one that no file system should see."""
     if not 1 <= len(name) <= MAX_NAME:
         raise ValueError(f"must have 1 to {MAX_NAME} characters")
-    if "/" in name or "\\" in name or name in {".", ".."}:
+    if "/" in name or "\\" in name or name.strip() in {"", ".", ".."}:
         raise ValueError("must be a name without a path")
     if any(unicodedata.category(letter) in {"Cc", "Cs"} or letter in _TURNS for letter in name):
         raise ValueError("has control characters")

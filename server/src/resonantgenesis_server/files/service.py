@@ -153,8 +153,10 @@ class FileService:
 
     async def _collect(self, digests: Sequence[str]) -> int:
         async with self._removing:
-            held = await self._records.held(digests)
-            free = [one for one in digests if one not in held and one not in self._held]
+            # Before the records are asked: what is let go meanwhile has a record they do not tell.
+            asked = [one for one in digests if one not in self._held]
+            held = await self._records.held(asked) if asked else frozenset()
+            free = [one for one in asked if one not in held]
             return await self._blobs.remove(free) if free else 0
 
 
