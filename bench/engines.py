@@ -28,6 +28,7 @@ from pydantic import SecretStr
 from resonantgenesis_server.agents.base import Turn
 from resonantgenesis_server.agents.engines.llm.calls import ModelCall, ModelClient, UserMessage
 from resonantgenesis_server.agents.engines.llm.engine import LlmEngine
+from resonantgenesis_server.agents.engines.llm.models import Models
 from resonantgenesis_server.agents.engines.llm.openai_client import OpenAIChatClient
 from resonantgenesis_server.agents.engines.llm.pydantic_client import PydanticClient
 from resonantgenesis_server.agents.engines.llm.settings import LlmSettings
@@ -86,7 +87,7 @@ async def _cost(way: str, url: str, load: Load) -> Cost:
     if way in ENGINES:
         urls = {"local": url, "anthropic": url[:-3]}
         keys = {"anthropic": SecretStr("k")}
-        engine = LlmEngine(LlmSettings(base_urls=urls, api_keys=keys), Toolbox())
+        engine = LlmEngine(Models(LlmSettings(base_urls=urls, api_keys=keys)), Toolbox())
         agent = engine.build({"model": f"{ENGINES[way]}:{model}"})
 
         async def once(number: int) -> int:

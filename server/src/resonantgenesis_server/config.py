@@ -256,6 +256,12 @@ class Settings(BaseSettings):
         le=1000,
         description="Pace of the agent `guide`; 0: as fast as possible.",
     )
+    engine_workers: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="Processes that ask models for the server; 0: it asks them itself.",
+    )
     tools: ToolSettings = Field(default_factory=ToolSettings)
     llm: LlmSettings = Field(default_factory=LlmSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)

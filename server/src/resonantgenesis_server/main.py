@@ -16,6 +16,7 @@ import structlog
 import uvloop
 
 from .agents.base import Agent
+from .agents.engines.llm.settings import EngineWorkers
 from .agents.engines.loading import AgentLoadError
 from .agents.registry import Engines
 from .agents.tools.functions import ToolLoadError
@@ -180,8 +181,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         hasher = CredentialHasher(load_secret(settings.data / "secret"))
         # What can be refused is refused before a key is made and shown.
         tools = await stack.enter_async_context(open_toolbox(settings.tools, limits.chunk))
-        engines = Engines(settings.llm, tools)
-        stack.push_async_callback(engines.close)
+        engines = await _open_engines(stack, settings, tools)
         directory, agents = _agents(settings, records, engines)
         await _bootstrap(settings, records, hasher)
         files = await _open_files(stack, settings.data, records, limits)
@@ -361,6 +361,16 @@ def _app(
             ready=ready,
         )
     )
+
+
+async def _open_engines(
+    stack: contextlib.AsyncExitStack, settings: Settings, tools: Toolbox
+) -> Engines:
+    workers = EngineWorkers(settings.engine_workers, settings.log_level, settings.log_format)
+    engines = Engines(settings.llm, tools, workers)
+    stack.push_async_callback(engines.close)
+    await engines.start()
+    return engines
 
 
 def _agents(

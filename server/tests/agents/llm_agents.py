@@ -8,6 +8,7 @@ from typing import Any
 
 from resonantgenesis_server.agents.base import Turn
 from resonantgenesis_server.agents.engines.llm.engine import LlmAgent, LlmEngine
+from resonantgenesis_server.agents.engines.llm.models import Models
 from resonantgenesis_server.agents.engines.llm.settings import LlmSettings
 from resonantgenesis_server.agents.tools.base import JsonValue, Tool, ToolContext, ToolError
 from resonantgenesis_server.agents.tools.registry import ToolBounds
@@ -69,7 +70,7 @@ class Talk:
         given = {"base_urls": urls, "api_keys": {"anthropic": "k"}, "retry_delay": 0.001}
         bounds = ToolBounds(timeout=settings.pop("tool_timeout", 30.0))
         self.engine = LlmEngine(
-            LlmSettings(**{**given, **settings}), Toolbox([Echo(), *tools], bounds=bounds)
+            Models(LlmSettings(**{**given, **settings})), Toolbox([Echo(), *tools], bounds=bounds)
         )
 
     def agent(self, model: str = "local:m", **options: Any) -> LlmAgent:

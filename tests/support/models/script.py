@@ -38,6 +38,10 @@ class Gate:
             self._open.set()
         await self._open.wait()
 
+    def open(self) -> None:
+        """For all that wait and all that come; to be called in the provider's loop."""
+        self._open.set()
+
 
 @dataclass(frozen=True)
 class Reply:

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Self
 
 from . import anthropic_wire, openai_wire
-from .script import Json, Reply, Script, by_name, in_order
+from .script import Gate, Json, Reply, Script, by_name, in_order
 
 _PATIENCE = 20.0
 _WIRES: Mapping[str, ModuleType] = {
@@ -99,6 +99,11 @@ class FakeProvider:
         with self._changed:
             assert self._changed.wait_for(holds, _PATIENCE), "it never came to be"
 
+    def open_gate(self, gate: Gate) -> None:
+        """Without waiting for those that are missing."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(gate.open)
+
     # -- inside ----------------------------------------------------------------------------
 
     async def _main(self) -> None:
@@ -119,8 +124,8 @@ class FakeProvider:
         try:
             while ahead is not None:
                 ahead = await self._request(ahead, reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client is gone; what it left is recorded where it happened
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the client is gone, which is recorded where it happened, or the provider stops
         finally:
             writer.close()
 

@@ -13,7 +13,7 @@ from .tools.toolbox import Toolbox
 
 if TYPE_CHECKING:
     from .engines.llm.engine import LlmEngine
-    from .engines.llm.settings import LlmSettings
+    from .engines.llm.settings import EngineWorkers, LlmSettings
 
 _LLM = "llm"
 _PYTHON = "python"
@@ -41,15 +41,26 @@ def engine_names(*, trusted: bool = False) -> list[str]:
 
 
 class Engines:
-    """Every engine with what the server lends it; one for the process. `close` ends connections.
+    """Every engine with what the server lends it; one for the process.
 
-    The engine `llm` needs `llm` and `toolbox`; without them it has the defaults.
+    The engine `llm` needs `llm` and `toolbox`; without them it has the defaults. `start` begins to
+    start the `workers`, `close` ends them and all connections.
     """
 
-    def __init__(self, llm: LlmSettings | None = None, toolbox: Toolbox | None = None) -> None:
+    def __init__(
+        self,
+        llm: LlmSettings | None = None,
+        toolbox: Toolbox | None = None,
+        workers: EngineWorkers | None = None,
+    ) -> None:
         self._llm_settings = llm
         self._toolbox = toolbox
+        self._workers = workers
         self._llm: LlmEngine | None = None
+
+    async def start(self) -> None:
+        if self._workers is not None and self._workers.count:
+            await self._engine_llm().start()
 
     def build(self, engine: str, settings: Mapping[str, Any], *, trusted: bool = False) -> Agent:
         """An agent of the engine so named, ready to run any number of turns.
@@ -65,6 +76,9 @@ class Engines:
         module = importlib.import_module(_known(engine, trusted).module, __package__)
         if engine == _LLM:
             return self._engine_llm().build(settings)
+        if engine == _PYTHON:
+            made: Agent = module.build(settings, self._toolbox or Toolbox())
+            return made
         build = cast("Callable[[Mapping[str, Any]], Agent]", module.build)
         return build(settings)
 
@@ -76,16 +90,14 @@ class Engines:
 
     async def close(self) -> None:
         if self._llm is not None:
-        if engine == _PYTHON:
-            made: Agent = module.build(settings, self._toolbox or Toolbox())
-            return made
             await self._llm.close()
 
     def _engine_llm(self) -> LlmEngine:
         if self._llm is None:
             module = importlib.import_module(_ENGINES[_LLM].module, __package__)
-            settings = self._llm_settings or module.LlmSettings()
-            engine: LlmEngine = module.LlmEngine(settings, self._toolbox or Toolbox())
+            engine: LlmEngine = module.make_engine(
+                self._llm_settings, self._toolbox or Toolbox(), self._workers
+            )
             self._llm = engine
         return self._llm
 

@@ -52,6 +52,10 @@ def serve(
         float | None,
         typer.Option(help="What running turns get when the server stops.", show_default="20"),
     ] = None,
+    engine_workers: Annotated[
+        int | None,
+        typer.Option(help="Processes that ask models for the server.", show_default="0"),
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error.", show_default="info")
     ] = None,
@@ -67,6 +71,7 @@ def serve(
         "agents": _agents(agent) if agent else None,
         "cors_origins": cors_origin or None,
         "drain_seconds": drain_seconds,
+        "engine_workers": engine_workers,
         "log_level": log_level,
         "log_format": log_format,
     }

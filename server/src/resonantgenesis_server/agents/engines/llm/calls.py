@@ -23,6 +23,7 @@ FailureKind = Literal[
     "refused",  # the request itself was refused
     "filtered",  # the provider's content filter stopped it
     "unreadable",  # the answer is not what the provider's protocol says
+    "crashed",  # the process that asked the model ended
 ]
 
 
@@ -51,11 +52,12 @@ class UserMessage:
 
 @dataclass(frozen=True, slots=True)
 class AssistantMessage:
-    """What the model said; `native` is the provider's own form of it, for that provider only."""
+    """What the model said; `native` is the provider's own form of it, which only the client that
+    made it can read."""
 
     text: str
     calls: Sequence[CallRequest] = ()
-    native: object = None
+    native: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ class Finish:
     reason: FinishReason
     input_tokens: int | None = None
     output_tokens: int | None = None
-    native: object = None
+    native: str | None = None
 
 
 #: What a model's answer is made of; `str` is text.

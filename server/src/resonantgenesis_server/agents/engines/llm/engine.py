@@ -17,9 +17,10 @@ from .calls import ModelFailure, Sampling
 from .conversation import open_conversation
 from .failures import agent_error
 from .loop import ToolLoop
-from .models import Models
+from .models import Models, ModelSource
 from .names import ModelName
-from .settings import LlmSettings
+from .settings import EngineWorkers, LlmSettings
+from .workers import ModelWorkers
 
 log_ = structlog.get_logger("resonantgenesis.llm")
 
@@ -44,11 +45,14 @@ class LlmOptions:
 
 
 class LlmEngine:
-    """Makes agents that share one set of connections to providers; `close` ends those."""
+    """Makes agents that ask one source of models; `close` ends its connections."""
 
-    def __init__(self, settings: LlmSettings, toolbox: Toolbox) -> None:
-        self._models = Models(settings)
+    def __init__(self, models: ModelSource, toolbox: Toolbox) -> None:
+        self._models = models
         self._toolbox = toolbox
+
+    async def start(self) -> None:
+        await self._models.start()
 
     def build(self, settings: Mapping[str, Any]) -> LlmAgent:
         """An agent with the settings `model`, `temperature`, `max_output_tokens`,
@@ -73,7 +77,7 @@ class LlmAgent:
     results, usage. A tool that fails is told to the model. Never more steps than `max_steps`.
     """
 
-    def __init__(self, models: Models, toolbox: Toolbox, options: LlmOptions) -> None:
+    def __init__(self, models: ModelSource, toolbox: Toolbox, options: LlmOptions) -> None:
         self._models = models
         self._toolbox = toolbox
         self._options = options
@@ -97,6 +101,19 @@ class LlmAgent:
         except ModelFailure as failure:
             _report(failure, model, turn)
             raise agent_error(failure, model, history_chars=settings.history_chars) from failure
+
+
+def make_engine(
+    settings: LlmSettings | None, toolbox: Toolbox, workers: EngineWorkers | None
+) -> LlmEngine:
+    """The engine whose models are asked from here, or from workers if there shall be any."""
+    settings = settings or LlmSettings()
+    if workers is None or not workers.count:
+        return LlmEngine(Models(settings), toolbox)
+    source = ModelWorkers(
+        settings, workers.count, log_level=workers.log_level, log_format=workers.log_format
+    )
+    return LlmEngine(source, toolbox)
 
 
 def _report(failure: ModelFailure, model: ModelName, turn: Turn) -> None:

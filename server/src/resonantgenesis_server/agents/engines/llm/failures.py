@@ -33,6 +33,9 @@ def agent_error(failure: ModelFailure, model: ModelName, *, history_chars: int) 
         seconds = _RATE_PAUSE if failure.retry_after is None else failure.retry_after
         words = f"{provider} limits the rate of requests; try again in {math.ceil(seconds)} s"
         return AgentError(words, "RATE_LIMITED", retry_after=seconds)
+    if failure.kind == "crashed":
+        words = "the process that asked the model ended; the server's log says how"
+        return AgentError(words, retryable=True)
     if failure.kind == "unavailable":
         hint = " (is it running?)" if is_ollama else ""
         words = f"{provider} does not answer, or broke off its answer{hint}"

@@ -19,6 +19,8 @@ from .settings import LlmSettings
 
 _CLOSE_SECONDS = 5.0
 log_ = structlog.get_logger("resonantgenesis.llm")
+#: Said while no process is there that could ask models.
+NO_MODEL = "models cannot be asked right now"
 _EXTRA = "install it: pip install 'resonantgenesis-server[llm]'"
 
 
@@ -26,8 +28,30 @@ class _Closeable(ModelClient, Protocol):
     async def close(self) -> None: ...
 
 
+class ModelSource(Protocol):
+    """Where models are found and asked."""
+
+    @property
+    def settings(self) -> LlmSettings: ...
+
+    async def start(self) -> None:
+        """To be called once, before anything else."""
+        ...
+
+    async def find(self, text: str | None) -> tuple[ModelName, ModelClient]:
+        """The model so named and how to ask it.
+
+        Raises AgentError with a message that says what to set or to install.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Ends every connection to providers."""
+        ...
+
+
 class Models:
-    """One for the process; `close` ends every connection to providers.
+    """Asks models from this process.
 
     The libraries are imported when they are first wanted, and in a thread: that takes seconds.
     """
@@ -37,15 +61,12 @@ class Models:
         self._clients: dict[str, _Closeable] = {}
         self._making = asyncio.Lock()
 
-    async def find(self, text: str | None) -> tuple[ModelName, ModelClient]:
-        """The model so named and how to ask it.
+    async def start(self) -> None:
+        """Nothing to do: clients are made when they are first wanted."""
 
-        Raises AgentError with a message that says what to set or to install.
-        """
-        try:
-            model = parse_model(text)
-        except BadModelName as error:
-            raise AgentError(f"model {error}") from error
+    async def find(self, text: str | None) -> tuple[ModelName, ModelClient]:
+        """As `ModelSource.find` promises."""
+        model = named(text)
         client = self._clients.get(model.provider)
         if client is None:
             async with self._making:
@@ -106,6 +127,14 @@ class Models:
         await client.open()
         made: _Closeable = client
         return made
+
+
+def named(text: str | None) -> ModelName:
+    """Raises AgentError for what is no name of a model."""
+    try:
+        return parse_model(text)
+    except BadModelName as error:
+        raise AgentError(f"model {error}") from error
 
 
 def _not_set_up(model: ModelName, variable: str | None) -> str:

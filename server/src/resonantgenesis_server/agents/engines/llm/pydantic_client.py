@@ -14,6 +14,7 @@ from pydantic_ai.direct import model_request_stream
 from pydantic_ai.messages import (
     InstructionPart,
     ModelMessage,
+    ModelMessagesTypeAdapter,
     ModelRequest,
     ModelRequestPart,
     ModelResponse,
@@ -211,8 +212,11 @@ def _part(message: UserMessage | ToolMessage) -> ModelRequestPart:
 
 
 def _response(message: AssistantMessage) -> ModelResponse:
-    if isinstance(message.native, ModelResponse):
-        return message.native  # with what only its provider understands, e.g. signed thoughts
+    if message.native is not None:
+        # With what only its provider understands, e.g. signed thoughts.
+        [native] = ModelMessagesTypeAdapter.validate_json(message.native)
+        if isinstance(native, ModelResponse):
+            return native
     calls = [ToolCallPart(call.tool, call.arguments, call.call_id) for call in message.calls]
     return ModelResponse([*([TextPart(message.text)] if message.text else []), *calls])
 
@@ -246,7 +250,9 @@ def _ending(response: ModelResponse) -> list[Delta]:
     read, written = (
         (usage.input_tokens, usage.output_tokens) if usage.has_values() else (None, None)
     )
-    return [*calls, Finish(reason, read, written, response)]
+    # It is asked for again only when the conversation goes on from here.
+    native = ModelMessagesTypeAdapter.dump_json([response]).decode() if calls else None
+    return [*calls, Finish(reason, read, written, native)]
 
 
 def _failure(error: errors.AgentRunError) -> ModelFailure:

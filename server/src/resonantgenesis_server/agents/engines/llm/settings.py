@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
@@ -22,6 +23,15 @@ _CHAT_SERVERS: Mapping[str, tuple[str, str]] = {
 _OWN_PROTOCOL = frozenset({"anthropic", "google", "bedrock", "cohere", "huggingface", "xai"})
 #: A key travels in a header, so: printable ASCII without spaces.
 _KEY = re.compile(r"[\x21-\x7e]+")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineWorkers:
+    """How many processes ask models for the server, none for 0, and how they log."""
+
+    count: int = 0
+    log_level: str = "info"
+    log_format: str = "text"
 
 
 class LlmSettings(BaseModel):
