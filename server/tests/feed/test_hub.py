@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 from resonantgenesis_server.feed.follow import Follower, PlaceExpired, StreamGone
-from resonantgenesis_server.feed.hub import TAIL_BYTES, TAIL_ENTRIES, Hub
+from resonantgenesis_server.feed.hub import LEFT_BYTES, LEFT_TOPICS, TAIL_BYTES, TAIL_ENTRIES, Hub
 from resonantgenesis_server.log.base import Entry, Page, StreamInfo
 
 from .world import STREAM, FakeLog, settle
@@ -70,7 +70,7 @@ async def test_a_reader_that_is_full_is_detached_costs_nothing_and_catches_up() 
         pushes += 1
         return push(entries)  # type: ignore[arg-type]
 
-    reader.push = counted  # type: ignore[method-assign,assignment]
+    reader.push = counted  # type: ignore[method-assign]
     before = log.count
     for _ in range(2_000):
         publish(hub, log)
@@ -168,7 +168,7 @@ async def test_the_tail_is_bounded_in_entries_and_bytes() -> None:
     hub.publish(STREAM, [Entry(log.head + 10, "message", b"x" * 3 * TAIL_BYTES, 1)])
     assert len(topic.tail) == 1
     reader.__exit__(None, None, None)
-    assert not hub._topics
+    assert not hub.busy
 
 
 async def test_readers_are_counted_and_leaving_twice_is_harmless() -> None:
@@ -198,5 +198,62 @@ async def test_a_reader_that_leaves_while_it_waits_leaves_nothing() -> None:
     task.cancel()
     await asyncio.wait({task})
     publish(hub, log)
-    assert not hub._topics
+    assert not hub.busy
     assert Page([], StreamInfo(0, 1, 1, False)).at_end
+
+
+async def test_who_comes_back_to_a_stream_that_everybody_left_needs_no_log() -> None:
+    hub, log = Hub(), Answering()
+    reader = await attached(hub, log)
+    publish(hub, log, 2)
+    reader.__exit__(None, None, None)
+    publish(hub, log, 3)
+    before = log.count
+    with follower(hub, log, 1) as back:
+        found = back.pull_recent()
+        assert found is not None
+        assert [entry.position for entry in found] == [2, 3, 4, 5]
+    assert log.count == before
+
+
+async def test_what_is_kept_of_streams_without_readers_is_bounded() -> None:
+    hub = Hub()
+    for number in range(LEFT_TOPICS + 50):
+        log = Answering()
+        name = f"sess_{number}"
+        with Follower(hub, log, name, 0) as reader:  # type: ignore[arg-type]
+            await reader.batch(0)
+            hub.publish(name, [Entry(1, "message", b"x" * 100, 1)])
+    assert len(hub._topics) == len(hub._left) == LEFT_TOPICS
+    for number in range(100):
+        with Follower(hub, log, f"large_{number}", 0) as reader:  # type: ignore[arg-type]
+            await reader.batch(0)
+            hub.publish(f"large_{number}", [Entry(1, "message", b"x" * (LEFT_BYTES // 10), 1)])
+    assert sum(topic.tail_bytes for topic in hub._left.values()) <= LEFT_BYTES
+    assert not hub.busy
+
+
+async def test_a_parked_reader_is_poured_to_and_told_what_its_sink_refuses() -> None:
+    hub, log = Hub(), Answering()
+    reader = await attached(hub, log)
+    poured: list[int] = []
+    woken: list[bool] = []
+
+    def sink(entries: Sequence[Entry]) -> bool:
+        if len(poured) == 3:
+            return False
+        poured.extend(entry.position for entry in entries)
+        return True
+
+    assert reader.park(sink, lambda: woken.append(True))
+    for _ in range(4):
+        publish(hub, log)
+    assert poured == [1, 2, 3]
+    assert woken == [True]
+    assert reader.reached == 4
+    assert await batch(reader) == [4]
+    assert reader.park(sink, lambda: woken.append(True))
+    log.commit(2)
+    log.unannounced.clear()  # a commit that nobody announced
+    publish(hub, log)
+    assert await batch(reader) == [5, 6, 7]

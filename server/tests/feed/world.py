@@ -223,7 +223,7 @@ class World:
             for viewer in self.viewers:
                 viewer.task.cancel()
             await asyncio.gather(*(viewer.task for viewer in self.viewers), return_exceptions=True)
-        assert not self.hub._topics, "a topic is left without readers"
+        assert not self.hub.busy, "a reader is left"
 
     def _check_bounds(self) -> None:
         for viewer in self.viewers:

@@ -131,7 +131,7 @@ async def test_changing_subscriptions_all_the_time_leaves_nothing_behind(serve: 
         assert len(socket._commands.table) == 0
         assert len(server.parts.events.selections) == 0
     hub = server.parts.events.hub
-    await server.settled(lambda: not hub._topics)
+    await server.settled(lambda: not hub.busy)
 
 
 async def slow_execute(server: Server, gate: asyncio.Event) -> None:
@@ -185,4 +185,4 @@ async def test_clients_that_come_and_go_leave_nothing_behind(server: Server) -> 
     await server.settled(lambda: server.parts.sockets.count == 0)
     await server.settled(lambda: server.parts.watch.count == 0)
     await server.settled(lambda: server.parts.supervisor.running == 0)
-    assert not server.parts.events.hub._topics
+    assert not server.parts.events.hub.busy

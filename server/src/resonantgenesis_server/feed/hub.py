@@ -14,7 +14,7 @@ without a gap: between its check and the first push nothing can be announced.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -25,6 +25,9 @@ from .selection import Selection
 #: lags a little is served without touching the file.
 TAIL_ENTRIES = 512
 TAIL_BYTES = 256 * 1024
+#: The same for streams whose last reader has left, all together.
+LEFT_TOPICS = 256
+LEFT_BYTES = 16 * 1024 * 1024
 
 
 class Batch(list[Entry]):
@@ -111,12 +114,15 @@ class Hub:
 
     def __init__(self) -> None:
         self._topics: dict[str, Topic] = {}
+        #: Those of `_topics` that nobody reads now, in the order in which they were left.
+        self._left: OrderedDict[str, Topic] = OrderedDict()
 
     def register(self, stream: str, reader: Reader) -> None:
         """From now on, what is announced for `stream` counts against `attach`."""
         topic = self._topics.get(stream)
         if topic is None:
             topic = self._topics[stream] = Topic()
+        self._left.pop(stream, None)
         topic.readers.add(reader)
 
     def unregister(self, stream: str, reader: Reader) -> None:
@@ -124,10 +130,21 @@ class Hub:
         topic = self._topics.get(stream)
         if topic is None:
             return
-        topic.readers.discard(reader)
         topic.detach(reader)
-        if not topic.readers:
-            del self._topics[stream]
+        if reader in topic.readers:
+            topic.readers.discard(reader)
+            if not topic.readers:
+                self._leave(stream, topic)
+
+    def _leave(self, stream: str, topic: Topic) -> None:
+        """Keep the newest of what nobody reads any more: a thousand viewers that a proxy has cut
+        off come back at once, and for the same."""
+        self._left[stream] = topic
+        size = sum(each.tail_bytes for each in self._left.values())
+        while self._left and (len(self._left) > LEFT_TOPICS or size > LEFT_BYTES):
+            name, oldest = self._left.popitem(last=False)
+            size -= oldest.tail_bytes
+            del self._topics[name]
 
     def attach(self, stream: str, reader: Reader, selection: Selection | None = None) -> bool:
         """Attach a registered reader if it has everything announced; else it must read on.
@@ -240,8 +257,15 @@ class Hub:
         topic.tail.clear()
         topic.tail_bytes = 0
         topic.head = 0  # who registers from now on has missed nothing of what is there: nothing
+        if self._left.pop(stream, None) is not None:
+            del self._topics[stream]
         for reader in tuple(topic.readers):
             reader.gone()
+
+    @property
+    def busy(self) -> bool:
+        """Whether anybody reads anything."""
+        return len(self._topics) > len(self._left)
 
     def readers(self, stream: str) -> int:
         """How many read the stream now, attached or behind."""

@@ -58,6 +58,11 @@ class SocketConnection:
         protocol = self._protocol
         return protocol.conn.state is State.OPEN and not protocol.transport.is_closing()
 
+    @property
+    def speaks(self) -> bool:
+        """`open`, but for a transport that closes without a word, to which writing is harmless."""
+        return self._protocol.conn.state is State.OPEN
+
     async def room(self) -> None:
         """Return when the client has taken enough, or is gone."""
         await self._protocol.writable.wait()

@@ -79,7 +79,7 @@ class DirectWire(AsgiWire):
 
     def push(self, batch: Batch, form: str, encode: Callable[[Batch], Iterable[bytes]]) -> bool:
         connection = self._connection
-        if connection.full or not connection.open:
+        if connection.full or not connection.speaks:
             return False
         name = form + self._suffix if self._suffix else form
         data = batch.encoded.get(name)
