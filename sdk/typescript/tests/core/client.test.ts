@@ -1,0 +1,137 @@
+/** What a client is told, and what it tells. */
+import * as sdk from '@resonantgenesis/sdk';
+import { ResonantGenesis } from '@resonantgenesis/sdk';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { broken, FakeFetch, json, never } from '../support/fake-fetch.js';
+
+beforeEach(() => {
+  vi.useFakeTimers();
+});
+afterEach(() => {
+  vi.useRealTimers();
+  vi.restoreAllMocks();
+});
+
+const agent = json({ id: 'a', name: 'A' });
+
+test('what the package offers', () => {
+  expect(Object.keys(sdk).sort()).toEqual([
+    'AgentFailed',
+    'AuthenticationError',
+    'Conflict',
+    'ConnectionLost',
+    'InternalError',
+    'InvalidRequest',
+    'NotFound',
+    'PermissionDenied',
+    'PositionExpired',
+    'RateLimited',
+    'ResonantGenesis',
+    'SessionBusy',
+    'StreamError',
+    'TurnTimeout',
+    'Unavailable',
+  ]);
+});
+
+test('the constructor never throws; the first call tells', async () => {
+  const net = new FakeFetch(agent);
+  const client = new ResonantGenesis({ apiKey: undefined, baseUrl: 'http://h', fetch: net.fetch });
+  await expect(client.agents.get('a')).rejects.toMatchObject({ name: 'AuthenticationError' });
+  const bad = new ResonantGenesis({ apiKey: 'a\nb', baseUrl: 'http://h', fetch: net.fetch });
+  const told = bad.agents.get('a');
+  await expect(told).rejects.toThrow('cannot stand in a header');
+  await expect(told).rejects.not.toThrow('a\nb');
+  for (const baseUrl of ['nonsense', 'ftp://h', 'http://u:p@h', 'http://h?x=1', 'http://h#x']) {
+    const wrong = new ResonantGenesis({ apiKey: 'k', baseUrl, fetch: net.fetch });
+    await expect(wrong.agents.get('a')).rejects.toMatchObject({ code: 'INVALID_REQUEST' });
+    expect(() => wrong.baseUrl).toThrow('baseUrl');
+  }
+  expect(net.asked).toHaveLength(0);
+});
+
+test('names are camelCase outside and the wire’s inside; free-form data is left alone', async () => {
+  const answer = {
+    session_id: 's',
+    agent_id: 'a',
+    created_at: 't',
+    metadata: { my_key: 1 },
+    context: { user_name: 'x' },
+    __proto__x: 1,
+  };
+  const net = new FakeFetch(json(answer));
+  const client = new ResonantGenesis({ apiKey: 'k', baseUrl: 'http://h', fetch: net.fetch });
+  const session = await client.sessions.create({ agentId: 'a', metadata: { my_key: 1 } });
+  expect(net.asked[0]?.body).toEqual({ agent_id: 'a', metadata: { my_key: 1 } });
+  expect(session).toMatchObject({ sessionId: 's', agentId: 'a', createdAt: 't' });
+  expect(session.metadata).toEqual({ my_key: 1 });
+  expect(session.context).toEqual({ user_name: 'x' });
+});
+
+test('an answer cannot reach into what objects are', async () => {
+  const evil = JSON.parse('{"id":"a","__proto__":{"polluted":true},"constructor":1}');
+  const client = new ResonantGenesis({
+    apiKey: 'k',
+    baseUrl: 'http://h',
+    fetch: new FakeFetch(() => new Response(JSON.stringify(evil))).fetch,
+  });
+  const found = (await client.agents.get('a')) as unknown as { polluted?: boolean };
+  expect(found.polluted).toBeUndefined();
+  expect(({} as { polluted?: boolean }).polluted).toBeUndefined();
+});
+
+test('ids are parts of a path, whatever they contain', async () => {
+  const net = new FakeFetch(agent);
+  const client = new ResonantGenesis({ apiKey: 'k', baseUrl: 'http://h', fetch: net.fetch });
+  await client.agents.get('../keys?x=1');
+  expect(net.asked[0]?.url.href).toBe('http://h/v1/agents/..%2Fkeys%3Fx%3D1');
+  for (const id of ['', '.', '..']) {
+    await expect(client.agents.get(id)).rejects.toMatchObject({ code: 'INVALID_REQUEST' });
+  }
+});
+
+test('a redirection is told, never followed with the credential', async () => {
+  const moved = () => new Response(null, { status: 307, headers: { location: 'http://evil' } });
+  const net = new FakeFetch(moved);
+  const client = new ResonantGenesis({ apiKey: 'k', baseUrl: 'http://h', fetch: net.fetch });
+  await expect(client.agents.get('a')).rejects.toThrow('baseUrl must be the final address');
+  expect(net.asked).toHaveLength(1);
+});
+
+test('an answer that does not come is given up', async () => {
+  const net = new FakeFetch(never);
+  const options = { apiKey: 'k', baseUrl: 'http://h', maxRetries: 0, timeout: 5 };
+  const client = new ResonantGenesis({ ...options, fetch: net.fetch });
+  const outcome = expect(client.agents.get('a')).rejects.toMatchObject({
+    code: 'CONNECTION_LOST',
+    message: 'no answer in time',
+  });
+  await vi.advanceTimersByTimeAsync(5_000);
+  await outcome;
+  expect(net.asked[0]?.signal.aborted).toBe(true);
+});
+
+test('a getToken that never answers is given up', async () => {
+  const net = new FakeFetch(agent);
+  const getToken = () => new Promise<string>(() => {});
+  const options = { getToken, baseUrl: 'http://h', maxRetries: 0 };
+  const client = new ResonantGenesis({ ...options, fetch: net.fetch });
+  const outcome = expect(client.agents.get('a')).rejects.toThrow('getToken took too long');
+  await vi.advanceTimersByTimeAsync(10_000);
+  await outcome;
+});
+
+test('it logs what it was told to, and no credential', async () => {
+  const said: string[] = [];
+  const hear = (level: string) => (message: string) => said.push(`${level}: ${message}`);
+  const logger = { debug: hear('d'), info: hear('i'), warn: hear('w'), error: hear('e') };
+  for (const logLevel of ['info', 'warn', 'silent'] as const) {
+    const options = { apiKey: 'secret-key', baseUrl: 'http://h', maxRetries: 1, logger, logLevel };
+    const client = new ResonantGenesis({ ...options, fetch: new FakeFetch(broken).fetch });
+    const outcome = expect(client.sessions.join('s')).rejects.toThrow();
+    await vi.advanceTimersByTimeAsync(1_000);
+    await outcome;
+  }
+  expect(said).toEqual([expect.stringMatching(/^i: resonantgenesis: session s, position 0: /)]);
+  expect(said.join()).not.toContain('secret-key');
+});
