@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import ssl
+import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import trustme
 from resonantgenesis_server.agents.tools.base import NO_CONTEXT, ToolError
+from resonantgenesis_server.agents.tools.fetch_body import read_body
 from resonantgenesis_server.agents.tools.fetch_network import AllowedHost, PublicNetwork
 from resonantgenesis_server.agents.tools.fetch_url import FetchUrl, fetch_tool
 from web_site import Answer, WebSite, open_site
@@ -88,6 +90,23 @@ async def test_what_is_compressed_unasked_is_read_and_bounded(
         await fetch(broken)
     with pytest.raises(ToolError, match="encoded as 'br'"):
         await fetch(site.page("/br", b"x", "text/plain", Content_Encoding="br"))
+
+
+async def test_a_bomb_takes_no_memory() -> None:
+    packed = gzip.compress(bytes(100_000_000))
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield packed
+
+    headers = {"content-type": "text/plain", "content-encoding": "gzip"}
+    tracemalloc.start()
+    try:
+        body = await read_body(headers, chunks(), 150_000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (len(body.data), body.cut) == (150_000, True)
+    assert peak < 2_000_000
 
 
 @pytest.mark.parametrize(
