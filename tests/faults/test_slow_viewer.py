@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 
+import orjson
 import psutil
-from support.server import KEY, Serve, ServerProcess
+import pytest
+from support.server import KEY, TESTS, Serve, ServerProcess
 from support.wire import FrameReader, execute, raw_stream, read_all
 
 CHUNKS = 50_000
+WATCHED = TESTS / "support" / "watched.py"
 MEGABYTE = 1_000_000
 GROWTH = 20 * MEGABYTE
 #: Turns measured with and without the viewer; the quickest of each are compared.
@@ -91,6 +94,38 @@ async def test_it_does_not_outlive_its_credential(serve: Serve) -> None:
         while any(c.raddr and c.raddr.port == me for c in process.net_connections("tcp")):
             await asyncio.sleep(0.05)
     writer.close()
+
+
+def subscribe(server: ServerProcess, session_id: str) -> tuple[bytes, bytes]:
+    """What opens a socket, and the masked frame that follows a session on it."""
+    handshake = (
+        f"GET /v1/ws HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nUpgrade: websocket\r\n"
+        f"Connection: Upgrade\r\nSec-WebSocket-Key: {'A' * 22}==\r\nSec-WebSocket-Version: 13\r\n"
+        f"Authorization: Bearer {KEY}\r\n\r\n"
+    ).encode()
+    message = orjson.dumps({"type": "subscribe", "channels": [f"session:{session_id}"]})
+    return handshake, bytes([0x81, 0x80 | len(message)]) + bytes(4) + message
+
+
+@pytest.mark.parametrize("careless", [False, True])
+async def test_nothing_is_written_to_a_client_that_takes_nothing(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, careless: bool
+) -> None:
+    """Beyond the bound of its connection, by stream or by socket; and that would be noticed."""
+    if careless:
+        monkeypatch.setenv("CARELESS", "1")
+    server = serve(program=WATCHED, may_complain=careless)
+    session_id = await new_session(server)
+    stream, streaming = await raw_stream(server, join(server, session_id), receive_buffer=4096)
+    handshake, message = subscribe(server, session_id)
+    _, talking = await raw_stream(server, handshake, receive_buffer=4096)
+    talking.write(message)
+    await run_turn(server, session_id)
+    if not careless:
+        await read_whole(stream)
+    streaming.close()
+    talking.close()
+    assert ("over the bound" in server.log) == careless
 
 
 async def read_whole(reader: asyncio.StreamReader) -> None:
