@@ -67,7 +67,6 @@ from .runs.retention import Retention
 from .runs.service import SessionService
 from .runs.supervisor import Supervisor
 from .runs.usage import UsageMeter
-from .runs.usage_budget import Budget
 from .runs.usage_service import UsageService
 
 log_ = structlog.get_logger("resonantgenesis.main")
@@ -201,7 +200,10 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         stack.push_async_callback(log.close)
         mirror = Mirror(records.sessions)
         stack.push_async_callback(mirror.close)
-        meter = await _open_meter(stack, log, records, limits)
+        meter = await UsageMeter.open(
+            log, records.usage, records.organizations, limits.monthly_tokens
+        )
+        stack.push_async_callback(meter.close)
         fence = await log.next_fence()
         supervisor = Supervisor(
             log,
@@ -287,17 +289,6 @@ async def _tell(stack: contextlib.AsyncExitStack, relay: Relay, node_events: Nod
     stack.push_async_callback(relay.close)
     await relay.settle()
     await node_events.started()
-
-
-async def _open_meter(
-    stack: contextlib.AsyncExitStack, log: SqliteLog, records: Records, limits: Limits
-) -> UsageMeter:
-    """To be called before anything is appended."""
-    budget = Budget(limits.monthly_tokens)
-    meter = UsageMeter(log, records.usage, records.organizations, budget)
-    stack.push_async_callback(meter.close)
-    await meter.load()
-    return meter
 
 
 async def _sweep(supervisor: Supervisor) -> None:

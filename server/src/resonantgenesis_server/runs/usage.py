@@ -48,6 +48,15 @@ class UsageMeter:
         self._urgent = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
+    @classmethod
+    async def open(
+        cls, log: EventLog, records: Usage, organizations: Organizations, monthly_tokens: int
+    ) -> UsageMeter:
+        """A meter that is loaded; see `load`."""
+        meter = cls(log, records, organizations, Budget(monthly_tokens))
+        await meter.load()
+        return meter
+
     async def load(self) -> None:
         """Take in what the last run left in the log. To be called before anything is appended in
         this one. Raises LogError and StoreError."""
