@@ -16,7 +16,7 @@ export function App() {
   const session = useSession(sessionId, {
     agentId,
     context,
-    storage: sessionStorage,
+    storage: 'session',
     transport,
   });
   const isOnline = useOnline();

@@ -1,4 +1,4 @@
-import { InternalError } from '../errors.js';
+import { InternalError, NotFound } from '../errors.js';
 import type { ExecuteStreamParams, StreamControls } from '../types.js';
 import type { StreamClient } from './client.js';
 
@@ -25,4 +25,16 @@ export async function beginTurn(
     throw new InternalError('the server has not named the turn');
   }
   return { sessionId, turn };
+}
+
+/** Cancels the turn of a key, if there is one. */
+export async function cancelByKey(client: StreamClient, idempotencyKey: string): Promise<void> {
+  try {
+    await client.sessions.cancel({ idempotencyKey });
+  } catch (error) {
+    if (!(error instanceof NotFound)) {
+      throw error;
+    }
+    // The server has never heard of it, and now never will.
+  }
 }

@@ -1,7 +1,6 @@
-import { NotFound } from '../errors.js';
 import type { ConnectionState, ExecuteParams } from '../types.js';
 import type { TurnPlace } from './begin-turn.js';
-import { beginTurn } from './begin-turn.js';
+import { beginTurn, cancelByKey } from './begin-turn.js';
 import type { StreamClient } from './client.js';
 
 /** What an `Outbox` needs from the session it sends to. */
@@ -63,18 +62,6 @@ export class Outbox {
     } finally {
       this.#unanswered.delete(key);
     }
-  }
-}
-
-/** Cancels the turn of a key, if there is one. */
-export async function cancelByKey(client: StreamClient, idempotencyKey: string): Promise<void> {
-  try {
-    await client.sessions.cancel({ idempotencyKey });
-  } catch (error) {
-    if (!(error instanceof NotFound)) {
-      throw error;
-    }
-    // The server has never heard of it, and now never will.
   }
 }
 

@@ -8,6 +8,26 @@ export interface PlaceStorage {
   removeItem(key: string): void;
 }
 
+/**
+ * The browser's own storage of that name, or one that was given; null where there is none: on a
+ * server, or where the user has forbidden it.
+ */
+export function placeStorage(
+  wanted: 'session' | 'local' | PlaceStorage | undefined,
+): PlaceStorage | null {
+  if (typeof wanted === 'object' || wanted === undefined) {
+    return wanted ?? null;
+  }
+  try {
+    return (wanted === 'session' ? globalThis.sessionStorage : globalThis.localStorage) ?? null;
+  } catch (error) {
+    if (isDenied(error)) {
+      return null;
+    }
+    throw error;
+  }
+}
+
 /** What a page knew of a session when it was left. */
 export interface Place {
   readonly position: number;
@@ -52,12 +72,17 @@ export class PlaceKeeper {
       this.#storage.setItem(this.#name, value);
       return true;
     } catch (error) {
-      if (error instanceof DOMException) {
-        return false; // the storage is full
+      if (isDenied(error)) {
+        return false; // it is full
       }
       throw error;
     }
   }
+}
+
+/** Whether the browser said no. */
+function isDenied(error: unknown): boolean {
+  return error instanceof DOMException;
 }
 
 /** Errors have no JSON of their own. */

@@ -9,7 +9,7 @@ import { Observable } from './observable.js';
 import { Outbox } from './outbox.js';
 import { whenLeft } from './page.js';
 import type { PlaceStorage } from './place.js';
-import { PlaceKeeper } from './place.js';
+import { PlaceKeeper, placeStorage } from './place.js';
 import { Reader } from './reader.js';
 import { SessionFold } from './session-fold.js';
 import type { SendParams, SessionState } from './snapshots.js';
@@ -19,9 +19,10 @@ import { takeSocket } from './socket.js';
 export interface SessionStoreOptions {
   /**
    * Where a page keeps what it shows when it is left, so that it goes on from there when it is
-   * loaded again: `sessionStorage`, as a rule. Without it the session is read from its start.
+   * loaded again: `session` (the tab's), `local` (the browser's) or another. Without it the session
+   * is read from its start.
    */
-  readonly storage?: PlaceStorage | undefined;
+  readonly storage?: 'session' | 'local' | PlaceStorage | undefined;
   /**
    * `http` (the default) gets through everything, and has a connection for each session. `websocket`
    * has one socket for all sessions of a client that are shown so.
@@ -263,9 +264,9 @@ export class SessionStore extends Observable<SessionState> {
   // -- over a reload ----------------------------------------------------------------------------
 
   #place(): PlaceKeeper | null {
-    const { storage } = this.#options;
-    if (this.#keeper === null && storage !== undefined && this.#sessionId !== null) {
-      this.#keeper = new PlaceKeeper(storage, this.#sessionId);
+    if (this.#keeper === null && this.#sessionId !== null) {
+      const storage = placeStorage(this.#options.storage);
+      this.#keeper = storage && new PlaceKeeper(storage, this.#sessionId);
     }
     return this.#keeper;
   }

@@ -1,5 +1,6 @@
 import type { AgentStream, Chunk, ExecuteStreamParams, StreamControls } from '../types.js';
 import { newKey } from '../wire.js';
+import { cancelByKey } from './begin-turn.js';
 import type { StreamClient } from './client.js';
 import { Reader } from './reader.js';
 import type { AgentStreamState, StreamStatus } from './snapshots.js';
@@ -99,16 +100,15 @@ export class TurnRun {
     if (this.isOver) {
       return;
     }
-    const { sessions } = this.task.client;
     if (this.#sessionId !== null && this.#turn !== null) {
-      await sessions.cancel(this.#sessionId, { turn: this.#turn });
+      await this.task.client.sessions.cancel(this.#sessionId, { turn: this.#turn });
       return;
     }
     // The server may have it or not: for the one who looks it is over either way.
     this.#withdrawn = true;
     this.#reader.close();
     this.#changed();
-    await sessions.cancel({ idempotencyKey: this.#key });
+    await cancelByKey(this.task.client, this.#key);
   }
 
   async #open(controls: StreamControls): Promise<AgentStream> {

@@ -32,7 +32,7 @@ test('options are those of an execute', () => {
   });
   // @ts-expect-error: the position is the hook's own business
   expectTypeOf(useAgentStream).toBeCallableWith('a', 'g', { resumeFrom: 3 });
-  expectTypeOf(useSession).toBeCallableWith(null, { agentId: 'a', storage: sessionStorage });
+  expectTypeOf(useSession).toBeCallableWith(null, { agentId: 'a', storage: 'session' });
   expectTypeOf(useEvents).toBeCallableWith({ channels: ['sessions'], filters: { agent_id: 'a' } });
 });
 

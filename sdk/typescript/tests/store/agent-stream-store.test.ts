@@ -1,5 +1,5 @@
 import { expect, test, vi } from 'vitest';
-import { ConnectionLost, SessionBusy } from '../../src/errors.js';
+import { ConnectionLost, NotFound, SessionBusy } from '../../src/errors.js';
 import { AgentStreamStore, IDLE } from '../../src/store/index.js';
 import { done, failure, step, text, turn } from './chunks.js';
 import { FakeClient, settled } from './fake-client.js';
@@ -177,6 +177,9 @@ test('cancelling before the server has answered ends it here, and there by its k
   const client = new FakeClient();
   client.answer = () => new Promise(() => undefined);
   const store = new AgentStreamStore();
+  client.cancelled = async () => {
+    throw new NotFound('no turn has this key');
+  };
   const over = store.execute({ client, agentId: 'a', goal: 'g', idempotencyKey: 'k' });
   await store.cancel();
   await over;

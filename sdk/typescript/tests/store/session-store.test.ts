@@ -198,7 +198,7 @@ test('goals that others sent are looked up', async () => {
 });
 
 test('a reload shows what was shown and goes on from there', async () => {
-  const storage = sessionStorage;
+  const storage = 'session';
   const before = shown('s1', { storage });
   await settled();
   client.joins[0]?.say(...turn(1, 1, 'one'), step(4, 2), text(5, 'tw'));
@@ -244,6 +244,20 @@ test('a place that is damaged, of another version or too large is as none', asyn
   await settled();
   expect(store.getSnapshot().content).toHaveLength(300_000);
   expect(sessionStorage.getItem('resonantgenesis:session:s2')).toBeNull();
+});
+
+test('a storage that the browser denies, or that is full, is as none', async () => {
+  const deny = () => {
+    throw new DOMException('no', 'SecurityError');
+  };
+  const denied = vi.spyOn(globalThis, 'sessionStorage', 'get').mockImplementation(deny);
+  const store = shown('s1', { storage: 'session' });
+  await store.send('hello');
+  expect(brief(store)).toEqual([['hello', 'queued', '']]);
+  denied.mockRestore();
+  const full = { getItem: () => null, setItem: deny, removeItem: vi.fn() };
+  await shown('s2', { storage: full }).send('hello');
+  expect(full.removeItem).toHaveBeenCalledWith('resonantgenesis:session:s2');
 });
 
 test('an error survives the reload', async () => {
