@@ -6,7 +6,7 @@ const src = (path: string) => fileURLToPath(new URL(`src/${path}`, import.meta.u
 
 // What every page loads, as one file: so the bundlers of those who use it make one of it, too. What
 // only some pages need (`client.ts` imports it when it is asked for) is in files of its own.
-const LATER = /event-(machine|plan|queue)\.ts$/;
+const LATER = /(announce|event-(machine|plan|queue))\.ts$/;
 const CORE = readdirSync(src('')).filter((name) => name.endsWith('.ts') && !LATER.test(name));
 
 export default defineConfig({

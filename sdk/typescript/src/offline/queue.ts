@@ -1,4 +1,5 @@
 /** `client.offlineQueue()`: executes that wait for a network, sent in order when it is there. */
+import { announce } from '../announce.js';
 import { AuthenticationError, InvalidRequest, StreamError } from '../errors.js';
 import type { Io } from '../io.js';
 import { snake } from '../names.js';
@@ -223,6 +224,6 @@ export class OfflineQueue {
     const items = [...this.#sent, ...waiting].sort((a, b) => a.createdAt - b.createdAt);
     if (JSON.stringify(items) === JSON.stringify(this.#items)) return;
     this.#items = items;
-    for (const listener of this.#listeners) listener(items);
+    announce(this.#listeners, items);
   }
 }

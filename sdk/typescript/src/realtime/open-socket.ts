@@ -24,7 +24,8 @@ export interface Parts {
   opened(): void;
   /** Something came through. */
   progress(): void;
-  ended(error: StreamError): void;
+  /** Why it ended, and with which credential. */
+  ended(error: StreamError, token: string): void;
 }
 
 export class OpenSocket {
@@ -75,7 +76,7 @@ export class OpenSocket {
     socket.close();
     state.linkDown();
     const last = state.lastWord;
-    this.#parts.ended(last?.code === error.code ? last : error);
+    this.#parts.ended(last?.code === error.code ? last : error, this.#token);
   }
 
   /** Says what is to be said, at a pace that the server takes, and sets the time to look again. */

@@ -1,4 +1,5 @@
 /** Keeps a socket: one after the other, and whoever reads from them. */
+import { announce } from '../announce.js';
 import { AuthenticationError, ConnectionLost, StreamError } from '../errors.js';
 import { snake } from '../names.js';
 import { isOffline, pause } from '../platform.js';
@@ -91,10 +92,10 @@ export class Runner implements Host {
   async #oneSocket(): Promise<StreamError> {
     const { credential, options } = this.#settings;
     try {
-      const token = await credential.get();
+      const first = await credential.get();
       const Socket = await socketClass(options);
       if (this.#stop.signal.aborted) return new ConnectionLost('closed');
-      const error = await this.#serve(new Socket(socketUrl(options)), token);
+      const { error, token } = await this.#serve(new Socket(socketUrl(options)), first);
       error.retryAfter = this.#logic.draining ?? error.retryAfter;
       // Refused or ended: another credential may do, if there is another one.
       const renewed = error instanceof AuthenticationError && (await credential.renew(token));
@@ -105,7 +106,7 @@ export class Runner implements Host {
     }
   }
 
-  #serve(socket: WebSocket, token: string): Promise<StreamError> {
+  #serve(socket: WebSocket, token: string): Promise<{ error: StreamError; token: string }> {
     return new Promise((resolve) => {
       this.#socket = new OpenSocket({
         socket,
@@ -116,9 +117,9 @@ export class Runner implements Host {
         patience: this.#patience,
         opened: () => this.#tell('open'),
         progress: () => this.#retries.progress(),
-        ended: (error) => {
+        ended: (error, last) => {
           this.#socket = undefined;
-          resolve(error);
+          resolve({ error, token: last });
         },
       });
     });
@@ -127,6 +128,6 @@ export class Runner implements Host {
   #tell(state: ConnectionState): void {
     if (state === this.state) return;
     this.state = state;
-    for (const watcher of this.#watchers) watcher(state);
+    announce(this.#watchers, state);
   }
 }
