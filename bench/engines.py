@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import httpx
+import psutil
 import uvloop
 from pydantic import SecretStr
 from resonantgenesis_server.agents.base import Turn
@@ -57,10 +58,11 @@ class Load:
 
 
 class Cost(NamedTuple):
-    """CPU microseconds per delta; `apart`: the share that came one by one, less on a busy machine,
-    where what has gathered is joined."""
+    """CPU microseconds per delta of all processes, and of the server's own among them; `apart`: the
+    share that came one by one, less on a busy machine, where what has gathered is joined."""
 
     cpu_us: float
+    own_us: float
     apart: float = 1.0
 
 
@@ -113,7 +115,8 @@ async def _spent(once: Callable[[int], Awaitable[int]], load: Load) -> Cost:
     before = time.process_time()
     told = await asyncio.gather(*map(once, range(load.turns)))
     spent = time.process_time() - before
-    return Cost(spent * 1e6 / load.total, sum(told) / load.total)
+    cpu_us = spent * 1e6 / load.total
+    return Cost(cpu_us, cpu_us, sum(told) / load.total)
 
 
 # -- in the server ---------------------------------------------------------------------------
@@ -149,12 +152,23 @@ async def _in_server(way: str, url: str, load: Load, workers: int) -> Cost:
             ) as client:
                 body = await _body(client, way, load)
                 await asyncio.gather(*(_view(client, body) for _ in range(3)))
-                before = server.usage().cpu
+                before = server.usage().cpu, _own(server)
                 await asyncio.gather(*(_view(client, body) for _ in range(load.turns)))
-                spent = server.usage().cpu - before
+                after = server.usage().cpu, _own(server)
         finally:
             server.stop()
-    return Cost(spent * 1e6 / load.total)
+    return Cost(*((b - a) * 1e6 / load.total for a, b in zip(before, after, strict=True)))
+
+
+def _own(server: Server) -> float:
+    """CPU seconds of the server's own process, which listens; not those of its workers."""
+    listening = (
+        process
+        for process in psutil.process_iter()
+        if any(arg == str(server.directory / "data") for arg in process.cmdline())
+    )
+    times = next(listening).cpu_times()
+    return times.user + times.system
 
 
 async def _body(client: httpx.AsyncClient, way: str, load: Load) -> dict[str, Any]:
@@ -207,9 +221,11 @@ def _show(title: str, measured: Mapping[str, Sequence[Cost]]) -> None:
     print(f"\n{title}: CPU µs per delta, least / middle / greatest")
     for name, costs in measured.items():
         cpu = [cost.cpu_us for cost in costs]
+        own = statistics.median(cost.own_us for cost in costs)
         apart = min(cost.apart for cost in costs)
-        joined = f"   ({1 - apart:.0%} joined)" if apart < 1 else ""
-        print(f"  {name:28s} {min(cpu):7.1f} {statistics.median(cpu):7.1f} {max(cpu):7.1f}{joined}")
+        notes = f"   ({1 - apart:.0%} joined)" if apart < 1 else ""
+        notes += f"   (the server's own process {own:.1f})" if own < 0.98 * min(cpu) else ""
+        print(f"  {name:30s} {min(cpu):7.1f} {statistics.median(cpu):7.1f} {max(cpu):7.1f}{notes}")
 
 
 def main() -> None:
@@ -218,7 +234,6 @@ def main() -> None:
     parser.add_argument("--deltas", type=int, default=100, help="of each turn")
     parser.add_argument("--rate", type=int, default=25, help="deltas a second of each turn")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=0, help="engine workers of the server")
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -229,13 +244,17 @@ def main() -> None:
     with _provider() as url:
         alone: dict[str, list[Cost]] = {way: [] for way in (*CLIENTS, *ENGINES)}
         served: dict[str, list[Cost]] = {way: [] for way in ("paced", *ENGINES)}
+        worked: dict[str, list[Cost]] = {way: [] for way in ENGINES}
         for _ in range(options.repeats):
             for way, costs in alone.items():
                 costs.append(_alone(way, url, load))
             for way, costs in served.items():
-                costs.append(asyncio.run(_in_server(way, url, load, options.workers)))
+                costs.append(asyncio.run(_in_server(way, url, load, workers=0)))
+            for way, costs in worked.items():
+                costs.append(asyncio.run(_in_server(way, url, load, workers=1)))
     _show("By itself", alone)
     _show("In the server, which writes durably and has a viewer for each turn", served)
+    _show("The same with one engine worker", worked)
 
 
 if __name__ == "__main__":

@@ -151,6 +151,16 @@ async def test_failures(
     assert len(provider.seen) == 1, "a client tries nothing twice"
 
 
+async def test_a_key_that_the_provider_repeats_is_not_told(
+    provider: FakeProvider, make_models: MakeModels, through: str
+) -> None:
+    provider.answer("m", Reply.refusing(400, "invalid_request_error", f"bad: {KEY}!"))
+    with pytest.raises(ModelFailure) as failed:
+        await ask(make_models(), through)
+    assert "bad: …!" in failed.value.said
+    assert KEY not in str(failed.value)
+
+
 async def test_a_provider_that_falls_silent(
     provider: FakeProvider, make_models: MakeModels, through: str
 ) -> None:

@@ -15,8 +15,10 @@ from resonantgenesis_server.agents.engines.llm.calls import (
 )
 from resonantgenesis_server.agents.engines.llm.conversation import open_conversation
 from resonantgenesis_server.agents.engines.llm.failures import agent_error
+from resonantgenesis_server.agents.engines.llm.models import named
 from resonantgenesis_server.agents.engines.llm.names import ModelName, parse_model
 from resonantgenesis_server.agents.engines.llm.settings import LlmSettings
+from resonantgenesis_server.model.errors import AgentError
 
 MakeTurn = Callable[..., Turn]
 PAST = [PastTurn("first", "one", "success"), PastTurn("second", "two", "success")]
@@ -116,6 +118,16 @@ def test_a_key_of_the_settings_counts_over_the_variable(monkeypatch: pytest.Monk
     assert LlmSettings(api_keys={"local": "mine"}).key(model) == "mine"
     monkeypatch.setenv("LOCAL_API_KEY", " ")
     assert LlmSettings().key(model) is None
+
+
+def test_the_configuration_may_say_which_models_there_are() -> None:
+    few = LlmSettings(models="openai:gpt-5*, ollama:*")
+    assert few.models == ("openai:gpt-5*", "ollama:*")
+    assert few.allows(parse_model("openai:gpt-5-mini")) and few.allows(parse_model("ollama:x"))
+    assert not few.allows(parse_model("openai:o9")) and not few.allows(parse_model("anthropic:x"))
+    assert LlmSettings().allows(parse_model("anthropic:x"))
+    with pytest.raises(AgentError, match="is not one of this server's: openai:gpt-5"):
+        named("openai:o9", few)
 
 
 def test_only_openai_itself_is_known_to_need_a_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ _NAME = re.compile(r"(?!.*__)[A-Za-z0-9_-]{1,40}")
 _Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
-def _listed(value: object) -> object:
+def listed(value: object) -> object:
     """A variable's text as a list: JSON, or parts separated by commas."""
     if not isinstance(value, str):
         return value
@@ -54,7 +54,7 @@ class _Model(BaseModel):
 class FetchSettings(_Model):
     """The tool `fetch_url`."""
 
-    allow_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
+    allow_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)] = Field(
         default=(),
         description="HOST or HOST:PORT that `fetch_url` may reach though they are not on the public"
         " internet.",

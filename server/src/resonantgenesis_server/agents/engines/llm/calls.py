@@ -136,3 +136,10 @@ class ModelFailure(Exception):
         self.kind: FailureKind = kind
         self.said = said
         self.retry_after = retry_after
+
+    def without(self, secret: str | None) -> ModelFailure:
+        """The same without a key that a provider may have repeated."""
+        if not secret or secret not in self.said:
+            return self
+        said = self.said.replace(secret, "…")
+        return ModelFailure(self.kind, said, retry_after=self.retry_after)

@@ -66,7 +66,7 @@ class Models:
 
     async def find(self, text: str | None) -> tuple[ModelName, ModelClient]:
         """As `ModelSource.find` promises."""
-        model = named(text)
+        model = named(text, self.settings)
         client = self._clients.get(model.provider)
         if client is None:
             async with self._making:
@@ -129,12 +129,16 @@ class Models:
         return made
 
 
-def named(text: str | None) -> ModelName:
-    """Raises AgentError for what is no name of a model."""
+def named(text: str | None, settings: LlmSettings) -> ModelName:
+    """Raises AgentError for what is no name of a model, and for one that nobody may name."""
     try:
-        return parse_model(text)
+        model = parse_model(text)
     except BadModelName as error:
         raise AgentError(f"model {error}") from error
+    if not settings.allows(model):
+        allowed = ", ".join(settings.models)
+        raise AgentError(f"model {str(model)[:128]!r} is not one of this server's: {allowed}")
+    return model
 
 
 def _not_set_up(model: ModelName, variable: str | None) -> str:

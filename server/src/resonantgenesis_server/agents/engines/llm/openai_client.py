@@ -17,6 +17,8 @@ from .openai_wire import ChatDecoder, http_failure, request_body
 _CONNECT_SECONDS = 10.0
 #: Bytes read of a refusal.
 _MAX_ERROR = 64 * 1024
+#: Types of answers that are surely no stream; some servers name none for theirs.
+_NO_STREAMS = frozenset({"application/json", "text/html", "text/plain"})
 
 
 class OpenAIChatClient:
@@ -62,6 +64,8 @@ class OpenAIChatClient:
                         yield delta
             finally:
                 response.close()  # a connection whose answer was read whole is kept all the same
+        except ModelFailure as failure:
+            raise failure.without(self._key) from None
         except aiohttp.ClientError as error:
             raise _failure(error) from error
         except TimeoutError as error:
@@ -93,7 +97,7 @@ async def _check(response: aiohttp.ClientResponse) -> None:
     if response.status != 200:
         body = await response.content.read(_MAX_ERROR)
         raise http_failure(response.status, body, retry_after(response.headers))
-    if response.content_type != "text/event-stream":
+    if response.content_type in _NO_STREAMS:
         raise ModelFailure("unreadable", f"{response.content_type} instead of a stream")
 
 

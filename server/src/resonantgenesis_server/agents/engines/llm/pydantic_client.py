@@ -99,6 +99,7 @@ class PydanticClient:
         self, provider: str, *, key: str | None, base_url: str | None, idle_seconds: float
     ) -> None:
         self._name = provider
+        self._key = key
         self._idle = idle_seconds
         self._provider = _make(provider, key, base_url)
         self._models: dict[str, Model] = {}
@@ -126,7 +127,7 @@ class PydanticClient:
                         yield delta
             response = answer.get()
         except errors.AgentRunError as error:
-            raise _failure(error) from error
+            raise _failure(error).without(self._key) from error
         except errors.UserError as error:
             raise ModelFailure("refused", error.message[:_WORDS]) from error
         for delta in _ending(response):

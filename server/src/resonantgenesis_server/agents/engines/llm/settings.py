@@ -6,10 +6,14 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
+from pydantic_settings import NoDecode
 
+from ...tools.settings import listed
 from .names import PROVIDER, ModelName
 
 #: Servers that speak OpenAI's chat completions, at their usual addresses, and the variables by
@@ -49,6 +53,11 @@ class LlmSettings(BaseModel):
         default_factory=dict,
         description="Addresses by the provider's name; a new name makes an OpenAI-compatible"
         " server a provider: `local` → `http://127.0.0.1:8000/v1`.",
+    )
+    models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)] = Field(
+        default=(),
+        description="What agents and requests may name, with `*` for any characters:"
+        " `openai:gpt-5*`, `ollama:*`; none: every model.",
     )
     history_chars: int = Field(
         default=60_000,
@@ -94,6 +103,10 @@ class LlmSettings(BaseModel):
             if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
                 raise ValueError(f"{name}: {url!r} is not an address like http://127.0.0.1:8000/v1")
         return urls
+
+    def allows(self, model: ModelName) -> bool:
+        """Whether agents and requests may name it."""
+        return not self.models or any(fnmatchcase(str(model), each) for each in self.models)
 
     def chat_url(self, provider: str) -> str | None:
         """Where the provider speaks chat completions; None if it does not, as far as is known."""

@@ -53,7 +53,7 @@ class ModelWorkers:
 
     async def find(self, text: str | None) -> tuple[ModelName, ModelClient]:
         """As `Models.find`; a worker looks."""
-        model = named(text)
+        model = named(text, self.settings)
         worker = await self._free()
         try:
             async with asyncio.timeout(_FIND_SECONDS):
@@ -93,8 +93,8 @@ class ModelWorkers:
     async def _run(self) -> None:
         """One worker from its start to its end."""
         ours, theirs = socket.socketpair()
-        # Not made inheritable: a worker that is started meanwhile would hold it as well, and the end
-        # of this one would go unnoticed.
+        # Not made inheritable: a worker started meanwhile would hold it as well, and nobody would
+        # notice the end of this one.
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", _MODULE, str(theirs.fileno()), *self._arguments),
