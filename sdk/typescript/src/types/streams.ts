@@ -88,6 +88,8 @@ export type Chunk =
   | ErrorChunk
   | DoneChunk;
 
+export type StepStatus = 'started' | 'progress' | 'completed';
+
 /** How a turn ended. */
 export type TurnStatus = 'success' | 'failed' | 'cancelled' | 'timeout';
 
