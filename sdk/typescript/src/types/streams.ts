@@ -88,8 +88,6 @@ export type Chunk =
   | ErrorChunk
   | DoneChunk;
 
-export type StepStatus = 'started' | 'progress' | 'completed';
-
 /** How a turn ended. */
 export type TurnStatus = 'success' | 'failed' | 'cancelled' | 'timeout';
 
