@@ -8,6 +8,8 @@ import { useGuideStream } from './guide-hook';
 const query = new URLSearchParams(location.search);
 const agentId = query.get('agent') ?? 'guide';
 const goal = query.get('goal') ?? '';
+/** Turns may be over before the page has subscribed. */
+const LOADED = new Date(performance.timeOrigin);
 const client = new ResonantGenesis({ apiKey: process.env.API_KEY });
 
 interface Shown {
@@ -44,7 +46,11 @@ function Ours() {
 }
 
 function Happened() {
-  const { events } = useEvents({ channels: ['sessions'], events: ['session.completed'] });
+  const { events } = useEvents({
+    channels: ['sessions'],
+    events: ['session.completed'],
+    since: LOADED,
+  });
   return (
     <ul id="events">
       {events.map(({ id, type }) => (

@@ -8,6 +8,9 @@ const query = new URLSearchParams(location.search);
 const agentId = query.get('agent') ?? 'guide';
 const goal = query.get('goal') ?? '';
 
+/** Turns may be over before the page has subscribed. */
+const LOADED = new Date(performance.timeOrigin);
+
 const messageOf = (use: typeof useGuideStream | typeof useAgentStream, id: string) =>
   defineComponent(() => {
     const { content, isStreaming, error, execute } = use(agentId);
@@ -31,7 +34,11 @@ const Guides = messageOf(useGuideStream, 'guide');
 const Ours = messageOf(useAgentStream, 'ours');
 
 const Happened = defineComponent(() => {
-  const { events } = useEvents({ channels: ['sessions'], events: ['session.completed'] });
+  const { events } = useEvents({
+    channels: ['sessions'],
+    events: ['session.completed'],
+    since: LOADED,
+  });
   return () =>
     h(
       'ul',
