@@ -95,7 +95,7 @@ test('a redirection is told, never followed with the credential', async () => {
   const net = new FakeFetch(moved);
   const client = new ResonantGenesis({ apiKey: 'k', baseUrl: 'http://h', fetch: net.fetch });
   await expect(client.agents.get('a')).rejects.toThrow('baseUrl must be the final address');
-  expect(net.asked).toHaveLength(1);
+  expect(net.asked).toMatchObject([{ redirect: 'manual' }]);
 });
 
 test('an answer that does not come is given up', async () => {

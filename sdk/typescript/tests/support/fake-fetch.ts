@@ -9,6 +9,7 @@ export interface Asked {
   readonly headers: Headers;
   readonly body: JsonObject | undefined;
   readonly signal: AbortSignal;
+  readonly redirect: string | undefined;
   /** Of the fake clock, if it runs; in seconds. */
   readonly at: number;
 }
@@ -33,6 +34,7 @@ export class FakeFetch {
       headers: new Headers(init?.headers),
       body: init?.body ? JSON.parse(String(init.body)) : undefined,
       signal,
+      redirect: init?.redirect,
       at: Date.now() / 1000,
     };
     this.asked.push(asked);

@@ -66,6 +66,21 @@ test('a full buffer stops one subscription and no other', () => {
   expect(world.ids(slow)).toEqual(due.map((event) => event.id));
 });
 
+test('what was on its way to a full buffer makes no gap when there is room again', () => {
+  const world = new World();
+  const feed = world.start(eventsFeed(['app'], { since: 'c_0', most: 3 }));
+  world.exchange();
+  for (let count = 0; count < 6; count += 1) world.server.publish('app');
+  world.connect().pump(6);
+  // Full with the third, told to stop with the fourth; the reader is quicker than the server.
+  world.deliver(4);
+  world.consume(feed);
+  world.deliver(2);
+  world.consume(feed);
+  world.settle();
+  expect(world.ids(feed)).toEqual(['evt_1', 'evt_2', 'evt_3', 'evt_4', 'evt_5', 'evt_6']);
+});
+
 test('a place that is gone is thrown, or it starts at the earliest', () => {
   const world = new World();
   for (let count = 0; count < 3; count += 1) world.server.publish('app');
@@ -92,6 +107,18 @@ test('an execute whose answer is lost starts one turn', () => {
   expect(world.server.executes).toBe(1);
   world.settle();
   expect([world.positions(feed), feed.over, feed.error]).toEqual([[1, 2, 3, 4], true, undefined]);
+  expect(world.server.executes).toBe(1);
+});
+
+test('a turn of which nothing has come is asked for by its key again', () => {
+  const world = new World();
+  world.server.withTurns(1);
+  const feed = world.start(turnFeed('sess_1'));
+  world.exchange();
+  expect(feed.turn).toBe(2);
+  world.cut();
+  world.settle();
+  expect([world.positions(feed), feed.over]).toEqual([[5, 6, 7, 8], true]);
   expect(world.server.executes).toBe(1);
 });
 
