@@ -37,7 +37,8 @@ from .http.edge import Edge, FastRoute
 from .http.event_routes import EventRoutes
 from .http.events import events_router
 from .http.exports import ExportRoutes, exports_router
-from .http.files import FileRoutes, files_router
+from .http.file_routes import FileRoutes
+from .http.files import files_router
 from .http.idempotency import IdempotentPosts
 from .http.serving import CannotListen, Listener, listen, run
 from .http.sessions import sessions_router
@@ -244,13 +245,9 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         node_events = NodeEvents(
             log, records.organizations, fence=fence, version=version("resonantgenesis-server")
         )
-        housekeeper = Housekeeper(
-            [
-                *_jobs(records, events, retention, meter, limits),
-                # After the sessions, whose files are nobody's once they are gone.
-                Job("files", files.collect),
-            ]
-        )
+        # Files after the sessions, whose own are nobody's once they are gone.
+        jobs = _jobs(records, events, retention, meter, limits)
+        housekeeper = Housekeeper([*jobs, Job("files", files.collect)])
 
         await _sweep(supervisor)
         mirror.start()

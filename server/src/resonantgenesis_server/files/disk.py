@@ -26,7 +26,7 @@ _THREADS = 4
 #: Seconds that calls under way have when the store is closed.
 _LAST_CALLS = 10.0
 _BATCH = 500
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+_DIGEST, _FOLDER = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{2}")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -98,8 +98,8 @@ class DiskBlobs:
         return await self._disk.run(lambda: sum(map(_unlink, paths)))
 
     async def batches(self) -> AsyncIterator[list[str]]:
-        for number in range(256):
-            found = await self._disk.run(partial(_digests, self._root / f"{number:02x}"))
+        for folder in await self._disk.run(lambda: _folders(self._root)):
+            found = await self._disk.run(partial(_digests, folder))
             for start in range(0, len(found), _BATCH):
                 yield found[start : start + _BATCH]
 
@@ -129,11 +129,12 @@ def _unlink(path: Path) -> bool:
     return True
 
 
+def _folders(root: Path) -> list[Path]:
+    return sorted(folder for folder in root.iterdir() if _FOLDER.fullmatch(folder.name))
+
+
 def _digests(folder: Path) -> list[str]:
-    try:
-        names = [entry.name for entry in folder.iterdir()]
-    except FileNotFoundError:
-        return []
+    names = [entry.name for entry in folder.iterdir()]
     return sorted(n for n in names if n.startswith(folder.name) and _DIGEST.fullmatch(n))
 
 
