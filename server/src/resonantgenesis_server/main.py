@@ -246,8 +246,9 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             log, records.organizations, fence=fence, version=version("resonantgenesis-server")
         )
         # Files after the sessions, whose own are nobody's once they are gone.
-        jobs = _jobs(records, events, retention, meter, limits)
-        housekeeper = Housekeeper([*jobs, Job("files", files.collect)])
+        housekeeper = Housekeeper(
+            [*_jobs(records, events, retention, meter, limits), Job("files", files.collect)]
+        )
 
         await _sweep(supervisor)
         mirror.start()
