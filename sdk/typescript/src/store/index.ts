@@ -10,7 +10,7 @@ export { EventsStore, NO_EVENTS } from './events-store.js';
 export type { Readable } from './observable.js';
 export type { PlaceStorage } from './place.js';
 export type { SessionStoreOptions } from './session-store.js';
-export { NO_SESSION, SessionStore } from './session-store.js';
+export { SessionStore } from './session-store.js';
 export { holdShared, sessionStore } from './shared-sessions.js';
 export type {
   AgentStreamState,
@@ -22,4 +22,5 @@ export type {
   TurnContent,
   TurnSnapshot,
 } from './snapshots.js';
+export { NO_SESSION } from './snapshots.js';
 export type { AgentTask, AgentTaskParams } from './turn-run.js';

@@ -1,7 +1,19 @@
-import type { ConnectionState, ExecuteParams } from '../types.js';
+import type { ConnectionState } from '../types.js';
 import type { TurnPlace } from './begin-turn.js';
 import { beginTurn, cancelByKey } from './begin-turn.js';
 import type { StreamClient } from './client.js';
+import type { SendParams } from './snapshots.js';
+
+/** A server knows a key for 24 h; milliseconds, with an hour for clocks and queues. */
+const KEY_WINDOW = 23 * 3_600_000;
+
+/** A goal and what it is sent with. */
+export interface Send {
+  readonly goal: string;
+  readonly params: SendParams;
+  /** When it was given, in milliseconds. */
+  readonly at: number;
+}
 
 /** What an `Outbox` needs from the session it sends to. */
 export interface OutboxPort {
@@ -17,6 +29,7 @@ export interface OutboxPort {
 export class Outbox {
   readonly #client: StreamClient;
   readonly #port: OutboxPort;
+  readonly #sends = new Map<string, Send>();
   readonly #unanswered = new Map<string, AbortController>();
   #last: Promise<void> = Promise.resolve();
 
@@ -25,11 +38,28 @@ export class Outbox {
     this.#port = port;
   }
 
+  /** What was given and neither taken nor withdrawn, by key. */
+  get sends(): Readonly<Record<string, Send>> {
+    return Object.fromEntries(this.#sends);
+  }
+
+  /** What may be sent again under this key, which makes it the same turn. */
+  again(key: string): Send | undefined {
+    const send = this.#sends.get(key);
+    return send !== undefined && Date.now() - send.at < KEY_WINDOW ? send : undefined;
+  }
+
+  /** Takes over what an earlier page has not got rid of. */
+  keep(key: string, send: Send): void {
+    this.#sends.set(key, send);
+  }
+
   /** Resolves when the goal was taken, refused or withdrawn; the port is told which. Never rejects. */
-  send(key: string, params: ExecuteParams): Promise<void> {
+  send(key: string, send: Send): Promise<void> {
     const abort = new AbortController();
+    this.#sends.set(key, send);
     this.#unanswered.set(key, abort);
-    this.#last = this.#last.then(() => this.#send(key, params, abort));
+    this.#last = this.#last.then(() => this.#send(key, send, abort));
     return this.#last;
   }
 
@@ -45,7 +75,11 @@ export class Outbox {
     await Promise.all(keys.map((idempotencyKey) => cancelByKey(this.#client, idempotencyKey)));
   }
 
-  async #send(key: string, params: ExecuteParams, { signal }: AbortController): Promise<void> {
+  async #send(
+    idempotencyKey: string,
+    { goal, params }: Send,
+    { signal }: AbortController,
+  ): Promise<void> {
     try {
       signal.throwIfAborted();
       const sessionId = this.#port.sessionId();
@@ -53,15 +87,24 @@ export class Outbox {
       const where = sessionId === null ? {} : { sessionId, agentId: undefined };
       const place = await beginTurn(
         this.#client,
-        { ...params, ...where, idempotencyKey: key },
+        { ...params, ...where, goal, idempotencyKey },
         { signal, onState: (state) => this.#port.connection(state) },
       );
-      this.#port.taken(key, place);
+      this.#sends.delete(idempotencyKey);
+      this.#port.taken(idempotencyKey, place);
     } catch (error) {
-      this.#port.dropped(key, signal.aborted ? null : asError(error));
+      this.#dropped(idempotencyKey, signal.aborted ? null : asError(error));
     } finally {
-      this.#unanswered.delete(key);
+      this.#unanswered.delete(idempotencyKey);
     }
+  }
+
+  #dropped(key: string, error: Error | null): void {
+    if (error === null) {
+      // Its key may name a cancelled turn by now.
+      this.#sends.delete(key);
+    }
+    this.#port.dropped(key, error);
   }
 }
 

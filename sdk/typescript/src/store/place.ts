@@ -1,5 +1,6 @@
 import { makeError, StreamError } from '../errors.js';
-import type { SendParams, TurnSnapshot } from './snapshots.js';
+import type { Send } from './outbox.js';
+import type { TurnSnapshot } from './snapshots.js';
 
 /** Where a session's place is kept: `sessionStorage`, `localStorage`, or anything like them. */
 export interface PlaceStorage {
@@ -32,8 +33,8 @@ export function placeStorage(
 export interface Place {
   readonly position: number;
   readonly turns: readonly TurnSnapshot[];
-  /** What the goals that were not taken yet were sent with, by key: the same key, the same request. */
-  readonly sends: Readonly<Record<string, SendParams>>;
+  /** What was given and not taken, by key: the same key, the same request. */
+  readonly sends: Readonly<Record<string, Send>>;
 }
 
 /** UTF-16 units; a longer place is not kept, and the session is read from its start again. */

@@ -127,6 +127,11 @@ export class SessionFold {
     }
   }
 
+  /** Forgets a goal that was not taken. */
+  forget(key: string): void {
+    this.#entries = this.#entries.filter((entry) => entry.key !== key || entry.turn !== null);
+  }
+
   /** Takes a chunk, unless it was taken before. */
   apply(chunk: Chunk): void {
     if (chunk.position <= this.#position) {

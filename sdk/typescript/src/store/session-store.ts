@@ -1,11 +1,13 @@
-import { InvalidRequest, PositionExpired } from '../errors.js';
+import { ConnectionLost, InvalidRequest, PositionExpired } from '../errors.js';
 import type { AgentStream, Chunk, ConnectionState, StreamControls } from '../types.js';
 import { newKey } from '../wire.js';
 import type { StreamClient } from './client.js';
+import { followByHttp, followBySocket } from './follow.js';
 import { isHidden } from './frame.js';
 import { GoalFinder } from './goal-finder.js';
 import { Lifetime } from './lifetime.js';
 import { Observable } from './observable.js';
+import type { Send } from './outbox.js';
 import { Outbox } from './outbox.js';
 import { whenLeft } from './page.js';
 import type { PlaceStorage } from './place.js';
@@ -13,8 +15,7 @@ import { PlaceKeeper, placeStorage } from './place.js';
 import { Reader } from './reader.js';
 import { SessionFold } from './session-fold.js';
 import type { SendParams, SessionState } from './snapshots.js';
-import { NO_CONTENT } from './snapshots.js';
-import { takeSocket } from './socket.js';
+import { NO_SESSION } from './snapshots.js';
 
 export interface SessionStoreOptions {
   /**
@@ -29,18 +30,6 @@ export interface SessionStoreOptions {
    */
   readonly transport?: 'http' | 'websocket' | undefined;
 }
-
-/** The state before anything is known, and what servers render. */
-export const NO_SESSION: SessionState = {
-  ...NO_CONTENT,
-  turns: [],
-  status: 'idle',
-  isStreaming: false,
-  sessionId: null,
-  turn: null,
-  position: 0,
-  connection: 'closed',
-};
 
 /**
  * A session: all its turns, whoever asked for them, read over one connection while anybody holds it.
@@ -59,8 +48,6 @@ export class SessionStore extends Observable<SessionState> {
   #fold = new SessionFold();
   #sessionId: string | null;
   #keeper: PlaceKeeper | null = null;
-  /** What goals were sent with that the server has not taken yet, by key. */
-  readonly #sends = new Map<string, SendParams>();
   /** The position to begin behind, where it is not the last chunk's. */
   #start: number | null = null;
   #sending: ConnectionState = 'closed';
@@ -84,7 +71,6 @@ export class SessionStore extends Observable<SessionState> {
     this.#outbox = new Outbox(client, {
       sessionId: () => this.#sessionId,
       taken: (key, place) => {
-        this.#sends.delete(key);
         this.#fold.taken(key, place.turn);
         this.#sessionId = place.sessionId;
         this.#follow();
@@ -115,7 +101,8 @@ export class SessionStore extends Observable<SessionState> {
    * Resolves when the server has taken or refused it, and never rejects: the turn has the error.
    */
   readonly send = async (goal: string, params: SendParams = {}): Promise<void> => {
-    await this.#send(newKey(), goal, { ifBusy: 'enqueue', ...params });
+    const at = Date.now();
+    await this.#send(newKey(), { goal, params: { ifBusy: 'enqueue', ...params }, at });
   };
 
   /** Cancels what is sent, waits or runs. Rejects with a StreamError where the server could not be told. */
@@ -139,10 +126,11 @@ export class SessionStore extends Observable<SessionState> {
     if (last === undefined || last.goal === null || this.#fold.isActive) {
       return;
     }
-    const sent = this.#sends.get(last.key);
-    if (sent !== undefined) {
-      await this.#send(last.key, last.goal, sent);
+    const again = this.#outbox.again(last.key);
+    if (again !== undefined) {
+      await this.#send(last.key, again);
     } else if (last.status !== 'success') {
+      this.#fold.forget(last.key);
       await this.send(last.goal, params);
     }
   };
@@ -167,11 +155,10 @@ export class SessionStore extends Observable<SessionState> {
     };
   }
 
-  async #send(key: string, goal: string, params: SendParams): Promise<void> {
-    this.#sends.set(key, params);
-    this.#fold.send(key, goal);
+  async #send(key: string, send: Send): Promise<void> {
+    this.#fold.send(key, send.goal);
     this.publish();
-    const sent = this.#outbox.send(key, { ...params, goal });
+    const sent = this.#outbox.send(key, send);
     this.#keep();
     await sent;
     this.#sending = 'closed';
@@ -218,21 +205,11 @@ export class SessionStore extends Observable<SessionState> {
     }
   }
 
-  async #join(controls: StreamControls): Promise<AgentStream> {
-    const sessionId = this.#sessionId ?? '';
+  #join(controls: StreamControls): Promise<AgentStream> {
     const resumeFrom = this.#start ?? this.#fold.position;
     const params = { ...controls, resumeFrom, compact: true, raiseOnError: false };
-    if (this.#options.transport !== 'websocket') {
-      return this.client.sessions.join(sessionId, { ...params, follow: true });
-    }
-    const [socket, release] = await takeSocket(this.client);
-    const onState = (state: ConnectionState): void => {
-      controls.onState?.(state);
-      if (state === 'closed') {
-        void release();
-      }
-    };
-    return socket.session(sessionId, { ...params, onState });
+    const follow = this.#options.transport === 'websocket' ? followBySocket : followByHttp;
+    return follow(this.client, this.#sessionId ?? '', params);
   }
 
   #take(chunk: Chunk): void {
@@ -273,8 +250,7 @@ export class SessionStore extends Observable<SessionState> {
 
   #keep(): void {
     const { position } = this.#fold;
-    const sends = Object.fromEntries(this.#sends);
-    this.#place()?.write({ position, turns: this.#fold.view(), sends });
+    this.#place()?.write({ position, turns: this.#fold.view(), sends: this.#outbox.sends });
   }
 
   #restore(): void {
@@ -283,10 +259,16 @@ export class SessionStore extends Observable<SessionState> {
       return;
     }
     this.#fold = new SessionFold(place.turns, place.position);
-    for (const { key, goal, status } of this.#fold.unsent()) {
-      // The page may have gone before the answer came; the key makes it the same turn.
-      if (status === 'sending' && goal !== null) {
-        void this.#send(key, goal, place.sends[key] ?? {});
+    for (const [key, send] of Object.entries(place.sends)) {
+      this.#outbox.keep(key, send);
+    }
+    for (const { key, status } of this.#fold.unsent()) {
+      const again = this.#outbox.again(key);
+      if (status === 'sending' && again !== undefined) {
+        // The page may have gone before the answer came; the key makes it the same turn.
+        void this.#send(key, again);
+      } else if (status === 'sending') {
+        this.#fold.dropped(key, new ConnectionLost('it was not sent within a day'));
       }
     }
   }

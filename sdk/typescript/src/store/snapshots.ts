@@ -89,3 +89,15 @@ export const NO_CONTENT: TurnContent = {
   error: null,
   usage: null,
 };
+
+/** The state before anything is known, and what servers render. */
+export const NO_SESSION: SessionState = {
+  ...NO_CONTENT,
+  turns: [],
+  status: 'idle',
+  isStreaming: false,
+  sessionId: null,
+  turn: null,
+  position: 0,
+  connection: 'closed',
+};

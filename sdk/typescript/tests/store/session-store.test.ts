@@ -156,6 +156,13 @@ test('cancelling names the session and withdraws what is not taken yet', async (
   await sent;
   expect(client.cancels).toEqual([{ idempotencyKey: expect.any(String) }, 's1']);
   expect(brief(store)).toEqual([['hello', 'cancelled', '']]);
+
+  // Its key may name a cancelled turn by now.
+  client.answer = async () => ({ sessionId: 's1', turn: 2 });
+  await store.retry();
+  const [withdrawn] = client.cancels as { idempotencyKey: string }[];
+  expect(client.executes[0]?.params.idempotencyKey).not.toBe(withdrawn?.idempotencyKey);
+  expect(brief(store)).toEqual([['hello', 'queued', '']]);
 });
 
 test('what is no longer in the log is forgotten, and the rest read from where it begins', async () => {
@@ -228,6 +235,43 @@ test('a goal on its way while the page was left is sent again as the same turn',
   expect(brief(after)).toEqual([['hello', 'sending', '']]);
   await settled();
   expect(asked[1]).toEqual(asked[0]);
+});
+
+test('a goal that was refused before the reload is sent again as the same turn, too', async () => {
+  const storage = 'session';
+  const keys: unknown[] = [];
+  client.answer = async ({ idempotencyKey, metadata }) => {
+    keys.push([idempotencyKey, metadata]);
+    throw new ConnectionLost('gone');
+  };
+  await shown('s1', { storage }).send('hello', { metadata: { x: 1 } });
+  const after = shown('s1', { storage });
+  await settled();
+  expect(keys).toHaveLength(1);
+  await after.retry();
+  expect(keys[1]).toEqual(keys[0]);
+});
+
+test('a goal of the day before is not sent by itself, and by a retry as a new turn', async () => {
+  const storage = 'session';
+  client.answer = () => new Promise(() => undefined);
+  const before = shown('s1', { storage });
+  void before.send('hello');
+  await settled();
+  vi.spyOn(Date, 'now').mockReturnValue(Date.now() + 24 * 3_600_000);
+  const asked: unknown[] = [];
+  client.answer = async ({ idempotencyKey }) => {
+    asked.push(idempotencyKey);
+    return { sessionId: 's1', turn: 1 };
+  };
+  const after = shown('s1', { storage });
+  expect(after.getSnapshot()).toMatchObject({ isStreaming: false, status: 'failed' });
+  const old = after.getSnapshot().turns[0]?.key;
+  await after.retry();
+  expect(asked).toHaveLength(1);
+  expect(asked).not.toContain(old);
+  expect(brief(after)).toEqual([['hello', 'queued', '']]);
+  vi.restoreAllMocks();
 });
 
 test('a place that is damaged, of another version or too large is as none', async () => {
