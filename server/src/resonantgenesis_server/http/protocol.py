@@ -53,7 +53,7 @@ class Connection:
         protocol.headers = []
         close = () if cycle.keep_alive else ((b"connection", b"close"),)
         lines = [b"%b: %b\r\n" % line for line in (*cycle.default_headers, *headers, *close)]
-        self.transport.write(
+        self.send(
             b"HTTP/1.1 200 OK\r\n%btransfer-encoding: chunked\r\n\r\n%b"
             % (b"".join(lines), chunked(first))
         )
@@ -66,14 +66,22 @@ class Connection:
     def write(self, data: bytes) -> None:
         """Write a part, for which there must be room."""
         if not self.lost:
-            self.transport.write(chunked(data))
+            self.send(chunked(data))
+
+    def send(self, data: bytes) -> bool:
+        """Write bytes as they are. False: the connection is closed, which `on_lost` tells."""
+        try:
+            self.transport.write(data)
+        except RuntimeError:  # uvloop's, between a reset and `connection_lost`
+            return False
+        return True
 
     def finish(self, last: bytes) -> None:
         """Complete the response; the connection serves the next request."""
         cycle = self._cycle
         if self.lost or cycle.response_complete:
             return
-        self.transport.write((chunked(last) if last else b"") + b"0\r\n\r\n")
+        self.send((chunked(last) if last else b"") + b"0\r\n\r\n")
         cycle.response_complete = True
         if not cycle.keep_alive:
             self.transport.close()

@@ -287,11 +287,8 @@ class SseStream:
         if data is None:
             body = self._frames.live(batch)
             data = batch.encoded[self._form] = chunked(body) if body else b""
-        if not data:
-            return False
-        connection.transport.write(data)
         self._poured = True
-        return True
+        return bool(data) and connection.send(data)
 
     async def _wait_for_disconnect(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -338,7 +335,7 @@ class SseStream:
             self._poured = False
             self._quiet_since = now - INTERVAL
         elif now - self._quiet_since + INTERVAL > self._limits.heartbeat:
-            connection.transport.write(chunked(self._frames.heartbeat()))
+            connection.write(self._frames.heartbeat())
             self._quiet_since = now
 
 

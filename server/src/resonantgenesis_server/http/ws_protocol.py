@@ -60,8 +60,16 @@ class SocketConnection:
 
     @property
     def speaks(self) -> bool:
-        """`open`, but for a transport that closes without a word, to which writing is harmless."""
+        """`open`, but for a transport that is closed, of which `send` tells."""
         return self._protocol.conn.state is State.OPEN
+
+    def send(self, data: bytes) -> bool:
+        """Write frames. False: the connection is closed."""
+        try:
+            self.transport.write(data)
+        except RuntimeError:  # uvloop's, between a reset and `connection_lost`
+            return False
+        return True
 
     async def room(self) -> None:
         """Return when the client has taken enough, or is gone."""

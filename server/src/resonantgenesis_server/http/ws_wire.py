@@ -87,10 +87,7 @@ class DirectWire(AsgiWire):
             bits = connection.window_bits
             data = b"".join([SHARED.frame(message, bits) for message in encode(batch)])
             batch.encoded[name] = data
-        if not data:
-            return False
-        connection.transport.write(data)
-        return True
+        return bool(data) and connection.send(data)
 
     async def write(self, messages: Sequence[bytes]) -> None:
         connection = self._connection
