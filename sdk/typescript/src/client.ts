@@ -2,6 +2,7 @@
 import { Events } from './events.js';
 import { Io } from './io.js';
 import type { OfflineQueue } from './offline/queue.js';
+import { load } from './platform.js';
 import type { Realtime } from './realtime/realtime.js';
 import { Agents, Tokens } from './resources.js';
 import { Sessions } from './sessions.js';
@@ -33,16 +34,16 @@ export class ResonantGenesis {
    * it is closed. Its code is loaded when it is first asked for.
    */
   async realtime(options: RealtimeOptions = {}): Promise<Realtime> {
-    const { Realtime } = await import('./realtime/realtime.js');
+    const { Realtime } = await load(() => import('./realtime/realtime.js'), true);
     return new Realtime(this.#io.settings, options);
   }
 
   /**
    * A queue for executes that must survive being offline. Its code is loaded when it is first asked
-   * for.
+   * for, so ask when the page starts: that also sends what an earlier page left.
    */
   async offlineQueue(options: OfflineQueueOptions = {}): Promise<OfflineQueue> {
-    const { openQueue } = await import('./offline/queue.js');
+    const { openQueue } = await load(() => import('./offline/queue.js'), false);
     return openQueue(this.#io, options);
   }
 

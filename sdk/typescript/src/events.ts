@@ -4,6 +4,7 @@ import type { EventMachine } from './event-machine.js';
 import type { Io } from './io.js';
 import { camel } from './names.js';
 import { pageOf } from './page.js';
+import { load } from './platform.js';
 import { Reader } from './reader.js';
 import { item, make } from './requests.js';
 import { EVENTS_PATH, placeOf, selection, selectionQuery } from './selection.js';
@@ -77,7 +78,7 @@ class Subscription extends Reader<PlatformEvent, EventMachine> implements EventS
   constructor(io: Io, params: SubscribeParams) {
     // Not every page follows events: what that takes is loaded when it is needed.
     const make = async () => {
-      const { EventMachine } = await import('./event-machine.js');
+      const { EventMachine } = await load(() => import('./event-machine.js'), true);
       return new EventMachine(params, io.settings);
     };
     super(io, make, params);

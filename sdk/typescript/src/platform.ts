@@ -1,5 +1,7 @@
 /** What differs between browsers, Node, Deno, Bun and edge runtimes, and what time is made of. */
 
+import { ConnectionLost } from './errors.js';
+
 /** What `within` gives when the time was up first. */
 export const LATE = Symbol('late');
 
@@ -93,4 +95,21 @@ export function pause(
     signal?.addEventListener('abort', end);
     if (signal?.aborted) end();
   });
+}
+
+/**
+ * Loads code that only some pages need. Without a network there is none to be had, unless the
+ * browser has it already: with `patient` it is waited for, and tried again.
+ */
+export async function load<T>(from: () => Promise<T>, patient: boolean): Promise<T> {
+  for (let attempts = patient ? 3 : 1; ; attempts -= 1) {
+    if (patient && isOffline()) await pause(0, undefined, { patient });
+    try {
+      return await from();
+    } catch (cause) {
+      if (attempts <= 1)
+        throw new ConnectionLost('a part of the SDK could not be loaded', { cause });
+      await pause(1);
+    }
+  }
 }

@@ -24,5 +24,10 @@ export async function followBySocket(
       void release();
     }
   };
-  return socket.session(sessionId, { ...params, onState });
+  try {
+    return await socket.session(sessionId, { ...params, onState });
+  } catch (error) {
+    await release();
+    throw error;
+  }
 }

@@ -1,34 +1,54 @@
 import type { SocketClient, StreamClient } from './client.js';
 
 interface Shared {
-  socket: Promise<SocketClient>;
+  readonly socket: Promise<SocketClient>;
   holders: number;
 }
 
 /** One socket for all sessions that are shown over one, for as long as any is. */
 const shared = new WeakMap<StreamClient, Shared>();
 
-/** The socket, and what gives it back, which closes it after the last one. Throws StreamError. */
+/**
+ * The socket, and what gives it back, which closes it after the last one and may be called again.
+ * Throws StreamError.
+ */
 export async function takeSocket(
   client: StreamClient,
 ): Promise<readonly [socket: SocketClient, release: () => Promise<void>]> {
-  let known = shared.get(client);
-  // One that has spent its retries never comes back.
-  if (known === undefined || (await known.socket).state === 'closed') {
-    known = { socket: client.realtime(), holders: 0 };
-    shared.set(client, known);
-    known.socket.catch(() => shared.delete(client));
+  const known = shared.get(client);
+  // Held before anything is awaited, so that nobody closes it meanwhile.
+  const mine = known ?? start(client);
+  const release = hold(client, mine);
+  const socket = await mine.socket;
+  if (known === undefined || socket.state !== 'closed') {
+    return [socket, release];
   }
-  const mine = known;
+  // It has spent its retries, and never comes back.
+  await release();
+  const next = shared.get(client);
+  const other = next === undefined || next === mine ? start(client) : next;
+  return [await other.socket, hold(client, other)];
+}
+
+function start(client: StreamClient): Shared {
+  const made = { socket: client.realtime(), holders: 0 };
+  shared.set(client, made);
+  made.socket.catch(() => shared.delete(client));
+  return made;
+}
+
+function hold(client: StreamClient, mine: Shared): () => Promise<void> {
+  let isHeld = true;
   mine.holders += 1;
-  const release = async (): Promise<void> => {
-    mine.holders -= 1;
-    if (mine.holders === 0) {
+  return async () => {
+    mine.holders -= isHeld ? 1 : 0;
+    const wasLast = isHeld && mine.holders === 0;
+    isHeld = false;
+    if (wasLast) {
       if (shared.get(client) === mine) {
         shared.delete(client);
       }
       await (await mine.socket).close();
     }
   };
-  return [await mine.socket, release];
 }

@@ -2,7 +2,8 @@
 import * as sdk from '@resonantgenesis/sdk';
 import { ResonantGenesis } from '@resonantgenesis/sdk';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { broken, FakeFetch, json, never } from '../support/fake-fetch.js';
+import { load } from '../../src/platform.js';
+import { broken, FakeFetch, FakePage, json, never } from '../support/fake-fetch.js';
 
 beforeEach(() => {
   vi.useFakeTimers();
@@ -134,4 +135,22 @@ test('it logs what it was told to, and no credential', async () => {
   }
   expect(said).toEqual([expect.stringMatching(/^i: resonantgenesis: session s, position 0: /)]);
   expect(said.join()).not.toContain('secret-key');
+});
+
+test('code that is loaded later is waited for without a network, or told to be missing', async () => {
+  const page = new FakePage();
+  for (const [name, value] of Object.entries(page.globals)) vi.stubGlobal(name, value);
+  page.navigator.onLine = false;
+  const module = { name: 'm' };
+  const from = vi.fn().mockRejectedValueOnce(new TypeError('no network')).mockResolvedValue(module);
+  const loading = load(from, true);
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(from).not.toHaveBeenCalled();
+  page.goOnline();
+  await vi.advanceTimersByTimeAsync(2_000);
+  expect(await loading).toBe(module);
+  expect(from).toHaveBeenCalledTimes(2);
+  const gone = () => Promise.reject(new TypeError('no network'));
+  await expect(load(gone, false)).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
+  vi.unstubAllGlobals();
 });
