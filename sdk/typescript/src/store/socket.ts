@@ -27,7 +27,8 @@ export async function takeSocket(
   await release();
   const next = shared.get(client);
   const other = next === undefined || next === mine ? start(client) : next;
-  return [await other.socket, hold(client, other)];
+  const releaseOther = hold(client, other);
+  return [await other.socket, releaseOther];
 }
 
 function start(client: StreamClient): Shared {

@@ -1,9 +1,15 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { ConnectionLost, InvalidRequest, PositionExpired, SessionBusy } from '../../src/errors.js';
+import {
+  ConnectionLost,
+  InvalidRequest,
+  NotFound,
+  PositionExpired,
+  SessionBusy,
+} from '../../src/errors.js';
 import type { SessionStore } from '../../src/store/index.js';
 import { holdShared, sessionStore } from '../../src/store/index.js';
 import { done, event, step, text, turn } from './chunks.js';
-import { FakeClient, settled } from './fake-client.js';
+import { FakeClient, FakeSocket, settled } from './fake-client.js';
 
 let client: FakeClient;
 
@@ -373,6 +379,18 @@ test('a socket that has given up is replaced by another', async () => {
   await store.retry();
   await settled();
   expect(client.sockets[1]?.sessions).toHaveLength(1);
+});
+
+test('a socket on which a session cannot be read is given back', async () => {
+  const socket = new FakeSocket();
+  socket.session = async () => {
+    throw new NotFound('no such session');
+  };
+  client.realtime = async () => socket;
+  const store = shown('s1', { transport: 'websocket' });
+  await settled();
+  expect(store.getSnapshot().error?.message).toBe('no such session');
+  expect(socket.state).toBe('closed');
 });
 
 test('who shows the same session shares its store while it is held', async () => {
