@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Self
 
+from .. import observe
 from ..log.base import Entry, EventLog
 from .hub import Batch, Hub, Sink
 from .selection import Selection
@@ -117,7 +118,7 @@ class Cursor(ABC):
             self.attached = self._hub.attach(self._stream, self, self.selection)
             if self.attached:
                 self._hub.learn(self._stream, found)
-        return found if self.selection is None else self.selection.pick(found)
+        return self._given(found)
 
     def pull_recent(self) -> list[Entry] | None:
         """All of `pull` at once, if what follows is in memory: the reader is attached then.
@@ -131,7 +132,14 @@ class Cursor(ABC):
             return None
         self.position = last
         self.attached = self._hub.attach(self._stream, self, self.selection)
-        return found if self.selection is None else self.selection.pick(found)
+        return self._given(found)
+
+    def _given(self, found: list[Entry]) -> list[Entry]:
+        """Of a page, what the reader is to see."""
+        picked = found if self.selection is None else self.selection.pick(found)
+        if picked:
+            observe.replayed(self._stream, len(picked))
+        return picked
 
 
 class Follower(Cursor):

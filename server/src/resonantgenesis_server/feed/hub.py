@@ -18,6 +18,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+from .. import observe
 from ..log.base import Entry
 from .selection import Selection
 
@@ -214,21 +215,26 @@ class Hub:
         if topic is None:
             return
         before = topic.head
-        if topic.parked:
-            self._pour(topic, entries)
+        taken = self._pour(topic, entries) if topic.parked else 0
         topic.head = max(before, entries[-1].position)
         topic.remember(entries)
         for selection, readers in tuple(topic.attached.items()):
             picked = Batch(entries if selection is None else selection.pick(entries))
             if not picked:
                 continue
+            asked = len(readers)
             refused = [reader for reader in readers if not reader.push(picked)]
+            taken += len(picked) * (asked - len(refused))
             for reader in refused:
                 topic.detach(reader)
+        if taken:
+            observe.delivered(stream, taken)
 
-    def _pour(self, topic: Topic, entries: Sequence[Entry]) -> None:
-        """The hot path of every stream. Whose sink refuses is attached again, and pushed to next;
-        so is everybody when entries are missing before these."""
+    def _pour(self, topic: Topic, entries: Sequence[Entry]) -> int:
+        """The hot path of every stream; how many entries were taken, by all readers together.
+        Whose sink refuses is attached again, and pushed to next; so is everybody when entries
+        are missing before these."""
+        taken = 0
         missing = entries[0].position > topic.head + 1
         if not missing and entries[0].position <= topic.head:
             entries = [entry for entry in entries if entry.position > topic.head]
@@ -240,12 +246,14 @@ class Hub:
                 if not picked:
                     continue
                 refused = [reader for reader, sink in sinks.items() if not sink(picked)]
+                taken += len(picked) * (len(sinks) - len(refused))
             for reader in refused:
                 del sinks[reader]
                 reader.position = topic.head
                 topic.attached.setdefault(selection, {})[reader] = None
             if not sinks:
                 del topic.parked[selection]
+        return taken
 
     def delete(self, stream: str) -> None:
         """Tell every reader that the stream is gone."""
@@ -266,6 +274,16 @@ class Hub:
     def busy(self) -> bool:
         """Whether anybody reads anything."""
         return len(self._topics) > len(self._left)
+
+    def standing(self) -> tuple[int, int]:
+        """How many readers of chunks and events are handed what comes, and how many are behind."""
+        live = total = 0
+        for stream, topic in self._topics.items():
+            if topic.readers and observe.kind_of(stream) != observe.RECORDS:
+                total += len(topic.readers)
+                live += sum(map(len, topic.attached.values()))
+                live += sum(map(len, topic.parked.values()))
+        return live, total - live
 
     def readers(self, stream: str) -> int:
         """How many read the stream now, attached or behind."""

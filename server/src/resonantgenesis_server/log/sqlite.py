@@ -17,6 +17,7 @@ from concurrent import futures
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .. import observe
 from .base import (
     Append,
     Entry,
@@ -129,6 +130,11 @@ class SqliteLog:
         else:
             self._submit(WriterJob(appends, None, outcome, size))
 
+    @property
+    def queued(self) -> int:
+        """Bytes that wait to be committed."""
+        return self._queued
+
     async def room(self) -> None:
         while self._queued >= self._bound and not self._closing:
             await self._room.wait()
@@ -148,7 +154,9 @@ class SqliteLog:
     def _deliver(self, done: list[WriterJob]) -> None:
         for job in done:
             self._queued -= job.size
+            observe.announcing(job.submitted_at)
             for stream, entries in job.committed:
+                observe.appended(stream, len(entries))
                 self._tell(stream, entries)
             job.outcome(job.result, job.error)
         if self._queued < self._bound:

@@ -15,8 +15,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from time import perf_counter
 from typing import Any
 
+from .. import observe
 from .base import (
     Append,
     Entry,
@@ -52,7 +54,9 @@ class WriterJob:
     Only what appends did is announced to readers, by `committed`.
     """
 
-    __slots__ = ("appends", "committed", "error", "outcome", "result", "size", "work")
+    __slots__ = (
+        "appends", "committed", "error", "outcome", "result", "size", "submitted_at", "work",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -65,6 +69,7 @@ class WriterJob:
         self.work = work
         self.outcome = outcome
         self.size = size
+        self.submitted_at = perf_counter()
         self.result: Any = None
         self.error: Exception | None = None
         self.committed: list[tuple[str, list[Entry]]] = []
@@ -155,6 +160,7 @@ class Writer:
         return group
 
     def _commit(self, db: sqlite3.Connection, group: list[WriterJob]) -> None:
+        began = perf_counter()
         try:
             db.execute("BEGIN IMMEDIATE")
             for job in group:
@@ -168,6 +174,7 @@ class Writer:
                     job.error = error
             self._flush_rows(db)
             db.execute("COMMIT")
+            _tell_commit(group, perf_counter() - began)
         except sqlite3.Error as error:
             self._roll_back(db, group, describe(error), error)
         except Exception as error:  # a defect; the producers must hear of it, the thread must live
@@ -183,6 +190,7 @@ class Writer:
         words: str,
         cause: Exception,
     ) -> None:
+        observe.commit_failed()
         self._streams.clear()
         self._rows.clear()
         # SQLite has often rolled back by itself; what fails here fails again at the next BEGIN.
@@ -318,6 +326,11 @@ class Writer:
             db.execute("DELETE FROM entry_keys WHERE stream=?", (state.number,))
             db.execute("DELETE FROM streams WHERE id=?", (state.number,))
             self._streams.pop(name, None)
+
+
+def _tell_commit(group: Sequence[WriterJob], seconds: float) -> None:
+    entries = sum(len(placed) for job in group for _, placed in job.committed)
+    observe.committed(entries, sum(job.size for job in group), seconds)
 
 
 def _check(append: Append, state: _Stream | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from .. import observe
 from ..codec.events import events_append
 from ..log.base import Append, LogError, LogOverloaded, NewEntry, StaleWriter
 from ..model.errors import Internal
@@ -111,6 +112,7 @@ class Ledger:
             ),
         )
         self.head = last
+        observe.turn_ended(ending.status, code)
 
     async def _append(self, *appends: Append) -> None:
         try:
