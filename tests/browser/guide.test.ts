@@ -29,8 +29,9 @@ test.each(['react', 'vue'])('%s: and the same error', async (name) => {
 
 test('react: strict mode has one turn on the server', async () => {
   const subject = `strict-${Date.now()}`;
-  const page = await openPage(url('react', { goal: 'count to 3', subject }));
+  const page = await openPage(url('react', { goal: 'count to 3', subject, strict: '1' }));
   await page.locator('#ours p', { hasText: '1 2 3' }).waitFor();
+  expect(await page.locator('#runs').textContent()).toBe('2');
   const sessions = await admin.sessions.list({ limit: 100 });
   const mine = [...sessions].filter((session) => session.subject === subject);
   expect(mine.map(({ turns }) => turns)).toEqual([1]);

@@ -104,6 +104,8 @@ async function serve(project: TestProject, root: string, outDir: string): Promis
     },
     preview: { host: '127.0.0.1', port: 0 },
   };
+  // Strict mode lets effects run twice only in the React that is for development.
+  process.env.NODE_ENV = root.endsWith('pages') ? 'development' : 'production';
   await build(config);
   return preview(config);
 }

@@ -1,7 +1,7 @@
-/** The guide's hook and ours, side by side, each once as it is and ours in strict mode. */
+/** The guide's hook and ours, side by side; with `?strict` in strict mode. */
 import { ResonantGenesis } from '@resonantgenesis/sdk';
 import { ResonantGenesisProvider, useAgentStream, useEvents } from '@resonantgenesis/sdk/react';
-import { StrictMode } from 'react';
+import { StrictMode, useEffect, useState } from 'react';
 import { createRoot } from 'react-dom/client';
 import { useGuideStream } from './guide-hook';
 
@@ -45,6 +45,13 @@ function Ours() {
   return <ChatMessage id="ours" content={content} isStreaming={isStreaming} error={error} />;
 }
 
+/** Shows how often strict mode lets an effect run. */
+function Strictness() {
+  const [runs, setRuns] = useState(0);
+  useEffect(() => setRuns((before) => before + 1), []);
+  return <output id="runs">{runs}</output>;
+}
+
 function Happened() {
   const { events } = useEvents({
     channels: ['sessions'],
@@ -60,15 +67,16 @@ function Happened() {
   );
 }
 
+const page = (
+  <ResonantGenesisProvider client={client}>
+    {query.has('guide') && <Guides />}
+    <Ours />
+    <Strictness />
+    <Happened />
+  </ResonantGenesisProvider>
+);
+
 const root = document.getElementById('app');
 if (root !== null) {
-  createRoot(root).render(
-    <ResonantGenesisProvider client={client}>
-      {query.has('guide') && <Guides />}
-      <StrictMode>
-        <Ours />
-        <Happened />
-      </StrictMode>
-    </ResonantGenesisProvider>,
-  );
+  createRoot(root).render(query.has('strict') ? <StrictMode>{page}</StrictMode> : page);
 }
