@@ -83,7 +83,7 @@ async function serve(project: TestProject, root: string, outDir: string): Promis
   const config: InlineConfig = {
     root,
     configFile: false,
-    logLevel: 'warn',
+    logLevel: 'silent',
     plugins: [react(), vue(), resonantGenesis()],
     resolve: {
       alias: project.vite.config.resolve.alias.filter(({ find }) =>
