@@ -171,7 +171,7 @@ class ServerProcess:
         """What it logged as an error, and what it printed without the log."""
         bad = [str(line) for line in self.records() if line.get("level") in {"error", "critical"}]
         raw = [line for line in self.log.splitlines() if line and not line.startswith("{")]
-        expected = ("API key (also in ", "WARNING:uvicorn.error:Invalid HTTP request received.")
+        expected = ("API key is in ", "WARNING:uvicorn.error:Invalid HTTP request received.")
         return bad + [line for line in raw if not line.startswith(expected)]
 
     def client(self, **options: Any) -> httpx.AsyncClient:

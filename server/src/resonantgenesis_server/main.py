@@ -31,8 +31,7 @@ from .files.disk import DiskBlobs
 from .files.service import FileService
 from .http.app import AppDeps, create_app
 from .http.asyncapi import asyncapi_router
-from .http.auth import CredentialAuthenticator
-from .http.cors import Cors
+from .http.auth import CredentialAuthenticator, open_authenticator
 from .http.edge import Edge, FastRoute
 from .http.event_routes import EventRoutes
 from .http.events import events_router
@@ -42,7 +41,6 @@ from .http.files import files_router
 from .http.idempotency import IdempotentPosts
 from .http.serving import CannotListen, Listener, listen, run
 from .http.sessions import sessions_router
-from .http.signing import SigningKey, TokenSigner
 from .http.stream_routes import StreamRoutes
 from .http.tools import tools_router
 from .http.usage import usage_router
@@ -228,12 +226,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         retention = Retention(
             records.sessions, service.remove, mirror.settle, limits.session_retention
         )
-        authenticator = CredentialAuthenticator(
-            records.keys,
-            hasher,
-            await _signer(records, hasher),
-            cors=Cors(settings.cors_origins),
-        )
+        authenticator = open_authenticator(records, hasher, settings.cors_origins)
         watch = Watch(authenticator.recheck)
         events = EventService(log, hub, max_data=limits.context)
         sockets = SocketRoutes(service, events, authenticator, limits, watch)
@@ -388,10 +381,6 @@ async def _bootstrap(settings: Settings, records: Records, hasher: CredentialHas
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(made.generated + "\n")
-    # Shown this once, and on the terminal only: a log would keep it.
-    os.write(1, f"API key (also in {path}): {made.generated}\n".encode())
-
-
-async def _signer(records: Records, hasher: CredentialHasher) -> TokenSigner:
-    material = await records.secrets.get_or_create("token-signing")
-    return TokenSigner(SigningKey.of(hasher.derive("client-tokens", material)))
+    # Shown this once, and on a terminal only: whatever else the output goes to would keep it.
+    told = f"(also in {path}): {made.generated}" if os.isatty(1) else f"is in {path}"
+    os.write(1, f"API key {told}\n".encode())

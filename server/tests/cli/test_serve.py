@@ -11,16 +11,19 @@ from cli_process import Process, RealServer, wait_until_ready
 from resonantgenesis_server.cli.child import free_port
 
 
-def test_the_first_start_shows_its_key_once(tmp_path: Path) -> None:
-    port = free_port(0)
-    for times_shown in (1, 0):
-        with Process("serve", "--port", str(port), "--data", str(tmp_path / "d")) as serve:
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_first_start_shows_its_key_once_on_a_terminal(tmp_path: Path, terminal: bool) -> None:
+    port, path = free_port(0), tmp_path / "d" / "api-key"
+    for is_first in (True, False):
+        arguments = ["--port", str(port), "--data", str(tmp_path / "d")]
+        with Process("serve", *arguments, terminal=terminal) as serve:
             wait_until_ready(f"http://127.0.0.1:{port}", serve)
             serve.signal(signal.SIGTERM)
             assert serve.wait() == 0
-        key = (tmp_path / "d" / "api-key").read_text().strip()
-        assert serve.out.count(key) == times_shown
-    assert (tmp_path / "d" / "api-key").stat().st_mode & 0o777 == 0o600
+        # What is no terminal keeps what it is told.
+        assert serve.out.count(path.read_text().strip()) == (is_first and terminal)
+        assert (str(path) in serve.out) == is_first
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_the_key_can_be_chosen(tmp_path: Path) -> None:

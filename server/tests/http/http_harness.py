@@ -24,7 +24,7 @@ from resonantgenesis_server.http.auth import CredentialAuthenticator
 from resonantgenesis_server.http.cors import Cors
 from resonantgenesis_server.http.edge import Edge, FastRoute, Lifespan
 from resonantgenesis_server.http.health import Ready
-from resonantgenesis_server.http.signing import SigningKey, TokenSigner
+from resonantgenesis_server.http.signing_keys import SigningKeys
 from resonantgenesis_server.model.errors import InvalidRequest
 from resonantgenesis_server.model.limits import Limits
 from resonantgenesis_server.records.base import AgentRecord
@@ -60,7 +60,7 @@ async def known_engines(engine: str, defaults: Mapping[str, Any]) -> None:
 class Service:
     records: Records
     hasher: CredentialHasher
-    signer: TokenSigner
+    signing: SigningKeys
     authenticator: CredentialAuthenticator
     app: Edge
     clock: Clock
@@ -109,11 +109,11 @@ async def open_service(
     clock = Clock()
     records = await Records.open(f"sqlite:///{folder / 'records.db'}", clock=clock)
     hasher = CredentialHasher(load_secret(folder / "secret"))
-    signer = TokenSigner(SigningKey.of(await records.secrets.get_or_create("token-signing")))
+    signing = SigningKeys(records.secrets, hasher, clock.monotonic)
     authenticator = CredentialAuthenticator(
         records.keys,
         hasher,
-        signer,
+        signing,
         cors=Cors(cors_origins),
         clock=clock,
         monotonic=clock.monotonic,
@@ -148,7 +148,7 @@ async def open_service(
         headers=bearer(key),
     )
     return Service(
-        records, hasher, signer, authenticator, app, clock, organization.id, record.id, key, client
+        records, hasher, signing, authenticator, app, clock, organization.id, record.id, key, client
     )
 
 

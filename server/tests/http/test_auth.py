@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from resonantgenesis_server.http.auth import (
     require,
 )
 from resonantgenesis_server.http.signing import SigningKey, TokenSigner
+from resonantgenesis_server.http.signing_keys import SigningKeys
 from resonantgenesis_server.model.errors import Forbidden, Unauthenticated
 from resonantgenesis_server.model.principal import Principal
+from resonantgenesis_server.records.base import SecretVersion
 from resonantgenesis_server.records.credentials import CredentialHasher, load_secret
 
 pytestmark = pytest.mark.anyio
@@ -65,10 +68,14 @@ async def test_no_header_breaks_the_check(value: bytes) -> None:
         async def find_by_hash(self, hash: str) -> None:
             return None
 
+    class KeptSecrets:
+        async def versions(self, name: str) -> list[SecretVersion]:
+            return [SecretVersion(b"k" * 32, 0.0)]
+
     authenticator = CredentialAuthenticator(
         NoKeys(),  # type: ignore[arg-type]
         CredentialHasher(b"s" * 32),
-        TokenSigner(SigningKey.of(b"k" * 32)),
+        SigningKeys(KeptSecrets(), CredentialHasher(b"s" * 32)),  # type: ignore[arg-type]
     )
     scope = {"type": "http", "path": "/v1/x", "method": "GET", "headers": []}
     with pytest.raises(Unauthenticated):
@@ -153,6 +160,7 @@ async def test_a_token_carries_what_it_was_made_for(service: Service) -> None:
     principal = await service.authenticator.verify(token)
     assert principal.expires_at is not None
     assert abs(principal.expires_at - service.clock() - 60) < 5
+    signer = await service.signing.signer()
     assert principal == Principal(
         service.organization_id,
         service.key_id,
@@ -161,6 +169,7 @@ async def test_a_token_carries_what_it_was_made_for(service: Service) -> None:
         session_id="sess_1",
         agent_id="guide",
         expires_at=principal.expires_at,
+        signed_by=signer.current_id,
     )
 
 
@@ -185,7 +194,7 @@ def forge(service: Service, **changes: Any) -> dict[str, Any]:
 
 async def test_forged_tokens_are_refused(service: Service) -> None:
     kid = jwt.get_unverified_header(await service.make_token())["kid"]
-    secret = service.signer._current.value
+    secret = (await service.signing.signer())._current.value
     headers = {"kid": kid}
 
     def unsigned(alg: str) -> str:
@@ -223,9 +232,10 @@ async def test_forged_tokens_are_refused(service: Service) -> None:
 
 
 async def test_scopes_that_a_token_invents_grant_nothing(service: Service) -> None:
-    headers = {"kid": service.signer._current.id}
+    signer = await service.signing.signer()
+    headers = {"kid": signer.current_id}
     claims = forge(service, scopes=["agents:read", "root"])
-    token = jwt.encode(claims, service.signer._current.value, "HS256", headers)
+    token = jwt.encode(claims, signer._current.value, "HS256", headers)
     assert (await service.authenticator.verify(token)).scopes == {"agents:read"}
 
 
@@ -233,7 +243,7 @@ def test_a_former_signing_key_still_reads() -> None:
     old, new = SigningKey.of(b"o" * 32), SigningKey.of(b"n" * 32)
     principal = Principal("org", "key", frozenset({"*"}), expires_at=100.0)
     token = TokenSigner(old).sign(principal, now=0.0)
-    assert TokenSigner(new, old).read(token, now=99.9) == principal
+    assert TokenSigner(new, old).read(token, now=99.9) == replace(principal, signed_by=old.id)
     assert TokenSigner(new, old).read(token, now=100.0) is None
     assert TokenSigner(new).read(token, now=0.0) is None
     assert TokenSigner(new, old).sign(principal, now=0.0) != token
@@ -254,18 +264,16 @@ async def test_a_key_with_dots_is_a_key(service: Service) -> None:
 async def test_processes_that_share_store_and_secret_share_tokens(
     service: Service, tmp_path: Path
 ) -> None:
-    one = await open_authenticator(service.records, service.hasher)
-    two = await open_authenticator(
-        service.records, CredentialHasher(load_secret(tmp_path / "secret"))
-    )
-    stolen = await open_authenticator(service.records, CredentialHasher(b"?" * 32))
+    one = open_authenticator(service.records, service.hasher)
+    two = open_authenticator(service.records, CredentialHasher(load_secret(tmp_path / "secret")))
+    stolen = open_authenticator(service.records, CredentialHasher(b"?" * 32))
     principal = Principal(
         service.organization_id, service.key_id, frozenset({"*"}), expires_at=time.time() + 60
     )
-    token = one.sign(principal, now=time.time())
-    assert await two.verify(token) == principal
+    token = await one.sign(principal, now=time.time())
+    assert replace(await two.verify(token), signed_by=None) == principal
     with pytest.raises(Unauthenticated):
-        await one.verify(stolen.sign(principal, now=time.time()))
+        await one.verify(await stolen.sign(principal, now=time.time()))
 
 
 def test_a_missing_scope_is_forbidden() -> None:

@@ -145,7 +145,7 @@ async def test_a_cancelled_write_is_undone_and_holds_nothing(url: str) -> None:
     async def write() -> None:
         async with database.write() as connection:
             await connection.exec_driver_sql(
-                "INSERT INTO organizations VALUES ('org_x', 'undone', 0)"
+                "INSERT INTO organizations VALUES ('org_x', 'undone', 0, NULL)"
             )
             inside.set()
             await never.wait()
@@ -197,6 +197,8 @@ async def test_a_store_of_an_older_version_is_brought_up(url: str, tmp_path: Pat
         connection.execute("DROP TABLE files")
         connection.execute("DROP TABLE usage")
         connection.execute("DROP TABLE usage_places")
+        connection.execute("ALTER TABLE organizations DROP COLUMN disabled_at")
+        connection.execute("ALTER TABLE api_keys ADD COLUMN is_admin BOOLEAN")
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
     second = await Records.open(url)
     assert await second.organizations.first() == made

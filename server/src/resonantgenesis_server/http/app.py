@@ -27,6 +27,7 @@ from .errors import error_response, from_http_exception, from_validation
 from .health import Ready, health_router
 from .idempotency import IdempotentPosts
 from .keys import keys_router
+from .organizations import organizations_router
 from .tokens import tokens_router
 
 TITLE = "ResonantGenesis Streaming"
@@ -87,6 +88,11 @@ def create_app(deps: AppDeps) -> Edge:
     )
     app.include_router(keys_router(deps.records.keys, deps.authenticator, idempotent))
     app.include_router(tokens_router(deps.authenticator, idempotent))
+    app.include_router(
+        organizations_router(
+            deps.records.organizations, deps.records.keys, deps.authenticator, idempotent
+        )
+    )
     for router in deps.routers:
         app.include_router(router)
     app.include_router(health_router(drain, deps.ready))

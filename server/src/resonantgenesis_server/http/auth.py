@@ -19,7 +19,8 @@ from ..records.credentials import CredentialHasher
 from ..records.store import Records
 from .body import header
 from .cors import Cors, is_same_host
-from .signing import SigningKey, TokenSigner
+from .signing import TokenSigner, may_be_token
+from .signing_keys import Rotated, SigningKeys
 
 #: Seconds a key is believed without asking the records, so that a revocation holds within two.
 KEY_TTL = 1.0
@@ -60,17 +61,18 @@ class _Remembered(Generic[V]):
 
 
 class CredentialAuthenticator:
-    """Checks credentials against the records and the token signing key.
+    """Checks credentials against the records and the keys that sign tokens.
 
-    A revoked or expired key, and every token it made, is refused at the latest KEY_TTL seconds
-    after the records know; at once when `forget` is called in the same process.
+    A revoked or expired key, a key of a disabled organization, and every token it made, is
+    refused at the latest KEY_TTL seconds after the records know; at once when `forget` is called
+    in the same process.
     """
 
     def __init__(
         self,
         keys: Keys,
         hasher: CredentialHasher,
-        signer: TokenSigner,
+        signing: SigningKeys,
         *,
         cors: Cors | None = None,
         clock: Callable[[], float] = time.time,
@@ -78,7 +80,7 @@ class CredentialAuthenticator:
     ) -> None:
         self._keys = keys
         self._hasher = hasher
-        self._signer = signer
+        self._signing = signing
         self._cors = cors or Cors()
         self._clock = clock
         self._by_hash: _Remembered[KeyRecord] = _Remembered(monotonic)
@@ -100,10 +102,8 @@ class CredentialAuthenticator:
             return None
         try:
             credential = _bearer(value)
-            if self._signer.is_ours(credential):
-                principal = self._signer.read(credential, now=self._clock())
-                key = None if principal is None else self._by_id.get(principal.key_id)
-                return None if principal is None or key is None else self._live(key, principal)
+            if may_be_token(credential):
+                return self._remembered_token(credential)
             key = self._by_hash.get(self._hasher.hash(credential))
             return None if key is None else self._live(key, _holder(key))
         except Unauthenticated:
@@ -113,8 +113,10 @@ class CredentialAuthenticator:
         """Whose API key or client token this is. Raises `Unauthenticated`."""
         if not 0 < len(credential) <= MAX_CREDENTIAL:
             raise Unauthenticated(_INVALID)
-        if self._signer.is_ours(credential):
-            return await self._verify_token(credential)
+        if may_be_token(credential):
+            signer = await self._signing.signer_for(credential)
+            if signer.is_ours(credential):
+                return await self._verified(signer, credential)
         hashed = self._hasher.hash(credential)
         key = self._by_hash.get(hashed)
         if key is None:
@@ -125,27 +127,46 @@ class CredentialAuthenticator:
         return self._live(key, _holder(key))
 
     async def recheck(self, principal: Principal) -> None:
-        """For what stays open: raises `Unauthenticated` once the principal's time is over or the
-        key behind it was revoked. Cheap enough to call every second for each distinct key."""
+        """For what stays open: raises `Unauthenticated` once the principal's time is over, the
+        key behind it was revoked, or the one that signed it was withdrawn. Cheap enough to call
+        every second for each distinct key."""
         if principal.expires_at is not None and principal.expires_at <= self._clock():
             raise Unauthenticated("the credential has expired")
+        if principal.signed_by is not None:
+            signer = await self._signing.signer()
+            if not signer.has(principal.signed_by):
+                raise Unauthenticated("the tokens that were out have been ended")
         self._check_live(await self._key(principal.key_id))
 
     def hash(self, credential: str) -> str:
         """What the records keep of a new key."""
         return self._hasher.hash(credential)
 
-    def sign(self, principal: Principal, *, now: float) -> str:
+    async def sign(self, principal: Principal, *, now: float) -> str:
         """A client token that stands for `principal` until its `expires_at`."""
-        return self._signer.sign(principal, now=now)
+        signer = await self._signing.signer()
+        return signer.sign(principal, now=now)
+
+    async def rotate(self, *, end_tokens: bool) -> Rotated:
+        """Change the key that signs tokens; see `SigningKeys.rotate`."""
+        return await self._signing.rotate(end_tokens=end_tokens)
 
     def forget(self) -> None:
-        """A key was revoked here: ask the records anew for every key."""
+        """A key was revoked here, or an organization disabled: ask the records anew."""
         self._by_hash.clear()
         self._by_id.clear()
 
+    def _remembered_token(self, token: str) -> Principal | None:
+        signer = self._signing.remembered()
+        principal = None if signer is None else signer.read(token, now=self._clock())
+        key = None if principal is None else self._by_id.get(principal.key_id)
+        return None if principal is None or key is None else self._live(key, principal)
+
     async def _verify_token(self, token: str) -> Principal:
-        principal = self._signer.read(token, now=self._clock())
+        return await self._verified(await self._signing.signer_for(token), token)
+
+    async def _verified(self, signer: TokenSigner, token: str) -> Principal:
+        principal = signer.read(token, now=self._clock())
         if principal is None:
             raise Unauthenticated(_INVALID)
         return self._live(await self._key(principal.key_id), principal)
@@ -191,17 +212,12 @@ class CredentialAuthenticator:
         return token
 
 
-async def open_authenticator(
+def open_authenticator(
     records: Records, hasher: CredentialHasher, cors_origins: Collection[str] = ()
 ) -> CredentialAuthenticator:
-    """The authenticator over these records.
-
-    The token signing key follows from a random value that all nodes share through the records and
-    from the secret behind `hasher`: a copy of either alone forges nothing.
-    """
-    shared = await records.secrets.get_or_create("token-signing")
-    signer = TokenSigner(SigningKey.of(hasher.derive("token-signing", shared)))
-    return CredentialAuthenticator(records.keys, hasher, signer, cors=Cors(cors_origins))
+    """The authenticator over these records."""
+    signing = SigningKeys(records.secrets, hasher)
+    return CredentialAuthenticator(records.keys, hasher, signing, cors=Cors(cors_origins))
 
 
 def _holder(key: KeyRecord) -> Principal:
@@ -234,7 +250,17 @@ def _cookie_value(value: bytes) -> str | None:
 def require(principal: Principal, scope: str) -> None:
     """Raises `Forbidden` unless `scope`, e.g. `sessions:write`, is granted."""
     if not principal.allows(scope):
-        raise Forbidden(f"this needs the scope {scope}")
+        raise Forbidden(
+            f"the credential lacks the scope {scope}; use a key or token that has it, or make one:"
+            ' POST /v1/keys or /v1/tokens with "scopes"',
+            details={"scope": scope},
+        )
+
+
+def require_administrator(principal: Principal) -> None:
+    """Raises `Forbidden` unless it is the server's own key: no scope stands for that."""
+    if not principal.is_bootstrap:
+        raise Forbidden("only the server's bootstrap key can do this, and no token it makes")
 
 
 _scheme = HTTPBearer(auto_error=False, description="An API key or a client token.")
@@ -252,3 +278,13 @@ def scoped(scope: str) -> Callable[..., Awaitable[Principal]]:
         return principal
 
     return caller
+
+
+async def administrator(
+    request: Request,
+    _documented: Annotated[HTTPAuthorizationCredentials | None, Security(_scheme)],
+) -> Principal:
+    """A dependency of routes: the caller, who must hold the server's bootstrap key."""
+    principal: Principal = request.state.principal
+    require_administrator(principal)
+    return principal

@@ -76,7 +76,7 @@ def keys_router(
                 scopes=scopes,
                 expires_at=_ends(principal, body.expires_in),
             )
-            return MadeKey(**_body(record).model_dump(), key=credential)
+            return made_key(record, credential)
 
         return await once.run(principal, PATH, key, body, make, shows_secret=True)
 
@@ -123,14 +123,23 @@ def keys_router(
 
 def _check_unbound(principal: Principal) -> None:
     """A key sees its whole organization, so what sees less must not deal in keys."""
-    if (principal.subject, principal.session_id, principal.agent_id) != (None, None, None):
+    if principal.is_bound:
         raise Forbidden("a token bound to a subject, session or agent has no access to keys")
 
 
 def _ends(principal: Principal, expires_in: int | None) -> float | None:
-    asked = None if expires_in is None else time.time() + expires_in
-    limits = [end for end in (asked, principal.expires_at) if end is not None]
+    limits = [end for end in (expiry(expires_in), principal.expires_at) if end is not None]
     return min(limits, default=None)
+
+
+def expiry(expires_in: int | None) -> float | None:
+    """The moment so many seconds from now."""
+    return None if expires_in is None else time.time() + expires_in
+
+
+def made_key(record: KeyRecord, credential: str) -> MadeKey:
+    """A new key, shown this once."""
+    return MadeKey(**_body(record).model_dump(), key=credential)
 
 
 def _body(record: KeyRecord) -> KeyBody:

@@ -30,5 +30,9 @@ def check_grant(principal: Principal, scopes: Iterable[str]) -> frozenset[str]:
     wanted = frozenset(scopes)
     lacking = sorted(scope for scope in wanted if not principal.allows(scope))
     if lacking:
-        raise Forbidden(f"your own credential lacks {', '.join(lacking)}")
+        raise Forbidden(
+            f"your own credential lacks {', '.join(lacking)}, and nobody grants more than they"
+            " have; ask with one that has it",
+            details={"scopes": lacking},
+        )
     return wanted

@@ -57,6 +57,15 @@ class TokenSigner:
         headers = {"kid": self._current.id}
         return jwt.encode(claims, self._current.value, algorithm=_ALGORITHM, headers=headers)
 
+    @property
+    def current_id(self) -> str:
+        """The `kid` of the tokens it makes."""
+        return self._current.id
+
+    def has(self, key_id: str) -> bool:
+        """Whether it reads tokens of the signing key with this id."""
+        return key_id in self._keys
+
     def is_ours(self, credential: str) -> bool:
         """Whether it names one of our keys, so that it can only be a token (a key that an
         operator chose may have dots in it too)."""
@@ -64,13 +73,13 @@ class TokenSigner:
 
     def read(self, token: str, *, now: float) -> Principal | None:
         """Who the token stands for; None if it is forged, malformed or expired at `now`."""
-        key = self._key_of(token)
-        if key is None:
+        key_id = self._key_of(token)
+        if key_id is None:
             return None
         try:
             claims = jwt.decode(
                 token,
-                key,
+                self._keys[key_id],
                 algorithms=[_ALGORITHM],
                 # The expiry is compared below, with the caller's clock.
                 options={"require": _REQUIRED, "verify_exp": False, "verify_iat": False},
@@ -87,14 +96,20 @@ class TokenSigner:
             session_id=claims.get("sid"),
             agent_id=claims.get("aid"),
             expires_at=float(claims["exp"]),
+            signed_by=key_id,
         )
 
-    def _key_of(self, credential: str) -> bytes | None:
-        if credential.count(".") != 2:
+    def _key_of(self, credential: str) -> str | None:
+        if not may_be_token(credential):
             return None
         try:
             header = jwt.get_unverified_header(credential)
         except jwt.InvalidTokenError:
             return None
         kid = header.get("kid")
-        return self._keys.get(kid) if isinstance(kid, str) else None
+        return kid if isinstance(kid, str) and kid in self._keys else None
+
+
+def may_be_token(credential: str) -> bool:
+    """Whether it has the outer form of a signed token."""
+    return credential.count(".") == 2

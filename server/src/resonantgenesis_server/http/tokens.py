@@ -11,11 +11,12 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from ..model.errors import Forbidden
 from ..model.principal import Principal
-from .auth import COOKIE, CredentialAuthenticator, scoped
+from .auth import COOKIE, CredentialAuthenticator, administrator, scoped
 from .body import api_router
 from .errors import documented_errors
 from .idempotency import IdempotencyKey, IdempotentPosts
 from .scopes import ScopeList, check_grant
+from .signing_keys import MAX_TOKEN_LIFE
 from .wire import NO_NUL, Body, Id, rfc3339
 
 PATH = "/v1/tokens"
@@ -31,7 +32,7 @@ class NewToken(Body):
     )
     session_id: Id | None = Field(default=None, description="Binds the token to one session.")
     agent_id: Id | None = Field(default=None, description="Binds the token to one agent.")
-    ttl_seconds: int = Field(default=3_600, ge=1, le=86_400)
+    ttl_seconds: int = Field(default=3_600, ge=1, le=MAX_TOKEN_LIFE)
     cookie: bool = Field(default=False, description="Also set it as a cookie for GET streams.")
 
 
@@ -44,7 +45,21 @@ class MadeToken(BaseModel):
     agent_id: str | None
 
 
+class Rotation(Body):
+    end_tokens: bool = Field(
+        default=False,
+        description="End every token that is out, of every organization: for a leaked secret.",
+    )
+
+
+class SigningKeyBody(BaseModel):
+    id: str = Field(description="The `kid` in the header of new tokens.")
+    created_at: str
+    former: int = Field(description="Former keys, whose tokens are valid until they expire.")
+
+
 Writer = Annotated[Principal, Depends(scoped("tokens:write"))]
+Administrator = Annotated[Principal, Depends(administrator)]
 
 
 def tokens_router(authenticator: CredentialAuthenticator, once: IdempotentPosts) -> APIRouter:
@@ -63,7 +78,7 @@ def tokens_router(authenticator: CredentialAuthenticator, once: IdempotentPosts)
         """Make a token that can do no more, and lives no longer, than the caller's credential."""
         now = time.time()
         granted = _grant(principal, body, now)
-        token = authenticator.sign(granted, now=now)
+        token = await authenticator.sign(granted, now=now)
 
         async def make() -> BaseModel:
             return MadeToken(
@@ -79,6 +94,18 @@ def tokens_router(authenticator: CredentialAuthenticator, once: IdempotentPosts)
         if body.cookie:
             _set_cookie(request, response, token, (granted.expires_at or now) - now)
         return response
+
+    @router.post(
+        PATH + "/rotate",
+        responses=documented_errors(409, body=True),
+        operation_id="rotate_token_signing_key",
+    )
+    async def rotate(body: Rotation, _administrator: Administrator) -> SigningKeyBody:
+        """Sign tokens with a new key from now on; for the server's bootstrap key alone. Tokens
+        that are out stay valid until they expire, unless `end_tokens`; then they, and what they
+        hold open, end within 2 s."""
+        made = await authenticator.rotate(end_tokens=body.end_tokens)
+        return SigningKeyBody(id=made.id, created_at=rfc3339(made.created_at), former=made.former)
 
     return router
 

@@ -21,8 +21,8 @@ log_ = structlog.get_logger("resonantgenesis.watch")
 INTERVAL = 0.5
 
 Recheck = Callable[[Principal], Awaitable[None]]
-#: Key and expiry: what ends streams together.
-Credential = tuple[str, float | None]
+#: Key, expiry and signing key: what ends streams together.
+Credential = tuple[str, float | None, str | None]
 
 
 class Watched(Protocol):
@@ -56,7 +56,8 @@ class Watch:
     def add(self, stream: Watched) -> None:
         """Watch a stream, or one again whose principal has changed."""
         self.discard(stream)
-        credential = (stream.principal.key_id, stream.principal.expires_at)
+        principal = stream.principal
+        credential = (principal.key_id, principal.expires_at, principal.signed_by)
         self._credential_of[stream] = credential
         self._open.setdefault(credential, set()).add(stream)
 

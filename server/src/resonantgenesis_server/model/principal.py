@@ -16,7 +16,8 @@ class Principal:
     """An authenticated caller.
 
     An API key has no `subject` and sees its whole organization. A client token may be bound to a
-    subject, to one session, to one agent, and ends at `expires_at` (seconds since 1970).
+    subject, to one session, to one agent, and ends at `expires_at` (seconds since 1970);
+    `signed_by` is the id of the key that signed it.
     """
 
     organization_id: str
@@ -27,6 +28,12 @@ class Principal:
     agent_id: str | None = None
     expires_at: float | None = None
     is_bootstrap: bool = False
+    signed_by: str | None = None
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether it sees less than its organization."""
+        return (self.subject, self.session_id, self.agent_id) != (None, None, None)
 
     def allows(self, scope: str) -> bool:
         """Whether `scope` (e.g. `sessions:write`) is granted."""

@@ -1,16 +1,26 @@
-"""Organizations, their API keys, and the secrets that nodes share."""
+"""Organizations and their API keys."""
 
 from __future__ import annotations
 
-import secrets as randomness
 from collections.abc import Callable
 
-from sqlalchemy import RowMapping, and_, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Insert,
+    RowMapping,
+    Select,
+    and_,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from ..model.errors import Conflict
 from ..model.ids import new_id
 from . import tables
-from .base import KeyRecord, Organization, Page
+from .base import UNSET, KeyRecord, Organization, Page, Unset
 from .database import Database, Duplicate
 from .paging import decode_cursor, encode_cursor
 from .tables import micros, micros_or_none, seconds, seconds_or_none
@@ -22,26 +32,46 @@ class OrganizationRepository:
         self._clock = clock
 
     async def create(self, name: str) -> Organization:
-        made = Organization(new_id("org"), name, seconds(micros(self._clock())))
         async with self._database.write() as connection:
-            await connection.execute(
-                insert(tables.organizations).values(
-                    id=made.id, name=name, created_at=micros(made.created_at)
+            row = (await connection.execute(self._insert(name))).mappings().one()
+        return _organization(row)
+
+    async def create_with_key(
+        self, name: str, *, key_name: str, hash: str, scopes: frozenset[str]
+    ) -> tuple[Organization, KeyRecord]:
+        try:
+            async with self._database.write() as connection:
+                row = (await connection.execute(self._insert(name))).mappings().one()
+                made = _organization(row)
+                query = _insert_key(
+                    made.id, made.created_at, name=key_name, hash=hash, scopes=scopes
                 )
-            )
-        return made
+                key = _key((await connection.execute(query)).mappings().one())
+        except Duplicate:
+            raise _taken() from None
+        return made, key
 
     async def get(self, organization_id: str) -> Organization | None:
         query = select(tables.organizations).where(tables.organizations.c.id == organization_id)
-        async with self._database.read() as connection:
-            row = (await connection.execute(query)).mappings().first()
-        return None if row is None else _organization(row)
+        return await self._one(query)
 
     async def first(self) -> Organization | None:
         table = tables.organizations
-        query = select(table).order_by(table.c.created_at, table.c.id).limit(1)
-        async with self._database.read() as connection:
-            row = (await connection.execute(query)).mappings().first()
+        return await self._one(select(table).order_by(table.c.created_at, table.c.id).limit(1))
+
+    async def update(
+        self, organization_id: str, *, name: str | Unset = UNSET, disabled: bool | Unset = UNSET
+    ) -> Organization | None:
+        table = tables.organizations
+        changed: dict[str, object] = {"id": organization_id}
+        if not isinstance(name, Unset):
+            changed["name"] = name
+        if not isinstance(disabled, Unset):
+            now = micros(self._clock())
+            changed["disabled_at"] = func.coalesce(table.c.disabled_at, now) if disabled else None
+        query = update(table).where(table.c.id == organization_id).values(changed)
+        async with self._database.write() as connection:
+            row = (await connection.execute(query.returning(table))).mappings().first()
         return None if row is None else _organization(row)
 
     async def all(self, *, limit: int = 200, cursor: str | None = None) -> Page[Organization]:
@@ -59,6 +89,16 @@ class OrganizationRepository:
             return Page(found)
         return Page(found, encode_cursor(micros(found[-1].created_at), found[-1].id))
 
+    def _insert(self, name: str) -> Insert:
+        table = tables.organizations
+        values = {"id": new_id("org"), "name": name, "created_at": micros(self._clock())}
+        return insert(table).values(values).returning(table)
+
+    async def _one(self, query: Select[tuple[object, ...]]) -> Organization | None:
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).mappings().first()
+        return None if row is None else _organization(row)
+
 
 class KeyRepository:
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
@@ -75,33 +115,30 @@ class KeyRepository:
         expires_at: float | None = None,
         is_bootstrap: bool = False,
     ) -> KeyRecord:
-        row = {
-            "id": new_id("key"),
-            "organization_id": organization_id,
-            "name": name,
-            "hash": hash,
-            "scopes": sorted(scopes),
-            "created_at": micros(self._clock()),
-            "expires_at": micros_or_none(expires_at),
-            "revoked_at": None,
-            "is_bootstrap": is_bootstrap,
-            "is_admin": False,
-        }
-        query = insert(tables.keys).values(row).returning(tables.keys)
+        query = _insert_key(
+            organization_id,
+            self._clock(),
+            name=name,
+            hash=hash,
+            scopes=scopes,
+            expires_at=expires_at,
+            is_bootstrap=is_bootstrap,
+        )
         try:
             async with self._database.write() as connection:
                 return _key((await connection.execute(query)).mappings().one())
         except Duplicate:
-            raise Conflict("this key exists already") from None
+            raise _taken() from None
 
     async def find_by_hash(self, hash: str) -> KeyRecord | None:
-        query = select(tables.keys).where(tables.keys.c.hash == hash)
-        async with self._database.read() as connection:
-            row = (await connection.execute(query)).mappings().first()
-        return None if row is None else _key(row)
+        return await self._find(tables.keys.c.hash == hash)
 
     async def find(self, key_id: str) -> KeyRecord | None:
-        query = select(tables.keys).where(tables.keys.c.id == key_id)
+        return await self._find(tables.keys.c.id == key_id)
+
+    async def _find(self, where: ColumnElement[bool]) -> KeyRecord | None:
+        disabled = tables.organizations.c.disabled_at.label("organization_disabled_at")
+        query = select(tables.keys, disabled).join(tables.organizations).where(where)
         async with self._database.read() as connection:
             row = (await connection.execute(query)).mappings().first()
         return None if row is None else _key(row)
@@ -137,34 +174,41 @@ class KeyRepository:
         return None if row is None else _key(row)
 
 
-class SecretRepository:
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
-        self._database = database
-        self._clock = clock
+def _insert_key(
+    organization_id: str,
+    created_at: float,
+    *,
+    name: str,
+    hash: str,
+    scopes: frozenset[str],
+    expires_at: float | None = None,
+    is_bootstrap: bool = False,
+) -> Insert:
+    row = {
+        "id": new_id("key"),
+        "organization_id": organization_id,
+        "name": name,
+        "hash": hash,
+        "scopes": sorted(scopes),
+        "created_at": micros(created_at),
+        "expires_at": micros_or_none(expires_at),
+        "revoked_at": None,
+        "is_bootstrap": is_bootstrap,
+    }
+    return insert(tables.keys).values(row).returning(tables.keys)
 
-    async def get_or_create(self, name: str, nbytes: int = 32) -> bytes:
-        kept = await self._get(name)
-        if kept is not None:
-            return kept
-        made = randomness.token_bytes(nbytes)
-        values = {"name": name, "value": made, "created_at": micros(self._clock())}
-        try:
-            async with self._database.write() as connection:
-                await connection.execute(insert(tables.secrets).values(values))
-        except Duplicate:
-            # Another process was first, and its secret counts.
-            return await self._get(name) or b""
-        return made
 
-    async def _get(self, name: str) -> bytes | None:
-        query = select(tables.secrets.c.value).where(tables.secrets.c.name == name)
-        async with self._database.read() as connection:
-            value = (await connection.execute(query)).scalar()
-        return None if value is None else bytes(value)
+def _taken() -> Conflict:
+    return Conflict("this key exists already")
 
 
 def _organization(row: RowMapping) -> Organization:
-    return Organization(row["id"], row["name"], seconds(row["created_at"]))
+    return Organization(
+        id=row["id"],
+        name=row["name"],
+        created_at=seconds(row["created_at"]),
+        disabled_at=seconds_or_none(row["disabled_at"]),
+    )
 
 
 def _key(row: RowMapping) -> KeyRecord:
@@ -178,5 +222,5 @@ def _key(row: RowMapping) -> KeyRecord:
         expires_at=seconds_or_none(row["expires_at"]),
         revoked_at=seconds_or_none(row["revoked_at"]),
         is_bootstrap=row["is_bootstrap"],
-        is_admin=row["is_admin"],
+        is_suspended=row.get("organization_disabled_at") is not None,
     )

@@ -53,14 +53,20 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Organization:
+    """`disabled_at`: since when none of its credentials opens anything; None: they do."""
+
     id: str
     name: str
     created_at: float
+    disabled_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """An API key, without its credential, of which only `hash` is known."""
+    """An API key, without its credential, of which only `hash` is known.
+
+    `is_suspended`: its organization is disabled; told by what finds a key, not by lists.
+    """
 
     id: str
     organization_id: str
@@ -71,11 +77,13 @@ class KeyRecord:
     expires_at: float | None = None
     revoked_at: float | None = None
     is_bootstrap: bool = False
-    is_admin: bool = False
+    is_suspended: bool = False
 
     def is_live(self, now: float) -> bool:
         """Whether the key opens anything at `now`."""
-        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+        if self.revoked_at is not None or self.is_suspended:
+            return False
+        return self.expires_at is None or now < self.expires_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +170,18 @@ class RequestName:
 class Organizations(Protocol):
     async def create(self, name: str) -> Organization: ...
 
+    async def create_with_key(
+        self, name: str, *, key_name: str, hash: str, scopes: frozenset[str]
+    ) -> tuple[Organization, KeyRecord]:
+        """Both or neither. Raises `Conflict` when a key with this hash exists."""
+
     async def get(self, organization_id: str) -> Organization | None: ...
+
+    async def update(
+        self, organization_id: str, *, name: str | Unset = UNSET, disabled: bool | Unset = UNSET
+    ) -> Organization | None:
+        """The organization with the changes made; None if there is none. One that is disabled
+        already keeps its `disabled_at`."""
 
     async def first(self) -> Organization | None:
         """The oldest one: who the bootstrap key belongs to."""
@@ -267,10 +286,24 @@ class Sessions(Protocol):
         """Sessions of all organizations whose `updated_at` is before `time`, oldest first."""
 
 
+@dataclass(frozen=True, slots=True)
+class SecretVersion:
+    value: bytes
+    created_at: float
+
+
 class Secrets(Protocol):
     async def get_or_create(self, name: str, nbytes: int = 32) -> bytes:
         """The secret of this name, made at random when first asked for; every process that
         shares the store gets the same one."""
+
+    async def versions(self, name: str) -> Sequence[SecretVersion]:
+        """Every version that is kept, newest first; the first is made when first asked for."""
+
+    async def renew(self, name: str, *, keep: float, most: int) -> SecretVersion:
+        """A new version, at random. Those that were replaced `keep` seconds ago or earlier are
+        forgotten; 0: all. Raises `Conflict` when more than `most` would have to be kept beside
+        it."""
 
 
 class Idempotency(Protocol):

@@ -44,6 +44,8 @@ async def bootstrap(
         await _make(records.keys, organization.id, hashed)
     elif known.revoked_at is not None:
         raise Conflict("the configured bootstrap key was revoked; choose another one")
+    elif not known.is_bootstrap:
+        raise Conflict("the configured bootstrap key is another key already; choose a new one")
     for key in await _live_ones(records.keys, organization.id):
         if key.hash != hashed:
             await records.keys.revoke(organization.id, key.id)

@@ -26,6 +26,10 @@ class CredentialHasher:
 
     A key that a person chose may be guessable; without the secret, a stolen copy of the records
     does not let anyone try guesses.
+
+    It also makes the look-up by hash tell nothing by its time. What an index compares, and how
+    far two values agree, is the hash; nobody without the secret can choose a guess whose hash is
+    close to a real one, so the time that a look-up takes says nothing about the key.
     """
 
     def __init__(self, secret: bytes) -> None:

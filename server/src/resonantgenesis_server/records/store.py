@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from .access import KeyRepository, OrganizationRepository, SecretRepository
+from .access import KeyRepository, OrganizationRepository
 from .agents import AgentRepository
 from .base import Agents, Idempotency, Keys, Organizations, Outbox, Secrets, Sessions
 from .database import BUSY_TIMEOUT, Database
@@ -13,6 +13,7 @@ from .files import FileRepository, Files
 from .idempotency import IdempotencyRepository
 from .outbox import OutboxRepository
 from .sessions import SessionRepository
+from .shared_secrets import SecretRepository
 from .usage import Usage
 from .usage_store import UsageRepository
 

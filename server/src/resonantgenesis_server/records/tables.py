@@ -38,6 +38,7 @@ organizations = Table(
     Column("id", ID, primary_key=True),
     Column("name", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("disabled_at", BigInteger),
 )
 
 keys = Table(
@@ -52,7 +53,6 @@ keys = Table(
     Column("expires_at", BigInteger),
     Column("revoked_at", BigInteger),
     Column("is_bootstrap", Boolean, nullable=False),
-    Column("is_admin", Boolean, nullable=False),
     Index(None, "organization_id", "created_at", "id"),
 )
 
