@@ -284,12 +284,17 @@ class Settings(BaseSettings):
     def _home(cls, path: Path) -> Path:
         return path.expanduser()
 
-    @field_validator("bootstrap_key", mode="before")
+    metrics_token: SecretStr | None = Field(
+        default=None,
+        description="What `GET /metrics` asks for as a bearer, 16 characters or more; without it"
+        " only programs on the server's own machine are answered.",
+    )
+    @field_validator("bootstrap_key", "metrics_token", mode="before")
     @classmethod
     def _no_empty_key(cls, value: Any) -> Any:
         return None if value == "" else value
 
-    @field_validator("bootstrap_key")
+    @field_validator("bootstrap_key", "metrics_token")
     @classmethod
     def _check_key(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None and _KEY.fullmatch(key.get_secret_value()) is None:

@@ -25,7 +25,7 @@ CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
 DEFAULT_FILE = Path("resonantgenesis.toml")
 MASK = "********"
 DEFAULT_SOURCE = "default"
-_SECRET = re.compile(r"bootstrap_key|.*\bapi_key|.*\b(api_keys|env|headers)(\..+)?")
+_SECRET = re.compile(r"bootstrap_key|metrics_token|.*\bapi_key|.*\b(api_keys|env|headers)(\..+)?")
 
 #: Variables with our prefix that are the clients' and no setting of the server.
 CLIENT_VARIABLES = frozenset({CONFIG_VARIABLE, f"{ENV_PREFIX}BASE_URL", f"{ENV_PREFIX}API_KEY"})

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import structlog
 import uvloop
+from fastapi import APIRouter
 
-from .agents.base import Agent
-from .agents.engines.llm.settings import EngineWorkers
+from .agent_setup import configured_agents, open_engines
 from .agents.engines.loading import AgentLoadError
 from .agents.registry import Engines
 from .agents.tools.functions import ToolLoadError
@@ -51,12 +51,13 @@ from .log.sqlite import SqliteLog
 from .logs import configure_logs
 from .model.errors import ApiError, Unavailable
 from .model.limits import Limits
-from .records.base import AgentRecord, StoreError
+from .observe import LoopLag
+from .operations import metrics_of
+from .records.base import StoreError
 from .records.bootstrap import bootstrap
 from .records.credentials import CredentialHasher, load_secret
 from .records.directory import AgentDirectory
 from .records.store import Records
-from .runs.agent_source import Agents
 from .runs.announce import NodeEvents
 from .runs.housekeeping import Housekeeper, Job, old_events, old_records, old_requests
 from .runs.idempotency import TurnKeys
@@ -69,7 +70,6 @@ from .runs.usage import UsageMeter
 from .runs.usage_service import UsageService
 
 log_ = structlog.get_logger("resonantgenesis.main")
-GUIDE = "guide"
 
 
 #: Objects made before the young are looked at, and looks before the next older ones are.
@@ -89,6 +89,7 @@ class Routes:
     files: FileService
     once: IdempotentPosts
     tools: Toolbox
+    metrics: APIRouter
 
     def fast(self) -> list[FastRoute]:
         """Those that are answered before the framework."""
@@ -179,8 +180,8 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         hasher = CredentialHasher(load_secret(settings.data / "secret"))
         # What can be refused is refused before a key is made and shown.
         tools = await stack.enter_async_context(open_toolbox(settings.tools, limits.chunk))
-        engines = await _open_engines(stack, settings, tools)
-        directory, agents = _agents(settings, records, engines)
+        engines = await open_engines(stack, settings, tools)
+        directory, agents = configured_agents(settings, records, engines)
         await _bootstrap(settings, records, hasher)
         files = await _open_files(stack, settings.data, records, limits)
 
@@ -232,7 +233,18 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         sockets = SocketRoutes(service, events, authenticator, limits, watch)
         usage = UsageService(meter, records.usage)
         once = IdempotentPosts(records.idempotency, limits.idempotency_window)
-        routes = Routes(service, events, usage, limits, watch, sockets, files, once, tools)
+        routes = Routes(
+            service,
+            events,
+            usage,
+            limits,
+            watch,
+            sockets,
+            files,
+            once,
+            tools,
+            metrics_of(settings, log, hub, supervisor, mirror, watch, sockets),
+        )
         relay = Relay(records.outbox, log)
         app = _app(settings, limits, records, authenticator, directory, routes, relay, engines)
         node_events = NodeEvents(
@@ -247,7 +259,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         mirror.start()
         meter.start()
         await _tell(stack, relay, node_events)
-        for timer in (housekeeper, watch):
+        for timer in (housekeeper, watch, LoopLag()):
             timer.start()
             stack.push_async_callback(timer.close)
         yield Parts(
@@ -339,37 +351,11 @@ def _app(
                 usage_router(routes.usage),
                 tools_router(routes.tools),
                 asyncapi_router(),
+                routes.metrics,
             ],
             ready=ready,
         )
     )
-
-
-async def _open_engines(
-    stack: contextlib.AsyncExitStack, settings: Settings, tools: Toolbox
-) -> Engines:
-    workers = EngineWorkers(settings.engine_workers, settings.log_level, settings.log_format)
-    engines = Engines(settings.llm, tools, workers)
-    stack.push_async_callback(engines.close)
-    await engines.start()
-    return engines
-
-
-def _agents(
-    settings: Settings, records: Records, engines: Engines
-) -> tuple[AgentDirectory, Agents]:
-    built: dict[str, Agent] = {
-        GUIDE: engines.build(GUIDE, {"words_per_second": settings.words_per_second})
-    }
-    configured = {GUIDE: AgentRecord(GUIDE, "", "Guide", GUIDE)}
-    for name, reference in settings.agents.items():
-        try:
-            built[name] = engines.build("python", {"reference": reference}, trusted=True)
-        except AgentLoadError as error:
-            raise StartupError(f"agent {name}: {str(error).removeprefix('agent ')}") from error
-        configured[name] = AgentRecord(name, "", name, "python")
-    directory = AgentDirectory(records.agents, configured)
-    return directory, Agents(directory, built, engines)
 
 
 async def _bootstrap(settings: Settings, records: Records, hasher: CredentialHasher) -> None:

@@ -177,7 +177,7 @@ class LoopLag:
         self._due = self._loop.time() + self.EVERY
         self._timer = self._loop.call_at(self._due, self._look)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import orjson
 import structlog
@@ -117,6 +117,8 @@ class ChunkFrames:
 
 class SseStream:
     """One client reading a source; `run` returns when the stream is over, whoever ended it."""
+
+    kind: ClassVar[str] = "sse"
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -36,6 +37,8 @@ class Stalled(Exception):
 
 class Transfer:
     """One body under way, within `transferring`."""
+
+    kind: ClassVar[str] = "transfer"
 
     def __init__(self, principal: Principal, scope: asyncio.Timeout, stall: float) -> None:
         self.principal = principal

@@ -6,8 +6,9 @@ One task for all streams, since a timer per stream would cost more than the stre
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import structlog
 
@@ -29,6 +30,8 @@ class Watched(Protocol):
     """An open stream."""
 
     principal: Principal
+    #: What it is: `sse`, `websocket` or `transfer`.
+    kind: ClassVar[str]
 
     def end(self, error: ApiError) -> None:
         """Tell the client this error and close."""
@@ -52,6 +55,10 @@ class Watch:
     def count(self) -> int:
         """How many streams are open."""
         return len(self._credential_of)
+
+    def kinds(self) -> dict[str, int]:
+        """The same for each kind."""
+        return {"sse": 0, "transfer": 0} | Counter(stream.kind for stream in self._credential_of)
 
     def add(self, stream: Watched) -> None:
         """Watch a stream, or one again whose principal has changed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import structlog
 from starlette.types import Receive
@@ -62,6 +62,8 @@ class Socket:
 
     `principal` is None before authentication; from then on the watch looks at the socket.
     """
+
+    kind: ClassVar[str] = "websocket"
 
     def __init__(
         self,

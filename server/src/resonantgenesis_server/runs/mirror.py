@@ -62,6 +62,11 @@ class Mirror:
                 self._dirty = kept | self._dirty
                 raise
 
+    @property
+    def waiting(self) -> int:
+        """How many rows are still to be written or removed."""
+        return len(self._dirty) + len(self._removed)
+
     def forget(self, session_id: str) -> None:
         """The session was deleted: remove its row, after whatever is being written of it."""
         self._dirty.pop(session_id, None)

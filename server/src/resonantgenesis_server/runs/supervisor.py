@@ -165,6 +165,12 @@ class Supervisor:
         """How many sessions have a turn under way in this process."""
         return sum(1 for session in self._active.values() if session.state.running is not None)
 
+    def open_turns(self) -> tuple[int, int]:
+        """How many turns run in this process, and how many wait for their own."""
+        unended = [turn for session in self._active.values() for turn in session.state.unended]
+        running = sum(turn.status == "running" for turn in unended)
+        return running, len(unended) - running
+
     # -- Node ------------------------------------------------------------------------------
 
     def own(self, task: asyncio.Task[None]) -> None:

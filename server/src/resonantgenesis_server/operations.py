@@ -1,0 +1,54 @@
+"""What those who run the server look at, made from its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastapi import APIRouter
+
+from .config import Settings
+from .feed.hub import Hub
+from .http.metrics import metrics_router
+from .http.metrics_collector import Gauges
+from .http.watch import Watch
+from .http.ws_routes import SocketRoutes
+from .log.sqlite import SqliteLog
+from .runs.mirror import Mirror
+from .runs.supervisor import Supervisor
+
+
+def metrics_of(
+    settings: Settings,
+    log: SqliteLog,
+    hub: Hub,
+    supervisor: Supervisor,
+    mirror: Mirror,
+    watch: Watch,
+    sockets: SocketRoutes,
+) -> APIRouter:
+    """`/metrics` over these parts, which are asked at the moment of a scrape."""
+
+    def streams() -> Mapping[str, float]:
+        # Sockets are watched only once they have said who they are.
+        return {**watch.kinds(), "websocket": sockets.count}
+
+    def viewers() -> Mapping[str, float]:
+        live, behind = hub.standing()
+        return {"live": live, "behind": behind}
+
+    def turns() -> Mapping[str, float]:
+        running, queued = supervisor.open_turns()
+        return {"running": running, "queued": queued}
+
+    given = settings.metrics_token
+    return metrics_router(
+        Gauges(
+            streams=streams,
+            viewers=viewers,
+            turns=turns,
+            log_queue=lambda: log.queued,
+            list_queue=lambda: mirror.waiting,
+            draining=lambda: supervisor.draining,
+        ),
+        None if given is None else given.get_secret_value(),
+    )
