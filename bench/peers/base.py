@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ class Plan:
     publish: PublishSpec | None = None
 
 
-class Peer:
+class Peer(ABC):
     """A server under measurement. A method that returns None: the peer has no such thing."""
 
     name: str
@@ -53,8 +54,9 @@ class Peer:
         """Why it cannot be measured here; None when it can."""
         return None
 
+    @abstractmethod
     def start(self, directory: Path) -> Server:
-        raise NotImplementedError
+        """The server, ready to be asked."""
 
     def version(self) -> str:
         return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,8 +47,9 @@ class NodePeer(Peer):
 class SocketPeer(NodePeer):
     """One that sends each event to all of its WebSockets, started over HTTP."""
 
+    @abstractmethod
     def viewers(self, load: Load, *, deflate: bool) -> ViewerSpec:
-        raise NotImplementedError
+        """How they connect."""
 
     def sockets(self, server: Server, load: Load, *, deflate: bool) -> Plan | None:
         query = f"rate={load.rate:g}&count={load.count}&bytes={load.bytes}"

@@ -1,13 +1,10 @@
-"""The client's half of a socket against the model of the server's: nothing lost, nothing twice."""
+"""The client's half of a socket, one thing after the other."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
-from hypothesis import given, note, settings
-from hypothesis import strategies as st
 from resonantgenesis import (
     ConnectionLost,
     InvalidRequest,
@@ -16,239 +13,10 @@ from resonantgenesis import (
     RateLimited,
     Unavailable,
 )
-from resonantgenesis._backoff import Backoff
-from resonantgenesis._event_plan import OnExpired, Wanted
-from resonantgenesis._retries import Retries
 from resonantgenesis._rt_asks import MAX_MESSAGE
-from resonantgenesis._rt_feeds import ChunkFeed, EventFeed, Feed
-from resonantgenesis._rt_state import RealtimeState
+from resonantgenesis._rt_feeds import ChunkFeed
 
-from .model_server import ModelServer, ModelSocket, Payload
-
-
-class World:
-    """A client, a server, and a network that hands over what it is told to."""
-
-    def __init__(self, retries: int = 100_000) -> None:
-        self.now = 0.0
-        self.server = ModelServer()
-        self.state = RealtimeState(
-            lambda: Retries(retries, Backoff(base=0.1, cap=0.1), rng=lambda: 0.5)
-        )
-        self.socket: ModelSocket | None = None
-        self.got: dict[Feed[Any], list[Any]] = {}
-
-    def connect(self) -> ModelSocket:
-        if self.socket is None:
-            self.socket = ModelSocket(self.server)
-            self.state.link_up()
-        return self.socket
-
-    def cut(self, reaching: int = 0) -> None:
-        """The link breaks; so many texts of the client's still arrive, no answer does."""
-        if self.socket is not None:
-            self.send(reaching)
-            self.socket = None
-            self.state.link_down()
-
-    def send(self, most: int = 1000) -> None:
-        outbox = self.state.asks.outbox
-        for _ in range(most):
-            if not outbox or self.socket is None:
-                return
-            self.socket.receive(outbox.popleft())
-
-    def deliver(self, most: int = 1000) -> None:
-        for _ in range(most):
-            if self.socket is None or not self.socket.out:
-                return
-            self.state.receive(self.socket.out.popleft(), self.now)
-
-    def exchange(self) -> None:
-        """Everything said so far is heard and answered."""
-        self.connect()
-        self.send()
-        self.deliver()
-
-    def start(self, feed: Feed[Any]) -> None:
-        self.got[feed] = []
-        self.state.start(feed)
-
-    def consume(self, feed: Feed[Any], most: int = 1000) -> None:
-        for _ in range(most):
-            if not feed.waiting:
-                return
-            self.got[feed].append(feed.take())
-            self.state.taken(feed)
-
-    def settle(self) -> None:
-        """Without further trouble, until nothing happens any more."""
-        quiet = 0
-        while quiet < 3:
-            self.now += 10
-            self.state.asks.tick(self.now)
-            before = self.measure()
-            for session_id in list(self.server.sessions):
-                self.server.grow(session_id)
-            self.exchange()
-            moved = self.connect().pump(10)
-            self.deliver()
-            for feed in self.got:
-                self.consume(feed)
-            quiet = 0 if moved or before != self.measure() else quiet + 1
-
-    def measure(self) -> Any:
-        logs = [len(log.chunks) for log in self.server.sessions.values()]
-        return logs, [len(got) for got in self.got.values()], len(self.connect().heard)
-
-
-def events_feed(
-    *channels: str,
-    since: str | None = None,
-    most: int = 1000,
-    on_expired: OnExpired = "raise",
-) -> EventFeed:
-    return EventFeed(channels, Wanted(), since, on_expired, most)
-
-
-def turn_feed(session_id: str | None = None, *, most: int = 1000, **more: Any) -> ChunkFeed:
-    body: Payload = {"agent_id": "a", "goal": "g"}
-    if session_id is not None:
-        body["session_id"] = session_id
-    return ChunkFeed(body=body, max_items=most, raise_on_error=False, **more)
-
-
-def watch_feed(session_id: str, resume_from: int | None = None, most: int = 1000) -> ChunkFeed:
-    return ChunkFeed(
-        session_id=session_id, resume_from=resume_from, max_items=most, raise_on_error=False
-    )
-
-
-def ids(events: list[Any]) -> list[str]:
-    return [event.id for event in events]
-
-
-def positions(chunks: list[Any]) -> list[int]:
-    return [chunk.position for chunk in chunks]
-
-
-# -- everything at once --------------------------------------------------------------------------
-
-STEPS = st.one_of(
-    st.tuples(st.just("publish"), st.sampled_from(["app", "teams", "system"])),
-    st.tuples(st.just("pump"), st.integers(1, 3)),
-    st.tuples(st.just("send"), st.integers(1, 4)),
-    st.tuples(st.just("deliver"), st.integers(1, 5)),
-    st.tuples(st.just("cut"), st.integers(0, 3)),
-    st.tuples(st.just("connect"), st.just(0)),
-    st.tuples(st.just("consume"), st.integers(0, 9)),
-    st.tuples(st.just("grow"), st.just(0)),
-    st.tuples(st.just("busy"), st.just(0)),
-    st.tuples(st.just("tick"), st.just(0)),
-    st.tuples(st.just("cursors"), st.just(0)),
-    st.tuples(st.just("execute"), st.integers(0, 1)),
-    st.tuples(st.just("watch"), st.integers(0, 1)),
-    st.tuples(st.just("leave"), st.integers(0, 9)),
-)
-
-
-class Campaign(World):
-    """Takes the steps; knows what everybody must have got in the end."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.server.sessions["sess_1"] = _one_turn()
-        self.begins: dict[Feed[Any], str] = {}
-        for feed in (
-            events_feed("app", since="c_0", most=3),
-            events_feed("teams", "system", most=3),
-        ):
-            feed.wake = lambda feed=feed: self.begins.setdefault(feed, feed.cursor or "")
-            self.start(feed)
-        self.left: set[Feed[Any]] = set()
-
-    def step(self, name: str, number: Any) -> None:
-        feeds = list(self.got)
-        chosen = feeds[number % len(feeds)] if isinstance(number, int) else feeds[0]
-        match name:
-            case "publish":
-                self.server.publish(number)
-            case "pump" if self.socket is not None:
-                self.socket.pump(number)
-            case "cursors" if self.socket is not None:
-                self.socket.cursors()
-            case "send" | "deliver" | "cut":
-                getattr(self, name)(number)
-            case "connect":
-                self.connect()
-            case "consume":
-                self.consume(chosen, 2)
-            case "grow":
-                for session_id in self.server.sessions:
-                    self.server.grow(session_id)
-            case "busy":
-                self.server.busy += 1
-            case "tick":
-                self.now += 1
-                self.state.asks.tick(self.now)
-            case "execute" if len(feeds) < 12:
-                self.start(turn_feed("sess_1" if number else None, most=3))
-            case "watch" if len(feeds) < 12:
-                self.start(watch_feed("sess_1", 0 if number else None, most=3))
-            case "leave" if chosen.max_items == 3 and number >= 2:
-                self.left.add(chosen)
-                self.state.leave(chosen)
-
-    def check(self) -> None:
-        turns = [feed for feed in self.got if isinstance(feed, ChunkFeed) and feed.body]
-        assert self.server.executes <= len(turns)
-        for feed, got in self.got.items():
-            if feed in self.left:
-                continue
-            assert feed.error is None
-            if isinstance(feed, EventFeed):
-                begin = int(self.begins[feed].removeprefix("c_"))
-                later = self.server.events[begin:]
-                assert ids(got) == [e["id"] for e in later if e["channel"] in feed.channels]
-                assert feed.cursor == f"c_{len(self.server.events)}" or later
-            elif isinstance(feed, ChunkFeed) and feed.body is not None:
-                assert feed.over
-                assert [c.raw for c in got] == self.turn_of(feed)
-            elif isinstance(feed, ChunkFeed):
-                first = got[0].position if got else 1
-                end = len(self.server.sessions["sess_1"].chunks)
-                assert positions(got) == list(range(first, end + 1))
-        started = {(f.session_id, f.turn) for f in turns if f not in self.left}
-        assert len(started) == len([f for f in turns if f not in self.left])
-
-    def turn_of(self, feed: ChunkFeed) -> list[Payload]:
-        chunks = self.server.sessions[str(feed.session_id)].chunks
-        start = 4 * ((feed.turn or 0) - 1)
-        return chunks[start : start + 4]
-
-
-def _one_turn() -> Any:
-    server = ModelServer()
-    server.begin_turn({"idempotency_key": "k0", "session_id": "sess_1", "goal": "g"})
-    for _ in range(4):
-        server.grow("sess_1")
-    return server.sessions["sess_1"]
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.lists(STEPS, max_size=60))
-def test_whatever_happens_to_the_link_everybody_gets_everything_once(
-    steps: list[tuple[str, Any]],
-) -> None:
-    note(repr(steps))
-    world = Campaign()
-    for name, number in steps:
-        world.step(name, number)
-    world.settle()
-    world.check()
-
-
-# -- one thing after the other -------------------------------------------------------------------
+from .realtime_world import World, events_feed, ids, one_turn, positions, turn_feed, watch_feed
 
 
 def test_a_subscription_starts_where_the_server_says() -> None:
@@ -337,7 +105,7 @@ def test_a_place_that_is_gone_raises_or_starts_at_the_earliest() -> None:
     assert [(e.type, e.cursor) for e in world.got[lenient]] == [("gap", "c_2"), ("app.x", "c_3")]
 
 
-def test_an_execute_whose_answer_is_lost_starts_one_turn() -> None:
+def test_an_execute_whose_answer_is_lost_startsone_turn() -> None:
     world, feed = World(), turn_feed()
     world.start(feed)
     world.connect()
@@ -365,7 +133,7 @@ def test_a_busy_server_is_asked_again_in_its_time_and_at_last_not() -> None:
 
 def test_a_turn_of_a_session_that_is_watched_comes_once_to_both() -> None:
     world, watch, turn = World(), watch_feed("sess_1", 0), turn_feed("sess_1")
-    world.server.sessions["sess_1"] = _one_turn()
+    world.server.sessions["sess_1"] = one_turn()
     world.start(watch)
     world.exchange()
     world.start(turn)
@@ -378,7 +146,7 @@ def test_a_turn_of_a_session_that_is_watched_comes_once_to_both() -> None:
 
 def test_a_turn_of_long_ago_is_read_again_for_who_names_its_key() -> None:
     world, watch = World(), watch_feed("sess_1", 6)
-    world.server.sessions["sess_1"] = _one_turn()
+    world.server.sessions["sess_1"] = one_turn()
     world.server.keys["k0"] = ("sess_1", 1)
     world.server.keys["k1"] = ("sess_1", 2)
     world.server.sessions["sess_1"].goals.append("g")
@@ -395,7 +163,7 @@ def test_a_turn_of_long_ago_is_read_again_for_who_names_its_key() -> None:
 
 def test_leaving_a_session_while_a_turn_of_it_starts_does_not_silence_the_turn() -> None:
     world, watch, turn = World(), watch_feed("sess_1", 0), turn_feed("sess_1")
-    world.server.sessions["sess_1"] = _one_turn()
+    world.server.sessions["sess_1"] = one_turn()
     world.start(watch)
     world.exchange()
     world.start(turn)
@@ -407,7 +175,7 @@ def test_leaving_a_session_while_a_turn_of_it_starts_does_not_silence_the_turn()
 
 def test_missing_chunks_are_read_again() -> None:
     world, watch = World(), watch_feed("sess_1", 0)
-    world.server.sessions["sess_1"] = _one_turn()
+    world.server.sessions["sess_1"] = one_turn()
     world.start(watch)
     world.exchange()
     socket = world.connect()
@@ -419,7 +187,7 @@ def test_missing_chunks_are_read_again() -> None:
 
 def test_another_epoch_ends_a_session() -> None:
     world, watch = World(), watch_feed("sess_1", 0)
-    world.server.sessions["sess_1"] = _one_turn()
+    world.server.sessions["sess_1"] = one_turn()
     world.start(watch)
     world.exchange()
     world.server.epoch = "e2"
@@ -430,7 +198,7 @@ def test_another_epoch_ends_a_session() -> None:
 
 def test_a_subscription_that_the_server_ends_is_over_or_asked_for_again() -> None:
     world, watch, feed = World(), watch_feed("sess_1", 0), events_feed("app")
-    world.server.sessions["sess_1"] = _one_turn()
+    world.server.sessions["sess_1"] = one_turn()
     world.start(watch)
     world.start(feed)
     world.exchange()
@@ -456,7 +224,7 @@ def test_a_message_that_no_server_takes_fails_alone() -> None:
 def test_in_the_end_everybody_is_told() -> None:
     world = World()
     feeds = [events_feed("app"), turn_feed(), turn_feed("sess_1"), watch_feed("sess_1", 0)]
-    world.server.sessions["sess_1"] = _one_turn()
+    world.server.sessions["sess_1"] = one_turn()
     for feed in feeds[:2]:
         world.start(feed)
     world.exchange()
@@ -476,7 +244,7 @@ def test_questions_are_asked_again_unless_they_belong_to_their_socket() -> None:
     world = World()
     lasting = world.state.request({"type": "cancel", "session_id": "sess_1"})
     passing = world.state.request({"type": "auth", "token": "t"}, lasting=False)
-    world.server.sessions["sess_1"] = _one_turn()
+    world.server.sessions["sess_1"] = one_turn()
     world.connect()
     world.cut(reaching=2)
     assert isinstance(passing.error, ConnectionLost) and not lasting.there
