@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from .. import observe
 from ..model.errors import (
     ApiError,
     Internal,
@@ -133,6 +134,7 @@ def error_headers(err: ApiError) -> dict[str, str]:
 
 def error_response(err: ApiError, request_id: str) -> Response:
     """The whole answer; a Starlette response is an ASGI app, so both worlds can send it."""
+    observe.refused(err.code)
     return Response(
         error_body(err, request_id),
         status_code=err.status,

@@ -7,6 +7,7 @@ import random
 
 from starlette.types import Receive, Scope, Send
 
+from .. import observe
 from ..feed.event_log import EventService
 from ..model.errors import Unavailable
 from ..model.limits import Limits
@@ -87,6 +88,7 @@ class SocketRoutes:
 
     # -- the end ---------------------------------------------------------------------------
 
+            observe.limit_hit("unauthenticated_sockets")
     async def drain(self, seconds: float) -> None:
         """Tell all that the server stops and close them with 1012, spread over at most `seconds`.
 

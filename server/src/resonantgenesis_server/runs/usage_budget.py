@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from .. import observe
 from ..model.errors import RateLimited
 
 
@@ -83,6 +84,7 @@ class Budget:
             return
         left = count.month.ends - self._clock()
         if left > 0:
+            observe.limit_hit("monthly_tokens")
             raise RateLimited(
                 f"the organization's budget of tokens for {count.month.name} is used up;"
                 " it begins anew with the next month (UTC)",

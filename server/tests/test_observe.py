@@ -1,0 +1,85 @@
+"""Counters and histograms, and what the parts tell them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from resonantgenesis_server import observe
+from resonantgenesis_server.model.events import event_stream
+from resonantgenesis_server.observe import METERS, OTHER, Counter, Histogram, LoopLag
+from resonantgenesis_server.runs.state import control_stream
+
+
+@given(st.lists(st.floats(0, 20)))
+def test_a_histogram_counts_each_value_once(values: list[float]) -> None:
+    histogram = Histogram((0.5, 1, 10))
+    for value in values:
+        histogram.add(value)
+    below = [sum(value <= bound for value in values) for bound in histogram.bounds]
+    assert histogram.cumulative == [*below, len(values)]
+    assert histogram.sum == pytest.approx(sum(values))
+
+
+def test_words_without_end_are_one_word() -> None:
+    counter = Counter("known")
+    for number in range(1_000):
+        counter.add(f"word{number}")
+    counter.add("known", 5)
+    counts = counter.counts
+    assert counts["known"] == 5
+    assert len(counts) <= 65
+    assert counts[OTHER] == 1_000 - (len(counts) - 2)
+
+
+def test_streams_are_told_apart_by_their_names() -> None:
+    assert observe.kind_of(event_stream("org_1")) == observe.EVENTS
+    assert observe.kind_of(control_stream("sess_1")) == observe.RECORDS
+    assert observe.kind_of("sess_1") == observe.CHUNKS
+
+
+def test_a_batch_has_one_latency_for_all_its_readers() -> None:
+    before = METERS.append_to_socket.cumulative[-1]
+    sums = METERS.append_to_socket.sum
+    chunks = METERS.chunks_delivered.counts[observe.LIVE]
+    events = METERS.events_delivered.counts[observe.LIVE]
+    observe.announcing(time.perf_counter() - 3.0)
+    observe.delivered("sess_1", 20)
+    assert METERS.append_to_socket.sum - sums >= 3.0
+    assert METERS.append_to_socket.cumulative[-1] == before + 1
+    assert METERS.chunks_delivered.counts[observe.LIVE] == chunks + 20
+    observe.delivered(control_stream("sess_1"), 7)  # nobody's viewers
+    assert METERS.append_to_socket.cumulative[-1] == before + 1
+    observe.delivered(event_stream("org_1"), 3)
+    assert METERS.events_delivered.counts[observe.LIVE] == events + 3
+
+
+def test_limits_and_ends_are_counted_by_their_words() -> None:
+    limits = METERS.limits.counts.get("test_limit", 0)
+    failed = METERS.turns.counts["failed"]
+    observe.limit_hit("test_limit")
+    observe.turn_ended("failed", "MAX_STEPS")
+    assert METERS.limits.counts["test_limit"] == limits + 1
+    assert METERS.turns.counts["failed"] == failed + 1
+    assert METERS.turn_errors.counts["MAX_STEPS"] >= 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_blocked_loop_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LoopLag, "EVERY", 0.001)
+    before = METERS.loop_lag.cumulative[-1]
+    sums = METERS.loop_lag.sum
+    lag = LoopLag()
+    lag.start()
+    time.sleep(0.05)  # blocks the loop
+    while METERS.loop_lag.cumulative[-1] == before:
+        await asyncio.sleep(0)
+    await lag.close()
+    assert METERS.loop_lag.sum - sums >= 0.04
+    seen = METERS.loop_lag.cumulative[-1]
+    await asyncio.sleep(0.005)
+    assert METERS.loop_lag.cumulative[-1] == seen
