@@ -22,12 +22,8 @@ from resonantgenesis_server.agents.engines.llm.calls import (
     ToolSpec,
     UserMessage,
 )
-from resonantgenesis_server.agents.engines.llm.openai_wire import (
-    ChatDecoder,
-    http_failure,
-    request_body,
-    stream_failure,
-)
+from resonantgenesis_server.agents.engines.llm.openai_errors import http_failure, stream_failure
+from resonantgenesis_server.agents.engines.llm.openai_wire import ChatDecoder, request_body
 from support.models import Call, Reply, openai_wire
 
 ASKED = {"model": "m", "stream_options": {"include_usage": True}}

@@ -1,5 +1,6 @@
 """Agents on language models: one tool loop, and a client for each kind of provider.
 
-`loop.py` is what a turn does; `openai_wire.py` and `openai_client.py` ask servers that speak chat
-completions, `pydantic_client.py` every other; `models.py` finds the one for a model's name.
+`loop.py` is what a turn does; `openai_*.py` ask servers that speak chat completions,
+`pydantic_*.py` every other provider; `models.py` finds the client for a model's name, in this
+process, or `workers.py` in others (`worker_*.py`).
 """

@@ -12,7 +12,8 @@ from collections.abc import AsyncGenerator, Mapping
 import aiohttp
 
 from .calls import Delta, ModelCall, ModelFailure
-from .openai_wire import ChatDecoder, http_failure, request_body
+from .openai_errors import http_failure
+from .openai_wire import ChatDecoder, request_body
 
 _CONNECT_SECONDS = 10.0
 #: Bytes read of a refusal.

@@ -11,7 +11,7 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
 
@@ -114,7 +114,7 @@ class Worker:
 
         await self._told(number, ask)
 
-    async def _told(self, number: int, work: Any) -> None:
+    async def _told(self, number: int, work: Callable[[Models], Awaitable[None]]) -> None:
         """Do it; what goes wrong is told to the server."""
         if self._models is None:
             raise RuntimeError("a worker was asked before it had its settings")

@@ -1,0 +1,158 @@
+"""Our words and pydantic-ai's for the same: messages, deltas, ends and failures of a call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic_ai import exceptions as errors
+from pydantic_ai.messages import (
+    InstructionPart,
+    ModelMessage,
+    ModelMessagesTypeAdapter,
+    ModelRequest,
+    ModelRequestPart,
+    ModelResponse,
+    PartDeltaEvent,
+    PartStartEvent,
+    TextPart,
+    TextPartDelta,
+    ThinkingPart,
+    ThinkingPartDelta,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
+from pydantic_ai.models import ModelRequestParameters
+from pydantic_ai.tools import ToolDefinition
+
+from .calls import (
+    AssistantMessage,
+    CallRequest,
+    Delta,
+    FailureKind,
+    Finish,
+    FinishReason,
+    Message,
+    ModelCall,
+    ModelFailure,
+    Reasoning,
+    ToolMessage,
+    ToolSpec,
+    UserMessage,
+)
+
+#: Characters of a provider's words that are kept.
+_WORDS = 1_000
+_FINISH: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_call": "tool_calls",
+    "content_filter": "content_filter",
+    "error": "error",
+}
+#: The first that fits; what derives from others stands before them.
+_KINDS: Sequence[tuple[type[errors.AgentRunError], FailureKind]] = (
+    (errors.ModelRateLimitError, "rate_limited"),
+    (errors.ModelQuotaExceededError, "quota"),
+    (errors.ModelAuthenticationError, "key"),
+    (errors.ModelContextWindowExceededError, "context"),
+    (errors.ModelNotFoundError, "model"),
+    (errors.ModelUnavailableError, "unavailable"),
+    (errors.ModelServerError, "unavailable"),
+    (errors.ModelConnectionError, "unavailable"),
+    (errors.ModelRequestTimeout, "unavailable"),
+    (errors.ContentFilterError, "filtered"),
+    (errors.UnexpectedModelBehavior, "unreadable"),
+)
+
+
+def parameters_of(call: ModelCall) -> ModelRequestParameters:
+    instructions = [InstructionPart(content=call.system)] if call.system else []
+    return ModelRequestParameters(
+        function_tools=[_tool(tool) for tool in call.tools], instruction_parts=instructions
+    )
+
+
+def _tool(tool: ToolSpec) -> ToolDefinition:
+    return ToolDefinition(
+        name=tool.name,
+        description=tool.description,
+        parameters_json_schema=dict(tool.parameters),
+    )
+
+
+def messages_of(messages: Sequence[Message]) -> list[ModelMessage]:
+    made: list[ModelMessage] = []
+    for message in messages:
+        if isinstance(message, AssistantMessage):
+            made.append(_response(message))
+            continue
+        part = _part(message)
+        # Neighbours are one request: the results of parallel calls belong together.
+        if made and isinstance(made[-1], ModelRequest):
+            made[-1].parts = [*made[-1].parts, part]
+        else:
+            made.append(ModelRequest([part]))
+    return made
+
+
+def _part(message: UserMessage | ToolMessage) -> ModelRequestPart:
+    if isinstance(message, UserMessage):
+        return UserPromptPart(message.text)
+    return ToolReturnPart(
+        message.tool,
+        message.result,
+        message.call_id,
+        outcome="failed" if message.is_error else "success",
+    )
+
+
+def _response(message: AssistantMessage) -> ModelResponse:
+    if message.native is not None:
+        # With what only its provider understands, e.g. signed thoughts.
+        [native] = ModelMessagesTypeAdapter.validate_json(message.native)
+        if isinstance(native, ModelResponse):
+            return native
+    calls = [ToolCallPart(call.tool, call.arguments, call.call_id) for call in message.calls]
+    return ModelResponse([*([TextPart(message.text)] if message.text else []), *calls])
+
+
+def delta_of(event: object) -> Delta | None:
+    match event:
+        case PartDeltaEvent(delta=TextPartDelta(content_delta=text)):
+            return text or None
+        case PartDeltaEvent(delta=ThinkingPartDelta(content_delta=text)):
+            return Reasoning(text) if text else None
+        case PartStartEvent(part=TextPart(content=text)):
+            return text or None
+        case PartStartEvent(part=ThinkingPart(content=text)):
+            return Reasoning(text) if text else None
+    return None
+
+
+def ending_of(response: ModelResponse) -> list[Delta]:
+    calls: list[Delta] = [
+        CallRequest(part.tool_call_id, part.tool_name, part.args_as_json_str())
+        for part in response.tool_calls
+    ]
+    if response.finish_reason is None and not (response.provider_details or {}).get(
+        "finish_reason"
+    ):
+        raise ModelFailure("unavailable", "the stream ended before the answer did")
+    reason = _FINISH.get(response.finish_reason or "stop", "stop")
+    if calls and reason == "stop":
+        reason = "tool_calls"
+    usage = response.usage
+    read, written = (
+        (usage.input_tokens, usage.output_tokens) if usage.has_values() else (None, None)
+    )
+    # It is asked for again only when the conversation goes on from here.
+    native = ModelMessagesTypeAdapter.dump_json([response]).decode() if calls else None
+    return [*calls, Finish(reason, read, written, native)]
+
+
+def failure_of(error: errors.AgentRunError) -> ModelFailure:
+    kinds = [kind for known, kind in _KINDS if isinstance(error, known)]
+    kind: FailureKind = kinds[0] if kinds else "refused"
+    retry_after = error.retry_after if isinstance(error, errors.ModelAPIError) else None
+    return ModelFailure(kind, error.message[:_WORDS], retry_after=retry_after)
