@@ -1,0 +1,181 @@
+"""Every endpoint and every message of a socket, asked with every kind of credential."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+import pytest
+from support.credentials import (
+    SCOPES,
+    Tenant,
+    client_messages,
+    make_key,
+    make_tenant,
+    make_token,
+    operations,
+    sync_client,
+)
+from support.endpoints import ADMINISTRATOR, ENDPOINTS, MESSAGES, MISSING, PUBLIC, path_of
+from support.refusals import check_refusal
+from support.server import KEY, ServerProcess, bearer
+
+
+@dataclass
+class Kit:
+    """Credentials of one organization, by what is said of them."""
+
+    bad: dict[str, str | None]
+    only: dict[str, str]
+    all_but: dict[str, str]
+    tokens: dict[str, str]
+    bound: dict[str, dict[str, str]]
+    everything: str
+
+
+@pytest.fixture(scope="module")
+def client(server: ServerProcess) -> Iterator[httpx.Client]:
+    with sync_client(server) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def kit(server: ServerProcess, client: httpx.Client) -> Kit:
+    with sync_client(server, headers=bearer()) as admin:
+        tenant = make_tenant(admin, "tested")
+        disabled = make_tenant(admin, "disabled")
+        answer = admin.patch(f"/v1/organizations/{disabled.id}", json={"disabled": True})
+        assert answer.json()["disabled_at"] is not None
+    own = tenant.key.key
+    return Kit(
+        bad={**_bad(client, tenant), "of a disabled organization": disabled.key.key},
+        only={scope: make_key(client, scope, credential=own).key for scope in SCOPES},
+        all_but={
+            scope: make_key(client, *(s for s in SCOPES if s != scope), credential=own).key
+            for scope in SCOPES
+        },
+        tokens={scope: make_token(client, scope, credential=own) for scope in SCOPES},
+        bound={
+            name: {
+                scope: make_token(client, scope, credential=own, **{name: "x"}) for scope in SCOPES
+            }
+            for name in ("subject", "session_id", "agent_id")
+        },
+        everything=own,
+    )
+
+
+def _bad(client: httpx.Client, tenant: Tenant) -> dict[str, str | None]:
+    """Those that open nothing."""
+    own = tenant.key.key
+    expired = make_key(client, "*", credential=own, expires_in=1).key
+    late = make_token(client, "*", credential=own, ttl_seconds=1)
+    revoked = make_key(client, "*", credential=own)
+    orphan = make_token(client, "*", credential=revoked.key)
+    good = make_token(client, "*", credential=own)
+    assert client.delete(f"/v1/keys/{revoked.id}", headers=bearer(own)).status_code == 204
+    for ending in (expired, late):
+        while client.get("/v1/agents", headers=bearer(ending)).status_code != 401:
+            pass
+    return {
+        "none": None,
+        "garbage": "rg_live_000000000000000000000000",
+        "a garbage token": "eyJhbGciOiJIUzI1NiJ9.e30.AAAA",
+        "a forged token": good[:-4] + ("AAAA" if good[-4:] != "AAAA" else "BBBB"),
+        "an expired key": expired,
+        "an expired token": late,
+        "a revoked key": revoked.key,
+        "a token of a revoked key": orphan,
+    }
+
+
+def ask(client: httpx.Client, method: str, path: str, credential: str | None) -> httpx.Response:
+    """A right request for things that never were. Of a stream that is granted, the beginning."""
+    endpoint = ENDPOINTS[method, path]
+    headers = {} if credential is None else bearer(credential)
+    asked = client.build_request(
+        method,
+        path_of(path, MISSING),
+        params=endpoint.query,
+        json=endpoint.body,
+        content=endpoint.content,
+        headers=headers,
+    )
+    response = client.send(asked, stream=True)
+    if response.status_code >= 400:
+        response.read()
+    response.close()
+    return response
+
+
+def refused(response: httpx.Response, code: str, why: object) -> None:
+    assert response.status_code == {"UNAUTHENTICATED": 401, "FORBIDDEN": 403}[code], why
+    if response.request.method != "HEAD":
+        check_refusal(response, code)
+
+
+def test_the_table_is_whole(client: httpx.Client) -> None:
+    described = set(operations(client))
+    assert described <= ENDPOINTS.keys()
+    # HEAD is not described by itself, and what is not built yet cannot be asked.
+    assert {one for one in ENDPOINTS if one[0] != "HEAD"} == described
+    assert client_messages(client) == MESSAGES.keys()
+
+
+def test_what_opens_nothing_opens_no_endpoint(client: httpx.Client, kit: Kit) -> None:
+    for (method, path), endpoint in ENDPOINTS.items():
+        for name, credential in kit.bad.items():
+            answer = ask(client, method, path, credential)
+            if endpoint.needs is PUBLIC:
+                assert answer.status_code < 400, (method, path, name)
+            else:
+                refused(answer, "UNAUTHENTICATED", (method, path, name))
+
+
+def test_every_endpoint_needs_its_scope_and_no_other(client: httpx.Client, kit: Kit) -> None:
+    for (method, path), endpoint in ENDPOINTS.items():
+        if endpoint.needs in {PUBLIC, ADMINISTRATOR}:
+            continue
+        for scope in SCOPES:
+            answer = ask(client, method, path, kit.only[scope])
+            if scope == endpoint.needs:
+                assert answer.status_code not in {401, 403}, (method, path, answer.text)
+            else:
+                refused(answer, "FORBIDDEN", (method, path, scope))
+        answer = ask(client, method, path, kit.all_but[endpoint.needs])
+        refused(answer, "FORBIDDEN", (method, path))
+        if method != "HEAD":
+            error = answer.json()["error"]
+            assert endpoint.needs in error["message"] and "/v1/keys" in error["message"]
+            assert error["details"] == {"scope": endpoint.needs}
+
+
+def test_tokens_go_by_their_scopes_and_what_they_are_bound_to(
+    client: httpx.Client, kit: Kit
+) -> None:
+    for (method, path), endpoint in ENDPOINTS.items():
+        if endpoint.needs in {PUBLIC, ADMINISTRATOR}:
+            continue
+        for tokens in (kit.tokens, *kit.bound.values()):
+            lacking = next(scope for scope in SCOPES if scope != endpoint.needs)
+            refused(ask(client, method, path, tokens[lacking]), "FORBIDDEN", (method, path))
+        answer = ask(client, method, path, kit.tokens[endpoint.needs])
+        assert answer.status_code not in {401, 403}, (method, path, answer.text)
+        for name, tokens in kit.bound.items():
+            answer = ask(client, method, path, tokens[endpoint.needs])
+            assert answer.status_code != 401, (method, path, name)
+            if endpoint.unbound:
+                refused(answer, "FORBIDDEN", (method, path, name))
+
+
+def test_only_the_bootstrap_key_is_an_administrator(client: httpx.Client, kit: Kit) -> None:
+    of_bootstrap = make_key(client, "*", credential=KEY).key
+    token = make_token(client, "*", credential=KEY)
+    for (method, path), endpoint in ENDPOINTS.items():
+        if endpoint.needs != ADMINISTRATOR:
+            continue
+        for credential in (kit.everything, of_bootstrap, token, *kit.only.values()):
+            refused(ask(client, method, path, credential), "FORBIDDEN", (method, path))
+        answer = ask(client, method, path, KEY)
+        assert answer.status_code not in {401, 403}, (method, path, answer.text)

@@ -1,0 +1,133 @@
+"""Every endpoint and every message of a socket, what it needs, and a right request for it.
+
+What is new on the server must come in here too: the tests of credentials fail until it does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Ids that never were, of the right form.
+MISSING = {
+    "agent_id": "agent_00000000000000000000",
+    "session_id": "sess_00000000000000000000",
+    "event_id": "evt_00000000000000000000",
+    "file_id": "file_00000000000000000000",
+    "key_id": "key_00000000000000000000",
+    "organization_id": "org_00000000000000000000",
+}
+#: In place of a scope: open to all, and for the server's bootstrap key alone.
+PUBLIC, ADMINISTRATOR = None, "bootstrap"
+_GOAL = {"agent_id": "guide", "goal": "count to 1"}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """`needs` is a scope; `unbound`: refused to a token that is bound, whatever its scopes."""
+
+    needs: str | None
+    body: dict[str, Any] | None = None
+    content: bytes | None = None
+    query: dict[str, str] = field(default_factory=dict)
+    unbound: bool = False
+
+
+def _key_body(scope: str) -> dict[str, Any]:
+    return {"name": "k", "scopes": [scope]}
+
+
+_SESSION = "/v1/sessions/{session_id}"
+ENDPOINTS: dict[tuple[str, str], Endpoint] = {
+    ("GET", "/healthz"): Endpoint(PUBLIC),
+    ("GET", "/readyz"): Endpoint(PUBLIC),
+    ("GET", "/metrics"): Endpoint(PUBLIC),
+    ("GET", "/openapi.json"): Endpoint(PUBLIC),
+    ("GET", "/asyncapi.json"): Endpoint(PUBLIC),
+    ("GET", "/docs"): Endpoint(PUBLIC),
+    ("POST", "/v1/agents"): Endpoint("agents:write", {"name": "n", "engine": "guide"}),
+    ("GET", "/v1/agents"): Endpoint("agents:read"),
+    ("GET", "/v1/agents/{agent_id}"): Endpoint("agents:read"),
+    ("PATCH", "/v1/agents/{agent_id}"): Endpoint("agents:write", {"name": "n"}),
+    ("DELETE", "/v1/agents/{agent_id}"): Endpoint("agents:write"),
+    ("GET", "/v1/tools"): Endpoint("agents:read"),
+    ("POST", "/v1/keys"): Endpoint("keys:write", _key_body("keys:write"), unbound=True),
+    ("GET", "/v1/keys"): Endpoint("keys:read", unbound=True),
+    ("GET", "/v1/keys/{key_id}"): Endpoint("keys:read", unbound=True),
+    ("DELETE", "/v1/keys/{key_id}"): Endpoint("keys:write", unbound=True),
+    ("POST", "/v1/tokens"): Endpoint("tokens:write", {"scopes": ["tokens:write"]}),
+    ("POST", "/v1/tokens/rotate"): Endpoint(ADMINISTRATOR, {}),
+    ("POST", "/v1/organizations"): Endpoint(ADMINISTRATOR, {"name": "n"}),
+    ("GET", "/v1/organizations"): Endpoint(ADMINISTRATOR),
+    ("GET", "/v1/organizations/{organization_id}"): Endpoint(ADMINISTRATOR),
+    ("PATCH", "/v1/organizations/{organization_id}"): Endpoint(ADMINISTRATOR, {"name": "n"}),
+    ("POST", "/v1/organizations/{organization_id}/keys"): Endpoint(ADMINISTRATOR, _key_body("*")),
+    ("POST", "/v1/sessions"): Endpoint("sessions:write", {"agent_id": "guide"}),
+    ("GET", "/v1/sessions"): Endpoint("sessions:read"),
+    ("POST", "/v1/sessions/execute"): Endpoint("sessions:write", _GOAL),
+    ("POST", "/v1/sessions/cancel"): Endpoint("sessions:write", {"idempotency_key": "none"}),
+    ("GET", _SESSION): Endpoint("sessions:read"),
+    ("DELETE", _SESSION): Endpoint("sessions:write"),
+    ("POST", _SESSION + "/execute"): Endpoint("sessions:write", {"goal": "count to 1"}),
+    ("POST", _SESSION + "/cancel"): Endpoint("sessions:write", {}),
+    ("GET", _SESSION + "/stream"): Endpoint("sessions:read", query={"resume_from": "0"}),
+    ("GET", _SESSION + "/events"): Endpoint("sessions:read"),
+    ("GET", _SESSION + "/steps"): Endpoint("sessions:read"),
+    ("GET", _SESSION + "/export"): Endpoint("sessions:read"),
+    ("POST", "/v1/events"): Endpoint("events:write", {"type": "app.x", "data": {}}),
+    ("GET", "/v1/events"): Endpoint("events:read"),
+    ("GET", "/v1/events/subscribe"): Endpoint("events:read"),
+    ("POST", "/v1/events/replay"): Endpoint("events:read", {"since": "2026-01-01T00:00:00Z"}),
+    ("GET", "/v1/events/export"): Endpoint("events:read"),
+    ("GET", "/v1/events/{event_id}"): Endpoint("events:read"),
+    ("POST", "/v1/files"): Endpoint("files:write", content=b"content", query={"name": "a.txt"}),
+    ("GET", "/v1/files"): Endpoint("files:read"),
+    ("GET", "/v1/files/{file_id}"): Endpoint("files:read"),
+    ("DELETE", "/v1/files/{file_id}"): Endpoint("files:write"),
+    ("GET", "/v1/files/{file_id}/content"): Endpoint("files:read"),
+    ("HEAD", "/v1/files/{file_id}/content"): Endpoint("files:read"),
+    ("GET", "/v1/usage"): Endpoint("usage:read"),
+}
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a client sends on a socket; `session_id` and `agent_id` are filled in."""
+
+    needs: str | None
+    body: dict[str, Any]
+
+
+#: By type; several of one type where what they need differs.
+MESSAGES: dict[str, list[Message]] = {
+    "auth": [],  # carries the credential itself
+    "ping": [Message(None, {})],
+    "unsubscribe": [Message(None, {"channels": ["app"]})],
+    "subscribe": [
+        Message("events:read", {"channels": ["app"]}),
+        Message("sessions:read", {"channels": ["session:{session_id}"]}),
+    ],
+    "execute": [
+        Message("sessions:write", _GOAL),
+        Message("sessions:write", {**_GOAL, "session_id": "{session_id}"}),
+        Message("sessions:write", {**_GOAL, "agent_id": "{agent_id}"}),
+        Message("sessions:read", {**_GOAL, "session_id": "{session_id}", "resume_from": 0}),
+    ],
+    "cancel": [Message("sessions:write", {"session_id": "{session_id}"})],
+}
+
+
+def path_of(template: str, ids: dict[str, str]) -> str:
+    """The path with these ids; a KeyError for one that nobody has thought of."""
+    return template.format(**ids)
+
+
+def with_ids(body: dict[str, Any], ids: dict[str, str]) -> dict[str, Any]:
+    """The message with these ids."""
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, str):
+            return value.format(**ids)
+        return [fill(one) for one in value] if isinstance(value, list) else value
+
+    return {name: fill(value) for name, value in body.items()}
