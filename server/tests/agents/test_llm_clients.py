@@ -255,6 +255,15 @@ async def test_a_model_that_cannot_be_asked_says_what_to_do(
     await models.close()
 
 
+@pytest.mark.parametrize("model", ["ollama:m", "anthropic:m"])
+async def test_without_the_extra_it_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(AgentError, match=r"pip install 'resonantgenesis-server\[llm\]'"):
+        await Models(LlmSettings(api_keys={"anthropic": "k"})).find(model)
+
+
 async def test_keys_and_addresses_come_from_the_customary_variables(
     monkeypatch: pytest.MonkeyPatch, provider: FakeProvider
 ) -> None:
