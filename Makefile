@@ -65,7 +65,7 @@ lock: .venv/.dev ## Rewrite requirements/*.txt from requirements/*.in
 
 clean: ## Remove what the verbs made, but no data
 	@rm -rf .venv .venv-guide .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
-	@rm -rf node_modules sdk/typescript/dist examples/*/dist
+	@rm -rf node_modules sdk/typescript/{dist,node_modules} examples/*/{dist,node_modules} tests/browser/*/node_modules
 	@find . -name node_modules -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: what was installed last. They live in what they stand for, so that they go when it goes.
