@@ -38,7 +38,7 @@ export function selectionQuery(wanted: EventSelection): Record<string, string> {
 
 /** The patterns, confined to channels: a type begins with its channel's name in the singular. */
 function within(patterns: readonly string[], channels: readonly string[]): string[] {
-  const firsts = channels.map((name) => name.replace(/(?<=session|agent|team|webhook)s$/, ''));
+  const firsts = channels.map((name) => name.replace(/^(session|agent|team|webhook)s$/, '$1'));
   return patterns.flatMap((pattern) => {
     const [first, ...rest] = pattern.split('.');
     const last = rest.length ? rest : ['*'];

@@ -16,9 +16,10 @@ export function socketUrl(options: ClientOptions): string {
 }
 
 /** The class: the caller's, the platform's, or that of the package `ws`. Throws InvalidRequest. */
-export async function socketClass({ webSocket }: ClientOptions): Promise<WebSocketLike> {
-  const found = webSocket ?? globalThis.WebSocket;
-  if (found) return found;
+export async function socketClass({ webSocket }: ClientOptions): Promise<typeof WebSocket> {
+  const found: WebSocketLike | undefined = webSocket ?? globalThis.WebSocket;
+  // What is given to us has the handlers of every WebSocket, which differ in their types alone.
+  if (found) return found as typeof WebSocket;
   // Not written as a literal, or bundlers for browsers would look for it.
   const name = 'ws';
   try {

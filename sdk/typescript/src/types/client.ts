@@ -9,8 +9,8 @@ export type Logger = Record<Exclude<LogLevel, 'silent'>, (message: string) => vo
 /** Returns a credential; asked again when one is refused or about to end. */
 export type GetToken = () => MaybePromise<string>;
 
-/** The part of a WebSocket class that is used; `ws` and the browser's own have it. */
-export type WebSocketLike = new (url: string) => WebSocket;
+/** A WebSocket class; the browser's own is one, and that of `ws`. */
+export type WebSocketLike = new (url: string) => { send(data: string): void; close(): void };
 
 export interface ClientOptions {
   /** For servers. In a browser use `token` or `getToken`, which hold no key. */

@@ -1,4 +1,5 @@
 /** What a client is told, and what it tells. */
+import { inspect } from 'node:util';
 import * as sdk from '@resonantgenesis/sdk';
 import { ResonantGenesis } from '@resonantgenesis/sdk';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
@@ -120,6 +121,12 @@ test('a getToken that never answers is given up', async () => {
   const outcome = expect(client.agents.get('a')).rejects.toThrow('getToken took too long');
   await vi.advanceTimersByTimeAsync(10_000);
   await outcome;
+});
+
+test('a client that is printed shows no credential', () => {
+  const client = new ResonantGenesis({ apiKey: 'secret-key', token: 'secret-token' });
+  expect(inspect(client, { depth: 9, showHidden: true })).not.toContain('secret');
+  expect(JSON.stringify(client)).not.toContain('secret');
 });
 
 test('it logs what it was told to, and no credential', async () => {

@@ -93,6 +93,21 @@ function eager(chunks: Rolldown.OutputChunk[]): number {
   return loaded.reduce((sum, { code }) => sum + gzipSync(code, { level: 9 }).length, 0);
 }
 
+/** A TypeScript configuration of somebody who wants to know it all. */
+function strict({ include = ['src'], ...more }: { include?: string[]; [name: string]: unknown }) {
+  const compilerOptions = {
+    strict: true,
+    exactOptionalPropertyTypes: true,
+    noEmit: true,
+    skipLibCheck: false,
+    target: 'ES2022',
+    module: 'ESNext',
+    moduleResolution: 'Bundler',
+    ...more,
+  };
+  return JSON.stringify({ compilerOptions, include });
+}
+
 test('only what is meant to be published is', async () => {
   const names = await published();
   const odd = names.filter(
@@ -160,20 +175,21 @@ test('it installs into an empty Vite project and builds, with types', {
       },
     }),
     'index.html': '<script type="module" src="/src/main.ts"></script>',
-    'tsconfig.json': JSON.stringify({
-      compilerOptions: {
-        strict: true,
-        exactOptionalPropertyTypes: true,
-        noEmit: true,
-        skipLibCheck: false,
-        target: 'ES2022',
-        module: 'ESNext',
-        moduleResolution: 'Bundler',
-        lib: ['ES2022', 'DOM', 'DOM.Iterable', 'DOM.AsyncIterable'],
-        types: [],
-      },
-      include: ['src'],
+    'tsconfig.json': strict({ lib: ['ES2022', 'DOM', 'DOM.Iterable'], types: [] }),
+    // A server's project knows no page.
+    'tsconfig.node.json': strict({
+      lib: ['ES2022'],
+      types: ['node'],
+      typeRoots: [join(ROOT, 'node_modules/@types')],
+      include: ['server'],
     }),
+    'server/main.ts': `
+      import { ResonantGenesis } from '@resonantgenesis/sdk';
+      const client = new ResonantGenesis();
+      for await (const event of client.events.subscribe({ events: 'session.*' })) console.log(event.type);
+      const queue = await client.offlineQueue({ storage: 'memory' });
+      await queue.add({ agentId: 'guide', goal: 'Hello' });
+    `,
     'src/main.ts': `
       import { ResonantGenesis, StreamError } from '@resonantgenesis/sdk';
       const key: string | undefined = undefined;
@@ -194,7 +210,9 @@ test('it installs into an empty Vite project and builds, with types', {
   }
   const quiet = ['--offline', '--ignore-scripts', '--no-audit', '--no-fund', '--no-package-lock'];
   await run('npm', ['install', ...quiet], { cwd: project });
-  await run(join(ROOT, 'node_modules/.bin/tsc'), ['-p', project]);
+  for (const config of ['tsconfig.json', 'tsconfig.node.json']) {
+    await run(join(ROOT, 'node_modules/.bin/tsc'), ['-p', join(project, config)]);
+  }
   await build({ root: project, configFile: false, logLevel: 'error' });
   const built = await readdir(join(project, 'dist/assets'));
   expect(built.filter((name) => name.endsWith('.js')).length).toBeGreaterThan(1);
