@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from resonantgenesis_server import observe
+from resonantgenesis_server.feed.hub import Batch, Hub
+from resonantgenesis_server.log.base import Entry
 from resonantgenesis_server.model.events import event_stream
 from resonantgenesis_server.observe import METERS, OTHER, Counter, Histogram, LoopLag
 from resonantgenesis_server.runs.state import control_stream
@@ -65,6 +67,43 @@ def test_limits_and_ends_are_counted_by_their_words() -> None:
     assert METERS.limits.counts["test_limit"] == limits + 1
     assert METERS.turns.counts["failed"] == failed + 1
     assert METERS.turn_errors.counts["MAX_STEPS"] >= 1
+
+
+class Taker:
+    """Takes what it is given, or nothing."""
+
+    def __init__(self, takes: bool) -> None:
+        self.position = 0
+        self.takes = takes
+
+    def push(self, entries: Batch) -> bool:
+        return self.takes
+
+    def gone(self) -> None:
+        """Not in this test."""
+
+
+def test_the_hub_counts_per_batch_what_readers_took() -> None:
+    hub = Hub()
+    readers = [Taker(True), Taker(True), Taker(False)]
+    for reader in readers:
+        hub.register("sess_1", reader)
+        assert hub.attach("sess_1", reader)
+    waiter = Taker(True)
+    hub.register(control_stream("sess_1"), waiter)  # of records; no viewer
+    before = METERS.chunks_delivered.counts[observe.LIVE]
+    entries = [Entry(position, "message", b"{}", 0) for position in (1, 2)]
+    hub.publish("sess_1", entries)
+    assert METERS.chunks_delivered.counts[observe.LIVE] == before + 2 * 2
+    assert hub.standing() == (2, 1)
+    readers[0].position = 2
+    assert hub.park("sess_1", readers[0], lambda _batch: True)
+    hub.publish("sess_1", [Entry(3, "message", b"{}", 0)])
+    assert METERS.chunks_delivered.counts[observe.LIVE] == before + 2 * 2 + 2
+    assert hub.standing() == (2, 1)
+    for reader in readers:
+        hub.unregister("sess_1", reader)
+    assert hub.standing() == (0, 0)
 
 
 @pytest.mark.anyio
