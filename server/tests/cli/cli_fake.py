@@ -136,7 +136,7 @@ class FakeServer:
                 )
                 self.reply(fake._answer(seen))
 
-            do_POST = do_DELETE = do_GET
+            do_POST = do_PATCH = do_DELETE = do_GET
 
             def reply(self, reply: Reply) -> None:
                 self.close_connection = True

@@ -95,21 +95,6 @@ def test_sessions_cancel(fake: FakeServer, cli: Cli) -> None:
     assert cli("sessions", "cancel", SESSION).code == 1
 
 
-def test_keys_create_writes_the_key_alone_in_a_pipe(fake: FakeServer, cli: Cli) -> None:
-    made = {"id": "key_1", "name": "app", "scopes": ["sessions:read"], "key": "rg_live_new"}
-    fake.always = lambda seen: as_json(made, 201)
-    got = cli("keys", "create", "--name", "app", "--scope", "sessions:read", "--expires-in", "60")
-    assert got.out == "rg_live_new\n"
-    assert fake.seen[0].body == {"name": "app", "scopes": ["sessions:read"], "expires_in": 60}
-    assert json.loads(cli("keys", "create", "--json").out) == made
-    assert fake.seen[1].body["scopes"] == [
-        "agents:read",
-        "events:read",
-        "sessions:read",
-        "sessions:write",
-    ]
-
-
 @pytest.mark.parametrize(
     ("reply", "code", "says"),
     [

@@ -12,7 +12,19 @@ from rich.console import Console
 from typer.exceptions import Abort, TyperException
 
 from ..config import StartupError
-from . import chat, demo, events, files, resources, serving, sessions, usage
+from . import (
+    chat,
+    demo,
+    events,
+    files,
+    keys,
+    organizations,
+    resources,
+    serving,
+    sessions,
+    tokens,
+    usage,
+)
 from .errors import CliError
 
 #: As a shell reports a program that SIGINT ended.
@@ -35,7 +47,9 @@ app.add_typer(sessions.app, name="sessions")
 app.add_typer(events.app, name="events")
 app.add_typer(files.app, name="files")
 app.add_typer(resources.agents_app, name="agents")
-app.add_typer(resources.keys_app, name="keys")
+app.add_typer(keys.app, name="keys")
+app.add_typer(tokens.app, name="tokens")
+app.add_typer(organizations.app, name="organizations")
 app.command("usage")(usage.usage)
 
 

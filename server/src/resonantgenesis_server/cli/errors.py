@@ -86,6 +86,8 @@ def _hint(code: str, message: str, details: Mapping[str, Any]) -> str:
     earliest = details.get("earliest")
     if code == "POSITION_EXPIRED" and isinstance(earliest, str):
         return f"that is --since {earliest}"
+    if code == "FORBIDDEN" and isinstance(scope := details.get("scope"), str):
+        return f"`resonantgenesis keys create --scope {scope}` makes a key"
     if code == "FORBIDDEN" and ("scope" in message or "lacks" in message):
         return "use a key that has the scope"
     if code == "INVALID_REQUEST" and "cursor" in message:

@@ -29,6 +29,17 @@ def fields(pairs: Sequence[str], option: str) -> dict[str, Any]:
     return {name: got[0] if len(got) == 1 else got for name, got in collected.items()}
 
 
+def duration(text: str, option: str) -> int:
+    """Seconds, from a number of them or from a word like `12h`. Raises UsageProblem."""
+    said = text.strip()
+    if said.isascii() and said.isdigit() and len(said) < 12:
+        return int(said)
+    span = _AGO.fullmatch(said)
+    if span is None:
+        raise UsageProblem(f"{option} {text!r} is no time; write it like 90d, 12h, 30m or 3600")
+    return int(timedelta(**{_UNIT[span[2]]: int(span[1])}).total_seconds())
+
+
 def json_object(text: str, what: str) -> dict[str, Any]:
     """Raises UsageProblem."""
     try:

@@ -251,8 +251,8 @@ def require(principal: Principal, scope: str) -> None:
     """Raises `Forbidden` unless `scope`, e.g. `sessions:write`, is granted."""
     if not principal.allows(scope):
         raise Forbidden(
-            f"the credential lacks the scope {scope}; use a key or token that has it, or make one:"
-            ' POST /v1/keys or /v1/tokens with "scopes"',
+            f"the credential lacks the scope {scope}; use a key or token that has it"
+            ' (POST /v1/keys and /v1/tokens make them, with "scopes")',
             details={"scope": scope},
         )
 

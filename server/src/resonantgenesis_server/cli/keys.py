@@ -1,0 +1,105 @@
+"""`resonantgenesis keys …`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+from rich.console import Console
+
+from ..model.principal import RESOURCES
+from . import values
+from .options import AsJson, Data, Url, connect, to_stderr
+from .output import show_fields, show_json, show_line, show_rows
+
+app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
+
+PATH = "/v1/keys"
+#: What an application needs to run turns and watch them, and no more.
+SCOPES = ["agents:read", "events:read", "sessions:read", "sessions:write"]
+_COLUMNS = ("id", "name", "scopes", "created_at", "expires_at", "revoked_at")
+
+Name = Annotated[str, typer.Option(help="What the key is for, to find it in the list.")]
+ScopesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--scope",
+        metavar="SCOPE",
+        help=f"What it may do; give it once for each. One of {', '.join(RESOURCES)}, with"
+        f" `:read` or `:write`, or `*` for everything. Without it: {', '.join(SCOPES)}.",
+    ),
+]
+ExpiresIn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME", help="How long it is valid: 90d, 12h, or seconds. Without it: for ever."
+    ),
+]
+Limit = Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")]
+
+
+@app.command()
+def create(
+    name: Name = "cli",
+    scope: ScopesOption = None,
+    expires_in: ExpiresIn = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    data: Data = None,
+) -> None:
+    """Make a key, which is shown this once. It can do no more than the key that makes it.
+
+    In a pipe the key alone is written, e.g. KEY=$(resonantgenesis keys create --name app).
+    """
+    body = key_body(name, scope or SCOPES, expires_in)
+    with connect(url, data) as client:
+        show_made_key(client.call("POST", PATH, body), as_json=as_json)
+
+
+@app.command("list")
+def list_keys(
+    limit: Limit = 200, as_json: AsJson = False, url: Url = None, data: Data = None
+) -> None:
+    """The keys of the organization, newest first, without their secrets."""
+    with connect(url, data) as client:
+        show_rows(Console(), client.pages(PATH, {}, limit), _COLUMNS, as_json=as_json)
+
+
+@app.command()
+def revoke(
+    key_ids: Annotated[list[str], typer.Argument(metavar="KEY...", help="The keys' ids.")],
+    url: Url = None,
+    data: Data = None,
+) -> None:
+    """Revoke keys for good. They and their tokens open nothing from now on; streams and sockets
+    of theirs end within 2 seconds. Turns that run go on."""
+    with connect(url, data) as client:
+        for key_id in key_ids:
+            client.call("DELETE", f"{PATH}/{quote(key_id, safe='')}")
+
+
+def key_body(name: str, scopes: Sequence[str], expires_in: str | None) -> dict[str, Any]:
+    """What a new key is to be. Raises UsageProblem."""
+    body: dict[str, Any] = {"name": name, "scopes": list(scopes)}
+    if expires_in is not None:
+        body["expires_in"] = values.duration(expires_in, "--expires-in")
+    return body
+
+
+def show_made_key(made: dict[str, Any], *, as_json: bool) -> None:
+    """The key, and on a terminal what it is."""
+    show_secret(made, "key", ("id", "name", "scopes", "expires_at", "key"), as_json=as_json)
+
+
+def show_secret(made: dict[str, Any], secret: str, shown: Sequence[str], *, as_json: bool) -> None:
+    """What is shown once: in a pipe the field `secret` alone."""
+    console = Console()
+    if as_json:
+        show_json(console, made)
+    elif console.is_terminal:
+        show_fields(console, {name: made.get(name) for name in shown})
+        to_stderr(f"keep the {secret} now: it is not shown again")
+    else:
+        show_line(console, str(made[secret]))

@@ -1,0 +1,99 @@
+"""`resonantgenesis organizations …`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+from rich.console import Console
+
+from .keys import ExpiresIn, Limit, Name, ScopesOption, key_body, show_made_key, show_secret
+from .options import AsJson, Data, Url, connect
+from .output import show_rows
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Tenants of one server, sealed off from each other. Needs the server's bootstrap key.",
+)
+
+PATH = "/v1/organizations"
+_COLUMNS = ("id", "name", "created_at", "disabled_at")
+Id = Annotated[str, typer.Argument(metavar="ORGANIZATION", help="The organization's id.")]
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="What it is called.")],
+    as_json: AsJson = False,
+    url: Url = None,
+    data: Data = None,
+) -> None:
+    """Make an organization and its first key, which is shown this once. In a pipe the key alone is
+    written."""
+    with connect(url, data) as client:
+        made = client.call("POST", PATH, {"name": name})
+    if as_json:
+        show_secret(made, "key", (), as_json=True)
+        return
+    shown = {"id": made["id"], "name": made["name"], "key": made["key"]["key"]}
+    show_secret(shown, "key", tuple(shown), as_json=False)
+
+
+@app.command("list")
+def list_organizations(
+    limit: Limit = 200, as_json: AsJson = False, url: Url = None, data: Data = None
+) -> None:
+    """All organizations of the server, oldest first."""
+    with connect(url, data) as client:
+        show_rows(Console(), client.pages(PATH, {}, limit), _COLUMNS, as_json=as_json)
+
+
+@app.command()
+def disable(organization: Id, url: Url = None, data: Data = None) -> None:
+    """None of its credentials opens anything until it is enabled again, and its streams and
+    sockets end within 2 seconds. Nothing is deleted."""
+    _update(organization, {"disabled": True}, url, data)
+
+
+@app.command()
+def enable(organization: Id, url: Url = None, data: Data = None) -> None:
+    """What was disabled works again."""
+    _update(organization, {"disabled": False}, url, data)
+
+
+@app.command()
+def rename(
+    organization: Id,
+    name: Annotated[str, typer.Argument(help="Its new name.")],
+    url: Url = None,
+    data: Data = None,
+) -> None:
+    """Give it another name."""
+    _update(organization, {"name": name}, url, data)
+
+
+@app.command()
+def key(
+    organization: Id,
+    name: Name = "cli",
+    scope: ScopesOption = None,
+    expires_in: ExpiresIn = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    data: Data = None,
+) -> None:
+    """Make a key in it, for an organization whose keys are lost; with every scope if none is
+    named."""
+    body = key_body(name, scope or ["*"], expires_in)
+    with connect(url, data) as client:
+        show_made_key(client.call("POST", f"{_path(organization)}/keys", body), as_json=as_json)
+
+
+def _update(organization: str, change: dict[str, Any], url: Url, data: Data) -> None:
+    with connect(url, data) as client:
+        client.call("PATCH", _path(organization), change)
+
+
+def _path(organization: str) -> str:
+    return f"{PATH}/{quote(organization, safe='')}"

@@ -1,0 +1,78 @@
+"""`resonantgenesis tokens …`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from . import values
+from .keys import show_secret
+from .options import AsJson, Data, Url, connect
+from .output import show_fields, show_json
+
+app = typer.Typer(
+    no_args_is_help=True, help="Make client tokens, and change the key that signs them."
+)
+
+PATH = "/v1/tokens"
+_SCOPES = ["sessions:read", "sessions:write"]
+_SHOWN = ("token", "scopes", "subject", "session_id", "agent_id", "expires_at")
+
+
+@app.command()
+def create(
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SCOPE",
+            help=f"What it may do; give it once for each. Without it: {', '.join(_SCOPES)}.",
+        ),
+    ] = None,
+    subject: Annotated[
+        str | None, typer.Option(help="The end user: the token sees only what is theirs.")
+    ] = None,
+    session: Annotated[str | None, typer.Option(help="Only for this session.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Only for this agent.")] = None,
+    expires_in: Annotated[
+        str, typer.Option(metavar="TIME", help="How long it is valid: 1h, 30m, or seconds.")
+    ] = "1h",
+    as_json: AsJson = False,
+    url: Url = None,
+    data: Data = None,
+) -> None:
+    """Make a short-lived token for a browser or an app. In a pipe the token alone is written."""
+    given = {"subject": subject, "session_id": session, "agent_id": agent}
+    body: dict[str, Any] = {
+        "scopes": scope or _SCOPES,
+        "ttl_seconds": values.duration(expires_in, "--expires-in"),
+        **{name: value for name, value in given.items() if value is not None},
+    }
+    with connect(url, data) as client:
+        show_secret(client.call("POST", PATH, body), "token", _SHOWN, as_json=as_json)
+
+
+@app.command()
+def rotate(
+    end_tokens: Annotated[
+        bool,
+        typer.Option(
+            "--end-tokens",
+            help="End every token that is out, of every organization, and what they hold open:"
+            " for a secret that leaked.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    data: Data = None,
+) -> None:
+    """Sign tokens with a new key from now on; the server goes on running. Tokens that are out stay
+    valid until they expire. Needs the server's bootstrap key."""
+    with connect(url, data) as client:
+        made = client.call("POST", f"{PATH}/rotate", {"end_tokens": end_tokens})
+    console = Console()
+    if as_json:
+        show_json(console, made)
+    else:
+        show_fields(console, {name: made.get(name) for name in ("id", "created_at", "former")})
