@@ -9,6 +9,7 @@ from ._async_client import ResonantGenesis
 from ._async_events import AsyncEventStream, AsyncReplay
 from ._async_sessions import AsyncSession
 from ._async_stream import AsyncStream
+from ._key_calls import ApiKey
 from ._realtime import Realtime
 from ._rt_streams import RealtimeStream, RealtimeSubscription
 from ._settings import Timeouts
@@ -34,11 +35,12 @@ from .errors import (
     TurnTimeout,
     Unavailable,
 )
-from .models import Agent, Chunk, Event, File, Page, Step, Token, TurnResult, Usage
+from .models import Agent, Chunk, Event, File, Page, SigningKey, Step, Token, TurnResult, Usage
 
 __all__ = [
     "Agent",
     "AgentFailed",
+    "ApiKey",
     "AsyncEventStream",
     "AsyncReplay",
     "AsyncSession",
@@ -61,6 +63,7 @@ __all__ = [
     "RealtimeSubscription",
     "ResonantGenesis",
     "SessionBusy",
+    "SigningKey",
     "Step",
     "StreamError",
     "SyncEventStream",

@@ -10,6 +10,7 @@ from . import _calls
 from ._async_events import AsyncEvents
 from ._async_files import AsyncFiles
 from ._async_io import AsyncIO
+from ._async_keys import AsyncKeys
 from ._async_sessions import AsyncSessions
 from ._async_usage import AsyncUsage
 from ._memory import StreamMemory
@@ -18,7 +19,7 @@ from ._rt_auth import GetToken
 from ._rt_feeds import MAX_ITEMS
 from ._settings import DEFAULT_MAX_RETRIES, Timeouts, resolve
 from ._websocket import Compression
-from .models import Agent, Page, Token
+from .models import Agent, Page, SigningKey, Token
 
 
 class AsyncAgents:
@@ -74,9 +75,14 @@ class AsyncTokens:
             )
         )
 
+    async def rotate(self, *, end_tokens: bool = False) -> SigningKey:
+        """Has the server sign tokens with a new key from now on; needs its bootstrap key. Tokens
+        that are out stay valid until they expire, or end with `end_tokens`."""
+        return await self._io.call(_calls.rotate_tokens(end_tokens))
+
 
 class ResonantGenesis:
-    """The client: `sessions`, `agents`, `tokens`, `events`, `files`, `usage`,
+    """The client: `sessions`, `agents`, `keys`, `tokens`, `events`, `files`, `usage`,
     `realtime()`.
 
     `api_key` defaults to the variable RESONANTGENESIS_API_KEY, `base_url` to
@@ -98,6 +104,7 @@ class ResonantGenesis:
         self._io = AsyncIO(self._settings)
         self.sessions = AsyncSessions(self._io, StreamMemory())
         self.agents = AsyncAgents(self._io)
+        self.keys = AsyncKeys(self._io)
         self.tokens = AsyncTokens(self._io)
         self.events = AsyncEvents(self._io)
         self.usage = AsyncUsage(self._io)

@@ -13,7 +13,7 @@ from ._retries import Retries
 from ._settings import Settings
 from ._wire import Answer, Request, new_key, segment
 from .errors import ConnectionLost, StreamError
-from .models import Agent, Page, SessionData, Step, Token
+from .models import Agent, Page, SessionData, SigningKey, Step, Token
 
 T_co = TypeVar("T_co", covariant=True)
 S = TypeVar("S", bound=SessionData)
@@ -172,6 +172,11 @@ def create_token(
         ttl_seconds=ttl_seconds,
     )
     return Call(make("/v1/tokens", body), Token)
+
+
+def rotate_tokens(end_tokens: bool) -> Call[SigningKey]:
+    """Sent again, it changes the key once more, which harms nothing."""
+    return Call(Request("POST", "/v1/tokens/rotate", body={"end_tokens": end_tokens}), SigningKey)
 
 
 def _nothing(raw: Object) -> None:

@@ -12,9 +12,10 @@ from ._settings import DEFAULT_MAX_RETRIES, Timeouts, resolve
 from ._sync_events import SyncEvents
 from ._sync_files import SyncFiles
 from ._sync_io import SyncIO
+from ._sync_keys import SyncKeys
 from ._sync_sessions import SyncSessions
 from ._sync_usage import SyncUsage
-from .models import Agent, Page, Token
+from .models import Agent, Page, SigningKey, Token
 
 
 class SyncAgents:
@@ -70,6 +71,11 @@ class SyncTokens:
             )
         )
 
+    def rotate(self, *, end_tokens: bool = False) -> SigningKey:
+        """Has the server sign tokens with a new key from now on; needs its bootstrap key. Tokens
+        that are out stay valid until they expire, or end with `end_tokens`."""
+        return self._io.call(_calls.rotate_tokens(end_tokens))
+
 
 class SyncResonantGenesis:
     """ResonantGenesis without `async`: same names and settings, plain calls and iterators.
@@ -90,6 +96,7 @@ class SyncResonantGenesis:
         self._io = SyncIO(self._settings)
         self.sessions = SyncSessions(self._io, StreamMemory())
         self.agents = SyncAgents(self._io)
+        self.keys = SyncKeys(self._io)
         self.tokens = SyncTokens(self._io)
         self.events = SyncEvents(self._io)
         self.usage = SyncUsage(self._io)

@@ -201,6 +201,14 @@ class Token(Model):
     subject = Field[str | None](None)
 
 
+class SigningKey(Model):
+    """The key that signs new tokens; `former` keys still verify those that are out."""
+
+    id = Field("")
+    created_at = Field("")
+    former = Field(0)
+
+
 class Event(Model):
     """A platform event; `cursor` is its place in the organization's log.
 
