@@ -16,7 +16,9 @@ function project(
   globalSetup: string[] = [],
 ) {
   const time = { testTimeout: 30_000, hookTimeout: 60_000 };
-  return { resolve: { alias }, test: { name, include, environment, globalSetup, ...time } };
+  // Whoever runs the tests may have a server of their own, and another project may start one.
+  const env = { RESONANTGENESIS_BASE_URL: '', RESONANTGENESIS_API_KEY: '' };
+  return { resolve: { alias }, test: { name, include, environment, globalSetup, env, ...time } };
 }
 
 const modules = (path: string) => fileURLToPath(new URL(path, import.meta.url));

@@ -162,7 +162,7 @@ test('a base URL may end in /v1, have a prefix, or come from the surroundings', 
   expect(clientOf({ baseUrl: undefined }).baseUrl).toBe(url);
   process.env.RESONANTGENESIS_BASE_URL = 'http://127.0.0.1:1/v1';
   expect(clientOf({ baseUrl: undefined }).baseUrl).toBe('http://127.0.0.1:1');
-  delete process.env.RESONANTGENESIS_BASE_URL;
+  process.env.RESONANTGENESIS_BASE_URL = '';
   delete world.RESONANTGENESIS_BASE_URL;
   expect(clientOf({ baseUrl: undefined }).baseUrl).toBe('https://api.resonantgenesis.xyz');
 });
