@@ -88,6 +88,12 @@ def effective(
     return rows
 
 
+def secrets_of(settings: Settings) -> list[str]:
+    """The values of every setting that is a secret."""
+    rows = _flat(settings)
+    return [value.get_secret_value() for _, value in rows if isinstance(value, SecretStr)]
+
+
 def setting_names() -> list[str]:
     """Every setting: `host`, …, `limits.body`, …"""
     return [name for name, _ in _flat(Settings())]

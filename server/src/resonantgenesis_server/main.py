@@ -23,6 +23,7 @@ from .agents.tools.functions import ToolLoadError
 from .agents.tools.opening import open_toolbox
 from .agents.tools.toolbox import Toolbox
 from .config import Settings, StartupError
+from .config_load import secrets_of
 from .data_lock import lock_data
 from .feed.event_log import EventService
 from .feed.hub import Hub
@@ -125,7 +126,7 @@ def serve(settings: Settings) -> int:
 
     Raises StartupError, with one line, when it cannot start.
     """
-    configure_logs(settings.log_level, settings.log_format)
+    configure_logs(settings.log_level, settings.log_format, secrets_of(settings))
     try:
         with lock_data(settings.data), listen(settings.host, settings.port) as listener:
             return uvloop.run(_serve(settings, listener))

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
+import structlog
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
@@ -28,6 +29,8 @@ from ..model.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
+
+log_ = structlog.get_logger("resonantgenesis.http")
 
 #: Seconds told with an error that must name some and was raised without.
 DEFAULT_RETRY_AFTER = 1.0
@@ -135,6 +138,7 @@ def error_headers(err: ApiError) -> dict[str, str]:
 def error_response(err: ApiError, request_id: str) -> Response:
     """The whole answer; a Starlette response is an ASGI app, so both worlds can send it."""
     observe.refused(err.code)
+    log_.debug("request refused", request_id=request_id, code=err.code, status=err.status)
     return Response(
         error_body(err, request_id),
         status_code=err.status,

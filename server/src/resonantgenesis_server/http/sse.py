@@ -223,7 +223,14 @@ class SseStream:
         try:
             await self._go_on()
         except Exception as error:  # nobody awaits this task, and the client must not wait either
-            log_.error("stream failed", exc_info=error)
+            # What woke the stream was no request.
+            told = dict(self._extra).get(b"x-request-id", b"").decode()
+            log_.error(
+                "stream failed",
+                request_id=told,
+                key_id=self.principal.key_id,
+                exc_info=error,
+            )
         finally:
             self._task = None
             if not self._parked:

@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol
 
 import structlog
 from starlette.types import Receive
+from structlog.contextvars import bind_contextvars
 
 from ..codec.ws import control
 from ..log.base import LogError
@@ -229,6 +230,7 @@ class Socket:
         self.principal = principal
         self._machine.authenticated()
         expires_at = rfc3339_or_none(principal.expires_at)
+        bind_contextvars(key_id=principal.key_id)
         self._writer.put(control("authenticated", expires_at=expires_at, id=request.id))
 
     def _check_same(self, new: Principal) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from ..log.base import LogError, StaleWriter
 from ..model.errors import ApiError, Internal, Unavailable
@@ -47,6 +48,13 @@ class Driver:
 
     async def run(self, turn: TurnState) -> Ending:
         """Run the turn. Raises LogError if it could not even be started, and may be later."""
+        # The task is the session's, made by whatever request came first.
+        bind_contextvars(
+            session=self._ledger.session_id,
+            turn=turn.turn,
+            request_id=turn.request_id,
+            key_id=turn.key_id,
+        )
         if turn.turn == self.orphan:
             return await self._node.ending_from_log(self._ledger.session_id, turn, RUNNER_LOST)
         if turn.status == "queued":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import structlog
+
 from .. import observe
 from ..codec.events import events_append
 from ..log.base import Append, LogError, LogOverloaded, NewEntry, StaleWriter
@@ -22,6 +24,8 @@ from .state import (
 )
 from .states import take_in
 from .turn import Ending
+
+log_ = structlog.get_logger("resonantgenesis.turns")
 
 #: Past every position; reading after it gives a stream's info and no entries.
 _END = 2**31
@@ -113,6 +117,8 @@ class Ledger:
         )
         self.head = last
         observe.turn_ended(ending.status, code)
+        say = log_.info if failure else log_.debug
+        say("turn ended", status=ending.status, code=code, duration_ms=ending.usage["duration_ms"])
 
     async def _append(self, *appends: Append) -> None:
         try:

@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 import uvloop
 
-from ....logs import configure_logs
+from ....logs import configure_logs, hide
 from ....model.errors import AgentError
 from .calls import ModelFailure
 from .models import Models
@@ -74,7 +74,9 @@ class Worker:
     def _heard(self, message: Json, _size: int) -> None:
         match message:
             case {"settings": given}:
-                self._models = Models(LlmSettings(**given))
+                settings = LlmSettings(**given)
+                hide(*(key.get_secret_value() for key in settings.api_keys.values()))
+                self._models = Models(settings)
             case {"find": number, "model": model}:
                 self._begin(number, self._find(number, model))
             case {"call": number}:
