@@ -14,7 +14,7 @@ from .base import SecretVersion
 from .database import Database, Duplicate
 from .tables import micros, seconds
 
-#: Between the name of a secret and the number of a later version; the first has none.
+#: Between the name of a secret, which has none in it, and the number of a later version.
 _MARK = "/"
 
 
