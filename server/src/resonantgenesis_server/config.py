@@ -170,6 +170,46 @@ class LimitSettings(BaseModel):
         description="Tokens, in and out, that an organization's turns may take in a month (UTC);"
         " then no turn starts until the next. 0: no budget.",
     )
+    requests_per_minute: int = Field(
+        default=_DEFAULTS.requests_per_minute,
+        ge=0,
+        le=10_000_000,
+        description="Requests of a key in a minute, joins of streams not counted; 0: any number.",
+    )
+    running_turns: int = Field(
+        default=_DEFAULTS.running_turns,
+        ge=0,
+        le=1_000_000,
+        description="Turns of a key that run or wait at once; 0: any number.",
+    )
+    open_streams: int = Field(
+        default=_DEFAULTS.open_streams,
+        ge=0,
+        le=1_000_000,
+        description="Streams and sockets that a key may have open; 0: any number.",
+    )
+    connections: int = Field(
+        default=_DEFAULTS.connections,
+        ge=0,
+        le=10_000_000,
+        description="Connections of the process; beyond, new ones get 503. 0: as many as the"
+        " open-file limit allows, less a reserve for files, models and health checks.",
+    )
+    socket_message: int = Field(
+        default=_DEFAULTS.socket_message, ge=KIB, le=16 * MIB, description="A WebSocket message."
+    )
+    socket_messages_per_second: float = Field(
+        default=_DEFAULTS.socket_messages_per_second,
+        ge=1,
+        le=100_000,
+        description="Messages of one socket, sustained; twice as many may come at once.",
+    )
+    socket_subscriptions: int = Field(
+        default=_DEFAULTS.socket_subscriptions,
+        ge=1,
+        le=10_000,
+        description="Subscriptions of one socket.",
+    )
 
 
 def parse_agents(value: object) -> object:
@@ -244,6 +284,11 @@ class Settings(BaseSettings):
     log_format: Annotated[Literal["text", "json"], BeforeValidator(_lower)] = Field(
         default="text", description="`text` or `json` (one object a line)."
     )
+    metrics_token: SecretStr | None = Field(
+        default=None,
+        description="What `GET /metrics` asks for as a bearer, 16 characters or more; without it"
+        " only programs on the server's own machine are answered.",
+    )
     drain_seconds: float = Field(
         default=20.0,
         ge=0,
@@ -261,6 +306,12 @@ class Settings(BaseSettings):
         ge=0,
         le=64,
         description="Processes that ask models for the server; 0: it asks them itself.",
+    )
+    limits_storage: str = Field(
+        default="memory://",
+        pattern=r"^[a-z0-9+]+://",
+        description="Where requests per key are counted: `memory://`, each process for itself, or"
+        " another storage of the library `limits`, such as `redis://HOST:6379`.",
     )
     tools: ToolSettings = Field(default_factory=ToolSettings)
     llm: LlmSettings = Field(default_factory=LlmSettings)
@@ -284,11 +335,6 @@ class Settings(BaseSettings):
     def _home(cls, path: Path) -> Path:
         return path.expanduser()
 
-    metrics_token: SecretStr | None = Field(
-        default=None,
-        description="What `GET /metrics` asks for as a bearer, 16 characters or more; without it"
-        " only programs on the server's own machine are answered.",
-    )
     @field_validator("bootstrap_key", "metrics_token", mode="before")
     @classmethod
     def _no_empty_key(cls, value: Any) -> Any:

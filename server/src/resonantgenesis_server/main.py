@@ -40,6 +40,7 @@ from .http.exports import ExportRoutes, exports_router
 from .http.file_routes import FileRoutes
 from .http.files import files_router
 from .http.idempotency import IdempotentPosts
+from .http.limits import RequestLimit
 from .http.serving import CannotListen, Listener, listen, run
 from .http.sessions import sessions_router
 from .http.stream_routes import StreamRoutes
@@ -47,6 +48,7 @@ from .http.tools import tools_router
 from .http.usage import usage_router
 from .http.watch import Watch
 from .http.ws_routes import SocketRoutes
+from .limit_setup import KeyLimits
 from .log.base import Entry, LogError
 from .log.sqlite import SqliteLog
 from .logs import configure_logs
@@ -86,6 +88,7 @@ class Routes:
     usage: UsageService
     limits: Limits
     watch: Watch
+    requests: RequestLimit
     sockets: SocketRoutes
     files: FileService
     once: IdempotentPosts
@@ -96,7 +99,7 @@ class Routes:
         """Those that are answered before the framework."""
         return [
             *self.sockets.routes(),
-            *StreamRoutes(self.sessions, self.limits, self.watch).routes(),
+            *StreamRoutes(self.sessions, self.limits, self.watch, self.requests).routes(),
             *EventRoutes(self.events, self.limits, self.watch).routes(),
             *ExportRoutes(self.sessions, self.events, self.limits, self.watch).routes(),
             *FileRoutes(self.files, self.limits, self.watch, self.once).routes(),
@@ -161,7 +164,8 @@ async def _serve(settings: Settings, listener: Listener) -> int:
             _leave_what_stays()
             log_.info("serving", url=listener.url, data=str(settings.data))
 
-        code = await run(parts.app, listener, drain=drain, ready=ready)
+        limits = settings.to_limits()
+        code = await run(parts.app, listener, drain=drain, ready=ready, limits=limits)
     if parts.supervisor.stuck:
         # The event loop would wait for these tasks for ever; everything of ours is closed.
         log_.error("an agent ignores its end; the process ends without it")
@@ -205,6 +209,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             log, records.usage, records.organizations, limits.monthly_tokens
         )
         stack.push_async_callback(meter.close)
+        of_key = KeyLimits.of(settings, log)
         fence = await log.next_fence()
         supervisor = Supervisor(
             log,
@@ -213,7 +218,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             limits=limits,
             agents=agents,
             files=files,
-            changed=mirror.changed,
+            changed=of_key.counting(mirror.changed),
         )
         stack.push_async_callback(supervisor.close)
         keys = TurnKeys(log, supervisor.states, window=limits.idempotency_window)
@@ -224,22 +229,23 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             records.sessions,
             admit=meter.budget.check,
             check_tools=tools.check,
+            turns=of_key.turns,
         )
         retention = Retention(
             records.sessions, service.remove, mirror.settle, limits.session_retention
         )
         authenticator = open_authenticator(records, hasher, settings.cors_origins)
-        watch = Watch(authenticator.recheck)
+        watch = Watch(authenticator.recheck, of_key.streams)
         events = EventService(log, hub, max_data=limits.context)
-        sockets = SocketRoutes(service, events, authenticator, limits, watch)
-        usage = UsageService(meter, records.usage)
+        sockets = SocketRoutes(service, events, authenticator, limits, watch, of_key.requests)
         once = IdempotentPosts(records.idempotency, limits.idempotency_window)
         routes = Routes(
             service,
             events,
-            usage,
+            UsageService(meter, records.usage),
             limits,
             watch,
+            of_key.requests,
             sockets,
             files,
             once,
@@ -260,7 +266,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         mirror.start()
         meter.start()
         await _tell(stack, relay, node_events)
-        for timer in (housekeeper, watch, LoopLag()):
+        for timer in (housekeeper, watch, LoopLag(), of_key.requests, of_key.events):
             timer.start()
             stack.push_async_callback(timer.close)
         yield Parts(
@@ -342,6 +348,7 @@ def _app(
             check_tools=routes.tools.check,
             settle=relay.settle,
             limits=limits,
+            requests=routes.requests,
             cors_origins=settings.cors_origins,
             fast=routes.fast(),
             routers=[

@@ -94,4 +94,4 @@ async def test_configured_origins_get_credentials_and_others_nothing(serve: Serv
 async def test_options_without_a_preflight_is_a_method_like_others(service: Service) -> None:
     answer = await service.client.options("/v1/agents")
     assert answer.status_code == 405
-    assert answer.headers["allow"] == "GET, POST"
+    assert answer.headers["allow"] == "GET, HEAD, POST"

@@ -71,13 +71,13 @@ async def test_paths_and_queries(
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("PUT", "/v1/agents", "GET, POST"),
-        ("HEAD", "/v1/agents", "GET, POST"),
-        ("TRACE", "/v1/agents", "GET, POST"),
-        ("POST", "/v1/agents/x", "DELETE, GET, PATCH"),
+        ("PUT", "/v1/agents", "GET, HEAD, POST"),
+        ("HEAD", "/v1/tokens", "POST"),
+        ("TRACE", "/v1/agents", "GET, HEAD, POST"),
+        ("POST", "/v1/agents/x", "DELETE, GET, HEAD, PATCH"),
         ("GET", "/v1/tokens", "POST"),
         ("POST", "/healthz", "GET, HEAD"),
-        ("DELETE", "/openapi.json", "GET"),
+        ("DELETE", "/openapi.json", "GET, HEAD"),
     ],
 )
 async def test_a_wrong_method_is_told_the_right_ones(

@@ -348,9 +348,9 @@ async def test_the_alias(world: World) -> None:
 
 async def test_other_methods(world: World) -> None:
     for method, path, allow in (
-        ("PUT", "/v1/files", {"GET", "POST"}),
+        ("PUT", "/v1/files", {"GET", "HEAD", "POST"}),
         ("POST", "/v1/files/file_x/content", {"GET", "HEAD"}),
-        ("POST", "/v1/files/file_x", {"GET", "DELETE"}),
+        ("POST", "/v1/files/file_x", {"GET", "HEAD", "DELETE"}),
         ("POST", "/v1/events/export", {"GET"}),
         ("POST", "/v1/sessions/sess_x/export", {"GET"}),
     ):

@@ -27,6 +27,7 @@ from .errors import error_response, from_http_exception, from_validation
 from .health import Ready, health_router
 from .idempotency import IdempotentPosts
 from .keys import keys_router
+from .limits import RequestLimit
 from .organizations import organizations_router
 from .tokens import tokens_router
 
@@ -65,6 +66,7 @@ class AppDeps:
     ready: Ready = always_ready
     lifespan: Lifespan | None = None
     check_tools: CheckTools = any_tools
+    requests: RequestLimit | None = None
 
 
 def create_app(deps: AppDeps) -> Edge:
@@ -97,53 +99,63 @@ def create_app(deps: AppDeps) -> Edge:
         app.include_router(router)
     app.include_router(health_router(drain, deps.ready))
     app.include_router(docs_router(app))
-    _install_handlers(app)
+    _install_handlers(app, deps.fast)
     return Edge(
         app,
         authenticator=deps.authenticator,
         cors=Cors(deps.cors_origins),
         fast=deps.fast,
-        methods=_fixed_paths(app),
+        methods=_fixed_paths(app, deps.fast),
+        count=None if deps.requests is None else deps.requests.take_for,
         lifespan=deps.lifespan,
         drain=drain,
     )
 
 
-def _fixed_paths(app: FastAPI) -> Mapping[str, frozenset[str]]:
+def _with_head(methods: frozenset[str], path: str, fast: Sequence[FastRoute]) -> frozenset[str]:
+    """With HEAD where the edge answers it: as GET, but for what streams."""
+    streams = any(r.method == "GET" and r.pattern.fullmatch(path) for r in fast)
+    return methods if streams or "GET" not in methods else methods | {"HEAD"}
+
+
+def _fixed_paths(app: FastAPI, fast: Sequence[FastRoute]) -> Mapping[str, frozenset[str]]:
     """The methods of every path without parameters."""
     known: dict[str, frozenset[str]] = {}
     for context in iter_route_contexts(app.routes):
         path, methods = context.path, context.methods
         if path is not None and methods is not None and "{" not in path:
             known[path] = known.get(path, frozenset()) | methods
-    return known
+    return {path: _with_head(methods, path, fast) for path, methods in known.items()}
 
 
-def _allowed(app: FastAPI, path: str) -> frozenset[str]:
+def _allowed(app: FastAPI, path: str, fast: Sequence[FastRoute]) -> frozenset[str]:
     """The methods of every route that this path matches."""
     found: set[str] = set()
     for context in iter_route_contexts(app.routes):
         if isinstance(context.original_route, APIRoute) and context.path_regex.match(path):
             found |= context.methods or set()
-    return frozenset(found)
+    return _with_head(frozenset(found), path, fast)
 
 
-def _install_handlers(app: FastAPI) -> None:
+def _install_handlers(app: FastAPI, fast: Sequence[FastRoute]) -> None:
     async def answer(request: Request, error: Exception) -> Response:
-        return error_response(_as_api_error(app, request, error), request.state.request_id)
+        told = _as_api_error(app, request, error, fast)
+        return error_response(told, request.state.request_id)
 
     # Behind the last one the framework raises again, and the edge logs what it was.
     for kind in (ApiError, RequestValidationError, HTTPException, StoreUnusable, Exception):
         app.add_exception_handler(kind, answer)
 
 
-def _as_api_error(app: FastAPI, request: Request, error: Exception) -> ApiError:
+def _as_api_error(
+    app: FastAPI, request: Request, error: Exception, fast: Sequence[FastRoute]
+) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, RequestValidationError):
         return from_validation(error)
     if isinstance(error, HTTPException):
-        return from_http_exception(error, _allowed(app, request.scope["path"]))
+        return from_http_exception(error, _allowed(app, request.scope["path"], fast))
     if isinstance(error, StoreUnusable):
         return store_unusable(error, request.state.request_id)
     return Internal("the server failed")

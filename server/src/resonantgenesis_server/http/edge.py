@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 import structlog
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from ..model.errors import ApiError, Forbidden, Internal, NotFound, Unauthenticated, Unavailable
 from ..model.ids import new_id
@@ -23,6 +24,8 @@ from ..records.base import StoreUnusable
 from .body import header
 from .cors import Cors, HeaderList
 from .errors import error_response, method_not_allowed
+from .exchange import Exchange
+from .params import reject_duplicates
 
 log = structlog.get_logger("resonantgenesis.http")
 
@@ -53,6 +56,8 @@ class Drain:
 
 #: Answers a request in the call that read it; False: it cannot, and has done nothing.
 AtOnce = Callable[[Scope], bool]
+#: Counts a request of the scope's principal; raises RateLimited.
+CountRequest = Callable[[Scope], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +69,18 @@ class FastRoute:
     pattern: re.Pattern[str]
     app: ASGIApp
     at_once: AtOnce | None = None
+    #: Whether its requests count against the key's limit; if not, the app counts what it wants.
+    counted: bool = True
 
 
-def fast_route(method: str, path: str, app: ASGIApp, at_once: AtOnce | None = None) -> FastRoute:
+def fast_route(
+    method: str,
+    path: str,
+    app: ASGIApp,
+    at_once: AtOnce | None = None,
+    *,
+    counted: bool = True,
+) -> FastRoute:
     """A route for `path` with `{name}` segments, which arrive in `scope["path_params"]`.
 
     The app finds `scope["state"]["principal"]` (authenticated, scopes not yet checked),
@@ -75,30 +89,7 @@ def fast_route(method: str, path: str, app: ASGIApp, at_once: AtOnce | None = No
     `at_once` is tried before it, with the same in its scope; an `ApiError` from it counts as False.
     """
     pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path))
-    return FastRoute(method, path, re.compile(pattern, re.DOTALL), app, at_once)
-
-
-class _Out:
-    """`send` with the edge's headers; after the start only one more plain call per message."""
-
-    __slots__ = ("_headers", "_send", "finished", "started")
-
-    def __init__(self, send: Send, headers: HeaderList) -> None:
-        self._send = send
-        self._headers = headers
-        self.started = False
-        self.finished = False
-
-    def __call__(self, message: Message) -> Awaitable[None]:
-        kind = message["type"]
-        if kind in {"http.response.start", "websocket.http.response.start"}:
-            self.started = True
-            message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
-        elif kind in {"http.response.body", "websocket.http.response.body"}:
-            self.finished = not message.get("more_body", False)
-        elif kind in {"websocket.accept", "websocket.close"}:
-            self.started = True
-        return self._send(message)
+    return FastRoute(method, path, re.compile(pattern, re.DOTALL), app, at_once, counted)
 
 
 class Edge:
@@ -118,6 +109,7 @@ class Edge:
         methods: Mapping[str, frozenset[str]] | None = None,
         lifespan: Lifespan | None = None,
         drain: Drain | None = None,
+        count: CountRequest | None = None,
     ) -> None:
         self._app = app
         self._authenticator = authenticator
@@ -126,6 +118,7 @@ class Edge:
         self._methods = methods or {}
         self._lifespan = lifespan
         self._drain = drain or Drain()
+        self._count = count
 
     @property
     def draining(self) -> bool:
@@ -134,6 +127,12 @@ class Edge:
     @draining.setter
     def draining(self, value: bool) -> None:
         self._drain.draining = value
+
+    def headers_for(self, scope: Scope) -> tuple[str, HeaderList]:
+        """For an answer that the server gives itself: the request's id, and the headers that go
+        with any answer to it."""
+        request_id = _request_id(scope)
+        return request_id, self._headers(request_id, header(scope, b"origin"))
 
     def at_once(self, scope: Scope) -> bool:
         """Answer a GET without a task, where nothing has to be waited for: a thousand clients
@@ -146,6 +145,7 @@ class Edge:
                 principal = self._authenticator.remembered(scope)
                 if principal is None:
                     return False
+                reject_duplicates(scope)
                 state = self._state(scope, _request_id(scope), header(scope, b"origin"))
                 state["principal"] = principal
                 return route.at_once({**scope, "state": state, "path_params": match.groupdict()})
@@ -154,8 +154,11 @@ class Edge:
         return False
 
     def _state(self, scope: Scope, request_id: str, origin: bytes | None) -> dict[str, Any]:
-        headers = [(b"x-request-id", request_id.encode()), *self._cors.headers(origin)]
+        headers = self._headers(request_id, origin)
         return {**scope.get("state", {}), "request_id": request_id, "headers": headers}
+
+    def _headers(self, request_id: str, origin: bytes | None) -> HeaderList:
+        return [(b"x-request-id", request_id.encode()), *self._cors.headers(origin)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -164,13 +167,17 @@ class Edge:
         request_id = _request_id(scope)
         origin = header(scope, b"origin")
         state = scope["state"] = self._state(scope, request_id, origin)
-        out = _Out(send, state["headers"])
+        bind_contextvars(request_id=request_id)
+        out = Exchange(scope, receive, send, state["headers"])
         try:
-            if scope["type"] == "http" and _is_preflight(scope, origin):
-                await self._preflight(origin or b"", out)
-                return
+            if scope["type"] == "http":
+                if _is_preflight(scope, origin):
+                    await self._preflight(origin or b"", out)
+                    return
+                if scope["method"] == "HEAD":
+                    scope = self._as_get(scope)
             app = await self._admit(scope)
-            await app(scope, receive, out)
+            await app(scope, out.receive, out.send)
         except ClientDisconnect:
             return  # Nobody is left to answer.
         except ApiError as err:
@@ -180,6 +187,8 @@ class Edge:
         except Exception:
             log.exception("request failed", request_id=request_id, path=scope["path"])
             await _refuse(Internal("the server failed"), request_id, scope, receive, out)
+        finally:
+            unbind_contextvars("request_id", "key_id")
 
     async def _admit(self, scope: Scope) -> ASGIApp:
         """Rewrite the alias, authenticate, and choose who answers."""
@@ -196,24 +205,43 @@ class Edge:
             if principal is None and not is_socket:
                 raise Unauthenticated("send Authorization: Bearer with an API key or a token")
             state["principal"] = principal
+            if principal is not None:
+                bind_contextvars(key_id=principal.key_id)
         method = "WEBSOCKET" if is_socket else scope["method"]
         for route in self._fast:
             if route.method == method and (match := route.pattern.fullmatch(path)):
                 scope["path_params"] = match.groupdict()
+                if route.counted:
+                    await self._count_one(scope)
+                reject_duplicates(scope)
                 return route.app
         if is_socket:
             raise NotFound("there is no socket at this path")
+        await self._count_one(scope)
+        reject_duplicates(scope)
         known = self._methods.get(path)
         if known is not None and method not in known:
             raise method_not_allowed(known)
         return self._app
 
-    async def _preflight(self, origin: bytes, out: _Out) -> None:
+    async def _count_one(self, scope: Scope) -> None:
+        if self._count is not None and scope["state"].get("principal") is not None:
+            await self._count(scope)
+
+    def _as_get(self, scope: Scope) -> Scope:
+        """A HEAD as the GET whose body the server leaves out; what streams has no use for that,
+        and answers 405."""
+        path = _without_alias(scope["path"])
+        if any(r.method in {"GET", "HEAD"} and r.pattern.fullmatch(path) for r in self._fast):
+            return scope
+        return {**scope, "method": "GET"}
+
+    async def _preflight(self, origin: bytes, out: Exchange) -> None:
         granted = self._cors.preflight(origin)
         if granted is None:
             raise Forbidden("this origin is not on the server's list")
-        await out({"type": "http.response.start", "status": 204, "headers": granted})
-        await out({"type": "http.response.body"})
+        await out.send({"type": "http.response.start", "status": 204, "headers": granted})
+        await out.send({"type": "http.response.body"})
 
 
 def store_unusable(err: StoreUnusable, request_id: str) -> Unavailable:
@@ -242,7 +270,7 @@ def _is_preflight(scope: Scope, origin: bytes | None) -> bool:
 
 
 async def _refuse(
-    err: ApiError, request_id: str, scope: Scope, receive: Receive, out: _Out
+    err: ApiError, request_id: str, scope: Scope, receive: Receive, out: Exchange
 ) -> None:
     """Answer with the error; once a response has begun, only cutting it says that it failed."""
     if out.finished:
@@ -252,9 +280,9 @@ async def _refuse(
     if scope["type"] == "websocket" and "websocket.http.response" not in scope.get(
         "extensions", {}
     ):
-        await out({"type": "websocket.close", "code": 1008, "reason": err.code})
+        await out.send({"type": "websocket.close", "code": 1008, "reason": err.code})
         return
-    await error_response(err, request_id)(scope, receive, out)
+    await error_response(err, request_id)(scope, receive, out.send)
 
 
 async def _run_lifespan(

@@ -65,7 +65,7 @@ class EventRoutes:
 
     def routes(self) -> list[FastRoute]:
         return [
-            fast_route("GET", PATH + "/subscribe", self.subscribe),
+            fast_route("GET", PATH + "/subscribe", self.subscribe, counted=False),
             fast_route("POST", PATH, self.publish),
         ]
 
@@ -73,6 +73,7 @@ class EventRoutes:
         """GET /v1/events/subscribe."""
         principal: Principal = scope["state"]["principal"]
         require(principal, "events:read")
+        self._watch.check_room(principal)
         query, service = QueryParams(scope), self._service
         selection = service.select(
             principal,

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..files.names import check_name
 from ..files.service import FileService, Upload, pieces
-from ..model.errors import ApiError, Forbidden, InvalidRequest
+from ..model.errors import Forbidden, InvalidRequest
 from ..model.limits import Limits
 from ..model.principal import Principal
 from ..records.files import FileRecord, Owner
@@ -36,7 +36,6 @@ from .transfer import (
     Stalled,
     Transfer,
     read_pieces,
-    refuse,
     send_answer,
     transferring,
 )
@@ -76,15 +75,8 @@ class FileRoutes:
 
     async def upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /v1/files."""
-        incoming = _Incoming(scope, receive)
-        try:
-            response = await self._take(incoming)
-        except ApiError as error:
-            if incoming.whole:
-                raise
-            await refuse(error, scope, receive, send)
-        else:
-            await response(scope, receive, send)
+        response = await self._take(_Incoming(scope, receive))
+        await response(scope, receive, send)
 
     async def _take(self, incoming: _Incoming) -> Response:
         scope, principal = incoming.scope, incoming.principal
@@ -149,8 +141,6 @@ class _Incoming:
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
         self.principal: Principal = scope["state"]["principal"]
-        #: The body has been read to its end.
-        self.whole = False
         self._receive = receive
 
     async def read_into(self, upload: Upload, transfer: Transfer) -> None:
@@ -158,7 +148,6 @@ class _Incoming:
             async for piece in arriving:
                 await upload.write(piece)
                 transfer.moved()
-        self.whole = True
 
 
 def _announced(scope: Scope, principal: Principal) -> _Announced:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_plus
 
 from starlette.types import Scope
 
@@ -10,7 +10,24 @@ from ..model.errors import InvalidRequest
 from .body import header
 from .session_bodies import MAX_POSITION
 
+#: Query parameters that are looked at.
+_MOST = 50
 _TRUE, _FALSE = frozenset({"true", "1"}), frozenset({"false", "0", ""})
+
+
+def reject_duplicates(scope: Scope) -> None:
+    """Raises InvalidRequest for a query parameter that is given twice: which one counts would be
+    a guess, and differ between the parts of a chain of servers."""
+    query: bytes = scope.get("query_string", b"")
+    if b"&" not in query:
+        return
+    seen: set[str] = set()
+    for pair in query.split(b"&", _MOST):
+        name = unquote_plus(pair.partition(b"=")[0].decode("latin-1"))
+        if name in seen:
+            raise InvalidRequest.field(name[:80], "is given more than once")
+        if pair:
+            seen.add(name)
 
 
 class QueryParams:
@@ -19,7 +36,7 @@ class QueryParams:
     def __init__(self, scope: Scope) -> None:
         text = scope["query_string"].decode("latin-1")
         try:
-            self._values = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=50))
+            self._values = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST))
         except ValueError:
             raise InvalidRequest.field("query", "too many parameters") from None
 
@@ -51,11 +68,10 @@ class QueryParams:
 
 
 def _integer(name: str, value: str, least: int) -> int:
-    if not value.isascii() or not value.isdigit() or len(value) > 10:
-        raise InvalidRequest.field(name, "must be a whole number")
-    number = int(value)
+    digits = value.isascii() and value.isdigit() and len(value) <= 10
+    number = int(value) if digits else -1
     if not least <= number <= MAX_POSITION:
-        raise InvalidRequest.field(name, f"must be from {least} to {MAX_POSITION}")
+        raise InvalidRequest.field(name, f"must be a whole number from {least} to {MAX_POSITION}")
     return number
 
 

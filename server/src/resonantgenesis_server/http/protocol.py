@@ -9,13 +9,37 @@ drop a connection that a polite close would wait on for ever.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
+import structlog
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from ..model.ids import new_id
+from .close_delimited import close_delimited
 from .cors import HeaderList
+from .raw_refusals import (
+    BAD_HTTP,
+    HEADERS_LIMIT,
+    LARGE_HEADERS,
+    LINGER_BYTES,
+    LINGER_SECONDS,
+    LONG_URL,
+    NO_ROOM,
+    URL_LIMIT,
+    Refused,
+    error_of,
+    raw_answer,
+)
+from .room import HEALTH_PATHS, SURPLUS, SURPLUS_WITHIN, Room
+
+log_ = structlog.get_logger("resonantgenesis.http")
+#: uvicorn warns of what clients do wrong; that is told to the client, and here in our words.
+_library_log = logging.getLogger("resonantgenesis.http.uvicorn")
+_library_log.setLevel(logging.ERROR)
 
 EXTENSION = "resonantgenesis.transport"
 #: Seconds from a connection, or the first byte of a request, to the end of its headers.
@@ -57,6 +81,11 @@ class Connection:
             b"HTTP/1.1 200 OK\r\n%btransfer-encoding: chunked\r\n\r\n%b"
             % (b"".join(lines), chunked(first))
         )
+
+    @property
+    def unread(self) -> bool:
+        """Whether some of the request's body is still to come."""
+        return bool(self._cycle.more_body)
 
     async def room(self) -> None:
         """Return when the client has taken enough of what was written, or is gone."""
@@ -113,38 +142,51 @@ def chunked(data: bytes) -> bytes:
 class StreamHttpProtocol(HttpToolsProtocol):
     """uvicorn's protocol with the connection in `scope["extensions"]`."""
 
+    #: How many connections there may be; set by who serves.
+    room = Room()
     connection: Connection | None = None
     _overdue: asyncio.TimerHandle | None = None
+    #: There are more connections than there is room for: this one is for health checks only.
+    _surplus = False
+    #: The client has ended its side and waits for the answer.
+    _half_closed = False
+    #: Bytes of a head that has not come to its end, counted in whole reads.
+    _head = 0
+    _large_head = False
+    #: Bytes that a refused client may still send; None: it was not refused.
+    _lingers: int | None = None
+    _linger_timer: asyncio.TimerHandle | None = None
+    _refusal: HTTPStatus | None = None
+
+    # -- the connection --------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.logger = _library_log
+        most = self.room.most
+        if most and len(self.connections) > most:
+            self._surplus = True
+            if len(self.connections) > most + SURPLUS:
+                transport.abort()
+                return
         self._expect_headers()
 
-    def _expect_headers(self) -> None:
-        """uvicorn waits for headers as long as a client cares to dribble them."""
-        if self._overdue is None:
-            self._overdue = self.loop.call_later(HEADERS_WITHIN, self.transport.abort)
-
-    def _headers_are_here(self) -> None:
-        if self._overdue is not None:
-            self._overdue.cancel()
-            self._overdue = None
-
-    def on_headers_complete(self) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
         self._headers_are_here()
-        super().on_headers_complete()
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
+        if self.connection is not None:
+            self.connection.set_lost()
 
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._expect_headers()
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self.connection = connection = Connection(self, cycle)
-        extensions: dict[str, Any] = {EXTENSION: connection}
-        cycle.scope["extensions"] = extensions
-        at_once = getattr(app, "at_once", None)
-        if at_once is None or cycle.scope["method"] != "GET" or not at_once(cycle.scope):
-            super()._start_asgi_task(cycle, app)
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """A client may end its side and wait for the answer. Who does so in mid-request has left,
+        and who does so in mid-stream is taken to have: nothing tells it from one that closed."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or cycle.more_body or cycle.disconnected:
+            return None
+        self._half_closed = True
+        return True
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -156,11 +198,112 @@ class StreamHttpProtocol(HttpToolsProtocol):
             self.connection.set_full(False)
         super().resume_writing()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
+    # -- the request -----------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingers is not None:
+            self._lingers -= len(data)
+            if self._lingers < 0:
+                self.transport.abort()
+            return
+        waited = self._overdue is not None
+        self._large_head = waited and self._head + len(data) > HEADERS_LIMIT
+        super().data_received(data)
+        if not waited or self._overdue is None or self._lingers is not None:
+            self._head = 0
+            return
+        self._head += len(data)
+        if self._head > URL_LIMIT + HEADERS_LIMIT:
+            self._refuse(LONG_URL if len(self.url) > URL_LIMIT else LARGE_HEADERS)
+
+    def _expect_headers(self) -> None:
+        """uvicorn waits for headers as long as a client cares to dribble them."""
+        if self._overdue is None:
+            within = SURPLUS_WITHIN if self._surplus else HEADERS_WITHIN
+            self._overdue = self.loop.call_later(within, self.transport.abort)
+
+    def _headers_are_here(self) -> None:
+        if self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._expect_headers()
+
+    def on_headers_complete(self) -> None:
         self._headers_are_here()
-        if self.connection is not None:
-            self.connection.set_lost()
+        if len(self.url) > URL_LIMIT:
+            self._stop_parsing(LONG_URL)
+        if self._large_head and sum(len(n) + len(v) for n, v in self.headers) > HEADERS_LIMIT:
+            self._stop_parsing(LARGE_HEADERS)
+        if self._surplus and self.url.partition(b"?")[0].decode("latin-1") not in HEALTH_PATHS:
+            self._stop_parsing(NO_ROOM)
+        super().on_headers_complete()
+        if self._surplus:
+            self.cycle.keep_alive = False
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self.connection = connection = Connection(self, cycle)
+        extensions: dict[str, Any] = {EXTENSION: connection}
+        cycle.scope["extensions"] = extensions
+        if cycle.scope["http_version"] != "1.1":
+            app = close_delimited(app, cycle)
+            super()._start_asgi_task(cycle, app)
+            return
+        at_once = getattr(app, "at_once", None)
+        if at_once is None or cycle.scope["method"] != "GET" or not at_once(cycle.scope):
+            super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._half_closed and not self.pipeline:
+            self.transport.close()
+
+    # -- refusals --------------------------------------------------------------------------
+
+    def _stop_parsing(self, status: HTTPStatus) -> None:
+        """Raises Refused, which comes back to us by way of `send_400_response`."""
+        self._refusal = status
+        raise Refused(status)
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(self._refusal or BAD_HTTP)
+
+    def _headers_of_edge(self) -> tuple[str, HeaderList]:
+        """The id of the request, and what the app adds to each of its answers."""
+        headers_for = getattr(self.app, "headers_for", None)
+        if headers_for is not None and self.scope is not None:
+            request_id, headers = headers_for(self.scope)
+            return request_id, headers
+        request_id = new_id("req")
+        return request_id, [(b"x-request-id", request_id.encode())]
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        """Answer, listen for a while, and close; the app is told that the client has left."""
+        self._headers_are_here()
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            # An answer is under way, or will be: this one cannot be put into its middle.
+            if cycle.response_started or self.pipeline:
+                self.transport.abort()
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        request_id, more = self._headers_of_edge()
+        self._lingers = LINGER_BYTES
+        self._linger_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        defaults = self.server_state.default_headers
+        self.transport.write(raw_answer(status, request_id, defaults, more))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        log_.info(
+            "request refused",
+            request_id=request_id,
+            status=int(status),
+            code=error_of(status).code,
+            client=None if self.client is None else self.client[0],
+        )
 
 
 def connection_of(scope: Scope) -> Connection | None:

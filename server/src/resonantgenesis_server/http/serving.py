@@ -13,8 +13,10 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from ..model.limits import Limits
 from .protocol import StreamHttpProtocol
-from .ws_protocol import SOCKET_SETTINGS
+from .room import Room, watching_descriptors
+from .ws_protocol import SOCKET_SETTINGS, SocketSettings
 
 log_ = structlog.get_logger("resonantgenesis.serving")
 
@@ -68,20 +70,32 @@ class _Server(uvicorn.Server):
         yield
 
 
+def _protocol(taken: Room) -> type[StreamHttpProtocol]:
+    """The protocol of a server with so much room; uvicorn makes its objects itself."""
+
+    class Bounded(StreamHttpProtocol):
+        room = taken
+
+    return Bounded
+
+
 async def run(
     app: ASGIApp,
     listener: Listener,
     *,
     drain: Callable[[], Awaitable[None]],
     ready: Callable[[], None],
+    limits: Limits | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT, then drain and stop; a second signal stops at once.
 
     `ready` is called when the signals are heard.
     """
+    limits = limits or Limits()
+    sockets: SocketSettings = {**SOCKET_SETTINGS, "ws_max_size": limits.socket_message}
     config = uvicorn.Config(
         app,
-        http=StreamHttpProtocol,
+        http=_protocol(Room.of(limits.connections)),
         loop="uvloop",
         lifespan="off",
         access_log=False,
@@ -90,10 +104,10 @@ async def run(
         proxy_headers=False,
         backlog=_BACKLOG,
         timeout_graceful_shutdown=_LAST_ANSWERS,
-        **SOCKET_SETTINGS,
+        **sockets,
     )
     server = _Server(config)
-    async with _stop_signals(server, drain):
+    async with _stop_signals(server, drain), watching_descriptors():
         ready()
         await server.serve(sockets=[listener.socket])
     return 0

@@ -14,6 +14,7 @@ from ..runs.view import Place, View
 from .auth import require
 from .body import header, read_json
 from .edge import FastRoute, fast_route
+from .limits import RequestLimit
 from .params import QueryParams, text_header
 from .session_bodies import ExecuteBody, TurnBody, validated
 from .sse import ChunkFrames, Headers, SseStream, session_headers, stream_headers
@@ -23,16 +24,21 @@ from .watch import Watch
 class StreamRoutes:
     """The routes whose answer may be a stream."""
 
-    def __init__(self, service: SessionService, limits: Limits, watch: Watch) -> None:
+    def __init__(
+        self, service: SessionService, limits: Limits, watch: Watch, requests: RequestLimit
+    ) -> None:
         self._service = service
         self._limits = limits
         self._watch = watch
+        self._requests = requests
 
     def routes(self) -> list[FastRoute]:
+        """Joins are not counted, and only its body says whether an execute is one."""
+        one = "/v1/sessions/{session_id}"
         return [
-            fast_route("POST", "/v1/sessions/execute", self.execute),
-            fast_route("POST", "/v1/sessions/{session_id}/execute", self.execute),
-            fast_route("GET", "/v1/sessions/{session_id}/stream", self.join, self.join_at_once),
+            fast_route("POST", "/v1/sessions/execute", self.execute, counted=False),
+            fast_route("POST", f"{one}/execute", self.execute, counted=False),
+            fast_route("GET", f"{one}/stream", self.join, self.join_at_once, counted=False),
         ]
 
     async def execute(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,13 +53,17 @@ class StreamRoutes:
             body = validated(TurnBody, value)
             spec = body.spec(self._limits, session_id)
         self._authorize(principal, spec)
+        if not spec.joins:
+            await self._requests.take_for(scope)
+        if wants_stream := body.stream or _accepts_stream(scope):
+            self._watch.check_room(principal)
         ref = await self._service.execute(
             principal,
             spec,
             key=text_header(scope, b"idempotency-key"),
             request_id=scope["state"]["request_id"],
         )
-        if body.stream or _accepts_stream(scope):
+        if wants_stream:
             place = Place(after=ref.resume_from, turn=ref.turn, compact=body.compact)
             await self._stream(scope, receive, send, ref.session_id, place)
         else:
@@ -61,16 +71,18 @@ class StreamRoutes:
 
     def _authorize(self, principal: Principal, spec: ExecuteSpec) -> None:
         """Joining needs only to read, starting to write; who may not start may still join."""
-        joins = spec.resume_from is not None and spec.session_id is not None
+        joins = spec.joins and spec.session_id is not None
         require(principal, "sessions:read" if joins else "sessions:write")
 
     async def join(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET …/stream."""
+        self._watch.check_room(scope["state"]["principal"])
         session_id, place = self._joined(scope)
         await self._stream(scope, receive, send, session_id, place)
 
     def join_at_once(self, scope: Scope) -> bool:
         """The same where all that the client lacks is in memory."""
+        self._watch.check_room(scope["state"]["principal"])
         session_id, place = self._joined(scope)
         view = self._service.view_at_once(scope["state"]["principal"], session_id, place)
         if view is None:

@@ -18,15 +18,12 @@ from ..log.base import LogError
 from ..model.errors import ApiError
 from ..model.principal import Principal
 from ..records.base import StoreError
-from .errors import error_response
 from .protocol import connection_of
 from .watch import Watch
 
 log_ = structlog.get_logger("resonantgenesis.http")
 Headers = list[tuple[bytes, bytes]]
 
-#: Seconds that a client is listened to that was refused in mid-body.
-_LINGER = 30.0
 #: Seconds in which a server tells that a connection that was cut is lost.
 _CUT = 5.0
 
@@ -105,24 +102,6 @@ async def read_pieces(receive: Receive, transfer: Transfer) -> AsyncGenerator[by
             yield piece
         if not message.get("more_body", False):
             return
-
-
-async def refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer though the body has not been read to its end, and close.
-
-    The client is listened to for a while: most read no answer before they have sent everything,
-    and if the connection were closed under them, they would not find it.
-    """
-    response = error_response(error, scope["state"]["request_id"])
-    headers = [*response.raw_headers, (b"connection", b"close")]
-    start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
-    await send(start)
-    await send({"type": "http.response.body", "body": response.body, "more_body": True})
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_LINGER):
-            while (await receive()).get("more_body", False):
-                continue
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 @dataclass(frozen=True, slots=True)

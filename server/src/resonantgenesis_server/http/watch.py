@@ -14,6 +14,7 @@ import structlog
 
 from ..model.errors import ApiError, Unauthenticated
 from ..model.principal import Principal
+from .limits import StreamLimit
 
 log_ = structlog.get_logger("resonantgenesis.watch")
 
@@ -45,8 +46,11 @@ class Watched(Protocol):
 class Watch:
     """Ends streams whose credential has ended or whose client has stalled."""
 
-    def __init__(self, recheck: Recheck) -> None:
+    def __init__(self, recheck: Recheck, limit: StreamLimit | None = None) -> None:
         self._recheck = recheck
+        self._limit = limit or StreamLimit()
+        #: Streams and sockets by key.
+        self._of_key: Counter[str] = Counter()
         self._open: dict[Credential, set[Watched]] = {}
         self._credential_of: dict[Watched, Credential] = {}
         self._task: asyncio.Task[None] | None = None
@@ -60,6 +64,10 @@ class Watch:
         """The same for each kind."""
         return {"sse": 0, "transfer": 0} | Counter(stream.kind for stream in self._credential_of)
 
+    def check_room(self, principal: Principal) -> None:
+        """Raises RateLimited if this key has as many streams and sockets open as it may."""
+        self._limit.check(principal, self._of_key[principal.key_id])
+
     def add(self, stream: Watched) -> None:
         """Watch a stream, or one again whose principal has changed."""
         self.discard(stream)
@@ -67,11 +75,17 @@ class Watch:
         credential = (principal.key_id, principal.expires_at, principal.signed_by)
         self._credential_of[stream] = credential
         self._open.setdefault(credential, set()).add(stream)
+        if stream.kind != "transfer":
+            self._of_key[principal.key_id] += 1
 
     def discard(self, stream: Watched) -> None:
         credential = self._credential_of.pop(stream, None)
         if credential is None:
             return
+        if stream.kind != "transfer":
+            self._of_key[credential[0]] -= 1
+            if not self._of_key[credential[0]]:
+                del self._of_key[credential[0]]
         streams = self._open[credential]
         streams.discard(stream)
         if not streams:

@@ -17,6 +17,7 @@ from ..runs.service import SessionService
 from ..runs.specs import ExecuteSpec, TurnRef
 from ..runs.view import Place
 from .auth import require
+from .limits import RequestLimit
 from .ws_feed import Ended, Feed
 from .ws_feeds import ChunkFeed, EventFeed
 from .ws_limits import SocketLimits
@@ -34,6 +35,7 @@ class Services:
     sessions: SessionService
     events: EventService
     limits: Limits
+    requests: RequestLimit
     socket: SocketLimits
 
 
@@ -45,6 +47,7 @@ class Commands:
         self._sessions = services.sessions
         self._events = services.events
         self._limits = services.limits
+        self._requests = services.requests
         self._most = services.socket.subscriptions
         self._writer = writer
         self._ended = ended
@@ -191,8 +194,10 @@ class Commands:
         """Start or join a turn, and follow it unless its session is followed already."""
         message = request.message
         spec = message.spec(self._limits, message.session_id)
-        joins = spec.resume_from is not None and spec.session_id is not None
+        joins = spec.joins and spec.session_id is not None
         require(principal, "sessions:read" if joins else "sessions:write")
+        if not spec.joins:
+            await self._requests.take(principal)
         if spec.session_id is None:
             self._check_room([])
             await self._run(principal, request, spec, request_id)

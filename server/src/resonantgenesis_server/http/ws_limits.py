@@ -34,5 +34,12 @@ class SocketLimits:
 
     @classmethod
     def of(cls, limits: Limits) -> SocketLimits:
-        """Those that are the same for every connection taken from the server's."""
-        return cls(json_depth=limits.json_depth, unsent=limits.unsent, stall=limits.stall)
+        """Those that are settings taken from the server's."""
+        return cls(
+            message=limits.socket_message,
+            json_depth=limits.json_depth,
+            unsent=limits.unsent,
+            stall=limits.stall,
+            subscriptions=limits.socket_subscriptions,
+            messages_per_second=limits.socket_messages_per_second,
+        )

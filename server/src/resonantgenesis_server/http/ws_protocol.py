@@ -123,6 +123,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if self.handshake_complete and self.close_sent:
             raise ClientDisconnected
         await super().send(message)
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            self.handshake_complete = True  # else uvicorn calls a refusal a defect of the app
 
     # -- the connection --------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from ..model.limits import Limits
 from ..model.principal import Principal
 from ..runs.service import SessionService
 from .edge import FastRoute, fast_route
+from .limits import RequestLimit
 from .watch import Watch
 from .ws_commands import Services
 from .ws_limits import SocketLimits
@@ -41,10 +42,11 @@ class SocketRoutes:
         authenticator: Verifies,
         limits: Limits,
         watch: Watch,
+        requests: RequestLimit,
         socket_limits: SocketLimits | None = None,
     ) -> None:
         self._services = Services(
-            sessions, events, limits, socket_limits or SocketLimits.of(limits)
+            sessions, events, limits, requests, socket_limits or SocketLimits.of(limits)
         )
         self._authenticator = authenticator
         self._watch = watch
@@ -52,7 +54,7 @@ class SocketRoutes:
         self._draining = False
 
     def routes(self) -> list[FastRoute]:
-        return [fast_route("WEBSOCKET", PATH, self.connect)]
+        return [fast_route("WEBSOCKET", PATH, self.connect, counted=False)]
 
     @property
     def count(self) -> int:
@@ -67,6 +69,8 @@ class SocketRoutes:
             raise Unavailable("the server is shutting down", retry_after=RETRY_AFTER)
         if principal is None:
             self._check_strangers()
+        else:
+            self._watch.check_room(principal)
         await receive()
         connection = socket_of(scope)
         wire = AsgiWire(send) if connection is None else DirectWire(send, connection)
@@ -84,11 +88,11 @@ class SocketRoutes:
     def _check_strangers(self) -> None:
         most = self._services.socket.unauthenticated
         if sum(socket.is_waiting for socket in self._sockets) >= most:
+            observe.limit_hit("unauthenticated_sockets")
             raise Unavailable("too many sockets wait to be authenticated", retry_after=RETRY_AFTER)
 
     # -- the end ---------------------------------------------------------------------------
 
-            observe.limit_hit("unauthenticated_sockets")
     async def drain(self, seconds: float) -> None:
         """Tell all that the server stops and close them with 1012, spread over at most `seconds`.
 

@@ -227,10 +227,12 @@ class Socket:
             self._answer(self._machine.refused(error, request.id))
             return
         self._check_same(principal)
+        if self._principal is None:
+            self._watch.check_room(principal)
         self.principal = principal
+        bind_contextvars(key_id=principal.key_id)
         self._machine.authenticated()
         expires_at = rfc3339_or_none(principal.expires_at)
-        bind_contextvars(key_id=principal.key_id)
         self._writer.put(control("authenticated", expires_at=expires_at, id=request.id))
 
     def _check_same(self, new: Principal) -> None:

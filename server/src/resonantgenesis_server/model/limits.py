@@ -11,7 +11,8 @@ GIB = 1024 * MIB
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes, times in seconds; `monthly_tokens` 0: as many as one likes."""
+    """Sizes in bytes, times in seconds; 0 of what is counted per key or month: as many as one
+    likes. `connections` 0: as many as the open-file limit leaves room for."""
 
     body: int = MIB
     file: int = 5 * GIB
@@ -38,3 +39,10 @@ class Limits:
     event_retention: float = 30 * 86_400.0
     usage_retention: float = 400 * 86_400.0
     monthly_tokens: int = 0
+    requests_per_minute: int = 600
+    running_turns: int = 100
+    open_streams: int = 1_000
+    connections: int = 0
+    socket_message: int = 256 * KIB
+    socket_messages_per_second: float = 100.0
+    socket_subscriptions: int = 100

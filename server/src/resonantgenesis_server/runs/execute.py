@@ -21,6 +21,7 @@ from .idempotency import Claim, TurnKeys, check_key, key_digest
 from .specs import CreateSpec, ExecuteSpec, TurnRef
 from .state import Request, SessionInfo, SessionState, digest
 from .supervisor import Supervisor
+from .turn_limit import TurnLimit
 
 _RACES = 3
 
@@ -34,13 +35,15 @@ class Executor:
         keys: TurnKeys,
         admit: Callable[[str], None],
         check_tools: CheckTools,
+        turns: TurnLimit,
     ) -> None:
         """`admit` raises an ApiError for an organization that may not start a turn now,
-        `check_tools` one for tools that there are not."""
+        `check_tools` one for tools that there are not, `turns` for a key that has too many."""
         self._supervisor = supervisor
         self._keys = keys
         self._admit = admit
         self._check_tools = check_tools
+        self._turns = turns
 
     async def authorize(self, principal: Principal, session_id: str) -> SessionState:
         """The session, if this caller may see it; else SessionNotFound, whatever the reason."""
@@ -96,13 +99,15 @@ class Executor:
                 raise InvalidRequest.field(
                     "resume_from", "needs the session_id, or the Idempotency-Key, of the stream"
                 )
-            return await self._start_new(principal, spec, request_id, key)
+            with self._turns.starting(principal):
+                return await self._start_new(principal, spec, request_id, key)
         state = await self.authorize(principal, spec.session_id)
         if spec.agent_id is not None and state.info and spec.agent_id != state.info.agent_id:
             raise InvalidRequest.field("agent_id", "is not the agent of this session")
         if spec.resume_from is not None:
             return self._join(spec.session_id, state, spec)
-        return await self._start_next(principal, state.info, spec, request_id, key)
+        with self._turns.starting(principal):
+            return await self._start_next(principal, state.info, spec, request_id, key)
 
     def _join(self, session_id: str, state: SessionState, spec: ExecuteSpec) -> TurnRef:
         current = state.current

@@ -27,6 +27,7 @@ from .state import SessionState, TurnState
 from .states import take_in
 from .supervisor import Supervisor
 from .transcript import EntryGone
+from .turn_limit import TurnLimit
 from .view import Place, View, expired, open_view, view_at_once, wait_over
 
 log_ = structlog.get_logger("resonantgenesis.sessions")
@@ -59,10 +60,11 @@ class SessionService:
         *,
         admit: Callable[[str], None] = lambda _organization_id: None,
         check_tools: CheckTools = any_tools,
+        turns: TurnLimit | None = None,
     ) -> None:
-        """`admit` and `check_tools` are asked before a turn starts; see Executor."""
+        """`admit`, `check_tools` and `turns` are asked before a turn starts; see Executor."""
         self.supervisor = supervisor
-        self._executor = Executor(supervisor, keys, admit, check_tools)
+        self._executor = Executor(supervisor, keys, admit, check_tools, turns or TurnLimit(0))
         self._mirror = mirror
         self._records = records
 

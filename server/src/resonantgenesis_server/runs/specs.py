@@ -43,6 +43,12 @@ class ExecuteSpec:
     if_busy: IfBusy = "reject"
     on_disconnect: OnDisconnect = "continue"
 
+    @property
+    def joins(self) -> bool:
+        """Whether this never starts a turn."""
+        after = self.resume_from
+        return after is not None and (after > 0 or self.session_id is not None)
+
     def fingerprint(self) -> str:
         """Equal for what counts as the same body under an Idempotency-Key."""
         said = (

@@ -1,0 +1,184 @@
+"""What a key may ask of the server; PROTOCOL.md, section 9.
+
+Requests are counted in a storage of the library `limits`, so that several nodes can share it.
+Streams are counted in this process, where they are open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from typing import Any
+
+import structlog
+from limits import RateLimitItemPerMinute
+from limits.aio.storage import MemoryStorage, Storage
+from limits.errors import ConfigurationError, StorageError
+from limits.storage import storage_from_string
+from starlette.types import Scope
+
+from ..model.errors import ApiError, RateLimited
+from ..model.principal import Principal
+from ..runs.limit_events import Reached, nobody_is_told
+
+log_ = structlog.get_logger("resonantgenesis.limits")
+
+REQUESTS, STREAMS = "requests_per_minute", "open_streams"
+_WINDOW = 60
+#: Seconds that a client is told to wait for a stream of its to end.
+_STREAM_RETRY_AFTER = 1.0
+#: Seconds between two looks for counts whose time is over, and two complaints about a storage.
+_SWEEP, _COMPLAIN = 60.0, 60.0
+#: Seconds a storage may take; what it cannot count by then is let pass.
+_STORAGE_TIMEOUT = 0.5
+
+
+class BadStorage(ApiError):
+    """The storage of the configuration cannot be used."""
+
+
+class RequestLimit:
+    """Requests of a key per minute, from its first one on.
+
+    A storage that fails lets requests pass, and the log says so: a limiter that is away must not
+    take the server with it.
+    """
+
+    def __init__(
+        self,
+        most: int,
+        *,
+        storage: str = "memory://",
+        reached: Reached = nobody_is_told,
+    ) -> None:
+        """`most` 0: any number. Raises BadStorage."""
+        self._most = most
+        self._reached = reached
+        self._item = RateLimitItemPerMinute(max(most, 1))
+        self._policy = b'"requests";q=%d;w=%d' % (most, _WINDOW)
+        self._storage = _open(storage)
+        self._complained = -math.inf
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        if isinstance(self._storage, MemoryStorage):
+            # The library's own sweep would be a task for every request that looks at every key;
+            # it makes none while this one is there.
+            self._task = asyncio.create_task(_sweep(self._storage), name="request counts")
+            self._storage.timer = self._task
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=5)
+
+    async def take(self, principal: Principal) -> list[tuple[bytes, bytes]]:
+        """Count a request; the headers that tell what is left. Raises RateLimited."""
+        if not self._most or principal.is_bootstrap:
+            return []
+        key = self._item.key_for(REQUESTS, principal.key_id)
+        try:
+            if isinstance(self._storage, MemoryStorage):
+                taken, ends = await _take(self._storage, key)
+            else:
+                async with asyncio.timeout(_STORAGE_TIMEOUT):
+                    taken, ends = await _take(self._storage, key)
+        except (StorageError, TimeoutError) as error:
+            self._complain(error)
+            return []
+        left = min(max(math.ceil(ends - time.time()), 1), _WINDOW)
+        headers = self._headers(max(self._most - taken, 0), left)
+        if taken <= self._most:
+            return headers
+        self._reached(principal, REQUESTS, self._most)
+        raise Limited(
+            f"{self._most} requests a minute are over",
+            details={"limit": REQUESTS, "most": self._most},
+            retry_after=float(left),
+            headers=headers,
+        )
+
+    async def take_for(self, scope: Scope) -> None:
+        """`take` for an HTTP request; whatever it is answered tells what is left."""
+        state: dict[str, Any] = scope["state"]
+        try:
+            state["headers"].extend(await self.take(state["principal"]))
+        except Limited as error:
+            state["headers"].extend(error.headers)
+            raise
+
+    def _headers(self, remaining: int, reset: int) -> list[tuple[bytes, bytes]]:
+        left, seconds = b"%d" % remaining, b"%d" % reset
+        return [
+            # draft-ietf-httpapi-ratelimit-headers-10, and the names in use before it.
+            (b"ratelimit-policy", self._policy),
+            (b"ratelimit", b'"requests";r=%b;t=%b' % (left, seconds)),
+            (b"x-ratelimit-limit", b"%d" % self._most),
+            (b"x-ratelimit-remaining", left),
+            (b"x-ratelimit-reset", seconds),
+        ]
+
+    def _complain(self, error: Exception) -> None:
+        now = time.monotonic()
+        if now - self._complained >= _COMPLAIN:
+            self._complained = now
+            log_.error("requests are not counted", error=str(error) or "the storage takes long")
+
+
+class Limited(RateLimited):
+    """With the headers of the limit that was met."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        details: dict[str, Any],
+        retry_after: float,
+        headers: list[tuple[bytes, bytes]],
+    ) -> None:
+        super().__init__(message, details=details, retry_after=retry_after)
+        self.headers = headers
+
+
+class StreamLimit:
+    """Streams, sockets and transfers that a key has open in this process."""
+
+    def __init__(self, most: int = 0, reached: Reached = nobody_is_told) -> None:
+        """`most` 0: any number."""
+        self._most = most
+        self._reached = reached
+
+    def check(self, principal: Principal, count: int) -> None:
+        """Whether one more may be opened beside `count`. Raises RateLimited."""
+        if count < self._most or not self._most or principal.is_bootstrap:
+            return
+        self._reached(principal, STREAMS, self._most)
+        raise RateLimited(
+            f"{self._most} streams of this key are open; close some first",
+            details={"limit": STREAMS, "most": self._most},
+            retry_after=_STREAM_RETRY_AFTER,
+        )
+
+
+def _open(uri: str) -> Storage:
+    try:
+        storage = storage_from_string(f"async+{uri}", wrap_exceptions=True)
+    except (ConfigurationError, ValueError, ImportError) as error:
+        raise BadStorage(f"limits_storage: {error}") from error
+    if not isinstance(storage, Storage):
+        raise BadStorage("limits_storage: is no storage that can be waited for")
+    return storage
+
+
+async def _take(storage: Storage, key: str) -> tuple[int, float]:
+    """How many of the window are taken now, and when it ends (seconds since 1970)."""
+    taken = await storage.incr(key, _WINDOW)
+    return taken, await storage.get_expiry(key)
+
+
+async def _sweep(storage: MemoryStorage) -> None:
+    while True:
+        await asyncio.sleep(_SWEEP)
+        for key in list(storage.expirations):
+            await storage.get(key)  # forgets it when its time is over
