@@ -15,6 +15,7 @@ from ..config import StartupError
 from . import (
     chat,
     demo,
+    doctor,
     events,
     files,
     keys,
@@ -42,6 +43,7 @@ app = typer.Typer(
 app.command("serve")(serving.serve)
 app.command("config")(serving.show_config)
 app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
 app.command("chat")(chat.chat)
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(events.app, name="events")

@@ -76,6 +76,28 @@ def configure_writer(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
 
 
+def check_version(path: Path) -> None:
+    """Look at a store that is there, without changing it.
+
+    Raises LogUnavailable and StoreIsNewer.
+    """
+    try:
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+            _check_version(db, path)
+    except sqlite3.Error as error:
+        raise LogUnavailable(f"{path}: {describe(error)}") from error
+
+
+def _check_version(db: sqlite3.Connection, path: Path) -> int:
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise StoreIsNewer(
+            f"{path} has version {version}; this program reads up to {SCHEMA_VERSION}"
+        )
+    return int(version)
+
+
 def create_or_check(path: Path, new_epoch: str) -> str:
     """Create the store or check its version; its epoch.
 
@@ -90,11 +112,7 @@ def create_or_check(path: Path, new_epoch: str) -> str:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
             db.execute(f"PRAGMA page_size={_PAGE}")  # means nothing in a store that is there
             configure(db)
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version > SCHEMA_VERSION:
-                raise StoreIsNewer(
-                    f"{path} has version {version}; this program reads up to {SCHEMA_VERSION}"
-                )
+            version = _check_version(db, path)
             db.execute("PRAGMA journal_mode=WAL")
             if version == 0:
                 _create(db, new_epoch)

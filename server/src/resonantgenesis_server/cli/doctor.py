@@ -1,0 +1,70 @@
+"""`resonantgenesis doctor`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from . import doctor_machine as machine
+from .doctor_findings import Finding, exit_code, fail, show
+from .doctor_probe import Probe
+from .errors import AuthError
+from .options import AsJson, Url
+from .serving import Config
+from .target import DEFAULT_URL, URL_VARIABLE, Key, check_url, find_key, is_loopback
+
+
+def doctor(
+    url: Url = None,
+    key: Annotated[
+        str | None,
+        typer.Option(help="API key; better from RESONANTGENESIS_API_KEY, which nobody else sees."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Data directory.", show_default="that of the settings")
+    ] = None,
+    config: Config = None,
+    patience: Annotated[
+        float, typer.Option(min=0.1, max=60, help="Seconds that an answer may take.")
+    ] = 5.0,
+    as_json: AsJson = False,
+) -> None:
+    """Look at the configuration, the store, the clock, the open-file limit, the way to the server,
+    and whether something on it holds streams back. Exit code 1 if anything fails.
+
+    The stream is measured with a few events `app.doctor.probe`.
+    """
+    console = Console()
+    found: list[Finding] = []
+
+    def tell(*findings: Finding) -> None:
+        for finding in findings:
+            found.append(finding)
+            show(console, finding, as_json=as_json)
+
+    named = url or os.environ.get(URL_VARIABLE)
+    address = check_url(named or DEFAULT_URL)
+    settings, told = machine.configuration(data, config)
+    tell(*told, *machine.store(settings))
+    # What lies on this machine is no key for another, unless it was named for it.
+    near = settings.data if is_loopback(address) else data
+    try:
+        found_key = Key(key, "") if key else find_key(address, near)
+    except AuthError as error:
+        tell(fail("key", str(error), "let the file be read by who asks"))
+        found_key = None
+    probe = Probe(address, found_key, patience, bool(named))
+    asyncio.run(_ask(probe, tell))
+    tell(machine.clock(settings, probe.ahead), machine.open_files(settings, probe.files))
+    raise typer.Exit(exit_code(found))
+
+
+async def _ask(probe: Probe, tell: Callable[[Finding], None]) -> None:
+    async for finding in probe.run():
+        tell(finding)

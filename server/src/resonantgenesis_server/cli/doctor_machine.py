@@ -1,0 +1,195 @@
+"""The doctor's look at this machine: configuration, store, clock, open files."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib
+import os
+import resource
+import shutil
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol, cast
+
+from ..config import Settings, StartupError
+from ..config_load import LoadedSettings, load_settings, unknown_variables
+from ..http.room import Room
+from ..log.base import LogError
+from ..log.sqlite_schema import check_version
+from ..model.limits import MIB
+from .doctor_findings import Finding, fail, ok, warn
+
+#: Synced writes that are timed, and the median in seconds from which waiting for them shows.
+_SYNCS, _SLOW_SYNC = 20, 0.02
+#: Open files below which a server is soon full.
+_FEW = 1_000
+#: Less free space than this, and the logs themselves are at their end.
+_LAST_SPACE = 64 * MIB
+#: 2025: no clock that is right is before it.
+_PAST = 1_735_689_600
+_SKEW = 5.0
+
+
+class _Records(Protocol):
+    def check_revision(self, path: Path) -> str | None: ...
+
+
+def configuration(data: Path | None, config: Path | None) -> tuple[Settings, list[Finding]]:
+    """The settings in effect, or the defaults where they are wrong."""
+    try:
+        loaded = load_settings({"data": data}, config)
+    except StartupError as error:
+        told = fail("configuration", str(error), "correct it; the server does not start with it")
+        settings = Settings() if data is None else Settings(data=data)
+        return settings, [told]
+    found = [ok("configuration", _sources(loaded))]
+    for name, meant in unknown_variables():
+        todo = f"did you mean {meant}?" if meant else "unset it, or look for its name in the README"
+        found.append(warn("configuration", f"{name} is no setting and does nothing", todo))
+    return loaded.settings, found
+
+
+def _sources(loaded: LoadedSettings) -> str:
+    kinds = Counter(
+        "variables" if source.startswith("variable ") else source
+        for source in loaded.sources.values()
+        if source != "command line"
+    )
+    said = ", ".join(f"{count} from {source}" for source, count in kinds.items())
+    return f"{said or 'no settings given'}; all else at its default"
+
+
+def store(settings: Settings) -> Iterator[Finding]:
+    """The data directory; nothing in it is changed."""
+    data = settings.data
+    if not data.exists():
+        parent = next(each for each in data.absolute().parents if each.exists())
+        if os.access(parent, os.W_OK | os.X_OK):
+            yield ok("store", f"{data} is not there yet; the first start makes it")
+            yield from _space(parent, settings)
+        else:
+            todo = "choose another with --data, or let its parent be written"
+            yield fail("store", f"{data} is not there and cannot be made", todo)
+        return
+    try:
+        seconds = _sync_seconds(data)
+    except OSError as error:
+        todo = "check its owner and mode, and whether the disk is full or read-only"
+        yield fail("store", f"cannot write to {data}: {error.strerror}", todo)
+        return
+    used = ", in use by a running server" if _is_in_use(data) else ""
+    yield ok("store", f"{data} can be written{used}")
+    yield from _version(data)
+    yield _sync(seconds)
+    yield from _space(data, settings)
+
+
+def _sync_seconds(data: Path) -> float:
+    """The median time of a small synced write, which is what a commit waits for."""
+    times: list[float] = []
+    with tempfile.NamedTemporaryFile(dir=data, prefix=".doctor-") as file:
+        for _ in range(_SYNCS):
+            began = time.perf_counter()
+            file.write(b"\0" * 4096)
+            file.flush()
+            os.fsync(file.fileno())
+            times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def _sync(seconds: float) -> Finding:
+    said = f"a synced write takes {seconds * 1000:.1f} ms"
+    if seconds < _SLOW_SYNC:
+        return ok("disk", said)
+    return warn("disk", f"{said}; every chunk waits so long", "put the data on a local SSD")
+
+
+def _is_in_use(data: Path) -> bool:
+    try:
+        descriptor = os.open(data / "lock", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _version(data: Path) -> Iterator[Finding]:
+    records = cast("_Records", importlib.import_module("resonantgenesis_server.records.migrate"))
+    todo = "update this program, or restore an older backup"
+    checks: list[tuple[Path, Callable[[Path], str | None]]] = [
+        (data / "log.db", _log_problem),
+        (data / "records.db", records.check_revision),
+    ]
+    for path, problem_of in checks:
+        problem = problem_of(path) if path.exists() else None
+        if problem is not None:
+            yield fail("store", problem, todo)
+
+
+def _log_problem(path: Path) -> str | None:
+    try:
+        check_version(path)
+    except LogError as error:
+        return str(error)
+    return None
+
+
+def _space(path: Path, settings: Settings) -> Iterator[Finding]:
+    free = shutil.disk_usage(path).free
+    said = f"{free / 1024**3:.1f} GiB are free"
+    if free < _LAST_SPACE:
+        yield fail("space", said, "make room: turns fail once the disk is full")
+    elif free < settings.limits.disk_reserve:
+        yield warn("space", f"{said}, which are kept for the logs", "make room: uploads get 503")
+    else:
+        yield ok("space", said)
+
+
+def clock(settings: Settings, server_ahead: float | None) -> Finding:
+    """`server_ahead`: by how many seconds the server's clock is ahead of ours, if it told."""
+    now = time.time()
+    todo = "set the clock, and let NTP keep it: tokens and events go by it"
+    newest = 0.0
+    for name in ("log.db", "log.db-wal", "records.db"):
+        with contextlib.suppress(OSError):
+            newest = max(newest, (settings.data / name).stat().st_mtime)
+    if now < _PAST:
+        return fail("clock", f"it is {time.strftime('%Y-%m-%d', time.gmtime(now))} here", todo)
+    if newest > now + 60:
+        return warn("clock", "the clock is behind what is already stored", todo)
+    if server_ahead is not None and abs(server_ahead) > _SKEW:
+        where = "ahead of" if server_ahead > 0 else "behind"
+        return warn("clock", f"the server's is {abs(server_ahead):.0f} s {where} this one", todo)
+    return ok("clock", "right" if server_ahead is None else "the same here and at the server")
+
+
+def open_files(settings: Settings, server: tuple[int, int] | None) -> Finding:
+    """`server`: open and possible files of the running server, if its metrics told; else what
+    one that is started here would have."""
+    wanted = settings.limits.connections
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    todo = "raise the limit before the server starts: `ulimit -n 65536`, or LimitNOFILE in systemd"
+    if server is not None:
+        opened, most = server
+        said = f"the server has {opened} of {most} open"
+        if opened > most * 0.9:
+            return fail("open files", said, todo)
+    elif most == resource.RLIM_INFINITY:
+        return ok("open files", "as many as one likes")
+    else:
+        said = f"{most} are allowed here"
+    if wanted >= most:
+        return fail("open files", f"{said}, but limits.connections is {wanted}", todo)
+    if server is None:
+        said = f"{said}, enough for {Room.of(wanted).most} connections"
+    return ok("open files", said) if most >= _FEW else warn("open files", said, todo)

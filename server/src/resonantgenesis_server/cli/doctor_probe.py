@@ -1,0 +1,157 @@
+"""The doctor's look at a server from where it stands: reachable, in agreement about the time, and
+whether something on the way holds back what the server streams."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+import httpx
+
+from .answers import check, network_error
+from .doctor_findings import Finding, Level, fail, ok, warn
+from .errors import CliError
+from .target import Key, is_loopback
+
+#: Events that are sent one by one, each awaited before the next.
+_EVENTS = 5
+#: Seconds on the way from which a stream is no live stream any more.
+_LATE = 1.0
+_TYPE = "app.doctor.probe"
+_SCOPES = "it needs the scopes events:read and events:write"
+_FILES = re.compile(r"^process_(open|max)_fds (\S+)$", re.MULTILINE)
+_BUFFERED = (
+    "turn off buffering and compression of responses between here and the server (nginx:"
+    " `proxy_buffering off; gzip off;`), then compare with the server's own address"
+)
+
+
+@dataclass(slots=True)
+class Probe:
+    """`patience`: seconds that an answer, and an event on its way, may take. `expected`: whether
+    a server should be there at all.
+
+    `ahead` (seconds that the server's clock is ahead) and `files` (open and possible ones of its
+    process) are known after `run` if the server told them.
+    """
+
+    url: str
+    key: Key | None
+    patience: float
+    expected: bool = True
+    ahead: float | None = None
+    files: tuple[int, int] | None = None
+
+    async def run(self) -> AsyncIterator[Finding]:
+        """What there is to tell of the server, as it is found out."""
+        headers = {"Authorization": f"Bearer {self.key.value}"} if self.key else {}
+        async with httpx.AsyncClient(
+            base_url=self.url,
+            headers=headers,
+            timeout=self.patience,
+            trust_env=not is_loopback(self.url),
+        ) as http:
+            found = await self._reach(http)
+            yield found
+            if found.level != Level.OK:
+                return
+            await self._ask_files(http)
+            if self.key is None:
+                todo = "set RESONANTGENESIS_API_KEY, or name the server's directory with --data"
+                yield warn("stream", "not measured, since no key is known", todo)
+                return
+            yield await self._measure(http)
+
+    async def _reach(self, http: httpx.AsyncClient) -> Finding:
+        began = time.time()
+        try:
+            answer = await http.get("/readyz")
+            took = time.time() - began
+            check(answer)
+        except httpx.HTTPError as error:
+            said, _, todo = str(network_error(self.url, error)).partition("; ")
+            return (fail if self.expected else warn)("server", said, todo)
+        except CliError as error:
+            if error.code != "UNAVAILABLE":
+                return fail("server", f"{self.url}: {error}", "check --url")
+            return warn("server", f"{self.url} takes no requests: {error}", "try again soon")
+        with contextlib.suppress(KeyError, ValueError):
+            told = parsedate_to_datetime(answer.headers["date"]).timestamp()
+            self.ahead = told + 0.5 - (began + took / 2)  # a Date has whole seconds
+        return ok("server", f"{self.url} answers in {took * 1000:.0f} ms")
+
+    async def _ask_files(self, http: httpx.AsyncClient) -> None:
+        """Only a server on this machine shows its metrics to everybody."""
+        with contextlib.suppress(httpx.HTTPError):
+            answer = await http.get("/metrics")
+            found = {name: float(value) for name, value in _FILES.findall(answer.text)}
+            if answer.is_success and found.keys() == {"open", "max"}:
+                self.files = int(found["open"]), int(found["max"])
+
+    async def _measure(self, http: httpx.AsyncClient) -> Finding:
+        """Publish events one by one and see when each comes back over a stream."""
+        began = time.monotonic()
+        try:
+            delays, coding = await self._echo(http)
+        except TimeoutError:
+            waited = time.monotonic() - began
+            said = f"what the server sends at once has not come within {waited:.1f} s"
+            return fail("stream", f"something holds the stream back: {said}", _BUFFERED)
+        except httpx.HTTPError as error:
+            said, _, todo = str(network_error(self.url, error)).partition("; ")
+            return fail("stream", said, todo or "try again")
+        except CliError as error:
+            said, _, todo = str(error).partition("; ")
+            return fail("stream", f"not measured: {said}", f"{todo}: {_SCOPES}")
+        worst = max(delays)
+        said = f"events arrive within {worst * 1000:.0f} ms"
+        if worst > _LATE:
+            return warn("stream", f"{said}: something holds them back for a while", _BUFFERED)
+        if coding:
+            return warn("stream", f"{said}, but something on the way compresses them", _BUFFERED)
+        return ok("stream", f"{said}, each as it is sent")
+
+    async def _echo(self, http: httpx.AsyncClient) -> tuple[list[float], str]:
+        """How long each event took, and the stream's Content-Encoding.
+
+        Raises TimeoutError when one does not come, httpx.HTTPError, CliError.
+        """
+        probe = uuid.uuid4().hex
+        query = {"events": _TYPE, "filters": json.dumps({"probe": probe})}
+        delays: list[float] = []
+        async with contextlib.AsyncExitStack() as stack:
+            async with asyncio.timeout(self.patience):
+                opening = http.stream(
+                    "GET", "/v1/events/subscribe", params=query, timeout=2 * self.patience
+                )
+                stream = await stack.enter_async_context(opening)
+                if not stream.is_success:
+                    await stream.aread()
+                    check(stream)
+                lines = stream.aiter_lines()
+                await anext(lines)  # a first comment leaves the server at once
+            for number in range(_EVENTS):
+                began = time.monotonic()
+                body = {"type": _TYPE, "data": {"probe": probe, "number": number}}
+                check(await http.post("/v1/events", json=body))
+                async with asyncio.timeout(self.patience):
+                    await _until(lines, probe, number)
+                delays.append(time.monotonic() - began)
+        return delays, stream.headers.get("content-encoding", "")
+
+
+async def _until(lines: AsyncIterator[str], probe: str, number: int) -> None:
+    """Raises httpx.RemoteProtocolError if the stream ends before."""
+    async for line in lines:
+        if line.startswith("data:") and probe in line:
+            data = json.loads(line.removeprefix("data:")).get("data", {})
+            if data.get("number") == number:
+                return
+    raise httpx.RemoteProtocolError("the stream ended")
