@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
+import pytest
 from support.refusals import GOOD, check_refusal
 from support.server import KEY, ServerProcess, bearer
 
@@ -104,3 +108,159 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body(server: ServerProc
         writer.close()
     answer = httpx.get(f"{server.url}/v1/sessions", headers=bearer(), timeout=10)
     assert answer.status_code == 200
+
+
+class Raw:
+    """A connection on which anything can be said."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def head(self) -> tuple[int, dict[str, str]]:
+        async with asyncio.timeout(10):
+            lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        pairs = (line.partition(": ") for line in lines[1:] if line)
+        return int(lines[0].split(" ")[1]), {name.lower(): value for name, _, value in pairs}
+
+    async def rest(self) -> bytes:
+        """Until the server closes."""
+        async with asyncio.timeout(20):
+            return await self.reader.read()
+
+
+@contextlib.asynccontextmanager
+async def connected(server: ServerProcess) -> AsyncIterator[Raw]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    try:
+        yield Raw(reader, writer)
+    finally:
+        writer.close()
+
+
+def refusals(server: ServerProcess) -> list[dict[str, Any]]:
+    """What the log says of requests that no app has seen."""
+    return [record for record in server.records() if record.get("event") == "request refused"]
+
+
+async def send_for_ever(raw: Raw, most: int) -> int:
+    """Bytes that the server took before it had enough."""
+    sent = 0
+    with contextlib.suppress(ConnectionError):
+        while sent < most and not raw.writer.is_closing():
+            raw.writer.write(bytes(65_536))
+            await raw.writer.drain()
+            sent += 65_536
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("path", "credential", "status"),
+    [
+        (EXECUTE, "wrong", 401),
+        (EXECUTE, KEY, 413),
+        ("/v1/agents/x/nothing", KEY, 404),
+        ("/v1/events", KEY, 413),
+        ("/v1/tokens?a=1&a=2", KEY, 422),
+    ],
+)
+async def test_a_refusal_in_mid_body_closes_after_a_bounded_while(
+    server: ServerProcess, path: str, credential: str, status: int
+) -> None:
+    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {credential}", AS_JSON]
+    announced = "\r\n".join([*lines, "Content-Length: 999999999999", "", ""]).encode()
+    async with connected(server) as raw:
+        raw.writer.write(announced + b"{")
+        told, headers = await raw.head()
+        assert (told, headers["connection"]) == (status, "close")
+        body = await raw.reader.readexactly(int(headers["content-length"]))
+        assert json.loads(body)["error"]["request_id"] == headers["x-request-id"]
+        # What was announced would be a terabyte.
+        assert await send_for_ever(raw, 256 << 20) < 128 << 20
+
+
+async def test_a_refusal_of_a_whole_body_keeps_the_connection(server: ServerProcess) -> None:
+    async with connected(server) as raw:
+        for _ in range(2):
+            raw.writer.write(head("/v1/tokens?a=1&a=2", AS_JSON, "Content-Length: 2") + b"{}")
+            status, headers = await raw.head()
+            assert (status, headers.get("connection")) == (422, None)
+            await raw.reader.readexactly(int(headers["content-length"]))
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_that_ends_its_side_gets_its_answer(
+    server: ServerProcess, stream: bool
+) -> None:
+    body = json.dumps(GOOD | {"stream": stream}).encode()
+    async with connected(server) as raw:
+        raw.writer.write(head(EXECUTE, AS_JSON, f"Content-Length: {len(body)}") + body)
+        raw.writer.write_eof()
+        status, _ = await raw.head()
+        assert status == 200
+        assert b'"success"' in await raw.rest()
+
+
+async def test_http_1_0_gets_no_chunks(server: ServerProcess) -> None:
+    body = json.dumps(GOOD | {"stream": True}).encode()
+    lines = [AS_JSON, f"Content-Length: {len(body)}"]
+    async with connected(server) as raw:
+        raw.writer.write(head(EXECUTE, *lines).replace(b"HTTP/1.1", b"HTTP/1.0") + body)
+        status, headers = await raw.head()
+        assert (status, headers["connection"]) == (200, "close")
+        assert "transfer-encoding" not in headers
+        frames = await raw.rest()
+    assert frames.startswith(b":")
+    assert frames.rstrip().rsplit(b"data: ", 1)[1].startswith(b'{"type":"done"')
+    session = headers["x-session-id"]
+    join = head(f"/v1/sessions/{session}/stream?turn=1", method="GET")
+    async with connected(server) as raw:
+        raw.writer.write(join.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        await raw.head()
+        assert b'"type":"done"' in await raw.rest()
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"GET /v1/" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+        (b"GET /v1/agents HTTP/1.1\r\nX: " + b"a" * 70_000 + b"\r\n\r\n", 431),
+        (b"GET /v1/agents HTTP/1.1\r\nX: " + b"a" * 900_000, 431),
+        (b"GET /v1/agents HTTP/1.1\r\n" + b"X: a\r\n" * 60_000, 431),
+    ],
+)
+async def test_what_is_no_request_is_refused_in_our_words(
+    server: ServerProcess, request_bytes: bytes, status: int
+) -> None:
+    before = len(refusals(server))
+    async with connected(server) as raw:
+        raw.writer.write(request_bytes)
+        told, headers = await raw.head()
+        error = json.loads(await raw.rest())["error"]
+    assert (told, error["code"], headers["connection"]) == (status, "INVALID_REQUEST", "close")
+    assert error["request_id"] == headers["x-request-id"]
+    (line,) = refusals(server)[before:]
+    assert (line["level"], line["status"]) == ("info", status)
+    assert line["request_id"] == error["request_id"]
+    assert b"Invalid HTTP request" not in server.log_path.read_bytes()
+
+
+async def test_headers_just_under_the_limit_are_taken(server: ServerProcess) -> None:
+    lines = [f"X-{number}: {'a' * 6_000}" for number in range(10)]
+    status, _ = await raw(server, head("/v1/agents", *lines, method="GET"))
+    assert status == 200
+
+
+async def test_head_is_get_without_its_body_but_for_streams(server: ServerProcess) -> None:
+    async with server.client() as client:
+        for path in ("/v1/agents", "/v1/sessions?limit=1", "/healthz", "/openapi.json", "/docs"):
+            got, told = await client.get(path), await client.head(path)
+            assert (told.status_code, told.content) == (200, b""), path
+            assert told.headers["content-length"] == got.headers["content-length"]
+            assert told.headers["content-type"] == got.headers["content-type"]
+        for path in ("/v1/events/subscribe", "/v1/sessions/sess_x/stream", "/v1/events/export"):
+            told = await client.head(path)
+            assert (told.status_code, told.headers["allow"]) == (405, "GET"), path
+        assert (await client.head("/v1/agents/nobody")).status_code == 404
+        assert "HEAD" in (await client.put("/v1/agents")).headers["allow"]

@@ -1,0 +1,83 @@
+"""Connections over the cap are told so, and health checks still get through."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+
+from support.server import KEY, Serve, ServerProcess
+
+Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+def request(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
+
+
+async def answer(pair: Pair) -> bytes:
+    """All that comes until the server closes."""
+    async with asyncio.timeout(10):
+        return await pair[0].read()
+
+
+async def stream(server: ServerProcess, stack: contextlib.AsyncExitStack) -> Pair:
+    """A subscription that has begun, kept open by the stack."""
+    pair = await asyncio.open_connection("127.0.0.1", server.port)
+    stack.callback(pair[1].close)
+    pair[1].write(request("/v1/events/subscribe"))
+    async with asyncio.timeout(10):
+        assert b" 200 " in await pair[0].readline()
+    return pair
+
+
+async def ask(server: ServerProcess, path: str) -> tuple[int, bytes]:
+    pair = await asyncio.open_connection("127.0.0.1", server.port)
+    pair[1].write(request(path))
+    try:
+        said = await answer(pair)
+    finally:
+        pair[1].close()
+    head, _, body = said.partition(b"\r\n\r\n")
+    assert b"connection: close" in head.lower()
+    return int(head.split(b" ")[1]), body if path != "/v1/agents" else head + b"\r\n" + body
+
+
+async def test_over_the_cap(serve: Serve) -> None:
+    server = serve(limits__connections=3)
+    async with contextlib.AsyncExitStack() as stack:
+        streams = [await stream(server, stack) for _ in range(3)]
+        for _ in range(3):
+            status, said = await ask(server, "/v1/agents")
+            head, _, body = said.rpartition(b"\r\n")
+            error = json.loads(body)["error"]
+            assert (status, error["code"], error["retry_after"]) == (503, "UNAVAILABLE", 1.0)
+            assert b"retry-after: 1" in head.lower()
+            assert f"x-request-id: {error['request_id']}".encode() in head.lower()
+        for path in ("/healthz", "/readyz"):
+            assert (await ask(server, path))[0] == 200
+        # Room that is left is taken again.
+        streams.pop()[1].close()
+        async with asyncio.timeout(10):
+            while True:
+                pair = await asyncio.open_connection("127.0.0.1", server.port)
+                stack.callback(pair[1].close)
+                pair[1].write(request("/v1/agents"))
+                if b" 200 " in await pair[0].readline():
+                    break
+                pair[1].close()
+
+
+async def test_descriptors_that_run_out_are_told_once(serve: Serve) -> None:
+    server = serve(
+        wrapper=["prlimit", "--nofile=128:128"], may_complain=True, limits__connections=100_000
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        with contextlib.suppress(OSError):
+            for _ in range(150):
+                pair = await asyncio.open_connection("127.0.0.1", server.port)
+                stack.callback(pair[1].close)
+        async with asyncio.timeout(20):
+            while not (told := [line for line in server.errors() if "descriptor" in line]):
+                await asyncio.sleep(0.05)
+    assert len(told) == 1
