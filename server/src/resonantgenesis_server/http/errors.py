@@ -138,7 +138,8 @@ def error_headers(err: ApiError) -> dict[str, str]:
 def error_response(err: ApiError, request_id: str) -> Response:
     """The whole answer; a Starlette response is an ASGI app, so both worlds can send it."""
     observe.refused(err.code)
-    log_.debug("request refused", request_id=request_id, code=err.code, status=err.status)
+    if err.status < 500:  # of what failed there is a line already
+        log_.debug("request refused", request_id=request_id, code=err.code, status=err.status)
     return Response(
         error_body(err, request_id),
         status_code=err.status,
@@ -162,9 +163,16 @@ def from_validation(err: RequestValidationError) -> InvalidRequest:
     """Each bad field by its dotted name, without the place (body, query, path) it stood in."""
     fields: dict[str, str] = {}
     for problem in err.errors():
-        fields.setdefault(_field_name(problem["loc"]), str(problem["msg"]))
+        fields.setdefault(_field_name(problem["loc"]), problem_text(problem))
     named = ", ".join(f"{name}: {text}" for name, text in list(fields.items())[:3])
     return InvalidRequest(named, details={"fields": fields})
+
+
+def problem_text(problem: Mapping[str, Any]) -> str:
+    """One problem of a body, without the names of our classes."""
+    if problem["type"] in {"model_type", "model_attributes_type", "dict_type"}:
+        return "must be a JSON object"
+    return str(problem["msg"])
 
 
 def _field_name(loc: Sequence[int | str]) -> str:
