@@ -76,7 +76,8 @@ def cursor_frame(epoch: str, position: int) -> bytes:
 
 
 def parse_time(text: str) -> int | None:
-    """Microseconds since 1970 of an RFC 3339 time (UTC if it names no zone); None if it is none."""
+    """Microseconds since 1970 of an RFC 3339 time (UTC if it names no zone), or of the
+    midnight (UTC) with which a date begins; None if it is neither."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

@@ -165,44 +165,51 @@ class EventService:
             raise InvalidRequest.field("events", str(error)) from error
 
     async def place(
-        self, principal: Principal, since: str | None, *, expired_ok: bool = False
+        self,
+        principal: Principal,
+        since: str | None,
+        *,
+        expired_ok: bool = False,
+        name: str = "since",
     ) -> tuple[int, bool]:
         """The position to read after, and whether events before it are gone that were asked for.
 
-        `since`: a cursor (exclusive), a time (inclusive), None for now. Raises InvalidRequest,
-        and PositionExpired unless `expired_ok`.
+        `since`: a cursor (exclusive), a time (inclusive), None for now; `name` is what the caller
+        called it. Raises InvalidRequest, and PositionExpired unless `expired_ok`.
         """
         stream = event_stream(principal.organization_id)
         info = await self._info(stream)
         if since is None:
             return info.head, False
-        after, expired = await self._after(stream, info, since)
+        after, expired = await self._after(stream, info, since, name)
         if expired and not expired_ok:
             raise self.expired(info.earliest)
         return (info.earliest - 1 if expired else after), expired
 
-    async def _after(self, stream: str, info: StreamInfo, since: str) -> tuple[int, bool]:
+    async def _after(
+        self, stream: str, info: StreamInfo, since: str, name: str
+    ) -> tuple[int, bool]:
         if since.startswith("c_"):
-            epoch, position = self._parse(since)
+            epoch, position = self._parse(since, name)
             if epoch != self.log.epoch:
                 return 0, True
             if position > info.head:
-                raise InvalidRequest.field("since", "this cursor is beyond the end")
+                raise InvalidRequest.field(name, "this cursor is beyond the end")
             return position, position + 1 < info.earliest
         at = parse_time(since)
         if at is None:
-            raise InvalidRequest.field("since", "is neither a cursor nor an RFC 3339 time")
+            raise InvalidRequest.field(name, "is neither a cursor nor an RFC 3339 time")
         found = await self.log.locate(stream, at=at)
         if found is None:
             return info.head, False
         # Whatever was trimmed may have been younger than the time asked for.
         return found - 1, found == info.earliest > 1
 
-    def _parse(self, cursor: str) -> tuple[str, int]:
+    def _parse(self, cursor: str, name: str) -> tuple[str, int]:
         try:
             return parse_cursor(cursor)
         except BadCursor:
-            raise InvalidRequest.field("cursor", "is not a cursor of this server") from None
+            raise InvalidRequest.field(name, "is not a cursor of this server") from None
 
     def expired(self, earliest: int) -> PositionExpired:
         """What is told of a place that is gone."""
@@ -254,7 +261,7 @@ class EventService:
         if until is None:
             return info.head
         if until.startswith("c_"):
-            epoch, position = self._parse(until)
+            epoch, position = self._parse(until, "until")
             if epoch != self.log.epoch:
                 raise self.expired(info.earliest)
             return min(position, info.head)
@@ -357,7 +364,10 @@ def _check_type(kind: str) -> None:
     if len(kind) > _MAX_TYPE or _TYPE.fullmatch(kind) is None:
         raise InvalidRequest.field("type", "is not a type like app.order.paid")
     if kind in SERVER_TYPES or kind.partition(".")[0] not in PUBLISHABLE:
-        raise Forbidden(f"only the server writes {kind}; publish app.* types")
+        raise Forbidden(
+            f"only the server writes {kind}; publish app.* types, or types of your own under"
+            " team.*, billing.* and system.*"
+        )
 
 
 def _checked(filters: Filters) -> dict[str, Scalar | Sequence[Scalar]]:

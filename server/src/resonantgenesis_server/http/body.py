@@ -58,19 +58,19 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         raise InvalidRequest.field("body", problem) from None
 
 
-def parse_json(data: bytes, depth: int) -> Any:
+def parse_json(data: bytes, depth: int, what: str = "body") -> Any:
     """The value of a JSON text. Raises `InvalidJson` for what RFC 8259 does not allow (NaN,
     Infinity, invalid UTF-8, lone surrogates included), `PayloadTooLarge` when it nests deeper than
-    `depth`."""
+    `depth`; `what` is what they call it."""
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         if "depth limit" in error.msg:
-            raise _too_deep(depth) from None
+            raise _too_deep(depth, what) from None
         # orjson raises from what it was reading; its message holds none of the body's text.
-        raise InvalidJson(f"the body is not JSON: {error}") from None
+        raise InvalidJson(f"the {what} is not JSON: {error}") from None
     if data.count(b"[") + data.count(b"{") > depth and _depth_exceeds(value, depth):
-        raise _too_deep(depth)
+        raise _too_deep(depth, what)
     return value
 
 
@@ -94,8 +94,8 @@ def _too_large(limit: int) -> PayloadTooLarge:
     return PayloadTooLarge(f"the body is over {limit} bytes", details={"limit": limit})
 
 
-def _too_deep(depth: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"the body nests deeper than {depth}", details={"depth": depth})
+def _too_deep(depth: int, what: str) -> PayloadTooLarge:
+    return PayloadTooLarge(f"the {what} nests deeper than {depth}", details={"depth": depth})
 
 
 def check_media_type(scope: Scope) -> None:

@@ -86,8 +86,13 @@ class EventRoutes:
         on_expired = query.text("on_expired", 20)
         if on_expired not in {None, "earliest"}:
             raise InvalidRequest.field("on_expired", "can only be earliest")
-        since = text_header(scope, b"last-event-id") or query.text("since", 200)
-        after, expired = await service.place(principal, since, expired_ok=on_expired == "earliest")
+        last = text_header(scope, b"last-event-id")
+        after, expired = await service.place(
+            principal,
+            last or query.text("since", 200),
+            expired_ok=on_expired == "earliest",
+            name="Last-Event-ID" if last else "since",
+        )
         view = service.view(principal, selection, after)
         frames = EventFrames(
             view,

@@ -76,7 +76,9 @@ def events_router(service: EventService, limits: Limits) -> APIRouter:
     async def replay(body: ReplayBody, principal: Reader) -> Response:
         """Events since a time (inclusive) or a cursor (exclusive), in order, page by page."""
         selection = service.select(principal, events=body.events, filters=body.filters)
-        after, _ = await service.place(principal, body.cursor or body.since)
+        after, _ = await service.place(
+            principal, body.cursor or body.since, name="cursor" if body.cursor else "since"
+        )
         page = await service.replay(
             principal, selection, after=after, until=body.until, limit=body.limit
         )
@@ -108,7 +110,8 @@ def events_router(service: EventService, limits: Limits) -> APIRouter:
         if place is None:
             after, _ = await service.place(principal, "1970-01-01T00:00:00Z", expired_ok=True)
         else:
-            after, _ = await service.place(principal, place)
+            name = "cursor" if cursor else "since"
+            after, _ = await service.place(principal, place, name=name)
         page = await service.replay(principal, selection, after=after, until=until, limit=limit)
         if not page.events and not page.has_more and wait > 0 and until is None:
             after, _ = await service.place(principal, page.next_cursor)
@@ -171,10 +174,14 @@ def _document_publish(router: APIRouter) -> None:
 
 
 def split_patterns(text: str | None) -> list[str] | None:
-    """`a.*,b` as a list; None when not given."""
+    """`a.*,b` as a list; None when not given. Raises InvalidRequest."""
     if text is None:
         return None
-    return [part.strip() for part in text.split(",") if part.strip()]
+    patterns = [part.strip() for part in text.split(",")]
+    if not all(patterns):
+        problem = "has an empty pattern; name types like session.*,agent.error, or leave it out"
+        raise InvalidRequest.field("events", problem)
+    return patterns
 
 
 def parse_filters(text: str | None, limits: Limits) -> Filters | None:

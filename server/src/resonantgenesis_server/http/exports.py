@@ -72,7 +72,7 @@ class ExportRoutes:
         )
         since = query.text("since", 200)
         after, _ = await events.place(principal, since or _FIRST, expired_ok=since is None)
-        end, _ = await events.place(principal, query.text("until", 200))
+        end, _ = await events.place(principal, query.text("until", 200), name="until")
         batches = event_batches(events, principal, selection, after, end)
         await self._send(batches, "events.ndjson", scope, receive, send)
 

@@ -93,7 +93,7 @@ class RequestLimit:
             return headers
         self._reached(principal, REQUESTS, self._most)
         raise Limited(
-            f"{self._most} requests a minute are over",
+            f"this key may send {self._most} requests a minute",
             details={"limit": REQUESTS, "most": self._most},
             retry_after=float(left),
             headers=headers,
@@ -155,7 +155,7 @@ class StreamLimit:
             return
         self._reached(principal, STREAMS, self._most)
         raise RateLimited(
-            f"{self._most} streams of this key are open; close some first",
+            f"this key may have {self._most} streams and sockets open; close some first",
             details={"limit": STREAMS, "most": self._most},
             retry_after=_STREAM_RETRY_AFTER,
         )

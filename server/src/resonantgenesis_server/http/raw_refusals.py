@@ -21,10 +21,10 @@ LONG_URL = HTTPStatus.REQUEST_URI_TOO_LONG
 LARGE_HEADERS = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 NO_ROOM = HTTPStatus.SERVICE_UNAVAILABLE
 
-_MESSAGES = {
-    BAD_HTTP: "this is not a valid HTTP/1.1 request",
-    LONG_URL: f"the request's target is over {URL_LIMIT} bytes",
-    LARGE_HEADERS: f"the request's headers are over {HEADERS_LIMIT} bytes",
+_PROBLEMS = {
+    BAD_HTTP: ("request", "is not valid HTTP/1.1"),
+    LONG_URL: ("url", f"is over {URL_LIMIT} bytes"),
+    LARGE_HEADERS: ("headers", f"are over {HEADERS_LIMIT} bytes"),
 }
 _RETRY_AFTER = 1.0
 
@@ -43,7 +43,7 @@ def error_of(status: HTTPStatus) -> ApiError:
         return Unavailable(
             "the server has as many connections as it can take", retry_after=_RETRY_AFTER
         )
-    return InvalidRequest(_MESSAGES[status])
+    return InvalidRequest.field(*_PROBLEMS[status])
 
 
 def raw_answer(

@@ -10,6 +10,7 @@ from ..codec.json import dumps
 from ..model.errors import InvalidRequest, PayloadTooLarge
 from ..model.limits import Limits
 from ..runs.specs import CreateSpec, ExecuteSpec
+from .errors import problem_text
 from .wire import NO_NUL, Body, Name
 
 MAX_POSITION = 2**31 - 1
@@ -172,7 +173,7 @@ def validated(kind: type[BodyT], value: object) -> BodyT:
         fields: dict[str, str] = {}
         for problem in error.errors(include_url=False):
             name = ".".join(str(part) for part in problem["loc"]) or "body"
-            fields.setdefault(name, problem["msg"])
+            fields.setdefault(name, problem_text(problem))
         named = ", ".join(f"{name}: {text}" for name, text in list(fields.items())[:3])
         raise InvalidRequest(named, details={"fields": fields}) from None
 

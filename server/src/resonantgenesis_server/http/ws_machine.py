@@ -205,11 +205,15 @@ class SocketMachine:
         if len(raw) > self._limits.message:
             limit = self._limits.message
             raise PayloadTooLarge(f"the message is over {limit} bytes", details={"limit": limit})
-        value: object = parse_json(raw, self._limits.json_depth)
+        if not raw:
+            raise InvalidRequest("the message is empty; send a JSON object")
+        value: object = parse_json(raw, self._limits.json_depth, "message")
         return value
 
     def _understood(self, value: object) -> Action:
-        kind = value.get("type") if isinstance(value, dict) else None
+        if not isinstance(value, dict):
+            raise InvalidRequest('a message is a JSON object like {"type":"ping"}')
+        kind = value.get("type")
         known = CLIENT_MESSAGES.get(kind) if isinstance(kind, str) else None
         if known is None:
             raise InvalidRequest.field("type", f"is one of {', '.join(CLIENT_MESSAGES)}")

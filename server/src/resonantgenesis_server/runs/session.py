@@ -151,7 +151,8 @@ class Session:
             raise SessionBusy("a turn is running; wait for its end, queue behind it or interrupt")
         waiting = [turn for turn in self.state.waiting if not turn.withdrawn]
         if if_busy == "enqueue" and len(waiting) >= self._node.limits.queued_turns:
-            raise SessionBusy(f"{len(waiting)} turns wait already", retry_after=1)
+            wait = "a turn waits" if len(waiting) == 1 else f"{len(waiting)} turns wait"
+            raise SessionBusy(f"{wait} already", retry_after=1)
 
     def _check_context(self, request: Request) -> None:
         """What turns add is merged into the session's context, which has the same bound."""

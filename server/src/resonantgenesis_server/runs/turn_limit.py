@@ -56,7 +56,8 @@ class TurnLimit:
         if self._most and not principal.is_bootstrap and self._turns[key_id] >= self._most:
             self._reached(principal, NAME, self._most)
             raise RateLimited(
-                f"{self._most} turns of this key run or wait; start more when some have ended",
+                f"this key may have {self._most} turns that run or wait at once; start more when"
+                " some have ended",
                 details={"limit": NAME, "most": self._most},
                 retry_after=_RETRY_AFTER,
             )

@@ -224,7 +224,9 @@ async def open_view(
     """
     epoch = supervisor.log.epoch
     if place.turn is not None and state.turn(place.turn) is None:
-        raise InvalidRequest.field("turn", f"the session has {len(state.turns)} turns")
+        count = len(state.turns)
+        has = "one turn" if count == 1 else f"{count or 'no'} turns"
+        raise InvalidRequest.field("turn", f"the session has {has}")
     turn = state.current if place.turn is None else state.turn(place.turn)
     after = _first(state, place)
     page = await supervisor.log.read(session_id, after, limit=1)
@@ -233,7 +235,11 @@ async def open_view(
     # is to come, and the page that nothing is there.
     head = max(head, state.end)
     if place.epoch not in {None, epoch}:
-        raise expired(earliest, epoch)
+        raise PositionExpired(
+            "the server's history has changed since, so positions from before mean nothing;"
+            f" start anew, at {earliest} the earliest",
+            details={"earliest": earliest, "epoch": epoch},
+        )
     if after > head:
         raise InvalidRequest.field("resume_from", f"the session ends at {head}")
     if after + 1 < earliest:
