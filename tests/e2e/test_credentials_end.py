@@ -136,10 +136,10 @@ async def _begun(crowd: Crowd, owner: Owner) -> None:
     """Every stream and subscription stands."""
     for watcher in (*crowd.chunks, *crowd.sockets):
         await watcher.until("it began", position=1)
-    waiting = [*crowd.events, *crowd.sockets]
     async with asyncio.timeout(PATIENCE):
-        while any("app.before" not in watcher.events for watcher in waiting):
-            await owner.publish("app.before")
+        for watcher in (*crowd.events, *crowd.sockets):
+            while not await watcher.has("app.before", 0.05):
+                await owner.publish("app.before")
 
 
 async def check_ended(crowd: Crowd) -> None:

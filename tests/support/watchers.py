@@ -37,6 +37,18 @@ class Watcher:
         self.ended, self.is_over = how, True
         self.seen.set()
 
+    async def has(self, event: str, seconds: float) -> bool:
+        """Whether this event has come, or comes in so many seconds."""
+        try:
+            async with asyncio.timeout(seconds):
+                while event not in self.events:
+                    assert not self.is_over, self
+                    self.seen.clear()
+                    await self.seen.wait()
+        except TimeoutError:
+            return False
+        return True
+
     async def until(self, what: str, *, position: int = 0, event: str | None = None) -> None:
         """It has got to this position, or this event has come to it."""
         async with asyncio.timeout(PATIENCE):
@@ -56,9 +68,18 @@ class Watcher:
 
 async def follow(client: httpx.AsyncClient, path: str, watcher: Watcher) -> None:
     """A stream of server-sent events to its end."""
+    try:
+        await _follow(client, path, watcher)
+    except httpx.HTTPError as error:
+        watcher.over(repr(error))
+
+
+async def _follow(client: httpx.AsyncClient, path: str, watcher: Watcher) -> None:
     last: Frame | None = None
     async with client.stream("GET", path, headers=bearer(watcher.credential)) as response:
-        assert response.status_code == 200, response.status_code
+        if response.status_code != 200:
+            watcher.over(response.status_code)
+            return
         async for frame in frames(response):
             if frame.event is None:
                 continue  # a heartbeat with a cursor
