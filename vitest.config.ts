@@ -48,7 +48,7 @@ export default defineConfig({
     maxWorkers: 2,
     projects: [
       project('core', ['sdk/typescript/tests/core/**/*.test.ts'], 'node'),
-      project('integration', ['sdk/typescript/tests/integration/**/*.test.ts'], 'node', [
+      project('integration', ['sdk/typescript/tests/{integration,files}/**/*.test.ts'], 'node', [
         'sdk/typescript/tests/support/global-server.ts',
       ]),
       project('frameworks', ['sdk/typescript/tests/{store,react,vue}/**/*.test.{ts,tsx}'], 'jsdom'),

@@ -1,5 +1,6 @@
 /** The client. */
 import { Events } from './events.js';
+import { Files } from './files.js';
 import { Io } from './io.js';
 import type { OfflineQueue } from './offline/queue.js';
 import { load } from './platform.js';
@@ -16,6 +17,7 @@ import type { ClientOptions, OfflineQueueOptions, RealtimeOptions } from './type
 export class ResonantGenesis {
   readonly sessions: Sessions;
   readonly events: Events;
+  readonly files: Files;
   readonly agents: Agents;
   readonly tokens: Tokens;
   readonly #io: Io;
@@ -25,6 +27,7 @@ export class ResonantGenesis {
     this.#io = io;
     this.sessions = new Sessions(io);
     this.events = new Events(io);
+    this.files = new Files(io);
     this.agents = new Agents(io);
     this.tokens = new Tokens(io);
   }

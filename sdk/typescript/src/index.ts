@@ -18,6 +18,7 @@ export {
   Unavailable,
 } from './errors.js';
 export type { Replay } from './events.js';
+export type { Files } from './files.js';
 export type { OfflineQueue } from './offline/queue.js';
 export type { Realtime } from './realtime/realtime.js';
 export type { ExecuteControls, Session, TurnParams } from './sessions.js';

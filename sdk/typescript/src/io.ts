@@ -50,7 +50,7 @@ export class Io {
     }
   }
 
-  /** Sends, and leaves an event stream open. */
+  /** Sends, and leaves an event stream or a file's content open. */
   async open(request: Request, signal: AbortSignal): Promise<[Outcome, Connection?]> {
     const link = new Link(signal);
     // What holds the headers back is silent as well; a connection alone may take its time.
@@ -59,7 +59,7 @@ export class Io {
     let outcome: Outcome = { was: 'silent' };
     if ('was' in sent) {
       outcome = sent;
-    } else if (sent.status !== 200 || !isEventStream(sent.headers)) {
+    } else if (request.binary ? !sent.ok : sent.status !== 200 || !isEventStream(sent.headers)) {
       outcome = await whole(sent, link, this.settings.timeout);
     } else if (sent.body) {
       return [{ was: 'opened', headers: sent.headers }, new Connection(sent.body, link)];
@@ -74,7 +74,7 @@ export class Io {
     const url = baseUrlOf(options) + request.path + (query && `?${query}`);
     const body = request.body && JSON.stringify(request.body);
     const send = async (token: string) =>
-      (options.fetch ?? globalThis.fetch)(url, {
+      (request.send ?? options.fetch ?? globalThis.fetch)(url, {
         method: request.method,
         headers: {
           Accept: 'application/json',
@@ -139,7 +139,7 @@ class Link {
   }
 }
 
-/** An open event stream. */
+/** An open event stream, or a file's content. */
 export class Connection {
   readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
   readonly #link: Link;
@@ -187,7 +187,7 @@ function isSuccess(status: number): boolean {
 }
 
 /** What is wrong with the outcome of a call. */
-function problem(outcome: Outcome): StreamError | undefined {
+export function problem(outcome: Outcome): StreamError | undefined {
   if (outcome.was !== 'answered') {
     return new ConnectionLost(outcome.was === 'lost' ? outcome.reason : 'no answer in time');
   }

@@ -6,9 +6,11 @@ import { isOffline, onWake, pause } from './platform.js';
 import { readableOf } from './readable.js';
 import type { ConnectionState, MaybePromise, ResumableStream, StreamControls } from './types.js';
 
+type Machine<T> = Pick<LinkMachine<T>, 'opened' | 'polling' | 'next' | 'give'>;
+
 const DONE = { done: true, value: undefined } as const;
 
-export abstract class Reader<T, M extends LinkMachine<T>>
+export abstract class Reader<T, M extends Machine<T>>
   implements ResumableStream<T>, AsyncIterator<T, undefined>
 {
   protected readonly io: Io;

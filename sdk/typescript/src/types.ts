@@ -5,6 +5,7 @@
 export type * from './types/base.js';
 export type * from './types/client.js';
 export type * from './types/events.js';
+export type * from './types/files.js';
 export type * from './types/offline.js';
 export type * from './types/resources.js';
 export type * from './types/streams.js';

@@ -11,6 +11,10 @@ export interface Request {
   readonly headers?: Readonly<Record<string, string>>;
   /** Added to the time the answer may take, in seconds: the server is asked to wait. */
   readonly patience?: number;
+  /** What sends it in place of `fetch`: a body that is no JSON is its matter. */
+  readonly send?: typeof fetch;
+  /** Whether a success is a file's content, to be read as it comes. */
+  readonly binary?: boolean;
 }
 
 /** A complete answer. `body` is what its JSON says; undefined if it is none. */

@@ -1,0 +1,53 @@
+/** `client.files`. Its code is loaded with the first call: most pages send no files. */
+import type { Io } from './io.js';
+import { load } from './platform.js';
+import type {
+  DownloadOptions,
+  FileDownload,
+  ListFilesParams,
+  Page,
+  StoredFile,
+  UploadOptions,
+  UploadSource,
+} from './types.js';
+
+/** Files of any size, in constant memory. Everything throws StreamError. */
+export class Files {
+  readonly #io: Io;
+
+  constructor(io: Io) {
+    this.#io = io;
+  }
+
+  /**
+   * Stores a file, whole or not at all; what was stored is compared with what was sent. A lost
+   * connection is tried again where the source can be read again. What the source, `onProgress`
+   * or `signal` throws is thrown as it is.
+   */
+  async upload(source: UploadSource, options?: UploadOptions): Promise<StoredFile> {
+    return (await code()).upload(this.#io, source, options);
+  }
+
+  /** Looks a file up; its content is fetched as it is read, and resumed wherever it breaks off. */
+  async download(fileId: string, options?: DownloadOptions): Promise<FileDownload> {
+    return (await code()).download(this.#io, fileId, options);
+  }
+
+  /** What a file is, without its content. */
+  async get(fileId: string): Promise<StoredFile> {
+    return (await code()).get(this.#io, fileId);
+  }
+
+  /** One page of files, newest first; those of one session, if it is named. */
+  async list(params?: ListFilesParams): Promise<Page<StoredFile>> {
+    return (await code()).list(this.#io, params);
+  }
+
+  async delete(fileId: string): Promise<void> {
+    return (await code()).remove(this.#io, fileId);
+  }
+}
+
+function code(): Promise<typeof import('./files/calls.js')> {
+  return load(() => import('./files/calls.js'), true);
+}

@@ -1,0 +1,252 @@
+/** What an upload sends: counted, hashed and told while it goes. */
+import { AuthenticationError, ConnectionLost } from '../errors.js';
+import type { Io } from '../io.js';
+import { within } from '../platform.js';
+import type { UploadOptions, UploadSource } from '../types.js';
+import { Sha256 } from './sha256.js';
+import { type Pieces, type Source, sourceOf } from './source.js';
+import { sendWithXhr } from './xhr.js';
+
+/** Bytes a second below which a platform that tells nothing of an upload is thought to hang. */
+const SLOWEST = 16 * 1024;
+/** Seconds for a source to end its work, once nothing more of it is wanted. */
+const PARTING = 1;
+
+export abstract class Outgoing {
+  /** What the source or the caller's function threw; trying again would not help. */
+  failure: { readonly error: unknown } | undefined;
+  /** Told whenever something moves, or has failed. */
+  onMove: () => void = () => {};
+  /** Whether an attempt can begin, or one more. */
+  abstract readonly repeatable: boolean;
+  /** As announced to the server, where the platform does not see to that. */
+  abstract readonly length: number | undefined;
+  /** Seconds without any movement after which an attempt is given up. */
+  readonly limit: number;
+  protected readonly source: Source;
+  readonly #onProgress: UploadOptions['onProgress'];
+  #told = -1;
+
+  constructor(source: Source, onProgress: UploadOptions['onProgress'], limit: number) {
+    this.source = source;
+    this.#onProgress = onProgress;
+    this.limit = limit;
+  }
+
+  /** An attempt, with this in place of the request's body. */
+  abstract send(input: RequestInfo | URL, init?: RequestInit): Promise<Response>;
+  /** The SHA-256 of what was sent. */
+  abstract digest(): Promise<string>;
+  /** The attempt is over, however it went. */
+  abstract halt(): Promise<void>;
+  /** Nothing more will be sent. */
+  abstract close(): Promise<void>;
+
+  /** So much has gone; another attempt that catches up is not told again. */
+  tell(done: number): void {
+    if (done > this.#told) {
+      this.#told = done;
+      try {
+        this.#onProgress?.(done, this.source.size);
+      } catch (error) {
+        this.fail(error);
+      }
+    }
+    this.onMove();
+  }
+
+  protected fail(error: unknown): void {
+    this.failure ??= { error };
+    this.onMove();
+  }
+}
+
+interface Attempt {
+  /** Opened when the connection takes the first one. */
+  pieces?: Pieces;
+  out?: ReadableStreamDefaultController<Uint8Array>;
+  readonly hash: Sha256;
+  sent: number;
+  over: boolean;
+}
+
+/** For servers: piece by piece, as fast as the connection takes it. */
+class Streamed extends Outgoing {
+  readonly #io: Io;
+  #begun = false;
+  #attempt: Attempt | undefined;
+
+  constructor(io: Io, source: Source, onProgress: UploadOptions['onProgress']) {
+    super(source, onProgress, io.settings.timeout);
+    this.#io = io;
+  }
+
+  get repeatable(): boolean {
+    return this.source.repeatable || !this.#begun;
+  }
+
+  get length(): number | undefined {
+    return this.source.size;
+  }
+
+  async send(input: RequestInfo | URL, init?: RequestInit): Promise<Response> {
+    if (!this.repeatable) {
+      // The server has refused the credential; the fresh one is for the next call.
+      throw new AuthenticationError('the credential ended, and the source cannot be read again');
+    }
+    const attempt: Attempt = { hash: new Sha256(), sent: 0, over: false };
+    this.#attempt = attempt;
+    const body = new ReadableStream<Uint8Array>(
+      {
+        start: (controller) => {
+          attempt.out = controller;
+        },
+        pull: () => this.#pull(attempt),
+        cancel: () => this.#end(attempt),
+      },
+      { highWaterMark: 0 },
+    );
+    // Without `duplex` no platform takes a stream; TypeScript does not know it yet.
+    const how = { ...init, body, duplex: 'half' } as RequestInit;
+    return (this.#io.settings.options.fetch ?? globalThis.fetch)(input, how);
+  }
+
+  async digest(): Promise<string> {
+    return (this.#attempt?.hash ?? new Sha256()).digest();
+  }
+
+  async halt(): Promise<void> {
+    if (this.#attempt) await this.#end(this.#attempt);
+  }
+
+  async close(): Promise<void> {
+    await this.halt();
+  }
+
+  async #end(attempt: Attempt): Promise<void> {
+    attempt.over = true;
+    // Else a platform that has lost the connection may read the source to its end.
+    attempt.out?.error(new ConnectionLost('the attempt is over'));
+    try {
+      // A generator ends only once what it waits for has come.
+      if (attempt.pieces) await within(PARTING, attempt.pieces.close());
+    } catch (error) {
+      // Its own failure, if there is one, has been told already.
+      this.#io.settings.log('debug', `the source of an upload did not end well: ${error}`);
+    }
+  }
+
+  async #pull(attempt: Attempt): Promise<void> {
+    try {
+      if (!attempt.pieces) {
+        this.#begun = true;
+        attempt.pieces = this.source.open();
+      }
+      let piece = await attempt.pieces.next();
+      while (piece && !piece.length) piece = await attempt.pieces.next();
+      if (attempt.over) return;
+      if (!piece) {
+        attempt.out?.close();
+        return;
+      }
+      attempt.hash.update(piece);
+      attempt.sent += piece.length;
+      this.tell(attempt.sent);
+      attempt.out?.enqueue(piece);
+    } catch (error) {
+      if (!attempt.over) this.fail(error);
+      throw error;
+    }
+  }
+}
+
+/** For browsers, which send a Blob without having it in memory, and a stream over HTTP/2 only. */
+class AtOnce extends Outgoing {
+  readonly repeatable = true;
+  readonly length = undefined;
+  readonly #fetch: typeof fetch;
+  readonly #blob: Blob;
+  #digest: Promise<string> | undefined;
+  #closed = false;
+
+  constructor(io: Io, blob: Blob, onProgress: UploadOptions['onProgress']) {
+    const { options, timeout } = io.settings;
+    // Only XMLHttpRequest tells of an upload's progress; a service worker has none.
+    const tells = !options.fetch && 'XMLHttpRequest' in globalThis;
+    super(sourceOf(blob), onProgress, timeout + (tells ? 0 : blob.size / SLOWEST));
+    this.#fetch = tells
+      ? sendWithXhr((sent) => this.tell(sent))
+      : (...all) => (options.fetch ?? globalThis.fetch)(...all);
+    this.#blob = blob;
+  }
+
+  send(input: RequestInfo | URL, init?: RequestInit): Promise<Response> {
+    // Read beside the sending, which is slower.
+    this.#digest ??= this.#read();
+    return this.#fetch(input, { ...init, body: this.#blob });
+  }
+
+  digest(): Promise<string> {
+    this.#digest ??= this.#read();
+    return this.#digest;
+  }
+
+  async halt(): Promise<void> {
+    // The browser has put the Blob down by itself.
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#digest;
+  }
+
+  async #read(): Promise<string> {
+    const hash = new Sha256();
+    try {
+      const pieces = this.source.open();
+      for (let piece = await pieces.next(); piece; piece = await pieces.next()) {
+        if (this.#closed) {
+          await pieces.close();
+          break;
+        }
+        hash.update(piece);
+      }
+    } catch (error) {
+      this.fail(error);
+    }
+    return hash.digest();
+  }
+}
+
+/** Throws InvalidRequest for what is no source; in a browser, what reading a stream throws. */
+export async function bodyOf(
+  io: Io,
+  given: UploadSource,
+  { onProgress, signal }: UploadOptions,
+): Promise<Outgoing> {
+  const source = sourceOf(given);
+  if (!isBrowser()) return new Streamed(io, source, onProgress);
+  return new AtOnce(io, given instanceof Blob ? given : await gather(source, signal), onProgress);
+}
+
+async function gather(source: Source, signal: AbortSignal | undefined): Promise<Blob> {
+  const pieces = source.open();
+  const abort = () => void pieces.close();
+  signal?.addEventListener('abort', abort);
+  try {
+    const parts: BlobPart[] = [];
+    for (let piece = await pieces.next(); piece; piece = await pieces.next()) {
+      signal?.throwIfAborted();
+      parts.push(piece as Uint8Array<ArrayBuffer>);
+    }
+    signal?.throwIfAborted();
+    return new Blob(parts);
+  } finally {
+    signal?.removeEventListener('abort', abort);
+  }
+}
+
+/** All of them call themselves so, and nothing else does: neither Node, Deno, Bun nor the edge. */
+function isBrowser(): boolean {
+  return /^Mozilla\//.test(globalThis.navigator?.userAgent ?? '');
+}

@@ -1,0 +1,81 @@
+/** A file on its way down. */
+import type { Io } from '../io.js';
+import { Reader } from '../reader.js';
+import type { DownloadOptions, FileDownload, StoredFile } from '../types.js';
+import { get } from './lookups.js';
+import { DownloadMachine } from './machine.js';
+
+/** What a Blob is that nobody has looked at. */
+const ANYTHING = 'application/octet-stream';
+
+export async function download(
+  io: Io,
+  fileId: string,
+  options: DownloadOptions = {},
+): Promise<FileDownload> {
+  const file = await get(io, fileId, options.signal);
+  return new Download(file, new Descent(io, file, options).toReadableStream());
+}
+
+/** Its pieces. */
+class Descent extends Reader<Uint8Array, DownloadMachine> {
+  readonly #file: StoredFile;
+  readonly #options: DownloadOptions;
+  #done = 0;
+
+  constructor(io: Io, file: StoredFile, options: DownloadOptions) {
+    super(io, () => new DownloadMachine(file, io.settings), { signal: options.signal });
+    this.#file = file;
+    this.#options = options;
+  }
+
+  override async next(): Promise<IteratorResult<Uint8Array, undefined>> {
+    const result = await super.next();
+    if (result.done) return result;
+    this.#done += result.value.length;
+    try {
+      this.#options.onProgress?.(this.#done, this.#file.size);
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+    return result;
+  }
+
+  protected where(): string {
+    return `file ${this.#file.id}, byte ${this.#done}`;
+  }
+}
+
+class Download implements FileDownload {
+  readonly file: StoredFile;
+  readonly stream: ReadableStream<Uint8Array>;
+
+  constructor(file: StoredFile, stream: ReadableStream<Uint8Array>) {
+    this.file = file;
+    this.stream = stream;
+  }
+
+  async blob(): Promise<Blob> {
+    // What a Response makes can be on the disk, which an array of ours cannot.
+    const headers = { 'Content-Type': ANYTHING };
+    return new Response(this.stream, { headers }).blob();
+  }
+
+  async bytes(): Promise<Uint8Array> {
+    const all = new Uint8Array(this.file.size);
+    let at = 0;
+    const place = new WritableStream<Uint8Array>({
+      write(piece) {
+        all.set(piece, at);
+        at += piece.length;
+      },
+    });
+    await this.stream.pipeTo(place);
+    return all;
+  }
+
+  pipeTo(target: WritableStream<Uint8Array>, options?: StreamPipeOptions): Promise<void> {
+    return this.stream.pipeTo(target, options);
+  }
+}

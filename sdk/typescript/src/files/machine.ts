@@ -1,0 +1,131 @@
+/**
+ * A file's way down, over as many connections as it takes. No I/O.
+ *
+ * What has been handed on stays: the next connection asks for the rest (`Range`), and only if the
+ * content is still the same (`If-Range`). Where something on the way answers with the whole, what
+ * is there already is skipped. The last piece is handed on only if all of it is the file.
+ */
+import type { Action, Outcome } from '../actions.js';
+import { errorFromAnswer } from '../answers.js';
+import { ConnectionLost, StreamError } from '../errors.js';
+import type { Rules } from '../link.js';
+import { item } from '../requests.js';
+import { Retries } from '../retries.js';
+import type { StoredFile } from '../types.js';
+import { PATH } from './lookups.js';
+import { Sha256 } from './sha256.js';
+
+export class DownloadMachine {
+  readonly polling = false;
+  readonly #file: StoredFile;
+  readonly #silence: number;
+  readonly #retries: Retries;
+  readonly #hash = new Sha256();
+  #action: Action<Uint8Array>;
+  #piece: Uint8Array | undefined;
+  /** Bytes that have come, and those of this connection that are there already. */
+  #at = 0;
+  #skip = 0;
+  /** Parts cannot be had. */
+  #whole = false;
+
+  constructor(file: StoredFile, { maxRetries, backoff, random, silence }: Rules) {
+    this.#file = file;
+    this.#silence = silence;
+    this.#retries = new Retries(maxRetries, backoff, random);
+    // What is empty is there already, and not every platform has a body for it.
+    this.#action = file.size ? this.#open() : { do: 'finish' };
+  }
+
+  get opened(): boolean {
+    return this.#action.do === 'read';
+  }
+
+  /** What to do now; a piece is handed out once. */
+  next(): Action<Uint8Array> {
+    const piece = this.#piece;
+    this.#piece = undefined;
+    return piece ? { do: 'emit', item: piece } : this.#action;
+  }
+
+  /** What became of it. */
+  give(outcome: Outcome): void {
+    try {
+      this.#action = this.#follow(outcome);
+    } catch (error) {
+      if (!(error instanceof StreamError)) throw error;
+      const wait = error.retryable ? this.#retries.after(error) : undefined;
+      this.#action =
+        wait === undefined
+          ? { do: 'finish', error }
+          : { do: 'wait', seconds: wait, least: error.retryAfter ?? 0, why: error.message };
+    }
+  }
+
+  #follow(outcome: Outcome): Action<Uint8Array> {
+    switch (outcome.was) {
+      case 'opened':
+        return this.#opened(outcome.headers);
+      case 'received':
+        return this.#received(outcome.data);
+      case 'waited':
+        return this.#open();
+      case 'answered':
+        if (outcome.answer.status === 416) {
+          this.#whole = true;
+          throw new ConnectionLost('the server has no such part');
+        }
+        throw errorFromAnswer(outcome.answer);
+      case 'lost':
+        throw new ConnectionLost(outcome.reason);
+      default:
+        throw new ConnectionLost(
+          outcome.was === 'ended' ? 'the content ended too early' : 'nothing came in time',
+        );
+    }
+  }
+
+  #open(): Action<Uint8Array> {
+    const { id, sha256 } = this.#file;
+    // Packed, its parts would not be those of the content.
+    const headers: Record<string, string> = { Accept: '*/*', 'Accept-Encoding': 'identity' };
+    if (this.#at && !this.#whole) {
+      headers.Range = `bytes=${this.#at}-`;
+      headers['If-Range'] = `"${sha256}"`;
+    }
+    return { do: 'open', request: { ...item('GET', PATH, id, '/content'), headers, binary: true } };
+  }
+
+  #opened(headers: Headers): Action<Uint8Array> {
+    const { sha256, size } = this.#file;
+    const part = headers.get('content-range');
+    this.#skip = part === null ? this.#at : 0;
+    const packed = headers.has('content-encoding');
+    if (part !== null && (part !== `bytes ${this.#at}-${size - 1}/${size}` || packed)) {
+      this.#whole = true;
+      throw new ConnectionLost('another part came than was asked for');
+    }
+    // What packs the content makes the tag a weak one; the platform has unpacked it.
+    const tag = headers.get('etag')?.replace(/^W\//, '') ?? `"${sha256}"`;
+    if (tag !== `"${sha256}"`) throw new ConnectionLost('something else came than the file');
+    return { do: 'read', limit: this.#silence };
+  }
+
+  #received(came: Uint8Array): Action<Uint8Array> {
+    const { size, sha256 } = this.#file;
+    const data = came.subarray(Math.min(this.#skip, came.length));
+    this.#skip -= came.length - data.length;
+    const again: Action<Uint8Array> = { do: 'read', limit: this.#silence };
+    if (!data.length) return again;
+    this.#hash.update(data);
+    this.#at += data.length;
+    if (this.#at >= size && (this.#at > size || this.#hash.digest() !== sha256)) {
+      // What has been handed on cannot be taken back.
+      const error = new ConnectionLost('what came is not what the server has');
+      return { do: 'finish', error };
+    }
+    this.#retries.progress();
+    this.#piece = data;
+    return this.#at < size ? again : { do: 'finish' };
+  }
+}

@@ -1,0 +1,151 @@
+/** A file on its way up. */
+import type { Outcome } from '../actions.js';
+import { isRepeated } from '../answers.js';
+import { Conflict, ConnectionLost, InvalidRequest, type StreamError } from '../errors.js';
+import { type Io, problem } from '../io.js';
+import { camel } from '../names.js';
+import { pause } from '../platform.js';
+import { Retries } from '../retries.js';
+import type { JsonObject, StoredFile, UploadOptions, UploadSource } from '../types.js';
+import { asObject, asText, keyHeader, query, type Request } from '../wire.js';
+import { bodyOf, type Outgoing } from './body.js';
+import { PATH, remove } from './lookups.js';
+
+/** Seconds: an attempt ends when nothing moves, not after a time; what is here bounds it at all. */
+const LONGEST = 10 * 24 * 3600;
+
+export async function upload(
+  io: Io,
+  source: UploadSource,
+  options: UploadOptions = {},
+): Promise<StoredFile> {
+  const { signal, checksum } = options;
+  signal?.throwIfAborted();
+  const fields = describe(source, options);
+  const body = await bodyOf(io, source, options);
+  try {
+    const made = camel<StoredFile>(await send(io, requestOf(fields, body, options), body, signal));
+    const sent = checksum?.toLowerCase() ?? (await body.digest());
+    rethrow(body);
+    if (made.sha256 !== sent) {
+      await remove(io, made.id);
+      throw new ConnectionLost('what the server stored is not what was sent');
+    }
+    // Not every platform tells of it before.
+    body.tell(made.size);
+    rethrow(body);
+    return made;
+  } finally {
+    await body.close();
+  }
+}
+
+interface Described {
+  readonly name: string;
+  readonly type: string | undefined;
+  readonly digest: string | undefined;
+}
+
+/** Throws InvalidRequest for what no file can be. */
+function describe(source: UploadSource, options: UploadOptions): Described {
+  const { name: fileName, type } = asObject(source instanceof Blob ? labels(source) : undefined);
+  const name = options.name ?? asText(fileName);
+  if (!name) throw new InvalidRequest('name is needed: the source does not say what it is called');
+  const { checksum } = options;
+  if (checksum !== undefined && !/^[0-9a-f]{64}$/i.test(checksum)) {
+    throw new InvalidRequest('checksum must be a SHA-256 in hexadecimal, 64 digits');
+  }
+  const bytes = checksum?.match(/../g)?.map((pair) => Number.parseInt(pair, 16));
+  return {
+    name,
+    type: options.contentType ?? asText(type),
+    digest: bytes && `sha-256=:${btoa(String.fromCharCode(...bytes))}:`,
+  };
+}
+
+/** What a File says beyond a Blob; old Nodes have no such class. */
+function labels(source: Blob & { readonly name?: unknown }): JsonObject {
+  return { name: source.name, type: source.type };
+}
+
+function requestOf(
+  { name, type, digest }: Described,
+  body: Outgoing,
+  { subject, idempotencyKey }: UploadOptions,
+): Request {
+  const headers: Record<string, string> = keyHeader(idempotencyKey);
+  if (type) headers['Content-Type'] = type;
+  if (digest) headers['Content-Digest'] = digest;
+  // What is too large is refused before any of it is sent.
+  if (body.length !== undefined) headers['Content-Length'] = String(body.length);
+  return {
+    method: 'POST',
+    path: PATH,
+    query: query({ name, subject }),
+    headers,
+    send: (input, init) => body.send(input, init),
+    patience: LONGEST,
+  };
+}
+
+/** Sends, again while that may help and the source can be read once more. */
+async function send(
+  io: Io,
+  request: Request,
+  body: Outgoing,
+  signal: AbortSignal | undefined,
+): Promise<JsonObject> {
+  const { maxRetries, backoff, random, log } = io.settings;
+  const retries = new Retries(maxRetries, backoff, random);
+  for (;;) {
+    const outcome = await attempt(io, request, body, signal);
+    signal?.throwIfAborted();
+    rethrow(body);
+    const error = problem(outcome);
+    if (!error) return asObject(outcome.was === 'answered' && outcome.answer.body);
+    const wait = body.repeatable && mayPass(error) ? retries.after(error) : undefined;
+    if (wait === undefined) throw error;
+    log('info', `upload: ${error.message}; again in ${wait.toFixed(2)} s`);
+    await pause(wait, signal, { least: error.retryAfter ?? 0, patient: true });
+    signal?.throwIfAborted();
+  }
+}
+
+/** One of them; it is cut when nothing moves any more. */
+async function attempt(
+  io: Io,
+  request: Request,
+  body: Outgoing,
+  signal: AbortSignal | undefined,
+): Promise<Outcome> {
+  const control = new AbortController();
+  const stop = () => control.abort();
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  body.onMove = () => {
+    clearTimeout(timer);
+    timer = setTimeout(stop, body.limit * 1000);
+    if (body.failure) stop();
+  };
+  signal?.addEventListener('abort', stop);
+  try {
+    body.onMove();
+    const outcome = await io.fetch(request, control.signal);
+    return control.signal.aborted ? { was: 'lost', reason: 'nothing moved in time' } : outcome;
+  } finally {
+    body.onMove = () => {};
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', stop);
+    await body.halt();
+  }
+}
+
+function mayPass(error: StreamError): boolean {
+  // An attempt before this one is just being recorded under the same key.
+  if (error instanceof Conflict) return error.retryAfter !== undefined;
+  const { status } = error;
+  return status === undefined || status < 300 || isRepeated(status);
+}
+
+function rethrow({ failure }: Outgoing): void {
+  if (failure) throw failure.error;
+}
