@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 import schemathesis
 from fastapi.routing import iter_route_contexts
 from http_harness import Service, bearer, open_service, sockets
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from resonantgenesis_server.http.docs import render
 from schemathesis.specs.openapi.checks import (
@@ -136,6 +137,16 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     server.close()
 
 
+#: Requests of each operation, right ones and wrong ones; `make soak` sends more, over the whole
+#: server: tests/e2e/test_description.py. What is generated costs more than what is asked.
+EXAMPLES = 6
+QUICKLY: dict[str, Any] = {
+    "deadline": None,
+    "derandomize": True,
+    "database": None,
+    "phases": (Phase.generate,),
+    "suppress_health_check": list(HealthCheck),
+}
 #: Which engines and cursors exist is more than a schema can say; unknown fields are ignored.
 _NOT_PROMISED = [positive_data_acceptance, negative_data_rejection]
 
@@ -149,7 +160,7 @@ def test_answers_conform_to_the_description(running: Running) -> None:
         for mode in schemathesis.GenerationMode:
 
             @given(case=operation.as_strategy(generation_mode=mode))
-            @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+            @settings(max_examples=EXAMPLES, **QUICKLY)
             def conforms(case: schemathesis.Case) -> None:
                 case.call_and_validate(headers=headers, excluded_checks=_NOT_PROMISED)
 
