@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncGenerator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from resonantgenesis_server import observe
+from resonantgenesis_server.agents.engines.llm.calls import Delta, ModelCall, ModelFailure
+from resonantgenesis_server.agents.engines.llm.retrying import ask
 from resonantgenesis_server.feed.hub import Batch, Hub
 from resonantgenesis_server.log.base import Entry
 from resonantgenesis_server.model.events import event_stream
@@ -67,6 +70,28 @@ def test_limits_and_ends_are_counted_by_their_words() -> None:
     assert METERS.limits.counts["test_limit"] == limits + 1
     assert METERS.turns.counts["failed"] == failed + 1
     assert METERS.turn_errors.counts["MAX_STEPS"] >= 1
+
+
+class Down:
+    """A provider that is out of reach."""
+
+    async def stream(self, call: ModelCall) -> AsyncGenerator[Delta, None]:
+        raise ModelFailure("unavailable", "no route")
+        yield  # makes it a generator
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_call_that_is_tried_again_has_failed_each_time() -> None:
+    before = METERS.model_failures.counts.get("unavailable", 0)
+    call = ModelCall("m", "", [])
+    with pytest.raises(ModelFailure):
+        async for _ in ask(Down(), call, retries=2, delay=0.0):
+            raise AssertionError("it has nothing to say")
+    assert METERS.model_failures.counts["unavailable"] == before + 3
 
 
 class Taker:

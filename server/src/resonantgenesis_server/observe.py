@@ -88,6 +88,7 @@ class Meters:
         self.commit_failures = Counter("failed")
         self.turns = Counter("success", "failed", "cancelled", "timeout")
         self.turn_errors = Counter()
+        self.model_failures = Counter()
         self.refusals = Counter()
         self.limits = Counter()
         self.loop_lag = Histogram(_FAST)
@@ -150,6 +151,11 @@ def turn_ended(status: str, code: str | None) -> None:
     METERS.turns.add(status)
     if code is not None:
         METERS.turn_errors.add(code)
+
+
+def model_failed(kind: str) -> None:
+    """A model's provider gave no answer, or not all of it; it may be asked again."""
+    METERS.model_failures.add(kind)
 
 
 def refused(code: str) -> None:

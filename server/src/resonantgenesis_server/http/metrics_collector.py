@@ -52,6 +52,7 @@ def _counters(meters: Meters) -> dict[str, Counter]:
         "commit_failures_total": meters.commit_failures,
         "turns_total": meters.turns,
         "turn_errors_total": meters.turn_errors,
+        "model_failures_total": meters.model_failures,
         "request_errors_total": meters.refusals,
         "limits_hit_total": meters.limits,
     }

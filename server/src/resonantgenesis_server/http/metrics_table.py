@@ -77,6 +77,12 @@ TABLE = (
         "code",
         "Turns that ended with an error, by its code: agents, models, time-outs, lost processes.",
     ),
+    Described(
+        "model_failures_total",
+        "counter",
+        "kind",
+        "Calls of models that failed, by why; those that are tried again are counted each time.",
+    ),
     Described("request_errors_total", "counter", "code", "Requests answered with an error."),
     Described("limits_hit_total", "counter", "limit", "How often a limit held somebody back."),
     Described("event_loop_lag_seconds", "histogram", "", "How late the event loop ran a timer."),

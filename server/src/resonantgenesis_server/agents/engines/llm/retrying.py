@@ -10,6 +10,7 @@ from contextlib import aclosing
 
 import structlog
 
+from .... import observe
 from .calls import Delta, ModelCall, ModelClient, ModelFailure
 
 #: The longest that a provider's wish to wait is followed; a client may come back later by itself.
@@ -34,6 +35,7 @@ async def ask(
                     yield delta
             return
         except ModelFailure as failure:
+            observe.model_failed(failure.kind)
             wait = max(delay * 2**attempt, failure.retry_after or 0.0)
             if has_begun or failure.kind != "unavailable" or attempt >= retries or wait > _LONGEST:
                 raise
