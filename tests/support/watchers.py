@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from .server import PATIENCE, ServerProcess, bearer
 from .wire import Frame, frames
@@ -51,18 +52,24 @@ class Watcher:
 
     async def until(self, what: str, *, position: int = 0, event: str | None = None) -> None:
         """It has got to this position, or this event has come to it."""
-        async with asyncio.timeout(PATIENCE):
-            while self.position < position or (event is not None and event not in self.events):
-                assert not self.is_over, (what, self)
-                self.seen.clear()
-                await self.seen.wait()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while self.position < position or (event is not None and event not in self.events):
+                    assert not self.is_over, (what, self)
+                    self.seen.clear()
+                    await self.seen.wait()
+        except TimeoutError:
+            raise AssertionError(f"{what}, but not for {self}") from None
 
     async def until_over(self) -> str | int | None:
         """How it ended."""
-        async with asyncio.timeout(PATIENCE):
-            while not self.is_over:
-                self.seen.clear()
-                await self.seen.wait()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not self.is_over:
+                    self.seen.clear()
+                    await self.seen.wait()
+        except TimeoutError:
+            raise AssertionError(f"it goes on: {self}") from None
         return self.ended
 
 
@@ -92,6 +99,18 @@ async def listen(
     server: ServerProcess, watcher: Watcher, *subscriptions: dict[str, Any], by_message: bool
 ) -> None:
     """A socket with these subscriptions, to its close."""
+    try:
+        await _listen(server, watcher, subscriptions, by_message)
+    except (OSError, WebSocketException) as error:  # a TimeoutError is an OSError
+        watcher.over(repr(error))
+
+
+async def _listen(
+    server: ServerProcess,
+    watcher: Watcher,
+    subscriptions: Sequence[dict[str, Any]],
+    by_message: bool,
+) -> None:
     url = server.url.replace("http:", "ws:") + "/v1/ws"
     headers = {} if by_message else bearer(watcher.credential)
     async with connect(url, additional_headers=headers, proxy=None) as ws:
