@@ -14,8 +14,8 @@ HeaderList = list[tuple[bytes, bytes]]
 _EXPOSED = ", ".join(
     [
         "X-Session-Id", "X-Turn", "X-Log-Epoch", "X-Heartbeat-Seconds", "X-Request-Id",
-        "Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset",
-        "RateLimit-Policy", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset",
+        "Retry-After", "RateLimit", "RateLimit-Policy",
+        "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset",
         "ETag", "Content-Range", "Content-Disposition", "Repr-Digest",
     ]
 ).encode()  # fmt: skip
