@@ -82,6 +82,17 @@ async def test_a_revoked_key_stays_listed(service: Service) -> None:
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "NOT_FOUND")
 
 
+async def test_no_other_key_revokes_the_bootstrap_key(service: Service) -> None:
+    path = f"/v1/keys/{service.key_id}"
+    other, token = await service.make_key("*"), await service.make_token()
+    for credential in (other, token):
+        answer = await service.client.delete(path, headers=bearer(credential))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "FORBIDDEN")
+    assert (await service.client.get(path)).json()["revoked_at"] is None
+    assert (await service.client.delete(path)).status_code == 204
+    assert (await service.client.get("/v1/agents")).status_code == 401
+
+
 async def test_keys_of_another_organization_are_not_found(service: Service) -> None:
     other = await service.records.organizations.create("second")
     theirs = bearer(await service.make_key("*", organization_id=other.id))

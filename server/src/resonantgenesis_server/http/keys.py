@@ -97,10 +97,7 @@ def keys_router(
     async def get(key_id: str, principal: Reader) -> KeyBody:
         """One key, without its credential."""
         _check_unbound(principal)
-        record = await keys.find(key_id) if is_id(key_id) else None
-        if record is None or record.organization_id != principal.organization_id:
-            raise NotFound("there is no such key")
-        return _body(record)
+        return _body(await _own(keys, principal, key_id))
 
     @router.delete(
         PATH + "/{key_id}",
@@ -111,14 +108,21 @@ def keys_router(
     async def revoke(key_id: str, principal: Writer) -> None:
         """Revoke it, and with it every token it made. Open streams of theirs end within 2 s."""
         _check_unbound(principal)
-        revoked = None
-        if is_id(key_id):
-            revoked = await keys.revoke(principal.organization_id, key_id)
-        if revoked is None:
-            raise NotFound("there is no such key")
+        if (await _own(keys, principal, key_id)).is_bootstrap and not principal.is_bootstrap:
+            # Without it the server cannot be administered, or not be started with it again.
+            raise Forbidden("only the bootstrap key can revoke the bootstrap key")
+        await keys.revoke(principal.organization_id, key_id)
         authenticator.forget()
 
     return router
+
+
+async def _own(keys: Keys, principal: Principal, key_id: str) -> KeyRecord:
+    """The organization's key of this id."""
+    record = await keys.find(key_id) if is_id(key_id) else None
+    if record is None or record.organization_id != principal.organization_id:
+        raise NotFound("there is no such key")
+    return record
 
 
 def _check_unbound(principal: Principal) -> None:
