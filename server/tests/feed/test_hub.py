@@ -257,3 +257,16 @@ async def test_a_parked_reader_is_poured_to_and_told_what_its_sink_refuses() -> 
     log.unannounced.clear()  # a commit that nobody announced
     publish(hub, log)
     assert await batch(reader) == [5, 6, 7]
+
+
+async def test_what_one_has_read_serves_those_who_come_after_it() -> None:
+    """Also when a chunk was announced while it read."""
+    hub, log = Hub(), Answering()
+    log.commit(9)
+    log.unannounced.clear()
+    with follower(hub, log, 4) as first, follower(hub, log, 4) as second:
+        publish(hub, log)
+        assert await batch(first) == [5, 6, 7, 8, 9, 10]
+        found = second.pull_recent()
+        assert found is not None
+        assert [entry.position for entry in found] == [5, 6, 7, 8, 9, 10]

@@ -116,8 +116,7 @@ class Cursor(ABC):
             self.position = found[-1].position
         if at_end:
             self.attached = self._hub.attach(self._stream, self, self.selection)
-            if self.attached:
-                self._hub.learn(self._stream, found)
+            self._hub.learn(self._stream, found)
         return self._given(found)
 
     def pull_recent(self) -> list[Entry] | None:

@@ -109,6 +109,20 @@ class Topic:
         while len(tail) > TAIL_ENTRIES or (self.tail_bytes > TAIL_BYTES and len(tail) > 1):
             self.tail_bytes -= len(tail.popleft().body)
 
+    def learn(self, entries: Sequence[Entry]) -> None:
+        """The same for entries that are older than the tail, or all of it."""
+        tail = self.tail
+        if not tail:
+            self.remember(entries)
+            return
+        older = [entry for entry in entries if entry.position < tail[0].position]
+        room = TAIL_ENTRIES - len(tail)
+        for entry in reversed(older[-room:] if room > 0 else ()):
+            if entry.position + 1 != tail[0].position or self.tail_bytes > TAIL_BYTES:
+                return
+            tail.appendleft(entry)
+            self.tail_bytes += len(entry.body)
+
 
 class Hub:
     """Hands what was committed to those who read it."""
@@ -176,8 +190,8 @@ class Hub:
     def learn(self, stream: str, entries: Sequence[Entry]) -> None:
         """Keep what a reader has read up to the end for those who come after it."""
         topic = self._topics.get(stream)
-        if topic is not None and entries and not topic.tail:
-            topic.remember(entries)
+        if topic is not None and entries:
+            topic.learn(entries)
 
     def detach(self, stream: str, reader: Reader) -> None:
         """Push nothing more to the reader; it stays registered."""
