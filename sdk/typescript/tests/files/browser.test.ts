@@ -8,6 +8,7 @@ const DATA = content(2 * MIB);
 /** The browser's class over Node's `fetch`; it says that half is gone before anything is. */
 class FakeXhr {
   static sent: unknown[] = [];
+  static aborted = 0;
   readonly upload: { onprogress?: (event: { loaded: number }) => void } = {};
   onload?: () => void;
   onerror?: () => void;
@@ -34,6 +35,7 @@ class FakeXhr {
   }
 
   abort(): void {
+    FakeXhr.aborted += 1;
     this.#control.abort();
   }
 
@@ -60,6 +62,7 @@ function browser(globals: Record<string, unknown> = {}): void {
   vi.stubGlobal('navigator', { userAgent: 'Mozilla/5.0 (X11) Chrome/130' });
   for (const [name, value] of Object.entries(globals)) vi.stubGlobal(name, value);
   FakeXhr.sent = [];
+  FakeXhr.aborted = 0;
   onTestFinished(() => void vi.unstubAllGlobals());
 }
 
@@ -90,7 +93,9 @@ test('refused, lost, ended by its signal or the callback', async () => {
   const reason = new Error('enough');
   const abort = () => control.abort(reason);
   const aborted = files.upload(DATA, { name: 'b', signal: control.signal, onProgress: abort });
+  const before = FakeXhr.aborted;
   await expect(aborted).rejects.toBe(reason);
+  expect(FakeXhr.aborted).toBeGreaterThan(before);
   const onProgress = () => {
     throw reason;
   };
