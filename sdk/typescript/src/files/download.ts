@@ -1,7 +1,7 @@
 /** A file on its way down. */
 import type { Io } from '../io.js';
 import { Reader } from '../reader.js';
-import type { DownloadOptions, FileDownload, StoredFile } from '../types.js';
+import type { DownloadOptions, FileDownload, PipeOptions, StoredFile } from '../types.js';
 import { get } from './lookups.js';
 import { DownloadMachine } from './machine.js';
 
@@ -75,7 +75,7 @@ class Download implements FileDownload {
     return all;
   }
 
-  pipeTo(target: WritableStream<Uint8Array>, options?: StreamPipeOptions): Promise<void> {
+  pipeTo(target: WritableStream<Uint8Array>, options?: PipeOptions): Promise<void> {
     return this.stream.pipeTo(target, options);
   }
 }

@@ -46,6 +46,9 @@ export interface DownloadOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** Said so, since types for servers have no name for it. */
+export type PipeOptions = Parameters<ReadableStream<Uint8Array>['pipeTo']>[1];
+
 /** A file on its way down, to be read once; nothing is asked for before it is read. */
 export interface FileDownload {
   readonly file: StoredFile;
@@ -57,7 +60,7 @@ export interface FileDownload {
    */
   blob(): Promise<Blob>;
   bytes(): Promise<Uint8Array>;
-  pipeTo(target: WritableStream<Uint8Array>, options?: StreamPipeOptions): Promise<void>;
+  pipeTo(target: WritableStream<Uint8Array>, options?: PipeOptions): Promise<void>;
 }
 
 export interface ListFilesParams extends PageParams {
