@@ -45,11 +45,13 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", "/openapi.json"): Endpoint(PUBLIC),
     ("GET", "/asyncapi.json"): Endpoint(PUBLIC),
     ("GET", "/docs"): Endpoint(PUBLIC),
-    ("POST", "/v1/agents"): Endpoint("agents:write", {"name": "n", "engine": "guide"}),
+    ("POST", "/v1/agents"): Endpoint(
+        "agents:write", {"name": "n", "engine": "guide"}, unbound=True
+    ),
     ("GET", "/v1/agents"): Endpoint("agents:read"),
     ("GET", "/v1/agents/{agent_id}"): Endpoint("agents:read"),
-    ("PATCH", "/v1/agents/{agent_id}"): Endpoint("agents:write", {"name": "n"}),
-    ("DELETE", "/v1/agents/{agent_id}"): Endpoint("agents:write"),
+    ("PATCH", "/v1/agents/{agent_id}"): Endpoint("agents:write", {"name": "n"}, unbound=True),
+    ("DELETE", "/v1/agents/{agent_id}"): Endpoint("agents:write", unbound=True),
     ("GET", "/v1/tools"): Endpoint("agents:read"),
     ("POST", "/v1/keys"): Endpoint("keys:write", _key_body("keys:write"), unbound=True),
     ("GET", "/v1/keys"): Endpoint("keys:read", unbound=True),

@@ -304,6 +304,8 @@ class EventService:
         InvalidRequest, PayloadTooLarge, Conflict for another event under the same key.
         """
         _check_type(kind)
+        if principal.is_bound and not kind.startswith("app."):
+            raise Forbidden("a token bound to a subject, session or agent publishes app.* only")
         said: dict[str, Any] = {
             "organization_id": principal.organization_id,
             "key_id": principal.key_id,

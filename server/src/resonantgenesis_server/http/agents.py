@@ -103,7 +103,18 @@ class AgentBody(BaseModel):
 
 
 Reader = Annotated[Principal, Depends(scoped("agents:read"))]
-Writer = Annotated[Principal, Depends(scoped("agents:write"))]
+
+
+async def _changes_agents(
+    principal: Annotated[Principal, Depends(scoped("agents:write"))],
+) -> Principal:
+    """An agent is its organization's, so what sees less must not change one."""
+    if principal.is_bound:
+        raise Forbidden("a token bound to a subject, session or agent cannot change agents")
+    return principal
+
+
+Writer = Annotated[Principal, Depends(_changes_agents)]
 
 
 def agents_router(
@@ -127,8 +138,6 @@ def agents_router(
         request: Request, body: NewAgent, principal: Writer, key: IdempotencyKey = None
     ) -> Response:
         """Make an agent; its id must be free in the organization."""
-        if principal.agent_id is not None:
-            raise Forbidden("this token is bound to one agent")
         await validate_engine(body.engine, {**body.defaults.kept(), "model": body.model})
         await check_tools(body.tools or ())
 
