@@ -14,6 +14,7 @@ from typing import Literal
 from ..codec.ws import control
 from ..model.errors import (
     ApiError,
+    InvalidJson,
     InvalidRequest,
     PayloadTooLarge,
     RateLimited,
@@ -206,7 +207,7 @@ class SocketMachine:
             limit = self._limits.message
             raise PayloadTooLarge(f"the message is over {limit} bytes", details={"limit": limit})
         if not raw:
-            raise InvalidRequest("the message is empty; send a JSON object")
+            raise InvalidJson("the message is empty; send a JSON object")
         value: object = parse_json(raw, self._limits.json_depth, "message")
         return value
 
