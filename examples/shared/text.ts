@@ -23,15 +23,18 @@ export function blocksOf(text: string): Block[] {
       continue;
     }
     for (const paragraph of part.split(/\n{2,}/)) {
-      if (paragraph.startsWith('> ')) {
-        const lines = paragraph.replace(/^> ?/gm, '');
-        blocks.push({ kind: 'quote', text: lines.replaceAll('\n', ' ') });
+      if (paragraph.startsWith('>')) {
+        blocks.push(...blocksOf(paragraph.replace(/^> ?/gm, '')).map(quoted));
       } else if (paragraph.trim() !== '') {
         blocks.push(...pieces(paragraph).map((piece) => ({ kind: 'text', text: piece }) as const));
       }
     }
   }
   return blocks;
+}
+
+function quoted(block: Block): Block {
+  return block.kind === 'code' ? block : { kind: 'quote', text: block.text.replaceAll('\n', ' ') };
 }
 
 function pieces(paragraph: string): string[] {
