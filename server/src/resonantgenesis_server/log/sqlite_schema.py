@@ -53,8 +53,8 @@ _PAGE = 2048
 #: Pages in the write-ahead log (16 MiB) before they are copied into the file: most are written
 #: again and again, and copied once.
 _CHECKPOINT_PAGES = 8_000
-#: Pages of the writer's cache: the ends of some ten thousand streams.
-_CACHE_KIB = 32_768
+#: The writer's cache: the ends of some eight thousand streams.
+_CACHE_KIB = 16_384
 
 _DAMAGED = "the log's file is damaged; restore a backup"
 
