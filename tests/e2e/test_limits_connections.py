@@ -81,3 +81,13 @@ async def test_descriptors_that_run_out_are_told_once(serve: Serve) -> None:
             while not (told := [line for line in server.errors() if "descriptor" in line]):
                 await asyncio.sleep(0.05)
     assert len(told) == 1
+
+
+async def test_the_usual_limit_of_open_files_is_raised(serve: Serve) -> None:
+    server = serve(wrapper=["prlimit", "--nofile=64:4096"])
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(200):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            stack.callback(writer.close)
+        writer.write(request("/v1/agents"))
+        assert b" 200 " in await asyncio.wait_for(reader.readline(), 10)

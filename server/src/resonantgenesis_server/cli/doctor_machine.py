@@ -18,7 +18,7 @@ from typing import Protocol, cast
 
 from ..config import Settings, StartupError
 from ..config_load import LoadedSettings, load_settings, unknown_variables
-from ..http.room import Room
+from ..http.room import Room, raise_file_limit
 from ..log.base import LogError
 from ..log.sqlite_schema import check_version
 from ..model.limits import MIB
@@ -177,6 +177,7 @@ def open_files(settings: Settings, server: tuple[int, int] | None) -> Finding:
     """`server`: open and possible files of the running server, if its metrics told; else what
     one that is started here would have."""
     wanted = settings.limits.connections
+    raise_file_limit()  # as the server does
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     todo = "raise the limit before the server starts: `ulimit -n 65536`, or LimitNOFILE in systemd"
     if server is not None:

@@ -16,6 +16,8 @@ log_ = structlog.get_logger("resonantgenesis.serving")
 
 #: Descriptors kept for the stores, files, models and tools, at most; of few, a quarter.
 _RESERVE = 256
+#: Descriptors asked for at most.
+_MOST_FILES = 65_536
 #: Connections beyond the cap that are looked at: a health check is among them, or it is told that
 #: there is no room. Beyond these nobody is told anything.
 SURPLUS = 64
@@ -24,6 +26,15 @@ SURPLUS_WITHIN = 2.0
 HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
 #: Seconds between looks for a descriptor, and between two lines in the log.
 _LOOK, _COMPLAIN = 1.0, 60.0
+
+
+def raise_file_limit() -> None:
+    """Take what the system allows without asking: the usual 1,024 is for programs that wait with
+    `select`, and would be some 700 viewers."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 @dataclass(frozen=True, slots=True)

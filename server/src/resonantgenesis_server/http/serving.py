@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from ..model.limits import Limits
 from .protocol import StreamHttpProtocol
-from .room import Room, watching_descriptors
+from .room import Room, raise_file_limit, watching_descriptors
 from .ws_protocol import SOCKET_SETTINGS, SocketSettings
 
 log_ = structlog.get_logger("resonantgenesis.serving")
@@ -93,6 +93,7 @@ async def run(
     """
     limits = limits or Limits()
     sockets: SocketSettings = {**SOCKET_SETTINGS, "ws_max_size": limits.socket_message}
+    raise_file_limit()
     config = uvicorn.Config(
         app,
         http=_protocol(Room.of(limits.connections)),
