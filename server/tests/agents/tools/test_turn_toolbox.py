@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from resonantgenesis_server.agent_api import AgentChunk, ToolCall, ToolContext, ToolResult, Turn
 from resonantgenesis_server.agents.engines.python import PythonAgent
+from resonantgenesis_server.agents.files import StoredFile
 from resonantgenesis_server.agents.tools.base import JsonValue
 from resonantgenesis_server.agents.tools.calculator import Calculator
 from resonantgenesis_server.agents.tools.toolbox import Toolbox
@@ -105,3 +106,25 @@ async def test_a_turn_that_is_cancelled_ends_its_call() -> None:
     await asyncio.wait({turn})
     assert turn.cancelled()
     assert ended.is_set()
+
+
+async def test_a_tool_stores_files_where_its_turn_does() -> None:
+    class Shelf:
+        async def store(self, name: str, content: bytes, content_type: str | None = None) -> Any:
+            return StoredFile("file_1", name, content_type or "text/csv", len(content), "00")
+
+    class Report:
+        name = "report"
+        description = "For tests."
+        parameters: Mapping[str, Any] = {"type": "object"}
+
+        async def call(self, args: Mapping[str, Any], context: ToolContext) -> JsonValue:
+            return (await context.files.store("report.csv", b"a,b")).as_result()
+
+    async def reporting(turn: Turn) -> AsyncIterator[AgentChunk]:
+        yield await turn.toolbox.run(ToolCall("report"))
+
+    (result,) = await chunks(reporting, Toolbox([Report()]), files=Shelf())
+    assert (result.result["file_id"], result.result["size"]) == ("file_1", 3)
+    (refused,) = await chunks(reporting, Toolbox([Report()]))
+    assert refused.is_error

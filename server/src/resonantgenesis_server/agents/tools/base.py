@@ -12,6 +12,7 @@ from ...codec.json import NotJson, dumps
 from ...model.chunks import ToolCall, ToolResult
 from ...model.limits import KIB
 from ..base import Turn
+from ..files import NO_FILES, TurnFiles
 
 #: Any value of JSON.
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
@@ -41,6 +42,7 @@ class ToolContext:
     subject: str | None = None
     context: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    files: TurnFiles = NO_FILES
 
     @classmethod
     def of(cls, turn: Turn) -> ToolContext:
@@ -51,6 +53,7 @@ class ToolContext:
             turn.subject,
             turn.context,
             turn.metadata,
+            turn.files,
         )
 
 
