@@ -104,8 +104,10 @@ async def test_a_drain_is_told_before_it_begins(
         *,
         drain: Callable[[], Awaitable[None]],
         ready: Callable[[], None],
+        limits: object,
     ) -> int:
         """Stands where the sockets are: a stop that comes at once."""
+        del limits
         ready()
         await drain()
         assert app.draining

@@ -191,6 +191,10 @@ class FakeProvider:
             await self._send(writer, seen, reply, wire, gone)
             gone.cancel()
             await asyncio.wait({gone})
+        except ConnectionError:  # it left while more was being sent
+            seen.left.set()
+            self._note()
+            raise
         finally:
             gone.cancel()
         if gone.cancelled():
