@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from resonantgenesis_server import observe
 from resonantgenesis_server.agents.engines.llm.calls import Delta, ModelCall, ModelFailure
 from resonantgenesis_server.agents.engines.llm.retrying import ask
-from resonantgenesis_server.feed.hub import Batch, Hub
+from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.log.base import Entry
 from resonantgenesis_server.model.events import event_stream
 from resonantgenesis_server.observe import METERS, OTHER, Counter, Histogram, LoopLag
@@ -94,6 +94,25 @@ async def test_a_call_that_is_tried_again_has_failed_each_time() -> None:
     assert METERS.model_failures.counts["unavailable"] == before + 3
 
 
+class Outlet:
+    """Takes all."""
+
+    ready = True
+
+    @property
+    def form(self) -> Outlet:
+        return self
+
+    def live(self, entries: Sequence[Entry]) -> bytes:
+        return b"x" * len(entries)
+
+    def write(self, data: bytes) -> None:
+        """Not in this test."""
+
+    def wake(self) -> None:
+        """Nor this."""
+
+
 class Taker:
     """Takes what it is given, or nothing."""
 
@@ -101,7 +120,7 @@ class Taker:
         self.position = 0
         self.takes = takes
 
-    def push(self, entries: Batch) -> bool:
+    def push(self, entries: Sequence[Entry]) -> bool:
         return self.takes
 
     def gone(self) -> None:
@@ -122,7 +141,7 @@ def test_the_hub_counts_per_batch_what_readers_took() -> None:
     assert METERS.chunks_delivered.counts[observe.LIVE] == before + 2 * 2
     assert hub.standing() == (2, 1)
     readers[0].position = 2
-    assert hub.park("sess_1", readers[0], lambda _batch: True)
+    assert hub.park("sess_1", readers[0], Outlet())
     hub.publish("sess_1", [Entry(3, "message", b"{}", 0)])
     assert METERS.chunks_delivered.counts[observe.LIVE] == before + 2 * 2 + 2
     assert hub.standing() == (2, 1)

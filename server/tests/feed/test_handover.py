@@ -22,7 +22,7 @@ shapes = st.builds(
     commits=st.integers(1, 8),
     readers=st.integers(1, 3),
     selecting=st.booleans(),
-    sink=st.booleans(),
+    parks=st.booleans(),
     trims=st.booleans(),
     deletes=st.booleans(),
 )
@@ -50,7 +50,7 @@ def test_the_same_by_chance(part: int) -> None:
             commits=30,
             readers=4,
             selecting=dice.random() < 0.3,
-            sink=dice.random() < 0.5,
+            parks=dice.random() < 0.5,
             trims=dice.random() < 0.3,
             deletes=dice.random() < 0.3,
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from resonantgenesis_server.feed.follow import Follower, PlaceExpired, StreamGone
-from resonantgenesis_server.feed.hub import LEFT_BYTES, LEFT_TOPICS, TAIL_BYTES, TAIL_ENTRIES, Hub
+from resonantgenesis_server.feed.hub import LEFT_BYTES, LEFT_TOPICS, Hub
+from resonantgenesis_server.feed.topic import TAIL_BYTES, TAIL_ENTRIES
 from resonantgenesis_server.log.base import Entry, Page, StreamInfo
 
 from .world import STREAM, FakeLog, settle
@@ -233,30 +234,107 @@ async def test_what_is_kept_of_streams_without_readers_is_bounded() -> None:
     assert not hub.busy
 
 
-async def test_a_parked_reader_is_poured_to_and_told_what_its_sink_refuses() -> None:
-    hub, log = Hub(), Answering()
+class Wire:
+    """An outlet that notes what it is written, and of which the test says what happens."""
+
+    def __init__(self, refuses: Sequence[int] = ()) -> None:
+        self.form = self
+        self.ready = True
+        self.written: list[int] = []
+        self.woken = 0
+        self.refuses = refuses
+        self.on_write: Callable[[], None] = lambda: None
+
+    def live(self, entries: Sequence[Entry]) -> bytes:
+        positions = [entry.position for entry in entries]
+        return b"" if positions[0] in self.refuses else bytes(positions)
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+        self.on_write()
+
+    def wake(self) -> None:
+        self.woken += 1
+
+
+async def test_a_parked_reader_is_written_to_and_pushed_what_its_form_refuses() -> None:
+    hub, log, wire = Hub(), Answering(), Wire(refuses=[4])
     reader = await attached(hub, log)
-    poured: list[int] = []
-    woken: list[bool] = []
-
-    def sink(entries: Sequence[Entry]) -> bool:
-        if len(poured) == 3:
-            return False
-        poured.extend(entry.position for entry in entries)
-        return True
-
-    assert reader.park(sink, lambda: woken.append(True))
+    assert reader.park(wire)
     for _ in range(4):
         publish(hub, log)
-    assert poured == [1, 2, 3]
-    assert woken == [True]
+    assert wire.written == [1, 2, 3]
+    assert wire.woken == 1
     assert reader.reached == 4
     assert await batch(reader) == [4]
-    assert reader.park(sink, lambda: woken.append(True))
+    assert reader.park(wire)
     log.commit(2)
     log.unannounced.clear()  # a commit that nobody announced
     publish(hub, log)
     assert await batch(reader) == [5, 6, 7]
+    wire.ready = False
+    assert reader.park(wire) is None
+
+
+async def test_readers_of_one_form_share_its_bytes() -> None:
+    hub, log = Hub(), Answering()
+    wire, same = Wire(), Wire()
+    same.form = wire
+    made: list[int] = []
+    live = wire.live
+    wire.live = lambda entries: made.append(1) or live(entries)  # type: ignore[func-returns-value, method-assign]
+    for each in (wire, same):
+        assert (await attached(hub, log)).park(each)
+    publish(hub, log, 2)
+    assert wire.written == same.written == [1, 2]
+    assert len(made) == 1
+
+
+async def test_a_write_that_fills_a_connection_unparks_its_reader() -> None:
+    """It has the bytes of that write, and is pushed what comes after."""
+    hub, log, wire = Hub(), Answering(), Wire()
+    reader = await attached(hub, log)
+    assert reader.park(wire)
+    wire.on_write = reader.unpark
+    publish(hub, log)
+    assert wire.written == [1]
+    assert wire.woken == 0
+    publish(hub, log)
+    assert wire.written == [1]
+    assert wire.woken == 1
+    assert await batch(reader) == [2]
+
+
+async def test_a_write_that_fills_a_connection_unparks_all_of_its_readers() -> None:
+    """Also one that was not written to yet: it is pushed what it lacks."""
+    hub, log = Hub(), Answering()
+    readers = [await attached(hub, log) for _ in range(3)]
+    wires = [Wire(), Wire(), Wire()]
+    for reader, wire in zip(readers, wires, strict=True):
+        assert reader.park(wire)
+    wires[1].on_write = lambda: [reader.unpark() for reader in readers] and None
+    publish(hub, log)
+    assert [wire.written for wire in wires] == [[1], [1], []]
+    assert await batch(readers[2]) == [1]
+    publish(hub, log)
+    assert [await batch(reader) for reader in readers] == [[2], [2], [2]]
+
+
+async def test_a_connection_that_is_closed_is_written_to_no_more() -> None:
+    hub, log, wire, other = Hub(), Answering(), Wire(), Wire()
+    reader, second = await attached(hub, log), await attached(hub, log)
+    assert reader.park(wire)
+    assert second.park(other)
+
+    def closed() -> None:
+        wire.written.clear()
+        raise RuntimeError("closed")
+
+    wire.on_write = closed
+    publish(hub, log)
+    assert (wire.written, other.written) == ([], [1])
+    assert wire.woken == 1
+    assert await batch(reader) == [1]
 
 
 async def test_what_one_has_read_serves_those_who_come_after_it() -> None:

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from resonantgenesis_server.feed import hub as hub_module
+from resonantgenesis_server.feed import topic as topic_module
 from resonantgenesis_server.feed.follow import Follower, PlaceExpired, StreamGone
 from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.feed.selection import Selections, Wanted
@@ -94,13 +94,29 @@ class Shape:
     commits: int = 6
     readers: int = 2
     selecting: bool = False
-    sink: bool = False
+    parks: bool = False
     trims: bool = False
     deletes: bool = False
 
 
+class Positions:
+    """A form of which the bytes tell the positions; now and then it leaves a batch to each."""
+
+    def live(self, entries: Sequence[Entry]) -> bytes:
+        if entries[0].position % 5 == 0:
+            return b""
+        return b" ".join(b"%d" % entry.position for entry in entries)
+
+
+POSITIONS = Positions()
+
+
 class Viewer:
-    """A task that reads without end, but asks for a batch only when it is let."""
+    """A task that reads without end, but asks for a batch only when it is let. It is an outlet
+    whose connection is full, or closed, now and then."""
+
+    form = POSITIONS
+    ready = True
 
     def __init__(self, world: World, after: int, shape: Shape) -> None:
         selection = Selections().get(Wanted(("app.*",), within=("*.yes",)))
@@ -119,14 +135,20 @@ class Viewer:
             pending_bytes=shape.pending,
             page_entries=shape.page,
         )
-        self.sinks = shape.sink
+        self.parks = shape.parks
+        self.log = world.log
+        self.woken = asyncio.Event()
         self.task = asyncio.create_task(self._read())
 
-    def _sink(self, entries: Sequence[Entry]) -> bool:
+    def write(self, data: bytes) -> None:
+        if len(self.got) % 7 == 6:
+            raise RuntimeError("closed")
+        self.got += [self.log.entries[int(position) - 1] for position in data.split()]
         if len(self.got) % 3 == 2:
-            return False  # the socket is full now and then
-        self.got += entries
-        return True
+            self.follower.unpark()
+
+    def wake(self) -> None:
+        self.woken.set()
 
     async def _read(self) -> None:
         with self.follower:
@@ -136,9 +158,9 @@ class Viewer:
                     await self.asks.wait()
                     self.asks.clear()
                     self.waiting = False
-                    woken = asyncio.Event()
-                    if self.sinks and self.follower.park(self._sink, woken.set):
-                        await woken.wait()
+                    self.woken.clear()
+                    if self.parks and self.follower.park(self) is not None:
+                        await self.woken.wait()
                     self.got += await self.follower.batch(None)
             except StreamGone:
                 self.ended = "gone"
@@ -267,9 +289,9 @@ def play(choose: Choose, shape: Shape, hub: Hub | None = None) -> None:
     async def whole() -> None:
         await World(choose, shape, hub).run()
 
-    before = hub_module.TAIL_ENTRIES
-    hub_module.TAIL_ENTRIES = shape.tail
+    before = topic_module.TAIL_ENTRIES
+    topic_module.TAIL_ENTRIES = shape.tail
     try:
         asyncio.run(whole())
     finally:
-        hub_module.TAIL_ENTRIES = before
+        topic_module.TAIL_ENTRIES = before

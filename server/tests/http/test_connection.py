@@ -34,12 +34,15 @@ def test_a_full_or_lost_connection_is_not_ready() -> None:
     assert not each.ready
     each.set_full(False)
     assert each.ready
-    told: list[bool] = []
-    each.on_lost = lambda: told.append(True)
+    told: list[str] = []
+    each.holder = SimpleNamespace(
+        filled=lambda: told.append("full"), left=lambda: told.append("left")
+    )
+    each.set_full(True)
     each.set_lost()
     each.set_full(False)
     assert not each.ready
-    assert told == [True]
+    assert told == ["full", "left"]
 
 
 def test_chunked_encoding() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,9 +38,10 @@ from ..model.events import (
 from ..model.ids import new_id
 from ..model.principal import Principal
 from .follow import Follower, PlaceExpired, StreamGone
-from .hub import Hub, Sink
+from .hub import Hub
 from .patterns import BadPattern
 from .selection import Scalar, Selection, Selections, Wanted, canonical_filters
+from .topic import Group, Outlet
 from .trimming import trim_in_steps
 
 _TYPE = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)+")
@@ -74,20 +75,27 @@ class EventView:
         self._selection = selection
         self._after = after
         self._follower: Follower | None = None
-        self._live: tuple[Sink, Callable[[], None]] | None = None
+        self._outlet: Outlet | None = None
         self._stopped = False
-        #: `batches` has ended without the view being over: it goes on when `wake` is called.
+        #: `batches` has ended without the view being over: it goes on when the outlet is woken.
         self.parked = False
+        #: With whom it is written to while it is parked.
+        self.group: Group | None = None
 
     @property
     def reached(self) -> int:
         """The position up to which nothing is left to tell."""
         return self._after if self._follower is None else self._follower.reached
 
-    def pour_into(self, sink: Sink, wake: Callable[[], None]) -> None:
-        """Offer live events to `sink`; once it has nothing else to tell, `batches` ends,
-        `parked`, and is to be called again after `wake`."""
-        self._live = sink, wake
+    def pour_into(self, outlet: Outlet) -> None:
+        """Write live events to the outlet; once it has nothing else to tell, `batches` ends,
+        `parked`, and is to be called again when the outlet is woken."""
+        self._outlet = outlet
+
+    def unpark(self) -> None:
+        """The outlet is full."""
+        if self._follower is not None:
+            self._follower.unpark()
 
     def close(self) -> None:
         """The reader has left a view that is parked."""
@@ -115,8 +123,8 @@ class EventView:
         self.parked = False
         try:
             while not self._stopped:
-                if self._live is not None and follower.park(*self._live):
-                    self.parked = True
+                if self._outlet is not None and (group := follower.park(self._outlet)):
+                    self.group, self.parked = group, True
                     return
                 yield await follower.batch(silence)
         except StreamGone:

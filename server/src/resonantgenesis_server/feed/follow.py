@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Self
 
 from .. import observe
 from ..log.base import Entry, EventLog
-from .hub import Batch, Hub, Sink
+from .hub import Hub
 from .selection import Selection
+from .topic import Group, Outlet
 
 #: Entries pushed but not yet taken may hold this much; then the reader is behind and pulls.
 PENDING_BYTES = 64 * 1024
@@ -73,7 +74,7 @@ class Cursor(ABC):
         return max(self.position, self._hub.head(self._stream))
 
     @abstractmethod
-    def push(self, entries: Batch) -> bool:
+    def push(self, entries: Sequence[Entry]) -> bool:
         """Take live entries, or say False; see `Reader` and `accept`."""
 
     @abstractmethod
@@ -170,11 +171,11 @@ class Follower(Cursor):
         self._pending_size = 0
         self._gone = False
         self._waiter: asyncio.Future[None] | None = None
-        self._on_wake: Callable[[], None] | None = None
+        self._outlet: Outlet | None = None
 
     # -- called by the hub -----------------------------------------------------------------
 
-    def push(self, entries: Batch) -> bool:
+    def push(self, entries: Sequence[Entry]) -> bool:
         if self._pending_size > self._bound:
             self.attached = False
             return False
@@ -182,10 +183,11 @@ class Follower(Cursor):
         if accepted is None:
             self._wake()
             return False
-        for entry in accepted:
-            self._pending_size += len(entry.body)
-        self._pending.extend(accepted)
-        self._wake()
+        if accepted:
+            for entry in accepted:
+                self._pending_size += len(entry.body)
+            self._pending.extend(accepted)
+            self._wake()
         return True
 
     def gone(self) -> None:
@@ -195,24 +197,28 @@ class Follower(Cursor):
         self._wake()
 
     def _wake(self) -> None:
-        if self._on_wake is not None:
-            on_wake, self._on_wake = self._on_wake, None
-            on_wake()
+        if self._outlet is not None:
+            outlet, self._outlet = self._outlet, None
+            outlet.wake()
         elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     # -- called by the reader --------------------------------------------------------------
 
-    def park(self, sink: Sink, on_wake: Callable[[], None]) -> bool:
-        """Do without a task that waits in `batch`: `sink` is offered what comes, and `on_wake` is
-        called once when it takes something no more, or the stream is gone; then `batch` goes on.
-        False if there is something to do right now."""
-        if not self.attached or self._pending or self._gone:
-            return False
-        if not self._hub.park(self._stream, self, sink, self.selection):
-            return False
-        self._on_wake = on_wake
-        return True
+    def park(self, outlet: Outlet) -> Group | None:
+        """Do without a task that waits in `batch`: what comes is written to the outlet, whose
+        `wake` is called once when it takes something no more, or the stream is gone; then `batch`
+        goes on. None if there is something to do right now, or the outlet is not ready."""
+        if not self.attached or self._pending or self._gone or not outlet.ready:
+            return None
+        group = self._hub.park(self._stream, self, outlet, self.selection)
+        if group is not None:
+            self._outlet = outlet
+        return group
+
+    def unpark(self) -> None:
+        """The outlet is full: wake it when something comes, instead of writing to it."""
+        self._hub.unpark(self._stream, self)
 
     async def batch(self, timeout: float | None = None) -> list[Entry]:
         """The next entries, at least one; empty when `timeout` seconds passed without any.

@@ -5,8 +5,10 @@ their commit. One that cannot take them (its socket is full) or that has just co
 reads from the log at its own pace and attaches when it has caught up. So a slow reader costs a
 cursor, not a queue.
 
-A reader that has nothing to do but pass bytes on *parks*: its sink is called instead of itself, and
-where it is in the stream is not even noted, since everybody parked is at the end.
+A reader that has nothing to do but pass bytes on *parks*: what comes is made into bytes once for
+all who are parked with the same form, and written to each. Nothing else happens for it: where it is
+in the stream is not noted, since all of a group are at one place, and whether its connection takes
+bytes is not asked, since one that does not is unparked in the write that filled it.
 
 The hub lives on the event loop; nothing in it awaits, which is what makes `attach` a handover
 without a gap: between its check and the first push nothing can be announced.
@@ -14,114 +16,17 @@ without a gap: between its check and the first push nothing can be announced.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from collections import OrderedDict
+from collections.abc import Sequence
 
 from .. import observe
 from ..log.base import Entry
 from .selection import Selection
+from .topic import Group, Outlet, Reader, Topic
 
-#: Newest entries of a stream kept in memory while it has readers, so that one who reconnects or
-#: lags a little is served without touching the file.
-TAIL_ENTRIES = 512
-TAIL_BYTES = 256 * 1024
-#: The same for streams whose last reader has left, all together.
+#: Streams whose last reader has left, and bytes of entries that are kept of them, all together.
 LEFT_TOPICS = 256
 LEFT_BYTES = 16 * 1024 * 1024
-
-
-class Batch(list[Entry]):
-    """Entries announced together. Whatever is made from them for the wire is made by the first
-    reader that needs it and kept in `encoded`, by the name of its form, for all the others."""
-
-    __slots__ = ("encoded",)
-
-    def __init__(self, entries: Iterable[Entry]) -> None:
-        super().__init__(entries)
-        self.encoded: dict[str, bytes] = {}
-
-
-class Reader(Protocol):
-    """One reader of one stream; `position` is the last entry it has taken."""
-
-    position: int
-
-    def push(self, entries: Batch) -> bool:
-        """Take new entries, in order; older ones among them are to be skipped.
-
-        False: it cannot now; it took none of them, is detached and will read them from the log.
-        Must not raise or call the hub.
-        """
-        ...
-
-    def gone(self) -> None:
-        """The stream was deleted; nothing will follow."""
-        ...
-
-
-#: Takes a live batch for a parked reader, or says False: then the reader itself is asked.
-Sink = Callable[[Batch], bool]
-
-
-class Topic:
-    """What the hub knows of a stream that somebody reads."""
-
-    __slots__ = ("attached", "head", "parked", "readers", "tail", "tail_bytes")
-
-    def __init__(self) -> None:
-        self.readers: set[Reader] = set()
-        #: Attached readers by their selection; None: they get everything.
-        self.attached: dict[Selection | None, dict[Reader, None]] = {}
-        #: Readers at `head` exactly, by their selection, with what is called in their place.
-        self.parked: dict[Selection | None, dict[Reader, Sink]] = {}
-        #: Position of the last entry that was announced or that an attached reader has read; 0:
-        #: none yet.
-        self.head = 0
-        self.tail: deque[Entry] = deque()
-        self.tail_bytes = 0
-
-    def detach(self, reader: Reader) -> None:
-        for selection, readers in tuple(self.attached.items()):
-            readers.pop(reader, None)
-            if not readers:
-                del self.attached[selection]
-        for selection, sinks in tuple(self.parked.items()):
-            if sinks.pop(reader, None) is not None:
-                reader.position = self.head
-                if not sinks:
-                    del self.parked[selection]
-
-    def remember(self, entries: Sequence[Entry]) -> None:
-        tail = self.tail
-        if tail:
-            last = tail[-1].position
-            if entries[0].position <= last:  # read from the log before they were announced
-                entries = [entry for entry in entries if entry.position > last]
-                if not entries:
-                    return
-            if last + 1 != entries[0].position:
-                tail.clear()
-                self.tail_bytes = 0
-        for entry in entries:
-            tail.append(entry)
-            self.tail_bytes += len(entry.body)
-        while len(tail) > TAIL_ENTRIES or (self.tail_bytes > TAIL_BYTES and len(tail) > 1):
-            self.tail_bytes -= len(tail.popleft().body)
-
-    def learn(self, entries: Sequence[Entry]) -> None:
-        """The same for entries that are older than the tail, or all of it."""
-        tail = self.tail
-        if not tail:
-            self.remember(entries)
-            return
-        older = [entry for entry in entries if entry.position < tail[0].position]
-        room = TAIL_ENTRIES - len(tail)
-        for entry in reversed(older[-room:] if room > 0 else ()):
-            if entry.position + 1 != tail[0].position or self.tail_bytes > TAIL_BYTES:
-                return
-            tail.appendleft(entry)
-            self.tail_bytes += len(entry.body)
 
 
 class Hub:
@@ -171,21 +76,32 @@ class Hub:
             return False
         if not topic.attached and not topic.parked:  # of whose place `head` tells
             topic.head = reader.position
-        topic.attached.setdefault(selection, {})[reader] = None
+        topic.attach(reader, selection)
         return True
 
     def park(
-        self, stream: str, reader: Reader, sink: Sink, selection: Selection | None = None
-    ) -> bool:
-        """Call `sink` for an attached reader that is at the end, until it refuses; then the reader
-        is attached as before, with its `position` set, and pushed what was refused. False: it is
-        not at the end of what was announced."""
+        self, stream: str, reader: Reader, outlet: Outlet, selection: Selection | None = None
+    ) -> Group | None:
+        """Write what comes to the outlet of an attached reader that is at the end, until `unpark`,
+        or until the outlet's form or connection refuses; then the reader is attached as before,
+        with its `position` set, and pushed what was refused. None: it is not at the end of what
+        was announced."""
         topic = self._topics[stream]
         if topic.head != reader.position:
-            return False
+            return None
         topic.detach(reader)
-        topic.parked.setdefault(selection, {})[reader] = sink
-        return True
+        key = selection, outlet.form
+        group = topic.parked.get(key)
+        if group is None:
+            group = topic.parked[key] = Group(outlet.form, topic.head)
+        group.writes[reader] = outlet.write
+        return group
+
+    def unpark(self, stream: str, reader: Reader) -> None:
+        """Push to a reader instead of writing to its outlet. Harmless if it is not parked."""
+        topic = self._topics.get(stream)
+        if topic is not None and (key := topic.unpark(reader)) is not None:
+            topic.attach(reader, key[0])
 
     def learn(self, stream: str, entries: Sequence[Entry]) -> None:
         """Keep what a reader has read up to the end for those who come after it."""
@@ -229,44 +145,44 @@ class Hub:
         if topic is None:
             return
         before = topic.head
-        taken = self._pour(topic, entries) if topic.parked else 0
         topic.head = max(before, entries[-1].position)
         topic.remember(entries)
+        taken = self._pour(topic, entries, before) if topic.parked else 0
         for selection, readers in tuple(topic.attached.items()):
-            picked = Batch(entries if selection is None else selection.pick(entries))
+            picked = entries if selection is None else selection.pick(entries)
             if not picked:
                 continue
             asked = len(readers)
-            refused = [reader for reader in readers if not reader.push(picked)]
+            refused = [reader for reader in tuple(readers) if not reader.push(picked)]
             taken += len(picked) * (asked - len(refused))
             for reader in refused:
                 topic.detach(reader)
         if taken:
             observe.delivered(stream, taken)
 
-    def _pour(self, topic: Topic, entries: Sequence[Entry]) -> int:
-        """The hot path of every stream; how many entries were taken, by all readers together.
-        Whose sink refuses is attached again, and pushed to next; so is everybody when entries
-        are missing before these."""
+    def _pour(self, topic: Topic, entries: Sequence[Entry], before: int) -> int:
+        """Write to everybody parked, all of whom have what came `before`; how many entries were
+        taken, by all together. Who did not take them is attached again, and pushed to next; so is
+        everybody when entries are missing before these."""
         taken = 0
-        missing = entries[0].position > topic.head + 1
-        if not missing and entries[0].position <= topic.head:
-            entries = [entry for entry in entries if entry.position > topic.head]
-        for selection, sinks in tuple(topic.parked.items()):
-            if missing:
-                refused = list(sinks)
-            else:
-                picked = Batch(entries if selection is None else selection.pick(entries))
-                if not picked:
-                    continue
-                refused = [reader for reader, sink in sinks.items() if not sink(picked)]
-                taken += len(picked) * (len(sinks) - len(refused))
+        missing = entries[0].position > before + 1
+        if not missing and entries[0].position <= before:
+            entries = [entry for entry in entries if entry.position > before]
+        for key, group in tuple(topic.parked.items()):
+            selection = key[0]
+            picked = entries if selection is None or missing else selection.pick(entries)
+            if not picked:
+                group.head = topic.head
+                continue
+            asked = len(group.writes)
+            refused = tuple(group.writes) if missing else group.pour(picked, topic.head)
+            taken += len(picked) * (asked - len(refused))
             for reader in refused:
-                del sinks[reader]
-                reader.position = topic.head
-                topic.attached.setdefault(selection, {})[reader] = None
-            if not sinks:
-                del topic.parked[selection]
+                del group.writes[reader]
+                reader.position = before
+                topic.attach(reader, selection)
+            if not group.writes:
+                topic.parked.pop(key, None)
         return taken
 
     def delete(self, stream: str) -> None:
@@ -296,7 +212,7 @@ class Hub:
             if topic.readers and observe.kind_of(stream) != observe.RECORDS:
                 total += len(topic.readers)
                 live += sum(map(len, topic.attached.values()))
-                live += sum(map(len, topic.parked.values()))
+                live += sum(len(group.writes) for group in topic.parked.values())
         return live, total - live
 
     def readers(self, stream: str) -> int:

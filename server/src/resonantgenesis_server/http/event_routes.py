@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import orjson
 from starlette.types import Receive, Scope, Send
@@ -10,7 +11,6 @@ from starlette.types import Receive, Scope, Send
 from ..codec.events import cursor_frame, cursor_of, event_frame
 from ..codec.sse import OPENING, frame_without_id
 from ..feed.event_log import EventService, EventView
-from ..feed.hub import Batch
 from ..log.base import Entry
 from ..model.errors import InvalidRequest
 from ..model.limits import Limits
@@ -23,19 +23,28 @@ from .events import MAX_TEXT, PATH, PublishBody, json_response, parse_filters, s
 from .params import QueryParams, text_header
 from .session_bodies import validated
 from .sse import SseStream
+from .sse_forms import SseForm
 from .watch import Watch
 
 
-class EventFrames:
+@dataclass(frozen=True, slots=True)
+class EventForm(SseForm):
     """Platform events, each with its cursor as id."""
 
-    def __init__(
-        self, view: EventView, epoch: str, *, as_message: bool, gap_before: int | None
-    ) -> None:
+    epoch: str
+    as_message: bool
+
+    def encode(self, entries: Sequence[Entry]) -> Iterable[bytes]:
+        return [event_frame(e, self.epoch, as_message=self.as_message) for e in entries]
+
+
+class EventFrames:
+    """A stream of platform events; `gap_before`: what came before that place is gone."""
+
+    def __init__(self, view: EventView, form: EventForm, gap_before: int | None) -> None:
+        self.form = form
         self._view = view
-        self._epoch = epoch
-        self._as_message = as_message
-        self.form = "messages" if as_message else "events"
+        self._epoch = form.epoch
         self._gap_before = gap_before
 
     def opening(self) -> bytes:
@@ -47,12 +56,6 @@ class EventFrames:
 
     def heartbeat(self) -> bytes:
         return cursor_frame(self._epoch, self._view.reached)
-
-    def encode(self, entries: list[Entry]) -> Iterable[bytes]:
-        return [event_frame(e, self._epoch, as_message=self._as_message) for e in entries]
-
-    def live(self, batch: Batch) -> bytes:
-        return b"".join(self.encode(batch))
 
 
 class EventRoutes:
@@ -94,12 +97,8 @@ class EventRoutes:
             name="Last-Event-ID" if last else "since",
         )
         view = service.view(principal, selection, after)
-        frames = EventFrames(
-            view,
-            service.epoch,
-            as_message=name == "message",
-            gap_before=after if expired else None,
-        )
+        form = EventForm(service.epoch, as_message=name == "message")
+        frames = EventFrames(view, form, gap_before=after if expired else None)
         stream = SseStream(
             view, frames, principal, self._limits, scope=scope, receive=receive, send=send
         )

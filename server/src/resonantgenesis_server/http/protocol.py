@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from starlette.types import Scope
@@ -48,10 +47,23 @@ HEADERS_WITHIN = 30.0
 _AFTERWARDS: Any = {"type": "http", "method": "GET"}
 
 
+class Holder(Protocol):
+    """Whoever writes to a connection."""
+
+    def filled(self) -> None:
+        """More is unsent than the bound: write nothing. Called in the write that was one too
+        many."""
+        ...
+
+    def left(self) -> None:
+        """The client has left."""
+        ...
+
+
 class Connection:
     """What a stream is given of its connection."""
 
-    __slots__ = ("_cycle", "_protocol", "full", "lost", "on_lost", "ready", "transport")
+    __slots__ = ("_cycle", "_protocol", "full", "holder", "lost", "ready", "transport")
 
     def __init__(self, protocol: StreamHttpProtocol, cycle: RequestResponseCycle) -> None:
         self._protocol = protocol
@@ -62,7 +74,7 @@ class Connection:
         self.lost = False
         #: Neither full nor lost.
         self.ready = not self.full
-        self.on_lost: Callable[[], None] | None = None
+        self.holder: Holder | None = None
 
     def begin(self, headers: HeaderList, first: bytes) -> None:
         """Take the response over, with status 200 in chunked encoding, and write its first part.
@@ -98,7 +110,7 @@ class Connection:
             self.send(chunked(data))
 
     def send(self, data: bytes) -> bool:
-        """Write bytes as they are. False: the connection is closed, which `on_lost` tells."""
+        """Write bytes as they are. False: the connection is closed, which `left` tells."""
         try:
             self.transport.write(data)
         except RuntimeError:  # uvloop's, between a reset and `connection_lost`
@@ -127,11 +139,13 @@ class Connection:
     def set_full(self, full: bool) -> None:
         self.full = full
         self.ready = not full and not self.lost
+        if full and self.holder is not None:
+            self.holder.filled()
 
     def set_lost(self) -> None:
         self.lost, self.ready = True, False
-        if self.on_lost is not None:
-            self.on_lost()
+        if self.holder is not None:
+            self.holder.left()
 
 
 def chunked(data: bytes) -> bytes:

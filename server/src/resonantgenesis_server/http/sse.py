@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import ClassVar, Protocol
 
 import orjson
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from ..codec.sse import HEARTBEAT, OPENING, chunk_frame, frame_without_id
-from ..feed.compact import compact
-from ..feed.hub import Batch, Sink
+from ..codec.sse import frame_without_id
+from ..feed.topic import Group, Outlet, Write
 from ..log.base import Entry, LogError
 from ..model.errors import ApiError, Unavailable
 from ..model.limits import Limits
 from ..model.principal import Principal
-from .protocol import Connection, chunked, connection_of
+from .protocol import Connection, connection_of
+from .sse_forms import Frames
 from .watch import INTERVAL, Watch
 
 log_ = structlog.get_logger("resonantgenesis.streams")
@@ -57,62 +57,21 @@ class Source(Protocol):
         ...
 
     parked: bool
+    #: With whom it is written to while it is parked.
+    group: Group | None
 
-    def pour_into(self, sink: Sink, wake: Callable[[], None]) -> None:
-        """Offer live entries to `sink`; when nothing else is to be told, `batches` ends with
-        `parked` true, to be called again after `wake`."""
+    def pour_into(self, outlet: Outlet) -> None:
+        """Write live entries to the outlet; when nothing else is to be told, `batches` ends with
+        `parked` true, to be called again when the outlet is woken."""
+        ...
+
+    def unpark(self) -> None:
+        """The outlet is full: wake it when something comes, instead of writing to it."""
         ...
 
     def close(self) -> None:
         """End, parked or not."""
         ...
-
-
-class Frames(Protocol):
-    """How a stream looks on the wire."""
-
-    def opening(self) -> bytes:
-        """Sent at once."""
-        ...
-
-    def heartbeat(self) -> bytes:
-        """Sent after silence."""
-        ...
-
-    def encode(self, entries: list[Entry]) -> Iterable[bytes]:
-        """One frame per entry that the client is to see."""
-        ...
-
-    form: str
-    """The name of this form, under which all who use it share a live batch's bytes."""
-
-    def live(self, batch: Batch) -> bytes:
-        """The frames of a live batch, for all who use this form; empty if each stream must look
-        at this batch itself."""
-        ...
-
-
-class ChunkFrames:
-    """A session's chunks."""
-
-    def __init__(self, *, compacted: bool) -> None:
-        self._compacted = compacted
-        self.form = "compact" if compacted else "chunks"
-
-    def opening(self) -> bytes:
-        return OPENING
-
-    def heartbeat(self) -> bytes:
-        return HEARTBEAT
-
-    def encode(self, entries: list[Entry]) -> Iterable[bytes]:
-        return map(chunk_frame, compact(entries) if self._compacted else entries)
-
-    def live(self, batch: Batch) -> bytes:
-        # Whether a view ends with a `done` is for the view to say.
-        if any(entry.kind == "done" for entry in batch):
-            return b""
-        return b"".join(self.encode(batch))
 
 
 class SseStream:
@@ -137,7 +96,7 @@ class SseStream:
         self._limits = limits
         self._receive = receive
         self._send = send
-        self._form = frames.form
+        self.form = frames.form
         #: The edge's headers, which it adds by itself to what goes through `send`.
         self._extra: Headers = scope["state"].get("headers", [])
         self._connection = connection_of(scope)
@@ -146,13 +105,14 @@ class SseStream:
         self._watch: Watch | None = None
         self._task: asyncio.Task[None] | None = None
         self._parked = False
-        self._poured = False
+        #: What the group had been written when this was last looked at.
+        self._poured = 0
         self._quiet_since = 0.0
         self._moved = 0.0
         self._unsent = 0
         self._patience = limits.stall
         if self._connection is not None:
-            source.pour_into(self._pour, self._unpark)
+            source.pour_into(self)
 
     async def run(self, headers: Headers, watch: Watch) -> None:
         """Write until the source ends, the client leaves or the credential ends.
@@ -182,7 +142,7 @@ class SseStream:
         """`run` without a task: the source is parked, and these were all it had."""
         self._enter(watch)
         if self._connection is not None:
-            first = b"".join([self._frames.opening(), *self._frames.encode(entries)])
+            first = b"".join([self._frames.opening(), *self.form.encode(entries)])
             self._connection.begin([*headers, *self._extra], first)
             self._park()
 
@@ -190,9 +150,9 @@ class SseStream:
         self._watch = watch
         watch.add(self)
         if self._connection is not None:
-            self._connection.on_lost = self._leave
+            self._connection.holder = self
             if self._connection.lost:  # before anybody listened
-                self._leave()
+                self.left()
 
     async def _go_on(self) -> None:
         """Write until the stream is over or parked."""
@@ -212,8 +172,21 @@ class SseStream:
     def _park(self) -> None:
         self._parked = True
         self._quiet_since = asyncio.get_running_loop().time()
+        self._poured = self._pours()
 
-    def _unpark(self) -> None:
+    # -- an outlet ---------------------------------------------------------------------------
+
+    @property
+    def write(self) -> Write:
+        if self._connection is None:
+            raise RuntimeError("this server has no way past its `send`")
+        return self._connection.transport.write
+
+    @property
+    def ready(self) -> bool:
+        return self._connection is not None and self._connection.ready
+
+    def wake(self) -> None:
         """There is something to do for a task."""
         if self._task is None:
             self._task = asyncio.create_task(self._resume(), name="stream")
@@ -242,7 +215,7 @@ class SseStream:
         if self._watch is not None:
             self._watch.discard(self)
         if self._connection is not None:
-            self._connection.on_lost = None
+            self._connection.holder = None
 
     def _drop(self) -> None:
         if self._connection is not None:
@@ -255,7 +228,7 @@ class SseStream:
             if not entries:
                 await self._write(self._frames.heartbeat())
             else:
-                await self._write_frames(self._frames.encode(entries))
+                await self._write_frames(self.form.encode(entries))
 
     async def _write_frames(self, frames: Iterable[bytes]) -> None:
         """In slices, since the server waits for a slow client only between two writes."""
@@ -287,24 +260,19 @@ class SseStream:
             await self._connection.room()
             self._connection.finish(last)
 
-    def _pour(self, batch: Batch) -> bool:
-        """Write a live batch straight to the transport; the hot path of every stream."""
-        connection = self._connection
-        if connection is None or not connection.ready:
-            return False
-        data = batch.encoded.get(self._form)
-        if data is None:
-            body = self._frames.live(batch)
-            data = batch.encoded[self._form] = chunked(body) if body else b""
-        self._poured = True
-        return bool(data) and connection.send(data)
-
     async def _wait_for_disconnect(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._leave()
+        self.left()
 
-    def _leave(self) -> None:
+    # -- called by the connection ------------------------------------------------------------
+
+    def filled(self) -> None:
+        """More is unsent than the bound; nothing is written until there is room."""
+        self._source.unpark()
+
+    def left(self) -> None:
+        """The client has left."""
         self._gone = True
         if self._parked and self._task is None:
             self._forget()
@@ -319,7 +287,7 @@ class SseStream:
         self._patience = min(self._limits.stall, _LAST_WORDS)
         self._source.stop()
         if self._parked:
-            self._unpark()
+            self.wake()
 
     def check_progress(self, now: float) -> None:
         connection = self._connection
@@ -335,17 +303,22 @@ class SseStream:
             self._unsent, self._moved = unsent, now
         elif now - self._moved >= self._patience:
             connection.transport.abort()
-            self._leave()
+            self.left()
 
     def _beat(self, connection: Connection, now: float) -> None:
         """The heartbeat of a stream without a task. What was written since the last look may
         have been written right after it, so silence is counted from there."""
-        if self._poured:
-            self._poured = False
+        poured = self._pours()
+        if poured != self._poured:
+            self._poured = poured
             self._quiet_since = now - INTERVAL
         elif now - self._quiet_since + INTERVAL > self._limits.heartbeat:
             connection.write(self._frames.heartbeat())
             self._quiet_since = now
+
+    def _pours(self) -> int:
+        group = self._source.group
+        return 0 if group is None else group.poured
 
 
 def _error_frame(error: ApiError) -> bytes:

@@ -17,7 +17,8 @@ from .edge import FastRoute, fast_route
 from .limits import RequestLimit
 from .params import QueryParams, text_header
 from .session_bodies import ExecuteBody, TurnBody, validated
-from .sse import ChunkFrames, Headers, SseStream, session_headers, stream_headers
+from .sse import Headers, SseStream, session_headers, stream_headers
+from .sse_forms import CHUNKS, COMPACT_CHUNKS
 from .watch import Watch
 
 
@@ -121,7 +122,7 @@ class StreamRoutes:
     ) -> SseStream:
         return SseStream(
             view,
-            ChunkFrames(compacted=place.compact),
+            COMPACT_CHUNKS if place.compact else CHUNKS,
             scope["state"]["principal"],
             self._limits,
             scope=scope,

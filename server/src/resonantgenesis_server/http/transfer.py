@@ -166,8 +166,20 @@ async def _break_off(scope: Scope, error: Exception) -> None:
     connection = connection_of(scope)
     if connection is None:
         raise error
-    lost = asyncio.Event()
-    connection.on_lost = lost.set
+    connection.holder = farewell = _Farewell()
     connection.transport.abort()
     if not connection.lost:  # the server is told in the loop's next round
-        await asyncio.wait_for(lost.wait(), _CUT)
+        await asyncio.wait_for(farewell.lost.wait(), _CUT)
+
+
+class _Farewell:
+    """Waits for the end of a connection."""
+
+    def __init__(self) -> None:
+        self.lost = asyncio.Event()
+
+    def filled(self) -> None:
+        """Nothing is written any more."""
+
+    def left(self) -> None:
+        self.lost.set()

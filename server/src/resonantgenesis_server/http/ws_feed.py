@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from ..feed.follow import PAGE_BYTES, PAGE_ENTRIES, Cursor, PlaceExpired
-from ..feed.hub import Batch, Hub
+from ..feed.hub import Hub
 from ..feed.selection import Selection
+from ..feed.topic import Group, Write
 from ..log.base import Entry, EventLog, LogError
 from ..model.errors import ApiError, SessionNotFound, Unavailable
-from .ws_writer import SocketWriter
+from .ws_writer import SocketForm, SocketWriter
 
 #: Told when a subscription is over by itself, with the error the client is told, if any.
 Ended = Callable[["Feed", ApiError | None], None]
@@ -48,6 +49,8 @@ class Feed(Cursor):
         self._closed = False
         self._left = False
         self._gone = False
+        #: With whom it is written to while it is parked.
+        self._group: Group | None = None
         #: It has told everything it was asked for.
         self.over = False
 
@@ -59,12 +62,14 @@ class Feed(Cursor):
         """Tell nothing more."""
         self._closed = True
         self.attached = False
+        self._forget_group()
         if not self._pulling:  # a pull may not find its stream unregistered
             self._leave()
 
     def hold(self) -> None:
         """Tell nothing until as many `release`."""
         self._holds += 1
+        self._forget_group()
         self._hub.detach(self._stream, self)
         self.attached = False
 
@@ -75,17 +80,15 @@ class Feed(Cursor):
 
     # -- called by the hub -----------------------------------------------------------------
 
-    def push(self, entries: Batch) -> bool:
+    def push(self, entries: Sequence[Entry]) -> bool:
         new = self._new(entries)
         if new is None or self._closed or self._holds or self._pulling or self.over:
             return self._refuse()
         if not new:
             return True
         shown, turned = self._cut(new)
-        if shown:
-            batch = new if len(shown) == len(new) else Batch(shown)
-            if not self._writer.push(batch, self._form, self._encode):
-                return self._refuse()
+        if shown and not self._writer.push(shown, self.form.encode):
+            return self._refuse()
         self.position = new[-1].position
         if turned is not None:
             self._turn(turned, shown)
@@ -96,27 +99,18 @@ class Feed(Cursor):
             self._writer.behind(self)
         return True
 
-    def _sink(self, batch: Batch) -> bool:
-        """Live entries while the feed is parked: the same bytes for every socket of this form."""
-        return self._writer.pour(batch, self._live_form, self._live)
-
-    def _live(self, batch: Batch) -> Iterable[bytes]:
-        """The messages of a live batch, for all who use this form; none if each feed must look
-        at the batch itself."""
-        return self._encode(batch)
-
     def gone(self) -> None:
         self._gone = True
         self._refuse()
 
-    def _new(self, entries: Batch) -> Batch | None:
+    def _new(self, entries: Sequence[Entry]) -> Sequence[Entry] | None:
         """Those after the position; None if some between are missing."""
         first = entries[0].position
         if first == self.position + 1 or (first > self.position and self.selection is not None):
             return entries
         if first > self.position:
             return None
-        return Batch(entry for entry in entries if entry.position > self.position)
+        return [entry for entry in entries if entry.position > self.position]
 
     def _refuse(self) -> bool:
         self.attached = False
@@ -124,7 +118,34 @@ class Feed(Cursor):
             self._writer.behind(self)
         return False
 
+    # -- an outlet ---------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def form(self) -> SocketForm:
+        """How its entries look on the wire."""
+
+    @property
+    def write(self) -> Write:
+        return self._writer.write
+
+    @property
+    def ready(self) -> bool:
+        return self._writer.pours and not self._holds
+
+    def wake(self) -> None:
+        """The hub pushes to a feed that is parked no more, which is all it needs."""
+
     # -- called by the writer --------------------------------------------------------------
+
+    def unpark(self) -> None:
+        """Nothing may be written past the writer now."""
+        self._forget_group()
+        self._hub.unpark(self._stream, self)
+
+    def _forget_group(self) -> None:
+        self._group = None
+        self._writer.unparked(self)
 
     async def step(self) -> None:
         if self._closed or self._holds:
@@ -157,13 +178,14 @@ class Feed(Cursor):
             self._writer.behind(self)
 
     def _park(self) -> None:
-        """From the writer's task, so that nothing waits to be sent before what is poured."""
-        if self._may_park():
-            self._hub.park(self._stream, self, self._sink, self.selection)
+        if self.ready and self._may_park():
+            self._group = self._hub.park(self._stream, self, self, self.selection)
+            if self._group is not None:
+                self._writer.parked(self)
 
     def _may_park(self) -> bool:
         """Whether live entries are only to be passed on."""
-        return self._writer.pours and not self._holds
+        return self._writer.can_pour and not self._holds and not self.over
 
     async def _pull(self) -> list[Entry]:
         self._pulling = True  # so that what is pushed meanwhile is refused, and read after it
@@ -178,8 +200,7 @@ class Feed(Cursor):
 
     def _give(self, found: Sequence[Entry]) -> None:
         shown, turned = self._cut(found)
-        for message in self._encode(shown):
-            self._writer.put(message)
+        self._writer.queue(self.form.encode(shown))
         if turned is not None:
             self._turn(turned, shown)
         if self.over:
@@ -199,20 +220,6 @@ class Feed(Cursor):
 
     async def _catch_up(self, found: Sequence[Entry]) -> None:
         """Before entries are told that were read from the log."""
-
-    @property
-    @abstractmethod
-    def _form(self) -> str:
-        """The name under which what `_encode` makes of a batch is shared."""
-
-    @property
-    def _live_form(self) -> str:
-        """The same for `_live`."""
-        return self._form
-
-    @abstractmethod
-    def _encode(self, entries: Iterable[Entry]) -> Iterable[bytes]:
-        """The messages that tell these entries."""
 
     @abstractmethod
     def _cut(self, entries: Sequence[Entry]) -> tuple[Sequence[Entry], int | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..codec.events import cursor_of
@@ -12,7 +13,6 @@ from ..codec.ws import chunk_message, cursor_message, event_envelope, event_mess
 from ..feed.compact import compact
 from ..feed.event_log import EventService
 from ..feed.follow import PAGE_BYTES, PAGE_ENTRIES
-from ..feed.hub import Batch
 from ..feed.selection import Selection
 from ..log.base import Entry
 from ..model.errors import ApiError
@@ -21,10 +21,40 @@ from ..runs.states import take_in
 from ..runs.supervisor import Supervisor
 from ..runs.view import expired
 from .ws_feed import Ended, Feed
-from .ws_writer import SocketWriter
+from .ws_writer import SocketForm, SocketWriter
 
 #: A compact reader's pages: large, so that a long gap becomes few messages.
 _COMPACT_ENTRIES, _COMPACT_BYTES = 20_000, 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class EventForm(SocketForm):
+    """Events, flat or in envelopes."""
+
+    epoch: str
+    flat: bool
+
+    def encode(self, entries: Sequence[Entry]) -> Iterable[bytes]:
+        encode = event_message if self.flat else event_envelope
+        return [encode(entry, self.epoch) for entry in entries]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkForm(SocketForm):
+    """Chunks of a session; `ends`: with a `done` it may be over."""
+
+    session_id: str
+    compacted: bool
+    ends: bool
+
+    def encode(self, entries: Sequence[Entry]) -> Iterable[bytes]:
+        shown = compact(entries) if self.compacted else entries
+        return [chunk_message(entry, self.session_id) for entry in shown]
+
+    def live(self, entries: Sequence[Entry]) -> bytes:
+        if self.ends and any(entry.kind == "done" for entry in entries):
+            return b""
+        return SocketForm.live(self, entries)
 
 
 class EventFeed(Feed):
@@ -47,16 +77,22 @@ class EventFeed(Feed):
         #: `events` and `filters` as they were asked for, to select anew when channels are lost.
         self.asked = asked
         self._events = events
-        self._shape = form
+        self._form = EventForm(writer.window_bits, events.epoch, flat=form == "flat")
         self._floors = floors
         self._highest_floor = max(floors.values(), default=0)
         self._told_at = asyncio.get_running_loop().time()
         #: Something was told since it was last asked whether the feed is quiet.
         self._told = False
+        self._poured = 0
+
+    @property
+    def form(self) -> EventForm:
+        return self._form
 
     def narrow(self, selection: Selection) -> None:
         """Go on with another selection from where this one has got."""
         self.position = self.reached
+        self._forget_group()
         self._hub.detach(self._stream, self)
         self.attached = False
         self.selection = selection
@@ -64,14 +100,15 @@ class EventFeed(Feed):
 
     def tell_cursor(self, now: float, quiet: float, channels: Sequence[str]) -> None:
         """After so many seconds without an event, how far the subscription has got."""
-        if self._told:
-            self._told, self._told_at = False, now
+        poured = 0 if self._group is None else self._group.poured
+        if self._told or poured != self._poured:
+            self._told, self._poured, self._told_at = False, poured, now
         if now - self._told_at >= quiet and not self._closed:
             self._told_at = now
             cursor = cursor_of(self._events.epoch, self.reached)
             self._writer.put(cursor_message(channels, cursor))
 
-    def push(self, entries: Batch) -> bool:
+    def push(self, entries: Sequence[Entry]) -> bool:
         self._told = True
         return super().push(entries)
 
@@ -80,21 +117,8 @@ class EventFeed(Feed):
             self._told_at = asyncio.get_running_loop().time()
         super()._give(found)
 
-    @property
-    def _form(self) -> str:
-        return "ws flat" if self._shape == "flat" else "ws envelope"
-
     def _may_park(self) -> bool:
         return super()._may_park() and self.position >= self._highest_floor
-
-    def _sink(self, batch: Batch) -> bool:
-        self._told = True
-        return super()._sink(batch)
-
-    def _encode(self, entries: Iterable[Entry]) -> Iterable[bytes]:
-        encode = event_message if self._shape == "flat" else event_envelope
-        epoch = self._events.epoch
-        return [encode(entry, epoch) for entry in entries]
 
     def _cut(self, entries: Sequence[Entry]) -> tuple[Sequence[Entry], int | None]:
         if not entries or entries[0].position > self._highest_floor:
@@ -143,6 +167,15 @@ class ChunkFeed(Feed):
         self._states = supervisor.states
         self._compacted = compacted
 
+    @property
+    def form(self) -> ChunkForm:
+        return ChunkForm(
+            self._writer.window_bits,
+            self.session_id,
+            compacted=self._compacted,
+            ends=self.until is not None,
+        )
+
     def extend(self, turn: int) -> None:
         """Stay for this turn as well."""
         if self.until is not None and turn > self.until:
@@ -160,25 +193,8 @@ class ChunkFeed(Feed):
         if state is not None and ends[-1] > state.end:
             await take_in(self._log, self.session_id, state)
 
-    @property
-    def _form(self) -> str:
-        return "ws compact" if self._compacted else "ws chunks"
-
-    @property
-    def _live_form(self) -> str:
-        return self._form if self.until is None else self._form + " until"
-
     def _may_park(self) -> bool:
         return super()._may_park() and not self.skip
-
-    def _live(self, batch: Batch) -> Iterable[bytes]:
-        if self.until is not None and any(entry.kind == "done" for entry in batch):
-            return ()
-        return self._encode(batch)
-
-    def _encode(self, entries: Iterable[Entry]) -> Iterable[bytes]:
-        shown = compact(entries) if self._compacted else entries
-        return [chunk_message(entry, self.session_id) for entry in shown]
 
     def _cut(self, entries: Sequence[Entry]) -> tuple[Sequence[Entry], int | None]:
         if not self.skip and self.until is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypedDict
 
 from starlette.types import Scope
 from uvicorn._types import ASGISendEvent
@@ -39,10 +39,18 @@ _library_log = logging.getLogger("resonantgenesis.http.websockets")
 _library_log.setLevel(logging.ERROR)
 
 
+class SocketHolder(Protocol):
+    """Whoever writes to a connection."""
+
+    def filled(self) -> None:
+        """Write nothing until the connection is open and not full."""
+        ...
+
+
 class SocketConnection:
     """What the shell is given of its connection."""
 
-    __slots__ = ("_protocol", "full", "transport", "window_bits")
+    __slots__ = ("_protocol", "full", "holder", "transport", "window_bits")
 
     def __init__(self, protocol: SocketProtocol) -> None:
         self._protocol = protocol
@@ -51,17 +59,18 @@ class SocketConnection:
         self.full = not protocol.writable.is_set()
         #: Of the compression that was agreed on; None: none was.
         self.window_bits = _window_bits(protocol.conn)
+        self.holder: SocketHolder | None = None
+
+    def hold(self) -> None:
+        """Nothing may be written now: the connection is full, or was closed from either side."""
+        if self.holder is not None:
+            self.holder.filled()
 
     @property
     def open(self) -> bool:
         """Whether messages may still be sent."""
         protocol = self._protocol
         return protocol.conn.state is State.OPEN and not protocol.transport.is_closing()
-
-    @property
-    def speaks(self) -> bool:
-        """`open`, but for a transport that is closed, of which `send` tells."""
-        return self._protocol.conn.state is State.OPEN
 
     def send(self, data: bytes) -> bool:
         """Write frames. False: the connection is closed."""
@@ -132,12 +141,14 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if self._abort_timer is not None:
             self._abort_timer.cancel()
             self._abort_timer = None
+        self._hold()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         super().pause_writing()
         if self.connection is not None:
             self.connection.full = True
+            self._hold()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -196,6 +207,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         return message
 
     def handle_close(self, event: Frame) -> None:
+        self._hold()
         super().handle_close(event)
         self._abort_later()
 
@@ -205,10 +217,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             # watch over stalled clients to say.
             self.pong_timer = self.loop.call_later(self.ping_timeout or 0, self.keepalive_timeout)
             return
+        self._hold()
         super().keepalive_timeout()
         self._abort_later()
 
     def shutdown(self) -> None:
+        self._hold()
         super().shutdown()
         self._abort_later()
 
@@ -216,6 +230,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def _fail(self, code: int = 1002, reason: str = "") -> None:
         """The client broke the protocol: a close frame, if none was sent, and the end."""
+        self._hold()
         if self.conn.parser_exc is None:
             self.conn.fail(code, reason)
         sent = self.conn.close_sent
@@ -239,6 +254,11 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.transport.write(output)
         self.transport.close()
         self._abort_later()
+
+    def _hold(self) -> None:
+        """Behind a close frame, and to who takes nothing, no message is sent."""
+        if self.connection is not None:
+            self.connection.hold()
 
     def _abort_later(self) -> None:
         """A client that takes no more bytes must not keep its connection for ever."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from starlette.types import Send
 
-from ..feed.hub import Batch
-from ..log.base import Entry
+from ..feed.topic import Write
 from .ws_frames import SHARED
 from .ws_protocol import SocketConnection
 
-Encode = Callable[[Iterable[Entry]], Iterable[bytes]]
 #: Bytes handed to the transport between two looks at whether the client takes them.
 _SLICE = 64 * 1024
 _MAX_REASON = 120
@@ -19,6 +18,14 @@ _MAX_REASON = 120
 
 class SocketLost(Exception):
     """The client is gone, or the connection is no longer open for messages."""
+
+
+class WireListener(Protocol):
+    """Whoever writes frames directly."""
+
+    def filled(self) -> None:
+        """No frame may be written directly until `ready` again."""
+        ...
 
 
 class AsgiWire:
@@ -32,14 +39,23 @@ class AsgiWire:
         """Bytes that the client has not taken, as far as that can be seen."""
         return 0
 
-    #: Whether `push` ever takes anything.
-    pours = False
+    #: The connection's own `write`, for frames; None: there is only `send`.
+    direct: Write | None = None
+    #: Of the compression that was agreed on, for frames; None: none was.
+    window_bits: int | None = None
 
-    def push(self, batch: Batch, form: str, encode: Callable[[Batch], Iterable[bytes]]) -> bool:
-        """Write live entries now; `form` names what `encode` makes of them. False: it cannot, or
-        nothing was made."""
-        del batch, form, encode
+    @property
+    def ready(self) -> bool:
+        """Whether frames may be written directly now."""
         return False
+
+    def send_now(self, message: bytes) -> bool:
+        """Send a text without waiting. False: that cannot be done now."""
+        del message
+        return False
+
+    def call(self, listener: WireListener) -> None:
+        """Tell the listener when frames may no longer be written directly."""
 
     async def write(self, messages: Sequence[bytes]) -> None:
         """Send texts, waiting for the client where it is slow. Raises SocketLost."""
@@ -65,33 +81,29 @@ class AsgiWire:
 class DirectWire(AsgiWire):
     """Frames written straight to the transport, each made once for all sockets."""
 
-    pours = True
-
     def __init__(self, send: Send, connection: SocketConnection) -> None:
         super().__init__(send)
         self._connection = connection
-        bits = connection.window_bits
-        self._suffix = "" if bits is None else f" deflate {bits}"
+        self.direct = connection.transport.write
+        self.window_bits = connection.window_bits
 
     @property
     def unsent(self) -> int:
         return self._connection.transport.get_write_buffer_size()
 
-    def push(self, batch: Batch, form: str, encode: Callable[[Batch], Iterable[bytes]]) -> bool:
-        connection = self._connection
-        if connection.full or not connection.speaks:
-            return False
-        name = form + self._suffix if self._suffix else form
-        data = batch.encoded.get(name)
-        if data is None:
-            bits = connection.window_bits
-            data = b"".join([SHARED.frame(message, bits) for message in encode(batch)])
-            batch.encoded[name] = data
-        return bool(data) and connection.send(data)
+    @property
+    def ready(self) -> bool:
+        return not self._connection.full and self._connection.open
+
+    def send_now(self, message: bytes) -> bool:
+        frame = SHARED.frame(message, self.window_bits)
+        return self.ready and self._connection.send(frame)
+
+    def call(self, listener: WireListener) -> None:
+        self._connection.holder = listener
 
     async def write(self, messages: Sequence[bytes]) -> None:
-        connection = self._connection
-        bits = connection.window_bits
+        bits = self.window_bits
         frames: list[bytes] = []
         size = 0
         for message in messages:

@@ -5,23 +5,51 @@ are read on from the log, in turn. So there is no queue per subscription, and me
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..feed.follow import PAGE_BYTES
-from ..feed.hub import Batch
-from .ws_wire import AsgiWire, Encode
+from ..feed.topic import Write
+from ..log.base import Entry
+from .ws_frames import SHARED
+from .ws_wire import AsgiWire
 
 #: A queued message costs this much beside its bytes.
 _OVERHEAD = 64
 
 
-class Behind(Protocol):
-    """A subscription that must read from the log."""
+Encode = Callable[[Sequence[Entry]], Iterable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class SocketForm(ABC):
+    """How a subscription's entries look on the wire. Forms that are equal share a live batch's
+    bytes. `window_bits`: of the compression that was agreed on."""
+
+    window_bits: int | None
+
+    @abstractmethod
+    def encode(self, entries: Sequence[Entry]) -> Iterable[bytes]:
+        """The messages that tell these entries."""
+
+    def live(self, entries: Sequence[Entry]) -> bytes:
+        """The frames that every socket is written; none if each must look at these by itself."""
+        bits = self.window_bits
+        return b"".join([SHARED.frame(message, bits) for message in self.encode(entries)])
+
+
+class Subscription(Protocol):
+    """What a socket tells of."""
 
     async def step(self) -> None:
         """Read one page and `put` it; ask to be called again if that was not all."""
+        ...
+
+    def unpark(self) -> None:
+        """Nothing may be written past the writer any more."""
         ...
 
 
@@ -33,13 +61,19 @@ class SocketWriter:
         self._bound = bound
         self._messages: list[bytes] = []
         self._size = 0
-        self._behind: deque[Behind] = deque()
+        self._behind: deque[Subscription] = deque()
+        #: Those whose live entries are written straight to the connection.
+        self._parked: set[Subscription] = set()
+        #: What was handed to `run` is not written yet.
+        self._writing = False
         self._closing: tuple[int, str] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._room = asyncio.Event()
         self._room.set()
         #: How often something was handed to the connection; a sign of life for the watch.
         self.writes = 0
+        self.window_bits = wire.window_bits
+        wire.call(self)
 
     @property
     def waiting(self) -> int:
@@ -52,43 +86,68 @@ class SocketWriter:
 
     def put(self, message: bytes) -> None:
         """Send a message, after those that wait. Ignored once the socket closes."""
-        if self._closing is None:
+        if self._closing is not None:
+            return
+        if self._messages or self._writing or not self._wire.send_now(message):
+            self.queue([message])
+        else:
+            self.writes += 1
+
+    def queue(self, messages: Iterable[bytes]) -> None:
+        """Send messages together, after those that wait; for what was read from the log."""
+        if self._closing is not None:
+            return
+        self.filled()  # nothing may overtake what waits
+        for message in messages:
             self._add(message)
-            self._wake()
+        self._wake()
 
     async def room(self) -> None:
         """Return when less than the bound waits: who answers waits here before it hears more."""
         await self._room.wait()
 
     @property
+    def can_pour(self) -> bool:
+        """Whether live entries can ever be written straight to the connection."""
+        return self._wire.direct is not None
+
+    @property
     def pours(self) -> bool:
-        """Whether live entries can be written straight to the connection."""
-        return self._wire.pours
+        """Whether they may be now: nothing waits to be sent before them."""
+        waits = self._messages or self._writing or self._closing is not None
+        return not waits and self._wire.ready
 
-    def pour(self, batch: Batch, form: str, encode: Callable[[Batch], Iterable[bytes]]) -> bool:
-        """Write live entries now, or say False. `form` names what `encode` makes of the batch,
-        which is the same for all who use it; nothing made: False as well."""
-        if self._messages or self._waiter is None or self._closing is not None:
-            return False
-        if not self._wire.push(batch, form, encode):
-            return False
-        self.writes += 1
-        return True
+    @property
+    def write(self) -> Write:
+        """Where they are written then."""
+        if self._wire.direct is None:
+            raise RuntimeError("this server has no way past its `send`")
+        return self._wire.direct
 
-    def push(self, batch: Batch, form: str, encode: Encode) -> bool:
+    def parked(self, subscription: Subscription) -> None:
+        """Its live entries are written to the connection; `unpark` it before anything waits."""
+        self._parked.add(subscription)
+
+    def unparked(self, subscription: Subscription) -> None:
+        """It has left the hub, or is pushed to again."""
+        self._parked.discard(subscription)
+
+    def filled(self) -> None:
+        """From the connection: it takes nothing for now, or no more."""
+        for subscription in tuple(self._parked):
+            subscription.unpark()
+
+    def push(self, entries: Sequence[Entry], encode: Encode) -> bool:
         """Take live entries of a subscription that has everything before them, or say False."""
-        if self.pour(batch, form, encode):
-            return True
-        if self._closing is not None:
+        if self._closing is not None or self._size >= self._bound:
             return False
-        if self._size >= self._bound or sum([len(entry.body) for entry in batch]) > PAGE_BYTES:
+        if sum([len(entry.body) for entry in entries]) > PAGE_BYTES:
             return False
-        for message in encode(batch):
-            self._add(message)
-        self._wake()
+        for message in encode(entries):
+            self.put(message)
         return True
 
-    def behind(self, subscription: Behind) -> None:
+    def behind(self, subscription: Subscription) -> None:
         """Call its `step` when nothing else is to be sent; asked for once, it is called once."""
         if subscription not in self._behind:
             self._behind.append(subscription)
@@ -101,6 +160,7 @@ class SocketWriter:
         if last is not None:
             self._messages, self._size = [last], len(last)
         self._closing = (code, reason)
+        self.filled()
         self._room.set()
         self._wake()
 
@@ -110,7 +170,11 @@ class SocketWriter:
             if self._messages:
                 messages, self._messages, self._size = self._messages, [], 0
                 self._room.set()
-                await self._wire.write(messages)
+                self._writing = True
+                try:
+                    await self._wire.write(messages)
+                finally:
+                    self._writing = False
                 self.writes += 1
             elif self._closing is not None:
                 await self._wire.close(*self._closing)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from ..feed.follow import PAGE_BYTES, PAGE_ENTRIES, Follower, PlaceExpired, StreamGone
-from ..feed.hub import Sink
+from ..feed.topic import Group, Outlet
 from ..log.base import Entry
 from ..model.errors import InvalidRequest, PositionExpired
 from .state import SessionState, TurnState, control_stream
@@ -47,10 +47,12 @@ class View:
         self._place = place
         self._after = after
         self._follower: Follower | None = None
-        self._live: tuple[Sink, Callable[[], None]] | None = None
+        self._outlet: Outlet | None = None
         self._stopped = False
-        #: `batches` has ended without the view being over: it goes on when `wake` is called.
+        #: `batches` has ended without the view being over: it goes on when the outlet is woken.
         self.parked = False
+        #: With whom it is written to while it is parked.
+        self.group: Group | None = None
         if place.turn is not None:
             self.until = state.turn(place.turn)
 
@@ -65,10 +67,16 @@ class View:
             return self.until is not None and self._is_over(self._after)
         return not self.state.open_turns or (self.until is not None and self._is_over(self._after))
 
-    def pour_into(self, sink: Sink, wake: Callable[[], None]) -> None:
-        """Offer live chunks to `sink`, which refuses those with a `done`; once it has nothing
-        else to tell, `batches` ends, `parked`, and is to be called again after `wake`."""
-        self._live = sink, wake
+    def pour_into(self, outlet: Outlet) -> None:
+        """Write live chunks to the outlet, whose form refuses those with a `done`; once it has
+        nothing else to tell, `batches` ends, `parked`, and is to be called again when the outlet
+        is woken."""
+        self._outlet = outlet
+
+    def unpark(self) -> None:
+        """The outlet is full."""
+        if self._follower is not None:
+            self._follower.unpark()
 
     def close(self) -> None:
         """The reader has left a view that is parked."""
@@ -86,15 +94,16 @@ class View:
     def start_at_once(self) -> list[Entry] | None:
         """What the reader lacks, if that is in memory and only live chunks are to follow: the view
         is parked then. None: `batches` must be asked, and nothing has happened."""
-        if self._live is None or self._place.compact or (self.until and not self.until.first):
+        if self._outlet is None or self._place.compact or (self.until and not self.until.first):
             return None
         follower = self._enter()
         found = follower.pull_recent()
         if found is not None:
             after = found[-1].position if found else self._after
             ahead = any(entry.kind == "done" and entry.position > self.state.end for entry in found)
-            if not ahead and not self._is_over(after) and follower.park(*self._live):
-                self._follower, self._after, self.parked = follower, after, True
+            if not ahead and not self._is_over(after) and (group := follower.park(self._outlet)):
+                self._follower, self._after = follower, after
+                self.group, self.parked = group, True
                 return found
         follower.__exit__()
         return None
@@ -116,8 +125,8 @@ class View:
                 self.close()  # deleted before we were registered, so nobody would tell us
         try:
             while not self._stopped and not self._is_over(self._after):
-                if self._live is not None and follower.park(*self._live):
-                    self.parked = True
+                if self._outlet is not None and (group := follower.park(self._outlet)):
+                    self.group, self.parked = group, True
                     return
                 entries = await follower.batch(silence)
                 if entries:
