@@ -12,7 +12,8 @@ from typing import Any
 
 import structlog
 from resonantgenesis_server.cli.app import main
-from resonantgenesis_server.http import protocol, serving, ws_protocol
+from resonantgenesis_server.http import door, serving, stream_connection, ws_protocol
+from resonantgenesis_server.http.room import Room
 
 
 class Watched:
@@ -32,13 +33,16 @@ class Watched:
         self._transport.write(data)
 
 
-class WatchedHttp(protocol.StreamHttpProtocol):
+class WatchedDoorway(door.Doorway):
+    __slots__ = ()
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(Watched(transport))  # type: ignore[arg-type]
 
 
-def _never_full(self: Any, full: bool) -> None:
-    del self, full
+class WatchedDoor(door.Door):
+    def __init__(self, room: Room) -> None:
+        super().__init__(room, doorway=WatchedDoorway)
 
 
 def _deaf(self: Any) -> None:
@@ -46,7 +50,7 @@ def _deaf(self: Any) -> None:
 
 
 if os.environ.get("CARELESS"):
-    protocol.Connection.set_full = _never_full  # type: ignore[method-assign]
+    stream_connection.StreamConnection.pause_writing = _deaf  # type: ignore[method-assign]
     ws_protocol.SocketProtocol.pause_writing = _deaf  # type: ignore[method-assign]
-vars(serving)["StreamHttpProtocol"] = WatchedHttp
+vars(serving)["Door"] = WatchedDoor
 sys.exit(main())

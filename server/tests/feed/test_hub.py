@@ -211,7 +211,7 @@ async def test_who_comes_back_to_a_stream_that_everybody_left_needs_no_log() -> 
     publish(hub, log, 3)
     before = log.count
     with follower(hub, log, 1) as back:
-        found = back.pull_recent()
+        found = back.pull_recent(hub.head(STREAM))
         assert found is not None
         assert [entry.position for entry in found] == [2, 3, 4, 5]
     assert log.count == before
@@ -345,6 +345,6 @@ async def test_what_one_has_read_serves_those_who_come_after_it() -> None:
     with follower(hub, log, 4) as first, follower(hub, log, 4) as second:
         publish(hub, log)
         assert await batch(first) == [5, 6, 7, 8, 9, 10]
-        found = second.pull_recent()
+        found = second.pull_recent(hub.head(STREAM))
         assert found is not None
         assert [entry.position for entry in found] == [5, 6, 7, 8, 9, 10]

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 import uvicorn
-from resonantgenesis_server.http import protocol
+from resonantgenesis_server.http import door, protocol
 from starlette.responses import PlainTextResponse
 
 pytestmark = pytest.mark.anyio
@@ -30,9 +30,10 @@ async def cut_after(sent: bytes, port: int) -> bool:
 
 async def test_headers_must_come_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "HEADERS_WITHIN", 0.2)
+    monkeypatch.setattr(door, "HEADERS_WITHIN", 0.2)
     config = uvicorn.Config(
         PlainTextResponse("here"),
-        http=protocol.StreamHttpProtocol,
+        http=door.Door(),  # type: ignore[arg-type]
         lifespan="off",
         log_config=None,
         ws="none",

@@ -20,7 +20,7 @@ import websockets
 from resonantgenesis_server.codec.events import events_append
 from resonantgenesis_server.config import LimitSettings, Settings
 from resonantgenesis_server.http.asyncapi import document
-from resonantgenesis_server.http.protocol import StreamHttpProtocol
+from resonantgenesis_server.http.door import Door
 from resonantgenesis_server.http.ws_limits import SocketLimits
 from resonantgenesis_server.http.ws_protocol import SOCKET_SETTINGS
 from resonantgenesis_server.main import Parts, open_parts
@@ -273,7 +273,7 @@ async def listening(app: Any, **options: Any) -> AsyncIterator[tuple[int, uvicor
             "log_config": None,
             "lifespan": "off",
             "access_log": False,
-            "http": StreamHttpProtocol,
+            "http": Door(),
             "timeout_graceful_shutdown": 5,
             "backlog": 2048,
             **SOCKET_SETTINGS,

@@ -120,15 +120,17 @@ class Cursor(ABC):
             self._hub.learn(self._stream, found)
         return self._given(found)
 
-    def pull_recent(self) -> list[Entry] | None:
-        """All of `pull` at once, if what follows is in memory: the reader is attached then.
-        None: the log must be asked, and nothing has happened."""
-        head = self._hub.head(self._stream)
+    def pull_recent(self, head: int | None) -> list[Entry] | None:
+        """All of `pull` at once, if all up to `head`, the last position that was announced, is in
+        memory: the reader is attached then. None: the log must be asked, and nothing has
+        happened."""
         found: list[Entry] = []
+        if head is None:
+            return None
         if self.position < head:
             found = self._hub.recent(self._stream, self.position, PENDING_BYTES)
         last = found[-1].position if found else self.position
-        if not head or last != head:
+        if last != head:
             return None
         self.position = last
         self.attached = self._hub.attach(self._stream, self, self.selection)

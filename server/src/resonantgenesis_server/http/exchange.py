@@ -11,7 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from .body import header
 from .cors import HeaderList
-from .protocol import EXTENSION, Connection
+from .protocol import request_connection_of
 
 #: How long, and for how many bytes, a client is listened to that was answered in mid-body: most
 #: read no answer before they have sent everything, and would not find it if we closed under them.
@@ -35,8 +35,7 @@ class Exchange:
         self._send = send
         #: Whoever still holds this list may add to it before the answer starts.
         self._headers = headers
-        connection = scope.get("extensions", {}).get(EXTENSION)
-        self._connection = connection if isinstance(connection, Connection) else None
+        self._connection = request_connection_of(scope)
         self._body_ended = False
         self._lingers = False
         #: Our own server knows by itself how far the body has come.

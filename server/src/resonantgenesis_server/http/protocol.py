@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -34,6 +35,7 @@ from .raw_refusals import (
     raw_answer,
 )
 from .room import HEALTH_PATHS, SURPLUS, SURPLUS_WITHIN, Room
+from .stream_connection import Home, StreamConnection, opening
 
 log_ = structlog.get_logger("resonantgenesis.http")
 #: uvicorn warns of what clients do wrong; that is told to the client, and here in our words.
@@ -47,118 +49,64 @@ HEADERS_WITHIN = 30.0
 _AFTERWARDS: Any = {"type": "http", "method": "GET"}
 
 
-class Holder(Protocol):
-    """Whoever writes to a connection."""
+class Connection(Protocol):
+    """A request's connection, on which a stream may begin."""
 
-    def filled(self) -> None:
-        """More is unsent than the bound: write nothing. Called in the write that was one too
-        many."""
+    @property
+    def lost(self) -> bool: ...
+
+    def begin(self, headers: HeaderList, first: bytes) -> StreamConnection:
+        """Take the connection for a stream, answer with status 200 and write its first part."""
         ...
 
-    def left(self) -> None:
-        """The client has left."""
-        ...
 
+class RequestConnection:
+    """The connection of a request that uvicorn serves."""
 
-class Connection:
-    """What a stream is given of its connection."""
-
-    __slots__ = ("_cycle", "_protocol", "full", "holder", "lost", "ready", "transport")
+    __slots__ = ("_cycle", "_protocol", "lost", "on_lost", "transport")
 
     def __init__(self, protocol: StreamHttpProtocol, cycle: RequestResponseCycle) -> None:
         self._protocol = protocol
         self._cycle = cycle
         self.transport: asyncio.Transport = protocol.transport
-        #: More is unsent than the transport's bound: nothing may be written now.
-        self.full = protocol.flow.write_paused
         self.lost = False
-        #: Neither full nor lost.
-        self.ready = not self.full
-        self.holder: Holder | None = None
+        self.on_lost: Callable[[], None] | None = None
 
-    def begin(self, headers: HeaderList, first: bytes) -> None:
-        """Take the response over, with status 200 in chunked encoding, and write its first part.
-
-        uvicorn asks nothing more of an application whose client it takes for gone, and lets it
-        return before the response is complete. What only the request needed is given back: a
-        stream stays open for hours.
-        """
-        protocol, cycle = self._protocol, self._cycle
+    def begin(self, headers: HeaderList, first: bytes) -> StreamConnection:
+        """uvicorn asks nothing more of an application whose client it takes for gone, and lets it
+        return before the response is complete."""
+        cycle = self._cycle
         cycle.response_started = cycle.disconnected = True
-        cycle.scope = protocol.scope = _AFTERWARDS
-        protocol.headers = []
-        close = () if cycle.keep_alive else ((b"connection", b"close"),)
-        lines = [b"%b: %b\r\n" % line for line in (*cycle.default_headers, *headers, *close)]
-        self.send(
-            b"HTTP/1.1 200 OK\r\n%btransfer-encoding: chunked\r\n\r\n%b"
-            % (b"".join(lines), chunked(first))
-        )
+        stream = self._protocol.hand_over()
+        keep_alive = cycle.keep_alive
+        stream.send(opening([*cycle.default_headers, *headers], first, keep_alive=keep_alive))
+        return stream
 
     @property
     def unread(self) -> bool:
         """Whether some of the request's body is still to come."""
         return bool(self._cycle.more_body)
 
-    async def room(self) -> None:
-        """Return when the client has taken enough of what was written, or is gone."""
-        if self.full:
-            await self._protocol.flow.drain()
-
-    def write(self, data: bytes) -> None:
-        """Write a part, for which there must be room."""
-        if not self.lost:
-            self.send(chunked(data))
-
-    def send(self, data: bytes) -> bool:
-        """Write bytes as they are. False: the connection is closed, which `left` tells."""
-        try:
-            self.transport.write(data)
-        except RuntimeError:  # uvloop's, between a reset and `connection_lost`
-            return False
-        return True
-
-    def finish(self, last: bytes) -> None:
-        """Complete the response; the connection serves the next request."""
-        cycle = self._cycle
-        if self.lost or cycle.response_complete:
-            return
-        self.send((chunked(last) if last else b"") + b"0\r\n\r\n")
-        cycle.response_complete = True
-        if not cycle.keep_alive:
-            self.transport.close()
-        self._protocol.on_response_complete()
-
-    def drop(self) -> None:
-        """Cut off a client whose response has begun and was not completed: nothing else would
-        tell it."""
-        if self._cycle.disconnected and not self._cycle.response_complete:
-            self.transport.abort()
-
-    # -- called by the protocol ------------------------------------------------------------
-
-    def set_full(self, full: bool) -> None:
-        self.full = full
-        self.ready = not full and not self.lost
-        if full and self.holder is not None:
-            self.holder.filled()
-
     def set_lost(self) -> None:
-        self.lost, self.ready = True, False
-        if self.holder is not None:
-            self.holder.left()
+        self.lost = True
+        if self.on_lost is not None:
+            self.on_lost()
 
 
-def chunked(data: bytes) -> bytes:
-    """A part of a response in chunked encoding."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
+class House(Home, Protocol):
+    """Where connections belong, and how many it holds."""
+
+    room: Room
 
 
 class StreamHttpProtocol(HttpToolsProtocol):
     """uvicorn's protocol with the connection in `scope["extensions"]`."""
 
-    #: How many connections there may be; set by who serves.
-    room = Room()
-    connection: Connection | None = None
+    #: Where the connection belongs; set by who makes the protocol.
+    home: House
+    connection: RequestConnection | None = None
+    #: The connection has become a stream's; whatever the parser still finds counts no more.
+    _handed_over = False
     _overdue: asyncio.TimerHandle | None = None
     #: There are more connections than there is room for: this one is for health checks only.
     _surplus = False
@@ -177,7 +125,7 @@ class StreamHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.logger = _library_log
-        most = self.room.most
+        most = self.home.room.most
         if most and len(self.connections) > most:
             self._surplus = True
             if len(self.connections) > most + SURPLUS:
@@ -202,15 +150,25 @@ class StreamHttpProtocol(HttpToolsProtocol):
         self._half_closed = True
         return True
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        if self.connection is not None:
-            self.connection.set_full(True)
+    def rest(self) -> None:
+        """An answer was completed, by a stream: the client has as long as after any other."""
+        self._headers_are_here()
+        self.on_response_complete()
 
-    def resume_writing(self) -> None:
-        if self.connection is not None:
-            self.connection.set_full(False)
-        super().resume_writing()
+    def hand_over(self) -> StreamConnection:
+        """Leave the connection to a stream, and all that only requests need."""
+        cycle = self.cycle
+        self._headers_are_here()
+        self._unset_keepalive_if_required()
+        self._handed_over = True
+        self.connections.discard(self)
+        keep_alive, full = cycle.keep_alive, self.flow.write_paused
+        stream = StreamConnection(self.home, self.transport, keep_alive=keep_alive, full=full)
+        self.connection = None
+        self.parser = None  # type: ignore[assignment]  # as uvicorn does at the end
+        cycle.scope = self.scope = _AFTERWARDS
+        self.headers = []
+        return stream
 
     # -- the request -----------------------------------------------------------------------
 
@@ -242,10 +200,21 @@ class StreamHttpProtocol(HttpToolsProtocol):
             self._overdue = None
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._expect_headers()
+        if not self._handed_over:
+            super().on_message_begin()
+            self._expect_headers()
+
+    def on_body(self, body: bytes) -> None:
+        if not self._handed_over:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._handed_over:
+            super().on_message_complete()
 
     def on_headers_complete(self) -> None:
+        if self._handed_over:
+            return
         self._headers_are_here()
         if len(self.url) > URL_LIMIT:
             self._stop_parsing(LONG_URL)
@@ -258,7 +227,7 @@ class StreamHttpProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self.connection = connection = Connection(self, cycle)
+        self.connection = connection = RequestConnection(self, cycle)
         extensions: dict[str, Any] = {EXTENSION: connection}
         cycle.scope["extensions"] = extensions
         if cycle.scope["http_version"] != "1.1":
@@ -324,5 +293,11 @@ def connection_of(scope: Scope) -> Connection | None:
     """The request's connection, if the server gives it and answers in chunked encoding."""
     if scope["http_version"] != "1.1":
         return None
+    connection: Connection | None = scope.get("extensions", {}).get(EXTENSION)
+    return connection
+
+
+def request_connection_of(scope: Scope) -> RequestConnection | None:
+    """The same for a request that uvicorn serves, whatever its version."""
     connection = scope.get("extensions", {}).get(EXTENSION)
-    return connection if isinstance(connection, Connection) else None
+    return connection if isinstance(connection, RequestConnection) else None

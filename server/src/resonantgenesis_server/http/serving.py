@@ -14,7 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from ..model.limits import Limits
-from .protocol import StreamHttpProtocol
+from .door import Door
 from .room import Room, raise_file_limit, watching_descriptors
 from .ws_protocol import SOCKET_SETTINGS, SocketSettings
 
@@ -70,15 +70,6 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _protocol(taken: Room) -> type[StreamHttpProtocol]:
-    """The protocol of a server with so much room; uvicorn makes its objects itself."""
-
-    class Bounded(StreamHttpProtocol):
-        room = taken
-
-    return Bounded
-
-
 async def run(
     app: ASGIApp,
     listener: Listener,
@@ -96,7 +87,7 @@ async def run(
     raise_file_limit()
     config = uvicorn.Config(
         app,
-        http=_protocol(Room.of(limits.connections)),
+        http=Door(Room.of(limits.connections)),  # type: ignore[arg-type]  # made like a class
         loop="uvloop",
         lifespan="off",
         access_log=False,

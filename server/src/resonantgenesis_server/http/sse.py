@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 
 import orjson
 import structlog
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from ..codec.sse import frame_without_id
 from ..feed.topic import Group, Outlet, Write
@@ -17,8 +17,9 @@ from ..log.base import Entry, LogError
 from ..model.errors import ApiError, Unavailable
 from ..model.limits import Limits
 from ..model.principal import Principal
-from .protocol import Connection, connection_of
+from .protocol import connection_of
 from .sse_forms import Frames
+from .stream_connection import StreamConnection
 from .watch import INTERVAL, Watch
 
 log_ = structlog.get_logger("resonantgenesis.streams")
@@ -99,7 +100,9 @@ class SseStream:
         self.form = frames.form
         #: The edge's headers, which it adds by itself to what goes through `send`.
         self._extra: Headers = scope["state"].get("headers", [])
-        self._connection = connection_of(scope)
+        #: Where the stream can begin, and what it is written to once it has.
+        self._way = connection_of(scope)
+        self._connection: StreamConnection | None = None
         self._error: ApiError | None = None
         self._gone = False
         self._watch: Watch | None = None
@@ -111,7 +114,7 @@ class SseStream:
         self._moved = 0.0
         self._unsent = 0
         self._patience = limits.stall
-        if self._connection is not None:
+        if self._way is not None:
             source.pour_into(self)
 
     async def run(self, headers: Headers, watch: Watch) -> None:
@@ -123,12 +126,12 @@ class SseStream:
         disconnect = None
         try:
             self._enter(watch)
-            if self._connection is None:
+            if self._way is None:
                 disconnect = asyncio.create_task(self._wait_for_disconnect())
                 await self._send({"type": "http.response.start", "status": 200, "headers": headers})
                 await self._write(self._frames.opening())
             elif not self._gone:
-                self._connection.begin([*headers, *self._extra], self._frames.opening())
+                self._begin(headers, self._frames.opening())
             await self._go_on()
         finally:
             if not self._parked:
@@ -141,18 +144,21 @@ class SseStream:
     def start_at_once(self, headers: Headers, watch: Watch, entries: list[Entry]) -> None:
         """`run` without a task: the source is parked, and these were all it had."""
         self._enter(watch)
-        if self._connection is not None:
-            first = b"".join([self._frames.opening(), *self.form.encode(entries)])
-            self._connection.begin([*headers, *self._extra], first)
-            self._park()
+        self._begin(headers, b"".join([self._frames.opening(), *self.form.encode(entries)]))
+        self._park()
 
     def _enter(self, watch: Watch) -> None:
         self._watch = watch
         watch.add(self)
-        if self._connection is not None:
+        if self._way is not None and self._way.lost:  # before anybody listened
+            self.left()
+
+    def _begin(self, headers: Headers, first: bytes) -> None:
+        """What only the request needed is given back: a stream stays open for hours."""
+        if self._way is not None:
+            self._connection = self._way.begin([*headers, *self._extra], first)
             self._connection.holder = self
-            if self._connection.lost:  # before anybody listened
-                self.left()
+            self._way, self._receive, self._send = None, nothing_more, nowhere
 
     async def _go_on(self) -> None:
         """Write until the stream is over or parked."""
@@ -305,7 +311,7 @@ class SseStream:
             connection.transport.abort()
             self.left()
 
-    def _beat(self, connection: Connection, now: float) -> None:
+    def _beat(self, connection: StreamConnection, now: float) -> None:
         """The heartbeat of a stream without a task. What was written since the last look may
         have been written right after it, so silence is counted from there."""
         poured = self._pours()
@@ -319,6 +325,15 @@ class SseStream:
     def _pours(self) -> int:
         group = self._source.group
         return 0 if group is None else group.poured
+
+
+async def nothing_more() -> Message:
+    """`receive` of a stream that the server knows no more of."""
+    return {"type": "http.disconnect"}
+
+
+async def nowhere(_message: Message) -> None:
+    """`send` of the same."""
 
 
 def _error_frame(error: ApiError) -> bytes:

@@ -10,7 +10,7 @@ from typing import Protocol
 from ..codec.sse import HEARTBEAT, OPENING, chunk_frame
 from ..feed.compact import compact
 from ..log.base import Entry
-from .protocol import chunked
+from .stream_connection import chunked
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from ..model.limits import Limits
 from ..model.principal import Principal
@@ -17,7 +17,7 @@ from .edge import FastRoute, fast_route
 from .limits import RequestLimit
 from .params import QueryParams, text_header
 from .session_bodies import ExecuteBody, TurnBody, validated
-from .sse import Headers, SseStream, session_headers, stream_headers
+from .sse import Headers, SseStream, nothing_more, nowhere, session_headers, stream_headers
 from .sse_forms import CHUNKS, COMPACT_CHUNKS
 from .watch import Watch
 
@@ -88,7 +88,7 @@ class StreamRoutes:
         view = self._service.view_at_once(scope["state"]["principal"], session_id, place)
         if view is None:
             return False
-        stream = self._sse(scope, _nothing_more, _nowhere, view, place)
+        stream = self._sse(scope, nothing_more, nowhere, view, place)
         entries = view.start_at_once()
         if entries is None:
             return False
@@ -152,14 +152,6 @@ class StreamRoutes:
             media_type="application/json",
         )
         await response(scope, receive, send)
-
-
-async def _nothing_more() -> Message:
-    return {"type": "http.disconnect"}
-
-
-async def _nowhere(_message: Message) -> None:
-    """A stream on a connection of its own sends nothing through the server."""
 
 
 def _accepts_stream(scope: Scope) -> bool:

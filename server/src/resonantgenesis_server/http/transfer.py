@@ -18,7 +18,7 @@ from ..log.base import LogError
 from ..model.errors import ApiError
 from ..model.principal import Principal
 from ..records.base import StoreError
-from .protocol import connection_of
+from .protocol import request_connection_of
 from .watch import Watch
 
 log_ = structlog.get_logger("resonantgenesis.http")
@@ -163,23 +163,11 @@ async def _wait_for_disconnect(receive: Receive, transfer: Transfer) -> None:
 
 async def _break_off(scope: Scope, error: Exception) -> None:
     """Cut the connection; where the server gives us none, it does so itself with what we raise."""
-    connection = connection_of(scope)
+    connection = request_connection_of(scope)
     if connection is None:
         raise error
-    connection.holder = farewell = _Farewell()
+    lost = asyncio.Event()
+    connection.on_lost = lost.set
     connection.transport.abort()
     if not connection.lost:  # the server is told in the loop's next round
-        await asyncio.wait_for(farewell.lost.wait(), _CUT)
-
-
-class _Farewell:
-    """Waits for the end of a connection."""
-
-    def __init__(self) -> None:
-        self.lost = asyncio.Event()
-
-    def filled(self) -> None:
-        """Nothing is written any more."""
-
-    def left(self) -> None:
-        self.lost.set()
+        await asyncio.wait_for(lost.wait(), _CUT)

@@ -97,7 +97,7 @@ class View:
         if self._outlet is None or self._place.compact or (self.until and not self.until.first):
             return None
         follower = self._enter()
-        found = follower.pull_recent()
+        found = follower.pull_recent(_announced(self._supervisor, self.session_id, self.state))
         if found is not None:
             after = found[-1].position if found else self._after
             ahead = any(entry.kind == "done" and entry.position > self.state.end for entry in found)
@@ -203,16 +203,25 @@ class View:
 def view_at_once(
     supervisor: Supervisor, session_id: str, state: SessionState, place: Place
 ) -> View | None:
-    """`open_view`, for a session that others are reading: nothing is read from the log. None
-    where that would be needed, or where `open_view` has to say why there is no view."""
-    head = supervisor.hub.head(session_id)
+    """`open_view`, for a session that others are reading or that is quiet: nothing is read from
+    the log. None where that would be needed, or where `open_view` has to say why there is no
+    view."""
+    head = _announced(supervisor, session_id, state)
     after = _first(state, place)
-    if not head or after > head or place.epoch not in {None, supervisor.log.epoch}:
+    if head is None or after > head or place.epoch not in {None, supervisor.log.epoch}:
         return None
     if place.turn is not None and state.turn(place.turn) is None:
         return None
     view = View(supervisor, session_id, state, place, after)
     return None if view.is_empty(head) else view
+
+
+def _announced(supervisor: Supervisor, session_id: str, state: SessionState) -> int | None:
+    """The last position that was announced, if that is in memory."""
+    head = supervisor.hub.head(session_id)
+    if head or state.running is not None:
+        return head or None
+    return state.end  # every chunk is of a turn, and what was announced of those has ended
 
 
 def _first(state: SessionState, place: Place) -> int:
