@@ -1,70 +1,80 @@
+import { inlinesOf } from './marks';
+
 /** An answer as a page shows it: paragraphs, quotes and code. */
 export interface Block {
   readonly kind: 'text' | 'quote' | 'code';
   readonly text: string;
 }
 
-/** A run of text within a block. */
-export interface Inline {
-  readonly kind: 'plain' | 'code' | 'em' | 'strong';
-  readonly text: string;
-}
-
 /** A longer paragraph is cut, since a browser lays a growing paragraph out anew with every frame. */
 const LONGEST = 3_000;
 
-/** Cuts a text that grows: all its blocks but the last stay the same. */
-export function blocksOf(text: string): Block[] {
+/** From its line on, whole or not, to the line that closes it or the end. */
+const FENCED = /(^```[^`\n]*(?:\n[\s\S]*?(?:^```[ \t]*$|(?![\s\S]))|(?![\s\S])))/m;
+/** The end of code that is whole, and of code that grows, where a fence may be on its way. */
+const CODE_END = /(^|\n)(```[ \t]*)?$/;
+const OPEN_CODE_END = /(^|\n)`{0,3}[ \t]*$/;
+/** What may become a fence. */
+const FENCE_BEGINS = /(?<=^|\n)`{1,2}$/;
+
+/**
+ * Cuts a text into blocks. While it grows, all of them but the last stay the same, and marks of
+ * which it is not yet clear what they are stay out of the last.
+ */
+export function blocksOf(text: string, isGrowing = false): Block[] {
   const blocks: Block[] = [];
-  const parts = text.split(/(^```.*\n[\s\S]*?(?:^```\s*$|(?![\s\S])))/m);
+  const parts = text.split(FENCED);
+  const last = parts.at(-1) === '' ? parts.length - 2 : parts.length - 1;
   for (const [index, part] of parts.entries()) {
+    const isLast = isGrowing && index === last;
     if (index % 2 === 1) {
-      blocks.push({ kind: 'code', text: part.replace(/^```.*\n/, '').replace(/\n?```\s*$/, '') });
-      continue;
-    }
-    for (const paragraph of part.split(/\n{2,}/)) {
-      if (paragraph.startsWith('>')) {
-        blocks.push(...blocksOf(paragraph.replace(/^> ?/gm, '')).map(quoted));
-      } else if (paragraph.trim() !== '') {
-        blocks.push(...pieces(paragraph).map((piece) => ({ kind: 'text', text: piece }) as const));
-      }
+      const code = part.replace(/^.*\n?/, '');
+      blocks.push({ kind: 'code', text: code.replace(isLast ? OPEN_CODE_END : CODE_END, '') });
+    } else {
+      blocks.push(...textBlocks(isLast ? part.replace(FENCE_BEGINS, '') : part, isLast));
     }
   }
   return blocks;
+}
+
+function textBlocks(text: string, isGrowing: boolean): Block[] {
+  const paragraphs = text.split(/\n{2,}/).map((paragraph) => paragraph.replace(/^\n|\n$/g, ''));
+  return paragraphs.flatMap((paragraph, index) => {
+    if (paragraph.startsWith('>')) {
+      const isLast = isGrowing && index === paragraphs.length - 1;
+      return blocksOf(paragraph.replace(/^> ?/gm, ''), isLast).map(quoted);
+    }
+    return paragraph.trim() === '' ? [] : pieces(paragraph);
+  });
 }
 
 function quoted(block: Block): Block {
   return block.kind === 'code' ? block : { kind: 'quote', text: block.text.replaceAll('\n', ' ') };
 }
 
-function pieces(paragraph: string): string[] {
-  const found: string[] = [];
+function pieces(paragraph: string): Block[] {
+  const found: Block[] = [];
   let rest = paragraph;
   while (rest.length > LONGEST) {
-    const space = rest.lastIndexOf(' ', LONGEST);
-    const end = space > 0 ? space + 1 : LONGEST;
-    found.push(rest.slice(0, end));
+    const end = endOfPiece(rest);
+    found.push({ kind: 'text', text: rest.slice(0, end) });
     rest = rest.slice(end);
   }
-  return [...found, rest];
+  return [...found, { kind: 'text', text: rest }];
 }
 
-const MARKS = /(`[^`\n]+`|\*\*[^*\n]+\*\*|\*[^*\n]+\*)/;
-
-/** The runs of a block: `code`, *emphasis*, **strong**. */
-export function inlinesOf(text: string): Inline[] {
-  const runs = text.split(MARKS).filter((run) => run !== '');
-  return runs.map((run) => {
-    if (!MARKS.test(run)) {
-      return { kind: 'plain', text: run };
+/** After the last space that no mark includes; if there is none, after the last one at all. */
+function endOfPiece(text: string): number {
+  let end = 0;
+  let from = 0;
+  for (const run of inlinesOf(text.slice(0, 2 * LONGEST), true)) {
+    const space = text.lastIndexOf(' ', Math.min(run.end, LONGEST) - 1);
+    if (run.kind === 'plain' && space >= from) {
+      end = space + 1;
     }
-    if (run.startsWith('`')) {
-      return { kind: 'code', text: run.slice(1, -1) };
-    }
-    return run.startsWith('**')
-      ? { kind: 'strong', text: run.slice(2, -2) }
-      : { kind: 'em', text: run.slice(1, -1) };
-  });
+    from = run.end;
+  }
+  return end || text.lastIndexOf(' ', LONGEST - 1) + 1 || LONGEST;
 }
 
 /** A tool's result in one line, and whole. */

@@ -1,7 +1,8 @@
 import type { ToolCallSnapshot, TurnSnapshot } from '@resonantgenesis/sdk/react';
 import { memo } from 'react';
+import { inlinesOf } from '../../shared/marks';
 import type { Block } from '../../shared/text';
-import { blocksOf, inlinesOf, longJson, shortJson } from '../../shared/text';
+import { blocksOf, longJson, shortJson } from '../../shared/text';
 
 const MARKS = { running: '●', completed: '✓', failed: '✕' };
 const TAGS = { text: 'p', quote: 'blockquote', code: 'pre' } as const;
@@ -12,8 +13,8 @@ const NOTES: Partial<Record<TurnSnapshot['status'], string>> = {
 
 /** One question and its answer. Those that do not change are not rendered again. */
 export const ChatTurn = memo(({ turn }: { readonly turn: TurnSnapshot }) => {
-  const blocks = blocksOf(turn.content);
   const isRunning = turn.status === 'sending' || turn.status === 'streaming';
+  const blocks = blocksOf(turn.content, isRunning);
   const note = NOTES[turn.status];
   return (
     <article className="turn" aria-busy={isRunning}>
@@ -57,7 +58,7 @@ const TextPart = memo(({ kind, text, hasCursor }: Block & { readonly hasCursor: 
     <Tag>
       {kind === 'code'
         ? text
-        : inlinesOf(text).map((inline, index) => {
+        : inlinesOf(text, hasCursor).map((inline, index) => {
             const Run = inline.kind === 'plain' ? 'span' : inline.kind;
             // biome-ignore lint/suspicious/noArrayIndexKey: runs are only added, never moved
             return <Run key={index}>{inline.text}</Run>;
