@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator
 
 from resonantgenesis_server.agent_api import AgentChunk, Step, Turn
@@ -10,6 +11,9 @@ from resonantgenesis_server.agent_api import AgentChunk, Step, Turn
 #: Tokens a second, and how many come between two sleeps: timers are no finer than this.
 RATE = 2_000
 _BURST = 20
+
+#: What `held` waits for, by session.
+_released: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
 
 async def fast(turn: Turn) -> AsyncIterator[AgentChunk]:
@@ -29,3 +33,18 @@ async def thinking(turn: Turn) -> AsyncIterator[AgentChunk]:
         yield Step("think", "progress", detail=word)
     yield Step("think", "completed")
     yield f"About {turn.goal}: yes."
+
+
+async def held(turn: Turn) -> AsyncIterator[AgentChunk]:
+    """Counts to the first number of its goal, and once its session is released to the second."""
+    first, last = map(int, turn.goal.split())
+    for number in range(1, last + 1):
+        if number == first + 1:
+            await _released[turn.session_id].wait()
+        yield f"{number} "
+
+
+async def release(turn: Turn) -> AsyncIterator[AgentChunk]:
+    """Lets the session go on that its goal names."""
+    _released[turn.goal].set()
+    yield "gone"

@@ -1,25 +1,25 @@
 /** Pages of the browser that `setup.ts` has started, and what the server says about them. */
 
 import { ResonantGenesis } from '@resonantgenesis/sdk';
-import type { BrowserContext, Page } from 'playwright-core';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { chromium } from 'playwright-core';
-import { afterEach, beforeAll, expect, inject } from 'vitest';
+import { afterEach, beforeAll, expect, inject, onTestFinished } from 'vitest';
 import { KEY } from '../../sdk/typescript/tests/support/server.ts';
+import { CHROMIUM } from './chromium.ts';
 
 /** Milliseconds that anything in a page may take on a busy machine. */
-const PATIENCE = 20_000;
+export const PATIENCE = 20_000;
 
 /** With the key: sees what every page made. */
 export const admin = new ResonantGenesis({ apiKey: KEY, baseUrl: inject('server') });
 
-let open: () => Promise<BrowserContext>;
+let shared: Browser;
 const contexts: BrowserContext[] = [];
 const complaints: string[] = [];
 
 beforeAll(async () => {
-  const browser = await chromium.connect(inject('chromium'));
-  open = () => browser.newContext({ viewport: { width: 1000, height: 760 } });
-  return () => browser.close();
+  shared = await chromium.connect(inject('chromium'));
+  return () => shared.close();
 });
 
 afterEach(async () => {
@@ -28,9 +28,16 @@ afterEach(async () => {
   expect(complaints.splice(0)).toEqual([]);
 });
 
+/** A browser for one test, with what there is only one of in each. */
+export async function ownBrowser(): Promise<Browser> {
+  const browser = await chromium.launch(CHROMIUM);
+  onTestFinished(() => browser.close());
+  return browser;
+}
+
 /** A page of a browser profile of its own. */
-export async function openPage(url: string): Promise<Page> {
-  const context = await open();
+export async function openPage(url: string, browser: Browser = shared): Promise<Page> {
+  const context = await browser.newContext({ viewport: { width: 1000, height: 760 } });
   contexts.push(context);
   context.setDefaultTimeout(PATIENCE);
   // For pages that name no server, as the guide's do not.

@@ -1,11 +1,18 @@
-import type { Page } from 'playwright-core';
-import { admin, openPage, openTab } from './browser.ts';
+import type { Browser, Page } from 'playwright-core';
+import { expect } from 'vitest';
+import { admin, openPage, openTab, PATIENCE } from './browser.ts';
 
-/** What happened in a page: tasks of over 50 ms, frames drawn, and times the page was changed. */
+/** What happened in a page: frames drawn, quarters of a second without one, times it was changed. */
 export interface Seen {
-  readonly longTasks: number;
   readonly frames: number;
+  readonly stalls: number;
   readonly changes: number;
+}
+
+/** An answer at one moment. */
+export interface Shown {
+  readonly text: string;
+  readonly cursors: number;
 }
 
 /** The chat of the examples, as its user sees it. */
@@ -16,8 +23,8 @@ export class Chat {
     this.page = page;
   }
 
-  static async open(url: string, query: Record<string, string> = {}): Promise<Chat> {
-    return new Chat(await openPage(`${url}?${new URLSearchParams(query)}`));
+  static async open(url: string, query: Record<string, string>, browser?: Browser): Promise<Chat> {
+    return new Chat(await openPage(`${url}?${new URLSearchParams(query)}`, browser));
   }
 
   /** A second tab at the address that the first has by now. */
@@ -50,6 +57,11 @@ export class Chat {
     return texts.map((text) => plain(text));
   }
 
+  /** Waits until these are the answers, each as often as it is here. */
+  async shows(...answers: string[]): Promise<void> {
+    await expect.poll(() => this.answers(), { timeout: PATIENCE }).toEqual(answers);
+  }
+
   async goals(): Promise<string[]> {
     return this.page.locator('.goal').allTextContents();
   }
@@ -65,35 +77,53 @@ export class Chat {
     return plain(session.output ?? '');
   }
 
+  /** Lets the agent `held` go on, and waits until its turn is over on the server. */
+  async release(): Promise<void> {
+    const sessionId = await this.sessionId();
+    await admin.sessions.execute({ agentId: 'release', goal: sessionId });
+    for await (const _ of await admin.sessions.join(sessionId)) {
+      // To its end.
+    }
+  }
+
+  /** Takes down the newest answer whenever the page changes, until the function it returns is called. */
+  async record(): Promise<() => Promise<Shown[]>> {
+    return collect(this.page, () => {
+      const shown: Shown[] = [];
+      const look = new MutationObserver(() => {
+        const answer = [...document.querySelectorAll('.answer')].at(-1);
+        if (answer !== undefined) {
+          const text = answer.textContent.replace('▌', '');
+          shown.push({ text, cursors: answer.querySelectorAll('.cursor').length });
+        }
+      });
+      look.observe(document.body, { subtree: true, childList: true, characterData: true });
+      return () => shown;
+    });
+  }
+
   /** Watches how the page keeps up, until the function it returns is called. */
   async watch(): Promise<() => Promise<Seen>> {
-    await this.page.evaluate(() => {
-      const seen = { longTasks: 0, frames: 0, changes: 0 };
-      const tasks = new PerformanceObserver((list) => {
-        seen.longTasks += list.getEntries().length;
-      });
-      tasks.observe({ type: 'longtask' });
+    return collect(this.page, () => {
+      const seen = { frames: 0, stalls: 0, changes: 0 };
       const changes = new MutationObserver(() => {
         seen.changes += 1;
       });
       changes.observe(document.body, { subtree: true, childList: true, characterData: true });
+      let last = performance.now();
       let frame = requestAnimationFrame(function next() {
+        const now = performance.now();
         seen.frames += 1;
+        seen.stalls += Math.floor((now - last) / 250);
+        last = now;
         frame = requestAnimationFrame(next);
       });
-      const stop = () => {
-        seen.longTasks += tasks.takeRecords().length;
-        tasks.disconnect();
+      return () => {
         changes.disconnect();
         cancelAnimationFrame(frame);
         return seen;
       };
-      Object.assign(globalThis, { stopWatching: stop });
     });
-    return () =>
-      this.page.evaluate(() =>
-        (globalThis as unknown as { stopWatching: () => Seen }).stopWatching(),
-      );
   }
 
   /** Paths and queries of the streams that the page opens from now on. */
@@ -107,6 +137,12 @@ export class Chat {
     });
     return seen;
   }
+}
+
+/** Starts something in a page; what the function it returns there gives is what ours gives here. */
+async function collect<T>(page: Page, start: () => () => T): Promise<() => Promise<T>> {
+  const handle = await page.evaluateHandle(start);
+  return () => handle.evaluate((stop) => (stop as () => T)()) as Promise<T>;
 }
 
 /** Without the cursor, and with paragraphs run together: the pages cut long ones. */

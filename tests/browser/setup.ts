@@ -11,6 +11,7 @@ import { build, preview } from 'vite';
 import type { TestProject } from 'vitest/node';
 import { resonantGenesis } from '../../examples/shared/vite.ts';
 import { KEY, startServer } from '../../sdk/typescript/tests/support/server.ts';
+import { CHROMIUM } from './chromium.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -26,18 +27,10 @@ declare module 'vitest' {
 }
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
-const AGENTS =
-  'fast=browser.agents:fast,thinking=browser.agents:thinking,failing=guide.failing:failing';
-const FLAGS = [
-  '--headless',
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-];
+const AGENTS = [
+  ...['fast', 'thinking', 'held', 'release'].map((name) => `${name}=browser.agents:${name}`),
+  'failing=guide.failing:failing',
+].join(',');
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const undo: (() => Promise<unknown>)[] = [];
@@ -65,10 +58,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
       project.provide(name as 'guide', served.resolvedUrls?.local[0] ?? '');
     }
 
-    const browser = await chromium.launchServer({
-      executablePath: '/usr/bin/chromium',
-      args: FLAGS,
-    });
+    const browser = await chromium.launchServer(CHROMIUM);
     undo.push(() => browser.close());
     project.provide('chromium', browser.wsEndpoint());
   } catch (error) {
