@@ -33,7 +33,7 @@ function queueOf(net: FakeFetch, options: OfflineQueueOptions = {}) {
 }
 
 const statuses = (items: readonly QueuedExecute[]) => items.map((item) => item.status);
-const until = (check: () => void) => vi.waitFor(check, { interval: 1 });
+const until = (check: () => void) => vi.waitFor(check, { interval: 1, timeout: 20_000 });
 
 test('what a closed page left is sent by the next one, in order, with the same keys', async () => {
   const name = crypto.randomUUID();

@@ -1,4 +1,5 @@
 /** Platform events over HTTP. */
+import type { ConnectionState } from '@resonantgenesis/sdk';
 import { expect, test } from 'vitest';
 import { clientOf, collect, proxyTo } from '../support/clients.js';
 
@@ -49,12 +50,16 @@ test('a subscription survives cuts: nothing is lost, nothing comes twice', async
   const { events } = clientOf({ baseUrl: proxy.url, maxRetries: 100 });
   const publisher = clientOf().events;
   const type = own();
-  const subscription = events.subscribe({ events: [`${type}.*`] });
+  let onState: (state: ConnectionState) => void = () => {};
+  const open = new Promise<void>((resolve) => {
+    onState = (state) => state === 'open' && resolve();
+  });
+  const subscription = events.subscribe({ events: [`${type}.*`], onState });
   const iterator = subscription[Symbol.asyncIterator]();
   const first = iterator.next();
   const seen: unknown[] = [];
   // From now on, and now is when it is open.
-  while (subscription.state !== 'open') await new Promise((resolve) => setTimeout(resolve, 5));
+  await open;
   for (let n = 0; n < 40; n += 1) {
     await publisher.publish(`${type}.x`, { n });
     if (n % 13 === 5) proxy.cut();

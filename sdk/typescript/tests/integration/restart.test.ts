@@ -1,6 +1,6 @@
 /** What clients see of a server that goes away and comes back. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { clientOf } from '../support/clients.js';
+import { clientOf, proxyTo } from '../support/clients.js';
 import { startServer } from '../support/server.js';
 
 let server: Awaited<ReturnType<typeof startServer>>;
@@ -9,10 +9,16 @@ beforeAll(async () => {
 });
 afterAll(() => server?.dispose());
 
-const client = () => clientOf({ baseUrl: server.url, maxRetries: 1000 });
+/** By a proxy, so that the address stays; while there is no server it refuses. */
+async function client() {
+  const proxy = await proxyTo(() => server.url);
+  proxy.choose = () => (server.url ? 'pass' : 'refuse');
+  return clientOf({ baseUrl: proxy.url, maxRetries: 1000 });
+}
 
 test('killed in mid-answer, it tells how the turn ended', async () => {
-  const stream = await client().sessions.executeStream({
+  const { sessions } = await client();
+  const stream = await sessions.executeStream({
     agentId: 'paced',
     goal: 'n',
     context: { count: 100_000, pace: 200 },
@@ -33,15 +39,15 @@ test('killed in mid-answer, it tells how the turn ended', async () => {
 });
 
 test('restarted, it goes on with subscriptions over HTTP and on a socket', async () => {
-  const { events } = client();
-  const { cursor } = await events.publish('app.before');
-  const http = events.subscribe({ channels: 'app', since: cursor })[Symbol.asyncIterator]();
+  const one = await client();
+  const { cursor } = await one.events.publish('app.before');
+  const http = one.events.subscribe({ channels: 'app', since: cursor })[Symbol.asyncIterator]();
   const pending = http.next();
-  const socket = await client().realtime();
+  const socket = await one.realtime();
   const subscription = await socket.subscribe({ channels: 'app', since: cursor });
   await server.stop();
   await server.start();
-  await client().events.publish('app.after');
+  await one.events.publish('app.after');
   expect((await pending).value?.type).toBe('app.after');
   for await (const event of subscription) {
     expect(event.type).toBe('app.after');

@@ -81,7 +81,7 @@ test('a signal ends the connection with its reason, not the turn', async () => {
   const client = clientOf();
   const control = new AbortController();
   const stream = await client.sessions.executeStream(
-    { agentId: 'paced', goal: 'n', context: { count: 50, pace: 200 } },
+    { agentId: 'paced', goal: 'n', context: { count: 100_000, pace: 200 } },
     { signal: control.signal },
   );
   const reason = new Error('enough');

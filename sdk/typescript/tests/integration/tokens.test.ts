@@ -47,7 +47,7 @@ test('a token is asked for once, and again when it is refused', async () => {
 });
 
 test('a stream outlives its token, where there is another one', async () => {
-  const { getToken, made } = freshTokens(1);
+  const { getToken, made } = freshTokens(2);
   const client = clientOf({ getToken });
   const context = { count: 60, pace: 20 };
   const stream = await client.sessions.executeStream({ agentId: 'paced', goal: 'n', context });
@@ -56,7 +56,7 @@ test('a stream outlives its token, where there is another one', async () => {
 });
 
 test('and ends with it, where there is none', async () => {
-  const { getToken } = freshTokens(1);
+  const { getToken } = freshTokens(3);
   const client = clientOf({ token: await getToken() });
   const context = { count: 200, pace: 20 };
   const stream = await client.sessions.executeStream({ agentId: 'paced', goal: 'n', context });
@@ -66,7 +66,7 @@ test('and ends with it, where there is none', async () => {
 });
 
 test('a socket has a fresh token before the old one ends, or ends with it', async () => {
-  const { getToken, made } = freshTokens(2);
+  const { getToken, made } = freshTokens(4);
   const [lasting, doomed] = await Promise.all([
     clientOf({ getToken }).realtime(),
     clientOf({ token: await getToken() }).realtime(),

@@ -14,6 +14,7 @@ export const KEY = 'rg_test_bootstrap_key_0123456789';
 const PATIENCE = 30_000;
 
 export class TestServer {
+  /** Empty while it takes no requests. Another one after each start: a port is nobody's meanwhile. */
   url = '';
   readonly data: string;
   readonly #env: Record<string, string>;
@@ -24,16 +25,11 @@ export class TestServer {
     this.#env = env;
   }
 
-  get port(): number {
-    return Number(new URL(this.url).port);
-  }
-
-  /** Starts it, on the same port as before if it had one, and returns once it takes requests. */
+  /** Returns once it takes requests. */
   async start(): Promise<this> {
-    const port = this.url ? this.port : 0;
     const child = spawn(
       join(ROOT, '.venv/bin/resonantgenesis'),
-      ['serve', '--port', String(port), '--data', join(this.data, 'data')],
+      ['serve', '--port', '0', '--data', join(this.data, 'data')],
       {
         cwd: this.data,
         stdio: ['ignore', 'pipe', 'pipe'],
@@ -60,6 +56,7 @@ export class TestServer {
   async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
     const child = this.#process;
     this.#process = undefined;
+    this.url = '';
     if (!child || child.exitCode !== null || child.signalCode !== null) return;
     const gone = once(child, 'exit');
     child.kill(signal);
