@@ -53,7 +53,9 @@ export default defineConfig({
       ]),
       project('frameworks', ['sdk/typescript/tests/{store,react,vue}/**/*.test.{ts,tsx}'], 'jsdom'),
       oldReact,
-      project('package', ['sdk/typescript/tests/package/**/*.test.ts'], 'node'),
+      project('package', ['sdk/typescript/tests/package/**/*.test.ts'], 'node', [
+        'sdk/typescript/tests/package/pack.ts',
+      ]),
       project('browser', ['tests/browser/**/*.test.ts'], 'node', ['tests/browser/setup.ts']),
     ],
   },
