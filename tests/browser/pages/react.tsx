@@ -11,6 +11,8 @@ const goal = query.get('goal') ?? '';
 /** Turns may be over before the page has subscribed. */
 const LOADED = new Date(performance.timeOrigin);
 const client = new ResonantGenesis({ apiKey: process.env.API_KEY });
+// For tests of what no hook shows.
+Object.assign(globalThis, { client });
 
 interface Shown {
   content: string;
