@@ -18,6 +18,8 @@ test('eight tabs show one session while its answer streams, and go on after an o
     await tab.hears('149 150');
     await tab.isDone();
     expect(await tab.answers()).toEqual([numbers(150)]);
+    // Looked up by the tabs that did not ask.
+    await tab.page.locator('.goal').waitFor();
     expect(await tab.goals()).toEqual(['7 150']);
   }
   expect(streams).toEqual([]);
