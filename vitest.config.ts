@@ -15,7 +15,8 @@ function project(
   environment: 'node' | 'jsdom',
   globalSetup: string[] = [],
 ) {
-  const time = { testTimeout: 30_000, hookTimeout: 60_000 };
+  // Only what hangs runs out of it: on a machine that does other things too, a browser takes its time.
+  const time = { testTimeout: 120_000, hookTimeout: 120_000 };
   // Whoever runs the tests may have a server of their own, and another project may start one.
   const env = { RESONANTGENESIS_BASE_URL: '', RESONANTGENESIS_API_KEY: '' };
   return { resolve: { alias }, test: { name, include, environment, globalSetup, env, ...time } };

@@ -8,7 +8,7 @@ import { KEY } from '../../sdk/typescript/tests/support/server.ts';
 import { CHROMIUM } from './chromium.ts';
 
 /** Milliseconds that anything in a page may take on a busy machine. */
-export const PATIENCE = 20_000;
+export const PATIENCE = 40_000;
 
 /** With the key: sees what every page made. */
 export const admin = new ResonantGenesis({ apiKey: KEY, baseUrl: inject('server') });

@@ -10,7 +10,6 @@ import { beforeAll, expect, inject, test } from 'vitest';
 
 const run = promisify(execFile);
 const MODULES = fileURLToPath(new URL('../../../../node_modules/', import.meta.url));
-const TIME = 120_000;
 
 /** A project of somebody's own. */
 let project: string;
@@ -26,7 +25,7 @@ beforeAll(async () => {
   const quiet = ['--offline', '--ignore-scripts', '--no-audit', '--no-fund', '--no-package-lock'];
   await run('npm', ['install', ...quiet], { cwd: project });
   return () => rm(project, { recursive: true, force: true });
-}, TIME);
+});
 
 async function write(files: Record<string, string>): Promise<void> {
   for (const [name, content] of Object.entries(files)) {
@@ -63,7 +62,7 @@ async function scripts(folder: string): Promise<string[]> {
 
 const WEB = { lib: ['ES2022', 'DOM', 'DOM.Iterable'], types: [] };
 
-test('in an empty Vite project, with types', { timeout: TIME }, async () => {
+test('in an empty Vite project, with types', async () => {
   await write({
     'page/index.html': '<script type="module" src="/main.ts"></script>',
     'tsconfig.json': strict({ ...WEB, include: ['page'] }),
@@ -100,7 +99,7 @@ test('in an empty Vite project, with types', { timeout: TIME }, async () => {
   expect((await scripts('page')).length).toBeGreaterThan(1);
 });
 
-test('with React and Vue, where those are', { timeout: TIME }, async () => {
+test('with React and Vue, where those are', async () => {
   for (const name of ['react', 'react-dom', 'vue', '@types/react', '@types/react-dom', 'csstype']) {
     await mkdir(dirname(join(project, 'node_modules', name)), { recursive: true });
     await symlink(join(MODULES, name), join(project, 'node_modules', name));
