@@ -1,5 +1,5 @@
 /** What clients see of a server that goes away and comes back. */
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { clientOf, proxyTo } from '../support/clients.js';
 import { startServer } from '../support/server.js';
 
@@ -13,7 +13,10 @@ afterAll(() => server?.dispose());
 async function client() {
   const proxy = await proxyTo(() => server.url);
   proxy.choose = () => (server.url ? 'pass' : 'refuse');
-  return clientOf({ baseUrl: proxy.url, maxRetries: 1000 });
+  const made = clientOf({ baseUrl: proxy.url, maxRetries: 1000 });
+  // Some wait between attempts: without any they are spent before a slow machine has started it.
+  vi.mocked(Math.random).mockReturnValue(0.05);
+  return made;
 }
 
 test('killed in mid-answer, it tells how the turn ended', async () => {
