@@ -75,19 +75,6 @@ async def test_no_auth_in_time_closes_with_4408(serve: Serve) -> None:
     assert silent.seen == []
 
 
-async def test_sockets_without_auth_are_capped(serve: Serve) -> None:
-    server = await serve(unauthenticated=3)
-    async with server.connect(None) as one, server.connect(None), server.connect(None):
-        status, headers, body = await refused(server, None)
-        assert (status, body["error"]["code"]) == (503, "UNAVAILABLE")
-        assert int(headers["retry-after"]) >= 1
-        async with server.connect() as known:  # who has a credential is not concerned
-            await known.ask("pong", "ping")
-        await one.ask("authenticated", "auth", token=KEY)
-        async with server.connect(None) as fourth:
-            await fourth.ask("authenticated", "auth", token=KEY)
-
-
 async def test_the_alias_and_an_unknown_path(server: Server) -> None:
     async with websockets.connect(
         server.url.replace("/v1/", "/api/v1/"),

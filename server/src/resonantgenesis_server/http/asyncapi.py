@@ -53,8 +53,8 @@ def document() -> dict[str, Any]:
             "version": version("resonantgenesis-server"),
             "description": "JSON texts in both directions. An event has `channel`; a chunk has"
             " `position` and `session_id`; all else is control. Close codes: 4400 too many bad"
-            " messages, 4401 credential refused or ended, 4408 no auth in time, 4429 too many"
-            " messages, 1012 the server restarts.",
+            " messages, 4401 credential refused or ended, 4408 no auth in time or gave way to"
+            " others, 4429 too many messages, 1012 the server restarts.",
         },
         "defaultContentType": "application/json",
         "channels": {

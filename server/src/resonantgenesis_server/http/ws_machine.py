@@ -169,6 +169,12 @@ class SocketMachine:
             return []  # one that came in time may be under way
         return [self._close(NO_AUTH, "no auth message came in time")]
 
+    def displaced(self) -> list[Action]:
+        """Others wait to be authenticated, too many for all to be kept."""
+        if self._state != "new":
+            return []
+        return [self._close(NO_AUTH, "no auth message yet, and others wait")]
+
     def failed(self, error: ApiError, given: MessageId | None, now: float) -> list[Action]:
         """What was asked for could not be done; also to be called for requests handed out."""
         if self._state == "closed":

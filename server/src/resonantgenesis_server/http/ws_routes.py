@@ -1,4 +1,4 @@
-"""`GET /v1/ws`: handshakes, the cap on strangers, and the drain of all sockets."""
+"""`GET /v1/ws`: handshakes, and the drain of all sockets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import random
 
 from starlette.types import Receive, Scope, Send
 
-from .. import observe
 from ..feed.event_log import EventService
 from ..model.errors import Unavailable
 from ..model.limits import Limits
@@ -20,6 +19,7 @@ from .ws_commands import Services
 from .ws_limits import SocketLimits
 from .ws_protocol import socket_of
 from .ws_socket import Socket, Verifies
+from .ws_strangers import Strangers, client_address
 from .ws_wire import AsgiWire, DirectWire
 
 PATH = "/v1/ws"
@@ -51,6 +51,7 @@ class SocketRoutes:
         self._authenticator = authenticator
         self._watch = watch
         self._sockets: set[Socket] = set()
+        self._strangers = Strangers()
         self._draining = False
 
     def routes(self) -> list[FastRoute]:
@@ -67,29 +68,25 @@ class SocketRoutes:
         request_id: str = scope["state"]["request_id"]
         if self._draining:
             raise Unavailable("the server is shutting down", retry_after=RETRY_AFTER)
-        if principal is None:
-            self._check_strangers()
-        else:
-            self._watch.check_room(principal)
-        await receive()
         connection = socket_of(scope)
         wire = AsgiWire(send) if connection is None else DirectWire(send, connection)
         socket = Socket(
             self._services, self._authenticator, self._watch, wire, principal, request_id
         )
+        if principal is None:
+            most = self._services.socket.unauthenticated
+            self._strangers.admit(socket, client_address(scope), most)
+        else:
+            self._watch.check_room(principal)
         self._sockets.add(socket)
         try:
+            await receive()
             headers = [(b"x-request-id", request_id.encode())]
             await send({"type": "websocket.accept", "headers": headers})
             await socket.run(receive)
         finally:
             self._sockets.discard(socket)
-
-    def _check_strangers(self) -> None:
-        most = self._services.socket.unauthenticated
-        if sum(socket.is_waiting for socket in self._sockets) >= most:
-            observe.limit_hit("unauthenticated_sockets")
-            raise Unavailable("too many sockets wait to be authenticated", retry_after=RETRY_AFTER)
+            self._strangers.discard(socket)
 
     # -- the end ---------------------------------------------------------------------------
 

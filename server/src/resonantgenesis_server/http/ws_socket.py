@@ -96,8 +96,14 @@ class Socket:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether its first message is still awaited."""
-        return self._principal is None
+        """Whether it is open and not authenticated."""
+        return self._principal is None and not self._writer.closing
+
+    def displace(self) -> bool:
+        """Close for want of an auth message, as others wait too. False: one is being checked."""
+        actions = self._machine.displaced()
+        self._answer(actions)
+        return bool(actions)
 
     @property
     def principal(self) -> Principal:
