@@ -255,13 +255,15 @@ async def test_a_model_that_cannot_be_asked_says_what_to_do(
     await models.close()
 
 
-@pytest.mark.parametrize("model", ["ollama:m", "anthropic:m"])
-async def test_without_the_extra_it_says_how_to_install_it(
+@pytest.mark.parametrize("model", ["ollama:m", "openai:m", "anthropic:m"])
+async def test_without_the_extra_it_says_how_to_install_it_before_it_asks_for_a_key(
     monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with pytest.raises(AgentError, match=r"pip install 'resonantgenesis-server\[llm\]'"):
-        await Models(LlmSettings(api_keys={"anthropic": "k"})).find(model)
+        await Models(LlmSettings()).find(model)
 
 
 async def test_keys_and_addresses_come_from_the_customary_variables(

@@ -81,6 +81,26 @@ def test_a_server_that_runs_is_used_and_one_agent_serves_every_conversation(
     assert sessions.out.count("chat-ollama-m-without-tools-") == 2
 
 
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ({}, "no key for the server at {url}: set RESONANTGENESIS_API_KEY, or name its data"),
+        ({"RESONANTGENESIS_API_KEY": "of-another"}, "{url} does not take the key here; set"),
+    ],
+)
+@pytest.mark.parametrize("by_option", [False, True])
+def test_a_server_that_was_named_is_not_exchanged_for_one_of_its_own(
+    real: RealServer, tmp_path: Path, key: dict[str, str], says: str, by_option: bool
+) -> None:
+    named = {} if by_option else {"RESONANTGENESIS_BASE_URL": real.url}
+    arguments = ["--url", real.url] if by_option else []
+    variables = {"RESONANTGENESIS_DATA": str(tmp_path), "TMPDIR": str(tmp_path), **named, **key}
+    with Process("chat", "--model", "ollama:m", *arguments, **variables) as chat:
+        assert chat.wait() == 3
+    assert says.format(url=real.url) in chat.out
+    assert "Starting a server" not in chat.out
+
+
 def test_what_cannot_be_meant_together(cli: Cli) -> None:
     for arguments in (("guide", "--model", "a:b"), ("--model", "a:b", "--session", "s")):
         outcome = cli("chat", *arguments)

@@ -54,7 +54,7 @@ def chat(
         if model is None:
             client = stack.enter_context(connect(url, data, to_stderr))
         else:
-            server = stack.enter_context(find_or_start(url, None, data, to_stderr))
+            server = stack.enter_context(find_or_start(url, None, data, to_stderr, stands_in=False))
             stays = server.child is None or data is not None
             target = Target(server.url, server.key.value)
             client = stack.enter_context(Client(target, notice=to_stderr))

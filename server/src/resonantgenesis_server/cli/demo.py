@@ -44,7 +44,11 @@ def demo(
     """Start a server if none runs, ask its built-in agent, watch the answer stream."""
     console = Console()
     stays = _is_interactive(console) if keep is None else keep
-    with find_or_start(url, port, data, lambda text: show_line(console, text, "dim")) as server:
+
+    def say(text: str) -> None:
+        show_line(console, text, "dim")
+
+    with find_or_start(url, port, data, say, stands_in=True) as server:
         succeeded = _ask(console, server, question, stays)
         if server.child is not None and stays:
             show_line(console, f"The server runs at {server.url} until Ctrl-C.", "bold")

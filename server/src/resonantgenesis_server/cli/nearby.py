@@ -48,16 +48,17 @@ class Nearby:
 
 @contextlib.contextmanager
 def find_or_start(
-    url: str | None, port: int | None, data: Path | None, say: Notice
+    url: str | None, port: int | None, data: Path | None, say: Notice, *, stands_in: bool
 ) -> Iterator[Nearby]:
     """A server that takes our key, for the length of the block.
 
     One that runs at the address if there is one; else, where the address is this machine's, one
-    started for it: with its data in `data`, or in a directory that goes with it. Raises CliError.
+    started for it: with its data in `data`, or in a directory that goes with it. `stands_in`: also
+    instead of one that was named, runs, and does not take our key. Raises CliError.
     """
     named = url or (None if port else os.environ.get(URL_VARIABLE))
     address = check_url(named or (f"http://127.0.0.1:{port}" if port else DEFAULT_URL))
-    running = _running(address, data)
+    running = _running(address, data, stands_in or named is None)
     if running is not None:
         say(f"Asking the server that runs at {address}.")
         yield running
@@ -75,10 +76,11 @@ def find_or_start(
         yield Nearby(child.url, _key_of(folder), child)
 
 
-def _running(address: str, data: Path | None) -> Nearby | None:
+def _running(address: str, data: Path | None, stands_in: bool) -> Nearby | None:
     """The server at the address if it takes our key.
 
-    None where one of our own can be started instead; raises for an address of another machine.
+    None where one of our own can be started instead: never for an address of another machine, and
+    for a server that runs only if `stands_in`; then raises.
     """
     is_local = is_loopback(address)
     with httpx.Client(base_url=address, timeout=2.0, trust_env=not is_local) as http:
@@ -95,10 +97,15 @@ def _running(address: str, data: Path | None) -> Nearby | None:
                 pass  # said below, for this and for no key at all
             else:
                 return Nearby(address, key)
-    if is_local:
+    if is_local and stands_in:
         to_stderr(f"a server runs at {address}, but not with a key that is known here")
         return None
-    raise AuthError(f"no key for the server at {address}: set {KEY_VARIABLE}")
+    if key is not None:
+        raise AuthError(f"the server at {address} does not take the key here; set {KEY_VARIABLE}")
+    raise AuthError(
+        f"no key for the server at {address}: set {KEY_VARIABLE}"
+        f"{', or name its data directory with --data' if is_local else ''}"
+    )
 
 
 def _port(wanted: int, is_fixed: bool) -> int:

@@ -87,6 +87,8 @@ class Models:
 
     async def _make(self, model: ModelName) -> _Closeable:
         url, key = self.settings.chat_url(model.provider), self.settings.key(model)
+        # Said before a key is asked for: without it no key would help.
+        _check_installed("pydantic_ai" if url is None else "aiohttp")
         if url is not None:
             if key is None and self.settings.needs_key(model.provider):
                 raise AgentError(f"no key for {model.provider}: set {model.key_setting}")
@@ -94,7 +96,7 @@ class Models:
         return await self._make_other(model, key)
 
     async def _make_chat(self, provider: str, url: str, key: str | None) -> _Closeable:
-        module = await _import("openai_client", "aiohttp")
+        module = await _import("openai_client")
         client: _Closeable = module.OpenAIChatClient(
             url,
             key=key,
@@ -108,7 +110,7 @@ class Models:
         return client
 
     async def _make_other(self, model: ModelName, key: str | None) -> _Closeable:
-        module = await _import("pydantic_client", "pydantic_ai")
+        module = await _import("pydantic_client")
         try:
             client = await asyncio.to_thread(
                 module.PydanticClient,
@@ -153,9 +155,12 @@ def _not_set_up(model: ModelName, variable: str | None) -> str:
     )
 
 
-async def _import(name: str, needs: str) -> ModuleType:
-    if importlib.util.find_spec(needs) is None:
-        raise AgentError(f"the engine llm is not installed where the server runs; {_EXTRA}")
+def _check_installed(library: str) -> None:
+    if importlib.util.find_spec(library) is None:
+        raise AgentError(f"the extra llm is not installed where the server runs; {_EXTRA}")
+
+
+async def _import(name: str) -> ModuleType:
     return await asyncio.to_thread(importlib.import_module, f".{name}", __package__)
 
 
