@@ -32,6 +32,7 @@ async def test_an_agent_that_stops(rig: Rig, gate: Gate) -> None:
     assert "error" not in result
     chunks = await rig.chunks(ref.session_id)
     assert kinds(chunks) == ["step", "text", "step", "done"]
+    assert (chunks[2]["status"], chunks[2]["finish_reason"]) == ("completed", "cancelled")
     assert gate.cancelled == [1]
     assert (await rig.get(ref.session_id))["status"] == "cancelled"
 

@@ -109,11 +109,13 @@ def test_steps_are_numbered_and_completed_by_name() -> None:
     assert "session_id" in chunks[0]
     assert "session_id" not in chunks[1]
     assert all(c["duration_ms"] >= 0 for c in chunks[3:])
-    (left,) = made.close_steps()
-    assert orjson.loads(left.body)["step"] == 2
+    (left,) = made.close_steps("success")
+    told = orjson.loads(left.body)
+    assert (told["step"], told["status"]) == (2, "completed")
+    assert "finish_reason" not in told
     assert left.step is not None
     assert left.step[:2] == (2, "b")
-    assert list(made.close_steps()) == []
+    assert list(made.close_steps("success")) == []
     assert made.usage()["steps"] == 3
 
 
@@ -182,7 +184,7 @@ def test_the_end_of_a_step_fits_too_and_the_step_stays_open_until_it_does() -> N
     encode(made, Step("a"))
     with pytest.raises(AgentError):
         encode(made, Step("a", "completed", detail="d" * 2_000))
-    assert len(list(made.close_steps())) == 1
+    assert len(list(made.close_steps("failed"))) == 1
 
 
 @pytest.mark.parametrize("value", [{1}, 2**70, object(), {1: 2}])

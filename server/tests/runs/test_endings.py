@@ -81,6 +81,7 @@ async def test_an_agents_own_error_is_told(rig: Rig, gate: Gate, code: str) -> N
     result = await rig.result(ref)
     chunks = await rig.chunks(ref.session_id)
     assert kinds(chunks)[-3:] == ["step", "error", "done"]
+    assert (chunks[-3]["status"], chunks[-3]["finish_reason"]) == ("completed", "failed")
     error = chunks[-2]
     assert (error["code"], error["message"]) == (code, "the words")
     assert error["retryable"] is (STREAM_CODES | {"RATE_LIMITED": True}).get(code, False)
@@ -211,10 +212,26 @@ async def test_timeout_keeps_what_was_said(rig: Rig, gate: Gate) -> None:
     result = await rig.result(ref)
     chunks = await rig.chunks(ref.session_id)
     assert kinds(chunks) == ["step", "text", "step", "error", "done"]
+    assert chunks[2]["finish_reason"] == "timeout"
     assert chunks[3]["code"] == "TIMEOUT"
     assert (result["status"], result["output"]) == ("timeout", "partial")
     assert (await rig.get(ref.session_id))["status"] == "timeout"
     assert gate.cancelled == [1]
+
+
+async def test_a_call_that_was_not_answered_stays_without_a_result(rig: Rig, gate: Gate) -> None:
+    done_step = Step("ask", "completed", finish_reason="tool_calls")
+    gate.say(Step("ask"), ToolCall("slow", {"n": 1}), done_step, Step("wait"))
+    ref = await rig.execute(agent="gate")
+    await rig.until_head(ref.session_id, 4)
+    await rig.cancel(ref.session_id)
+    await rig.result(ref)
+    chunks = await rig.chunks(ref.session_id)
+    assert kinds(chunks) == ["step", "tool_call", "step", "step", "step", "done"]
+    # What the agent completed keeps its own words.
+    assert [c.get("finish_reason") for c in chunks if c["type"] == "step"] == [
+        None, "tool_calls", None, "cancelled",
+    ]  # fmt: skip
 
 
 async def test_max_steps(rig: Rig) -> None:

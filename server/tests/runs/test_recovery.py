@@ -75,8 +75,8 @@ async def test_its_steps_are_completed_and_counted_and_its_time_is_told(
     assert_sound(chunks)
     assert kinds(chunks[5:]) == ["step", "step", "error", "done"]
     inner, outer, _, done = chunks[5:]
-    assert [(c["step"], c["name"], c["status"]) for c in (inner, outer)] == [
-        (3, "inner", "completed"), (2, "outer", "completed"),
+    assert [(c["step"], c["name"], c["status"], c["finish_reason"]) for c in (inner, outer)] == [
+        (3, "inner", "completed", "failed"), (2, "outer", "completed", "failed"),
     ]  # fmt: skip
     assert done["usage"].items() >= {"input_tokens": 0, "output_tokens": 0, "steps": 3}.items()
     assert done["usage"]["duration_ms"] >= outer["duration_ms"] >= inner["duration_ms"] > 0

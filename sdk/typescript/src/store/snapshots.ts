@@ -6,6 +6,7 @@ export interface ToolCallSnapshot {
   readonly callId: string;
   readonly tool: string;
   readonly args: JsonObject;
+  /** `failed` also where the turn ended before a result came; then there is none. */
   readonly status: 'running' | 'completed' | 'failed';
   readonly result?: unknown;
   /** How much of `content` stood before the call, in UTF-16 units: where a page may show it. */
@@ -22,6 +23,8 @@ export interface StepSnapshot {
   readonly progress: string;
   /** A word for people. */
   readonly detail?: string;
+  /** Why its model stopped; `cancelled`, `failed` or `timeout` where the turn's end cut it short. */
+  readonly finishReason?: string;
   readonly durationMs?: number;
 }
 

@@ -72,6 +72,7 @@ export class TurnFold {
       case 'done':
         this.status = chunk.status;
         this.#usage = chunk.usage;
+        this.#endCalls();
         break;
     }
   }
@@ -90,8 +91,17 @@ export class TurnFold {
     this.#callsChanged = true;
   }
 
+  /** What has no result when the turn ends gets none any more. */
+  #endCalls(): void {
+    for (const [index, call] of this.#calls.entries()) {
+      if (call.status !== 'running') continue;
+      this.#calls[index] = { ...call, status: 'failed' };
+      this.#callsChanged = true;
+    }
+  }
+
   #step(chunk: StepChunk): void {
-    const { step, name, durationMs } = chunk;
+    const { step, name, durationMs, finishReason } = chunk;
     const known = this.#steps.findIndex((other) => other.step === step);
     const index = known < 0 ? this.#steps.length : known;
     const before = this.#steps[index];
@@ -103,6 +113,7 @@ export class TurnFold {
       status: chunk.status === 'completed' ? 'completed' : 'started',
       progress: (before?.progress ?? '') + ((isProgress && chunk.detail) || ''),
       ...(!isProgress && chunk.detail !== undefined && { detail: chunk.detail }),
+      ...(finishReason !== undefined && { finishReason }),
       ...(durationMs !== undefined && { durationMs }),
     };
     this.#stepsChanged = true;

@@ -40,6 +40,19 @@ test('a result that is an error fails its call, and one without a call stands fo
   ]);
 });
 
+test('a call without a result runs no longer than its turn, and its step says why it ended', () => {
+  const cut = { ...step(3), status: 'completed', finishReason: 'cancelled' } as const;
+  const fold = folded(step(1, 1), call, cut);
+  expect(fold.view().toolCalls[0]?.status).toBe('running');
+  const before = fold.view().toolCalls;
+  fold.apply(done(4, 1, 'cancelled'));
+  const [ended] = fold.view().toolCalls;
+  expect(ended?.status).toBe('failed');
+  expect(ended).not.toHaveProperty('result');
+  expect(before[0]?.status).toBe('running');
+  expect(fold.view().steps[0]).toMatchObject({ status: 'completed', finishReason: 'cancelled' });
+});
+
 test('a step is completed in place', () => {
   const fold = folded(step(1, 1), { ...step(2), status: 'completed', durationMs: 5 });
   expect(fold.view().steps).toEqual([

@@ -97,10 +97,13 @@ class ChunkMaker:
             "duration_ms": _ms_since(self.began),
         }
 
-    def close_steps(self) -> Iterator[Encoded]:
-        """Completes the steps that the agent left open."""
+    def close_steps(self, status: str) -> Iterator[Encoded]:
+        """Completes the steps that the agent left open, the innermost first; `status` is how the
+        turn ends."""
+        told = cut_short(status)
         while self._open:
-            yield self._completed(self._open.pop())
+            step = self._open.pop()
+            yield completed_step(step.number, step.name, _ms_since(step.began), told)
 
     def done(self, status: str) -> Encoded:
         """The turn's last chunk."""
@@ -147,16 +150,13 @@ class ChunkMaker:
         if found is None:
             raise TypeError(f"step {step.name!r} was {step.status} but never started")
         if step.status == "completed":
-            completed = self._fitting(self._completed(found, step))
+            completed = self._fitting(
+                completed_step(found.number, found.name, _ms_since(found.began), _told(step))
+            )
             self._open.remove(found)
             return completed
         body = {"type": "step", "step": found.number, "name": found.name, "status": step.status}
         return self._bounded("step", body | _told(step))
-
-    def _completed(self, step: _OpenStep, told: Step | None = None) -> Encoded:
-        return completed_step(
-            step.number, step.name, _ms_since(step.began), {} if told is None else _told(told)
-        )
 
     def _bounded(self, kind: str, payload: dict[str, Any]) -> Encoded:
         try:
@@ -180,9 +180,12 @@ def _told(step: Step) -> dict[str, str]:
     return {name: _without_surrogates(text) for name, text in said.items() if text}
 
 
-def completed_step(
-    number: int, name: str, duration_ms: int, told: Mapping[str, str] | None = None
-) -> Encoded:
+def cut_short(status: str) -> Mapping[str, str]:
+    """What the end of a step tells that was still open when its turn ended so."""
+    return {} if status == "success" else {"finish_reason": status}
+
+
+def completed_step(number: int, name: str, duration_ms: int, told: Mapping[str, str]) -> Encoded:
     """The end of a step."""
     body = {
         "type": "step",
@@ -190,7 +193,7 @@ def completed_step(
         "name": name,
         "status": "completed",
         "duration_ms": duration_ms,
-        **(told or {}),
+        **told,
     }
     return Encoded("step", dumps(body), (number, name, duration_ms))
 

@@ -8,7 +8,7 @@ import orjson
 
 from ..log.base import Entry
 from ..model.limits import Limits
-from .chunks import Encoded, completed_step, done_chunk
+from .chunks import Encoded, completed_step, cut_short, done_chunk
 from .state import TurnState
 from .transcript import Transcript
 from .turn import Ending, Failure
@@ -41,11 +41,12 @@ class _Steps:
         elif body["status"] == "completed":
             self._open.pop(number, None)
 
-    def close(self) -> Iterator[Encoded]:
-        """Completes those that are open, the innermost first."""
+    def close(self, status: str) -> Iterator[Encoded]:
+        """Completes those that are open, the innermost first, as the turn ends so."""
+        told = cut_short(status)
         for number in reversed(list(self._open)):
             name, began = self._open.pop(number)
-            yield completed_step(number, name, _milliseconds(self.last_at - began))
+            yield completed_step(number, name, _milliseconds(self.last_at - began), told)
 
 
 async def ending_from_log(
@@ -66,7 +67,7 @@ async def ending_from_log(
     counted = dict(usage) if usage is not None else _without_run(turn, steps)
     counted["steps"] = steps.count
     done = done_chunk(session_id, turn.turn, "failed", output, counted)
-    return Ending("failed", [*steps.close(), failure.chunk(), done], counted, failure)
+    return Ending("failed", [*steps.close("failed"), failure.chunk(), done], counted, failure)
 
 
 def _without_run(turn: TurnState, steps: _Steps) -> dict[str, int]:

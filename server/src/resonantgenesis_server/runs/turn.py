@@ -168,7 +168,7 @@ class TurnRun:
         self, status: Status, failure: Failure | None = None, *, unstored: bool = False
     ) -> Ending:
         self._writer.seal()
-        chunks = list(self._maker.close_steps())
+        chunks = list(self._maker.close_steps(status))
         if failure is not None:
             chunks.append(failure.chunk())
         chunks.append(self._maker.done(status))
