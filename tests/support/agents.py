@@ -74,6 +74,29 @@ def exits_in_a_thread(turn: Turn) -> Iterator[AgentChunk]:
     sys.exit(3)
 
 
+async def exits_elsewhere(turn: Turn) -> AsyncIterator[AgentChunk]:
+    """The same in a task that it starts, or in a callback of the loop, as `context.where` says."""
+    yield "bye "
+    error = KeyboardInterrupt() if turn.goal == "interrupt" else SystemExit(3)
+
+    async def child() -> None:
+        raise error
+
+    def callback() -> None:
+        raise error
+
+    match turn.context["where"]:
+        case "awaited task":
+            await asyncio.create_task(child())
+        case "task":
+            task = asyncio.create_task(child())
+            await asyncio.wait({task})
+        case "callback":
+            asyncio.get_running_loop().call_soon(callback)
+            await asyncio.sleep(0)
+    yield "still here"
+
+
 async def spend(turn: Turn) -> AsyncIterator[AgentChunk]:
     """Takes as many tokens as its goal says; with `context.file`, once that file is there."""
     yield "spending "

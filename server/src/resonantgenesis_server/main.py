@@ -13,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import structlog
-import uvloop
 from fastapi import APIRouter
 
 from .agent_setup import configured_agents, open_engines
@@ -25,6 +24,7 @@ from .agents.tools.toolbox import Toolbox
 from .config import Settings, StartupError
 from .config_load import secrets_of
 from .data_lock import lock_data
+from .event_loop import run as run_loop
 from .feed.event_log import EventService
 from .feed.hub import Hub
 from .files.base import BlobError
@@ -132,7 +132,8 @@ def serve(settings: Settings) -> int:
     configure_logs(settings.log_level, settings.log_format, secrets_of(settings))
     try:
         with lock_data(settings.data), listen(settings.host, settings.port) as listener:
-            return uvloop.run(_serve(settings, listener))
+            hears_signals = asyncio.Event()
+            return run_loop(_serve(settings, listener, hears_signals), hears_signals.is_set)
     except (CannotListen, LogError, StoreError, BlobError, AgentLoadError, ToolLoadError) as error:
         raise StartupError(str(error)) from error
     except ApiError as error:
@@ -148,7 +149,7 @@ def _leave_what_stays() -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
 
 
-async def _serve(settings: Settings, listener: Listener) -> int:
+async def _serve(settings: Settings, listener: Listener, hears_signals: asyncio.Event) -> int:
     async with open_parts(settings) as parts:
 
         async def drain() -> None:
@@ -161,11 +162,15 @@ async def _serve(settings: Settings, listener: Listener) -> int:
             parts.watch.end_all(Unavailable("the server is shutting down", retry_after=1))
 
         def ready() -> None:
+            hears_signals.set()
             _leave_what_stays()
             log_.info("serving", url=listener.url, data=str(settings.data))
 
         limits = settings.to_limits()
-        code = await run(parts.app, listener, drain=drain, ready=ready, limits=limits)
+        try:
+            code = await run(parts.app, listener, drain=drain, ready=ready, limits=limits)
+        finally:
+            hears_signals.clear()
     if parts.supervisor.stuck:
         # The event loop would wait for these tasks for ever; everything of ours is closed.
         log_.error("an agent ignores its end; the process ends without it")
