@@ -115,11 +115,14 @@ class Watch:
 
     async def _look(self, now: float) -> None:
         for streams in tuple(self._open.values()):
+            if not streams:  # all closed while another credential was asked about
+                continue
             group = tuple(streams)
             for stream in group:
                 stream.check_progress(now)
             try:
                 await self._recheck(group[0].principal)
             except Unauthenticated as error:
-                for stream in group:
+                # Those that are still there: meanwhile a socket may have got a fresh credential.
+                for stream in tuple(streams):
                     stream.end(error)

@@ -1,0 +1,90 @@
+"""The look at all that is open, while streams come, go, and change their credential."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import pytest
+from resonantgenesis_server.http.watch import Watch
+from resonantgenesis_server.model.errors import ApiError, Unauthenticated
+from resonantgenesis_server.model.principal import Principal
+
+pytestmark = pytest.mark.anyio
+
+
+def holder(key_id: str) -> Principal:
+    return Principal("org", key_id, frozenset({"*"}))
+
+
+@dataclass(eq=False)
+class Stream:
+    kind: ClassVar[str] = "sse"
+    principal: Principal
+    ended: list[str] = field(default_factory=list)
+
+    def end(self, error: ApiError) -> None:
+        self.ended.append(error.code)
+
+    def check_progress(self, now: float) -> None:
+        """It moves."""
+
+
+class World:
+    """Streams under watch; `revoked` keys are refused, `meanwhile` happens while one is asked."""
+
+    def __init__(self) -> None:
+        self.watch = Watch(self._recheck)
+        self.asked: list[str] = []
+        self.revoked: set[str] = set()
+        self.meanwhile: dict[str, Callable[[], None]] = {}
+
+    async def _recheck(self, principal: Principal) -> None:
+        self.asked.append(principal.key_id)
+        self.meanwhile.get(principal.key_id, lambda: None)()
+        if principal.key_id in self.revoked:
+            raise Unauthenticated("revoked")
+
+    def open(self, key_id: str) -> Stream:
+        stream = Stream(holder(key_id))
+        self.watch.add(stream)
+        return stream
+
+
+async def test_a_credential_that_ends_takes_all_its_streams_and_no_others() -> None:
+    world = World()
+    world.revoked = {"b"}
+    streams = [world.open(key) for key in "abcb"]
+    await world.watch._look(0)
+    assert [stream.ended for stream in streams] == [
+        [],
+        ["UNAUTHENTICATED"],
+        [],
+        ["UNAUTHENTICATED"],
+    ]
+    assert world.asked == ["a", "b", "c"]  # once each
+
+
+async def test_streams_that_close_meanwhile_keep_no_others_from_being_looked_at() -> None:
+    world = World()
+    world.revoked = {"c"}
+    _, closing, revoked = (world.open(key) for key in "abc")
+    world.meanwhile["a"] = lambda: world.watch.discard(closing)
+    await world.watch._look(0)
+    assert world.asked == ["a", "c"]
+    assert revoked.ended == ["UNAUTHENTICATED"]
+
+
+async def test_a_socket_that_has_just_got_a_fresh_credential_is_not_ended() -> None:
+    world = World()
+    world.revoked = {"old"}
+    renewed, left = world.open("old"), world.open("old")
+
+    def renew() -> None:
+        renewed.principal = holder("new")
+        world.watch.add(renewed)
+
+    world.meanwhile["old"] = renew
+    await world.watch._look(0)
+    assert (renewed.ended, left.ended) == ([], ["UNAUTHENTICATED"])
