@@ -136,10 +136,11 @@ async def _begun(crowd: Crowd, owner: Owner) -> None:
     """Every stream and subscription stands."""
     for watcher in (*crowd.chunks, *crowd.sockets):
         await watcher.until("it began", position=1)
-    async with asyncio.timeout(PATIENCE):
-        for watcher in (*crowd.events, *crowd.sockets):
-            while not await watcher.has("app.before", 0.05):
-                await owner.publish("app.before")
+    deadline = asyncio.get_running_loop().time() + PATIENCE
+    for watcher in (*crowd.events, *crowd.sockets):
+        while not await watcher.has("app.before", 0.05):
+            assert asyncio.get_running_loop().time() < deadline, f"no event for {watcher}"
+            await owner.publish("app.before")
 
 
 async def check_ended(crowd: Crowd) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import ConnectionClosed
 
 from .server import PATIENCE, ServerProcess, bearer
 from .wire import Frame, frames
@@ -77,7 +77,7 @@ async def follow(client: httpx.AsyncClient, path: str, watcher: Watcher) -> None
     """A stream of server-sent events to its end."""
     try:
         await _follow(client, path, watcher)
-    except httpx.HTTPError as error:
+    except Exception as error:  # whatever it is: who waits for this one must hear of it
         watcher.over(repr(error))
 
 
@@ -101,7 +101,7 @@ async def listen(
     """A socket with these subscriptions, to its close."""
     try:
         await _listen(server, watcher, subscriptions, by_message)
-    except (OSError, WebSocketException) as error:  # a TimeoutError is an OSError
+    except Exception as error:
         watcher.over(repr(error))
 
 

@@ -17,7 +17,7 @@ from .server import ServerProcess
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One server-sent event as it came."""
+    """One server-sent event as it came; `data` is empty in a block that has only a cursor."""
 
     id: str | None
     event: str | None
@@ -57,7 +57,7 @@ class FrameReader:
         if not fields:
             return None
         assert fields.keys() <= {"id", "event", "data"}, block
-        return Frame(fields.get("id"), fields.get("event"), fields["data"])
+        return Frame(fields.get("id"), fields.get("event"), fields.get("data", ""))
 
 
 async def frames(response: httpx.Response) -> AsyncIterator[Frame]:
