@@ -12,7 +12,7 @@ import httpx
 import pytest
 from resonantgenesis import ResonantGenesis, StreamError
 from support.proxy import EvilProxy
-from support.server import KEY, ServerProcess
+from support.server import KEY, PATIENCE, ServerProcess
 from support.wire import execute
 
 TASK = "What is a position, and how much is 12 * 12?"
@@ -140,11 +140,13 @@ async def test_cancelling_streams(server: ServerProcess) -> None:
     client = ResonantGenesis(api_key=KEY)
     session_id = None
     with pytest.raises(asyncio.TimeoutError):
-        async with asyncio.timeout(0.5):
+        async with asyncio.timeout(PATIENCE) as scope:
             async for chunk in client.sessions.execute_stream(
                 agent_id="guide", goal="count to 100000", context={"words_per_second": 50}
             ):
-                session_id = chunk.session_id or session_id
+                if session_id is None:
+                    session_id = chunk.session_id
+                    scope.reschedule(asyncio.get_running_loop().time() + 0.3)
     assert session_id is not None
     await client.sessions.cancel(session_id)
     last = [chunk async for chunk in client.sessions.join(session_id)][-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,11 @@ KEY = "rg_test_bootstrap_key_0123456789"
 TESTS = Path(__file__).resolve().parents[1]
 #: The command as it is installed beside the interpreter.
 COMMAND = [str(Path(sys.executable).with_name("resonantgenesis"))]
+#: The servers' own key, keys and tokens that they gave out, keys of providers, and whatever was
+#: sent as a bearer.
+_CREDENTIAL = re.compile(
+    rf"{KEY}|rg_live_\w+|\bsk-[\w-]{{8,}}|eyJ[\w-]+\.[\w-]+\.[\w-]+|Bearer \w{{12,}}"
+)
 #: Seconds a start or a stop may take on a busy machine.
 PATIENCE = 30.0
 
@@ -117,10 +123,10 @@ class ServerProcess:
         return self.process.wait(timeout)
 
     def stop(self) -> None:
-        """Whatever state it is in, it is gone afterwards."""
-        if self._process is None or self._process.poll() is not None:
-            return
-        self._end(signal.SIGTERM)
+        """Whatever state it is in, it is gone afterwards, and its log shows no credential."""
+        if self._process is not None and self._process.poll() is None:
+            self._end(signal.SIGTERM)
+        assert self.shown_secrets() == []
 
     def _end(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -173,6 +179,12 @@ class ServerProcess:
         raw = [line for line in self.log.splitlines() if line and not line.startswith("{")]
         expected = ("API key is in ", "WARNING:uvicorn.error:Invalid HTTP request received.")
         return bad + [line for line in raw if not line.startswith(expected)]
+
+    def shown_secrets(self) -> list[str]:
+        """Credentials in its log, over all its starts."""
+        if not self.log_path.exists():
+            return []
+        return _CREDENTIAL.findall(self.log_path.read_text(errors="replace"))
 
     def client(self, **options: Any) -> httpx.AsyncClient:
         """A client with the bootstrap key and time-outs that bound every test."""

@@ -76,14 +76,14 @@ class FakeServer:
         self.faults.append((path, head(status, kind, len(content), headers or {}) + content))
 
     async def wait_streams(self, count: int) -> None:
-        """Until exactly `count` streams are open; 5 s at most."""
-        async with asyncio.timeout(5):
+        """Until exactly `count` streams are open; 20 s at most."""
+        async with asyncio.timeout(20):
             while self.open_streams != count:
                 await self.streams_changed.wait()
 
     async def wait_heartbeats(self, count: int) -> None:
-        """Until so many heartbeats have been sent; 5 s at most."""
-        async with asyncio.timeout(5):
+        """Until so many heartbeats have been sent; 20 s at most."""
+        async with asyncio.timeout(20):
             while self.heartbeats < count:
                 await self.streams_changed.wait()
 

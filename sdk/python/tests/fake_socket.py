@@ -57,8 +57,8 @@ class FakeSocketServer(ModelServer):
             await self._server.wait_closed()
 
     async def until(self, reached: Callable[[], object]) -> None:
-        """Waits until something about the server is so; 5 s at most."""
-        async with asyncio.timeout(5), self.changed:
+        """Waits until something about the server is so; 20 s at most."""
+        async with asyncio.timeout(20), self.changed:
             await self.changed.wait_for(reached)
 
     async def tell(self) -> None:

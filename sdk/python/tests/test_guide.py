@@ -61,9 +61,11 @@ async def test_a_timeout_around_the_loop_then_cancel(
     server.hold_at = 5
     printed = ""
     try:
-        async with asyncio.timeout(0.09):
+        async with asyncio.timeout(20) as scope:
             async for chunk in client.sessions.execute_stream(agent_id="agent_123", goal="20"):
                 printed += chunk.content
+                if chunk.position == 5:  # the last before a long silence
+                    scope.reschedule(asyncio.get_running_loop().time() + 0.05)
     except TimeoutError:
         session_id = next(iter(server.sessions))
         await client.sessions.cancel(session_id)

@@ -116,8 +116,10 @@ async def test_a_cancelled_stream_is_found_again(
 ) -> None:
     server.hold_at = 3
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.09):
-            await leave(client.sessions.execute_stream(agent_id="a", goal="9"), 9)
+        async with asyncio.timeout(20) as scope:
+            async for chunk in client.sessions.execute_stream(agent_id="a", goal="9"):
+                if chunk.position == 3:
+                    scope.reschedule(asyncio.get_running_loop().time())
     server.release.set()
     again = client.sessions.execute_stream(agent_id="a", goal="9", resume_from=3)
     assert [chunk.position async for chunk in again] == [4, 5, 6, 7, 8, 9]

@@ -40,7 +40,7 @@ async def client(server: FakeSocketServer, make_client: MakeClient) -> ResonantG
 
 
 async def take(stream: Any, count: int) -> list[Any]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         return [await anext(stream) for _ in range(count)]
 
 

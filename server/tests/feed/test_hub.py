@@ -39,7 +39,7 @@ def publish(hub: Hub, log: FakeLog, count: int = 1) -> None:
 
 
 async def batch(reader: Follower, timeout: float | None = None) -> list[int]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         return [entry.position for entry in await reader.batch(timeout)]
 
 

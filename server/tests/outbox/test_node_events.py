@@ -68,7 +68,7 @@ async def test_a_log_that_is_down_or_hangs_holds_up_neither_start_nor_stop(
     log.down = True
     assert not await node(stores, log).started()
     log.down, log.hangs = False, True
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert not await node(stores, log).draining()
     assert await stores.events(org) == []
 

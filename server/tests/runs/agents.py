@@ -55,7 +55,7 @@ class Gate:
         self._queue(turn).put_nowait(None)
 
     async def begun(self, turn: int = 1) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await self._begun.setdefault(turn, asyncio.Event()).wait()
 
 

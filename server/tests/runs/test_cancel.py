@@ -18,8 +18,9 @@ from .rig import ME, Rig, assert_sound, kinds
 
 pytestmark = pytest.mark.anyio
 
-#: PROTOCOL.md, section 4: the `done` is out within this.
-PROMISED = 1.0
+#: PROTOCOL.md, section 4: the `done` is out within so many seconds; and what a busy machine may
+#: add, less than the agents go on for.
+PROMISED, ALLOWANCE = 1.0, 0.7
 
 
 async def test_an_agent_that_stops(rig: Rig, gate: Gate) -> None:
@@ -56,7 +57,7 @@ async def test_an_agent_that_ignores_it_is_left_behind_in_time(rig: Rig, agent: 
     began = time.monotonic()
     await rig.cancel(ref.session_id)
     result = await rig.result(ref)
-    assert time.monotonic() - began < PROMISED
+    assert time.monotonic() - began < PROMISED + ALLOWANCE
     assert result["status"] == "cancelled"
     assert result["output"]
     # The session goes on at once, the others never noticed.
@@ -218,7 +219,7 @@ async def test_cancelled_turns_that_wait_for_their_done_stay_in_bounds(
 async def test_on_disconnect_cancels_after_the_grace(rig: Rig, gate: Gate) -> None:
     ref = await rig.execute(agent="gate", on_disconnect="cancel")
     await gate.begun()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not (await rig.state(ref.session_id)).turns[0].last:
             await asyncio.sleep(0.01)
     assert (await rig.result(ref))["status"] == "cancelled"

@@ -151,7 +151,7 @@ async def test_the_same_without_a_key_in_one_session(rig: Rig) -> None:
         call.cancel()
         state = await rig.state(session)
         await asyncio.gather(*rig.supervisor._requests, return_exceptions=True)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while state.open_turns:
                 await asyncio.sleep(0.001)
     assert_sound(await rig.chunks(session))

@@ -138,7 +138,7 @@ async def test_follow_stays_for_later_turns(rig: Rig) -> None:
     watching = asyncio.create_task(watch())
     for turn in range(3):
         await rig.run(f"a{turn} b{turn} c{turn}", session=session)
-    await asyncio.wait_for(watching, 5)
+    await asyncio.wait_for(watching, 20)
     assert seen == list(range(1, 19))
 
 

@@ -38,7 +38,7 @@ async def test_the_oldest_ended_turns_are_trimmed_whole(
     goal = " ".join(["w"] * 17)  # 20 chunks a turn
     for _ in range(12):
         await rig.run(goal, session=session)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while rig.supervisor._active:  # trimming comes after the end
             await asyncio.sleep(0.001)
     page = await rig.log.read(session, 0)
@@ -110,7 +110,7 @@ async def test_deletion_ends_every_reader(rig: Rig, gate: Gate) -> None:
     while rig.hub.readers(session) + rig.hub.readers(f"{session}/turns") < len(readers):
         await asyncio.sleep(0)
     await rig.service.delete(ME, session)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(20):
         seen = await asyncio.gather(*readers)
     assert kinds(seen[0])[:2] == ["step", "text"]
     assert kinds(seen[1])[-1] == "done"
@@ -135,7 +135,7 @@ async def test_a_reader_that_comes_between_check_and_deletion_ends_too(rig: Rig)
     view = await rig.service.view(ME, session, Place(after=0, follow=True))
     assert view is not None
     await rig.service.delete(ME, session)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(20):
         assert [entries async for entries in view.batches(60)] == []
 
 
@@ -156,7 +156,7 @@ async def test_starts_that_race_with_the_deletion(rig: Rig) -> None:
             await rig.service.delete(ME, session)
         for start in await asyncio.gather(*starts, return_exceptions=True):
             assert not isinstance(start, BaseException) or isinstance(start, SessionNotFound)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while rig.supervisor._active:
                 await asyncio.sleep(0)
         assert (await rig.log.read(session, 0)).info is None
@@ -169,7 +169,7 @@ async def test_starts_that_race_with_the_deletion(rig: Rig) -> None:
 async def test_deletion_of_a_stubborn_turn(rig: Rig) -> None:
     ref = await rig.execute(agent="stubborn")
     await rig.until_head(ref.session_id, 2)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(20):
         await rig.service.delete(ME, ref.session_id)
     assert (await rig.log.read(ref.session_id, 0)).info is None
 

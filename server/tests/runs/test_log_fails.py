@@ -130,7 +130,7 @@ async def test_a_start_that_was_refused_leaves_nothing(rig: Failing, gate: Gate)
         with pytest.raises(LogError):
             await rig.execute("g", agent="gate")
     rig.failing.heal()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while rig.supervisor._active:
             await asyncio.sleep(0.001)
     assert gate.turns == []
@@ -146,7 +146,7 @@ async def test_unreadable_too_and_nothing_is_kept_for_ever(rig: Failing, gate: G
         for call in (rig.execute("g", agent="gate"), rig.execute("g", session=session)):
             with pytest.raises(LogError):
                 await call
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while rig.supervisor._active:
             await asyncio.sleep(0.001)
     rig.failing.heal()

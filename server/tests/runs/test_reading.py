@@ -125,7 +125,7 @@ async def test_a_session_deleted_while_somebody_polls_or_waits(rig: Rig, gate: G
     while not (rig.hub.readers(session) and rig.hub.readers(f"{session}/turns")):
         await asyncio.sleep(0)
     await rig.service.delete(ME, session)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(8):
         await asyncio.wait({polling, waiting})
     for task in (polling, waiting):
         error = task.exception()

@@ -85,7 +85,7 @@ async def test_events_go_with_their_chunks(log: Log, writer: TurnWriter) -> None
 
 
 async def until(log: Log) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not log.waiting:
             await asyncio.sleep(0.001)
 

@@ -9,9 +9,14 @@ from typing import Any
 
 import pytest
 import websockets
+from resonantgenesis_server.http.auth import KEY_TTL
+from resonantgenesis_server.http.watch import INTERVAL
 from ws_harness import KEY, Client, Serve, Server
 
 pytestmark = pytest.mark.anyio
+#: PROTOCOL.md, section 2: what a credential holds open ends within so many seconds, and what a busy
+#: machine may add.
+PROMISED, ALLOWANCE = 2.0, 3.0
 
 
 async def refused(server: Server, credential: str | None, **options: Any) -> tuple[int, Any, Any]:
@@ -144,7 +149,7 @@ async def test_a_subject_sees_only_its_own(server: Server) -> None:
         await client.ask("subscribed", "subscribe", channels=[f"session:{own['session_id']}"])
 
 
-async def test_a_revoked_key_ends_its_sockets_within_two_seconds_and_no_other(
+async def test_a_revoked_key_ends_its_sockets_in_time_and_no_other(
     server: Server,
 ) -> None:
     credential, key_id = await server.make_key("events:read")
@@ -154,19 +159,23 @@ async def test_a_revoked_key_ends_its_sockets_within_two_seconds_and_no_other(
         began = time.monotonic()
         assert (await server.http.delete(f"/v1/keys/{key_id}")).status_code < 300
         assert await ending.closed() == 4401
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < PROMISED + ALLOWANCE
         assert ending.seen[-1]["code"] == "UNAUTHENTICATED"
         await server.publish("app.x")
         await staying.events(1)
 
 
-async def test_an_expired_token_ends_its_socket_within_two_seconds(server: Server) -> None:
+async def test_an_expired_token_ends_its_socket_in_time(server: Server) -> None:
     token = await server.make_token("events:read", ttl_seconds=1)
     began = time.monotonic()
     async with server.connect(token) as client:
         await client.ask("subscribed", "subscribe", channels=["app"])
         assert await client.closed() == 4401
-        assert 0.5 < time.monotonic() - began < 3.0
+        assert 0.5 < time.monotonic() - began < 1 + PROMISED + ALLOWANCE
+
+
+def test_what_is_believed_and_how_often_is_looked_keep_the_promise() -> None:
+    assert KEY_TTL + INTERVAL < PROMISED
 
 
 async def test_a_fresh_auth_extends_the_socket(server: Server) -> None:
