@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 import pytest
 from resonantgenesis_server.agents.base import Turn
@@ -238,8 +239,13 @@ async def test_who_waits_for_the_answer_counts_as_watching(rig: Rig, gate: Gate)
 async def test_who_polls_a_busy_stream_counts_as_watching(rig: Rig) -> None:
     """There is always something to answer with, so a poll never waits and never registers."""
 
+    # Time enough for a busy machine between two polls; the turn goes on for twice as long.
+    grace = 1.0
+    rig.supervisor.limits = replace(rig.limits, disconnect_grace=grace)
+
     async def script(_turn: Turn) -> AsyncIterator[AgentChunk]:
-        for _ in range(120):
+        began = time.monotonic()
+        while time.monotonic() - began < 2 * grace:
             yield "word "
             await asyncio.sleep(0.005)
 
