@@ -240,7 +240,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             records.sessions, service.remove, mirror.settle, limits.session_retention
         )
         authenticator = open_authenticator(records, hasher, settings.cors_origins)
-        watch = Watch(authenticator.recheck, of_key.streams)
+        watch = Watch(authenticator.recheck, of_key.streams, authenticator.refresh)
         events = EventService(log, hub, max_data=limits.context)
         sockets = SocketRoutes(service, events, authenticator, limits, watch, of_key.requests)
         once = IdempotentPosts(records.idempotency, limits.idempotency_window)

@@ -115,6 +115,29 @@ async def test_a_key_revoked_elsewhere_is_refused_within_a_second(service: Servi
         await service.authenticator.recheck(principal)
 
 
+async def test_refreshed_keys_are_remembered_on(service: Service) -> None:
+    """Whoever comes with one of them needs no look into the records; a revocation elsewhere counts
+    from the next refresh."""
+    authenticator = service.authenticator
+    token = await service.make_token(ttl_seconds=60)
+    scopes = [
+        {"type": "http", "headers": [(b"authorization", f"Bearer {credential}".encode())]}
+        for credential in (service.key, token)
+    ]
+    for _ in range(5):
+        await authenticator.refresh([service.key_id, "key_none"])
+        assert all(authenticator.remembered(scope) is not None for scope in scopes)
+        service.clock.ahead += 0.5
+        assert all(authenticator.remembered(scope) is not None for scope in scopes)
+    service.clock.ahead += 0.6
+    assert not any(authenticator.remembered(scope) is not None for scope in scopes)
+    await authenticator.refresh([service.key_id])
+    await service.records.keys.revoke(service.organization_id, service.key_id)
+    service.clock.ahead += 0.5
+    await authenticator.refresh([service.key_id])
+    assert not any(authenticator.remembered(scope) is not None for scope in scopes)
+
+
 async def test_recheck_tells_what_ended(service: Service) -> None:
     token = await service.make_token(ttl_seconds=10)
     principal = await service.authenticator.verify(token)

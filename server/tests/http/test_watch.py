@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import pytest
+from resonantgenesis_server.http import watch as watch_module
 from resonantgenesis_server.http.watch import Watch
 from resonantgenesis_server.model.errors import ApiError, Unauthenticated
 from resonantgenesis_server.model.principal import Principal
@@ -35,10 +36,14 @@ class World:
     """Streams under watch; `revoked` keys are refused, `meanwhile` happens while one is asked."""
 
     def __init__(self) -> None:
-        self.watch = Watch(self._recheck)
+        self.watch = Watch(self._recheck, refresh=self._refresh)
+        self.refreshed: list[set[str]] = []
         self.asked: list[str] = []
         self.revoked: set[str] = set()
         self.meanwhile: dict[str, Callable[[], None]] = {}
+
+    async def _refresh(self, key_ids: Collection[str]) -> None:
+        self.refreshed.append(set(key_ids))
 
     async def _recheck(self, principal: Principal) -> None:
         self.asked.append(principal.key_id)
@@ -88,3 +93,26 @@ async def test_a_socket_that_has_just_got_a_fresh_credential_is_not_ended() -> N
     world.meanwhile["old"] = renew
     await world.watch._look(0)
     assert (renewed.ended, left.ended) == ([], ["UNAUTHENTICATED"])
+
+
+async def test_keys_are_refreshed_while_they_have_streams_and_for_a_while_after(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world, now = World(), [100.0]
+    monkeypatch.setattr(watch_module.time, "monotonic", lambda: now[0])
+    await world.watch._look(0)
+    streams = [world.open("a"), world.open("b"), world.open("b")]
+    await world.watch._look(0)
+    for stream in streams[:2]:
+        world.watch.discard(stream)
+    now[0] += 59
+    await world.watch._look(0)
+    now[0] += 2
+    await world.watch._look(0)
+    world.watch.discard(streams[2])
+    await world.watch._look(0)
+    assert world.refreshed == [{"a", "b"}, {"a", "b"}, {"b"}, {"b"}]
+    for number in range(1_000):
+        world.watch.discard(world.open(f"key_{number}"))
+    await world.watch._look(0)
+    assert len(world.refreshed[-1]) == 256

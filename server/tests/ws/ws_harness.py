@@ -273,6 +273,7 @@ async def listening(app: Any, **options: Any) -> AsyncIterator[tuple[int, uvicor
             "log_config": None,
             "lifespan": "off",
             "access_log": False,
+            "proxy_headers": False,
             "http": Door(),
             "timeout_graceful_shutdown": 5,
             "backlog": 2048,

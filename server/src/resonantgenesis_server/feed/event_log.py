@@ -92,6 +92,13 @@ class EventView:
         `parked`, and is to be called again when the outlet is woken."""
         self._outlet = outlet
 
+    def park(self) -> bool:
+        """Write live events to the outlet from here on. False: `batches` has something to do."""
+        if self._outlet is not None and self._follower is not None:
+            self.group = self._follower.park(self._outlet)
+            self.parked = self.group is not None
+        return self.parked
+
     def unpark(self) -> None:
         """The outlet is full."""
         if self._follower is not None:
@@ -123,8 +130,7 @@ class EventView:
         self.parked = False
         try:
             while not self._stopped:
-                if self._outlet is not None and (group := follower.park(self._outlet)):
-                    self.group, self.parked = group, True
+                if self.park():
                     return
                 yield await follower.batch(silence)
         except StreamGone:

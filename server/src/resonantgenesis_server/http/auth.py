@@ -24,6 +24,8 @@ from .signing_keys import Rotated, SigningKeys
 
 #: Seconds a key is believed without asking the records, so that a revocation holds within two.
 KEY_TTL = 1.0
+#: `refresh` asks for those that would be forgotten within this time, until it is called again.
+_SOON = 0.75
 #: Keys remembered at most.
 KEY_CACHE = 4_096
 #: Longest credential that is looked at; a token of ours has well under 2 KiB.
@@ -43,9 +45,10 @@ class _Remembered(Generic[V]):
         self._clock = clock
         self._entries: OrderedDict[str, tuple[float, V]] = OrderedDict()
 
-    def get(self, name: str) -> V | None:
+    def get(self, name: str, seconds: float = 0.0) -> V | None:
+        """What is remembered, and will be for so many seconds."""
         entry = self._entries.get(name)
-        if entry is None or entry[0] <= self._clock():
+        if entry is None or entry[0] <= self._clock() + seconds:
             return None
         self._entries.move_to_end(name)
         return entry[1]
@@ -123,7 +126,7 @@ class CredentialAuthenticator:
             key = await self._keys.find_by_hash(hashed)
             if key is None:
                 raise Unauthenticated(_INVALID)
-            self._by_hash.put(hashed, key)
+            self._remember(key)
         return self._live(key, _holder(key))
 
     async def recheck(self, principal: Principal) -> None:
@@ -137,6 +140,16 @@ class CredentialAuthenticator:
             if not signer.has(principal.signed_by):
                 raise Unauthenticated("the tokens that were out have been ended")
         self._check_live(await self._key(principal.key_id))
+
+    async def refresh(self, key_ids: Collection[str]) -> None:
+        """Ask once for all of these keys, so that who comes with one of them is remembered from
+        now until this is called again within the second."""
+        asked = [key_id for key_id in key_ids if self._by_id.get(key_id, _SOON) is None]
+        if not asked:
+            return
+        await self._signing.signer(_SOON)
+        for key in await self._keys.find_all(asked[:KEY_CACHE]):
+            self._remember(key)
 
     def hash(self, credential: str) -> str:
         """What the records keep of a new key."""
@@ -177,8 +190,12 @@ class CredentialAuthenticator:
             key = await self._keys.find(key_id)
             if key is None:
                 raise Unauthenticated(_INVALID)
-            self._by_id.put(key_id, key)
+            self._remember(key)
         return key
+
+    def _remember(self, key: KeyRecord) -> None:
+        self._by_hash.put(key.hash, key)
+        self._by_id.put(key.id, key)
 
     def _live(self, key: KeyRecord, principal: Principal) -> Principal:
         """The principal, if this key may stand behind it now. Raises `Unauthenticated`."""

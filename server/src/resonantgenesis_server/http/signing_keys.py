@@ -49,17 +49,17 @@ class SigningKeys:
         self._until = 0.0
         self._loading = asyncio.Lock()
 
-    def remembered(self) -> TokenSigner | None:
-        """The keys as they were within the last second; None if that is not known."""
-        return self._signer if self._monotonic() < self._until else None
+    def remembered(self, seconds: float = 0.0) -> TokenSigner | None:
+        """The keys as they were within the last second, if that will be known for so many more."""
+        return self._signer if self._monotonic() + seconds < self._until else None
 
-    async def signer(self) -> TokenSigner:
-        """The keys as they were at most a second ago."""
-        known = self.remembered()
+    async def signer(self, seconds: float = 0.0) -> TokenSigner:
+        """The keys as they were at most a second ago, remembered for so many seconds more."""
+        known = self.remembered(seconds)
         if known is not None:
             return known
         async with self._loading:  # once for all that wait
-            return self.remembered() or await self._load()
+            return self.remembered(seconds) or await self._load()
 
     async def signer_for(self, token: str) -> TokenSigner:
         """The same, read anew for a token that another node may have signed with a newer key."""

@@ -66,6 +66,10 @@ class Source(Protocol):
         `parked` true, to be called again when the outlet is woken."""
         ...
 
+    def park(self) -> bool:
+        """The same at once, where what there was has been told. False: there is more."""
+        ...
+
     def unpark(self) -> None:
         """The outlet is full: wake it when something comes, instead of writing to it."""
         ...
@@ -142,10 +146,13 @@ class SseStream:
                 await asyncio.wait({disconnect}, timeout=5)
 
     def start_at_once(self, headers: Headers, watch: Watch, entries: list[Entry]) -> None:
-        """`run` without a task: the source is parked, and these were all it had."""
+        """`run` without a task, as long as the client takes these, which are all there is."""
         self._enter(watch)
         self._begin(headers, b"".join([self._frames.opening(), *self.form.encode(entries)]))
+        parks = self._source.park()
         self._park()
+        if not parks:
+            self.wake()
 
     def _enter(self, watch: Watch) -> None:
         self._watch = watch

@@ -37,7 +37,8 @@ class StreamConnection(asyncio.Protocol):
     """The transport's protocol from the first byte of a stream to its last."""
 
     __slots__ = (
-        "_early", "_home", "_is_over", "_keep_alive", "_room", "full", "holder", "lost", "ready", "transport",
+        "_early", "_home", "_is_over", "_keep_alive", "_room", "full", "holder", "lost", "ready",
+        "transport",
     )  # fmt: skip
 
     def __init__(

@@ -77,6 +77,8 @@ class StreamRoutes:
 
     async def join(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET …/stream."""
+        if self.join_at_once(scope):
+            return
         self._watch.check_room(scope["state"]["principal"])
         session_id, place = self._joined(scope)
         await self._stream(scope, receive, send, session_id, place)

@@ -6,8 +6,9 @@ One task for all streams, since a timer per stream would cost more than the stre
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Collection
 from typing import ClassVar, Protocol
 
 import structlog
@@ -22,7 +23,12 @@ log_ = structlog.get_logger("resonantgenesis.watch")
 #: credential ends its streams within two.
 INTERVAL = 0.5
 
+#: Seconds for which, and of how many keys, it is kept in mind that they had streams: a proxy that
+#: restarts takes all of a key's streams away, and then they come back together.
+_LEFT_SECONDS, _LEFT_KEYS = 60.0, 256
+
 Recheck = Callable[[Principal], Awaitable[None]]
+Refresh = Callable[[Collection[str]], Awaitable[None]]
 #: Key, expiry and signing key: what ends streams together.
 Credential = tuple[str, float | None, str | None]
 
@@ -46,13 +52,19 @@ class Watched(Protocol):
 class Watch:
     """Ends streams whose credential has ended or whose client has stalled."""
 
-    def __init__(self, recheck: Recheck, limit: StreamLimit | None = None) -> None:
+    def __init__(
+        self, recheck: Recheck, limit: StreamLimit | None = None, refresh: Refresh | None = None
+    ) -> None:
         self._recheck = recheck
+        #: Called with all keys in use before they are asked about one by one.
+        self._refresh = refresh
         self._limit = limit or StreamLimit()
         #: Streams and sockets by key.
         self._of_key: Counter[str] = Counter()
         self._open: dict[Credential, set[Watched]] = {}
         self._credential_of: dict[Watched, Credential] = {}
+        #: Keys whose last stream has left, and when.
+        self._left: OrderedDict[str, float] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -86,10 +98,17 @@ class Watch:
             self._of_key[credential[0]] -= 1
             if not self._of_key[credential[0]]:
                 del self._of_key[credential[0]]
+                self._leave(credential[0])
         streams = self._open[credential]
         streams.discard(stream)
         if not streams:
             del self._open[credential]
+
+    def _leave(self, key_id: str) -> None:
+        self._left[key_id] = time.monotonic()
+        self._left.move_to_end(key_id)
+        if len(self._left) > _LEFT_KEYS:
+            self._left.popitem(last=False)
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="stream watch")
@@ -113,7 +132,19 @@ class Watch:
             except Exception as error:  # one bad look must not be the last
                 log_.error("streams could not be checked", exc_info=error)
 
+    async def _refresh_keys(self) -> None:
+        """Of those in use, and of those that were until a moment ago."""
+        while self._left:
+            key_id, when = next(iter(self._left.items()))
+            if time.monotonic() - when < _LEFT_SECONDS:
+                break
+            del self._left[key_id]
+        in_use = {key_id for key_id, _, _ in self._open}
+        if self._refresh is not None and (in_use or self._left):
+            await self._refresh(in_use | self._left.keys())
+
     async def _look(self, now: float) -> None:
+        await self._refresh_keys()
         for streams in tuple(self._open.values()):
             if not streams:  # all closed while another credential was asked about
                 continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 from sqlalchemy import (
     ColumnElement,
@@ -24,6 +24,9 @@ from .base import UNSET, KeyRecord, Organization, Page, Unset
 from .database import Database, Duplicate
 from .paging import decode_cursor, encode_cursor
 from .tables import micros, micros_or_none, seconds, seconds_or_none
+
+#: Ids named in one query; databases bound how many parameters it may have.
+_ASKED_AT_ONCE = 500
 
 
 class OrganizationRepository:
@@ -136,12 +139,24 @@ class KeyRepository:
     async def find(self, key_id: str) -> KeyRecord | None:
         return await self._find(tables.keys.c.id == key_id)
 
+    async def find_all(self, key_ids: Collection[str]) -> Sequence[KeyRecord]:
+        asked = list(key_ids)
+        found: list[KeyRecord] = []
+        for start in range(0, len(asked), _ASKED_AT_ONCE):
+            few = asked[start : start + _ASKED_AT_ONCE]
+            found += await self._find_where(tables.keys.c.id.in_(few))
+        return found
+
     async def _find(self, where: ColumnElement[bool]) -> KeyRecord | None:
+        found = await self._find_where(where)
+        return found[0] if found else None
+
+    async def _find_where(self, where: ColumnElement[bool]) -> Sequence[KeyRecord]:
         disabled = tables.organizations.c.disabled_at.label("organization_disabled_at")
         query = select(tables.keys, disabled).join(tables.organizations).where(where)
         async with self._database.read() as connection:
-            row = (await connection.execute(query)).mappings().first()
-        return None if row is None else _key(row)
+            rows = (await connection.execute(query)).mappings().all()
+        return [_key(row) for row in rows]
 
     async def list(
         self, organization_id: str, *, limit: int = 50, cursor: str | None = None

@@ -15,7 +15,7 @@ transaction as the change, in the outbox. Every repository promises:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -208,6 +208,9 @@ class Keys(Protocol):
 
     async def find(self, key_id: str) -> KeyRecord | None:
         """The key of this id in any organization: who made a client token."""
+
+    async def find_all(self, key_ids: Collection[str]) -> Sequence[KeyRecord]:
+        """The keys of these ids, as `find` finds them, in any order."""
 
     async def list(
         self, organization_id: str, *, limit: int = 50, cursor: str | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 import secrets
@@ -38,11 +37,11 @@ class CredentialHasher:
     def hash(self, credential: str) -> str:
         """What the records keep of `credential`, in hexadecimal."""
         message = credential.encode("utf-8", "surrogatepass")
-        return hmac.new(self._secret, b"api-key\0" + message, hashlib.sha256).hexdigest()
+        return hmac.digest(self._secret, b"api-key\0" + message, "sha256").hex()
 
     def derive(self, purpose: str, material: bytes) -> bytes:
         """A key for another purpose, that neither the secret file nor `material` alone gives."""
-        return hmac.new(self._secret, purpose.encode() + b"\0" + material, hashlib.sha256).digest()
+        return hmac.digest(self._secret, purpose.encode() + b"\0" + material, "sha256")
 
 
 def load_secret(path: Path) -> bytes:

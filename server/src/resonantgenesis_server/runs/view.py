@@ -92,8 +92,9 @@ class View:
             self._follower.gone()
 
     def start_at_once(self) -> list[Entry] | None:
-        """What the reader lacks, if that is in memory and only live chunks are to follow: the view
-        is parked then. None: `batches` must be asked, and nothing has happened."""
+        """What the reader lacks, if that is in memory and only live chunks are to follow: then it
+        can `park` once it has been told. None: `batches` must be asked, and nothing has
+        happened."""
         if self._outlet is None or self._place.compact or (self.until and not self.until.first):
             return None
         follower = self._enter()
@@ -101,12 +102,18 @@ class View:
         if found is not None:
             after = found[-1].position if found else self._after
             ahead = any(entry.kind == "done" and entry.position > self.state.end for entry in found)
-            if not ahead and not self._is_over(after) and (group := follower.park(self._outlet)):
+            if not ahead and not self._is_over(after):
                 self._follower, self._after = follower, after
-                self.group, self.parked = group, True
                 return found
         follower.__exit__()
         return None
+
+    def park(self) -> bool:
+        """Write live chunks to the outlet from here on. False: `batches` has something to do."""
+        if self._outlet is not None and self._follower is not None:
+            self.group = self._follower.park(self._outlet)
+            self.parked = self.group is not None
+        return self.parked
 
     async def batches(self, silence: float) -> AsyncGenerator[list[Entry], None]:
         """The chunks, in order, each once; an empty list after every `silence` seconds without.
@@ -114,10 +121,10 @@ class View:
         Ends as the place says, or when the session is deleted. Raises PositionExpired when the
         reader is so slow that its place is trimmed, and the log's LogUnavailable.
         """
-        if not self.parked:
+        if self._follower is None:
             async for _ in self._wait_for_start(silence):
                 yield []
-        follower = self._follower if self.parked else None
+        follower = self._follower
         self.parked = False
         if follower is None:
             follower = self._follower = self._enter()
@@ -125,8 +132,7 @@ class View:
                 self.close()  # deleted before we were registered, so nobody would tell us
         try:
             while not self._stopped and not self._is_over(self._after):
-                if self._outlet is not None and (group := follower.park(self._outlet)):
-                    self.group, self.parked = group, True
+                if self.park():
                     return
                 entries = await follower.batch(silence)
                 if entries:
@@ -172,6 +178,7 @@ class View:
                 except StreamGone:
                     self._stopped = True
                     return
+        self._follower = None
         self._after = turn.first - 1
 
     def _is_over(self, position: int) -> bool:
