@@ -40,7 +40,10 @@ class Counter:
 
     def add(self, word: str, count: int = 1) -> None:
         counts = self._counts
-        if word not in counts and len(counts) >= _MAX_WORDS:
+        if word in counts:
+            counts[word] += count
+            return
+        if len(counts) >= _MAX_WORDS:
             word = OTHER
         counts[word] = counts.get(word, 0) + count
 

@@ -58,9 +58,23 @@ class ChunkMaker:
     _open: list[_OpenStep] = field(default_factory=list)
     _calls: int = 0
     _last_call: str = ""
+    _piece: int = field(init=False)
 
     def __post_init__(self) -> None:
         self._output = Output(self.limits)
+        # A code point takes at most 6 bytes of JSON (an escape), so such pieces always fit.
+        self._piece = self.limits.chunk // 6 - 64
+
+    def token(self, content: str) -> bytes | None:
+        """The body of what `encode` would make of this text, if that is one plain chunk of text;
+        to be told by `said` once it is accepted. None: ask `encode`."""
+        if not content or not self.steps or len(content) > self._piece or not content.isascii():
+            return None
+        return dumps({"type": "text", "content": content})
+
+    def said(self, content: str, body: bytes) -> None:
+        """A piece of text is part of the output now that the writer has not refused it."""
+        self._output.add(content, len(body) - _TEXT_FRAME)
 
     def encode(self, chunk: AgentChunk) -> Iterator[Encoded]:
         """The log entries of one yielded chunk: none, one, or several."""
@@ -117,14 +131,12 @@ class ChunkMaker:
         content = _without_surrogates(content)
         if not self.steps:
             yield self._step(Step("answer"))
-        # A code point takes at most 6 bytes of JSON (an escape), so such pieces always fit.
-        piece = self.limits.chunk // 6 - 64
+        piece = self._piece
         for start in range(0, len(content), piece):
             part = content[start : start + piece] if len(content) > piece else content
             body = dumps({"type": "text", "content": part})
             yield Encoded("message", body)
-            # Only now: a piece that the writer refused is not part of the output.
-            self._output.add(part, len(body) - _TEXT_FRAME)
+            self.said(part, body)
 
     def _implied_step(self) -> Iterator[Encoded]:
         if not self.steps:

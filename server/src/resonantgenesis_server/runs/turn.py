@@ -12,6 +12,7 @@ import structlog
 from ..agents.base import Agent, Turn
 from ..codec.events import entry_of
 from ..log.base import LogError
+from ..model.chunks import AgentChunk
 from ..model.errors import AgentError, ApiError
 from ..model.limits import Limits
 from .chunks import ChunkMaker, Encoded, error_chunk
@@ -134,20 +135,29 @@ class TurnRun:
 
     async def _follow(self) -> None:
         chunks = self._agent.run(self._turn)
-        put = self._writer.put
+        maker, put = self._maker, self._writer.put
         last = self._writer.position + self._limits.chunks_per_session
         try:
             async for chunk in chunks:
-                for kind, body, step in self._maker.encode(chunk):
-                    event = None if step is None else entry_of(self._events.step_completed(*step))
-                    if not put(kind, body, event):
-                        await self._writer.write(kind, body, event)
+                # Nearly all that is said is a token, and what each costs is paid by every stream.
+                token = maker.token(chunk) if isinstance(chunk, str) else None
+                if token is not None and isinstance(chunk, str):
+                    if not put("message", token):
+                        await self._writer.write("message", token)
+                    maker.said(chunk, token)
+                else:
+                    await self._take(chunk)
                 if self._writer.position > last:
                     raise AgentError("the turn has too many chunks", "PAYLOAD_TOO_LARGE")
         finally:
             # An agent stopped by an error of ours still runs its cleanup here and now.
             if isinstance(chunks, AsyncGenerator):
                 await chunks.aclose()
+
+    async def _take(self, chunk: AgentChunk) -> None:
+        for kind, body, step in self._maker.encode(chunk):
+            event = None if step is None else entry_of(self._events.step_completed(*step))
+            await self._writer.write(kind, body, event)
 
     async def _stop(self, driver: asyncio.Task[None]) -> None:
         if driver.done():
