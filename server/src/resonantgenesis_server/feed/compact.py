@@ -9,8 +9,11 @@ import orjson
 from ..codec.json import dumps
 from ..log.base import Entry
 
-#: A merged chunk's text stays within this, in bytes.
-MERGED_BYTES = 256 * 1024
+#: A merged chunk's text stays within this, in bytes of JSON: common WebSocket clients take no
+#: message over 1 MiB.
+MERGED_BYTES = 768 * 1024
+#: What a text chunk's JSON takes around its content.
+_FRAME = len(dumps({"type": "text", "content": ""}))
 _TEXT = "message"
 
 
@@ -28,11 +31,11 @@ def compact(entries: Iterable[Entry]) -> Iterator[Entry]:
             run, size = [], 0
             yield entry
             continue
-        if run and size + len(entry.body) > MERGED_BYTES:
+        size += len(entry.body) - _FRAME
+        if run and size > MERGED_BYTES:
             yield from _merged(run)
-            run, size = [], 0
+            run, size = [], len(entry.body) - _FRAME
         run.append(entry)
-        size += len(entry.body)
     yield from _merged(run)
 
 
