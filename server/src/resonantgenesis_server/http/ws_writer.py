@@ -95,10 +95,11 @@ class SocketWriter:
 
     def queue(self, messages: Iterable[bytes]) -> None:
         """Send messages together, after those that wait; for what was read from the log."""
-        if self._closing is not None:
+        waiting = tuple(messages)
+        if self._closing is not None or not waiting:
             return
         self.filled()  # nothing may overtake what waits
-        for message in messages:
+        for message in waiting:
             self._add(message)
         self._wake()
 
