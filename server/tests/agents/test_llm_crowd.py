@@ -48,9 +48,14 @@ def script(gates: list[Gate]) -> Any:
 async def watch(client: httpx.AsyncClient, agent: str, number: int) -> list[Json]:
     body = {"agent_id": agent, "goal": f"t{number}", "stream": True}
     reader = FrameReader()
-    async with client.stream("POST", "/v1/sessions/execute", json=body) as response:
-        assert response.status_code == 200
-        return [frame.body async for data in response.aiter_raw() for frame in reader.feed(data)]
+    while True:
+        async with client.stream("POST", "/v1/sessions/execute", json=body) as response:
+            if response.status_code == 200:
+                parts = response.aiter_raw()
+                return [frame.body async for data in parts for frame in reader.feed(data)]
+            # A machine that is busy with other things may not read two hundred agents in time.
+            assert response.status_code == 503, await response.aread()
+            await asyncio.sleep(float(response.headers["retry-after"]))
 
 
 def check(number: int, chunks: list[Json]) -> None:
@@ -81,11 +86,12 @@ async def test_two_hundred_turns_with_a_tool_each(
                 "engine": "llm",
                 "model": "local:m",
                 "tools": ["calculator"],
-                "defaults": {"timeout_seconds": 60},
+                "defaults": {"timeout_seconds": 90},
             },
         )
         agent = made.json()["id"]
-        turns = await asyncio.gather(*(watch(client, agent, n) for n in range(TURNS)))
+        async with asyncio.timeout(120):
+            turns = await asyncio.gather(*(watch(client, agent, n) for n in range(TURNS)))
     for number, chunks in enumerate(turns):
         check(number, chunks)
     assert len(provider.seen) == 2 * TURNS

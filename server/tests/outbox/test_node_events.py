@@ -116,5 +116,5 @@ async def test_a_drain_is_told_before_it_begins(
     monkeypatch.setattr(Supervisor, "drain", watched)
     monkeypatch.setattr(main, "run", run)
     with listen("127.0.0.1", 0) as listener:
-        assert await main._serve(settings, listener) == 0
+        assert await main._serve(settings, listener, asyncio.Event()) == 0
     assert at_drain == ["system.node.started", "system.node.draining"]

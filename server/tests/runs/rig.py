@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -127,8 +128,8 @@ class Rig:
         self.supervisor.stopped.set()
         await self.supervisor.close()
         self.rows.broken = True
-        self.mirror._dirty.clear()
-        await self.mirror.close()
+        with contextlib.suppress(StoreUnusable):  # what it had not written is lost
+            await self.mirror.close()
         self.rows.broken = False
 
     # -- short words -----------------------------------------------------------------------
