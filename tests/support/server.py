@@ -6,7 +6,9 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -31,6 +33,15 @@ PATIENCE = 30.0
 
 def bearer(credential: str = KEY) -> dict[str, str]:
     return {"Authorization": f"Bearer {credential}"}
+
+
+def _free_port() -> int:
+    """One that the system gives to nobody by itself, so it is free when a server comes back."""
+    while True:
+        port = 10_240 + secrets.randbelow(20_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class ServerProcess:
@@ -72,7 +83,7 @@ class ServerProcess:
 
     def start(self, port: int | None = None) -> ServerProcess:
         """Start and wait until it takes requests; on the same port as before, if it had one."""
-        self.launch(self.port if port is None else port)
+        self.launch((self.port or _free_port()) if port is None else port)
         self.wait_ready()
         return self
 

@@ -146,6 +146,8 @@ class FakeServer:
                 self.send_response(reply.status)
                 for name, value in reply.headers.items():
                     self.send_header(name, value)
+                # Else a client may ask on while the connection is being closed.
+                self.send_header("Connection", "close")
                 more = 1 if reply.cut or reply.hang else 0
                 if reply.status != 204:
                     self.send_header("Content-Length", str(len(reply.body) + more))
