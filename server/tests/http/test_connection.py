@@ -66,7 +66,9 @@ class Holder:
 def connection(
     transport: Any, home: Home | None = None, keep_alive: bool = True
 ) -> StreamConnection:
-    return StreamConnection(home or Home(), transport, keep_alive=keep_alive, full=False)
+    each = StreamConnection(home or Home(), transport, keep_alive=keep_alive, full=False)
+    each.take_over()
+    return each
 
 
 def test_a_connection_that_was_just_reset_refuses_and_raises_nothing() -> None:

@@ -157,3 +157,125 @@ async def test_a_server_that_stops_ends_them(server: Server, called: list[str]) 
         await each.until(b"0\r\n\r\n")
         async with asyncio.timeout(PATIENCE):
             assert await each.reader.read() == b""
+
+
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
+
+
+def execute(goal: str) -> bytes:
+    body = f'{{"agent_id": "gated", "goal": "{goal}", "stream": true}}'
+    return (
+        "POST /v1/sessions/execute HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {KEY}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    ).encode()
+
+
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize("cut", ["never", "before", "within", "later"])
+async def test_what_is_asked_behind_a_stream_is_answered_after_it(
+    server: Server, watched: bool, cut: str
+) -> None:
+    """However the bytes were cut on their way, and whoever else reads the session."""
+    goal = secrets.token_hex(4)
+    session = (await server.execute("gated", goal))["session_id"]
+    path = f"/v1/sessions/{session}/stream"
+    async with wire(server) as other, wire(server) as each:
+        if watched:
+            other.ask(path)
+            await other.until(goal.encode())
+        stream = get(path)
+        places = {"never": 0, "before": len(stream), "within": 20 + len(stream)}
+        size = places.get(cut, len(stream))
+        data, told = stream + HEALTH, b""
+        each.writer.write(data[:size])
+        await each.writer.drain()
+        if cut == "later":
+            told = await each.until(goal.encode())
+        each.writer.write(data[size:])
+        gates[goal].set()
+        told += await each.until(b"0\r\n\r\n")
+        assert told.count(b"HTTP/1.1 ") == 1
+        assert b"event: done\n" in told
+        assert (await each.until(b"\r\n")).startswith(b"HTTP/1.1 200")
+
+
+async def test_what_is_asked_behind_an_execute_is_answered_after_it(server: Server) -> None:
+    goal = secrets.token_hex(4)
+    gates[goal].set()
+    async with wire(server) as each:
+        each.writer.write(execute(goal) + HEALTH + get("/v1/sessions?limit=1"))
+        told = await each.until(b"0\r\n\r\n")
+        assert told.count(b"HTTP/1.1 ") == 1
+        assert b"event: done\n" in told
+        assert (await each.until(b"\r\n")).startswith(b"HTTP/1.1 200")
+        assert b"HTTP/1.1 200" in await each.until(b'"next_cursor":')
+
+
+@pytest.mark.parametrize("pieces", [2, 3])
+async def test_no_bytes_of_one_request_become_another(server: Server, pieces: int) -> None:
+    """A header's value that looks like a request, cut where it begins."""
+    session = (await server.execute("many", "3"))["session_id"]
+    await server.finished(session)
+    inner = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
+    outer = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: "
+    stream = get(f"/v1/sessions/{session}/stream?resume_from=1")
+    async with wire(server) as each:
+        for piece in [stream + outer, inner] if pieces == 2 else [stream, outer, inner]:
+            each.writer.write(piece)
+            await each.writer.drain()
+            await asyncio.sleep(0)
+        each.writer.write(HEALTH)
+        seen = b""
+        for _ in range(3):
+            seen += await each.until(b"HTTP/1.1 200 OK")
+        each.writer.write_eof()
+        async with asyncio.timeout(PATIENCE):
+            seen += await each.reader.read()
+        assert seen.count(b"HTTP/1.1 ") == 3
+
+
+@pytest.mark.parametrize("begins", ["stream", "execute"])
+async def test_who_has_ended_its_side_before_the_stream_gets_all_of_it_and_the_end(
+    server: Server, begins: str
+) -> None:
+    goal = secrets.token_hex(4)
+    gates[goal].set()
+    async with wire(server) as each:
+        if begins == "stream":
+            session = (await server.execute("gated", goal))["session_id"]
+            await server.finished(session)
+            each.writer.write(get(f"/v1/sessions/{session}/stream?resume_from=0"))
+        else:
+            each.writer.write(execute(goal))
+        each.writer.write_eof()
+        async with asyncio.timeout(4):  # less than the server waits for a next request
+            told = await each.reader.read()
+    assert told.endswith(b"0\r\n\r\n")
+    assert b"event: done\n" in told
+
+
+@pytest.mark.parametrize("early", [b"", HEALTH, b"GET "])
+async def test_who_leaves_in_mid_stream_is_missed_whatever_it_has_sent(
+    server: Server, early: bytes
+) -> None:
+    made = await server.http.post("/v1/sessions", json={"agent_id": "many"})
+    session = made.json()["session_id"]
+    hub = server.parts.supervisor.hub
+    async with wire(server) as each:
+        each.ask(f"/v1/sessions/{session}/stream?follow=true")
+        await each.until(b": stream\n\n")
+        await server.settled(lambda: hub.readers(session) == 1)
+        each.writer.write(early)
+        each.writer.write_eof()
+        await server.settled(lambda: hub.readers(session) == 0)
+
+
+@pytest.mark.parametrize("version", [b"HTTP/0.9", b"HTTP/2.0"])
+async def test_other_versions_are_refused(server: Server, version: bytes) -> None:
+    async with wire(server) as each:
+        each.writer.write(get("/v1/sessions").replace(b"HTTP/1.1", version))
+        assert (await each.until(b"\r\n")).startswith(b"HTTP/1.1 400")

@@ -107,6 +107,7 @@ class Doorway(asyncio.Protocol):
         """See `Connection`."""
         door, transport = self._door, self._transport
         stream = StreamConnection(door, transport, keep_alive=True, full=False)
+        stream.take_over()
         stream.send(opening([*door.defaults, *headers], first, keep_alive=True))
         return stream
 

@@ -61,13 +61,14 @@ class Connection(Protocol):
 
 
 class RequestConnection:
-    """The connection of a request that uvicorn serves."""
+    """The connection of a request that uvicorn serves, and the home of its stream if that stays."""
 
-    __slots__ = ("_cycle", "_protocol", "lost", "on_lost", "transport")
+    __slots__ = ("_cycle", "_protocol", "connections", "lost", "on_lost", "transport")
 
     def __init__(self, protocol: StreamHttpProtocol, cycle: RequestResponseCycle) -> None:
         self._protocol = protocol
         self._cycle = cycle
+        self.connections: set[asyncio.Protocol] = set()
         self.transport: asyncio.Transport = protocol.transport
         self.lost = False
         self.on_lost: Callable[[], None] | None = None
@@ -75,12 +76,30 @@ class RequestConnection:
     def begin(self, headers: HeaderList, first: bytes) -> StreamConnection:
         """uvicorn asks nothing more of an application whose client it takes for gone, and lets it
         return before the response is complete."""
-        cycle = self._cycle
+        protocol, cycle = self._protocol, self._cycle
         cycle.response_started = cycle.disconnected = True
-        stream = self._protocol.hand_over()
-        keep_alive = cycle.keep_alive
-        stream.send(opening([*cycle.default_headers, *headers], first, keep_alive=keep_alive))
+        stays = protocol.is_reading
+        stream = StreamConnection(
+            self if stays else protocol.home,
+            self.transport,
+            keep_alive=cycle.keep_alive,
+            full=protocol.flow.write_paused,
+        )
+        if stays:
+            protocol.stream = stream
+        else:
+            protocol.leave()
+            stream.take_over()
+        head = [*cycle.default_headers, *headers]
+        stream.send(opening(head, first, keep_alive=cycle.keep_alive))
         return stream
+
+    def take_back(self, transport: asyncio.Transport, data: bytes) -> None:
+        """A stream that stayed has ended: serve the next request, whose bytes the parser has."""
+        del transport, data
+        self._cycle.response_complete = True
+        self._protocol.stream = None
+        self._protocol.on_response_complete()
 
     @property
     def unread(self) -> bool:
@@ -105,8 +124,10 @@ class StreamHttpProtocol(HttpToolsProtocol):
     #: Where the connection belongs; set by who makes the protocol.
     home: House
     connection: RequestConnection | None = None
-    #: The connection has become a stream's; whatever the parser still finds counts no more.
-    _handed_over = False
+    #: One that is written while the client has begun to ask on.
+    stream: StreamConnection | None = None
+    #: Part of a request has come, and not all of it.
+    _in_message = False
     _overdue: asyncio.TimerHandle | None = None
     #: There are more connections than there is room for: this one is for health checks only.
     _surplus = False
@@ -140,12 +161,16 @@ class StreamHttpProtocol(HttpToolsProtocol):
             self._linger_timer.cancel()
         if self.connection is not None:
             self.connection.set_lost()
+        if self.stream is not None:
+            self.stream.connection_lost(exc)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """A client may end its side and wait for the answer. Who does so in mid-request has left,
         and who does so in mid-stream is taken to have: nothing tells it from one that closed."""
         cycle = self.cycle
-        if cycle is None or cycle.response_complete or cycle.more_body or cycle.disconnected:
+        if self.stream is not None or cycle is None:
+            return None
+        if cycle.response_complete or cycle.more_body or cycle.disconnected:
             return None
         self._half_closed = True
         return True
@@ -155,20 +180,36 @@ class StreamHttpProtocol(HttpToolsProtocol):
         self._headers_are_here()
         self.on_response_complete()
 
-    def hand_over(self) -> StreamConnection:
-        """Leave the connection to a stream, and all that only requests need."""
-        cycle = self.cycle
+    @property
+    def is_reading(self) -> bool:
+        """Whether the client has begun to ask on, or has ended its side: then only this protocol
+        knows what is to follow."""
+        return self._in_message or bool(self.pipeline) or self._half_closed
+
+    def leave(self) -> None:
+        """The connection is a stream's now. Give back what only requests need."""
         self._headers_are_here()
         self._unset_keepalive_if_required()
-        self._handed_over = True
         self.connections.discard(self)
-        keep_alive, full = cycle.keep_alive, self.flow.write_paused
-        stream = StreamConnection(self.home, self.transport, keep_alive=keep_alive, full=full)
         self.connection = None
         self.parser = None  # type: ignore[assignment]  # as uvicorn does at the end
-        cycle.scope = self.scope = _AFTERWARDS
+        self.cycle.scope = self.scope = _AFTERWARDS
         self.headers = []
-        return stream
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.stream is not None:
+            self.stream.pause_writing()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.stream is not None:
+            self.stream.resume_writing()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self.stream is not None:
+            self.stream.shutdown()
 
     # -- the request -----------------------------------------------------------------------
 
@@ -200,22 +241,18 @@ class StreamHttpProtocol(HttpToolsProtocol):
             self._overdue = None
 
     def on_message_begin(self) -> None:
-        if not self._handed_over:
-            super().on_message_begin()
-            self._expect_headers()
-
-    def on_body(self, body: bytes) -> None:
-        if not self._handed_over:
-            super().on_body(body)
+        self._in_message = True
+        super().on_message_begin()
+        self._expect_headers()
 
     def on_message_complete(self) -> None:
-        if not self._handed_over:
-            super().on_message_complete()
+        self._in_message = False
+        super().on_message_complete()
 
     def on_headers_complete(self) -> None:
-        if self._handed_over:
-            return
         self._headers_are_here()
+        if self.parser.get_http_version() not in {"1.0", "1.1"}:
+            self._stop_parsing(BAD_HTTP)
         if len(self.url) > URL_LIMIT:
             self._stop_parsing(LONG_URL)
         if self._large_head and sum(len(n) + len(v) for n, v in self.headers) > HEADERS_LIMIT:
@@ -232,11 +269,7 @@ class StreamHttpProtocol(HttpToolsProtocol):
         cycle.scope["extensions"] = extensions
         if cycle.scope["http_version"] != "1.1":
             app = close_delimited(app, cycle)
-            super()._start_asgi_task(cycle, app)
-            return
-        at_once = getattr(app, "at_once", None)
-        if at_once is None or cycle.scope["method"] != "GET" or not at_once(cycle.scope):
-            super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

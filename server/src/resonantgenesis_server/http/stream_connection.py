@@ -33,8 +33,13 @@ class Home(Protocol):
         ...
 
 
+#: Bytes of a next request that are read while the stream goes on.
+_MOST_EARLY = 64 * 1024
+
+
 class StreamConnection(asyncio.Protocol):
-    """The transport's protocol from the first byte of a stream to its last."""
+    """The transport's protocol from the first byte of a stream to its last; or, for a client that
+    has begun to ask on already, told by the one that reads what it asks."""
 
     __slots__ = (
         "_early", "_home", "_is_over", "_keep_alive", "_room", "full", "holder", "lost", "ready",
@@ -58,8 +63,11 @@ class StreamConnection(asyncio.Protocol):
         #: Neither full nor lost.
         self.ready = not full
         self.holder: Holder | None = None
-        home.connections.add(self)
-        transport.set_protocol(self)
+
+    def take_over(self) -> None:
+        """Become the transport's protocol."""
+        self._home.connections.add(self)
+        self.transport.set_protocol(self)
 
     # -- for the stream --------------------------------------------------------------------
 
@@ -94,7 +102,7 @@ class StreamConnection(asyncio.Protocol):
             self.transport.close()
             return
         self._home.connections.discard(self)
-        if self._early:
+        if len(self._early) > _MOST_EARLY:
             self.transport.resume_reading()
         self._home.take_back(self.transport, self._early)
 
@@ -106,9 +114,11 @@ class StreamConnection(asyncio.Protocol):
     # -- the protocol ----------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """A client that asks on before it has its answer waits for its turn."""
+        """A client that asks on before it has its answer waits for its turn; it is read on, since
+        it may leave."""
         self._early += data
-        self.transport.pause_reading()
+        if len(self._early) > _MOST_EARLY:
+            self.transport.pause_reading()
 
     def pause_writing(self) -> None:
         self.full, self.ready = True, False
