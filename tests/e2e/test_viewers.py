@@ -18,7 +18,7 @@ GOAL = CHUNKS - 3
 async def watch(server: ServerProcess, seed: int) -> None:
     rng = random.Random(seed)
     async with server.client() as client, asyncio.timeout(150):
-        started = await execute(client, goal=f"count to {GOAL}", context={"words_per_second": 60})
+        started = await execute(client, goal=f"count to {GOAL}", context={"words_per_second": 120})
         session_id = started["session_id"]
 
         async def one(name: str, joins_at: int, own: random.Random) -> list[Frame]:

@@ -164,7 +164,7 @@ async def campaign(server: ServerProcess, rounds: int) -> None:
 
 
 async def test_nothing_seen_is_lost_when_the_server_is_killed(serve: Serve) -> None:
-    await campaign(serve(), 3)
+    await campaign(serve(), 2)
 
 
 @pytest.mark.soak

@@ -12,7 +12,7 @@ from pathlib import Path
 from resonantgenesis_server.agent_api import AgentChunk, ToolCall, ToolResult, Turn, Usage
 
 #: The guide's own sample gives up after 5 s without a byte.
-SILENCE = 12.0
+SILENCE = 7.0
 
 
 async def silent(turn: Turn) -> AsyncIterator[AgentChunk]:
