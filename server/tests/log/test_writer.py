@@ -20,13 +20,13 @@ from resonantgenesis_server.log.base import (
     StreamClosed,
 )
 from resonantgenesis_server.log.sqlite import SqliteLog
-from resonantgenesis_server.log.sqlite_writer import WriterJob
+from resonantgenesis_server.log.sqlite_job import WriterJob
 
 from .support import connection, entries, new, one_group, put, texts
 
 pytestmark = pytest.mark.anyio
 POISON = """
-CREATE TRIGGER poison BEFORE INSERT ON entries WHEN NEW.kind = 'poison'
+CREATE TRIGGER poison BEFORE INSERT ON tail WHEN NEW.kind = 'poison'
 BEGIN SELECT RAISE(ABORT, 'poisoned'); END
 """
 
@@ -149,7 +149,7 @@ async def test_a_deleted_stream_leaves_no_row_behind(log: SqliteLog, path: Path)
         await log.append(Append(name, [key, *new("1")]), Append(f"{name}/x", [key]))
     await log.delete("gone", "gone/x")
     with connection(path) as db:
-        for table, rows in [("streams", 2), ("entries", 3), ("entry_keys", 2)]:
+        for table, rows in [("streams", 2), ("entries", 0), ("tail", 3), ("entry_keys", 2)]:
             assert db.execute(f"SELECT count(*) FROM {table}").fetchone() == (rows,)
 
 
@@ -185,11 +185,11 @@ async def test_a_snapshot_kept_open_does_not_stop_the_writer(log: SqliteLog, pat
     await put(log, "s", "1")
     with connection(path) as db:
         db.execute("BEGIN")
-        assert db.execute("SELECT count(*) FROM entries").fetchone() == (1,)
+        assert db.execute("SELECT count(*) FROM tail").fetchone() == (1,)
         async with asyncio.timeout(4):
             for n in range(50):
                 await put(log, "s", f"{n}")
-        assert db.execute("SELECT count(*) FROM entries").fetchone() == (1,)
+        assert db.execute("SELECT count(*) FROM tail").fetchone() == (1,)
         assert len(await texts(log, "s")) == 51
         db.execute("ROLLBACK")
 

@@ -1,8 +1,10 @@
 """A program that appends and says, with one write(2) each, what became of every append.
 
     writer_process.py PATH --count N [--producers N] [--burst] [--synchronous MODE]
+                           [--move ROWS,STREAMS,ROWS]
 
 `--count 0` goes on until killed. `--burst` submits all before awaiting any.
+`--move`: the rows of the tail that begin a move, and the sizes of its two kinds of steps.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from resonantgenesis_server.log import sqlite_writer
+from resonantgenesis_server.log import sqlite_tail, sqlite_writer
 from resonantgenesis_server.log.base import Append, LogUnavailable, NewEntry
 from resonantgenesis_server.log.sqlite import SqliteLog
 from resonantgenesis_server.log.sqlite_schema import configure_writer
@@ -70,6 +72,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--producers", type=int, default=1)
     parser.add_argument("--burst", action="store_true")
     parser.add_argument("--synchronous", default="FULL")
+    parser.add_argument("--move", default="")
     return parser.parse_args()
 
 
@@ -82,6 +85,10 @@ if __name__ == "__main__":
             db.execute(f"PRAGMA synchronous={given.synchronous}")
 
         sqlite_writer.configure_writer = careless  # type: ignore[attr-defined]
+    if given.move:
+        names = ("_MOVE_ROWS", "_STEP_STREAMS", "_STEP_ROWS")
+        for name, size in zip(names, given.move.split(","), strict=True):
+            setattr(sqlite_tail, name, int(size))
     try:
         asyncio.run(main(given))
     except LogUnavailable as failure:

@@ -30,13 +30,15 @@ from .base import (
     check_appends,
     check_text,
 )
+from .sqlite_job import WriterJob
 from .sqlite_read import position_at, position_of, read_page
-from .sqlite_schema import POSITION_BITS, configure, create_or_check, describe
-from .sqlite_writer import Writer, WriterJob
+from .sqlite_schema import SPAN, configure, create_or_check, describe
+from .sqlite_writer import Writer
 
 T = TypeVar("T")
 _READERS = 4
-_SPAN = 1 << POSITION_BITS
+#: The largest integer that SQLite compares.
+_MAX_TIME = (1 << 63) - 1
 
 
 class SqliteLog:
@@ -199,8 +201,9 @@ class SqliteLog:
         if limit < 1:
             raise ValueError(f"limit is {limit}; a page holds at least one entry")
         check_text(stream)
-        place = min(max(after, 0), _SPAN - 1)
-        return await self._read(lambda db: read_page(db, stream, place, limit, max_bytes))
+        place = min(max(after, 0), SPAN - 1)
+        tail = self._writer.tail
+        return await self._read(lambda db: read_page(db, tail, stream, place, limit, max_bytes))
 
     async def locate(
         self, stream: str, *, key: str | None = None, at: int | None = None
@@ -212,8 +215,8 @@ class SqliteLog:
             check_text(key)
             wanted = key
             return await self._read(lambda db: position_of(db, stream, wanted))
-        moment = at or 0
-        return await self._read(lambda db: position_at(db, stream, moment))
+        moment, tail = min(max(at or 0, 0), _MAX_TIME), self._writer.tail
+        return await self._read(lambda db: position_at(db, tail, stream, moment))
 
     async def pending(self) -> list[str]:
         return await self._read(

@@ -1,39 +1,47 @@
-"""What readers ask of the SQLite log, each within one transaction."""
+"""What readers ask of the SQLite log, each within one transaction.
+
+A look at the tail is taken first: the transaction's snapshot begins with its first SELECT.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from itertools import islice
 
 from .base import Entry, Page, StreamInfo
-from .sqlite_schema import POSITION_BITS
+from .sqlite_schema import POSITION_BITS, SPAN
+from .sqlite_tail import Tail, first_since, last_row, rows_after
+
+# The last column names the writer whose rows the tail holds in the same snapshot.
+_STREAM = """
+SELECT id, head, earliest, fence, closed, (SELECT value FROM meta WHERE name='tail')
+FROM streams WHERE name=?
+"""
 
 
-def read_page(db: sqlite3.Connection, stream: str, after: int, limit: int, max_bytes: int) -> Page:
+def read_page(
+    db: sqlite3.Connection, tail: Tail, stream: str, after: int, limit: int, max_bytes: int
+) -> Page:
     """Entries after a position, with the stream's info from the same view."""
-    row = db.execute(
-        "SELECT id, head, earliest, fence, closed FROM streams WHERE name=?", (stream,)
-    ).fetchone()
+    look = tail.look()
+    row = db.execute(_STREAM, (stream,)).fetchone()
     if row is None:
         return Page([], None)
-    number, head, earliest, fence, closed = row
-    first, past = number << POSITION_BITS, (number + 1) << POSITION_BITS
-    (last,) = db.execute(
-        "SELECT max(id) FROM entries WHERE id>=? AND id<?", (first, past)
-    ).fetchone()
+    number, head, earliest, fence, closed, owner = row
+    where = look.where(number, owner)
+    last = last_row(db, number, where)
     if last is not None:
-        head = last - first
+        head = last[0]
     entries: list[Entry] = []
     size = 0
-    cursor = db.execute(
-        "SELECT id, kind, body, at FROM entries WHERE id>? AND id<? ORDER BY id LIMIT ?",
-        (first + after, past, limit),
-    )
-    for row_id, kind, body, at in cursor:
-        entries.append(Entry(row_id - first, kind, body, at))
-        size += len(body)
-        if size >= max_bytes:
-            break
-    cursor.close()
+    if after < head:
+        with contextlib.closing(rows_after(db, number, after, limit, where)) as rows:
+            for position, kind, body, at in islice(rows, limit):
+                entries.append(Entry(position, kind, body, at))
+                size += len(body)
+                if size >= max_bytes:
+                    break
     return Page(entries, StreamInfo(head, earliest, fence, bool(closed)))
 
 
@@ -46,15 +54,26 @@ def position_of(db: sqlite3.Connection, stream: str, key: str) -> int | None:
     return None if row is None else int(row[0])
 
 
-def position_at(db: sqlite3.Connection, stream: str, at: int) -> int | None:
-    """The position of the first entry that is not older than `at`, by bisection: times never go
-    back within a stream. None if there is none."""
-    row = db.execute("SELECT id FROM streams WHERE name=?", (stream,)).fetchone()
+def position_at(db: sqlite3.Connection, tail: Tail, stream: str, at: int) -> int | None:
+    """The position of the first entry that is not older than `at`; None if there is none."""
+    look = tail.look()
+    row = db.execute(_STREAM, (stream,)).fetchone()
     if row is None:
         return None
-    first = row[0] << POSITION_BITS
+    number, *_, owner = row
+    where = look.where(number, owner)
+    found = _bisect(db, number, at)
+    # Times never go back within a stream: what is in the tail alone is not older than the rest.
+    if found is None and where is not None:
+        found = first_since(db, number, at, where)
+    return found
+
+
+def _bisect(db: sqlite3.Connection, number: int, at: int) -> int | None:
+    """The first position in `entries` whose time is not less than `at`."""
+    first = number << POSITION_BITS
     ends = "SELECT min(id), max(id) FROM entries WHERE id>=? AND id<?"
-    low, high = db.execute(ends, (first, first + (1 << POSITION_BITS))).fetchone()
+    low, high = db.execute(ends, (first, first + SPAN)).fetchone()
     if low is None:
         return None
     # Positions are dense between the earliest and the last, so every id in between is there.

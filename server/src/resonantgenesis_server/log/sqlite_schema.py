@@ -8,14 +8,14 @@ from pathlib import Path
 
 from .base import LogError, LogUnavailable
 
-SCHEMA_VERSION = 1
 BUSY_TIMEOUT_MS = 5000
 
 #: An entry's row id is its stream's number shifted by this, plus its position: the table is then
 #: clustered by stream and position with no second index.
 POSITION_BITS = 32
+SPAN = 1 << POSITION_BITS
 
-_SCHEMA = """
+_VERSION_1 = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 -- head and last_at are kept here only while the stream holds no entry (all trimmed); else the
 -- last entry tells, and an append costs one row.
@@ -45,10 +45,21 @@ CREATE TABLE idempotency (
 CREATE INDEX idempotency_expires ON idempotency (expires);
 INSERT INTO meta VALUES ('fence', 0);
 """
+_VERSION_2 = """
+-- What sqlite_tail.py says; the name in meta is that of the writer whose rows are in it.
+CREATE TABLE tail (
+  n INTEGER PRIMARY KEY, id INTEGER NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL,
+  at INTEGER NOT NULL
+);
+INSERT INTO meta VALUES ('tail', '');
+"""
+#: What makes each version of the one before it.
+_VERSIONS = (_VERSION_1, _VERSION_2)
+SCHEMA_VERSION = len(_VERSIONS)
 
 
-#: Tokens of many streams touch a page each, and a page is written whole: with the usual 4 KiB it
-#: is 11 KB to the disk per token, with these 5.
+#: A move touches a page or two of each stream, and a page is written whole: with the usual 4 KiB
+#: a token is a fifth more to the disk. Bodies of many KiB would gain a third.
 _PAGE = 2048
 #: Pages in the write-ahead log (16 MiB) before they are copied into the file: most are written
 #: again and again, and copied once.
@@ -99,7 +110,7 @@ def _check_version(db: sqlite3.Connection, path: Path) -> int:
 
 
 def create_or_check(path: Path, new_epoch: str) -> str:
-    """Create the store or check its version; its epoch.
+    """Create the store or check its version and bring it to this one; its epoch.
 
     Raises LogUnavailable and StoreIsNewer.
     """
@@ -114,8 +125,8 @@ def create_or_check(path: Path, new_epoch: str) -> str:
             configure(db)
             version = _check_version(db, path)
             db.execute("PRAGMA journal_mode=WAL")
-            if version == 0:
-                _create(db, new_epoch)
+            if version < SCHEMA_VERSION:
+                _upgrade(db, path, new_epoch)
             row = db.execute("SELECT value FROM meta WHERE name='epoch'").fetchone()
             if row is None:
                 raise LogUnavailable(f"{path}: {_DAMAGED}")
@@ -124,15 +135,17 @@ def create_or_check(path: Path, new_epoch: str) -> str:
         raise LogUnavailable(f"{path}: {describe(error)}") from error
 
 
-def _create(db: sqlite3.Connection, epoch: str) -> None:
-    """All in one transaction: a crash leaves a whole store or an empty file."""
+def _upgrade(db: sqlite3.Connection, path: Path, epoch: str) -> None:
+    """All in one transaction: a crash leaves a whole store, as it was or as it is to be, or an
+    empty file."""
     db.execute("BEGIN IMMEDIATE")
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version == 0:  # else another handle has created it meanwhile
-        for statement in _SCHEMA.split(";\n"):
+    version = _check_version(db, path)  # another handle may have been here meanwhile
+    for statements in _VERSIONS[version:]:
+        for statement in statements.split(";\n"):
             db.execute(statement)
+    if version == 0:
         db.execute("INSERT INTO meta VALUES ('epoch', ?)", (epoch,))
-        db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+    db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
     db.execute("COMMIT")
 
 

@@ -19,17 +19,10 @@ from time import perf_counter
 from typing import Any
 
 from .. import observe
-from .base import (
-    Append,
-    Entry,
-    LogError,
-    LogUnavailable,
-    NewEntry,
-    PositionConflict,
-    StaleWriter,
-    StreamClosed,
-)
+from .base import Append, Entry, LogError, LogUnavailable, NewEntry
+from .sqlite_job import Stream, WriterJob, check
 from .sqlite_schema import POSITION_BITS, configure_writer, describe
+from .sqlite_tail import LARGE, Tail
 
 #: Transactions are cut at this size so that their readers' wait stays short.
 _MAX_GROUP_BYTES = 8 * 1024 * 1024
@@ -38,57 +31,19 @@ _MAX_GROUP_BYTES = 8 * 1024 * 1024
 #: never waits.
 _BUSY = 4
 _GATHER = 0.004
+#: After so many seconds without a job the tail is moved: a store at rest is read without looking
+#: through it. The tokens of a stream are never as far apart.
+_IDLE = 1.0
 #: With ABORT, the default, a statement for many rows keeps a journal of its own.
-_INSERT = "INSERT OR ROLLBACK INTO entries VALUES"
+_INSERT = "INSERT OR ROLLBACK INTO tail VALUES"
 #: Statements for 64, 16, 4 and 1 rows, by the number of their values.
 _INSERTS = [
-    (4 * rows, f"{_INSERT} {', '.join(['(?, ?, ?, ?)'] * rows)}") for rows in (64, 16, 4, 1)
+    (5 * rows, f"{_INSERT} {', '.join(['(?, ?, ?, ?, ?)'] * rows)}") for rows in (64, 16, 4, 1)
 ]
+#: A row that follows none in the tail.
+_INSERT_LARGE = "INSERT OR ROLLBACK INTO entries VALUES (?, ?, ?, ?)"
 #: States of streams remembered between transactions; what falls out is read again when needed.
 _MAX_STATES = 20_000
-
-
-class WriterJob:
-    """Something for the next transaction: appends, or else `work`; `outcome` is called after it.
-
-    Only what appends did is announced to readers, by `committed`.
-    """
-
-    __slots__ = (
-        "appends", "committed", "error", "outcome", "result", "size", "submitted_at", "work",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        appends: Sequence[Append],
-        work: Callable[[sqlite3.Connection], Any] | None,
-        outcome: Callable[[Any, Exception | None], None],
-        size: int,
-    ) -> None:
-        self.appends = appends
-        self.work = work
-        self.outcome = outcome
-        self.size = size
-        self.submitted_at = perf_counter()
-        self.result: Any = None
-        self.error: Exception | None = None
-        self.committed: list[tuple[str, list[Entry]]] = []
-
-
-class _Stream:
-    """What the writer knows of a stream."""
-
-    __slots__ = ("closed", "fence", "head", "last_at", "number", "pending")
-
-    def __init__(
-        self, number: int, head: int, last_at: int, fence: int, closed: bool, pending: bool
-    ) -> None:
-        self.number = number
-        self.head = head
-        self.last_at = last_at
-        self.fence = fence
-        self.closed = closed
-        self.pending = pending
 
 
 class Writer:
@@ -96,11 +51,12 @@ class Writer:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.tail = Tail()
         #: Jobs in the order of their submission; None: nothing comes after.
         self._queue: SimpleQueue[WriterJob | None] = SimpleQueue()
         self._stopping = False
-        self._streams: OrderedDict[str, _Stream] = OrderedDict()
-        #: Four values for each row that waits for its INSERT.
+        self._streams: OrderedDict[str, Stream] = OrderedDict()
+        #: Five values for each row that waits for its INSERT.
         self._rows: list[Any] = []
         self._thread: threading.Thread | None = None
         self._announce: Callable[[list[WriterJob]], None] = lambda _done: None
@@ -131,10 +87,18 @@ class Writer:
         except sqlite3.Error as error:
             self._refuse_all(LogUnavailable(describe(error)))
             return
-        while group := self._take_group():
-            self._commit(db, group)
+        while not self._stopping:
+            group = self._take_group(self._patience())
+            if group:
+                self._commit(db, group)
+            # In the time in which the next group is gathered.
+            began = perf_counter()
+            if not self._stopping:
+                self._move(db, idle=not group)
             if len(group) >= _BUSY and not self._stopping:
-                time.sleep(_GATHER)
+                time.sleep(max(0.0, _GATHER - (perf_counter() - began)))
+        if self.tail.rows:
+            self._move(db, idle=True)
         db.close()
 
     def _refuse_all(self, error: LogError) -> None:
@@ -143,13 +107,14 @@ class Writer:
                 job.error = error
             self._announce(group)
 
-    def _take_group(self) -> list[WriterJob]:
-        """Wait for a job and take what else is there; empty when the writer is to stop."""
+    def _take_group(self, patience: float | None = None) -> list[WriterJob]:
+        """Wait for a job and take what else is there; empty when there was none for `patience`
+        seconds, or the writer is to stop."""
         group: list[WriterJob] = []
         size = 0
         while not self._stopping and size < _MAX_GROUP_BYTES:
             try:
-                job = self._queue.get(block=not group)
+                job = self._queue.get(not group, patience)
             except Empty:
                 break
             if job is None:
@@ -163,6 +128,8 @@ class Writer:
         began = perf_counter()
         try:
             db.execute("BEGIN IMMEDIATE")
+            if self.tail.claim(db):
+                self._streams.clear()
             for job in group:
                 try:
                     if job.work is None:
@@ -174,7 +141,7 @@ class Writer:
                     job.error = error
             self._flush_rows(db)
             db.execute("COMMIT")
-            _tell_commit(group, perf_counter() - began)
+            self._tell_commit(group, perf_counter() - began)
         except sqlite3.Error as error:
             self._roll_back(db, group, describe(error), error)
         except Exception as error:  # a defect; the producers must hear of it, the thread must live
@@ -182,6 +149,34 @@ class Writer:
         while len(self._streams) > _MAX_STATES:
             self._streams.popitem(last=False)
         self._announce(group)
+
+    def _tell_commit(self, group: Sequence[WriterJob], seconds: float) -> None:
+        entries = sum(len(placed) for job in group for _, placed in job.committed)
+        size = sum(job.size for job in group)
+        self.tail.grew(entries, size)
+        observe.committed(entries, size, seconds)
+
+    def _patience(self) -> float | None:
+        """How long to wait for a job before some of the tail is moved."""
+        if self.tail.moving:
+            return 0.0
+        return _IDLE if self.tail.waiting else None
+
+    def _move(self, db: sqlite3.Connection, *, idle: bool) -> None:
+        """A step of moving the tail, if there is to be one. No producer waits for it: when it
+        fails the rows are where they were."""
+        tail = self.tail
+        try:
+            if self._stopping:
+                tail.move_all(db)
+            elif idle or tail.full or tail.moving:
+                tail.step(db)
+                while tail.moving and tail.full:  # more comes than single steps would move
+                    tail.step(db)
+        except Exception:  # a defect as well; the thread must live
+            observe.commit_failed()
+            with contextlib.suppress(sqlite3.Error):
+                db.rollback()
 
     def _roll_back(
         self,
@@ -217,7 +212,7 @@ class Writer:
         appends = job.appends
         known = [self._state(db, append.stream) for append in appends]
         for append, state in zip(appends, known, strict=True):
-            _check(append, state)
+            check(append, state)
         now = time.time_ns() // 1000
         result: list[int] = []
         for append, found in zip(appends, known, strict=True):
@@ -230,13 +225,15 @@ class Writer:
         job.result = result
 
     def _place(
-        self, db: sqlite3.Connection, entries: Sequence[NewEntry], state: _Stream, now: int
+        self, db: sqlite3.Connection, entries: Sequence[NewEntry], state: Stream, now: int
     ) -> list[Entry]:
         """Give positions to the entries and queue their rows."""
         placed: list[Entry] = []
         base = state.number << POSITION_BITS
         at = max(now, state.last_at)
         head = state.head
+        tail = self.tail
+        rows = tail.rows.get(state.number)
         for kind, body, key in entries:
             if key is not None:
                 inserted = db.execute(
@@ -247,12 +244,19 @@ class Writer:
                     continue
             head += 1
             placed.append(Entry(head, kind, body, at))
-            self._rows += (base + head, kind, body, at)
+            if rows is None:
+                if len(body) >= LARGE:
+                    db.execute(_INSERT_LARGE, (base + head, kind, body, at))
+                    continue
+                rows = tail.rows[state.number] = []
+            tail.last = n = tail.last + 1
+            rows.append(n)
+            self._rows += (n, base + head, kind, body, at)
         if placed:
             state.head, state.last_at = head, at
         return placed
 
-    def _mark(self, db: sqlite3.Connection, append: Append, state: _Stream) -> None:
+    def _mark(self, db: sqlite3.Connection, append: Append, state: Stream) -> None:
         if append.fence in (None, state.fence) and append.pending is None and not append.close:
             return
         fence = state.fence if append.fence is None else append.fence
@@ -268,7 +272,7 @@ class Writer:
 
     # -- streams ---------------------------------------------------------------------------
 
-    def _state(self, db: sqlite3.Connection, name: str) -> _Stream | None:
+    def _state(self, db: sqlite3.Connection, name: str) -> Stream | None:
         state = self._streams.get(name)
         if state is not None:
             self._streams.move_to_end(name)
@@ -280,23 +284,19 @@ class Writer:
             return None
         self._flush_rows(db)
         number, head, last_at, fence, closed, pending = row
-        first = number << POSITION_BITS
-        last = db.execute(
-            "SELECT id, at FROM entries WHERE id>=? AND id<? ORDER BY id DESC LIMIT 1",
-            (first, first + (1 << POSITION_BITS)),
-        ).fetchone()
+        last = self.tail.last_row(db, number)
         if last is not None:
-            head, last_at = last[0] - first, last[1]
-        state = _Stream(number, head, last_at, fence, bool(closed), bool(pending))
+            head, last_at = last
+        state = Stream(number, head, last_at, fence, bool(closed), bool(pending))
         self._streams[name] = state
         return state
 
-    def _create(self, db: sqlite3.Connection, name: str) -> _Stream:
+    def _create(self, db: sqlite3.Connection, name: str) -> Stream:
         # Two appends of one call may name the same new stream.
         state = self._streams.get(name)
         if state is None:
             number = db.execute("INSERT INTO streams (name) VALUES (?)", (name,)).lastrowid or 0
-            state = self._streams[name] = _Stream(number, 0, 0, 0, False, False)
+            state = self._streams[name] = Stream(number, 0, 0, 0, False, False)
         return state
 
     def trim(self, db: sqlite3.Connection, name: str, before: int) -> None:
@@ -304,9 +304,8 @@ class Writer:
         state = self._state(db, name)
         if state is None:
             return
-        first = state.number << POSITION_BITS
         before = min(before, state.head + 1)
-        db.execute("DELETE FROM entries WHERE id>=? AND id<?", (first, first + before))
+        self.tail.remove(db, state.number, before)
         db.execute("DELETE FROM entry_keys WHERE stream=? AND position<?", (state.number, before))
         db.execute(
             "UPDATE streams SET head=?, last_at=?, earliest=max(earliest, ?) WHERE id=?",
@@ -319,27 +318,7 @@ class Writer:
             state = self._state(db, name)
             if state is None:
                 continue
-            first = state.number << POSITION_BITS
-            db.execute(
-                "DELETE FROM entries WHERE id>=? AND id<?", (first, first + (1 << POSITION_BITS))
-            )
+            self.tail.remove(db, state.number)
             db.execute("DELETE FROM entry_keys WHERE stream=?", (state.number,))
             db.execute("DELETE FROM streams WHERE id=?", (state.number,))
             self._streams.pop(name, None)
-
-
-def _tell_commit(group: Sequence[WriterJob], seconds: float) -> None:
-    entries = sum(len(placed) for job in group for _, placed in job.committed)
-    observe.committed(entries, sum(job.size for job in group), seconds)
-
-
-def _check(append: Append, state: _Stream | None) -> None:
-    head = 0 if state is None else state.head
-    if append.expect is not None and append.expect != head:
-        raise PositionConflict(f"{append.stream} ends at {head}, not at {append.expect}")
-    if state is None:
-        return
-    if append.fence is not None and append.fence < state.fence:
-        raise StaleWriter(f"{append.stream} is owned by fence {state.fence}, not {append.fence}")
-    if state.closed:
-        raise StreamClosed(f"{append.stream} is closed")
