@@ -52,7 +52,7 @@ def test_text_comes_out_whole_in_chunks_that_fit(texts: list[str]) -> None:
     assert all(len(e.body) <= SMALL.chunk for e in entries)
     assert all(c["content"] for c in chunks if c["type"] == "text")
     assert said.startswith(made.output)
-    done = orjson.loads(made.done("success").body)
+    done = orjson.loads(made.done("success", made.usage()).body)
     assert done["output"] == made.output
     if encoded_size(said) <= SMALL.output:
         assert made.output == said

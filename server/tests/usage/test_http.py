@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -13,6 +15,7 @@ import pytest
 from resonantgenesis_server.config import LimitSettings, Settings
 from resonantgenesis_server.main import Parts, open_parts
 from resonantgenesis_server.records.credentials import CredentialHasher, load_secret
+from resonantgenesis_server.runs import chunks
 
 pytestmark = pytest.mark.anyio
 
@@ -96,8 +99,12 @@ async def test_a_day(client: httpx.AsyncClient) -> None:
     assert budget["month"] == found["to"][:7]
 
 
-async def test_it_is_what_done_and_the_event_say(client: httpx.AsyncClient) -> None:
-    """Read at once, the turn is there."""
+async def test_it_is_what_done_and_the_event_say(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read at once, the turn is there; and its time is the same, though time goes on."""
+    ticking = itertools.count(1)
+    monkeypatch.setattr(chunks, "time", SimpleNamespace(monotonic=lambda: next(ticking) / 100))
     for number in range(1, 6):
         result = await spend(client, "10")
         found = await usage(client, group_by="turn", limit=1)

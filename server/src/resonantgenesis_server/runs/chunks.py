@@ -119,9 +119,9 @@ class ChunkMaker:
             step = self._open.pop()
             yield completed_step(step.number, step.name, _ms_since(step.began), told)
 
-    def done(self, status: str) -> Encoded:
-        """The turn's last chunk."""
-        return done_chunk(self.session_id, self.turn, status, self._output, self.usage())
+    def done(self, status: str, usage: dict[str, int]) -> Encoded:
+        """The turn's last chunk; `usage` is what is told of it everywhere."""
+        return done_chunk(self.session_id, self.turn, status, self._output, usage)
 
     # -- inside ----------------------------------------------------------------------------
 

@@ -165,6 +165,7 @@ class Driver:
     ) -> Ending:
         session_id, limits = self._ledger.session_id, self._node.limits
         maker = ChunkMaker(session_id, turn.turn, "", max_steps=1, limits=limits)
-        done = maker.done(status)
+        usage = maker.usage()
+        done = maker.done(status, usage)
         chunks = [done] if failure is None else [failure.chunk(), done]
-        return Ending(status, chunks, maker.usage(), failure)
+        return Ending(status, chunks, usage, failure)

@@ -181,8 +181,9 @@ class TurnRun:
         chunks = list(self._maker.close_steps(status))
         if failure is not None:
             chunks.append(failure.chunk())
-        chunks.append(self._maker.done(status))
-        return Ending(status, chunks, self._maker.usage(), failure, unstored)
+        usage = self._maker.usage()
+        chunks.append(self._maker.done(status, usage))
+        return Ending(status, chunks, usage, failure, unstored)
 
     def _timed_out(self) -> Ending:
         words = f"the turn took longer than {self._timeout:g} s"
