@@ -10,7 +10,8 @@ from starlette.types import Receive, Scope, Send
 
 from ..codec.events import cursor_frame, cursor_of, event_frame
 from ..codec.sse import OPENING, frame_without_id
-from ..feed.event_log import EventService, EventView
+from ..feed.event_log import EventService
+from ..feed.event_view import EventView
 from ..log.base import Entry
 from ..model.errors import InvalidRequest
 from ..model.limits import Limits
