@@ -52,13 +52,13 @@ def test_a_batch_has_one_latency_for_all_its_readers() -> None:
     chunks = METERS.chunks_delivered.counts[observe.LIVE]
     events = METERS.events_delivered.counts[observe.LIVE]
     observe.announcing(time.perf_counter() - 3.0)
-    observe.delivered("sess_1", 20)
+    observe.delivered(observe.CHUNKS, 20)
     assert METERS.append_to_socket.sum - sums >= 3.0
     assert METERS.append_to_socket.cumulative[-1] == before + 1
     assert METERS.chunks_delivered.counts[observe.LIVE] == chunks + 20
-    observe.delivered(control_stream("sess_1"), 7)  # nobody's viewers
+    observe.delivered(observe.RECORDS, 7)  # nobody's viewers
     assert METERS.append_to_socket.cumulative[-1] == before + 1
-    observe.delivered(event_stream("org_1"), 3)
+    observe.delivered(observe.EVENTS, 3)
     assert METERS.events_delivered.counts[observe.LIVE] == events + 3
 
 

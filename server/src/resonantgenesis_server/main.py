@@ -7,7 +7,7 @@ import contextlib
 import gc
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +21,7 @@ from .agents.registry import Engines
 from .agents.tools.functions import ToolLoadError
 from .agents.tools.opening import open_toolbox
 from .agents.tools.toolbox import Toolbox
+from .committed import Committed
 from .config import Settings, StartupError
 from .config_load import secrets_of
 from .data_lock import lock_data
@@ -49,7 +50,7 @@ from .http.usage import usage_router
 from .http.watch import Watch
 from .http.ws_routes import SocketRoutes
 from .limit_setup import KeyLimits
-from .log.base import Entry, LogError
+from .log.base import LogError
 from .log.sqlite import SqliteLog
 from .logs import configure_logs
 from .model.errors import ApiError, Unavailable
@@ -196,27 +197,18 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         files = await _open_files(stack, settings.data, records, limits)
 
         hub = Hub()
-        supervisor: Supervisor | None = None
-        meter: UsageMeter | None = None
-
-        def committed(stream: str, entries: Sequence[Entry]) -> None:
-            if meter is not None:
-                meter.committed(stream, entries)
-            if supervisor is not None:
-                supervisor.committed(stream, entries)
-            hub.publish(stream, entries)
-
+        committed = Committed(hub)
         log = await SqliteLog.open(settings.data / "log.db", on_commit=committed)
         stack.push_async_callback(log.close)
         mirror = Mirror(records.sessions)
         stack.push_async_callback(mirror.close)
-        meter = await UsageMeter.open(
+        meter = committed.meter = await UsageMeter.open(
             log, records.usage, records.organizations, limits.monthly_tokens
         )
         stack.push_async_callback(meter.close)
         of_key = KeyLimits.of(settings, log)
         fence = await log.next_fence()
-        supervisor = Supervisor(
+        supervisor = committed.supervisor = Supervisor(
             log,
             hub,
             fence=fence,

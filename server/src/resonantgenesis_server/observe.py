@@ -114,15 +114,15 @@ def announcing(submitted_at: float) -> None:
     METERS.submitted_at = submitted_at
 
 
-def appended(stream: str, entries: int) -> None:
-    """So many entries of a stream are stored and about to be handed to their readers."""
-    METERS.appended.add(kind_of(stream), entries)
+def appended(kind: str, entries: int) -> None:
+    """So many entries of a stream are stored and about to be handed to their readers; `kind` as
+    in `kind_of`."""
+    METERS.appended.add(kind, entries)
 
 
-def delivered(stream: str, entries: int) -> None:
+def delivered(kind: str, entries: int) -> None:
     """Readers took so many entries, all together, of what is being announced: one call for all
     readers of a batch, right after it was written to their connections."""
-    kind = kind_of(stream)
     if kind == RECORDS:
         return
     (METERS.chunks_delivered if kind == CHUNKS else METERS.events_delivered).add(LIVE, entries)

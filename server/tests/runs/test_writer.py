@@ -34,6 +34,7 @@ class Log:
     async def answer(self, error: Exception | None = None) -> int:
         """Answer the oldest append; how many chunks it had."""
         appends, outcome = self.waiting.pop(0)
+        chunks = len(appends[0].entries)
         if error is None:
             self.taken += [entry.body for entry in appends[0].entries]
             self.events += [e.key or "" for part in appends[1:] for e in part.entries]
@@ -42,7 +43,7 @@ class Log:
             outcome(None, error)
         for _ in range(3):
             await asyncio.sleep(0)
-        return len(appends[0].entries)
+        return chunks
 
 
 @pytest.fixture
@@ -191,3 +192,20 @@ async def test_flush_tells_the_error_of_the_last_append(log: Log, writer: TurnWr
     await log.answer(LogUnavailable("disk full"))
     with pytest.raises(LogUnavailable, match="disk full"):
         await flush
+
+
+async def test_what_is_followed_goes_out_with_what_follows(log: Log, writer: TurnWriter) -> None:
+    await writer.write("step", b"1", more=True)
+    assert log.waiting == []
+    await writer.write("message", b"2")
+    assert await log.answer() == 2
+    await writer.flush()
+
+
+async def test_what_was_to_be_followed_goes_out_without(log: Log, writer: TurnWriter) -> None:
+    await writer.write("step", b"1", more=True)
+    writer.seal()
+    flushed = asyncio.create_task(writer.flush())
+    await asyncio.sleep(0)
+    assert await log.answer() == 1
+    await asyncio.wait_for(flushed, 5)

@@ -36,13 +36,15 @@ class Hub:
         self._topics: dict[str, Topic] = {}
         #: Those of `_topics` that nobody reads now, in the order in which they were left.
         self._left: OrderedDict[str, Topic] = OrderedDict()
+        #: Bytes of entries that are kept of those.
+        self._left_bytes = 0
 
     def register(self, stream: str, reader: Reader) -> None:
         """From now on, what is announced for `stream` counts against `attach`."""
         topic = self._topics.get(stream)
         if topic is None:
-            topic = self._topics[stream] = Topic()
-        self._left.pop(stream, None)
+            topic = self._topics[stream] = Topic(observe.kind_of(stream))
+        self._take_up(stream)
         topic.readers.add(reader)
 
     def unregister(self, stream: str, reader: Reader) -> None:
@@ -60,11 +62,19 @@ class Hub:
         """Keep the newest of what nobody reads any more: a thousand viewers that a proxy has cut
         off come back at once, and for the same."""
         self._left[stream] = topic
-        size = sum(each.tail_bytes for each in self._left.values())
-        while self._left and (len(self._left) > LEFT_TOPICS or size > LEFT_BYTES):
-            name, oldest = self._left.popitem(last=False)
-            size -= oldest.tail_bytes
+        self._left_bytes += topic.tail_bytes
+        while len(self._left) > LEFT_TOPICS or self._left_bytes > LEFT_BYTES:
+            name = next(iter(self._left))
+            self._take_up(name)
             del self._topics[name]
+
+    def _take_up(self, stream: str) -> bool:
+        """Whether the stream was one of those left; it no longer is."""
+        topic = self._left.pop(stream, None)
+        if topic is None:
+            return False
+        self._left_bytes -= topic.tail_bytes
+        return True
 
     def attach(self, stream: str, reader: Reader, selection: Selection | None = None) -> bool:
         """Attach a registered reader if it has everything announced; else it must read on.
@@ -144,10 +154,23 @@ class Hub:
         topic = self._topics.get(stream)
         if topic is None:
             return
-        before = topic.head
-        topic.head = max(before, entries[-1].position)
+        before, last = topic.head, entries[-1].position
+        if last > before:
+            topic.head = last
+        kept = topic.tail_bytes
         topic.remember(entries)
+        if not topic.readers:
+            self._left_bytes += topic.tail_bytes - kept
+            return
         taken = self._pour(topic, entries, before) if topic.parked else 0
+        if topic.attached:
+            taken += self._push(topic, entries)
+        if taken:
+            observe.delivered(topic.kind, taken)
+
+    def _push(self, topic: Topic, entries: Sequence[Entry]) -> int:
+        """Push to everybody attached; how many entries were taken, by all together."""
+        taken = 0
         for selection, readers in tuple(topic.attached.items()):
             picked = entries if selection is None else selection.pick(entries)
             if not picked:
@@ -157,16 +180,16 @@ class Hub:
             taken += len(picked) * (asked - len(refused))
             for reader in refused:
                 topic.detach(reader)
-        if taken:
-            observe.delivered(stream, taken)
+        return taken
 
     def _pour(self, topic: Topic, entries: Sequence[Entry], before: int) -> int:
         """Write to everybody parked, all of whom have what came `before`; how many entries were
         taken, by all together. Who did not take them is attached again, and pushed to next; so is
         everybody when entries are missing before these."""
         taken = 0
-        missing = entries[0].position > before + 1
-        if not missing and entries[0].position <= before:
+        first = entries[0].position
+        missing = first > before + 1
+        if first <= before:
             entries = [entry for entry in entries if entry.position > before]
         for key, group in tuple(topic.parked.items()):
             selection = key[0]
@@ -190,13 +213,13 @@ class Hub:
         topic = self._topics.get(stream)
         if topic is None:
             return
+        if self._take_up(stream):
+            del self._topics[stream]
         topic.attached.clear()
         topic.parked.clear()
         topic.tail.clear()
         topic.tail_bytes = 0
         topic.head = 0  # who registers from now on has missed nothing of what is there: nothing
-        if self._left.pop(stream, None) is not None:
-            del self._topics[stream]
         for reader in tuple(topic.readers):
             reader.gone()
 
@@ -208,8 +231,8 @@ class Hub:
     def standing(self) -> tuple[int, int]:
         """How many readers of chunks and events are handed what comes, and how many are behind."""
         live = total = 0
-        for stream, topic in self._topics.items():
-            if topic.readers and observe.kind_of(stream) != observe.RECORDS:
+        for topic in self._topics.values():
+            if topic.readers and topic.kind != observe.RECORDS:
                 total += len(topic.readers)
                 live += sum(map(len, topic.attached.values()))
                 live += sum(len(group.writes) for group in topic.parked.values())

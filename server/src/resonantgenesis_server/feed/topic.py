@@ -100,9 +100,11 @@ class Group:
 class Topic:
     """What the hub knows of a stream that somebody reads."""
 
-    __slots__ = ("attached", "head", "parked", "readers", "tail", "tail_bytes")
+    __slots__ = ("attached", "head", "kind", "parked", "readers", "tail", "tail_bytes")
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str) -> None:
+        #: What `observe.kind_of` says of the stream.
+        self.kind = kind
         self.readers: set[Reader] = set()
         #: Attached readers by their selection; None: they get everything.
         self.attached: dict[Selection | None, dict[Reader, None]] = {}

@@ -40,6 +40,8 @@ class ChunkForm(SseForm):
         for entry in entries:
             if entry.kind == "done":
                 return b""
+        if len(entries) == 1:  # nearly always
+            return chunked(chunk_frame(entries[0]))
         return SseForm.live(self, entries)
 
 

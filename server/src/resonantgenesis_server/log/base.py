@@ -192,15 +192,15 @@ def check_appends(appends: Sequence[Append]) -> int:
     if not appends:
         raise ValueError("an append names at least one stream")
     size = 0
-    for append in appends:
-        if not append.stream.isascii():
-            check_text(append.stream)
-        for kind, body, key in append.entries:
+    for stream, entries, fence, _, _, _ in appends:
+        if not stream.isascii():
+            check_text(stream)
+        for kind, body, key in entries:
             if not kind.isascii() or (key is not None and not key.isascii()):
                 check_text(kind, key or "")
             size += len(body)
-        if append.fence is not None and not 0 <= append.fence <= MAX_FENCE:
-            raise ValueError(f"fence {append.fence} is not one that next_fence gave")
+        if fence is not None and not 0 <= fence <= MAX_FENCE:
+            raise ValueError(f"fence {fence} is not one that next_fence gave")
     if len(appends) > 1:
         _check_groups(appends)
     if size > MAX_APPEND_BYTES:
@@ -245,7 +245,8 @@ class EventLog(Protocol):
 
     def submit(self, appends: Sequence[Append], outcome: Outcome) -> None:
         """`append` for who appends all the time: `outcome` is called once, on the event loop and
-        never before this returns, with what the future would give. It must not raise."""
+        never before this returns, with what the future would give. It must not raise. The
+        appends are the caller's again from then on, to be changed as it likes."""
         ...
 
     async def room(self) -> None:

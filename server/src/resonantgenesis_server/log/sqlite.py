@@ -121,8 +121,9 @@ class SqliteLog:
 
     def submit(self, appends: Sequence[Append], outcome: Outcome) -> None:
         try:
-            # Empty calls count too: they hold memory like others.
-            size = check_appends(appends) + sum(64 + 64 * len(append.entries) for append in appends)
+            size = check_appends(appends)
+            for append in appends:  # empty ones count too: they hold memory like others
+                size += 64 + 64 * len(append.entries)
             if self._closing:
                 raise LogUnavailable("the log is shut down")
             if self._queued > 2 * self._bound:
@@ -158,7 +159,6 @@ class SqliteLog:
             self._queued -= job.size
             observe.announcing(job.submitted_at)
             for stream, entries in job.committed:
-                observe.appended(stream, len(entries))
                 self._tell(stream, entries)
             job.outcome(job.result, job.error)
         if self._queued < self._bound:

@@ -11,7 +11,6 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -55,9 +54,12 @@ class Writer:
         #: Jobs in the order of their submission; None: nothing comes after.
         self._queue: SimpleQueue[WriterJob | None] = SimpleQueue()
         self._stopping = False
-        self._streams: OrderedDict[str, Stream] = OrderedDict()
+        #: In the order in which they were first needed.
+        self._streams: dict[str, Stream] = {}
         #: Five values for each row that waits for its INSERT.
         self._rows: list[Any] = []
+        #: Entries placed in this transaction.
+        self._placed = 0
         self._thread: threading.Thread | None = None
         self._announce: Callable[[list[WriterJob]], None] = lambda _done: None
 
@@ -126,6 +128,7 @@ class Writer:
 
     def _commit(self, db: sqlite3.Connection, group: list[WriterJob]) -> None:
         began = perf_counter()
+        self._placed = 0
         try:
             db.execute("BEGIN IMMEDIATE")
             if self.tail.claim(db):
@@ -141,20 +144,16 @@ class Writer:
                     job.error = error
             self._flush_rows(db)
             db.execute("COMMIT")
-            self._tell_commit(group, perf_counter() - began)
+            size = sum([job.size for job in group])
+            self.tail.grew(self._placed, size)
+            observe.committed(self._placed, size, perf_counter() - began)
         except sqlite3.Error as error:
             self._roll_back(db, group, describe(error), error)
         except Exception as error:  # a defect; the producers must hear of it, the thread must live
             self._roll_back(db, group, "the log failed internally", error)
         while len(self._streams) > _MAX_STATES:
-            self._streams.popitem(last=False)
+            del self._streams[next(iter(self._streams))]
         self._announce(group)
-
-    def _tell_commit(self, group: Sequence[WriterJob], seconds: float) -> None:
-        entries = sum(len(placed) for job in group for _, placed in job.committed)
-        size = sum(job.size for job in group)
-        self.tail.grew(entries, size)
-        observe.committed(entries, size, seconds)
 
     def _patience(self) -> float | None:
         """How long to wait for a job before some of the tail is moved."""
@@ -209,18 +208,20 @@ class Writer:
     # -- one append ------------------------------------------------------------------------
 
     def _apply(self, db: sqlite3.Connection, job: WriterJob) -> None:
-        appends = job.appends
-        known = [self._state(db, append.stream) for append in appends]
-        for append, state in zip(appends, known, strict=True):
-            check(append, state)
+        known: list[Stream | None] = []
+        for append in job.appends:
+            found = self._streams.get(append.stream) or self._read_state(db, append.stream)
+            check(append, found)
+            known.append(found)
         now = time.time_ns() // 1000
         result: list[int] = []
-        for append, found in zip(appends, known, strict=True):
+        for append, found in zip(job.appends, known, strict=True):
             state = found or self._create(db, append.stream)
             entries = self._place(db, append.entries, state, now)
             if entries:
                 job.committed.append((append.stream, entries))
-            self._mark(db, append, state)
+            if append.fence != state.fence or append.pending is not None or append.close:
+                self._mark(db, append, state)
             result.append(state.head)
         job.result = result
 
@@ -254,11 +255,10 @@ class Writer:
             self._rows += (n, base + head, kind, body, at)
         if placed:
             state.head, state.last_at = head, at
+            self._placed += len(placed)
         return placed
 
     def _mark(self, db: sqlite3.Connection, append: Append, state: Stream) -> None:
-        if append.fence in (None, state.fence) and append.pending is None and not append.close:
-            return
         fence = state.fence if append.fence is None else append.fence
         pending = state.pending if append.pending is None else append.pending
         closed = state.closed or append.close
@@ -273,10 +273,9 @@ class Writer:
     # -- streams ---------------------------------------------------------------------------
 
     def _state(self, db: sqlite3.Connection, name: str) -> Stream | None:
-        state = self._streams.get(name)
-        if state is not None:
-            self._streams.move_to_end(name)
-            return state
+        return self._streams.get(name) or self._read_state(db, name)
+
+    def _read_state(self, db: sqlite3.Connection, name: str) -> Stream | None:
         row = db.execute(
             "SELECT id, head, last_at, fence, closed, pending FROM streams WHERE name=?", (name,)
         ).fetchone()

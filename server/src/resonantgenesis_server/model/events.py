@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from .ids import base32
 
 #: Channel by the first segment of a type; PROTOCOL.md, section 5.
 _CHANNEL_OF = {
@@ -65,7 +66,7 @@ def prefix_of(channel: str) -> str | None:
 def event_id(*parts: str | int) -> str:
     """An id that the same happening always gets, so that repeating it doubles nothing."""
     said = "\0".join(str(part) for part in parts).encode()
-    return "evt_" + base64.b32hexencode(hashlib.sha256(said).digest()[:13]).decode().lower()[:20]
+    return "evt_" + base32(hashlib.sha256(said).digest())
 
 
 @dataclass(frozen=True, slots=True)

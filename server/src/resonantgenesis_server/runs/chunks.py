@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import orjson
+
 from ..codec.json import NotJson, dumps
 from ..model.chunks import AgentChunk, Step, Text, ToolCall, ToolResult, Usage
 from ..model.errors import AgentError
@@ -70,7 +72,7 @@ class ChunkMaker:
         to be told by `said` once it is accepted. None: ask `encode`."""
         if not content or not self.steps or len(content) > self._piece or not content.isascii():
             return None
-        return dumps({"type": "text", "content": content})
+        return b'{"type":"text","content":%b}' % orjson.dumps(content)
 
     def said(self, content: str, body: bytes) -> None:
         """A piece of text is part of the output now that the writer has not refused it."""

@@ -33,13 +33,15 @@ class TurnWriter:
         #: Called once when the log has refused a chunk; an agent that is silent would not notice.
         self.on_error: Callable[[], None] = lambda: None
         self._log = log
-        self._stream = stream
-        self._fence = fence
         self._event_stream = event_stream
+        # Two lists in turn: one fills while the other is with the log. What each token costs is
+        # paid by every stream, so the appends are made once.
         self._buffer: list[NewEntry] = []
-        self._events: list[NewEntry] = []
-        self._size = 0
         self._under_way: list[NewEntry] = []
+        self._append = (Append(stream, self._buffer, fence),)
+        self._other_append = (Append(stream, self._under_way, fence),)
+        self._size = 0
+        self._events: list[NewEntry] = []
         self._events_under_way: list[NewEntry] = []
         self._error: LogError | None = None
         self._sealed = False
@@ -51,16 +53,20 @@ class TurnWriter:
         """Why the log refused a chunk; the turn cannot go on then."""
         return self._error
 
-    async def write(self, kind: str, body: bytes, event: NewEntry | None = None) -> None:
+    async def write(
+        self, kind: str, body: bytes, event: NewEntry | None = None, *, more: bool = False
+    ) -> None:
         """Accept a chunk, and the platform event that goes with it; waits while the buffer is
-        full.
+        full. With `more` another follows at once, and they go out together.
 
         Raises Sealed, and the LogError that an earlier chunk met.
         """
-        while not self.put(kind, body, event):
+        while not self.put(kind, body, event, more=more):
             await self._change()
 
-    def put(self, kind: str, body: bytes, event: NewEntry | None = None) -> bool:
+    def put(
+        self, kind: str, body: bytes, event: NewEntry | None = None, *, more: bool = False
+    ) -> bool:
         """`write` for who is in a hurry: False when it would have to wait."""
         if self._sealed or self._error is not None:
             self._check()
@@ -71,7 +77,7 @@ class TurnWriter:
         if event is not None:
             self._events.append(event)
         self.position += 1
-        if not self._under_way and self._pause is None:
+        if not self._under_way and self._pause is None and not more:
             self._send()
         return True
 
@@ -83,6 +89,8 @@ class TurnWriter:
     async def flush(self) -> None:
         """Return when all that was accepted is durable; raises the LogError it met."""
         while self._error is None and (self._buffer or self._under_way):
+            if not self._under_way and self._pause is None:
+                self._send()  # what was to follow did not
             await self._change()
         if self._error is not None:
             raise self._error
@@ -99,21 +107,35 @@ class TurnWriter:
         await asyncio.shield(self._changed)
 
     def _wake(self) -> None:
-        if self._changed is not None and not self._changed.done():
-            self._changed.set_result(None)
+        changed, self._changed = self._changed, None
+        if changed is not None and not changed.done():
+            changed.set_result(None)
 
     def _send(self) -> None:
-        if not self._buffer:
-            return
-        self._under_way, self._buffer, self._size = self._buffer, [], 0
-        appends = [Append(self._stream, self._under_way, self._fence)]
+        appends: tuple[Append, ...] = self._append
+        self._append, self._other_append = self._other_append, self._append
+        self._buffer, self._under_way, self._size = self._under_way, self._buffer, 0
         if self._events:
             self._events_under_way, self._events = self._events, []
-            appends.append(Append(self._event_stream, self._events_under_way))
+            appends = (*appends, Append(self._event_stream, self._events_under_way))
         self._log.submit(appends, self._sent)
 
     def _sent(self, result: list[int] | None, error: Exception | None) -> None:
-        sent, self._under_way = self._under_way, []
+        if error is not None or result is None:
+            self._refused(error)
+            return
+        self.durable = result[0]
+        self._under_way.clear()
+        if self._events_under_way:
+            self._events_under_way = []
+        if self._buffer:
+            self._send()
+        if self._changed is not None:
+            self._wake()
+
+    def _refused(self, error: Exception | None) -> None:
+        sent = self._under_way.copy()
+        self._under_way.clear()
         events, self._events_under_way = self._events_under_way, []
         if isinstance(error, LogOverloaded):
             self._buffer[:0] = sent
@@ -121,17 +143,11 @@ class TurnWriter:
             self._size += sum(len(entry.body) for entry in sent)
             self._pause = asyncio.get_running_loop().call_later(_OVERLOAD_PAUSE, self._resume)
             return
-        if isinstance(error, LogError):
-            self._error = error
-        elif error is not None:
-            self._error = LogError(str(error))
-        elif result is not None:
-            self.durable = result[0]
-            self._send()
-        if self._error is not None:
-            self.on_error()
+        self._error = error if isinstance(error, LogError) else LogError(str(error))
+        self.on_error()
         self._wake()
 
     def _resume(self) -> None:
         self._pause = None
-        self._send()
+        if self._buffer:
+            self._send()

@@ -1,0 +1,34 @@
+"""Who is told of what the log has committed, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from . import observe
+from .feed.hub import Hub
+from .log.base import Entry
+from .runs.supervisor import Supervisor
+from .runs.usage import UsageMeter
+
+
+class Committed:
+    """The log's `on_commit`. Whoever keeps something up to date from the log is told before those
+    who read it, so that a reader who asks on what he has read finds it so.
+
+    The log is opened first, so the others are set once they are there.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self.supervisor: Supervisor | None = None
+        self.meter: UsageMeter | None = None
+        self._hub = hub
+
+    def __call__(self, stream: str, entries: Sequence[Entry]) -> None:
+        # Nearly all are chunks, which neither of the two asks for.
+        kind = observe.kind_of(stream)
+        observe.appended(kind, len(entries))
+        if kind == observe.EVENTS and self.meter is not None:
+            self.meter.committed(stream, entries)
+        elif kind == observe.RECORDS and self.supervisor is not None:
+            self.supervisor.committed(stream, entries)
+        self._hub.publish(stream, entries)
