@@ -121,6 +121,11 @@ class SseStream:
         if self._way is not None:
             source.pour_into(self)
 
+    @property
+    def here(self) -> bool:
+        """Whether its client is there, on our own protocol class: it can start at once."""
+        return self._way is not None and not self._way.lost
+
     async def run(self, headers: Headers, watch: Watch) -> None:
         """Write until the source ends, the client leaves or the credential ends.
 

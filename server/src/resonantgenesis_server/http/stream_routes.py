@@ -111,13 +111,19 @@ class StreamRoutes:
     async def _stream(
         self, scope: Scope, receive: Receive, send: Send, session_id: str, place: Place
     ) -> None:
-        view = await self._service.view(scope["state"]["principal"], session_id, place)
+        principal = scope["state"]["principal"]
+        view = self._service.view_at_once(principal, session_id, place)
+        view = view or await self._service.view(principal, session_id, place)
         if view is None:
             headers = session_headers(session_id, place.turn, self._service.epoch)
             await Response(status_code=204, headers=_as_dict(headers))(scope, receive, send)
             return
         stream = self._sse(scope, receive, send, view, place)
-        await stream.run(self._headers(view), self._watch)
+        entries = view.start_at_once() if stream.here else None
+        if entries is None:
+            await stream.run(self._headers(view), self._watch)
+        else:
+            stream.start_at_once(self._headers(view), self._watch, entries)
 
     def _sse(
         self, scope: Scope, receive: Receive, send: Send, view: View, place: Place

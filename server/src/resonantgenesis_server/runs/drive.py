@@ -7,7 +7,7 @@ import asyncio
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from ..log.base import LogError, StaleWriter
+from ..log.base import LogError, NewEntry, StaleWriter
 from ..model.errors import ApiError, Internal, Unavailable
 from ..model.events import event_stream
 from .chunks import ChunkMaker
@@ -15,7 +15,7 @@ from .events import TurnEvents
 from .ledger import Ledger
 from .node import Node, Prepared
 from .recovery import RUNNER_LOST
-from .state import Request, TurnState
+from .state import Request, TurnState, request_of
 from .turn import Ending, Failure, Status, TurnRun
 from .writer import TurnWriter
 
@@ -30,6 +30,8 @@ class Driver:
 
     def __init__(self, ledger: Ledger, node: Node) -> None:
         self.orphan = 0
+        #: Number and record of the turn that was asked for last, if it need not wait.
+        self.fresh: tuple[int, NewEntry] | None = None
         self.viewed_at = 0.0
         self._ledger = ledger
         self._node = node
@@ -41,6 +43,15 @@ class Driver:
         self._cancelled.add(number)
         if self._run is not None and self._run.number == number:
             self._run.cancel()
+
+    @property
+    def announced(self) -> int | None:
+        """The last position of the chunks' stream that was announced; None: it is not known."""
+        if self._ledger.unsure:
+            return None
+        if self._run is None:
+            return self._ledger.head
+        return self._run.durable
 
     def forget(self, number: int) -> None:
         """The turn has ended."""
@@ -104,10 +115,16 @@ class Driver:
         ledger, node = self._ledger, self._node
         try:
             async with asyncio.timeout(_PREPARE_SECONDS):
-                request = await node.request(ledger.session_id, turn)
+                request = await self._request(turn)
                 return request, await node.prepare(ledger.info, ledger.state, turn, request)
         except TimeoutError as error:
             raise Unavailable("the turn could not be prepared in time", retry_after=1) from error
+
+    async def _request(self, turn: TurnState) -> Request:
+        fresh, self.fresh = self.fresh, None
+        if fresh is not None and fresh[0] == turn.turn:
+            return request_of(fresh[1].body)
+        return await self._node.request(self._ledger.session_id, turn)
 
     async def _drive(self, turn: TurnState, request: Request, prepared: Prepared) -> Ending:
         ledger, node = self._ledger, self._node

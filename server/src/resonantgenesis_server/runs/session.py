@@ -70,6 +70,11 @@ class Session:
         """Whether the state may be behind the log."""
         return self._ledger.unsure
 
+    @property
+    def announced(self) -> int | None:
+        """The last position of the chunks that was announced; None: it is not known."""
+        return self._driver.announced
+
     def viewed(self) -> None:
         """Somebody has just read the session, if only for a moment."""
         self._driver.viewed_at = asyncio.get_running_loop().time()
@@ -128,8 +133,10 @@ class Session:
         if new is not None:
             records.append(new.record())
             events.append(session_created(new, request.key_id, request.request_id))
-        records.append(request.record(number))
+        record = request.record(number)
+        records.append(record)
         if not self.state.open_turns:
+            self._driver.fresh = number, record
             records.append(started_record(number, self._ledger.head + 1))
             info = new or self._ledger.info
             told = TurnEvents(info, number, request.key_id, request.request_id)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import orjson
@@ -66,7 +66,7 @@ class SessionInfo:
     created_at: float
 
     def record(self) -> NewEntry:
-        return NewEntry("session", dumps(asdict(self)))
+        return NewEntry("session", dumps(_said(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,19 @@ class Request:
     request_id: str = ""
 
     def record(self, turn: int) -> NewEntry:
-        return NewEntry("queued", dumps({"turn": turn, **asdict(self)}))
+        return NewEntry("queued", dumps({"turn": turn, **_said(self)}))
+
+
+def _said(told: SessionInfo | Request) -> dict[str, Any]:
+    """Its fields; `asdict` would copy all that is in them."""
+    return {each.name: getattr(told, each.name) for each in fields(told)}
+
+
+def request_of(record: bytes) -> Request:
+    """What was asked for, from the body of its record."""
+    body = orjson.loads(record)
+    del body["turn"]
+    return Request(**body)
 
 
 @dataclass(slots=True)

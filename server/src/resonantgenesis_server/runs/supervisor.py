@@ -132,6 +132,12 @@ class Supervisor:
         else:
             self.states.unpin(session_id)
 
+    def announced(self, session_id: str) -> int | None:
+        """The last position of a session's chunks that was announced; None: it is not known here.
+        Of a session at rest, its state says that."""
+        session = self._active.get(session_id)
+        return None if session is None else session.announced
+
     def viewed(self, session_id: str) -> None:
         """Somebody has just read the session, if only for a moment."""
         session = self._active.get(session_id)

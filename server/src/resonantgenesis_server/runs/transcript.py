@@ -15,7 +15,14 @@ from ..model.limits import Limits
 from .files import SessionFiles
 from .node import Prepared
 from .output import Output
-from .state import Request, SessionInfo, SessionState, TurnState, control_stream
+from .state import (
+    Request,
+    SessionInfo,
+    SessionState,
+    TurnState,
+    control_stream,
+    request_of,
+)
 
 if TYPE_CHECKING:
     from .supervisor import ResolvedAgent
@@ -47,9 +54,7 @@ class Transcript:
     async def request(self, session_id: str, turn: TurnState) -> Request:
         """What a turn was asked for."""
         entry = await self._one(control_stream(session_id), turn.record)
-        body = orjson.loads(entry.body)
-        del body["turn"]
-        return Request(**body)
+        return request_of(entry.body)
 
     async def done(self, session_id: str, turn: TurnState) -> dict[str, Any]:
         """The `done` chunk of a turn that has ended, as JSON."""

@@ -12,7 +12,7 @@ import structlog
 from ..agents.base import Agent, Turn
 from ..codec.events import entry_of
 from ..log.base import LogError
-from ..model.chunks import AgentChunk
+from ..model.chunks import AgentChunk, Step
 from ..model.errors import AgentError, ApiError
 from ..model.limits import Limits
 from .chunks import ChunkMaker, Encoded, error_chunk
@@ -92,6 +92,11 @@ class TurnRun:
         self._halt = asyncio.Event()
         writer.on_error = self._halt.set
 
+    @property
+    def durable(self) -> int | None:
+        """The position up to which its chunks are stored and announced; None: that is not known."""
+        return self._writer.durable if self._writer.error is None else None
+
     def cancel(self) -> None:
         self._cancelled = True
         self._halt.set()
@@ -140,8 +145,7 @@ class TurnRun:
         try:
             async for chunk in chunks:
                 # Nearly all that is said is a token, and what each costs is paid by every stream.
-                token = maker.token(chunk) if isinstance(chunk, str) else None
-                if token is not None and isinstance(chunk, str):
+                if isinstance(chunk, str) and (token := maker.token(chunk)) is not None:
                     if not put("message", token):
                         await self._writer.write("message", token)
                     maker.said(chunk, token)
@@ -157,7 +161,9 @@ class TurnRun:
     async def _take(self, chunk: AgentChunk) -> None:
         for kind, body, step in self._maker.encode(chunk):
             event = None if step is None else entry_of(self._events.step_completed(*step))
-            await self._writer.write(kind, body, event)
+            # A step that the agent did not speak of is followed by what implied it.
+            implied = kind == "step" and not isinstance(chunk, Step)
+            await self._writer.write(kind, body, event, more=implied)
 
     async def _stop(self, driver: asyncio.Task[None]) -> None:
         if driver.done():

@@ -226,8 +226,10 @@ def view_at_once(
 def _announced(supervisor: Supervisor, session_id: str, state: SessionState) -> int | None:
     """The last position that was announced, if that is in memory."""
     head = supervisor.hub.head(session_id)
-    if head or state.running is not None:
-        return head or None
+    if head:
+        return head
+    if state.running is not None:
+        return supervisor.announced(session_id)
     return state.end  # every chunk is of a turn, and what was announced of those has ended
 
 

@@ -1,0 +1,120 @@
+"""A viewer who comes right after the start of a turn: nothing is read from the log for it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+from resonantgenesis_server.agents.base import Turn
+from resonantgenesis_server.agents.engines.python import PythonAgent
+from resonantgenesis_server.http.sse_forms import CHUNKS, SseForm
+from resonantgenesis_server.log.base import Entry, Page
+from resonantgenesis_server.runs.specs import TurnRef
+from resonantgenesis_server.runs.view import Place, View
+
+from .agents import Gate
+from .rig import ME, Rig
+
+pytestmark = pytest.mark.anyio
+
+
+class Watcher:
+    """An outlet that takes everything; `positions` of what its view told it, in order."""
+
+    form: SseForm = CHUNKS.form
+    ready = True
+
+    def __init__(self) -> None:
+        self.positions: list[int] = []
+        self._woken = asyncio.Event()
+
+    def write(self, data: bytes) -> None:
+        self.positions += [int(each) for each in re.findall(rb"id: (\d+)\n", data)]
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    async def to_the_end(self, view: View) -> None:
+        """Go on with a view until it is over."""
+        while True:
+            async for entries in view.batches(5):
+                self.positions += [entry.position for entry in entries]
+            if not view.parked:
+                return
+            await self._woken.wait()
+            self._woken.clear()
+
+
+async def begin(rig: Rig, ref: TurnRef) -> tuple[Watcher, View] | None:
+    """Watch a turn from its first chunk; None if something has to be read for that."""
+    view = rig.service.view_at_once(ME, ref.session_id, Place(turn=ref.turn))
+    if view is None:
+        return None
+    watcher = Watcher()
+    view.pour_into(watcher)
+    entries = view.start_at_once()
+    if entries is None:
+        return None
+    watcher.positions += [entry.position for entry in entries]
+    if not view.park():
+        watcher.wake()
+    return watcher, view
+
+
+async def test_who_asked_for_a_turn_is_told_of_it_without_a_look_into_the_log(
+    rig: Rig, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, reads = rig.log.read, list[str]()
+
+    async def counted(stream: str, *args: int, **kwargs: int) -> Page:
+        reads.append(stream)
+        return await read(stream, *args, **kwargs)
+
+    monkeypatch.setattr(rig.log, "read", counted)
+    gate.say("one")
+    ref = await rig.execute(agent="gate")
+    begun = await begin(rig, ref)
+    assert begun is not None
+    watcher, view = begun
+    assert view.parked
+    end = asyncio.create_task(watcher.to_the_end(view))
+    gate.end()
+    await asyncio.wait_for(end, 10)
+    assert watcher.positions == [1, 2, 3, 4]
+    assert reads == []
+
+
+async def test_at_whatever_moment_it_comes_it_sees_every_chunk_once(rig: Rig) -> None:
+    async def wordy(turn: Turn) -> AsyncIterator[str]:
+        for word in turn.goal.split():
+            await asyncio.sleep(0)
+            yield word
+
+    heads: dict[str, int] = {}
+
+    def told(stream: str, entries: Sequence[Entry]) -> None:
+        heads[stream] = entries[-1].position
+
+    rig.before_commit = told
+    rig.agents["wordy"] = PythonAgent("test:wordy", wordy)
+    session = None
+    ways = set()
+    for n in range(240):
+        ref = await rig.execute(
+            "a " * (n % 23), "wordy" if session is None else None, session=session
+        )
+        for _ in range(n * 37 % 2_000):
+            await asyncio.sleep(0)
+        assert rig.supervisor.announced(ref.session_id) in {None, heads.get(ref.session_id, 0)}
+        begun = await begin(rig, ref)
+        ways.add(begun is not None)
+        if begun is not None:
+            await asyncio.wait_for(begun[0].to_the_end(begun[1]), 10)
+        await rig.result(ref)
+        turn = (await rig.state(ref.session_id)).turns[ref.turn - 1]
+        if begun is not None:
+            assert begun[0].positions == list(range(turn.first, turn.last + 1))
+        session = None if n % 6 == 5 else ref.session_id  # first turns and later ones
+    assert ways == {True, False}
