@@ -1,4 +1,4 @@
-"""Opening, migrating, refusing: what an operator sees when the store cannot be used."""
+"""Opening, refusing: what an operator sees when the store cannot be used."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ from pathlib import Path
 
 import anyio
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
 from resonantgenesis_server.records.base import StoreIsNewer, StoreUnusable
 from resonantgenesis_server.records.database import Database
 from resonantgenesis_server.records.store import Records
-from resonantgenesis_server.records.tables import metadata
-from sqlalchemy import Connection, create_engine, inspect
 
 pytestmark = pytest.mark.anyio
 
@@ -47,30 +43,6 @@ async def test_the_connection_is_durable_and_checks_references(url: str) -> None
         "foreign_keys": 1,
         "busy_timeout": 5_000,
     }
-
-
-async def test_the_migrations_lead_to_the_tables(records: Records, tmp_path: Path) -> None:
-    engine = create_engine(f"sqlite:///{tmp_path / 'records.db'}")
-
-    def indexes(connection: Connection) -> set[tuple[str | None, ...]]:
-        inspector = inspect(connection)
-        return {
-            (table, index["name"], *index["column_names"])
-            for table in inspector.get_table_names()
-            for index in inspector.get_indexes(table)
-        }
-
-    with engine.connect() as connection:
-        differences = compare_metadata(MigrationContext.configure(connection), metadata)
-        made = indexes(connection)
-    engine.dispose()
-    assert differences == []
-    named = {
-        (str(table), index.name, *(column.name for column in index.columns))
-        for table in metadata.tables.values()
-        for index in table.indexes
-    }
-    assert made == named
 
 
 async def test_a_store_of_a_newer_version_is_refused_and_left_alone(
@@ -186,21 +158,3 @@ async def test_a_closed_store_says_so(url: str) -> None:
     await records.close()
     with pytest.raises(StoreUnusable):
         await records.ping()
-
-
-async def test_a_store_of_an_older_version_is_brought_up(url: str, tmp_path: Path) -> None:
-    first = await Records.open(url)
-    made = await first.organizations.create("kept")
-    await first.close()
-    with sqlite3.connect(tmp_path / "records.db") as connection:
-        connection.execute("DROP TABLE outbox")
-        connection.execute("DROP TABLE files")
-        connection.execute("DROP TABLE usage")
-        connection.execute("DROP TABLE usage_places")
-        connection.execute("ALTER TABLE organizations DROP COLUMN disabled_at")
-        connection.execute("ALTER TABLE api_keys ADD COLUMN is_admin BOOLEAN")
-        connection.execute("UPDATE alembic_version SET version_num = '0001'")
-    second = await Records.open(url)
-    assert await second.organizations.first() == made
-    assert await second.outbox.pending() == []
-    await second.close()
