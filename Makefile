@@ -7,9 +7,12 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 PACKAGES := server/pyproject.toml sdk/python/pyproject.toml
-# How many tests run at once, and anything else for the program behind a verb: make test ARGS="-k sse"
-JOBS ?= 2
+# How many tests run at once: one more than there are processors, since many wait for a process or
+# a clock. And anything else for the program behind a verb: make test ARGS="-k sse"
+JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 ARGS ?=
+# The tests start hundreds of servers and commands; without it each would compile all that is ours.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo serve test test-python test-typescript soak check format bench bench-full lock clean
 
@@ -27,9 +30,10 @@ serve: .venv/.run ## Run the server on 127.0.0.1:8080
 # What ARGS chooses among the tests only pytest understands: with it, Python's run alone.
 test: test-python $(if $(ARGS),,test-typescript) ## Run every test but the long campaigns
 
+# Each worker has a stretch of its own, so that what a module's tests share is made once.
 test-python: .venv/.dev .venv-guide/.done ## Run those in Python alone: ARGS="-k sse"
 	@scripts/system.sh
-	@$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not soak" $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not soak" $(ARGS)
 
 test-typescript: .venv/.dev node_modules/.done ## Run those in TypeScript alone: ARGS="--project core"
 	@scripts/system.sh
