@@ -83,13 +83,17 @@ async def test_it_does_not_outlive_its_credential(serve: Serve) -> None:
     server = serve()
     session_id = await new_session(server)
     async with server.client() as client:
-        body = {"scopes": ["sessions:read"], "ttl_seconds": 3}
-        token = (await client.post("/v1/tokens", json=body)).json()["token"]
-    request = join(server, session_id).replace(KEY.encode(), token.encode())
-    _, writer = await raw_stream(server, request, receive_buffer=4096)
+        body = {"name": "short", "scopes": ["sessions:read"]}
+        made = (await client.post("/v1/keys", json=body)).json()
+    request = join(server, session_id).replace(KEY.encode(), made["key"].encode())
+    reader, writer = await raw_stream(server, request, receive_buffer=4096)
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
     await run_turn(server, session_id)
     process = psutil.Process(server.server_pid)
     me = writer.get_extra_info("sockname")[1]
+    assert any(c.raddr and c.raddr.port == me for c in process.net_connections("tcp"))
+    async with server.client() as client:
+        assert (await client.delete(f"/v1/keys/{made['id']}")).is_success
     async with asyncio.timeout(10):
         while any(c.raddr and c.raddr.port == me for c in process.net_connections("tcp")):
             await asyncio.sleep(0.05)
