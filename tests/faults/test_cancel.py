@@ -170,6 +170,12 @@ async def _read_on(frames: AsyncIterator[Frame]) -> None:
 
 async def test_the_next_execute_after_done_is_never_busy(server: ServerProcess) -> None:
     async with server.client() as client, asyncio.timeout(100):
+        await next_at_once(client, 300)
+
+
+@pytest.mark.soak
+async def test_nor_in_a_thousand_turns(server: ServerProcess) -> None:
+    async with server.client() as client, asyncio.timeout(100):
         await next_at_once(client, 1_000)
 
 

@@ -152,7 +152,12 @@ async def test_a_second_signal_stops_at_once(serve: Serve) -> None:
 async def test_an_agent_that_never_ends_does_not_keep_the_process(
     serve: Serve, signals: int
 ) -> None:
-    server = serve(may_complain=True, drain_seconds=1, agents={"deaf": "support.agents:deaf"})
+    server = serve(
+        may_complain=True,
+        drain_seconds=0.2,
+        limits__cancel_grace=0.1,
+        agents={"deaf": "support.agents:deaf"},
+    )
     async with server.client() as client:
         session_id = (await execute(client, agent_id="deaf", goal="end"))["session_id"]
         await reached(client, session_id, 2)

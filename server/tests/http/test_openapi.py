@@ -139,7 +139,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 #: Requests of each operation, right ones and wrong ones; `make soak` sends more, over the whole
 #: server: tests/e2e/test_description.py. What is generated costs more than what is asked.
-EXAMPLES = 6
+EXAMPLES = 3
 QUICKLY: dict[str, Any] = {
     "deadline": None,
     "derandomize": True,
