@@ -16,6 +16,7 @@ import structlog
 from http_harness import Serve, Service, bearer, sockets
 from resonantgenesis_server.http.cors import Cors
 from resonantgenesis_server.http.edge import Drain, Edge, fast_route
+from resonantgenesis_server.log.base import LogUnavailable
 from resonantgenesis_server.model.errors import SessionNotFound
 from resonantgenesis_server.records.base import StoreUnusable
 from starlette.types import Message, Receive, Scope, Send
@@ -126,17 +127,22 @@ async def test_errors_of_a_fast_route_are_answered(serve: Serve) -> None:
     async def storeless(scope: Scope, receive: Receive, send: Send) -> None:
         raise StoreUnusable("disk /secret is full")
 
+    async def logless(scope: Scope, receive: Receive, send: Send) -> None:
+        raise LogUnavailable("disk /secret is full")
+
     service = await serve(
         fast=[
             fast_route("GET", "/v1/refuses", refuses),
             fast_route("GET", "/v1/breaks", breaks),
             fast_route("GET", "/v1/storeless", storeless),
+            fast_route("GET", "/v1/logless", logless),
         ]
     )
     for path, status, code in (
         ("/v1/refuses", 404, "SESSION_NOT_FOUND"),
         ("/v1/breaks", 500, "INTERNAL"),
         ("/v1/storeless", 503, "UNAVAILABLE"),
+        ("/v1/logless", 503, "UNAVAILABLE"),
     ):
         with structlog.testing.capture_logs() as logs:
             answer = await service.client.get(path, headers={"x-request-id": "r7"})

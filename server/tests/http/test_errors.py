@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from resonantgenesis_server.http.body import parse_json
 from resonantgenesis_server.http.errors import error_body, error_response
+from resonantgenesis_server.log.base import LogUnavailable
 from resonantgenesis_server.model.errors import (
     ApiError,
     InvalidJson,
@@ -306,11 +307,12 @@ async def test_an_unexpected_error_says_nothing_to_the_client(
     assert [(entry["request_id"], entry["log_level"]) for entry in logs] == [("r9", "error")]
 
 
+@pytest.mark.parametrize("error", [StoreUnusable, LogUnavailable])
 async def test_an_unusable_store_is_unavailable(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    service: Service, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     async def locked(*_: object, **__: object) -> None:
-        raise StoreUnusable("/secret/records.db is locked")
+        raise error("/secret/records.db is locked")
 
     monkeypatch.setattr(service.records.agents, "list", locked)
     answer = await service.client.get("/v1/agents")

@@ -323,3 +323,22 @@ async def test_an_ending_that_cannot_be_stored_is_replaced(
     result = await rig.result(ref)
     assert (result["status"], result["error"]["code"]) == ("failed", "INTERNAL")
     assert (await rig.run(session=ref.session_id, agent="gate", timeout_seconds=0.05))["turn"] == 2
+
+
+async def test_a_step_whose_chunk_was_refused_is_seen_before_the_agent_has_cleaned_up(
+    rig: Rig,
+) -> None:
+    cleaned = asyncio.Event()
+
+    async def agent(turn: Turn) -> AsyncIterator[AgentChunk]:
+        try:
+            yield ToolCall("t", {"a": "x" * rig.limits.chunk})
+        finally:
+            await cleaned.wait()
+
+    rig.agents["large"] = PythonAgent("test:agent", agent)
+    ref = await rig.execute(agent="large")
+    await rig.until_head(ref.session_id, 1)
+    cleaned.set()
+    assert (await rig.result(ref))["status"] == "failed"
+    assert kinds(await rig.chunks(ref.session_id)) == ["step", "step", "error", "done"]

@@ -109,6 +109,28 @@ async def test_who_comes_back_to_a_session_that_has_ended_and_waits_is_let_in_at
     assert b"id: %d\n" % end not in told
 
 
+@pytest.mark.parametrize("way", ["from", "turn", "execute"])
+async def test_a_place_that_is_trimmed_is_refused_before_the_stream_begins(
+    server: Server, way: str
+) -> None:
+    first = await server.execute("many", "3")
+    session = first["session_id"]
+    end = (await server.finished(session))["position"]
+    await server.execute("many", "1", session_id=session)
+    await server.finished(session)
+    await server.parts.log.trim(session, end + 1)
+    if way == "execute":
+        asked = {"agent_id": "many", "goal": "1", "session_id": session}
+        answer = await server.http.post(
+            "/v1/sessions/execute", json={**asked, "resume_from": 1, "stream": True}
+        )
+    else:
+        place = {"from": "resume_from=1", "turn": "turn=1"}[way]
+        answer = await server.http.get(f"/v1/sessions/{session}/stream?{place}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (410, "POSITION_EXPIRED")
+    assert answer.json()["error"]["details"]["earliest"] == end + 1
+
+
 @pytest.mark.parametrize("key", ["", "wrong"])
 async def test_who_may_not_in_is_told_why(server: Server, key: str) -> None:
     session = (await server.execute("many", "3"))["session_id"]

@@ -63,6 +63,9 @@ class Hub:
         off come back at once, and for the same."""
         self._left[stream] = topic
         self._left_bytes += topic.tail_bytes
+        self._bound_left()
+
+    def _bound_left(self) -> None:
         while len(self._left) > LEFT_TOPICS or self._left_bytes > LEFT_BYTES:
             name = next(iter(self._left))
             self._take_up(name)
@@ -161,6 +164,7 @@ class Hub:
         topic.remember(entries)
         if not topic.readers:
             self._left_bytes += topic.tail_bytes - kept
+            self._bound_left()
             return
         taken = self._pour(topic, entries, before) if topic.parked else 0
         if topic.attached:

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from ..agents.tools.toolbox import CheckTools, any_tools
+from ..log.base import LogError
 from ..model.errors import ApiError, Internal
 from ..model.limits import Limits
 from ..records.base import StoreUnusable
@@ -143,7 +144,14 @@ def _install_handlers(app: FastAPI, fast: Sequence[FastRoute]) -> None:
         return error_response(told, request.state.request_id)
 
     # Behind the last one the framework raises again, and the edge logs what it was.
-    for kind in (ApiError, RequestValidationError, HTTPException, StoreUnusable, Exception):
+    for kind in (
+        ApiError,
+        RequestValidationError,
+        HTTPException,
+        StoreUnusable,
+        LogError,
+        Exception,
+    ):
         app.add_exception_handler(kind, answer)
 
 
@@ -156,6 +164,6 @@ def _as_api_error(
         return from_validation(error)
     if isinstance(error, HTTPException):
         return from_http_exception(error, _allowed(app, request.scope["path"], fast))
-    if isinstance(error, StoreUnusable):
+    if isinstance(error, StoreUnusable | LogError):
         return store_unusable(error, request.state.request_id)
     return Internal("the server failed")

@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
+from ..log.base import LogError
 from ..model.errors import ApiError, Forbidden, Internal, NotFound, Unauthenticated, Unavailable
 from ..model.ids import new_id
 from ..model.principal import Principal
@@ -182,7 +183,7 @@ class Edge:
             return  # Nobody is left to answer.
         except ApiError as err:
             await _refuse(err, request_id, scope, receive, out)
-        except StoreUnusable as err:
+        except (StoreUnusable, LogError) as err:
             await _refuse(store_unusable(err, request_id), request_id, scope, receive, out)
         except Exception:
             log.exception("request failed", request_id=request_id, path=scope["path"])
@@ -244,7 +245,7 @@ class Edge:
         await out.send({"type": "http.response.body"})
 
 
-def store_unusable(err: StoreUnusable, request_id: str) -> Unavailable:
+def store_unusable(err: StoreUnusable | LogError, request_id: str) -> Unavailable:
     """What clients are told; the log has the reason."""
     log.warning("store unusable", request_id=request_id, error=str(err))
     return Unavailable("the store cannot be used right now", retry_after=1.0)

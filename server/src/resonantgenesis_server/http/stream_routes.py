@@ -66,7 +66,9 @@ class StreamRoutes:
         )
         if wants_stream:
             place = Place(after=ref.resume_from, turn=ref.turn, compact=body.compact)
-            await self._stream(scope, receive, send, ref.session_id, place)
+            # Who has just started a turn is there before its first chunk.
+            if ref.joined or not self._stream_at_once(scope, receive, send, ref.session_id, place):
+                await self._stream(scope, receive, send, ref.session_id, place)
         else:
             await self._answer(scope, receive, send, ref)
 
@@ -87,15 +89,7 @@ class StreamRoutes:
         """The same where all that the client lacks is in memory."""
         self._watch.check_room(scope["state"]["principal"])
         session_id, place = self._joined(scope)
-        view = self._service.view_at_once(scope["state"]["principal"], session_id, place)
-        if view is None:
-            return False
-        stream = self._sse(scope, nothing_more, nowhere, view, place)
-        entries = view.start_at_once()
-        if entries is None:
-            return False
-        stream.start_at_once(self._headers(view), self._watch, entries)
-        return True
+        return self._stream_at_once(scope, nothing_more, nowhere, session_id, place)
 
     def _joined(self, scope: Scope) -> tuple[str, Place]:
         require(scope["state"]["principal"], "sessions:read")
@@ -111,19 +105,27 @@ class StreamRoutes:
     async def _stream(
         self, scope: Scope, receive: Receive, send: Send, session_id: str, place: Place
     ) -> None:
-        principal = scope["state"]["principal"]
-        view = self._service.view_at_once(principal, session_id, place)
-        view = view or await self._service.view(principal, session_id, place)
+        view = await self._service.view(scope["state"]["principal"], session_id, place)
         if view is None:
             headers = session_headers(session_id, place.turn, self._service.epoch)
             await Response(status_code=204, headers=_as_dict(headers))(scope, receive, send)
             return
         stream = self._sse(scope, receive, send, view, place)
+        await stream.run(self._headers(view), self._watch)
+
+    def _stream_at_once(
+        self, scope: Scope, receive: Receive, send: Send, session_id: str, place: Place
+    ) -> bool:
+        """False: something must be read from the log, or there is a refusal to be told."""
+        view = self._service.view_at_once(scope["state"]["principal"], session_id, place)
+        if view is None:
+            return False
+        stream = self._sse(scope, receive, send, view, place)
         entries = view.start_at_once() if stream.here else None
         if entries is None:
-            await stream.run(self._headers(view), self._watch)
-        else:
-            stream.start_at_once(self._headers(view), self._watch, entries)
+            return False
+        stream.start_at_once(self._headers(view), self._watch, entries)
+        return True
 
     def _sse(
         self, scope: Scope, receive: Receive, send: Send, view: View, place: Place

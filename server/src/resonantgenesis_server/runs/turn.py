@@ -159,11 +159,14 @@ class TurnRun:
                 await chunks.aclose()
 
     async def _take(self, chunk: AgentChunk) -> None:
-        for kind, body, step in self._maker.encode(chunk):
-            event = None if step is None else entry_of(self._events.step_completed(*step))
-            # A step that the agent did not speak of is followed by what implied it.
-            implied = kind == "step" and not isinstance(chunk, Step)
-            await self._writer.write(kind, body, event, more=implied)
+        try:
+            for kind, body, step in self._maker.encode(chunk):
+                event = None if step is None else entry_of(self._events.step_completed(*step))
+                # A step that the agent did not speak of is followed by what implied it.
+                implied = kind == "step" and not isinstance(chunk, Step)
+                await self._writer.write(kind, body, event, more=implied)
+        finally:
+            self._writer.push()  # unless that was refused
 
     async def _stop(self, driver: asyncio.Task[None]) -> None:
         if driver.done():

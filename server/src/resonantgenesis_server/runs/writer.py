@@ -81,6 +81,11 @@ class TurnWriter:
             self._send()
         return True
 
+    def push(self) -> None:
+        """What was to be followed goes out without."""
+        if self._buffer and not self._under_way and self._pause is None and self._error is None:
+            self._send()
+
     def seal(self) -> None:
         """Refuse every later write; what was accepted still goes out."""
         self._sealed = True
@@ -88,9 +93,8 @@ class TurnWriter:
 
     async def flush(self) -> None:
         """Return when all that was accepted is durable; raises the LogError it met."""
+        self.push()
         while self._error is None and (self._buffer or self._under_way):
-            if not self._under_way and self._pause is None:
-                self._send()  # what was to follow did not
             await self._change()
         if self._error is not None:
             raise self._error
