@@ -8,10 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 import pytest
-from resonantgenesis_server.http.edge import Edge
+from resonantgenesis_server.http.cors import Cors
+from resonantgenesis_server.http.edge import Edge, fast_route
+from resonantgenesis_server.http.protocol import request_connection_of
+from structlog.testing import capture_logs
 from ws_agents import gates
-from ws_harness import KEY, PATIENCE, Server
+from ws_harness import KEY, PATIENCE, Server, listening
 
 pytestmark = pytest.mark.anyio
 
@@ -301,3 +305,29 @@ async def test_other_versions_are_refused(server: Server, version: bytes) -> Non
     async with wire(server) as each:
         each.writer.write(get("/v1/sessions").replace(b"HTTP/1.1", version))
         assert (await each.until(b"\r\n")).startswith(b"HTTP/1.1 400")
+
+
+async def test_an_answer_that_is_cut_off_by_its_client_is_no_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What uvloop raises between a reset and its telling of it; the same words without one are."""
+    closed = "unable to perform operation on <TCPTransport closed=True>; the handler is closed"
+
+    async def cut(scope: Any, receive: Any, send: Any) -> None:
+        connection = request_connection_of(scope)
+        assert connection is not None
+        connection.transport.abort()
+        raise RuntimeError(closed)
+
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        raise RuntimeError(closed)
+
+    routes = [fast_route("GET", "/cut", cut), fast_route("GET", "/broken", broken)]
+    edge = Edge(cut, authenticator=None, cors=Cors(()), fast=routes)  # type: ignore[arg-type]
+    async with listening(edge) as (port, _), httpx.AsyncClient(trust_env=False) as client:
+        with capture_logs() as logs, pytest.raises(httpx.RemoteProtocolError):
+            await client.get(f"http://127.0.0.1:{port}/cut")
+        assert (logs, caplog.records) == ([], [])
+        with capture_logs() as logs:
+            answer = await client.get(f"http://127.0.0.1:{port}/broken")
+    assert (answer.status_code, len(logs)) == (500, 1)

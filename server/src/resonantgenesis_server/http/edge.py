@@ -185,7 +185,9 @@ class Edge:
             await _refuse(err, request_id, scope, receive, out)
         except (StoreUnusable, LogError) as err:
             await _refuse(store_unusable(err, request_id), request_id, scope, receive, out)
-        except Exception:
+        except Exception as err:
+            if out.gives_up(err):
+                return  # as above
             log.exception("request failed", request_id=request_id, path=scope["path"])
             await _refuse(Internal("the server failed"), request_id, scope, receive, out)
         finally:

@@ -62,6 +62,17 @@ class Exchange:
             self.started = True
         return self._send(message)
 
+    def gives_up(self, error: Exception) -> bool:
+        """Whether the error is what uvloop raises for a write between a reset and its telling of
+        it: nobody is left to answer."""
+        connection = self._connection
+        if connection is None or not connection.transport.is_closing():
+            return False
+        if not isinstance(error, RuntimeError) or "handler is closed" not in str(error):
+            return False
+        connection.give_up()
+        return True
+
     async def _noting(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request" and not message.get("more_body", False):

@@ -106,6 +106,10 @@ class RequestConnection:
         """Whether some of the request's body is still to come."""
         return bool(self._cycle.more_body)
 
+    def give_up(self) -> None:
+        """The client is gone, of which uvicorn has not been told yet: it waits for no answer."""
+        self._cycle.disconnected = True
+
     def set_lost(self) -> None:
         self.lost = True
         if self.on_lost is not None:
