@@ -123,8 +123,10 @@ def _command(options: argparse.Namespace) -> str:
         parts.insert(0, f"SCENARIO={options.scenario}")
     if options.peers:
         parts.insert(0, f"PEERS={options.peers}")
-    if options.repeats:
-        parts.append(f'ARGS="--repeats {options.repeats}"')
+    given = [("repeats", options.repeats), ("budget", options.budget)]
+    args = [f"--{name} {value:g}" for name, value in given if value]
+    if args:
+        parts.append(f'ARGS="{" ".join(args)}"')
     return " ".join(parts)
 
 
