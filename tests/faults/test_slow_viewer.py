@@ -79,22 +79,29 @@ async def test_it_does_not_hold_up_a_stop(serve: Serve) -> None:
     writer.close()
 
 
-async def test_it_does_not_outlive_its_credential(serve: Serve) -> None:
+@pytest.mark.parametrize("end", ["revoked", "expired"])
+async def test_it_does_not_outlive_its_credential(serve: Serve, end: str) -> None:
     server = serve()
     session_id = await new_session(server)
     async with server.client() as client:
-        body = {"name": "short", "scopes": ["sessions:read"]}
-        made = (await client.post("/v1/keys", json=body)).json()
-    request = join(server, session_id).replace(KEY.encode(), made["key"].encode())
+        if end == "revoked":
+            body = {"name": "short", "scopes": ["sessions:read"]}
+            made = (await client.post("/v1/keys", json=body)).json()
+        else:
+            body = {"scopes": ["sessions:read"], "ttl_seconds": 5}
+            made = (await client.post("/v1/tokens", json=body)).json()
+    credential = made["key"] if end == "revoked" else made["token"]
+    request = join(server, session_id).replace(KEY.encode(), credential.encode())
     reader, writer = await raw_stream(server, request, receive_buffer=4096)
     assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
     await run_turn(server, session_id)
     process = psutil.Process(server.server_pid)
     me = writer.get_extra_info("sockname")[1]
-    assert any(c.raddr and c.raddr.port == me for c in process.net_connections("tcp"))
-    async with server.client() as client:
-        assert (await client.delete(f"/v1/keys/{made['id']}")).is_success
-    async with asyncio.timeout(10):
+    if end == "revoked":
+        assert any(c.raddr and c.raddr.port == me for c in process.net_connections("tcp"))
+        async with server.client() as client:
+            assert (await client.delete(f"/v1/keys/{made['id']}")).is_success
+    async with asyncio.timeout(15):
         while any(c.raddr and c.raddr.port == me for c in process.net_connections("tcp")):
             await asyncio.sleep(0.05)
     writer.close()
