@@ -9,8 +9,8 @@ from ..log.base import Entry, EventLog
 from ..model.errors import PositionExpired
 from .follow import Follower, PlaceExpired, StreamGone
 from .hub import Hub
+from .parking import Parking
 from .selection import Selection
-from .topic import Group, Outlet
 
 
 class Events(Protocol):
@@ -24,56 +24,20 @@ class Events(Protocol):
         ...
 
 
-class EventView:
+class EventView(Parking):
     """One reader following a selection from a place; single use."""
 
     def __init__(self, events: Events, stream: str, selection: Selection, after: int) -> None:
+        super().__init__()
         self._events = events
         self._stream = stream
         self._selection = selection
         self._after = after
-        self._follower: Follower | None = None
-        self._outlet: Outlet | None = None
-        self._stopped = False
-        #: `batches` has ended without the view being over: it goes on when the outlet is woken.
-        self.parked = False
-        #: With whom it is written to while it is parked.
-        self.group: Group | None = None
 
     @property
     def reached(self) -> int:
         """The position up to which nothing is left to tell."""
         return self._after if self._follower is None else self._follower.reached
-
-    def pour_into(self, outlet: Outlet) -> None:
-        """Write live events to the outlet; once it has nothing else to tell, `batches` ends,
-        `parked`, and is to be called again when the outlet is woken."""
-        self._outlet = outlet
-
-    def park(self) -> bool:
-        """Write live events to the outlet from here on. False: `batches` has something to do."""
-        if self._outlet is not None and self._follower is not None:
-            self.group = self._follower.park(self._outlet)
-            self.parked = self.group is not None
-        return self.parked
-
-    def unpark(self) -> None:
-        """The outlet is full."""
-        if self._follower is not None:
-            self._follower.unpark()
-
-    def close(self) -> None:
-        """The reader has left a view that is parked."""
-        self._stopped = True
-        if self._follower is not None:
-            self._follower.__exit__()
-            self._follower = None
-
-    def stop(self) -> None:
-        """End `batches` now; the reader has left or must."""
-        self._stopped = True
-        if self._follower is not None:
-            self._follower.gone()
 
     async def batches(self, silence: float) -> AsyncIterator[list[Entry]]:
         """Matching events in order, each once; an empty list after every `silence` seconds

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from ..feed.follow import PAGE_BYTES, PAGE_ENTRIES, Follower, PlaceExpired, StreamGone
-from ..feed.topic import Group, Outlet
+from ..feed.parking import Parking
 from ..log.base import Entry
 from ..model.errors import InvalidRequest, PositionExpired
 from .state import SessionState, TurnState, control_stream
@@ -33,12 +33,14 @@ class Place:
     epoch: str | None = None
 
 
-class View:
-    """One reader's way through a session; made by `open_view`. Single use."""
+class View(Parking):
+    """One reader's way through a session; made by `open_view`. Single use. The form of its outlet
+    refuses what has a `done`: whether the view ends with that, it sees itself."""
 
     def __init__(
         self, supervisor: Supervisor, session_id: str, state: SessionState, place: Place, after: int
     ) -> None:
+        super().__init__()
         self.session_id = session_id
         self.state = state
         #: The turn whose `done` ends the view, once known.
@@ -46,13 +48,6 @@ class View:
         self._supervisor = supervisor
         self._place = place
         self._after = after
-        self._follower: Follower | None = None
-        self._outlet: Outlet | None = None
-        self._stopped = False
-        #: `batches` has ended without the view being over: it goes on when the outlet is woken.
-        self.parked = False
-        #: With whom it is written to while it is parked.
-        self.group: Group | None = None
         if place.turn is not None:
             self.until = state.turn(place.turn)
 
@@ -66,30 +61,6 @@ class View:
         if self._place.follow or self._after < head:
             return self.until is not None and self._is_over(self._after)
         return not self.state.open_turns or (self.until is not None and self._is_over(self._after))
-
-    def pour_into(self, outlet: Outlet) -> None:
-        """Write live chunks to the outlet, whose form refuses those with a `done`; once it has
-        nothing else to tell, `batches` ends, `parked`, and is to be called again when the outlet
-        is woken."""
-        self._outlet = outlet
-
-    def unpark(self) -> None:
-        """The outlet is full."""
-        if self._follower is not None:
-            self._follower.unpark()
-
-    def close(self) -> None:
-        """The reader has left a view that is parked."""
-        self._stopped = True
-        if self._follower is not None:
-            self._follower.__exit__()
-            self._follower = None
-
-    def stop(self) -> None:
-        """End `batches` now; the reader has left or must."""
-        self._stopped = True
-        if self._follower is not None:
-            self._follower.gone()
 
     def start_at_once(self) -> list[Entry] | None:
         """What the reader lacks, if that is in memory and only live chunks are to follow: then it
@@ -107,13 +78,6 @@ class View:
                 return found
         follower.__exit__()
         return None
-
-    def park(self) -> bool:
-        """Write live chunks to the outlet from here on. False: `batches` has something to do."""
-        if self._outlet is not None and self._follower is not None:
-            self.group = self._follower.park(self._outlet)
-            self.parked = self.group is not None
-        return self.parked
 
     async def batches(self, silence: float) -> AsyncGenerator[list[Entry], None]:
         """The chunks, in order, each once; an empty list after every `silence` seconds without.
