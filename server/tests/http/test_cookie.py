@@ -68,6 +68,12 @@ async def test_authorization_goes_before_the_cookie(serve: Serve) -> None:
         ("https://evil.example", 401),
         ("null", 401),
         ("x", 401),
+        ("http://[", 401),
+        ("http://[::1", 401),
+        ("ftp://testserver", 401),
+        ("http://testserver/", 401),
+        ("http://user@testserver", 401),
+        ("//testserver", 401),
     ],
 )
 async def test_the_cookie_is_taken_from_known_origins(

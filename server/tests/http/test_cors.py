@@ -10,11 +10,11 @@ pytestmark = pytest.mark.anyio
 PAGE = "https://app.example"
 
 
-def preflight(origin: str = PAGE) -> dict[str, str]:
+def preflight(origin: str = PAGE, asked: str = "authorization,content-type") -> dict[str, str]:
     return {
         "Origin": origin,
         "Access-Control-Request-Method": "POST",
-        "Access-Control-Request-Headers": "authorization,content-type",
+        "Access-Control-Request-Headers": asked,
         "Authorization": "",
     }
 
@@ -60,6 +60,7 @@ async def test_a_preflight_needs_no_credential(service: Service) -> None:
     allowed = set(answer.headers["access-control-allow-headers"].split(", "))
     assert allowed == {
         "Authorization",
+        "Cache-Control",
         "Content-Type",
         "Content-Digest",
         "Idempotency-Key",
@@ -69,8 +70,38 @@ async def test_a_preflight_needs_no_credential(service: Service) -> None:
         "Prefer",
         "Range",
         "X-Log-Epoch",
+        "X-Request-Id",
+        "X-Requested-With",
+        "traceparent",
+        "tracestate",
+        "baggage",
     }
     assert "x-request-id" in answer.headers
+
+
+@pytest.mark.parametrize("origins", [[], [PAGE]])
+async def test_headers_that_libraries_add_are_granted(serve: Serve, origins: list[str]) -> None:
+    """An AI SDK's, a monitor's: whatever a page asks for, but what proxies believe."""
+    service = await serve(cors_origins=origins)
+    asked = (
+        "x-stainless-os, Sentry-Trace,x-datadog-trace-id, b3, anthropic-version, b3,"
+        " X-Forwarded-For, forwarded, x-real-ip, X-Original-URL, x-rewrite-url,"
+        " x-http-method-override, bad name, , x:y"
+    )
+    answer = await service.client.options("/v1/agents", headers=preflight(PAGE, asked))
+    allowed = answer.headers["access-control-allow-headers"].split(", ")
+    expected = ["x-stainless-os", "sentry-trace", "x-datadog-trace-id", "b3", "anthropic-version"]
+    assert allowed[-5:] == expected
+    assert "Authorization" in allowed
+    many = ",".join(f"x-{number}" for number in range(5_000))
+    answer = await service.client.options("/v1/agents", headers=preflight(PAGE, many))
+    assert answer.status_code == 204
+    assert "x-1" not in answer.headers["access-control-allow-headers"].split(", ")
+    if origins:
+        other = preflight("https://other.example", asked)
+        refused = await service.client.options("/v1/agents", headers=other)
+        assert refused.status_code == 403
+        assert "access-control-allow-headers" not in refused.headers
 
 
 async def test_configured_origins_get_credentials_and_others_nothing(serve: Serve) -> None:

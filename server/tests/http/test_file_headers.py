@@ -18,6 +18,7 @@ from resonantgenesis_server.http.file_headers import (
     check_digest,
     digest_header,
     disposition,
+    type_header,
     upload_type,
 )
 from resonantgenesis_server.model.errors import InvalidRequest, UnsupportedMediaType
@@ -103,12 +104,33 @@ def test_the_type_of_a_file(given_type: str | None, name: str, kept: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "bad", ["text", "text/", "/plain", "a b/c", "text/plain;", "té/x", 'a/b;c="d', "a/" + "b" * 300]
+    "bad",
+    [
+        "text",
+        "text/",
+        "/plain",
+        "a b/c",
+        "text/plain;",
+        "té/x",
+        'a/b;c="d',
+        "a/" + "b" * 300,
+        'text/plain; x="é"',
+        'a/b;c="\x7f"',
+        'a/b;c="\x00"',
+        'a/b;c="d\re"',
+        'a/b;c="\xff"',
+    ],
 )
 def test_what_is_no_type(bad: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         upload_type(asking(content_type=bad), "a")
     assert "Content-Type" in caught.value.details["fields"]
+
+
+def test_a_type_that_an_older_server_stored() -> None:
+    assert type_header('a/b;c="d e"') == b'a/b;c="d e"'
+    for stored in ('text/plain; x="é"', "a\r\nSet-Cookie: b", "ü"):
+        assert type_header(stored) == b"application/octet-stream"
 
 
 def test_a_body_must_be_the_file_itself() -> None:

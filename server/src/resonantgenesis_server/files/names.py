@@ -12,7 +12,9 @@ UNKNOWN_TYPE = "application/octet-stream"
 #: What clients say that were told nothing: it is about a form, and no file is one.
 _NO_TYPE = frozenset({"application/x-www-form-urlencoded"})
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110's word for it
-_TYPE = re.compile(rf'{_TOKEN}/{_TOKEN}(?:[ \t]*;[ \t]*{_TOKEN}=(?:{_TOKEN}|"[^"\\\x00-\x1f]*"))*')
+#: Within quotes only ASCII: bytes beyond it have no agreed meaning in a header (RFC 9110, 5.5).
+_QUOTED = r'"[\t\x20\x21\x23-\x5b\x5d-\x7e]*"'
+_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}(?:[ \t]*;[ \t]*{_TOKEN}=(?:{_TOKEN}|{_QUOTED}))*")
 #: They make a name read otherwise than it is written.
 _TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 #: Without the tables of the machine: the same name has the same type everywhere.
@@ -39,6 +41,11 @@ def content_type_of(given: str | None, name: str) -> str:
         if packed is not None:
             return _PACKED.get(packed, UNKNOWN_TYPE)
         return guessed or UNKNOWN_TYPE
-    if len(given) > _MAX_TYPE or _TYPE.fullmatch(given) is None:
-        raise ValueError("is not a content type like text/plain")
+    if not is_content_type(given):
+        raise ValueError("is not a content type like text/plain, in ASCII")
     return given
+
+
+def is_content_type(text: str) -> bool:
+    """Whether it can stand in a Content-Type header."""
+    return len(text) <= _MAX_TYPE and _TYPE.fullmatch(text) is not None

@@ -6,8 +6,8 @@ more; this one is a table of headers that the edge adds.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
-from urllib.parse import urlsplit
 
 HeaderList = list[tuple[bytes, bytes]]
 
@@ -19,10 +19,17 @@ _EXPOSED = ", ".join(
         "ETag", "Content-Range", "Content-Disposition", "Repr-Digest",
     ]
 ).encode()  # fmt: skip
-_ALLOWED = (
-    b"Authorization, Content-Type, Content-Digest, Idempotency-Key, If-None-Match, If-Range,"
-    b" Last-Event-ID, Prefer, Range, X-Log-Epoch"
-)
+_ALLOWED = [
+    "Authorization", "Cache-Control", "Content-Type", "Content-Digest", "Idempotency-Key",
+    "If-None-Match", "If-Range", "Last-Event-ID", "Prefer", "Range", "X-Log-Epoch",
+    "X-Request-Id", "X-Requested-With", "traceparent", "tracestate", "baggage",
+]  # fmt: skip
+_KNOWN = frozenset(name.lower() for name in _ALLOWED)
+#: Others that a preflight may name at once; of more none is granted.
+_MOST_ASKED = 64
+_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,128}")
+#: Proxies believe these, or take another path or method from them: no page sets them for us.
+_PROXYS = re.compile(r"forwarded|x-forwarded-.*|x-real-ip|x-original-.*|x-rewrite-.*|x-.*method.*")
 _METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 _PREFLIGHT_SECONDS = b"600"
 
@@ -58,15 +65,30 @@ class Cors:
             (b"access-control-expose-headers", _EXPOSED),
         ]
 
-    def preflight(self, origin: bytes) -> HeaderList | None:
-        """What a preflight of `origin` is told beyond `headers`; None: refused."""
+    def preflight(self, origin: bytes, asked: bytes) -> HeaderList | None:
+        """What a preflight of `origin` is told beyond `headers`; None: refused. `asked`: the
+        header names that it wants to send.
+
+        Libraries add headers of their own to every request (`x-stainless-os`, `sentry-trace`), so
+        a list would always lack some. They are granted to whom the answer may be read by anyway,
+        and mean nothing to us.
+        """
         if self._origins and not self.lists(origin.decode("latin-1")):
             return None
         return [
             (b"access-control-allow-methods", _METHODS),
-            (b"access-control-allow-headers", _ALLOWED),
+            (b"access-control-allow-headers", ", ".join(_allowed(asked)).encode("ascii")),
             (b"access-control-max-age", _PREFLIGHT_SECONDS),
         ]
+
+
+def _allowed(asked: bytes) -> list[str]:
+    """Our list, and those of `asked` that are no proxy's."""
+    names = [name.strip().lower() for name in asked.decode("latin-1").split(",", _MOST_ASKED)]
+    if len(names) > _MOST_ASKED:
+        return _ALLOWED
+    others = (name for name in dict.fromkeys(names) if name not in _KNOWN)
+    return [*_ALLOWED, *(n for n in others if _NAME.fullmatch(n) and not _PROXYS.fullmatch(n))]
 
 
 def is_same_host(origin: str, host: str) -> bool:
@@ -74,4 +96,5 @@ def is_same_host(origin: str, host: str) -> bool:
 
     The scheme is left out: behind a proxy that ends TLS we see http where the browser saw https.
     """
-    return urlsplit(origin).netloc.lower() == host.lower() != ""
+    scheme, _, rest = origin.lower().partition("://")  # an origin has nothing behind its port
+    return scheme in {"http", "https"} and rest == host.lower() != ""

@@ -173,7 +173,7 @@ class Edge:
         try:
             if scope["type"] == "http":
                 if _is_preflight(scope, origin):
-                    await self._preflight(origin or b"", out)
+                    await self._preflight(scope, origin or b"", out)
                     return
                 if scope["method"] == "HEAD":
                     scope = self._as_get(scope)
@@ -239,8 +239,9 @@ class Edge:
             return scope
         return {**scope, "method": "GET"}
 
-    async def _preflight(self, origin: bytes, out: Exchange) -> None:
-        granted = self._cors.preflight(origin)
+    async def _preflight(self, scope: Scope, origin: bytes, out: Exchange) -> None:
+        asked = header(scope, b"access-control-request-headers") or b""
+        granted = self._cors.preflight(origin, asked)
         if granted is None:
             raise Forbidden("this origin is not on the server's list")
         await out.send({"type": "http.response.start", "status": 204, "headers": granted})

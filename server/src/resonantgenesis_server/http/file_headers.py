@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from starlette.types import Scope
 
-from ..files.names import content_type_of
+from ..files.names import UNKNOWN_TYPE, content_type_of, is_content_type
 from ..model.errors import InvalidRequest, UnsupportedMediaType
 from .params import text_header
 
@@ -65,6 +65,12 @@ def upload_type(scope: Scope, name: str) -> str:
         return content_type_of(given, name)
     except ValueError as error:
         raise InvalidRequest.field("Content-Type", str(error)) from None
+
+
+def type_header(content_type: str) -> bytes:
+    """The value of Content-Type for a stored file; an older server stored types that no header
+    can carry."""
+    return (content_type if is_content_type(content_type) else UNKNOWN_TYPE).encode("ascii")
 
 
 def announced_size(scope: Scope) -> int:

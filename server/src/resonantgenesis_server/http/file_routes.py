@@ -24,6 +24,7 @@ from .file_headers import (
     check_digest,
     digest_header,
     disposition,
+    type_header,
     upload_type,
 )
 from .files import CONTENT, PATH, FileBody
@@ -178,7 +179,7 @@ def _describing(file: FileRecord, part: Part | None) -> Headers:
     content = file.content
     length = part.end - part.start if part else content.size
     headers = [
-        (b"content-type", content.content_type.encode("ascii")),
+        (b"content-type", type_header(content.content_type)),
         (b"content-length", b"%d" % length),
         (b"accept-ranges", b"bytes"),
         (b"content-disposition", disposition(content.name)),
