@@ -66,6 +66,8 @@ BODIES: list[tuple[bytes, str, set[str]]] = [
     (b"a=1", "application/x-www-form-urlencoded", {"UNSUPPORTED_MEDIA_TYPE"}),
     (b"{}", "application/jsonp", {"UNSUPPORTED_MEDIA_TYPE"}),
     (b"{}", "", {"UNSUPPORTED_MEDIA_TYPE"}),
+    (b"[" + b"{}," * 20_000 + b"{}]", "application/json", {"PAYLOAD_TOO_LARGE"}),
+    (b'{"goal":[' + b"1," * 20_000 + b"1]}", "application/json", {"PAYLOAD_TOO_LARGE"}),
     (b" " * MEBIBYTE + b"{}", "application/json", {"PAYLOAD_TOO_LARGE"}),
 ]
 
@@ -112,6 +114,40 @@ async def test_wrong_types_in_every_field(
                     assert str(answer.status_code) in operation["responses"], (path, answer.text)
                     if answer.status_code >= 400:
                         check_refusal(answer)
+
+
+FEW = 19_000
+LISTS: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/events/replay", {"since": "2026-01-01", "events": [1] * FEW}),
+    ("/v1/events/replay", {"since": "2026-01-01", "events": ["app.*"] * FEW}),
+    ("/v1/events/replay", {"since": "2026-01-01", "filters": {f"a{n}": n for n in range(9_000)}}),
+    ("/v1/events/replay", {"since": "2026-01-01", "filters": {"a" * 300: 1}}),
+    ("/v1/events/replay", {"since": "2026-01-01", "filters": {"a.b." * 40 + "c": 1}}),
+    ("/v1/events/replay", {"since": "2026-01-01", "filters": {"a": ["x" * 1_000] * 20}}),
+    ("/v1/sessions/execute", {"agent_id": "guide", "goal": "g", "tools": [1] * FEW}),
+    ("/v1/keys", {"name": "n", "scopes": [{}] * 6_000}),
+    ("/v1/tokens", {"scopes": ["nothing"] * FEW}),
+]
+
+
+@pytest.mark.parametrize("number", range(len(LISTS)))
+async def test_what_is_too_long_is_told_in_few_words(strict: ServerProcess, number: int) -> None:
+    path, body = LISTS[number]
+    async with strict.client() as client:
+        answer = await client.post(path, json=body)
+        assert answer.status_code == 422
+        check_refusal(answer, "INVALID_REQUEST")
+        assert len(answer.json()["error"]["details"]["fields"]) <= 20
+        assert len(answer.content) < 5_000
+
+
+async def test_filters_of_a_query_are_bounded_alike(strict: ServerProcess) -> None:
+    async with strict.client() as client:
+        for path in ("/v1/events", "/v1/events/subscribe", "/v1/events/export"):
+            for filters in ({"a." * 16 + "a": 1}, {"a" * 201: 1}, {"a": "x" * 1_001}):
+                answer = await client.get(path, params={"filters": json.dumps(filters)})
+                assert answer.status_code == 422
+                check_refusal(answer, "INVALID_REQUEST")
 
 
 JUNK = [

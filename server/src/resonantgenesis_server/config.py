@@ -68,6 +68,12 @@ class LimitSettings(BaseModel):
     json_depth: int = Field(
         default=_DEFAULTS.json_depth, ge=4, le=128, description="Nesting of JSON."
     )
+    json_values: int = Field(
+        default=_DEFAULTS.json_values,
+        ge=1_000,
+        le=1_000_000,
+        description="Values and names in a JSON text; 20,000 take the event loop some 10 ms.",
+    )
     goal: int = Field(default=_DEFAULTS.goal, ge=1, le=MIB, description="A turn's goal.")
     context: int = Field(
         default=_DEFAULTS.context, ge=2, le=MIB, description="A session's context."

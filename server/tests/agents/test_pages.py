@@ -73,6 +73,7 @@ def test_the_limits_are_those_of_the_program() -> None:
         f"| files of a turn | {MAX_FILES} |",
         f"| free space that files leave to the logs | {limits.disk_reserve // MIB} MiB |",
         f"| depth of JSON | {limits.json_depth} |",
+        f"| values and names in a JSON text | {limits.json_values:,} |",
         f"| goal | {limits.goal // KIB} KiB |",
         f"| context | {limits.context // KIB} KiB |",
         f"| one chunk | {limits.chunk // KIB} KiB |",

@@ -207,15 +207,15 @@ def test_depth_is_counted_as_defined(value: Any, limit: int) -> None:
     data = orjson.dumps(value)
     if true_depth(value) > limit:
         with pytest.raises(PayloadTooLarge):
-            parse_json(data, limit)
+            parse_json(data, limit, 20_000)
     else:
-        assert parse_json(data, limit) == value
+        assert parse_json(data, limit, 20_000) == value
 
 
 @given(data=st.binary(max_size=60))
 def test_no_bytes_raise_anything_else(data: bytes) -> None:
     try:
-        parse_json(data, 32)
+        parse_json(data, 32, 20_000)
     except (InvalidJson, PayloadTooLarge) as error:
         assert orjson.loads(error_body(error, "r"))["error"]["code"] == error.code
 

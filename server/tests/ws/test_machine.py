@@ -75,6 +75,26 @@ def test_the_credential_comes_first_and_in_time() -> None:
     assert late.text('{"type":"ping"}', 1) == late.binary(1) == []
 
 
+def test_of_a_strangers_message_only_the_credential_is_looked_at() -> None:
+    found = machine(authenticated=False)
+    for wrong in ({"type": "subscribe", "events": list(range(2_000))}, {"type": 5}, {"a": "b"}, []):
+        message = told(say(found, wrong))
+        assert message["code"] in {"UNAUTHENTICATED", "INVALID_REQUEST"}
+        assert len(json.dumps(message)) < 300
+    large = told(say(found, {"type": "auth", "token": "t", "x": "x" * 16 * 1024}))
+    assert large["code"] == "PAYLOAD_TOO_LARGE"
+    with_more = {"type": "auth", "token": "t" * 8_192, "id": 7, "channels": [1] * 2_000}
+    assert say(found, with_more) == Authenticate("t" * 8_192, 7)
+    found.authenticated()
+    assert told(say(found, {"type": "ping", "x": "x" * 16 * 1024}))["type"] == "pong"
+
+
+def test_many_values_are_refused_before_they_are_parsed() -> None:
+    message = told(say(machine(), {"type": "ping", "x": [1] * 20_000}))
+    assert message["code"] == "PAYLOAD_TOO_LARGE"
+    assert message["details"] == {"values": 20_000}
+
+
 def test_a_check_that_could_not_be_made_may_be_tried_again_within_the_time() -> None:
     found = machine(authenticated=False)
     say(found, {"type": "auth", "token": "t"})

@@ -46,6 +46,25 @@ def loads(data: bytes | str) -> Any:
         raise NotJson(str(error)) from error
 
 
+def has_more_values(data: bytes, limit: int) -> bool:
+    """Whether a JSON text has more than `limit` values and names, counted as the commas, colons
+    and opening brackets outside of its strings.
+
+    Parsing costs time per value and not per byte: 1 MiB of `{},` takes a hundred times as long as
+    1 MiB of text. Counting costs 1 ms, and at most 4, a MiB. `data` need not be JSON.
+    """
+    if _separators(data) <= limit:
+        return False
+    bare = data.replace(b"\\\\", b"").replace(b'\\"', b"")  # all that is left are the strings' own
+    if bare.count(b'"') > 4 * (limit + 1):  # two a string, and a value has one name at most
+        return True
+    return _separators(b"".join(bare.split(b'"')[::2])) > limit
+
+
+def _separators(data: bytes) -> int:
+    return data.count(b",") + data.count(b":") + data.count(b"[") + data.count(b"{")
+
+
 def depth_of(value: Any) -> int:
     """How deep arrays and objects nest: 0 for a scalar. Takes no stack of its own."""
     deepest = 0

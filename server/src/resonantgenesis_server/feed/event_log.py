@@ -40,20 +40,17 @@ from ..model.principal import Principal
 from .event_view import EventView
 from .hub import Hub
 from .patterns import BadPattern
-from .selection import Scalar, Selection, Selections, Wanted, canonical_filters
+from .selection import BadFilter, Filters, Scalar, Selection, Selections, Wanted, event_filters
 from .trimming import trim_in_steps
 
 _TYPE = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)+")
 _MAX_TYPE = 200
 MAX_PATTERNS = 50
-_MAX_FILTERS, _MAX_VALUES = 20, 100
 #: How much of the log one page of `replay` looks through before it answers with what it found.
 _LOOKED_AT = 20_000
 _PAGE = 2_000
 #: Past every position: reading after it gives a stream's info and no entries.
 _END = 2**31
-
-Filters = Mapping[str, Scalar | Sequence[Scalar]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +89,11 @@ class EventService:
         given. Raises InvalidRequest."""
         if events is not None and len(events) > MAX_PATTERNS:
             raise InvalidRequest.field("events", f"at most {MAX_PATTERNS} patterns")
-        wanted = [*canonical_filters(_checked(filters or {})), *_restrictions(principal)]
+        try:
+            asked = event_filters(filters or {}, beside=sum(map(len, events or ())))
+        except BadFilter as error:
+            raise InvalidRequest.field(error.field, str(error)) from error
+        wanted = [*asked, *_restrictions(principal)]
         types = None if channels is None else tuple(f"{prefix_of(c)}.*" for c in sorted(channels))
         try:
             return self.selections.get(
@@ -307,19 +308,6 @@ def _check_type(kind: str) -> None:
             f"only the server writes {kind}; publish app.* types, or types of your own under"
             " team.*, billing.* and system.*"
         )
-
-
-def _checked(filters: Filters) -> dict[str, Scalar | Sequence[Scalar]]:
-    """The filters as paths into an event. Raises InvalidRequest."""
-    if len(filters) > _MAX_FILTERS:
-        raise InvalidRequest.field("filters", f"at most {_MAX_FILTERS} fields")
-    for path, value in filters.items():
-        values = value if isinstance(value, list | tuple) else [value]
-        if not path or not values or len(values) > _MAX_VALUES:
-            raise InvalidRequest.field("filters", f"1 to {_MAX_VALUES} values for each field")
-        if not all(isinstance(item, str | int | float | bool | None) for item in values):
-            raise InvalidRequest.field(f"filters.{path}", "takes a scalar or a list of scalars")
-    return {f"data.{path}": value for path, value in filters.items()}
 
 
 def _restrictions(principal: Principal) -> list[tuple[str, tuple[Scalar, ...]]]:

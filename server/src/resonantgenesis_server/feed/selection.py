@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,22 @@ _TYPES_REMEMBERED = 1_000
 _MISSING = object()
 
 Scalar = str | int | float | bool | None
+Filters = Mapping[str, Scalar | Sequence[Scalar]]
+
+# What one subscription may cost for each event, and what it may keep: its fields, a path's
+# characters and steps, a field's values, a text's characters, and the characters of all of it.
+MAX_FILTERS = 20
+_MAX_PATH, _MAX_STEPS = 200, 16
+_MAX_VALUES, _MAX_VALUE = 100, 1_000
+_MAX_SIZE = 16_384
+
+
+class BadFilter(ValueError):
+    """Not a filter, or more than one subscription may have; `field` names the place."""
+
+    def __init__(self, problem: str, field: str = "filters") -> None:
+        super().__init__(problem)
+        self.field = field
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +88,8 @@ class Selection:
             value: Any = event
             for step in path:
                 value = value.get(step, _MISSING) if isinstance(value, dict) else _MISSING
+                if value is _MISSING:
+                    return False
             if not isinstance(value, str | int | float | bool | None):
                 return False
             if _tagged(value) not in allowed:
@@ -97,15 +115,41 @@ class Selections:
         return len(self._known)
 
 
-def canonical_filters(
-    filters: Mapping[str, Scalar | Sequence[Scalar]],
-) -> tuple[tuple[str, tuple[Scalar, ...]], ...]:
-    """`{field: value or [values]}` in the form of `Wanted.filters`."""
-    pairs: list[tuple[str, tuple[Scalar, ...]]] = []
+def event_filters(filters: Filters, *, beside: int) -> list[tuple[str, tuple[Scalar, ...]]]:
+    """`{field: value or [values]}` on `data`, in the form of `Wanted.filters`.
+
+    `beside`: characters of the patterns that are asked for with them. Raises BadFilter.
+    """
+    if len(filters) > MAX_FILTERS:
+        raise BadFilter(f"at most {MAX_FILTERS} fields")
+    found: list[tuple[str, tuple[Scalar, ...]]] = []
+    size = beside
     for path, value in sorted(filters.items()):
-        values: Iterable[Scalar] = value if isinstance(value, list | tuple) else [value]  # type: ignore[list-item]
-        pairs.append((path, tuple(sorted(values, key=repr))))
-    return tuple(pairs)
+        _check_path(path)
+        values = _checked_values(path, value)
+        size += len(path) + sum(len(item) if isinstance(item, str) else 8 for item in values)
+        if size > _MAX_SIZE:
+            raise BadFilter(f"patterns and filters together are over {_MAX_SIZE} characters")
+        found.append((f"data.{path}", tuple(sorted(values, key=repr))))
+    return found
+
+
+def _check_path(path: str) -> None:
+    if not 0 < len(path) <= _MAX_PATH or path.count(".") >= _MAX_STEPS:
+        problem = f"a field's path has 1 to {_MAX_PATH} characters and at most {_MAX_STEPS} steps"
+        raise BadFilter(problem)
+
+
+def _checked_values(path: str, value: Scalar | Sequence[Scalar]) -> Sequence[Scalar]:
+    values: Sequence[Scalar] = value if isinstance(value, list | tuple) else [value]  # type: ignore[list-item]
+    if not 0 < len(values) <= _MAX_VALUES:
+        raise BadFilter(f"1 to {_MAX_VALUES} values for each field", f"filters.{path}")
+    for item in values:
+        if not isinstance(item, str | int | float | bool | None):
+            raise BadFilter("takes a scalar or a list of scalars", f"filters.{path}")
+        if isinstance(item, str) and len(item) > _MAX_VALUE:
+            raise BadFilter(f"a value has at most {_MAX_VALUE} characters", f"filters.{path}")
+    return values
 
 
 def parsed(entry: Entry) -> Mapping[str, Any]:

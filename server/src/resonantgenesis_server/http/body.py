@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
+from ..codec.json import has_more_values
 from ..model.errors import InvalidJson, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
 from ..model.limits import Limits
 
@@ -59,10 +60,14 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         raise InvalidRequest.field("body", problem) from None
 
 
-def parse_json(data: bytes, depth: int, what: str = "body") -> Any:
+def parse_json(data: bytes, depth: int, values: int, what: str = "body") -> Any:
     """The value of a JSON text. Raises `InvalidJson` for what RFC 8259 does not allow (NaN,
     Infinity, invalid UTF-8, lone surrogates included), `PayloadTooLarge` when it nests deeper than
-    `depth`; `what` is what they call it."""
+    `depth` or has more than `values` values and names; `what` is what they call it."""
+    # Before it is parsed: the parser keeps the interpreter's lock, whatever thread it runs in.
+    if has_more_values(data, values):
+        problem = f"the {what} has more than {values} JSON values and names; send it in parts"
+        raise PayloadTooLarge(problem, details={"values": values})
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -112,7 +117,7 @@ async def read_json(scope: Scope, receive: Receive, limits: Limits) -> Any:
     if not data:
         raise InvalidRequest.field("body", "a JSON object is required")
     check_media_type(scope)
-    return parse_json(data, limits.json_depth)
+    return parse_json(data, limits.json_depth, limits.json_values)
 
 
 class _JsonRequest(Request):
@@ -125,7 +130,7 @@ class _JsonRequest(Request):
         self._data = await read_body(self.scope, self.receive, limits.body)
         if self._data:
             check_media_type(self.scope)
-            self._value = parse_json(self._data, limits.json_depth)
+            self._value = parse_json(self._data, limits.json_depth, limits.json_values)
 
     async def body(self) -> bytes:
         return self._data

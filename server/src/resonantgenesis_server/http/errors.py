@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -34,6 +34,9 @@ log_ = structlog.get_logger("resonantgenesis.http")
 
 #: Seconds told with an error that must name some and was raised without.
 DEFAULT_RETRY_AFTER = 1.0
+#: Bad fields that one answer names, and characters of a name that the client chose itself.
+MOST_ERRORS = 20
+_LONGEST_NAME = 200
 
 
 class ErrorDetail(BaseModel):
@@ -161,9 +164,18 @@ def unrouted(request: Request) -> Internal:
 
 def from_validation(err: RequestValidationError) -> InvalidRequest:
     """Each bad field by its dotted name, without the place (body, query, path) it stood in."""
+    return bad_fields(
+        (_field_name(problem["loc"]), problem_text(problem)) for problem in err.errors()
+    )
+
+
+def bad_fields(problems: Iterable[tuple[str, str]]) -> InvalidRequest:
+    """Fields with what is wrong with each, the first `MOST_ERRORS` of them."""
     fields: dict[str, str] = {}
-    for problem in err.errors():
-        fields.setdefault(_field_name(problem["loc"]), problem_text(problem))
+    for name, text in problems:
+        fields.setdefault(name[:_LONGEST_NAME], text)
+        if len(fields) == MOST_ERRORS:
+            break
     named = ", ".join(f"{name}: {text}" for name, text in list(fields.items())[:3])
     return InvalidRequest(named, details={"fields": fields})
 

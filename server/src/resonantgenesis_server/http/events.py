@@ -8,7 +8,9 @@ from fastapi import APIRouter, Depends, Header, Query
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from ..feed.event_log import EventPage, EventService, Filters
+from ..feed.event_log import MAX_PATTERNS, EventPage, EventService
+from ..feed.patterns import MAX_PATTERN
+from ..feed.selection import MAX_FILTERS, Filters
 from ..model.errors import InvalidJson, InvalidRequest, PayloadTooLarge
 from ..model.limits import Limits
 from ..model.principal import Principal
@@ -16,7 +18,7 @@ from .auth import scoped
 from .body import api_router, parse_json
 from .errors import documented_errors
 from .idempotency import IdempotencyKey
-from .wire import EVENT_STREAM, Body
+from .wire import EVENT_STREAM, Body, JsonObject
 
 PATH = "/v1/events"
 MAX_TEXT = 8_192
@@ -29,20 +31,25 @@ FiltersText = Annotated[
 ]
 Since = Annotated[str | None, Query(max_length=200, description="A cursor, or an RFC 3339 time.")]
 PageSize = Annotated[int, Query(ge=1, le=1_000)]
+#: In bodies and messages; that they are patterns and filters is for the service to say.
+PatternList = Annotated[
+    list[Annotated[str, Field(max_length=MAX_PATTERN)]], Field(max_length=MAX_PATTERNS)
+]
+FilterObject = Annotated[dict[str, Any], Field(max_length=MAX_FILTERS)]
 
 
 class ReplayBody(Body):
     since: Annotated[str, Field(min_length=1, max_length=200)]
     until: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    events: list[Annotated[str, Field(max_length=200)]] | None = None
-    filters: dict[str, Any] = Field(default_factory=dict)
+    events: PatternList | None = None
+    filters: FilterObject = Field(default_factory=dict)
     limit: Annotated[int, Field(ge=1, le=1_000)] = 100
     cursor: Annotated[str, Field(min_length=1, max_length=200)] | None = None
 
 
 class PublishBody(Body):
     type: Annotated[str, Field(min_length=1, max_length=200)]
-    data: dict[str, Any] = Field(default_factory=dict)
+    data: JsonObject = Field(default_factory=dict)
 
 
 class EventBody(BaseModel):
@@ -189,7 +196,7 @@ def parse_filters(text: str | None, limits: Limits) -> Filters | None:
     if text is None:
         return None
     try:
-        value = parse_json(text.encode("utf-8", "replace"), limits.json_depth)
+        value = parse_json(text.encode("utf-8", "replace"), limits.json_depth, limits.json_values)
     except (InvalidJson, PayloadTooLarge):
         # Those are words for bodies; this is a parameter.
         raise InvalidRequest.field("filters", "is not JSON, or nests too deep") from None

@@ -7,24 +7,26 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 
 from ..codec.json import dumps
-from ..model.errors import InvalidRequest, PayloadTooLarge
-from ..model.limits import Limits
+from ..model.errors import PayloadTooLarge
+from ..model.limits import MIB, Limits
 from ..runs.specs import CreateSpec, ExecuteSpec
-from .errors import problem_text
-from .wire import NO_NUL, Body, Name
+from .errors import bad_fields, problem_text
+from .wire import NO_NUL, Body, JsonObject, Name
 
 MAX_POSITION = 2**31 - 1
 Position = Annotated[int, Field(ge=0, le=MAX_POSITION)]
 TurnNumber = Annotated[int, Field(ge=1, le=MAX_POSITION)]
 AgentId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Subject = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
-Context = dict[str, Any] | str
+#: No setting allows more; the settings themselves count bytes, and are looked at by `spec`.
+_LONGEST_TEXT = MIB
+Context = JsonObject | Annotated[str, Field(max_length=_LONGEST_TEXT)]
 
 
 class CreateBody(Body):
     agent_id: AgentId
     context: Context = Field(default_factory=dict, description="Text is kept as {text: …}.")
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    metadata: JsonObject = Field(default_factory=dict)
     subject: Subject | None = Field(default=None, description="The end user it belongs to.")
 
     def spec(self, limits: Limits) -> CreateSpec:
@@ -36,7 +38,7 @@ class CreateBody(Body):
 class TurnBody(Body):
     """A further turn of a session."""
 
-    goal: Annotated[str, Field(min_length=1)]
+    goal: Annotated[str, Field(min_length=1, max_length=_LONGEST_TEXT)]
     stream: bool = False
     context: Context = Field(default_factory=dict, description="Merged into the session's.")
     resume_from: Position | None = Field(
@@ -46,7 +48,7 @@ class TurnBody(Body):
     timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] | None = None
     model: Name | None = None
     tools: Annotated[list[Name], Field(max_length=128)] | None = None
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    metadata: JsonObject = Field(default_factory=dict)
     subject: Subject | None = None
     if_busy: Literal["reject", "enqueue", "interrupt"] = "reject"
     on_disconnect: Literal["continue", "cancel"] = "continue"
@@ -170,12 +172,10 @@ def validated(kind: type[BodyT], value: object) -> BodyT:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        fields: dict[str, str] = {}
-        for problem in error.errors(include_url=False):
-            name = ".".join(str(part) for part in problem["loc"]) or "body"
-            fields.setdefault(name, problem_text(problem))
-        named = ", ".join(f"{name}: {text}" for name, text in list(fields.items())[:3])
-        raise InvalidRequest(named, details={"fields": fields}) from None
+        raise bad_fields(
+            (".".join(str(part) for part in problem["loc"]) or "body", problem_text(problem))
+            for problem in error.errors(include_url=False, include_input=False)
+        ) from None
 
 
 def _context(value: Context, limits: Limits) -> dict[str, Any]:

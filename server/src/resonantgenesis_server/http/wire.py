@@ -15,6 +15,10 @@ NO_NUL = r"^[^\x00]*$"
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_NUL)]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 
+#: An object whose names and values are the client's own. Its bytes are bounded where it is used,
+#: its values by `limits.json_values`; this one stops the validation.
+JsonObject = Annotated[dict[str, Any], Field(max_length=10_000)]
+
 PageLimit = Annotated[int, Query(ge=1, le=500, description="How many at most.")]
 PageCursor = Annotated[
     str | None, Query(max_length=512, description="`next_cursor` of the page before.")

@@ -13,6 +13,7 @@ class SocketLimits:
 
     message: int = 256 * KIB
     json_depth: int = 32
+    json_values: int = 20_000
     unsent: int = 64 * KIB
     stall: float = 60.0
     subscriptions: int = 100
@@ -38,6 +39,7 @@ class SocketLimits:
         return cls(
             message=limits.socket_message,
             json_depth=limits.json_depth,
+            json_values=limits.json_values,
             unsent=limits.unsent,
             stall=limits.stall,
             subscriptions=limits.socket_subscriptions,

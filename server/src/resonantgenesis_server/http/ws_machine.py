@@ -22,6 +22,7 @@ from ..model.errors import (
     Unavailable,
 )
 from ..model.events import CHANNELS
+from ..model.limits import KIB
 from .body import parse_json
 from .errors import DEFAULT_RETRY_AFTER
 from .session_bodies import validated
@@ -43,6 +44,8 @@ from .ws_messages import (
 
 #: Close codes of section 6.
 TOO_MANY_ERRORS, REFUSED, NO_AUTH, TOO_FAST = 4400, 4401, 4408, 4429
+#: Bytes of a message while it is not known who sends it; a token has 8 KiB at most.
+FIRST_MESSAGE = 16 * KIB
 #: Statuses of what is a client's own mistake; others (busy, gone, expired) are no bad messages.
 _MISTAKES = frozenset({400, 401, 403, 413, 422})
 
@@ -209,27 +212,36 @@ class SocketMachine:
 
     def _parsed(self, data: str) -> object:
         raw = data.encode("utf-8", "surrogatepass")
-        if len(raw) > self._limits.message:
-            limit = self._limits.message
+        known = self._state == "authenticated"
+        limit = self._limits.message if known else min(self._limits.message, FIRST_MESSAGE)
+        if len(raw) > limit:
             raise PayloadTooLarge(f"the message is over {limit} bytes", details={"limit": limit})
         if not raw:
             raise InvalidJson("the message is empty; send a JSON object")
-        value: object = parse_json(raw, self._limits.json_depth, "message")
+        value: object = parse_json(
+            raw, self._limits.json_depth, self._limits.json_values, "message"
+        )
         return value
 
     def _understood(self, value: object) -> Action:
         if not isinstance(value, dict):
             raise InvalidRequest('a message is a JSON object like {"type":"ping"}')
         kind = value.get("type")
+        if self._state == "new":
+            return self._credential(value, kind)
         known = CLIENT_MESSAGES.get(kind) if isinstance(kind, str) else None
         if known is None:
             raise InvalidRequest.field("type", f"is one of {', '.join(CLIENT_MESSAGES)}")
-        message = validated(known, value)
-        if self._state == "new":
-            if not isinstance(message, AuthMessage):
-                raise Unauthenticated('the first message must be {"type":"auth","token":…}')
-            self._state = "checking"
-        return _action(message)
+        return _action(validated(known, value))
+
+    def _credential(self, value: dict[str, object], kind: object) -> Authenticate:
+        """Of a stranger's message nothing is looked at but this."""
+        if kind != "auth":
+            raise Unauthenticated('the first message must be {"type":"auth","token":…}')
+        fields = {name: value[name] for name in ("type", "token", "id") if name in value}
+        message = validated(AuthMessage, fields)
+        self._state = "checking"
+        return Authenticate(message.token, message.id)
 
 
 def _action(message: ClientMessage) -> Action:

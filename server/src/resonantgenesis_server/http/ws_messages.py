@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from ..model.ids import is_id
+from .events import FilterObject, PatternList
 from .session_bodies import ExecuteBody, Position, TurnNumber
 from .wire import Body
 
@@ -35,8 +36,8 @@ class SubscribeMessage(ClientMessage):
 
     type: Literal["subscribe"]
     channels: Channels
-    events: list[Annotated[str, Field(max_length=200)]] | None = None
-    filters: dict[str, Any] | None = None
+    events: PatternList | None = None
+    filters: FilterObject | None = None
     since: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
         default=None,
         description="A cursor (exclusive) or a time (inclusive). Without it: from now on, and for"

@@ -18,6 +18,7 @@ class Limits:
     file: int = 5 * GIB
     disk_reserve: int = 256 * MIB
     json_depth: int = 32
+    json_values: int = 20_000
     goal: int = 64 * KIB
     context: int = 256 * KIB
     chunk: int = 256 * KIB

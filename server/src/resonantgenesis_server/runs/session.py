@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from ..codec.json import dumps
+from ..codec.json import dumps, has_more_values
 from ..log.base import LogError, NewEntry, StaleWriter
 from ..model.errors import PayloadTooLarge, SessionBusy, SessionNotFound, Unavailable
 from ..model.events import NewEvent
@@ -165,11 +165,16 @@ class Session:
         """What turns add is merged into the session's context, which has the same bound."""
         if not request.context:
             return
-        size = len(dumps({**self.state.context, **request.context}))
-        if size > self._node.limits.context:
+        limits = self._node.limits
+        merged = dumps({**self.state.context, **request.context})
+        if len(merged) > limits.context:
             raise PayloadTooLarge(
-                f"the session's context would take {size} bytes;"
-                f" at most {self._node.limits.context} fit"
+                f"the session's context would take {len(merged)} bytes;"
+                f" at most {limits.context} fit"
+            )
+        if has_more_values(merged, limits.json_values):
+            raise PayloadTooLarge(
+                f"the session's context would have more than {limits.json_values} values and names"
             )
 
     async def cancel(self, number: int | None) -> list[int]:
