@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,11 +97,45 @@ def test_plain_text_is_kept_word_by_word(source: str) -> None:
     (
         *("<div>", "<a href=x>", "<", "<!--", '<a "', "<a href='", "&#1", "<pre> \n", "<svg>"),
         *("<title>", "<font size=1>", "<table>", "<li>", "<p x='\"", "<script", "</script", "</x "),
+        *(
+            "&",
+            "&a",
+            "&amp;",
+            "< ",
+            "</",
+            "<!",
+            "<?",
+            "<![CDATA[",
+            "\0",
+            "<\0",
+            "<a\0",
+            "<a b=",
+            "x<",
+        ),
+        *("<a href=b>c</a>", "<p", "<script></script>", "<div></div>", " ", "\n<", "<a b='c>"),
     ),
 )
 def test_a_hostile_page_takes_no_longer_than_another(piece: str) -> None:
-    """A reader that looks twice at what it has seen would take minutes for these."""
-    assert len(text_of(piece * (400_000 // len(piece)))) < 1_000_000
+    """A reader that looks twice at what it has seen would take minutes for these; one that makes a
+    token of every sign takes ten times as long as this one."""
+    before = time.thread_time()
+    text = text_of(piece * (1_000_000 // len(piece)))
+    assert time.thread_time() - before < 2.0
+    assert len(text) < 2_100_000
+
+
+def test_signs_that_are_no_markup_are_one_text() -> None:
+    assert list(tokens("<" * 1_000)) == ["<" * 1_000]
+    assert list(tokens("1 < 2 <3<b>x")) == ["1 < 2 <3", Tag("b", False, ""), "x"]
+    assert text_of("a\0b<\0p>c") == "ab\n\nc"
+
+
+def test_a_page_of_more_tags_than_are_read_says_so_and_others_get_their_turn() -> None:
+    pauses: list[int] = []
+    page = read_html("<p>x" * 150_000, BASE, lambda: pauses.append(1))
+    assert page.is_cut and page.text.startswith("x\n\nx")
+    assert len(pauses) >= 100
+    assert not read_html("<p>x" * 100, BASE).is_cut
 
 
 def test_links_cannot_make_a_page_large() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
@@ -17,7 +18,7 @@ from .base import JsonValue, ToolContext, ToolError, number_argument, text_argum
 from .blocking import in_thread
 from .fetch_body import Body, read_body
 from .fetch_network import AllowedHost, PublicNetwork
-from .html_text import read_html
+from .html_text import Page, read_html
 
 MAX_URL = 4 * KIB
 MAX_REDIRECTS = 5
@@ -91,10 +92,10 @@ class FetchUrl:
         )
         url, body = await self._fetch(url)
         if len(body.data) > _SMALL:
-            title, text = await in_thread(lambda: _readable(body, str(url)), "fetch_url reads")
+            page = await in_thread(lambda: _readable(body, str(url), _pause), "fetch_url reads")
         else:
-            title, text = _readable(body, str(url))
-        return _result(str(url), body, title, text, start, length)
+            page = _readable(body, str(url), lambda: None)
+        return _result(str(url), body, page, start, length)
 
     async def close(self) -> None:
         if self._pool is not None:
@@ -207,22 +208,26 @@ def _shown(url: httpx.URL) -> str:
     return str(url)[:200]
 
 
-def _readable(body: Body, url: str) -> tuple[str, str]:
+def _pause() -> None:
+    """Let the event loop have the interpreter's lock, for which it would wait 5 ms each time."""
+    time.sleep(0.0002)
+
+
+def _readable(body: Body, url: str, pause: Callable[[], None]) -> Page:
     text = body.text()
-    if not body.is_html:
-        return "", text
-    page = read_html(text, url)
-    return page.title, page.text
+    return read_html(text, url, pause) if body.is_html else Page("", text)
 
 
-def _result(url: str, body: Body, title: str, text: str, start: int, length: int) -> JsonValue:
-    part = text[start : start + length]
+def _result(url: str, body: Body, page: Page, start: int, length: int) -> JsonValue:
+    part = page.text[start : start + length]
     result: dict[str, JsonValue] = {"url": url}
-    if title:
-        result["title"] = title[:500]
-    result |= {"content_type": body.content_type, "text": part, "length": len(text)}
-    if start + len(part) < len(text):
+    if page.title:
+        result["title"] = page.title[:500]
+    result |= {"content_type": body.content_type, "text": part, "length": len(page.text)}
+    if start + len(part) < len(page.text):
         result["next_start"] = start + len(part)
     if body.cut:
         result["note"] = f"only the first {len(body.data)} bytes were read"
+    elif page.is_cut:
+        result["note"] = "the page is too large to be read whole: its end is missing"
     return result

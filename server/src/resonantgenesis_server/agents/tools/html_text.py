@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urljoin
 
@@ -22,31 +23,42 @@ _HEADINGS = {f"h{level}": "#" * level for level in range(1, 7)}
 _SPACE = re.compile(r"[ \t\n\f\r\u00a0]+")
 #: Characters of a link's address; a longer one is left out.
 _MAX_LINK = 500
+#: Links of a page that are given with their address.
+_MAX_LINKS = 10_000
 #: Characters of text after which a page is not read any further; links make it grow.
 _MAX_TEXT = 2_000_000
+#: Tags and texts of a page that are read; the largest pages of the web have a fifth of that.
+_MAX_TOKENS = 200_000
+#: Tags and texts between two pauses, about 2 ms of work.
+_BETWEEN_PAUSES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`text` is that of `<main>` if the page has one."""
+    """`text` is that of `<main>` if the page has one; `is_cut`: the page has more than was read."""
 
     title: str
     text: str
+    is_cut: bool = False
 
 
-def read_html(source: str, base: str) -> Page:
-    """The text of a page; `base` is its address, against which links are read. Takes CPU: use a
-    thread for large pages."""
+def read_html(source: str, base: str, pause: Callable[[], None] = lambda: None) -> Page:
+    """The text of a page; `base` is its address, against which links are read.
+
+    Takes CPU: use a thread for large pages, with a `pause` that lets other threads run.
+    """
     writer = _Writer(base)
-    for token in tokens(source):
+    for number, token in enumerate(tokens(source.replace("\0", ""))):
+        if number % _BETWEEN_PAUSES == _BETWEEN_PAUSES - 1:
+            pause()
+        if number >= _MAX_TOKENS or writer.size > _MAX_TEXT:
+            return writer.page(is_cut=True)
         if isinstance(token, str):
             writer.text(token)
         elif token.is_end:
             writer.end(token.name)
         else:
             writer.start(token)
-        if writer.size > _MAX_TEXT:
-            break
     return writer.page()
 
 
@@ -65,6 +77,7 @@ class _Writer:
         self._break = 0  # line breaks due before the next text
         self._space = False
         self._link: tuple[str, int] | None = None
+        self._links = 0
         self._main: tuple[int, int] | None = None
 
     def start(self, tag: Tag) -> None:
@@ -133,12 +146,12 @@ class _Writer:
             self._write(words)
             self._space = plain.endswith(" ")
 
-    def page(self) -> Page:
+    def page(self, *, is_cut: bool = False) -> Page:
         self._close_link()
         first, last = self._main or (0, -1)
         parts = self._parts[first:] if last < 0 else self._parts[first:last]
         title = _SPACE.sub(" ", "".join(self._title)).strip()
-        return Page(title, "".join(parts).strip())
+        return Page(title, "".join(parts).strip(), is_cut)
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -155,8 +168,9 @@ class _Writer:
         self._break = max(self._break, lines)
 
     def _open_link(self, href: str | None) -> None:
-        address = self._absolute(href)
+        address = self._absolute(href) if self._links < _MAX_LINKS else None
         if address is not None:
+            self._links += 1
             self._write_nothing()
             self._link = address, len(self._parts)
 

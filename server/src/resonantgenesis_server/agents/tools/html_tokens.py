@@ -1,7 +1,9 @@
 """HTML as a flat row of tags and texts.
 
 No tree is built: the rules by which HTML5 repairs one make a page of a few kilobytes into gigabytes
-of nodes. Every character is looked at once, so a hostile page takes no longer than another.
+of nodes. Every character is looked at once, and what is no markup costs no token, so a hostile page
+takes no longer than another. The standard library's `html.parser` takes time that grows with the
+square of some pages in the versions of Python that are in use (CVE-2025-6069).
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+#: Where markup begins; any other "<" is text.
+_MARKUP = re.compile(r"<(?=[A-Za-z/!?])")
 _TAG = re.compile(r"</?([A-Za-z][^\s/>]*)")
 _TAG_PUNCTUATION = re.compile(r"[>\"']")
 _ATTRIBUTE = re.compile(r"""([^\s"'<>/=]+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'=<>`]+)))?""")
@@ -43,19 +47,15 @@ def tokens(source: str) -> Iterator[Tag | str]:
     """Tags, and the texts between them with their character references replaced."""
     position = 0
     while position < len(source):
-        start = source.find("<", position)
-        if start < 0:
-            yield unescape(source[position:])
-            return
+        found = _MARKUP.search(source, position)
+        start = len(source) if found is None else found.start()
         if start > position:
             yield unescape(source[position:start])
+        if found is None:
+            return
         match = _TAG.match(source, start)
         if match is None:
-            end = _end_of_other(source, start)
-            if end == start:  # a mere "<"
-                yield "<"
-                end += 1
-            position = end
+            position = _end_of_other(source, start)
             continue
         end = _end_of_tag(source, match.end())
         name, is_end = match.group(1).lower(), source.startswith("</", start)
@@ -98,11 +98,9 @@ def _opens_value(source: str, quote: int) -> bool:
 
 
 def _end_of_other(source: str, start: int) -> int:
-    """Behind a comment, declaration or bogus tag; `start` if this is none of them."""
+    """Behind a comment, declaration or bogus tag."""
     if source.startswith("<!--", start):
         end, length = source.find("-->", start + 2), 3  # `<!-->` is a whole one
-    elif source.startswith(("<!", "<?", "</"), start):
-        end, length = source.find(">", start), 1
     else:
-        return start
+        end, length = source.find(">", start), 1
     return len(source) if end < 0 else end + length
