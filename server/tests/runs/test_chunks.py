@@ -164,6 +164,55 @@ def test_calls_are_paired_with_their_results() -> None:
     assert chunks[-1]["is_error"] is True
 
 
+def _pairs(*said: str) -> list[str]:
+    """The ids of calls (`a`) and results (`=a`) of tools, some with an id of the agent's own
+    (`a:mine`)."""
+    chunks: list[AgentChunk] = []
+    for word in said:
+        tool, _, given = word.removeprefix("=").partition(":")
+        result = word.startswith("=")
+        chunks.append(ToolResult(tool, 1, given) if result else ToolCall(tool, {}, given))
+    return [c["call_id"] for c in encode(maker(), *chunks) if c["type"] != "step"]
+
+
+@pytest.mark.parametrize(
+    ("said", "ids"),
+    [
+        # Calls side by side: a result is of the oldest call of its tool that has none.
+        ("a a =a =a", "call_1 call_2 call_1 call_2"),
+        ("a b =a =b", "call_1 call_2 call_1 call_2"),
+        ("a b =b =a", "call_1 call_2 call_2 call_1"),
+        ("a b a =a =b =a", "call_1 call_2 call_3 call_1 call_2 call_3"),
+        ("a a =a a =a =a", "call_1 call_2 call_1 call_3 call_2 call_3"),
+        # An id of the agent's own takes its call out of those that wait, others stay.
+        ("a a =a:call_2 =a", "call_1 call_2 call_2 call_1"),
+        ("a:x a =a =a", "x call_2 x call_2"),
+        ("a:x a:y =a:y =a", "x y y x"),
+        ("a a =a:unknown =a =a", "call_1 call_2 unknown call_1 call_2"),
+        ("a:x b =b:x =b =a", "x call_2 x call_2 call_3"),
+        # A result without a call is nobody's.
+        ("=a", "call_1"),
+        ("a =b =a", "call_1 call_2 call_1"),
+        ("a =a =a", "call_1 call_1 call_2"),
+        ("a =a =a a", "call_1 call_1 call_2 call_3"),
+        # A new id is never one that the agent has given.
+        ("a:call_2 a =a =a", "call_2 call_3 call_2 call_3"),
+        ("a:call_7 a:x a", "call_7 x call_9"),
+        ("a:call_x a", "call_x call_2"),
+    ],
+)
+def test_a_result_without_an_id_is_of_the_oldest_call_of_its_tool(said: str, ids: str) -> None:
+    assert _pairs(*said.split()) == ids.split()
+
+
+def test_ten_thousand_calls_without_a_result_cost_each_other_nothing() -> None:
+    made = maker()
+    for _ in range(10_000):
+        encode(made, ToolCall("a"))
+    found = [encode(made, ToolResult("a", n))[0]["call_id"] for n in range(10_000)]
+    assert found == [f"call_{n}" for n in range(1, 10_001)]
+
+
 @pytest.mark.parametrize(
     "chunk",
     [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -19,6 +21,9 @@ from .output import Output, encoded_size
 #: append, which has to stay small.
 _STEP_NAME = 512
 
+
+#: Ids that an agent gives may look like ours.
+_NUMBERED = re.compile(r"call_([0-9]{1,9})")
 
 #: What a text chunk's JSON takes around its content.
 _TEXT_FRAME = len(dumps({"type": "text", "content": ""}))
@@ -37,6 +42,44 @@ class _OpenStep:
     number: int
     name: str
     began: float
+
+
+class _Calls:
+    """A turn's tool calls, each with an id, and those that wait for their result."""
+
+    def __init__(self) -> None:
+        #: How many calls there were, or the highest number of an id that looks like ours.
+        self._number = 0
+        #: By tool, in the order in which they were made. (The first of a plain dict, from whose
+        #: front others were taken, is found by passing all of those.)
+        self._unanswered: dict[str, OrderedDict[str, None]] = {}
+
+    def called(self, tool: str, given: str | None) -> str:
+        """The id of a call: the agent's own, else a new one."""
+        call_id = self._new()
+        if given:
+            numbered = _NUMBERED.fullmatch(given)
+            self._number = max(self._number, int(numbered[1]) if numbered else 0)
+            call_id = given
+        self._unanswered.setdefault(tool, OrderedDict())[call_id] = None
+        return call_id
+
+    def answered(self, tool: str, given: str | None) -> str:
+        """The id of a result: the agent's own, else that of the oldest call of this tool that has
+        none yet. A result that answers no call gets an id that no call has."""
+        of_tool = self._unanswered.get(tool, OrderedDict())
+        call_id = given or next(iter(of_tool), None) or self._new()
+        for tool_called, waiting in ((tool, of_tool), *self._unanswered.items()):
+            if call_id in waiting:
+                del waiting[call_id]
+                if not waiting:
+                    del self._unanswered[tool_called]
+                break
+        return call_id
+
+    def _new(self) -> str:
+        self._number += 1
+        return f"call_{self._number}"
 
 
 @dataclass(slots=True)
@@ -58,8 +101,7 @@ class ChunkMaker:
     output_tokens: int = 0
     _output: Output = field(init=False)
     _open: list[_OpenStep] = field(default_factory=list)
-    _calls: int = 0
-    _last_call: str = ""
+    _calls: _Calls = field(default_factory=_Calls)
     _piece: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,12 +130,11 @@ class ChunkMaker:
             yield self._step(chunk)
         elif isinstance(chunk, ToolCall):
             yield from self._implied_step()
-            self._calls += 1
-            self._last_call = chunk.call_id or f"call_{self._calls}"
-            yield self._bounded(chunk.event, chunk.payload() | {"call_id": self._last_call})
+            call_id = self._calls.called(chunk.tool, chunk.call_id)
+            yield self._bounded(chunk.event, chunk.payload() | {"call_id": call_id})
         elif isinstance(chunk, ToolResult):
             yield from self._implied_step()
-            call_id = chunk.call_id or self._last_call
+            call_id = self._calls.answered(chunk.tool, chunk.call_id)
             yield self._bounded(chunk.event, chunk.payload() | {"call_id": call_id})
         elif isinstance(chunk, Usage):
             self.input_tokens += chunk.input_tokens
