@@ -7,14 +7,25 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from pathlib import Path
+from random import Random
 
 import pytest
 from resonantgenesis_server.agents.base import Turn
 from resonantgenesis_server.agents.engines.python import PythonAgent
+from resonantgenesis_server.log.sqlite import SqliteLog
 from resonantgenesis_server.model.chunks import AgentChunk
-from resonantgenesis_server.model.errors import NotFound, SessionBusy, SessionNotFound
+from resonantgenesis_server.model.errors import (
+    AgentNotFound,
+    NotFound,
+    SessionBusy,
+    SessionNotFound,
+)
+from resonantgenesis_server.runs.state import control_stream
+from resonantgenesis_server.runs.view import Place
 
 from .agents import Gate, Scripted
+from .failing import FailingLog
 from .rig import ME, Rig, assert_sound, kinds
 
 pytestmark = pytest.mark.anyio
@@ -113,8 +124,10 @@ async def test_racing_with_start_and_end_there_is_one_done_and_one_truth(rig: Ri
         answers = await asyncio.gather(*(rig.cancel(ref.session_id) for _ in range(2)))
         result = await rig.result(ref)
         statuses.add(result["status"])
-        if result["status"] == "cancelled":
-            assert all(answer["cancelled"] in ([1], []) for answer in answers)
+        said = [answer["cancelled"] for answer in answers]
+        assert all(one in ([1], []) for one in said)
+        # Who is told that it is cancelled finds it so, and who finds it so was told.
+        assert ([1] in said) is (result["status"] == "cancelled"), (n, said, result["status"])
         chunks = await rig.chunks(ref.session_id)
         assert_sound(chunks)
         assert kinds(chunks).count("done") == 1
@@ -124,6 +137,125 @@ async def test_racing_with_start_and_end_there_is_one_done_and_one_truth(rig: Ri
             == (await rig.state(ref.session_id)).turns[0].status
         )
     assert statuses == {"cancelled", "success"}
+
+
+async def test_what_is_answered_is_what_the_log_says_of_many_turns_at_once(rig: Rig) -> None:
+    """Queues of turns, each cancelled alone, with the others, by its key or by an interrupt."""
+
+    async def hasty(turn: Turn) -> AsyncIterator[str]:
+        for _ in range(len(turn.goal)):
+            await asyncio.sleep(0)
+            yield "word "
+
+    rig.agents["hasty"] = PythonAgent("test:hasty", hasty)
+    kinds_of_end = set()
+
+    async def one_session(seed: int) -> None:
+        random = Random(seed)
+        first = await rig.execute("x" * random.randrange(4), agent="hasty", key=f"{seed}-1")
+        session, told, interrupts = first.session_id, set[int](), False
+
+        async def cancel(turn: int | None, key: str | None) -> None:
+            for _ in range(random.randrange(20)):
+                await asyncio.sleep(0)
+            if key is None:
+                told.update((await rig.cancel(session, turn))["cancelled"])
+            else:
+                told.update((await rig.service.cancel_by_key(ME, key))["cancelled"])
+
+        count, cancels = 1, [cancel(1, None)]
+        for _ in range(random.randrange(4)):
+            busy = random.choice(("enqueue", "enqueue", "interrupt"))
+            interrupts |= busy == "interrupt"
+            goal = "x" * random.randrange(4)
+            count += 1
+            await rig.execute(
+                goal, session=session, agent="hasty", if_busy=busy, key=f"{seed}-{count}"
+            )
+            turn = random.randrange(1, count + 1)
+            cancels.append(cancel(*random.choice([(turn, None), (None, f"{seed}-{turn}")])))
+        if random.random() < 0.3:
+            cancels.append(cancel(None, None))
+        await asyncio.gather(*cancels)
+        await rig.watch(session, Place(after=0))
+        ends = {t.turn: t.status for t in (await rig.state(session)).turns}
+        kinds_of_end.update(ends.values())
+        cancelled = {turn for turn, status in ends.items() if status == "cancelled"}
+        assert told <= cancelled, (seed, told, ends)
+        assert interrupts or told == cancelled, (seed, told, ends)
+        chunks = await rig.chunks(session)
+        assert_sound(chunks)
+        assert {c["turn"]: c["status"] for c in chunks if c["type"] == "done"} == ends
+
+    for start in range(0, 120, 20):
+        await asyncio.gather(*(one_session(seed) for seed in range(start, start + 20)))
+    assert kinds_of_end == {"cancelled", "success"}
+
+
+async def test_one_that_comes_while_the_done_is_on_its_way_is_told_that_it_comes_too_late(
+    tmp_path: Path, gate: Gate
+) -> None:
+    rig = Rig(tmp_path)
+    rig.agents["gate"] = gate
+    failing: list[FailingLog] = []
+
+    def wrap(log: SqliteLog) -> FailingLog:
+        failing.append(FailingLog(log))
+        return failing[0]
+
+    await rig.open(wrap)
+    ref = await rig.execute(agent="gate")
+    await gate.begun()
+    failing[0].writes = True
+    failing[0].streams = {control_stream(ref.session_id)}
+    gate.end()
+    while not failing[0].refused:
+        await asyncio.sleep(0.001)
+    for turn in (None, 1):
+        answer = await rig.cancel(ref.session_id, turn)
+        assert (answer["cancelled"], answer["status"]) == ([], "running")
+    failing[0].heal()
+    assert (await rig.result(ref))["status"] == "success"
+    await rig.close()
+
+
+async def test_one_that_was_answered_holds_though_the_agent_is_gone(rig: Rig, gate: Gate) -> None:
+    resolve = rig.resolve
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def gone(organization_id: str, agent_id: str) -> object:
+        if not rig.supervisor._active:
+            return await resolve(organization_id, agent_id)
+        reached.set()
+        await go_on.wait()
+        raise AgentNotFound("no such agent")
+
+    rig.resolve = gone  # type: ignore[method-assign,assignment]
+    ref = await rig.execute(agent="gate")
+    await reached.wait()
+    assert (await rig.cancel(ref.session_id))["cancelled"] == [1]
+    go_on.set()
+    result = await rig.result(ref)
+    assert (result["status"], result.get("error")) == ("cancelled", None)
+
+
+async def test_one_that_was_answered_holds_over_a_crash(rig: Rig) -> None:
+    rig.supervisor.limits = replace(rig.limits, cancel_grace=5)  # the agent ignores it so long
+    ref = await rig.execute(agent="stubborn")
+    await rig.until_head(ref.session_id, 2)
+    assert (await rig.cancel(ref.session_id))["cancelled"] == [1]
+    assert (await rig.cancel(ref.session_id, 1))["cancelled"] == [1]
+    await rig.crash()
+    rig.stubborn.released = True
+    await rig.open()
+    result = await rig.result(ref)
+    assert (result["status"], result["output"]) == ("cancelled", "on and on")
+    assert "error" not in result
+    chunks = await rig.chunks(ref.session_id)
+    assert_sound(chunks)
+    assert kinds(chunks) == ["step", "text", "step", "done"]
+    assert (chunks[2]["status"], chunks[2]["finish_reason"]) == ("completed", "cancelled")
+    assert (await rig.get(ref.session_id))["status"] == "cancelled"
 
 
 async def test_idle_or_twice_is_no_error(rig: Rig, gate: Gate) -> None:

@@ -280,6 +280,7 @@ async def test_an_output_of_any_characters_fits_into_done(rig: Rig, filler: str)
     assert result["output"]
     got = await rig.get(ref.session_id)
     assert (got["output"], got["output_truncated"]) == (result["output"], True)
+    assert result["output_truncated"] is True
 
 
 async def test_huge_words_of_an_error_and_many_open_steps_still_end_the_turn(rig: Rig) -> None:

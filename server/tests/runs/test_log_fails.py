@@ -210,6 +210,26 @@ async def test_a_cancel_whose_answer_was_lost_takes_all_the_same(rig: Failing, g
     assert (await rig.result(first))["status"] == "success"
 
 
+async def test_a_cancelled_turn_whose_words_are_refused_ends_as_cancelled(
+    rig: Failing, gate: Gate
+) -> None:
+    ref = await rig.execute(agent="gate")
+    gate.say("stored ")
+    await rig.until_head(ref.session_id, 2)
+    rig.failing.streams = {ref.session_id}
+    rig.failing.writes = True
+    gate.say("lost ")
+    assert (await rig.cancel(ref.session_id))["cancelled"] == [1]
+    while rig.failing.refused < 3:
+        await asyncio.sleep(0.001)
+    rig.failing.heal()
+    result = await rig.result(ref)
+    assert (result["status"], result["output"]) == ("cancelled", "stored ")
+    chunks = await rig.chunks(ref.session_id)
+    assert_sound(chunks)
+    assert kinds(chunks) == ["step", "text", "step", "done"]
+
+
 async def test_at_random_for_a_while(rig: Failing) -> None:
     """Answers lost and appends refused at any moment: no turn twice, none open for ever."""
     session = await rig.create()

@@ -20,6 +20,7 @@ from resonantgenesis_server.runs.state import (
     control_stream,
     ended_record,
     started_record,
+    stopped_record,
     withdrawn_record,
 )
 from resonantgenesis_server.runs.states import States, take_in
@@ -41,7 +42,7 @@ def histories(draw: st.DrawFn) -> list[NewEntry]:
     for _ in range(draw(st.integers(0, 25))):
         choices = ["queue"]
         if running is not None:
-            choices.append("end")
+            choices += ["end", "stop"]
         if any(not withdrawn for _, withdrawn in waiting):
             choices.append("withdraw")
         if running is None and waiting:
@@ -64,6 +65,8 @@ def histories(draw: st.DrawFn) -> list[NewEntry]:
             status = draw(st.sampled_from(["success", "failed", "cancelled", "timeout"]))
             records.append(ended_record(running, status, position))
             running = None
+        elif what == "stop" and running is not None:
+            records.append(stopped_record(running))  # it runs on until its end
         elif what == "withdraw":
             index = draw(st.sampled_from([i for i, (_, gone) in enumerate(waiting) if not gone]))
             waiting[index] = (waiting[index][0], True)

@@ -233,6 +233,8 @@ async def test_cancel_from_the_socket(server: Server) -> None:
         assert chunks[-1]["status"] == "cancelled"
         idle = await client.ask("cancelled", "cancel", session_id=session)
         assert (idle["turns"], idle["status"]) == ([], "cancelled")
+        over = await client.ask("cancelled", "cancel", session_id=session, turn=1)
+        assert over["turns"] == [] and "turn" not in over
         for fields in ({"session_id": "sess_none"}, {"session_id": session, "turn": 9}):
             error = await client.ask("error", "cancel", **fields)
             assert error["code"].endswith("NOT_FOUND")

@@ -113,6 +113,7 @@ class TurnResult(BaseModel):
     turn: int
     status: str
     output: str | None = None
+    output_truncated: bool | None = None
     error: TurnError | None = None
     steps: int | None = None
     usage: Usage | None = None

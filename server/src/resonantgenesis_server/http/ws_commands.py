@@ -257,12 +257,11 @@ class Commands:
         message = request.message
         done = await self._sessions.cancel(principal, message.session_id, message.turn)
         turns = done["cancelled"]
-        turn = message.turn if message.turn is not None else next(iter(turns), None)
         self._answer(
             "cancelled",
             message.id,
             session_id=message.session_id,
-            turn=turn,
+            turn=next(iter(turns), None),
             turns=turns,
             status=done["status"],
         )

@@ -37,12 +37,19 @@ class Driver:
         self._node = node
         self._run: TurnRun | None = None
         self._cancelled: set[int] = set()
+        #: The turn whose ending is settled, and is being written.
+        self._decided = 0
 
-    def cancel(self, number: int) -> None:
-        """Stop a running turn, whether or not its agent has been asked yet."""
-        self._cancelled.add(number)
+    def cancel(self, number: int) -> bool:
+        """Stop a running turn, whether or not its agent has been asked yet. False: it is over, and
+        ends in another way, though its `done` may not be in the log yet."""
         if self._run is not None and self._run.number == number:
-            self._run.cancel()
+            takes = self._run.cancel()
+        else:
+            takes = number in self._cancelled or number not in {self._decided, self.orphan}
+        if takes:
+            self._cancelled.add(number)
+        return takes
 
     @property
     def announced(self) -> int | None:
@@ -59,6 +66,11 @@ class Driver:
 
     async def run(self, turn: TurnState) -> Ending:
         """Run the turn. Raises LogError if it could not even be started, and may be later."""
+        ending = await self._run_turn(turn)
+        self._decided = turn.turn  # in the same breath: nobody can cancel it in between
+        return ending
+
+    async def _run_turn(self, turn: TurnState) -> Ending:
         # The task is the session's, made by whatever request came first.
         bind_contextvars(
             session=self._ledger.session_id,
@@ -67,7 +79,8 @@ class Driver:
             key_id=turn.key_id,
         )
         if turn.turn == self.orphan:
-            return await self._node.ending_from_log(self._ledger.session_id, turn, RUNNER_LOST)
+            why = None if turn.stopped else RUNNER_LOST
+            return await self._node.ending_from_log(self._ledger.session_id, turn, why)
         if turn.status == "queued":
             await self._begin(turn)
         if turn.withdrawn:
@@ -85,11 +98,11 @@ class Driver:
         except Exception as error:  # a defect of ours must not leave the session running for ever
             log_.error("turn failed internally", session=self._ledger.session_id, exc_info=error)
             failure = Failure.of(Internal("the turn failed internally"))
-        return self._without_agent(turn, "failed", failure)
+        return self._failed(turn, failure)
 
     async def complete(self, turn: TurnState, ending: Ending) -> Ending:
         """The ending with the output that viewers can read. Raises LogUnavailable."""
-        if not ending.unstored or ending.failure is None:
+        if not ending.unstored:
             return ending
         return await self._node.ending_from_log(
             self._ledger.session_id, turn, ending.failure, ending.usage
@@ -97,9 +110,7 @@ class Driver:
 
     def internal(self, turn: TurnState) -> Ending:
         """For a turn whose own ending cannot be stored."""
-        return self._without_agent(
-            turn, "failed", Failure.of(Internal("the turn failed internally"))
-        )
+        return self._failed(turn, Failure.of(Internal("the turn failed internally")))
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -146,7 +157,7 @@ class Driver:
             abandon=node.own,
         )
         watch: asyncio.Task[None] | None = None
-        if turn.turn in self._cancelled:
+        if turn.turn in self._cancelled or turn.stopped:
             run.cancel()
         if request.on_disconnect == "cancel":
             watch = asyncio.create_task(self._cancel_unwatched(run), name="on_disconnect")
@@ -176,6 +187,12 @@ class Driver:
                 self.viewed_at = loop.time()
             await asyncio.sleep(min(0.5, grace / 4))
         run.cancel()
+
+    def _failed(self, turn: TurnState, failure: Failure) -> Ending:
+        """For a turn whose agent was not run to its end; who cancelled it was told so."""
+        if turn.turn in self._cancelled:
+            return self._without_agent(turn, "cancelled")
+        return self._without_agent(turn, "failed", failure)
 
     def _without_agent(
         self, turn: TurnState, status: Status, failure: Failure | None = None

@@ -58,11 +58,11 @@ class Node(Protocol):
         self,
         session_id: str,
         turn: TurnState,
-        failure: Failure,
+        failure: Failure | None,
         usage: Mapping[str, int] | None = None,
     ) -> Ending:
-        """How a turn failed that said what the log holds of it; `usage` is what its run counted,
-        if there is one to ask. Raises LogUnavailable."""
+        """How a turn failed, or was cancelled, that said what the log holds of it; `usage` is what
+        its run counted, if there is one to ask. Raises LogUnavailable."""
         ...
 
     def own(self, task: asyncio.Task[None]) -> None:

@@ -11,7 +11,7 @@ from ..model.limits import Limits
 from .chunks import Encoded, completed_step, cut_short, done_chunk
 from .state import TurnState
 from .transcript import Transcript
-from .turn import Ending, Failure
+from .turn import Ending, Failure, Status
 
 RUNNER_LOST = Failure(
     "RUNNER_LOST",
@@ -53,11 +53,12 @@ async def ending_from_log(
     transcript: Transcript,
     session_id: str,
     turn: TurnState,
-    failure: Failure,
+    failure: Failure | None,
     usage: Mapping[str, int] | None,
     limits: Limits,
 ) -> Ending:
-    """The open steps completed, `error` and `done`, with what the log holds of the turn.
+    """The open steps completed, `error` and `done`, with what the log holds of the turn; without
+    a failure it was cancelled.
 
     `usage` is what the turn's run counted. Without a run, its time is that up to its last chunk,
     and its tokens are 0: they are not told before the end. Raises LogUnavailable.
@@ -66,8 +67,10 @@ async def ending_from_log(
     output, _ = await transcript.output_so_far(session_id, turn, limits, steps.see)
     counted = dict(usage) if usage is not None else _without_run(turn, steps)
     counted["steps"] = steps.count
-    done = done_chunk(session_id, turn.turn, "failed", output, counted)
-    return Ending("failed", [*steps.close("failed"), failure.chunk(), done], counted, failure)
+    status: Status = "cancelled" if failure is None else "failed"
+    done = done_chunk(session_id, turn.turn, status, output, counted)
+    errors = [] if failure is None else [failure.chunk()]
+    return Ending(status, [*steps.close(status), *errors, done], counted, failure)
 
 
 def _without_run(turn: TurnState, steps: _Steps) -> dict[str, int]:

@@ -224,6 +224,8 @@ class SessionService:
             "usage": done["usage"],
             "position": turn.last,
         }
+        if "output_truncated" in done:
+            answer["output_truncated"] = True
         if error is not None:
             answer["error"] = {k: v for k, v in error.items() if k != "type"}
         return answer

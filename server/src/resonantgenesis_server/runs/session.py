@@ -24,6 +24,7 @@ from .state import (
     TurnState,
     control_stream,
     started_record,
+    stopped_record,
     withdrawn_record,
 )
 from .turn import Ending
@@ -117,11 +118,12 @@ class Session:
             concerned = self._open() if if_busy == "interrupt" else []
             try:
                 await self._ledger.record(
-                    [*_withdrawn(concerned), *records], pending=True, events=events
+                    [*_cancelled(concerned), *records], pending=True, events=events
                 )
             finally:
                 self.resume()  # also if nobody knows whether it was recorded
-            self._stop(concerned)
+            for turn in concerned:
+                self._stop(turn)
             return self.state.turns[number - 1]
 
     def _beginning(
@@ -178,15 +180,16 @@ class Session:
             )
 
     async def cancel(self, number: int | None) -> list[int]:
-        """Cancel the given turn, or all that are open now; the numbers of those it concerned."""
+        """Cancel the given turn, or all that are open now; the numbers of those that end as
+        cancelled for it, whatever becomes of this process."""
         async with self._ledger.lock:
             await self._ledger.look_again()
-            concerned = [turn for turn in self._open() if number in {None, turn.turn}]
-            self._stop(concerned)
-            withdrawn = _withdrawn(concerned)
-            if withdrawn:
+            asked = [turn for turn in self._open() if number in {None, turn.turn}]
+            concerned = [turn for turn in asked if self._stop(turn)]
+            records = _cancelled(concerned)
+            if records:
                 try:
-                    await self._ledger.record(withdrawn, pending=True)
+                    await self._ledger.record(records, pending=True)
                 finally:
                     self.resume()
             return [turn.turn for turn in concerned]
@@ -205,10 +208,9 @@ class Session:
     def _open(self) -> list[TurnState]:
         return [turn for turn in self.state.unended if not turn.withdrawn]
 
-    def _stop(self, turns: list[TurnState]) -> None:
-        for turn in turns:
-            if turn.status == "running":
-                self._driver.cancel(turn.turn)
+    def _stop(self, turn: TurnState) -> bool:
+        """Stop the turn if it runs. False: it ends in another way already."""
+        return turn.status != "running" or self._driver.cancel(turn.turn)
 
     # -- running ---------------------------------------------------------------------------
 
@@ -281,9 +283,13 @@ class Session:
         self._driver.forget(turn.turn)
 
 
-def _withdrawn(turns: list[TurnState]) -> list[NewEntry]:
-    """The records that withdraw those of the turns that wait."""
-    return [withdrawn_record(turn.turn) for turn in turns if turn.status == "queued"]
+def _cancelled(turns: list[TurnState]) -> list[NewEntry]:
+    """The records that say so of turns that wait or run, unless it is said already."""
+    return [
+        withdrawn_record(turn.turn) if turn.status == "queued" else stopped_record(turn.turn)
+        for turn in turns
+        if not turn.stopped
+    ]
 
 
 def _pause(failures: int) -> float:

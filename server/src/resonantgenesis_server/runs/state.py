@@ -10,6 +10,7 @@ queued      {turn, …the request: see Request}
 started     {turn, first}                the position of its first chunk
 ended       {turn, status, last, …}      the position of its `done`
 withdrawn   {turn}                       cancelled while it waited; its `ended` follows in its turn
+stopped     {turn}                       cancelled while it ran; so it ends, even over a crash
 """
 
 from __future__ import annotations
@@ -120,6 +121,7 @@ class TurnState:
     started_at: float = 0.0
     ended_at: float = 0.0
     withdrawn: bool = False
+    stopped: bool = False
 
     @property
     def over(self) -> bool:
@@ -185,6 +187,8 @@ class SessionState:
             turn.started_at = entry.at / 1e6
         elif kind == "withdrawn":
             turn.withdrawn = True
+        elif kind == "stopped":
+            turn.stopped = True
         elif kind == "ended":
             turn.status = body["status"]
             turn.first = turn.first or body["last"]
@@ -260,6 +264,10 @@ def started_record(turn: int, first: int) -> NewEntry:
 
 def withdrawn_record(turn: int) -> NewEntry:
     return NewEntry("withdrawn", dumps({"turn": turn}))
+
+
+def stopped_record(turn: int) -> NewEntry:
+    return NewEntry("stopped", dumps({"turn": turn}))
 
 
 def ended_record(turn: int, status: str, last: int) -> NewEntry:

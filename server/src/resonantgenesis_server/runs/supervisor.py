@@ -206,7 +206,7 @@ class Supervisor:
         self,
         session_id: str,
         turn: TurnState,
-        failure: Failure,
+        failure: Failure | None,
         usage: Mapping[str, int] | None = None,
     ) -> Ending:
         return await ending_from_log(self.transcript, session_id, turn, failure, usage, self.limits)

@@ -88,6 +88,8 @@ class TurnRun:
         self._abandon = abandon
         self._maker = ChunkMaker(turn.session_id, turn.turn, turn.agent_id, turn.max_steps, limits)
         self._cancelled = False
+        #: How it ends is settled; a cancel comes too late.
+        self._decided = False
         #: Set when the agent is to be stopped: cancelled, or what it says cannot be stored.
         self._halt = asyncio.Event()
         writer.on_error = self._halt.set
@@ -97,13 +99,17 @@ class TurnRun:
         """The position up to which its chunks are stored and announced; None: that is not known."""
         return self._writer.durable if self._writer.error is None else None
 
-    def cancel(self) -> None:
-        self._cancelled = True
-        self._halt.set()
+    def cancel(self) -> bool:
+        """Whether the turn ends as cancelled; not when it was over already."""
+        if not self._decided:
+            self._cancelled = True
+            self._halt.set()
+        return self._cancelled
 
     async def run(self) -> Ending:
         """The whole turn. Raises nothing an agent does; StaleWriter when the turn is another's."""
         if self._cancelled:
+            self._decided = True
             return self._ending("cancelled")  # the agent is not even asked
         driver = asyncio.create_task(self._drive(), name=f"agent {self._turn.session_id}")
         stop = asyncio.create_task(self._halt.wait())
@@ -112,7 +118,9 @@ class TurnRun:
                 {driver, stop}, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED
             )
             # Whatever had won when the wait returned has won: a cancel that came first is not
-            # overtaken by an agent that finishes while it is being told.
+            # overtaken by an agent that finishes while it is being told, and one that comes later
+            # is told that it does.
+            self._decided = True
             if self._cancelled:
                 ending = self._ending("cancelled")
             elif driver.done():
@@ -128,7 +136,9 @@ class TurnRun:
         try:
             await self._writer.flush()
         except LogError as error:
-            ending = self._log_failed(error)
+            failed = self._log_failed(error)
+            # Who cancelled it was told so.
+            ending = replace(ending, unstored=True) if self._cancelled else failed
         return ending
 
     async def _drive(self) -> None:
