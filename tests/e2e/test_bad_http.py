@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from typing import Any
 
 import httpx
 import pytest
@@ -137,11 +136,6 @@ async def connected(server: ServerProcess) -> AsyncIterator[Raw]:
         writer.close()
 
 
-def refusals(server: ServerProcess) -> list[dict[str, Any]]:
-    """What the log says of requests that no app has seen."""
-    return [record for record in server.records() if record.get("event") == "request refused"]
-
-
 async def send_for_ever(raw: Raw, most: int) -> int:
     """Bytes that the server took before it had enough."""
     sent = 0
@@ -233,16 +227,14 @@ async def test_http_1_0_gets_no_chunks(server: ServerProcess) -> None:
 async def test_what_is_no_request_is_refused_in_our_words(
     server: ServerProcess, request_bytes: bytes, status: int
 ) -> None:
-    before = len(refusals(server))
     async with connected(server) as raw:
         raw.writer.write(request_bytes)
         told, headers = await raw.head()
         error = json.loads(await raw.rest())["error"]
     assert (told, error["code"], headers["connection"]) == (status, "INVALID_REQUEST", "close")
     assert error["request_id"] == headers["x-request-id"]
-    (line,) = refusals(server)[before:]
+    (line,) = server.logged("request refused", request_id=error["request_id"])
     assert (line["level"], line["status"]) == ("info", status)
-    assert line["request_id"] == error["request_id"]
     assert b"Invalid HTTP request" not in server.log_path.read_bytes()
 
 

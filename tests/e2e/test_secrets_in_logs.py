@@ -147,6 +147,7 @@ async def test_lines_say_what_they_belong_to(serve: Serve, monkeypatch: pytest.M
             "/v1/sessions/execute", json=body, headers={"X-Request-Id": "second-request"}
         )
         refused = await client.get("/v1/agents/none")
+    said = server.logged("request refused")  # the last line
     mine = [line for line in server.records() if line.get("session") == session_id]
     for event in ("agent failed", "turn ended"):
         found = [line for line in mine if line["event"] == event]
@@ -156,6 +157,5 @@ async def test_lines_say_what_they_belong_to(serve: Serve, monkeypatch: pytest.M
     foreign = [line for line in server.records() if line["event"].startswith("refused: ")]
     assert [line["request_id"] for line in foreign] == ["first-request", "second-request"]
     assert {line["logger"] for line in foreign} == {"provider"}
-    said = [line for line in server.records() if line["event"] == "request refused"]
     assert said[-1]["request_id"] == refused.headers["x-request-id"]
     assert (said[-1]["code"], said[-1]["key_id"]) == ("AGENT_NOT_FOUND", keys[0]["id"])

@@ -29,7 +29,7 @@ async def test_the_server_lives_on(serve: Serve) -> None:
         dense(frames)
         assert frames[-1].body["status"] == "success"
     assert server.process.poll() is None
-    told = [line["exception"] for line in server.records() if line["event"] == "agent failed"]
+    told = [line["exception"] for line in server.logged("agent failed", 2 * len(AGENTS))]
     for name in ("SystemExit", "KeyboardInterrupt"):
         assert sum(f"the agent raised {name}" in words for words in told) == len(AGENTS)
 
@@ -55,7 +55,7 @@ async def test_nor_does_it_end_by_what_an_agents_tasks_raise(serve: Serve) -> No
         assert frames[-1].body["status"] == "success"
     assert server.process.poll() is None
     tried = "an agent's or a tool's task tried to end the server"
-    told = [line["raised"] for line in server.records() if line["event"] == tried]
+    told = [line["raised"] for line in server.logged(tried, 2 * len(PLACES))]
     assert told == ["SystemExit", "KeyboardInterrupt"] * len(PLACES)
     server.stop()  # and it still hears the signal
     assert server.process.returncode == 0

@@ -184,6 +184,18 @@ class ServerProcess:
         lines = self.log.splitlines()
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
+    def logged(self, event: str, count: int = 1, **fields: Any) -> list[dict[str, Any]]:
+        """The lines of this event with these fields, once there are so many: a thread writes the
+        log, some time after what it tells of."""
+        wanted = {"event": event, **fields}.items()
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            found = [line for line in self.records() if wanted <= _plain(line).items()]
+            if len(found) >= count:
+                return found
+            assert time.monotonic() < deadline, f"{event!r} was logged {len(found)} times"
+            time.sleep(0.02)
+
     def errors(self) -> list[str]:
         """What it logged as an error, and what it printed without the log."""
         bad = [str(line) for line in self.records() if line.get("level") in {"error", "critical"}]
@@ -210,6 +222,11 @@ class ServerProcess:
         for name, value in self._settings.items():
             mine[f"RESONANTGENESIS_{name.upper()}"] = str(value)
         return mine
+
+
+def _plain(line: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a line whose values can be members of a set."""
+    return {name: value for name, value in line.items() if not isinstance(value, list | dict)}
 
 
 #: The fixture `serve`.

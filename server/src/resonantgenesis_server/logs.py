@@ -5,54 +5,47 @@ the turn: whoever begins one binds them to its task (structlog's contextvars).
 
 No line shows a secret: every line is looked through as a whole before it is written, those of
 libraries and the words of foreign exceptions included. Tracebacks are without local variables.
+
+Whoever logs is neither stopped nor held up by it: what cannot be shown is named, what is huge is
+cut, and lines are written by a thread (`log_output`). That goes for libraries, warnings, what
+agents print, and what nobody caught.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import logging
 import os
-import re
 import sys
-from collections.abc import Iterable
+import threading
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import structlog
 
-MASK = "********"
-#: Shorter values are words that happen to be set, and masking them would tell what they are.
-_MIN_SECRET = 8
-#: Variables that hold a secret, by the ends of their names.
-_SECRET_VARIABLE = re.compile(r".*(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)", re.IGNORECASE)
-#: What looks like a credential, whoever's it is: ours, a signed token, a provider's key, and
-#: what follows the name of an authorization scheme.
-_PATTERNS = (
-    r"\brg_(?:live|test)_[\w-]{8,}"
-    r"|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]+"
-    r"|\bsk-[\w-]{16,}"
-    r"|(?<=bearer )[^\s\"'\\,;]{12,}|(?<=basic )[^\s\"'\\,;]{12,}"
-)
+from . import observe
+from .log_output import Output, OutputStream, open_standard_descriptors
+from .masking import Hidden, secret_variables
 
+#: Characters of one value, of a traceback, of a line; items of a list and depth of a value.
+_MAX_TEXT, _MAX_TRACEBACK, _MAX_LINE = 8_000, 32_000, 64_000
+_MAX_ITEMS, _MAX_DEPTH = 30, 4
+#: Longer than any secret: where a text is cut, no part of one is left that no pattern knows.
+_MARGIN = 4_096
+#: Whole numbers of more bits are not shown: a number's digits take the square of their count.
+_MAX_BITS = 1_000
+#: Seconds that the last lines get to be written.
+_LAST_LINES = 2.0
 
-class _Hidden:
-    """What no line may show."""
+#: By their descriptors.
+_NAMES = {1: "stdout", 2: "stderr"}
+_OF_ERRORS = {"exc_info", "stack_info"}
 
-    def __init__(self) -> None:
-        self._values: set[str] = set()
-        self._pattern = re.compile(_PATTERNS, re.IGNORECASE)
-
-    def add(self, values: Iterable[str]) -> None:
-        new = {value for value in values if len(value) >= _MIN_SECRET}
-        # As a line of JSON or the representation of a string shows them.
-        self._values |= new | {json.dumps(value)[1:-1] for value in new}
-        known = sorted(self._values, key=len, reverse=True)
-        exact = "|".join(map(re.escape, known))
-        self._pattern = re.compile(f"{exact}|{_PATTERNS}" if exact else _PATTERNS, re.IGNORECASE)
-
-    def mask(self, text: str) -> str:
-        return self._pattern.sub(MASK, text)
-
-
-_HIDDEN = _Hidden()
+_HIDDEN = Hidden()
+_ALL: list[Output] = []
+_log = structlog.get_logger("resonantgenesis.log")
 
 
 def hide(*secrets: str) -> None:
@@ -60,58 +53,197 @@ def hide(*secrets: str) -> None:
     _HIDDEN.add(secrets)
 
 
-def configure_logs(level: str, form: str, secrets: Iterable[str] = ()) -> None:
-    """`level` is a name of the logging module, `form` is text or json.
+@contextlib.contextmanager
+def open_logs(level: str, form: str, secrets: Iterable[str] = ()) -> Iterator[None]:
+    """Log within; at the end what is still to be written gets some seconds for it.
 
-    `secrets`, and the values of variables whose names say that they are secret, are never shown.
+    `level` is a name of the logging module, `form` is text or json. `secrets`, and the values of
+    variables whose names say that they are secret, are never shown. Meanwhile `sys.stdout` and
+    `sys.stderr` are ours.
     """
-    hide(*secrets, *_in_variables())
+    hide(*secrets, *secret_variables())
+    open_standard_descriptors()
+    stdout, stderr = (Output(number, name, _recovered(name)) for number, name in _NAMES.items())
+    _configure(level, _Lines(form), stderr)
+    _ALL[:] = [stdout, stderr]
+    before = sys.stdout, sys.stderr, sys.unraisablehook, threading.excepthook
+    sys.stdout, sys.stderr = (OutputStream(each, _HIDDEN.mask) for each in _ALL)
+    sys.unraisablehook, threading.excepthook = _unraisable, _thread_ended
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        flush_logs()
+        sys.stdout, sys.stderr, sys.unraisablehook, threading.excepthook = before
+        for each in _ALL:
+            each.close()
+
+
+def say(line: str) -> None:
+    """Write a line to standard output as it is, for a person."""
+    _ALL[0].put(f"{line}\n".encode("utf-8", "backslashreplace"))
+
+
+def flush_logs() -> None:
+    """Wait, some seconds at most, until what was logged and printed is written."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # an agent may have closed or replaced it
+            stream.flush()
+    ends_at = time.monotonic() + _LAST_LINES
+    for each in _ALL:
+        each.flush(ends_at - time.monotonic())
+
+
+def _configure(level: str, lines: _Lines, output: Output) -> None:
     number = logging.getLevelNamesMapping()[level.upper()]
-    shared: list[structlog.types.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    if form == "json":
-        shared.append(structlog.processors.format_exc_info)
     structlog.configure(
-        processors=[*shared, _renderer(form), _masked],
+        processors=[lines.of_event],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_names: _Logger(output),
         cache_logger_on_first_use=True,
     )
     # Libraries speak through the standard module; only what matters of them is shown.
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_of_libraries(shared, form))
+    handler = _Handler(lines, output)
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
 
 
-def _renderer(form: str) -> structlog.types.Processor:
-    if form == "json":
-        return structlog.processors.JSONRenderer()
-    # The default shows local variables, which hold credentials.
-    return structlog.dev.ConsoleRenderer(
-        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+class _Logger:
+    """What structlog gives its lines to."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def msg(self, line: bytes) -> None:
+        self._output.put(line)
+
+    debug = info = warning = error = critical = exception = msg
+
+
+class _Handler(logging.Handler):
+    """What the standard module gives its records to."""
+
+    def __init__(self, lines: _Lines, output: Output) -> None:
+        super().__init__()
+        self._lines = lines
+        self._output = output
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._output.put(self._lines.of_record(record))
+
+
+class _Lines:
+    """Makes lines of what is to be logged, and raises nothing whatever that is."""
+
+    def __init__(self, form: str) -> None:
+        self._stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+        self._render: structlog.types.Processor
+        if form == "json":
+            self._render = structlog.processors.JSONRenderer()
+        else:
+            # The default shows local variables, which hold credentials.
+            is_terminal = os.isatty(2)
+            self._render = structlog.dev.ConsoleRenderer(
+                colors=is_terminal, exception_formatter=structlog.dev.plain_traceback
+            )
+
+    def of_event(
+        self, _logger: structlog.types.WrappedLogger, level: str, event: structlog.types.EventDict
+    ) -> bytes:
+        """structlog's only processor."""
+        return self._line("error" if level == "exception" else level, event)
+
+    def of_record(self, record: logging.LogRecord) -> bytes:
+        event: dict[str, Any] = {"logger": record.name, "exc_info": record.exc_info}
+        try:
+            event["event"] = record.getMessage()
+        except BaseException:  # its arguments do not fit, or cannot be shown
+            event["event"] = record.msg
+            event["args"] = record.args
+        return self._line(record.levelname.lower(), event)
+
+    def _line(self, level: str, event: Mapping[str, Any]) -> bytes:
+        try:
+            line = self._rendered(level, {**structlog.contextvars.get_contextvars(), **event})
+        except BaseException as error:  # an agent's values may raise anything
+            words = {"event": "a line cannot be shown", "raised": type(error).__name__}
+            line = self._rendered(level, words)
+        return line.encode("utf-8", "backslashreplace") + b"\n"
+
+    def _rendered(self, level: str, given: Mapping[str, Any]) -> str:
+        event = {name: _shown(value) for name, value in given.items() if name not in _OF_ERRORS}
+        event["event"] = _cut(str(event.get("event", "")), _MAX_TEXT)
+        error = _exc_info(given.get("exc_info"))
+        if error is not None:
+            event["exception"] = _cut(_traceback(error), _MAX_TRACEBACK)
+        event["level"] = level
+        line = str(self._render(None, level, dict(self._stamp(None, level, event))))
+        if len(line) > _MAX_LINE + _MAX_TRACEBACK:
+            few = {name: event[name] for name in ("event", "level", "timestamp")}
+            line = str(self._render(None, level, {**few, "left_out": "the line was too long"}))
+        return _HIDDEN.mask(line)
+
+
+def _shown(value: object, depth: int = _MAX_DEPTH) -> Any:
+    """The value as a line can show it: short, and of plain types."""
+    try:
+        if value is None or isinstance(value, bool | float):
+            return value
+        if isinstance(value, int) and value.bit_length() < _MAX_BITS:
+            return value
+        if depth and isinstance(value, Mapping):
+            some = list(value.items())[:_MAX_ITEMS]
+            return {str(_shown(name, 0)): _shown(each, depth - 1) for name, each in some}
+        if depth and isinstance(value, list | tuple | set | frozenset):
+            return [_shown(each, depth - 1) for each in list(value)[:_MAX_ITEMS]]
+        return _cut(str(value) if isinstance(value, str) else repr(value), _MAX_TEXT)
+    except BaseException:
+        return f"<{type(value).__name__} that cannot be shown>"
+
+
+def _exc_info(given: object) -> BaseException | None:
+    if isinstance(given, BaseException):
+        return given
+    if isinstance(given, tuple) and len(given) == 3:
+        return given[1] if isinstance(given[1], BaseException) else None
+    return sys.exception() if given else None
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error)).rstrip("\n")
+    except BaseException:
+        return f"{type(error).__name__}, which cannot be shown"
+
+
+def _cut(text: str, limit: int) -> str:
+    """The beginning and the end of a long text; nothing of a secret that is cut in two."""
+    if len(text) <= limit + 3 * _MARGIN:
+        return text
+    head = _HIDDEN.mask(text[: limit // 3 + _MARGIN])[:-_MARGIN]
+    tail = _HIDDEN.mask(text[-(limit * 2 // 3) - _MARGIN :])[_MARGIN:]
+    return f"{head} … {len(text) - limit} characters left out … {tail}"
+
+
+def _recovered(name: str) -> Any:
+    def tell(lines: int) -> None:
+        _log.warning(f"{lines} lines were dropped", lines=lines, output=name)
+
+    return tell
+
+
+def _unraisable(found: sys.UnraisableHookArgs, /) -> None:
+    observe.defect("other")
+    _log.error(
+        "an exception that nobody can catch",
+        where=found.object,
+        said=found.err_msg,
+        exc_info=found.exc_value,
     )
 
 
-def _of_libraries(shared: list[structlog.types.Processor], form: str) -> logging.Formatter:
-    return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            _renderer(form),
-            _masked,
-        ],
-    )
-
-
-def _masked(
-    _logger: structlog.types.WrappedLogger, _name: str, rendered: structlog.types.EventDict
-) -> str:
-    """The last processor: what comes from the renderer is text."""
-    return _HIDDEN.mask(str(rendered))
-
-
-def _in_variables() -> list[str]:
-    return [value for name, value in os.environ.items() if _SECRET_VARIABLE.fullmatch(name)]
+def _thread_ended(found: threading.ExceptHookArgs, /) -> None:
+    if found.exc_type is SystemExit:
+        return
+    name = None if found.thread is None else found.thread.name
+    _log.error("a thread ended", thread=name, exc_info=found.exc_value)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -52,7 +51,7 @@ from .http.ws_routes import SocketRoutes
 from .limit_setup import KeyLimits
 from .log.base import LogError
 from .log.sqlite import SqliteLog
-from .logs import configure_logs
+from .logs import flush_logs, open_logs, say
 from .model.errors import ApiError, Unavailable
 from .model.limits import Limits
 from .observe import LoopLag
@@ -130,7 +129,11 @@ def serve(settings: Settings) -> int:
 
     Raises StartupError, with one line, when it cannot start.
     """
-    configure_logs(settings.log_level, settings.log_format, secrets_of(settings))
+    with open_logs(settings.log_level, settings.log_format, secrets_of(settings)):
+        return _started(settings)
+
+
+def _started(settings: Settings) -> int:
     try:
         with lock_data(settings.data), listen(settings.host, settings.port) as listener:
             hears_signals = asyncio.Event()
@@ -175,8 +178,7 @@ async def _serve(settings: Settings, listener: Listener, hears_signals: asyncio.
     if parts.supervisor.stuck:
         # The event loop would wait for these tasks for ever; everything of ours is closed.
         log_.error("an agent ignores its end; the process ends without it")
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush_logs()
         os._exit(code)
     return code
 
@@ -374,4 +376,4 @@ async def _bootstrap(settings: Settings, records: Records, hasher: CredentialHas
         file.write(made.generated + "\n")
     # Shown this once, and on a terminal only: whatever else the output goes to would keep it.
     told = f"(also in {path}): {made.generated}" if os.isatty(1) else f"is in {path}"
-    os.write(1, f"API key {told}\n".encode())
+    say(f"API key {told}")

@@ -95,6 +95,8 @@ class Meters:
         self.refusals = Counter()
         self.limits = Counter()
         self.loop_lag = Histogram(_FAST)
+        self.log_dropped = Counter("stderr", "stdout")
+        self.defects = Counter("log", "other")
         #: When what is being announced was given to the log, `time.perf_counter`.
         self.submitted_at = 0.0
 
@@ -169,6 +171,16 @@ def refused(code: str) -> None:
 def limit_hit(name: str) -> None:
     """Somebody was held back by a limit; `name` is a fixed word, such as `requests`."""
     METERS.limits.add(name)
+
+
+def log_dropped(output: str, lines: int) -> None:
+    """Lines of the server's own log could not be written."""
+    METERS.log_dropped.add(output, lines)
+
+
+def defect(place: str) -> None:
+    """Something failed that cannot, but for a mistake of ours; `place` is a fixed word."""
+    METERS.defects.add(place)
 
 
 class LoopLag:

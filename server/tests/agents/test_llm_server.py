@@ -289,6 +289,5 @@ async def test_the_providers_own_words_are_in_the_log_only(
     models.answer("m5", Reply.refusing(400, "invalid", "tool schema of org-77 is bad"))
     chunks = await run(client, await make_agent(client, "local:m5"))
     assert "org-77" not in json.dumps(chunks)
-    said = [line for line in server.records() if line["event"] == "model call failed"]
-    assert "org-77" in said[-1]["said"]
-    assert said[-1]["session"] == chunks[0]["session_id"]
+    (line,) = server.logged("model call failed", session=chunks[0]["session_id"])
+    assert "org-77" in line["said"]

@@ -55,6 +55,8 @@ def _counters(meters: Meters) -> dict[str, Counter]:
         "model_failures_total": meters.model_failures,
         "request_errors_total": meters.refusals,
         "limits_hit_total": meters.limits,
+        "log_lines_dropped_total": meters.log_dropped,
+        "defects_total": meters.defects,
     }
 
 

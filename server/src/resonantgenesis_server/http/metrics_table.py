@@ -85,5 +85,17 @@ TABLE = (
     ),
     Described("request_errors_total", "counter", "code", "Requests answered with an error."),
     Described("limits_hit_total", "counter", "limit", "How often a limit held somebody back."),
+    Described(
+        "log_lines_dropped_total",
+        "counter",
+        "output",
+        "Lines of the server's own log, or of what agents print, that could not be written.",
+    ),
+    Described(
+        "defects_total",
+        "counter",
+        "place",
+        "Failures that only a mistake in the server explains; its log has each with a traceback.",
+    ),
     Described("event_loop_lag_seconds", "histogram", "", "How late the event loop ran a timer."),
 )

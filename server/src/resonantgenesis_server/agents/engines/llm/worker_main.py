@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 import uvloop
 
-from ....logs import configure_logs, hide
+from ....logs import hide, open_logs
 from ....model.errors import AgentError
 from .calls import ModelFailure
 from .models import Models
@@ -144,8 +144,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     descriptor, level, form = sys.argv[1:]
-    configure_logs(level, form)
-    uvloop.run(_serve(int(descriptor)))
+    with open_logs(level, form):
+        uvloop.run(_serve(int(descriptor)))
 
 
 if __name__ == "__main__":
