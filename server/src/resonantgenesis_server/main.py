@@ -345,6 +345,7 @@ def _app(
             directory=directory,
             validate_engine=engines.check,
             check_tools=routes.tools.check,
+            check_session=routes.sessions.check,
             settle=relay.settle,
             limits=limits,
             requests=routes.requests,

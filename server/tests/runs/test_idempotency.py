@@ -155,3 +155,17 @@ async def test_the_same_without_a_key_in_one_session(rig: Rig) -> None:
             while state.open_turns:
                 await asyncio.sleep(0.001)
     assert_sound(await rig.chunks(session))
+
+
+def test_every_binding_is_a_scope_of_its_own() -> None:
+    """A subject can be called anything; without session or agent it is its own scope, as before."""
+    names = [None, "ann", "sess_1", '["ann", null, null]', '[null, "sess_1", null]', "[", "null"]
+    ids = [None, "sess_1", "null"]
+    scopes = [
+        replace(ME, subject=subject, session_id=session, agent_id=agent).idempotency_scope
+        for subject in names
+        for session in ids
+        for agent in ids
+    ]
+    assert len(set(scopes)) == len(scopes)
+    assert (ME.idempotency_scope, replace(ME, subject="ann").idempotency_scope) == ("", "ann")

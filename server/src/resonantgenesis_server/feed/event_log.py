@@ -40,7 +40,7 @@ from ..model.principal import Principal
 from .event_view import EventView
 from .hub import Hub
 from .patterns import BadPattern
-from .selection import BadFilter, Filters, Scalar, Selection, Selections, Wanted, event_filters
+from .selection import BadFilter, Filters, Selection, Selections, Wanted, event_filters
 from .trimming import trim_in_steps
 
 _TYPE = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)+")
@@ -90,14 +90,19 @@ class EventService:
         if events is not None and len(events) > MAX_PATTERNS:
             raise InvalidRequest.field("events", f"at most {MAX_PATTERNS} patterns")
         try:
-            asked = event_filters(filters or {}, beside=sum(map(len, events or ())))
+            wanted = event_filters(filters or {}, beside=sum(map(len, events or ())))
         except BadFilter as error:
             raise InvalidRequest.field(error.field, str(error)) from error
-        wanted = [*asked, *_restrictions(principal)]
+        bound = tuple(_bound(principal).items())
         types = None if channels is None else tuple(f"{prefix_of(c)}.*" for c in sorted(channels))
         try:
             return self.selections.get(
-                Wanted(None if events is None else tuple(sorted(set(events))), tuple(wanted), types)
+                Wanted(
+                    None if events is None else tuple(sorted(set(events))),
+                    tuple(wanted),
+                    types,
+                    bound,
+                )
             )
         except BadPattern as error:
             raise InvalidRequest.field("events", str(error)) from error
@@ -249,11 +254,10 @@ class EventService:
             "key_id": principal.key_id,
             "request_id": request_id,
         }
-        if principal.subject is not None:
-            said["subject"] = principal.subject
+        said |= _bound(principal)
         name = new_id("evt")
         if key is not None:
-            owner = (principal.organization_id, principal.subject or "")
+            owner = (principal.organization_id, principal.idempotency_scope)
             name = event_id("published", *owner, key)
         entry = entry_of(NewEvent(name, kind, data, said))
         if len(entry.body) > self._max_data:
@@ -310,14 +314,11 @@ def _check_type(kind: str) -> None:
         )
 
 
-def _restrictions(principal: Principal) -> list[tuple[str, tuple[Scalar, ...]]]:
-    """A token bound to somebody or something sees only that."""
-    bound: list[tuple[str, tuple[Scalar, ...]]] = []
-    for path, value in (
-        ("metadata.subject", principal.subject),
-        ("data.session_id", principal.session_id),
-        ("data.agent_id", principal.agent_id),
-    ):
-        if value is not None:
-            bound.append((path, (value,)))
-    return bound
+def _bound(principal: Principal) -> dict[str, str]:
+    """What a token is bound to: the only events that it sees, and said of those it publishes."""
+    bound = {
+        "subject": principal.subject,
+        "session_id": principal.session_id,
+        "agent_id": principal.agent_id,
+    }
+    return {name: value for name, value in bound.items() if value is not None}

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from ..log.base import Entry
+from ..model.events import SERVER_TYPES
 from .patterns import compile_patterns
 
 _TYPES_REMEMBERED = 1_000
@@ -40,11 +41,13 @@ class Wanted:
 
     `patterns`: None for every type. `filters`: dotted paths into an event, each with the values
     it may have; all must hold. `within`: patterns of which one must hold as well, for channels.
+    `bound`: whose events they must be, by `subject`, `session_id` and `agent_id`.
     """
 
     patterns: tuple[str, ...] | None = None
     filters: tuple[tuple[str, tuple[Scalar, ...]], ...] = ()
     within: tuple[str, ...] | None = None
+    bound: tuple[tuple[str, str], ...] = ()
 
 
 class Selection:
@@ -72,7 +75,19 @@ class Selection:
     def matches(self, entry: Entry) -> bool:
         if not self._type_matches(entry.kind):
             return False
-        return not self._filters or self._data_matches(parsed(entry))
+        if not self._filters and not self.wanted.bound:
+            return True
+        event = parsed(entry)
+        return self._is_theirs(event) and self._data_matches(event)
+
+    def _is_theirs(self, event: Mapping[str, Any]) -> bool:
+        """By what the server said of it: in `metadata`, and in the `data` of its own types. What
+        a publisher put into `data` never decides who sees it."""
+        if not self.wanted.bound:
+            return True
+        metadata = event["metadata"]
+        said = {**event["data"], **metadata} if event["type"] in SERVER_TYPES else metadata
+        return all(said.get(name) == value for name, value in self.wanted.bound)
 
     def _type_matches(self, kind: str) -> bool:
         known = self._types.get(kind)

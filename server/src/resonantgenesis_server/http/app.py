@@ -30,7 +30,7 @@ from .idempotency import IdempotentPosts
 from .keys import keys_router
 from .limits import RequestLimit
 from .organizations import organizations_router
-from .tokens import tokens_router
+from .tokens import CheckSession, any_session, tokens_router
 
 TITLE = "ResonantGenesis Streaming"
 
@@ -67,6 +67,7 @@ class AppDeps:
     ready: Ready = always_ready
     lifespan: Lifespan | None = None
     check_tools: CheckTools = any_tools
+    check_session: CheckSession = any_session
     requests: RequestLimit | None = None
 
 
@@ -89,7 +90,7 @@ def create_app(deps: AppDeps) -> Edge:
             deps.directory, deps.validate_engine, deps.check_tools, idempotent, deps.settle
         ),
         keys_router(deps.records.keys, deps.authenticator, idempotent),
-        tokens_router(deps.authenticator, idempotent),
+        tokens_router(deps.authenticator, idempotent, deps.check_session),
         organizations_router(
             deps.records.organizations, deps.records.keys, deps.authenticator, idempotent
         ),

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..files.names import check_name
 from ..files.service import FileService, Upload, pieces
-from ..model.errors import Forbidden, InvalidRequest
+from ..model.errors import InvalidRequest
 from ..model.limits import Limits
 from ..model.principal import Principal
 from ..records.files import FileRecord, Owner
@@ -164,12 +164,10 @@ def _announced(scope: Scope, principal: Principal) -> _Announced:
     subject = query.text("subject", 200)
     if subject is not None and (not subject or "\0" in subject):
         raise InvalidRequest.field("subject", "must have 1 to 200 characters, none of them NUL")
-    if principal.subject is not None and subject not in {None, principal.subject}:
-        raise Forbidden("this token is bound to another subject")
     return _Announced(
         name=name,
         content_type=upload_type(scope, name),
-        subject=principal.subject or subject,
+        subject=principal.subject_of_new(subject),
         sha256=announced_digest(scope),
     )
 

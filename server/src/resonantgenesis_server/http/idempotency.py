@@ -31,7 +31,7 @@ IdempotencyKey = Annotated[
 
 
 class IdempotentPosts:
-    """Runs each request once per organization, subject, route and key; without a key, always."""
+    """Runs each request once per organization, binding, route and key; without a key, always."""
 
     def __init__(self, store: Idempotency, window: float) -> None:
         self._store = store
@@ -54,7 +54,7 @@ class IdempotentPosts:
         """
         if key is None:
             return _created(path, _dump(await make()))
-        name = RequestName(principal.organization_id, principal.subject or "", path, key)
+        name = RequestName(principal.organization_id, principal.idempotency_scope, path, key)
         fingerprint = _fingerprint(body)
         known = await self._store.claim(name, fingerprint, window=self._window, stale=STALE_AFTER)
         if known is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -62,14 +63,26 @@ Writer = Annotated[Principal, Depends(scoped("tokens:write"))]
 Administrator = Annotated[Principal, Depends(administrator)]
 
 
-def tokens_router(authenticator: CredentialAuthenticator, once: IdempotentPosts) -> APIRouter:
+#: Raises SessionNotFound for a session that the caller does not see.
+CheckSession = Callable[[Principal, str], Awaitable[None]]
+
+
+async def any_session(_principal: Principal, _session_id: str) -> None:
+    """For an app without sessions."""
+
+
+def tokens_router(
+    authenticator: CredentialAuthenticator,
+    once: IdempotentPosts,
+    check_session: CheckSession = any_session,
+) -> APIRouter:
     router = api_router(tag="tokens")
 
     @router.post(
         PATH,
         status_code=201,
         response_model=MadeToken,
-        responses=documented_errors(409, body=True),
+        responses=documented_errors(404, 409, body=True),
         operation_id="create_token",
     )
     async def create(
@@ -78,6 +91,9 @@ def tokens_router(authenticator: CredentialAuthenticator, once: IdempotentPosts)
         """Make a token that can do no more, and lives no longer, than the caller's credential."""
         now = time.time()
         granted = _grant(principal, body, now)
+        if principal.is_bound and body.session_id is not None:
+            # Else it would store files and publish events in the name of a session not its own.
+            await check_session(principal, body.session_id)
         token = await authenticator.sign(granted, now=now)
 
         async def make() -> BaseModel:
@@ -116,7 +132,7 @@ def _grant(maker: Principal, body: NewToken, now: float) -> Principal:
         organization_id=maker.organization_id,
         key_id=maker.key_id,
         scopes=check_grant(maker, body.scopes),
-        subject=_bound(maker.subject, body.subject, "subject"),
+        subject=maker.subject_of_new(body.subject),
         session_id=_bound(maker.session_id, body.session_id, "session"),
         agent_id=_bound(maker.agent_id, body.agent_id, "agent"),
         expires_at=end if maker.expires_at is None else min(end, maker.expires_at),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+
+from .errors import Forbidden
 
 #: What scopes can be about; each with `:read` or `:write`, and `*` for everything.
 RESOURCES = (
@@ -34,6 +37,24 @@ class Principal:
     def is_bound(self) -> bool:
         """Whether it sees less than its organization."""
         return (self.subject, self.session_id, self.agent_id) != (None, None, None)
+
+    @property
+    def idempotency_scope(self) -> str:
+        """Within its organization: callers of the same one share their Idempotency-Keys. A token's
+        is what it is bound to, so that it cannot learn of the keys of others, nor take them."""
+        if self.session_id is None and self.agent_id is None:
+            subject = self.subject or ""
+            if not subject.startswith("["):  # what a list below looks like
+                return subject
+        return json.dumps([self.subject, self.session_id, self.agent_id])
+
+    def subject_of_new(self, named: str | None) -> str | None:
+        """Who something new belongs to, where the caller named this subject. Raises `Forbidden`
+        when it is bound and named another than its own."""
+        if self.is_bound and named not in {None, self.subject}:
+            own = "without a subject" if self.subject is None else "to another subject"
+            raise Forbidden(f"this token is bound {own}; leave `subject` out")
+        return self.subject or named
 
     def allows(self, scope: str) -> bool:
         """Whether `scope` (e.g. `sessions:write`) is granted."""

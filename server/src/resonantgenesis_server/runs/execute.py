@@ -102,8 +102,7 @@ class Executor:
             with self._turns.starting(principal):
                 return await self._start_new(principal, spec, request_id, key)
         state = await self.authorize(principal, spec.session_id)
-        if spec.agent_id is not None and state.info and spec.agent_id != state.info.agent_id:
-            raise InvalidRequest.field("agent_id", "is not the agent of this session")
+        _check_names(principal, spec, state.info)
         if spec.resume_from is not None:
             return self._join(spec.session_id, state, spec)
         with self._turns.starting(principal):
@@ -148,8 +147,6 @@ class Executor:
     ) -> TurnRef:
         if info is None:
             raise SessionNotFound("no such session")
-        if spec.subject is not None and spec.subject != info.subject:
-            raise InvalidRequest.field("subject", "is not the subject of this session")
         request = await self._request(principal, spec, info, request_id, key)
 
         async def promise(number: int) -> None:
@@ -179,14 +176,13 @@ class Executor:
             raise Forbidden("this token is bound to one session and cannot make another")
         if principal.agent_id not in {None, spec.agent_id}:
             raise Forbidden("this token is bound to another agent")
-        if principal.subject is not None and spec.subject not in {None, principal.subject}:
-            raise Forbidden("this token is bound to another subject")
+        subject = principal.subject_of_new(spec.subject)
         await self._supervisor.resolve(principal.organization_id, spec.agent_id)
         return SessionInfo(
             session_id=new_id("sess"),
             organization_id=principal.organization_id,
             agent_id=spec.agent_id,
-            subject=principal.subject or spec.subject,
+            subject=subject,
             context=spec.context,
             metadata=spec.metadata,
             created_at=time.time(),
@@ -224,6 +220,18 @@ class Executor:
             key_id=principal.key_id,
             request_id=request_id,
         )
+
+
+def _check_names(principal: Principal, spec: ExecuteSpec, info: SessionInfo | None) -> None:
+    """What a request names beside its session must be the session's. Raises InvalidRequest, and
+    Forbidden for a token that is bound and names somebody else."""
+    if info is None:
+        raise SessionNotFound("no such session")
+    if spec.agent_id is not None and spec.agent_id != info.agent_id:
+        raise InvalidRequest.field("agent_id", "is not the agent of this session")
+    if spec.subject is not None and spec.subject != info.subject:
+        principal.subject_of_new(spec.subject)
+        raise InvalidRequest.field("subject", "is not the subject of this session")
 
 
 def _number(value: object, default: float) -> float:

@@ -41,7 +41,7 @@ def check_key(key: str) -> str:
 
 
 class TurnKeys:
-    """Keys of one store, apart for every organization and subject."""
+    """Keys of one store, apart for every organization and what a token is bound to."""
 
     def __init__(self, keys: IdempotencyKeys, states: States, *, window: float) -> None:
         self._keys = keys
@@ -102,4 +102,4 @@ def key_digest(key: str) -> str:
 
 
 def _scope(principal: Principal) -> str:
-    return f"{principal.organization_id}\0{principal.subject or ''}"
+    return f"{principal.organization_id}\0{principal.idempotency_scope}"

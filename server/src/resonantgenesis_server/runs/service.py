@@ -103,6 +103,10 @@ class SessionService:
         described |= {"turn": turn.turn, "output": output.text, "position": position}
         return described | {"output_truncated": True} if output.truncated else described
 
+    async def check(self, principal: Principal, session_id: str) -> None:
+        """Raises SessionNotFound for a session that the caller does not see."""
+        await self._executor.authorize(principal, session_id)
+
     async def list_sessions(
         self,
         principal: Principal,
@@ -116,7 +120,11 @@ class SessionService:
         await self._mirror.settle()
         if principal.session_id is not None:
             state = await self._executor.authorize(principal, principal.session_id)
-            return Page([_described(state)])
+            one = _described(state)
+            wanted = agent_id in {None, one["agent_id"]} and status in {None, one["status"]}
+            return Page([one] if wanted else [])
+        if principal.agent_id is not None and agent_id not in {None, principal.agent_id}:
+            return Page([])
         page = await self._records.list(
             principal.organization_id,
             subject=principal.subject,
