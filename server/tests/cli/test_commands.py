@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -106,6 +107,9 @@ def test_sessions_cancel(fake: FakeServer, cli: Cli) -> None:
         (failure(503, "UNAVAILABLE", "draining"), 1, "UNAVAILABLE: draining"),
         (failure(418, "TEAPOT", "new\nto us"), 1, "TEAPOT: new to us"),
         (Reply(502, b"<html>"), 4, "answered 502 and is no ResonantGenesis server; check --url"),
+        (Reply(413, b"<html>"), 2, "takes no body of this size (413), and it was not the server"),
+        (Reply(431, b"<html>"), 2, "takes no header fields of this size (431)"),
+        (Reply(302, b"", {"Location": "https://else.example/x"}), 4, "points to else.example;"),
         (Reply(200, b"<html>"), 4, "no ResonantGenesis server; check --url"),
         (Reply(200, b"[]"), 4, "no ResonantGenesis server; check --url"),
         (Reply(0), 4, "broke off"),
@@ -152,6 +156,45 @@ def test_usage_errors_are_one_line_and_2(
     got = cli(*arguments)
     assert (got.code, got.out) == (2, "")
     assert got.err.startswith("resonantgenesis: ") and got.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["sessions"], ["keys"]])
+def test_a_command_without_its_word_shows_its_help_and_no_error(
+    cli: Cli, arguments: list[str]
+) -> None:
+    got = cli(*arguments)
+    assert got.code == 2
+    assert "Usage: " in got.out + got.err
+    assert "resonantgenesis: " not in got.err
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [("success", 0), ("failed", 1), ("timeout", 1), ("cancelled", 1)]
+)
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_the_exit_code_of_a_stream_is_that_of_its_last_turn(
+    fake: FakeServer, cli: Cli, status: str, code: int, more: list[str]
+) -> None:
+    turn = turn_of("Hello", status="failed")
+    last = turn_of("again", first=len(turn) + 1, turn=2, status=status)
+    fake.script = [as_json(ROW), events([*turn, *last])]
+    assert cli("sessions", "stream", SESSION, "--from", "0", *more).code == code
+
+
+@pytest.mark.parametrize(("status", "code"), [("success", 0), ("failed", 1)])
+def test_chat_in_a_pipe(
+    fake: FakeServer, cli: Cli, monkeypatch: pytest.MonkeyPatch, status: str, code: int
+) -> None:
+    turn = turn_of("Hello", status=status)
+    for more, out in (([], "● step 1: answer\nHello\n"), (["--json"], None)):
+        monkeypatch.setattr("sys.stdin", io.StringIO("Say hello.\n"))
+        fake.script = [as_json({"session_id": SESSION}, 201), events(turn)]
+        got = cli("chat", *more)
+        assert got.code == code
+        if out is None:
+            assert [json.loads(line) for line in got.out.splitlines()] == turn
+        else:
+            assert got.out == out
 
 
 def test_version_and_help(cli: Cli) -> None:

@@ -63,3 +63,18 @@ def test_no_key_says_where_it_was_looked_for(tmp_path: Path) -> None:
 def test_what_is_no_address(url: str) -> None:
     with pytest.raises(UsageProblem, match="is not an address"):
         check_url(url)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (f"{LOCAL}/v1", LOCAL),
+        (f"{LOCAL}/v1/", LOCAL),
+        (f"{LOCAL}/api/v1", f"{LOCAL}/api"),
+        (f"{REMOTE}/behind/a/proxy/v1/", f"{REMOTE}/behind/a/proxy"),
+        ("http://v1", "http://v1"),
+        (f"{LOCAL}/api", f"{LOCAL}/api"),
+    ],
+)
+def test_an_address_may_end_in_what_every_path_begins_with(written: str, meant: str) -> None:
+    assert check_url(written) == meant

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resonantgenesis_server.cli.view import ChunkView, one_line, safe
+from resonantgenesis_server.cli.text import WordWrap, one_line, safe
+from resonantgenesis_server.cli.view import ChunkView
 from rich.console import Console
 
 
@@ -71,3 +73,49 @@ def test_kinds_to_come_are_left_out() -> None:
 @pytest.mark.parametrize(("value", "line"), [("a\n b", "a b"), ("x" * 9, "xxxxxxx…")])
 def test_one_line(value: str, line: str) -> None:
     assert one_line(value, 8) == line
+
+
+def on_terminal(width: int, *pieces: str) -> str:
+    """What stands on a terminal after text came in pieces."""
+    wrap = WordWrap(lambda: width)
+    screen = [""]
+    for part in re.split(r"(\x1b\[\d+[DK]|\x1b\[K|\n)", "".join(map(wrap.feed, pieces))):
+        if part == "\n":
+            screen.append("")
+        elif move := re.fullmatch(r"\x1b\[(\d+)D", part):
+            screen[-1] = screen[-1][: -int(move[1])]
+        elif not part.startswith("\x1b"):
+            screen[-1] += part
+    return "\n".join(screen)
+
+
+@given(st.lists(st.text("ab \n", max_size=8)), st.integers(3, 20))
+def test_a_terminal_breaks_text_at_words(pieces: list[str], width: int) -> None:
+    text = "".join(pieces)
+    shown = on_terminal(width, *pieces)
+    assert shown.split() == text.split()  # no word is cut, lost or doubled
+    assert shown.replace("\n", "") == text.replace("\n", "")
+    for line in shown.split("\n"):
+        if len(line.rstrip()) >= width:
+            assert len(line.split()[0]) >= width - 1 or len(line.split()) == 1 or "  " in line
+
+
+def test_words_that_come_in_parts_move_whole() -> None:
+    assert on_terminal(12, "one two th", "ree four") == "one two \nthree four"
+    assert on_terminal(12, "12345678901234567890 a") == "12345678901234567890 \na"
+    assert on_terminal(9, "日本語 日本", "語") == "日本語 \n日本語"
+
+
+def test_code_is_left_as_it_is() -> None:
+    code = "```\nlet answer = compute(first, second)\n```\n"
+    assert on_terminal(16, *code) == code
+    assert on_terminal(16, *code, "some more words now") == code + "some more words \nnow"
+
+
+def test_pipes_and_dumb_terminals_get_text_as_it_is() -> None:
+    words = "many words " * 30
+    assert shown(text(words)) == words + "\n"
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, _environ={"TERM": "dumb"})
+    ChunkView(console).show(text(words))
+    assert out.getvalue() == words

@@ -27,6 +27,7 @@ from . import (
     usage,
 )
 from .errors import CliError
+from .output import show_text
 
 #: As a shell reports a program that SIGINT ended.
 _INTERRUPTED = 130
@@ -81,7 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CliError, StartupError) as error:
         return _fail(str(error), error.exit_code)
     except TyperException as error:
-        return _fail(f"{error.format_message()} (see `resonantgenesis --help`)", error.exit_code)
+        # A command that needs a word and got none has shown its help; that says it all.
+        if not (message := error.format_message().strip()):
+            return error.exit_code
+        return _fail(f"{message} (see `resonantgenesis --help`)", error.exit_code)
     except (Abort, KeyboardInterrupt):
         return _INTERRUPTED
     return code if isinstance(code, int) else 0
@@ -89,5 +93,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _fail(message: str, code: int) -> int:
     console = Console(stderr=True)
-    console.out("resonantgenesis: " + " ".join(message.split()), style="red", highlight=False)
+    show_text(console, "resonantgenesis: " + " ".join(message.split()), "red")
     return code

@@ -16,8 +16,8 @@ from rich.console import Console
 from .client import Client
 from .errors import AuthError, CliError, UsageProblem
 from .nearby import find_or_start
-from .options import Data, Url, connect, program, to_stderr
-from .output import show_line
+from .options import AsJson, Data, Url, connect, program, to_stderr
+from .output import show_line, show_text
 from .stream import Stream
 from .target import Target
 from .view import ChunkView, summary
@@ -42,10 +42,15 @@ def chat(
     session: Annotated[
         str | None, typer.Option(help="Go on with this session instead of a new one.")
     ] = None,
+    as_json: AsJson = False,
     url: Url = None,
     data: Data = None,
 ) -> None:
-    """Talk with an agent or a model. Ctrl-C cancels the turn that runs, `exit` leaves."""
+    """Talk with an agent or a model. Ctrl-C cancels the turn that runs, `exit` leaves.
+
+    In a pipe, or with --json, each line of the input is a turn. Exit code 1 if the last turn was
+    no success.
+    """
     if sum(given is not None for given in (agent, model, session)) > 1:
         raise UsageProblem("name either an agent, or a --model, or a --session")
     console = Console()
@@ -64,7 +69,11 @@ def chat(
             session = client.create_session(agent)
         else:
             agent = str(client.session(session)["agent_id"])
-        _Conversation(client, console, agent, session, model or agent, stays).run()
+        conversation = _Conversation(
+            client, console, agent, session, model or agent, stays=stays, as_json=as_json
+        )
+        if not conversation.run():
+            raise typer.Exit(1)
 
 
 def _agent_for(client: Client, model: str, tools: bool) -> str:
@@ -83,7 +92,15 @@ def _agent_for(client: Client, model: str, tools: bool) -> str:
 
 class _Conversation:
     def __init__(
-        self, client: Client, console: Console, agent: str, session: str, name: str, stays: bool
+        self,
+        client: Client,
+        console: Console,
+        agent: str,
+        session: str,
+        name: str,
+        *,
+        stays: bool,
+        as_json: bool,
     ) -> None:
         self._client = client
         self._console = console
@@ -92,9 +109,12 @@ class _Conversation:
         self._name = name
         #: Whether the session is kept when the program ends.
         self._stays = stays
-        self._is_interactive = sys.stdin.isatty() and console.is_terminal
+        self._as_json = as_json
+        self._is_interactive = sys.stdin.isatty() and console.is_terminal and not as_json
+        self._succeeded = True
 
-    def run(self) -> None:
+    def run(self) -> bool:
+        """Whether the last turn was a success, or a person was there to see that it was not."""
         if self._is_interactive:
             # Line editing and history at the prompt, where Python was built with it.
             if importlib.util.find_spec("readline") is not None:
@@ -105,7 +125,10 @@ class _Conversation:
                 self._turn(goal)
         if self._is_interactive and self._stays:
             again = f"{program()} chat --session {self._session}"
-            to_stderr(f"the conversation is kept; go on with: {again}")
+            # Not broken at words: it is there to be copied.
+            kept = f"(the conversation is kept; go on with: {again})"
+            show_line(Console(stderr=True), kept, "dim")
+        return self._is_interactive or self._succeeded
 
     def _ask(self) -> str | None:
         """What the person says; empty: nothing; None: the end."""
@@ -127,7 +150,7 @@ class _Conversation:
     def _turn(self, goal: str) -> None:
         if self._is_interactive:
             self._console.out(f"{self._name}:", style="bold green", highlight=False)
-        view = ChunkView(self._console)
+        view = ChunkView(self._console, as_json=self._as_json)
         stream = self._client.execute(self._agent, goal, self._session)
         try:
             self._follow(stream, view)
@@ -138,7 +161,7 @@ class _Conversation:
             if not self._is_interactive:
                 raise
             view.end_line()
-            Console(stderr=True).out(error.message, style="red", highlight=False)
+            show_text(Console(stderr=True), error.message, "red")
 
     def _follow(self, stream: Stream, view: ChunkView) -> None:
         try:
@@ -150,10 +173,12 @@ class _Conversation:
             if stream.session_id is None:
                 # It may have started all the same; its key names it.
                 self._client.cancel_by_key(stream.idempotency_key or "")
+                self._succeeded = False
                 return
             self._client.cancel(stream.session_id, stream.turn)
             for chunk in stream:
                 view.show(chunk)
         view.end_line()
-        if view.done is not None and view.done.get("status") != "success":
+        self._succeeded = view.succeeded
+        if view.done is not None and not view.succeeded:
             to_stderr(summary(view.done))

@@ -17,7 +17,8 @@ from .nearby import PORT, Nearby, find_or_start
 from .options import Url, program, to_stderr
 from .output import show_line
 from .target import Target
-from .view import ChunkView, one_line, summary
+from .text import one_line
+from .view import ChunkView, summary
 
 AGENT = "guide"
 QUESTION = "How do I resume a stream after a lost connection? And what is 12.5% of 2,400?"

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from .backoff import Notice, no_notice
 from .client import Client
+from .output import show_text
 from .target import DEFAULT_DATA, DEFAULT_URL, KEY_VARIABLE, URL_VARIABLE, find_target
 
 PROGRAM = "resonantgenesis"
@@ -37,7 +38,7 @@ def connect(url: str | None, data: Path | None, notice: Notice = no_notice) -> C
 
 def to_stderr(text: str) -> None:
     """A word to the person that is no part of the output."""
-    Console(stderr=True).out(f"({text})", style="dim", highlight=False)
+    show_text(Console(stderr=True), f"({text})", "dim")
 
 
 def program() -> str:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from .view import one_line
+from .table import show_table
+from .text import cell
 
 _LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
 
@@ -23,20 +23,17 @@ def show_rows(
         for row in rows:
             show_json(console, row)
     elif console.is_terminal:
-        table = Table(*columns, box=None, pad_edge=False, header_style="bold")
-        for row in rows:
-            table.add_row(*(Text(_cell(row.get(column))) for column in columns))
-        console.print(table)
+        show_table(console, list(rows), columns)
     else:
         for row in rows:
-            show_line(console, "\t".join(_cell(row.get(column)) for column in columns))
+            show_line(console, "\t".join(cell(row.get(column)) for column in columns))
 
 
 def show_fields(console: Console, fields: Mapping[str, Any]) -> None:
     """One thing, a field a line."""
     width = max(len(name) for name in fields)
     for name, value in fields.items():
-        show_line(console, f"{name:<{width}}  {_cell(value, 2000)}")
+        show_line(console, f"{name:<{width}}  {cell(value, 2000)}")
 
 
 def show_json(console: Console, value: object) -> None:
@@ -52,8 +49,9 @@ def show_line(console: Console, text: str, style: str | None = None) -> None:
         console.out(text, style=style, highlight=False)
 
 
-def _cell(value: object, width: int = 120) -> str:
-    if value is None:
-        return "-"
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return one_line(text, width)
+def show_text(console: Console, text: str, style: str) -> None:
+    """A sentence for a person: broken at words on a terminal, one line in a pipe."""
+    if console.is_terminal:
+        console.print(Text(text), style=style, highlight=False)
+    else:
+        console.out(text, style=style, highlight=False)

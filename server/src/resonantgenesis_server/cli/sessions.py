@@ -11,7 +11,8 @@ from .errors import CliError
 from .options import AsJson, Data, Url, connect, to_stderr
 from .output import show_fields, show_json, show_line, show_rows
 from .stream import Place
-from .view import ChunkView, safe, summary
+from .text import safe
+from .view import ChunkView, summary
 
 app = typer.Typer(no_args_is_help=True, help="List, show, stream and cancel sessions.")
 
@@ -65,26 +66,25 @@ def stream(
     url: Url = None,
     data: Data = None,
 ) -> None:
-    """Watch a session: from a position, else from the start of its running or last turn."""
-    console = Console()
-    view = ChunkView(console)
+    """Watch a session: from a position, else from the start of its running or last turn.
+
+    Exit code 1 if the last turn shown was no success.
+    """
+    view = ChunkView(Console(), as_json=as_json)
     with connect(url, data, to_stderr) as client:
         client.session(session_id)  # no server or no such session is said at once
         joined = client.join(Place(session_id, resume_from, turn, follow))
         try:
             for chunk in joined:
-                if as_json:
-                    show_json(console, chunk)
-                    console.file.flush()
-                else:
-                    view.show(chunk)
+                view.show(chunk)
         finally:
-            if not as_json:
-                view.end_line()
-    if view.done is not None:
+            view.end_line()
+    if not as_json and view.done is not None:
         to_stderr(f"{summary(view.done)}, position {joined.position}")
     elif not as_json and joined.position is not None:
         to_stderr(f"nothing follows position {joined.position}")
+    if not view.succeeded:
+        raise typer.Exit(1)
 
 
 @app.command()

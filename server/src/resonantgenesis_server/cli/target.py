@@ -69,7 +69,8 @@ def find_key(url: str, data: Path | None) -> Key | None:
 
 
 def check_url(url: str) -> str:
-    """The address without a trailing slash. Raises UsageProblem."""
+    """The address without a trailing slash, and without the `/v1` that every path of ours begins
+    with, for those who wrote it already. Raises UsageProblem."""
     try:
         parts = urlsplit(url)
         fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
@@ -77,7 +78,8 @@ def check_url(url: str) -> str:
         fine = False
     if not fine:
         raise UsageProblem(f"{url!r} is not an address; write it like {DEFAULT_URL}")
-    return url.rstrip("/")
+    path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
+    return f"{parts.scheme}://{parts.netloc}{path}"
 
 
 def is_loopback(url: str) -> bool:

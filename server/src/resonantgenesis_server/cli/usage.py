@@ -12,7 +12,7 @@ from rich.console import Console
 from . import values
 from .options import AsJson, Data, Url, connect, to_stderr
 from .output import show_rows
-from .view import safe
+from .text import safe
 
 _SUMS = ("turns", "input_tokens", "output_tokens", "steps", "duration_ms")
 

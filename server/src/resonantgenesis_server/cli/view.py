@@ -8,38 +8,51 @@ from typing import Any
 
 from rich.console import Console
 
-#: Lines about a call are cut here; the whole of it is in the log.
-_WIDTH = 160
-#: An agent's text must not move the cursor or change the terminal: no control characters but
-#: newline and tab.
-_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
-del _CONTROLS[ord("\n")], _CONTROLS[ord("\t")]
-
-
-def safe(text: str) -> str:
-    """Text of others without control characters."""
-    return text.translate(_CONTROLS)
-
-
-def one_line(text: str, width: int = _WIDTH) -> str:
-    """Text of others as one line of at most `width` characters."""
-    line = " ".join(safe(text).split())
-    return line if len(line) <= width else line[: width - 1] + "…"
+from .output import show_json, show_text
+from .text import WordWrap, one_line, safe
 
 
 class ChunkView:
-    """Writes chunks as they come: text as it is, the rest as lines beside it."""
+    """Writes chunks as they come: text as it is, the rest as lines beside it.
 
-    def __init__(self, console: Console) -> None:
+    A terminal gets text broken at words. As JSON, each chunk is a line.
+    """
+
+    def __init__(self, console: Console, *, as_json: bool = False) -> None:
         self._console = console
+        self._as_json = as_json
         self._at_line_start = True
         self._in_text = False
+        self._wrap = (
+            WordWrap(lambda: console.width)
+            if console.is_terminal and not console.is_dumb_terminal
+            else None
+        )
         #: The newest `done` and the newest `error`, for whoever sums up.
         self.done: Mapping[str, Any] | None = None
         self.error: Mapping[str, Any] | None = None
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether the newest turn shown did not end otherwise than with success."""
+        return self.done is None or self.done.get("status") == "success"
+
     def show(self, chunk: Mapping[str, Any]) -> None:
-        """Kinds that are not known are left out: there will be more of them."""
+        """Kinds that are not known are left out of text: there will be more of them."""
+        match chunk.get("type"):
+            case "error":
+                self.error = chunk
+            case "done":
+                self.done = chunk
+            case _:
+                pass
+        if self._as_json:
+            show_json(self._console, chunk)
+            self._console.file.flush()
+        else:
+            self._show(chunk)
+
+    def _show(self, chunk: Mapping[str, Any]) -> None:
         match chunk.get("type"):
             case "text":
                 self._text(str(chunk.get("content", "")))
@@ -56,10 +69,8 @@ class ChunkView:
                 mark, style = ("✗", "red") if failed else ("←", "dim cyan")
                 self._line(mark, f"{chunk.get('tool')}: {result}", style)
             case "error":
-                self.error = chunk
                 self._line("!", f"{chunk.get('code')}: {chunk.get('message')}", "red")
             case "done":
-                self.done = chunk
                 self.end_line()
             case _:
                 pass
@@ -69,6 +80,8 @@ class ChunkView:
         if not self._at_line_start:
             self._console.file.write("\n")
             self._at_line_start = True
+        if self._wrap is not None:
+            self._wrap.new_line()
 
     def _text(self, content: str) -> None:
         text = safe(content)
@@ -77,14 +90,15 @@ class ChunkView:
         if not self._in_text:
             self.end_line()
             self._in_text = True
-        self._console.file.write(text)  # as it is, tabs included
+        # As it is, tabs included.
+        self._console.file.write(text if self._wrap is None else self._wrap.feed(text))
         self._console.file.flush()
         self._at_line_start = text.endswith("\n")
 
     def _line(self, mark: str, text: str, style: str) -> None:
         self.end_line()
         self._in_text = False
-        self._console.out(f"{mark} {one_line(text)}", style=style, highlight=False)
+        show_text(self._console, f"{mark} {one_line(text)}", style)
 
 
 def summary(done: Mapping[str, Any]) -> str:

@@ -1,0 +1,73 @@
+"""Tables on terminals of every width: ids and times whole, numbers to the right."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from resonantgenesis_server.cli.table import show_table
+from rich.cells import cell_len
+from rich.console import Console
+
+SESSIONS = ("session_id", "agent_id", "status", "turns", "updated_at")
+ROW = {
+    "session_id": "sess_0123456789abcdefghij",
+    "agent_id": "guide",
+    "status": "completed",
+    "turns": 7,
+    "updated_at": "2026-11-30T01:02:03.123456Z",
+}
+
+
+def table(width: int, columns: tuple[str, ...], *rows: dict[str, object]) -> str:
+    out = io.StringIO()
+    show_table(
+        Console(file=out, width=width, force_terminal=True, color_system=None), rows, columns
+    )
+    return out.getvalue()
+
+
+def test_eighty_columns_hold_ids_and_times() -> None:
+    shown = table(80, SESSIONS, ROW, {**ROW, "turns": 1234})
+    assert (ROW["session_id"] in shown and ROW["updated_at"] in shown) or "left out" in shown
+    assert "…" not in shown
+
+
+@given(st.integers(30, 200), st.integers(1, 64))
+def test_what_is_shown_of_ids_and_times_is_whole(width: int, agent: int) -> None:
+    row = {**ROW, "agent_id": "a" * agent}
+    shown = table(width, SESSIONS, row)
+    heading = shown.splitlines()[0].split()
+    for name in heading:
+        if name != "status":
+            assert str(row[name]) in shown
+    assert heading[0] == "session_id"
+    assert set(heading) == set(SESSIONS) or "left out: " in shown
+    assert all(cell_len(line) <= width for line in shown.splitlines()[:2])
+
+
+def test_text_is_folded_before_a_column_goes() -> None:
+    row = {"id": "key_0123456789abcdefghij", "name": "n" * 60, "created_at": ROW["updated_at"]}
+    shown = table(80, ("id", "name", "created_at"), row)
+    assert shown.count("n") > 60  # with the heading's
+    assert "left out" not in shown
+
+
+def test_numbers_stand_to_the_right_and_lists_are_words() -> None:
+    shown = table(
+        80,
+        ("day", "turns", "scopes"),
+        {"day": "a", "turns": 5, "scopes": ["x", "y"]},
+        {"day": "b", "turns": 12345, "scopes": []},
+    )
+    lines = shown.splitlines()
+    assert lines[1].index("5") == lines[2].index("5", lines[2].index("12345") + 1)
+    assert "x, y" in lines[1] and "-" in lines[2]
+
+
+@pytest.mark.parametrize("width", [1, 5, 20])
+def test_a_tiny_terminal_loses_nothing_of_the_first_column(width: int) -> None:
+    shown = table(width, ("id",), {"id": "key_0123456789abcdefghij"})
+    assert "key_0123456789abcdefghij" in "".join(shown.split())
