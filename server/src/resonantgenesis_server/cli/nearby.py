@@ -29,6 +29,7 @@ from .target import (
     find_key,
     is_loopback,
     key_in,
+    ready_urls,
 )
 
 #: An agent that every server has, to see whether it takes a key.
@@ -84,7 +85,7 @@ def _running(address: str, data: Path | None, stands_in: bool) -> Nearby | None:
     """
     is_local = is_loopback(address)
     with httpx.Client(base_url=address, timeout=2.0, trust_env=not is_local) as http:
-        if not answers(http, "/readyz"):
+        if not any(answers(http, ready) for ready in ready_urls(address)):
             if is_local:
                 return None
             raise NetworkError(f"no server answers at {address}; check --url")

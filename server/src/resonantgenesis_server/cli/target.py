@@ -82,6 +82,16 @@ def check_url(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{path}"
 
 
+def ready_urls(url: str) -> tuple[str, ...]:
+    """Where a server at the address says whether it is up, the likeliest first.
+
+    `…/api/v1` may be the alias of a server, whose `/readyz` stands beside `/api`, or a server that
+    a proxy has mounted there.
+    """
+    beside = (f"{url.removesuffix('/api')}/readyz",) if url.endswith("/api") else ()
+    return (f"{url}/readyz", *beside)
+
+
 def is_loopback(url: str) -> bool:
     """Whether the address can only be this machine."""
     host = urlsplit(url).hostname or ""

@@ -26,16 +26,13 @@ class Health(BaseModel):
 def health_router(drain: Drain, ready: Ready) -> APIRouter:
     router = api_router(tag="operations")
 
-    # Under /api as well: who names a server as .../api/v1 finds everything beside it.
     @router.head("/healthz", include_in_schema=False)
-    @router.get("/api/healthz", include_in_schema=False)
     @router.get("/healthz", responses=only_errors(500), operation_id="healthz")
     async def healthz() -> Health:
         """The process is alive."""
         return Health()
 
     @router.head("/readyz", include_in_schema=False)
-    @router.get("/api/readyz", include_in_schema=False)
     @router.get("/readyz", responses=only_errors(500, 503), operation_id="readyz")
     async def readyz() -> Health:
         """New requests are welcome: send traffic here."""
