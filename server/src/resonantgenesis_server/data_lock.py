@@ -1,31 +1,88 @@
-"""The data directory belongs to one process at a time."""
+"""The data directory: one process at a time, nobody else's eyes, and no way into git."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import structlog
+
 from .config import StartupError
+
+log_ = structlog.get_logger("resonantgenesis.data")
+
+#: What the server makes in it.
+_OURS = ("lock", "secret", "api-key", "clock", "records.db", "log.db", "files")
+_IGNORE = ".gitignore"
+_PRIVATE = stat.S_IRWXG | stat.S_IRWXO
 
 
 @contextlib.contextmanager
 def lock_data(data: Path) -> Iterator[None]:
     """Hold the data directory; made on first start. Raises StartupError."""
     try:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        _make_private(data)
+        descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StartupError(f"cannot write to {data}: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
+        os.close(descriptor)
         raise StartupError(
             f"{data} is in use by another server; stop it or choose another with --data"
         ) from error
     try:
+        with contextlib.suppress(OSError):  # a disk that is full says so when data is written
+            _keep_out_of_git(data)
+        _close_to_others(data)
         yield
     finally:
         os.close(descriptor)
+
+
+def _make_private(folder: Path) -> None:
+    """Also the parents, whose mode would follow the umask."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)
+    if not folder.is_dir():
+        folder.mkdir()  # says what is wrong
+
+
+def _keep_out_of_git(data: Path) -> None:
+    """Keys and logs are no source. A file of the user's own stays as it is, and where the directory
+    is also that of a project only what is ours is named."""
+    is_project = (data / ".git").exists() or data.resolve() in (Path.cwd(), *Path.cwd().parents)
+    named = [f"/{name}*" for name in _OURS] + [f"/.{name}.*" for name in _OURS]
+    lines = [*named, f"/{_IGNORE}"] if is_project else ["*"]
+    with contextlib.suppress(FileExistsError):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = os.open(data / _IGNORE, flags, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write("\n".join(["# Keys and logs: not for git.", *lines, ""]))
+
+
+def _close_to_others(data: Path) -> None:
+    """Put right the modes of what is ours, and name the directory, whose mode somebody may have
+    chosen."""
+    found = [entry for entry in data.iterdir() if entry.name.startswith(_OURS)]
+    opened: list[str] = []
+    for entry in found:
+        try:
+            mode = entry.lstat().st_mode
+            if mode & _PRIVATE and not stat.S_ISLNK(mode):
+                opened.append(entry.name)
+                entry.chmod(stat.S_IMODE(mode) & ~_PRIVATE)
+        except OSError as error:
+            log_.warning("a file of others' cannot be closed to them", file=str(entry), error=error)
+    if opened:
+        log_.warning("others could read what is in the data directory; no more", files=opened)
+    mode = stat.S_IMODE(data.stat().st_mode)
+    if mode & _PRIVATE:
+        todo = f"chmod 700 {data}"
+        log_.warning("others can look into the data directory", mode=f"{mode:04o}", todo=todo)

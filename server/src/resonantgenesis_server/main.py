@@ -190,7 +190,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         limits = settings.to_limits()
         records = await Records.open(f"sqlite:///{settings.data / 'records.db'}")
         stack.push_async_callback(records.close)
-        hasher = CredentialHasher(load_secret(settings.data / "secret"))
+        hasher = await _open_secret(settings.data / "secret", records)
         # What can be refused is refused before a key is made and shown.
         tools = await stack.enter_async_context(open_toolbox(settings.tools, limits.chunk))
         engines = await open_engines(stack, settings, tools)
@@ -284,6 +284,14 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         )
 
 
+async def _open_secret(path: Path, records: Records) -> CredentialHasher:
+    is_new = not await asyncio.to_thread(path.exists)
+    hasher = CredentialHasher(load_secret(path))
+    if is_new and await records.organizations.first() is not None:
+        log_.error("the secret was gone and is made anew; no earlier API key works", file=str(path))
+    return hasher
+
+
 async def _open_files(
     stack: contextlib.AsyncExitStack, data: Path, records: Records, limits: Limits
 ) -> FileService:
@@ -367,14 +375,16 @@ def _app(
 
 
 async def _bootstrap(settings: Settings, records: Records, hasher: CredentialHasher) -> None:
-    given = settings.bootstrap_key
-    made = await bootstrap(records, hasher, given.get_secret_value() if given else None)
+    given, path = settings.bootstrap_key, settings.data / "api-key"
+    made = await bootstrap(records, hasher, given.get_secret_value() if given else None, path)
     if made.generated is None:
         return
-    path = settings.data / "api-key"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(made.generated + "\n")
+    if made.former:
+        log_.warning(
+            "the file with the API key held none that is valid; a new one was made",
+            file=str(path),
+            former_keys_still_valid=made.former,
+        )
     # Shown this once, and on a terminal only: whatever else the output goes to would keep it.
     told = f"(also in {path}): {made.generated}" if os.isatty(1) else f"is in {path}"
     say(f"API key {told}")

@@ -158,23 +158,28 @@ async def test_a_secret_asked_for_at_once_is_one(records: Records, url: str) -> 
     assert len(set(found)) == 1 and len(found) == 10
 
 
-async def test_the_first_start_makes_a_key_and_the_next_does_not(records: Records) -> None:
-    hasher = CredentialHasher(b"s" * 32)
-    first = await bootstrap(records, hasher)
+async def test_the_first_start_makes_a_key_and_the_next_does_not(
+    records: Records, tmp_path: Path
+) -> None:
+    hasher, file = CredentialHasher(b"s" * 32), tmp_path / "api-key"
+    first = await bootstrap(records, hasher, None, file)
     assert first.generated is not None
     key = await records.keys.find_by_hash(hasher.hash(first.generated))
     assert key is not None and key.is_bootstrap and key.scopes == {"*"}
     assert key.organization_id == first.organization_id
-    again = await bootstrap(records, hasher)
+    assert file.read_text() == f"{first.generated}\n"
+    again = await bootstrap(records, hasher, None, file)
     assert again.generated is None and again.organization_id == first.organization_id
 
 
-async def test_a_configured_key_takes_the_place_of_the_earlier_ones(records: Records) -> None:
-    hasher = CredentialHasher(b"s" * 32)
-    generated = (await bootstrap(records, hasher)).generated
+async def test_a_configured_key_takes_the_place_of_the_earlier_ones(
+    records: Records, tmp_path: Path
+) -> None:
+    hasher, file = CredentialHasher(b"s" * 32), tmp_path / "api-key"
+    generated = (await bootstrap(records, hasher, None, file)).generated
     assert generated is not None
     for configured in ("configured key one", "configured key one", "configured key two"):
-        assert (await bootstrap(records, hasher, configured)).generated is None
+        assert (await bootstrap(records, hasher, configured, file)).generated is None
     live = {}
     for credential in (generated, "configured key one", "configured key two"):
         key = await records.keys.find_by_hash(hasher.hash(credential))
@@ -182,7 +187,7 @@ async def test_a_configured_key_takes_the_place_of_the_earlier_ones(records: Rec
         live[credential] = key.revoked_at is None
     assert list(live.values()) == [False, False, True]
     with pytest.raises(Conflict):
-        await bootstrap(records, hasher, "configured key one")
+        await bootstrap(records, hasher, "configured key one", file)
 
 
 def test_the_secret_file_is_made_once_for_the_owner_only(tmp_path: Path) -> None:

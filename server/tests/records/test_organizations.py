@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import anyio
 import pytest
@@ -90,14 +91,14 @@ async def test_renewed_at_once_by_two_processes_it_has_each_version(
 
 
 async def test_a_key_of_a_tenant_cannot_become_the_bootstrap_key(
-    records: Records, org: Organization, other: Organization
+    records: Records, org: Organization, other: Organization, tmp_path: Path
 ) -> None:
     hasher = CredentialHasher(b"s" * 32)
-    generated = (await bootstrap(records, hasher)).generated
+    generated = (await bootstrap(records, hasher, None, tmp_path / "api-key")).generated
     assert generated is not None
     hashed = hasher.hash("a key of a tenant")
     await records.keys.create(other.id, name="k", hash=hashed, scopes=ALL)
     with pytest.raises(Conflict, match="another key"):
-        await bootstrap(records, hasher, "a key of a tenant")
+        await bootstrap(records, hasher, "a key of a tenant", tmp_path / "api-key")
     kept = await records.keys.find_by_hash(hasher.hash(generated))
     assert kept is not None and kept.is_bootstrap and kept.revoked_at is None

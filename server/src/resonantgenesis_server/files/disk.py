@@ -114,7 +114,8 @@ class DiskBlobs:
 
 def _prepare(root: Path) -> None:
     temporary = root / "tmp"
-    temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (root, temporary):  # parents would follow the umask
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for left in temporary.iterdir():
         left.unlink()
     sync_directory(root)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hmac
-import os
 import secrets
 from pathlib import Path
 
 from .base import StoreUnusable
+from .private_file import read_private, write_private
 
 SECRET_BYTES = 32
 #: Characters of a generated key after its prefix: 32 of base64url, 192 random bits.
@@ -60,9 +60,8 @@ def load_secret(path: Path) -> bytes:
 
 
 def _read(path: Path) -> bytes | None:
-    try:
-        text = path.read_text("ascii", "replace").strip()
-    except FileNotFoundError:
+    text = read_private(path)
+    if text is None:
         return None
     try:
         return bytes.fromhex(text)
@@ -71,28 +70,10 @@ def _read(path: Path) -> bytes | None:
 
 
 def _create(path: Path) -> bytes:
-    """Written whole under another name and then linked, so that two starts at once agree on one
-    and a crash leaves no half of it."""
+    """Never in the place of another, so that two starts at once agree on one."""
     secret = secrets.token_bytes(SECRET_BYTES)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(secret.hex() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(draft, path)
+        write_private(path, secret.hex() + "\n", replaces=False)
     except FileExistsError:
         return _read(path) or b""
-    finally:
-        draft.unlink()
-    _sync_folder(path.parent)
     return secret
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
