@@ -15,6 +15,7 @@ from resonantgenesis_server.config_load import (
     MASK,
     effective,
     load_settings,
+    secrets_of,
     setting_names,
     unknown_variables,
     variable_of,
@@ -215,6 +216,53 @@ def test_secrets_of_tools_are_masked_and_never_told(monkeypatch: pytest.MonkeyPa
     assert loaded.settings.tools.mcp["f"].command == ("npx", "-y", "a b")
     assert SECRET not in repr(loaded) + str(loaded.effective()) + str(loaded.settings)
     assert unknown_variables() == []
+
+
+PASSWORD = "correct-horse"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "shown"),
+    [
+        ("limits_storage", f"redis://u:{PASSWORD}@h:6379/0", f"redis://{MASK}@h:6379/0"),
+        ("tools.mcp.m.url", f"https://h/mcp?token={PASSWORD}", f"https://h/mcp?token={MASK}"),
+        ("tools.search.url", f"https://h/?api_key={PASSWORD}", f"https://h/?api_key={MASK}"),
+        ("llm.base_urls.local", f"http://h/v1?key={PASSWORD}", f"http://h/v1?key={MASK}"),
+        ("tools.mcp.m.command", f"npx s --token {PASSWORD}", f"npx, s, --token, {MASK}"),
+        ("tools.mcp.m.command", f"s --key={PASSWORD} x", f"s, --key={MASK}, x"),
+        ("tools.mcp.m.command", f"s https://u:{PASSWORD}@h", f"s, https://{MASK}@h"),
+    ],
+)
+def test_what_addresses_and_arguments_carry_is_masked(
+    tmp_path: Path, setting: str, value: str, shown: str
+) -> None:
+    (tmp_path / "resonantgenesis.toml").write_text(f"{setting} = {json.dumps(value)}\n")
+    loaded = load_settings()
+    assert source_of(setting)[0] == shown
+    assert PASSWORD not in str(loaded.effective())
+    assert PASSWORD in secrets_of(loaded.settings)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("limits_storage", f"redis:/u:{PASSWORD}@h"),
+        ("limits_storage", f"REDIS://u:{PASSWORD}@h"),
+        ("tools.mcp.m.url", f"ftp://u:{PASSWORD}@h"),
+        ("tools.mcp.m.url", f"http://u:{PASSWORD}@h"),
+        ("tools.search.url", f"u:{PASSWORD}@h"),
+        ("llm.base_urls.local", f"http://u:{PASSWORD}@h/v1"),
+        ("llm.base_urls.local", f"http:/h/v1?token={PASSWORD}"),
+        ("cors_origins", f"https://u:{PASSWORD}@h"),
+        ("port", f"http://u:{PASSWORD}@h"),
+    ],
+)
+def test_nor_does_an_error_tell_it(tmp_path: Path, setting: str, value: str) -> None:
+    (tmp_path / "resonantgenesis.toml").write_text(f"{setting} = {json.dumps(value)}\n")
+    with pytest.raises(StartupError) as raised:
+        load_settings()
+    assert PASSWORD not in str(raised.value)
+    assert setting.rpartition(".")[0] in str(raised.value)
 
 
 def test_keys_of_models_are_masked_and_never_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from pydantic_settings import (
 
 from .agents.engines.llm.settings import LlmSettings
 from .agents.tools.settings import ToolSettings
+from .masking import mask_told
 from .model.ids import is_agent_id
 from .model.limits import GIB, KIB, MIB, Limits
 
@@ -39,6 +40,9 @@ class StartupError(Exception):
     """
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(mask_told(message))  # those of others' errors
 
 
 class LimitSettings(BaseModel):

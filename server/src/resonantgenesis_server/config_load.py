@@ -20,12 +20,13 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource, SettingsError
 
 from .config import ENV_PREFIX, Settings, StartupError, parse_agents
+from .masking import MASK, mask_addresses, mask_arguments, secrets_in, secrets_in_arguments
 
 CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
 DEFAULT_FILE = Path("resonantgenesis.toml")
-MASK = "********"
 DEFAULT_SOURCE = "default"
 _SECRET = re.compile(r"bootstrap_key|metrics_token|.*\bapi_key|.*\b(api_keys|env|headers)(\..+)?")
+_COMMAND = re.compile(r"tools\.mcp\..+\.command")
 
 #: Variables with our prefix that are the clients' and no setting of the server.
 CLIENT_VARIABLES = frozenset({CONFIG_VARIABLE, f"{ENV_PREFIX}BASE_URL", f"{ENV_PREFIX}API_KEY"})
@@ -84,14 +85,21 @@ def effective(
     found = sources or {}
     rows: list[tuple[str, str, str]] = []
     for name, value in _flat(settings):
-        rows.append((name, _shown(value), found.get(name, DEFAULT_SOURCE)))
+        rows.append((name, _shown(name, value), found.get(name, DEFAULT_SOURCE)))
     return rows
 
 
 def secrets_of(settings: Settings) -> list[str]:
-    """The values of every setting that is a secret."""
-    rows = _flat(settings)
-    return [value.get_secret_value() for _, value in rows if isinstance(value, SecretStr)]
+    """The values of every setting that is a secret, and those in addresses and arguments."""
+    found: list[str] = []
+    for name, value in _flat(settings):
+        if isinstance(value, SecretStr):
+            found.append(value.get_secret_value())
+        elif isinstance(value, str):
+            found += secrets_in(value)
+        elif isinstance(value, tuple) and _COMMAND.fullmatch(name):
+            found += secrets_in_arguments(value)
+    return found
 
 
 def setting_names() -> list[str]:
@@ -198,16 +206,18 @@ def _flat(model: BaseModel, prefix: str = "") -> list[tuple[str, Any]]:
     return rows
 
 
-def _shown(value: object) -> str:
+def _shown(name: str, value: object) -> str:
     if isinstance(value, SecretStr):
         return MASK
     if isinstance(value, tuple):
-        return ", ".join(str(entry) for entry in value)
+        entries = [str(entry) for entry in value]
+        shown = mask_arguments(entries) if _COMMAND.fullmatch(name) else entries
+        return mask_addresses(", ".join(shown))
     if value is None or value == {}:
         return ""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return str(value)
+    return mask_addresses(str(value))
 
 
 def _problem(detail: ErrorDetails, sources: Mapping[str, str]) -> str:

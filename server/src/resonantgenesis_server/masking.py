@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
+from urllib.parse import unquote
 
 MASK = "********"
 #: Shorter values are words that happen to be set, and masking them would tell what they are.
@@ -14,7 +15,7 @@ _MIN_SECRET = 8
 _NAMED = r"(?:key|token|secret|password|passwd|credentials?|signature|authorization)"
 _SECRET_VARIABLE = re.compile(rf".*{_NAMED}", re.IGNORECASE)
 #: Names of parameters of an address: `api_key`, `access-token`, `sig`, but not `monkey`.
-_PARAMETER = rf"(?:[\w.-]*[_.-])?(?:{_NAMED}|apikey|auth|pass|pwd|sig|pat)"
+_PARAMETER = rf"(?:[\w.-]{{0,64}}[_.-])?(?:{_NAMED}|apikey|auth|pass|pwd|sig|pat)"
 #: What looks like a credential, whoever's it is: ours, a signed token, a provider's key, and
 #: what follows the name of an authorization scheme.
 _CREDENTIALS = (
@@ -23,11 +24,13 @@ _CREDENTIALS = (
     r"|\bsk-[\w-]{16,}"
     r"|(?<=bearer )[^\s\"'\\,;]{12,}|(?<=basic )[^\s\"'\\,;]{12,}"
 )
-#: `//user:password@host`: the user may be the secret as well. Up to the last `@` of the authority.
-_USER = r"(?<=//)[^\s/?#\"'<>]{1,1000}(?=@)"
+#: `//user:password@host`: the user may be the secret as well. Up to the last `@` of the authority,
+#: or to the first one behind a password with a sign in it that should have been escaped.
+_USER = r"(?<=//)(?:[^\s/?#\"'<>]{1,200}|[^\s\"'<>@]{1,200})(?=@)"
 #: `?key=…`, `&token=…`, `#access_token=…`: the value of such a parameter.
-_QUERY = rf"(?P<name>[?&;#]{_PARAMETER}=)[^\s&;#\"'<>\\]+"
+_QUERY = rf"(?P<name>[?&;#]{_PARAMETER}=)(?P<value>[^\s&;#\"'<>\\]+)"
 _PLACES = re.compile(f"{_USER}|{_QUERY}", re.IGNORECASE)
+_QUOTED = re.compile(r"(?<=['\"])[^\s'\"@]{0,200}:[^\s'\"@]{1,200}(?=@)")
 _OPTION = re.compile(rf"(?P<name>-{{1,2}}{_PARAMETER})(?P<value>=.*)?", re.IGNORECASE | re.DOTALL)
 _ASSIGNED = re.compile(rf"(?P<name>[\w-]*{_NAMED}[\w-]*\s*[=:]\s*).+", re.I | re.DOTALL)
 
@@ -59,6 +62,12 @@ def mask_addresses(text: str) -> str:
     return _PLACES.sub(lambda found: (found["name"] or "") + MASK, text)
 
 
+def mask_told(text: str) -> str:
+    """`mask_addresses` for words on what somebody wrote, which may be no address at all for want
+    of a sign: what is quoted and looks like `user:password@` is masked as well."""
+    return mask_addresses(_QUOTED.sub(MASK, text))
+
+
 def mask_arguments(arguments: Iterable[str]) -> list[str]:
     """A command's arguments without secrets: `--token X`, `--api-key=X`, `API_KEY=X`,
     `Authorization: X`, and addresses."""
@@ -79,6 +88,26 @@ def mask_arguments(arguments: Iterable[str]) -> list[str]:
             shown.append(mask_addresses(argument))
         is_value = False
     return shown
+
+
+def secrets_in(text: str) -> list[str]:
+    """What `mask_addresses` hides of the text, also as it is without percent signs."""
+    found: list[str] = []
+    for place in _PLACES.finditer(text):
+        value = place["value"] or place[0].partition(":")[2] or place[0]
+        found += {value, unquote(value)}
+    return found
+
+
+def secrets_in_arguments(arguments: Iterable[str]) -> list[str]:
+    """What `mask_arguments` hides of them."""
+    given = list(arguments)
+    found: list[str] = []
+    for argument, shown in zip(given, mask_arguments(given), strict=True):
+        if shown.endswith(MASK) and argument.startswith(shown.removesuffix(MASK)):
+            found.append(argument.removeprefix(shown.removesuffix(MASK)))
+        found += secrets_in(argument)
+    return found
 
 
 def secret_variables() -> list[str]:
