@@ -2,6 +2,7 @@
 # Installs exactly what package-lock.json names into node_modules. Needs Node 20.19 or newer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/timed.sh
 
 usable() {
     command -v npm >/dev/null &&
@@ -13,5 +14,5 @@ if ! usable; then
     echo "make: install it (Debian 13: apt-get install nodejs npm); the server does without." >&2
     exit 1
 fi
-echo "Installing into node_modules"
-npm ci --no-audit --no-fund --loglevel=error
+count=$(grep -c '"node_modules/' package-lock.json || true)
+timed "Installing into node_modules ($count packages)" npm ci --no-audit --no-fund --loglevel=error

@@ -2,6 +2,10 @@
 # The programs that tests need and pip cannot bring. As root on Debian they are installed when
 # they are missing; elsewhere this says what to install. Under CI a missing one is a failure.
 set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/timed.sh
+
+quiet() { "$@" >/dev/null; }
 
 # program=package
 needed=(chromium=chromium strace=strace)
@@ -13,10 +17,10 @@ done
 [[ ${#missing[@]} -eq 0 ]] && exit 0
 
 if [[ $(id -u) -eq 0 ]] && command -v apt-get >/dev/null; then
-    echo "Installing from Debian: ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq
-    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    timed "Reading Debian's list of packages" apt-get update -qq
+    install=(apt-get install -y -qq --no-install-recommends "${missing[@]}")
+    timed "Installing from Debian: ${missing[*]}" quiet "${install[@]}"
     exit 0
 fi
 echo "make: the tests need ${missing[*]}, which only root can install here:" >&2

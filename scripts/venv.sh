@@ -2,6 +2,7 @@
 # Makes .venv with the first Python from 3.11 on that is found; PYTHON=… chooses another.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/timed.sh
 
 usable() {
     "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
@@ -19,7 +20,7 @@ for candidate in "${candidates[@]}"; do
     if command -v "$candidate" >/dev/null && usable "$candidate"; then
         # Not --clear: a folder left half made by an interrupted run is replaced whole.
         rm -rf .venv
-        "$candidate" -m venv .venv
+        timed "Making .venv with $("$candidate" --version)" "$candidate" -m venv .venv
         exit 0
     fi
 done
