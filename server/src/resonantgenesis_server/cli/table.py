@@ -41,13 +41,17 @@ class _Column:
 def show_table(console: Console, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
     """Rows under the names of their columns.
 
-    Where the terminal is too narrow, text is folded; then columns are left out from the right,
-    and said to be. The first column always stays.
+    Where the terminal is too narrow, text is folded; then other columns than ids and times are
+    left out from the right, and said to be. Where these alone do not fit, a row is a block of
+    lines, one for each column.
     """
     columns = [_column(name, rows, is_first=name == names[0]) for name in names]
+    if _total([column for column in columns if column.is_whole]) > console.width:
+        _show_blocks(console, columns)
+        return
     shown = list(columns)
-    while len(shown) > 1 and _total(shown) > console.width:
-        shown.pop()
+    while _total(shown) > console.width:
+        shown.remove([column for column in shown if not column.is_whole][-1])
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     for column, width in zip(shown, _widths(shown, console.width), strict=True):
         table.add_column(
@@ -59,9 +63,19 @@ def show_table(console: Console, rows: Sequence[Mapping[str, Any]], names: Seque
     for cells in zip(*(column.cells for column in shown), strict=True):
         table.add_row(*map(Text, cells))
     console.print(table)
-    if left_out := [column.name for column in columns[len(shown) :]]:
+    if left_out := [column.name for column in columns if column not in shown]:
         note = f"(left out: {', '.join(left_out)}; a wider terminal or --json shows them)"
         console.print(Text(note), style="dim", highlight=False)
+
+
+def _show_blocks(console: Console, columns: Sequence[_Column]) -> None:
+    width = max(cell_len(column.name) for column in columns)
+    for number, cells in enumerate(zip(*(column.cells for column in columns), strict=True)):
+        if number:
+            console.file.write("\n")
+        for column, value in zip(columns, cells, strict=True):
+            line = Text(f"{column.name:<{width}}  ", "bold").append(value, "not bold")
+            console.print(line, soft_wrap=True, highlight=False)
 
 
 def _column(name: str, rows: Sequence[Mapping[str, Any]], *, is_first: bool) -> _Column:
