@@ -228,3 +228,15 @@ async def test_a_secret_is_not_kept_for_a_repeat(
     secret = first.json().get("key") or first.json()["token"]
     for file in tmp_path.iterdir():
         assert secret.encode() not in file.read_bytes()
+
+
+@pytest.mark.parametrize("scope", ["sessions:reed", "session:read", "nothing", "x" * 5000])
+async def test_what_is_no_scope_is_named_with_those_that_are(service: Service, scope: str) -> None:
+    body = {"name": "x", "scopes": [scope]}
+    answer = await service.client.post("/v1/keys", json=body)
+    assert answer.status_code == 422
+    message = answer.json()["error"]["message"]
+    assert scope[:60] in message
+    assert "sessions:read, sessions:write" in message
+    assert ("did you mean sessions:read?" in message) == scope.startswith("session")
+    assert len(message) < 1000

@@ -297,3 +297,13 @@ async def test_a_cut_is_resumed_from_the_last_cursor(server: Server) -> None:
         seen += await follow(client, total - len(seen))
         assert await client.quiet() == []
     assert seen == list(range(total))
+
+
+async def test_a_channel_that_nothing_writes_to_yet_says_so(server: Server) -> None:
+    async with server.connect() as client:
+        answer = await client.ask("subscribed", "subscribe", channels=["sessions", "webhooks"])
+        assert len(answer["notes"]) == 1 and answer["notes"][0].startswith("webhooks: ")
+        answer = await client.ask("subscribed", "subscribe", channels=["teams"])
+        assert "publish yourself" in answer["notes"][0]
+        answer = await client.ask("subscribed", "subscribe", channels=["sessions"])
+        assert "notes" not in answer

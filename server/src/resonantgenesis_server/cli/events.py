@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from ..model.events import channel_of, notes_on
 from .errors import CliError, UsageProblem
 from .event_feed import Wanted
 from .event_view import EventView
@@ -168,6 +169,8 @@ def _tell_doubts(wanted: Wanted) -> None:
         problem = doubt(pattern)
         if problem is not None:
             to_stderr(problem)
+        for note in notes_on([channel_of(pattern) or ""]):
+            to_stderr(note)
 
 
 def _named(wanted: Wanted) -> str:

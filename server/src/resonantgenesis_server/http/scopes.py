@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from ..model.errors import Forbidden
 from ..model.principal import SCOPES, Principal
@@ -13,7 +15,16 @@ from ..model.principal import SCOPES, Principal
 
 def _known(scope: str) -> str:
     if scope not in SCOPES:
-        raise ValueError("is not a scope; see the documentation of tokens")
+        near = difflib.get_close_matches(scope[:64], SCOPES, 1, 0.7)
+        raise PydanticCustomError(
+            "scope",
+            "{scope} is no scope{near}; there are {scopes}",
+            {
+                "scope": repr(scope[:64]),
+                "near": f" (did you mean {near[0]}?)" if near else "",
+                "scopes": ", ".join(sorted(SCOPES)),
+            },
+        )
     return scope
 
 

@@ -10,7 +10,7 @@ from ..codec.events import cursor_of
 from ..codec.ws import control
 from ..feed.event_log import EventService
 from ..model.errors import PayloadTooLarge, SessionNotFound
-from ..model.events import event_stream
+from ..model.events import event_stream, notes_on
 from ..model.limits import Limits
 from ..model.principal import Principal
 from ..runs.service import SessionService
@@ -78,7 +78,8 @@ class Commands:
         )
         self._lose(principal, self.table.put(channels, feed))
         cursor = cursor_of(self._events.epoch, after)
-        self._answer("subscribed", message.id, channels=list(channels), cursor=cursor)
+        notes = {"notes": notes} if (notes := notes_on(channels)) else {}
+        self._answer("subscribed", message.id, channels=list(channels), cursor=cursor, **notes)
         feed.start()
 
     def _floors(self, channels: Iterable[str], now: int) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,18 @@ SERVER_TYPES = frozenset(
 )
 #: First segments under which users may publish.
 PUBLISHABLE = frozenset({"app", "team", "billing", "system"})
+
+
+#: Channels whose own types nothing writes yet, and what may come in them all the same.
+_NOTHING_WRITES = {
+    "teams": "this server has no teams yet; team.* comes only from what you publish yourself",
+    "webhooks": "this server has no webhooks yet; nothing comes in this channel",
+}
+
+
+def notes_on(channels: Iterable[str]) -> list[str]:
+    """What a subscriber of these channels should know who waits for their events."""
+    return [f"{name}: {_NOTHING_WRITES[name]}" for name in channels if name in _NOTHING_WRITES]
 
 
 def channel_of(kind: str) -> str | None:
