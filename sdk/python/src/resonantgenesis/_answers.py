@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from ._wire import Answer, is_event_stream, seconds
 from .errors import CODES, StreamError, Unavailable
@@ -35,6 +36,8 @@ REPEATED = frozenset({408, 425, 429, 502, 503, 504})
 
 def error_from_answer(answer: Answer) -> StreamError:
     """The error of an answer that is not a success, or not what was asked for."""
+    if 300 <= answer.status < 400:
+        return _redirected(answer)
     body = answer.object().get("error")
     fields: Mapping[str, Any] = body if isinstance(body, dict) else {}
     code = fields.get("code")
@@ -93,9 +96,31 @@ def _code_of_status(status: int) -> str:
     return "INTERNAL" if status >= 500 else "INVALID_REQUEST"
 
 
+def _redirected(answer: Answer) -> StreamError:
+    """Nothing here follows a redirection: the credential would go along, to whoever it names."""
+    return _make(
+        "INVALID_REQUEST",
+        f"the server redirects ({answer.status}) to {_target(answer)}, which is not followed; "
+        "base_url must be the final address",
+        request_id=answer.headers.get("x-request-id"),
+        status=answer.status,
+    )
+
+
+def _target(answer: Answer) -> str:
+    """Where it points, without what may be a credential there."""
+    try:
+        parts = urlsplit(answer.headers.get("location", "").strip())
+    except ValueError:
+        return "an address that is none"
+    place = urlunsplit(
+        parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
+    )
+    shown = "".join(sign for sign in place if sign.isprintable())[:200]
+    return shown or "nowhere"
+
+
 def _message(answer: Answer) -> str:
-    if 300 <= answer.status < 400:
-        return f"the server redirects ({answer.status}); base_url must be the final address"
     return f"HTTP status {answer.status}, answered with {_kind(answer)}"
 
 

@@ -126,6 +126,7 @@ class ResonantGenesis:
         """
         return Realtime(
             self._io.settings,
+            self._io.reach,
             get_token=get_token,
             buffer_size=buffer_size,
             ping_interval=ping_interval,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -23,8 +24,22 @@ class AsyncReader(Reader[T], ABC):
         self._io = io
         self._connection: AsyncConnection | None = None
 
-    def __aiter__(self) -> Self:
-        return self
+    def __aiter__(self) -> AsyncIterator[T]:
+        """For one loop, which closes the stream however it ends; see `_items`."""
+        self._enter_loop()
+        return self._items()
+
+    async def _items(self) -> AsyncIterator[T]:
+        # An iterator of the loop's own, which ends with the loop even if the stream has a name:
+        # at `break`, `return` or an exception asyncio runs what stands under `finally`.
+        try:
+            while (emitted := await self._run()) is not None:
+                yield emitted.item
+        except GeneratorExit:
+            self._left = True
+            raise
+        finally:
+            await self.aclose()
 
     async def __anext__(self) -> T:
         emitted = await self._run()
@@ -106,6 +121,6 @@ class AsyncReader(Reader[T], ABC):
             await connection.aclose()
 
     def __del__(self) -> None:
-        # Left in mid-stream by `break` or an exception in the loop: the transport closes itself
+        # Left in mid-stream without a loop, or with the event loop: the transport closes itself
         # when it is collected, the mark must say so.
         self._abandon()

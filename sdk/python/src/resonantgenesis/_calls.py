@@ -38,6 +38,7 @@ class CallMachine(Generic[T_co]):
         self, call: Call[T_co], settings: Settings, *, rng: Callable[[], float] = random.random
     ) -> None:
         self._call = call
+        self._place = settings.place
         self._retries = Retries(settings.max_retries, settings.backoff, rng)
         self._action: Fetch | Wait | Finish = Fetch(call.request)
         self._answer: Answer | None = None
@@ -56,7 +57,7 @@ class CallMachine(Generic[T_co]):
             case Lost(reason):
                 self._again(ConnectionLost(reason))
             case Silent():
-                self._again(ConnectionLost("no answer in time"))
+                self._again(ConnectionLost(f"no answer in time from {self._place}"))
             case _:
                 raise TypeError(f"{type(outcome).__name__} does not follow here")
 

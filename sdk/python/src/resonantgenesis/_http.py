@@ -5,17 +5,22 @@ No httpx exception leaves the shells; here they become outcomes.
 
 from __future__ import annotations
 
+import socket
 import ssl
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from importlib.util import find_spec
 from typing import TypedDict
 
 import httpx
 
 from ._actions import Answered, Lost, Silent
+from ._reach import Reach
 from ._settings import Settings
 from ._version import __version__
 from ._wire import MAX_ANSWER, Answer, Request
+from .errors import InvalidSettings
 
 
 class ClientOptions(TypedDict):
@@ -25,13 +30,20 @@ class ClientOptions(TypedDict):
     limits: httpx.Limits
     follow_redirects: bool
     verify: ssl.SSLContext
+    proxy: httpx.Proxy | None
+    trust_env: bool
 
 
 def client_options(settings: Settings) -> ClientOptions:
     """Connections are not capped, since each stream holds one for as long as it lasts.
 
-    Idle ones are dropped before common servers do (uvicorn: 5 s), which spares a retry.
+    Idle ones are dropped before common servers do (uvicorn: 5 s), which spares a retry. Raises
+    InvalidSettings for what httpx cannot use.
     """
+    try:
+        httpx.URL(settings.base_url)
+    except httpx.InvalidURL as error:
+        raise InvalidSettings(f"base_url is none: {error}") from error
     return {
         "headers": {
             "Authorization": f"Bearer {settings.api_key}",
@@ -43,8 +55,32 @@ def client_options(settings: Settings) -> ClientOptions:
         ),
         "follow_redirects": False,
         # Made here, where the client is made: reading the certificates would hold up the loop.
-        "verify": httpx.create_ssl_context(),
+        "verify": _certificates(),
+        "proxy": _proxy(settings),
+        # What it would read there has been read; a proxy that names nobody is an error of ours.
+        "trust_env": False,
     }
+
+
+def _certificates() -> ssl.SSLContext:
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        raise InvalidSettings(
+            f"SSL_CERT_FILE or SSL_CERT_DIR names no certificates: {error}"
+        ) from error
+
+
+def _proxy(settings: Settings) -> httpx.Proxy | None:
+    proxy = settings.proxy
+    if proxy is None:
+        return None
+    if proxy.is_socks and find_spec("socksio") is None:
+        raise proxy.needs("httpx[socks]")
+    try:
+        return httpx.Proxy(proxy.url)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise InvalidSettings(f"{proxy.source} names no proxy") from error
 
 
 class RequestParts(TypedDict):
@@ -82,21 +118,39 @@ def set_silence(response: httpx.Response, limit: float) -> None:
     response.request.extensions["timeout"]["read"] = limit
 
 
-def outcome_of(error: httpx.RequestError) -> Lost | Silent:
+def outcome_of(error: httpx.RequestError, settings: Settings, reach: Reach) -> Lost | Silent:
     """What a failed request or read means."""
     if isinstance(error, httpx.ReadTimeout):
         return Silent()
-    reason = str(error) or type(error).__name__
-    return Lost(f"{_WHAT.get(type(error), 'connection failed')}: {reason}")
+    what = _WHAT.get(type(error), "the connection failed to")
+    lost = Lost(f"{what} {settings.place}: {str(error) or type(error).__name__}")
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
+        reach.lost(lost.reason)
+    return lost
 
 
 _WHAT: Mapping[type[httpx.RequestError], str] = {
-    httpx.ConnectError: "could not connect",
-    httpx.ConnectTimeout: "could not connect in time",
-    httpx.ReadError: "connection broke",
-    httpx.RemoteProtocolError: "connection broke",
-    httpx.WriteTimeout: "could not send in time",
+    httpx.ConnectError: "could not connect to",
+    httpx.ProxyError: "could not connect to",
+    httpx.ConnectTimeout: "could not connect in time to",
+    httpx.ReadError: "the connection broke to",
+    httpx.RemoteProtocolError: "the connection broke to",
+    httpx.WriteTimeout: "could not send in time to",
 }
+
+
+def hang_up(response: httpx.Response) -> None:
+    """Ends the connection of an answer that nobody reads on.
+
+    To close it is not enough: a process that was forked meanwhile has a copy of it.
+    """
+    stream = response.extensions.get("network_stream")
+    line = stream.get_extra_info("socket") if stream is not None else None
+    if line is None:
+        return
+    # Closed already, by the other side or by another task. (Not every loop's socket can do it.)
+    with suppress(OSError), socket.fromfd(line.fileno(), line.family, line.type) as same:
+        same.shutdown(socket.SHUT_RDWR)
 
 
 def headers_of(response: httpx.Response) -> dict[str, str]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ._process import PerProcess
 from ._progress import Mark
 
 #: After this many seconds the server has forgotten the Idempotency-Key as well.
@@ -47,6 +48,15 @@ class _Entry:
     since: float
 
 
+class _Entries:
+    """Those of one process: another one's streams are not taken up."""
+
+    def __init__(self) -> None:
+        self.all: list[_Entry] = []
+        self.sweep_at = 64
+        self.lock = threading.Lock()
+
+
 class StreamMemory:
     """Bounded in number and age; entries go with the task that they belong to."""
 
@@ -60,19 +70,18 @@ class StreamMemory:
         self._max_entries = max_entries
         self._max_age = max_age
         self._clock = clock
-        self._entries: list[_Entry] = []
-        self._sweep_at = 64
-        self._lock = threading.Lock()
+        self._entries = PerProcess(_Entries)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries.get().all)
 
     def remember(self, owner: object, task: tuple[str, ...], mark: Mark) -> None:
         """Keep `mark`, which its stream goes on changing, until it is settled."""
-        with self._lock:
-            self._entries.append(_Entry(weakref.ref(owner), task, mark, self._clock()))
-            if len(self._entries) >= self._sweep_at:
-                self._sweep()
+        entries = self._entries.get()
+        with entries.lock:
+            entries.all.append(_Entry(weakref.ref(owner), task, mark, self._clock()))
+            if len(entries.all) >= entries.sweep_at:
+                self._sweep(entries)
 
     def recall(self, owner: object, task: tuple[str, ...], position: int) -> Mark | None:
         """The newest stream of `task` that stands at `position`, taken out; None if there is none.
@@ -81,9 +90,10 @@ class StreamMemory:
         is further on is the second choice. For position 0 neither this nor a stream that
         somebody still reads will do: 0 also says "start anew".
         """
-        with self._lock:
-            self._sweep()
-            own = [e for e in reversed(self._entries) if e.owner() is owner and e.task == task]
+        entries = self._entries.get()
+        with entries.lock:
+            self._sweep(entries)
+            own = [e for e in reversed(entries.all) if e.owner() is owner and e.task == task]
             found = next(
                 (e for e in own if e.mark.position == position and (position or e.mark.broken)),
                 None,
@@ -92,19 +102,19 @@ class StreamMemory:
                 found = next((e for e in own if e.mark.position > position), None)
             if found is None:
                 return None
-            self._entries = [entry for entry in self._entries if entry is not found]
+            entries.all = [entry for entry in entries.all if entry is not found]
             return found.mark
 
-    def _sweep(self) -> None:
+    def _sweep(self, entries: _Entries) -> None:
         oldest = self._clock() - self._max_age
         alive = [
             entry
-            for entry in self._entries
+            for entry in entries.all
             if not entry.mark.settled and entry.since > oldest and entry.owner() is not None
         ]
-        self._entries = alive[-self._max_entries :]
+        entries.all = alive[-self._max_entries :]
         # Sweeping when the list has doubled keeps the cost per stream constant.
-        self._sweep_at = min(max(64, 2 * len(self._entries)), self._max_entries + 64)
+        entries.sweep_at = min(max(64, 2 * len(entries.all)), self._max_entries + 64)
 
 
 def context_of(context: str | Mapping[str, Any] | None) -> Mapping[str, Any] | None:

@@ -17,10 +17,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
 from ._intake import json_object
+from ._process import Owned, PerProcess
+from ._reach import Reach
 from ._retries import Retries
 from ._settings import DEFAULT_MAX_RETRIES, resolve
-from ._websocket import Compression, connected, socket_url
-from .errors import StreamError
+from ._websocket import Compression, closed, connected, socket_url
+from .errors import ConnectionLost, StreamError
 
 #: Seconds that a returned socket may take to become quiet, before it is closed instead.
 QUIET_TIMEOUT = 2.0
@@ -28,7 +30,7 @@ QUIET_TIMEOUT = 2.0
 log = logging.getLogger("resonantgenesis")
 
 
-class PooledConnection:
+class PooledConnection(Owned):
     """A socket on loan: `send`, `recv` and `async for` of texts, as the library's; `ws` is it.
 
     Remembers what was subscribed and which turns have not ended, so that the next borrower finds
@@ -36,6 +38,7 @@ class PooledConnection:
     """
 
     def __init__(self, ws: ClientConnection) -> None:
+        super().__init__()
         self.ws = ws
         self._channels: set[str] = set()
         self._turns = 0
@@ -88,6 +91,15 @@ class PooledConnection:
         return True
 
 
+class _Sockets:
+    """Those of one process."""
+
+    def __init__(self, max_connections: int) -> None:
+        self.slots = asyncio.Semaphore(max_connections)
+        self.idle: deque[PooledConnection] = deque()
+        self.lent: set[PooledConnection] = set()
+
+
 class StreamingPool:
     """At most `max_connections` open sockets, lent in turn, used again, replaced when broken.
 
@@ -108,39 +120,41 @@ class StreamingPool:
             raise ValueError("max_connections must be 1 or more")
         self._settings = resolve(api_key, base_url, None, max_retries)
         self._compression = compression
-        self._slots = asyncio.Semaphore(max_connections)
-        self._idle: deque[PooledConnection] = deque()
-        self._lent: set[PooledConnection] = set()
+        self._reach = PerProcess(lambda: Reach(self._settings))
+        self._sockets = PerProcess(lambda: _Sockets(max_connections))
         self._tokens = map("pool-{}".format, itertools.count(1))
         self._closed = False
 
     @property
     def size(self) -> int:
         """How many sockets there are, lent and idle."""
-        return len(self._idle) + len(self._lent)
+        sockets = self._sockets.get()
+        return len(sockets.idle) + len(sockets.lent)
 
     @asynccontextmanager
     async def get_connection(self) -> AsyncIterator[PooledConnection]:
         """A socket to use in the block. Waits while all are lent. Raises StreamError when none
         can be opened, RuntimeError when the pool is closed."""
-        async with self._slots:
-            connection = await self._take()
-            self._lent.add(connection)
+        sockets = self._sockets.get()
+        async with sockets.slots:
+            connection = await self._take(sockets)
+            sockets.lent.add(connection)
             try:
                 yield connection
             except BaseException:
                 # In the middle of who knows what.
-                await connection.ws.close()
+                await closed(connection.ws, connection)
                 raise
             finally:
-                self._lent.discard(connection)
-                await self._give_back(connection)
+                sockets.lent.discard(connection)
+                await self._give_back(connection, sockets)
 
     async def aclose(self) -> None:
         """Closes all sockets, lent ones too."""
         self._closed = True
-        everything = [*self._idle, *self._lent]
-        self._idle.clear()
+        sockets = self._sockets.get()
+        everything = [*sockets.idle, *sockets.lent]
+        sockets.idle.clear()
         await asyncio.gather(*(connection.ws.close() for connection in everything))
 
     async def __aenter__(self) -> StreamingPool:
@@ -154,9 +168,9 @@ class StreamingPool:
     ) -> None:
         await self.aclose()
 
-    async def _take(self) -> PooledConnection:
-        while self._idle:
-            connection = self._idle.popleft()
+    async def _take(self, sockets: _Sockets) -> PooledConnection:
+        while sockets.idle:
+            connection = sockets.idle.popleft()
             if connection.is_open:
                 return connection
         return PooledConnection(await self._open())
@@ -166,13 +180,19 @@ class StreamingPool:
         retries = Retries(settings.max_retries, settings.backoff)
         while not self._closed:
             try:
-                return await connected(
+                opened = await connected(
                     socket_url(settings.base_url),
                     settings.api_key,
                     timeout=settings.timeouts.connect,
                     compression=self._compression,
+                    proxy=settings.proxy,
+                    place=settings.place,
                 )
+                self._reach.get().found()
+                return opened
             except StreamError as error:
+                if isinstance(error, ConnectionLost):
+                    self._reach.get().lost(error.message)
                 wait = retries.after(error) if error.retryable else None
                 if wait is None:
                     raise
@@ -180,11 +200,14 @@ class StreamingPool:
             await asyncio.sleep(wait.seconds)
         raise RuntimeError("the pool is closed")
 
-    async def _give_back(self, connection: PooledConnection) -> None:
+    async def _give_back(self, connection: PooledConnection, sockets: _Sockets) -> None:
+        if connection.inherited:
+            return
         if not self._closed and await connection.quieten(next(self._tokens)) and not self._closed:
-            self._idle.append(connection)
+            sockets.idle.append(connection)
         else:
             await connection.ws.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {len(self._lent)} lent, {len(self._idle)} idle>"
+        sockets = self._sockets.get()
+        return f"<{type(self).__name__} {len(sockets.lent)} lent, {len(sockets.idle)} idle>"

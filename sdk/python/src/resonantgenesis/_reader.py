@@ -21,6 +21,7 @@ class Reader(Generic[T]):
     def __init__(self) -> None:
         self._closed = False
         self._busy = False
+        self._looped = self._left = False
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open" if self._machine else "not started"
@@ -29,6 +30,15 @@ class Reader(Generic[T]):
     def _where(self) -> str:
         """The place, for people."""
         return ""
+
+    def _enter_loop(self) -> None:
+        # Asyncio runs the end of a loop that was left a moment later: until then it is not closed.
+        if self._left or (self._looped and not self._closed):
+            raise RuntimeError(
+                "a loop over this stream was left, which closes it: go on with another one "
+                f"from {self._where()}"
+            )
+        self._looped = True
 
     def _enter_read(self) -> None:
         if self._busy:

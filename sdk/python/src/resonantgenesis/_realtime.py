@@ -9,6 +9,8 @@ from typing import Any, Unpack
 
 from ._event_plan import Filters, OnExpired, Patterns, Place, Wanted, place_of
 from ._execute import StreamOptions, execution
+from ._process import Owned, leave
+from ._reach import Reach
 from ._rt_auth import Credential, GetToken
 from ._rt_feeds import MAX_ITEMS, ChunkFeed, EventFeed
 from ._rt_runner import Runner
@@ -22,7 +24,7 @@ from .errors import ConnectionLost
 Context = str | Mapping[str, Any] | None
 
 
-class Realtime:
+class Realtime(Owned):
     """One socket, renewed for as long as that takes; use it as `async with`.
 
     After a cut, a silence, or a restart of the server it comes back after a back-off with full
@@ -37,6 +39,7 @@ class Realtime:
     def __init__(
         self,
         settings: Settings,
+        reach: Reach,
         *,
         get_token: GetToken | None = None,
         buffer_size: int = MAX_ITEMS,
@@ -44,6 +47,7 @@ class Realtime:
         ping_timeout: float = 10.0,
         compression: Compression = "deflate",
     ) -> None:
+        super().__init__()
         if buffer_size < 1 or not ping_interval > 0 or not ping_timeout > 0:
             raise ValueError("buffer_size, ping_interval and ping_timeout must be more than 0")
         self._buffer_size = buffer_size
@@ -53,6 +57,7 @@ class Realtime:
             ping_interval=ping_interval,
             ping_timeout=ping_timeout,
             compression=compression,
+            reach=reach,
         )
         self._task: asyncio.Task[None] | None = None
 
@@ -166,6 +171,9 @@ class Realtime:
     async def aclose(self) -> None:
         """Closes the socket; whoever still reads gets ConnectionLost, turns go on. Harmless if
         repeated."""
+        if self.inherited:
+            leave(self._task)
+            return
         if self.state.error is None:
             self.state.fail(ConnectionLost("the realtime() was closed", retryable=False))
         task = self._task
@@ -204,5 +212,7 @@ class Realtime:
             raise outcome.error
 
     def _check_running(self) -> None:
+        if self.inherited:
+            raise RuntimeError("this socket is another process's: open one with client.realtime()")
         if self._task is None:
             raise RuntimeError("use it inside `async with client.realtime() as rt:`")

@@ -18,8 +18,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
 from ._intake import json_object
-from ._websocket import Compression, closed_error, connected
-from .errors import StreamError
+from ._process import Owned
+from ._proxy import address_of, proxy_for
+from ._websocket import Compression, closed, closed_error, connected
+from .errors import InvalidSettings, StreamError
 
 Handler = Callable[[dict[str, Any]], Awaitable[object] | object]
 OnConnect = Callable[[ClientConnection], Awaitable[object] | object]
@@ -64,10 +66,12 @@ class ReconnectingWebSocket:
         self._raise = on_handler_error == "raise"
         self._compression = compression
         self._closing = asyncio.Event()
+        self._opened = Owned()
 
     async def connect(self) -> None:
         """Returns with `ws` open, however many attempts that takes. Raises what `on_connect`
-        raises, and RuntimeError once it is `aclose`d."""
+        raises, InvalidSettings for a proxy variable that names none, and RuntimeError once it is
+        `aclose`d."""
         if not await self._connect():
             raise RuntimeError("closed")
 
@@ -99,16 +103,26 @@ class ReconnectingWebSocket:
         await self.aclose()
 
     def _is_open(self) -> bool:
-        return self.ws is not None and self.ws.state is State.OPEN
+        here = not self._opened.inherited
+        return here and self.ws is not None and self.ws.state is State.OPEN
 
     async def _connect(self) -> bool:
         """Whether `ws` is open now; False: it is closed for good."""
         await self._close_socket()
         while not self._closing.is_set():
             try:
-                self.ws = await connected(self.uri, self.api_key, compression=self._compression)
+                self.ws = await connected(
+                    self.uri,
+                    self.api_key,
+                    compression=self._compression,
+                    proxy=proxy_for(self.uri),
+                    place=address_of(self.uri),
+                )
+                self._opened = Owned()
                 if self._on_connect is not None:
                     await _awaited(self._on_connect(self.ws))
+            except InvalidSettings:
+                raise
             except StreamError as error:
                 await self._wait(error)
             except ConnectionClosed as error:
@@ -164,7 +178,7 @@ class ReconnectingWebSocket:
 
     async def _close_socket(self) -> None:
         if self.ws is not None:
-            await self.ws.close()
+            await closed(self.ws, self._opened)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.uri}>"

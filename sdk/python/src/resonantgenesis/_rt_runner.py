@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
+from ._reach import Reach
 from ._retries import Retries
 from ._rt_auth import Credential, Renewal
 from ._rt_link import SENDS_AT_ONCE, SENDS_PER_SECOND, LinkWatch, Pace
@@ -35,6 +36,7 @@ class Runner:
         ping_interval: float,
         ping_timeout: float,
         compression: Compression,
+        reach: Reach,
     ) -> None:
         self.url = socket_url(settings.base_url)
         self.begun = asyncio.Event()
@@ -43,6 +45,7 @@ class Runner:
         self._credential = credential
         self._interval, self._patience = ping_interval, ping_timeout
         self._compression = compression
+        self._reach = reach
         self._retries = self._new_retries()
         self.state = RealtimeState(self._new_retries)
         self._sending = asyncio.Event()
@@ -113,13 +116,21 @@ class Runner:
 
     async def _open(self, token: str) -> WebSocket:
         settings = self._settings
-        return await open_socket(
-            self.url,
-            token,
-            timeout=settings.timeouts.connect,
-            max_size=settings.max_event,
-            compression=self._compression,
-        )
+        try:
+            socket = await open_socket(
+                self.url,
+                token,
+                timeout=settings.timeouts.connect,
+                max_size=settings.max_event,
+                compression=self._compression,
+                proxy=settings.proxy,
+                place=settings.place,
+            )
+        except ConnectionLost as error:
+            self._reach.lost(error.message)
+            raise
+        self._reach.found()
+        return socket
 
     async def _listen(self, socket: WebSocket, watch: LinkWatch) -> None:
         for count in itertools.count(1):

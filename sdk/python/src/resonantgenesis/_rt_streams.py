@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
+from ._process import Owned
 from ._rt_feeds import ChunkFeed, EventFeed, Feed
 from ._rt_state import RealtimeState
 from .models import Chunk, Event
@@ -32,18 +33,38 @@ class Host(Protocol):
         ...
 
 
-class RealtimeReader(ABC, Generic[T]):
+class RealtimeReader(ABC, Owned, Generic[T]):
     """One consumer. Starts when first iterated, or entered with `async with`."""
 
     def __init__(self, host: Host, feed: Feed[T]) -> None:
+        super().__init__()
         self._host = host
         self._feed = feed
         self._changed = asyncio.Event()
-        self._started = self._busy = False
+        self._started = self._busy = self._looped = self._left = False
         feed.wake = self._changed.set
 
-    def __aiter__(self) -> Self:
-        return self
+    def __aiter__(self) -> AsyncIterator[T]:
+        """For one loop, which leaves the stream however it ends, as `aclose` does."""
+        if self._left or (self._looped and not self._feed.over):
+            raise RuntimeError("a loop over this stream was left, which closes it: ask for another")
+        self._looped = True
+        return self._items()
+
+    async def _items(self) -> AsyncIterator[T]:
+        # An iterator of the loop's own: see AsyncReader.
+        try:
+            while True:
+                try:
+                    item = await self.__anext__()
+                except StopAsyncIteration:
+                    return
+                yield item
+        except GeneratorExit:
+            self._left = True
+            raise
+        finally:
+            await self.aclose()
 
     async def __anext__(self) -> T:
         self._enter_read()
@@ -80,6 +101,8 @@ class RealtimeReader(ABC, Generic[T]):
 
     async def aclose(self) -> None:
         """Stops reading; a turn goes on. Harmless if repeated."""
+        if self.inherited:
+            return
         self._host.state.leave(self._feed)
         self._host.nudge()
 
@@ -109,6 +132,8 @@ class RealtimeReader(ABC, Generic[T]):
             await self._changed.wait()
 
     def _enter_read(self) -> None:
+        if self.inherited:
+            raise RuntimeError("this socket is another process's: open one with client.realtime()")
         if self._busy:
             raise RuntimeError("the stream is already being read by another task")
         self._busy = True

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from ._backoff import Backoff
+from ._proxy import Proxy, address_of, proxy_for
 from ._sse import DEFAULT_MAX_BYTES
+from .errors import InvalidSettings
 
 API_KEY_VARIABLE = "RESONANTGENESIS_API_KEY"
 BASE_URL_VARIABLE = "RESONANTGENESIS_BASE_URL"
@@ -44,6 +47,19 @@ class Settings:
     max_retries: int = DEFAULT_MAX_RETRIES
     backoff: Backoff = field(default_factory=Backoff)
     max_event: int = DEFAULT_MAX_BYTES
+    proxy: Proxy | None = None
+    #: Nobody has named an address.
+    is_default: bool = False
+
+    @property
+    def place(self) -> str:
+        """Host and port, and what a reader of an error has to know about them."""
+        place = address_of(self.base_url)
+        if self.is_default:
+            place += f" (the default, as neither base_url nor {BASE_URL_VARIABLE} is set)"
+        if self.proxy is not None:
+            place += f" through the proxy {self.proxy.address} of {self.proxy.source}"
+        return place
 
 
 def resolve(
@@ -52,14 +68,18 @@ def resolve(
     timeout: float | Timeouts | None,
     max_retries: int,
 ) -> Settings:
-    """Settings from arguments, then variables, then defaults. Raises ValueError."""
+    """Settings from arguments, then variables, then defaults. Raises InvalidSettings."""
     if max_retries < 0:
-        raise ValueError("max_retries must be 0 or more")
+        raise InvalidSettings("max_retries must be 0 or more")
+    named = base_url or os.environ.get(BASE_URL_VARIABLE)
+    address = _base_url(named or DEFAULT_BASE_URL)
     return Settings(
-        base_url=_base_url(base_url or os.environ.get(BASE_URL_VARIABLE) or DEFAULT_BASE_URL),
+        base_url=address,
         api_key=_api_key(api_key or os.environ.get(API_KEY_VARIABLE) or ""),
         timeouts=_timeouts(timeout),
         max_retries=max_retries,
+        proxy=proxy_for(address),
+        is_default=not named,
     )
 
 
@@ -72,21 +92,26 @@ def _timeouts(timeout: float | Timeouts | None) -> Timeouts:
 def _api_key(key: str) -> str:
     key = key.strip()
     if not key:
-        raise ValueError(f"no API key: pass api_key= or set {API_KEY_VARIABLE}")
+        raise InvalidSettings(f"no API key: pass api_key= or set {API_KEY_VARIABLE}")
     if not key.isascii() or not key.isprintable() or " " in key:
         # Says what is wrong without repeating the key: messages end up in logs.
-        raise ValueError("api_key has characters that cannot stand in a header")
+        raise InvalidSettings("api_key has characters that cannot stand in a header")
     return key
 
 
 def _base_url(url: str) -> str:
-    parts = urlsplit(url.strip())
-    # `.port` itself raises ValueError for what is no port.
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
-        raise ValueError("base_url must look like https://host[:port][/prefix]")
+    parts = urlsplit("")
+    with suppress(ValueError):
+        # Raised for brackets that do not match; by `.port` for what is no port; by the encoding
+        # for a host that no DNS has.
+        split = urlsplit(url.strip())
+        (split.hostname or "").encode("idna")
+        parts = split if split.port != 0 else parts
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidSettings("base_url must look like https://host[:port][/prefix]")
     if parts.username or parts.password:
-        raise ValueError("base_url must not carry credentials; use api_key=")
+        raise InvalidSettings("base_url must not carry credentials; use api_key=")
     if parts.query or parts.fragment:
-        raise ValueError("base_url must not have a query or a fragment")
+        raise InvalidSettings("base_url must not have a query or a fragment")
     # Every path of ours starts with /v1; somebody who already wrote it means the same place.
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1')}"

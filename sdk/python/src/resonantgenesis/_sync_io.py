@@ -24,11 +24,14 @@ from ._calls import Call, CallMachine
 from ._http import (
     BodyCollector,
     client_options,
+    hang_up,
     headers_of,
     outcome_of,
     request_parts,
     set_silence,
 )
+from ._process import Owned, PerProcess, leave
+from ._reach import Reach
 from ._settings import Settings
 from ._wire import Request, is_opened
 
@@ -37,12 +40,21 @@ T = TypeVar("T")
 Content = Callable[[], Iterator[bytes]]
 
 
+class _Links:
+    """Connections of one process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.client = httpx.Client(**client_options(settings))
+        self.reach = Reach(settings)
+
+
 class SyncIO:
-    """Connections of one client; threads may share it."""
+    """Connections of one client; threads and forked processes may share it."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._client = httpx.Client(**client_options(settings))
+        self._closed = False
+        self._links = PerProcess(lambda: _Links(self.settings))
 
     def call(self, call: Call[T]) -> T:
         """Runs a call to its result. Raises StreamError."""
@@ -68,7 +80,7 @@ class SyncIO:
         try:
             return self._whole(self._send(request, content), request)
         except httpx.RequestError as error:
-            return outcome_of(error)
+            return self._failed(error)
 
     def open(self, request: Request) -> tuple[Outcome, SyncConnection | None]:
         """Sends, and leaves the stream open that was asked for."""
@@ -76,21 +88,29 @@ class SyncIO:
             response = self._send(request)
             headers = headers_of(response)
             if is_opened(request, response.status_code, headers):
-                return Opened(headers, response.status_code), SyncConnection(response)
+                return Opened(headers, response.status_code), SyncConnection(response, self._failed)
             return self._whole(response, request), None
         except httpx.RequestError as error:
-            return outcome_of(error), None
+            return self._failed(error), None
 
     def close(self) -> None:
-        """Closes all connections."""
-        self._client.close()
+        """Closes all connections of this process."""
+        self._closed = True
+        if self._links.made:
+            self._links.get().client.close()
 
     def _send(self, request: Request, content: Content | None = None) -> httpx.Response:
-        if self._client.is_closed:
+        if self._closed:
             raise RuntimeError("the client is closed")
+        links = self._links.get()
         body = request.content() if content is None else content()
-        built = self._client.build_request(**request_parts(request, self.settings), content=body)
-        return self._client.send(built, stream=True)
+        built = links.client.build_request(**request_parts(request, self.settings), content=body)
+        response = links.client.send(built, stream=True)
+        links.reach.found()
+        return response
+
+    def _failed(self, error: httpx.RequestError) -> Lost | Silent:
+        return outcome_of(error, self.settings, self._links.get().reach)
 
     def _whole(self, response: httpx.Response, request: Request) -> Answered | Lost | Silent:
         body = BodyCollector(response, self.settings.timeouts.answer + request.patience)
@@ -104,24 +124,37 @@ class SyncIO:
         return body.done()
 
 
-class SyncConnection:
+class SyncConnection(Owned):
     """An open event stream."""
 
-    def __init__(self, response: httpx.Response) -> None:
+    def __init__(
+        self, response: httpx.Response, failed: Callable[[httpx.RequestError], Lost | Silent]
+    ) -> None:
+        super().__init__()
         self._response = response
+        self._failed = failed
+        self._ended = False
         self._blocks: Iterator[bytes] | None = None
 
     def read(self, timeout: float) -> Received | Ended | Lost | Silent:
         """The next bytes; the first call's `timeout` holds for all."""
+        if self.inherited:
+            return Lost("the connection belongs to the process that this one was forked from")
         if self._blocks is None:
             set_silence(self._response, timeout)
             self._blocks = self._response.iter_bytes()
         try:
             block = next(self._blocks, None)
         except httpx.RequestError as error:
-            return outcome_of(error)
+            return self._failed(error)
+        self._ended = block is None
         return Ended() if block is None else Received(block)
 
     def close(self) -> None:
         """Gives the connection up."""
+        if self.inherited:
+            leave(self._response, self._blocks)
+            return
+        if not self._ended:
+            hang_up(self._response)
         self._response.close()

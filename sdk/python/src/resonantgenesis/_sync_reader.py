@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -23,8 +24,20 @@ class SyncReader(Reader[T], ABC):
         self._io = io
         self._connection: SyncConnection | None = None
 
-    def __iter__(self) -> Self:
-        return self
+    def __iter__(self) -> Iterator[T]:
+        """For one loop, which closes the stream however it ends; see AsyncReader."""
+        self._enter_loop()
+        return self._items()
+
+    def _items(self) -> Iterator[T]:
+        try:
+            while (emitted := self._run()) is not None:
+                yield emitted.item
+        except GeneratorExit:
+            self._left = True
+            raise
+        finally:
+            self.close()
 
     def __next__(self) -> T:
         emitted = self._run()
@@ -104,6 +117,6 @@ class SyncReader(Reader[T], ABC):
             connection.close()
 
     def __del__(self) -> None:
-        # Left in mid-stream by `break` or an exception in the loop.
+        # Left in mid-stream without a loop.
         self._abandon()
         self._disconnect()

@@ -6,13 +6,17 @@ Works with releases from 13 on, whose asyncio client is the same as today's for 
 from __future__ import annotations
 
 import asyncio
-from typing import Literal
+import inspect
+from importlib.util import find_spec
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from ._answers import error_from_answer
+from ._process import Owned, leave
+from ._proxy import Proxy
 from ._sse import DEFAULT_MAX_BYTES
 from ._version import __version__
 from ._wire import Answer
@@ -33,10 +37,23 @@ def socket_url(base_url: str) -> str:
     return f"{scheme}://{parts.netloc}{parts.path}/v1/ws"
 
 
-class WebSocket:
+class _Connect(connect):
+    """Follows no redirection: the credential would go along, to whoever it names."""
+
+    def process_redirect(self, exc: Exception) -> Exception:
+        """The library's own hook, since 13.1; before, it follows none."""
+        return exc
+
+
+#: Releases before 15 know no proxies.
+_PROXIES = "proxy" in inspect.signature(connect.__init__).parameters
+
+
+class WebSocket(Owned):
     """An open socket. No exception of the library leaves it."""
 
     def __init__(self, connection: ClientConnection) -> None:
+        super().__init__()
         self._connection = connection
 
     async def send(self, text: str, timeout: float) -> None:
@@ -57,23 +74,45 @@ class WebSocket:
             raise closed_error(error) from error
 
     async def close(self) -> None:
-        """Closes it, in bounded time."""
-        await self._connection.close()
+        """Closes it, in bounded time; a forked process leaves it to its parent."""
+        await closed(self._connection, self)
 
     def abort(self) -> None:
         """Cuts it, for a link that does not answer any more."""
         self._connection.transport.abort()
 
 
+async def closed(connection: ClientConnection, owner: Owned) -> None:
+    """Closes the library's own connection where it was opened."""
+    if owner.inherited:
+        leave(connection)
+    else:
+        await connection.close()
+
+
 async def open_socket(
-    url: str, credential: str, *, timeout: float, max_size: int, compression: Compression
+    url: str,
+    credential: str,
+    *,
+    timeout: float,
+    max_size: int,
+    compression: Compression,
+    proxy: Proxy | None,
+    place: str,
 ) -> WebSocket:
     """Connects within `timeout` seconds. Raises StreamError: the server's refusal, with its code
     and `retry_after`, or ConnectionLost."""
     # Our own pings go through the server's application, and tell more than the library's.
     return WebSocket(
         await connected(
-            url, credential, timeout=timeout, max_size=max_size, compression=compression, ping=None
+            url,
+            credential,
+            timeout=timeout,
+            max_size=max_size,
+            compression=compression,
+            ping=None,
+            proxy=proxy,
+            place=place,
         )
     )
 
@@ -86,10 +125,16 @@ async def connected(
     max_size: int = DEFAULT_MAX_BYTES,
     compression: Compression = "deflate",
     ping: float | None = 20.0,
+    proxy: Proxy | None,
+    place: str,
 ) -> ClientConnection:
-    """The library's own connection; raises StreamError as `open_socket` does."""
+    """The library's own connection; raises StreamError as `open_socket` does. `place` is the
+    address as errors name it."""
+    more: dict[str, Any] = {"proxy": proxy and proxy.url} if _PROXIES else {}
+    if proxy is not None and proxy.is_socks and _PROXIES and find_spec("python_socks") is None:
+        raise proxy.needs("python-socks[asyncio]")
     try:
-        return await connect(
+        return await _Connect(
             url,
             additional_headers={"Authorization": f"Bearer {credential}"},
             user_agent_header=f"resonantgenesis-python/{__version__}",
@@ -98,21 +143,22 @@ async def connected(
             ping_interval=ping,
             close_timeout=CLOSE_TIMEOUT,
             max_size=max_size,
+            **more,
         )
     except (OSError, WebSocketException, EOFError) as error:
         # TimeoutError is an OSError.
-        raise connect_error(error) from error
+        raise connect_error(error, place) from error
 
 
-def connect_error(error: BaseException) -> StreamError:
+def connect_error(error: BaseException, place: str) -> StreamError:
     """What it means that no socket could be opened."""
     if isinstance(error, InvalidStatus):
         response = error.response
         headers = {name.lower(): value for name, value in response.headers.raw_items()}
         return error_from_answer(Answer(response.status_code, headers, bytes(response.body or b"")))
     if isinstance(error, TimeoutError):
-        return ConnectionLost("could not connect in time")
-    return ConnectionLost(f"could not connect: {error or type(error).__name__}")
+        return ConnectionLost(f"could not connect in time to {place}")
+    return ConnectionLost(f"could not connect to {place}: {error or type(error).__name__}")
 
 
 def closed_error(error: ConnectionClosed) -> StreamError:

@@ -6,6 +6,7 @@
     ├── NotFound              NOT_FOUND AGENT_NOT_FOUND SESSION_NOT_FOUND
     ├── InvalidRequest        INVALID_REQUEST INVALID_JSON METHOD_NOT_ALLOWED PAYLOAD_TOO_LARGE
     │                         UNSUPPORTED_MEDIA_TYPE RANGE_NOT_SATISFIABLE
+    │   └── InvalidSettings   INVALID_REQUEST          said by the SDK; a ValueError too
     ├── Conflict              CONFLICT
     │   └── SessionBusy       SESSION_BUSY             retryable, once the running turn has ended
     ├── PositionExpired       POSITION_EXPIRED
@@ -92,6 +93,10 @@ class InvalidRequest(StreamError):
     """The request is wrong as it stands; `details["fields"]` names each bad field."""
 
     default_code = "INVALID_REQUEST"
+
+
+class InvalidSettings(InvalidRequest, ValueError):
+    """What a client was told cannot work: an argument, or a variable of the environment."""
 
 
 class Conflict(StreamError):

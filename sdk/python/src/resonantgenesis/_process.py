@@ -1,0 +1,65 @@
+"""What belongs to one process alone: connections, and locks that another thread may hold.
+
+After a fork the child has copies of both. Two processes that read from one connection get each
+other's answers, and a lock that was held at the fork is never released in the child. So each
+process makes its own at first use, and leaves what it has inherited untouched.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class PerProcess(Generic[T]):
+    """One `T` for each process; the first is made at once."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        # Its operations are atomic: no lock, which could be held at a fork.
+        self._made = {os.getpid(): make()}
+
+    def get(self) -> T:
+        """This process's own, made at its first use here."""
+        process = os.getpid()
+        mine = self._made.get(process)
+        if mine is None:
+            mine = self._made.setdefault(process, self._make())
+            for other in [one for one in self._made if one != process]:
+                leave(self._made.pop(other, None))
+        return mine
+
+    @property
+    def made(self) -> bool:
+        """Whether this process has made its own."""
+        return os.getpid() in self._made
+
+
+class Owned:
+    """Something of the process that made it."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+
+    @property
+    def inherited(self) -> bool:
+        """Whether it came from the parent by a fork."""
+        return self._process != os.getpid()
+
+
+def leave(*things: object) -> None:
+    """Keeps what was inherited from ever being finalised here: an HTTP library's generators take
+    its locks when they end, and an event loop's transports the parent's epoll entries with them."""
+    for thing in things:
+        _kept.append(thing)
+        # The list goes when the interpreter ends; a reference that nobody has does not.
+        with suppress(AttributeError):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
+_kept: list[object] = []
