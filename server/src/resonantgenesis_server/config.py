@@ -24,7 +24,7 @@ from .agents.engines.llm.settings import LlmSettings
 from .agents.tools.settings import ToolSettings
 from .masking import mask_told
 from .model.ids import is_agent_id
-from .model.limits import GIB, KIB, MIB, Limits
+from .model.limits import GIB, KIB, LARGEST_PART, MIB, Limits
 
 ENV_PREFIX = "RESONANTGENESIS_"
 #: A bootstrap key travels in a header, so: printable ASCII without spaces.
@@ -80,10 +80,10 @@ class LimitSettings(BaseModel):
     )
     goal: int = Field(default=_DEFAULTS.goal, ge=1, le=MIB, description="A turn's goal.")
     context: int = Field(
-        default=_DEFAULTS.context, ge=2, le=MIB, description="A session's context."
+        default=_DEFAULTS.context, ge=2, le=LARGEST_PART, description="A session's context."
     )
     chunk: int = Field(
-        default=_DEFAULTS.chunk, ge=KIB, le=MIB, description="One chunk of an answer."
+        default=_DEFAULTS.chunk, ge=KIB, le=LARGEST_PART, description="One chunk of an answer."
     )
     chunks_per_session: int = Field(
         default=_DEFAULTS.chunks_per_session,
@@ -95,7 +95,7 @@ class LimitSettings(BaseModel):
         default=_DEFAULTS.output,
         ge=KIB,
         le=2 * MIB,
-        description="`output` of a turn, cut beyond it.",
+        description="`output` of a turn as JSON, cut beyond it; at most 983040 in any case.",
     )
     unsent: int = Field(
         default=_DEFAULTS.unsent,

@@ -32,3 +32,11 @@ async def many(turn: Turn) -> AsyncIterator[AgentChunk]:
 async def failing(turn: Turn) -> AsyncIterator[AgentChunk]:
     yield turn.goal
     raise RuntimeError("for the log only")
+
+
+async def saying(turn: Turn) -> AsyncIterator[AgentChunk]:
+    """`context.text` so often that it is `context.size` characters, in pieces."""
+    text, left = str(turn.context["text"]), int(turn.context["size"])
+    while left > 0:
+        yield (text * 10_000)[: min(left, 10_000)]
+        left -= 10_000

@@ -159,9 +159,8 @@ class Server:
         async with websockets.connect(
             self.url,
             additional_headers=headers | options.pop("headers", {}),
-            max_size=None,
             proxy=None,
-            **{"max_queue": None, **options},
+            **{"max_queue": None, "max_size": None, **options},
         ) as ws:
             yield Client(ws)
 
@@ -234,7 +233,7 @@ async def running(
         data=folder,
         bootstrap_key=KEY,  # type: ignore[arg-type]
         words_per_second=0,
-        agents={name: f"ws_agents:{name}" for name in ("gated", "many", "failing")},
+        agents={name: f"ws_agents:{name}" for name in ("gated", "many", "failing", "saying")},
         limits=LimitSettings(**(limits or {})),
         drain_seconds=2,
     )

@@ -70,7 +70,7 @@ export interface DoneChunk extends ChunkBase {
   readonly sessionId: string;
   readonly turn: number;
   readonly status: TurnStatus;
-  /** The turn's text, at most 1 MiB of it; then `outputTruncated` is true. */
+  /** The turn's text, at most 960 KiB of it as JSON; then `outputTruncated` is true. */
   readonly output: string;
   readonly outputTruncated?: boolean;
   readonly usage: Usage;

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..log.base import Entry
 from ..model.events import channel_of
+from ..model.limits import MAX_MESSAGE
 from .events import event_json
 from .json import dumps, loads
 
@@ -45,10 +46,24 @@ def event_message(entry: Entry, epoch: str) -> bytes:
             if name not in _TAKEN and isinstance(value, str | int | float | bool | None)
         }
         message = event_json(entry, epoch)
-        if lifted:
-            message = b"%b,%b" % (message[:-1], dumps(lifted)[1:])
+        beside = _fitting(lifted, MAX_MESSAGE - len(message))
+        if beside:
+            message = b"%b,%b" % (message[:-1], dumps(beside)[1:])
         entry.message = message
     return message
+
+
+def _fitting(lifted: dict[str, Any], room: int) -> dict[str, Any]:
+    """Those fields that so many bytes of JSON have room for."""
+    if len(dumps(lifted)) <= room:
+        return lifted
+    kept: dict[str, Any] = {}
+    for name, value in lifted.items():
+        size = len(dumps({name: value}))
+        if size <= room:
+            kept[name] = value
+            room -= size
+    return kept
 
 
 def event_envelope(entry: Entry, epoch: str) -> bytes:

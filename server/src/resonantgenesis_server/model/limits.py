@@ -8,6 +8,11 @@ KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 
+#: No message over a socket is larger, in bytes: common clients take 1 MiB at most, and close.
+MAX_MESSAGE = 1_000_000
+#: The largest setting of what goes into one: the rest is for what stands around it.
+LARGEST_PART = 960 * KIB
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -23,7 +28,7 @@ class Limits:
     context: int = 256 * KIB
     chunk: int = 256 * KIB
     chunks_per_session: int = 1_000_000
-    output: int = MIB
+    output: int = LARGEST_PART
     unsent: int = 64 * KIB
     stall: float = 60.0
     queued_turns: int = 10

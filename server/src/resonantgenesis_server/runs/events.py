@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..model.events import NewEvent, event_id
+from ..model.limits import KIB
+from .output import beginning
 from .state import SessionInfo, TurnState
 
+#: Bytes of JSON of a goal that its event tells: all that the limit's default lets come.
+_GOAL = 6 * 64 * KIB
 #: Error codes that are the agent's doing; only these are told as agent.error.
 _AGENT_CODES = frozenset({"AGENT_FAILED", "MODEL_UNAVAILABLE", "MAX_STEPS", "RATE_LIMITED"})
 
@@ -47,7 +51,9 @@ class TurnEvents:
         return cls(info, turn.turn, turn.key_id, turn.request_id)
 
     def started(self, goal: str) -> NewEvent:
-        return self._event("session.started", {"goal": goal})
+        told = beginning(goal, _GOAL)
+        more = {} if told == goal else {"goal_truncated": True}
+        return self._event("session.started", {"goal": told, **more})
 
     def step_completed(self, step: int, name: str, duration_ms: int) -> NewEvent:
         data = {"step": step, "name": name, "duration_ms": duration_ms}

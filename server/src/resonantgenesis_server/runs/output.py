@@ -5,15 +5,14 @@ from __future__ import annotations
 import bisect
 
 from ..codec.json import dumps
-from ..log.base import MAX_APPEND_BYTES
-from ..model.limits import Limits
+from ..model.limits import LARGEST_PART, Limits
 
 
 class Output:
     """Joins text until it is `limits.output` bytes of JSON; what comes after is left out.
 
-    Counted as JSON and not as characters, since it has to fit into one append as part of `done`,
-    together with what else ends a turn.
+    Counted as JSON and not as characters, since the `done` that it is part of has to fit into one
+    message of a socket, whatever the text.
     """
 
     __slots__ = ("_parts", "_room", "truncated")
@@ -21,7 +20,7 @@ class Output:
     def __init__(self, limits: Limits) -> None:
         self.truncated = False
         self._parts: list[str] = []
-        self._room = min(limits.output, MAX_APPEND_BYTES // 2)
+        self._room = min(limits.output, LARGEST_PART)
 
     @property
     def text(self) -> str:
@@ -35,14 +34,18 @@ class Output:
             size = encoded_size(text)
         if size > self._room:
             self.truncated = True
-            # The longest beginning that fits.
-            fits = bisect.bisect_right(
-                range(1, len(text)), self._room, key=lambda n: encoded_size(text[:n])
-            )
-            text, size = text[:fits], self._room
+            text, size = beginning(text, self._room), self._room
         if text:
             self._parts.append(text)
         self._room -= size
+
+
+def beginning(text: str, room: int) -> str:
+    """The longest beginning of a text that takes at most `room` bytes of JSON."""
+    if len(text) * 6 <= room or encoded_size(text) <= room:
+        return text
+    fits = bisect.bisect_right(range(1, len(text)), room, key=lambda n: encoded_size(text[:n]))
+    return text[:fits]
 
 
 def encoded_size(text: str) -> int:
