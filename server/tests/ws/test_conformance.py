@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import pytest
+from ws_echo import FAST
 from ws_raw import (
     BINARY,
     CLOSE,
@@ -86,7 +87,7 @@ def test_control_frames_are_short_and_whole(port: int, opcode: int) -> None:
 
 
 def test_every_ping_of_a_flood_is_answered_in_order(port: int) -> None:
-    with Raw(port) as raw:
+    with Raw(port, path=FAST) as raw:
         count = 10_000
         sender = threading.Thread(
             target=lambda: raw.send(b"".join([encode(PING, b"%0100d" % n) for n in range(count)]))

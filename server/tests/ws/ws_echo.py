@@ -9,10 +9,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvloop
+from resonantgenesis_server.http.ws_limits import Allowance
+from resonantgenesis_server.http.ws_protocol import socket_of
 from ws_harness import listening
 
+#: A path whose sockets may send any number of frames.
+FAST = "/fast"
 
-async def echo(_scope: Any, receive: Any, send: Any) -> None:
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    connection = socket_of(scope)
+    if connection is not None and scope["path"] == FAST:
+        connection.allow(Allowance(1e9, 0.0))
     await receive()
     await send({"type": "websocket.accept"})
     while (message := await receive())["type"] == "websocket.receive":

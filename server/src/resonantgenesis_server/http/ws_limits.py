@@ -17,7 +17,7 @@ class SocketLimits:
     unsent: int = 64 * KIB
     stall: float = 60.0
     subscriptions: int = 100
-    #: Sustained; twice as many may come at once.
+    #: Sustained; twice as many may come at once. Fragments, pings and pongs count as messages.
     messages_per_second: float = 100.0
     #: That many bad messages within the window end the connection.
     errors: int = 20
@@ -45,3 +45,37 @@ class SocketLimits:
             subscriptions=limits.socket_subscriptions,
             messages_per_second=limits.socket_messages_per_second,
         )
+
+
+class Allowance:
+    """How many frames a socket may send now: grows by the rate, up to a burst of two seconds'.
+
+    Times are of a clock that never goes back, in seconds.
+    """
+
+    __slots__ = ("_burst", "_left", "_rate", "_seen")
+
+    def __init__(self, per_second: float, now: float) -> None:
+        self._rate = per_second
+        self._burst = self._left = 2 * per_second
+        self._seen = now
+
+    def take(self, now: float) -> bool:
+        """Count a message, if it is allowed."""
+        self._grow(now)
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+    def charge(self, now: float, frames: int) -> float:
+        """Count frames that have been read. Seconds for which no more may be read: 0 while some
+        are left, else until half of the burst is back, since a message may follow them at once."""
+        self._grow(now)
+        self._left -= frames
+        return 0.0 if self._left >= 1 else (self._burst / 2 - self._left) / self._rate
+
+    def _grow(self, now: float) -> None:
+        grown = max(0.0, now - self._seen) * self._rate
+        self._seen = max(self._seen, now)
+        self._left = min(self._burst, self._left + grown)

@@ -26,7 +26,7 @@ from ..model.limits import KIB
 from .body import parse_json
 from .errors import DEFAULT_RETRY_AFTER
 from .session_bodies import validated
-from .ws_limits import SocketLimits
+from .ws_limits import Allowance, SocketLimits
 from .ws_messages import (
     CLIENT_MESSAGES,
     SESSION_PREFIX,
@@ -123,9 +123,8 @@ class SocketMachine:
         self._limits = limits
         self._state: State = "authenticated" if authenticated else "new"
         self._overdue = False
-        self._burst = 2 * limits.messages_per_second
-        self._allowance = self._burst
-        self._seen = now
+        #: Shared with the connection, which counts the frames that are no whole messages.
+        self.allowance = Allowance(limits.messages_per_second, now)
         self._mistakes: deque[float] = deque(maxlen=limits.errors)
 
     @property
@@ -136,7 +135,7 @@ class SocketMachine:
         """A text message has come."""
         if self._state == "closed":
             return []
-        if not self._in_time(now):
+        if not self.allowance.take(now):
             return [self._close(TOO_FAST, "too many messages")]
         told: MessageId | None = None
         try:
@@ -150,7 +149,7 @@ class SocketMachine:
         """A binary message has come."""
         if self._state == "closed":
             return []
-        if not self._in_time(now):
+        if not self.allowance.take(now):
             return [self._close(TOO_FAST, "too many messages")]
         return self.failed(InvalidRequest("messages are JSON texts, not binary"), None, now)
 
@@ -199,16 +198,6 @@ class SocketMachine:
     def _close(self, code: int, reason: str) -> Close:
         self._state = "closed"
         return Close(code, reason)
-
-    def _in_time(self, now: float) -> bool:
-        """Take one message from an allowance that grows with time up to the burst."""
-        grown = max(0.0, now - self._seen) * self._limits.messages_per_second
-        self._seen = max(self._seen, now)
-        self._allowance = min(self._burst, self._allowance + grown)
-        if self._allowance < 1:
-            return False
-        self._allowance -= 1
-        return True
 
     def _parsed(self, data: str) -> object:
         raw = data.encode("utf-8", "surrogatepass")

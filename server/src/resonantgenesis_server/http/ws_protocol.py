@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from typing import Any, Protocol, TypedDict
 
 from starlette.types import Scope
@@ -21,17 +22,21 @@ from websockets.extensions.permessage_deflate import (
     PerMessageDeflate,
     ServerPerMessageDeflateFactory,
 )
-from websockets.frames import Frame
-from websockets.protocol import State
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
-from .ws_limits import SocketLimits
+from .ws_limits import Allowance, SocketLimits
 
 EXTENSION = "resonantgenesis.socket"
 #: Large enough for messages of our size; the server's compressor is made anew for each.
 WINDOW_BITS = 12
 #: Unsent bytes beyond which pings are not answered before the client has taken some.
 _PONGS_BEHIND = 64 * 1024
+#: Bytes handed to the parser at once: a frame may have 6, and parsing one takes 10 µs.
+_PIECE = 2_048
+#: Of one message.
+_MAX_FRAGMENTS = 1_024
 _DEFAULTS = SocketLimits()
 
 #: What a client does wrong is told to the client; here it would only fill the log.
@@ -65,6 +70,10 @@ class SocketConnection:
         """Nothing may be written now: the connection is full, or was closed from either side."""
         if self.holder is not None:
             self.holder.filled()
+
+    def allow(self, allowance: Allowance) -> None:
+        """Count frames that are no whole messages against this one from now on."""
+        self._protocol.allowance = allowance
 
     @property
     def open(self) -> bool:
@@ -112,7 +121,15 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         )
         self.logger = _library_log
         self.connection: SocketConnection | None = None
+        self.allowance = Allowance(_DEFAULTS.messages_per_second, self.loop.time())
+        #: What has come and was not parsed yet.
+        self._unread = bytearray()
+        #: What was parsed and not handled yet.
+        self._parsed: deque[Event] = deque()
         self._pings_wait = False
+        #: Too many frames have come: none is read until this fires.
+        self._slowed: asyncio.TimerHandle | None = None
+        self._is_reading = True
         self._abort_timer: asyncio.TimerHandle | None = None
 
     # -- the application -------------------------------------------------------------------
@@ -141,6 +158,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if self._abort_timer is not None:
             self._abort_timer.cancel()
             self._abort_timer = None
+        if self._slowed is not None:
+            self._slowed.cancel()
+            self._slowed = None
+            self._unread.clear()
+            self._parsed.clear()
+        self._pings_wait = False
         self._hold()
         super().connection_lost(exc)
 
@@ -156,54 +179,111 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.connection.full = False
         if self._pings_wait:
             self._pings_wait = False
-            if not self.read_paused and not self.transport.is_closing():
-                self.transport.resume_reading()
+            self._take_in()
+
+    # -- what comes in ---------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        self.conn.receive_data(data)
-        # What came before a broken frame is still a message.
-        self.handle_events()
-        if self.conn.parser_exc is not None:
-            self._fail()
-        elif self.conn.handshake_exc is not None and not self.handshake_complete:
-            self._refuse_handshake()
+        self._unread += data
+        self._take_in()
 
-    def handle_events(self) -> None:
-        for event in self.conn.events_received():
-            self.conn.events.append(event)
-            # One at a time: after a message that ends the connection nothing else counts.
-            super().handle_events()
-            if self.conn.parser_exc is not None or self.transport.is_closing():
-                return
+    def _take_in(self) -> None:
+        """Do with what has come all that may be done now, and read on when nothing of it is left.
+
+        A packet may hold ten thousand frames. So they are parsed a few at a time, and before each
+        is handled it is asked again whether the application has taken the message before, and
+        whether frames came too fast.
+        """
+        while self._may_take_in and self._take_one():
+            pass
+        if self.transport.is_closing():
+            return
+        reads = self._may_take_in
+        if reads != self._is_reading:
+            self._is_reading = reads
+            (self.transport.resume_reading if reads else self.transport.pause_reading)()
+
+    def _take_one(self) -> bool:
+        """Handle a frame, or parse some more. False: there is nothing left."""
+        if self._parsed:
+            self._handle(self._parsed.popleft())
+        elif self.conn.parser_exc is not None:
+            self._unread.clear()
+            self._fail()  # what came before a broken frame is still a message
+            return False
+        elif self._unread:
+            piece = bytes(self._unread[:_PIECE])
+            del self._unread[:_PIECE]
+            self.conn.receive_data(piece)
+            self._parsed.extend(self.conn.events_received())
+            if self.conn.handshake_exc is not None and not self.handshake_complete:
+                self._refuse_handshake()
+        else:
+            return False
+        return True
+
+    @property
+    def _may_take_in(self) -> bool:
+        """Whether another frame may be looked at now."""
+        if self.transport.is_closing() and not self.disconnected:
+            return False
+        return not (self.read_paused or self._pings_wait or self._slowed is not None)
+
+    def _handle(self, event: Event) -> None:
+        self.conn.events.append(event)
+        self.handle_events()
+        if not isinstance(event, Frame) or event.opcode is Opcode.CLOSE:
+            return
+        if event.fin and event.opcode not in {Opcode.PING, Opcode.PONG}:
+            return  # the last of a message's frames: the message counts
+        wait = self.allowance.charge(self.loop.time(), 1)
+        if wait and self.disconnected:
+            self._unread.clear()  # of a client that is gone no more is waited for
+            self._parsed.clear()
+        elif wait and self._slowed is None:
+            self._slowed = self.loop.call_later(wait, self._go_on)
+
+    def _go_on(self) -> None:
+        self._slowed = None
+        self._take_in()
+
+    def handle_cont(self, event: Frame) -> None:
+        if len(self.frames) >= _MAX_FRAGMENTS:
+            self._fail(1009, f"a message has at most {_MAX_FRAGMENTS} fragments")
+            return
+        super().handle_cont(event)
 
     def send_receive_event_to_app(self) -> None:
-        if self.curr_msg_data_type == "text" and not self.close_sent:
-            data = b"".join(self.frames)
-            self.frames = []
+        data = b"".join(self.frames)
+        self.frames = []
+        if self.close_sent:
+            return
+        message: Any = {"type": "websocket.receive", "bytes": data}
+        if self.curr_msg_data_type == "text":
             try:
-                text = data.decode()
+                message = {"type": "websocket.receive", "text": data.decode()}
             except UnicodeDecodeError:
                 self._fail(1007, "not UTF-8")
                 return
-            self.queue.put_nowait({"type": "websocket.receive", "text": text})
-            if not self.read_paused:
-                self.read_paused = True
-                self.transport.pause_reading()
-        else:
-            super().send_receive_event_to_app()
+        self.queue.put_nowait(message)
+        self.read_paused = True
 
     def handle_ping(self) -> None:
+        if self.disconnected:
+            return
         super().handle_ping()
-        if self.transport.get_write_buffer_size() > _PONGS_BEHIND and not self._pings_wait:
+        if self.transport.get_write_buffer_size() > _PONGS_BEHIND:
             self._pings_wait = True
-            self.transport.pause_reading()
 
     async def receive(self) -> Any:
         message = await self.queue.get()
-        if self.read_paused and self.queue.empty():
+        if self.queue.empty():
             self.read_paused = False
-            if not self._pings_wait and not self.transport.is_closing():
-                self.transport.resume_reading()
+            self._take_in()
+            if message["type"] == "websocket.disconnect" and not self.queue.empty():
+                # What had come whole before the connection was lost comes first.
+                self.queue.put_nowait(message)
+                return self.queue.get_nowait()
         return message
 
     def handle_close(self, event: Frame) -> None:
@@ -212,9 +292,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._abort_later()
 
     def keepalive_timeout(self) -> None:
-        if self.transport.get_write_buffer_size() > 0:
-            # The ping itself may not have reached the client; whether it moves at all is for the
-            # watch over stalled clients to say.
+        if self.transport.get_write_buffer_size() > 0 or not self._is_reading:
+            # The ping itself may not have reached the client, or its answer is among what we do
+            # not read now; whether it moves at all is for the watch over stalled clients to say.
             self.pong_timer = self.loop.call_later(self.ping_timeout or 0, self.keepalive_timeout)
             return
         self._hold()

@@ -73,6 +73,8 @@ class SocketRoutes:
         socket = Socket(
             self._services, self._authenticator, self._watch, wire, principal, request_id
         )
+        if connection is not None:
+            connection.allow(socket.allowance)
         if principal is None:
             most = self._services.socket.unauthenticated
             self._strangers.admit(socket, client_address(scope), most)

@@ -26,6 +26,7 @@ from .watch import Watch
 from .wire import rfc3339_or_none
 from .ws_commands import Commands, Services
 from .ws_feed import Feed
+from .ws_limits import Allowance
 from .ws_machine import (
     Action,
     Authenticate,
@@ -95,6 +96,11 @@ class Socket:
         self._last_seen = (0, 0)
 
     @property
+    def allowance(self) -> Allowance:
+        """How many frames the client may send."""
+        return self._machine.allowance
+
+    @property
     def is_waiting(self) -> bool:
         """Whether it is open and not authenticated."""
         return self._principal is None and not self._writer.closing
@@ -146,7 +152,8 @@ class Socket:
         try:
             await self._writer.run()
         except SocketLost:
-            self._stop_reading(0)
+            self._writer.lost()
+            self._stop_reading(self._limits.close_wait)  # for what had come before
         except Exception as error:  # a defect of ours must not leave a socket that says nothing
             log_.error("socket failed", request_id=self._request_id, exc_info=error)
             self._wire.abort()
@@ -167,6 +174,7 @@ class Socket:
         while True:
             message = await receive()
             if message["type"] == "websocket.disconnect":
+                await self._finish_executes()
                 return
             text, now = message.get("text"), self._loop.time()
             machine = self._machine
@@ -271,6 +279,11 @@ class Socket:
         task = asyncio.create_task(self._attempt(request), name="socket execute")
         self._executes.add(task)
         task.add_done_callback(self._executed_one)
+
+    async def _finish_executes(self) -> None:
+        """The client has gone: what it asked for before is carried out all the same."""
+        if self._executes:
+            await asyncio.wait(self._executes, timeout=self._limits.execute_wait)
 
     def _executed_one(self, task: asyncio.Task[None]) -> None:
         self._executes.discard(task)

@@ -165,6 +165,14 @@ class SocketWriter:
         self._room.set()
         self._wake()
 
+    def lost(self) -> None:
+        """The client is gone: nothing is sent any more, and nobody waits for room."""
+        self._messages, self._size = [], 0
+        self._closing = self._closing or (1006, "")
+        self._behind.clear()
+        self.filled()
+        self._room.set()
+
     async def run(self) -> None:
         """Write until closed. Raises SocketLost."""
         while True:
