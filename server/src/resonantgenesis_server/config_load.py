@@ -38,6 +38,7 @@ class _Layer:
 
     values: Mapping[str, Any]
     name: str
+    file: Path | None = None
 
     def source(self, setting: str) -> str:
         """What the source is called for a person who looks for this setting."""
@@ -50,6 +51,8 @@ class LoadedSettings:
 
     settings: Settings
     sources: Mapping[str, str]
+    #: The configuration file, if there is one.
+    file: Path | None = None
 
     def effective(self) -> list[tuple[str, str, str]]:
         """Every setting as (name, value, source), in the order of the documentation."""
@@ -72,7 +75,7 @@ def load_settings(
         for name in _leaves(layer.values):
             sources[name] = layer.source(name)
     try:
-        return LoadedSettings(Settings(**merged), sources)
+        return LoadedSettings(Settings(**merged), sources, layers[0].file)
     except ValidationError as error:
         problems = "; ".join(_problem(detail, sources) for detail in error.errors())
         raise StartupError(problems) from None  # the cause may show a secret
@@ -140,7 +143,7 @@ def _file_layer(config: Path | None) -> _Layer:
         raise StartupError(f"configuration file {path}: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StartupError(f"configuration file {path}: is not valid TOML: {error}") from error
-    return _Layer(values, f"file {path}".replace("{", "{{").replace("}", "}}"))
+    return _Layer(values, f"file {path}".replace("{", "{{").replace("}", "}}"), path)
 
 
 def _config_variable() -> bool:

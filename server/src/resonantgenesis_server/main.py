@@ -15,7 +15,7 @@ import structlog
 from fastapi import APIRouter
 
 from .agent_setup import configured_agents, open_engines
-from .agents.engines.loading import AgentLoadError
+from .agents.engines.loading import AgentLoadError, look_beside
 from .agents.registry import Engines
 from .agents.tools.functions import ToolLoadError
 from .agents.tools.opening import open_toolbox
@@ -124,11 +124,14 @@ class Parts:
     records: Records
 
 
-def serve(settings: Settings) -> int:
-    """Run the server until it is told to stop; the exit code.
+def serve(settings: Settings, config: Path | None = None) -> int:
+    """Run the server until it is told to stop; the exit code. Python modules are looked for beside
+    `config`, the file that the settings came from.
 
     Raises StartupError, with one line, when it cannot start.
     """
+    if config is not None:
+        look_beside(config)
     with open_logs(settings.log_level, settings.log_format, secrets_of(settings)):
         return _started(settings)
 

@@ -51,6 +51,38 @@ def test_an_agent_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "You: hello\n" in chat.out
 
 
+def test_what_a_file_names_is_looked_for_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, elsewhere = tmp_path / "app", tmp_path / "elsewhere"
+    for each in (folder, elsewhere):
+        each.mkdir()
+    (folder / "beside_agent.py").write_text(
+        "import beside_tools\n\ndef answer(turn):\n    yield beside_tools.shout(turn.goal)\n"
+    )
+    (folder / "beside_tools.py").write_text(
+        "def shout(text: str) -> str:\n    'Loud.'\n    return text.upper()\n"
+    )
+    port = free_port(0)
+    config = folder / "resonantgenesis.toml"
+    config.write_text(
+        f'port = {port}\n[agents]\nmine = "beside_agent:answer"\n'
+        '[tools.functions]\nshout = "beside_tools:shout"\n'
+    )
+    monkeypatch.chdir(elsewhere)
+    with Process("serve", "--config", "../app/resonantgenesis.toml") as serve:
+        serve.wait_for("serving")
+        with Process("chat", "mine", "--url", f"http://127.0.0.1:{port}") as chat:
+            chat.say("hello\n")
+            chat.close_input()
+            assert chat.wait() == 0
+    assert "HELLO\n" in chat.out
+    (folder / "beside_agent.py").unlink()
+    with Process("serve", "--config", str(config)) as serve:
+        assert serve.wait() == 2
+    assert str(folder) in serve.out and str(elsewhere) in serve.out
+
+
 def test_what_keeps_it_from_starting_is_one_line_and_2(real: RealServer, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     cases = [

@@ -106,12 +106,15 @@ async def test_what_other_exceptions_say_is_for_the_log_only(
         "code": "AGENT_FAILED",
         "message": "the agent failed",
         "retryable": False,
+        "request_id": "req_1",
     }
     assert "secret" not in str(await rig.chunks(ref.session_id))
     told = [entry for entry in logs if entry["event"] == "agent failed"]
     assert told
     assert told[0]["exc_info"] is error
-    assert told[0]["request_id"] == "req_1"
+    assert (told[0]["request_id"], told[0]["agent"]) == ("req_1", "broken")
+    ended = [entry for entry in logs if entry["event"] == "turn ended"]
+    assert [entry["agent"] for entry in ended] == ["broken"]
 
 
 async def exits(turn: Turn) -> AsyncIterator[AgentChunk]:

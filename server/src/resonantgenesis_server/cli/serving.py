@@ -18,7 +18,7 @@ from .output import show_rows
 
 
 class _Main(Protocol):
-    def serve(self, settings: Settings) -> int: ...
+    def serve(self, settings: Settings, config: Path | None) -> int: ...
 
 
 Config = Annotated[
@@ -78,7 +78,7 @@ def serve(
     }
     loaded = load_settings(arguments, config)
     _warn_unknown()
-    raise typer.Exit(_server().serve(loaded.settings))
+    raise typer.Exit(_server().serve(loaded.settings, loaded.file))
 
 
 def _server() -> _Main:

@@ -103,6 +103,10 @@ class TurnError(BaseModel):
     code: str
     message: str
     retryable: bool
+    request_id: str | None = Field(
+        default=None,
+        description="Of the request that asked for the turn: the server's log has more under it.",
+    )
     retry_after: float | None = None
 
 

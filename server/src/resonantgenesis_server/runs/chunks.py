@@ -271,14 +271,21 @@ def done_chunk(
 
 
 def error_chunk(
-    code: str, message: str, *, retryable: bool, retry_after: float | None = None
+    code: str,
+    message: str,
+    *,
+    retryable: bool,
+    request_id: str,
+    retry_after: float | None = None,
 ) -> Encoded:
-    """The `error` that stands before a `done` that is no success."""
+    """The `error` that stands before a `done` that is no success; the server's log has more under
+    the id of the request that asked for the turn."""
     body: dict[str, Any] = {
         "type": "error",
         "code": code,
         "message": message,
         "retryable": retryable,
+        "request_id": request_id,
     }
     if retry_after is not None:
         body["retry_after"] = retry_after

@@ -201,5 +201,5 @@ class Driver:
         maker = ChunkMaker(session_id, turn.turn, "", max_steps=1, limits=limits)
         usage = maker.usage()
         done = maker.done(status, usage)
-        chunks = [done] if failure is None else [failure.chunk(), done]
+        chunks = [done] if failure is None else [failure.chunk(turn.request_id), done]
         return Ending(status, chunks, usage, failure)

@@ -118,7 +118,13 @@ class Ledger:
         self.head = last
         observe.turn_ended(ending.status, code)
         say = log_.info if failure else log_.debug
-        say("turn ended", status=ending.status, code=code, duration_ms=ending.usage["duration_ms"])
+        say(
+            "turn ended",
+            agent=self.info.agent_id,
+            status=ending.status,
+            code=code,
+            duration_ms=ending.usage["duration_ms"],
+        )
 
     async def _append(self, *appends: Append) -> None:
         try:

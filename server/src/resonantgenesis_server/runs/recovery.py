@@ -69,7 +69,7 @@ async def ending_from_log(
     counted["steps"] = steps.count
     status: Status = "cancelled" if failure is None else "failed"
     done = done_chunk(session_id, turn.turn, status, output, counted)
-    errors = [] if failure is None else [failure.chunk()]
+    errors = [] if failure is None else [failure.chunk(turn.request_id)]
     return Ending(status, [*steps.close(status), *errors, done], counted, failure)
 
 

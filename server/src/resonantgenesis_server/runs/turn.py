@@ -38,9 +38,14 @@ class Failure:
     def of(cls, error: ApiError | AgentError) -> Failure:
         return cls(error.code, error.message[:_WORDS], error.retryable, error.retry_after)
 
-    def chunk(self) -> Encoded:
+    def chunk(self, request_id: str) -> Encoded:
+        """`request_id` is that of the request that asked for the turn."""
         return error_chunk(
-            self.code, self.message, retryable=self.retryable, retry_after=self.retry_after
+            self.code,
+            self.message,
+            retryable=self.retryable,
+            request_id=request_id,
+            retry_after=self.retry_after,
         )
 
 
@@ -185,7 +190,10 @@ class TurnRun:
         _, running = await asyncio.wait({driver}, timeout=self._limits.cancel_grace)
         if running:
             log_.warning(
-                "agent ignores its cancellation", session=self._turn.session_id, turn=self.number
+                "agent ignores its cancellation",
+                session=self._turn.session_id,
+                turn=self.number,
+                agent=self._turn.agent_id,
             )
             self._abandon(driver)
         else:
@@ -199,7 +207,7 @@ class TurnRun:
         self._writer.seal()
         chunks = list(self._maker.close_steps(status))
         if failure is not None:
-            chunks.append(failure.chunk())
+            chunks.append(failure.chunk(self._request_id))
         usage = self._maker.usage()
         chunks.append(self._maker.done(status, usage))
         return Ending(status, chunks, usage, failure, unstored)
@@ -243,6 +251,7 @@ class TurnRun:
             "agent failed",
             session=self._turn.session_id,
             turn=self.number,
+            agent=self._turn.agent_id,
             request_id=self._request_id,
             exc_info=error,
         )

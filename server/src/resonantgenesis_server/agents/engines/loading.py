@@ -6,6 +6,7 @@ import functools
 import importlib
 import inspect
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -18,11 +19,23 @@ class AgentLoadError(Exception):
     """A reference does not lead to an agent; the message is one line and says why."""
 
 
+#: Files that a traceback goes through before it comes to a module that is imported.
+_NOBODYS = frozenset({__file__, importlib.__file__})
+#: Where modules are looked for before the current directory.
+_beside: list[str] = []
+
+
+def look_beside(file: Path) -> None:
+    """Look for modules beside this configuration file, which names them."""
+    _beside[:] = [str(file.expanduser().absolute().parent)]
+
+
 def find(reference: str) -> Callable[[Turn], object]:
     """The callable of `reference`: a function, an object's `run` or `__call__`.
 
-    A class is instantiated without arguments. The module may lie in the current directory, which
-    comes before everything else on Python's path, as with `python -m`. Raises `AgentLoadError`.
+    A class is instantiated without arguments. The module may lie beside the configuration file or
+    in the current directory, which come before everything else on Python's path, as with
+    `python -m`. Raises `AgentLoadError`.
     """
     function = _callable(reference, attribute_of(reference))
     _check_signature(reference, function)
@@ -43,15 +56,15 @@ def _is_dotted(text: str) -> bool:
 
 
 def _import(reference: str, name: str) -> ModuleType:
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    places = [*_beside, str(Path.cwd())]
+    sys.path[:0] = [place for place in dict.fromkeys(places) if place not in sys.path]
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as exc:
         if exc.name is not None and (name == exc.name or name.startswith(f"{exc.name}.")):
             raise AgentLoadError(
-                f"agent {reference!r}: no module {exc.name!r} in {here} or on Python's path"
+                f"agent {reference!r}: no module {exc.name!r} in"
+                f" {', '.join(dict.fromkeys(places))} or on Python's path"
             ) from exc
         raise _failed(reference, f"importing {name!r}", exc) from exc
     except (Exception, SystemExit) as exc:  # whatever a module does when it is imported
@@ -101,5 +114,17 @@ def _check_signature(reference: str, function: Callable[[Turn], object]) -> None
 
 
 def _failed(reference: str, doing: str, exc: BaseException) -> AgentLoadError:
-    what = " ".join(f"{type(exc).__name__}: {exc}".split())[:300]
-    return AgentLoadError(f"agent {reference!r}: {doing} failed: {what}")
+    # The words of a SyntaxError have the file without its folder.
+    said = exc.msg if isinstance(exc, SyntaxError) else exc
+    what = " ".join(f"{type(exc).__name__}: {said}".split())[:300]
+    return AgentLoadError(f"agent {reference!r}: {doing} failed: {what}{_where(exc)}")
+
+
+def _where(exc: BaseException) -> str:
+    """File and line of a user's code that failed, if it came so far."""
+    if isinstance(exc, SyntaxError) and exc.filename:
+        return f" ({exc.filename}, line {exc.lineno})"
+    frames = traceback.extract_tb(exc.__traceback__)
+    theirs = [each for each in frames if each.filename not in _NOBODYS]
+    theirs = [each for each in theirs if not each.filename.startswith("<frozen")]
+    return f" ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else ""
