@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 import uvicorn
 from resonantgenesis_server.config_load import load_settings
-from resonantgenesis_server.logs import configure_logs
+from resonantgenesis_server.logs import open_logs
 from resonantgenesis_server.main import lock_data, open_parts
 
 
@@ -32,8 +32,11 @@ def arguments() -> dict[str, Any]:
 
 async def main() -> int:
     settings = load_settings(arguments()).settings
-    configure_logs(settings.log_level, settings.log_format)
-    with lock_data(settings.data), socket.create_server((settings.host, settings.port)) as bound:
+    with (
+        open_logs(settings.log_level, settings.log_format),
+        lock_data(settings.data),
+        socket.create_server((settings.host, settings.port)) as bound,
+    ):
         async with open_parts(settings) as parts:
             config = uvicorn.Config(
                 parts.app, http="h11", loop="asyncio", lifespan="off", log_config=None

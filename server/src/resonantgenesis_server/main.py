@@ -360,6 +360,7 @@ def _app(
             settle=relay.settle,
             limits=limits,
             requests=routes.requests,
+            watch=routes.watch,
             cors_origins=settings.cors_origins,
             fast=routes.fast(),
             routers=[

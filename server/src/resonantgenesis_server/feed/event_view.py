@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from ..log.base import Entry, EventLog
@@ -39,7 +39,7 @@ class EventView(Parking):
         """The position up to which nothing is left to tell."""
         return self._after if self._follower is None else self._follower.reached
 
-    async def batches(self, silence: float) -> AsyncIterator[list[Entry]]:
+    async def batches(self, silence: float) -> AsyncGenerator[list[Entry], None]:
         """Matching events in order, each once; an empty list after every `silence` seconds
         without. Raises PositionExpired when the reader is so slow that its place is trimmed."""
         events = self._events

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Self
+from typing import Protocol, Self
 
 from .. import observe
 from ..log.base import Entry, EventLog
@@ -29,6 +29,15 @@ class PlaceExpired(Exception):
     def __init__(self, earliest: int) -> None:
         super().__init__(f"the earliest position is {earliest}")
         self.earliest = earliest
+
+
+class Caller(Protocol):
+    """Who waits for what is read."""
+
+    @property
+    def here(self) -> bool:
+        """False: it may have left, though it can still be answered."""
+        ...
 
 
 class Cursor(ABC):
@@ -58,6 +67,10 @@ class Cursor(ABC):
         self._stream = stream
         self._page_entries = page_entries
         self._page_bytes = page_bytes
+
+    @property
+    def here(self) -> bool:
+        return True
 
     def __enter__(self) -> Self:
         self._hub.register(self._stream, self)
@@ -158,6 +171,7 @@ class Follower(Cursor):
         pending_bytes: int = PENDING_BYTES,
         page_entries: int = PAGE_ENTRIES,
         page_bytes: int = PAGE_BYTES,
+        caller: Caller | None = None,
     ) -> None:
         super().__init__(
             hub,
@@ -168,12 +182,17 @@ class Follower(Cursor):
             page_entries=page_entries,
             page_bytes=page_bytes,
         )
+        self._caller = caller
         self._bound = pending_bytes
         self._pending: list[Entry] = []
         self._pending_size = 0
         self._gone = False
         self._waiter: asyncio.Future[None] | None = None
         self._outlet: Outlet | None = None
+
+    @property
+    def here(self) -> bool:
+        return self._caller is None or self._caller.here
 
     # -- called by the hub -----------------------------------------------------------------
 

@@ -242,6 +242,11 @@ class Hub:
                 live += sum(len(group.writes) for group in topic.parked.values())
         return live, total - live
 
+    def is_watched(self, stream: str) -> bool:
+        """Whether anybody reads the stream now who has not left."""
+        topic = self._topics.get(stream)
+        return topic is not None and any(reader.here for reader in topic.readers)
+
     def readers(self, stream: str) -> int:
         """How many read the stream now, attached or behind."""
         topic = self._topics.get(stream)

@@ -20,6 +20,11 @@ class Reader(Protocol):
 
     position: int
 
+    @property
+    def here(self) -> bool:
+        """Whether somebody is there to whom it tells what it reads, as far as that is known."""
+        ...
+
     def push(self, entries: Sequence[Entry]) -> bool:
         """Take new entries, in order; older ones among them are to be skipped.
 

@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from ..agents.tools.toolbox import CheckTools, any_tools
@@ -31,7 +32,10 @@ from .keys import keys_router
 from .limits import RequestLimit
 from .organizations import organizations_router
 from .tokens import CheckSession, any_session, tokens_router
+from .watch import Watch
 
+#: What others call a request whose client has left.
+_CLIENT_LEFT = 499
 TITLE = "ResonantGenesis Streaming"
 
 
@@ -69,6 +73,7 @@ class AppDeps:
     check_tools: CheckTools = any_tools
     check_session: CheckSession = any_session
     requests: RequestLimit | None = None
+    watch: Watch | None = None
 
 
 def create_app(deps: AppDeps) -> Edge:
@@ -84,6 +89,7 @@ def create_app(deps: AppDeps) -> Edge:
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.limits = deps.limits
+    app.state.watch = deps.watch or Watch(deps.authenticator.recheck)
     idempotent = IdempotentPosts(deps.records.idempotency, deps.limits.idempotency_window)
     for router in (
         agents_router(
@@ -144,6 +150,10 @@ def _install_handlers(app: FastAPI, fast: Sequence[FastRoute]) -> None:
         told = _as_api_error(app, request, error, fast)
         return error_response(told, request.state.request_id)
 
+    async def left(_request: Request, _error: Exception) -> Response:
+        return Response(status_code=_CLIENT_LEFT)  # for nobody
+
+    app.add_exception_handler(ClientDisconnect, left)
     # Behind the last one the framework raises again, and the edge logs what it was.
     for kind in (
         ApiError,

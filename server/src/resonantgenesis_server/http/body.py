@@ -16,6 +16,8 @@ from starlette.types import Receive, Scope
 from ..codec.json import has_more_values
 from ..model.errors import InvalidJson, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
 from ..model.limits import Limits
+from .waiting import reading
+from .watch import Watch
 
 #: Seconds a body may take to arrive; one that dribbles longer only holds memory.
 BODY_TIMEOUT = 60.0
@@ -29,12 +31,18 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return None
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+async def read_body(scope: Scope, receive: Receive, limit: int, watch: Watch) -> bytes:
     """The whole body, at most `limit` bytes, with or without a Content-Length.
 
     Raises `PayloadTooLarge` as soon as more is announced or has come, `InvalidRequest` when it
-    takes more than BODY_TIMEOUT seconds, `ClientDisconnect` when the client is gone.
+    takes more than BODY_TIMEOUT seconds, `ClientDisconnect` when the client is gone, and the
+    `ApiError` with which its credential or the server ends meanwhile.
     """
+    async with reading(scope, watch):
+        return await _read_body(scope, receive, limit)
+
+
+async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     announced = header(scope, b"content-length")
     # However many digits: eighteen are more than any limit.
     if announced is not None and announced.isdigit() and int(announced[:18]) > limit:
@@ -111,9 +119,9 @@ def check_media_type(scope: Scope) -> None:
         raise UnsupportedMediaType("send the body as Content-Type: application/json")
 
 
-async def read_json(scope: Scope, receive: Receive, limits: Limits) -> Any:
+async def read_json(scope: Scope, receive: Receive, limits: Limits, watch: Watch) -> Any:
     """The value of a required JSON body, with all of this module's checks."""
-    data = await read_body(scope, receive, limits.body)
+    data = await read_body(scope, receive, limits.body, watch)
     if not data:
         raise InvalidRequest.field("body", "a JSON object is required")
     check_media_type(scope)
@@ -126,8 +134,8 @@ class _JsonRequest(Request):
     _value: Any = None
     _data: bytes = b""
 
-    async def load(self, limits: Limits) -> None:
-        self._data = await read_body(self.scope, self.receive, limits.body)
+    async def load(self, limits: Limits, watch: Watch) -> None:
+        self._data = await read_body(self.scope, self.receive, limits.body, watch)
         if self._data:
             check_media_type(self.scope)
             self._value = parse_json(self._data, limits.json_depth, limits.json_values)
@@ -152,7 +160,7 @@ class JsonRoute(APIRoute):
 
         async def checked(request: Request) -> Response:
             strict = _JsonRequest(request.scope, request.receive)
-            await strict.load(request.app.state.limits)
+            await strict.load(request.app.state.limits, request.app.state.watch)
             return await handler(strict)
 
         return checked

@@ -6,6 +6,7 @@ hours: streaming routes are plain ASGI apps in a table that is tried before the 
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -183,6 +184,11 @@ class Edge:
             return  # Nobody is left to answer.
         except ApiError as err:
             await _refuse(err, request_id, scope, receive, out)
+        except asyncio.CancelledError:  # the server stops, and waits for nobody any more
+            stopping = Unavailable("the server is shutting down", retry_after=1.0)
+            if scope["type"] == "http" and not out.started:
+                await _refuse(stopping, request_id, scope, receive, out)
+            raise
         except (StoreUnusable, LogError) as err:
             await _refuse(store_unusable(err, request_id), request_id, scope, receive, out)
         except Exception as err:

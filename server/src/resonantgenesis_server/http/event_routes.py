@@ -117,7 +117,7 @@ class EventRoutes:
         principal: Principal = scope["state"]["principal"]
         require(principal, "events:write")
         key = text_header(scope, b"idempotency-key")
-        body = validated(PublishBody, await read_json(scope, receive, self._limits))
+        body = validated(PublishBody, await read_json(scope, receive, self._limits, self._watch))
         made = await self._service.publish(
             principal,
             body.type,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Header, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
@@ -18,6 +19,7 @@ from .auth import scoped
 from .body import api_router, parse_json
 from .errors import documented_errors
 from .idempotency import IdempotencyKey
+from .waiting import waiting_for
 from .wire import EVENT_STREAM, Body, JsonObject
 
 PATH = "/v1/events"
@@ -98,6 +100,7 @@ def events_router(service: EventService, limits: Limits) -> APIRouter:
         operation_id="list_events",
     )
     async def list_events(
+        request: Request,
         principal: Reader,
         since: Since = None,
         until: Since = None,
@@ -123,8 +126,8 @@ def events_router(service: EventService, limits: Limits) -> APIRouter:
         if not page.events and not page.has_more and wait > 0 and until is None:
             after, _ = await service.place(principal, page.next_cursor)
             view = service.view(principal, selection, after)
-            async for _ in view.batches(wait):
-                break
+            async with waiting_for(request), aclosing(view.batches(wait)) as batches:
+                await anext(batches, None)
             page = await service.replay(principal, selection, after=after, until=None, limit=limit)
         return _page(page)
 

@@ -24,7 +24,8 @@ TABLE = (
         "streams_open",
         "gauge",
         "transport",
-        "Open streams (sse), sockets (websocket), uploads, downloads and exports (transfer).",
+        "Open streams (sse), sockets (websocket), uploads, downloads and exports (transfer),"
+        " requests that wait (wait).",
     ),
     Described(
         "viewers",

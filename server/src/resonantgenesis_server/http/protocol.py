@@ -9,8 +9,9 @@ drop a connection that a polite close would wait on for ever.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -45,6 +46,8 @@ _library_log.setLevel(logging.ERROR)
 EXTENSION = "resonantgenesis.transport"
 #: Seconds from a connection, or the first byte of a request, to the end of its headers.
 HEADERS_WITHIN = 30.0
+#: Seconds in which a client that is still sending may read its answer, when the server stops.
+_LAST_WORDS = 1.0
 #: What uvicorn still looks at of the request of a response under way.
 _AFTERWARDS: Any = {"type": "http", "method": "GET"}
 
@@ -60,10 +63,24 @@ class Connection(Protocol):
         ...
 
 
+class Listener(Protocol):
+    """Who wants to know what becomes of a request's client."""
+
+    def end_side(self) -> None:
+        """It sends nothing more, and may have left."""
+        ...
+
+    def leave(self) -> None:
+        """It has left."""
+        ...
+
+
 class RequestConnection:
     """The connection of a request that uvicorn serves, and the home of its stream if that stays."""
 
-    __slots__ = ("_cycle", "_protocol", "connections", "lost", "on_lost", "transport")
+    __slots__ = (
+        "_cycle", "_listener", "_protocol", "connections", "ended", "lost", "on_lost", "transport",
+    )  # fmt: skip
 
     def __init__(self, protocol: StreamHttpProtocol, cycle: RequestResponseCycle) -> None:
         self._protocol = protocol
@@ -71,6 +88,9 @@ class RequestConnection:
         self.connections: set[asyncio.Protocol] = set()
         self.transport: asyncio.Transport = protocol.transport
         self.lost = False
+        #: The client has ended its side.
+        self.ended = False
+        self._listener: Listener | None = None
         self.on_lost: Callable[[], None] | None = None
 
     def begin(self, headers: HeaderList, first: bytes) -> StreamConnection:
@@ -110,8 +130,28 @@ class RequestConnection:
         """The client is gone, of which uvicorn has not been told yet: it waits for no answer."""
         self._cycle.disconnected = True
 
+    @contextlib.contextmanager
+    def telling(self, listener: Listener) -> Iterator[None]:
+        """Tell it of what the client has done, or does within the block."""
+        self._listener = listener
+        if self.ended:
+            listener.end_side()
+        if self.lost:
+            listener.leave()
+        try:
+            yield
+        finally:
+            self._listener = None
+
+    def set_ended(self) -> None:
+        self.ended = True
+        if self._listener is not None:
+            self._listener.end_side()
+
     def set_lost(self) -> None:
         self.lost = True
+        if self._listener is not None:
+            self._listener.leave()
         if self.on_lost is not None:
             self.on_lost()
 
@@ -177,6 +217,8 @@ class StreamHttpProtocol(HttpToolsProtocol):
         if cycle.response_complete or cycle.more_body or cycle.disconnected:
             return None
         self._half_closed = True
+        if self.connection is not None:
+            self.connection.set_ended()
         return True
 
     def rest(self) -> None:
@@ -214,6 +256,9 @@ class StreamHttpProtocol(HttpToolsProtocol):
         super().shutdown()
         if self.stream is not None:
             self.stream.shutdown()
+        elif self.connection is not None and self.connection.unread:
+            # Answered in mid-body, as all are by now, and listened to for as long as it sends.
+            self.loop.call_later(_LAST_WORDS, self.transport.abort)
 
     # -- the request -----------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from .session_bodies import (
     TurnBody,
     TurnResult,
 )
+from .waiting import waiting_for
 from .wire import EVENT_STREAM, PageBody, PageCursor, PageLimit
 
 PATH = "/v1/sessions"
@@ -173,6 +174,7 @@ def sessions_router(service: SessionService, limits: Limits, once: IdempotentPos
         operation_id="poll_session",
     )
     async def poll(
+        request: Request,
         session_id: SessionId,
         principal: Reader,
         after: Place = 0,
@@ -183,15 +185,17 @@ def sessions_router(service: SessionService, limits: Limits, once: IdempotentPos
         epoch: Epoch = None,
     ) -> Response:
         """Chunks after a position; waits up to `wait` seconds for the first."""
-        found = await service.poll(
-            principal,
-            session_id,
-            after=after,
-            limit=limit,
-            wait=wait,
-            compacted=compact,
-            epoch=epoch,
-        )
+        async with waiting_for(request) as caller:
+            found = await service.poll(
+                principal,
+                session_id,
+                after=after,
+                limit=limit,
+                wait=wait,
+                compacted=compact,
+                epoch=epoch,
+                caller=caller,
+            )
         body = b'{"events":[%b],"position":%d,"status":"%b","done":%b}' % (
             b",".join(found.events),
             found.position,

@@ -156,7 +156,7 @@ class SseStream:
         self._begin(headers, b"".join([self._frames.opening(), *self.form.encode(entries)]))
         parks = self._source.park()
         self._park()
-        if not parks:
+        if not parks or self._error is not None:
             self.wake()
 
     def _enter(self, watch: Watch) -> None:

@@ -6,6 +6,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from ..model.errors import Unavailable
 from ..model.limits import Limits
 from ..model.principal import Principal
 from ..runs.service import SessionService
@@ -19,6 +20,7 @@ from .params import QueryParams, text_header
 from .session_bodies import ExecuteBody, TurnBody, validated
 from .sse import Headers, SseStream, nothing_more, nowhere, session_headers, stream_headers
 from .sse_forms import CHUNKS, COMPACT_CHUNKS
+from .waiting import waiting
 from .watch import Watch
 
 
@@ -45,7 +47,7 @@ class StreamRoutes:
     async def execute(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST …/execute, streaming or not."""
         principal: Principal = scope["state"]["principal"]
-        value = await read_json(scope, receive, self._limits)
+        value = await read_json(scope, receive, self._limits, self._watch)
         session_id = scope["path_params"].get("session_id")
         if session_id is None:
             body: TurnBody = validated(ExecuteBody, value)
@@ -149,7 +151,11 @@ class StreamRoutes:
         """The end of the turn, or 202 while it is under way."""
         prefers = (text_header(scope, b"prefer") or "").lower()
         wait = 0.0 if "respond-async" in prefers else self._limits.answer_wait
-        result = await self._service.result(ref, wait)
+        try:
+            async with waiting(scope, receive, self._watch) as caller:
+                result = await self._service.result(ref, wait, caller)
+        except Unavailable:  # the server stops, and the turn goes on at the next start
+            result = await self._service.result(ref, 0)
         headers = _as_dict(session_headers(ref.session_id, ref.turn, self._service.epoch))
         headers["Cache-Control"] = "no-store"
         finished = "output" in result

@@ -19,6 +19,7 @@ from ..model.errors import ApiError
 from ..model.principal import Principal
 from ..records.base import StoreError
 from .protocol import request_connection_of
+from .waiting import Held, holding, listening
 from .watch import Watch
 
 log_ = structlog.get_logger("resonantgenesis.http")
@@ -32,41 +33,19 @@ class Stalled(Exception):
     """Nothing moved for as long as the limits allow."""
 
 
-class Transfer:
+class Transfer(Held):
     """One body under way, within `transferring`."""
 
     kind: ClassVar[str] = "transfer"
 
     def __init__(self, principal: Principal, scope: asyncio.Timeout, stall: float) -> None:
-        self.principal = principal
-        self.reason: Exception = Stalled()
-        self._scope = scope
+        super().__init__(principal, scope)
         self._stall = stall
 
     def moved(self) -> None:
         """Some of the body has gone through."""
-        if isinstance(self.reason, Stalled):
+        if self.reason is None:
             self._expire_in(self._stall)
-
-    def leave(self) -> None:
-        """The client is gone."""
-        self._stop(ClientDisconnect())
-
-    # -- called by the watch ---------------------------------------------------------------
-
-    def end(self, error: ApiError) -> None:
-        self._stop(error)
-
-    def check_progress(self, now: float) -> None:
-        """That is what the scope's own timer is for."""
-
-    def _stop(self, reason: Exception) -> None:
-        self.reason = reason
-        self._expire_in(0)
-
-    def _expire_in(self, seconds: float) -> None:
-        if not self._scope.expired():
-            self._scope.reschedule(asyncio.get_running_loop().time() + seconds)
 
 
 @contextlib.asynccontextmanager
@@ -77,16 +56,12 @@ async def transferring(principal: Principal, watch: Watch, stall: float) -> Asyn
     scope = asyncio.timeout(stall)
     transfer = Transfer(principal, scope, stall)
     try:
-        async with scope:
-            watch.add(transfer)
-            try:
-                yield transfer
-            finally:
-                watch.discard(transfer)
+        async with holding(transfer, scope, watch):
+            yield transfer
     except TimeoutError:
         if not scope.expired():
             raise
-        raise transfer.reason from None
+        raise Stalled from None
 
 
 async def read_pieces(receive: Receive, transfer: Transfer) -> AsyncGenerator[bytes, None]:
@@ -125,10 +100,11 @@ async def send_answer(
     """Send it to its end. What fails in the middle can only be told by cutting the connection:
     the client sees that the body is not whole."""
     principal: Principal = scope["state"]["principal"]
-    disconnect: asyncio.Task[None] | None = None
     try:
-        async with transferring(principal, watch, stall) as transfer:
-            disconnect = asyncio.create_task(_wait_for_disconnect(receive, transfer))
+        async with (
+            transferring(principal, watch, stall) as transfer,
+            listening(scope, receive, transfer),
+        ):
             async with contextlib.aclosing(answer.blocks):
                 await send(
                     {
@@ -149,16 +125,6 @@ async def send_answer(
             why=str(error) or type(error).__name__,
         )
         await _break_off(scope, error)
-    finally:
-        if disconnect is not None:
-            disconnect.cancel()
-            await asyncio.wait({disconnect}, timeout=5)
-
-
-async def _wait_for_disconnect(receive: Receive, transfer: Transfer) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    transfer.leave()
 
 
 async def _break_off(scope: Scope, error: Exception) -> None:

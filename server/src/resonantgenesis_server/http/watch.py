@@ -27,6 +27,9 @@ INTERVAL = 0.5
 #: restarts takes all of a key's streams away, and then they come back together.
 _LEFT_SECONDS, _LEFT_KEYS = 60.0, 256
 
+#: Kinds of which a key may have only so many open.
+_COUNTED = frozenset({"sse", "websocket"})
+
 Recheck = Callable[[Principal], Awaitable[None]]
 Refresh = Callable[[Collection[str]], Awaitable[None]]
 #: Key, expiry and signing key: what ends streams together.
@@ -34,10 +37,10 @@ Credential = tuple[str, float | None, str | None]
 
 
 class Watched(Protocol):
-    """An open stream."""
+    """An open stream, or a request that is held open in another way."""
 
     principal: Principal
-    #: What it is: `sse`, `websocket` or `transfer`.
+    #: What it is: `sse`, `websocket`, `transfer` or `wait`.
     kind: ClassVar[str]
 
     def end(self, error: ApiError) -> None:
@@ -66,6 +69,8 @@ class Watch:
         #: Keys whose last stream has left, and when.
         self._left: OrderedDict[str, float] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
+        #: Why whatever comes now is ended at once: the server goes away.
+        self._ended: ApiError | None = None
 
     @property
     def count(self) -> int:
@@ -74,7 +79,9 @@ class Watch:
 
     def kinds(self) -> dict[str, int]:
         """The same for each kind."""
-        return {"sse": 0, "transfer": 0} | Counter(stream.kind for stream in self._credential_of)
+        return {"sse": 0, "transfer": 0, "wait": 0} | Counter(
+            stream.kind for stream in self._credential_of
+        )
 
     def check_room(self, principal: Principal) -> None:
         """Raises RateLimited if this key has as many streams and sockets open as it may."""
@@ -87,14 +94,16 @@ class Watch:
         credential = (principal.key_id, principal.expires_at, principal.signed_by)
         self._credential_of[stream] = credential
         self._open.setdefault(credential, set()).add(stream)
-        if stream.kind != "transfer":
+        if stream.kind in _COUNTED:
             self._of_key[principal.key_id] += 1
+        if self._ended is not None:
+            stream.end(self._ended)
 
     def discard(self, stream: Watched) -> None:
         credential = self._credential_of.pop(stream, None)
         if credential is None:
             return
-        if stream.kind != "transfer":
+        if stream.kind in _COUNTED:
             self._of_key[credential[0]] -= 1
             if not self._of_key[credential[0]]:
                 del self._of_key[credential[0]]
@@ -119,7 +128,8 @@ class Watch:
             await asyncio.wait({self._task}, timeout=5)
 
     def end_all(self, error: ApiError) -> None:
-        """The server goes away."""
+        """The server goes away: end what is open, and what opens from now on."""
+        self._ended = error
         for stream in tuple(self._credential_of):
             stream.end(error)
 

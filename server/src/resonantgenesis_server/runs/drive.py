@@ -175,15 +175,15 @@ class Driver:
     async def _cancel_unwatched(self, run: TurnRun) -> None:
         """Cancels the turn once nobody has read its stream for the whole grace.
 
-        Who waits for a turn's end reads its records and not its chunks, and counts all the same;
-        who polls is seen for a moment each time.
+        Who waits for a turn's end reads its records and not its chunks, and counts all the same, as
+        long as it is there; who polls is seen for a moment each time.
         """
         loop, hub = asyncio.get_running_loop(), self._node.hub
         grace = self._node.limits.disconnect_grace
         streams = self._ledger.session_id, self._ledger.control
         self.viewed_at = max(self.viewed_at, loop.time())
         while loop.time() - self.viewed_at < grace:
-            if any(hub.readers(stream) for stream in streams):
+            if any(hub.is_watched(stream) for stream in streams):
                 self.viewed_at = loop.time()
             await asyncio.sleep(min(0.5, grace / 4))
         run.cancel()

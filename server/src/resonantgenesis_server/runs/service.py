@@ -14,6 +14,7 @@ import structlog
 from ..agents.tools.toolbox import CheckTools, any_tools
 from ..codec.sse import chunk_json
 from ..feed.compact import compact
+from ..feed.follow import Caller
 from ..log.base import Entry
 from ..model.errors import NotFound, SessionBusy, SessionNotFound
 from ..model.principal import Principal
@@ -209,13 +210,15 @@ class SessionService:
         state = self._executor.authorize_at_once(principal, session_id)
         return None if state is None else view_at_once(self.supervisor, session_id, state, place)
 
-    async def result(self, ref: TurnRef, seconds: float) -> dict[str, Any]:
+    async def result(
+        self, ref: TurnRef, seconds: float, caller: Caller | None = None
+    ) -> dict[str, Any]:
         """How the turn ended, or that it runs still after `seconds`. Raises NotFound when the
         session was deleted, PositionExpired when the turn was trimmed."""
         session_id, state = ref.session_id, await self._state(ref)
         turn = state.turns[ref.turn - 1]
         head = {"session_id": session_id, "turn": ref.turn}
-        if not await wait_over(self.supervisor, session_id, state, turn, seconds):
+        if not await wait_over(self.supervisor, session_id, state, turn, seconds, caller):
             await self._state(ref)  # else it was deleted meanwhile
             return head | {"status": "queued" if turn.status == "queued" else "running"}
         transcript = self.supervisor.transcript
@@ -248,12 +251,14 @@ class SessionService:
         wait: float,
         compacted: bool,
         epoch: str | None,
+        caller: Caller | None = None,
     ) -> Poll:
         """Chunks after a position, waiting up to `wait` seconds for the first."""
         place = Place(after=after, follow=True, compact=compacted, epoch=epoch)
         view = await self.view(principal, session_id, place)
         if view is None:  # never with follow
             raise NotFound("nothing to read")
+        view.caller = caller
         state, log = view.state, self.supervisor.log
         self.supervisor.viewed(session_id)
         page = await log.read(session_id, after, limit=limit)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from ..feed.follow import PAGE_BYTES, PAGE_ENTRIES, Follower, PlaceExpired, StreamGone
+from ..feed.follow import PAGE_BYTES, PAGE_ENTRIES, Caller, Follower, PlaceExpired, StreamGone
 from ..feed.parking import Parking
 from ..log.base import Entry
 from ..model.errors import InvalidRequest, PositionExpired
@@ -41,6 +41,8 @@ class View(Parking):
         self, supervisor: Supervisor, session_id: str, state: SessionState, place: Place, after: int
     ) -> None:
         super().__init__()
+        #: Who waits for what it says, where that is more than whether it is open.
+        self.caller: Caller | None = None
         self.session_id = session_id
         self.state = state
         #: The turn whose `done` ends the view, once known.
@@ -121,6 +123,7 @@ class View(Parking):
             self._after,
             page_entries=_COMPACT_ENTRIES if large else PAGE_ENTRIES,
             page_bytes=_COMPACT_BYTES if large else PAGE_BYTES,
+            caller=self.caller,
         )
         return follower.__enter__()
 
@@ -250,13 +253,19 @@ def expired(earliest: int, epoch: str) -> PositionExpired:
 
 
 async def wait_over(
-    supervisor: Supervisor, session_id: str, state: SessionState, turn: TurnState, seconds: float
+    supervisor: Supervisor,
+    session_id: str,
+    state: SessionState,
+    turn: TurnState,
+    seconds: float,
+    caller: Caller | None = None,
 ) -> bool:
-    """Whether the turn was over within `seconds`."""
+    """Whether the turn was over within `seconds`; `caller` watches it meanwhile."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     stream = control_stream(session_id)
-    with Follower(supervisor.hub, supervisor.log, stream, state.position) as follower:
+    follower = Follower(supervisor.hub, supervisor.log, stream, state.position, caller=caller)
+    with follower:
         if await supervisor.states.load(session_id) is None:
             return False  # deleted before we were registered, so nobody would tell us
         while not turn.last:
