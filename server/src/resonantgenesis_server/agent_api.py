@@ -5,7 +5,7 @@ values; `AgentError` tells the client, in the agent's own words, why the turn fa
 written in Python raises `ToolError`, and gets the turn's `ToolContext` if it asks for one.
 """
 
-from .agents.base import PastTurn, Turn
+from .agents.base import PastCall, PastStep, PastTurn, Turn
 from .agents.files import StoredFile, TurnFiles
 from .agents.tools.base import ToolContext, ToolError
 from .agents.turn_tools import TurnTools
@@ -15,6 +15,8 @@ from .model.errors import AgentError
 __all__ = [
     "AgentChunk",
     "AgentError",
+    "PastCall",
+    "PastStep",
     "PastTurn",
     "Step",
     "StoredFile",

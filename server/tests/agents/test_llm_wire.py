@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +24,8 @@ from resonantgenesis_server.agents.engines.llm.calls import (
     UserMessage,
 )
 from resonantgenesis_server.agents.engines.llm.openai_errors import http_failure, stream_failure
-from resonantgenesis_server.agents.engines.llm.openai_wire import ChatDecoder, request_body
+from resonantgenesis_server.agents.engines.llm.openai_request import request_body
+from resonantgenesis_server.agents.engines.llm.openai_wire import ChatDecoder
 from support.models import Call, Reply, openai_wire
 
 ASKED = {"model": "m", "stream_options": {"include_usage": True}}
@@ -68,7 +70,10 @@ def test_an_answer_comes_out_whole_however_it_is_cut(
     wanted = [(c.call_id, c.tool, dict(c.args)) for c in called]
     requests = [d for d in deltas if isinstance(d, CallRequest)]
     assert [(r.call_id, r.tool, json.loads(r.arguments)) for r in requests] == wanted
-    assert deltas[-1] == Finish("tool_calls" if called else "stop", 3, 4)
+    end = deltas[-1]
+    assert isinstance(end, Finish)
+    assert replace(end, native=None) == Finish("tool_calls" if called else "stop", 3, 4)
+    assert (end.native is not None) == bool(called and "".join(thought))
 
 
 def test_texts_that_came_together_are_one() -> None:
@@ -93,7 +98,7 @@ def test_calls_at_one_place_are_told_apart_by_their_ids_and_arguments_may_be_obj
 @pytest.mark.parametrize("finish", ["length", "content_filter", "stop"])
 def test_why_it_ended(finish: str) -> None:
     assert decode([delta(finish, content="x")])[-1] == Finish(finish)
-    assert decode([delta("whatever")])[-1] == Finish("stop")
+    assert decode([delta("whatever")])[-1] == Finish("whatever")
     assert decode([delta(content="x"), b"data: [DONE]\n"])[-1] == Finish("stop")
 
 

@@ -12,12 +12,42 @@ from .turn_tools import NO_TOOLS, TurnTools
 
 
 @dataclass(frozen=True, slots=True)
+class PastCall:
+    """A tool that an earlier turn called; a long `result` is cut, None where there came none."""
+
+    tool: str
+    args: Mapping[str, Any]
+    result: str | None
+    is_error: bool = False
+
+
+def shortened(text: str, most: int) -> str:
+    """The beginning and the end of a text over `most` characters, and how much is missing."""
+    if len(text) <= most:
+        return text
+    head, tail = text[: most * 3 // 4], text[len(text) - most // 4 :]
+    return f"{head}\n… ({len(text) - len(head) - len(tail)} characters left out) …\n{tail}"
+
+
+@dataclass(frozen=True, slots=True)
+class PastStep:
+    """What an earlier turn said, and the tools that it called then, side by side."""
+
+    text: str
+    calls: Sequence[PastCall]
+
+
+@dataclass(frozen=True, slots=True)
 class PastTurn:
-    """An earlier turn of the session, as an agent sees it."""
+    """An earlier turn of the session, as an agent sees it.
+
+    `output` is all that it said; `steps` are its calls of tools with what it said before each.
+    """
 
     goal: str
     output: str
     status: str
+    steps: Sequence[PastStep] = ()
 
 
 @dataclass(frozen=True, slots=True)

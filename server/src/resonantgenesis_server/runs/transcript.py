@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ..agents.base import PastTurn, Turn
+from ..agents.base import PastStep, PastTurn, Turn
 from ..agents.files import NO_FILES
 from ..log.base import Entry, EventLog, LogUnavailable
 from ..model.limits import Limits
 from .files import SessionFiles
 from .node import Prepared
 from .output import Output
+from .past_steps import StepReader
 from .state import (
     Request,
     SessionInfo,
@@ -33,6 +34,9 @@ _HISTORY_CHARS = 200_000
 #: Earlier turns kept in memory, over all sessions.
 _KNOWN_TURNS, _KNOWN_CHARS = 10_000, 8_000_000
 _PAGE_ENTRIES, _PAGE_BYTES = 5_000, 1 << 20
+#: Chunks of a turn that are looked through for calls of tools, and how many a turn of a single step
+#: may have to be looked through.
+_STEP_CHUNKS, _PLAIN_CHUNKS = 20_000, 1_000
 
 
 class EntryGone(LogUnavailable):
@@ -131,7 +135,7 @@ class Transcript:
                 told = await self._past(session_id, earlier)
             except LogUnavailable:
                 break  # trimmed: what is older is gone too
-            room -= len(told.goal) + len(told.output)
+            room -= _size(told)
             if room < 0:
                 break
             history.append(told)
@@ -145,18 +149,48 @@ class Transcript:
         if told is None:
             request = await self.request(session_id, turn)
             done = await self.done(session_id, turn)
-            told = PastTurn(request.goal, done["output"], done["status"])
+            steps = await self._steps(session_id, turn, done)
+            told = PastTurn(request.goal, done["output"], done["status"], steps)
             self._known[name] = told
-            self._known_chars += len(told.goal) + len(told.output)
+            self._known_chars += _size(told)
             while self._known_chars > _KNOWN_CHARS or len(self._known) > _KNOWN_TURNS:
                 _, oldest = self._known.popitem(last=False)
-                self._known_chars -= len(oldest.goal) + len(oldest.output)
+                self._known_chars -= _size(oldest)
         else:
             self._known.move_to_end(name)
         return told
+
+    async def _steps(
+        self, session_id: str, turn: TurnState, done: dict[str, Any]
+    ) -> tuple[PastStep, ...]:
+        """The turn's calls of tools; those of its last chunks if there are very many."""
+        count = turn.last - turn.first
+        if count > _PLAIN_CHUNKS and done["usage"].get("steps", 0) < 2:
+            return ()  # one long text: no tool is called in the only step of a model
+        reader = StepReader()
+        position = max(turn.first, turn.last - _STEP_CHUNKS) - 1
+        while position < turn.last - 1:
+            page = await self._log.read(
+                session_id, position, limit=_PAGE_ENTRIES, max_bytes=_PAGE_BYTES
+            )
+            for entry in page.entries:
+                if entry.position >= turn.last:
+                    return reader.steps()
+                position = entry.position
+                reader.see(entry)
+            if page.at_end:
+                break
+        return reader.steps()
 
     async def _one(self, stream: str, position: int) -> Entry:
         page = await self._log.read(stream, position - 1, limit=1)
         if not page.entries or page.entries[0].position != position:
             raise EntryGone(stream, position, 1 if page.info is None else page.info.earliest)
         return page.entries[0]
+
+
+def _size(past: PastTurn) -> int:
+    """In characters, about."""
+    calls = [call for step in past.steps for call in step.calls]
+    tools = sum(200 + len(call.result or "") for call in calls)
+    return len(past.goal) + len(past.output) + sum(len(step.text) for step in past.steps) + tools

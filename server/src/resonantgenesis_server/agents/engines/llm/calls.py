@@ -52,8 +52,8 @@ class UserMessage:
 
 @dataclass(frozen=True, slots=True)
 class AssistantMessage:
-    """What the model said; `native` is the provider's own form of it, which only the client that
-    made it can read."""
+    """What the model said; `native` is what its provider wants back with it, which only the client
+    that made it can read. What `calls` say counts over that: it is always well written."""
 
     text: str
     calls: Sequence[CallRequest] = ()
@@ -102,9 +102,12 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The end of an answer; tokens are None where the provider does not tell them."""
+    """The end of an answer; tokens are None where the provider does not tell them.
 
-    reason: FinishReason
+    `reason` is a `FinishReason`, or the provider's own word for a good end that is none of them.
+    """
+
+    reason: str
     input_tokens: int | None = None
     output_tokens: int | None = None
     native: str | None = None

@@ -85,11 +85,12 @@ class LlmAgent:
     async def run(self, turn: Turn) -> AsyncGenerator[AgentChunk, None]:
         settings = self._models.settings
         model, client = await self._models.find(turn.model or self._options.model)
+        tools = await self._toolbox.for_turn(turn.tools)
         loop = ToolLoop(
             turn,
             client,
-            await self._toolbox.for_turn(turn.tools),
-            open_conversation(turn, model.name, settings.history_chars),
+            tools,
+            open_conversation(turn, model.name, settings.history_chars, with_tools=len(tools) > 0),
             settings,
             sampling=self._options.sampling,
             show_reasoning=self._options.show_reasoning,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from ....model.chunks import AgentChunk, Step
@@ -54,6 +54,7 @@ class ToolLoop:
         self._note = opening.note
         self._show_reasoning = show_reasoning
         self._calls_made = 0
+        self._ids = opening.ids
         self._call = ModelCall(
             opening.model,
             opening.system,
@@ -112,7 +113,8 @@ class ToolLoop:
         planned = []
         for request in answer.requests:
             self._calls_made += 1
-            planned.append(plan(request, f"call_{self._turn.turn}_{self._calls_made}"))
+            call_id = f"call_{self._turn.turn}_{self._calls_made}"
+            planned.append(plan(request, call_id, self._ids))
             yield planned[-1].call
         messages = {}
         running = run_calls(planned, self._tools, ToolContext.of(self._turn))
@@ -120,7 +122,7 @@ class ToolLoop:
             async for one, result in results:
                 messages[one.call.call_id] = one.message(result)
                 yield result
-        self._call.messages.append(answer.message())
+        self._call.messages.append(answer.message([one.request for one in planned]))
         self._call.messages += [messages[one.call.call_id] for one in planned]
 
 
@@ -145,9 +147,10 @@ class _Answer:
         text, self.thoughts = self.thoughts, ""
         return Step(STEP, "progress", detail=text)
 
-    def message(self) -> AssistantMessage:
+    def message(self, calls: Sequence[CallRequest]) -> AssistantMessage:
+        """With its calls as the model is to be told of them."""
         native = None if self._finish is None else self._finish.native
-        return AssistantMessage("".join(self.texts), self.requests, native)
+        return AssistantMessage("".join(self.texts), calls, native)
 
     def checked_end(self) -> Finish:
         """How it ended. Raises where the turn cannot go on from there."""

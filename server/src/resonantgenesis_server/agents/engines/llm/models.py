@@ -106,6 +106,7 @@ class Models:
                 "max_completion_tokens" if provider.startswith("openai") else "max_tokens"
             ),
             trust_env=not _is_loopback(url),
+            think=self.settings.thinks_in_text(provider),
         )
         return client
 

@@ -6,26 +6,38 @@ Its own and not a provider's library: what one delta costs here is a tenth of wh
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
 from collections.abc import AsyncGenerator, Mapping
 
 import aiohttp
+import structlog
 
+from ....codec.json import dumps
 from .calls import Delta, ModelCall, ModelFailure
 from .openai_errors import http_failure
-from .openai_wire import ChatDecoder, request_body
+from .openai_request import ServerForm
+from .openai_wire import ChatDecoder
 
 _CONNECT_SECONDS = 10.0
 #: Bytes read of a refusal.
 _MAX_ERROR = 64 * 1024
-#: Types of answers that are surely no stream; some servers name none for theirs.
-_NO_STREAMS = frozenset({"application/json", "text/html", "text/plain"})
+#: Seconds behind a finish_reason: for the usage to come, and for the rest once that has.
+_USAGE_SECONDS, _REST_SECONDS = 2.0, 0.5
+#: Seconds behind [DONE] for the end of the body, which lets the connection be used again.
+_END_SECONDS = 0.3
+#: How often one call is asked in another form.
+_FORMS = 6
+_REFUSED = frozenset({400, 422})
+log_ = structlog.get_logger("resonantgenesis.llm")
 
 
 class OpenAIChatClient:
     """Chat completions of the server at `base_url` (it ends in /v1, say); `close` ends all.
 
-    `idle_seconds` is how long the server may say nothing. To be made in a running event loop.
+    `idle_seconds` is how long the server may say nothing; `think`: its models write reasoning into
+    their texts. To be made in a running event loop.
     """
 
     def __init__(
@@ -36,10 +48,12 @@ class OpenAIChatClient:
         idle_seconds: float,
         tokens_field: str,
         trust_env: bool,
+        think: bool = False,
     ) -> None:
-        self._url = f"{base_url.rstrip('/')}/chat/completions"
+        self._url = f"{base_url.rstrip('/').removesuffix('/chat/completions')}/chat/completions"
         self._key = key
-        self._tokens_field = tokens_field
+        self._think = think
+        self._form = ServerForm(tokens_field)
         # How many calls there are at once is bounded by the turns that run.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
@@ -55,14 +69,21 @@ class OpenAIChatClient:
 
     async def stream(self, call: ModelCall) -> AsyncGenerator[Delta, None]:
         """As `ModelClient.stream` promises."""
-        decoder = ChatDecoder()
+        decoder = ChatDecoder(think=self._think)
         try:
-            response = await self._post(call)
+            response = await self._answer(call)
             try:
-                await _check(response)
-                async for data in response.content.iter_any():
+                content, ending = response.content, _Ending(decoder)
+                while not decoder.is_over:
+                    ended = decoder.has_ended
+                    data = await (ending.read(content) if ended else content.readany())
+                    if not data:
+                        break
                     for delta in decoder.feed(data):
                         yield delta
+                for delta in decoder.close():
+                    yield delta
+                await _read_end(content)
             finally:
                 response.close()  # a connection whose answer was read whole is kept all the same
         except ModelFailure as failure:
@@ -71,13 +92,32 @@ class OpenAIChatClient:
             raise _failure(error) from error
         except TimeoutError as error:
             raise ModelFailure("unavailable", "it said nothing for too long") from error
-        for delta in decoder.close():
-            yield delta
 
-    async def _post(self, call: ModelCall) -> aiohttp.ClientResponse:
+    async def _answer(self, call: ModelCall) -> aiohttp.ClientResponse:
+        """The response that holds the answer; asks again in another form where one is refused."""
+        for attempt in range(_FORMS):
+            body = self._form.body(call)
+            response = await self._post(dumps(body))
+            if 200 <= response.status < 300:
+                return response
+            try:
+                said = await _read_some(response.content)
+            finally:
+                response.close()
+            failure = http_failure(response.status, said, retry_after(response.headers))
+            learned = None
+            if failure.kind == "refused" and response.status in _REFUSED:
+                learned = self._form.learn(body, said.decode("utf-8", "replace"))
+            if learned is None or attempt == _FORMS - 1:
+                raise failure
+            failure = failure.without(self._key)
+            log_.info("the provider is asked otherwise", sends=learned, said=failure.said)
+        raise AssertionError("unreachable")
+
+    async def _post(self, body: bytes) -> aiohttp.ClientResponse:
         return await self._session.post(
             self._url,
-            data=request_body(call, tokens_field=self._tokens_field),
+            data=body,
             headers=self._headers(),
             allow_redirects=False,  # one would take the key to who knows where
         )
@@ -93,13 +133,44 @@ class OpenAIChatClient:
         return headers
 
 
-async def _check(response: aiohttp.ClientResponse) -> None:
-    """Raises ModelFailure unless what follows is a stream."""
-    if response.status != 200:
-        body = await response.content.read(_MAX_ERROR)
-        raise http_failure(response.status, body, retry_after(response.headers))
-    if response.content_type in _NO_STREAMS:
-        raise ModelFailure("unreadable", f"{response.content_type} instead of a stream")
+class _Ending:
+    """Reads what may follow an answer that is whole; not for long, whatever the server goes on to
+    send, and a connection that breaks now breaks nothing."""
+
+    def __init__(self, decoder: ChatDecoder) -> None:
+        self._decoder = decoder
+        self._seen = (-1, False)
+        self._until = 0.0
+
+    async def read(self, content: aiohttp.StreamReader) -> bytes:
+        """b"": no more is waited for."""
+        seen = self._decoder.pieces, self._decoder.has_usage
+        if seen != self._seen:  # only what belongs to the answer gives it more time
+            self._seen = seen
+            seconds = _REST_SECONDS if self._decoder.has_usage else _USAGE_SECONDS
+            self._until = asyncio.get_running_loop().time() + seconds
+        try:
+            async with asyncio.timeout_at(self._until):
+                return await content.readany()
+        except (TimeoutError, aiohttp.ClientError):
+            return b""
+
+
+async def _read_end(content: aiohttp.StreamReader) -> None:
+    """Read on to the end of the body if it comes at once."""
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError):
+        async with asyncio.timeout(_END_SECONDS):
+            read = 0
+            while read < _MAX_ERROR and (data := await content.readany()):
+                read += len(data)
+
+
+async def _read_some(content: aiohttp.StreamReader) -> bytes:
+    """The first bytes of a refusal."""
+    said = b""
+    while len(said) < _MAX_ERROR and (data := await content.read(_MAX_ERROR - len(said))):
+        said += data
+    return said
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

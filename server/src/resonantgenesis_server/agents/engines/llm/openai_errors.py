@@ -2,22 +2,63 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from typing import Any
+
 import orjson
 
 from .calls import FailureKind, ModelFailure
+from .openai_phrases import kind_of
 
 #: Characters of a provider's words that are kept.
 MAX_WORDS = 1_000
 
+_RETRY = re.compile(
+    r"(?:retry|try again)[^0-9]{0,12}(?:in|after)\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|milli|s|m)"
+    r"|retrydelay\W{1,6}([0-9]+(?:\.[0-9]+)?)(s)"
+)
+_UNITS = {"ms": 0.001, "milli": 0.001, "s": 1.0, "m": 60.0}
+#: Where servers put their words when they do not say `error`; the first that is there.
+_OTHER_NAMES = ("errors", "detail", "error_message", "error_msg", "message", "msg", "status_msg")
+_PINGS = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
 
-def stream_failure(error: object) -> ModelFailure:
-    """What an error inside a stream stands for."""
+
+def stream_failure(error: object, event: Mapping[str, Any] | None = None) -> ModelFailure:
+    """What an error inside a stream stands for; `event` is all that came with it."""
+    if isinstance(error, dict) and isinstance(error.get("error"), dict | str):
+        event, error = error, error["error"]
     kind, code, message = _error_fields(error)
+    if event is not None:
+        code = code or str(event.get("code") or event.get("status") or "")
     words = f"{kind} {code} {message}".lower()
-    if "rate" in words and "limit" in words:
-        return ModelFailure("rate_limited", message)
-    found = _by_words(words)
-    return ModelFailure(found or "unavailable", message)
+    status = int(code) if code.isdigit() and 400 <= int(code[:9]) < 600 else 0
+    found = _kind(status, words) or "unavailable"
+    return ModelFailure(found, message, retry_after=_delay(words) if status == 429 else None)
+
+
+def failure_in_other_words(event: Mapping[str, Any]) -> ModelFailure | None:
+    """What an event with neither an answer nor an `error` stands for, if it tells of one."""
+    told = event.get("base_resp")  # MiniMax
+    if isinstance(told, dict) and told.get("status_code"):
+        return stream_failure(told.get("status_msg") or told)
+    if str(event.get("type", "")).lower() in _PINGS:
+        return None
+    for name in _OTHER_NAMES:
+        if event.get(name) and isinstance(event[name], str | list):
+            return stream_failure({**event, "message": event[name]})
+    if "error" in {event.get("object"), event.get("type"), event.get("status")}:
+        return stream_failure(event)
+    return None
+
+
+def silent_failure(words: str) -> ModelFailure:
+    """For an answer that ended before its end; `words` are what was no event of it."""
+    if words.lstrip().startswith("<"):
+        return ModelFailure("unreadable", f"a page instead of a stream: {words}")
+    said = "the stream ended before the answer did"
+    kind = _kind(0, words.lower()) or "unavailable"
+    return ModelFailure(kind, f"{said}: {words}" if words else said)
 
 
 def http_failure(status: int, body: bytes, retry_after: float | None) -> ModelFailure:
@@ -26,42 +67,74 @@ def http_failure(status: int, body: bytes, retry_after: float | None) -> ModelFa
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
         parsed = body.decode("utf-8", "replace")
-    error = parsed.get("error", parsed) if isinstance(parsed, dict) else parsed
+    if isinstance(parsed, list) and parsed and isinstance(parsed[0], dict):
+        parsed = parsed[0]  # as Gemini writes it
+    error, outer = parsed, ""
+    if isinstance(parsed, dict):
+        error = parsed.get("error") or next(
+            (parsed[name] for name in _OTHER_NAMES if parsed.get(name)), parsed
+        )
+        outer = " ".join(str(parsed[name]) for name in ("type", "code") if parsed.get(name))
     kind, code, message = _error_fields(error)
     said = f"HTTP {status} {message}"[:MAX_WORDS]
-    words = f"{kind} {code} {message}".lower()
-    if status in {401, 403}:
-        return ModelFailure("key", said)
-    if status == 402 or "insufficient_quota" in words:
-        return ModelFailure("quota", said)
-    if status == 429:
-        return ModelFailure("rate_limited", said, retry_after=retry_after)
-    if status == 408 or status >= 500:
-        return ModelFailure("unavailable", said, retry_after=retry_after)
-    found = _by_words(words)
-    if found is None and status == 404:
-        found = "model"
-    return ModelFailure(found or "refused", said)
+    words = f"{kind} {code} {outer} {message}".lower()
+    if retry_after is None:
+        retry_after = _delay(f"{words} {body[: MAX_WORDS * 8].decode('utf-8', 'replace')}".lower())
+    found = _kind(status, words) or "refused"
+    if found == "quota" and status == 429 and retry_after and "insufficient" not in words:
+        found = "rate_limited"  # Gemini says "quota" of what comes back in a minute
+    waits = found in {"rate_limited", "unavailable"}
+    return ModelFailure(found, said, retry_after=retry_after if waits else None)
 
 
-def _by_words(words: str) -> FailureKind | None:
-    """By the codes and phrases of the common servers; None when they tell nothing."""
-    if "context_length" in words or ("context" in words and ("length" in words or "size" in words)):
-        return "context"
-    if "model_not_found" in words or ("model" in words and "not found" in words):
-        return "model"
-    if "content_filter" in words or "content management policy" in words:
-        return "filtered"
-    if "does not support tools" in words:
-        return "tools"
-    if "invalid_api_key" in words:
-        return "key"
-    return None
+#: Kinds by the words of an error, for statuses of which the words may know more.
+_SURER: Mapping[int, frozenset[FailureKind]] = {
+    401: frozenset({"quota", "model", "filtered", "context"}),
+    403: frozenset({"quota", "model", "filtered", "context"}),
+    429: frozenset({"quota", "unavailable"}),
+    500: frozenset({"context", "quota", "model", "key"}),
+}
+#: What these statuses say where the words do not.
+_BY_STATUS: Mapping[int, FailureKind] = {
+    401: "key",
+    402: "quota",
+    403: "key",
+    404: "model",
+    408: "unavailable",
+    413: "context",
+    425: "unavailable",
+    429: "rate_limited",
+    498: "unavailable",  # Groq has no room
+}
+
+
+def _kind(status: int, words: str) -> FailureKind | None:
+    """By the status, where it is sure, and else by the words; None when they tell nothing."""
+    by_words = kind_of(words)
+    by_status = "unavailable" if status >= 500 else _BY_STATUS.get(status)
+    if by_status is None or (status == 404 and by_words):
+        return by_words
+    if status == 429 and by_words == "context" and "too large" in words:
+        return by_words  # more than the rate allows in any minute
+    return by_words if by_words in _SURER.get(min(status, 500), ()) else by_status
+
+
+def _delay(words: str) -> float | None:
+    """The seconds after which to try again, where the words say so."""
+    match = _RETRY.search(words)
+    if match is None:
+        return None
+    number, unit = (match.group(1), match.group(2)) if match.group(1) else match.group(3, 4)
+    return float(number) * _UNITS[unit]
 
 
 def _error_fields(error: object) -> tuple[str, str, str]:
     """Its type, code and message."""
     if not isinstance(error, dict):
         return "", "", str(error)[:MAX_WORDS]
-    kind, code = str(error.get("type") or ""), str(error.get("code") or "")
-    return kind, code, str(error.get("message") or error)[:MAX_WORDS]
+    kind = str(error.get("type") or error.get("status") or "")
+    message = error.get("message") or error.get("msg") or error.get("detail") or error
+    metadata = error.get("metadata")
+    if isinstance(metadata, dict) and metadata.get("raw"):  # what OpenRouter was told itself
+        message = f"{message} {metadata['raw']}"
+    return kind, str(error.get("code") or ""), str(message)[:MAX_WORDS]

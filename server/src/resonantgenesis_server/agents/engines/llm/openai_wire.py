@@ -1,226 +1,240 @@
-"""OpenAI's chat completions without I/O: the body of a request, and bytes into deltas.
+"""OpenAI's chat completions without I/O: bytes into deltas.
 
-Spoken by OpenAI, Ollama, vLLM, llama.cpp, LM Studio, LiteLLM and most others.
+Spoken by OpenAI, Ollama, vLLM, llama.cpp, LM Studio, LiteLLM and most others, each in its own way.
+Generous in what is read: `openai_lines` reads events, `openai_calls` puts tool calls together,
+`openai_texts` reads texts, `openai_state` keeps what the server wants to have back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import orjson
+from .calls import Delta, Finish, ModelFailure, Reasoning
+from .endings import why_it_stopped
+from .openai_calls import CallAssembler
+from .openai_errors import failure_in_other_words, silent_failure, stream_failure
+from .openai_lines import EventReader
+from .openai_state import StateKeeper, is_state
+from .openai_texts import Mender, content_pieces, thought_of
+from .think import ThinkSplitter
 
-from ....codec.json import dumps
-from .calls import (
-    AssistantMessage,
-    CallRequest,
-    Delta,
-    Finish,
-    FinishReason,
-    Message,
-    ModelCall,
-    ModelFailure,
-    Reasoning,
-    ToolMessage,
-    ToolSpec,
-    UserMessage,
-)
-from .openai_errors import MAX_WORDS, stream_failure
-
-#: Bytes of one line of a stream, and of the arguments of one tool call.
-_MAX_LINE = 4 * 1024 * 1024
-#: Tool calls in one answer.
-_MAX_CALLS = 128
-
-_FINISH: Mapping[str, FinishReason] = {
-    "stop": "stop",
-    "length": "length",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-}
-
-
-def request_body(call: ModelCall, *, tokens_field: str) -> bytes:
-    """`tokens_field`: what the server calls the most tokens to answer with."""
-    messages: list[dict[str, Any]] = []
-    if call.system:
-        messages.append({"role": "system", "content": call.system})
-    messages += [_message(message) for message in call.messages]
-    body: dict[str, Any] = {
-        "model": call.model,
-        "messages": messages,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    if call.tools:
-        body["tools"] = [_tool(tool) for tool in call.tools]
-    sampling = call.sampling
-    if sampling.temperature is not None:
-        body["temperature"] = sampling.temperature
-    if sampling.max_output_tokens is not None:
-        body[tokens_field] = sampling.max_output_tokens
-    if sampling.reasoning_effort is not None:
-        body["reasoning_effort"] = sampling.reasoning_effort
-    return dumps(body)
-
-
-def _message(message: Message) -> dict[str, Any]:
-    match message:
-        case UserMessage():
-            return {"role": "user", "content": message.text}
-        case ToolMessage():
-            return {"role": "tool", "tool_call_id": message.call_id, "content": message.result}
-        case AssistantMessage():
-            said: dict[str, Any] = {"role": "assistant", "content": message.text or None}
-            if message.calls:
-                said["tool_calls"] = [_call(call) for call in message.calls]
-            return said
-
-
-def _call(call: CallRequest) -> dict[str, Any]:
-    function = {"name": call.tool, "arguments": call.arguments or "{}"}
-    return {"id": call.call_id, "type": "function", "function": function}
-
-
-def _tool(tool: ToolSpec) -> dict[str, Any]:
-    function = {
-        "name": tool.name,
-        "description": tool.description,
-        "parameters": tool.parameters,
-    }
-    return {"type": "function", "function": function}
-
-
-@dataclass(slots=True)
-class _Calling:
-    """A tool call that is still being written."""
-
-    call_id: str
-    tool: str
-    arguments: list[str]
-    size: int = 0
+#: Where servers put reasoning as text; the first that a delta has is shown.
+_THOUGHTS = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "thinking_blocks")
+_DETAILS = "reasoning_details"
 
 
 class ChatDecoder:
     """Takes an answer's bytes, cut anywhere; `close` says how it ended.
 
-    Texts that arrive together come out as one. Raises ModelFailure.
+    Texts that arrive together come out as one. `think`: the model writes reasoning into its text.
+    Raises ModelFailure; what came before it comes out first.
     """
 
-    def __init__(self) -> None:
-        self._rest = b""
-        self._calls: list[_Calling] = []
-        self._places: dict[int, _Calling] = {}
-        self._reason: FinishReason | None = None
+    def __init__(self, *, think: bool = False) -> None:
+        #: How many pieces of the answer there were.
+        self.pieces = 0
+        self._events = EventReader(self._event)
+        self._calls = CallAssembler()
+        self._state = StateKeeper()
+        self._splitter = ThinkSplitter() if think else None
+        self._said: list[str] = []  # all of the text, tags included, where it is split
+        self._menders = Mender(), Mender()
+        self._texts: list[str] = []
+        self._out: list[Delta] = []
+        self._word: str | None = None
         self._tokens: tuple[int | None, int | None] = (None, None)
-        self._done = False
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing follows that is worth waiting for."""
+        return self._events.is_over
+
+    @property
+    def has_ended(self) -> bool:
+        """The answer is whole; its usage may follow."""
+        return self._word is not None or self.is_over
+
+    @property
+    def has_usage(self) -> bool:
+        return self._tokens != (None, None)
 
     def feed(self, data: bytes) -> Iterator[Delta]:
-        """The deltas that are whole now; those before a failure come before it."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        texts: list[str] = []
+        """The deltas that are whole now."""
         try:
-            for delta in self._events(lines):
-                if isinstance(delta, str):
-                    texts.append(delta)
-                    continue
-                if texts:
-                    yield "".join(texts)
-                    texts = []
-                yield delta
+            self._events.feed(data)
         except ModelFailure:
-            if texts:
-                yield "".join(texts)
+            yield from self._taken()
             raise
-        if texts:
-            yield "".join(texts)
+        yield from self._taken()
 
     def close(self) -> Iterator[Delta]:
-        """The tool calls, then how it ended; for a stream that has come to its end."""
-        if self._reason is None and not self._done:
-            raise ModelFailure("unavailable", "the stream ended before the answer did")
-        for call in self._calls:
-            yield CallRequest(call.call_id, call.tool, "".join(call.arguments))
-        yield Finish(self._finish(), *self._tokens)
-
-    def _finish(self) -> FinishReason:
-        # Some servers say "stop" though they want tools called.
-        if self._calls and self._reason in {None, "stop"}:
-            return "tool_calls"
-        return self._reason or "stop"
-
-    def _events(self, lines: list[bytes]) -> Iterator[Delta]:
-        for line in lines:
-            if line.startswith(b"data:"):  # else comments, blank lines, names of events
-                yield from self._event(line[5:].strip())
-        if len(self._rest) > _MAX_LINE:
-            raise ModelFailure("unreadable", f"a line of over {_MAX_LINE} bytes")
-
-    def _event(self, data: bytes) -> Iterator[Delta]:
-        if data == b"[DONE]":
-            self._done = True
-            return
+        """The rest of the text, the tool calls, then how it ended."""
         try:
-            event = orjson.loads(data)
-            if event.get("error"):
-                raise stream_failure(event["error"])
+            self._events.close()
+            self._end_texts()
+        except ModelFailure:
+            yield from self._taken()
+            raise
+        yield from self._taken()
+        if not self.has_ended:
+            raise silent_failure(self._events.words)
+        reason = "stop" if self._word is None else why_it_stopped(self._word)
+        if reason == "error":
+            words = f"the answer ended with {self._word!r} {self._events.words}"
+            raise ModelFailure("unavailable", words.strip())
+        requests = self._calls.requests()
+        # Some servers say "stop" though they want tools called.
+        if requests and reason not in {"length", "content_filter"}:
+            reason = "tool_calls"
+        yield from requests
+        yield Finish(reason, *self._tokens, self._native() if requests else None)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _taken(self) -> list[Delta]:
+        self._flush()
+        out, self._out = self._out, []
+        return out
+
+    def _flush(self) -> None:
+        if self._texts:
+            self._out.append("".join(self._texts))
+            self._texts = []
+
+    def _native(self) -> str | None:
+        content = "".join(self._said) if self._splitter is not None else ""
+        return self._state.native(self._calls.extras(), content if "<" in content else None)
+
+    def _event(self, event: dict[str, Any]) -> None:
+        try:
+            error = event.get("error")
+            if error:
+                raise stream_failure(error, event)
             usage = event.get("usage")
             if usage:
-                self._tokens = (
-                    _count(usage.get("prompt_tokens")),
-                    _count(usage.get("completion_tokens")),
-                )
+                self._count(usage)
             choices = event.get("choices")
             if choices:
-                yield from self._choice(choices[0])
-        except (orjson.JSONDecodeError, AttributeError, TypeError, KeyError, IndexError) as error:
-            raise ModelFailure("unreadable", f"{error}: {data[:MAX_WORDS]!r}") from error
+                self._choice(choices[0], event)
+            elif not usage:
+                failure = failure_in_other_words(event)
+                if failure is not None:
+                    raise failure
+        except (AttributeError, TypeError, KeyError, IndexError) as error:
+            raise ModelFailure("unreadable", f"{error}: {event!r:.1000}") from error
 
-    def _choice(self, choice: Mapping[str, Any]) -> Iterator[Delta]:
-        delta = choice.get("delta") or {}
+    def _choice(self, choice: Mapping[str, Any], event: Mapping[str, Any]) -> None:
+        self.pieces += 1
+        delta = choice.get("delta")
+        if delta is None:
+            delta = self._whole(choice)
+        elif delta.__class__ is str:
+            delta = {"content": delta}
+        text = delta.get("content")
+        if (
+            text.__class__ is str
+            and len(delta) == 1 + ("role" in delta)
+            and not self._events.is_odd
+            and self._splitter is None
+        ):
+            if text:  # what nearly all deltas are
+                self._texts.append(text)
+        elif delta:
+            self._delta(delta)
+        reason = choice.get("finish_reason")
+        error = choice.get("error")
+        if error:
+            raise stream_failure(error, event)
+        if reason:
+            self._stopped(reason, choice, event)
+
+    def _whole(self, choice: Mapping[str, Any]) -> Any:
+        """The message of a whole completion, or the text of one of the older kind."""
+        message = choice.get("message")
+        if message is None:
+            return {"content": choice.get("text")}
+        self._word = self._word or "stop"
+        return message
+
+    def _delta(self, delta: Mapping[str, Any]) -> None:
+        """Whatever a delta may hold; the reasoning first."""
+        self._think_of(delta)
         text = delta.get("content") or delta.get("refusal")
         if text:
-            yield _text(text)
-        thought = delta.get("reasoning_content") or delta.get("reasoning")
-        if thought:
-            yield Reasoning(_text(thought))
-        for part in delta.get("tool_calls") or ():
-            self._tool_call(part)
-        reason = choice.get("finish_reason")
-        if reason:
-            self._reason = _FINISH.get(reason, "stop")
+            for is_thought, piece in content_pieces(text):
+                if is_thought:
+                    self._thought(piece)
+                else:
+                    self._text(piece)
+        calls = delta.get("tool_calls")
+        if calls:
+            self._calls.add([calls] if isinstance(calls, dict) else calls)
+        elif delta.get("function_call"):
+            self._calls.add([{"function": delta["function_call"]}])
+        for name, value in delta.items():
+            if value and is_state(name):
+                self._state.saw(name, value)
 
-    def _tool_call(self, part: Mapping[str, Any]) -> None:
-        place = part.get("index") or 0
-        function = part.get("function") or {}
-        call_id, name = part.get("id"), function.get("name")
-        call = self._places.get(place)
-        # Some servers send every call at the same place, and only the id tells them apart.
-        if call is None or (name and call_id and call_id != call.call_id):
-            if len(self._calls) >= _MAX_CALLS:
-                raise ModelFailure("unreadable", f"more than {_MAX_CALLS} tool calls")
-            number = len(self._calls)
-            call = _Calling(call_id or f"call_{number}", _text(name or ""), [])
-            self._calls.append(call)
-            self._places[place] = call
-        piece = function.get("arguments")
-        if not piece:
-            return
-        if not isinstance(piece, str):  # an object where the text of one should be
-            piece = orjson.dumps(piece).decode()
-        call.arguments.append(piece)
-        call.size += len(piece)
-        if call.size > _MAX_LINE:
-            raise ModelFailure("unreadable", f"arguments of over {_MAX_LINE} characters")
+    def _think_of(self, delta: Mapping[str, Any]) -> None:
+        for name in _THOUGHTS:
+            if delta.get(name):
+                self._thought(thought_of(delta[name]))
+                return
+        if delta.get(_DETAILS):
+            self._thought(thought_of(delta[_DETAILS]))
+
+    def _thought(self, text: str) -> None:
+        if self._events.is_odd:
+            text = self._menders[1].feed(text)
+        if text:
+            self._flush()
+            self._out.append(Reasoning(text))
+
+    def _text(self, text: str) -> None:
+        if self._events.is_odd:
+            text = self._menders[0].feed(text)
+        if self._splitter is None:
+            if text:
+                self._texts.append(text)
+        else:
+            self._said.append(text)
+            self._split(self._splitter.feed(text))
+
+    def _split(self, pieces: list[str | Reasoning]) -> None:
+        for piece in pieces:
+            if isinstance(piece, str):
+                self._texts.append(piece)
+            else:
+                self._flush()
+                self._out.append(piece)
+
+    def _end_texts(self) -> None:
+        thought, text = self._menders[1].close(), self._menders[0].close()
+        self._thought(thought)
+        if text:
+            self._text(text)
+        if self._splitter is not None:
+            self._split(self._splitter.close())
+
+    def _stopped(self, reason: object, choice: Mapping[str, Any], event: Mapping[str, Any]) -> None:
+        if isinstance(reason, dict):
+            reason = reason.get("type") or "stop"
+        if self._word is None or why_it_stopped(self._word) != "error":
+            self._word = str(reason)
+        if not self.has_usage:  # as Kimi and Groq tell it
+            other = event.get("x_groq")
+            usage = choice.get("usage") or (isinstance(other, dict) and other.get("usage"))
+            if usage:
+                self._count(usage)
+
+    def _count(self, usage: object) -> None:
+        if isinstance(usage, dict):
+            self._tokens = (
+                _tokens(usage.get("prompt_tokens", usage.get("input_tokens"))),
+                _tokens(usage.get("completion_tokens", usage.get("output_tokens"))),
+            )
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{type(value).__name__} where a text should be")
-    return value
-
-
-def _count(value: object) -> int | None:
+def _tokens(value: object) -> int | None:
     return value if isinstance(value, int) and value >= 0 else None

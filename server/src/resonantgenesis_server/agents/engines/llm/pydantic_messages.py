@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from pydantic_ai import exceptions as errors
 from pydantic_ai.messages import (
@@ -40,10 +42,11 @@ from .calls import (
     ToolSpec,
     UserMessage,
 )
+from .endings import why_it_stopped
 
 #: Characters of a provider's words that are kept.
 _WORDS = 1_000
-_FINISH: dict[str, FinishReason] = {
+_FINISH: Mapping[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
     "tool_call": "tool_calls",
@@ -112,9 +115,31 @@ def _response(message: AssistantMessage) -> ModelResponse:
         # With what only its provider understands, e.g. signed thoughts.
         [native] = ModelMessagesTypeAdapter.validate_json(message.native)
         if isinstance(native, ModelResponse):
-            return native
+            return _with_calls(native, message.calls)
     calls = [ToolCallPart(call.tool, call.arguments, call.call_id) for call in message.calls]
-    return ModelResponse([*([TextPart(message.text)] if message.text else []), *calls])
+    has_text = bool(message.text.strip())
+    return ModelResponse([*([TextPart(message.text)] if has_text else []), *calls])
+
+
+def _with_calls(response: ModelResponse, calls: Sequence[CallRequest]) -> ModelResponse:
+    """The same with its calls as they are well written."""
+    rest = iter(calls)
+    parts = [
+        _rewritten(part, next(rest, None)) if isinstance(part, ToolCallPart) else part
+        for part in response.parts
+    ]
+    return replace(response, parts=parts)
+
+
+def _rewritten(part: ToolCallPart, call: CallRequest | None) -> ToolCallPart:
+    if call is None:
+        return part
+    changed: dict[str, Any] = {
+        "tool_name": call.tool,
+        "args": call.arguments,
+        "tool_call_id": call.call_id,
+    }
+    return replace(part, **changed)
 
 
 def delta_of(event: object) -> Delta | None:
@@ -132,15 +157,18 @@ def delta_of(event: object) -> Delta | None:
 
 def ending_of(response: ModelResponse) -> list[Delta]:
     calls: list[Delta] = [
-        CallRequest(part.tool_call_id, part.tool_name, part.args_as_json_str())
+        CallRequest(part.tool_call_id, part.tool_name, _arguments(part))
         for part in response.tool_calls
     ]
-    if response.finish_reason is None and not (response.provider_details or {}).get(
-        "finish_reason"
-    ):
+    said = (response.provider_details or {}).get("finish_reason")
+    if response.finish_reason is None and not said:
         raise ModelFailure("unavailable", "the stream ended before the answer did")
-    reason = _FINISH.get(response.finish_reason or "stop", "stop")
-    if calls and reason == "stop":
+    reason: str = _FINISH.get(response.finish_reason or "", "stop")
+    if response.finish_reason is None:  # none that pydantic-ai knows
+        reason = why_it_stopped(str(said))
+    if reason == "error":
+        raise ModelFailure("unavailable", f"the answer ended with {said or 'an error'!r}")
+    if calls and reason not in {"length", "content_filter"}:
         reason = "tool_calls"
     usage = response.usage
     read, written = (
@@ -149,6 +177,11 @@ def ending_of(response: ModelResponse) -> list[Delta]:
     # It is asked for again only when the conversation goes on from here.
     native = ModelMessagesTypeAdapter.dump_json([response]).decode() if calls else None
     return [*calls, Finish(reason, read, written, native)]
+
+
+def _arguments(part: ToolCallPart) -> str:
+    """As the model wrote them."""
+    return part.args if isinstance(part.args, str) else part.args_as_json_str()
 
 
 def failure_of(error: errors.AgentRunError) -> ModelFailure:

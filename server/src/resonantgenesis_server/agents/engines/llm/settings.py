@@ -23,6 +23,11 @@ _CHAT_SERVERS: Mapping[str, tuple[str, str]] = {
     "openai-chat": ("https://api.openai.com/v1", "OPENAI_BASE_URL"),
     "ollama": ("http://127.0.0.1:11434/v1", "OLLAMA_BASE_URL"),
 }
+#: Names of servers whose models are known to write `<think>…</think>` into their texts.
+_THINK_TAGS = frozenset(
+    {"ollama", "lmstudio", "lm-studio", "lm_studio", "llamacpp", "llama-cpp", "llama_cpp", "vllm"}
+    | {"sglang", "tgi", "localai", "minimax", "perplexity", "together", "fireworks"}
+)
 #: Providers with a protocol of their own: an address for them is no server of chat completions.
 _OWN_PROTOCOL = frozenset({"anthropic", "google", "bedrock", "cohere", "huggingface", "xai"})
 #: A key travels in a header, so: printable ASCII without spaces.
@@ -54,6 +59,11 @@ class LlmSettings(BaseModel):
         description="Addresses by the provider's name; a new name makes an OpenAI-compatible"
         " server a provider: `local` → `http://127.0.0.1:8000/v1`.",
     )
+    think_tags: dict[str, bool] = Field(
+        default_factory=dict,
+        description="By the provider's name: whether `<think>…</think>` in its models' texts is"
+        " reasoning. On for servers that are known to do so, such as `ollama`.",
+    )
     models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)] = Field(
         default=(),
         description="What agents and requests may name, with `*` for any characters:"
@@ -63,7 +73,8 @@ class LlmSettings(BaseModel):
         default=60_000,
         ge=0,
         le=200_000,
-        description="Characters of earlier turns that a model is told; the oldest are left out.",
+        description="Characters of earlier turns that a model is told, their calls of tools"
+        " included; the oldest are left out.",
     )
     idle_seconds: float = Field(
         default=120.0,
@@ -94,6 +105,13 @@ class LlmSettings(BaseModel):
                 raise ValueError(f"{name}: a key is printable characters without spaces")
         return keys
 
+    @field_validator("think_tags")
+    @classmethod
+    def _check_think_tags(cls, tags: dict[str, bool]) -> dict[str, bool]:
+        for name in tags:
+            _check_name(name)
+        return tags
+
     @field_validator("base_urls")
     @classmethod
     def _check_urls(cls, urls: dict[str, str]) -> dict[str, str]:
@@ -111,12 +129,16 @@ class LlmSettings(BaseModel):
     def chat_url(self, provider: str) -> str | None:
         """Where the provider speaks chat completions; None if it does not, as far as is known."""
         given = self.base_urls.get(provider)
-        if given is not None:
-            return None if provider in _OWN_PROTOCOL else given
-        if provider not in _CHAT_SERVERS:
+        if given is not None and provider in _OWN_PROTOCOL:
             return None
-        usual, variable = _CHAT_SERVERS[provider]
-        return os.environ.get(variable) or usual
+        if given is None and provider in _CHAT_SERVERS:
+            usual, variable = _CHAT_SERVERS[provider]
+            given = os.environ.get(variable, "").strip() or usual
+        return _ollama_url(given) if given and provider == "ollama" else given
+
+    def thinks_in_text(self, provider: str) -> bool:
+        """Whether `<think>` in what its models say begins reasoning."""
+        return self.think_tags.get(provider, provider in _THINK_TAGS)
 
     def key(self, model: ModelName) -> str | None:
         """The credential for this model's provider."""
@@ -129,6 +151,12 @@ class LlmSettings(BaseModel):
         """Whether it is known to refuse who has none; a server of one's own may have no keys."""
         usual, _ = _CHAT_SERVERS.get(provider, ("", ""))
         return usual.startswith("https:") and self.chat_url(provider) == usual
+
+
+def _ollama_url(url: str) -> str:
+    """With the /v1 under which it speaks chat completions: its own variable has none."""
+    url = (url if "://" in url else f"http://{url}").rstrip("/")
+    return url if urlsplit(url).path.removesuffix("/api") else f"{url.removesuffix('/api')}/v1"
 
 
 def _check_name(name: str) -> None:
