@@ -269,8 +269,8 @@ def test_a_reset_in_the_middle_of_a_frame_disturbs_nobody(port: int) -> None:
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
-        ({"Sec-WebSocket-Version": "12"}, 400),
-        ({"Sec-WebSocket-Version": None}, 400),
+        ({"Sec-WebSocket-Version": "12"}, 426),
+        ({"Sec-WebSocket-Version": None}, 426),
         ({"Sec-WebSocket-Key": None}, 400),
         ({"Sec-WebSocket-Key": "short"}, 400),
         ({"Sec-WebSocket-Key": "!" * 24}, 400),

@@ -133,6 +133,7 @@ def _fixed_paths(app: FastAPI, fast: Sequence[FastRoute]) -> Mapping[str, frozen
         path, methods = context.path, context.methods
         if path is not None and methods is not None and "{" not in path:
             known[path] = known.get(path, frozenset()) | methods
+    known |= {route.path: frozenset({"GET"}) for route in fast if route.method == "WEBSOCKET"}
     return {path: _with_head(methods, path, fast) for path, methods in known.items()}
 
 

@@ -73,6 +73,8 @@ class FastRoute:
     at_once: AtOnce | None = None
     #: Whether its requests count against the key's limit; if not, the app counts what it wants.
     counted: bool = True
+    #: Answered without a credential too.
+    public: bool = False
 
 
 def fast_route(
@@ -82,6 +84,7 @@ def fast_route(
     at_once: AtOnce | None = None,
     *,
     counted: bool = True,
+    public: bool = False,
 ) -> FastRoute:
     """A route for `path` with `{name}` segments, which arrive in `scope["path_params"]`.
 
@@ -91,7 +94,7 @@ def fast_route(
     `at_once` is tried before it, with the same in its scope; an `ApiError` from it counts as False.
     """
     pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path))
-    return FastRoute(method, path, re.compile(pattern, re.DOTALL), app, at_once, counted)
+    return FastRoute(method, path, re.compile(pattern, re.DOTALL), app, at_once, counted, public)
 
 
 class Edge:
@@ -211,7 +214,7 @@ class Edge:
         if path == "/v1" or path.startswith("/v1/"):
             principal = await self._authenticator.authenticate(scope)
             # A socket may authenticate by its first message instead.
-            if principal is None and not is_socket:
+            if principal is None and not is_socket and not self._is_public(scope["method"], path):
                 raise Unauthenticated("send Authorization: Bearer with an API key or a token")
             state["principal"] = principal
             if principal is not None:
@@ -232,6 +235,9 @@ class Edge:
         if known is not None and method not in known:
             raise method_not_allowed(known)
         return self._app
+
+    def _is_public(self, method: str, path: str) -> bool:
+        return any(r.public and r.method == method and r.path == path for r in self._fast)
 
     async def _count_one(self, scope: Scope) -> None:
         if self._count is not None and scope["state"].get("principal") is not None:

@@ -28,6 +28,7 @@ from ..model.errors import (
     Unauthenticated,
     Unavailable,
     UnsupportedMediaType,
+    UpgradeRequired,
 )
 
 log_ = structlog.get_logger("resonantgenesis.http")
@@ -133,6 +134,9 @@ def error_headers(err: ApiError) -> dict[str, str]:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(err, MethodNotAllowed):
         headers["Allow"] = ", ".join(err.details.get("allow", ()))
+    if isinstance(err, UpgradeRequired):
+        headers |= {"Upgrade": "websocket", "Connection": "Upgrade"}
+        headers["Sec-WebSocket-Version"] = "13"
     if isinstance(err, RangeNotSatisfiable) and "size" in err.details:
         headers["Content-Range"] = f"bytes */{err.details['size']}"
     return headers

@@ -26,6 +26,9 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
+from ..model.ids import new_id
+from .cors import HeaderList
+from .ws_handshake import Handshaking
 from .ws_limits import Allowance, SocketLimits
 
 EXTENSION = "resonantgenesis.socket"
@@ -105,7 +108,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.conn = ServerProtocol(
+        self.conn = Handshaking(
+            self._headers_of_edge,
             extensions=[
                 ServerPerMessageDeflateFactory(
                     server_no_context_takeover=True,
@@ -131,6 +135,14 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._slowed: asyncio.TimerHandle | None = None
         self._is_reading = True
         self._abort_timer: asyncio.TimerHandle | None = None
+
+    def _headers_of_edge(self, headers: HeaderList) -> tuple[str, HeaderList]:
+        """For a refused handshake: an id, and what the app adds to each of its answers."""
+        headers_for = getattr(self.app, "headers_for", None)
+        if headers_for is None:
+            return new_id("req"), []
+        request_id, more = headers_for({"headers": headers})
+        return request_id, [*self.default_headers, *more]
 
     # -- the application -------------------------------------------------------------------
 

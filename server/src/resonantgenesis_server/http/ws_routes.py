@@ -8,7 +8,7 @@ import random
 from starlette.types import Receive, Scope, Send
 
 from ..feed.event_log import EventService
-from ..model.errors import Unavailable
+from ..model.errors import NotFound, Unavailable
 from ..model.limits import Limits
 from ..model.principal import Principal
 from ..runs.service import SessionService
@@ -16,6 +16,7 @@ from .edge import FastRoute, fast_route
 from .limits import RequestLimit
 from .watch import Watch
 from .ws_commands import Services
+from .ws_handshake import handshake_error
 from .ws_limits import SocketLimits
 from .ws_protocol import socket_of
 from .ws_socket import Socket, Verifies
@@ -30,6 +31,11 @@ _CLOSES_PER_SECOND = 50
 #: For the last chunks of turns that were cancelled at the end of the drain.
 _LAST_CHUNKS = 5.0
 _LOOK = 0.05
+
+
+async def _not_upgraded(scope: Scope, receive: Receive, send: Send) -> None:
+    """A plain GET, or one whose wish to be more was dropped on its way. Raises ApiError."""
+    raise handshake_error(scope["headers"]) or NotFound("this server takes no sockets")
 
 
 class SocketRoutes:
@@ -55,7 +61,10 @@ class SocketRoutes:
         self._draining = False
 
     def routes(self) -> list[FastRoute]:
-        return [fast_route("WEBSOCKET", PATH, self.connect, counted=False)]
+        return [
+            fast_route("WEBSOCKET", PATH, self.connect, counted=False),
+            fast_route("GET", PATH, _not_upgraded, counted=False, public=True),
+        ]
 
     @property
     def count(self) -> int:

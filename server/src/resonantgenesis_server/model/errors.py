@@ -15,6 +15,7 @@
     ├── RangeNotSatisfiable  RANGE_NOT_SATISFIABLE  416
     ├── InvalidJson          INVALID_JSON           400
     ├── InvalidRequest       INVALID_REQUEST        422
+    │   └── UpgradeRequired                         426
     ├── RateLimited          RATE_LIMITED           429  retryable
     ├── Unavailable          UNAVAILABLE            503  retryable
     └── Internal             INTERNAL               500  retryable
@@ -112,6 +113,12 @@ class InvalidRequest(ApiError):
     def field(cls, name: str, problem: str) -> InvalidRequest:
         """For one bad field; the message names it too."""
         return cls(f"{name}: {problem}", details={"fields": {name: problem}})
+
+
+class UpgradeRequired(InvalidRequest):
+    """A plain request at a path that is a WebSocket."""
+
+    status = 426
 
 
 class RateLimited(ApiError):

@@ -1,0 +1,111 @@
+"""Requests for the socket's path that are no handshakes are told why, in our form."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from resonantgenesis_server.http.ws_handshake import handshake_error
+from resonantgenesis_server.model.errors import UpgradeRequired
+from ws_harness import KEY, Server
+from ws_raw import Raw
+
+pytestmark = pytest.mark.anyio
+PATHS = ["/v1/ws", "/api/v1/ws"]
+BOTH = "Upgrade: websocket and Connection: Upgrade"
+#: What a proxy leaves of a handshake, and what the client is told is missing.
+DROPPED: list[tuple[dict[str, str | None], list[str], str]] = [
+    ({"Upgrade": None, "Connection": None}, ["Upgrade", "Connection"], BOTH),
+    ({"Upgrade": None, "Connection": "close"}, ["Upgrade", "Connection"], BOTH),
+    ({"Upgrade": None}, ["Upgrade"], "Upgrade: websocket"),
+    ({"Connection": "keep-alive"}, ["Connection"], "Connection: Upgrade"),
+    ({"Upgrade": "h2c"}, ["Upgrade"], "Upgrade: websocket"),
+]
+
+
+def ask(server: Server, path: str, method: str = "GET", **headers: str | None) -> tuple[Raw, Any]:
+    """The answer, and its body."""
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    with Raw(server.port, path=path, method=method, headers=sent) as raw:
+        size = int(raw.headers["content-length"])
+        return raw, json.loads(raw._exactly(size))
+
+
+def check(raw: Raw, body: Any, status: int, code: str = "INVALID_REQUEST") -> dict[str, Any]:
+    assert raw.status == status
+    error: dict[str, Any] = body["error"]
+    assert error["code"] == code
+    assert raw.headers["x-request-id"] == error["request_id"]
+    assert raw.headers["content-type"] == "application/json"
+    return error
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("number", range(len(DROPPED)))
+async def test_what_a_proxy_dropped_is_named(server: Server, path: str, number: int) -> None:
+    headers, missing, named = DROPPED[number]
+    for bearer in (None, f"Bearer {KEY}"):
+        sent = {**headers, "Authorization": bearer}
+        raw, body = await asyncio.to_thread(ask, server, path, **sent)
+        error = check(raw, body, 426)
+        assert error["details"]["missing"] == missing
+        assert f"came without {named};" in error["message"]
+        assert raw.headers["upgrade"] == "websocket"
+        if headers.get("Connection") != "close":  # else a second line says that it closes
+            assert raw.headers["connection"] == "Upgrade"
+
+
+async def test_a_plain_get_by_an_http_client(server: Server) -> None:
+    answer = await server.http.get("/v1/ws")
+    assert answer.status_code == 426
+    assert answer.json()["error"]["details"]["missing"] == ["Upgrade", "Connection"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_other_versions_are_told_ours(server: Server, path: str) -> None:
+    for version in ("12", "8", "", None):
+        raw, body = await asyncio.to_thread(ask, server, path, Sec_WebSocket_Version=version)
+        check(raw, body, 426)
+        assert raw.headers["sec-websocket-version"] == "13"
+        assert "Sec-WebSocket-Version" in body["error"]["details"]["fields"]
+
+
+@pytest.mark.parametrize("key", [None, "", "short", "!" * 24, "A" * 24])
+async def test_a_bad_key_is_named(server: Server, key: str | None) -> None:
+    raw, body = await asyncio.to_thread(ask, server, "/v1/ws", Sec_WebSocket_Key=key)
+    assert "Sec-WebSocket-Key" in check(raw, body, 400)["details"]["fields"]
+
+
+async def test_an_extension_that_cannot_be_read(server: Server) -> None:
+    raw, body = await asyncio.to_thread(ask, server, "/v1/ws", Sec_WebSocket_Extensions="; ;")
+    check(raw, body, 400)
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_other_methods_are_told_the_one(server: Server, path: str) -> None:
+    for method in ("POST", "PUT", "DELETE", "PATCH"):
+        answer = await server.http.request(method, path)
+        assert answer.status_code == 405
+        assert answer.headers["allow"] == "GET"
+        assert answer.json()["error"]["code"] == "METHOD_NOT_ALLOWED"
+
+
+async def test_where_there_is_no_socket_nothing_is_said_of_one(server: Server) -> None:
+    assert (await server.http.get("/v1/wss")).status_code == 404
+    assert (await server.http.get("/v1/ws/")).status_code == 404
+
+
+WORDS = st.sampled_from(["upgrade", "Upgrade", "keep-alive", " UPGRADE ", "websocket", "h2c", ""])
+NAMES = [b"upgrade", b"Connection", b"sec-websocket-key", b"Sec-WebSocket-Version", b"x"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(NAMES), st.lists(WORDS).map(",".join) | st.text())))
+def test_any_headers_are_taken_or_told(headers: list[tuple[bytes, str]]) -> None:
+    error = handshake_error([(name, value.encode("utf-8")) for name, value in headers])
+    assert error is not None  # no key among them is one
+    assert error.status in {400, 426}
+    assert isinstance(error, UpgradeRequired) == (error.status == 426)
