@@ -14,7 +14,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from cli_fake import KEY, FakeServer
 from cli_process import Cli, Outcome, RealServer
-from resonantgenesis_server.cli import backoff, main
+from resonantgenesis_server.cli import backoff, doctor, main, nearby
+
+NOBODY = "http://127.0.0.1:1"
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +26,9 @@ def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(backoff, "_FIRST_DELAY", 0.001)
+    # Where nobody listens, whatever runs on the machine that tests.
+    for module in (doctor, nearby):
+        monkeypatch.setattr(module, "DEFAULT_URL", NOBODY)
 
 
 @pytest.fixture
