@@ -38,7 +38,7 @@ RANGE = "must be a whole number from 0 to 2147483647"
 async def test_parameters(server: ServerProcess, path: str, name: str, words: str) -> None:
     async with server.client() as client:
         if "SESSION" in path:
-            path = path.replace("SESSION", (await execute(client, **GOOD))["session_id"])
+            path = path.replace("SESSION", (await execute(client, goal=GOOD["goal"]))["session_id"])
         answer = await client.get(path)
     check_refusal(answer, "INVALID_REQUEST")
     assert words in answer.json()["error"]["details"]["fields"][name]
@@ -52,7 +52,7 @@ async def test_a_place_of_an_event_source(server: ServerProcess) -> None:
 
 async def test_another_history(server: ServerProcess) -> None:
     async with server.client() as client:
-        session = (await execute(client, **GOOD))["session_id"]
+        session = (await execute(client, goal=GOOD["goal"]))["session_id"]
         path = f"/v1/sessions/{session}/stream?resume_from=1"
         answer = await client.get(path, headers={"X-Log-Epoch": "another"})
     check_refusal_of_epoch(answer)

@@ -14,12 +14,14 @@ CODES = {
     "POSITION_EXPIRED": 410, "RANGE_NOT_SATISFIABLE": 416, "PAYLOAD_TOO_LARGE": 413,
     "RATE_LIMITED": 429, "UNAVAILABLE": 503,
 }  # fmt: skip
-#: Right for every body there is, so that one wrong field is the only thing wrong.
+#: Right for every body there is where unknown fields may pass, so that one wrong field is the only
+#: thing wrong.
 GOOD: dict[str, Any] = {
     "agent_id": "guide", "goal": "count to 1", "name": "n", "engine": "guide",
     "scopes": ["sessions:read"], "idempotency_key": "k", "type": "app.test", "data": {},
     "since": "2026-01-01T00:00:00Z",
 }  # fmt: skip
+LENIENT = {"Prefer": "handling=lenient"}
 
 
 def check_refusal(answer: httpx.Response, *codes: str) -> None:

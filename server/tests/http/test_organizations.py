@@ -101,8 +101,12 @@ async def test_lost_keys_are_replaced(service: Service) -> None:
 
 
 async def test_what_there_is_not(service: Service) -> None:
-    body = {"name": "k", "scopes": ["*"]}
-    for method, path in (("GET", ""), ("PATCH", ""), ("POST", "/keys")):
+    key = {"name": "k", "scopes": ["*"]}
+    for method, path, body in (
+        ("GET", "", {}),
+        ("PATCH", "", {"name": "k"}),
+        ("POST", "/keys", key),
+    ):
         for missing in ("org_none", "a%00b", "x" * 200):
             answer = await service.client.request(method, f"{PATH}/{missing}{path}", json=body)
             assert (answer.status_code, answer.json()["error"]["code"]) == (404, "NOT_FOUND")

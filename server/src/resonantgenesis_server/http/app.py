@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI, Request
@@ -22,6 +22,7 @@ from ..records.directory import AgentDirectory
 from ..records.store import Records
 from .agents import Settle, ValidateEngine, agents_router
 from .auth import CredentialAuthenticator
+from .body import query_names
 from .cors import Cors
 from .docs import docs_router
 from .edge import Drain, Edge, FastRoute, Lifespan, store_unusable
@@ -107,17 +108,29 @@ def create_app(deps: AppDeps) -> Edge:
         # What `include_router` does to routes with nothing to add, which costs as much as to make
         # them: it works each out a second time.
         app.router.routes.extend(router.routes)
-    _install_handlers(app, deps.fast)
+    fast = _with_queries(app, deps.fast)
+    _install_handlers(app, fast)
     return Edge(
         app,
         authenticator=deps.authenticator,
         cors=Cors(deps.cors_origins),
-        fast=deps.fast,
-        methods=_fixed_paths(app, deps.fast),
+        fast=fast,
+        methods=_fixed_paths(app, fast),
         count=None if deps.requests is None else deps.requests.take_for,
         lifespan=deps.lifespan,
         drain=drain,
     )
+
+
+def _with_queries(app: FastAPI, fast: Sequence[FastRoute]) -> list[FastRoute]:
+    """Each with the query parameters that its documented route has."""
+    known = {
+        (method, route.path): query_names(route)
+        for context in iter_route_contexts(app.routes)
+        if isinstance(route := context.original_route, APIRoute)
+        for method in route.methods or ()
+    }
+    return [replace(route, query=known.get((route.method, route.path))) for route in fast]
 
 
 def _with_head(methods: frozenset[str], path: str, fast: Sequence[FastRoute]) -> frozenset[str]:

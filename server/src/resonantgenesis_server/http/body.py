@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope
@@ -16,6 +17,7 @@ from starlette.types import Receive, Scope
 from ..codec.json import has_more_values
 from ..model.errors import InvalidJson, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
 from ..model.limits import Limits
+from .strictness import check_known, check_query, model_in
 from .waiting import reading
 from .watch import Watch
 
@@ -134,11 +136,14 @@ class _JsonRequest(Request):
     _value: Any = None
     _data: bytes = b""
 
-    async def load(self, limits: Limits, watch: Watch) -> None:
+    async def load(self, limits: Limits, watch: Watch, kind: type[BaseModel] | None) -> None:
+        """Read it; fields that `kind` lacks are refused unless the client is lenient."""
         self._data = await read_body(self.scope, self.receive, limits.body, watch)
         if self._data:
             check_media_type(self.scope)
             self._value = parse_json(self._data, limits.json_depth, limits.json_values)
+            if kind is not None and not self.state.lenient:
+                check_known(kind, self._value)
 
     async def body(self) -> bytes:
         return self._data
@@ -148,22 +153,33 @@ class _JsonRequest(Request):
 
 
 class JsonRoute(APIRoute):
-    """A route whose JSON body passes this module's checks instead of the framework's.
+    """A route whose query and JSON body pass our checks instead of the framework's.
 
-    The framework turns what goes wrong while it reads a body into one vague 400.
+    The framework turns what goes wrong while it reads a body into one vague 400, and ignores
+    what it does not know.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
-        if self.body_field is None:
+        if not self.path.startswith("/v1"):
             return handler
+        known, body = query_names(self), self.body_field
+        kind = None if body is None else model_in(body.field_info.annotation)
 
         async def checked(request: Request) -> Response:
+            check_query(request.scope, known)
+            if body is None:
+                return await handler(request)
             strict = _JsonRequest(request.scope, request.receive)
-            await strict.load(request.app.state.limits, request.app.state.watch)
+            await strict.load(request.app.state.limits, request.app.state.watch, kind)
             return await handler(strict)
 
         return checked
+
+
+def query_names(route: APIRoute) -> frozenset[str]:
+    """The query parameters of a route."""
+    return frozenset(field.alias for field in route.dependant.query_params)
 
 
 def api_router(prefix: str = "", tag: str | None = None) -> APIRouter:

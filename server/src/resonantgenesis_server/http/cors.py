@@ -16,7 +16,7 @@ _EXPOSED = ", ".join(
         "X-Session-Id", "X-Turn", "X-Log-Epoch", "X-Heartbeat-Seconds", "X-Request-Id",
         "Retry-After", "RateLimit", "RateLimit-Policy",
         "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset",
-        "ETag", "Content-Range", "Content-Disposition", "Repr-Digest",
+        "ETag", "Content-Range", "Content-Disposition", "Repr-Digest", "Preference-Applied",
     ]
 ).encode()  # fmt: skip
 _ALLOWED = [

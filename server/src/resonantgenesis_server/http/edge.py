@@ -27,7 +27,7 @@ from .body import header
 from .cors import Cors, HeaderList
 from .errors import error_response, method_not_allowed
 from .exchange import Exchange
-from .params import reject_duplicates
+from .strictness import APPLIED, check_query, is_lenient
 
 log = structlog.get_logger("resonantgenesis.http")
 
@@ -75,6 +75,8 @@ class FastRoute:
     counted: bool = True
     #: Answered without a credential too.
     public: bool = False
+    #: The query parameters that it knows; None: it does not say.
+    query: frozenset[str] | None = None
 
 
 def fast_route(
@@ -150,9 +152,9 @@ class Edge:
                 principal = self._authenticator.remembered(scope)
                 if principal is None:
                     return False
-                reject_duplicates(scope)
                 state = self._state(scope, _request_id(scope), header(scope, b"origin"))
                 state["principal"] = principal
+                check_query({**scope, "state": state}, route.query)
                 return route.at_once({**scope, "state": state, "path_params": match.groupdict()})
             except ApiError:
                 return False
@@ -160,7 +162,11 @@ class Edge:
 
     def _state(self, scope: Scope, request_id: str, origin: bytes | None) -> dict[str, Any]:
         headers = self._headers(request_id, origin)
-        return {**scope.get("state", {}), "request_id": request_id, "headers": headers}
+        lenient = is_lenient(scope)
+        if lenient:
+            headers.append(APPLIED)
+        known = {"request_id": request_id, "headers": headers, "lenient": lenient}
+        return {**scope.get("state", {}), **known}
 
     def _headers(self, request_id: str, origin: bytes | None) -> HeaderList:
         return [(b"x-request-id", request_id.encode()), *self._cors.headers(origin)]
@@ -225,12 +231,12 @@ class Edge:
                 scope["path_params"] = match.groupdict()
                 if route.counted:
                     await self._count_one(scope)
-                reject_duplicates(scope)
+                check_query(scope, route.query)
                 return route.app
         if is_socket:
             raise NotFound("there is no socket at this path")
         await self._count_one(scope)
-        reject_duplicates(scope)
+        check_query(scope, None)  # what it knows, the framework's route has to say
         known = self._methods.get(path)
         if known is not None and method not in known:
             raise method_not_allowed(known)

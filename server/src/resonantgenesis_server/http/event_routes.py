@@ -90,7 +90,7 @@ class EventRoutes:
         on_expired = query.text("on_expired", 20)
         if on_expired not in {None, "earliest"}:
             raise InvalidRequest.field("on_expired", "can only be earliest")
-        last = text_header(scope, b"last-event-id")
+        last = text_header(scope, b"last-event-id") or query.last_event_id()
         after, expired = await service.place(
             principal,
             last or query.text("since", 200),
@@ -117,7 +117,8 @@ class EventRoutes:
         principal: Principal = scope["state"]["principal"]
         require(principal, "events:write")
         key = text_header(scope, b"idempotency-key")
-        body = validated(PublishBody, await read_json(scope, receive, self._limits, self._watch))
+        value = await read_json(scope, receive, self._limits, self._watch)
+        body = validated(PublishBody, value, lenient=scope["state"]["lenient"])
         made = await self._service.publish(
             principal,
             body.type,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, unquote_plus
+from urllib.parse import parse_qsl
 
 from starlette.types import Scope
 
@@ -13,21 +13,6 @@ from .session_bodies import MAX_POSITION
 #: Query parameters that are looked at.
 _MOST = 50
 _TRUE, _FALSE = frozenset({"true", "1"}), frozenset({"false", "0", ""})
-
-
-def reject_duplicates(scope: Scope) -> None:
-    """Raises InvalidRequest for a query parameter that is given twice: which one counts would be
-    a guess, and differ between the parts of a chain of servers."""
-    query: bytes = scope.get("query_string", b"")
-    if b"&" not in query:
-        return
-    seen: set[str] = set()
-    for pair in query.split(b"&", _MOST):
-        name = unquote_plus(pair.partition(b"=")[0].decode("latin-1"))
-        if name in seen:
-            raise InvalidRequest.field(name[:80], "is given more than once")
-        if pair:
-            seen.add(name)
 
 
 class QueryParams:
@@ -47,6 +32,10 @@ class QueryParams:
             raise InvalidRequest.field(name, f"is longer than {most} characters")
         return value
 
+    def last_event_id(self) -> str | None:
+        """Where event-source-polyfill puts it: browsers ask before they send the header."""
+        return self.text("lastEventId", 200) or None
+
     def number(self, name: str, least: int) -> int | None:
         value = self._values.get(name)
         return None if value is None else _integer(name, value, least)
@@ -54,6 +43,7 @@ class QueryParams:
     def position(self, name: str, last_event_id: str | None) -> int | None:
         """From the header Last-Event-ID, else from the query: an EventSource that comes back by
         itself asks with its first URL, and only the header says how far it got since."""
+        last_event_id = last_event_id or self.last_event_id()
         if last_event_id:
             return _integer("Last-Event-ID", last_event_id, 0)
         return self.number(name, 0)

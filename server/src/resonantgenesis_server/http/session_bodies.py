@@ -11,6 +11,7 @@ from ..model.errors import PayloadTooLarge
 from ..model.limits import MIB, Limits
 from ..runs.specs import CreateSpec, ExecuteSpec
 from .errors import bad_fields, problem_text
+from .strictness import check_known
 from .wire import NO_NUL, Body, JsonObject, Name
 
 MAX_POSITION = 2**31 - 1
@@ -172,8 +173,11 @@ class StepBody(BaseModel):
 BodyT = TypeVar("BodyT", bound=Body)
 
 
-def validated(kind: type[BodyT], value: object) -> BodyT:
-    """The body, as the framework would have read it. Raises InvalidRequest."""
+def validated(kind: type[BodyT], value: object, *, lenient: bool = False) -> BodyT:
+    """The body, as the framework would have read it; `lenient`: fields that nobody knows are let
+    pass. Raises InvalidRequest."""
+    if not lenient:
+        check_known(kind, value)
     try:
         return kind.model_validate(value)
     except ValidationError as error:

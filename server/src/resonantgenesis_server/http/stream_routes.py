@@ -49,11 +49,12 @@ class StreamRoutes:
         principal: Principal = scope["state"]["principal"]
         value = await read_json(scope, receive, self._limits, self._watch)
         session_id = scope["path_params"].get("session_id")
+        lenient: bool = scope["state"]["lenient"]
         if session_id is None:
-            body: TurnBody = validated(ExecuteBody, value)
+            body: TurnBody = validated(ExecuteBody, value, lenient=lenient)
             spec = body.spec(self._limits, getattr(body, "session_id", None))
         else:
-            body = validated(TurnBody, value)
+            body = validated(TurnBody, value, lenient=lenient)
             spec = body.spec(self._limits, session_id)
         self._authorize(principal, spec)
         if not spec.joins:

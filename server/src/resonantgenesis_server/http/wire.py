@@ -42,10 +42,12 @@ EVENT_STREAM: dict[str, Any] = {
 
 
 class Body(BaseModel):
-    """A request body: wrong types are refused and never converted, unknown fields ignored, since
-    newer clients may send more."""
+    """A request body: wrong types are refused and never converted. Fields that nobody knows are
+    refused before (`strictness`), or let pass where the client prefers that."""
 
-    model_config = ConfigDict(strict=True, extra="ignore")
+    model_config = ConfigDict(
+        strict=True, extra="ignore", json_schema_extra={"additionalProperties": False}
+    )
 
 
 class PageBody(BaseModel, Generic[T]):

@@ -80,7 +80,13 @@ class SocketRoutes:
         connection = socket_of(scope)
         wire = AsgiWire(send) if connection is None else DirectWire(send, connection)
         socket = Socket(
-            self._services, self._authenticator, self._watch, wire, principal, request_id
+            self._services,
+            self._authenticator,
+            self._watch,
+            wire,
+            principal,
+            request_id,
+            lenient=scope["state"]["lenient"],
         )
         if connection is not None:
             connection.allow(socket.allowance)

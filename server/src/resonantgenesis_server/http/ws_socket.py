@@ -75,7 +75,10 @@ class Socket:
         wire: AsgiWire,
         principal: Principal | None,
         request_id: str,
+        *,
+        lenient: bool,
     ) -> None:
+        """`lenient`: fields of messages that nobody knows are let pass."""
         self._limits = services.socket
         self._authenticator = authenticator
         self._watch = watch
@@ -84,7 +87,10 @@ class Socket:
         self._principal = principal
         self._loop = asyncio.get_running_loop()
         self._machine = SocketMachine(
-            services.socket, self._loop.time(), authenticated=principal is not None
+            services.socket,
+            self._loop.time(),
+            authenticated=principal is not None,
+            lenient=lenient,
         )
         self._writer = SocketWriter(wire, services.socket.unsent)
         self._commands = Commands(services, self._writer, self._feed_ended)
