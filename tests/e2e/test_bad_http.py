@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from support.refusals import GOOD, check_refusal
+from support.refusals import check_refusal
 from support.server import KEY, ServerProcess, bearer
 
 
@@ -38,6 +38,7 @@ def head(path: str, *lines: str, method: str = "POST") -> bytes:
 
 EXECUTE = "/v1/sessions/execute"
 AS_JSON = "Content-Type: application/json"
+TURN = {"agent_id": "guide", "goal": "count to 1"}
 
 
 async def test_bodies_over_the_limit_by_announcement_and_by_surprise(
@@ -54,7 +55,7 @@ async def test_bodies_over_the_limit_by_announcement_and_by_surprise(
 
 
 async def test_headers_that_come_twice(server: ServerProcess) -> None:
-    good = json.dumps({name: GOOD[name] for name in ("agent_id", "goal")}).encode()
+    good = json.dumps(TURN).encode()
     length = f"Content-Length: {len(good)}"
     for lines in (
         [AS_JSON, AS_JSON, length],
@@ -185,7 +186,7 @@ async def test_a_refusal_of_a_whole_body_keeps_the_connection(server: ServerProc
 async def test_a_client_that_ends_its_side_gets_its_answer(
     server: ServerProcess, stream: bool
 ) -> None:
-    body = json.dumps(GOOD | {"stream": stream}).encode()
+    body = json.dumps(TURN | {"stream": stream}).encode()
     async with connected(server) as raw:
         raw.writer.write(head(EXECUTE, AS_JSON, f"Content-Length: {len(body)}") + body)
         raw.writer.write_eof()
@@ -195,7 +196,7 @@ async def test_a_client_that_ends_its_side_gets_its_answer(
 
 
 async def test_http_1_0_gets_no_chunks(server: ServerProcess) -> None:
-    body = json.dumps(GOOD | {"stream": True}).encode()
+    body = json.dumps(TURN | {"stream": True}).encode()
     lines = [AS_JSON, f"Content-Length: {len(body)}"]
     async with connected(server) as raw:
         raw.writer.write(head(EXECUTE, *lines).replace(b"HTTP/1.1", b"HTTP/1.0") + body)
