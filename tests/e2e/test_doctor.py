@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
+import re
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -60,3 +63,51 @@ async def test_a_server_that_says_nothing(server: ServerProcess) -> None:
         code, found = await doctor(server, proxy.url)
     assert found["server"]["level"] == "FAIL", found
     assert code == 1
+
+
+async def test_sockets_are_tried_as_well(server: ServerProcess) -> None:
+    code, found = await doctor(server, f"{server.url}/api/v1")
+    assert found["socket"]["level"] == "OK", found
+    assert code == 0
+
+
+@pytest.mark.parametrize("dropped", ["Upgrade", "Connection"])
+async def test_a_proxy_that_eats_the_upgrade_is_found(server: ServerProcess, dropped: str) -> None:
+    async with header_eater(server.port, dropped) as url:
+        code, found = await doctor(server, url)
+    assert found["server"]["level"] == found["stream"]["level"] == "OK", found
+    assert found["socket"]["level"] == "FAIL"
+    assert "426" in found["socket"]["message"]
+    assert dropped in found["socket"]["message"]
+    assert "proxy_set_header Upgrade" in found["socket"]["next"]
+    assert code == 1
+
+
+@contextlib.asynccontextmanager
+async def header_eater(upstream: int, dropped: str) -> AsyncIterator[str]:
+    """A proxy whose requests lack one header, as many proxies' do; gives its address."""
+    tasks = set()
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", upstream)
+        back = asyncio.create_task(copy(up_reader, writer))
+        tasks.add(back)
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                up_writer.write(re.sub(rf"(?im)^{dropped}:.*\r\n".encode(), b"", data))
+        up_writer.close()
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+        writer.close()
+
+    proxy = await asyncio.start_server(pass_on, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+    finally:
+        proxy.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

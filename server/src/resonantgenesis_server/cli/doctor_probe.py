@@ -1,5 +1,5 @@
 """The doctor's look at a server from where it stands: reachable, in agreement about the time, and
-whether something on the way holds back what the server streams."""
+whether something on the way holds back what the server streams, or takes no WebSocket."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 import httpx
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
 
 from .answers import check, network_error
 from .doctor_findings import Finding, Level, fail, ok, warn
 from .errors import CliError
-from .target import Key, is_loopback
+from .target import Key, is_loopback, ready_urls
 
 #: Events that are sent one by one, each awaited before the next.
 _EVENTS = 5
@@ -27,10 +29,21 @@ _LATE = 1.0
 _TYPE = "app.doctor.probe"
 _SCOPES = "it needs the scopes events:read and events:write"
 _FILES = re.compile(r"^process_(open|max)_fds (\S+)$", re.MULTILINE)
+_UPGRADE = (
+    "let the proxy pass WebSockets on (nginx: `proxy_http_version 1.1; proxy_set_header Upgrade"
+    ' $http_upgrade; proxy_set_header Connection "upgrade";`)'
+)
 _BUFFERED = (
     "turn off buffering and compression of responses between here and the server (nginx:"
     " `proxy_buffering off; gzip off;`), then compare with the server's own address"
 )
+
+
+class _Connect(connect):
+    """Follows no redirect: the key goes to nobody but the server that was named."""
+
+    def process_redirect(self, exc: Exception) -> Exception:
+        return exc
 
 
 @dataclass(slots=True)
@@ -68,11 +81,44 @@ class Probe:
                 yield warn("stream", "not measured, since no key is known", todo)
                 return
             yield await self._measure(http)
+            yield await self._socket()
+
+    async def _socket(self) -> Finding:
+        """Open a WebSocket and wait for the answer to a ping."""
+        key = "" if self.key is None else self.key.value
+        opening = _Connect(
+            f"ws{self.url.removeprefix('http')}/v1/ws",
+            additional_headers={"Authorization": f"Bearer {key}"},
+            proxy=None if is_loopback(self.url) else True,
+            open_timeout=self.patience,
+            close_timeout=self.patience,
+        )
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(2 * self.patience), opening as socket:
+                began = time.monotonic()
+                await socket.send('{"type": "ping"}')
+                await socket.recv()
+        except InvalidStatus as error:
+            return fail("socket", *_refused(error))
+        except TimeoutError:
+            said = f"no answer over a WebSocket within {2 * self.patience:.1f} s"
+            return fail("socket", f"something holds messages back: {said}", _UPGRADE)
+        except InvalidHandshake as error:
+            return fail("socket", f"what answers is no WebSocket: {error}", _UPGRADE)
+        except (OSError, WebSocketException) as error:
+            what = str(error) or type(error).__name__
+            return fail("socket", f"the WebSocket broke off: {what}", "try again")
+        took = time.monotonic() - began
+        return ok("socket", f"a WebSocket opens and answers within {took * 1000:.0f} ms")
 
     async def _reach(self, http: httpx.AsyncClient) -> Finding:
         began = time.time()
         try:
-            answer = await http.get("/readyz")
+            for url in ready_urls(self.url):
+                answer = await http.get(url)
+                if answer.status_code != httpx.codes.NOT_FOUND:
+                    break
             took = time.time() - began
             check(answer)
         except httpx.HTTPError as error:
@@ -145,6 +191,20 @@ class Probe:
                     await _until(lines, probe, number)
                 delays.append(time.monotonic() - began)
         return delays, stream.headers.get("content-encoding", "")
+
+
+def _refused(error: InvalidStatus) -> tuple[str, str]:
+    """Why a handshake was answered otherwise, and what to do. The server's own words say which
+    header has not reached it."""
+    response = error.response
+    status = f"a WebSocket is refused with {response.status_code}"
+    try:
+        message = str(json.loads(response.body or b"")["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"{status}, and not by the server", _UPGRADE
+    if response.status_code == 426:
+        return f"{status}: something on the way drops a header. {message}", _UPGRADE
+    return f"{status}: {message}", "use a key that has the scope events:read"
 
 
 async def _until(lines: AsyncIterator[str], probe: str, number: int) -> None:
