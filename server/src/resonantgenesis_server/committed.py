@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from . import observe
 from .feed.hub import Hub
 from .log.base import Entry
+from .runs.mirror import Mirror
 from .runs.supervisor import Supervisor
 from .runs.usage import UsageMeter
 
@@ -21,14 +22,18 @@ class Committed:
     def __init__(self, hub: Hub) -> None:
         self.supervisor: Supervisor | None = None
         self.meter: UsageMeter | None = None
+        self.mirror: Mirror | None = None
         self._hub = hub
 
     def __call__(self, stream: str, entries: Sequence[Entry]) -> None:
-        # Nearly all are chunks, which neither of the two asks for.
+        # Nearly all are chunks, which none of them asks for.
         kind = observe.kind_of(stream)
         observe.appended(kind, len(entries))
-        if kind == observe.EVENTS and self.meter is not None:
-            self.meter.committed(stream, entries)
-        elif kind == observe.RECORDS and self.supervisor is not None:
-            self.supervisor.committed(stream, entries)
+        if kind != observe.CHUNKS:
+            if kind == observe.EVENTS and self.meter is not None:
+                self.meter.committed(stream, entries)
+            if self.supervisor is not None:
+                self.supervisor.committed(stream, entries)
+            if self.mirror is not None:
+                self.mirror.committed(stream, entries)
         self._hub.publish(stream, entries)

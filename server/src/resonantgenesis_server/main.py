@@ -77,6 +77,9 @@ log_ = structlog.get_logger("resonantgenesis.main")
 
 #: Objects made before the young are looked at, and looks before the next older ones are.
 _GC_THRESHOLDS = 20_000, 20, 20
+#: Seconds that a start waits for what the last run left of the list of sessions. It is little,
+#: unless an older version wrote the store, or the log's history is another.
+_LIST_PATIENCE = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,14 +202,14 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         engines = await open_engines(stack, settings, tools)
         directory, agents = configured_agents(settings, records, engines)
         await _bootstrap(settings, records, hasher)
-        files = await _open_files(stack, settings.data, records, limits)
 
         hub = Hub()
         committed = Committed(hub)
         log = await SqliteLog.open(settings.data / "log.db", on_commit=committed)
         stack.push_async_callback(log.close)
-        mirror = Mirror(records.sessions)
+        mirror = committed.mirror = Mirror(records.sessions, log)
         stack.push_async_callback(mirror.close)
+        files = await _open_files(stack, settings.data, records, limits, mirror)
         meter = committed.meter = await UsageMeter.open(
             log, records.usage, records.organizations, limits.monthly_tokens
         )
@@ -261,12 +264,13 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         )
         # Files after the sessions, whose own are nobody's once they are gone.
         housekeeper = Housekeeper(
-            [*_jobs(records, events, retention, meter, limits), Job("files", files.collect)]
+            [*_jobs(records, events, retention, meter, mirror, limits), Job("files", files.collect)]
         )
 
         await _sweep(supervisor)
-        mirror.start()
+        mirror.start(records.organizations)
         meter.start()
+        await _put_right(mirror)
         await _tell(stack, relay, node_events)
         for timer in (housekeeper, watch, LoopLag(), of_key.requests, of_key.events):
             timer.start()
@@ -296,11 +300,15 @@ async def _open_secret(path: Path, records: Records) -> CredentialHasher:
 
 
 async def _open_files(
-    stack: contextlib.AsyncExitStack, data: Path, records: Records, limits: Limits
+    stack: contextlib.AsyncExitStack,
+    data: Path,
+    records: Records,
+    limits: Limits,
+    mirror: Mirror,
 ) -> FileService:
     blobs = await DiskBlobs.open(data / "files", reserve=limits.disk_reserve)
     stack.push_async_callback(blobs.close)
-    return FileService(records.files, blobs, limit=limits.file)
+    return FileService(records.files, blobs, limit=limits.file, settle=mirror.removals)
 
 
 async def _tell(stack: contextlib.AsyncExitStack, relay: Relay, node_events: NodeEvents) -> None:
@@ -309,6 +317,12 @@ async def _tell(stack: contextlib.AsyncExitStack, relay: Relay, node_events: Nod
     stack.push_async_callback(relay.close)
     await relay.settle()
     await node_events.started()
+
+
+async def _put_right(mirror: Mirror) -> None:
+    """The list of sessions as the log has them, before anybody asks for it."""
+    if not await mirror.ready(_LIST_PATIENCE):
+        log_.warning("the list of sessions is being brought up to date")
 
 
 async def _sweep(supervisor: Supervisor) -> None:
@@ -322,11 +336,16 @@ def _jobs(
     events: EventService,
     retention: Retention,
     meter: UsageMeter,
+    mirror: Mirror,
     limits: Limits,
 ) -> list[Job]:
+    async def settle() -> None:
+        await meter.settle()
+        await mirror.settle()
+
     return [
         Job("sessions", retention.sweep),
-        old_events(records.organizations, events, limits.event_retention, settle=meter.settle),
+        old_events(records.organizations, events, limits.event_retention, settle=settle),
         old_requests(records.idempotency, limits.idempotency_window),
         old_records("usage", records.usage, limits.usage_retention),
     ]

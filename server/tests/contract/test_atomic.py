@@ -227,3 +227,40 @@ async def test_a_stream_is_closed_without_entries_too(store: Store) -> None:
     assert await store.append(Append("s", [], close=True)) == [1]
     with pytest.raises(StreamClosed):
         await put(store, "s", "2")
+
+
+async def test_a_deletion_and_what_it_tells_are_one(backend: Backend) -> None:
+    announced = Recorder()
+    store = await backend.open(on_commit=announced)
+    await put(store, "g", "1", "2")
+    await put(store, "g/x", "1")
+    deleted = asyncio.Event()
+
+    async def watch() -> None:
+        while not deleted.is_set():
+            told = (await store.read("events:o", 0)).entries
+            # Read later: once it is told, both are gone.
+            there = [(await store.read(name, 0)).info for name in ("g", "g/x")]
+            assert not told or there == [None, None]
+
+    watching = [asyncio.create_task(watch()) for _ in range(3)]
+    await store.delete("g", "g/x", told=[Append("events:o", keyed("k", body=b"gone"))])
+    deleted.set()
+    await asyncio.gather(*watching)
+    assert texts(await read_all(store, "events:o")) == ["gone"]
+    assert texts(announced.seen["events:o"]) == ["gone"]
+    await store.close()
+
+
+async def test_a_deletion_tells_only_what_cannot_be_refused(store: Store) -> None:
+    await put(store, "g", "1")
+    for told in (
+        Append("g", keyed("k")),
+        Append("o", new("without a key")),
+        Append("o", keyed("k"), fence=1),
+        Append("o", keyed("k"), expect=0),
+        Append("o", keyed("k"), close=True),
+    ):
+        with pytest.raises(ValueError, match=r"."):
+            await store.delete("g", told=[told])
+    assert texts(await read_all(store, "g")) == ["1"]

@@ -18,7 +18,13 @@ from resonantgenesis_server.log.sqlite import SqliteLog
 from resonantgenesis_server.model.errors import AgentNotFound
 from resonantgenesis_server.model.limits import Limits
 from resonantgenesis_server.model.principal import Principal
-from resonantgenesis_server.records.base import Page, SessionRecord, StoreUnusable
+from resonantgenesis_server.records.base import (
+    ListPlace,
+    Organization,
+    Page,
+    SessionRecord,
+    StoreUnusable,
+)
 from resonantgenesis_server.runs.idempotency import TurnKeys
 from resonantgenesis_server.runs.mirror import Mirror
 from resonantgenesis_server.runs.service import SessionService
@@ -39,6 +45,7 @@ class Rows:
     """The records' list of sessions, kept in memory; `broken` makes it fail."""
 
     rows: dict[str, SessionRecord] = field(default_factory=dict)
+    kept: dict[str, ListPlace] = field(default_factory=dict)
     broken: bool = False
     writes: int = 0
 
@@ -47,10 +54,20 @@ class Rows:
         if self.broken:
             raise StoreUnusable("the records are broken")
 
-    async def upsert_many(self, rows: Sequence[SessionRecord]) -> None:
+    async def upsert_many(
+        self,
+        rows: Sequence[SessionRecord],
+        places: Sequence[ListPlace] = (),
+        *,
+        anew: bool = False,
+    ) -> None:
         await asyncio.sleep(0)
         self._check()
         self.rows |= {row.id: row for row in rows}
+        self.kept |= {place.organization_id: place for place in places}
+
+    async def places(self) -> Sequence[ListPlace]:
+        return list(self.kept.values())
 
     async def get(self, organization_id: str, session_id: str) -> SessionRecord | None:
         return self.rows.get(session_id)
@@ -66,6 +83,13 @@ class Rows:
 
     async def last_used_before(self, time: float, limit: int = 100) -> Sequence[SessionRecord]:
         return [row for row in self.rows.values() if row.updated_at < time][:limit]
+
+
+class Orgs:
+    """The only one."""
+
+    async def all(self, **_asked: Any) -> Page[Organization]:
+        return Page([Organization("org", "org", 0.0)])
 
 
 class Rig:
@@ -94,11 +118,12 @@ class Rig:
             self.before_commit(stream, entries)
             if supervisor is not None:
                 supervisor.committed(stream, entries)
+                mirror.committed(stream, entries)
             self.hub.publish(stream, entries)
 
         self.log = await SqliteLog.open(self.directory / "log.db", on_commit=committed)
         log = wrap(self.log)
-        self.mirror = Mirror(self.rows)
+        mirror = self.mirror = Mirror(self.rows, log)
         supervisor = self.supervisor = Supervisor(
             log,
             self.hub,
@@ -110,7 +135,7 @@ class Rig:
         )
         self.keys = TurnKeys(self.log, supervisor.states, window=self.limits.idempotency_window)
         self.service = SessionService(supervisor, self.keys, self.mirror, self.rows)
-        self.mirror.start()
+        self.mirror.start(Orgs())  # type: ignore[arg-type]
         return await supervisor.sweep() if sweep else None
 
     async def close(self) -> None:

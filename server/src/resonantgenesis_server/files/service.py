@@ -5,7 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Sequence,
+)
 
 import structlog
 
@@ -62,11 +69,24 @@ class Upload:
                 await self._writer.write(b"".join(waiting))
 
 
+async def _nothing_to_settle() -> None:
+    pass
+
+
 class FileService:
     """Raises ApiError, and StoreError when the records cannot be used."""
 
-    def __init__(self, records: Files, blobs: Blobs, *, limit: int) -> None:
+    def __init__(
+        self,
+        records: Files,
+        blobs: Blobs,
+        *,
+        limit: int,
+        settle: Callable[[], Awaitable[None]] = _nothing_to_settle,
+    ) -> None:
+        """`settle` returns when the records show no file of a session that was deleted before."""
         self.limit = limit
+        self._settle = settle
         self._records = records
         self._blobs = blobs
         #: Contents whose file is about to be recorded, and how often.
@@ -112,6 +132,7 @@ class FileService:
 
     async def get(self, seen_by: Owner, file_id: str) -> FileRecord:
         """Raises NotFound, whatever the reason."""
+        await self._settle()
         found = await self._records.get(seen_by, file_id) if is_id(file_id) else None
         if found is None:
             raise _missing()
@@ -119,6 +140,7 @@ class FileService:
 
     async def list(self, seen_by: Owner, *, limit: int, cursor: str | None) -> Page[FileRecord]:
         """Newest first."""
+        await self._settle()
         return await self._records.list(seen_by, limit=limit, cursor=cursor)
 
     async def open(self, file: FileRecord) -> Blob:
@@ -134,6 +156,7 @@ class FileService:
 
     async def delete(self, seen_by: Owner, file_id: str) -> None:
         """Raises NotFound. Its content goes with the last file that holds it."""
+        await self._settle()
         gone = await self._records.delete(seen_by, file_id) if is_id(file_id) else None
         if gone is None:
             raise _missing()

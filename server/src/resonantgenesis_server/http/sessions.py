@@ -129,9 +129,9 @@ def sessions_router(service: SessionService, limits: Limits, once: IdempotentPos
         responses=documented_errors(404),
         operation_id="delete_session",
     )
-    async def delete(session_id: SessionId, principal: Writer) -> None:
-        """Cancel what runs and remove the session with its log."""
-        await service.delete(principal, session_id)
+    async def delete(request: Request, session_id: SessionId, principal: Writer) -> None:
+        """Cancel what runs and remove the session with its log and its files."""
+        await service.delete(principal, session_id, request_id=request.state.request_id)
 
     @router.post(
         PATH + "/{session_id}/cancel",

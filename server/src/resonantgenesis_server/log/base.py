@@ -208,6 +208,18 @@ def check_appends(appends: Sequence[Append]) -> int:
     return size
 
 
+def check_told(streams: Sequence[str], told: Sequence[Append]) -> None:
+    """Refuses with ValueError what a deletion of these streams cannot tell."""
+    if not told:
+        return
+    check_appends(told)
+    for append in told:
+        if append.stream in streams:
+            raise ValueError(f"{append.stream!r} is deleted, and cannot tell of it")
+    # Nothing of it may be refused or doubled: the group that is deleted decides.
+    _check_groups([Append(streams[0], ()), *told])
+
+
 def _check_groups(appends: Sequence[Append]) -> None:
     primary = group_of(appends[0].stream)
     for append in appends:
@@ -273,8 +285,12 @@ class EventLog(Protocol):
         """Remove the entries with positions below `before`."""
         ...
 
-    async def delete(self, *streams: str) -> None:
-        """Remove streams whole, together. Appending to a deleted stream starts a new one at 1."""
+    async def delete(self, *streams: str, told: Sequence[Append] = ()) -> None:
+        """Remove streams whole, together. Appending to a deleted stream starts a new one at 1.
+
+        `told` is appended with it, all or nothing, and announced like any append: whoever follows
+        the log learns of the deletion. It carries no conditions, and every entry has a key.
+        """
         ...
 
 

@@ -29,6 +29,7 @@ from .base import (
     Page,
     check_appends,
     check_text,
+    check_told,
 )
 from .sqlite_job import WriterJob
 from .sqlite_read import position_at, position_of, read_page
@@ -172,13 +173,16 @@ class SqliteLog:
                 {"message": f"on_commit failed for {stream!r}", "exception": error}
             )
 
-    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` inside the writer's next transaction."""
+    async def _write(
+        self, work: Callable[[sqlite3.Connection], T], told: Sequence[Append] = ()
+    ) -> T:
+        """Run `work` inside the writer's next transaction, and append what is `told` of it."""
         await self.room()
         if self._closing:
             raise LogUnavailable("the log is shut down")
         future: asyncio.Future[T] = self._loop.create_future()
-        done = WriterJob((), work, lambda result, error: _resolve(future, result, error), 64)
+        size = 64 + sum(64 + len(entry.body) for append in told for entry in append.entries)
+        done = WriterJob(told, work, lambda result, error: _resolve(future, result, error), size)
         self._submit(done)
         return await future
 
@@ -189,9 +193,10 @@ class SqliteLog:
         check_text(stream)
         await self._write(lambda db: self._writer.trim(db, stream, max(before, 0)))
 
-    async def delete(self, *streams: str) -> None:
+    async def delete(self, *streams: str, told: Sequence[Append] = ()) -> None:
         check_text(*streams)
-        await self._write(lambda db: self._writer.delete(db, streams))
+        check_told(streams, told)
+        await self._write(lambda db: self._writer.delete(db, streams), told)
 
     # -- reading ---------------------------------------------------------------------------
 

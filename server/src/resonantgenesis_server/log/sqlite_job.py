@@ -11,7 +11,8 @@ from .base import Append, Entry, PositionConflict, StaleWriter, StreamClosed
 
 
 class WriterJob:
-    """Something for the next transaction: appends, or else `work`; `outcome` is called after it.
+    """Something for the next transaction: appends, or `work`, or both; `outcome` is called after
+    it, with what the work gave where there is work.
 
     Only what appends did is announced to readers, by `committed`.
     """

@@ -135,9 +135,9 @@ class Writer:
                 self._streams.clear()
             for job in group:
                 try:
-                    if job.work is None:
+                    if job.appends:  # first: they may be refused
                         self._apply(db, job)
-                    else:
+                    if job.work is not None:
                         self._flush_rows(db)
                         job.result = job.work(db)
                 except LogError as error:

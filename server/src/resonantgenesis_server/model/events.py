@@ -30,6 +30,7 @@ SERVER_TYPES = frozenset(
         "session.completed",
         "session.failed",
         "session.cancelled",
+        "session.deleted",
         "agent.created",
         "agent.updated",
         "agent.deleted",

@@ -148,6 +148,16 @@ class SessionRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ListPlace:
+    """The list of an organization's sessions shows what its events tell up to `position` of the
+    log's `epoch`."""
+
+    organization_id: str
+    epoch: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
 class Remembered:
     """What an Idempotency-Key stands for; `status` None: its request is still being answered."""
 
@@ -264,9 +274,20 @@ class Outbox(Protocol):
 
 
 class Sessions(Protocol):
-    async def upsert_many(self, rows: Sequence[SessionRecord]) -> None:
-        """Mirror these sessions. A row whose `updated_at` is older than what is kept is ignored,
-        so that rows may arrive in any order and more than once."""
+    async def upsert_many(
+        self,
+        rows: Sequence[SessionRecord],
+        places: Sequence[ListPlace] = (),
+        *,
+        anew: bool = False,
+    ) -> None:
+        """Mirror these sessions, and keep the places that are reached with them, in one
+        transaction. A row whose `updated_at` is older than what is kept is ignored, so that rows
+        may arrive in any order and more than once; but not with `anew`: the log has another
+        history than that of which the rows tell."""
+
+    async def places(self) -> Sequence[ListPlace]:
+        """Those of every organization that has one."""
 
     async def get(self, organization_id: str, session_id: str) -> SessionRecord | None: ...
 

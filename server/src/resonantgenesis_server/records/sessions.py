@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from sqlalchemy import Insert, RowMapping, and_, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from . import tables
-from .base import Page, SessionRecord
+from .base import ListPlace, Page, SessionRecord
 from .database import Database
 from .paging import decode_cursor, encode_cursor
 from .tables import micros, seconds
@@ -17,11 +18,12 @@ from .tables import micros, seconds
 _BATCH = 500
 
 
-def _upsert(dialect: str) -> Insert:
+def _upsert(dialect: str, *, anew: bool) -> Insert:
     """Made once: to make it costs more than to run it."""
     make = postgresql.insert if dialect == "postgresql" else sqlite.insert
     query = make(tables.sessions)
     new = query.excluded
+    mine = tables.sessions.c.organization_id == new.organization_id
     return query.on_conflict_do_update(
         index_elements=["id"],
         set_={
@@ -31,23 +33,47 @@ def _upsert(dialect: str) -> Insert:
             "updated_at": new.updated_at,
             "metadata": new["metadata"],
         },
-        where=and_(
-            tables.sessions.c.updated_at <= new.updated_at,
-            tables.sessions.c.organization_id == new.organization_id,
-        ),
+        where=mine if anew else and_(tables.sessions.c.updated_at <= new.updated_at, mine),
+    )
+
+
+def _upsert_place(dialect: str) -> Insert:
+    make = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    query = make(tables.session_places)
+    new = query.excluded
+    return query.on_conflict_do_update(
+        index_elements=["organization_id"],
+        set_={"epoch": new.epoch, "position": new.position},
     )
 
 
 class SessionRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._upsert = _upsert(database.dialect)
+        self._upsert = _upsert(database.dialect, anew=False)
+        self._upsert_anew = _upsert(database.dialect, anew=True)
+        self._upsert_place = _upsert_place(database.dialect)
 
-    async def upsert_many(self, rows: Sequence[SessionRecord]) -> None:
-        if not rows:
+    async def upsert_many(
+        self,
+        rows: Sequence[SessionRecord],
+        places: Sequence[ListPlace] = (),
+        *,
+        anew: bool = False,
+    ) -> None:
+        if not rows and not places:
             return
+        upsert = self._upsert_anew if anew else self._upsert
         async with self._database.write() as connection:
-            await connection.execute(self._upsert, [_row(session) for session in rows])
+            if rows:
+                await connection.execute(upsert, [_row(session) for session in rows])
+            if places:
+                await connection.execute(self._upsert_place, [asdict(place) for place in places])
+
+    async def places(self) -> Sequence[ListPlace]:
+        async with self._database.read() as connection:
+            rows = (await connection.execute(select(tables.session_places))).all()
+        return [ListPlace(*row) for row in rows]
 
     async def get(self, organization_id: str, session_id: str) -> SessionRecord | None:
         columns = tables.sessions.c

@@ -88,6 +88,14 @@ sessions = Table(
     Index(None, "updated_at"),
 )
 
+session_places = Table(
+    "session_places",
+    metadata,
+    Column("organization_id", ID, ForeignKey("organizations.id"), primary_key=True),
+    Column("epoch", String(64), nullable=False),
+    Column("position", BigInteger, nullable=False),
+)
+
 secrets = Table(
     "secrets",
     metadata,

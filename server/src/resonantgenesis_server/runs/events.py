@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
+from ..log.base import Entry
 from ..model.events import NewEvent, event_id
 from ..model.limits import KIB
 from .output import beginning
@@ -16,7 +19,23 @@ _GOAL = 6 * 64 * KIB
 _AGENT_CODES = frozenset({"AGENT_FAILED", "MODEL_UNAVAILABLE", "MAX_STEPS", "RATE_LIMITED"})
 
 
-def _metadata(info: SessionInfo, key_id: str, request_id: str) -> dict[str, Any]:
+#: Written with the deletion of a session's streams: what follows from it is done by whoever is
+#: told, now or at the next start.
+SESSION_DELETED = "session.deleted"
+#: Those that tell of a change of the session itself.
+SESSION_EVENTS = frozenset(
+    {
+        "session.created",
+        "session.started",
+        "session.completed",
+        "session.failed",
+        "session.cancelled",
+        SESSION_DELETED,
+    }
+)
+
+
+def _metadata(info: SessionInfo, key_id: str | None, request_id: str | None) -> dict[str, Any]:
     said: dict[str, Any] = {
         "organization_id": info.organization_id,
         "key_id": key_id,
@@ -35,6 +54,18 @@ def session_created(info: SessionInfo, key_id: str, request_id: str) -> NewEvent
         data,
         _metadata(info, key_id, request_id),
     )
+
+
+def session_deleted(info: SessionInfo, key_id: str | None, request_id: str | None) -> NewEvent:
+    """`key_id` and `request_id` None: nobody asked for it, its time was over."""
+    said = _metadata(info, key_id, request_id)
+    data = {"session_id": info.session_id, "agent_id": info.agent_id}
+    return NewEvent(event_id(info.session_id, SESSION_DELETED), SESSION_DELETED, data, said)
+
+
+def session_of_event(entry: Entry) -> str:
+    """The session that one of these events tells of."""
+    return str(orjson.loads(entry.body)["data"]["session_id"])
 
 
 class TurnEvents:

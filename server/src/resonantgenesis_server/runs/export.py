@@ -54,6 +54,8 @@ class SessionExport:
         """Raises SessionNotFound when the session is deleted, and PositionExpired when it is
         trimmed, faster than it is read; LogError."""
         first = await self._log.read(self._session_id, 0, limit=1)
+        if first.info is None:
+            await self._supervisor.check_there(self._session_id)
         head, earliest = (first.info.head, first.info.earliest) if first.info else (0, 1)
         # What was read may be ahead of its announcement.
         await take_in(self._log, self._session_id, self._state)

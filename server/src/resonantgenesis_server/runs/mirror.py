@@ -1,71 +1,124 @@
-"""Keeps the records' list of sessions in step with the log, in batches."""
+"""Keeps the records' list of sessions in step with the log, whatever dies.
+
+The log decides; a row follows from a session's own records. While the process runs, the log's
+announcements say which sessions changed. What a process that died has not written, the next one
+finds in the events of the organizations: every session is told of there when it is made, starts,
+ends or is deleted, in the append that does it. How far those are taken in is kept with the rows,
+so a start reads only what came since.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Sequence
 
 import structlog
 
-from ..records.base import SessionRecord, Sessions, StoreError
-from .state import SessionState
+from .. import observe
+from ..log.base import Entry, EventLog, LogError
+from ..model.events import event_stream
+from ..records.base import (
+    ListPlace,
+    Organizations,
+    SessionRecord,
+    Sessions,
+    StoreError,
+    StoreUnusable,
+)
+from .announce import each_organization
+from .events import SESSION_DELETED, SESSION_EVENTS, session_of_event
+from .state import SessionState, session_of
+from .states import take_in
 
 log_ = structlog.get_logger("resonantgenesis.mirror")
 _RETRY = 1.0
 #: Seconds in which changes gather: a turn changes its session three times, and a transaction
 #: costs more than all else of a small turn. Who reads the list settles first.
 _GATHER = 0.1
+#: Seconds between two writes of places: so much is read again after a crash, and a turn pays
+#: nothing for it. Events that change no session are not written for until there are so many.
+_PLACES, _FAR = 1.0, 10_000
+_EVENTS, _SESSIONS, _ROWS = 2_000, 50, 200
+#: Seconds that who reads the list waits until it is brought up to date after a start.
+_PATIENCE = 10.0
+_STREAM = event_stream("")
 
 
 class Mirror:
     """Writes changed sessions to the records. What waits is bounded by the sessions that changed,
-    one row each, however often they did."""
+    one row each, however often they did.
 
-    def __init__(self, sessions: Sessions) -> None:
+    `committed` is to be called with everything the log commits, after the states.
+    """
+
+    def __init__(self, sessions: Sessions, log: EventLog) -> None:
         self._sessions = sessions
-        self._dirty: dict[str, SessionState] = {}
+        self._log = log
+        #: Changed sessions; None: nobody has its state in memory.
+        self._dirty: dict[str, SessionState | None] = {}
         self._removed: set[str] = set()
+        self._removing = False
+        #: By organization: the last event announced, and the one up to which the rows tell.
+        self._reached: dict[str, int] = {}
+        self._kept: dict[str, int] = {}
+        self._placed_at = 0.0
+        #: Set once the rows show what the log held at the start.
+        self._ready = asyncio.Event()
         self._wake = asyncio.Event()
         self._flushing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="mirror")
+    def start(self, organizations: Organizations) -> None:
+        """Take in what the last run left in the log, then whatever is announced."""
+        self._task = asyncio.create_task(self._run(organizations), name="mirror")
+        self._task.add_done_callback(_report)
+
+    async def ready(self, seconds: float) -> bool:
+        """Whether what the last run left was taken in within so many seconds."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._ready.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def close(self) -> None:
-        """Write what is left and stop."""
+        """Write what is left and stop; what cannot be written now is found by the next start."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=5)
-        await self.settle()
+        try:
+            await self.flush(places=True)
+        except (LogError, StoreError) as error:
+            log_.warning("the list of sessions waits in the log", error=str(error))
+
+    # -- told by the log -------------------------------------------------------------------
 
     def changed(self, state: SessionState) -> None:
+        """From the states, which have it in memory."""
         if state.info is not None:
             self._dirty[state.info.session_id] = state
             self._wake.set()
 
-    async def settle(self) -> None:
-        """Return when the records show all that the log showed at the time of the call.
+    def committed(self, stream: str, entries: Sequence[Entry]) -> None:
+        """From the log, in commit order, before readers are told."""
+        kind = observe.kind_of(stream)
+        if kind == observe.RECORDS:
+            session_id = session_of(stream)
+            state = self._dirty.get(session_id)
+            if state is None or state.position < entries[-1].position:
+                self._dirty[session_id] = None
+                self._wake.set()
+        elif kind == observe.EVENTS:
+            self._announced(stream.removeprefix(_STREAM), entries)
 
-        Raises StoreError if they cannot take it.
-        """
-        async with self._flushing:
-            dirty, self._dirty = self._dirty, {}
-            removed, self._removed = self._removed, set()
-            try:
-                if dirty:
-                    await self._sessions.upsert_many([_row(state) for state in dirty.values()])
-                if removed:
-                    await self._sessions.delete(list(removed))
-            except BaseException:
-                self._removed |= removed
-                kept = {name: dirty[name] for name in dirty.keys() - self._removed}
-                self._dirty = kept | self._dirty
-                raise
-
-    @property
-    def waiting(self) -> int:
-        """How many rows are still to be written or removed."""
-        return len(self._dirty) + len(self._removed)
+    def _announced(self, organization_id: str, entries: Sequence[Entry]) -> None:
+        position = self._reached[organization_id] = entries[-1].position
+        for entry in entries:
+            if entry.kind == SESSION_DELETED:
+                self.forget(session_of_event(entry))
+        if position - self._kept.get(organization_id, 0) >= _FAR:
+            self._wake.set()
 
     def forget(self, session_id: str) -> None:
         """The session was deleted: remove its row, after whatever is being written of it."""
@@ -73,17 +126,155 @@ class Mirror:
         self._removed.add(session_id)
         self._wake.set()
 
-    async def _run(self) -> None:
+    @property
+    def waiting(self) -> int:
+        """How many rows are still to be written or removed."""
+        return len(self._dirty) + len(self._removed)
+
+    # -- writing ---------------------------------------------------------------------------
+
+    async def settle(self) -> None:
+        """Return when the records show all that the log showed at the time of the call.
+
+        Raises StoreError if they cannot take it, or do not show yet what the last run left.
+        """
+        if not self._ready.is_set() and not await self.ready(_PATIENCE):
+            raise StoreUnusable("the list of sessions is being brought up to date")
+        await self.flush()
+
+    async def removals(self) -> None:
+        """Return when the records show no session, and no file of one, that was deleted before
+        the call. Raises StoreError."""
+        if self._removed or self._removing:
+            await self.flush()
+
+    async def flush(self, *, places: bool = False) -> None:
+        """Write what was announced; with `places` also how far that is. Raises StoreError and
+        LogError."""
+        async with self._flushing:
+            dirty, self._dirty = self._dirty, {}
+            removed, self._removed = self._removed, set()
+            reached = self._due_places(now=places)
+            self._removing = bool(removed)
+            try:
+                if removed:  # first: a session may be made anew under its id
+                    await self._sessions.delete(list(removed))
+                if dirty or reached:
+                    rows = [_row(state) for state in await self._states(dirty)]
+                    await self._sessions.upsert_many(rows, reached)
+            except BaseException:
+                self._removed |= removed
+                kept = {name: dirty[name] for name in dirty.keys() - self._removed}
+                self._dirty = kept | self._dirty
+                raise
+            finally:
+                self._removing = False
+            self._kept |= {place.organization_id: place.position for place in reached}
+
+    async def _states(self, dirty: dict[str, SessionState | None]) -> list[SessionState]:
+        known = [state for state in dirty.values() if state is not None]
+        if len(known) == len(dirty):
+            return known
+        unknown = await self._read(name for name, state in dirty.items() if state is None)
+        return [*known, *unknown.values()]
+
+    def _due_places(self, *, now: bool) -> list[ListPlace]:
+        """How far the rows tell once all that was announced is written."""
+        moment = asyncio.get_running_loop().time()
+        if not self._ready.is_set() or not (now or moment - self._placed_at >= _PLACES):
+            return []
+        self._placed_at = moment
+        return [
+            ListPlace(name, self._log.epoch, position)
+            for name, position in self._reached.items()
+            if position != self._kept.get(name)
+        ]
+
+    async def _run(self, organizations: Organizations) -> None:
+        while not self._ready.is_set():
+            try:
+                await self._catch_up(organizations)
+                self._ready.set()
+            except (LogError, StoreError) as error:
+                log_.error("session list is not up to date", error=str(error))
+                await asyncio.sleep(_RETRY)
         while True:
             await self._wake.wait()
             await asyncio.sleep(_GATHER)
             self._wake.clear()
             try:
-                await self.settle()
-            except StoreError as error:
+                await self.flush()
+            except (LogError, StoreError) as error:
                 log_.error("session list is behind", error=str(error))
                 self._wake.set()
                 await asyncio.sleep(_RETRY)
+
+    # -- what the last run left ------------------------------------------------------------
+
+    async def _catch_up(self, organizations: Organizations) -> None:
+        places = {place.organization_id: place for place in await self._sessions.places()}
+        async for page in each_organization(organizations):
+            for organization in page:
+                await self._take_in(organization.id, places.get(organization.id))
+
+    async def _take_in(self, organization_id: str, place: ListPlace | None) -> None:
+        """An organization's sessions, of which its events tell since this place."""
+        stream = event_stream(organization_id)
+        after = self._kept.get(organization_id, 0)
+        if not after and place is not None and place.epoch == self._log.epoch:
+            after = place.position
+        first = await self._log.read(stream, after, limit=1)
+        verified: set[str] = set()
+        if not after or after > (0 if first.info is None else first.info.head):
+            # Nothing was kept, or another history of the log: each row is held against it.
+            after = 0
+            verified = await self._verify(organization_id)
+        while True:
+            page = await self._log.read(stream, after, limit=_EVENTS)
+            told = {session_of_event(e): None for e in page.entries if e.kind in SESSION_EVENTS}
+            await self._repair([name for name in told if name not in verified])
+            if page.entries:
+                after = page.entries[-1].position
+                reached = ListPlace(organization_id, self._log.epoch, after)
+                async with self._flushing:
+                    await self._sessions.upsert_many([], [reached])
+                self._kept[organization_id] = after
+            if page.at_end:
+                return  # what came since the start was announced
+
+    async def _verify(self, organization_id: str) -> set[str]:
+        """Hold every row of the organization against the log; the sessions of those."""
+        found: set[str] = set()
+        cursor: str | None = None
+        while True:
+            page = await self._sessions.list(organization_id, limit=_ROWS, cursor=cursor)
+            names = [row.id for row in page.items]
+            await self._repair(names)
+            found.update(names)
+            cursor = page.next_cursor
+            if cursor is None:
+                return found
+
+    async def _repair(self, session_ids: Sequence[str]) -> None:
+        """Make the rows of these sessions what the log says now."""
+        for start in range(0, len(session_ids), _SESSIONS):
+            async with self._flushing:
+                asked = session_ids[start : start + _SESSIONS]
+                there = await self._read(asked)
+                await self._sessions.delete([name for name in asked if name not in there])
+                await self._sessions.upsert_many(
+                    [_row(state) for state in there.values()], anew=True
+                )
+
+    async def _read(self, session_ids: Iterable[str]) -> dict[str, SessionState]:
+        """The sessions as the log has them now; those it has not are left out."""
+        found: dict[str, SessionState] = {}
+        for session_id in session_ids:
+            state = SessionState()
+            await take_in(self._log, session_id, state)
+            if state.info is not None:
+                found[session_id] = state
+        return found
 
 
 def _row(state: SessionState) -> SessionRecord:
@@ -101,3 +292,8 @@ def _row(state: SessionState) -> SessionRecord:
         updated_at=state.updated_at,
         metadata=info.metadata,
     )
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log_.error("the task of the session list failed", exc_info=error)

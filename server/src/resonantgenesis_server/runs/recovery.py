@@ -9,8 +9,9 @@ import orjson
 from ..log.base import Entry
 from ..model.limits import Limits
 from .chunks import Encoded, completed_step, cut_short, done_chunk
+from .output import Output
 from .state import TurnState
-from .transcript import Transcript
+from .transcript import EntryGone, Transcript
 from .turn import Ending, Failure, Status
 
 RUNNER_LOST = Failure(
@@ -64,7 +65,10 @@ async def ending_from_log(
     and its tokens are 0: they are not told before the end. Raises LogUnavailable.
     """
     steps = _Steps()
-    output, _ = await transcript.output_so_far(session_id, turn, limits, steps.see)
+    try:
+        output, _ = await transcript.output_so_far(session_id, turn, limits, steps.see)
+    except EntryGone:  # its process died before its first chunk
+        output = Output(limits)
     counted = dict(usage) if usage is not None else _without_run(turn, steps)
     counted["steps"] = steps.count
     status: Status = "cancelled" if failure is None else "failed"

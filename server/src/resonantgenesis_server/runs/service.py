@@ -23,6 +23,7 @@ from .execute import Executor
 from .export import SessionExport
 from .idempotency import TurnKeys
 from .mirror import Mirror
+from .output import Output
 from .specs import CreateSpec, ExecuteSpec, TurnRef
 from .state import SessionState, TurnState
 from .states import take_in
@@ -95,9 +96,13 @@ class SessionService:
         turn = state.current
         if turn is None or not turn.first:
             return _described(state) | {"turn": None, "output": "", "position": 0}
-        output, position = await self.supervisor.transcript.output_so_far(
-            session_id, turn, self.supervisor.limits
-        )
+        try:
+            output, position = await self.supervisor.transcript.output_so_far(
+                session_id, turn, self.supervisor.limits
+            )
+        except EntryGone:
+            await self.supervisor.check_there(session_id)
+            output, position = Output(self.supervisor.limits), max(turn.first - 1, 0)
         if not turn.last:  # the read may have seen its end before it was announced
             await take_in(self.supervisor.log, session_id, state)
         described = _described(state)
@@ -159,7 +164,9 @@ class SessionService:
         async with self.supervisor.session(session_id) as session:
             return await session.cancel(turn)
 
-    async def delete(self, principal: Principal, session_id: str) -> None:
+    async def delete(
+        self, principal: Principal, session_id: str, *, request_id: str | None = None
+    ) -> None:
         """Cancel what runs, then remove the session and its log. Raises SessionBusy when turns
         are started faster than they can be cancelled."""
         state = await self._executor.authorize(principal, session_id)
@@ -168,7 +175,8 @@ class SessionService:
                 await self.supervisor.detached(self._cancel(session_id, turn.turn))
                 await wait_over(self.supervisor, session_id, state, turn, _DELETE_WAIT)
             try:
-                return await self.supervisor.detached(self._remove(session_id))
+                removing = self._remove(session_id, principal.key_id, request_id)
+                return await self.supervisor.detached(removing)
             except SessionBusy:
                 continue
         raise SessionBusy("the session's turns have not ended yet", retry_after=1)
@@ -190,13 +198,17 @@ class SessionService:
         await self._mirror.settle()
         return removed
 
-    async def _remove(self, session_id: str) -> None:
+    async def _remove(
+        self, session_id: str, key_id: str | None = None, request_id: str | None = None
+    ) -> None:
+        """The log's transaction decides. What follows from it in the records is done before this
+        returns, and else by the next start, which finds it told in the log."""
         try:
-            await self.supervisor.delete(session_id)
+            await self.supervisor.delete(session_id, key_id, request_id)
         except SessionNotFound:
             log_.info("a record of a session without log", session=session_id)
         self._mirror.forget(session_id)
-        await self._mirror.settle()
+        await self._mirror.flush()
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -226,7 +238,7 @@ class SessionService:
             done = await transcript.done(session_id, turn)
             error = await transcript.error(session_id, turn)
         except EntryGone as gone:
-            await self._state(ref)
+            await self.supervisor.check_there(session_id)
             raise expired(gone.earliest, self.epoch) from gone
         answer = head | {
             "status": done["status"],
@@ -262,12 +274,16 @@ class SessionService:
         state, log = view.state, self.supervisor.log
         self.supervisor.viewed(session_id)
         page = await log.read(session_id, after, limit=limit)
+        if page.info is None:
+            await self.supervisor.check_there(session_id)
         page_entries = page.entries
         if page.info is not None and page.info.earliest > after + 1 <= page.info.head:
             raise expired(page.info.earliest, log.epoch)
         if not page_entries and state.open_turns and wait > 0:
             async with aclosing(view.batches(wait)) as batches:
                 page_entries = (await anext(batches, []))[:limit]
+            if not page_entries:
+                await self._executor.authorize(principal, session_id)  # else it was deleted
         if any(entry.kind == "done" and entry.position > state.end for entry in page_entries):
             await take_in(log, session_id, state)
         position = page_entries[-1].position if page_entries else after
@@ -295,6 +311,8 @@ class SessionService:
         looked = 0
         while looked < _STEPS_ENTRIES:
             page = await self.supervisor.log.read(session_id, after, limit=2_000)
+            if page.info is None:
+                await self.supervisor.check_there(session_id)
             looked += len(page.entries)
             for entry in page.entries:
                 after = entry.position

@@ -7,12 +7,13 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from ..codec.events import events_append
 from ..codec.json import dumps, has_more_values
 from ..log.base import LogError, NewEntry, StaleWriter
 from ..model.errors import PayloadTooLarge, SessionBusy, SessionNotFound, Unavailable
 from ..model.events import NewEvent
 from .drive import Driver
-from .events import TurnEvents, session_created
+from .events import TurnEvents, session_created, session_deleted
 from .ledger import Ledger
 from .node import Node
 from .retention import trim_oldest
@@ -47,6 +48,7 @@ class Session:
         self.users = 0
         self.pump: asyncio.Task[None] | None = None
         self.deleted = False
+        self._deleting = False
         #: Set once no turn is left that ran in a process before this one.
         self.adopted = asyncio.Event()
         self._node = node
@@ -194,16 +196,33 @@ class Session:
                     self.resume()
             return [turn.turn for turn in concerned]
 
-    async def delete(self) -> None:
-        """Remove the session's streams for good. Raises SessionBusy while turns are open."""
+    async def delete(self, key_id: str | None, request_id: str | None) -> None:
+        """Remove the session's streams for good, and tell of it in the same transaction; when
+        this returns that was announced. Raises SessionBusy while turns are open."""
         async with self._ledger.lock:
             if self.deleted:
                 return
             await self._ledger.look_again()
             if self.state.open_turns:
                 raise SessionBusy("a turn is running")
-            await self._node.log.delete(self.session_id, control_stream(self.session_id))
-            self.deleted = True
+            info = self._ledger.info
+            told = session_deleted(info, key_id, request_id)
+            self._deleting = True
+            try:
+                await self._node.log.delete(
+                    self.session_id,
+                    control_stream(self.session_id),
+                    told=events_append(info.organization_id, [told]),
+                )
+                self.deleted = True
+            finally:
+                self._deleting = False
+
+    async def settled(self) -> None:
+        """Return when no deletion is under way."""
+        if self._deleting:
+            async with self._ledger.lock:
+                return
 
     def _open(self) -> list[TurnState]:
         return [turn for turn in self.state.unended if not turn.withdrawn]

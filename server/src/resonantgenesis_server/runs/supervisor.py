@@ -10,12 +10,14 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
+from .. import observe
 from ..agents.base import Agent
 from ..feed.hub import Hub
 from ..files.service import FileService
 from ..log.base import Entry, EventLog, LogError, Ownership
 from ..model.errors import SessionNotFound
 from ..model.limits import Limits
+from .events import SESSION_DELETED, session_of_event
 from .files import SessionFiles
 from .node import Prepared
 from .recovery import ending_from_log
@@ -91,7 +93,22 @@ class Supervisor:
         self._requests: set[asyncio.Task[Any]] = set()
 
     def committed(self, stream: str, entries: Sequence[Entry]) -> None:
-        self.states.committed(stream, entries)
+        if observe.kind_of(stream) != observe.EVENTS:
+            self.states.committed(stream, entries)
+            return
+        for entry in entries:
+            if entry.kind == SESSION_DELETED:
+                self._deleted(session_of_event(entry))
+
+    def _deleted(self, session_id: str) -> None:
+        """The log has let go of the session: all here does in the same moment, and its readers'
+        streams end."""
+        session = self._active.pop(session_id, None)
+        if session is not None:
+            session.deleted = True
+        self.states.forget(session_id)
+        for stream in (session_id, control_stream(session_id)):
+            self.hub.delete(stream)
 
     # -- sessions --------------------------------------------------------------------------
 
@@ -144,15 +161,24 @@ class Supervisor:
         if session is not None:
             session.viewed()
 
-    async def delete(self, session_id: str) -> None:
+    async def delete(
+        self, session_id: str, key_id: str | None = None, request_id: str | None = None
+    ) -> None:
         """Remove the session's log and end its readers. Raises SessionNotFound, and SessionBusy
         while turns are open."""
         async with self.session(session_id) as session:
-            await session.delete()
-            self._active.pop(session_id, None)
-            self.states.forget(session_id)
-            for stream in (session_id, control_stream(session_id)):
-                self.hub.delete(stream)
+            await session.delete(key_id, request_id)
+            if self._active.get(session_id) is session:  # a repeat, of which nobody was told
+                self._deleted(session_id)
+
+    async def check_there(self, session_id: str) -> None:
+        """To be asked by who has found no chunk of a session that it has looked up: raises
+        SessionNotFound if the session was deleted since, but not before that was announced, so
+        that nobody finds it after this."""
+        async with self.session(session_id) as session:
+            await session.settled()
+            if session.deleted:
+                raise SessionNotFound("no such session")
 
     async def detached(self, work: Coroutine[Any, Any, T]) -> T:
         """Do this to its end, whatever becomes of the caller."""

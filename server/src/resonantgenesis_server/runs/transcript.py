@@ -80,13 +80,17 @@ class Transcript:
         limits: Limits,
         see: Callable[[Entry], None] = lambda _entry: None,
     ) -> tuple[Output, int]:
-        """A turn's text up to now, and the position it reaches; `see` is shown every entry."""
+        """A turn's text up to now, and the position it reaches; `see` is shown every entry.
+
+        Raises EntryGone where there is no chunk of the session at all."""
         output = Output(limits)
         position = max(turn.first - 1, 0)
         while True:
             page = await self._log.read(
                 session_id, position, limit=_PAGE_ENTRIES, max_bytes=_PAGE_BYTES
             )
+            if page.info is None:
+                raise EntryGone(session_id, position + 1, 1)
             for entry in page.entries:
                 position = entry.position
                 see(entry)

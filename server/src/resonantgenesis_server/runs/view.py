@@ -224,6 +224,8 @@ async def open_view(
     turn = state.current if place.turn is None else state.turn(place.turn)
     after = _first(state, place)
     page = await supervisor.log.read(session_id, after, limit=1)
+    if page.info is None:
+        await supervisor.check_there(session_id)
     head, earliest = (page.info.head, page.info.earliest) if page.info else (0, 1)
     # A turn may have ended since the page was read; the state, being live, would say that nothing
     # is to come, and the page that nothing is there.
