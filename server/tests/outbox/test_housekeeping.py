@@ -19,7 +19,7 @@ from resonantgenesis_server.main import open_parts
 from resonantgenesis_server.model.errors import PositionExpired
 from resonantgenesis_server.model.events import NewEvent, event_stream
 from resonantgenesis_server.model.principal import Principal
-from resonantgenesis_server.records.base import RequestName
+from resonantgenesis_server.records.base import Once, RequestName
 from resonantgenesis_server.records.store import Records
 from resonantgenesis_server.runs import housekeeping
 from resonantgenesis_server.runs.housekeeping import Housekeeper, Job, old_events, old_requests
@@ -151,7 +151,7 @@ async def test_remembered_requests_go_when_their_window_is_over(
 
     async def remember(records: Records, key: str) -> None:
         name = RequestName(org, "", "/v1/agents", key)
-        assert await records.idempotency.claim(name, "f", window=100, stale=60) is None
+        await records.idempotency.remember(Once(name, "f", 100), None)
 
     url = f"sqlite:///{stores.folder / 'records.db'}"
     past = await Records.open(url, clock=lambda: time.time() - 200)
@@ -163,7 +163,7 @@ async def test_remembered_requests_go_when_their_window_is_over(
     assert await job.run() == 5
     assert await job.run() == 0
     name = RequestName(org, "", "/v1/agents", "new")
-    assert await stores.records.idempotency.claim(name, "f", window=100, stale=60) is not None
+    assert await stores.records.idempotency.get(name, window=100) is not None
 
 
 async def test_a_job_that_fails_holds_up_no_other_and_is_tried_again(

@@ -105,6 +105,7 @@ async def test_a_store_of_an_older_version_is_brought_up(url: str, tmp_path: Pat
         connection.execute("DROP TABLE usage")
         connection.execute("DROP TABLE usage_places")
         connection.execute("DROP TABLE session_places")
+        connection.execute("ALTER TABLE idempotency DROP COLUMN thing")
         connection.execute("ALTER TABLE organizations DROP COLUMN disabled_at")
         connection.execute("ALTER TABLE api_keys ADD COLUMN is_admin BOOLEAN")
         connection.execute("UPDATE alembic_version SET version_num = '0001'")

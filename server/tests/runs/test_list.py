@@ -14,6 +14,7 @@ from resonantgenesis_server.log.sqlite import SqliteLog
 from resonantgenesis_server.model.errors import SessionNotFound
 from resonantgenesis_server.records.base import StoreUnusable
 from resonantgenesis_server.runs.mirror import Mirror
+from resonantgenesis_server.runs.specs import CreateSpec
 from resonantgenesis_server.runs.state import control_stream
 from resonantgenesis_server.runs.view import Place
 
@@ -236,3 +237,15 @@ async def test_the_list_waits_for_what_the_last_run_left(
     mirror.start(Orgs())  # type: ignore[arg-type]
     await mirror.settle()
     await mirror.close()
+
+
+async def test_a_session_with_a_reserved_id_is_made_once(rig: Rig) -> None:
+    """However often it is asked for, and whatever became of the process between."""
+    spec = CreateSpec("echo")
+    made = await rig.service.create(ME, spec, request_id="r", session_id="sess_reserved")
+    await crashed(rig)
+    again = await rig.service.create(ME, spec, request_id="s", session_id="sess_reserved")
+    assert again == made
+    assert list(await listed(rig)) == ["sess_reserved"]
+    told = (await rig.log.read("events:org", 0)).entries
+    assert [entry.kind for entry in told] == ["session.created"]

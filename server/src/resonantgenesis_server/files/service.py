@@ -18,7 +18,7 @@ import structlog
 
 from ..model.errors import Internal, NotFound, PayloadTooLarge, Unavailable
 from ..model.ids import is_id
-from ..records.base import Page, StoreError
+from ..records.base import Once, Page, StoreError
 from ..records.files import Content, FileRecord, Files, Owner
 from .base import Blob, BlobError, BlobGone, Blobs, BlobsFull, BlobWriter
 
@@ -111,13 +111,20 @@ class FileService:
                 log_.warning("an upload could not be removed", error=str(error))
 
     async def create(
-        self, upload: Upload, owner: Owner, name: str, content_type: str, digest: str
+        self,
+        upload: Upload,
+        owner: Owner,
+        name: str,
+        content_type: str,
+        digest: str,
+        *,
+        once: Once[FileRecord] | None = None,
     ) -> FileRecord:
-        """The file of a finished upload; durable when this returns."""
+        """The file of a finished upload; durable when this returns. Raises KeyUsed."""
         async with self._holding(digest):
             await upload.keep()
             content = Content(name, content_type, upload.size, digest)
-            return await self._records.create(owner, content)
+            return await self._records.create(owner, content, once=once)
 
     @contextlib.asynccontextmanager
     async def _holding(self, digest: str) -> AsyncIterator[None]:

@@ -17,7 +17,7 @@ from ..records.directory import AgentDirectory
 from .auth import scoped
 from .body import api_router
 from .errors import documented_errors
-from .idempotency import IdempotencyKey, IdempotentPosts
+from .idempotency import IdempotencyKey, IdempotentPosts, Making
 from .wire import NO_NUL, Body, Name, PageBody, PageCursor, PageLimit, rfc3339
 
 PATH = "/v1/agents"
@@ -141,8 +141,12 @@ def agents_router(
         await validate_engine(body.engine, {**body.defaults.kept(), "model": body.model})
         await check_tools(body.tools or ())
 
-        async def make() -> BaseModel:
-            made = await directory.create(_record(principal, body), told=_told(request, principal))
+        async def make(making: Making) -> BaseModel:
+            made = await directory.create(
+                _record(principal, body),
+                told=_told(request, principal),
+                once=making.answering(shown.body),
+            )
             await settle()
             return shown.body(made)
 

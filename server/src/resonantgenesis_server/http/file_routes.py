@@ -28,7 +28,7 @@ from .file_headers import (
     upload_type,
 )
 from .files import CONTENT, PATH, FileBody
-from .idempotency import IdempotentPosts
+from .idempotency import IdempotentPosts, Making
 from .params import QueryParams, text_header
 from .ranges import Part, has_already, part_of
 from .transfer import (
@@ -98,9 +98,14 @@ class FileRoutes:
             same = announced.model_copy(update={"sha256": digest})
             owner = replace(Owner.of(principal), subject=announced.subject)
 
-            async def make() -> FileBody:
+            async def make(making: Making) -> FileBody:
                 made = await self._files.create(
-                    upload, owner, announced.name, announced.content_type, digest
+                    upload,
+                    owner,
+                    announced.name,
+                    announced.content_type,
+                    digest,
+                    once=making.answering(FileBody.of),
                 )
                 return FileBody.of(made)
 

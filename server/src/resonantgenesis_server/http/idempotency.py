@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import orjson
 from fastapi import Header
@@ -12,11 +12,11 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from ..model.errors import ApiError, Conflict
+from ..model.ids import new_id
 from ..model.principal import Principal
-from ..records.base import Idempotency, Remembered, RequestName
+from ..records.base import Idempotency, KeyUsed, Once, Remembered, RequestName
 
-#: Seconds after which a request that was never answered no longer holds its key.
-STALE_AFTER = 60.0
+T = TypeVar("T")
 
 IdempotencyKey = Annotated[
     str | None,
@@ -30,12 +30,69 @@ IdempotencyKey = Annotated[
 ]
 
 
+class Making:
+    """What `make` is given: how the key of its request is used up together with what it makes."""
+
+    def __init__(
+        self, store: Idempotency, name: RequestName | None, fingerprint: str, window: float
+    ) -> None:
+        """`name` None: the request has no key."""
+        self.is_reserved = False
+        self._store = store
+        self._name = name
+        self._fingerprint = fingerprint
+        self._window = window
+
+    def answering(self, body: Callable[[T], BaseModel]) -> Once[T] | None:
+        """For the repository that makes it: the answer, from what was made."""
+        if self._name is None:
+            return None
+        return Once(
+            self._name,
+            self._fingerprint,
+            self._window,
+            render=lambda made: _dump(body(made)),
+        )
+
+    def showing_secret(self, thing: Callable[[T], str] | None = None) -> Once[T] | None:
+        """The same for an answer that must not be kept; `thing` gives the id of what was made."""
+        if self._name is None:
+            return None
+        return Once(self._name, self._fingerprint, self._window, thing=thing)
+
+    async def remember(self) -> None:
+        """The key is used up, and nothing was made that is kept."""
+        once: Once[None] | None = self.showing_secret()
+        if once is not None:
+            await self._store.remember(once, None)
+
+    async def reserve(self, prefix: str) -> str:
+        """The id to make something with that the records do not hold. It is the same for every
+        repeat until the request is answered, so what is there under it was made by this key."""
+        thing = new_id(prefix)
+        if self._name is None:
+            return thing
+        self.is_reserved = True
+        known = await self._store.reserve(self._name, self._fingerprint, thing, window=self._window)
+        if known.status is not None or known.thing is None:
+            raise KeyUsed(self._name.key)
+        if known.fingerprint != self._fingerprint:
+            raise _other_body()
+        return known.thing
+
+
 class IdempotentPosts:
-    """Runs each request once per organization, binding, route and key; without a key, always."""
+    """Runs each request once per organization, binding, route and key; without a key, always.
+
+    A crash at any point, or a store that fails, leaves a key that is free or used up together with
+    what it has made; a repeat makes nothing twice and waits for nobody.
+    """
 
     def __init__(self, store: Idempotency, window: float) -> None:
         self._store = store
         self._window = window
+        #: Requests of this process that are being answered.
+        self._running: set[RequestName] = set()
 
     async def run(
         self,
@@ -43,41 +100,73 @@ class IdempotentPosts:
         path: str,
         key: str | None,
         body: BaseModel,
-        make: Callable[[], Awaitable[BaseModel]],
-        *,
-        shows_secret: bool = False,
+        make: Callable[[Making], Awaitable[BaseModel]],
     ) -> Response:
         """201 with what `make` returns, and its Location if it has an `id`.
 
-        A refusal (an `ApiError` of `make`) does not use the key up. An answer that `shows_secret`
-        is not kept, so its repeat is a `Conflict`, as is another body under the same key.
+        A refusal (an `ApiError` of `make`) does not use the key up. Another body under the same
+        key is a `Conflict`; so is the repeat of what shows a secret.
         """
-        if key is None:
-            return _created(path, _dump(await make()))
-        name = RequestName(principal.organization_id, principal.idempotency_scope, path, key)
         fingerprint = _fingerprint(body)
-        known = await self._store.claim(name, fingerprint, window=self._window, stale=STALE_AFTER)
-        if known is not None:
-            return _repeat(path, known, fingerprint)
+        if key is None:
+            free = Making(self._store, None, fingerprint, self._window)
+            return _created(path, _dump(await make(free)))
+        name = RequestName(principal.organization_id, principal.idempotency_scope, path, key)
+        if name in self._running:
+            raise Conflict(
+                "the first request with this Idempotency-Key is running", retry_after=1.0
+            )
+        self._running.add(name)
         try:
-            answer = _dump(await make())
+            return await self._run(path, name, fingerprint, make)
+        finally:
+            self._running.discard(name)
+
+    async def _run(
+        self,
+        path: str,
+        name: RequestName,
+        fingerprint: str,
+        make: Callable[[Making], Awaitable[BaseModel]],
+    ) -> Response:
+        known = await self._store.get(name, window=self._window)
+        if known is not None and known.status is not None:
+            return _repeat(path, known, fingerprint)
+        making = Making(self._store, name, fingerprint, self._window)
+        try:
+            answer = _dump(await make(making))
+        except KeyUsed:  # by another process that shares the store
+            known = await self._store.get(name, window=self._window)
+            if known is None or known.status is None:
+                raise Conflict("the Idempotency-Key is in use", retry_after=1.0) from None
+            return _repeat(path, known, fingerprint)
         except ApiError:
-            await self._store.release(name)
+            if making.is_reserved:
+                await self._store.release(name)
             raise
-        await self._store.finish(name, 201, None if shows_secret else answer)
+        if making.is_reserved:
+            await self._store.finish(name, 201, answer)
         return _created(path, answer)
 
 
 def _repeat(path: str, known: Remembered, fingerprint: str) -> Response:
     if known.fingerprint != fingerprint:
-        raise Conflict("this Idempotency-Key was used with another body")
-    if known.status is None:
-        raise Conflict("the first request with this Idempotency-Key is running", retry_after=1.0)
+        raise _other_body()
     if known.body is None:
-        raise Conflict("this was done before, and its secret is shown only once")
+        if known.thing is None:
+            raise Conflict("this was done before, and its secret is shown only once")
+        raise Conflict(
+            f"this was done before and made {known.thing}, whose secret is shown only once; if it"
+            " never reached you, revoke that key, or make another one in that organization",
+            details={"id": known.thing},
+        )
     response = _created(path, known.body)
     response.headers["Idempotency-Replayed"] = "true"
     return response
+
+
+def _other_body() -> Conflict:
+    return Conflict("this Idempotency-Key was used with another body")
 
 
 def _fingerprint(body: BaseModel) -> str:

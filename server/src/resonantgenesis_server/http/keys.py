@@ -16,7 +16,7 @@ from ..records.credentials import new_api_key
 from .auth import CredentialAuthenticator, scoped
 from .body import api_router
 from .errors import documented_errors
-from .idempotency import IdempotencyKey, IdempotentPosts
+from .idempotency import IdempotencyKey, IdempotentPosts, Making
 from .scopes import ScopeList, check_grant
 from .wire import Body, Name, PageBody, PageCursor, PageLimit, rfc3339, rfc3339_or_none
 
@@ -67,7 +67,7 @@ def keys_router(
         _check_unbound(principal)
         scopes = check_grant(principal, body.scopes)
 
-        async def make() -> BaseModel:
+        async def make(making: Making) -> BaseModel:
             credential = new_api_key()
             record = await keys.create(
                 principal.organization_id,
@@ -75,10 +75,11 @@ def keys_router(
                 hash=authenticator.hash(credential),
                 scopes=scopes,
                 expires_at=_ends(principal, body.expires_in),
+                once=making.showing_secret(lambda made: made.id),
             )
             return made_key(record, credential)
 
-        return await once.run(principal, PATH, key, body, make, shows_secret=True)
+        return await once.run(principal, PATH, key, body, make)
 
     @router.get(PATH, responses=documented_errors(), operation_id="list_keys")
     async def list_keys(

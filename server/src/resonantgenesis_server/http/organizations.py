@@ -15,7 +15,7 @@ from ..records.credentials import new_api_key
 from .auth import CredentialAuthenticator, administrator
 from .body import api_router
 from .errors import documented_errors
-from .idempotency import IdempotencyKey, IdempotentPosts
+from .idempotency import IdempotencyKey, IdempotentPosts, Making
 from .keys import MadeKey, NewKey, expiry, made_key
 from .wire import Body, Name, PageBody, PageCursor, PageLimit, rfc3339, rfc3339_or_none
 
@@ -73,18 +73,19 @@ def organizations_router(
     ) -> Response:
         """Make an organization and its first key, which is shown this once."""
 
-        async def make() -> BaseModel:
+        async def make(making: Making) -> BaseModel:
             credential = new_api_key()
             made, first = await organizations.create_with_key(
                 body.name,
                 key_name=body.key_name,
                 hash=authenticator.hash(credential),
                 scopes=_ALL,
+                once=making.showing_secret(lambda made: made.id),
             )
             shown = made_key(first, credential)
             return MadeOrganization(**_body(made).model_dump(), key=shown)
 
-        return await once.run(admin, PATH, key, body, make, shows_secret=True)
+        return await once.run(admin, PATH, key, body, make)
 
     @router.get(PATH, responses=documented_errors(), operation_id="list_organizations")
     async def list_organizations(
@@ -141,7 +142,7 @@ def organizations_router(
         """Make a key in another organization: for one whose keys are lost."""
         owner = await _known(organizations, organization_id)
 
-        async def make() -> BaseModel:
+        async def make(making: Making) -> BaseModel:
             credential = new_api_key()
             record = await keys.create(
                 owner.id,
@@ -149,12 +150,13 @@ def organizations_router(
                 hash=authenticator.hash(credential),
                 scopes=frozenset(body.scopes),
                 expires_at=expiry(body.expires_in),
+                once=making.showing_secret(lambda made: made.id),
             )
             return made_key(record, credential)
 
         # Not under this path: it is one of the organization's keys, at /v1/keys, for its own eyes.
         path = f"{PATH}/{owner.id}/keys"
-        answer = await once.run(admin, path, key, body, make, shows_secret=True)
+        answer = await once.run(admin, path, key, body, make)
         del answer.headers["Location"]
         return answer
 

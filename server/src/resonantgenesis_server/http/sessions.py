@@ -15,7 +15,7 @@ from ..runs.state import SessionStatus
 from .auth import scoped
 from .body import api_router
 from .errors import Responses, documented_errors, unrouted
-from .idempotency import IdempotencyKey, IdempotentPosts
+from .idempotency import IdempotencyKey, IdempotentPosts, Making
 from .session_bodies import (
     MAX_POSITION,
     AgentId,
@@ -80,8 +80,11 @@ def sessions_router(service: SessionService, limits: Limits, once: IdempotentPos
         """Make a session without a turn."""
         spec = body.spec(limits)
 
-        async def make() -> SessionBody:
-            made = await service.create(principal, spec, request_id=request.state.request_id)
+        async def make(making: Making) -> SessionBody:
+            session_id = await making.reserve("sess")
+            made = await service.create(
+                principal, spec, request_id=request.state.request_id, session_id=session_id
+            )
             return SessionBody(**made)
 
         return await once.run(principal, PATH, key, body, make)

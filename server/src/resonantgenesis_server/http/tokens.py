@@ -15,7 +15,7 @@ from ..model.principal import Principal
 from .auth import COOKIE, CredentialAuthenticator, administrator, scoped
 from .body import api_router
 from .errors import documented_errors
-from .idempotency import IdempotencyKey, IdempotentPosts
+from .idempotency import IdempotencyKey, IdempotentPosts, Making
 from .scopes import ScopeList, check_grant
 from .signing_keys import MAX_TOKEN_LIFE
 from .wire import NO_NUL, Body, Id, rfc3339
@@ -96,7 +96,8 @@ def tokens_router(
             await check_session(principal, body.session_id)
         token = await authenticator.sign(granted, now=now)
 
-        async def make() -> BaseModel:
+        async def make(making: Making) -> BaseModel:
+            await making.remember()
             return MadeToken(
                 token=token,
                 expires_at=rfc3339(granted.expires_at or now),
@@ -106,7 +107,7 @@ def tokens_router(
                 agent_id=granted.agent_id,
             )
 
-        response = await once.run(principal, PATH, key, body, make, shows_secret=True)
+        response = await once.run(principal, PATH, key, body, make)
         if body.cookie:
             _set_cookie(request, response, token, (granted.expires_at or now) - now)
         return response

@@ -20,8 +20,9 @@ from sqlalchemy import (
 from ..model.errors import Conflict
 from ..model.ids import new_id
 from . import tables
-from .base import UNSET, KeyRecord, Organization, Page, Unset
+from .base import UNSET, KeyRecord, Once, Organization, Page, Unset
 from .database import Database, Duplicate
+from .idempotency import use_key
 from .paging import decode_cursor, encode_cursor
 from .tables import micros, micros_or_none, seconds, seconds_or_none
 
@@ -40,7 +41,13 @@ class OrganizationRepository:
         return _organization(row)
 
     async def create_with_key(
-        self, name: str, *, key_name: str, hash: str, scopes: frozenset[str]
+        self,
+        name: str,
+        *,
+        key_name: str,
+        hash: str,
+        scopes: frozenset[str],
+        once: Once[Organization] | None = None,
     ) -> tuple[Organization, KeyRecord]:
         try:
             async with self._database.write() as connection:
@@ -50,6 +57,7 @@ class OrganizationRepository:
                     made.id, made.created_at, name=key_name, hash=hash, scopes=scopes
                 )
                 key = _key((await connection.execute(query)).mappings().one())
+                await use_key(connection, once, made, micros(made.created_at))
         except Duplicate:
             raise _taken() from None
         return made, key
@@ -117,10 +125,12 @@ class KeyRepository:
         scopes: frozenset[str],
         expires_at: float | None = None,
         is_bootstrap: bool = False,
+        once: Once[KeyRecord] | None = None,
     ) -> KeyRecord:
+        now = self._clock()
         query = _insert_key(
             organization_id,
-            self._clock(),
+            now,
             name=name,
             hash=hash,
             scopes=scopes,
@@ -129,9 +139,11 @@ class KeyRepository:
         )
         try:
             async with self._database.write() as connection:
-                return _key((await connection.execute(query)).mappings().one())
+                made = _key((await connection.execute(query)).mappings().one())
+                await use_key(connection, once, made, micros(now))
         except Duplicate:
             raise _taken() from None
+        return made
 
     async def find_by_hash(self, hash: str) -> KeyRecord | None:
         return await self._find(tables.keys.c.hash == hash)

@@ -11,8 +11,9 @@ from sqlalchemy import ColumnElement, RowMapping, and_, delete, insert, select, 
 from ..model.errors import Conflict
 from . import tables
 from .agent_events import agent_event, changed_fields
-from .base import UNSET, AgentChanges, AgentRecord, Page, Told
+from .base import UNSET, AgentChanges, AgentRecord, Once, Page, Told
 from .database import Database, Duplicate
+from .idempotency import use_key
 from .outbox import keep_event
 from .paging import decode_cursor, encode_cursor
 from .tables import micros, seconds
@@ -23,7 +24,13 @@ class AgentRepository:
         self._database = database
         self._clock = clock
 
-    async def create(self, agent: AgentRecord, *, told: Told | None = None) -> AgentRecord:
+    async def create(
+        self,
+        agent: AgentRecord,
+        *,
+        told: Told | None = None,
+        once: Once[AgentRecord] | None = None,
+    ) -> AgentRecord:
         """The times of `agent` are ignored: both are now."""
         now = micros(self._clock())
         query = insert(tables.agents).values(
@@ -45,6 +52,7 @@ class AgentRepository:
                 if told is not None:
                     event = agent_event("created", made, told)
                     await keep_event(connection, made.organization_id, event, now)
+                await use_key(connection, once, made, now)
         except Duplicate:
             raise Conflict("there is an agent with this id already") from None
         return made

@@ -15,7 +15,7 @@ transaction as the change, in the outbox. Every repository promises:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -159,12 +159,14 @@ class ListPlace:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What an Idempotency-Key stands for; `status` None: its request is still being answered."""
+    """What an Idempotency-Key stands for. `thing` is the id of what it has made; with `status`
+    None, of what it is to make: whether it has, is to be seen where such things are."""
 
     fingerprint: str
     status: int | None
     body: bytes | None
     created_at: float
+    thing: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +179,37 @@ class RequestName:
     key: str
 
 
+@dataclass(frozen=True, slots=True)
+class Once(Generic[T]):
+    """An Idempotency-Key that is used up by what is made, in the transaction that makes it.
+
+    `thing` gives its id, `render` the answer that is to be remembered; None: there is none, or it
+    must not be kept since it shows a secret. Whoever is given one raises `KeyUsed`, and has made
+    nothing, where the key was used less than `window` seconds ago.
+    """
+
+    name: RequestName
+    fingerprint: str
+    window: float
+    thing: Callable[[T], str] | None = None
+    render: Callable[[T], bytes] | None = None
+
+
+class KeyUsed(Exception):
+    """An Idempotency-Key stands for something already."""
+
+
 class Organizations(Protocol):
     async def create(self, name: str) -> Organization: ...
 
     async def create_with_key(
-        self, name: str, *, key_name: str, hash: str, scopes: frozenset[str]
+        self,
+        name: str,
+        *,
+        key_name: str,
+        hash: str,
+        scopes: frozenset[str],
+        once: Once[Organization] | None = None,
     ) -> tuple[Organization, KeyRecord]:
         """Both or neither. Raises `Conflict` when a key with this hash exists."""
 
@@ -210,6 +238,7 @@ class Keys(Protocol):
         scopes: frozenset[str],
         expires_at: float | None = None,
         is_bootstrap: bool = False,
+        once: Once[KeyRecord] | None = None,
     ) -> KeyRecord:
         """A new key. Raises `Conflict` when a key with this hash exists."""
 
@@ -235,7 +264,13 @@ class Agents(Protocol):
     """Each change that is `told` leaves its event (agent.created, agent.updated, agent.deleted) in
     the outbox, in the same transaction."""
 
-    async def create(self, agent: AgentRecord, *, told: Told | None = None) -> AgentRecord:
+    async def create(
+        self,
+        agent: AgentRecord,
+        *,
+        told: Told | None = None,
+        once: Once[AgentRecord] | None = None,
+    ) -> AgentRecord:
         """Keep a new agent. Raises `Conflict` when its id is taken in its organization."""
 
     async def get(self, organization_id: str, agent_id: str) -> AgentRecord | None: ...
@@ -331,18 +366,24 @@ class Secrets(Protocol):
 
 
 class Idempotency(Protocol):
-    async def claim(
-        self, name: RequestName, fingerprint: str, *, window: float, stale: float
-    ) -> Remembered | None:
-        """None: the key is now the caller's, who must `finish` or `release` it. Else what it
-        stands for already. A key is free again after `window` seconds, and after `stale` seconds
-        if its request was never answered (its process died)."""
+    async def get(self, name: RequestName, *, window: float) -> Remembered | None:
+        """What the key stands for, if it was used less than `window` seconds ago."""
 
-    async def finish(self, name: RequestName, status: int, body: bytes | None) -> None:
-        """Remember the answer; `body` None: it must not be kept (it shows a secret)."""
+    async def remember(self, once: Once[T], made: T) -> None:
+        """Use the key up for what no repository makes. Raises `KeyUsed`."""
+
+    async def reserve(
+        self, name: RequestName, fingerprint: str, thing: str, *, window: float
+    ) -> Remembered:
+        """What the key stands for now: with `thing`, unless it was used or reserved before. For
+        what is made elsewhere than here: whoever repeats the request makes it with the same id,
+        or finds it made."""
+
+    async def finish(self, name: RequestName, status: int, body: bytes) -> None:
+        """Remember the answer of what was reserved."""
 
     async def release(self, name: RequestName) -> None:
-        """Forget the claim: the request was refused and does not use the key up."""
+        """Forget what was reserved: the request was refused and does not use the key up."""
 
     async def purge(self, before: float, limit: int = 1_000) -> int:
         """Delete up to `limit` entries older than `before`; how many there were."""

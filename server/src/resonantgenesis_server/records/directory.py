@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..model.errors import AgentNotFound, Conflict
-from .base import AgentChanges, AgentRecord, Agents, Page, Told
+from .base import AgentChanges, AgentRecord, Agents, Once, Page, Told
 from .paging import decode_cursor, encode_cursor
 
 
@@ -53,10 +53,16 @@ class AgentDirectory:
         last = page[-1].id if rest or not stored.items else stored.items[-1].id
         return Page(page, encode_cursor(last))
 
-    async def create(self, agent: AgentRecord, *, told: Told | None = None) -> AgentRecord:
+    async def create(
+        self,
+        agent: AgentRecord,
+        *,
+        told: Told | None = None,
+        once: Once[AgentRecord] | None = None,
+    ) -> AgentRecord:
         """Raises `Conflict` when the id is taken."""
         self._check_free(agent.id)
-        return await self._agents.create(agent, told=told)
+        return await self._agents.create(agent, told=told, once=once)
 
     async def update(
         self,

@@ -15,8 +15,9 @@ from sqlalchemy import ColumnElement, RowMapping, and_, delete, insert, or_, sel
 from ..model.ids import new_id
 from ..model.principal import Principal
 from . import tables
-from .base import Page
+from .base import Once, Page
 from .database import Database
+from .idempotency import use_key
 from .paging import decode_cursor, encode_cursor
 from .tables import micros, seconds
 
@@ -63,7 +64,9 @@ class FileRecord:
 
 
 class Files(Protocol):
-    async def create(self, owner: Owner, content: Content) -> FileRecord: ...
+    async def create(
+        self, owner: Owner, content: Content, *, once: Once[FileRecord] | None = None
+    ) -> FileRecord: ...
 
     async def get(self, seen_by: Owner, file_id: str) -> FileRecord | None: ...
 
@@ -85,7 +88,10 @@ class FileRepository:
         self._database = database
         self._clock = clock
 
-    async def create(self, owner: Owner, content: Content) -> FileRecord:
+    async def create(
+        self, owner: Owner, content: Content, *, once: Once[FileRecord] | None = None
+    ) -> FileRecord:
+        now = micros(self._clock())
         query = insert(tables.files).values(
             id=new_id("file"),
             organization_id=owner.organization_id,
@@ -96,11 +102,13 @@ class FileRepository:
             content_type=content.content_type,
             size=content.size,
             sha256=content.sha256,
-            created_at=micros(self._clock()),
+            created_at=now,
         )
         async with self._database.write() as connection:
             result = await connection.execute(query.returning(tables.files))
-            return _file(result.mappings().one())
+            made = _file(result.mappings().one())
+            await use_key(connection, once, made, now)
+        return made
 
     async def get(self, seen_by: Owner, file_id: str) -> FileRecord | None:
         query = select(tables.files).where(_one(seen_by, file_id))

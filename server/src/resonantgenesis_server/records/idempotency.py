@@ -1,17 +1,41 @@
-"""What each Idempotency-Key stands for."""
+"""What each Idempotency-Key stands for.
+
+What the records hold is made in the transaction that uses its key up: a crash leaves both or
+neither. What is made elsewhere has its id reserved first, and whoever repeats the request after a
+crash makes it with that id, or finds it made.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from . import tables
-from .base import Remembered, RequestName, StoreUnusable
-from .database import Database, Duplicate
+from .base import KeyUsed, Once, Remembered, RequestName, StoreUnusable
+from .database import Database
 from .tables import micros, seconds
 
-_ATTEMPTS = 5
+T = TypeVar("T")
+_ANSWERED = 201
+
+
+async def use_key(connection: AsyncConnection, once: Once[T] | None, made: T, now: int) -> None:
+    """Remember within the caller's transaction what an Idempotency-Key has made, at `now`
+    (microseconds since 1970). Raises `KeyUsed`; the transaction must then be given up."""
+    if once is None:
+        return
+    values = {
+        "fingerprint": once.fingerprint,
+        "status": _ANSWERED,
+        "body": None if once.render is None else once.render(made),
+        "thing": None if once.thing is None else once.thing(made),
+    }
+    if not await _insert(connection, once.name, now, once.window, values):
+        raise KeyUsed(once.name.key)
 
 
 class IdempotencyRepository:
@@ -19,45 +43,36 @@ class IdempotencyRepository:
         self._database = database
         self._clock = clock
 
-    async def claim(
-        self, name: RequestName, fingerprint: str, *, window: float, stale: float
-    ) -> Remembered | None:
-        table = tables.idempotency
-        now = self._clock()
-        over = or_(
-            table.c.created_at <= micros(now - window),
-            and_(table.c.status.is_(None), table.c.created_at <= micros(now - stale)),
-        )
-        claimed = insert(table).values(
-            organization_id=name.organization_id,
-            subject=name.subject,
-            route=name.route,
-            key=name.key,
-            fingerprint=fingerprint,
-            created_at=micros(now),
-        )
-        for _ in range(_ATTEMPTS):
-            try:
-                async with self._database.write() as connection:
-                    await connection.execute(delete(table).where(_named(name), over))
-                    await connection.execute(claimed)
-            except Duplicate:
-                known = await self._get(name)
-                if known is not None:
-                    return known
-                # Released between the two looks: the key is free again.
-            else:
-                return None
-        raise StoreUnusable("an idempotency key changes hands too fast")
+    async def get(self, name: RequestName, *, window: float) -> Remembered | None:
+        since = micros(self._clock() - window)
+        async with self._database.read() as connection:
+            known = await _get(connection, name)
+        return None if known is None or micros(known.created_at) <= since else known
 
-    async def finish(self, name: RequestName, status: int, body: bytes | None) -> None:
+    async def remember(self, once: Once[T], made: T) -> None:
+        async with self._database.write() as connection:
+            await use_key(connection, once, made, micros(self._clock()))
+
+    async def reserve(
+        self, name: RequestName, fingerprint: str, thing: str, *, window: float
+    ) -> Remembered:
+        values = {"fingerprint": fingerprint, "thing": thing}
+        async with self._database.write() as connection:
+            await _insert(connection, name, micros(self._clock()), window, values)
+            known = await _get(connection, name)
+        if known is None:
+            raise StoreUnusable("an idempotency key was not kept")
+        return known
+
+    async def finish(self, name: RequestName, status: int, body: bytes) -> None:
         query = update(tables.idempotency).where(_named(name)).values(status=status, body=body)
         async with self._database.write() as connection:
             await connection.execute(query)
 
     async def release(self, name: RequestName) -> None:
+        reserved = and_(_named(name), tables.idempotency.c.status.is_(None))
         async with self._database.write() as connection:
-            await connection.execute(delete(tables.idempotency).where(_named(name)))
+            await connection.execute(delete(tables.idempotency).where(reserved))
 
     async def purge(self, before: float, limit: int = 1_000) -> int:
         table = tables.idempotency
@@ -69,15 +84,43 @@ class IdempotencyRepository:
                 await connection.execute(delete(table).where(_named(RequestName(*row))))
         return len(rows)
 
-    async def _get(self, name: RequestName) -> Remembered | None:
-        query = select(tables.idempotency).where(_named(name))
-        async with self._database.read() as connection:
-            row = (await connection.execute(query)).mappings().first()
-        if row is None:
-            return None
-        return Remembered(
-            row["fingerprint"], row["status"], row["body"], seconds(row["created_at"])
-        )
+
+async def _insert(
+    connection: AsyncConnection, name: RequestName, now: int, window: float, values: dict[str, Any]
+) -> bool:
+    """Whether the key was free; one is that was used long ago, or by a request that died before
+    anything was reserved for it."""
+    table = tables.idempotency
+    over = or_(
+        table.c.created_at <= now - micros(window),
+        and_(table.c.status.is_(None), table.c.thing.is_(None)),
+    )
+    await connection.execute(delete(table).where(_named(name), over))
+    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    query = make(table).values(
+        organization_id=name.organization_id,
+        subject=name.subject,
+        route=name.route,
+        key=name.key,
+        created_at=now,
+        **values,
+    )
+    added = query.on_conflict_do_nothing().returning(table.c.key)
+    return (await connection.execute(added)).first() is not None
+
+
+async def _get(connection: AsyncConnection, name: RequestName) -> Remembered | None:
+    query = select(tables.idempotency).where(_named(name))
+    row = (await connection.execute(query)).mappings().first()
+    if row is None:
+        return None
+    return Remembered(
+        row["fingerprint"],
+        row["status"],
+        row["body"],
+        seconds(row["created_at"]),
+        row["thing"],
+    )
 
 
 def _named(name: RequestName) -> ColumnElement[bool]:

@@ -115,6 +115,7 @@ idempotency = Table(
     Column("status", Integer),
     Column("body", LargeBinary),
     Column("created_at", BigInteger, nullable=False),
+    Column("thing", ID),
     Index(None, "created_at"),
 )
 

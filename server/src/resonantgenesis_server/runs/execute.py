@@ -57,9 +57,18 @@ class Executor:
         state = self._supervisor.states.known(session_id)
         return state if state is not None and _may_see(principal, session_id, state) else None
 
-    async def create(self, principal: Principal, spec: CreateSpec, request_id: str) -> SessionState:
-        """A session without turns."""
-        info = await self._new_session(principal, spec)
+    async def create(
+        self,
+        principal: Principal,
+        spec: CreateSpec,
+        request_id: str,
+        session_id: str | None = None,
+    ) -> SessionState:
+        """A session without turns; with `session_id`, the one that has this id if there is one."""
+        info = await self._new_session(principal, spec, session_id)
+        made = None if session_id is None else await self._supervisor.states.load(session_id)
+        if made is not None:
+            return made
         async with self._supervisor.session(info.session_id, new=True) as session:
             await session.create(info, principal.key_id, request_id)
             return session.state
@@ -171,7 +180,9 @@ class Executor:
         if key is not None:
             await self._keys.release(principal, key)
 
-    async def _new_session(self, principal: Principal, spec: CreateSpec) -> SessionInfo:
+    async def _new_session(
+        self, principal: Principal, spec: CreateSpec, session_id: str | None = None
+    ) -> SessionInfo:
         if principal.session_id is not None:
             raise Forbidden("this token is bound to one session and cannot make another")
         if principal.agent_id not in {None, spec.agent_id}:
@@ -179,7 +190,7 @@ class Executor:
         subject = principal.subject_of_new(spec.subject)
         await self._supervisor.resolve(principal.organization_id, spec.agent_id)
         return SessionInfo(
-            session_id=new_id("sess"),
+            session_id=session_id or new_id("sess"),
             organization_id=principal.organization_id,
             agent_id=spec.agent_id,
             subject=subject,

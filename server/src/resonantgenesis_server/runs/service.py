@@ -75,9 +75,16 @@ class SessionService:
         return self.supervisor.log.epoch
 
     async def create(
-        self, principal: Principal, spec: CreateSpec, *, request_id: str
+        self,
+        principal: Principal,
+        spec: CreateSpec,
+        *,
+        request_id: str,
+        session_id: str | None = None,
     ) -> dict[str, Any]:
-        made = self._executor.create(principal, spec, request_id)
+        """With an id of its own: the session of this id where there is one, of a request that
+        went before this one and was never answered."""
+        made = self._executor.create(principal, spec, request_id, session_id)
         return _described(await self.supervisor.detached(made))
 
     async def execute(
