@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from resonantgenesis_server.http.ws_limits import Allowance
 from ws_echo import FAST
 from ws_harness import KEY, Server
-from ws_raw import CONT, PING, PONG, TEXT, Frame, Raw, encode
+from ws_raw import CLOSE, CONT, PING, PONG, TEXT, Frame, Raw, encode
 
 END = encode(TEXT, b"end")
 #: Each 300 frames and more, where 200 may come at once.
@@ -58,6 +58,27 @@ def test_a_message_has_so_many_fragments_at_most(port: int, fragments: int) -> N
             assert raw.read() == Frame(TEXT, b"xy")
         else:
             assert raw.read_close() == 1009
+
+
+@pytest.mark.anyio
+async def test_what_comes_behind_too_many_messages_is_not_read_at_once(server: Server) -> None:
+    bearer = {"Authorization": f"Bearer {KEY}"}
+
+    def flood() -> int:
+        with Raw(server.port, path="/v1/ws", headers=bearer) as raw:
+            raw.send(encode(TEXT, b'{"type":"ping"}') * 3_000)
+            while (frame := raw.read()).opcode != CLOSE:
+                pass
+            raw.send(encode(CLOSE, frame.payload))
+            code = int.from_bytes(frame.payload[:2], "big")
+            raw.socket.settimeout(0.5)
+            try:
+                raw.socket.recv(1)
+            except TimeoutError:
+                return code
+            return 0  # it was read to its end at once
+
+    assert await asyncio.to_thread(flood) == 4429
 
 
 @pytest.mark.anyio

@@ -14,6 +14,13 @@ _BREAKERS = (
     (b"\xe2\x80\xa9", rb"\u2029"),
 )
 
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+#: Types of values that hold no others, as `loads` makes them.
+SCALARS = frozenset({str, int, float, bool, type(None)})
+
 
 class NotJson(ValueError):
     """A value has no JSON form, or bytes are not JSON."""
@@ -55,31 +62,35 @@ def has_more_values(data: bytes, limit: int) -> bool:
     """
     if _separators(data) <= limit:
         return False
-    bare = data.replace(b"\\\\", b"").replace(b'\\"', b"")  # all that is left are the strings' own
+    bare = _without_escapes(data)
     if bare.count(b'"') > 4 * (limit + 1):  # two a string, and a value has one name at most
         return True
-    return _separators(b"".join(bare.split(b'"')[::2])) > limit
+    return _separators(_outside_strings(bare)) > limit
+
+
+def nests_deeper(data: bytes, depth: int) -> bool:
+    """Whether arrays and objects of a JSON text nest deeper than that; 0 is a scalar's depth."""
+    if data.count(b"[") + data.count(b"{") <= depth:
+        return False
+    brackets = _outside_strings(_without_escapes(data)).translate(_ONE_KIND, _NO_BRACKETS)
+    for _ in range(depth):  # each time those that have nothing in them are taken out
+        brackets = brackets.replace(b"[]", b"")
+        if not brackets:
+            return False
+    return bool(brackets)
 
 
 def _separators(data: bytes) -> int:
     return data.count(b",") + data.count(b":") + data.count(b"[") + data.count(b"{")
 
 
-def depth_of(value: Any) -> int:
-    """How deep arrays and objects nest: 0 for a scalar. Takes no stack of its own."""
-    deepest = 0
-    waiting = [(value, 1)]
-    while waiting:
-        item, level = waiting.pop()
-        if isinstance(item, dict):
-            children = list(item.values())
-        elif isinstance(item, list):
-            children = item
-        else:
-            continue
-        deepest = max(deepest, level)
-        waiting.extend((child, level + 1) for child in children)
-    return deepest
+def _without_escapes(data: bytes) -> bytes:
+    """Without what a string hides: every quote that is left begins or ends one."""
+    return data.replace(b"\\\\", b"").replace(b'\\"', b"")
+
+
+def _outside_strings(bare: bytes) -> bytes:
+    return b"".join(bare.split(b'"')[::2])
 
 
 def _dumps_repaired(value: Any) -> bytes:

@@ -11,7 +11,7 @@ from ..log.base import Entry
 from ..model.events import channel_of
 from ..model.limits import MAX_MESSAGE
 from .events import event_json
-from .json import dumps, loads
+from .json import SCALARS, dumps, loads
 
 #: Names of a flat event that a field of `data` never takes.
 _TAKEN = frozenset({"id", "type", "channel", "created_at", "cursor", "data", "metadata"})
@@ -43,7 +43,7 @@ def event_message(entry: Entry, epoch: str) -> bytes:
         lifted = {
             name: value
             for name, value in event["data"].items()
-            if name not in _TAKEN and isinstance(value, str | int | float | bool | None)
+            if value.__class__ in SCALARS and name not in _TAKEN
         }
         message = event_json(entry, epoch)
         beside = _fitting(lifted, MAX_MESSAGE - len(message))

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from ..codec.json import SCALARS
 from ..log.base import Entry
 from ..model.events import SERVER_TYPES
 from .patterns import compile_patterns
@@ -105,9 +106,7 @@ class Selection:
                 value = value.get(step, _MISSING) if isinstance(value, dict) else _MISSING
                 if value is _MISSING:
                     return False
-            if not isinstance(value, str | int | float | bool | None):
-                return False
-            if _tagged(value) not in allowed:
+            if value.__class__ not in SCALARS or _tagged(value) not in allowed:
                 return False
         return True
 

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
-from ..codec.json import has_more_values
+from ..codec.json import has_more_values, nests_deeper
 from ..model.errors import InvalidJson, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
 from ..model.limits import Limits
 from .strictness import check_known, check_query, model_in
@@ -85,25 +85,9 @@ def parse_json(data: bytes, depth: int, values: int, what: str = "body") -> Any:
             raise _too_deep(depth, what) from None
         # orjson raises from what it was reading; its message holds none of the body's text.
         raise InvalidJson(f"the {what} is not JSON: {error}") from None
-    if data.count(b"[") + data.count(b"{") > depth and _depth_exceeds(value, depth):
+    if nests_deeper(data, depth):
         raise _too_deep(depth, what)
     return value
-
-
-def _depth_exceeds(value: Any, depth: int) -> bool:
-    level = [value] if isinstance(value, dict | list) else []
-    if not level:
-        return False
-    for _ in range(depth):
-        level = [
-            child
-            for item in level
-            for child in (item.values() if isinstance(item, dict) else item)
-            if isinstance(child, dict | list)
-        ]
-        if not level:
-            return False
-    return True
 
 
 def _too_large(limit: int) -> PayloadTooLarge:

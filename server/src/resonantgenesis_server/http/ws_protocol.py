@@ -160,7 +160,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             raise ClientDisconnected
         if self.handshake_complete and self.close_sent:
             raise ClientDisconnected
+        closes = message["type"] == "websocket.close"
+        if closes:
+            self.read_paused = False  # nothing that comes now is for the application
         await super().send(message)
+        if closes:
+            self._take_in()
         if message["type"] == "websocket.http.response.body" and self.close_sent:
             self.handshake_complete = True  # else uvicorn calls a refusal a defect of the app
 
@@ -246,8 +251,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.handle_events()
         if not isinstance(event, Frame) or event.opcode is Opcode.CLOSE:
             return
-        if event.fin and event.opcode not in {Opcode.PING, Opcode.PONG}:
-            return  # the last of a message's frames: the message counts
+        is_message = event.fin and event.opcode not in {Opcode.PING, Opcode.PONG}
+        if is_message and not self.close_sent:
+            return  # or the last of its frames: who takes it counts it
         wait = self.allowance.charge(self.loop.time(), 1)
         if wait and self.disconnected:
             self._unread.clear()  # of a client that is gone no more is waited for

@@ -49,6 +49,8 @@ log_ = structlog.get_logger("resonantgenesis.ws")
 
 #: Close codes that are not the machine's: server restarting, something broke.
 GOING_AWAY, BROKEN = 1012, 1011
+#: Characters of a message that take a while to parse.
+_LARGE = 16_384
 
 
 class Verifies(Protocol):
@@ -142,7 +144,7 @@ class Socket:
             self._watch.add(self)
         try:
             async with asyncio.timeout(None) as self._reading:
-                await self._read(receive)
+                await self._read(receive, writer)
         except TimeoutError:
             if self._reading is None or not self._reading.expired():
                 raise
@@ -176,7 +178,7 @@ class Socket:
 
     # -- reading ---------------------------------------------------------------------------
 
-    async def _read(self, receive: Receive) -> None:
+    async def _read(self, receive: Receive, writer: asyncio.Task[None]) -> None:
         while True:
             message = await receive()
             if message["type"] == "websocket.disconnect":
@@ -186,6 +188,10 @@ class Socket:
             machine = self._machine
             await self._do(machine.binary(now) if text is None else machine.text(text, now))
             await self._writer.room()
+            if machine.state == "closed":
+                await asyncio.wait({writer})  # what comes then, the connection drops
+            elif len(text or "") >= _LARGE:
+                await asyncio.sleep(0)  # others first: one that is compressed may follow at once
 
     async def _do(self, actions: Iterable[Action]) -> None:
         for action in actions:
