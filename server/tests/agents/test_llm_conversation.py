@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resonantgenesis_server.agents.base import PastTurn, Turn
+from resonantgenesis_server.agents.base import PastCall, PastStep, PastTurn, Turn
 from resonantgenesis_server.agents.engines.llm.calls import (
     AssistantMessage,
+    CallRequest,
+    ModelCall,
     ModelFailure,
+    ToolMessage,
     UserMessage,
 )
 from resonantgenesis_server.agents.engines.llm.conversation import open_conversation
 from resonantgenesis_server.agents.engines.llm.failures import agent_error
 from resonantgenesis_server.agents.engines.llm.models import named
 from resonantgenesis_server.agents.engines.llm.names import ModelName, parse_model
+from resonantgenesis_server.agents.engines.llm.openai_request import request_body
 from resonantgenesis_server.agents.engines.llm.settings import LlmSettings
 from resonantgenesis_server.model.errors import AgentError
+
+from .llm_quirks import faults_of
 
 MakeTurn = Callable[..., Turn]
 PAST = [PastTurn("first", "one", "success"), PastTurn("second", "two", "success")]
@@ -68,6 +76,106 @@ def test_the_budget_is_kept_and_used(turns: list[tuple[str, str]], data: st.Data
     sizes = [len(goal) + len(output) for goal, output in reversed(turns)]
     assert sum(sizes[:kept]) <= budget
     assert kept == len(turns) or sum(sizes[: kept + 1]) > budget
+
+
+def tooled(result: str | None = "42", *, text: str = "", **fields: Any) -> PastTurn:
+    """A turn that looked something up."""
+    call = PastCall("search", {"for": "x"}, result, **fields)
+    return PastTurn("why?", f"{text}because", "success", [PastStep(text, [call])])
+
+
+def test_the_tools_of_earlier_turns_are_told_with_their_results(make_turn: MakeTurn) -> None:
+    calls = [PastCall("a b", {"n": 1}, "one"), PastCall("c", {"unreadable": "{"}, "no", True)]
+    past = PastTurn("go", "I see. Then. Done.", "success", [
+        PastStep("I see. ", calls), PastStep("Then. ", [PastCall("c", {}, "")])
+    ])  # fmt: skip
+    opening = open_conversation(make_turn(turn=2, history=[past]), "m", 1_000)
+    assert opening.messages == [
+        UserMessage("go"),
+        AssistantMessage(
+            "I see. ",
+            [CallRequest("c00000001", "a_b", '{"n":1}'), CallRequest("c00000002", "c", "{}")],
+        ),
+        ToolMessage("c00000001", "a_b", "one"),
+        ToolMessage("c00000002", "c", "Error: no", True),
+        AssistantMessage("Then. ", [CallRequest("c00000003", "c", "{}")]),
+        ToolMessage("c00000003", "c", "(nothing)"),
+        AssistantMessage("Done."),
+        UserMessage("a goal"),
+    ]
+    assert opening.ids.take("c00000001") == "c00000004"
+
+
+def test_a_call_never_lacks_its_result(make_turn: MakeTurn) -> None:
+    past = [
+        PastTurn("go", "", "cancelled", [PastStep("", [PastCall("search", {}, None)])]),
+        PastTurn("go", "cut by a limit", "success", [PastStep("other", [PastCall("s", {}, "r")])]),
+    ]
+    opening = open_conversation(make_turn(turn=3, history=past), "m", 1_000)
+    body = json.loads(request_body(ModelCall("m", "", opening.messages), tokens_field="n"))
+    assert faults_of(body) == []
+    assert "no result: the turn ended before it, cancelled" in opening.messages[2].result
+    assert opening.messages[3] == AssistantMessage("(the answer ended here: cancelled)")
+    assert opening.messages[-2] == AssistantMessage("cut by a limit")
+
+
+@pytest.mark.parametrize(
+    ("room", "longest"), [(20_000, 4_000), (3_000, 1_000), (700, 200), (100, None), (10, -1)]
+)
+def test_results_are_shortened_before_a_turn_is_told_without_its_tools_or_not_at_all(
+    make_turn: MakeTurn, room: int, longest: int | None
+) -> None:
+    turn = make_turn(turn=2, history=[tooled("begin" + "x" * 5_000 + "end")])
+    messages = open_conversation(turn, "m", room).messages
+    results = [message for message in messages if isinstance(message, ToolMessage)]
+    if not longest or longest < 0:
+        assert not results
+        assert len(messages) == (3 if longest is None else 1)
+        return
+    [result] = [message.result for message in results]
+    assert longest <= len(result) <= longest + 60
+    assert result.startswith("begin") and result.endswith("end")
+    assert "characters left out" in result
+
+
+def test_a_model_without_tools_is_told_of_none(make_turn: MakeTurn) -> None:
+    turn = make_turn(turn=2, history=[tooled(text="Let me see. ")])
+    assert open_conversation(turn, "m", 1_000, with_tools=False).messages == [
+        UserMessage("why?"),
+        AssistantMessage("Let me see. because"),
+        UserMessage("a goal"),
+    ]
+
+
+names = st.text(max_size=8)
+past_calls = st.builds(
+    PastCall, names, st.just({"x": 1}), st.none() | st.text(max_size=3_000), st.booleans()
+)
+past_steps = st.builds(PastStep, names, st.lists(past_calls, min_size=1, max_size=4))
+
+
+@given(
+    st.lists(
+        st.builds(
+            PastTurn,
+            st.just("goal"),
+            names,
+            st.sampled_from(["success", "failed"]),
+            st.lists(past_steps, max_size=3),
+        ),
+        max_size=5,
+    ),
+    st.integers(0, 20_000),
+)
+def test_what_is_told_is_always_well_formed_and_within_the_room(
+    history: list[PastTurn], room: int
+) -> None:
+    opening = open_conversation(Turn("g", "s", 9, "a", history=history), "m", room)
+    body = json.loads(request_body(ModelCall("m", "", opening.messages), tokens_field="n"))
+    assert faults_of(body) == []
+    frames = 60 * sum(len(past.steps) * 4 for past in history)
+    told = sum(len(m.result) for m in opening.messages if isinstance(m, ToolMessage))
+    assert told <= room + frames
 
 
 def test_a_turn_that_ended_badly_says_so(make_turn: MakeTurn) -> None:

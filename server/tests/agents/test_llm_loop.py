@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -14,6 +15,7 @@ from resonantgenesis_server.model.errors import AgentError
 from support.models import Call, FakeProvider, Reply
 
 from .llm_agents import Broken, Crashing, Hanging, Talk, text_of, usage_of, without_usage
+from .llm_quirks import faults_of
 
 pytestmark = pytest.mark.anyio
 MakeTurn = Callable[..., Turn]
@@ -94,6 +96,39 @@ async def test_tools_that_fail_are_told_to_the_model(
     told = [m["content"] for m in provider.seen[1].body["messages"] if m["role"] == "tool"]
     assert [content.startswith("Error: ") for content in told] == [True] * 6 + [False]
     assert "secret" not in str(told)
+
+
+@pytest.mark.parametrize("model", ["local:m", "anthropic:m"])
+async def test_a_badly_written_call_goes_back_as_it_was_understood(
+    provider: FakeProvider, make_talk: MakeTalk, make_turn: MakeTurn, model: str
+) -> None:
+    calls = [
+        Call("echo", raw='{"say": ', call_id="a"),
+        Call("echo", raw="[1]", call_id="a"),
+        Call("my tool!", {"say": "x"}, ""),
+        Call("e" * 99, {"say": "x"}, "d"),
+        Call("echo", {"say": "x"}, "e"),
+    ]
+    provider.answer("m", Reply(calls=calls), Reply(calls=calls), Reply.saying("So."))
+    chunks = await make_talk().run(make_turn(), model)
+    assert text_of(chunks) == "So."
+    results = [chunk for chunk in chunks if isinstance(chunk, ToolResult)]
+    assert sum(not result.is_error for result in results) == 2
+    said = provider.seen[-1].body["messages"]
+    assert sum(message["role"] == "assistant" for message in said) == 2
+    if model.startswith("local"):
+        assert faults_of(provider.seen[-1].body) == []
+        inputs = [json.loads(c["function"]["arguments"]) for c in said[1]["tool_calls"]]
+        names = [call["function"]["name"] for call in said[1]["tool_calls"]]
+    else:
+        used = [part for m in said for part in m["content"] if part["type"] == "tool_use"]
+        given = [part for m in said for part in m["content"] if part["type"] == "tool_result"]
+        ids = [part["id"] for part in used]
+        assert len(set(ids)) == 10 and ids == [part["tool_use_id"] for part in given]
+        inputs = [part["input"] for part in used[:5]]
+        names = [part["name"] for part in used[:5]]
+    assert inputs == [{}, {}, {"say": "x"}, {"say": "x"}, {"say": "x"}]
+    assert names == ["echo", "echo", "my_tool_", "e" * 64, "echo"]
 
 
 async def test_a_turn_gets_only_the_tools_it_names(

@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 import structlog
 from resonantgenesis_server.agents.base import Turn
-from resonantgenesis_server.agents.engines.llm.calls import ModelFailure, Reasoning
+from resonantgenesis_server.agents.engines.llm.calls import (
+    Finish,
+    ModelCall,
+    ModelFailure,
+    Reasoning,
+    UserMessage,
+)
 from resonantgenesis_server.agents.engines.llm.engine import LlmEngine
 from resonantgenesis_server.agents.engines.llm.models import Models
 from resonantgenesis_server.agents.engines.llm.openai_wire import ChatDecoder
@@ -53,7 +59,7 @@ async def test_a_quirk(row: Json) -> None:
     with structlog.testing.capture_logs() as logs:
         async with QuirkServer(row).running() as server:
             chunks, error = await run_row(server)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < (10 if row.get("then") != "open" else 5)
     steps = [chunk for chunk in chunks if isinstance(chunk, Step)]
     thoughts = "".join(step.detail for step in steps if step.status == "progress")
     calls = [[chunk.tool, chunk.args] for chunk in chunks if isinstance(chunk, ToolCall)]
@@ -85,6 +91,44 @@ async def test_a_quirk(row: Json) -> None:
                     assert {key: call.get(key) for key in fields} == fields
             else:
                 assert said.get(name) == value
+
+
+async def test_what_is_open_behind_done_is_over_at_once() -> None:
+    row = {"sends": [{"say": "all"}, {"finish": "stop"}, "DONE"], "then": "open"}
+    async with QuirkServer(row).running() as server:
+        began = time.monotonic()
+        chunks, error = await run_row(server)
+        assert error is None and text_of(chunks) == "all"
+        assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("path", ["", "/", "/v1", "/v1/", "/v1/chat/completions"])
+@pytest.mark.parametrize("provider", ["ollama", "local"])
+async def test_the_address_of_a_server(
+    monkeypatch: pytest.MonkeyPatch, provider: str, path: str
+) -> None:
+    async with QuirkServer({"sends": [{"say": "all"}, "DONE"]}).running() as server:
+        if provider == "ollama":
+            monkeypatch.setenv("OLLAMA_BASE_URL", f"{server.url}{path}")
+            settings = LlmSettings()
+        else:
+            settings = LlmSettings(base_urls={"local": f"{server.url}{path}"})
+        models = Models(settings)
+        _, client = await models.find(f"{provider}:m")
+        for _ in range(2):
+            deltas = [d async for d in client.stream(ModelCall("m", "", [UserMessage("hi")]))]
+            assert isinstance(deltas[-1], Finish)
+        await models.close()
+        # Looked for once; then it is known.
+        assert len(server.bodies) == (3 if provider == "local" and path in {"", "/"} else 2)
+
+
+def test_addresses_of_ollama(monkeypatch: pytest.MonkeyPatch) -> None:
+    for given in ("http://h:1", "http://h:1/", "http://h:1/v1/", "h:1", "http://h:1/api"):
+        monkeypatch.setenv("OLLAMA_BASE_URL", given)
+        assert LlmSettings().chat_url("ollama") == "http://h:1/v1"
+    monkeypatch.setenv("OLLAMA_BASE_URL", "https://proxy/ollama/v1")
+    assert LlmSettings().chat_url("ollama") == "https://proxy/ollama/v1"
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: str(row["name"]))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from resonantgenesis_server.agents.engines.llm.calls import (
@@ -28,6 +30,7 @@ from resonantgenesis_server.agents.engines.llm.openai_request import request_bod
 from resonantgenesis_server.agents.engines.llm.openai_wire import ChatDecoder
 from support.models import Call, Reply, openai_wire
 
+WORDS = yaml.safe_load(Path(__file__).with_name("llm_error_words.yaml").read_text())
 ASKED = {"model": "m", "stream_options": {"include_usage": True}}
 texts = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), max_size=6)
 calls = st.lists(
@@ -208,3 +211,15 @@ def test_a_request_as_the_protocol_has_it() -> None:
     assert said == (0.5, 100, "low", True)
     bare = json.loads(request_body(ModelCall("m", "", []), tokens_field="max_tokens"))
     assert set(bare) == {"model", "messages", "stream", "stream_options"}
+
+
+@pytest.mark.parametrize("row", WORDS, ids=lambda row: f"{row['who']} {row['kind']}")
+def test_the_words_of_providers(row: dict[str, Any]) -> None:
+    said = row["text"] if "text" in row else json.dumps(row["body"])
+    if row["status"]:
+        failure = http_failure(row["status"], said.encode(), None)
+        assert f"HTTP {row['status']}" in failure.said
+    else:
+        failure = stream_failure(row["body"])
+    assert failure.kind == row["kind"], failure.said
+    assert failure.retry_after == row.get("retry")

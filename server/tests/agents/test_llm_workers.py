@@ -44,6 +44,8 @@ from support.models import Call, FakeProvider, Gate, Reply
 from support.server import ServerProcess
 from support.wire import execute, reached, read_all
 
+from .llm_quirks import faults_of
+
 pytestmark = pytest.mark.anyio
 KEY = "sk-of-the-provider"
 Serve = Callable[..., ServerProcess]
@@ -136,6 +138,36 @@ async def test_turns_are_the_same_and_nothing_of_models_is_in_the_server(
     assert "c2lnbmVk" in str(provider.asked("anthropic")[1].body)
     maps = Path(f"/proc/{server.server_pid}/maps").read_text()
     assert "aiohttp" not in maps and "jiter" not in maps  # libraries of the two clients
+
+
+@pytest.mark.parametrize("name", ["local", "anthropic"])
+async def test_a_model_is_told_of_the_tools_of_earlier_turns(
+    shared_provider: FakeProvider, shared: ServerProcess, name: str
+) -> None:
+    provider, model = shared_provider, f"{name}-tools"
+    call = Call("calculator", {"expression": "6*7"}, "same-id")
+    provider.answer(model, Reply.saying("Let me see. ", calls=[call]), Reply.saying("It is 42."))
+    async with shared.client() as client:
+        agent = await make_agent(client, f"{name}:{model}", tools=["calculator"])
+        first = await execute(client, agent_id=agent, goal="6*7?")
+        await ended(client, first["session_id"])
+        more = await execute(
+            client, agent_id=agent, goal="Sure?", session_id=first["session_id"], tools=[]
+        )
+        assert more["turn"] == 2
+        await ended(client, first["session_id"])
+        await execute(client, agent_id=agent, goal="Why?", session_id=first["session_id"])
+        await ended(client, first["session_id"])
+    *_, without, told = (seen.body for seen in provider.asked(model))
+    assert "42" in str(without["messages"]) and "calculator" not in str(without["messages"])
+    said = told["messages"]
+    if name == "local":
+        assert faults_of(told) == []
+        assert [m["role"] for m in said[:4]] == ["user", "assistant", "tool", "assistant"]
+        assert '"result":42' in said[2]["content"] and said[3]["content"] == "It is 42."
+    kinds = [part["type"] for m in said for part in m["content"]] if name == "anthropic" else []
+    assert kinds[:5] in ([], ["text", "text", "tool_use", "tool_result", "text"])
+    assert "6*7" in str(said) and str(said).index("6*7") < str(said).index("It is 42.")
 
 
 @pytest.mark.parametrize("name", ["local", "anthropic"])

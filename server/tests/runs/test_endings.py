@@ -69,6 +69,42 @@ async def test_the_agent_sees_the_turn(rig: Rig) -> None:
     assert (second.model, second.instructions) == ("a-model", "be kind")
 
 
+async def test_the_agent_sees_the_tools_that_earlier_turns_called(rig: Rig) -> None:
+    said = Scripted(lambda turn: _said(*(worked if turn.turn == 1 else ["yes"])))
+    worked: list[AgentChunk] = [
+        "Let me ",
+        "see. ",
+        ToolCall("search", {"for": "a"}, "1"),
+        ToolCall("search", {"for": "b"}, "2"),
+        ToolResult("search", {"found": ["B"]}, "2"),
+        ToolResult("search", "x" * 9_000, "1", is_error=True),
+        ToolCall("sum", {"of": "y" * 9_000}),
+        "So.",
+        ToolCall("sum"),
+        ToolResult("sum", 3),
+        "Done.",
+    ]
+    rig.agents["echo"] = said
+    session = await rig.create()
+    await rig.run("first", session=session)
+    for forgotten in (False, True):
+        if forgotten:
+            rig.supervisor.transcript._known.clear()
+        await rig.run("second", session=session)
+        past = said.turns[-1].history[0]
+        assert past.output == "Let me see. So.Done."
+        first, second, third = past.steps
+        assert (first.text, second.text, third.text) == ("Let me see. ", "", "So.")
+        one, two = first.calls
+        assert (one.tool, one.args, one.is_error) == ("search", {"for": "a"}, True)
+        assert len(one.result) < 4_100 and "characters left out" in one.result
+        assert (two.args, two.result) == ({"for": "b"}, '{"found":["B"]}')
+        assert [call.tool for call in (*second.calls, *third.calls)] == ["sum", "sum"]
+        assert {call.result for call in (*second.calls, *third.calls)} == {"3", None}
+        assert "left_out" in second.calls[0].args
+    assert said.turns[-1].history[1].steps == ()
+
+
 async def _said(*words: AgentChunk) -> AsyncIterator[AgentChunk]:
     for word in words:
         yield word

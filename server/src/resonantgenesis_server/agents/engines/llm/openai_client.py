@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import math
 from collections.abc import AsyncGenerator, Mapping
+from http import HTTPStatus
+from urllib.parse import urlsplit
 
 import aiohttp
 import structlog
@@ -34,7 +36,8 @@ log_ = structlog.get_logger("resonantgenesis.llm")
 
 
 class OpenAIChatClient:
-    """Chat completions of the server at `base_url` (it ends in /v1, say); `close` ends all.
+    """Chat completions of the server at `base_url`; `close` ends all. It ends in /v1, which may
+    be left out behind a mere host.
 
     `idle_seconds` is how long the server may say nothing; `think`: its models write reasoning into
     their texts. To be made in a running event loop.
@@ -50,7 +53,7 @@ class OpenAIChatClient:
         trust_env: bool,
         think: bool = False,
     ) -> None:
-        self._url = f"{base_url.rstrip('/').removesuffix('/chat/completions')}/chat/completions"
+        self._urls = _addresses(base_url)
         self._key = key
         self._think = think
         self._form = ServerForm(tokens_field)
@@ -95,16 +98,21 @@ class OpenAIChatClient:
 
     async def _answer(self, call: ModelCall) -> aiohttp.ClientResponse:
         """The response that holds the answer; asks again in another form where one is refused."""
+        urls = self._urls
         for attempt in range(_FORMS):
             body = self._form.body(call)
-            response = await self._post(dumps(body))
+            response = await self._post(urls[0], dumps(body))
             if 200 <= response.status < 300:
+                self._urls = urls[:1]
                 return response
             try:
                 said = await _read_some(response.content)
             finally:
                 response.close()
             failure = http_failure(response.status, said, retry_after(response.headers))
+            if response.status == HTTPStatus.NOT_FOUND and len(urls) > 1:
+                urls = urls[1:]
+                continue
             learned = None
             if failure.kind == "refused" and response.status in _REFUSED:
                 learned = self._form.learn(body, said.decode("utf-8", "replace"))
@@ -114,9 +122,9 @@ class OpenAIChatClient:
             log_.info("the provider is asked otherwise", sends=learned, said=failure.said)
         raise AssertionError("unreachable")
 
-    async def _post(self, body: bytes) -> aiohttp.ClientResponse:
+    async def _post(self, url: str, body: bytes) -> aiohttp.ClientResponse:
         return await self._session.post(
-            self._url,
+            url,
             data=body,
             headers=self._headers(),
             allow_redirects=False,  # one would take the key to who knows where
@@ -133,6 +141,13 @@ class OpenAIChatClient:
         return headers
 
 
+def _addresses(base_url: str) -> list[str]:
+    """Where chat completions are, and for an address without a path where else they may be."""
+    base = base_url.rstrip("/").removesuffix("/chat/completions")
+    bases = [base] if urlsplit(base).path.strip("/") else [base, f"{base}/v1"]
+    return [f"{each}/chat/completions" for each in bases]
+
+
 class _Ending:
     """Reads what may follow an answer that is whole; not for long, whatever the server goes on to
     send, and a connection that breaks now breaks nothing."""
@@ -140,7 +155,7 @@ class _Ending:
     def __init__(self, decoder: ChatDecoder) -> None:
         self._decoder = decoder
         self._seen = (-1, False)
-        self._until = 0.0
+        self._until: float | None = None
 
     async def read(self, content: aiohttp.StreamReader) -> bytes:
         """b"": no more is waited for."""
@@ -148,7 +163,8 @@ class _Ending:
         if seen != self._seen:  # only what belongs to the answer gives it more time
             self._seen = seen
             seconds = _REST_SECONDS if self._decoder.has_usage else _USAGE_SECONDS
-            self._until = asyncio.get_running_loop().time() + seconds
+            now = asyncio.get_running_loop().time()
+            self._until = None if self._decoder.is_talking else now + seconds
         try:
             async with asyncio.timeout_at(self._until):
                 return await content.readany()

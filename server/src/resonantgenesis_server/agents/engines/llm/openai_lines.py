@@ -111,7 +111,7 @@ class EventReader:
             self._take(value)
         elif isinstance(value, list):
             if not all(isinstance(item, dict) for item in value):
-                raise ModelFailure("unreadable", f"a list where an event should be: {value!r:.500}")
+                raise ModelFailure("unreadable", f"no event: {shown(value)}")
             for item in value:
                 self._take(item)
         elif isinstance(value, str):
@@ -213,6 +213,14 @@ class EventReader:
             raise ValueError("JSON that is nested too deep") from error
         self.is_odd = True
         return value
+
+
+def shown(value: object) -> str:
+    """Its first characters, for the log."""
+    try:
+        return repr(value)[:MAX_WORDS]
+    except RecursionError:
+        return "JSON that is nested too deep"
 
 
 def _json_or_text(data: bytes) -> object:

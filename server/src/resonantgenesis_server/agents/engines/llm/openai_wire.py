@@ -14,7 +14,7 @@ from .calls import Delta, Finish, ModelFailure, Reasoning
 from .endings import why_it_stopped
 from .openai_calls import CallAssembler
 from .openai_errors import failure_in_other_words, silent_failure, stream_failure
-from .openai_lines import EventReader
+from .openai_lines import EventReader, shown
 from .openai_state import StateKeeper, is_state
 from .openai_texts import Mender, content_pieces, thought_of
 from .think import ThinkSplitter
@@ -22,6 +22,8 @@ from .think import ThinkSplitter
 #: Where servers put reasoning as text; the first that a delta has is shown.
 _THOUGHTS = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "thinking_blocks")
 _DETAILS = "reasoning_details"
+#: Tokens of one answer that are believed.
+_MAX_TOKENS = 1 << 40
 
 
 class ChatDecoder:
@@ -43,6 +45,7 @@ class ChatDecoder:
         self._texts: list[str] = []
         self._out: list[Delta] = []
         self._word: str | None = None
+        self._is_talking = False
         self._tokens: tuple[int | None, int | None] = (None, None)
 
     @property
@@ -52,8 +55,13 @@ class ChatDecoder:
 
     @property
     def has_ended(self) -> bool:
-        """The answer is whole; its usage may follow."""
+        """The server has said how the answer ends; usage may follow, and from servers that say so
+        with every piece, more of it (`is_talking`)."""
         return self._word is not None or self.is_over
+
+    @property
+    def is_talking(self) -> bool:
+        return self._is_talking
 
     @property
     def has_usage(self) -> bool:
@@ -121,11 +129,14 @@ class ChatDecoder:
                 failure = failure_in_other_words(event)
                 if failure is not None:
                     raise failure
-        except (AttributeError, TypeError, KeyError, IndexError) as error:
-            raise ModelFailure("unreadable", f"{error}: {event!r:.1000}") from error
+        except (AttributeError, TypeError, KeyError, IndexError, RecursionError) as error:
+            raise ModelFailure("unreadable", f"{error}: {shown(event)}") from error
 
     def _choice(self, choice: Mapping[str, Any], event: Mapping[str, Any]) -> None:
         self.pieces += 1
+        if self._word is not None:
+            more = choice.get("delta") or {}
+            self._is_talking = any(more[name] for name in more if name != "role")
         delta = choice.get("delta")
         if delta is None:
             delta = self._whole(choice)
@@ -237,4 +248,4 @@ class ChatDecoder:
 
 
 def _tokens(value: object) -> int | None:
-    return value if isinstance(value, int) and value >= 0 else None
+    return int(value) if isinstance(value, int | float) and 0 <= value < _MAX_TOKENS else None
