@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 quiet() { "$@" >/dev/null; }
 
 # program=package
-needed=(chromium=chromium strace=strace)
+needed=(chromium=chromium nginx=nginx strace=strace)
 
 missing=()
 for entry in "${needed[@]}"; do

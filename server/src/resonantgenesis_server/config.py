@@ -205,6 +205,13 @@ class LimitSettings(BaseModel):
         description="Connections of the process; beyond, new ones get 503. 0: as many as the"
         " open-file limit allows, less a reserve for files, models and health checks.",
     )
+    keep_alive: float = Field(
+        default=_DEFAULTS.keep_alive,
+        ge=1,
+        le=3600,
+        description="A connection without a request, then it is closed; longer than a proxy in"
+        " front keeps one.",
+    )
     socket_message: int = Field(
         default=_DEFAULTS.socket_message, ge=KIB, le=16 * MIB, description="A WebSocket message."
     )

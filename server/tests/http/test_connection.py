@@ -47,9 +47,13 @@ class Home:
     def __init__(self) -> None:
         self.connections: set[asyncio.Protocol] = set()
         self.taken_back: list[bytes] = []
+        self.closed: list[Any] = []
 
     def take_back(self, transport: asyncio.Transport, data: bytes) -> None:
         self.taken_back.append(data)
+
+    def closing(self, transport: asyncio.Transport) -> None:
+        self.closed.append(transport)
 
 
 class Holder:
@@ -145,6 +149,7 @@ def test_the_connection_is_closed_after_its_stream_when_the_client_or_the_server
             each.shutdown()
         each.finish(b"x")
         assert transport.closed
+        assert home.closed == [transport]
         assert home.taken_back == []
 
 

@@ -246,7 +246,7 @@ async def test_no_bytes_of_one_request_become_another(server: Server, pieces: in
     """A header's value that looks like a request, cut where it begins."""
     session = (await server.execute("many", "3"))["session_id"]
     await server.finished(session)
-    inner = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
+    inner = b"GET /readyz HTTP/1.1\r\nX-B: x\r\n\r\n"
     outer = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: "
     stream = get(f"/v1/sessions/{session}/stream?resume_from=1")
     async with wire(server) as each:

@@ -22,6 +22,10 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     if connection is not None and scope["path"] == FAST:
         connection.allow(Allowance(1e9, 0.0))
     await receive()
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 405, "headers": []})
+        await send({"type": "http.response.body"})
+        return
     await send({"type": "websocket.accept"})
     while (message := await receive())["type"] == "websocket.receive":
         back = {"text": message["text"]} if message.get("text") is not None else message

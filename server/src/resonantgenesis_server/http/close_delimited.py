@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
+from typing import Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -12,11 +13,18 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 _BODILESS = frozenset({204, 304})
 
 
-def close_delimited(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
+class Followed(Protocol):
+    """Whoever hears of the client's leaving."""
+
+    #: The answer is a stream: a client that ends its side has left.
+    follows: bool
+
+
+def close_delimited(app: ASGIApp, cycle: RequestResponseCycle, followed: Followed) -> ASGIApp:
     """The app, whose answers without a Content-Length are written as HTTP/1.0 has them."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        await app(scope, receive, _Plain(cycle, send))
+        await app(scope, receive, _Plain(cycle, send, followed))
 
     return wrapped
 
@@ -24,8 +32,9 @@ def close_delimited(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
 class _Plain:
     """`send` for one answer; one that has a length is uvicorn's affair."""
 
-    def __init__(self, cycle: RequestResponseCycle, send: Send) -> None:
+    def __init__(self, cycle: RequestResponseCycle, send: Send, followed: Followed) -> None:
         self._cycle = cycle
+        self._followed = followed
         self._transport: asyncio.Transport = cycle.transport
         self._send = send
         self._plain = False
@@ -50,6 +59,10 @@ class _Plain:
         cycle.waiting_for_100_continue = False
         status = HTTPStatus(message["status"])
         given = [pair for pair in message["headers"] if pair[0].lower() != b"connection"]
+        self._followed.follows = any(
+            name.lower() == b"content-type" and value.startswith(b"text/event-stream")
+            for name, value in given
+        )
         headers = [*cycle.default_headers, *given, (b"connection", b"close")]
         lines = b"".join(b"%b: %b\r\n" % pair for pair in headers)
         first = b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode())

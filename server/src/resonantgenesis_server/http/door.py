@@ -10,9 +10,12 @@ from typing import Any
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from ..model.limits import Limits
 from .cors import HeaderList
-from .protocol import EXTENSION, HEADERS_WITHIN, StreamHttpProtocol
-from .room import Room
+from .protocol import EXTENSION, HEADERS_WITHIN, LAST_REQUEST, StreamHttpProtocol
+from .room import SURPLUS, Room
+from .sending import Sending
+from .silent import SilentConnections, address_of, has_input
 from .stream_connection import StreamConnection, opening
 from .stream_request import StreamRequest, parse_stream_request
 
@@ -20,11 +23,21 @@ from .stream_request import StreamRequest, parse_stream_request
 class Door:
     """What uvicorn calls for each connection to get its protocol, given as its setting `http`.
 
-    `room`: how many connections there may be. `doorway`: the protocol of each at its start.
+    `room`: how many connections there may be. `limits`: how long it waits for clients. `doorway`:
+    the protocol of each connection at its start.
     """
 
-    def __init__(self, room: Room | None = None, doorway: type[Doorway] | None = None) -> None:
+    def __init__(
+        self,
+        room: Room | None = None,
+        doorway: type[Doorway] | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        limits = limits or Limits()
         self.room = room or Room()
+        self.keep_alive, self.stall = limits.keep_alive, limits.stall
+        self.silent, self.surplus = SilentConnections(), SilentConnections()
+        self.draining = False
         self.connections: set[asyncio.Protocol] = set()
         self._doorway = doorway or Doorway
         self._server: tuple[Config, ServerState, dict[str, Any], asyncio.AbstractEventLoop]
@@ -51,9 +64,18 @@ class Door:
         """Headers of every answer."""
         return self._server[1].default_headers
 
-    @property
-    def is_full(self) -> bool:
-        return 0 < self.room.most < len(self.connections)
+    def welcome(self, doorway: Doorway, transport: asyncio.Transport) -> None:
+        """Find a place for a new connection. Where there is none the longest silent gives way;
+        where all are busy it is looked at whether this one asks for the server's health."""
+        over = len(self.connections) - self.room.most if self.room.most else 0
+        if over <= 0 or self.silent.displace():
+            doorway.wait()
+        elif over <= SURPLUS or self.surplus.displace():
+            doorway.leave()
+            self.serve(transport).expect_first(surplus=True)
+        else:
+            doorway.leave()
+            transport.abort()
 
     def admit(self, doorway: Doorway, transport: asyncio.Transport, data: bytes) -> None:
         """Serve a connection of which these are the first bytes."""
@@ -91,6 +113,10 @@ class Door:
         if data:
             protocol.data_received(data)
 
+    def closing(self, transport: asyncio.Transport) -> None:
+        """See `Home`."""
+        Sending(transport, self.loop, self.stall).watch()
+
 
 class Doorway(asyncio.Protocol):
     """A connection of which nothing has come yet."""
@@ -106,36 +132,57 @@ class Doorway(asyncio.Protocol):
     def begin(self, headers: HeaderList, first: bytes) -> StreamConnection:
         """See `Connection`."""
         door, transport = self._door, self._transport
-        stream = StreamConnection(door, transport, keep_alive=True, full=False)
+        stays = not door.draining
+        stream = StreamConnection(door, transport, keep_alive=stays, full=False)
         stream.take_over()
-        stream.send(opening([*door.defaults, *headers], first, keep_alive=True))
+        stream.send(opening([*door.defaults, *headers], first, keep_alive=stays))
         return stream
 
     # -- the protocol ----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        door = self._door
         self._transport = transport
-        door.connections.add(self)
-        if door.is_full:
-            self._leave()
-            door.serve(transport)
-            return
+        self._door.connections.add(self)
+        self._door.welcome(self, transport)
+
+    def wait(self) -> None:
+        """There is a place for it."""
+        door, transport = self._door, self._transport
+        door.silent.add(self, address_of(transport))
         self._overdue = door.loop.call_later(HEADERS_WITHIN, transport.abort)
 
     def data_received(self, data: bytes) -> None:
-        self._leave()
+        self.leave()
         self._door.admit(self, self._transport, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._leave()
+        self.leave()
 
     def shutdown(self) -> None:
-        """From the server: it stops."""
+        """From the server: it stops. A request that has come is still answered."""
+        if has_input(self._transport):
+            self._wait_no_more()
+            self._overdue = self._door.loop.call_later(LAST_REQUEST, self._transport.close)
+        else:
+            self._transport.close()
+
+    @property
+    def speaks(self) -> bool:
+        """See `Silent`."""
+        return has_input(self._transport)
+
+    def give_way(self) -> None:
+        """See `Silent`."""
+        self.leave()
         self._transport.close()
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """The connection is another's now, or nobody's."""
         self._door.connections.discard(self)
+        self._door.silent.discard(self)
+        self._wait_no_more()
+
+    def _wait_no_more(self) -> None:
         if self._overdue is not None:
             self._overdue.cancel()
             self._overdue = None

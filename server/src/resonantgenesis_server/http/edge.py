@@ -27,6 +27,7 @@ from .body import header
 from .cors import Cors, HeaderList
 from .errors import error_response, method_not_allowed
 from .exchange import Exchange
+from .params import reject_duplicate_headers
 from .strictness import APPLIED, check_query, is_lenient
 
 log = structlog.get_logger("resonantgenesis.http")
@@ -149,6 +150,7 @@ class Edge:
             if route.at_once is None or (match := route.pattern.fullmatch(path)) is None:
                 continue
             try:
+                reject_duplicate_headers(scope)
                 principal = self._authenticator.remembered(scope)
                 if principal is None:
                     return False
@@ -181,6 +183,7 @@ class Edge:
         bind_contextvars(request_id=request_id)
         out = Exchange(scope, receive, send, state["headers"])
         try:
+            reject_duplicate_headers(scope)
             if scope["type"] == "http":
                 if _is_preflight(scope, origin):
                     await self._preflight(scope, origin or b"", out)

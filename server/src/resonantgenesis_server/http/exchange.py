@@ -88,6 +88,8 @@ class Exchange:
     async def _finish(self, message: Message) -> None:
         """Give the client all of the answer, let it send for a while, then close."""
         await self._send({**message, "more_body": True})
+        if self._connection is not None:
+            self._connection.linger()
         left = LINGER_BYTES
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LINGER_SECONDS):

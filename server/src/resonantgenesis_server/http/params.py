@@ -10,9 +10,42 @@ from ..model.errors import InvalidRequest
 from .body import header
 from .session_bodies import MAX_POSITION
 
-#: Query parameters that are looked at.
+#: Query parameters of one request.
 _MOST = 50
+#: Headers that are no lists: a second one says something else, or nothing.
+SINGLE_HEADERS = (
+    b"authorization",
+    b"access-control-request-method",
+    b"content-digest",
+    b"content-encoding",
+    b"content-length",
+    b"content-range",
+    b"content-type",
+    b"host",
+    b"idempotency-key",
+    b"if-modified-since",
+    b"if-range",
+    b"if-unmodified-since",
+    b"last-event-id",
+    b"origin",
+    b"range",
+    b"sec-websocket-key",
+    b"sec-websocket-version",
+    b"x-log-epoch",
+    b"x-request-id",
+)
 _TRUE, _FALSE = frozenset({"true", "1"}), frozenset({"false", "0", ""})
+
+
+def reject_duplicate_headers(scope: Scope) -> None:
+    """Raises InvalidRequest for a header that is given twice and is no list: which one counts
+    would be a guess, and differ between the parts of a chain of servers."""
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    names = [name for name, _ in headers]
+    if len(set(names)) < len(names):
+        for name in SINGLE_HEADERS:
+            if names.count(name) > 1:
+                raise InvalidRequest.field(name.decode(), "is given more than once")
 
 
 class QueryParams:

@@ -85,9 +85,10 @@ async def run(
     limits = limits or Limits()
     sockets: SocketSettings = {**SOCKET_SETTINGS, "ws_max_size": limits.socket_message}
     raise_file_limit()
+    door = Door(Room.of(limits.connections), limits=limits)
     config = uvicorn.Config(
         app,
-        http=Door(Room.of(limits.connections)),  # type: ignore[arg-type]  # made like a class
+        http=door,  # type: ignore[arg-type]  # made like a class
         loop="uvloop",
         lifespan="off",
         access_log=False,
@@ -99,7 +100,12 @@ async def run(
         **sockets,
     )
     server = _Server(config)
-    async with _stop_signals(server, drain), watching_descriptors():
+
+    async def leave() -> None:
+        door.draining = True
+        await drain()
+
+    async with _stop_signals(server, leave), watching_descriptors():
         ready()
         await server.serve(sockets=[listener.socket])
     return 0

@@ -32,9 +32,14 @@ class Home(Protocol):
         """Serve the next request; `data` has come of it already."""
         ...
 
+    def closing(self, transport: asyncio.Transport) -> None:
+        """It is being closed, which waits until the client has taken everything: see to it that
+        it does not wait for ever."""
+        ...
+
 
 #: Bytes of a next request that are read while the stream goes on.
-_MOST_EARLY = 64 * 1024
+MOST_EARLY = 64 * 1024
 
 
 class StreamConnection(asyncio.Protocol):
@@ -100,9 +105,10 @@ class StreamConnection(asyncio.Protocol):
         self.holder = None
         if not self._keep_alive or self.transport.is_closing():
             self.transport.close()
+            self._home.closing(self.transport)
             return
         self._home.connections.discard(self)
-        if len(self._early) > _MOST_EARLY:
+        if len(self._early) > MOST_EARLY:
             self.transport.resume_reading()
         self._home.take_back(self.transport, self._early)
 
@@ -117,8 +123,12 @@ class StreamConnection(asyncio.Protocol):
         """A client that asks on before it has its answer waits for its turn; it is read on, since
         it may leave."""
         self._early += data
-        if len(self._early) > _MOST_EARLY:
+        if len(self._early) > MOST_EARLY:
             self.transport.pause_reading()
+
+    def eof_received(self) -> None:
+        """The client has left, as far as anybody can tell; the transport closes."""
+        self._home.closing(self.transport)
 
     def pause_writing(self) -> None:
         self.full, self.ready = True, False

@@ -49,6 +49,7 @@ class Limits:
     running_turns: int = 100
     open_streams: int = 1_000
     connections: int = 0
+    keep_alive: float = 75.0
     socket_message: int = 256 * KIB
     socket_messages_per_second: float = 100.0
     socket_subscriptions: int = 100

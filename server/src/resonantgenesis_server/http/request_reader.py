@@ -1,0 +1,205 @@
+"""The bytes of a connection as requests, one after the other: the only reader there is.
+
+No I/O. A request is read when the one before has its answer; until then its bytes wait as they
+came. Everything that a client can lengthen is bounded: the head, empty lines before it, the lines
+between chunks, what follows the last one.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .raw_refusals import (
+    BAD_HTTP,
+    HEADERS_LIMIT,
+    LARGE_HEADERS,
+    LONG_URL,
+    MOST_FIELDS,
+    URL_LIMIT,
+    Refused,
+)
+from .request_head import FRAMING, STRANGE, TOKEN, RequestHead, parse_field, parse_head, parse_start
+
+#: Empty lines before a request, which old clients send behind a body (RFC 9112, 2.2).
+_MOST_EMPTY = 8
+#: A chunk's size and what may stand behind it, which means nothing here.
+_EXTENSION = rb';%b(?:=(?:%b|"[\t !#-\[\]-~]*"))?' % (TOKEN, TOKEN)
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})((?:%b)*)" % _EXTENSION)
+#: Bytes of a line that has a size and nothing more.
+_SIZE_LINE = 16
+#: Chunks that are read in one go: a client may send 40,000 in one packet, and others wait.
+_AT_ONCE = 2_000
+
+
+class RequestReader:
+    """`feed` what comes; then `head`, and after it `body` until that says the request is over."""
+
+    __slots__ = ("_buffer", "_empty", "_fields", "_left", "_looked", "_room", "_stage", "in_body")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        #: How far the end of the head was looked for.
+        self._looked = 0
+        self._empty = 0
+        #: A request's head was read, and its body was not read to its end.
+        self.in_body = False
+        #: Bytes to come: of a body with a length, else of the chunk under way.
+        self._left = 0
+        #: What is to come in a body of chunks; None: it has a length.
+        self._stage: str | None = None
+        #: Bytes that may still come between the chunks and behind them.
+        self._room = 0
+        self._fields = 0
+
+    def feed(self, data: bytes) -> None:
+        self._buffer += data
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that have come and were not read."""
+        return len(self._buffer)
+
+    def rest(self) -> bytes:
+        """All that was not read; it is the caller's now."""
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        return data
+
+    # -- the head --------------------------------------------------------------------------
+
+    def head(self) -> RequestHead | None:
+        """The next request's; None: it has not come to its end. Raises Refused."""
+        buffer = self._buffer
+        while buffer.startswith(b"\r\n"):
+            self._empty += 1
+            if self._empty > _MOST_EMPTY:
+                raise Refused(BAD_HTTP)
+            del buffer[:2]
+            self._looked = 0
+        end = buffer.find(b"\r\n\r\n", max(self._looked - 3, 0))
+        if end < 0:
+            self._check_part()
+            return None
+        head = parse_head(bytes(buffer[: end + 4]))
+        del buffer[: end + 4]
+        self._looked = self._empty = 0
+        self.in_body = True
+        self._left, self._stage = head.length or 0, None
+        if head.length is None:
+            self._stage = "size"
+            self._room, self._fields = HEADERS_LIMIT - head.size, MOST_FIELDS - len(head.headers)
+        return head
+
+    def _check_part(self) -> None:
+        """What cannot become a request is refused before its end, for which it would wait."""
+        buffer = self._buffer
+        if STRANGE.search(buffer, max(self._looked - 2, 0)) is not None:
+            raise Refused(BAD_HTTP)
+        line = buffer.find(b"\r\n", 0, URL_LIMIT + 64)
+        if line >= 0 and line + 2 > self._looked:
+            parse_start(bytes(buffer[:line]))
+        elif line < 0 and len(buffer) > URL_LIMIT + 64:
+            raise Refused(LONG_URL)
+        if len(buffer) > URL_LIMIT + HEADERS_LIMIT:
+            raise Refused(LARGE_HEADERS)
+        self._looked = len(buffer)
+
+    # -- the body --------------------------------------------------------------------------
+
+    def body(self) -> tuple[bytes, bool]:
+        """What has come of it, and whether it may be asked for more at once: there is more, of
+        which a part at a time is read. `in_body` tells the end. Raises Refused."""
+        if self._stage is not None:
+            return self._chunks()
+        piece = self._take()
+        self.in_body = self._left > 0
+        return piece, False
+
+    def _take(self) -> bytes:
+        """What has come of the bytes that are left."""
+        buffer = self._buffer
+        if len(buffer) <= self._left:
+            piece = self.rest()
+        else:
+            piece = bytes(buffer[: self._left])
+            del buffer[: self._left]
+        self._left -= len(piece)
+        return piece
+
+    def _chunks(self) -> tuple[bytes, bool]:
+        pieces: list[bytes] = []
+        for _ in range(_AT_ONCE):
+            if not self._step(pieces):
+                return b"".join(pieces), False
+        return b"".join(pieces), True
+
+    def _step(self, pieces: list[bytes]) -> bool:
+        """Read one part of the chunked coding. False: it has not come yet, or was the last."""
+        if self._stage == "data":
+            if not self._buffer:
+                return False
+            pieces.append(self._take())
+            if not self._left:
+                self._stage = "end"
+            return True
+        if self._stage == "end":
+            return self._end_of_chunk()
+        line = self._line()
+        if line is None:
+            return False
+        if self._stage == "size":
+            self._size(line)
+        elif line:
+            self._trailer(line)
+        else:
+            self.in_body = False
+            return False
+        return True
+
+    def _end_of_chunk(self) -> bool:
+        buffer = self._buffer
+        if not buffer.startswith(b"\r\n"):
+            if buffer[:2] not in (bytearray(), bytearray(b"\r")):
+                raise Refused(BAD_HTTP)
+            return False
+        del buffer[:2]
+        self._stage = "size"
+        return True
+
+    def _line(self) -> bytes | None:
+        buffer = self._buffer
+        end = buffer.find(b"\r\n", 0, self._room + _SIZE_LINE + 2)
+        if end < 0:
+            if len(buffer) > self._room + _SIZE_LINE + 1:
+                raise Refused(LARGE_HEADERS)
+            if b"\n" in buffer:
+                raise Refused(BAD_HTTP)
+            return None
+        line = bytes(buffer[:end])
+        del buffer[: end + 2]
+        return line
+
+    def _size(self, line: bytes) -> None:
+        size = _CHUNK.fullmatch(line)
+        if size is None:
+            raise Refused(BAD_HTTP)
+        self._spend(len(size[2]))
+        self._left = int(size[1], 16)
+        self._stage = "data" if self._left else "trailers"
+
+    def _trailer(self, line: bytes) -> None:
+        """A field behind the body: never one of the head, and nobody here asks for any."""
+        if b"\r" in line or STRANGE.search(line) is not None:
+            raise Refused(BAD_HTTP)
+        name, value = parse_field(line)
+        if name in FRAMING:  # some readers would follow it
+            raise Refused(BAD_HTTP)
+        self._spend(len(name) + len(value))
+        self._fields -= 1
+        if self._fields < 0:
+            raise Refused(LARGE_HEADERS)
+
+    def _spend(self, size: int) -> None:
+        self._room -= size
+        if self._room < 0:
+            raise Refused(LARGE_HEADERS)
