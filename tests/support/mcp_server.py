@@ -1,7 +1,8 @@
 """A real MCP server for tests, over stdio or over HTTP on a port of its own.
 
 python mcp_server.py                 stdio
-python mcp_server.py --http          streamable HTTP; prints its port
+python mcp_server.py --http [PORT]   streamable HTTP; prints its port
+python mcp_server.py --sse [PORT]    the older HTTP with server-sent events; prints its port
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 from typing import Any
 
 import uvicorn
-from mcp.server.mcpserver import Image, MCPServer
+from mcp.server.mcpserver import Context, Image, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 
 server = MCPServer("tests", log_level="CRITICAL")
@@ -97,6 +98,15 @@ def variable(name: str) -> str:
 
 
 @server.tool()
+async def steps(count: int, pause: float, ctx: Context) -> str:
+    """Takes its time and says how far it is."""
+    for done in range(count):
+        await asyncio.sleep(pause)
+        await ctx.report_progress(done + 1, count)
+    return "done"
+
+
+@server.tool()
 async def grow() -> str:
     """Adds a tool, `grown`."""
 
@@ -109,12 +119,14 @@ async def grow() -> str:
 
 
 def main() -> None:
-    if "--http" not in sys.argv:
+    if len(sys.argv) == 1:
         server.run("stdio")
         return
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    port = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    with socket.create_server(("127.0.0.1", port)) as listener:
         print(listener.getsockname()[1], flush=True)
-        config = uvicorn.Config(server.streamable_http_app(), log_level="warning", lifespan="on")
+        app = server.sse_app() if sys.argv[1] == "--sse" else server.streamable_http_app()
+        config = uvicorn.Config(app, log_level="warning", lifespan="on")
         uvicorn.Server(config).run(sockets=[listener])
 
 

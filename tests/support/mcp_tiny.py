@@ -11,6 +11,7 @@ parent     starts a process that ignores everything, then is normal
 paged      has tools on pages without end
 wrong      answers every call with what is no result
 long       answers every call with a line that never ends
+odd        has tools and results that miss what the protocol, or the tool itself, says of them
 """
 
 from __future__ import annotations
@@ -35,7 +36,45 @@ def tool(name: str) -> dict[str, Any]:
     return {"name": name, "description": f"Does {name}.", "inputSchema": SCHEMA}
 
 
+ODD_TOOLS = [
+    {"name": "bare", "inputSchema": {"type": "object"}},
+    {"name": "none"},
+    {"name": "null", "inputSchema": {"type": "object", "properties": None}},
+    {
+        "name": "misfit",
+        "inputSchema": SCHEMA,
+        "outputSchema": {
+            "type": "object",
+            "required": ["n"],
+            "properties": {"n": {"type": "integer"}},
+        },
+    },
+]
+ODD_RESULTS: dict[str, dict[str, Any]] = {
+    "bare": {
+        "content": [{"type": "text", "text": "Three were found."}],
+        "structuredContent": {"n": 3},
+    },
+    "none": {"structuredContent": {"n": 4}},
+    "null": {
+        "content": [
+            {"type": "text", "text": "before"},
+            {"type": "hologram", "depth": 3},
+            {"type": "image"},
+            "not even an object",
+            {"type": "text", "text": "after"},
+        ]
+    },
+    "misfit": {
+        "content": [{"type": "text", "text": '{"n": "many"}'}],
+        "structuredContent": {"n": "many"},
+    },
+}
+
+
 def listed(mode: str, params: dict[str, Any]) -> dict[str, Any]:
+    if mode == "odd":
+        return {"tools": ODD_TOOLS}
     if mode != "paged":
         return {"tools": [tool("say"), tool("end")]}
     page = int(params.get("cursor") or 0)
@@ -46,6 +85,8 @@ def listed(mode: str, params: dict[str, Any]) -> dict[str, Any]:
 def called(mode: str, params: dict[str, Any]) -> Any:
     if params["name"] == "end":
         sys.exit(3)
+    if mode == "odd":
+        return ODD_RESULTS[params["name"]]
     if mode == "wrong":
         return {"content": "no list"}
     if mode == "long":

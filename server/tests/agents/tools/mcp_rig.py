@@ -22,15 +22,22 @@ SDK_SERVER = [sys.executable, str(SUPPORT / "mcp_server.py")]
 
 
 @asynccontextmanager
-async def http_server() -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
-    """A server of the SDK over streamable HTTP: its address and its process."""
+async def http_server(
+    port: int = 0, *, older: bool = False
+) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
+    """A server of the SDK over streamable HTTP, or the older HTTP: its address and its process."""
+    mode, path = ("--sse", "sse") if older else ("--http", "mcp")
     process = await asyncio.create_subprocess_exec(
-        *SDK_SERVER, "--http", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        *SDK_SERVER,
+        mode,
+        str(port),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
     )
     try:
         assert process.stdout is not None
         port = int(await asyncio.wait_for(process.stdout.readline(), 30))
-        yield f"http://127.0.0.1:{port}/mcp", process
+        yield f"http://127.0.0.1:{port}/{path}", process
     finally:
         if process.returncode is None:
             process.kill()

@@ -9,23 +9,27 @@ from typing import Any
 
 import pytest
 from mcp_rig import SDK_SERVER, Rig, http_server, is_alive, open_rig
+from resonantgenesis_server.agents.tools.base import NO_CONTEXT
 from resonantgenesis_server.agents.tools.mcp_tools import tool_name
+from resonantgenesis_server.agents.tools.registry import ToolBounds
+from resonantgenesis_server.model.chunks import ToolCall
 
 pytestmark = pytest.mark.anyio
 
 NAMES = (
     *("add", "about", "echo", "fail", "hang", "freeze", "crash", "large", "process", "picture"),
-    *("variable", "grow"),
+    *("variable", "grow", "steps"),
 )
 
 
-@pytest.fixture(params=["stdio", "http"])
+@pytest.fixture(params=["stdio", "http", "older"])
 async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
     if request.param == "stdio":
         async with open_rig({"command": SDK_SERVER}) as made:
             yield made
         return
-    async with http_server() as (url, _), open_rig({"url": url}) as made:
+    older = request.param == "older"
+    async with http_server(older=older) as (url, _), open_rig({"url": url}) as made:
         yield made
 
 
@@ -137,3 +141,31 @@ def test_names_fit_the_providers_of_models() -> None:
     names = {tool_name("s", tool) for tool in ("a.b", "a/b", "a b", "a_b", "x" * 100, "x" * 101)}
     assert len(names) == 6
     assert all(re.fullmatch(r"s__[A-Za-z0-9_-]{1,61}", name) for name in names)
+
+
+async def test_a_server_that_was_restarted_has_a_new_session_and_the_call_repeated() -> None:
+    async with http_server() as (url, process), open_rig({"url": url}) as rig:
+        assert (await rig.call("add", a=1)).result == 2
+        process.kill()
+        await process.wait()
+        async with http_server(int(url.split(":")[2].split("/")[0])):
+            again = await asyncio.gather(*(rig.call("add", a=n) for n in range(5)))
+            assert [(each.result, each.is_error) for each in again] == [
+                (n + 1, False) for n in range(5)
+            ]
+
+
+async def test_a_tool_that_says_it_goes_on_has_its_time_anew(rig: Rig) -> None:
+    names = await rig.box.for_turn(["s__steps"])
+    names._bounds = ToolBounds(timeout=0.5)
+    call = ToolCall("s__steps", {"count": 12, "pause": 0.1}, "1")
+    assert (await names.run(call, NO_CONTEXT)).result == "done"
+    call = ToolCall("s__steps", {"count": 1, "pause": 5.0}, "1")
+    assert (await names.run(call, NO_CONTEXT)).result == "s__steps gave no result within 0.5 s"
+
+
+async def test_a_tool_that_there_is_not_is_told_with_those_that_there_are(rig: Rig) -> None:
+    missing = await rig.call("subtract", a=1)
+    assert missing.is_error
+    assert "'s__subtract'" in missing.result
+    assert "s__add" in missing.result

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from pathlib import Path
 
 import pytest
+import uvloop
 from mcp_rig import dies, ended, is_alive, open_rig, server_of, started, tiny, tiny_server
 from resonantgenesis_server.agents.tools.base import ToolError
 from resonantgenesis_server.agents.tools.mcp_connection import MAX_TOOLS
@@ -174,3 +176,34 @@ async def test_a_success_ends_the_pauses(starts: Path) -> None:
     await server.close()
     with pytest.raises(ToolError, match="is shut down"):
         await server.tools()
+
+
+async def test_what_misses_its_schema_is_understood_as_far_as_it_can_be(starts: Path) -> None:
+    async with open_rig(tiny("odd", starts)) as rig:
+        tools = await rig.box.for_turn(["s__*"])
+        assert [tool.name for tool in tools] == ["s__bare", "s__none", "s__null", "s__misfit"]
+        for tool in tools:
+            assert tool.parameters["type"] == "object"
+            assert isinstance(tool.parameters["properties"], dict)
+        results = {name: await rig.call(name) for name in ("bare", "none", "null", "misfit")}
+    assert not any(result.is_error for result in results.values())
+    assert results["bare"].result == {"text": "Three were found.", "structured": {"n": 3}}
+    assert results["none"].result == {"n": 4}
+    assert results["null"].result == (
+        "before\n[hologram: not shown]\n[image: not shown]\n[None: not shown]\nafter"
+    )
+    assert results["misfit"].result == {"n": "many"}
+
+
+def test_a_server_that_exits_at_once_leaves_no_exception_behind(
+    starts: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def ask() -> None:
+        for command in (["true"], ["false"]):
+            async with open_rig({"command": command}) as rig:
+                for _ in range(3):
+                    assert (await rig.call("say")).is_error
+        gc.collect()
+
+    uvloop.run(ask())  # whose pipes fail in another way than asyncio's own
+    assert "never retrieved" not in caplog.text

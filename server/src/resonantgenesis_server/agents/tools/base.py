@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 
 from ...codec.json import NotJson, dumps
@@ -22,6 +22,8 @@ DEFAULT_TIMEOUT = 30.0
 #: Bytes of JSON of the largest result, unless its caller says otherwise.
 DEFAULT_MAX_RESULT = 64 * KIB
 
+#: A tool that says it goes on may take so many times its time limit.
+_PROGRESS = 10
 #: Bytes below which a text is not worth cutting.
 _NOTE_ROOM = 256
 
@@ -30,6 +32,10 @@ _log = logging.getLogger(__name__)
 
 class ToolError(Exception):
     """A tool failed in a way that concerns its user; the message is written for them."""
+
+
+def no_progress() -> None:
+    """For who has no time to begin anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,8 @@ class ToolContext:
     context: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     files: TurnFiles = NO_FILES
+    #: To be called by a tool that goes on: its time begins anew.
+    progress: Callable[[], None] = field(default=no_progress, compare=False)
 
     @classmethod
     def of(cls, turn: Turn) -> ToolContext:
@@ -103,9 +111,16 @@ async def run_tool(
     CancelledError, when the caller is cancelled.
     """
     scope = asyncio.timeout(timeout)
+    loop = asyncio.get_running_loop()
+    last = loop.time() + _PROGRESS * timeout
+
+    def progress() -> None:
+        if not scope.expired():
+            scope.reschedule(min(loop.time() + timeout, last))
+
     try:
         async with scope:
-            result = await tool.call(call.args, context)
+            result = await tool.call(call.args, replace(context, progress=progress))
         return ToolResult(call.tool, _bounded(call.tool, result, max_result), call.call_id)
     except ToolError as exc:
         return _failed(call, str(exc), max_result)

@@ -18,8 +18,10 @@ from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
 #: Opens what a session speaks over: a context manager of its two streams. It is given what to call
-#: when they have ended by themselves.
-Connect = Callable[[Callable[[], None]], AbstractAsyncContextManager[Any]]
+#: when they have ended by themselves, and when the server knows the session no more.
+Connect = Callable[[Callable[[], None], Callable[[], None]], AbstractAsyncContextManager[Any]]
+#: Called each time that a tool says it goes on.
+Progress = Callable[[], None]
 
 #: Tools, and pages of tools, that are taken from one server.
 MAX_TOOLS = 512
@@ -33,6 +35,10 @@ log_ = structlog.get_logger("resonantgenesis.tools")
 
 class ConnectionFailed(Exception):
     """The server could not be started or reached, or is gone; the message says why."""
+
+
+class SessionLost(ConnectionFailed):
+    """The server knows the session no more: what was asked was not done, and may be asked anew."""
 
 
 class ServerError(Exception):
@@ -51,6 +57,7 @@ class Connection:
         self.tools: list[types.Tool] = []
         #: Why it failed, if it did.
         self.problem = ""
+        self._session_lost = False
         self._name = name
         self._connect = connect
         self._start_seconds = start_seconds
@@ -75,14 +82,22 @@ class Connection:
         try:
             self.tools = await _list_tools(self._running(), self._name)
         except (MCPError, ValidationError) as exc:
+            self._check_session(exc)
             self.stale = True
             raise ConnectionFailed(f"it does not list its tools: {_words(exc)}") from exc
 
-    async def call(self, tool: str, args: dict[str, Any]) -> types.CallToolResult:
+    async def call(
+        self, tool: str, args: dict[str, Any], goes_on: Progress
+    ) -> types.CallToolResult:
         """Raises ServerError and ConnectionFailed."""
+
+        async def heard(progress: float, total: float | None, message: str | None) -> None:
+            goes_on()
+
         try:
-            return await self._running().call_tool(tool, args)
+            return await self._running().call_tool(tool, args, progress_callback=heard)
         except MCPError as exc:
+            self._check_session(exc)
             # The second is what the library says when the server knows the session no more.
             if exc.code == types.CONNECTION_CLOSED or exc.message == "Session terminated":
                 raise ConnectionFailed(self.problem or "its connection ended") from exc
@@ -90,6 +105,15 @@ class Connection:
         except (ValidationError, RuntimeError) as exc:
             # RuntimeError: the result does not fit the schema that the server gave for it.
             raise ServerError(f"its answer cannot be read: {_words(exc)}") from exc
+
+    def _check_session(self, error: Exception) -> None:
+        """Raises SessionLost."""
+        if self._session_lost:
+            raise SessionLost("it was restarted") from error
+
+    def _lose_session(self) -> None:
+        self._session_lost = True
+        self._ending.set()
 
     def end(self) -> None:
         """Begin to end it."""
@@ -133,7 +157,7 @@ class Connection:
 
     def _new_client(self) -> Client:
         return Client(
-            self._connect(self._ending.set),
+            self._connect(self._ending.set, self._lose_session),
             client_info=types.Implementation(
                 name="resonantgenesis", version=version("resonantgenesis-server")
             ),

@@ -11,8 +11,15 @@ from typing import Any
 import mcp_types as types
 import structlog
 
-from .base import ToolError
-from .mcp_connection import Connect, Connection, ConnectionFailed, ServerError
+from .base import ToolError, no_progress
+from .mcp_connection import (
+    Connect,
+    Connection,
+    ConnectionFailed,
+    Progress,
+    ServerError,
+    SessionLost,
+)
 
 #: Seconds after which the list of tools is asked for again.
 _LIST_AGE = 60.0
@@ -63,30 +70,50 @@ class McpServer:
             try:
                 async with asyncio.timeout(self._start_seconds):
                     await connection.list_tools()
+            except SessionLost:
+                return (await self._connected()).tools
             except (ConnectionFailed, TimeoutError) as exc:
                 self._lost(connection, str(exc) or "it does not list its tools in time")
                 raise ToolError(self._unavailable()) from exc
             self._listed_at = self._clock()
         return connection.tools
 
-    async def call(self, tool: str, args: dict[str, Any]) -> types.CallToolResult:
+    async def call(
+        self, tool: str, args: dict[str, Any], progress: Progress = no_progress
+    ) -> types.CallToolResult:
         """Calls a tool; starts the server. Raises ToolError.
 
-        Cancelled, it leaves behind a look at whether the server still lives.
+        A server that knows the session no more gets a new one, and the call once more. Cancelled,
+        it leaves behind a look at whether the server still lives.
         """
         async with self._calls:
-            connection = await self._connected()
             try:
-                result = await connection.call(tool, args)
-            except asyncio.CancelledError:
-                self._look_at(connection)
-                raise
-            except ConnectionFailed as exc:
+                return await self._call(tool, args, progress)
+            except SessionLost:
+                return await self._call(tool, args, progress)
+
+    async def _call(
+        self, tool: str, args: dict[str, Any], progress: Progress
+    ) -> types.CallToolResult:
+        """Raises SessionLost where that is no failure of the server's, and ToolError."""
+        connection = await self._connected()
+        try:
+            result = await connection.call(tool, args, progress)
+        except asyncio.CancelledError:
+            self._look_at(connection)
+            raise
+        except SessionLost as exc:
+            if self._failures:
                 self._lost(connection, str(exc))
                 raise ToolError(self._unavailable()) from exc
-            except ServerError as exc:
-                self._failures = 0
-                raise ToolError(f"MCP server {self.name}: {exc}") from exc
+            self._lost(connection, str(exc))
+            raise
+        except ConnectionFailed as exc:
+            self._lost(connection, str(exc))
+            raise ToolError(self._unavailable()) from exc
+        except ServerError as exc:
+            self._failures = 0
+            raise ToolError(f"MCP server {self.name}: {exc}") from exc
         self._failures = 0
         return result
 

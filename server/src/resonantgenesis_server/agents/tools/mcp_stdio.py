@@ -136,7 +136,9 @@ async def _write(
                 text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
                 process.stdin.write(text.encode() + b"\n")
                 await process.stdin.drain()
-    except OSError:  # it takes nothing more: the session must see its end
+    except (OSError, RuntimeError):
+        # It takes nothing more (uvloop's word for a closed pipe is a RuntimeError): the session
+        # must see its end.
         to_session.close()
 
 

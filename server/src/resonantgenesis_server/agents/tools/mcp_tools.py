@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from ...codec.json import NotJson, dumps
 from ...model.limits import KIB
 from .base import JsonValue, ToolContext, ToolError
 from .mcp_http import http_transport
+from .mcp_mending import mended
 from .mcp_server import McpServer
 from .mcp_stdio import stdio_transport
 from .settings import McpSettings
@@ -31,14 +33,14 @@ def open_server(name: str, settings: McpSettings) -> McpTools:
         env = {key: value.get_secret_value() for key, value in settings.env.items()}
         command = settings.command
 
-        def connect(ended: Callable[[], None]) -> Any:
-            return stdio_transport(name, command, env, settings.cwd, ended)
+        def connect(ended: Callable[[], None], lost: Callable[[], None]) -> Any:
+            return mended(stdio_transport(name, command, env, settings.cwd, ended))
 
     else:
         headers = {key: value.get_secret_value() for key, value in settings.headers.items()}
 
-        def connect(ended: Callable[[], None]) -> Any:
-            return http_transport(settings.url or "", headers)
+        def connect(ended: Callable[[], None], lost: Callable[[], None]) -> Any:
+            return mended(http_transport(settings.url or "", headers, lost))
 
     return McpTools(McpServer(name, connect, start_seconds=settings.start_timeout))
 
@@ -78,17 +80,40 @@ class McpTool:
         self._tool = tool.name
 
     async def call(self, args: Mapping[str, Any], context: ToolContext) -> JsonValue:
-        """Its structured result, else its texts. Raises `ToolError`."""
-        result = await self._server.call(self._tool, dict(args))
+        """Its structured result, else its texts; both, where the texts say something else.
+
+        Raises `ToolError`.
+        """
+        result = await self._server.call(self._tool, dict(args), context.progress)
+        text = _text(result)
         if result.is_error:
-            raise ToolError(_text(result) or f"{self.name} failed")
+            raise ToolError(text or f"{self.name} failed")
         structured = result.structured_content
         if structured is None:
-            return _text(result)
-        if isinstance(structured, dict) and set(structured) == {"result"}:
-            structured = structured["result"]  # how servers wrap what is no object
+            return text
         value: JsonValue = structured
-        return value
+        if isinstance(structured, dict) and set(structured) == {"result"}:
+            value = structured["result"]  # how servers wrap what is no object
+        if not text or _says_the_same(text, structured, value):
+            return value
+        return {"text": text, "structured": value}
+
+
+def _says_the_same(text: str, *values: JsonValue) -> bool:
+    """Whether a text is one of the values, as it is or as JSON: for clients that read only text.
+
+    A list may come as one block for each of its items.
+    """
+    lines = [_loads(line) for line in text.splitlines()]
+    return _loads(text) in values or any(lines == value for value in values)
+
+
+def _loads(line: str) -> JsonValue:
+    try:
+        value: JsonValue = json.loads(line)
+    except ValueError:
+        return line
+    return value
 
 
 def tool_name(server: str, tool: str) -> str:

@@ -151,6 +151,11 @@ class Toolbox:
             for name in names
             if (source := source_of(name)) is not None and source in asked.problems
         }
+        for name in names:
+            there = asked.tools.get(source_of(name) or "")
+            if there is not None and not any(is_named(tool.name, [name]) for tool in there):
+                known = ", ".join(tool.name for tool in there[:_SHOWN]) or "none"
+                missing[name] = f"there is no tool {name[:64]!r}; its server has: {known}"
         for tool in self._tools:
             problem = _problem(tool)
             if problem is not None:
