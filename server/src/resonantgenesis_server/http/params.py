@@ -76,10 +76,8 @@ class QueryParams:
     def position(self, name: str, last_event_id: str | None) -> int | None:
         """From the header Last-Event-ID, else from the query: an EventSource that comes back by
         itself asks with its first URL, and only the header says how far it got since."""
-        last_event_id = last_event_id or self.last_event_id()
-        if last_event_id:
-            return _integer("Last-Event-ID", last_event_id, 0)
-        return self.number(name, 0)
+        last = position_of(last_event_id or self.last_event_id())
+        return self.number(name, 0) if last is None else last
 
     def flag(self, name: str) -> bool:
         value = self._values.get(name, "").lower()
@@ -88,6 +86,11 @@ class QueryParams:
         if value in _FALSE:
             return False
         raise InvalidRequest.field(name, "must be true or false")
+
+
+def position_of(last_event_id: str | None) -> int | None:
+    """The position that the header names, if it does. Raises InvalidRequest."""
+    return _integer("Last-Event-ID", last_event_id, 0) if last_event_id else None
 
 
 def _integer(name: str, value: str, least: int) -> int:

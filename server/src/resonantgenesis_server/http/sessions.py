@@ -221,9 +221,13 @@ def _document_streams(router: APIRouter) -> None:
         operation_id="execute",
     )
     async def execute(
-        request: Request, body: ExecuteBody, principal: Writer, key: IdempotencyKey = None
+        request: Request,
+        body: ExecuteBody,
+        principal: Writer,
+        key: IdempotencyKey = None,
+        last_event_id: LastEventId = None,
     ) -> None:
-        """Start a turn of a new or given session, or join one (`resume_from`)."""
+        """Start a turn of a new or given session, or join one (`resume_from`, `Last-Event-ID`)."""
         raise unrouted(request)
 
     @router.post(
@@ -238,8 +242,9 @@ def _document_streams(router: APIRouter) -> None:
         body: TurnBody,
         principal: Writer,
         key: IdempotencyKey = None,
+        last_event_id: LastEventId = None,
     ) -> None:
-        """Start a further turn of a session, or join one (`resume_from`)."""
+        """Start a further turn of a session, or join one (`resume_from`, `Last-Event-ID`)."""
         raise unrouted(request)
 
     @router.get(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -16,7 +18,7 @@ from .auth import require
 from .body import header, read_json
 from .edge import FastRoute, fast_route
 from .limits import RequestLimit
-from .params import QueryParams, text_header
+from .params import QueryParams, position_of, text_header
 from .session_bodies import ExecuteBody, TurnBody, validated
 from .sse import Headers, SseStream, nothing_more, nowhere, session_headers, stream_headers
 from .sse_forms import CHUNKS, COMPACT_CHUNKS
@@ -56,6 +58,11 @@ class StreamRoutes:
         else:
             body = validated(TurnBody, value, lenient=lenient)
             spec = body.spec(self._limits, session_id)
+        # Clients that read streams of POSTs send the same again when one breaks off, and only this
+        # header says so.
+        last = position_of(text_header(scope, b"last-event-id"))
+        if last is not None:
+            spec = replace(spec, resume_from=last, again=True)
         self._authorize(principal, spec)
         if not spec.joins:
             await self._requests.take_for(scope)

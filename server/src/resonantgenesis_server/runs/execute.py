@@ -104,10 +104,9 @@ class Executor:
         self, principal: Principal, spec: ExecuteSpec, request_id: str, key: str | None = None
     ) -> TurnRef:
         if spec.session_id is None:
-            if spec.resume_from:
-                raise InvalidRequest.field(
-                    "resume_from", "needs the session_id, or the Idempotency-Key, of the stream"
-                )
+            if spec.joins:
+                problem = "needs the session_id, or the Idempotency-Key, of the stream"
+                raise InvalidRequest.field(spec.place_name, problem)
             with self._turns.starting(principal):
                 return await self._start_new(principal, spec, request_id, key)
         state = await self.authorize(principal, spec.session_id)
@@ -120,10 +119,10 @@ class Executor:
     def _join(self, session_id: str, state: SessionState, spec: ExecuteSpec) -> TurnRef:
         current = state.current
         if current is None:
-            raise InvalidRequest.field("resume_from", "the session has no turn to join")
+            raise InvalidRequest.field(spec.place_name, "the session has no turn to join")
         if current.goal_digest != digest(spec.goal):
             raise Conflict(
-                "the session's turn has another goal; leave out resume_from to start one"
+                f"the session's turn has another goal; leave out {spec.place_name} to start one"
             )
         return TurnRef(session_id, current.turn, spec.resume_from, joined=True)
 

@@ -42,12 +42,19 @@ class ExecuteSpec:
     subject: str | None = None
     if_busy: IfBusy = "reject"
     on_disconnect: OnDisconnect = "continue"
+    #: It was sent before, and its answer broke off: whatever it says, no turn is started.
+    again: bool = False
 
     @property
     def joins(self) -> bool:
         """Whether this never starts a turn."""
         after = self.resume_from
-        return after is not None and (after > 0 or self.session_id is not None)
+        return self.again or (after is not None and (after > 0 or self.session_id is not None))
+
+    @property
+    def place_name(self) -> str:
+        """What the caller called `resume_from`."""
+        return "Last-Event-ID" if self.again else "resume_from"
 
     def fingerprint(self) -> str:
         """Equal for what counts as the same body under an Idempotency-Key."""
