@@ -49,11 +49,14 @@ class EventFrames:
         self._gap_before = gap_before
 
     def opening(self) -> bytes:
+        """With a cursor: who is cut off before the first event comes back to this place, and not
+        to what is now by then."""
+        place = cursor_frame(self._epoch, self._view.reached)
         if self._gap_before is None:
-            return OPENING
+            return OPENING + place
         earliest = cursor_of(self._epoch, self._gap_before)
         gap = orjson.dumps({"type": "gap", "earliest": earliest})
-        return OPENING + frame_without_id("gap", gap)
+        return OPENING + frame_without_id("gap", gap) + place
 
     def heartbeat(self) -> bytes:
         return cursor_frame(self._epoch, self._view.reached)
