@@ -164,7 +164,7 @@ def _is_call(call: _Calling) -> bool:
 
 def _is_echo(call: _Calling, last: _Calling | None) -> bool:
     """Whether nothing but the name of the last call came once more, behind its arguments."""
-    if last is None or call.call_id or call.parts or not last.parts:
+    if last is None or call.parts or not last.parts or call.call_id not in {"", last.call_id}:
         return False
     return call.tool == last.tool and call.place == last.place
 
@@ -175,8 +175,9 @@ def _is_same(call: _Calling, piece: _Piece) -> bool:
         return False
     if piece.tool and piece.place != call.place and None not in {piece.place, call.place}:
         return False
-    is_again = piece.arguments == call.arguments
-    return not piece.tool or is_again or call.takes_up(piece.arguments)
+    if not piece.tool or (piece.arguments and piece.arguments == call.arguments):
+        return True
+    return call.takes_up(piece.arguments) and bool(piece.arguments or not call.is_whole())
 
 
 def _goes_on(call: _Calling, piece: _Piece) -> bool:
@@ -194,8 +195,8 @@ def _is_renamed(call: _Calling, piece: _Piece) -> bool:
     """Whether a piece with another id goes on with the call: some servers make an id each time."""
     if not piece.tool:
         return bool(call.tool) and not (call.is_whole() and not piece.arguments)
-    goes_on = bool(piece.arguments) and not piece.arguments.lstrip().startswith("{")
-    return piece.tool == call.tool and bool(call.parts) and goes_on and not call.is_whole()
+    is_unfinished = bool(call.parts) and not call.is_whole()
+    return piece.tool == call.tool and bool(piece.arguments) and is_unfinished
 
 
 def _read(given: Mapping[str, Any]) -> _Piece:
