@@ -30,7 +30,7 @@ from resonantgenesis_server.agents.base import Turn
 from resonantgenesis_server.agents.engines.llm.calls import ModelCall, ModelClient, UserMessage
 from resonantgenesis_server.agents.engines.llm.engine import LlmEngine
 from resonantgenesis_server.agents.engines.llm.models import Models
-from resonantgenesis_server.agents.engines.llm.openai_client import OpenAIChatClient
+from resonantgenesis_server.agents.engines.llm.openai.client import OpenAIChatClient
 from resonantgenesis_server.agents.engines.llm.pydantic_client import PydanticClient
 from resonantgenesis_server.agents.engines.llm.settings import LlmSettings
 from resonantgenesis_server.agents.tools.toolbox import Toolbox

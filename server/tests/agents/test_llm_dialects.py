@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from resonantgenesis_server.agents.engines.llm.calls import CallRequest
-from resonantgenesis_server.agents.engines.llm.openai_wire import ChatDecoder
+from resonantgenesis_server.agents.engines.llm.openai.decoder import ChatDecoder
 
 Json = dict[str, Any]
 values = st.one_of(st.integers(0, 9), st.text('{}"ab: ,', max_size=5), st.just({"in": {}}))
@@ -67,7 +68,7 @@ class Dialect:
     def pieces(self, number: int, name: str, args: Json, cuts: list[int]) -> list[Json]:
         text = json.dumps(args)
         places = [0, *sorted({cut % len(text) for cut in cuts} - {0}), len(text)]
-        parts: list[Any] = [text[a:b] for a, b in zip(places, places[1:], strict=False)]
+        parts: list[Any] = [text[a:b] for a, b in itertools.pairwise(places)]
         if self.as_object:
             parts = [args]
         if self.head:

@@ -18,7 +18,7 @@ from resonantgenesis_server.agents.engines.llm.calls import (
 )
 from resonantgenesis_server.agents.engines.llm.engine import LlmEngine
 from resonantgenesis_server.agents.engines.llm.models import Models
-from resonantgenesis_server.agents.engines.llm.openai_wire import ChatDecoder
+from resonantgenesis_server.agents.engines.llm.openai.decoder import ChatDecoder
 from resonantgenesis_server.agents.engines.llm.settings import LlmSettings
 from resonantgenesis_server.agents.tools.toolbox import Toolbox
 from resonantgenesis_server.model.chunks import Step, ToolCall

@@ -25,9 +25,9 @@ from resonantgenesis_server.agents.engines.llm.calls import (
     ToolSpec,
     UserMessage,
 )
-from resonantgenesis_server.agents.engines.llm.openai_errors import http_failure, stream_failure
-from resonantgenesis_server.agents.engines.llm.openai_request import request_body
-from resonantgenesis_server.agents.engines.llm.openai_wire import ChatDecoder
+from resonantgenesis_server.agents.engines.llm.openai.decoder import ChatDecoder
+from resonantgenesis_server.agents.engines.llm.openai.errors import http_failure, stream_failure
+from resonantgenesis_server.agents.engines.llm.openai.request import request_body
 from support.models import Call, Reply, openai_wire
 
 WORDS = yaml.safe_load(Path(__file__).with_name("llm_error_words.yaml").read_text())

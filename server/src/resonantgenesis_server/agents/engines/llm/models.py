@@ -96,7 +96,7 @@ class Models:
         return await self._make_other(model, key)
 
     async def _make_chat(self, provider: str, url: str, key: str | None) -> _Closeable:
-        module = await _import("openai_client")
+        module = await _import("openai.client")
         client: _Closeable = module.OpenAIChatClient(
             url,
             key=key,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import get_args
 
-from .calls import FailureKind
+from ..calls import FailureKind
 
 #: Regular expressions for words in lower case, one a line; those of a kind below its name. A kind
 #: that stands higher counts more, so some stand twice.

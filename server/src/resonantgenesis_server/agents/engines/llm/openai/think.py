@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .calls import Reasoning
+from ..calls import Reasoning
 
 _TAG = re.compile(r"<(/?)(?:think|thinking|thought)>", re.IGNORECASE)
 #: What may be the beginning of a tag, at the end of a piece of text.

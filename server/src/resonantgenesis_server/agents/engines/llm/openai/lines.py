@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
-from .calls import ModelFailure
-from .openai_errors import MAX_WORDS, stream_failure
+from ..calls import ModelFailure
+from .errors import MAX_WORDS, stream_failure
 
 #: Bytes of one line, of one event, and of an answer that is one JSON text.
 MAX_EVENT = 4 * 1024 * 1024
@@ -205,7 +205,7 @@ class EventReader:
     def _lenient(self, data: bytes) -> object:
         """JSON with NaN, raw control characters, half characters or bytes that are no UTF-8.
 
-        Those bytes become surrogates, of which `openai_texts` makes what can be made.
+        Those bytes become surrogates, of which `texts` makes what can be made.
         """
         try:
             value: object = json.loads(data.decode("utf-8", "surrogateescape"), strict=False)

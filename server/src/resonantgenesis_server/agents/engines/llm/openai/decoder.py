@@ -1,8 +1,8 @@
 """OpenAI's chat completions without I/O: bytes into deltas.
 
 Spoken by OpenAI, Ollama, vLLM, llama.cpp, LM Studio, LiteLLM and most others, each in its own way.
-Generous in what is read: `openai_lines` reads events, `openai_calls` puts tool calls together,
-`openai_texts` reads texts, `openai_state` keeps what the server wants to have back.
+Generous in what is read: `lines` reads events, `pieces` puts tool calls together,
+`texts` reads texts, `state` keeps what the server wants to have back.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .calls import Delta, Finish, ModelFailure, Reasoning
-from .endings import why_it_stopped
-from .openai_calls import CallAssembler
-from .openai_errors import failure_in_other_words, silent_failure, stream_failure
-from .openai_lines import EventReader, shown
-from .openai_state import StateKeeper, is_state
-from .openai_texts import Mender, content_pieces, thought_of
+from ..calls import Delta, Finish, ModelFailure, Reasoning
+from ..endings import why_it_stopped
+from .errors import failure_in_other_words, silent_failure, stream_failure
+from .lines import EventReader, shown
+from .pieces import CallAssembler
+from .state import StateKeeper, is_state
+from .texts import Mender, content_pieces, thought_of
 from .think import ThinkSplitter
 
 #: Where servers put reasoning as text; the first that a delta has is shown.

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ....codec.json import dumps
-from .calls import (
+from .....codec.json import dumps
+from ..calls import (
     AssistantMessage,
     CallRequest,
     Message,
@@ -17,7 +17,7 @@ from .calls import (
     ToolSpec,
     UserMessage,
 )
-from .openai_state import is_state, with_state
+from .state import is_state, with_state
 
 #: What a limit of tokens is called: by OpenAI now, and by nearly everybody else.
 TOKENS_FIELDS = ("max_completion_tokens", "max_tokens")

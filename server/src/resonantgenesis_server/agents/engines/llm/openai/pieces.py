@@ -12,9 +12,9 @@ from typing import Any
 
 import orjson
 
-from .calls import CallRequest, ModelFailure
-from .openai_lines import MAX_EVENT
-from .openai_texts import mended
+from ..calls import CallRequest, ModelFailure
+from .lines import MAX_EVENT
+from .texts import mended
 
 #: Tool calls in one answer, and places (`index`) that are named.
 MAX_CALLS = 128

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from ....codec.json import dumps, loads
-from .calls import ModelFailure
-from .openai_lines import MAX_EVENT
+from .....codec.json import dumps, loads
+from ..calls import ModelFailure
+from .lines import MAX_EVENT
 
 _OWN = re.compile(
     r"reasoning|thinking|thought|signature|encrypted|extra_content|provider_specific|provider_data"

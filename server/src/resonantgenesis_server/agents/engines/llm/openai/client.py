@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 import aiohttp
 import structlog
 
-from ....codec.json import dumps
-from .calls import Delta, ModelCall, ModelFailure
-from .openai_errors import http_failure
-from .openai_request import ServerForm
-from .openai_wire import ChatDecoder
+from .....codec.json import dumps
+from ..calls import Delta, ModelCall, ModelFailure
+from .decoder import ChatDecoder
+from .errors import http_failure
+from .request import ServerForm
 
 _CONNECT_SECONDS = 10.0
 #: Bytes read of a refusal.

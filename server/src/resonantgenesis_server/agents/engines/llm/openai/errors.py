@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from .calls import FailureKind, ModelFailure
-from .openai_phrases import kind_of
+from ..calls import FailureKind, ModelFailure
+from .phrases import kind_of
 
 #: Characters of a provider's words that are kept.
 MAX_WORDS = 1_000
