@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ from .agents.registry import Engines
 from .agents.tools.functions import ToolLoadError
 from .agents.tools.opening import open_toolbox
 from .agents.tools.toolbox import Toolbox
+from .clock_file import keeping_clock
 from .committed import Committed
 from .config import Settings, StartupError
 from .config_load import secrets_of
@@ -52,6 +53,7 @@ from .limit_setup import KeyLimits
 from .log.base import LogError
 from .log.sqlite import SqliteLog
 from .logs import flush_logs, open_logs, say
+from .model.clock import Clock
 from .model.errors import ApiError, Unavailable
 from .model.limits import Limits
 from .observe import LoopLag
@@ -97,6 +99,7 @@ class Routes:
     once: IdempotentPosts
     tools: Toolbox
     metrics: APIRouter
+    now: Callable[[], float]
 
     def fast(self) -> list[FastRoute]:
         """Those that are answered before the framework."""
@@ -194,7 +197,10 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     """Everything but the sockets, started; closed in the opposite order."""
     async with contextlib.AsyncExitStack() as stack:
         limits = settings.to_limits()
-        records = await Records.open(f"sqlite:///{settings.data / 'records.db'}")
+        clock = await stack.enter_async_context(keeping_clock(settings.data / "clock"))
+        records = await Records.open(
+            f"sqlite:///{settings.data / 'records.db'}", clock=clock.now, passed=clock.passed
+        )
         stack.push_async_callback(records.close)
         hasher = await _open_secret(settings.data / "secret", records)
         # What can be refused is refused before a key is made and shown.
@@ -205,13 +211,13 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
 
         hub = Hub()
         committed = Committed(hub)
-        log = await SqliteLog.open(settings.data / "log.db", on_commit=committed)
+        log = await SqliteLog.open(settings.data / "log.db", on_commit=committed, clock=clock)
         stack.push_async_callback(log.close)
         mirror = committed.mirror = Mirror(records.sessions, log)
         stack.push_async_callback(mirror.close)
         files = await _open_files(stack, settings.data, records, limits, mirror)
         meter = committed.meter = await UsageMeter.open(
-            log, records.usage, records.organizations, limits.monthly_tokens
+            log, records.usage, records.organizations, limits.monthly_tokens, clock.now
         )
         stack.push_async_callback(meter.close)
         of_key = KeyLimits.of(settings, log)
@@ -235,9 +241,10 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             admit=meter.budget.check,
             check_tools=tools.check,
             turns=of_key.turns,
+            now=clock.now,
         )
         retention = Retention(
-            records.sessions, service.remove, mirror.settle, limits.session_retention
+            records.sessions, service.remove, mirror.settle, limits.session_retention, clock
         )
         authenticator = open_authenticator(records, hasher, settings.cors_origins)
         watch = Watch(authenticator.recheck, of_key.streams, authenticator.refresh)
@@ -256,6 +263,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             once,
             tools,
             metrics_of(settings, log, hub, supervisor, mirror, watch, sockets),
+            clock.now,
         )
         relay = Relay(records.outbox, log)
         app = _app(settings, limits, records, authenticator, directory, routes, relay, engines)
@@ -264,7 +272,10 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         )
         # Files after the sessions, whose own are nobody's once they are gone.
         housekeeper = Housekeeper(
-            [*_jobs(records, events, retention, meter, mirror, limits), Job("files", files.collect)]
+            [
+                *_jobs(records, events, retention, meter, mirror, limits, clock),
+                Job("files", files.collect),
+            ]
         )
 
         await _sweep(supervisor)
@@ -338,6 +349,7 @@ def _jobs(
     meter: UsageMeter,
     mirror: Mirror,
     limits: Limits,
+    clock: Clock,
 ) -> list[Job]:
     async def settle() -> None:
         await meter.settle()
@@ -346,8 +358,8 @@ def _jobs(
     return [
         Job("sessions", retention.sweep),
         old_events(records.organizations, events, limits.event_retention, settle=settle),
-        old_requests(records.idempotency, limits.idempotency_window),
-        old_records("usage", records.usage, limits.usage_retention),
+        old_requests(records.idempotency, limits.idempotency_window, clock),
+        old_records("usage", records.usage, limits.usage_retention, clock),
     ]
 
 
@@ -387,7 +399,7 @@ def _app(
                 exports_router(),
                 files_router(routes.files),
                 events_router(routes.events, limits),
-                usage_router(routes.usage),
+                usage_router(routes.usage, routes.now),
                 tools_router(routes.tools),
                 asyncapi_router(),
                 routes.metrics,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from outbox_support import FaultyLog, Stores, client_of, entries_of, events_of
+from resonantgenesis_server import clock_file
 from resonantgenesis_server.codec.events import cursor_of, entry_of
 from resonantgenesis_server.config import Settings
 from resonantgenesis_server.feed import event_log
@@ -16,6 +17,7 @@ from resonantgenesis_server.feed.event_log import EventService
 from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.log.base import Append, LogUnavailable
 from resonantgenesis_server.main import open_parts
+from resonantgenesis_server.model import clock as model_clock
 from resonantgenesis_server.model.errors import PositionExpired
 from resonantgenesis_server.model.events import NewEvent, event_stream
 from resonantgenesis_server.model.principal import Principal
@@ -30,19 +32,21 @@ KEPT = 30 * 86_400.0
 
 
 class Clock:
-    """Stands in for the module `time` where the age of events is told."""
+    """What time it is where the age of events is told."""
 
     def __init__(self) -> None:
         self.now = time.time()
 
-    def time(self) -> float:
-        return self.now
+    def made(self, **_given: Any) -> model_clock.Clock:
+        """What is added to `now` has passed."""
+        return model_clock.Clock(lambda: self.now, lambda: self.now)
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(event_log, "time", made)
+    monkeypatch.setattr(event_log, "Clock", made.made)
+    monkeypatch.setattr(clock_file, "Clock", made.made)
     return made
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from resonantgenesis_server.feed import trimming
+from resonantgenesis_server.model.clock import Clock
 from resonantgenesis_server.model.errors import (
     NotFound,
     PositionExpired,
     SessionBusy,
     SessionNotFound,
 )
-from resonantgenesis_server.runs import retention as retention_module
 from resonantgenesis_server.runs.retention import Retention
 from resonantgenesis_server.runs.view import Place
 
@@ -177,25 +177,19 @@ async def test_deletion_of_a_stubborn_turn(rig: Rig) -> None:
 # -- retention ------------------------------------------------------------------------------
 
 
-def keeper(rig: Rig, seconds: float) -> Retention:
-    return Retention(rig.rows, rig.service.remove, rig.mirror.settle, seconds)
+def keeper(rig: Rig, seconds: float, now: float | None = None) -> Retention:
+    """`now` is what the sweep takes for the time."""
+    clock = None if now is None else Clock(lambda: now, lambda: now)
+    return Retention(rig.rows, rig.service.remove, rig.mirror.settle, seconds, clock)
 
 
-def set_clock(monkeypatch: pytest.MonkeyPatch, now: float) -> None:
-    """What the sweep takes for the time."""
-    clock = type("Clock", (), {"time": staticmethod(lambda: now)})
-    monkeypatch.setattr(retention_module, "time", clock)
-
-
-async def test_sessions_long_unused_are_removed_and_no_others(
-    rig: Rig, gate: Gate, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_sessions_long_unused_are_removed_and_no_others(rig: Rig, gate: Gate) -> None:
     old = [await rig.create() for _ in range(250)]
     running = await rig.execute(agent="gate")
     await asyncio.sleep(0.01)
-    set_clock(monkeypatch, time.time() + 1_000)
+    now = time.time() + 1_000
     new = await rig.create()
-    assert await keeper(rig, 1_000).sweep() == 250
+    assert await keeper(rig, 1_000, now).sweep() == 250
     await rig.mirror.settle()
     assert set(rig.rows.rows) == {running.session_id, new}
     for session in old[::50]:
@@ -205,16 +199,14 @@ async def test_sessions_long_unused_are_removed_and_no_others(
     assert (await rig.result(running))["status"] == "success"
 
 
-async def test_a_list_that_is_behind_its_log_is_repaired_not_obeyed(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_list_that_is_behind_its_log_is_repaired_not_obeyed(rig: Rig) -> None:
     """After a crash a row can say running of what has ended, or old of what is not."""
     fresh = await rig.create()
     stale = await rig.create()
     gone = await rig.create()
     await rig.mirror.settle()
     await asyncio.sleep(0.01)
-    set_clock(monkeypatch, time.time() + 1_000)
+    now = time.time() + 1_000
     await rig.run(session=fresh)
     await rig.mirror.settle()
     old = rig.rows.rows[gone].updated_at
@@ -222,7 +214,7 @@ async def test_a_list_that_is_behind_its_log_is_repaired_not_obeyed(
     rows[fresh] = replace(rows[fresh], updated_at=old, status="created")
     rows[stale] = replace(rows[stale], status="running")
     rows["sess_ghost"] = replace(rows[gone], id="sess_ghost", status="running")
-    assert await keeper(rig, 1_000).sweep() == 3
+    assert await keeper(rig, 1_000, now).sweep() == 3
     assert set(rig.rows.rows) == {fresh}
     assert rig.rows.rows[fresh].status == "completed"
 

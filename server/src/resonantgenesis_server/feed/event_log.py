@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from ..codec.events import (
     parse_time,
 )
 from ..log.base import Append, Entry, EventLog, StreamInfo
+from ..model.clock import Clock
 from ..model.errors import (
     Conflict,
     Forbidden,
@@ -65,11 +65,14 @@ class EventPage:
 class EventService:
     """Raises ApiError, and LogError when the log fails."""
 
-    def __init__(self, log: EventLog, hub: Hub, *, max_data: int) -> None:
+    def __init__(
+        self, log: EventLog, hub: Hub, *, max_data: int, clock: Clock | None = None
+    ) -> None:
         self.log = log
         self.hub = hub
         self.selections = Selections()
         self._max_data = max_data
+        self._clock = clock or Clock()
 
     @property
     def epoch(self) -> str:
@@ -291,7 +294,7 @@ class EventService:
         where no younger event is left; who asks for one before it is told so.
         """
         stream = event_stream(organization_id)
-        at = round((time.time() - seconds) * 1e6)
+        at = round(self._clock.before(seconds) * 1e6)
         info = await self._info(stream)
         found = await self.log.locate(stream, at=at)
         mark = (info.head + 1 if found is None else found) - 1

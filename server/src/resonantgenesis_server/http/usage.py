@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -80,7 +81,7 @@ class UsagePageBody(PageBody[UsageBody]):
     )
 
 
-def usage_router(service: UsageService) -> APIRouter:
+def usage_router(service: UsageService, now: Callable[[], float] = time.time) -> APIRouter:
     router = api_router(tag="usage")
 
     @router.get(
@@ -110,7 +111,7 @@ def usage_router(service: UsageService) -> APIRouter:
             "subject": subject,
             "session_id": session_id,
         }
-        wanted = _wanted(since, to, fields)
+        wanted = _wanted(since, to, fields, now)
         report = await service.report(principal, wanted, group_by, limit=limit, cursor=cursor)
         return UsagePageBody(
             data=[_group(group) for group in report.page.items],
@@ -118,7 +119,7 @@ def usage_router(service: UsageService) -> APIRouter:
             has_more=report.page.next_cursor is not None,
             totals=SumsBody(**_sums(report.totals)),
             since=rfc3339(wanted.since),
-            to=rfc3339(time.time() if wanted.until is None else wanted.until),
+            to=rfc3339(now() if wanted.until is None else wanted.until),
             group_by=group_by,
             budget=_budget(service.budget(principal)),
         )
@@ -126,12 +127,14 @@ def usage_router(service: UsageService) -> APIRouter:
     return router
 
 
-def _wanted(since: str | None, to: str | None, fields: dict[str, str | None]) -> UsageWanted:
+def _wanted(
+    since: str | None, to: str | None, fields: dict[str, str | None], now: Callable[[], float]
+) -> UsageWanted:
     until = None if to is None else _moment("to", to)
     if since is not None:
         begins = _moment("from", since)
     else:
-        last = datetime.fromtimestamp(time.time() if until is None else until, UTC)
+        last = datetime.fromtimestamp(now() if until is None else until, UTC)
         midnight = last.replace(hour=0, minute=0, second=0, microsecond=0)
         begins = (midnight - timedelta(days=_DAYS - 1)).timestamp()
     if until is not None and until <= begins:

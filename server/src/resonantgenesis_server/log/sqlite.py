@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .. import observe
+from ..model.clock import Clock
 from .base import (
     Append,
     Entry,
@@ -48,11 +49,19 @@ class SqliteLog:
     durability = "fsync per group commit"
 
     def __init__(
-        self, path: Path, writer: Writer, *, epoch: str, on_commit: OnCommit, max_queued_bytes: int
+        self,
+        path: Path,
+        writer: Writer,
+        clock: Clock,
+        *,
+        epoch: str,
+        on_commit: OnCommit,
+        max_queued_bytes: int,
     ) -> None:
         self.epoch = epoch
         self._path = path
         self._writer = writer
+        self._clock = clock
         self._on_commit = on_commit
         self._bound = max_queued_bytes
         self._loop = asyncio.get_running_loop()
@@ -73,6 +82,7 @@ class SqliteLog:
         *,
         on_commit: OnCommit = lambda _stream, _entries: None,
         max_queued_bytes: int = 64 * 1024 * 1024,
+        clock: Clock | None = None,
     ) -> SqliteLog:
         """Open or create the store at `path`.
 
@@ -80,8 +90,16 @@ class SqliteLog:
         version of the program wrote it.
         """
         epoch = await asyncio.to_thread(create_or_check, path, secrets.token_hex(8))
-        writer = Writer(path)
-        log = cls(path, writer, epoch=epoch, on_commit=on_commit, max_queued_bytes=max_queued_bytes)
+        clock = clock or Clock()
+        writer = Writer(path, clock)
+        log = cls(
+            path,
+            writer,
+            clock,
+            epoch=epoch,
+            on_commit=on_commit,
+            max_queued_bytes=max_queued_bytes,
+        )
         writer.start(log._deliver_soon)
         return log
 
@@ -266,11 +284,13 @@ class SqliteLog:
 
     async def claim(self, scope: str, key: str, value: bytes, *, ttl: float) -> bytes | None:
         check_text(scope, key)
-        return await self._write(lambda db: _claim(db, scope, key, value, ttl))
+        return await self._write(
+            lambda db: _claim(db, scope, key, value, self._clock.passed(), ttl)
+        )
 
     async def lookup(self, scope: str, key: str) -> bytes | None:
         check_text(scope, key)
-        return await self._read(lambda db: _lookup(db, scope, key))
+        return await self._read(lambda db: _lookup(db, scope, key, self._clock.passed()))
 
     async def release(self, scope: str, key: str) -> None:
         check_text(scope, key)
@@ -296,18 +316,20 @@ def _next_fence(db: sqlite3.Connection) -> int:
     return int(fence)
 
 
-def _claim(db: sqlite3.Connection, scope: str, key: str, value: bytes, ttl: float) -> bytes | None:
-    now = time.time()
+def _claim(
+    db: sqlite3.Connection, scope: str, key: str, value: bytes, now: float, ttl: float
+) -> bytes | None:
+    """`now` by a clock that does not step, as those of `expires`."""
     db.execute("DELETE FROM idempotency WHERE expires <= ?", (now,))
-    standing = _lookup(db, scope, key)
+    standing = _lookup(db, scope, key, now)
     if standing is None:
         db.execute("INSERT INTO idempotency VALUES (?, ?, ?, ?)", (scope, key, value, now + ttl))
     return standing
 
 
-def _lookup(db: sqlite3.Connection, scope: str, key: str) -> bytes | None:
+def _lookup(db: sqlite3.Connection, scope: str, key: str, now: float) -> bytes | None:
     row: Sequence[bytes] | None = db.execute(
         "SELECT value FROM idempotency WHERE scope=? AND key=? AND expires > ?",
-        (scope, key, time.time()),
+        (scope, key, now),
     ).fetchone()
     return None if row is None else row[0]

@@ -18,6 +18,7 @@ from time import perf_counter
 from typing import Any
 
 from .. import observe
+from ..model.clock import Clock
 from .base import Append, Entry, LogError, LogUnavailable, NewEntry
 from .sqlite_job import Stream, WriterJob, check
 from .sqlite_schema import POSITION_BITS, configure_writer, describe
@@ -48,8 +49,11 @@ _MAX_STATES = 20_000
 class Writer:
     """Owns the only connection that writes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock | None = None) -> None:
         self._path = path
+        self._clock = clock or Clock()
+        #: The date of this transaction's entries, in microseconds since 1970.
+        self._now = 0
         self.tail = Tail()
         #: Jobs in the order of their submission; None: nothing comes after.
         self._queue: SimpleQueue[WriterJob | None] = SimpleQueue()
@@ -130,6 +134,7 @@ class Writer:
         began = perf_counter()
         self._placed = 0
         try:
+            self._now = int(self._clock.now() * 1e6)
             db.execute("BEGIN IMMEDIATE")
             if self.tail.claim(db):
                 self._streams.clear()
@@ -213,11 +218,10 @@ class Writer:
             found = self._streams.get(append.stream) or self._read_state(db, append.stream)
             check(append, found)
             known.append(found)
-        now = time.time_ns() // 1000
         result: list[int] = []
         for append, found in zip(job.appends, known, strict=True):
             state = found or self._create(db, append.stream)
-            entries = self._place(db, append.entries, state, now)
+            entries = self._place(db, append.entries, state)
             if entries:
                 job.committed.append((append.stream, entries))
             if append.fence != state.fence or append.pending is not None or append.close:
@@ -226,12 +230,12 @@ class Writer:
         job.result = result
 
     def _place(
-        self, db: sqlite3.Connection, entries: Sequence[NewEntry], state: Stream, now: int
+        self, db: sqlite3.Connection, entries: Sequence[NewEntry], state: Stream
     ) -> list[Entry]:
         """Give positions to the entries and queue their rows."""
         placed: list[Entry] = []
         base = state.number << POSITION_BITS
-        at = max(now, state.last_at)
+        at = max(self._now, state.last_at)
         head = state.head
         tail = self.tail
         rows = tail.rows.get(state.number)

@@ -57,7 +57,7 @@ class OrganizationRepository:
                     made.id, made.created_at, name=key_name, hash=hash, scopes=scopes
                 )
                 key = _key((await connection.execute(query)).mappings().one())
-                await use_key(connection, once, made, micros(made.created_at))
+                await use_key(connection, once, made, self._database.passed())
         except Duplicate:
             raise _taken() from None
         return made, key
@@ -140,7 +140,7 @@ class KeyRepository:
         try:
             async with self._database.write() as connection:
                 made = _key((await connection.execute(query)).mappings().one())
-                await use_key(connection, once, made, micros(now))
+                await use_key(connection, once, made, self._database.passed())
         except Duplicate:
             raise _taken() from None
         return made

@@ -52,7 +52,7 @@ class AgentRepository:
                 if told is not None:
                     event = agent_event("created", made, told)
                     await keep_event(connection, made.organization_id, event, now)
-                await use_key(connection, once, made, now)
+                await use_key(connection, once, made, self._database.passed())
         except Duplicate:
             raise Conflict("there is an agent with this id already") from None
         return made

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -39,6 +40,8 @@ class Database:
 
     def __init__(self, engine: AsyncEngine, busy_timeout: float) -> None:
         self._engine = engine
+        #: The seconds by which Idempotency-Keys are dated and expire; see `model.clock`.
+        self.passed: Callable[[], float] = time.time
         self._busy_timeout = busy_timeout
         self._closed = False
         # SQLite has one writer; waiting here is fair and woken at once, its own lock is polled.

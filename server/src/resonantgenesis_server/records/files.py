@@ -107,7 +107,7 @@ class FileRepository:
         async with self._database.write() as connection:
             result = await connection.execute(query.returning(tables.files))
             made = _file(result.mappings().one())
-            await use_key(connection, once, made, now)
+            await use_key(connection, once, made, self._database.passed())
         return made
 
     async def get(self, seen_by: Owner, file_id: str) -> FileRecord | None:

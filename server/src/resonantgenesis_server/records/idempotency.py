@@ -7,7 +7,6 @@ crash makes it with that id, or finds it made.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, and_, delete, or_, select, update
@@ -23,9 +22,9 @@ T = TypeVar("T")
 _ANSWERED = 201
 
 
-async def use_key(connection: AsyncConnection, once: Once[T] | None, made: T, now: int) -> None:
-    """Remember within the caller's transaction what an Idempotency-Key has made, at `now`
-    (microseconds since 1970). Raises `KeyUsed`; the transaction must then be given up."""
+async def use_key(connection: AsyncConnection, once: Once[T] | None, made: T, now: float) -> None:
+    """Remember within the caller's transaction what an Idempotency-Key has made, at `now` by
+    `Database.passed`. Raises `KeyUsed`; the transaction must then be given up."""
     if once is None:
         return
     values = {
@@ -34,31 +33,30 @@ async def use_key(connection: AsyncConnection, once: Once[T] | None, made: T, no
         "body": None if once.render is None else once.render(made),
         "thing": None if once.thing is None else once.thing(made),
     }
-    if not await _insert(connection, once.name, now, once.window, values):
+    if not await _insert(connection, once.name, micros(now), once.window, values):
         raise KeyUsed(once.name.key)
 
 
 class IdempotencyRepository:
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._clock = clock
 
     async def get(self, name: RequestName, *, window: float) -> Remembered | None:
-        since = micros(self._clock() - window)
+        since = micros(self._database.passed() - window)
         async with self._database.read() as connection:
             known = await _get(connection, name)
         return None if known is None or micros(known.created_at) <= since else known
 
     async def remember(self, once: Once[T], made: T) -> None:
         async with self._database.write() as connection:
-            await use_key(connection, once, made, micros(self._clock()))
+            await use_key(connection, once, made, self._database.passed())
 
     async def reserve(
         self, name: RequestName, fingerprint: str, thing: str, *, window: float
     ) -> Remembered:
         values = {"fingerprint": fingerprint, "thing": thing}
         async with self._database.write() as connection:
-            await _insert(connection, name, micros(self._clock()), window, values)
+            await _insert(connection, name, micros(self._database.passed()), window, values)
             known = await _get(connection, name)
         if known is None:
             raise StoreUnusable("an idempotency key was not kept")

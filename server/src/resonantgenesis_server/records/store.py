@@ -21,8 +21,11 @@ from .usage_store import UsageRepository
 class Records:
     """What `open` gives; the guarantees are those of `base`."""
 
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, database: Database, clock: Callable[[], float], passed: Callable[[], float]
+    ) -> None:
         self._database = database
+        database.passed = passed
         self.organizations: Organizations = OrganizationRepository(database, clock)
         self.keys: Keys = KeyRepository(database, clock)
         self.agents: Agents = AgentRepository(database, clock)
@@ -31,7 +34,7 @@ class Records:
         self.usage: Usage = UsageRepository(database)
         self.outbox: Outbox = OutboxRepository(database)
         self.secrets: Secrets = SecretRepository(database, clock)
-        self.idempotency: Idempotency = IdempotencyRepository(database, clock)
+        self.idempotency: Idempotency = IdempotencyRepository(database)
 
     @classmethod
     async def open(
@@ -39,13 +42,17 @@ class Records:
         url: str,
         *,
         clock: Callable[[], float] = time.time,
+        passed: Callable[[], float] | None = None,
         busy_timeout: float = BUSY_TIMEOUT,
     ) -> Records:
         """The records at `sqlite:///PATH` or `postgresql://…`, made and migrated as needed.
 
+        `clock` dates what is shown; Idempotency-Keys are dated and expire by `passed`, one that
+        does not step.
+
         Raises `StoreIsNewer` or `StoreUnusable`, each with one line that says why.
         """
-        return cls(await Database.open(url, busy_timeout=busy_timeout), clock)
+        return cls(await Database.open(url, busy_timeout=busy_timeout), clock, passed or clock)
 
     async def ping(self) -> None:
         """Raises `StoreUnusable` when the database does not answer."""

@@ -36,6 +36,7 @@ class Executor:
         admit: Callable[[str], None],
         check_tools: CheckTools,
         turns: TurnLimit,
+        now: Callable[[], float] = time.time,
     ) -> None:
         """`admit` raises an ApiError for an organization that may not start a turn now,
         `check_tools` one for tools that there are not, `turns` for a key that has too many."""
@@ -44,6 +45,7 @@ class Executor:
         self._admit = admit
         self._check_tools = check_tools
         self._turns = turns
+        self._now = now
 
     async def authorize(self, principal: Principal, session_id: str) -> SessionState:
         """The session, if this caller may see it; else SessionNotFound, whatever the reason."""
@@ -195,7 +197,7 @@ class Executor:
             subject=subject,
             context=spec.context,
             metadata=spec.metadata,
-            created_at=time.time(),
+            created_at=self._now(),
         )
 
     async def _request(

@@ -13,6 +13,7 @@ import structlog
 from ..feed.event_log import EventService
 from ..files.base import BlobError
 from ..log.base import LogError
+from ..model.clock import Clock
 from ..records.base import Idempotency, Organizations, StoreError
 from .announce import each_organization
 
@@ -105,18 +106,24 @@ class Purged(Protocol):
         """Delete up to `limit` that are older; how many there were."""
 
 
-def old_requests(idempotency: Idempotency, window: float) -> Job:
+def old_requests(idempotency: Idempotency, window: float, clock: Clock | None = None) -> Job:
     """Answers remembered for Idempotency-Keys whose window is over."""
-    return old_records("requests", idempotency, window)
+    passed = (clock or Clock()).passed
+    return _old("requests", idempotency, lambda: passed() - window)
 
 
-def old_records(name: str, records: Purged, seconds: float) -> Job:
-    """Records older than this many seconds, a bounded number at a time."""
+def old_records(name: str, records: Purged, seconds: float, clock: Clock) -> Job:
+    """Records older than this many seconds."""
+    return _old(name, records, lambda: clock.before(seconds))
+
+
+def _old(name: str, records: Purged, before: Callable[[], float]) -> Job:
+    """A bounded number at a time."""
 
     async def run() -> int:
         removed = 0
         while True:
-            count = await records.purge(time.time() - seconds, _PURGED_PER_CALL)
+            count = await records.purge(before(), _PURGED_PER_CALL)
             removed += count
             if count < _PURGED_PER_CALL:
                 return removed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -10,6 +9,7 @@ import structlog
 
 from ..feed.trimming import trim_in_steps
 from ..log.base import EventLog, LogError
+from ..model.clock import Clock
 from ..model.limits import Limits
 from ..records.base import Sessions
 from .state import SessionState
@@ -58,18 +58,20 @@ class Retention:
         remove: Callable[[list[str], float], Awaitable[int]],
         settle: Callable[[], Awaitable[None]],
         seconds: float,
+        clock: Clock | None = None,
     ) -> None:
         self._sessions = sessions
         self._remove = remove
         self._settle = settle
         self._seconds = seconds
+        self._clock = clock or Clock()
 
     async def sweep(self) -> int:
         """Remove what is due now; how many sessions. Raises LogError and StoreError."""
         removed = 0
         while True:
             await self._settle()
-            before = time.time() - self._seconds
+            before = self._clock.before(self._seconds)
             due = await self._sessions.last_used_before(before, limit=_SESSIONS_PER_CALL)
             # The records are only a mirror: `remove` asks the log whether it is true.
             gone = await self._remove([row.id for row in due], before)

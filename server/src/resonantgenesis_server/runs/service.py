@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -63,10 +64,11 @@ class SessionService:
         admit: Callable[[str], None] = lambda _organization_id: None,
         check_tools: CheckTools = any_tools,
         turns: TurnLimit | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         """`admit`, `check_tools` and `turns` are asked before a turn starts; see Executor."""
         self.supervisor = supervisor
-        self._executor = Executor(supervisor, keys, admit, check_tools, turns or TurnLimit(0))
+        self._executor = Executor(supervisor, keys, admit, check_tools, turns or TurnLimit(0), now)
         self._mirror = mirror
         self._records = records
 

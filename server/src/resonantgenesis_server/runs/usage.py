@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -50,10 +51,15 @@ class UsageMeter:
 
     @classmethod
     async def open(
-        cls, log: EventLog, records: Usage, organizations: Organizations, monthly_tokens: int
+        cls,
+        log: EventLog,
+        records: Usage,
+        organizations: Organizations,
+        monthly_tokens: int,
+        now: Callable[[], float] = time.time,
     ) -> UsageMeter:
         """A meter that is loaded; see `load`."""
-        meter = cls(log, records, organizations, Budget(monthly_tokens))
+        meter = cls(log, records, organizations, Budget(monthly_tokens, clock=now))
         await meter.load()
         return meter
 
