@@ -4,9 +4,14 @@ export function announce<T>(listeners: Iterable<(value: T) => void>, value: T): 
     try {
       listener(value);
     } catch (error) {
-      queueMicrotask(() => {
-        throw error;
-      });
+      throwAside(error);
     }
   }
+}
+
+/** Throws once nothing else is under way, where nobody but the platform hears it. */
+export function throwAside(error: unknown): void {
+  (globalThis.queueMicrotask ?? setTimeout)(() => {
+    throw error;
+  });
 }

@@ -10,6 +10,10 @@ export function isRepeated(status: number): boolean {
 
 /** The error of an answer that is not a success, or not what was asked for. */
 export function errorFromAnswer({ status, headers, body }: Answer): StreamError {
+  // A browser does not show what a redirection is: its status is 0 there.
+  if (status === 0 || (status >= 300 && status < 400)) {
+    return redirected(status, headers.get('location'));
+  }
   const told = asObject(asObject(body).error);
   return makeError(
     asText(told.code) ?? codeOfStatus(status),
@@ -62,8 +66,19 @@ function codeOfStatus(status: number): string {
 }
 
 function describe(status: number, headers: Headers): string {
-  // A browser does not show what a redirection is: its status is 0 there.
-  return status === 0 || (status >= 300 && status < 400)
-    ? `the server redirects (${status}); baseUrl must be the final address`
-    : `unexpected answer: ${status} ${contentType(headers)}`;
+  return `unexpected answer: ${status} ${contentType(headers)}`;
+}
+
+/**
+ * Nothing here follows a redirection: the credential would go along, to whoever it names. What may be
+ * a credential there is not shown.
+ */
+export function redirected(status: number, location: string | null): StreamError {
+  const place = location?.replace(/[?#].*$/s, '').replace(/\/\/[^/]*@/, '//');
+  const where = place ? ` to ${place.slice(0, 200)}` : '';
+  return makeError(
+    'INVALID_REQUEST',
+    `the server redirects (${status})${where}, which is not followed; baseUrl must be the final address`,
+    { status },
+  );
 }

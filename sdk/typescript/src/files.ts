@@ -1,4 +1,5 @@
 /** `client.files`. Its code is loaded with the first call: most pages send no files. */
+import { InvalidRequest } from './errors.js';
 import type { Io } from './io.js';
 import { load } from './platform.js';
 import type {
@@ -49,5 +50,8 @@ export class Files {
 }
 
 function code(): Promise<typeof import('./files/calls.js')> {
+  if (typeof ReadableStream !== 'function') {
+    return Promise.reject(new InvalidRequest('files need ReadableStream, which is missing here'));
+  }
   return load(() => import('./files/calls.js'), true);
 }

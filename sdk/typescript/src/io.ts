@@ -1,12 +1,12 @@
 /** The transport: does what the machines ask with `fetch`, and nothing else. */
 import type { Outcome } from './actions.js';
-import { errorFromAnswer, isRepeated, unexpected } from './answers.js';
+import { errorFromAnswer, isRepeated, redirected, unexpected } from './answers.js';
 import { ConnectionLost, StreamError } from './errors.js';
-import { LATE, pause, within } from './platform.js';
+import { LATE, pause, throwIfAborted, within } from './platform.js';
 import { Retries } from './retries.js';
-import { baseUrlOf, CONNECT, type Settings } from './settings.js';
+import { baseUrlOf, CONNECT, placeOf, type Settings } from './settings.js';
 import type { JsonObject } from './types.js';
-import { asObject, isEventStream, isObject, parseJson, type Request } from './wire.js';
+import { asObject, isEventStream, isObject, parseJson, queryText, type Request } from './wire.js';
 
 /** Seconds that the end of a finished stream is waited for. */
 const LAST_BYTES = 0.1;
@@ -27,14 +27,14 @@ export class Io {
     const retries = new Retries(maxRetries, backoff, random);
     for (;;) {
       const outcome = await this.fetch(request, signal);
-      signal?.throwIfAborted();
-      const error = problem(outcome);
+      throwIfAborted(signal);
+      const error = problem(outcome, placeOf(this.settings.options));
       if (!error) return outcome.was === 'answered' ? asObject(outcome.answer.body) : {};
       const status = error.status ?? 200;
       const wait = isSuccess(status) || isRepeated(status) ? retries.after(error) : undefined;
       if (wait === undefined) throw error;
       await pause(wait, signal, { least: error.retryAfter ?? 0 });
-      signal?.throwIfAborted();
+      throwIfAborted(signal);
     }
   }
 
@@ -55,7 +55,6 @@ export class Io {
     const link = new Link(signal);
     // What holds the headers back is silent as well; a connection alone may take its time.
     const sent = await this.#send(request, link, Math.max(CONNECT, this.settings.silence));
-    // Where a platform cannot read a body as it comes, the stream is polled before long.
     let outcome: Outcome = { was: 'silent' };
     if ('was' in sent) {
       outcome = sent;
@@ -63,17 +62,19 @@ export class Io {
       outcome = await whole(sent, link, this.settings.timeout);
     } else if (sent.body) {
       return [{ was: 'opened', headers: sent.headers }, new Connection(sent.body, link)];
+    } else {
+      // The platform cannot read a body as it comes: from here on streams are polled.
+      if (this.settings.streams) this.settings.streams.possible = false;
     }
     link.close();
     return [outcome];
   }
 
   async #send(request: Request, link: Link, limit: number): Promise<Response | Outcome> {
-    const { options, credential } = this.settings;
-    const query = new URLSearchParams(request.query).toString();
-    const url = baseUrlOf(options) + request.path + (query && `?${query}`);
+    const { options, credential, reach } = this.settings;
+    const url = baseUrlOf(options) + request.path + queryText(request.query);
     const body = request.body && JSON.stringify(request.body);
-    const send = async (token: string) =>
+    const fetching = async (token: string) =>
       (request.send ?? options.fetch ?? globalThis.fetch)(url, {
         method: request.method,
         headers: {
@@ -86,6 +87,17 @@ export class Io {
         signal: link.signal,
         ...(body && { body }),
       });
+    const send = async (token: string): Promise<Response> => {
+      const response = await fetching(token).catch((error: unknown) => {
+        // A body's own failure is none of the network.
+        if (link.signal.aborted || request.send) throw error;
+        throw new ConnectionLost(reach.lost(reasonOf(error)), { cause: error });
+      });
+      reach.found();
+      // Some platforms follow them whatever they are told.
+      if (response.redirected) throw redirected(response.status, response.url);
+      return response;
+    };
     return link.guard(async (): Promise<Response | Outcome> => {
       const token = await credential.get();
       const response = await within(limit, send(token));
@@ -132,11 +144,15 @@ class Link {
         if (!error.retryable) throw error;
         return { was: 'lost', reason: error.message };
       }
-      const { message, cause } = error as Error;
-      const reason = (cause as Error | undefined)?.message || message;
-      return { was: 'lost', reason: `connection failed: ${reason}` };
+      return { was: 'lost', reason: `the connection broke: ${reasonOf(error)}` };
     }
   }
+}
+
+/** Some platforms keep what happened in the cause. */
+function reasonOf(error: unknown): string {
+  const { message, cause } = error as Error;
+  return (cause as Error | undefined)?.message || message;
 }
 
 /** An open event stream, or a file's content. */
@@ -187,9 +203,10 @@ function isSuccess(status: number): boolean {
 }
 
 /** What is wrong with the outcome of a call. */
-export function problem(outcome: Outcome): StreamError | undefined {
+export function problem(outcome: Outcome, place: string): StreamError | undefined {
   if (outcome.was !== 'answered') {
-    return new ConnectionLost(outcome.was === 'lost' ? outcome.reason : 'no answer in time');
+    const silent = `no answer in time from ${place}`;
+    return new ConnectionLost(outcome.was === 'lost' ? outcome.reason : silent);
   }
   const { answer } = outcome;
   if (!isSuccess(answer.status)) return errorFromAnswer(answer);

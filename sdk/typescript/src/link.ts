@@ -34,6 +34,8 @@ export interface Rules {
   readonly random: Random;
   /** Whether a credential that ended can be replaced. */
   readonly renewable: boolean;
+  /** Whether a body can be read as it comes, as far as is known; else everything is polled. */
+  readonly streams?: { possible: boolean };
 }
 
 /** Ask `next()` what to do, tell `give()` what became of it; see actions.ts. */
@@ -54,6 +56,7 @@ export abstract class LinkMachine<T> {
 
   constructor(rules: Rules, intake: FrameIntake, begun = false) {
     this.rules = rules;
+    this.polling = rules.streams?.possible === false;
     this.#intake = intake;
     this.#retries = new Retries(rules.maxRetries, rules.backoff, rules.random);
     this.#limit = rules.silence;
@@ -185,7 +188,7 @@ export abstract class LinkMachine<T> {
     if (!this.polling) {
       const useful = this.#intake.fresh > 0 || this.#outlived;
       this.#silent = useful ? 0 : this.#silent + 1;
-      if (this.#silent >= MAX_SILENT) {
+      if (this.#silent >= MAX_SILENT || this.rules.streams?.possible === false) {
         this.polling = true;
         return this.connect();
       }

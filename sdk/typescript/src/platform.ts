@@ -8,7 +8,8 @@ export const LATE = Symbol('late');
 type Wake = 'online' | 'offline' | 'visible';
 
 interface Surroundings {
-  navigator?: { onLine?: boolean };
+  navigator?: { onLine?: boolean; product?: string };
+  performance?: { now(): number };
   document?: EventTarget & { visibilityState?: string };
   addEventListener?: EventTarget['addEventListener'];
   removeEventListener?: EventTarget['removeEventListener'];
@@ -38,6 +39,25 @@ export function onWake(listener: (what: Wake) => void): () => void {
     world.removeEventListener?.('offline', offline);
     document?.removeEventListener?.('visibilitychange', visible);
   };
+}
+
+/** Whether the platform's own `fetch` gives a body as it comes: React Native's does at its end. */
+export function canStream(): boolean {
+  return typeof ReadableStream === 'function' && world.navigator?.product !== 'ReactNative';
+}
+
+/** Seconds, from anywhere on. */
+export function now(): number {
+  return (world.performance ?? Date).now() / 1000;
+}
+
+/** As `signal.throwIfAborted()`, which not every platform's signals have; nor do all have a reason. */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw signal.reason ?? abortError();
+}
+
+export function abortError(): Error {
+  return Object.assign(new Error('the operation was aborted'), { name: 'AbortError' });
 }
 
 /** A variable of the process, where there is one and it may be read. */

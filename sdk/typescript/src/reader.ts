@@ -2,7 +2,7 @@
 import type { Action, Outcome } from './actions.js';
 import type { Connection, Io } from './io.js';
 import type { LinkMachine } from './link.js';
-import { isOffline, onWake, pause } from './platform.js';
+import { isOffline, onWake, pause, throwIfAborted } from './platform.js';
 import { readableOf } from './readable.js';
 import type { ConnectionState, MaybePromise, ResumableStream, StreamControls } from './types.js';
 
@@ -102,7 +102,7 @@ export abstract class Reader<T, M extends Machine<T>>
 
   /** Whether it was closed; throws the reason of the caller's signal. */
   #stopped(): boolean {
-    this.#controls.signal?.throwIfAborted();
+    throwIfAborted(this.#controls.signal);
     return this.#stop.signal.aborted;
   }
 

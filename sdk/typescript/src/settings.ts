@@ -2,7 +2,7 @@
 import { AuthenticationError, ConnectionLost, InvalidRequest } from './errors.js';
 import { MAX_EVENT } from './intake.js';
 import type { Rules } from './link.js';
-import { LATE, variable, within } from './platform.js';
+import { canStream, LATE, now, variable, within } from './platform.js';
 import type { ClientOptions, GetToken, Logger, LogLevel } from './types.js';
 
 const DEFAULT_BASE_URL = 'https://api.resonantgenesis.xyz';
@@ -19,41 +19,79 @@ export interface Settings extends Rules {
   /** Seconds for an answer that does not stream; the server holds `execute` for 50. */
   readonly timeout: number;
   readonly log: (level: Exclude<LogLevel, 'silent'>, message: string) => void;
+  readonly reach: Reach;
 }
 
 export function settingsOf(options: ClientOptions): Settings {
+  const log = logOf(options);
   return {
     options,
     credential: new Credential(options),
     timeout: options.timeout ?? 65,
-    log: logOf(options),
+    log,
+    reach: new Reach(options, log),
     maxRetries: options.maxRetries ?? 8,
     backoff: { base: 0.5, cap: 8 },
     silence: 8,
     maxEvent: MAX_EVENT,
-    clock: () => performance.now() / 1000,
+    clock: now,
+    // What the caller brings is seen by what it answers.
+    streams: { possible: options.fetch !== undefined || canStream() },
     random: Math.random,
     renewable: options.getToken !== undefined,
   };
 }
 
 /** The address without `/v1`. Throws InvalidRequest for what is none. */
-export function baseUrlOf({ baseUrl }: ClientOptions): string {
-  const world = globalThis as { [BASE_URL]?: string; location?: { href: string } };
-  const text = baseUrl || variable(BASE_URL) || world[BASE_URL] || DEFAULT_BASE_URL;
+export function baseUrlOf(options: ClientOptions): string {
+  const { location } = globalThis as { location?: { href: string } };
   try {
-    // On a page it may be a path of the same origin.
-    const { protocol, username, search, hash, origin, pathname } = new URL(
-      text,
-      world.location?.href,
-    );
-    if (/^https?:$/.test(protocol) && !username && !search && !hash) {
-      return origin + pathname.replace(/\/+$/, '').replace(/\/v1$/, '');
-    }
+    // On a page it may be a path of the same origin. React Native's URL has nothing but `href`.
+    const { href } = new URL(namedUrl(options) || DEFAULT_BASE_URL, location?.href);
+    const [, origin, path = ''] = /^(https?:\/\/[^/?#@]+)(\/[^?#]*)?$/i.exec(href) ?? [];
+    if (origin) return origin + path.replace(/\/+$/, '').replace(/\/v1$/, '');
   } catch {
     // What is no URL at all is refused in the same words.
   }
   throw new InvalidRequest('baseUrl must look like https://host[:port][/prefix]');
+}
+
+function namedUrl({ baseUrl }: ClientOptions): string | undefined {
+  return baseUrl || variable(BASE_URL) || (globalThis as { [BASE_URL]?: string })[BASE_URL];
+}
+
+/** Host and port, and what a reader of an error has to know about them. */
+export function placeOf(options: ClientOptions): string {
+  const [scheme, , host = ''] = baseUrlOf(options).split('/');
+  const port = /:\d+$/.test(host) ? '' : scheme === 'https:' ? ':443' : ':80';
+  const hint = namedUrl(options) ? '' : ` (the default, as neither baseUrl nor ${BASE_URL} is set)`;
+  return host + port + hint;
+}
+
+/** Whether the server can be reached: said as soon as it cannot, once an outage. */
+export class Reach {
+  readonly #options: ClientOptions;
+  readonly #log: Settings['log'];
+  #out = false;
+
+  constructor(options: ClientOptions, log: Settings['log']) {
+    this.#options = options;
+    this.#log = log;
+  }
+
+  /** No connection could be made. Returns why, with the address. */
+  lost(why: string): string {
+    const text = `could not connect to ${placeOf(this.#options)}: ${why}`;
+    if (!this.#out) this.#log('warn', text);
+    this.#out = true;
+    return text;
+  }
+
+  /** There is a connection. */
+  found(): void {
+    if (this.#out) this.#log('warn', `connected again to ${placeOf(this.#options)}`);
+    this.#out = false;
+  }
 }
 
 function logOf({ logLevel = 'warn', logger = console }: ClientOptions): Settings['log'] {

@@ -1,9 +1,8 @@
 /**
- * Decoder of `text/event-stream`, fed with bytes. eventsource-parser reads the fields; added to it:
- * bounds, since a peer that never ends a line must not take the memory, a CR that ends its line at
- * once, and the ids of blocks without data, by which a quiet subscription's place moves.
+ * Decoder of `text/event-stream`, fed with bytes. Beyond the standard it has bounds, since a peer that
+ * never ends a line must not take the memory; a CR ends its line at once; and the ids of blocks
+ * without data are seen, by which a quiet subscription's place moves.
  */
-import { createParser, type EventSourceMessage } from 'eventsource-parser';
 import { InvalidRequest } from './errors.js';
 
 /** One dispatched event; `event` is `message` where the block named none. */
@@ -16,9 +15,6 @@ export interface Frame {
   readonly ownId: boolean;
 }
 
-/** Gives a block that has an id and no data something to be dispatched for. */
-const ASIDE = '\0';
-
 /** Bounds are in characters. */
 export class SseDecoder {
   lastEventId = '';
@@ -26,18 +22,16 @@ export class SseDecoder {
   retry: number | undefined;
   readonly #maxLine: number;
   readonly #maxEvent: number;
-  readonly #utf8 = new TextDecoder();
-  readonly #parser = createParser({
-    onEvent: (event) => this.#dispatch(event),
-    onRetry: (milliseconds) => {
-      this.retry = milliseconds / 1000;
-    },
-  });
+  // Made with the first bytes: not every platform has one, and there a stream is polled.
+  #utf8: TextDecoder | undefined;
   #frames: Frame[] = [];
   #rest = '';
   #skipLf = false;
   #size = 0;
-  #hasData = false;
+  /** Of the block that is being read. */
+  #data: string[] = [];
+  #event = '';
+  #id: string | undefined;
 
   constructor(maxLine: number, maxEvent = maxLine) {
     this.#maxLine = maxLine;
@@ -61,6 +55,7 @@ export class SseDecoder {
 
   /** Decoded, with LF as the only end of a line. */
   #text(data: Uint8Array): string {
+    this.#utf8 ??= new TextDecoder();
     let text = this.#utf8.decode(data, { stream: true });
     if (!text) return text;
     if (this.#skipLf && text.startsWith('\n')) text = text.slice(1);
@@ -70,27 +65,36 @@ export class SseDecoder {
 
   #line(line: string): void {
     check(line.length, this.#maxLine);
-    if (line.startsWith('data:') || line === 'data') {
-      this.#hasData = true;
-      this.#size += line.length - 5;
-      check(this.#size, this.#maxEvent);
-    } else if (!line) {
-      if (!this.#hasData) this.#parser.feed(`event:${ASIDE}\ndata\n`);
-      this.#hasData = false;
-      this.#size = 0;
+    if (!line) {
+      this.#dispatch();
+      return;
     }
-    this.#parser.feed(`${line}\n`);
+    const [, field, value = ''] = /^([^:]*)(?:: ?(.*))?$/s.exec(line) ?? [];
+    if (field === 'data') {
+      this.#size += value.length;
+      check(this.#size, this.#maxEvent);
+      this.#data.push(value);
+    } else if (field === 'event') {
+      this.#event = value;
+    } else if (field === 'id' && !value.includes('\0')) {
+      this.#id = value;
+    } else if (field === 'retry' && /^\d+$/.test(value)) {
+      this.retry = Number(value) / 1000;
+    }
   }
 
-  #dispatch({ event, data, id }: EventSourceMessage): void {
-    if (id !== undefined) this.lastEventId = id;
-    if (event === ASIDE) return;
-    this.#frames.push({
-      event: event ?? 'message',
-      data,
-      id: this.lastEventId,
-      ownId: id !== undefined,
-    });
+  #dispatch(): void {
+    const ownId = this.#id !== undefined;
+    this.lastEventId = this.#id ?? this.lastEventId;
+    if (this.#data.length) {
+      const data = this.#data.join('\n');
+      const event = this.#event || 'message';
+      this.#frames.push({ event, data, id: this.lastEventId, ownId });
+    }
+    this.#data = [];
+    this.#size = 0;
+    this.#event = '';
+    this.#id = undefined;
   }
 }
 

@@ -32,8 +32,14 @@ export function keyHeader(key = newKey()): Record<string, string> {
 /** A fresh Idempotency-Key. It has to be unique, not secret, so an old Node's Math.random will do. */
 export function newKey(): string {
   const bytes = new Uint8Array(16).map(() => Math.random() * 256);
-  globalThis.crypto?.getRandomValues(bytes);
+  globalThis.crypto?.getRandomValues?.(bytes);
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+/** A query as it stands in an address; not every platform's URLSearchParams can write one. */
+export function queryText(fields: Readonly<Record<string, string>> = {}): string {
+  const pairs = Object.entries(fields).map((pair) => pair.map(encodeURIComponent).join('='));
+  return pairs.length ? `?${pairs.join('&')}` : '';
 }
 
 /** `text` as one segment of a path, whatever it contains. Throws InvalidRequest where it cannot. */

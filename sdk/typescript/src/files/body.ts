@@ -1,7 +1,7 @@
 /** What an upload sends: counted, hashed and told while it goes. */
 import { AuthenticationError, ConnectionLost } from '../errors.js';
 import type { Io } from '../io.js';
-import { within } from '../platform.js';
+import { throwIfAborted, within } from '../platform.js';
 import type { UploadOptions, UploadSource } from '../types.js';
 import { Sha256 } from './sha256.js';
 import { type Pieces, type Source, sourceOf } from './source.js';
@@ -236,10 +236,10 @@ async function gather(source: Source, signal: AbortSignal | undefined): Promise<
   try {
     const parts: BlobPart[] = [];
     for (let piece = await pieces.next(); piece; piece = await pieces.next()) {
-      signal?.throwIfAborted();
+      throwIfAborted(signal);
       parts.push(piece as Uint8Array<ArrayBuffer>);
     }
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
     return new Blob(parts);
   } finally {
     signal?.removeEventListener('abort', abort);

@@ -30,7 +30,8 @@ export function sourceOf(source: UploadSource): Source {
   }
   const once = { size: undefined, repeatable: false };
   // A stream first: in some browsers it is no iterable.
-  if (source instanceof ReadableStream) return { ...once, open: () => small(ofStream(source)) };
+  if (typeof ReadableStream === 'function' && source instanceof ReadableStream)
+    return { ...once, open: () => small(ofStream(source)) };
   if (typeof source?.[Symbol.asyncIterator] === 'function') {
     return { ...once, open: () => small(ofIterator(source[Symbol.asyncIterator]())) };
   }

@@ -4,8 +4,9 @@ import { isRepeated } from '../answers.js';
 import { Conflict, ConnectionLost, InvalidRequest, type StreamError } from '../errors.js';
 import { type Io, problem } from '../io.js';
 import { camel } from '../names.js';
-import { pause } from '../platform.js';
+import { pause, throwIfAborted } from '../platform.js';
 import { Retries } from '../retries.js';
+import { placeOf } from '../settings.js';
 import type { JsonObject, StoredFile, UploadOptions, UploadSource } from '../types.js';
 import { asObject, asText, keyHeader, query, type Request } from '../wire.js';
 import { bodyOf, type Outgoing } from './body.js';
@@ -20,7 +21,7 @@ export async function upload(
   options: UploadOptions = {},
 ): Promise<StoredFile> {
   const { signal, checksum } = options;
-  signal?.throwIfAborted();
+  throwIfAborted(signal);
   const fields = describe(source, options);
   const body = await bodyOf(io, source, options);
   try {
@@ -99,15 +100,15 @@ async function send(
   const retries = new Retries(maxRetries, backoff, random);
   for (;;) {
     const outcome = await attempt(io, request, body, signal);
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
     rethrow(body);
-    const error = problem(outcome);
+    const error = problem(outcome, placeOf(io.settings.options));
     if (!error) return asObject(outcome.was === 'answered' && outcome.answer.body);
     const wait = body.repeatable && mayPass(error) ? retries.after(error) : undefined;
     if (wait === undefined) throw error;
     log('info', `upload: ${error.message}; again in ${wait.toFixed(2)} s`);
     await pause(wait, signal, { least: error.retryAfter ?? 0, patient: true });
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
   }
 }
 

@@ -1,5 +1,7 @@
 /** `fetch` by XMLHttpRequest, for the one thing it can do and `fetch` cannot. */
 
+import { abortError } from '../platform.js';
+
 /** Calls `onSent` with the bytes of the body that have gone so far. */
 export function sendWithXhr(onSent: (bytes: number) => void): typeof fetch {
   return (input, init = {}) =>
@@ -13,9 +15,9 @@ export function sendWithXhr(onSent: (bytes: number) => void): typeof fetch {
         resolve(new Response(responseText || null, { status, headers: headersOf(xhr) }));
       };
       xhr.onerror = () => reject(new TypeError('the request failed'));
-      xhr.onabort = () => reject(new DOMException('the request was aborted', 'AbortError'));
+      xhr.onabort = () => reject(abortError());
       init.signal?.addEventListener('abort', () => xhr.abort());
-      if (init.signal?.aborted) xhr.onabort(new ProgressEvent('abort'));
+      if (init.signal?.aborted) reject(abortError());
       else xhr.send(init.body as Blob);
     });
 }

@@ -105,7 +105,7 @@ export class Asks {
 
   #send(ask: Ask): void {
     const text = JSON.stringify({ ...ask.message(), id: ask.id });
-    if (text.length * 3 <= MAX_MESSAGE || new TextEncoder().encode(text).length <= MAX_MESSAGE) {
+    if (text.length * 3 <= MAX_MESSAGE || utf8Length(text) <= MAX_MESSAGE) {
       this.outbox.push(text);
       return;
     }
@@ -114,6 +114,16 @@ export class Asks {
     const message = `the message is over ${MAX_MESSAGE} bytes`;
     ask.failed(new InvalidRequest(message, { code: 'PAYLOAD_TOO_LARGE' }));
   }
+}
+
+/** In bytes; half a character is sent as three. */
+function utf8Length(text: string): number {
+  let bytes = 0;
+  for (const sign of text) {
+    const code = sign.codePointAt(0) ?? 0;
+    bytes += code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+  }
+  return bytes;
 }
 
 /** Whether time alone may help; a busy session is the caller's to wait for. */

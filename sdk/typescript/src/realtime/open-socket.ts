@@ -46,7 +46,7 @@ export class OpenSocket {
     this.#token = parts.token;
     this.#pace = new Pace(settings.clock());
     this.#timer = setTimeout(
-      () => this.end(new ConnectionLost('could not connect in time')),
+      () => this.end(new ConnectionLost(settings.reach.lost('no answer in time'))),
       CONNECT * 1000,
     );
     this.#forget = onWake((what) => {
@@ -56,7 +56,12 @@ export class OpenSocket {
     });
     socket.onopen = () => this.#open();
     socket.onmessage = ({ data }) => this.#hear(String(data));
-    socket.onclose = ({ code, reason }) => this.end(closedError(code, reason));
+    socket.onclose = ({ code, reason }) => {
+      const error = closedError(code, reason);
+      // Before it is open, it could not be: the platforms do not say why.
+      const never = !this.#watch && error instanceof ConnectionLost;
+      this.end(never ? new ConnectionLost(settings.reach.lost(error.message)) : error);
+    };
     // What went wrong, the closing that follows tells; unheard, it would end a Node process.
     socket.onerror = () => {};
   }
@@ -104,6 +109,7 @@ export class OpenSocket {
   #open(): void {
     const { socket, state, settings, interval, patience } = this.#parts;
     this.#watch = new LinkWatch(settings.clock(), interval, patience);
+    settings.reach.found();
     state.authenticated = (expiresAt) => this.#authenticated(expiresAt);
     socket.send(this.#auth());
     state.linkUp();

@@ -102,7 +102,7 @@ export class Runner implements Host {
       return renewed ? new ConnectionLost(error.message) : error;
     } catch (error) {
       if (error instanceof StreamError) return error;
-      return new ConnectionLost(`could not connect: ${error}`, { cause: error });
+      return new ConnectionLost(this.#settings.reach.lost(String(error)), { cause: error });
     }
   }
 

@@ -1,4 +1,5 @@
 /** What callers iterate over on a socket: events of channels, chunks of sessions. */
+import { throwIfAborted } from '../platform.js';
 import { readableOf } from '../readable.js';
 import type {
   AgentStream,
@@ -102,9 +103,9 @@ abstract class FeedReader<T> implements ResumableStream<T>, AsyncIterator<T, und
     if (this.#busy) throw new TypeError('the stream is being read already');
     this.#busy = true;
     try {
-      this.#controls.signal?.throwIfAborted();
+      throwIfAborted(this.#controls.signal);
       const result = await work();
-      this.#controls.signal?.throwIfAborted();
+      throwIfAborted(this.#controls.signal);
       return result;
     } catch (error) {
       await this.close();

@@ -1,3 +1,4 @@
+import { throwAside } from '../announce.js';
 import { nextFrame } from './frame.js';
 
 /** What a framework binds to: React's `useSyncExternalStore`, a Vue ref, or a plain listener. */
@@ -73,9 +74,7 @@ export abstract class Observable<S> implements Readable<S> {
         listener.tell();
       } catch (error) {
         // One listener's fault is its own: the others still hear, and the error is still seen.
-        queueMicrotask(() => {
-          throw error;
-        });
+        throwAside(error);
       }
     }
   }

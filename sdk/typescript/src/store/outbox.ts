@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../platform.js';
 import type { ConnectionState } from '../types.js';
 import type { TurnPlace } from './begin-turn.js';
 import { beginTurn, cancelByKey } from './begin-turn.js';
@@ -81,7 +82,7 @@ export class Outbox {
     { signal }: AbortController,
   ): Promise<void> {
     try {
-      signal.throwIfAborted();
+      throwIfAborted(signal);
       const sessionId = this.#port.sessionId();
       // A session knows its agent.
       const where = sessionId === null ? {} : { sessionId, agentId: undefined };

@@ -83,7 +83,8 @@ export class PlaceKeeper {
 
 /** Whether the browser said no. */
 function isDenied(error: unknown): boolean {
-  return error instanceof DOMException;
+  // Where there is no such class, there is no browser to say it.
+  return typeof DOMException === 'function' && error instanceof DOMException;
 }
 
 /** Errors have no JSON of their own. */

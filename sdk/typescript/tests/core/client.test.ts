@@ -100,13 +100,79 @@ test('a redirection is told, never followed with the credential', async () => {
   expect(net.asked).toMatchObject([{ redirect: 'manual' }]);
 });
 
+test('where it pointed is said, without what may be a credential', async () => {
+  const location = 'https://user:secret@evil.example/v1/agents/a?token=secret#secret';
+  const body = JSON.stringify({ error: { code: 'UNAVAILABLE', message: 'try again' } });
+  const moved = () => new Response(body, { status: 302, headers: { location } });
+  // React Native's fetch follows them whatever it is told.
+  const followed = () => {
+    const response = new Response('{}', { status: 200 });
+    return Object.defineProperties(response, {
+      redirected: { value: true },
+      url: { value: location },
+    });
+  };
+  for (const answer of [moved, followed]) {
+    const net = new FakeFetch(answer);
+    const client = new ResonantGenesis({ apiKey: 'k', baseUrl: 'http://h', fetch: net.fetch });
+    for (const use of [client.agents.get('a'), client.sessions.join('s'), client.files.get('f')]) {
+      const error = await use.then(
+        () => undefined,
+        (reason) => reason,
+      );
+      expect(error).toMatchObject({ code: 'INVALID_REQUEST', retryable: false });
+      expect(error.message).toContain('to https://evil.example/v1/agents/a,');
+      expect(error.message).not.toContain('secret');
+    }
+    expect(net.asked).toHaveLength(3);
+  }
+});
+
+test('a server that cannot be reached is said at once, once an outage, and when it is back', async () => {
+  const said: string[] = [];
+  const logger = { debug() {}, info() {}, warn: (text: string) => said.push(text), error() {} };
+  let up = false;
+  const net = new FakeFetch((asked) => {
+    if (!up) throw new TypeError('fetch failed', { cause: new Error('connect ECONNREFUSED') });
+    return agent(asked);
+  });
+  const options = { apiKey: 'k', baseUrl: 'http://h:8080/api', logger, maxRetries: 2 };
+  const client = new ResonantGenesis({ ...options, fetch: net.fetch });
+  const why = 'could not connect to h:8080: connect ECONNREFUSED';
+  for (let round = 1; round <= 2; round += 1) {
+    up = false;
+    const outcome = expect(client.agents.get('a')).rejects.toMatchObject({ message: why });
+    await vi.advanceTimersByTimeAsync(0);
+    expect(said).toHaveLength(2 * round - 1);
+    await vi.advanceTimersByTimeAsync(30_000);
+    await outcome;
+    up = true;
+    await client.agents.get('a');
+    await client.agents.get('a');
+  }
+  const back = 'connected again to h:8080';
+  expect(said).toEqual([why, back, why, back].map((text) => `resonantgenesis: ${text}`));
+});
+
+test('the default address is named as such', async () => {
+  const client = new ResonantGenesis({
+    apiKey: 'k',
+    fetch: new FakeFetch(broken).fetch,
+    maxRetries: 0,
+    logLevel: 'silent',
+  });
+  await expect(client.agents.get('a')).rejects.toThrow(
+    /^could not connect to api\.resonantgenesis\.xyz:443 \(the default.*baseUrl.*RESONANTGENESIS_BASE_URL/,
+  );
+});
+
 test('an answer that does not come is given up', async () => {
   const net = new FakeFetch(never);
   const options = { apiKey: 'k', baseUrl: 'http://h', maxRetries: 0, timeout: 5 };
   const client = new ResonantGenesis({ ...options, fetch: net.fetch });
   const outcome = expect(client.agents.get('a')).rejects.toMatchObject({
     code: 'CONNECTION_LOST',
-    message: 'no answer in time',
+    message: 'no answer in time from h:80',
   });
   await vi.advanceTimersByTimeAsync(5_000);
   await outcome;
@@ -140,7 +206,12 @@ test('it logs what it was told to, and no credential', async () => {
     await vi.advanceTimersByTimeAsync(1_000);
     await outcome;
   }
-  expect(said).toEqual([expect.stringMatching(/^i: resonantgenesis: session s, position 0: /)]);
+  const unreachable = 'could not connect to h:80: fetch failed';
+  expect(said).toEqual([
+    `w: resonantgenesis: ${unreachable}`,
+    expect.stringMatching(`^i: resonantgenesis: session s, position 0: ${unreachable}; again in `),
+    `w: resonantgenesis: ${unreachable}`,
+  ]);
   expect(said.join()).not.toContain('secret-key');
 });
 

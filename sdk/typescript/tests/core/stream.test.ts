@@ -108,13 +108,14 @@ describe('a stream', () => {
     };
     const named = json({ session_id: 's', turn: 1, status: 'running' }, 202);
     const poll = json({ events: [done(1)], position: 1, done: true });
-    const net = new FakeFetch(bodiless, bodiless, named, poll);
+    const net = new FakeFetch(bodiless, named, poll);
     const made = clientWith(net).sessions.executeStream(TURN);
     await vi.advanceTimersByTimeAsync(1000);
     const next = (await made)[Symbol.asyncIterator]().next();
     await vi.advanceTimersByTimeAsync(1000);
     expect((await next).value).toMatchObject({ type: 'done' });
-    expect(net.asked[2]?.headers.get('prefer')).toBe('respond-async');
+    // At once, and for all streams of this client from here on.
+    expect(net.asked[1]?.headers.get('prefer')).toBe('respond-async');
   });
 
   test('waits for as long as the server asked', async () => {

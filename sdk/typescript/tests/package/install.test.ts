@@ -16,11 +16,7 @@ let project: string;
 
 beforeAll(async () => {
   project = await mkdtemp(join(tmpdir(), 'rg-install-'));
-  const dependencies = {
-    '@resonantgenesis/sdk': `file:${inject('tarball')}`,
-    // Taken from where it is already, so that no registry is asked.
-    'eventsource-parser': `file:${join(MODULES, 'eventsource-parser')}`,
-  };
+  const dependencies = { '@resonantgenesis/sdk': `file:${inject('tarball')}` };
   await write({ 'package.json': JSON.stringify({ private: true, type: 'module', dependencies }) });
   const quiet = ['--offline', '--ignore-scripts', '--no-audit', '--no-fund', '--no-package-lock'];
   await run('npm', ['install', ...quiet], { cwd: project });
@@ -32,6 +28,20 @@ async function write(files: Record<string, string>): Promise<void> {
     await mkdir(dirname(join(project, name)), { recursive: true });
     await writeFile(join(project, name), content);
   }
+}
+
+let linked: Promise<void> | undefined;
+
+/** React and Vue, from where they are already. */
+function frameworks(): Promise<void> {
+  linked ??= (async () => {
+    const names = ['react', 'react-dom', 'vue', '@types/react', '@types/react-dom', 'csstype'];
+    for (const name of names) {
+      await mkdir(dirname(join(project, 'node_modules', name)), { recursive: true });
+      await symlink(join(MODULES, name), join(project, 'node_modules', name));
+    }
+  })();
+  return linked;
 }
 
 /** A TypeScript configuration of somebody who wants to know it all. */
@@ -100,10 +110,7 @@ test('in an empty Vite project, with types', async () => {
 });
 
 test('with React and Vue, where those are', async () => {
-  for (const name of ['react', 'react-dom', 'vue', '@types/react', '@types/react-dom', 'csstype']) {
-    await mkdir(dirname(join(project, 'node_modules', name)), { recursive: true });
-    await symlink(join(MODULES, name), join(project, 'node_modules', name));
-  }
+  await frameworks();
   await write({
     'react/index.html': '<div id="app"></div><script type="module" src="/main.tsx"></script>',
     'react/main.tsx': `
@@ -138,6 +145,99 @@ test('with React and Vue, where those are', async () => {
   await check('tsconfig.frameworks.json');
   expect(await scripts('react')).not.toEqual([]);
   expect(await scripts('vue')).not.toEqual([]);
+});
+
+/** Uses all that is exported, in a file of a project of somebody's own. */
+const USES = `
+  import { ResonantGenesis, StreamError, type Chunk } from '@resonantgenesis/sdk';
+  import { useAgentStream } from '@resonantgenesis/sdk/react';
+  import { SessionStore } from '@resonantgenesis/sdk/store';
+  import { createResonantGenesis } from '@resonantgenesis/sdk/vue';
+  export const client: ResonantGenesis = new ResonantGenesis({ apiKey: 'k' });
+  export const text = (chunk: Chunk) => (chunk.type === 'text' ? chunk.content.length : chunk.position);
+  export const failed = (error: unknown) => error instanceof StreamError && error.code.length;
+  export const shown = () => useAgentStream('guide', 'Hello').content.length;
+  export const plugin = createResonantGenesis(client);
+  export type Store = SessionStore;
+  // @ts-expect-error Types are really there: what is not in them is an error.
+  client.nothing;
+`;
+
+const DOM = { lib: ['ES2022', 'DOM', 'DOM.Iterable', 'DOM.AsyncIterable'], types: [] };
+
+test.each([
+  ['node', 'ts', { module: 'CommonJS', moduleResolution: 'node10', ignoreDeprecations: '6.0' }],
+  ['node16', 'cts', { module: 'Node16', moduleResolution: 'Node16' }],
+  ['node16', 'mts', { module: 'Node16', moduleResolution: 'Node16' }],
+  ['nodenext', 'cts', { module: 'NodeNext', moduleResolution: 'NodeNext' }],
+  ['nodenext', 'mts', { module: 'NodeNext', moduleResolution: 'NodeNext' }],
+  ['bundler', 'ts', { module: 'ESNext', moduleResolution: 'Bundler' }],
+])('its types with moduleResolution %s, in a file .%s', async (name, ending, options) => {
+  await frameworks();
+  const folder = `types-${name}-${ending}`;
+  await write({
+    [`${folder}/main.${ending}`]: USES,
+    [`tsconfig.${folder}.json`]: strict({
+      ...DOM,
+      ...options,
+      // Of the frameworks' own types it is not to be judged here.
+      skipLibCheck: true,
+      include: [folder],
+    }),
+  });
+  await check(`tsconfig.${folder}.json`);
+});
+
+test('where only CommonJS is loaded, as in Jest: every subpath, and what is loaded later', async () => {
+  await frameworks();
+  const code = `
+    const { ResonantGenesis, StreamError } = require('@resonantgenesis/sdk');
+    for (const name of ['react', 'vue', 'store']) {
+      const names = Object.keys(require('@resonantgenesis/sdk/' + name));
+      if (!names.length) throw new Error(name);
+    }
+    (async () => {
+      const options = { apiKey: 'k', baseUrl: 'http://127.0.0.1:9', maxRetries: 0, logLevel: 'silent' };
+      const client = new ResonantGenesis(options);
+      const queue = await client.offlineQueue();
+      await queue.close();
+      class Socket { send() {} close() {} }
+      const realtime = await new ResonantGenesis({ ...options, webSocket: Socket }).realtime();
+      await realtime.close();
+      const tries = [
+        () => client.agents.get('a'),
+        () => client.files.get('f'),
+        async () => { for await (const _ of client.events.subscribe({ since: 'c' })); },
+      ];
+      for (const attempt of tries) {
+        const error = await attempt().then(() => undefined, (reason) => reason);
+        if (!(error instanceof StreamError)) throw new Error('no error of ours: ' + error);
+        console.log(error.code);
+      }
+      console.log(require.resolve('@resonantgenesis/sdk'));
+    })();
+  `;
+  // Jest's own loader has these conditions, and runs no module.
+  const only = ['--no-experimental-require-module', '-e', code];
+  const { stdout } = await run('node', only, { cwd: project });
+  expect(stdout.trim().split('\n')).toEqual([
+    'CONNECTION_LOST',
+    'CONNECTION_LOST',
+    'CONNECTION_LOST',
+    expect.stringContaining('dist/cjs/index.js'),
+  ]);
+});
+
+test('in Node there is one copy of it, imported or required', async () => {
+  const code = `
+    const { ResonantGenesis } = require('@resonantgenesis/sdk');
+    import('@resonantgenesis/sdk').then((sdk) => console.log(sdk.ResonantGenesis === ResonantGenesis));
+  `;
+  const { stdout } = await run('node', ['-e', code], { cwd: project });
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+  // Before, a module could not be required.
+  const modern = major > 22 || (major === 22 && minor >= 12) || (major === 20 && minor >= 19);
+  expect(stdout.trim()).toBe(String(modern));
 });
 
 test('in Node, by import and by require', async () => {

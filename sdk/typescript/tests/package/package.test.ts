@@ -3,7 +3,6 @@ import { execFile } from 'node:child_process';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { runInNewContext } from 'node:vm';
 import { gzipSync } from 'node:zlib';
@@ -12,7 +11,6 @@ import { expect, inject, onTestFinished, test } from 'vitest';
 import { chunkFrame } from '../support/script.js';
 
 const run = promisify(execFile);
-const ROOT = fileURLToPath(new URL('../../../../', import.meta.url));
 
 async function published(): Promise<string[]> {
   const { stdout } = await run('tar', ['-tzf', inject('tarball')]);
@@ -40,7 +38,6 @@ async function bundle(
     resolve: {
       alias: {
         '@resonantgenesis/sdk': join(inject('pack'), 'dist/index.js'),
-        'eventsource-parser': join(ROOT, 'node_modules/eventsource-parser'),
       },
     },
     build: {
@@ -68,31 +65,39 @@ function eager(chunks: Rolldown.OutputChunk[]): number {
   return loaded.reduce((sum, { code }) => sum + gzipSync(code, { level: 9 }).length, 0);
 }
 
+/** All files that are named somewhere in it. */
+function targetsOf(entry: unknown): string[] {
+  return typeof entry === 'string' ? [entry] : Object.values(entry as object).flatMap(targetsOf);
+}
+
 test('only what is meant to be published is', async () => {
   const names = await published();
   const odd = names.filter(
-    (name) => !/^(package\.json|README\.md|LICENSE|dist\/.+\.(js|d\.ts))$/.test(name),
+    (name) =>
+      !/^(package\.json|README\.md|LICENSE|dist\/cjs\/package\.json|dist\/.+\.(js|d\.ts))$/.test(
+        name,
+      ),
   );
   expect(odd).toEqual([]);
-  const { exports, sideEffects, dependencies } = JSON.parse(
+  const { exports, main, module, types, typesVersions, sideEffects, dependencies } = JSON.parse(
     await readFile(join(inject('pack'), 'package.json'), 'utf8'),
   );
-  for (const entry of Object.values<Record<string, string> | string>(exports)) {
-    const targets = typeof entry === 'string' ? [entry] : Object.values(entry);
-    for (const target of targets) expect(names).toContain(target.replace('./', ''));
-  }
+  const targets = [main, module, types, ...targetsOf(exports), ...targetsOf(typesVersions)];
+  expect(targets.length).toBeGreaterThan(30);
+  for (const target of targets) expect(names).toContain(target.replace('./', ''));
   expect(sideEffects).toBe(false);
-  expect(Object.keys(dependencies)).toEqual(['eventsource-parser']);
+  expect(dependencies).toBeUndefined();
 });
 
 test('it imports nothing of Node’s, and the core nothing of a framework', async () => {
   const allowed: Record<string, string[]> = {
-    'core.js': ['eventsource-parser'],
     'react/index.js': ['react'],
     'vue/index.js': ['vue'],
   };
-  const files = (await readdir(join(inject('pack'), 'dist'), { recursive: true })).filter((name) =>
-    name.endsWith('.js'),
+  const all = await readdir(join(inject('pack'), 'dist'), { recursive: true });
+  const files = all.filter((name) => name.endsWith('.js') && !name.startsWith('cjs/'));
+  expect(all.filter((name) => /^cjs\/.*\.js$/.test(name)).sort()).toEqual(
+    files.map((name) => `cjs/${name}`).sort(),
   );
   for (const name of files) {
     const code = await readFile(join(inject('pack'), 'dist', name), 'utf8');
@@ -102,6 +107,13 @@ test('it imports nothing of Node’s, and the core nothing of a framework', asyn
     const foreign = found.filter((one) => !one?.startsWith('.'));
     expect([name, foreign]).toEqual([name, allowed[name] ?? []]);
     expect(code).not.toMatch(/\brequire\(|['"]node:/);
+    // What `require` gets is made of the same.
+    const common = await readFile(join(inject('pack'), 'dist/cjs', name), 'utf8');
+    const required = [...common.matchAll(/\brequire\(['"]([^'"]+)['"]\)/g)].map((m) => m[1]);
+    expect([name, required.filter((one) => !one?.startsWith('.'))]).toEqual([
+      name,
+      allowed[name] ?? [],
+    ]);
   }
 });
 
