@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -13,6 +14,7 @@ from resonantgenesis_server.model.errors import (
     PositionExpired,
     SessionNotFound,
 )
+from resonantgenesis_server.model.limits import PAGE_BYTES
 from resonantgenesis_server.records.base import StoreError
 from resonantgenesis_server.runs.service import Poll
 
@@ -160,6 +162,30 @@ async def test_steps_page_by_page_and_by_turn(rig: Rig, gate: Gate) -> None:
         ]
     with pytest.raises(NotFound):
         await rig.service.steps(ME, session, turn=3, after=0, limit=100)
+
+
+async def test_pages_of_large_steps_and_of_chunks_without_any_end_early(
+    rig: Rig, gate: Gate
+) -> None:
+    rig.supervisor.limits = replace(rig.limits, output=1_000)
+    ref = await rig.execute(agent="gate", max_steps=100)
+    session = ref.session_id
+    gate.say(*(Step(f"s{n}", detail="d" * 200_000) for n in range(30)))
+    gate.say(*("t" * 40_000 for _ in range(900)))
+    gate.say(Step("last"))
+    gate.end()
+    await rig.result(ref, 60)
+    names: list[str] = []
+    pages: list[int] = []
+    after: int | None = 0
+    while after is not None:
+        found, after = await rig.service.steps(ME, session, turn=None, after=after, limit=500)
+        names += [step["name"] for step in found if step["status"] == "started"]
+        pages.append(len(found))
+        assert sum(len(str(step)) for step in found) <= PAGE_BYTES + 201_000
+    assert names == [*(f"s{n}" for n in range(30)), "last"]
+    # 200 KB a step; then more than is looked through at once without any.
+    assert pages[:2] == [11, 11] and len(pages) == 4
 
 
 async def test_a_turn_that_waits_has_no_steps_yet(rig: Rig, gate: Gate) -> None:

@@ -36,6 +36,7 @@ from ..model.events import (
     prefix_of,
 )
 from ..model.ids import new_id
+from ..model.limits import LOOKED_BYTES, PAGE_BYTES
 from ..model.principal import Principal
 from .event_view import EventView
 from .hub import Hub
@@ -184,22 +185,29 @@ class EventService:
         limit: int,
     ) -> EventPage:
         """Matching events after a position and before `until` (a time, exclusive, or a cursor,
-        inclusive; None: now), at most `limit`, in order."""
+        inclusive; None: now), at most `limit`, in order; fewer where they, or what was looked
+        through for them, are large."""
         stream = event_stream(principal.organization_id)
         end = await self._end(stream, until)
         found: list[bytes] = []
-        looked = 0
-        while after < end and looked < _LOOKED_AT and len(found) < limit:
+        looked = seen = size = 0
+        full = False
+        while after < end and looked < _LOOKED_AT and seen < LOOKED_BYTES and not full:
             page = await self.log.read(stream, after, limit=_PAGE)
             if not page.entries:
                 break
             for entry in page.entries:
-                if entry.position > end or len(found) >= limit:
+                after = min(entry.position, end)
+                if entry.position > end:  # what was before it has been trimmed meanwhile
                     break
-                after = entry.position
                 looked += 1
+                seen += len(entry.body)
                 if selection.matches(entry):
                     found.append(event_json(entry, self.log.epoch))
+                    size += len(found[-1])
+                    full = len(found) >= limit or size >= PAGE_BYTES
+                    if full:
+                        break
         return EventPage(found, cursor_of(self.log.epoch, after), after < end)
 
     async def _end(self, stream: str, until: str | None) -> int:

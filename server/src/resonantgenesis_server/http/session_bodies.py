@@ -167,6 +167,8 @@ class StepBody(BaseModel):
     name: str
     status: str
     duration_ms: int | None = None
+    detail: str | None = None
+    finish_reason: str | None = None
     position: int
 
 

@@ -13,6 +13,12 @@ MAX_MESSAGE = 1_000_000
 #: The largest setting of what goes into one: the rest is for what stands around it.
 LARGEST_PART = 960 * KIB
 
+#: What a page of anything holds at most, about, unless its first item alone is more. Not a setting:
+#: whoever pages on gets everything, and nobody can take that many bytes at once faster.
+PAGE_BYTES = 2 * MIB
+#: What is looked through for a page, at most: what is not wanted costs as well.
+LOOKED_BYTES = 32 * MIB
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -23,7 +23,7 @@ from . import tables
 from .base import UNSET, KeyRecord, Once, Organization, Page, Unset
 from .database import Database, Duplicate
 from .idempotency import use_key
-from .paging import decode_cursor, encode_cursor
+from .paging import decode_cursor, read_page
 from .tables import micros, micros_or_none, seconds, seconds_or_none
 
 #: Ids named in one query; databases bound how many parameters it may have.
@@ -92,13 +92,9 @@ class OrganizationRepository:
             made, last = decode_cursor(cursor, int, str)
             younger = and_(table.c.created_at == made, table.c.id > last)
             query = query.where(or_(table.c.created_at > made, younger))
-        query = query.order_by(table.c.created_at, table.c.id).limit(limit + 1)
+        query = query.order_by(table.c.created_at, table.c.id)
         async with self._database.read() as connection:
-            rows = (await connection.execute(query)).mappings().all()
-        found = [_organization(row) for row in rows[:limit]]
-        if len(rows) <= limit:
-            return Page(found)
-        return Page(found, encode_cursor(micros(found[-1].created_at), found[-1].id))
+            return await read_page(connection, query, limit, _organization, _place)
 
     def _insert(self, name: str) -> Insert:
         table = tables.organizations
@@ -179,13 +175,9 @@ class KeyRepository:
             made, last = decode_cursor(cursor, int, str)
             older = and_(table.c.created_at == made, table.c.id < last)
             query = query.where(or_(table.c.created_at < made, older))
-        query = query.order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit + 1)
+        query = query.order_by(table.c.created_at.desc(), table.c.id.desc())
         async with self._database.read() as connection:
-            rows = (await connection.execute(query)).mappings().all()
-        found = [_key(row) for row in rows[:limit]]
-        if len(rows) <= limit:
-            return Page(found)
-        return Page(found, encode_cursor(micros(found[-1].created_at), found[-1].id))
+            return await read_page(connection, query, limit, _key, _place)
 
     async def revoke(self, organization_id: str, key_id: str) -> KeyRecord | None:
         table = tables.keys
@@ -227,6 +219,10 @@ def _insert_key(
 
 def _taken() -> Conflict:
     return Conflict("this key exists already")
+
+
+def _place(item: Organization | KeyRecord) -> tuple[int, str]:
+    return micros(item.created_at), item.id
 
 
 def _organization(row: RowMapping) -> Organization:

@@ -15,7 +15,7 @@ from .base import UNSET, AgentChanges, AgentRecord, Once, Page, Told
 from .database import Database, Duplicate
 from .idempotency import use_key
 from .outbox import keep_event
-from .paging import decode_cursor, encode_cursor
+from .paging import decode_cursor, read_page
 from .tables import micros, seconds
 
 
@@ -71,11 +71,9 @@ class AgentRepository:
         if cursor is not None:
             (last,) = decode_cursor(cursor, str)
             query = query.where(table.c.id > last)
-        query = query.order_by(table.c.id).limit(limit + 1)
+        query = query.order_by(table.c.id)
         async with self._database.read() as connection:
-            rows = (await connection.execute(query)).mappings().all()
-        found = [_agent(row) for row in rows[:limit]]
-        return Page(found, encode_cursor(found[-1].id) if len(rows) > limit else None)
+            return await read_page(connection, query, limit, _agent, lambda agent: (agent.id,))
 
     async def update(
         self,

@@ -18,7 +18,7 @@ from . import tables
 from .base import Once, Page
 from .database import Database
 from .idempotency import use_key
-from .paging import decode_cursor, encode_cursor
+from .paging import decode_cursor, read_page
 from .tables import micros, seconds
 
 
@@ -125,13 +125,9 @@ class FileRepository:
             made, last = decode_cursor(cursor, int, str)
             older = and_(columns.created_at == made, columns.id < last)
             query = query.where(or_(columns.created_at < made, older))
-        query = query.order_by(columns.created_at.desc(), columns.id.desc()).limit(limit + 1)
+        query = query.order_by(columns.created_at.desc(), columns.id.desc())
         async with self._database.read() as connection:
-            rows = (await connection.execute(query)).mappings().all()
-        found = [_file(row) for row in rows[:limit]]
-        if len(rows) <= limit:
-            return Page(found)
-        return Page(found, encode_cursor(micros(found[-1].created_at), found[-1].id))
+            return await read_page(connection, query, limit, _file, _place)
 
     async def delete(self, seen_by: Owner, file_id: str) -> FileRecord | None:
         query = delete(tables.files).where(_one(seen_by, file_id)).returning(tables.files)
@@ -161,6 +157,10 @@ def _seen(seen_by: Owner) -> ColumnElement[bool]:
 
 def _one(seen_by: Owner, file_id: str) -> ColumnElement[bool]:
     return and_(_seen(seen_by), tables.files.c.id == file_id)
+
+
+def _place(file: FileRecord) -> tuple[int, str]:
+    return micros(file.created_at), file.id
 
 
 def _file(row: RowMapping) -> FileRecord:

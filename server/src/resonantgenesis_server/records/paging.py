@@ -4,13 +4,42 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import orjson
+from sqlalchemy import RowMapping, Select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..model.errors import InvalidRequest
+from ..model.limits import PAGE_BYTES
+from .base import Page
 
+T = TypeVar("T")
 _MAX = 512
+#: Rows that are asked for at once; of the largest there are, that is some MB.
+_ROWS = 16
+
+
+async def read_page(
+    connection: AsyncConnection,
+    query: Select[Any],
+    limit: int,
+    make: Callable[[RowMapping], T],
+    place: Callable[[T], tuple[str | int, ...]],
+) -> Page[T]:
+    """The first rows of an ordered query, made into items: at most `limit`, and fewer, but at least
+    one, where they are large. `place` is an item's sort key."""
+    items: list[T] = []
+    size = 0
+    async with connection.stream(query.limit(limit + 1)) as result:
+        async for rows in result.mappings().partitions(_ROWS):
+            for row in rows:
+                if len(items) >= limit or size >= PAGE_BYTES:
+                    return Page(items, encode_cursor(*place(items[-1])))
+                items.append(make(row))
+                size += len(orjson.dumps(list(row.values()), default=str))
+    return Page(items)
 
 
 def encode_cursor(*key: str | int) -> str:

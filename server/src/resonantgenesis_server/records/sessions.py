@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from . import tables
 from .base import ListPlace, Page, SessionRecord
 from .database import Database
-from .paging import decode_cursor, encode_cursor
+from .paging import decode_cursor, read_page
 from .tables import micros, seconds
 
 #: Ids in one statement, under every database's limit on parameters.
@@ -107,13 +107,9 @@ class SessionRepository:
             made, last = decode_cursor(cursor, int, str)
             older = and_(columns.created_at == made, columns.id < last)
             query = query.where(or_(columns.created_at < made, older))
-        query = query.order_by(columns.created_at.desc(), columns.id.desc()).limit(limit + 1)
+        query = query.order_by(columns.created_at.desc(), columns.id.desc())
         async with self._database.read() as connection:
-            rows = (await connection.execute(query)).mappings().all()
-        found = [_session(row) for row in rows[:limit]]
-        if len(rows) <= limit:
-            return Page(found)
-        return Page(found, encode_cursor(micros(found[-1].created_at), found[-1].id))
+            return await read_page(connection, query, limit, _session, _place)
 
     async def delete(self, session_ids: Sequence[str]) -> None:
         if not session_ids:
@@ -135,6 +131,10 @@ class SessionRepository:
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).mappings().all()
         return [_session(row) for row in rows]
+
+
+def _place(session: SessionRecord) -> tuple[int, str]:
+    return micros(session.created_at), session.id
 
 
 def _row(session: SessionRecord) -> dict[str, object]:

@@ -18,6 +18,7 @@ from ..feed.compact import compact
 from ..feed.follow import Caller
 from ..log.base import Entry
 from ..model.errors import NotFound, SessionBusy, SessionNotFound
+from ..model.limits import LOOKED_BYTES, PAGE_BYTES
 from ..model.principal import Principal
 from ..records.base import Page, SessionRecord, Sessions
 from .execute import Executor
@@ -282,7 +283,7 @@ class SessionService:
         view.caller = caller
         state, log = view.state, self.supervisor.log
         self.supervisor.viewed(session_id)
-        page = await log.read(session_id, after, limit=limit)
+        page = await log.read(session_id, after, limit=limit, max_bytes=PAGE_BYTES)
         if page.info is None:
             await self.supervisor.check_there(session_id)
         page_entries = page.entries
@@ -317,19 +318,21 @@ class SessionService:
                 return [], None
             after = max(after, wanted.first - 1)
         found: list[dict[str, Any]] = []
-        looked = 0
-        while looked < _STEPS_ENTRIES:
+        looked = seen = size = 0
+        while looked < _STEPS_ENTRIES and seen < LOOKED_BYTES:
             page = await self.supervisor.log.read(session_id, after, limit=2_000)
             if page.info is None:
                 await self.supervisor.check_there(session_id)
             looked += len(page.entries)
             for entry in page.entries:
                 after = entry.position
+                seen += len(entry.body)
                 if wanted is not None and 0 < wanted.last < after:
                     return found, None
                 if entry.kind == "step":
                     found.append(_step(entry, state))
-                    if len(found) >= limit:
+                    size += len(entry.body)
+                    if len(found) >= limit or size >= PAGE_BYTES:
                         return found, after
             if page.at_end:
                 return found, None
