@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope
 from ..codec.json import has_more_values, nests_deeper
 from ..model.errors import InvalidJson, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
 from ..model.limits import Limits
+from .shares import LARGE, SHARED
 from .strictness import check_known, check_query, model_in
 from .waiting import reading
 from .watch import Watch
@@ -111,7 +112,17 @@ async def read_json(scope: Scope, receive: Receive, limits: Limits, watch: Watch
     if not data:
         raise InvalidRequest.field("body", "a JSON object is required")
     check_media_type(scope)
-    return parse_json(data, limits.json_depth, limits.json_values)
+    return await _parsed(scope, data, limits)
+
+
+async def _parsed(scope: Scope, data: bytes, limits: Limits) -> Any:
+    """The value of an organization's text, when it is its turn."""
+    if len(data) < LARGE:
+        return parse_json(data, limits.json_depth, limits.json_values)
+    organization_id = scope["state"]["principal"].organization_id
+    await SHARED.turn(organization_id)
+    with SHARED.measured(organization_id):
+        return parse_json(data, limits.json_depth, limits.json_values)
 
 
 class _JsonRequest(Request):
@@ -125,7 +136,7 @@ class _JsonRequest(Request):
         self._data = await read_body(self.scope, self.receive, limits.body, watch)
         if self._data:
             check_media_type(self.scope)
-            self._value = parse_json(self._data, limits.json_depth, limits.json_values)
+            self._value = await _parsed(self.scope, self._data, limits)
             if kind is not None and not self.state.lenient:
                 check_known(kind, self._value)
 

@@ -22,6 +22,7 @@ from ..model.errors import (
 )
 from ..model.principal import Principal
 from ..records.base import StoreError
+from .shares import LARGE, SHARED, SMALL
 from .watch import Watch
 from .wire import rfc3339_or_none
 from .ws_commands import Commands, Services
@@ -49,8 +50,6 @@ log_ = structlog.get_logger("resonantgenesis.ws")
 
 #: Close codes that are not the machine's: server restarting, something broke.
 GOING_AWAY, BROKEN = 1012, 1011
-#: Characters of a message that take a while to parse.
-_LARGE = 16_384
 
 
 class Verifies(Protocol):
@@ -184,14 +183,29 @@ class Socket:
             if message["type"] == "websocket.disconnect":
                 await self._finish_executes()
                 return
-            text, now = message.get("text"), self._loop.time()
-            machine = self._machine
-            await self._do(machine.binary(now) if text is None else machine.text(text, now))
+            await self._do(await self._understood(message.get("text")))
             await self._writer.room()
-            if machine.state == "closed":
+            if self._machine.state == "closed":
                 await asyncio.wait({writer})  # what comes then, the connection drops
-            elif len(text or "") >= _LARGE:
-                await asyncio.sleep(0)  # others first: one that is compressed may follow at once
+
+    async def _understood(self, text: str | None) -> list[Action]:
+        """What a message asks for, as soon as its organization may have it parsed."""
+        machine, principal = self._machine, self._principal
+        if text is None:
+            return machine.binary(self._loop.time())
+        if principal is None:
+            return machine.text(text, self._loop.time())
+        organization_id = principal.organization_id
+        try:
+            await SHARED.turn(organization_id)
+        except RateLimited as error:
+            return machine.failed(error, None, self._loop.time())
+        if len(text) < LARGE:
+            SHARED.took(organization_id, SMALL)
+            return machine.text(text, self._loop.time())
+        await asyncio.sleep(0)  # a compressed one may have followed another at once
+        with SHARED.measured(organization_id):
+            return machine.text(text, self._loop.time())
 
     async def _do(self, actions: Iterable[Action]) -> None:
         for action in actions:
