@@ -94,6 +94,7 @@ class Meters:
         self.model_failures = Counter()
         self.refusals = Counter()
         self.limits = Counter()
+        self.damaged = Counter("file", "log", "records")
         self.loop_lag = Histogram(_FAST)
         self.log_dropped = Counter("stderr", "stdout")
         self.defects = Counter("log", "other")
@@ -181,6 +182,16 @@ def log_dropped(output: str, lines: int) -> None:
 def defect(place: str) -> None:
     """Something failed that cannot, but for a mistake of ours; `place` is a fixed word."""
     METERS.defects.add(place)
+
+
+def file_damaged() -> None:
+    """A file's content is not what was written."""
+    METERS.damaged.add("file")
+
+
+def store_damaged(store: str) -> None:
+    """At its opening, something that was committed could not be read; `store` is log or records."""
+    METERS.damaged.add(store)
 
 
 class LoopLag:

@@ -10,13 +10,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from resonantgenesis_server.files import disk_io
-from resonantgenesis_server.files.base import BlobError, BlobGone, BlobsFull
+from resonantgenesis_server.files.base import BlobDamaged, BlobError, BlobGone, BlobsFull
 from resonantgenesis_server.files.disk import DiskBlobs
 
 from .conftest import left_in
@@ -162,7 +163,7 @@ async def test_the_last_of_the_room_is_left_to_others(
     monkeypatch.setattr(disk_io, "SYNC_EVERY", 10)
     writer = await blobs.begin()
     await writer.write(b"123456789")
-    monkeypatch.setattr(writer, "_place", disk_io.Place(writer._place.path, root, 1 << 60))
+    monkeypatch.setattr(writer, "_place", replace(writer._place, reserve=1 << 60))
     with pytest.raises(BlobsFull):
         await writer.write(b"0")
     await writer.discard()
@@ -230,3 +231,57 @@ async def test_the_event_loop_never_opens_a_file(blobs: DiskBlobs) -> None:
     await blobs.remove([digest])
     watching = False
     assert seen == []
+
+
+async def test_what_the_disk_has_changed_is_not_given_out_as_whole(
+    blobs: DiskBlobs, root: Path
+) -> None:
+    content = bytes(range(256)) * 40
+    digest = await put(blobs, content)
+    path = root / digest[:2] / digest
+    for bit in (0, 1, 5_000 * 8, len(content) * 8 - 1):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        for size in (1_000, len(content), len(content) + 1):
+            async with await blobs.find(digest) as blob:
+                given = 0
+                with pytest.raises(BlobDamaged):
+                    while True:
+                        given += len(await blob.read(given, size))
+                assert given < len(content)
+                assert await blob.read(100, 10)  # a part
+    await put(blobs, content)  # who uploads it again mends it
+    assert await read(blobs, digest) == content
+
+
+async def test_a_folder_is_synced_until_that_succeeds(
+    blobs: DiskBlobs, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That it can be seen does not say that it will be there after the power was lost."""
+    synced: list[Path] = []
+    fails = 2
+    sync = disk_io.sync_directory
+
+    def flaky(path: Path) -> None:
+        if path == root and len(synced) < fails:
+            synced.append(path)
+            raise OSError(5, "Input/output error", str(path))
+        synced.append(path)
+        sync(path)
+
+    monkeypatch.setattr(disk_io, "sync_directory", flaky)
+    for _ in range(fails):
+        with pytest.raises(BlobError):
+            await put(blobs, b"content")
+    digest = await put(blobs, b"content")
+    assert synced[fails:] == [root, root / digest[:2]]
+    await put(blobs, b"content")
+    assert synced[fails + 2 :] == [root / digest[:2]]
+    # The process before this one may have died in between.
+    again = await DiskBlobs.open(root)
+    synced.clear()
+    monkeypatch.setattr(disk_io, "sync_directory", synced.append)
+    await put(again, b"content")
+    assert synced == [root, root / digest[:2]]
+    await again.close()

@@ -9,16 +9,18 @@ from pathlib import Path
 import pytest
 from resonantgenesis_server.files.base import BlobError
 from resonantgenesis_server.files.disk import DiskBlobs
-from resonantgenesis_server.files.service import FileService
+from resonantgenesis_server.files.service import FileService, pieces
 from resonantgenesis_server.model.errors import (
     Internal,
     NotFound,
     PayloadTooLarge,
     Unavailable,
 )
+from resonantgenesis_server.observe import METERS
 from resonantgenesis_server.records.base import Organization, SessionRecord, StoreUnusable
 from resonantgenesis_server.records.files import FileRecord, Owner
 from resonantgenesis_server.records.store import Records
+from structlog.testing import capture_logs
 
 from .conftest import left_in
 
@@ -127,10 +129,10 @@ async def test_content_about_to_be_recorded_is_not_collected(
     create = records.files.create
     collected: list[int] = []
 
-    async def slow(*arguments: object) -> FileRecord:
+    async def slow(*arguments: object, **more: object) -> FileRecord:
         # The content is in its place, and no record says so yet.
         collected.append(await files.collect())
-        return await create(*arguments)  # type: ignore[arg-type]
+        return await create(*arguments, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(records.files, "create", slow)
     made = await put(files, Owner(org.id), b"content")
@@ -147,10 +149,10 @@ async def test_content_recorded_while_records_are_asked_is_not_collected(
     create, held = records.files.create, records.files.held
     in_create, go = asyncio.Event(), asyncio.Event()
 
-    async def slow(*arguments: object) -> FileRecord:
+    async def slow(*arguments: object, **more: object) -> FileRecord:
         in_create.set()
         await go.wait()
-        return await create(*arguments)  # type: ignore[arg-type]
+        return await create(*arguments, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(records.files, "create", slow)
     second = asyncio.create_task(put(files, me, b"content"))
@@ -250,3 +252,31 @@ async def test_what_is_no_id_is_no_file(
         await files.get(Owner(org.id), file_id)
     with pytest.raises(NotFound):
         await files.delete(Owner(org.id), file_id)
+
+
+async def test_damaged_content_is_told_and_never_ended(
+    files: FileService, org: Organization, root: Path
+) -> None:
+    me = Owner(org.id)
+    content = b"0123456789" * 1_000
+    file = await put(files, me, content)
+    path = root / file.content.sha256[:2] / file.content.sha256
+    path.write_bytes(b"x" + content[1:])
+    counted = METERS.damaged.counts["file"]
+    given = b""
+    with capture_logs() as told, pytest.raises(Internal, match="damaged"):
+        async with await files.open(file) as blob:
+            async for piece in pieces(blob, 0, file.content.size, 4_096):
+                given += piece
+    assert len(given) < len(content)
+    assert [line["event"] for line in told] == [
+        "a file's content is damaged; restore it from a backup"
+    ]
+    assert METERS.damaged.counts["file"] == counted + 1
+    async with await files.open(file) as blob:  # of a part nobody can say
+        assert [piece async for piece in pieces(blob, 5, 10, 4_096)] == [b"56789"]
+    for changed in (content[:-1], content + b"0"):
+        path.write_bytes(changed)
+        with pytest.raises(Internal, match="damaged"):
+            await files.open(file)
+    assert METERS.damaged.counts["file"] == counted + 3

@@ -8,6 +8,8 @@ many files hold it. Every store promises:
   dies: what is left of it is removed at the next start.
 - **Constant memory**, whatever the size, and nothing that blocks the event loop.
 - **Readers are safe.** A blob that was opened is read to its end, even if it is removed meanwhile.
+- **What was changed is not given out as whole.** Who reads a blob from its beginning on, piece by
+  piece, gets `BlobDamaged` instead of the last piece if it is not what was written.
 - A store that cannot be used right now raises `BlobError`; no other exception leaves it.
 """
 
@@ -24,6 +26,10 @@ class BlobError(Exception):
 
 class BlobsFull(BlobError):
     """There is no room, or no more than is to be left to others."""
+
+
+class BlobDamaged(BlobError):
+    """What is kept under a digest has another: the disk has changed it."""
 
 
 class BlobGone(BlobError):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from .base import BlobError, BlobGone, BlobsFull
-from .disk_io import DiskBlob, DiskWriter, Place, sync_directory
+from .disk_io import DiskBlob, DiskWriter, Folders, Place, sync_directory
 
 T = TypeVar("T")
 
@@ -56,6 +56,7 @@ class DiskBlobs:
 
     def __init__(self, root: Path, disk: Disk, reserve: int) -> None:
         self._root = root
+        self._folders = Folders(root)
         self._disk = disk
         self._reserve = reserve
 
@@ -72,7 +73,7 @@ class DiskBlobs:
 
     async def begin(self, expected: int = 0) -> DiskWriter:
         path = self._root / "tmp" / secrets.token_hex(16)
-        writer = DiskWriter(Place(path, self._root, self._reserve), self._disk.run)
+        writer = DiskWriter(Place(path, self._root, self._folders, self._reserve), self._disk.run)
         try:
             await writer.start(expected)
         except BaseException:

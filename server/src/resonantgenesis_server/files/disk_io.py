@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
-from .base import BlobsFull
+from .base import BlobDamaged, BlobsFull
 
 T = TypeVar("T")
 
@@ -30,6 +30,26 @@ class Run(Protocol):
     async def __call__(self, work: Callable[[], T]) -> T: ...
 
 
+class Folders:
+    """The folders of a store, by the first characters of what is in them. One is known once its
+    own entry is on stable storage: that it can be seen says nothing of that, since whoever made it
+    may have failed to sync it, or have died before."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._known: set[str] = set()
+
+    def of(self, digest: str) -> Path:
+        """The folder for this blob, durably there."""
+        name = digest[:2]
+        folder = self._root / name
+        if name not in self._known:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            sync_directory(self._root)
+            self._known.add(name)
+        return folder
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a blob is written (`path`), where it is to be kept (below `root`), and how many bytes
@@ -37,6 +57,7 @@ class Place:
 
     path: Path
     root: Path
+    folders: Folders
     reserve: int
 
     def open(self) -> int:
@@ -51,10 +72,7 @@ class Place:
 
     def keep(self, digest: str) -> None:
         """Move it to where it is found, durably."""
-        folder = self.root / digest[:2]
-        if not folder.is_dir():
-            folder.mkdir(mode=0o700, exist_ok=True)
-            sync_directory(self.root)
+        folder = self.folders.of(digest)
         self.path.replace(folder / digest)
         sync_directory(folder)
 
@@ -153,12 +171,15 @@ class DiskWriter(_Open):
 
 
 class DiskBlob(_Open):
-    """A Blob over a file."""
+    """A Blob over a file, whose name is its digest."""
 
     def __init__(self, path: Path, run: Run) -> None:
         super().__init__(run)
         self._path = path
         self.size = 0
+        #: Of what was read from the beginning on, without a gap: so many bytes.
+        self._hash = hashlib.sha256()
+        self._hashed = 0
 
     async def start(self) -> None:
         """To be called first."""
@@ -190,7 +211,13 @@ class DiskBlob(_Open):
 
     def _read(self, offset: int, size: int) -> bytes:
         with self._lock:
-            return os.pread(self._fd, size, offset)
+            data = os.pread(self._fd, size, offset)
+            if data and offset == self._hashed:
+                self._hash.update(data)
+                self._hashed += len(data)
+                if self._hashed == self.size and self._hash.hexdigest() != self._path.name:
+                    raise BlobDamaged(f"{self._path}: is not what was written")
+            return data
 
     def _shut(self) -> None:
         with self._lock:

@@ -16,11 +16,12 @@ from collections.abc import (
 
 import structlog
 
+from .. import observe
 from ..model.errors import Internal, NotFound, PayloadTooLarge, Unavailable
 from ..model.ids import is_id
 from ..records.base import Once, Page, StoreError
 from ..records.files import Content, FileRecord, Files, Owner
-from .base import Blob, BlobError, BlobGone, Blobs, BlobsFull, BlobWriter
+from .base import Blob, BlobDamaged, BlobError, BlobGone, Blobs, BlobsFull, BlobWriter
 
 log_ = structlog.get_logger("resonantgenesis.files")
 
@@ -151,10 +152,14 @@ class FileService:
         return await self._records.list(seen_by, limit=limit, cursor=cursor)
 
     async def open(self, file: FileRecord) -> Blob:
-        """Its content. Raises NotFound if it was deleted just now."""
+        """Its content. Raises NotFound if it was deleted just now, Internal if it is damaged."""
         try:
             with _told():
-                return await self._blobs.find(file.content.sha256)
+                blob = await self._blobs.find(file.content.sha256)
+                if blob.size != file.content.size:
+                    await _shut(blob)
+                    raise BlobDamaged(f"{file.content.sha256}: has {blob.size} bytes")
+                return blob
         except BlobGone as error:
             if await self._records.get(file.owner, file.id) is None:
                 raise _missing() from error
@@ -190,12 +195,21 @@ class FileService:
             return await self._blobs.remove(free) if free else 0
 
 
+async def _shut(blob: Blob) -> None:
+    async with blob:
+        pass
+
+
 async def pieces(blob: Blob, start: int, end: int, size: int) -> AsyncGenerator[bytes, None]:
-    """Bytes from `start` up to `end`, at most `size` at a time. Raises Unavailable, Internal."""
+    """Bytes from `start` up to `end`, at most `size` at a time. Raises Unavailable, Internal.
+
+    The last piece of the whole is held back if that is not what was written; of a part nobody can
+    say."""
     while start < end:
         with _told():
             data = await blob.read(start, min(size, end - start))
         if not data:
+            observe.file_damaged()
             log_.error("content is shorter than its file says", missing=end - start)
             raise Internal("the file's content is damaged")
         start += len(data)
@@ -218,6 +232,10 @@ def _told() -> Iterator[None]:
         yield
     except BlobGone:
         raise
+    except BlobDamaged as error:
+        observe.file_damaged()
+        log_.error("a file's content is damaged; restore it from a backup", error=str(error))
+        raise Internal("the file's content is damaged") from error
     except BlobsFull as error:
         log_.error("no room for files", error=str(error))
         raise Unavailable("there is no room for files", retry_after=_RETRY_AFTER) from error

@@ -57,6 +57,7 @@ def _counters(meters: Meters) -> dict[str, Counter]:
         "limits_hit_total": meters.limits,
         "log_lines_dropped_total": meters.log_dropped,
         "defects_total": meters.defects,
+        "damaged_total": meters.damaged,
     }
 
 

@@ -98,5 +98,12 @@ TABLE = (
         "place",
         "Failures that only a mistake in the server explains; its log has each with a traceback.",
     ),
+    Described(
+        "damaged_total",
+        "counter",
+        "store",
+        "Files that are not what was written, found as they were read; stores (log, records) that"
+        " had lost what was committed, found as they were opened.",
+    ),
     Described("event_loop_lag_seconds", "histogram", "", "How late the event loop ran a timer."),
 )

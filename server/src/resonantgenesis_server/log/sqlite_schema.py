@@ -6,7 +6,13 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
+import structlog
+
+from .. import observe
+from ..sqlite_wal import has_lost_commits, has_wal
 from .base import LogError, LogUnavailable
+
+_log = structlog.get_logger("resonantgenesis.log")
 
 BUSY_TIMEOUT_MS = 5000
 
@@ -110,10 +116,12 @@ def _check_version(db: sqlite3.Connection, path: Path) -> int:
 
 
 def create_or_check(path: Path, new_epoch: str) -> str:
-    """Create the store or check its version and bring it to this one; its epoch.
+    """Create the store or check its version and bring it to this one; its epoch, which is the new
+    one where the store has lost what somebody may have seen.
 
     Raises LogUnavailable and StoreIsNewer.
     """
+    crashed = has_wal(path)
     # Answers are for the server's own user, whatever its umask and the directory's mode; the
     # files beside it take the mode from it. Where this fails, opening says why.
     with contextlib.suppress(OSError):
@@ -124,13 +132,24 @@ def create_or_check(path: Path, new_epoch: str) -> str:
             db.execute(f"PRAGMA page_size={_PAGE}")  # means nothing in a store that is there
             configure(db)
             version = _check_version(db, path)
+            lost = crashed and has_lost_commits(db, path)
             db.execute("PRAGMA journal_mode=WAL")
             if version < SCHEMA_VERSION:
                 _upgrade(db, path, new_epoch)
             row = db.execute("SELECT value FROM meta WHERE name='epoch'").fetchone()
             if row is None:
                 raise LogUnavailable(f"{path}: {_DAMAGED}")
-            return str(row[0])
+            if not lost:
+                return str(row[0])
+            db.execute("UPDATE meta SET value=? WHERE name='epoch'", (new_epoch,))
+            _log.error(
+                "the log has lost what was committed: its write-ahead log is damaged; positions"
+                " and cursors from before mean nothing now",
+                file=str(path),
+                epoch=new_epoch,
+            )
+            observe.store_damaged("log")
+            return new_epoch
     except sqlite3.Error as error:
         raise LogUnavailable(f"{path}: {describe(error)}") from error
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+import structlog
 from sqlalchemy import URL, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import (
@@ -21,8 +22,12 @@ from sqlalchemy.exc import (
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from .. import observe
+from ..sqlite_wal import lost_commits
 from .base import StoreUnusable
 from .migrate import migrate
+
+log_ = structlog.get_logger("resonantgenesis.records")
 
 #: Seconds that a statement waits for another process's lock, or a request for a connection.
 BUSY_TIMEOUT = 5.0
@@ -134,6 +139,13 @@ def _prepare_file(url: URL) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
         raise StoreUnusable(f"{path}: {error.strerror or error}") from error
+    if lost_commits(path):
+        observe.store_damaged("records")
+        log_.error(
+            "the records have lost what was committed: their write-ahead log is damaged; keys,"
+            " agents and files made or changed last may be as they were before",
+            file=str(path),
+        )
 
 
 def _engine(url: URL, busy_timeout: float) -> AsyncEngine:
