@@ -27,12 +27,11 @@ _METHODS = frozenset(
     b"COPY DELETE GET HEAD LOCK MKCOL MOVE OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT REPORT"
     b" SEARCH TRACE UNLOCK".split()
 )
-TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_TOKEN_BYTES = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+TOKEN = b"[%b]+" % re.escape(_TOKEN_BYTES)
 _START = re.compile(rb"(%b) ([!-~]+) HTTP/1\.([01])" % TOKEN)
-_NAME = re.compile(TOKEN)
-#: No field's value has a control character; a line ends with both CR and LF; nothing else may
-#: hold either.
-STRANGE = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r[^\n]|(?<!\r)\n")
+#: What a head is made of, line ends included: no control characters.
+_PLAIN = bytes([*b"\t\r\n", *range(0x20, 0x7F), *range(0x80, 0x100)])
 #: A host and a port, as far as it matters that nobody reads them in two ways.
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%\-]*(:[0-9]*)?|\[[0-9A-Za-z:.]+\](:[0-9]*)?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#@]+)([/?].*)?", re.IGNORECASE)
@@ -54,7 +53,7 @@ class RequestHead(NamedTuple):
     target: bytes
     version: str
     headers: Headers
-    #: Of the fields, for the limit on them together with the trailers.
+    #: Bytes of the head, for the limit on it together with the trailers.
     size: int
     #: Bytes of the body; None: it comes in chunks.
     length: int | None
@@ -72,24 +71,29 @@ class RequestHead(NamedTuple):
 
 def parse_head(data: bytes) -> RequestHead:
     """`data` up to and with the empty line. Raises Refused."""
-    if STRANGE.search(data) is not None:
-        raise Refused(BAD_HTTP)
-    lines = data[:-4].split(b"\r\n")
-    start = parse_start(lines[0])
-    if len(lines) > MOST_FIELDS + 1:
+    check_lines(data)
+    first, *lines = data[:-4].split(b"\r\n")
+    start = parse_start(first)
+    if len(lines) > MOST_FIELDS:
         raise Refused(LARGE_HEADERS)
-    headers: Headers = []
+    headers = [parse_field(line) for line in lines]
+    if len(data) > HEADERS_LIMIT and sum(map(len, lines)) > HEADERS_LIMIT:
+        raise Refused(LARGE_HEADERS)
     framing: dict[bytes, list[bytes]] = {}
-    size = 0
-    for line in lines[1:]:
-        name, value = parse_field(line)
-        size += len(name) + len(value)
-        headers.append((name, value))
+    for name, value in headers:
         if name in FRAMING:
             framing.setdefault(name, []).append(value)
-    if size > HEADERS_LIMIT:
-        raise Refused(LARGE_HEADERS)
-    return _head(start, headers, size, framing)
+    return _head(start, headers, len(data), framing)
+
+
+def check_lines(data: bytes) -> None:
+    """Raises Refused for control characters, and for a CR or LF without the other. A CR may be
+    the last byte, of which more is to come."""
+    ends = data.count(b"\r\n")
+    if data.translate(None, _PLAIN) or data.count(b"\n") != ends:
+        raise Refused(BAD_HTTP)
+    if data.count(b"\r") != ends + data.endswith(b"\r"):
+        raise Refused(BAD_HTTP)
 
 
 def parse_start(line: bytes) -> tuple[bytes, bytes, str]:
@@ -105,7 +109,7 @@ def parse_start(line: bytes) -> tuple[bytes, bytes, str]:
 def parse_field(line: bytes) -> tuple[bytes, bytes]:
     """A field's name, in lower case, and value. Raises Refused, also for one that is folded."""
     name, colon, value = line.partition(b":")
-    if not colon or _NAME.fullmatch(name) is None:
+    if not colon or not name or name.translate(None, _TOKEN_BYTES):
         raise Refused(BAD_HTTP)
     return name.lower(), value.strip(b" \t")
 

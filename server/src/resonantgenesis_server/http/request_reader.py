@@ -18,7 +18,15 @@ from .raw_refusals import (
     URL_LIMIT,
     Refused,
 )
-from .request_head import FRAMING, STRANGE, TOKEN, RequestHead, parse_field, parse_head, parse_start
+from .request_head import (
+    FRAMING,
+    TOKEN,
+    RequestHead,
+    check_lines,
+    parse_field,
+    parse_head,
+    parse_start,
+)
 
 #: Empty lines before a request, which old clients send behind a body (RFC 9112, 2.2).
 _MOST_EMPTY = 8
@@ -87,14 +95,17 @@ class RequestReader:
         self._left, self._stage = head.length or 0, None
         if head.length is None:
             self._stage = "size"
-            self._room, self._fields = HEADERS_LIMIT - head.size, MOST_FIELDS - len(head.headers)
+            self._room, self._fields = (
+                max(HEADERS_LIMIT - head.size, 0),
+                MOST_FIELDS - len(head.headers),
+            )
         return head
 
     def _check_part(self) -> None:
         """What cannot become a request is refused before its end, for which it would wait."""
         buffer = self._buffer
-        if STRANGE.search(buffer, max(self._looked - 2, 0)) is not None:
-            raise Refused(BAD_HTTP)
+        new = self._looked - buffer.endswith(b"\r", 0, self._looked)
+        check_lines(bytes(buffer[new:]))
         line = buffer.find(b"\r\n", 0, URL_LIMIT + 64)
         if line >= 0 and line + 2 > self._looked:
             parse_start(bytes(buffer[:line]))
@@ -189,8 +200,7 @@ class RequestReader:
 
     def _trailer(self, line: bytes) -> None:
         """A field behind the body: never one of the head, and nobody here asks for any."""
-        if b"\r" in line or STRANGE.search(line) is not None:
-            raise Refused(BAD_HTTP)
+        check_lines(line + b"\r\n")
         name, value = parse_field(line)
         if name in FRAMING:  # some readers would follow it
             raise Refused(BAD_HTTP)
