@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import gc
 import os
+import signal
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -77,6 +79,7 @@ from .runs.usage_service import UsageService
 log_ = structlog.get_logger("resonantgenesis.main")
 
 
+_broken = threading.Event()
 #: Objects made before the young are looked at, and looks before the next older ones are.
 _GC_THRESHOLDS = 20_000, 20, 20
 #: Seconds that a start waits for what the last run left of the list of sessions. It is little,
@@ -162,6 +165,14 @@ def _leave_what_stays() -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
 
 
+def _stop_broken() -> None:
+    """The log fails time after time: end as on a signal, and say so by the exit code."""
+    if not _broken.is_set():
+        _broken.set()
+        log_.critical("the log fails time after time; the server stops")
+        signal.raise_signal(signal.SIGTERM)
+
+
 async def _serve(settings: Settings, listener: Listener, hears_signals: asyncio.Event) -> int:
     async with open_parts(settings) as parts:
 
@@ -184,6 +195,7 @@ async def _serve(settings: Settings, listener: Listener, hears_signals: asyncio.
             code = await run(parts.app, listener, drain=drain, ready=ready, limits=limits)
         finally:
             hears_signals.clear()
+    code = 1 if _broken.is_set() else code
     if parts.supervisor.stuck:
         # The event loop would wait for these tasks for ever; everything of ours is closed.
         log_.error("an agent ignores its end; the process ends without it")
@@ -211,7 +223,9 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
 
         hub = Hub()
         committed = Committed(hub)
-        log = await SqliteLog.open(settings.data / "log.db", on_commit=committed, clock=clock)
+        log = await SqliteLog.open(
+            settings.data / "log.db", on_commit=committed, clock=clock, on_broken=_stop_broken
+        )
         stack.push_async_callback(log.close)
         mirror = committed.mirror = Mirror(records.sessions, log)
         stack.push_async_callback(mirror.close)

@@ -22,7 +22,7 @@ from ..log.base import LogError
 from ..model.errors import ApiError, Forbidden, Internal, NotFound, Unauthenticated, Unavailable
 from ..model.ids import new_id
 from ..model.principal import Principal
-from ..records.base import StoreUnusable
+from ..records.base import StoreError, StoreUnusable
 from .body import header
 from .cors import Cors, HeaderList
 from .errors import error_response, method_not_allowed
@@ -269,9 +269,10 @@ class Edge:
         await out.send({"type": "http.response.body"})
 
 
-def store_unusable(err: StoreUnusable | LogError, request_id: str) -> Unavailable:
+def store_unusable(err: StoreError | LogError, request_id: str) -> Unavailable:
     """What clients are told; the log has the reason."""
-    log.warning("store unusable", request_id=request_id, error=str(err))
+    defect = err if isinstance(err, LogError) and err.is_defect else None
+    log.warning("store unusable", request_id=request_id, error=str(err), exc_info=defect)
     return Unavailable("the store cannot be used right now", retry_after=1.0)
 
 

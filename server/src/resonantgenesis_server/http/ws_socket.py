@@ -18,10 +18,10 @@ from ..model.errors import (
     Internal,
     RateLimited,
     Unauthenticated,
-    Unavailable,
 )
 from ..model.principal import Principal
 from ..records.base import StoreError
+from .edge import store_unusable
 from .shares import LARGE, SHARED, SMALL
 from .watch import Watch
 from .wire import rfc3339_or_none
@@ -253,8 +253,7 @@ class Socket:
         if isinstance(error, ApiError):
             return error
         if isinstance(error, LogError | StoreError):
-            log_.warning("store unusable", request_id=self._request_id, error=str(error))
-            return Unavailable("the store cannot be used right now", retry_after=1)
+            return store_unusable(error, self._request_id)
         log_.error("message failed", request_id=self._request_id, exc_info=error)
         return Internal("the server failed")
 

@@ -53,7 +53,10 @@ MAX_FENCE = (1 << 63) - 1
 
 
 class LogError(Exception):
-    """Base of what a log raises; the message is one line."""
+    """Base of what a log raises; the message is one line. `is_defect`: for a mistake of ours, so
+    that its causes belong into the server's log."""
+
+    is_defect = False
 
 
 class StaleWriter(LogError):

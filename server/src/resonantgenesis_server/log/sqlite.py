@@ -83,8 +83,12 @@ class SqliteLog:
         on_commit: OnCommit = lambda _stream, _entries: None,
         max_queued_bytes: int = 64 * 1024 * 1024,
         clock: Clock | None = None,
+        on_broken: Callable[[], None] = lambda: None,
     ) -> SqliteLog:
         """Open or create the store at `path`.
+
+        `on_broken` is called on the event loop when the log fails for mistakes of ours, time after
+        time: it cannot be expected to recover.
 
         Raises LogUnavailable if it is locked, damaged or not writable, StoreIsNewer if a later
         version of the program wrote it.
@@ -100,7 +104,7 @@ class SqliteLog:
             on_commit=on_commit,
             max_queued_bytes=max_queued_bytes,
         )
-        writer.start(log._deliver_soon)
+        writer.start(log._deliver_soon, lambda: log._soon(on_broken))
         return log
 
     async def close(self, timeout: float = 10.0) -> None:
@@ -169,9 +173,12 @@ class SqliteLog:
 
     def _deliver_soon(self, done: list[WriterJob]) -> None:
         """From the writer thread, after a commit (or its failure)."""
+        self._soon(lambda: self._deliver(done))
+
+    def _soon(self, call: Callable[[], None]) -> None:
         # The loop is closed when the program is torn down without close(): nobody waits then.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._deliver, done)
+            self._loop.call_soon_threadsafe(call)
 
     def _deliver(self, done: list[WriterJob]) -> None:
         for job in done:

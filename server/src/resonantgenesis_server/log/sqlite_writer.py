@@ -17,6 +17,8 @@ from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import Any
 
+import structlog
+
 from .. import observe
 from ..model.clock import Clock
 from .base import Append, Entry, LogError, LogUnavailable, NewEntry
@@ -24,6 +26,10 @@ from .sqlite_job import Stream, WriterJob, check
 from .sqlite_schema import POSITION_BITS, configure_writer, describe
 from .sqlite_tail import LARGE, Tail
 
+log_ = structlog.get_logger("resonantgenesis.log")
+
+#: Defects in a row after which the log is broken: a process that starts anew may do better.
+_MAX_DEFECTS = 5
 #: Transactions are cut at this size so that their readers' wait stays short.
 _MAX_GROUP_BYTES = 8 * 1024 * 1024
 #: A group of this many jobs says that many producers are at work: the next one is gathered for
@@ -66,10 +72,19 @@ class Writer:
         self._placed = 0
         self._thread: threading.Thread | None = None
         self._announce: Callable[[list[WriterJob]], None] = lambda _done: None
+        self._broken: Callable[[], None] = lambda: None
+        #: Defects in a row, by where.
+        self._defects: dict[str, int] = {}
 
-    def start(self, announce: Callable[[list[WriterJob]], None]) -> None:
-        """`announce` is called in this thread with the jobs of each transaction, in order."""
+    def start(
+        self,
+        announce: Callable[[list[WriterJob]], None],
+        broken: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Both are called in this thread: `announce` with the jobs of each transaction, in order,
+        `broken` when one defect follows another."""
         self._announce = announce
+        self._broken = broken
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
@@ -87,6 +102,14 @@ class Writer:
     # -- the thread ------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._write()
+        except BaseException as error:
+            self._defects["thread"] = _MAX_DEFECTS
+            self._defect("thread", error)
+            self._refuse_all(LogUnavailable("the log failed internally"))
+
+    def _write(self) -> None:
         try:
             db = sqlite3.connect(self._path, isolation_level=None, cached_statements=64)
             configure_writer(db)
@@ -152,10 +175,12 @@ class Writer:
             size = sum([job.size for job in group])
             self.tail.grew(self._placed, size)
             observe.committed(self._placed, size, perf_counter() - began)
+            self._defects.pop("commit", None)
         except sqlite3.Error as error:
             self._roll_back(db, group, describe(error), error)
         except Exception as error:  # a defect; the producers must hear of it, the thread must live
-            self._roll_back(db, group, "the log failed internally", error)
+            self._defect("commit", error)
+            self._roll_back(db, group, "the log failed internally", error, is_defect=True)
         while len(self._streams) > _MAX_STATES:
             del self._streams[next(iter(self._streams))]
         self._announce(group)
@@ -177,10 +202,22 @@ class Writer:
                 tail.step(db)
                 while tail.moving and tail.full:  # more comes than single steps would move
                     tail.step(db)
-        except Exception:  # a defect as well; the thread must live
+            self._defects.pop("move", None)
+            return
+        except sqlite3.Error:  # who commits next says why
             observe.commit_failed()
-            with contextlib.suppress(sqlite3.Error):
-                db.rollback()
+        except Exception as error:  # a defect as well; the thread must live
+            observe.commit_failed()
+            self._defect("move", error)
+        with contextlib.suppress(sqlite3.Error):
+            db.rollback()
+
+    def _defect(self, where: str, error: BaseException) -> None:
+        observe.defect("log")
+        count = self._defects[where] = self._defects.get(where, 0) + 1
+        log_.error("the log failed internally", where=where, in_a_row=count, exc_info=error)
+        if count >= _MAX_DEFECTS:
+            self._broken()
 
     def _roll_back(
         self,
@@ -188,6 +225,8 @@ class Writer:
         group: list[WriterJob],
         words: str,
         cause: Exception,
+        *,
+        is_defect: bool = False,
     ) -> None:
         observe.commit_failed()
         self._streams.clear()
@@ -199,6 +238,7 @@ class Writer:
             # Also those refused before: their reason may be an append that is undone now.
             job.error = LogUnavailable(words)
             job.error.__cause__ = cause
+            job.error.is_defect = is_defect
             job.committed = []
 
     def _flush_rows(self, db: sqlite3.Connection) -> None:

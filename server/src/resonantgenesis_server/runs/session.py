@@ -257,7 +257,12 @@ class Session:
                 return
             except LogError as error:
                 failures += 1
-                log_.error("turn could not start", session=self.session_id, error=str(error))
+                log_.error(
+                    "turn could not start",
+                    session=self.session_id,
+                    error=str(error),
+                    exc_info=error if error.is_defect else None,
+                )
                 if failures >= _LOOKS and not self.state.open_turns:
                     return  # it is read anew when somebody asks for it
                 await asyncio.sleep(_pause(failures))
@@ -289,7 +294,12 @@ class Session:
                 raise
             except LogError as error:
                 failures += 1
-                log_.error("turn could not be ended", session=self.session_id, error=str(error))
+                log_.error(
+                    "turn could not be ended",
+                    session=self.session_id,
+                    error=str(error),
+                    exc_info=error if error.is_defect else None,
+                )
                 if self._node.stopped.is_set():
                     return  # the next start finds it open and closes it
                 await asyncio.sleep(_pause(failures))

@@ -1,0 +1,21 @@
+"""The server with a log in which a mistake shows once a turn asks for it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from resonantgenesis_server.cli import main
+from resonantgenesis_server.log.sqlite_writer import Writer
+
+_apply: Any = Writer._apply
+
+
+def _mistaken(self: Writer, db: Any, job: Any) -> None:
+    if any(b"trigger the mistake" in entry.body for a in job.appends for entry in a.entries):
+        raise KeyError("the mistake")
+    _apply(self, db, job)
+
+
+Writer._apply = _mistaken  # type: ignore[method-assign]
+sys.exit(main())
