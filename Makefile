@@ -11,6 +11,8 @@ PACKAGES := server/pyproject.toml sdk/python/pyproject.toml
 # a clock. And anything else for the program behind a verb: make test ARGS="-k sse"
 JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 ARGS ?=
+# How often `make soak` runs the whole suite under load.
+RUNS ?= 20
 # The tests start hundreds of servers and commands; without it each would compile all that is ours.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -42,6 +44,7 @@ test-typescript: .venv/.dev node_modules/.done ## Run those in TypeScript alone:
 soak: .venv/.dev .venv-guide/.done ## Run the long campaigns
 	@scripts/system.sh
 	@$(BIN)/pytest -m soak $(ARGS)
+	@[[ -n "$(ARGS)" ]] || scripts/suite_under_load.sh $(RUNS)
 
 check: .venv/.dev node_modules/.done ## Format, lint, types and layers
 	@$(BIN)/ruff format --check .
