@@ -19,7 +19,7 @@ done
 .venv/bin/python -c '
 import http.server
 try:
-    http.server.ThreadingHTTPServer(("127.0.0.1", 8080), http.server.SimpleHTTPRequestHandler).serve_forever()
+    http.server.ThreadingHTTPServer(("127.0.0.1", 8080), http.server.BaseHTTPRequestHandler).serve_forever()
 except OSError:
     pass' 2>/dev/null &
 jobs_of_ours+=($!)
