@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-from resonantgenesis_server.agent_api import AgentChunk, ToolCall, ToolResult, Turn, Usage
+from resonantgenesis_server.agent_api import AgentChunk, Step, ToolCall, ToolResult, Turn, Usage
 
 #: The guide's own sample gives up after 5 s without a byte.
 SILENCE = 7.0
@@ -30,6 +30,13 @@ async def paced(turn: Turn) -> AsyncIterator[AgentChunk]:
         if pace:
             await asyncio.sleep(1 / pace)
         yield f"{turn.goal}-{number:06d} "
+
+
+async def stepping(turn: Turn) -> AsyncIterator[AgentChunk]:
+    """As many steps as its goal says."""
+    for number in range(int(turn.goal)):
+        yield Step(f"step {number}")
+        yield Step(f"step {number}", "completed")
 
 
 async def stubborn(turn: Turn) -> AsyncIterator[AgentChunk]:

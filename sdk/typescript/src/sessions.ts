@@ -126,8 +126,17 @@ export class Sessions {
 
   /** The steps of a session's turns. */
   async steps(sessionId: string): Promise<Step[]> {
-    const raw = await this.#io.call(item('GET', PATH, sessionId, '/steps'));
-    return [...pageOf<Step>(raw, raw.data, camel)];
+    const { path } = item('GET', PATH, sessionId, '/steps');
+    const steps: Step[] = [];
+    let cursor: string | null = null;
+    for (;;) {
+      // A page holds as many as fit.
+      const raw = await this.#io.call(list(path, { limit: 500, ...(cursor && { cursor }) }));
+      const page = pageOf<Step>(raw, raw.data, camel);
+      steps.push(...page.data);
+      if (!page.hasMore || page.nextCursor === null || page.nextCursor === cursor) return steps;
+      cursor = page.nextCursor;
+    }
   }
 
   /** Cancels what runs or waits, or only `turn`; by key where the answer never came. */

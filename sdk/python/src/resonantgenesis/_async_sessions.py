@@ -196,7 +196,14 @@ class AsyncSessions:
 
     async def steps(self, session_id: str) -> list[Step]:
         """The steps of a session's turns."""
-        return await self._io.call(_calls.session_steps(session_id))
+        steps: list[Step] = []
+        cursor: str | None = None
+        while True:  # a page holds as many as fit
+            page = await self._io.call(_calls.session_steps(session_id, cursor))
+            steps += page.data
+            if not page.has_more or page.next_cursor in (None, cursor):
+                return steps
+            cursor = page.next_cursor
 
     async def get(self, session_id: str) -> AsyncSession:
         """A session with `output` of its newest turn so far, and `position`."""

@@ -18,6 +18,8 @@ from .models import Agent, Page, SessionData, SigningKey, Step, Token
 T_co = TypeVar("T_co", covariant=True)
 S = TypeVar("S", bound=SessionData)
 Object = Mapping[str, Any]
+#: Items on a page, at most.
+_MOST = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +133,11 @@ def cancel_session(
     return Call(Request("POST", "/v1/sessions/cancel", body=body), dict)
 
 
-def session_steps(session_id: str) -> Call[list[Step]]:
-    request = Request("GET", f"/v1/sessions/{segment(session_id)}/steps")
-    return Call(request, lambda raw: Page(raw, Step).data)
+def session_steps(session_id: str, cursor: str | None) -> Call[Page[Step]]:
+    path = f"/v1/sessions/{segment(session_id)}/steps"
+    return Call(
+        Request("GET", path, query(limit=_MOST, cursor=cursor)), lambda raw: Page(raw, Step)
+    )
 
 
 def create_agent(fields: Object, key: str | None = None) -> Call[Agent]:

@@ -170,7 +170,14 @@ class SyncSessions:
 
     def steps(self, session_id: str) -> list[Step]:
         """The steps of a session's turns."""
-        return self._io.call(_calls.session_steps(session_id))
+        steps: list[Step] = []
+        cursor: str | None = None
+        while True:  # a page holds as many as fit
+            page = self._io.call(_calls.session_steps(session_id, cursor))
+            steps += page.data
+            if not page.has_more or page.next_cursor in (None, cursor):
+                return steps
+            cursor = page.next_cursor
 
     def get(self, session_id: str) -> SyncSession:
         """A session with `output` of its newest turn so far, and `position`."""
