@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -294,3 +295,34 @@ async def test_healthz_needs_no_credential(service: Service) -> None:
     for path in ("/healthz", "/readyz", "/openapi.json", "/docs"):
         answer = await service.client.get(path, headers={"authorization": "Bearer wrong"})
         assert answer.status_code == 200, path
+
+
+async def test_who_is_still_waited_for_when_the_server_gives_up_is_told(serve: Serve) -> None:
+    """As uvicorn does it, some seconds after the drain."""
+    reached = asyncio.Event()
+
+    async def stuck(scope: Scope, receive: Receive, send: Send) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    service = await serve(fast=[fast_route("GET", "/v1/stuck", stuck)])
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    headers = [(b"authorization", f"Bearer {service.key}".encode())]
+    scope = {
+        "type": "http", "method": "GET", "path": "/v1/stuck", "raw_path": b"/v1/stuck",
+        "query_string": b"", "headers": headers, "http_version": "1.1", "state": {},
+    }  # fmt: skip
+    task = asyncio.create_task(service.app(scope, receive, send))  # type: ignore[arg-type]
+    await reached.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    assert sent[0]["status"] == 503
+    assert b"UNAVAILABLE" in sent[1]["body"]

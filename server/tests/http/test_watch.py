@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 from resonantgenesis_server.http import watch as watch_module
 from resonantgenesis_server.http.watch import Watch
-from resonantgenesis_server.model.errors import ApiError, Unauthenticated
+from resonantgenesis_server.model.errors import ApiError, Unauthenticated, Unavailable
 from resonantgenesis_server.model.principal import Principal
 
 pytestmark = pytest.mark.anyio
@@ -69,6 +69,14 @@ async def test_a_credential_that_ends_takes_all_its_streams_and_no_others() -> N
         ["UNAUTHENTICATED"],
     ]
     assert world.asked == ["a", "b", "c"]  # once each
+
+
+async def test_what_comes_when_the_server_goes_is_ended_at_once() -> None:
+    world = World()
+    before = world.open("a")
+    world.watch.end_all(Unavailable("it goes"))
+    after = world.open("b")
+    assert before.ended == after.ended == ["UNAVAILABLE"]
 
 
 async def test_streams_that_close_meanwhile_keep_no_others_from_being_looked_at() -> None:

@@ -8,6 +8,7 @@ import time
 
 import pytest
 import websockets
+from resonantgenesis_server.model.errors import Unavailable
 from ws_agents import gates
 from ws_harness import Client, Server
 
@@ -87,3 +88,28 @@ async def test_a_turn_cancelled_by_the_drain_is_told(server: Server) -> None:
         assert (await client.done())[-1]["status"] == "cancelled"
         assert await client.closed() == 1012
         await draining
+
+
+async def test_a_stream_that_opens_behind_the_drain_ends_at_once(server: Server) -> None:
+    session = (await server.http.post("/v1/sessions", json={"agent_id": "many"})).json()
+    running = await server.execute("gated", "behind the drain")
+    paths = (
+        f"/v1/sessions/{session['session_id']}/stream?follow=true",
+        f"/v1/sessions/{running['session_id']}/stream",
+        "/v1/events/subscribe",
+    )
+    server.parts.watch.end_all(Unavailable("the server is shutting down", retry_after=1))
+    for path in paths:
+        answer = await server.http.get(path)
+        assert answer.status_code == 200
+        last = answer.text.strip().split("\n\n")[-1]
+        assert last.startswith("event: error\n") and '"code":"UNAVAILABLE"' in last, answer.text
+    for path in (
+        "/v1/events?wait=30&events=app.none",
+        f"/v1/sessions/{running['session_id']}/events?after=2&wait=30",
+    ):
+        answer = await server.http.get(path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "UNAVAILABLE")
+    # What does not wait is answered.
+    assert (await server.http.get("/v1/agents")).status_code == 200
+    gates["behind the drain"].set()

@@ -134,7 +134,8 @@ def sessions_router(service: SessionService, limits: Limits, once: IdempotentPos
     )
     async def delete(request: Request, session_id: SessionId, principal: Writer) -> None:
         """Cancel what runs and remove the session with its log and its files."""
-        await service.delete(principal, session_id, request_id=request.state.request_id)
+        async with waiting_for(request):
+            await service.delete(principal, session_id, request_id=request.state.request_id)
 
     @router.post(
         PATH + "/{session_id}/cancel",

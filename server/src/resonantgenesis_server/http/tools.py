@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
 
 from ..agents.tools.toolbox import ListedTool, Origin, Toolbox
@@ -12,6 +12,7 @@ from ..model.principal import Principal
 from .auth import scoped
 from .body import api_router
 from .errors import documented_errors
+from .waiting import waiting_for
 from .wire import PageBody
 
 PATH = "/v1/tools"
@@ -43,10 +44,12 @@ def tools_router(toolbox: Toolbox) -> APIRouter:
 
     @router.get(PATH, responses=documented_errors(), operation_id="list_tools")
     async def list_tools(
+        request: Request,
         _principal: Annotated[Principal, Depends(scoped("agents:read"))],
     ) -> ToolPage:
         """All tools on one page; those of MCP servers, which this starts, come last."""
-        listing = await toolbox.listing()
+        async with waiting_for(request):
+            listing = await toolbox.listing()
         return ToolPage(
             data=[_body(tool) for tool in listing.tools],
             next_cursor=None,

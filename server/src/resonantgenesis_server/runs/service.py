@@ -178,15 +178,18 @@ class SessionService:
         self, principal: Principal, session_id: str, *, request_id: str | None = None
     ) -> None:
         """Cancel what runs, then remove the session and its log. Raises SessionBusy when turns
-        are started faster than they can be cancelled."""
+        are started faster than they can be cancelled. Goes on when its caller is cancelled."""
+        deleting = self._delete(principal, session_id, request_id)
+        await self.supervisor.detached(deleting)
+
+    async def _delete(self, principal: Principal, session_id: str, request_id: str | None) -> None:
         state = await self._executor.authorize(principal, session_id)
         for _ in range(_DELETE_TRIES):
             for turn in state.unended:
-                await self.supervisor.detached(self._cancel(session_id, turn.turn))
+                await self._cancel(session_id, turn.turn)
                 await wait_over(self.supervisor, session_id, state, turn, _DELETE_WAIT)
             try:
-                removing = self._remove(session_id, principal.key_id, request_id)
-                return await self.supervisor.detached(removing)
+                return await self._remove(session_id, principal.key_id, request_id)
             except SessionBusy:
                 continue
         raise SessionBusy("the session's turns have not ended yet", retry_after=1)
