@@ -49,6 +49,17 @@ def has_body(operation: dict[str, Any]) -> bool:
     return "application/json" in operation.get("requestBody", {}).get("content", {})
 
 
+def test_a_sessions_own_execute_takes_its_name_in_the_body_too(strict: ServerProcess) -> None:
+    """Clients that are out there send both; another session's name is refused."""
+    with httpx.Client(base_url=strict.url, headers={"Authorization": f"Bearer {KEY}"}) as client:
+        made = client.post("/v1/sessions", json={"agent_id": "guide"}).json()["session_id"]
+        body = {"goal": "g", "session_id": made}
+        assert client.post(f"/v1/sessions/{made}/execute", json=body).status_code in (200, 202)
+        other = client.post(f"/v1/sessions/{made}/execute", json={**body, "session_id": "sess_x"})
+        assert other.status_code == 422
+        assert "session_id" in other.json()["error"]["details"]["fields"]
+
+
 BODIES: list[tuple[bytes, str, set[str]]] = [
     (b"{", "application/json", {"INVALID_JSON"}),
     (b"not json", "application/json", {"INVALID_JSON"}),

@@ -56,6 +56,9 @@ class StreamRoutes:
             body: TurnBody = validated(ExecuteBody, value, lenient=lenient)
             spec = body.spec(self._limits, getattr(body, "session_id", None))
         else:
+            # Clients that are out there name the session in the body as well.
+            if isinstance(value, dict) and value.get("session_id") == session_id:
+                value = {name: of for name, of in value.items() if name != "session_id"}
             body = validated(TurnBody, value, lenient=lenient)
             spec = body.spec(self._limits, session_id)
         # Clients that read streams of POSTs send the same again when one breaks off, and only this
