@@ -158,3 +158,26 @@ async def test_open_streams(serve: Serve) -> None:
         async with asyncio.timeout(10):
             while (await client.get(f"/v1/sessions/{session}/stream")).status_code != 200:
                 await asyncio.sleep(0.02)
+
+
+async def test_keys_of_an_organization_share_its_limits_on_every_way_in(serve: Serve) -> None:
+    server = serve(limits__organization_requests_per_minute=2, limits__organization_open_streams=1)
+    one, two = await new_key(server), await new_key(server)
+    url = server.url.replace("http", "ws") + "/v1/ws"
+    async with client_of(server, one) as client:
+        assert (await client.post(EXECUTE, json=QUICK)).status_code == 200
+        async with client.stream("GET", "/v1/events/subscribe") as stream:
+            assert stream.status_code == 200
+            with pytest.raises(websockets.InvalidStatus) as refused:
+                await websockets.connect(url, additional_headers=bearer(two))
+            assert refused.value.response.status_code == 429
+            async with websockets.connect(url) as socket:
+                await socket.send(json.dumps({"type": "auth", "token": two}))
+                message = json.loads(await socket.recv())
+            assert message["details"]["limit"] == "organization_open_streams"
+        # The refused handshake was the second request of this minute.
+        async with websockets.connect(url, additional_headers=bearer(two)) as socket:
+            await socket.send(json.dumps({"type": "execute", **QUICK}))
+            message = json.loads(await socket.recv())
+        assert message["details"]["limit"] == "organization_requests_per_minute"
+        check_limited(await client.get("/v1/agents"), "organization_requests_per_minute")

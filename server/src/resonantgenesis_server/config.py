@@ -196,7 +196,46 @@ class LimitSettings(BaseModel):
         default=_DEFAULTS.open_streams,
         ge=0,
         le=1_000_000,
-        description="Streams and sockets that a key may have open; 0: any number.",
+        description="Streams, sockets, uploads and downloads that a key may have open; 0: any"
+        " number.",
+    )
+    organization_requests_per_minute: int = Field(
+        default=_DEFAULTS.organization_requests_per_minute,
+        ge=0,
+        le=100_000_000,
+        description="Requests of all keys of an organization in a minute; 0: any number.",
+    )
+    organization_running_turns: int = Field(
+        default=_DEFAULTS.organization_running_turns,
+        ge=0,
+        le=10_000_000,
+        description="Turns of an organization that run or wait at once; 0: any number.",
+    )
+    organization_open_streams: int = Field(
+        default=_DEFAULTS.organization_open_streams,
+        ge=0,
+        le=10_000_000,
+        description="Streams, sockets, uploads and downloads that an organization may have open;"
+        " 0: any number.",
+    )
+    organization_keys: int = Field(
+        default=_DEFAULTS.organization_keys,
+        ge=0,
+        le=10_000_000,
+        description="Keys of an organization that are neither revoked nor expired; 0: any number.",
+    )
+    organization_files: int = Field(
+        default=_DEFAULTS.organization_files,
+        ge=0,
+        le=2**60,
+        description="All files of an organization together; 0: as the disk allows.",
+    )
+    transfer_rate: int = Field(
+        default=_DEFAULTS.transfer_rate,
+        ge=0,
+        le=100 * MIB,
+        description="The least bytes a second of an upload or a download, over the time of"
+        " `limits.stall`; 0: as slow as one likes.",
     )
     connections: int = Field(
         default=_DEFAULTS.connections,

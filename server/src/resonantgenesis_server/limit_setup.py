@@ -1,4 +1,4 @@
-"""The limits of keys, set up for one server."""
+"""The limits of keys and organizations, set up for one server."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .runs.turn_limit import TurnLimit
 
 @dataclass(frozen=True, slots=True)
 class KeyLimits:
-    """Those of PROTOCOL.md, section 9, that are counted per key; `events` and `requests` are to be
-    started and closed."""
+    """Those of PROTOCOL.md, section 9, that are counted per key and organization; `events` and
+    `requests` are to be started and closed."""
 
     events: LimitEvents
     turns: TurnLimit
@@ -30,11 +30,18 @@ class KeyLimits:
         reached = events.reached
         return cls(
             events,
-            TurnLimit(limits.running_turns, reached),
-            RequestLimit(
-                limits.requests_per_minute, storage=settings.limits_storage, reached=reached
+            TurnLimit(
+                limits.running_turns, reached, of_organization=limits.organization_running_turns
             ),
-            StreamLimit(limits.open_streams, reached),
+            RequestLimit(
+                limits.requests_per_minute,
+                storage=settings.limits_storage,
+                reached=reached,
+                of_organization=limits.organization_requests_per_minute,
+            ),
+            StreamLimit(
+                limits.open_streams, reached, of_organization=limits.organization_open_streams
+            ),
         )
 
     def counting(self, changed: Callable[[SessionState], None]) -> Callable[[SessionState], None]:

@@ -19,7 +19,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from ..log.base import LogError
-from ..model.errors import ApiError, Forbidden, Internal, NotFound, Unauthenticated, Unavailable
+from ..model.errors import (
+    ApiError,
+    Forbidden,
+    Internal,
+    NotFound,
+    RateLimited,
+    Unauthenticated,
+    Unavailable,
+)
 from ..model.ids import new_id
 from ..model.principal import Principal
 from ..records.base import StoreError, StoreUnusable
@@ -195,6 +203,7 @@ class Edge:
         except ClientDisconnect:
             return  # Nobody is left to answer.
         except ApiError as err:
+            err = await self._counted(scope, err)
             await _refuse(err, request_id, scope, receive, out)
         except asyncio.CancelledError:  # the server stops, and waits for nobody any more
             stopping = Unavailable("the server is shutting down", retry_after=1.0)
@@ -251,6 +260,17 @@ class Edge:
     async def _count_one(self, scope: Scope) -> None:
         if self._count is not None and scope["state"].get("principal") is not None:
             await self._count(scope)
+
+    async def _counted(self, scope: Scope, refusal: ApiError) -> ApiError:
+        """A refusal counts as a request, also of what does not count when it is granted; what the
+        client is told. What the server itself cannot do does not count."""
+        if scope["state"].get("counted") or refusal.status >= 500:
+            return refusal
+        try:
+            await self._count_one(scope)
+        except RateLimited as limited:
+            return limited
+        return refusal
 
     def _as_get(self, scope: Scope) -> Scope:
         """A HEAD as the GET whose body the server leaves out; what streams has no use for that,

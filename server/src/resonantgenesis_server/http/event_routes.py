@@ -23,7 +23,7 @@ from .edge import FastRoute, fast_route
 from .events import MAX_TEXT, PATH, PublishBody, json_response, parse_filters, split_patterns
 from .params import QueryParams, text_header
 from .session_bodies import validated
-from .sse import SseStream
+from .sse import Headers, SseStream
 from .sse_forms import SseForm
 from .watch import Watch
 
@@ -80,7 +80,14 @@ class EventRoutes:
         """GET /v1/events/subscribe."""
         principal: Principal = scope["state"]["principal"]
         require(principal, "events:read")
-        self._watch.check_room(principal)
+        with self._watch.opening(principal):
+            stream, headers = await self._subscribed(principal, scope, receive, send)
+        await stream.run(headers, self._watch)
+
+    async def _subscribed(
+        self, principal: Principal, scope: Scope, receive: Receive, send: Send
+    ) -> tuple[SseStream, Headers]:
+        """The stream that the query asks for, and the headers of its answer."""
         query, service = QueryParams(scope), self._service
         selection = service.select(
             principal,
@@ -113,7 +120,7 @@ class EventRoutes:
             (b"x-log-epoch", service.epoch.encode()),
             (b"x-heartbeat-seconds", b"%d" % round(self._limits.heartbeat + 0.5)),
         ]
-        await stream.run(headers, self._watch)
+        return stream, headers
 
     async def publish(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /v1/events."""

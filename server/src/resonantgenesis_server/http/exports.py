@@ -93,7 +93,7 @@ class ExportRoutes:
             (b"x-log-epoch", epoch),
         ]
         answer = Answer(200, headers, _lines(batches))
-        await send_answer(answer, scope, receive, send, watch=self._watch, stall=self._limits.stall)
+        await send_answer(answer, scope, receive, send, watch=self._watch, limits=self._limits)
 
 
 async def _lines(batches: AsyncGenerator[Batch, None]) -> AsyncGenerator[bytes, None]:

@@ -86,13 +86,13 @@ class FileRoutes:
         if key is not None:
             check_key(key)
         announced = _announced(scope, principal)
+        self._watch.check_room(principal)
         async with self._files.receiving(announced_size(scope)) as upload:
             try:
-                async with transferring(principal, self._watch, self._limits.stall) as transfer:
+                async with transferring(principal, self._watch, self._limits) as transfer:
                     await incoming.read_into(upload, transfer)
-            except Stalled:
-                problem = f"nothing of it came for {self._limits.stall:g} s"
-                raise InvalidRequest.field("body", problem) from None
+            except Stalled as error:
+                raise InvalidRequest.field("body", str(error)) from None
             digest = await upload.finish()
             check_digest(announced.sha256, digest)
             same = announced.model_copy(update={"sha256": digest})
@@ -136,9 +136,7 @@ class FileRoutes:
                 _describing(file, part),
                 pieces(blob, start, end, BLOCK),
             )
-            await send_answer(
-                answer, scope, receive, send, watch=self._watch, stall=self._limits.stall
-            )
+            await send_answer(answer, scope, receive, send, watch=self._watch, limits=self._limits)
 
 
 class _Incoming:

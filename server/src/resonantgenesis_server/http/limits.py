@@ -1,4 +1,4 @@
-"""What a key may ask of the server; PROTOCOL.md, section 9.
+"""What a key, and an organization, may ask of the server; PROTOCOL.md, section 9.
 
 Requests are counted in a storage of the library `limits`, so that several nodes can share it.
 Streams are counted in this process, where they are open.
@@ -20,7 +20,7 @@ from starlette.types import Scope
 
 from ..model.errors import ApiError, RateLimited
 from ..model.principal import Principal
-from ..runs.limit_events import Reached, nobody_is_told
+from ..runs.limit_events import ORGANIZATION, Reached, nobody_is_told
 
 log_ = structlog.get_logger("resonantgenesis.limits")
 
@@ -39,7 +39,10 @@ class BadStorage(ApiError):
 
 
 class RequestLimit:
-    """Requests of a key per minute, from its first one on.
+    """Requests of a key, and of an organization, per minute, from the first one on.
+
+    What a key is refused does not count for its organization, or one that asks too much would shut
+    out all others.
 
     A storage that fails lets requests pass, and the log says so: a limiter that is away must not
     take the server with it.
@@ -51,12 +54,13 @@ class RequestLimit:
         *,
         storage: str = "memory://",
         reached: Reached = nobody_is_told,
+        of_organization: int = 0,
     ) -> None:
-        """`most` 0: any number. Raises BadStorage."""
+        """`most` of a key and `of_organization`; 0: any number. Raises BadStorage."""
         self._most = most
+        self._of_organization = of_organization
         self._reached = reached
         self._item = RateLimitItemPerMinute(max(most, 1))
-        self._policy = b'"requests";q=%d;w=%d' % (most, _WINDOW)
         self._storage = _open(storage)
         self._complained = -math.inf
         self._task: asyncio.Task[None] | None = None
@@ -75,9 +79,21 @@ class RequestLimit:
 
     async def take(self, principal: Principal) -> list[tuple[bytes, bytes]]:
         """Count a request; the headers that tell what is left. Raises RateLimited."""
-        if not self._most or principal.is_bootstrap:
+        if principal.is_bootstrap:
             return []
-        key = self._item.key_for(REQUESTS, principal.key_id)
+        of_key = await self._count(principal, REQUESTS, principal.key_id, self._most)
+        of_all = await self._count(
+            principal, ORGANIZATION + REQUESTS, principal.organization_id, self._of_organization
+        )
+        return of_key or of_all
+
+    async def _count(
+        self, principal: Principal, name: str, whose: str, most: int
+    ) -> list[tuple[bytes, bytes]]:
+        """Count it for this key or organization. Raises RateLimited."""
+        if not most:
+            return []
+        key = self._item.key_for(name, whose)
         try:
             if isinstance(self._storage, MemoryStorage):
                 taken, ends = await _take(self._storage, key)
@@ -88,13 +104,13 @@ class RequestLimit:
             self._complain(error)
             return []
         left = min(max(math.ceil(ends - time.time()), 1), _WINDOW)
-        headers = self._headers(max(self._most - taken, 0), left)
-        if taken <= self._most:
+        headers = _headers(most, max(most - taken, 0), left)
+        if taken <= most:
             return headers
-        self._reached(principal, REQUESTS, self._most)
+        self._reached(principal, name, most)
         raise Limited(
-            f"this key may send {self._most} requests a minute",
-            details={"limit": REQUESTS, "most": self._most},
+            f"this {_whose(name)} may send {most} requests a minute",
+            details={"limit": name, "most": most},
             retry_after=float(left),
             headers=headers,
         )
@@ -102,22 +118,12 @@ class RequestLimit:
     async def take_for(self, scope: Scope) -> None:
         """`take` for an HTTP request; whatever it is answered tells what is left."""
         state: dict[str, Any] = scope["state"]
+        state["counted"] = True
         try:
             state["headers"].extend(await self.take(state["principal"]))
         except Limited as error:
             state["headers"].extend(error.headers)
             raise
-
-    def _headers(self, remaining: int, reset: int) -> list[tuple[bytes, bytes]]:
-        left, seconds = b"%d" % remaining, b"%d" % reset
-        return [
-            # draft-ietf-httpapi-ratelimit-headers-10, and the names in use before it.
-            (b"ratelimit-policy", self._policy),
-            (b"ratelimit", b'"requests";r=%b;t=%b' % (left, seconds)),
-            (b"x-ratelimit-limit", b"%d" % self._most),
-            (b"x-ratelimit-remaining", left),
-            (b"x-ratelimit-reset", seconds),
-        ]
 
     def _complain(self, error: Exception) -> None:
         now = time.monotonic()
@@ -142,23 +148,50 @@ class Limited(RateLimited):
 
 
 class StreamLimit:
-    """Streams, sockets and transfers that a key has open in this process."""
+    """Streams, sockets and transfers that a key, and an organization, has open in this process."""
 
-    def __init__(self, most: int = 0, reached: Reached = nobody_is_told) -> None:
-        """`most` 0: any number."""
+    def __init__(
+        self, most: int = 0, reached: Reached = nobody_is_told, *, of_organization: int = 0
+    ) -> None:
+        """`most` of a key and `of_organization`; 0: any number."""
         self._most = most
+        self._of_organization = of_organization
         self._reached = reached
 
-    def check(self, principal: Principal, count: int) -> None:
-        """Whether one more may be opened beside `count`. Raises RateLimited."""
-        if count < self._most or not self._most or principal.is_bootstrap:
+    def check(self, principal: Principal, count: int, of_organization: int = 0) -> None:
+        """Whether one more may be opened beside `count` of the key and those of the organization.
+        Raises RateLimited."""
+        if principal.is_bootstrap:
             return
-        self._reached(principal, STREAMS, self._most)
-        raise RateLimited(
-            f"this key may have {self._most} streams and sockets open; close some first",
-            details={"limit": STREAMS, "most": self._most},
-            retry_after=_STREAM_RETRY_AFTER,
-        )
+        for name, open_now, most in (
+            (STREAMS, count, self._most),
+            (ORGANIZATION + STREAMS, of_organization, self._of_organization),
+        ):
+            if not most or open_now < most:
+                continue
+            self._reached(principal, name, most)
+            raise RateLimited(
+                f"this {_whose(name)} may have {most} streams, sockets and transfers open; close"
+                " some first",
+                details={"limit": name, "most": most},
+                retry_after=_STREAM_RETRY_AFTER,
+            )
+
+
+def _whose(name: str) -> str:
+    return "organization" if name.startswith(ORGANIZATION) else "key"
+
+
+def _headers(most: int, remaining: int, reset: int) -> list[tuple[bytes, bytes]]:
+    left, seconds = b"%d" % remaining, b"%d" % reset
+    return [
+        # draft-ietf-httpapi-ratelimit-headers-10, and the names in use before it.
+        (b"ratelimit-policy", b'"requests";q=%d;w=%d' % (most, _WINDOW)),
+        (b"ratelimit", b'"requests";r=%b;t=%b' % (left, seconds)),
+        (b"x-ratelimit-limit", b"%d" % most),
+        (b"x-ratelimit-remaining", left),
+        (b"x-ratelimit-reset", seconds),
+    ]
 
 
 def _open(uri: str) -> Storage:

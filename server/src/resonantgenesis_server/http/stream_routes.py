@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import orjson
@@ -69,14 +70,14 @@ class StreamRoutes:
         self._authorize(principal, spec)
         if not spec.joins:
             await self._requests.take_for(scope)
-        if wants_stream := body.stream or _accepts_stream(scope):
-            self._watch.check_room(principal)
-        ref = await self._service.execute(
-            principal,
-            spec,
-            key=text_header(scope, b"idempotency-key"),
-            request_id=scope["state"]["request_id"],
-        )
+        wants_stream = body.stream or _accepts_stream(scope)
+        with self._watch.opening(principal) if wants_stream else nullcontext():
+            ref = await self._service.execute(
+                principal,
+                spec,
+                key=text_header(scope, b"idempotency-key"),
+                request_id=scope["state"]["request_id"],
+            )
         if wants_stream:
             place = Place(after=ref.resume_from, turn=ref.turn, compact=body.compact)
             # Who has just started a turn is there before its first chunk.
@@ -94,7 +95,6 @@ class StreamRoutes:
         """GET …/stream."""
         if self.join_at_once(scope):
             return
-        self._watch.check_room(scope["state"]["principal"])
         session_id, place = self._joined(scope)
         await self._stream(scope, receive, send, session_id, place)
 
@@ -118,7 +118,9 @@ class StreamRoutes:
     async def _stream(
         self, scope: Scope, receive: Receive, send: Send, session_id: str, place: Place
     ) -> None:
-        view = await self._service.view(scope["state"]["principal"], session_id, place)
+        principal: Principal = scope["state"]["principal"]
+        with self._watch.opening(principal):
+            view = await self._service.view(principal, session_id, place)
         if view is None:
             headers = session_headers(session_id, place.turn, self._service.epoch)
             await Response(status_code=204, headers=_as_dict(headers))(scope, receive, send)

@@ -6,9 +6,10 @@ One task for all streams, since a timer per stream would cost more than the stre
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import ClassVar, Protocol
 
 import structlog
@@ -27,13 +28,13 @@ INTERVAL = 0.5
 #: restarts takes all of a key's streams away, and then they come back together.
 _LEFT_SECONDS, _LEFT_KEYS = 60.0, 256
 
-#: Kinds of which a key may have only so many open.
-_COUNTED = frozenset({"sse", "websocket"})
+#: Kinds of which a key, and an organization, may have only so many open.
+_COUNTED = frozenset({"sse", "websocket", "transfer"})
 
 Recheck = Callable[[Principal], Awaitable[None]]
 Refresh = Callable[[Collection[str]], Awaitable[None]]
-#: Key, expiry and signing key: what ends streams together.
-Credential = tuple[str, float | None, str | None]
+#: Key, expiry and signing key: what ends streams together; and whose they are.
+Credential = tuple[str, float | None, str | None, str]
 
 
 class Watched(Protocol):
@@ -62,8 +63,9 @@ class Watch:
         #: Called with all keys in use before they are asked about one by one.
         self._refresh = refresh
         self._limit = limit or StreamLimit()
-        #: Streams and sockets by key.
+        #: Streams, sockets and transfers by key, and by organization.
         self._of_key: Counter[str] = Counter()
+        self._of_organization: Counter[str] = Counter()
         self._open: dict[Credential, set[Watched]] = {}
         self._credential_of: dict[Watched, Credential] = {}
         #: Keys whose last stream has left, and when.
@@ -84,18 +86,45 @@ class Watch:
         )
 
     def check_room(self, principal: Principal) -> None:
-        """Raises RateLimited if this key has as many streams and sockets open as it may."""
-        self._limit.check(principal, self._of_key[principal.key_id])
+        """Raises RateLimited if this key, or its organization, has as many streams, sockets and
+        transfers open as it may. Nothing may be awaited from here to `add`; see `opening`."""
+        self._limit.check(
+            principal,
+            self._of_key[principal.key_id],
+            self._of_organization[principal.organization_id],
+        )
+
+    @contextlib.contextmanager
+    def opening(self, principal: Principal) -> Iterator[None]:
+        """`check_room`, whose place is kept within the block, so that a hundred that open at once
+        do not all find the same one."""
+        self.check_room(principal)
+        self._count(principal.key_id, principal.organization_id, 1)
+        try:
+            yield
+        finally:
+            self._count(principal.key_id, principal.organization_id, -1)
+
+    def _count(self, key_id: str, organization_id: str, change: int) -> None:
+        for counter, whose in ((self._of_key, key_id), (self._of_organization, organization_id)):
+            counter[whose] += change
+            if not counter[whose]:
+                del counter[whose]
 
     def add(self, stream: Watched) -> None:
         """Watch a stream, or one again whose principal has changed."""
         self.discard(stream)
         principal = stream.principal
-        credential = (principal.key_id, principal.expires_at, principal.signed_by)
+        credential = (
+            principal.key_id,
+            principal.expires_at,
+            principal.signed_by,
+            principal.organization_id,
+        )
         self._credential_of[stream] = credential
         self._open.setdefault(credential, set()).add(stream)
         if stream.kind in _COUNTED:
-            self._of_key[principal.key_id] += 1
+            self._count(principal.key_id, principal.organization_id, 1)
         if self._ended is not None:
             stream.end(self._ended)
 
@@ -104,9 +133,8 @@ class Watch:
         if credential is None:
             return
         if stream.kind in _COUNTED:
-            self._of_key[credential[0]] -= 1
-            if not self._of_key[credential[0]]:
-                del self._of_key[credential[0]]
+            self._count(credential[0], credential[3], -1)
+            if credential[0] not in self._of_key:
                 self._leave(credential[0])
         streams = self._open[credential]
         streams.discard(stream)
@@ -149,7 +177,7 @@ class Watch:
             if time.monotonic() - when < _LEFT_SECONDS:
                 break
             del self._left[key_id]
-        in_use = {key_id for key_id, _, _ in self._open}
+        in_use = {credential[0] for credential in self._open}
         if self._refresh is not None and (in_use or self._left):
             await self._refresh(in_use | self._left.keys())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import nullcontext
 
 from starlette.types import Receive, Scope, Send
 
@@ -93,13 +94,13 @@ class SocketRoutes:
         if principal is None:
             most = self._services.socket.unauthenticated
             self._strangers.admit(socket, client_address(scope), most)
-        else:
-            self._watch.check_room(principal)
+        opening = nullcontext() if principal is None else self._watch.opening(principal)
         self._sockets.add(socket)
         try:
-            await receive()
-            headers = [(b"x-request-id", request_id.encode())]
-            await send({"type": "websocket.accept", "headers": headers})
+            with opening:
+                await receive()
+                headers = [(b"x-request-id", request_id.encode())]
+                await send({"type": "websocket.accept", "headers": headers})
             await socket.run(receive)
         finally:
             self._sockets.discard(socket)

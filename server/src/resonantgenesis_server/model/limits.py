@@ -22,8 +22,8 @@ LOOKED_BYTES = 32 * MIB
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes, times in seconds; 0 of what is counted per key or month: as many as one
-    likes. `connections` 0: as many as the open-file limit leaves room for."""
+    """Sizes in bytes, times in seconds; 0 of what is counted per key, organization or month: as
+    many as one likes. `connections` 0: as many as the open-file limit leaves room for."""
 
     body: int = MIB
     file: int = 5 * GIB
@@ -54,6 +54,12 @@ class Limits:
     requests_per_minute: int = 600
     running_turns: int = 100
     open_streams: int = 1_000
+    organization_requests_per_minute: int = 6_000
+    organization_running_turns: int = 1_000
+    organization_open_streams: int = 10_000
+    organization_keys: int = 1_000
+    organization_files: int = 100 * GIB
+    transfer_rate: int = KIB
     connections: int = 0
     keep_alive: float = 75.0
     socket_message: int = 256 * KIB

@@ -1,4 +1,4 @@
-"""system.limit.reached: an organization is told when one of its keys meets a limit."""
+"""system.limit.reached: an organization is told when it, or one of its keys, meets a limit."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ INTERVAL = 60.0
 _WAITING, _KEYS = 1_000, 10_000
 _CLOSE = 5.0
 
+#: What limits begin with that an organization's keys share.
+ORGANIZATION = "organization_"
+
 #: Called with who met which limit, and how much it allows; never waits and never raises.
 Reached = Callable[[Principal, str, int], None]
 
@@ -32,7 +35,7 @@ def nobody_is_told(_principal: Principal, _limit: str, _most: int) -> None:
 
 
 class LimitEvents:
-    """Writes at most one event a minute for each key and limit, whoever asks."""
+    """Writes at most one event a minute for each limit and key, or organization, whoever asks."""
 
     def __init__(self, log: EventLog, *, clock: Callable[[], float] = time.time) -> None:
         self._log = log
@@ -42,9 +45,11 @@ class LimitEvents:
         self._task: asyncio.Task[None] | None = None
 
     def reached(self, principal: Principal, limit: str, most: int) -> None:
-        """A key has met a limit. Cheap: those who meet limits do so often."""
+        """A key, or its organization, has met a limit. Cheap: those who meet limits do so often."""
         observe.limit_hit(limit)
-        name, now = (principal.key_id, limit), self._clock()
+        shared = limit.startswith(ORGANIZATION)
+        whose = principal.organization_id if shared else principal.key_id
+        name, now = (whose, limit), self._clock()
         if now - self._told.get(name, 0.0) < INTERVAL or self._waiting.full():
             return
         if len(self._told) >= _KEYS:
@@ -53,7 +58,7 @@ class LimitEvents:
         log_.warning("limit reached", key=principal.key_id, limit=limit, most=most)
         event = NewEvent(
             # The minute is in it so that nodes that share a log tell it once.
-            event_id(KIND, principal.key_id, limit, int(now // INTERVAL)),
+            event_id(KIND, whose, limit, int(now // INTERVAL)),
             KIND,
             {"limit": limit, "most": most, "key_id": principal.key_id},
             {
