@@ -32,6 +32,7 @@ from .feed.event_log import EventService
 from .feed.hub import Hub
 from .files.base import BlobError
 from .files.disk import DiskBlobs
+from .files.quota import NAME as QUOTA
 from .files.service import FileService
 from .http.app import AppDeps, create_app
 from .http.asyncapi import asyncapi_router
@@ -68,6 +69,7 @@ from .records.store import Records
 from .runs.announce import NodeEvents
 from .runs.housekeeping import Housekeeper, Job, old_events, old_records, old_requests
 from .runs.idempotency import TurnKeys
+from .runs.limit_events import LimitEvents, Reached
 from .runs.mirror import Mirror
 from .runs.outbox import Relay
 from .runs.retention import Retention
@@ -103,6 +105,7 @@ class Routes:
     tools: Toolbox
     metrics: APIRouter
     now: Callable[[], float]
+    reached: Reached
 
     def fast(self) -> list[FastRoute]:
         """Those that are answered before the framework."""
@@ -229,12 +232,12 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         stack.push_async_callback(log.close)
         mirror = committed.mirror = Mirror(records.sessions, log)
         stack.push_async_callback(mirror.close)
-        files = await _open_files(stack, settings.data, records, limits, mirror)
+        of_key = KeyLimits.of(settings, log)
+        files = await _open_files(stack, settings.data, records, limits, mirror, of_key.events)
         meter = committed.meter = await UsageMeter.open(
             log, records.usage, records.organizations, limits.monthly_tokens, clock.now
         )
         stack.push_async_callback(meter.close)
-        of_key = KeyLimits.of(settings, log)
         fence = await log.next_fence()
         supervisor = committed.supervisor = Supervisor(
             log,
@@ -278,6 +281,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             tools,
             metrics_of(settings, log, hub, supervisor, mirror, watch, sockets),
             clock.now,
+            of_key.events.reached,
         )
         relay = Relay(records.outbox, log)
         app = _app(settings, limits, records, authenticator, directory, routes, relay, engines)
@@ -330,10 +334,21 @@ async def _open_files(
     records: Records,
     limits: Limits,
     mirror: Mirror,
+    events: LimitEvents,
 ) -> FileService:
+    def reached(organization_id: str, most: int) -> None:
+        events.met(organization_id, None, QUOTA, most)
+
     blobs = await DiskBlobs.open(data / "files", reserve=limits.disk_reserve)
     stack.push_async_callback(blobs.close)
-    return FileService(records.files, blobs, limit=limits.file, settle=mirror.removals)
+    return FileService(
+        records.files,
+        blobs,
+        limit=limits.file,
+        settle=mirror.removals,
+        of_organization=limits.organization_files,
+        reached=reached,
+    )
 
 
 async def _tell(stack: contextlib.AsyncExitStack, relay: Relay, node_events: NodeEvents) -> None:
@@ -405,6 +420,7 @@ def _app(
             settle=relay.settle,
             limits=limits,
             requests=routes.requests,
+            reached=routes.reached,
             watch=routes.watch,
             cors_origins=settings.cors_origins,
             fast=routes.fast(),

@@ -236,3 +236,67 @@ async def test_an_upload_has_a_least_speed(tmp_path: Path) -> None:
     async with opened(tmp_path / "data", stall=1, transfer_rate=0) as world:
         answer = await world.client.post("/v1/files?name=a", content=Dripping(1, 30, 0.05))
         assert answer.status_code == 201, answer.text
+
+
+async def test_keys_of_an_organization(tmp_path: Path) -> None:
+    async with opened(tmp_path / "data", organization_keys=4) as world:
+        first = await world.key()  # beside the bootstrap key
+
+        async def make(headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
+            body = {"name": "k", "scopes": ["*"], **more}
+            return await world.client.post("/v1/keys", json=body, headers=headers)
+
+        answers = await asyncio.gather(*(make(first) for _ in range(6)))
+        assert sorted(answer.status_code for answer in answers) == [201, 201, 409, 409, 409, 409]
+        refused = next(answer for answer in answers if answer.status_code == 409).json()["error"]
+        assert refused["code"] == "CONFLICT"
+        assert refused["details"] == {"limit": "organization_keys", "most": 4}
+        # A refusal uses no Idempotency-Key up, and one that is revoked makes room.
+        again = first | {"Idempotency-Key": "once"}
+        assert (await make(again)).status_code == 409
+        made = next(answer.json() for answer in answers if answer.status_code == 201)
+        assert (await world.client.delete(f"/v1/keys/{made['id']}", headers=first)).is_success
+        assert (await make(again, expires_in=1)).status_code == 201
+        while (await make(first)).status_code != 201:  # the one that expires makes room too
+            await asyncio.sleep(0.1)
+        assert (await make(await world.stranger())).status_code == 201
+        assert (await make()).status_code == 201  # the bootstrap key
+        assert len(await told(world, "organization_keys")) == 1
+
+
+async def test_files_of_an_organization(tmp_path: Path) -> None:
+    async with opened(tmp_path / "data", organization_files=10_000) as world:
+        headers = await world.key()
+
+        async def put(size: int, **more: str) -> httpx.Response:
+            return await world.client.post(
+                "/v1/files?name=a", content=b"x" * size, headers=headers | more
+            )
+
+        async def pieces(size: int) -> AsyncIterator[bytes]:
+            yield b"y" * size
+
+        first = await put(6_000, **{"Idempotency-Key": "first"})
+        assert first.status_code == 201
+        refused = await put(4_001)
+        assert (refused.status_code, refused.json()["error"]["details"]) == (
+            413,
+            {"limit": "organization_files", "most": 10_000},
+        )
+        unsized = await world.client.post(
+            "/v1/files?name=a", content=pieces(4_001), headers=headers
+        )
+        assert unsized.status_code == 413 and len(world.kept()) == 1
+        # Two at once do not both find the room of one.
+        both = await asyncio.gather(*(put(size) for size in (3_001, 3_002)))
+        assert sorted(answer.status_code for answer in both) == [201, 413]
+        # A repeat makes nothing new; what is deleted makes room, in any way.
+        assert (await put(6_000, **{"Idempotency-Key": "first"})).json() == first.json()
+        stranger = await world.stranger()
+        other = await world.client.post("/v1/files?name=a", content=b"x" * 9_000, headers=stranger)
+        assert other.status_code == 201
+        path = f"/v1/files/{first.json()['id']}"
+        assert (await world.client.delete(path, headers=headers)).status_code == 204
+        assert (await put(6_000)).status_code == 201
+        (event,) = await told(world, "organization_files")
+        assert event["data"] == {"limit": "organization_files", "most": 10_000, "key_id": None}

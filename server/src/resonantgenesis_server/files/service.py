@@ -22,6 +22,7 @@ from ..model.ids import is_id
 from ..records.base import Once, Page, StoreError
 from ..records.files import Content, FileRecord, Files, Owner
 from .base import Blob, BlobDamaged, BlobError, BlobGone, Blobs, BlobsFull, BlobWriter
+from .quota import Quota, Reached, nobody_is_told
 
 log_ = structlog.get_logger("resonantgenesis.files")
 
@@ -84,9 +85,13 @@ class FileService:
         *,
         limit: int,
         settle: Callable[[], Awaitable[None]] = _nothing_to_settle,
+        of_organization: int = 0,
+        reached: Reached = nobody_is_told,
     ) -> None:
-        """`settle` returns when the records show no file of a session that was deleted before."""
+        """`settle` returns when the records show no file of a session that was deleted before.
+        `of_organization`: bytes of all its files, 0: any number; who meets it is `reached`."""
         self.limit = limit
+        self._quota = Quota(of_organization, self._used, reached)
         self._settle = settle
         self._records = records
         self._blobs = blobs
@@ -121,11 +126,23 @@ class FileService:
         *,
         once: Once[FileRecord] | None = None,
     ) -> FileRecord:
-        """The file of a finished upload; durable when this returns. Raises KeyUsed."""
-        async with self._holding(digest):
+        """The file of a finished upload; durable when this returns. Raises KeyUsed, and
+        PayloadTooLarge when the organization has too many bytes with it."""
+        async with (
+            self._quota.recording(owner.organization_id, upload.size),
+            self._holding(digest),
+        ):
             await upload.keep()
             content = Content(name, content_type, upload.size, digest)
             return await self._records.create(owner, content, once=once)
+
+    async def _used(self, organization_id: str) -> int:
+        await self._settle()
+        return await self._records.size_of(organization_id)
+
+    async def check_room(self, organization_id: str, size: int) -> None:
+        """Raises PayloadTooLarge when so many bytes more are too many for the organization."""
+        await self._quota.check(organization_id, size)
 
     @contextlib.asynccontextmanager
     async def _holding(self, digest: str) -> AsyncIterator[None]:

@@ -20,6 +20,7 @@ from ..model.limits import Limits
 from ..records.base import StoreUnusable
 from ..records.directory import AgentDirectory
 from ..records.store import Records
+from ..runs.limit_events import Reached, nobody_is_told
 from .agents import Settle, ValidateEngine, agents_router
 from .auth import CredentialAuthenticator
 from .body import query_names
@@ -74,6 +75,7 @@ class AppDeps:
     check_tools: CheckTools = any_tools
     check_session: CheckSession = any_session
     requests: RequestLimit | None = None
+    reached: Reached = nobody_is_told
     watch: Watch | None = None
 
 
@@ -96,7 +98,13 @@ def create_app(deps: AppDeps) -> Edge:
         agents_router(
             deps.directory, deps.validate_engine, deps.check_tools, idempotent, deps.settle
         ),
-        keys_router(deps.records.keys, deps.authenticator, idempotent),
+        keys_router(
+            deps.records.keys,
+            deps.authenticator,
+            idempotent,
+            most=deps.limits.organization_keys,
+            reached=deps.reached,
+        ),
         tokens_router(deps.authenticator, idempotent, deps.check_session),
         organizations_router(
             deps.records.organizations, deps.records.keys, deps.authenticator, idempotent

@@ -87,7 +87,10 @@ class FileRoutes:
             check_key(key)
         announced = _announced(scope, principal)
         self._watch.check_room(principal)
-        async with self._files.receiving(announced_size(scope)) as upload:
+        size = announced_size(scope)
+        if key is None:  # else it may be a repeat, of what is stored already
+            await self._files.check_room(principal.organization_id, size)
+        async with self._files.receiving(size) as upload:
             try:
                 async with transferring(principal, self._watch, self._limits) as transfer:
                     await incoming.read_into(upload, transfer)

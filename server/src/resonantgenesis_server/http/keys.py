@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 
-from ..model.errors import Forbidden, NotFound
+from ..model.errors import Conflict, Forbidden, NotFound
 from ..model.ids import is_id
 from ..model.principal import Principal
 from ..records.base import KeyRecord, Keys
 from ..records.credentials import new_api_key
+from ..runs.limit_events import ORGANIZATION, Reached, nobody_is_told
 from .auth import CredentialAuthenticator, scoped
 from .body import api_router
 from .errors import documented_errors
@@ -49,10 +51,32 @@ Reader = Annotated[Principal, Depends(scoped("keys:read"))]
 Writer = Annotated[Principal, Depends(scoped("keys:write"))]
 
 
+#: The limit of an organization's keys.
+LIMIT = ORGANIZATION + "keys"
+
+
 def keys_router(
-    keys: Keys, authenticator: CredentialAuthenticator, once: IdempotentPosts
+    keys: Keys,
+    authenticator: CredentialAuthenticator,
+    once: IdempotentPosts,
+    *,
+    most: int = 0,
+    reached: Reached = nobody_is_told,
 ) -> APIRouter:
+    """`most` keys that are neither revoked nor expired in an organization; 0: any number."""
     router = api_router(tag="keys")
+    #: Held from counting to making, or a hundred at once would all find room.
+    counting = asyncio.Lock()
+
+    async def check_room(principal: Principal) -> None:
+        if not most or principal.is_bootstrap:
+            return
+        if await keys.count_live(principal.organization_id) >= most:
+            reached(principal, LIMIT, most)
+            raise Conflict(
+                f"this organization may have {most} keys; revoke some first",
+                details={"limit": LIMIT, "most": most},
+            )
 
     @router.post(
         PATH,
@@ -69,14 +93,16 @@ def keys_router(
 
         async def make(making: Making) -> BaseModel:
             credential = new_api_key()
-            record = await keys.create(
-                principal.organization_id,
-                name=body.name,
-                hash=authenticator.hash(credential),
-                scopes=scopes,
-                expires_at=_ends(principal, body.expires_in),
-                once=making.showing_secret(lambda made: made.id),
-            )
+            async with counting:
+                await check_room(principal)
+                record = await keys.create(
+                    principal.organization_id,
+                    name=body.name,
+                    hash=authenticator.hash(credential),
+                    scopes=scopes,
+                    expires_at=_ends(principal, body.expires_in),
+                    once=making.showing_secret(lambda made: made.id),
+                )
             return made_key(record, credential)
 
         return await once.run(principal, PATH, key, body, make)

@@ -144,6 +144,16 @@ class KeyRepository:
     async def find_by_hash(self, hash: str) -> KeyRecord | None:
         return await self._find(tables.keys.c.hash == hash)
 
+    async def count_live(self, organization_id: str) -> int:
+        columns, now = tables.keys.c, micros(self._clock())
+        query = select(func.count()).where(
+            columns.organization_id == organization_id,
+            columns.revoked_at.is_(None),
+            or_(columns.expires_at.is_(None), columns.expires_at > now),
+        )
+        async with self._database.read() as connection:
+            return int((await connection.execute(query)).scalar_one())
+
     async def find(self, key_id: str) -> KeyRecord | None:
         return await self._find(tables.keys.c.id == key_id)
 

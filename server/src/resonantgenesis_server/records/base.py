@@ -256,6 +256,9 @@ class Keys(Protocol):
     ) -> Page[KeyRecord]:
         """Newest first, revoked and expired ones included."""
 
+    async def count_live(self, organization_id: str) -> int:
+        """How many of its keys are neither revoked nor expired."""
+
     async def revoke(self, organization_id: str, key_id: str) -> KeyRecord | None:
         """The key, revoked now or before; None if the organization has no such key."""
 

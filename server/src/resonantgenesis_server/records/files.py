@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sqlalchemy import ColumnElement, RowMapping, and_, delete, insert, or_, select
+from sqlalchemy import ColumnElement, RowMapping, and_, delete, func, insert, or_, select
 
 from ..model.ids import new_id
 from ..model.principal import Principal
@@ -79,6 +79,9 @@ class Files(Protocol):
         """The file that was deleted; None if there was none. Files made in a session go with the
         session: `Sessions.delete` removes them in the same transaction."""
 
+    async def size_of(self, organization_id: str) -> int:
+        """Bytes of all its files together."""
+
     async def held(self, digests: Sequence[str]) -> frozenset[str]:
         """Those of these contents that some file of any organization holds."""
 
@@ -134,6 +137,15 @@ class FileRepository:
         async with self._database.write() as connection:
             row = (await connection.execute(query)).mappings().first()
         return None if row is None else _file(row)
+
+    async def size_of(self, organization_id: str) -> int:
+        columns = tables.files.c
+        query = select(func.coalesce(func.sum(columns.size), 0))
+        async with self._database.read() as connection:
+            found = await connection.execute(
+                query.where(columns.organization_id == organization_id)
+            )
+            return int(found.scalar_one())
 
     async def held(self, digests: Sequence[str]) -> frozenset[str]:
         digest = tables.files.c.sha256

@@ -46,28 +46,29 @@ class LimitEvents:
 
     def reached(self, principal: Principal, limit: str, most: int) -> None:
         """A key, or its organization, has met a limit. Cheap: those who meet limits do so often."""
+        self.met(principal.organization_id, principal.key_id, limit, most)
+
+    def met(self, organization_id: str, key_id: str | None, limit: str, most: int) -> None:
+        """The same; without a key where it is not known by whose request."""
         observe.limit_hit(limit)
-        shared = limit.startswith(ORGANIZATION)
-        whose = principal.organization_id if shared else principal.key_id
+        whose = key_id if key_id and not limit.startswith(ORGANIZATION) else organization_id
         name, now = (whose, limit), self._clock()
         if now - self._told.get(name, 0.0) < INTERVAL or self._waiting.full():
             return
         if len(self._told) >= _KEYS:
             self._told = {k: at for k, at in self._told.items() if now - at < INTERVAL}
         self._told[name] = now
-        log_.warning("limit reached", key=principal.key_id, limit=limit, most=most)
+        log_.warning(
+            "limit reached", organization=organization_id, key=key_id, limit=limit, most=most
+        )
         event = NewEvent(
             # The minute is in it so that nodes that share a log tell it once.
             event_id(KIND, whose, limit, int(now // INTERVAL)),
             KIND,
-            {"limit": limit, "most": most, "key_id": principal.key_id},
-            {
-                "organization_id": principal.organization_id,
-                "key_id": principal.key_id,
-                "request_id": None,
-            },
+            {"limit": limit, "most": most, "key_id": key_id},
+            {"organization_id": organization_id, "key_id": key_id, "request_id": None},
         )
-        self._waiting.put_nowait((principal.organization_id, event))
+        self._waiting.put_nowait((organization_id, event))
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="limit events")
