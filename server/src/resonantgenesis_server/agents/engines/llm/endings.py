@@ -22,7 +22,7 @@ _WORDS: dict[FinishReason, str] = {
         content_filter content_filtered contentfilter safety image_safety sensitive recitation
         blocklist prohibited_content spii refusal language guardrail_intervened risk
     """,
-    "error": "error eof null_response engine_error unavailable",
+    "error": "error null_response",
 }
 _KNOWN: dict[str, FinishReason] = {
     word: reason for reason, words in _WORDS.items() for word in words.split()
@@ -38,19 +38,18 @@ _PARTS: tuple[tuple[re.Pattern[str], FinishReason], ...] = (
         "error",
     ),
     (
-        re.compile(
-            r"filter|safety|sensitive|moderat|prohibit|recit|guardrail|blocked|censor|policy"
-        ),
+        re.compile(r"filter|safety|sensitive|moderat|prohibit|recit|guardrail|block|censor|policy"),
         "content_filter",
     ),
-    (re.compile(r"max_.*token|token_?_?limit|(max|limit|output|context)_?length"), "length"),
+    (re.compile(r"length|max_.*token|tokens?_limit|output_limit|context_window"), "length"),
     (re.compile(r"tool_?(call|use)|function_?call"), "tool_calls"),
 )
 
 
 def why_it_stopped(word: str) -> str:
     """The `FinishReason` that a server's word stands for; else the word, which is a good end."""
-    plain = re.sub(r"[^a-z]+", "_", word.lower()).strip("_").removeprefix("finish_reason_")
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", word).lower()
+    plain = re.sub(r"[^a-z]+", "_", apart).strip("_").removeprefix("finish_reason_")
     known = _KNOWN.get(plain)
     if known is not None:
         return known

@@ -77,11 +77,9 @@ class OpenAIChatClient:
             response = await self._answer(call)
             try:
                 content, ending = response.content, _Ending(decoder)
-                while not decoder.is_over:
-                    ended = decoder.has_ended
-                    data = await (ending.read(content) if ended else content.readany())
-                    if not data:
-                        break
+                while data := await (
+                    ending.read(content) if decoder.has_ended else content.readany()
+                ):
                     for delta in decoder.feed(data):
                         yield delta
                 for delta in decoder.close():
@@ -159,6 +157,8 @@ class _Ending:
 
     async def read(self, content: aiohttp.StreamReader) -> bytes:
         """b"": no more is waited for."""
+        if self._decoder.is_over:
+            return b""
         seen = self._decoder.pieces, self._decoder.has_usage
         if seen != self._seen:  # only what belongs to the answer gives it more time
             self._seen = seen

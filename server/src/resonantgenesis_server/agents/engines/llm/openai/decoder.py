@@ -12,7 +12,7 @@ from typing import Any
 
 from ..calls import Delta, Finish, ModelFailure, Reasoning
 from ..endings import why_it_stopped
-from .errors import failure_in_other_words, silent_failure, stream_failure
+from .errors import failure_in_other_words, is_error, silent_failure, stream_failure
 from .lines import EventReader, shown
 from .pieces import CallAssembler
 from .state import StateKeeper, is_state
@@ -117,7 +117,7 @@ class ChatDecoder:
     def _event(self, event: dict[str, Any]) -> None:
         try:
             error = event.get("error")
-            if error:
+            if error and is_error(error):
                 raise stream_failure(error, event)
             usage = event.get("usage")
             if usage:
@@ -134,14 +134,14 @@ class ChatDecoder:
 
     def _choice(self, choice: Mapping[str, Any], event: Mapping[str, Any]) -> None:
         self.pieces += 1
-        if self._word is not None:
-            more = choice.get("delta") or {}
-            self._is_talking = any(more[name] for name in more if name != "role")
+        had_ended = self._word is not None
         delta = choice.get("delta")
         if delta is None:
             delta = self._whole(choice)
         elif delta.__class__ is str:
             delta = {"content": delta}
+        if had_ended:
+            self._is_talking = any(value for name, value in delta.items() if name != "role")
         text = delta.get("content")
         if (
             text.__class__ is str
@@ -155,7 +155,7 @@ class ChatDecoder:
             self._delta(delta)
         reason = choice.get("finish_reason")
         error = choice.get("error")
-        if error:
+        if error and is_error(error):
             raise stream_failure(error, event)
         if reason:
             self._stopped(reason, choice, event)
@@ -165,7 +165,7 @@ class ChatDecoder:
         message = choice.get("message")
         if message is None:
             return {"content": choice.get("text")}
-        self._word = self._word or "stop"
+        self._word = self._word or "stop"  # it says no more than that it is whole
         return message
 
     def _delta(self, delta: Mapping[str, Any]) -> None:

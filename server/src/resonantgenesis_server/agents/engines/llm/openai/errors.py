@@ -24,6 +24,11 @@ _OTHER_NAMES = ("errors", "detail", "error_message", "error_msg", "message", "ms
 _PINGS = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
 
 
+def is_error(error: object) -> bool:
+    """Whether a field of that name tells of an error: some servers always send one."""
+    return any(error.values()) if isinstance(error, dict) else bool(error)
+
+
 def stream_failure(error: object, event: Mapping[str, Any] | None = None) -> ModelFailure:
     """What an error inside a stream stands for; `event` is all that came with it."""
     if isinstance(error, dict) and isinstance(error.get("error"), dict | str):

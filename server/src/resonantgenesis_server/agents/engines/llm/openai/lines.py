@@ -16,6 +16,8 @@ from .errors import MAX_WORDS, stream_failure
 
 #: Bytes of one line, of one event, and of an answer that is one JSON text.
 MAX_EVENT = 4 * 1024 * 1024
+#: Bytes of an event that is tried before its line ends.
+_MAX_TRIED = 64 * 1024
 _BOM = b"\xef\xbb\xbf"
 _DONE = frozenset({b"[done]", b"done", b'"[done]"', b'"done"'})
 _ERROR_EVENTS = ("error", "exception", "failed", "failure")
@@ -26,7 +28,8 @@ class LineReader:
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
-        self._size = 0
+        #: Of the line that has not ended.
+        self.size = 0
         self._after_cr = False
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -36,18 +39,24 @@ class LineReader:
         *lines, rest = data.split(b"\n")
         if lines and self._parts:
             lines[0] = b"".join([*self._parts, lines[0]])
-            self._parts, self._size = [], 0
+            self._parts, self.size = [], 0
         if rest:
             self._parts.append(rest)
-            self._size += len(rest)
-            if self._size > MAX_EVENT:
+            self.size += len(rest)
+            if self.size > MAX_EVENT:
                 raise ModelFailure("unreadable", f"a line of over {MAX_EVENT} bytes")
         return lines
 
     def rest(self) -> bytes:
         """The last line, which lacks its end."""
-        rest, self._parts, self._size = b"".join(self._parts), [], 0
+        rest, self._parts, self.size = b"".join(self._parts), [], 0
         return rest
+
+    def peek(self) -> bytes:
+        """The last line so far, where JSON may end there; else b""."""
+        if not self._parts or not self._parts[-1].endswith((b"}", b"]")):
+            return b""
+        return b"".join(self._parts)
 
     def _plain(self, data: bytes) -> bytes:
         if self._after_cr and data.startswith(b"\n"):
@@ -74,12 +83,23 @@ class EventReader:
         self._held_size = 0
         self._is_document = False
         self._is_error = False
+        #: Of an answer that is JSON and no events: braces that are open; None for all others.
+        self._braces: int | None = None
+        self._has_begun = False
 
     def feed(self, data: bytes) -> None:
+        if not self._has_begun:
+            self._begin(data)
         for line in self._lines.feed(data):
             if self.is_over:
                 return
             self._line(line)
+        if self._braces is not None:
+            self._braces += data.count(b"{") - data.count(b"}")
+            if not self._braces:
+                self._try_whole()
+        elif self._lines.size:
+            self._try_event()
 
     def close(self) -> None:
         """What the end of the bytes makes whole."""
@@ -89,6 +109,38 @@ class EventReader:
         if rest:
             self._line(rest)
         self._whole()
+
+    def _begin(self, data: bytes) -> None:
+        first = data.lstrip()[:1]
+        self._has_begun = bool(first)
+        if first in {b"{", b"["}:
+            self._braces = 0
+
+    def _try_whole(self) -> None:
+        """Take JSON that seems whole: its end may be all that an open connection waits for."""
+        try:
+            value = orjson.loads(b"\n".join([*self._held, self._lines.peek()]))
+        except orjson.JSONDecodeError:
+            return
+        self._lines.rest()
+        self._forget()
+        self._value(value)
+
+    def _try_event(self) -> None:
+        """Take an event that lacks its line's end: an open connection may wait for no more."""
+        line = self._lines.peek() if self._lines.size < _MAX_TRIED and not self._held else b""
+        data = line[5:].strip() if line.startswith(b"data:") else b""
+        if not data:
+            return
+        if data.lower() not in _DONE:
+            try:
+                orjson.loads(data)
+            except orjson.JSONDecodeError:
+                return
+        self._line(self._lines.rest())
+
+    def _forget(self) -> None:
+        self._held, self._held_size, self._is_document = [], 0, False
 
     def _line(self, line: bytes) -> None:
         if not self._held and line.startswith(b"data:"):
@@ -192,7 +244,7 @@ class EventReader:
         if not self._held:
             return
         data = b"\n".join(self._held)
-        self._held, self._held_size, self._is_document = [], 0, False
+        self._forget()
         try:
             value = orjson.loads(data)
         except orjson.JSONDecodeError:

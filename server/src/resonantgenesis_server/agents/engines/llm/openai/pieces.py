@@ -55,7 +55,7 @@ class _Calling:
 
     def is_whole(self) -> bool:
         """Whether the arguments are a JSON object, which nothing can go on behind."""
-        if not self.parts:
+        if not self.parts or not self.parts[-1].rstrip().endswith("}"):
             return False
         try:
             return isinstance(orjson.loads(self.arguments), dict)
