@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import cast
 
@@ -44,6 +45,22 @@ async def test_requests_are_counted_for_each_key() -> None:
     finally:
         await limit.close()
     assert told.calls == [("key_1", "requests_per_minute", 2)]
+
+
+async def test_a_clock_that_was_ahead_for_a_moment_holds_no_key_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limit, right = RequestLimit(2), time.time
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: right() + 40 * 86_400)
+        for _ in range(2):
+            await limit.take(ONE)
+        with pytest.raises(Limited):
+            await limit.take(ONE)
+    for _ in range(2):
+        assert await limit.take(ONE)
+    with pytest.raises(Limited):
+        await limit.take(ONE)
 
 
 async def test_0_is_no_limit() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -93,5 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _fail(message: str, code: int) -> int:
     console = Console(stderr=True)
-    show_text(console, "resonantgenesis: " + " ".join(message.split()), "red")
+    try:
+        show_text(console, "resonantgenesis: " + " ".join(message.split()), "red")
+    except OSError:  # a full disk, a reader that is gone: the exit code tells it
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # until the end
     return code
