@@ -113,7 +113,7 @@ class Neighbour:
 
         async def follow(number: int) -> None:
             async with self._socket() as ws:
-                wanted = {f"{path}v{n}": [n, 1000 + number] for n in range(17)}
+                wanted = {f"{path}v{n}": [n, 1000 + number] for n in range(4)}
                 subscribe = {"type": "subscribe", "channels": ["app"], "filters": wanted}
                 await ws.send(json.dumps(subscribe))
                 await _drain(ws)

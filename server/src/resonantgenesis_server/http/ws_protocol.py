@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from typing import Any, Protocol, TypedDict
 
 from starlette.types import Scope
@@ -128,8 +127,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.allowance = Allowance(_DEFAULTS.messages_per_second, self.loop.time())
         #: What has come and was not parsed yet.
         self._unread = bytearray()
-        #: What was parsed and not handled yet.
-        self._parsed: deque[Event] = deque()
+        #: What was parsed and not handled yet, the newest first.
+        self._parsed: list[Event] = []
         self._pings_wait = False
         #: Too many frames have come: none is read until this fires.
         self._slowed: asyncio.TimerHandle | None = None
@@ -223,7 +222,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def _take_one(self) -> bool:
         """Handle a frame, or parse some more. False: there is nothing left."""
         if self._parsed:
-            self._handle(self._parsed.popleft())
+            self._handle(self._parsed.pop())
         elif self.conn.parser_exc is not None:
             self._unread.clear()
             self._fail()  # what came before a broken frame is still a message
@@ -232,7 +231,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             piece = bytes(self._unread[:_PIECE])
             del self._unread[:_PIECE]
             self.conn.receive_data(piece)
-            self._parsed.extend(self.conn.events_received())
+            self._parsed = self.conn.events_received()[::-1]
             if self.conn.handshake_exc is not None and not self.handshake_complete:
                 self._refuse_handshake()
         else:
