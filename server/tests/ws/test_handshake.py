@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from typing import Any
 
@@ -44,11 +45,9 @@ def check(raw: Raw, body: Any, status: int, code: str = "INVALID_REQUEST") -> di
     return error
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("number", range(len(DROPPED)))
-async def test_what_a_proxy_dropped_is_named(server: Server, path: str, number: int) -> None:
-    headers, missing, named = DROPPED[number]
-    for bearer in (None, f"Bearer {KEY}"):
+async def test_what_a_proxy_dropped_is_named(server: Server) -> None:
+    everything = itertools.product(PATHS, (None, f"Bearer {KEY}"), DROPPED)
+    for path, bearer, (headers, missing, named) in everything:
         sent = {**headers, "Authorization": bearer}
         raw, body = await asyncio.to_thread(ask, server, path, **sent)
         error = check(raw, body, 426)
@@ -65,29 +64,24 @@ async def test_a_plain_get_by_an_http_client(server: Server) -> None:
     assert answer.json()["error"]["details"]["missing"] == ["Upgrade", "Connection"]
 
 
-@pytest.mark.parametrize("path", PATHS)
-async def test_other_versions_are_told_ours(server: Server, path: str) -> None:
-    for version in ("12", "8", "", None):
+async def test_other_versions_are_told_ours(server: Server) -> None:
+    for path, version in itertools.product(PATHS, ("12", "8", "", None)):
         raw, body = await asyncio.to_thread(ask, server, path, Sec_WebSocket_Version=version)
         check(raw, body, 426)
         assert raw.headers["sec-websocket-version"] == "13"
         assert "Sec-WebSocket-Version" in body["error"]["details"]["fields"]
 
 
-@pytest.mark.parametrize("key", [None, "", "short", "!" * 24, "A" * 24])
-async def test_a_bad_key_is_named(server: Server, key: str | None) -> None:
-    raw, body = await asyncio.to_thread(ask, server, "/v1/ws", Sec_WebSocket_Key=key)
-    assert "Sec-WebSocket-Key" in check(raw, body, 400)["details"]["fields"]
-
-
-async def test_an_extension_that_cannot_be_read(server: Server) -> None:
+async def test_what_cannot_be_read_is_named(server: Server) -> None:
+    for key in (None, "", "short", "!" * 24, "A" * 24):
+        raw, body = await asyncio.to_thread(ask, server, "/v1/ws", Sec_WebSocket_Key=key)
+        assert "Sec-WebSocket-Key" in check(raw, body, 400)["details"]["fields"]
     raw, body = await asyncio.to_thread(ask, server, "/v1/ws", Sec_WebSocket_Extensions="; ;")
     check(raw, body, 400)
 
 
-@pytest.mark.parametrize("path", PATHS)
-async def test_other_methods_are_told_the_one(server: Server, path: str) -> None:
-    for method in ("POST", "PUT", "DELETE", "PATCH"):
+async def test_other_methods_are_told_the_one(server: Server) -> None:
+    for path, method in itertools.product(PATHS, ("POST", "PUT", "DELETE", "PATCH")):
         answer = await server.http.request(method, path)
         assert answer.status_code == 405
         assert answer.headers["allow"] == "GET"

@@ -80,7 +80,7 @@ async def test_turns_asked_for_in_the_last_packet_run(server: Server, leave: Lea
         assert await goals_ended(server, 20) == goals
 
 
-@pytest.mark.parametrize("leave", [close, close_and_leave, finish, reset])
+@pytest.mark.parametrize("leave", [close, reset])
 async def test_the_credential_may_be_in_the_same_packet(server: Server, leave: Leave) -> None:
     last = said("auth", token=KEY) + said("execute", agent_id="many", goal="3")
     with await asyncio.to_thread(opened, server, None) as raw:
