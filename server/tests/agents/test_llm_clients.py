@@ -126,6 +126,25 @@ async def test_parallel_calls_and_what_is_sent_back(
             "context",
             None,
         ),
+        (
+            Reply.refusing(413, "request_too_large", "Request exceeds the maximum size"),
+            "context",
+            None,
+        ),
+        (
+            Reply.refusing(
+                400, "invalid_request_error", "Your credit balance is too low to go on."
+            ),
+            "quota",
+            None,
+        ),
+        (Reply.refusing(400, "invalid_request_error", "API key not valid."), "key", None),
+        (
+            Reply.refusing(400, "invalid_request_error", "Input is too long for requested model."),
+            "context",
+            None,
+        ),
+        (Reply.refusing(403, "permission_error", "Your team has no credits left"), "quota", None),
         (Reply.saying("a b c", break_at=2, break_how="cut"), "unavailable", None),
         (
             Reply.saying("a b c", break_at=2, error=("overloaded_error", "", "Overloaded")),

@@ -18,6 +18,7 @@ from resonantgenesis_server.agents.engines.llm.calls import (
 )
 from resonantgenesis_server.agents.engines.llm.engine import LlmEngine
 from resonantgenesis_server.agents.engines.llm.models import Models
+from resonantgenesis_server.agents.engines.llm.openai import client
 from resonantgenesis_server.agents.engines.llm.openai.decoder import ChatDecoder
 from resonantgenesis_server.agents.engines.llm.settings import LlmSettings
 from resonantgenesis_server.agents.tools.toolbox import Toolbox
@@ -54,7 +55,8 @@ async def run_row(server: QuirkServer) -> tuple[list[Any], AgentError | None]:
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: str(row["name"]))
-async def test_a_quirk(row: Json) -> None:
+async def test_a_quirk(row: Json, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_USAGE_SECONDS", 0.5)  # many rows leave the connection open
     began = time.monotonic()
     with structlog.testing.capture_logs() as logs:
         async with QuirkServer(row).running() as server:
@@ -93,13 +95,14 @@ async def test_a_quirk(row: Json) -> None:
                 assert said.get(name) == value
 
 
-async def test_what_is_open_behind_done_is_over_at_once() -> None:
-    row = {"sends": [{"say": "all"}, {"finish": "stop"}, "DONE"], "then": "open"}
+@pytest.mark.parametrize(("last", "seconds"), [("DONE", 2), ({"usage": [3, 4]}, 2.5), ("", 5)])
+async def test_how_long_an_open_connection_is_waited_for(last: Any, seconds: float) -> None:
+    row = {"sends": [{"say": "all"}, {"finish": "stop"}, last], "then": "open"}
     async with QuirkServer(row).running() as server:
         began = time.monotonic()
         chunks, error = await run_row(server)
         assert error is None and text_of(chunks) == "all"
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < seconds
 
 
 @pytest.mark.parametrize("path", ["", "/", "/v1", "/v1/", "/v1/chat/completions"])
@@ -114,9 +117,9 @@ async def test_the_address_of_a_server(
         else:
             settings = LlmSettings(base_urls={"local": f"{server.url}{path}"})
         models = Models(settings)
-        _, client = await models.find(f"{provider}:m")
+        _, asked = await models.find(f"{provider}:m")
         for _ in range(2):
-            deltas = [d async for d in client.stream(ModelCall("m", "", [UserMessage("hi")]))]
+            deltas = [d async for d in asked.stream(ModelCall("m", "", [UserMessage("hi")]))]
             assert isinstance(deltas[-1], Finish)
         await models.close()
         # Looked for once; then it is known.

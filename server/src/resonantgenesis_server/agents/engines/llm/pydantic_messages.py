@@ -43,6 +43,7 @@ from .calls import (
     UserMessage,
 )
 from .endings import why_it_stopped
+from .openai.errors import refusal_kind
 
 #: Characters of a provider's words that are kept.
 _WORDS = 1_000
@@ -67,6 +68,8 @@ _KINDS: Sequence[tuple[type[errors.AgentRunError], FailureKind]] = (
     (errors.ContentFilterError, "filtered"),
     (errors.UnexpectedModelBehavior, "unreadable"),
 )
+#: Of these the provider's words may tell more.
+_VAGUE: frozenset[FailureKind] = frozenset({"refused", "key", "rate_limited"})
 
 
 def parameters_of(call: ModelCall) -> ModelRequestParameters:
@@ -187,5 +190,7 @@ def _arguments(part: ToolCallPart) -> str:
 def failure_of(error: errors.AgentRunError) -> ModelFailure:
     kinds = [kind for known, kind in _KINDS if isinstance(error, known)]
     kind: FailureKind = kinds[0] if kinds else "refused"
+    if isinstance(error, errors.ModelHTTPError) and kind in _VAGUE:
+        kind = refusal_kind(error.status_code, str(error.body).lower()) or kind
     retry_after = error.retry_after if isinstance(error, errors.ModelAPIError) else None
     return ModelFailure(kind, error.message[:_WORDS], retry_after=retry_after)

@@ -31,7 +31,8 @@ _USAGE_SECONDS, _REST_SECONDS = 2.0, 0.5
 _END_SECONDS = 0.3
 #: How often one call is asked in another form.
 _FORMS = 6
-_REFUSED = frozenset({400, 422})
+_REFUSED = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY})
+_NOT_THERE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED})
 log_ = structlog.get_logger("resonantgenesis.llm")
 
 
@@ -108,7 +109,7 @@ class OpenAIChatClient:
             finally:
                 response.close()
             failure = http_failure(response.status, said, retry_after(response.headers))
-            if response.status == HTTPStatus.NOT_FOUND and len(urls) > 1:
+            if response.status in _NOT_THERE and len(urls) > 1:
                 urls = urls[1:]
                 continue
             learned = None

@@ -38,7 +38,7 @@ def stream_failure(error: object, event: Mapping[str, Any] | None = None) -> Mod
         code = code or str(event.get("code") or event.get("status") or "")
     words = f"{kind} {code} {message}".lower()
     status = int(code) if code.isdigit() and 400 <= int(code[:9]) < 600 else 0
-    found = _kind(status, words) or "unavailable"
+    found = refusal_kind(status, words) or "unavailable"
     return ModelFailure(found, message, retry_after=_delay(words) if status == 429 else None)
 
 
@@ -62,7 +62,7 @@ def silent_failure(words: str) -> ModelFailure:
     if words.lstrip().startswith("<"):
         return ModelFailure("unreadable", f"a page instead of a stream: {words}")
     said = "the stream ended before the answer did"
-    kind = _kind(0, words.lower()) or "unavailable"
+    kind = refusal_kind(0, words.lower()) or "unavailable"
     return ModelFailure(kind, f"{said}: {words}" if words else said)
 
 
@@ -85,7 +85,7 @@ def http_failure(status: int, body: bytes, retry_after: float | None) -> ModelFa
     words = f"{kind} {code} {outer} {message}".lower()
     if retry_after is None:
         retry_after = _delay(f"{words} {body[: MAX_WORDS * 8].decode('utf-8', 'replace')}".lower())
-    found = _kind(status, words) or "refused"
+    found = refusal_kind(status, words) or "refused"
     if found == "quota" and status == 429 and retry_after and "insufficient" not in words:
         found = "rate_limited"  # Gemini says "quota" of what comes back in a minute
     waits = found in {"rate_limited", "unavailable"}
@@ -113,7 +113,7 @@ _BY_STATUS: Mapping[int, FailureKind] = {
 }
 
 
-def _kind(status: int, words: str) -> FailureKind | None:
+def refusal_kind(status: int, words: str) -> FailureKind | None:
     """By the status, where it is sure, and else by the words; None when they tell nothing."""
     by_words = kind_of(words)
     by_status = "unavailable" if status >= 500 else _BY_STATUS.get(status)
