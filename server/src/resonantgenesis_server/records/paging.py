@@ -33,7 +33,8 @@ async def read_page(
     items: list[T] = []
     size = 0
     async with connection.stream(query.limit(limit + 1)) as result:
-        async for rows in result.mappings().partitions(_ROWS):
+        found = result.mappings()
+        while rows := await found.fetchmany(_ROWS):
             for row in rows:
                 if len(items) >= limit or size >= PAGE_BYTES:
                     return Page(items, encode_cursor(*place(items[-1])))
