@@ -17,7 +17,7 @@ from resonantgenesis import ResonantGenesis, SyncResonantGenesis
 from resonantgenesis.streaming import StreamingPool
 
 KEY = "rg_test_key"
-CHILDREN, CALLS = 4, 40
+CHILDREN, CALLS = 3, 24
 
 
 def forked(work: Callable[[], None], *, quick: bool = False) -> int:
@@ -86,7 +86,7 @@ def busy(url: str) -> None:
     threads = crowd(work)
     stream = iter(client.sessions.execute_stream(agent_id="a", goal="held"))
     next(stream)
-    reaped([forked(lambda: ask(client, 2), quick=bool(n % 2)) for n in range(20)])
+    reaped([forked(lambda: ask(client, 2), quick=bool(n % 2)) for n in range(10)])
     over.set()
     for thread in threads:
         thread.join()

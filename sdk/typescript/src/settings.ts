@@ -36,7 +36,9 @@ export function settingsOf(options: ClientOptions): Settings {
     maxEvent: MAX_EVENT,
     clock: now,
     // What the caller brings is seen by what it answers.
-    streams: { possible: options.fetch !== undefined || canStream() },
+    streams: {
+      possible: (options.fetch !== undefined || canStream()) && typeof TextDecoder === 'function',
+    },
     random: Math.random,
     renewable: options.getToken !== undefined,
   };

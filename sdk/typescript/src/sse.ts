@@ -22,7 +22,7 @@ export class SseDecoder {
   retry: number | undefined;
   readonly #maxLine: number;
   readonly #maxEvent: number;
-  // Made with the first bytes: not every platform has one, and there a stream is polled.
+  // Made with the first bytes: not every platform has one, and there all is polled.
   #utf8: TextDecoder | undefined;
   #frames: Frame[] = [];
   #rest = '';

@@ -7,11 +7,10 @@ process makes its own at first use, and leaves what it has inherited untouched.
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Generic, TypeVar
+from importlib import import_module
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -58,8 +57,19 @@ def leave(*things: object) -> None:
     for thing in things:
         _kept.append(thing)
         # The list goes when the interpreter ends; a reference that nobody has does not.
-        with suppress(AttributeError):
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+        if _ctypes is not None:
+            _ctypes.pythonapi.Py_IncRef(_ctypes.py_object(thing))
 
 
+def _with_references() -> Any:
+    """The module that counts references by hand; None where Python was built without it, or
+    counts none."""
+    try:
+        module = import_module("ctypes")
+    except ImportError:
+        return None
+    return module if hasattr(module, "pythonapi") else None
+
+
+_ctypes = _with_references()
 _kept: list[object] = []

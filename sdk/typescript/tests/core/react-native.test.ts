@@ -52,10 +52,11 @@ test('what the app brings for a fetch that streams is used', async () => {
   const headers = { 'content-type': 'text/event-stream', 'x-session-id': 's', 'x-turn': '1' };
   const answer = new Response(frame, { headers });
   const streaming = vi.fn(async () => answer);
-  const { TextDecoder, ReadableStream } = globalThis;
-  const client = clientOn(new NativeFetch(oneSession(1)), { fetch: streaming });
+  const { TextDecoder } = globalThis;
+  stubReactNative(new NativeFetch(oneSession(1)).fetch);
   vi.stubGlobal('TextDecoder', TextDecoder);
-  vi.stubGlobal('ReadableStream', ReadableStream);
+  const options = { apiKey: 'k', baseUrl: 'http://h', fetch: streaming };
+  const client = new ResonantGenesis(options);
   expect(await collect(await client.sessions.executeStream(TURN))).toBe('done');
   expect(streaming).toHaveBeenCalledTimes(1);
 });
