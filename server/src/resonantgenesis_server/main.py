@@ -25,7 +25,7 @@ from .agents.tools.toolbox import Toolbox
 from .clock_file import keeping_clock
 from .committed import Committed
 from .config import Settings, StartupError
-from .config_load import secrets_of
+from .config_load import secrets_of, unknown_variables
 from .data_lock import lock_data
 from .event_loop import run as run_loop
 from .feed.event_log import EventService
@@ -149,6 +149,9 @@ def serve(settings: Settings, config: Path | None = None) -> int:
 
 
 def _started(settings: Settings) -> int:
+    for name, meant in unknown_variables():
+        hint = f"; did you mean {meant}?" if meant else ""
+        log_.warning(f"{name} is no setting and does nothing{hint}")
     try:
         with lock_data(settings.data), listen(settings.host, settings.port) as listener:
             hears_signals = asyncio.Event()

@@ -77,7 +77,6 @@ def serve(
         "log_format": log_format,
     }
     loaded = load_settings(arguments, config)
-    _warn_unknown()
     raise typer.Exit(_server().serve(loaded.settings, loaded.file))
 
 
