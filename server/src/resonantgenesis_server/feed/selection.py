@@ -12,7 +12,7 @@ import orjson
 from ..codec.json import SCALARS
 from ..log.base import Entry
 from ..model.events import SERVER_TYPES
-from .patterns import compile_patterns
+from .patterns import Patterns
 
 _TYPES_REMEMBERED = 1_000
 _MISSING = object()
@@ -60,7 +60,7 @@ class Selection:
     def __init__(self, wanted: Wanted) -> None:
         self.wanted = wanted
         self._patterns = [
-            compile_patterns(patterns)
+            Patterns(patterns)
             for patterns in (wanted.within, wanted.patterns)
             if patterns is not None
         ]
@@ -96,7 +96,7 @@ class Selection:
         if known is None:
             if len(self._types) >= _TYPES_REMEMBERED:
                 self._types.clear()
-            known = all(pattern.fullmatch(kind) is not None for pattern in self._patterns)
+            known = all(patterns.match(kind) for patterns in self._patterns)
             self._types[kind] = known
         return known
 
