@@ -166,6 +166,20 @@ def test_a_clock_that_is_right_again_after_a_restart(machine: Machine) -> None:
     assert clock.before(DAY) <= START
 
 
+def test_a_machine_that_starts_without_the_time(machine: Machine) -> None:
+    known = machine.clock().known()
+    machine.restarts(3_600)
+    machine.wall = 0.0  # until NTP has set it
+    clock = machine.clock(known)
+    machine.passes(30)
+    assert clock.now() == pytest.approx(START + 30)
+    machine.wall = START + 3_630
+    assert clock.now() == pytest.approx(START + 30)
+    settle(machine, clock)
+    assert clock.passed() == pytest.approx(START + 830)
+    assert clock.before(DAY) <= START
+
+
 MOVES = st.lists(
     st.tuples(st.sampled_from(["pass", "step", "stop"]), st.floats(-1e7, 1e7)), max_size=40
 )

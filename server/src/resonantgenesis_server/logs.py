@@ -82,7 +82,10 @@ def open_logs(level: str, form: str, secrets: Iterable[str] = ()) -> Iterator[No
 
 def say(line: str) -> None:
     """Write a line to standard output as it is, for a person."""
-    _ALL[0].put(f"{line}\n".encode("utf-8", "backslashreplace"))
+    if _ALL:
+        _ALL[0].put(f"{line}\n".encode("utf-8", "backslashreplace"))
+    else:
+        sys.stdout.write(f"{line}\n")
 
 
 def flush_logs() -> None:

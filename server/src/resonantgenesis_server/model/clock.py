@@ -150,6 +150,9 @@ class Clock:
         now = steady + self._offset
         if now > known.now + _TOLERANCE:
             self._skip(Gap(known.now, now, is_known=False))
+        elif now < known.now:
+            # It was later already: a machine whose clock was lost, and is not set yet.
+            self._offset = known.now - steady
 
     def _agrees(self, offset: float, steady: float) -> bool:
         apart = abs(offset - self._offset)
