@@ -87,6 +87,31 @@ NAMING: dict[str, Way] = {
 }
 
 
+def test_the_table_of_what_names_a_subject_is_whole(kit: Kit) -> None:
+    document = kit.client.get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    naming = set()
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            content = operation.get("requestBody", {}).get("content", {})
+            reference = content.get("application/json", {}).get("schema", {}).get("$ref", "/")
+            fields = schemas.get(reference.rsplit("/", 1)[1], {}).get("properties", {})
+            queried = {parameter["name"] for parameter in operation.get("parameters", [])}
+            if "subject" in {*fields, *queried}:
+                naming.add((method, path))
+    asks = {("get", "/v1/usage")}  # of one's own turns, see test_credentials_subject
+    assert naming - asks == {
+        ("post", "/v1/sessions"),
+        ("post", "/v1/sessions/execute"),
+        ("post", "/v1/sessions/{session_id}/execute"),
+        ("post", "/v1/tokens"),
+        ("post", "/v1/files"),
+    }
+    for headers in kit.bound.values():
+        rows = kit.client.get("/v1/usage?group_by=subject&subject=zoe", headers=headers).json()
+        assert rows["data"] == []
+
+
 @pytest.mark.parametrize("way", NAMING)
 def test_no_token_names_another_subject(kit: Kit, way: str) -> None:
     for name, headers in kit.bound.items():
