@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from files_harness import World, opened
+from resonantgenesis_server.model.errors import Internal
 
 pytestmark = pytest.mark.anyio
 
@@ -236,6 +237,40 @@ async def test_an_upload_has_a_least_speed(tmp_path: Path) -> None:
     async with opened(tmp_path / "data", stall=1, transfer_rate=0) as world:
         answer = await world.client.post("/v1/files?name=a", content=Dripping(1, 30, 0.05))
         assert answer.status_code == 201, answer.text
+
+
+@pytest.mark.parametrize(("rate", "whole"), [(1_000_000, False), (20_000, True)])
+async def test_a_download_has_a_least_speed(tmp_path: Path, rate: int, whole: bool) -> None:
+    """Only the time that its client takes counts, and only over the window."""
+    async with opened(tmp_path / "data", stall=1, transfer_rate=rate) as world:
+        file = await world.upload(b"x" * 400_000)
+        headers = await world.key()
+        taken: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            await asyncio.sleep(60)
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            if message.get("body"):
+                await asyncio.sleep(0.3)
+            taken.append(message)
+
+        authorization = headers["Authorization"].encode()
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": f"/v1/files/{file['id']}/content",
+            "query_string": b"",
+            "headers": [(b"authorization", authorization)],
+        }
+        if whole:
+            await world.parts.app(scope, receive, send)
+        else:
+            with pytest.raises(Internal):  # so that the server cuts the connection
+                await world.parts.app(scope, receive, send)
+        assert taken[0]["status"] == 200
+        assert (not taken[-1].get("more_body")) is whole
 
 
 async def test_keys_of_an_organization(tmp_path: Path) -> None:
