@@ -197,7 +197,8 @@ class Executor:
             subject=subject,
             context=spec.context,
             metadata=spec.metadata,
-            created_at=self._now(),
+            # Whole microseconds, as the records keep them: the list and the session say the same.
+            created_at=round(self._now(), 6),
         )
 
     async def _request(
