@@ -105,6 +105,21 @@ async def test_the_agent_sees_the_tools_that_earlier_turns_called(rig: Rig) -> N
     assert said.turns[-1].history[1].steps == ()
 
 
+async def test_a_turn_of_very_many_calls_is_remembered_within_bounds(rig: Rig) -> None:
+    worked: list[AgentChunk] = []
+    for n in range(150):
+        worked += [ToolCall("t", {"n": n}, f"{n}"), ToolResult("t", "x" * 9_000, f"{n}")]
+    said = Scripted(lambda turn: _said(*(worked if turn.turn == 1 else ["yes"])))
+    rig.agents["echo"] = said
+    session = await rig.create()
+    await rig.run("first", session=session)
+    await rig.run("second", session=session)
+    [past] = said.turns[-1].history
+    calls = [call for step in past.steps for call in step.calls]
+    assert [call.args["n"] for call in calls] == list(range(50, 150))
+    assert sum(len(call.result or "") for call in calls) < 100_000
+
+
 async def _said(*words: AgentChunk) -> AsyncIterator[AgentChunk]:
     for word in words:
         yield word

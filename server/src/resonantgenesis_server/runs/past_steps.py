@@ -11,9 +11,13 @@ from ..agents.base import PastCall, PastStep, shortened
 from ..codec.json import dumps
 from ..log.base import Entry
 
-#: Calls of one turn that are kept, and characters of one result and of one call's arguments.
-_MAX_CALLS = 200
+#: Calls of one turn that are kept, the newest, and characters of one result and of one call's
+#: arguments; of those past `_MAX_TOTAL` of all together.
+_MAX_CALLS = 100
 _MAX_TEXT = 4_000
+_MAX_TOTAL, _MAX_REST = 60_000, 100
+#: Bytes of what was said before a call; a longer text is not told apart from the whole output.
+_MAX_SAID = 1 << 20
 
 
 class StepReader:
@@ -21,15 +25,21 @@ class StepReader:
     call. A call without a result has `result` None."""
 
     def __init__(self) -> None:
-        self._messages: list[Entry] = []
+        self._said: list[bytes] = []
+        self._said_size = 0
         self._open: list[_Call] = []
         self._steps: list[_Step] = []
         self._count = 0
+        self._size = 0
 
     def see(self, entry: Entry) -> None:
         if entry.kind == "message":
-            self._messages.append(entry)
-        elif entry.kind == "tool_call" and self._count < _MAX_CALLS:
+            self._said_size += len(entry.body)
+            if self._said_size > _MAX_SAID:
+                self._said.clear()
+            else:
+                self._said.append(entry.body)
+        elif entry.kind == "tool_call":
             self._called(orjson.loads(entry.body))
         elif entry.kind == "tool_result" and self._open:
             self._answered(orjson.loads(entry.body))
@@ -38,12 +48,19 @@ class StepReader:
         return tuple(step.past() for step in self._steps)
 
     def _called(self, body: dict[str, Any]) -> None:
-        self._count += 1
+        if len(self._open) >= _MAX_CALLS:
+            return
         # Calls of one answer stand side by side, before the first of their results.
-        if self._messages or not self._steps or self._steps[-1].has_result:
-            self._steps.append(_Step(_text(self._messages)))
-            self._messages = []
-        call = _Call(body, self._steps[-1])
+        if self._said_size or not self._steps or self._steps[-1].has_result:
+            self._steps.append(_Step(_text(self._said)))
+            self._said, self._said_size = [], 0
+        self._count += 1
+        if self._count > _MAX_CALLS and len(self._steps) > 1:
+            oldest = self._steps.pop(0)
+            self._count -= len(oldest.calls)
+            self._open = [call for call in self._open if call.step is not oldest]
+        call = _Call(body, self._steps[-1], self._most())
+        self._size += len(dumps(call.args))
         self._steps[-1].calls.append(call)
         self._open.append(call)
 
@@ -56,7 +73,14 @@ class StepReader:
         call = waiting[0]
         self._open.remove(call)
         call.step.has_result = True
-        call.result, call.is_error = _cut(body["result"]), bool(body["is_error"])
+        result = body["result"]
+        text = result if isinstance(result, str) else dumps(result).decode()
+        call.result, call.is_error = shortened(text, self._most()), bool(body["is_error"])
+        self._size += len(call.result)
+
+    def _most(self) -> int:
+        """Characters that are kept of the next text."""
+        return _MAX_TEXT if self._size < _MAX_TOTAL else _MAX_REST
 
 
 class _Step:
@@ -75,21 +99,17 @@ class _Step:
 
 
 class _Call:
-    def __init__(self, body: dict[str, Any], step: _Step) -> None:
+    def __init__(self, body: dict[str, Any], step: _Step, most: int) -> None:
         self.step = step
         self.tool: str = body["tool"]
         self.call_id: str = body["call_id"]
         self.args: dict[str, Any] = body["args"]
-        if len(dumps(self.args)) > _MAX_TEXT:
-            self.args = {"left_out": f"{len(dumps(self.args))} bytes of arguments"}
+        size = len(dumps(self.args))
+        if size > most:
+            self.args = {"left_out": f"{size} bytes of arguments"}
         self.result: str | None = None
         self.is_error = False
 
 
-def _text(messages: Iterable[Entry]) -> str:
-    return "".join(orjson.loads(entry.body)["content"] for entry in messages)
-
-
-def _cut(result: object) -> str:
-    text = result if isinstance(result, str) else dumps(result).decode()
-    return shortened(text, _MAX_TEXT)
+def _text(bodies: Iterable[bytes]) -> str:
+    return "".join(orjson.loads(body)["content"] for body in bodies)

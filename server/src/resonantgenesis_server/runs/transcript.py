@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -139,6 +140,8 @@ class Transcript:
                 told = await self._past(session_id, earlier)
             except LogUnavailable:
                 break  # trimmed: what is older is gone too
+            if told.steps and _size(told) > room / 2:
+                told = replace(told, steps=())
             room -= _size(told)
             if room < 0:
                 break
