@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 
+import httpx
 import pytest
 from resonantgenesis import ConnectionLost, ResonantGenesis, SyncResonantGenesis
+from resonantgenesis._actions import Lost
+from resonantgenesis._http import outcome_of
+from resonantgenesis._reach import Reach
+from resonantgenesis._settings import Settings
 from resonantgenesis.streaming import StreamingPool
 
 from .conftest import KEY, MakeClient, hasten
@@ -52,6 +60,27 @@ async def test_the_address_is_said_at_once_and_in_the_error(
         await use(client)
     [said] = warnings(caplog)
     assert nowhere in said and "default" not in said and KEY not in caplog.text
+    assert "refused" in said or "Connect call failed" in said
+
+
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "x"), os.strerror(errno.ECONNREFUSED)),
+        (ExceptionGroup("", [OSError(errno.ENETUNREACH, "x")]), os.strerror(errno.ENETUNREACH)),
+        (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
+        (ssl.SSLCertVerificationError(1, "certificate verify failed"), "the library's words"),
+        (None, "the library's words"),
+    ],
+)
+def test_the_reason_is_the_systems(cause: BaseException | None, said: str) -> None:
+    error = httpx.ConnectError("the library's words")
+    error.__context__ = httpx.ConnectError("the one below")
+    error.__cause__ = OSError("all attempts failed")
+    error.__cause__.__cause__ = cause
+    settings = Settings("http://h", "k")
+    lost = outcome_of(error, settings, Reach(settings))
+    assert lost == Lost(f"could not connect to h:80: {said}")
 
 
 async def test_it_is_said_before_the_first_wait(

@@ -5,6 +5,7 @@ No httpx exception leaves the shells; here they become outcomes.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import time
@@ -123,10 +124,28 @@ def outcome_of(error: httpx.RequestError, settings: Settings, reach: Reach) -> L
     if isinstance(error, httpx.ReadTimeout):
         return Silent()
     what = _WHAT.get(type(error), "the connection failed to")
-    lost = Lost(f"{what} {settings.place}: {str(error) or type(error).__name__}")
+    lost = Lost(f"{what} {settings.place}: {_reason(error)}")
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
         reach.lost(lost.reason)
     return lost
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said, which "All connection attempts failed" hides; else the error's text."""
+    reason, cause = str(error) or type(error).__name__, error.__cause__
+    # A bound, since what others chain may go round.
+    for _ in range(8):
+        if cause is None:
+            break
+        if isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        if isinstance(cause, ssl.SSLError):
+            # Its number is OpenSSL's, not the system's.
+            return reason
+        if isinstance(cause, OSError) and cause.errno:
+            return os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)
+        cause = cause.__cause__ or cause.__context__
+    return reason
 
 
 _WHAT: Mapping[type[httpx.RequestError], str] = {

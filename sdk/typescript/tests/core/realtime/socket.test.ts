@@ -189,3 +189,29 @@ test('without any WebSocket the first reader is told what to do', async () => {
   await expect(realtime.subscribe({ channels: 'app' })).rejects.toThrow('install `ws`');
   vi.doUnmock('ws');
 });
+
+test('a server that is not there is said at once, once an outage, and when it is back', async () => {
+  const warn = vi.fn();
+  const socket = await connect({}, { logger: { debug() {}, info() {}, warn, error() {} } });
+  const why = 'could not connect to h:80: the socket was closed with code 1006';
+  const refuse = async () => {
+    newest().onclose?.({ code: 1006, reason: '' });
+    await vi.advanceTimersByTimeAsync(1_000);
+  };
+  await settle();
+  await refuse();
+  await refuse();
+  expect(warn.mock.calls).toEqual([[`resonantgenesis: ${why}`]]);
+  newest().onopen?.();
+  await settle();
+  expect(warn.mock.calls[1]).toEqual(['resonantgenesis: connected again to h:80']);
+  // A link that breaks is no outage yet.
+  await refuse();
+  expect(warn).toHaveBeenCalledTimes(2);
+  const made = expect(socket.subscribe({ channels: 'app' })).rejects.toMatchObject({
+    message: why,
+  });
+  for (let attempt = 0; attempt < 4; attempt += 1) await refuse();
+  await made;
+  expect(warn).toHaveBeenCalledTimes(3);
+});
