@@ -131,6 +131,14 @@ class Neighbour:
             await self._post("/v1/events", json.dumps(data).encode())
         await self._paced(lambda: self._http.get("/v1/events?limit=1000"))
 
+    async def replays(self) -> None:
+        """Looks through all events for what none of them is."""
+        data = json.dumps({"type": "app.x", "data": {f"f{n}": n for n in range(20)}}).encode()
+        for _ in range(20):
+            await asyncio.gather(*[self._post("/v1/events", data) for _ in range(25)])
+        body = {"since": "2020-01-01", "filters": {"f1": 1, "f2": 0}}
+        await self._paced(lambda: self._post("/v1/events/replay", json.dumps(body).encode()))
+
     # -- inside ----------------------------------------------------------------------------
 
     async def _post(self, path: str, data: bytes) -> httpx.Response:
@@ -156,7 +164,7 @@ class Neighbour:
         )
 
 
-WAYS = ("nothing", "bodies", "refused", "sockets", "chatter", "filters", "pages")
+WAYS = ("nothing", "bodies", "refused", "sockets", "chatter", "filters", "pages", "replays")
 
 
 async def _drain(ws: websockets.ClientConnection) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from resonantgenesis_server.http.shares import SHARED
+from resonantgenesis_server.feed.shares import SHARED
 from ws_harness import Server
 
 pytestmark = pytest.mark.anyio

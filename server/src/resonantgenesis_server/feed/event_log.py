@@ -42,6 +42,7 @@ from .event_view import EventView
 from .hub import Hub
 from .patterns import BadPattern
 from .selection import BadFilter, Filters, Selection, Selections, Wanted, event_filters
+from .shares import SHARED
 from .trimming import trim_in_steps
 
 _TYPE = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)+")
@@ -195,21 +196,22 @@ class EventService:
         looked = seen = size = 0
         full = False
         while after < end and looked < _LOOKED_AT and seen < LOOKED_BYTES and not full:
-            page = await self.log.read(stream, after, limit=_PAGE, max_bytes=_READ_BYTES)
-            if not page.entries:
-                break
-            for entry in page.entries:
-                after = min(entry.position, end)
-                if entry.position > end:  # what was before it has been trimmed meanwhile
+            async with SHARED.alone(principal.organization_id):
+                page = await self.log.read(stream, after, limit=_PAGE, max_bytes=_READ_BYTES)
+                if not page.entries:
                     break
-                looked += 1
-                seen += len(entry.body)
-                if selection.matches(entry):
-                    found.append(event_json(entry, self.log.epoch))
-                    size += len(found[-1])
-                    full = len(found) >= limit or size >= PAGE_BYTES
-                    if full:
+                for entry in page.entries:
+                    after = min(entry.position, end)
+                    if entry.position > end:  # what was before it has been trimmed meanwhile
                         break
+                    looked += 1
+                    seen += len(entry.body)
+                    if selection.matches(entry):
+                        found.append(event_json(entry, self.log.epoch))
+                        size += len(found[-1])
+                        full = len(found) >= limit or size >= PAGE_BYTES
+                        if full:
+                            break
         return EventPage(found, cursor_of(self.log.epoch, after), after < end)
 
     async def _end(self, stream: str, until: str | None) -> int:

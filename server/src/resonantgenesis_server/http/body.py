@@ -15,9 +15,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from ..codec.json import has_more_values, nests_deeper
+from ..feed.shares import LARGE, SHARED
 from ..model.errors import InvalidJson, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
 from ..model.limits import Limits
-from .shares import LARGE, SHARED
 from .strictness import check_known, check_query, model_in
 from .waiting import reading
 from .watch import Watch

@@ -11,6 +11,7 @@ from starlette.types import Receive
 from structlog.contextvars import bind_contextvars
 
 from ..codec.ws import control
+from ..feed.shares import LARGE, SHARED, SMALL
 from ..log.base import LogError
 from ..model.errors import (
     ApiError,
@@ -22,7 +23,6 @@ from ..model.errors import (
 from ..model.principal import Principal
 from ..records.base import StoreError
 from .edge import store_unusable
-from .shares import LARGE, SHARED, SMALL
 from .watch import Watch
 from .wire import rfc3339_or_none
 from .ws_commands import Commands, Services

@@ -6,8 +6,8 @@ import asyncio
 import time
 
 import pytest
-from resonantgenesis_server.http import shares
-from resonantgenesis_server.http.shares import SMALL, Shares
+from resonantgenesis_server.feed import shares
+from resonantgenesis_server.feed.shares import SMALL, Shares
 from resonantgenesis_server.model.errors import RateLimited
 
 pytestmark = pytest.mark.anyio
@@ -79,3 +79,26 @@ async def test_organizations_that_wait_for_nothing_are_forgotten() -> None:
         found.took(f"o{n}", 0.0)
     assert len(found._accounts) <= 1_001
     assert "busy" in found._accounts
+
+
+async def test_one_look_of_an_organization_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Shares()
+    under_way = most = 0
+
+    async def look() -> None:
+        nonlocal under_way, most
+        async with found.alone("one"):
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(0.001)
+            under_way -= 1
+
+    await asyncio.gather(*[look() for _ in range(20)])
+    assert most == 1
+    monkeypatch.setattr(shares, "_PATIENCE", 0.1)
+    async with found.alone("one"), found.alone("other"):
+        with pytest.raises(RateLimited):
+            async with found.alone("one"):
+                pass
+    async with found.alone("one"):
+        pass

@@ -1,10 +1,10 @@
-"""The event loop's time, shared among organizations: what parsing their texts may take of it."""
+"""The event loop's time, shared among organizations: what parsing and looking for them may take."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from ..model.errors import RateLimited
@@ -28,6 +28,11 @@ class _Account:
 
     paid: float = 0.0
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
+    looks: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def is_waited_for(self) -> bool:
+        return self.turns.locked() or self.looks.locked()
 
 
 class Shares:
@@ -51,6 +56,22 @@ class Shares:
         except TimeoutError:
             problem = "large messages and bodies of this organization come too fast"
             raise RateLimited(problem, retry_after=1) from None
+
+    @asynccontextmanager
+    async def alone(self, organization_id: str) -> AsyncIterator[None]:
+        """For a page of a long look through an organization's log, and no longer: of all its
+        requests one has its page parsed at a time. Raises RateLimited."""
+        looks = self._account(organization_id).looks
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await looks.acquire()
+        except TimeoutError:
+            problem = "too many requests of this organization look through its events"
+            raise RateLimited(problem, retry_after=1) from None
+        try:
+            yield
+        finally:
+            looks.release()
 
     def took(self, organization_id: str, seconds: float) -> None:
         """So much of the loop's time went to a text."""
@@ -78,7 +99,7 @@ class Shares:
 
     def _forget(self) -> None:
         now = asyncio.get_running_loop().time()
-        kept = {k: a for k, a in self._accounts.items() if a.paid > now or a.turns.locked()}
+        kept = {k: a for k, a in self._accounts.items() if a.paid > now or a.is_waited_for}
         self._accounts = kept
 
 
