@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from resonantgenesis_server import data_lock
 from resonantgenesis_server.config import StartupError
 from resonantgenesis_server.data_lock import lock_data
 
@@ -93,3 +94,17 @@ def test_a_gitignore_of_the_users_own_stays(tmp_path: Path) -> None:
     (tmp_path / ".gitignore").write_text("mine\n")
     with lock_data(tmp_path):
         assert (tmp_path / ".gitignore").read_text() == "mine\n"
+
+
+def test_the_directory_itself_is_synced_at_every_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a loss of power takes all of it, whatever was synced in it."""
+    synced: list[Path] = []
+    monkeypatch.setattr(data_lock, "sync_directory", synced.append)
+    data = tmp_path / "a" / "b" / "data"
+    with lock_data(data):
+        assert sorted(synced) == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+    synced.clear()
+    with lock_data(data):  # the one before may have died in between
+        assert synced == [data.parent]

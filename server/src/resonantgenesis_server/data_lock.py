@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from .config import StartupError
+from .files.disk_io import sync_directory
 
 log_ = structlog.get_logger("resonantgenesis.data")
 
@@ -52,6 +53,10 @@ def _make_private(folder: Path) -> None:
         each.mkdir(mode=0o700, exist_ok=True)
     if not folder.is_dir():
         folder.mkdir()  # says what is wrong
+    # At every start: the one that made it may have died before it had synced it.
+    for each in missing or [folder]:
+        with contextlib.suppress(PermissionError):  # may be entered, not listed
+            sync_directory(each.absolute().parent)
 
 
 def _keep_out_of_git(data: Path) -> None:
