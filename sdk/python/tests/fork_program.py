@@ -58,9 +58,9 @@ def crowd(work: Callable[[], None], count: int = CHILDREN) -> list[threading.Thr
 
 
 def many(url: str) -> None:
-    """A warm client, then parent and children at once, each with threads."""
+    """A client with idle connections, then parent and children at once, each with threads."""
     client = SyncResonantGenesis(api_key=KEY, base_url=url)
-    for thread in crowd(lambda: ask(client, 3)):
+    for thread in crowd(lambda: ask(client, 2)):
         thread.join()
 
     def child() -> None:
