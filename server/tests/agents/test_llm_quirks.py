@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import structlog
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from resonantgenesis_server.agents.base import Turn
 from resonantgenesis_server.agents.engines.llm.calls import (
     Finish,
@@ -20,6 +22,7 @@ from resonantgenesis_server.agents.engines.llm.engine import LlmEngine
 from resonantgenesis_server.agents.engines.llm.models import Models
 from resonantgenesis_server.agents.engines.llm.openai import client
 from resonantgenesis_server.agents.engines.llm.openai.decoder import ChatDecoder
+from resonantgenesis_server.agents.engines.llm.openai.texts import mended
 from resonantgenesis_server.agents.engines.llm.settings import LlmSettings
 from resonantgenesis_server.agents.tools.toolbox import Toolbox
 from resonantgenesis_server.model.chunks import Step, ToolCall
@@ -38,8 +41,10 @@ class Other(Echo):
 async def run_row(server: QuirkServer) -> tuple[list[Any], AgentError | None]:
     row = server.row
     provider = row.get("provider", "local")
-    settings = {"retries": 0, "base_urls": {provider: f"{server.url}/v1"}} | row.get("settings", {})
-    engine = LlmEngine(Models(LlmSettings(**settings)), Toolbox([Echo(), Other()]))
+    given_settings = {"retries": 0, "base_urls": {provider: f"{server.url}/v1"}} | row.get(
+        "settings", {}
+    )
+    engine = LlmEngine(Models(LlmSettings(**given_settings)), Toolbox([Echo(), Other()]))
     agent = engine.build({"model": f"{provider}:m", "show_reasoning": True, "temperature": 0.5,
                           "max_output_tokens": 50})  # fmt: skip
     chunks: list[Any] = []
@@ -113,10 +118,10 @@ async def test_the_address_of_a_server(
     async with QuirkServer({"sends": [{"say": "all"}, "DONE"]}).running() as server:
         if provider == "ollama":
             monkeypatch.setenv("OLLAMA_BASE_URL", f"{server.url}{path}")
-            settings = LlmSettings()
+            chosen = LlmSettings()
         else:
-            settings = LlmSettings(base_urls={"local": f"{server.url}{path}"})
-        models = Models(settings)
+            chosen = LlmSettings(base_urls={"local": f"{server.url}{path}"})
+        models = Models(chosen)
         _, asked = await models.find(f"{provider}:m")
         for _ in range(2):
             deltas = [d async for d in asked.stream(ModelCall("m", "", [UserMessage("hi")]))]
@@ -139,6 +144,20 @@ def test_a_quirk_cut_at_every_byte(row: Json) -> None:
     """What a server sends at once and byte by byte comes to the same."""
     raw = packets(row)
     assert decoded([raw[n : n + 1] for n in range(len(raw))]) == decoded([raw])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(rows()), st.integers(0, 2_000), st.integers(0, 9), st.data())
+def test_what_is_broken_is_a_failure_and_no_crash(
+    row: Json, place: int, cut: int, data: st.DataObject
+) -> None:
+    raw = packets(row)
+    place %= len(raw) + 1
+    put = data.draw(
+        st.sampled_from([b"", b'"', b"{", b"}", b"\n", b"\r", b"1e999", b"null", b"\xff"])
+    )
+    text, thoughts, _ = decoded([raw[:place], put + raw[place + cut :]])
+    assert mended(text + thoughts) == text + thoughts, "half a character came out"
 
 
 def decoded(parts: list[bytes]) -> tuple[str, str, list[Any]]:

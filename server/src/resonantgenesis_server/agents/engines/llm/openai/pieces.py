@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from .....codec.json import NotJson, dumps
 from ..calls import CallRequest, ModelFailure
 from .lines import MAX_EVENT
 from .texts import mended
@@ -106,7 +107,9 @@ class CallAssembler:
     def requests(self) -> list[CallRequest]:
         return [
             CallRequest(
-                call.call_id or f"call_{number}", mended(call.tool), mended(call.arguments).strip()
+                mended(call.call_id) or f"call_{number}",
+                mended(call.tool),
+                mended(call.arguments).strip(),
             )
             for number, call in enumerate(self._finished())
         ]
@@ -235,4 +238,7 @@ def _arguments(value: object) -> str:
     """As text; an object is what the text of one should say."""
     if value is None or isinstance(value, str):
         return value or ""
-    return orjson.dumps(value).decode()
+    try:
+        return dumps(value).decode()
+    except NotJson as error:
+        raise ModelFailure("unreadable", f"arguments of a tool call: {error}") from error

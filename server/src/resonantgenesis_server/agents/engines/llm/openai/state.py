@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from .....codec.json import dumps, loads
+from .....codec.json import NotJson, dumps, loads
 from ..calls import ModelFailure
 from .lines import MAX_EVENT
 
@@ -61,7 +61,10 @@ class StateKeeper:
             message["content"] = content
         if not message and not any(calls):
             return None
-        return dumps({"message": message, "calls": [dict(call) for call in calls]}).decode()
+        try:
+            return dumps({"message": message, "calls": [dict(call) for call in calls]}).decode()
+        except NotJson:  # a number that only its server can write
+            return None
 
     def _entry(self, kept: list[Any], entry: object) -> None:
         if not isinstance(entry, dict):
