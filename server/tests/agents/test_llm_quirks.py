@@ -132,8 +132,8 @@ async def test_the_address_of_a_server(
 
 
 def test_addresses_of_ollama(monkeypatch: pytest.MonkeyPatch) -> None:
-    for given in ("http://h:1", "http://h:1/", "http://h:1/v1/", "h:1", "http://h:1/api"):
-        monkeypatch.setenv("OLLAMA_BASE_URL", given)
+    for address in ("http://h:1", "http://h:1/", "http://h:1/v1/", "h:1", "http://h:1/api"):
+        monkeypatch.setenv("OLLAMA_BASE_URL", address)
         assert LlmSettings().chat_url("ollama") == "http://h:1/v1"
     monkeypatch.setenv("OLLAMA_BASE_URL", "https://proxy/ollama/v1")
     assert LlmSettings().chat_url("ollama") == "https://proxy/ollama/v1"
