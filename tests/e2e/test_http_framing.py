@@ -359,3 +359,33 @@ async def test_what_is_answered_in_a_drain_says_that_the_connection_ends(serve: 
         assert await each.ended() == b""
         assert await other.ended() == b""
     assert await asyncio.to_thread(server.wait) == 0
+
+
+# -- HTTP/1.0 --------------------------------------------------------------------------------
+
+
+async def test_a_viewer_of_the_old_version_that_leaves_is_missed_at_once(serve: Serve) -> None:
+    server = serve(agents={"silent": "support.agents:silent"}, limits__disconnect_grace=0.5)
+    body = json.dumps(
+        {"agent_id": "silent", "goal": "x", "stream": True, "on_disconnect": "cancel"}
+    ).encode()
+    size = f"Content-Length: {len(body)}"
+    start = head(
+        "POST /v1/sessions/execute", AUTH, "Content-Type: application/json", size,
+        version="HTTP/1.0",
+    )  # fmt: skip
+    async with wire(server) as each:
+        each.say(start, body)
+        _, headers, _ = await each.answer()
+        assert headers["content-type"].startswith("text/event-stream")
+        async with asyncio.timeout(20):
+            await each.reader.readuntil(b"\n\n")
+    loop = asyncio.get_running_loop()
+    left = loop.time()
+    async with server.client() as client:
+        async with asyncio.timeout(20):
+            path = f"/v1/sessions/{headers['x-session-id']}"
+            while (await client.get(path)).json()["status"] == "running":
+                await asyncio.sleep(0.05)
+        assert (await client.get(path)).json()["status"] == "cancelled"
+    assert loop.time() - left < 4  # the next heartbeat would find it out

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 
+import pytest
 from support.server import KEY, Serve, ServerProcess
 
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -66,6 +67,40 @@ async def test_over_the_cap(serve: Serve) -> None:
                 if b" 200 " in await pair[0].readline():
                     break
                 pair[1].close()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"GET /v1/agents HTTP/1.1\r\nHost: x\r\nX: ",
+        b"\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n{",
+        b"nonsense\r\n\r\n",
+    ],
+    ids=["nothing", "half a head", "an empty line", "a request", "half a body", "no request"],
+)
+async def test_who_is_silent_keeps_nobody_out(serve: Serve, said: bytes) -> None:
+    """However many there are, and whatever they said before: a key and a health check get in."""
+    server = serve(limits__connections=20)
+    async with contextlib.AsyncExitStack() as stack:
+        kept = await stream(server, stack)
+        for number in range(130):
+            pair = await asyncio.open_connection("127.0.0.1", server.port)
+            stack.callback(pair[1].close)
+            pair[1].write(said)
+            if number % 40 == 39:
+                for path in ("/healthz", "/v1/agents"):
+                    async with server.client() as client:
+                        assert (await client.get(path)).status_code == 200
+        # Nor do they take the place of one that is busy.
+        kept[1].write(request("/healthz"))
+        async with server.client() as client:
+            made = await client.post("/v1/events", json={"type": "app.still", "data": {}})
+            assert made.status_code == 201
+        async with asyncio.timeout(10):
+            await kept[0].readuntil(b"app.still")
 
 
 async def test_descriptors_that_run_out_are_told_once(serve: Serve) -> None:

@@ -443,6 +443,8 @@ class StreamHttpProtocol(HttpToolsProtocol):
         elif self.timeout_keep_alive_task is None:
             self._wait_no_more()
             self._keep_alive()
+            if self.cycle is None:  # nothing but an empty line has come
+                self.silence()
 
     def _keep_alive(self) -> None:
         within = LAST_REQUEST if self._stops else self.home.keep_alive
