@@ -70,6 +70,17 @@ class Flow(FlowControl):
             super().resume_reading()
 
 
+class Answering:
+    """What an answer is written to, as far as uvicorn knows: closing it destroys nothing."""
+
+    __slots__ = ("close", "is_closing", "write")
+
+    def __init__(self, protocol: StreamHttpProtocol) -> None:
+        self.write = protocol.transport.write
+        self.is_closing = protocol.transport.is_closing
+        self.close = protocol.close_answered
+
+
 class Connection(Protocol):
     """A request's connection, on which a stream may begin."""
 
@@ -332,6 +343,23 @@ class StreamHttpProtocol(HttpToolsProtocol):
         """The connection may be closed, which waits until the client has taken everything."""
         self._sending.watch()
 
+    def close_answered(self) -> None:
+        """The answer was the last. A client that has begun to say more, or is about to, is listened
+        to: a close under its words would destroy the answer on its way (RFC 9112, 9.6)."""
+        if not self.transport.is_closing() and self._lingers is None:
+            self._linger()
+
+    def _linger(self) -> None:
+        """End our side, and listen for a while."""
+        self._wait_no_more()
+        self._lingers = LINGER_BYTES
+        self._reader.rest()
+        self.flow.held = False
+        self.flow.resume_reading()
+        self._linger_timer = self.loop.call_later(LINGER_SECONDS, self._close)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
     def _close(self) -> None:
         self.transport.close()
         self._sending.watch()
@@ -486,7 +514,7 @@ class StreamHttpProtocol(HttpToolsProtocol):
         last = self._surplus or self._stops or self.home.draining
         self.cycle = RequestResponseCycle(
             scope=self.scope,
-            transport=self.transport,
+            transport=Answering(self),  # type: ignore[arg-type]  # all that it asks for
             flow=self.flow,
             logger=self.logger,
             access_logger=self.access_logger,
@@ -544,7 +572,7 @@ class StreamHttpProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         self._sending.watch()
         self.silence()
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._lingers is not None:
             return
         self.follows = False
         self.flow.held = False
@@ -602,18 +630,11 @@ class StreamHttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, refused: Refused) -> None:
         """Answer, listen for a while, and close."""
-        self._wait_no_more()
         self.silence()
         request_id, more = self._headers_of_edge()
-        self._lingers = LINGER_BYTES
-        self._reader.rest()
-        self.flow.held = False
-        self.flow.resume_reading()
-        self._linger_timer = self.loop.call_later(LINGER_SECONDS, self._close)
         defaults = self.server_state.default_headers
         self.transport.write(raw_answer(refused, request_id, defaults, more))
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
+        self._linger()
         log_.info(
             "request refused",
             request_id=request_id,
