@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from resonantgenesis import ResonantGenesis, SyncResonantGenesis, Timeouts
 from resonantgenesis._backoff import Backoff
@@ -199,3 +200,26 @@ async def test_everything_is_synced_before_it_is_answered(serve: Serve, tmp_path
     assert answered and answered[0] > record
     # The directory of such digests was new, so the one that it stands in was synced too.
     done(lines, r"fsync\(\d+<[^>]*/data0/files>", synced)
+
+
+@pytest.mark.parametrize("size", [10, 200_000])
+async def test_what_the_disk_has_changed_is_never_ended(serve: Serve, size: int) -> None:
+    """The connection is cut, the log says why; who uploads the file again mends it."""
+    server = serve(may_complain=True)
+    async with server.client() as client:
+        content = b"x" * size
+        made = (await client.post("/v1/files?name=a", content=content)).json()
+        path = f"/v1/files/{made['id']}/content"
+        (blob,) = (server.data / "files").glob(f"??/{made['sha256']}")
+        changed = bytearray(content)
+        changed[size // 2] ^= 1
+        blob.write_bytes(changed)
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.get(path)
+        part = await client.get(path, headers={"Range": "bytes=1-3"})
+        assert (part.status_code, part.content) == (206, b"xxx")
+        server.logged("a file's content is damaged; restore it from a backup")
+        counted = 'resonantgenesis_damaged_total{store="file"} 1.0'
+        assert counted in (await client.get("/metrics")).text
+        await client.post("/v1/files?name=a", content=content)
+        assert (await client.get(path)).content == content
