@@ -28,6 +28,8 @@ class SocketLimits:
     #: Executes under way on one socket, and how long its next messages wait for one to end.
     executes: int = 16
     execute_wait: float = 5.0
+    #: What those under way have to end once the client has gone.
+    finish_wait: float = 30.0
     #: Silence after which a subscription is told its cursor.
     quiet: float = 25.0
     #: How long a client may take to answer a close.

@@ -142,13 +142,9 @@ class Socket:
         if self._principal is not None:
             self._watch.add(self)
         try:
-            async with asyncio.timeout(None) as self._reading:
-                await self._read(receive, writer)
-        except TimeoutError:
-            if self._reading is None or not self._reading.expired():
-                raise
+            await self._read_to_end(receive, writer)
+            await self._finish_executes()
         finally:
-            self._reading = None
             overdue.cancel()
             if self._principal is not None:
                 self._watch.discard(self)
@@ -177,11 +173,21 @@ class Socket:
 
     # -- reading ---------------------------------------------------------------------------
 
+    async def _read_to_end(self, receive: Receive, writer: asyncio.Task[None]) -> None:
+        """Until the client has left, or has had the time to."""
+        try:
+            async with asyncio.timeout(None) as self._reading:
+                await self._read(receive, writer)
+        except TimeoutError:
+            if self._reading is None or not self._reading.expired():
+                raise
+        finally:
+            self._reading = None
+
     async def _read(self, receive: Receive, writer: asyncio.Task[None]) -> None:
         while True:
             message = await receive()
             if message["type"] == "websocket.disconnect":
-                await self._finish_executes()
                 return
             await self._do(await self._understood(message.get("text")))
             await self._writer.room()
@@ -308,7 +314,7 @@ class Socket:
     async def _finish_executes(self) -> None:
         """The client has gone: what it asked for before is carried out all the same."""
         if self._executes:
-            await asyncio.wait(self._executes, timeout=self._limits.execute_wait)
+            await asyncio.wait(self._executes, timeout=self._limits.finish_wait)
 
     def _executed_one(self, task: asyncio.Task[None]) -> None:
         self._executes.discard(task)
