@@ -24,6 +24,7 @@ from support.server import PATIENCE, ServerProcess, bearer
 Json = dict[str, Any]
 _KINDS = ("turn", "file", "session", "key", "turn", "agent", "event", "delete", "file", "drop")
 _GONE = {404}
+_NEVER = float("inf")
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Asked:
     kind: str
     began: float
     names: str = ""
-    answered: float = float("inf")
+    answered: float = _NEVER
     body: Json = field(default_factory=dict)
 
 
@@ -119,11 +120,11 @@ class Ledger:
 
     # -- checking --------------------------------------------------------------------------
 
-    async def check(self, server: ServerProcess, moment: float = float("inf")) -> None:
+    async def check(self, server: ServerProcess, moment: float = _NEVER) -> None:
         """All that was answered before this moment; then everything that had begun by then is
         asked once more, under its key. `server` must be one that came after."""
         begun = [each for each in self.asked if each.began <= moment]
-        told = [each for each in begun if each.answered <= moment]
+        told = [each for each in begun if each.answered <= moment and each.answered < _NEVER]
         async with _client(server) as client:
             view = _View(client)
             await view.agrees()
