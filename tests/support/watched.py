@@ -14,6 +14,7 @@ import structlog
 from resonantgenesis_server.cli.app import main
 from resonantgenesis_server.http import door, serving, stream_connection, ws_protocol
 from resonantgenesis_server.http.room import Room
+from resonantgenesis_server.model.limits import Limits
 
 
 class Watched:
@@ -41,8 +42,8 @@ class WatchedDoorway(door.Doorway):
 
 
 class WatchedDoor(door.Door):
-    def __init__(self, room: Room) -> None:
-        super().__init__(room, doorway=WatchedDoorway)
+    def __init__(self, room: Room, limits: Limits) -> None:
+        super().__init__(room, doorway=WatchedDoorway, limits=limits)
 
 
 def _deaf(self: Any) -> None:
