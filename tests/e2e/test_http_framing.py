@@ -15,7 +15,7 @@ from support.wire import raw_stream
 
 AUTH = f"Authorization: Bearer {KEY}"
 TURN = {"agent_id": "guide", "goal": "count to 1"}
-#: What Java's java.net.http.HttpClient sends with its first request, as recorded from JDK 17.
+#: The fields with which Java's java.net.http.HttpClient (JDK 17) offers h2c in its first request.
 JDK = [
     "Connection: Upgrade, HTTP2-Settings",
     "Upgrade: h2c",
