@@ -267,7 +267,7 @@ def test_only_openai_itself_is_known_to_need_a_key(monkeypatch: pytest.MonkeyPat
 )
 def test_what_clients_are_told_of_failures(kind: str, code: str, says: str) -> None:
     failure = ModelFailure(kind, "org-12 sk-secret", retry_after=7.2)
-    error = agent_error(failure, ModelName("ollama", "m"), history_chars=5)
+    error = agent_error(failure, ModelName("ollama", "m"), history_chars=5, tools=0)
     assert error.code == code
     assert says in error.message
     assert "secret" not in error.message and "org-12" not in error.message

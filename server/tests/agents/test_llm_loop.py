@@ -14,7 +14,7 @@ from resonantgenesis_server.model.chunks import Step, ToolCall, ToolResult
 from resonantgenesis_server.model.errors import AgentError
 from support.models import Call, FakeProvider, Reply
 
-from .llm_agents import Broken, Crashing, Hanging, Talk, text_of, usage_of, without_usage
+from .llm_agents import Broken, Crashing, Echo, Hanging, Talk, text_of, usage_of, without_usage
 from .llm_quirks import faults_of
 
 pytestmark = pytest.mark.anyio
@@ -276,3 +276,49 @@ async def test_what_is_not_tried_again(
     wanted = {429: ("RATE_LIMITED", 3.0), 503: ("MODEL_UNAVAILABLE", 60.0)}
     expected = wanted.get(reply.status, ("MODEL_UNAVAILABLE", None))
     assert (failed.value.code, failed.value.retry_after) == expected
+
+
+def _many(count: int) -> list[Echo]:
+    """So many tools, with the one that every talk has."""
+    made = [Echo() for _ in range(count - 1)]
+    for number, tool in enumerate(made):
+        tool.name = f"echo_{number}"
+    return made
+
+
+async def test_more_tools_than_the_provider_takes(
+    provider: FakeProvider, make_talk: MakeTalk, make_turn: MakeTurn
+) -> None:
+    provider.answer("m", Reply.saying("So."))
+    urls = dict.fromkeys(("openai", "local"), provider.url)
+    keys = {"openai": "k"}
+    talk = make_talk(*_many(129), base_urls=urls, api_keys=keys)
+    with pytest.raises(AgentError) as refused:
+        await talk.run(make_turn(), "openai:m")
+    assert refused.value.code == "AGENT_FAILED" and not refused.value.retryable
+    assert refused.value.message == (
+        "the turn has 129 tools, openai takes at most 128: name fewer in the agent's `tools`"
+    )
+    assert not provider.seen
+    assert text_of(await talk.run(make_turn(tools=["echo", "echo_7"]), "openai:m")) == "So."
+    # Of others nothing is known, and nothing is left out.
+    assert text_of(await talk.run(make_turn(), "local:m")) == "So."
+    assert len(provider.seen[-1].body["tools"]) == 129
+    exactly = make_talk(*_many(128), base_urls=urls, api_keys=keys)
+    assert text_of(await exactly.run(make_turn(), "openai:m")) == "So."
+
+
+@pytest.mark.parametrize("model", ["local:m", "anthropic:m"])
+async def test_a_provider_that_says_how_many_tools_it_takes(
+    provider: FakeProvider, make_talk: MakeTalk, make_turn: MakeTurn, model: str
+) -> None:
+    words = "Invalid 'tools': array too long. Expected an array with maximum length 64"
+    provider.answer("m", Reply.refusing(400, "invalid_request_error", words))
+    with pytest.raises(
+        AgentError, match=r"^the turn has 70 tools, \w+ takes at most 64: name"
+    ) as e:
+        await make_talk(*_many(70)).run(make_turn(), model)
+    assert e.value.code == "AGENT_FAILED"
+    provider.answer("m", Reply.refusing(400, "invalid_request_error", "Too many tools."))
+    with pytest.raises(AgentError, match=r"^the turn has 70 tools, \w+ takes fewer: name fewer"):
+        await make_talk(*_many(70)).run(make_turn(), model)

@@ -20,6 +20,7 @@ FailureKind = Literal[
     "context",  # the conversation is longer than the model can read
     "model",  # the provider has no such model
     "tools",  # the model cannot call tools
+    "tool_count",  # it was given more tools than the provider takes
     "refused",  # the request itself was refused
     "filtered",  # the provider's content filter stopped it
     "unreadable",  # the answer is not what the provider's protocol says

@@ -20,6 +20,7 @@ from .loop import ToolLoop
 from .models import Models, ModelSource
 from .names import ModelName
 from .settings import EngineWorkers, LlmSettings
+from .tool_limits import check_tool_count
 from .workers import ModelWorkers
 
 log_ = structlog.get_logger("resonantgenesis.llm")
@@ -86,6 +87,7 @@ class LlmAgent:
         settings = self._models.settings
         model, client = await self._models.find(turn.model or self._options.model)
         tools = await self._toolbox.for_turn(turn.tools)
+        check_tool_count(model, len(tools))
         loop = ToolLoop(
             turn,
             client,
@@ -101,7 +103,9 @@ class LlmAgent:
                     yield chunk
         except ModelFailure as failure:
             _report(failure, model, turn)
-            raise agent_error(failure, model, history_chars=settings.history_chars) from failure
+            raise agent_error(
+                failure, model, history_chars=settings.history_chars, tools=len(tools)
+            ) from failure
 
 
 def make_engine(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from ....model.errors import AgentError
 from .calls import FailureKind, ModelFailure
 from .names import ModelName
+from .tool_limits import stated_limit, too_many_tools
 
 #: Seconds to wait where a provider limits the rate and does not say for how long.
 _RATE_PAUSE = 5.0
@@ -26,7 +27,9 @@ _WORDS: Mapping[FailureKind, str] = {
 }
 
 
-def agent_error(failure: ModelFailure, model: ModelName, *, history_chars: int) -> AgentError:
+def agent_error(
+    failure: ModelFailure, model: ModelName, *, history_chars: int, tools: int
+) -> AgentError:
     """In our words: a provider's may name accounts and addresses, so they go to the log only."""
     provider, is_ollama = model.provider, model.provider == "ollama"
     if failure.kind == "rate_limited":
@@ -40,6 +43,8 @@ def agent_error(failure: ModelFailure, model: ModelName, *, history_chars: int) 
         hint = " (is it running?)" if is_ollama else ""
         words = f"{provider} does not answer, or broke off its answer{hint}"
         return AgentError(words, "MODEL_UNAVAILABLE", retry_after=failure.retry_after)
+    if failure.kind == "tool_count":
+        return AgentError(too_many_tools(model, tools, stated_limit(failure.said)))
     return AgentError(
         _WORDS[failure.kind].format(
             provider=provider,

@@ -11,6 +11,11 @@ from ..calls import FailureKind
 #: Regular expressions for words in lower case, one a line; those of a kind below its name. A kind
 #: that stands higher counts more, so some stand twice.
 _TABLE = r"""
+tool_count
+    tools['"\]]*:? [^.]{0,20}array too long
+    too many (tools|functions|function declarations)
+    (more than|at most|up to|max of|maximum of|limit of) \d+ (tools|function)
+    maximum number of (tools|function)
 rate_limited
     throttl
     too many tokens, please wait
