@@ -36,8 +36,8 @@ export type Outcome =
   | { readonly was: 'received'; readonly data: Uint8Array }
   /** The open stream ended as HTTP ends a body. */
   | { readonly was: 'ended' }
-  /** No connection, or it broke; `reason` is for people. */
-  | { readonly was: 'lost'; readonly reason: string }
+  /** No connection, or it broke; `reason` is for people, `error` says more, if that is known. */
+  | { readonly was: 'lost'; readonly reason: string; readonly error?: StreamError }
   /** Connected, but nothing came in time. */
   | { readonly was: 'silent' }
   /** The wait is over. */

@@ -1,4 +1,5 @@
 /** The client. */
+import type { StreamError } from './errors.js';
 import { Events } from './events.js';
 import { Files } from './files.js';
 import { Io } from './io.js';
@@ -8,7 +9,7 @@ import type { Realtime } from './realtime/realtime.js';
 import { Agents, Tokens } from './resources.js';
 import { Sessions } from './sessions.js';
 import { baseUrlOf, settingsOf } from './settings.js';
-import type { ClientOptions, OfflineQueueOptions, RealtimeOptions } from './types.js';
+import type { ClientOptions, OfflineQueueOptions, Readable, RealtimeOptions } from './types.js';
 
 /**
  * A client of one server and one credential; serves any number of streams. The constructor never
@@ -20,11 +21,17 @@ export class ResonantGenesis {
   readonly files: Files;
   readonly agents: Agents;
   readonly tokens: Tokens;
+  /**
+   * Why the server cannot be reached, or takes no requests, while it is tried again; null while it
+   * can. Known as soon as the first attempt of any call or stream has failed.
+   */
+  readonly reach: Readable<StreamError | null>;
   readonly #io: Io;
 
   constructor(options: ClientOptions = {}) {
     const io = new Io(settingsOf(options));
     this.#io = io;
+    this.reach = io.settings.reach;
     this.sessions = new Sessions(io);
     this.events = new Events(io);
     this.files = new Files(io);

@@ -10,6 +10,8 @@ import { asObject, isEventStream, isObject, parseJson, queryText, type Request }
 
 /** Seconds that the end of a finished stream is waited for. */
 const LAST_BYTES = 0.1;
+/** No answer may be another one the next time. */
+const NO_STATUS = { status: 200 };
 
 export class Io {
   readonly settings: Settings;
@@ -30,7 +32,7 @@ export class Io {
       throwIfAborted(signal);
       const error = problem(outcome, placeOf(this.settings.options));
       if (!error) return outcome.was === 'answered' ? asObject(outcome.answer.body) : {};
-      const status = error.status ?? 200;
+      const { status } = outcome.was === 'answered' ? outcome.answer : NO_STATUS;
       const wait = isSuccess(status) || isRepeated(status) ? retries.after(error) : undefined;
       if (wait === undefined) throw error;
       await pause(wait, signal, { least: error.retryAfter ?? 0 });
@@ -44,7 +46,7 @@ export class Io {
     const limit = this.settings.timeout + (request.patience ?? 0);
     try {
       const sent = await this.#send(request, link, limit);
-      return 'was' in sent ? sent : await whole(sent, link, limit);
+      return this.#seen('was' in sent ? sent : await whole(sent, link, limit));
     } finally {
       link.close();
     }
@@ -57,9 +59,9 @@ export class Io {
     const sent = await this.#send(request, link, Math.max(CONNECT, this.settings.silence));
     let outcome: Outcome = { was: 'silent' };
     if ('was' in sent) {
-      outcome = sent;
+      outcome = this.#seen(sent);
     } else if (request.binary ? !sent.ok : sent.status !== 200 || !isEventStream(sent.headers)) {
-      outcome = await whole(sent, link, this.settings.timeout);
+      outcome = this.#seen(await whole(sent, link, this.settings.timeout));
     } else if (sent.body) {
       return [{ was: 'opened', headers: sent.headers }, new Connection(sent.body, link)];
     } else {
@@ -68,6 +70,15 @@ export class Io {
     }
     link.close();
     return [outcome];
+  }
+
+  /** Notes what the outcome says about the server. */
+  #seen(outcome: Outcome): Outcome {
+    const { reach, options } = this.settings;
+    if (outcome.was === 'silent' || (outcome.was === 'answered' && isAway(outcome.answer.status))) {
+      reach.failed(problem(outcome, placeOf(options)));
+    }
+    return outcome;
   }
 
   async #send(request: Request, link: Link, limit: number): Promise<Response | Outcome> {
@@ -93,7 +104,7 @@ export class Io {
         if (link.signal.aborted || request.send) throw error;
         throw new ConnectionLost(reach.lost(reasonOf(error)), { cause: error });
       });
-      reach.found();
+      if (!isAway(response.status)) reach.found();
       // Some platforms follow them whatever they are told.
       if (response.redirected) throw redirected(response.status, response.url);
       return response;
@@ -142,7 +153,7 @@ class Link {
       if (this.signal.aborted) return this.#cut;
       if (error instanceof StreamError) {
         if (!error.retryable) throw error;
-        return { was: 'lost', reason: error.message };
+        return { was: 'lost', reason: error.message, error };
       }
       return { was: 'lost', reason: `the connection broke: ${reasonOf(error)}` };
     }
@@ -198,6 +209,11 @@ async function whole(response: Response, link: Link, limit: number): Promise<Out
   });
 }
 
+/** Whether the server, or what stands before it, takes no requests. */
+function isAway(status: number): boolean {
+  return status >= 502 && status <= 504;
+}
+
 function isSuccess(status: number): boolean {
   return status >= 200 && status < 300;
 }
@@ -206,7 +222,8 @@ function isSuccess(status: number): boolean {
 export function problem(outcome: Outcome, place: string): StreamError | undefined {
   if (outcome.was !== 'answered') {
     const silent = `no answer in time from ${place}`;
-    return new ConnectionLost(outcome.was === 'lost' ? outcome.reason : silent);
+    if (outcome.was !== 'lost') return new ConnectionLost(silent);
+    return outcome.error ?? new ConnectionLost(outcome.reason);
   }
   const { answer } = outcome;
   if (!isSuccess(answer.status)) return errorFromAnswer(answer);

@@ -170,7 +170,11 @@ export abstract class LinkMachine<T> {
   /** What follows from an outcome that is not what was asked for. */
   protected notThere(outcome: Outcome): Action<T> {
     if (outcome.was === 'answered') return this.refused(outcome.answer);
-    if (outcome.was === 'lost') throw this.lost(outcome.reason);
+    if (outcome.was === 'lost') {
+      const error = outcome.error ?? new ConnectionLost(outcome.reason);
+      this.locate(error);
+      throw error;
+    }
     return this.#silence();
   }
 

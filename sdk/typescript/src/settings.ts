@@ -1,9 +1,12 @@
 /** What a client is told when it is made. Nothing here throws before it is used. */
-import { AuthenticationError, ConnectionLost, InvalidRequest } from './errors.js';
+import { announce } from './announce.js';
+import { errorFromAnswer } from './answers.js';
+import { AuthenticationError, ConnectionLost, InvalidRequest, StreamError } from './errors.js';
 import { MAX_EVENT } from './intake.js';
 import type { Rules } from './link.js';
 import { canStream, LATE, now, variable, within } from './platform.js';
-import type { ClientOptions, GetToken, Logger, LogLevel } from './types.js';
+import type { ClientOptions, GetToken, Logger, LogLevel, Readable } from './types.js';
+import { asObject, asText, parseJson } from './wire.js';
 
 const DEFAULT_BASE_URL = 'https://api.resonantgenesis.xyz';
 const BASE_URL = 'RESONANTGENESIS_BASE_URL';
@@ -24,12 +27,13 @@ export interface Settings extends Rules {
 
 export function settingsOf(options: ClientOptions): Settings {
   const log = logOf(options);
+  const reach = new Reach(options, log);
   return {
     options,
-    credential: new Credential(options),
+    credential: new Credential(options, reach),
     timeout: options.timeout ?? 65,
     log,
-    reach: new Reach(options, log),
+    reach,
     maxRetries: options.maxRetries ?? 8,
     backoff: { base: 0.5, cap: 8 },
     silence: 8,
@@ -70,22 +74,39 @@ export function placeOf(options: ClientOptions): string {
   return host + port + hint;
 }
 
-/** Whether the server can be reached: said as soon as it cannot, once an outage. */
-export class Reach {
+/**
+ * Why the server cannot be reached, while it cannot: said as soon as that is known, once an outage.
+ * Every request of a client takes part, whatever it is for.
+ */
+export class Reach implements Readable<StreamError | null> {
   readonly #options: ClientOptions;
   readonly #log: Settings['log'];
+  readonly #listeners = new Set<() => void>();
   #out = false;
+  #error: StreamError | null = null;
 
   constructor(options: ClientOptions, log: Settings['log']) {
     this.#options = options;
     this.#log = log;
   }
 
+  readonly getSnapshot = (): StreamError | null => this.#error;
+
+  readonly subscribe = (listener: () => void): (() => void) => {
+    // A function of its own: the same one may listen twice.
+    const entry = () => listener();
+    this.#listeners.add(entry);
+    return () => {
+      this.#listeners.delete(entry);
+    };
+  };
+
   /** No connection could be made. Returns why, with the address. */
   lost(why: string): string {
     const text = `could not connect to ${placeOf(this.#options)}: ${why}`;
     if (!this.#out) this.#log('warn', text);
     this.#out = true;
+    this.failed(new ConnectionLost(text));
     return text;
   }
 
@@ -93,6 +114,14 @@ export class Reach {
   found(): void {
     if (this.#out) this.#log('warn', `connected again to ${placeOf(this.#options)}`);
     this.#out = false;
+    this.failed(undefined);
+  }
+
+  /** The last attempt failed, as the next one need not; undefined: it has not. */
+  failed(error: StreamError | undefined): void {
+    if (error?.message === this.#error?.message && error?.code === this.#error?.code) return;
+    this.#error = error ?? null;
+    announce(this.#listeners, undefined);
   }
 }
 
@@ -110,9 +139,11 @@ export class Credential {
   readonly #fixed: string;
   readonly #getToken: GetToken | undefined;
   #token: string | undefined;
+  readonly #reach: Reach;
   #asked: Promise<string> | undefined;
 
-  constructor({ apiKey, token, getToken }: ClientOptions) {
+  constructor({ apiKey, token, getToken }: ClientOptions, reach: Reach) {
+    this.#reach = reach;
     this.#fixed = (token || apiKey || variable(API_KEY) || '').trim();
     this.#getToken = getToken;
   }
@@ -123,8 +154,9 @@ export class Credential {
   }
 
   /**
-   * The one to use now. Throws AuthenticationError where there is none, ConnectionLost where
-   * `getToken` fails or takes too long, since that may pass.
+   * The one to use now. Throws AuthenticationError where there is none, the error of the answer that
+   * `getToken` brought in its place, ConnectionLost where it fails or takes too long, since that may
+   * pass.
    */
   async get(): Promise<string> {
     const token = this.#getToken ? await this.#current(this.#getToken) : this.#fixed;
@@ -147,7 +179,7 @@ export class Credential {
   async #current(getToken: GetToken): Promise<string> {
     if (this.#token !== undefined) return this.#token;
     // Asked once, however many calls wait for it.
-    this.#asked ??= ask(getToken).finally(() => {
+    this.#asked ??= ask(getToken, this.#reach).finally(() => {
       this.#asked = undefined;
     });
     this.#token = await this.#asked;
@@ -155,14 +187,28 @@ export class Credential {
   }
 }
 
-async function ask(getToken: GetToken): Promise<string> {
-  let token: string | typeof LATE;
+async function ask(getToken: GetToken, reach: Reach): Promise<string> {
   try {
-    token = await within(CONNECT, Promise.resolve(getToken()));
+    const token = await within(CONNECT, tokenOf(getToken));
+    if (token === LATE) throw new ConnectionLost('getToken took too long');
+    return token;
   } catch (cause) {
     // The function is the caller's: whatever it throws, it brought no credential.
-    throw new ConnectionLost(`getToken failed: ${cause}`, { cause });
+    const error =
+      cause instanceof StreamError
+        ? cause
+        : new ConnectionLost(`getToken failed: ${cause}`, { cause });
+    if (error.retryable) reach.failed(error);
+    throw error;
   }
-  if (token === LATE) throw new ConnectionLost('getToken took too long');
-  return String(token);
+}
+
+async function tokenOf(getToken: GetToken): Promise<string> {
+  const got = await getToken();
+  if (typeof (got as Partial<Response> | undefined)?.text !== 'function') return String(got);
+  const { ok, status, headers } = got as Response;
+  const text = await (got as Response).text();
+  const body = parseJson(text);
+  if (!ok) throw errorFromAnswer({ status, headers, body });
+  return asText(asObject(body).token) ?? text.trim();
 }

@@ -3,11 +3,11 @@
  *
  * The React and Vue adapters are shells around these.
  */
+export type { Readable } from '../types.js';
 export { AgentStreamStore, IDLE } from './agent-stream-store.js';
 export type { SocketClient, StreamClient } from './client.js';
 export type { EventsSelection, EventsState, EventsStoreOptions } from './events-store.js';
 export { EventsStore, NO_EVENTS } from './events-store.js';
-export type { Readable } from './observable.js';
 export type { PlaceStorage } from './place.js';
 export type { SessionStoreOptions } from './session-store.js';
 export { SessionStore } from './session-store.js';

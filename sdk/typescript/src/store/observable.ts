@@ -1,16 +1,6 @@
 import { throwAside } from '../announce.js';
+import type { Readable } from '../types.js';
 import { nextFrame } from './frame.js';
-
-/** What a framework binds to: React's `useSyncExternalStore`, a Vue ref, or a plain listener. */
-export interface Readable<S> {
-  /** The newest published state: the same object until the next change, never changed itself. */
-  readonly getSnapshot: () => S;
-  /**
-   * `listener` is called after changes: at most once a frame while chunks come, and at once when
-   * something begins or ends. Returns what stops that.
-   */
-  readonly subscribe: (listener: () => void) => () => void;
-}
 
 /**
  * A state that changes often and is told seldom.

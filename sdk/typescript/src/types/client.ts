@@ -6,8 +6,13 @@ export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'silent';
 /** Where the SDK's words go; `console` is one. Credentials are never among them. */
 export type Logger = Record<Exclude<LogLevel, 'silent'>, (message: string) => void>;
 
-/** Returns a credential; asked again when one is refused or about to end. */
-export type GetToken = () => MaybePromise<string>;
+/**
+ * Returns a credential, or the answer of a back end that holds one: as its text, or as `token` of its
+ * JSON. Asked again when one is refused or about to end. An answer of 401, 403 or another that would
+ * not change is thrown as its error; 429, 5xx and whatever the function throws are tried again,
+ * unless that is a StreamError which says that it is of no use.
+ */
+export type GetToken = () => MaybePromise<string | Response>;
 
 /** A WebSocket class; the browser's own is one, and that of `ws`. */
 export type WebSocketLike = new (url: string) => { send(data: string): void; close(): void };

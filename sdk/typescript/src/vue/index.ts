@@ -16,5 +16,6 @@ export type { UseAgentStreamOptions, UseAgentStreamResult } from './use-agent-st
 export { useAgentStream } from './use-agent-stream.js';
 export type { UseEventsOptions, UseEventsResult } from './use-events.js';
 export { useEvents } from './use-events.js';
+export { useReach } from './use-reach.js';
 export type { UseSessionOptions, UseSessionResult } from './use-session.js';
 export { useSession } from './use-session.js';
