@@ -295,3 +295,26 @@ async def test_the_shell_works_under_any_implementation(serve: Serve, name: str)
         for _ in range(20):
             await client.send_raw("nonsense")
         assert await client.closed() == 4400
+
+
+async def test_a_stream_is_dropped_however_little_waits_for_its_client(serve: Serve) -> None:
+    """Less than the bound of what may be unsent: nothing else would ever notice."""
+    server = await serve(limits={"stall": 1.0})
+    viewer = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+    viewer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    request = f"GET /v1/events/subscribe HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n"
+    viewer.sendall(request.encode())
+    await asyncio.to_thread(viewer.recv, 12)
+    connection = next(
+        each
+        for each in server.uvicorn.server_state.connections
+        if each.transport.get_extra_info("peername") == viewer.getsockname()  # type: ignore[union-attr]
+    )
+    shrink_buffers(server)
+    transport = connection.transport  # type: ignore[union-attr]
+    while not transport.get_write_buffer_size():
+        await server.publish_many([("app.n", {"text": "x" * 5_000})])
+        await asyncio.sleep(0)
+    assert transport.get_write_buffer_size() < 60_000
+    await server.settled(lambda: transport.is_closing() and not server.parts.events.hub.busy)
+    viewer.close()

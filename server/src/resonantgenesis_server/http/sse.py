@@ -311,17 +311,16 @@ class SseStream:
         connection = self._connection
         if connection is None:
             return
-        if not connection.full:
-            self._moved = now
-            if self._parked:
-                self._beat(connection, now)
-            return
         unsent = connection.transport.get_write_buffer_size()
-        if unsent != self._unsent:
-            self._unsent, self._moved = unsent, now
-        elif now - self._moved >= self._patience:
+        # What grows shows only that we have written, unless nothing waited before.
+        if not unsent or not self._unsent or unsent < self._unsent:
+            self._moved = now
+        self._unsent = unsent
+        if now - self._moved >= self._patience:
             connection.transport.abort()
             self.left()
+        elif self._parked and not connection.full:
+            self._beat(connection, now)
 
     def _beat(self, connection: StreamConnection, now: float) -> None:
         """The heartbeat of a stream without a task. What was written since the last look may

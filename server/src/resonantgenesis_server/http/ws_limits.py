@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from ..model.limits import KIB, Limits
 
+#: Sockets whose first message is awaited, at most.
+_UNAUTHENTICATED = 200
+
 
 @dataclass(frozen=True, slots=True)
 class SocketLimits:
@@ -24,7 +27,7 @@ class SocketLimits:
     errors_window: float = 10.0
     auth_wait: float = 10.0
     #: Sockets of this process whose first message is still awaited.
-    unauthenticated: int = 200
+    unauthenticated: int = _UNAUTHENTICATED
     #: Executes under way on one socket, and how long its next messages wait for one to end.
     executes: int = 16
     execute_wait: float = 5.0
@@ -37,8 +40,15 @@ class SocketLimits:
 
     @classmethod
     def of(cls, limits: Limits) -> SocketLimits:
-        """Those that are settings taken from the server's."""
+        """Those that are settings taken from the server's.
+
+        Sockets that have not said who they are get a quarter of a cap on connections, at most.
+        """
+        strangers = _UNAUTHENTICATED
+        if limits.connections:
+            strangers = min(strangers, max(limits.connections // 4, 1))
         return cls(
+            unauthenticated=strangers,
             message=limits.socket_message,
             json_depth=limits.json_depth,
             json_values=limits.json_values,
