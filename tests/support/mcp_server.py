@@ -8,6 +8,7 @@ python mcp_server.py --sse [PORT]    the older HTTP with server-sent events; pri
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import socket
 import subprocess
@@ -18,6 +19,10 @@ import uvicorn
 from mcp.server.mcpserver import Context, Image, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJg"
+    "gg=="
+)
 server = MCPServer("tests", log_level="CRITICAL")
 
 
@@ -89,6 +94,12 @@ def process() -> dict[str, int]:
 def picture() -> Image:
     """A picture, which no text is."""
     return Image(data=b"not really", format="png")
+
+
+@server.tool(structured_output=False)
+def photo(media: str) -> list[Any]:
+    """A pixel, said to be of a format, and a text with it."""
+    return ["a pixel", Image(data=base64.b64decode(PIXEL), format=media)]
 
 
 @server.tool(structured_output=False)

@@ -11,11 +11,18 @@ from resonantgenesis_server.agents.engines.llm.engine import LlmAgent, LlmEngine
 from resonantgenesis_server.agents.engines.llm.models import Models
 from resonantgenesis_server.agents.engines.llm.settings import LlmSettings
 from resonantgenesis_server.agents.tools.base import JsonValue, Tool, ToolContext, ToolError
+from resonantgenesis_server.agents.tools.images import Image
 from resonantgenesis_server.agents.tools.registry import ToolBounds
 from resonantgenesis_server.agents.tools.toolbox import Toolbox
 from resonantgenesis_server.model.chunks import AgentChunk, Text, Usage
 from support.models import FakeProvider
 
+#: A pixel.
+PNG = Image(
+    "image/png",
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJg"
+    "gg==",
+)
 _SAY: Mapping[str, Any] = {"type": "object", "properties": {"say": {"type": "string"}}}
 
 
@@ -42,6 +49,17 @@ class Crashing(Echo):
 
     async def call(self, args: Mapping[str, Any], context: ToolContext) -> JsonValue:
         raise RuntimeError("a secret of the inside")
+
+
+class Photo(Echo):
+    """Gives so many images, as an MCP server would."""
+
+    name = "photo"
+
+    async def call(self, args: Mapping[str, Any], context: ToolContext) -> JsonValue:
+        for _ in range(args.get("count", 1)):
+            context.show_image(PNG)
+        return "[image, image/png: not shown]"
 
 
 class Hanging(Echo):

@@ -9,14 +9,14 @@ Strict in what it takes: a request that a strict server would refuse is answered
                {pause: SECONDS}; {repeat: TEXT, every: SECONDS} until the client goes
     status, type, headers   of the response: 200, text/event-stream, none
     then       end (default), open (nothing more comes, the connection stays), cut (reset)
-    refuses    names of fields with which a request is answered 400; `words` of that answer, in
-               which {name} stands for the field
+    refuses    names of fields, or of parts of contents, with which a request is answered 400;
+               `words` of that answer, in which {name} stands for the field
     provider, settings      the provider's name (`local`) and settings of the engine
     text, thoughts, calls, finish, error   what the turn gives; `error` is a code
     says       words of the provider that reach the log
     needs      a field without which the server refuses messages that call tools
     back       what the assistant's message has when it comes back to the server
-    requests   how many there were
+    requests   how many there were; `images`, how many images each had
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ import yaml
 
 Json = dict[str, Any]
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_IMAGE = re.compile(r"data:image/(png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+=*$")
 _KEYS = {"role", "content", "tool_calls", "tool_call_id"}
 _HEAD = "HTTP/1.1 {status} X\r\nContent-Type: {type}\r\n{more}Transfer-Encoding: chunked\r\n\r\n"
 #: What the server answers once a row's answers have been given.
@@ -69,13 +70,22 @@ def _faults(messages: list[Json], own: Collection[str]) -> Iterator[str]:
             yield f"{where}: calls without results: {waiting}"
         calls = message.get("tool_calls")
         content = message.get("content")
-        if not (isinstance(content, str) and content.strip()) and not (calls and content is None):
+        if isinstance(content, list) and message["role"] == "user":
+            yield from (f"{where}: part {part}" for part in content if not _is_part(part))
+        elif not (isinstance(content, str) and content.strip()) and not (calls and content is None):
             yield f"{where}: no content"
         for call in calls or ():
             yield from (f"{where}: {fault}" for fault in _call_faults(call, ids))
             waiting.append(call["id"])
     if waiting:
         yield f"calls without results: {waiting}"
+
+
+def _is_part(part: Json) -> bool:
+    if part["type"] == "text":
+        return set(part) == {"type", "text"} and bool(part["text"].strip())
+    url = str(part.get("image_url", {}).get("url"))
+    return bool(_IMAGE.match(url)) and part == {"type": "image_url", "image_url": {"url": url}}
 
 
 def _call_faults(call: Json, ids: set[str]) -> Iterator[str]:
@@ -148,7 +158,7 @@ class QuirkServer:
 
     def _refusal(self, body: Json) -> str:
         for name in self.row.get("refuses", ()):
-            if name in body or any(name in message for message in body["messages"]):
+            if name in body or any(_has(message, name) for message in body["messages"]):
                 return str(self.row.get("words", "Unknown parameter: {name}")).format(name=name)
         needs = self.row.get("needs")
         if needs and any(m.get("tool_calls") and not m.get(needs) for m in body["messages"]):
@@ -156,6 +166,12 @@ class QuirkServer:
         faults = faults_of(body, set(self.row.get("back", {})) | ({needs} if needs else set()))
         self.faults += faults
         return "; ".join(faults)
+
+
+def _has(message: Json, name: str) -> bool:
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    return name in message or any(part["type"] == name for part in parts)
 
 
 async def _send(writer: asyncio.StreamWriter, row: Json) -> None:

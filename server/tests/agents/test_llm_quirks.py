@@ -28,7 +28,7 @@ from resonantgenesis_server.agents.tools.toolbox import Toolbox
 from resonantgenesis_server.model.chunks import Step, ToolCall
 from resonantgenesis_server.model.errors import AgentError
 
-from .llm_agents import Echo, text_of
+from .llm_agents import Echo, Photo, text_of
 from .llm_quirks import Json, QuirkServer, packets, rows
 
 pytestmark = pytest.mark.anyio
@@ -44,7 +44,7 @@ async def run_row(server: QuirkServer) -> tuple[list[Any], AgentError | None]:
     given_settings = {"retries": 0, "base_urls": {provider: f"{server.url}/v1"}} | row.get(
         "settings", {}
     )
-    engine = LlmEngine(Models(LlmSettings(**given_settings)), Toolbox([Echo(), Other()]))
+    engine = LlmEngine(Models(LlmSettings(**given_settings)), Toolbox([Echo(), Other(), Photo()]))
     agent = engine.build({"model": f"{provider}:m", "show_reasoning": True, "temperature": 0.5,
                           "max_output_tokens": 50})  # fmt: skip
     chunks: list[Any] = []
@@ -90,6 +90,9 @@ async def test_a_quirk(row: Json, monkeypatch: pytest.MonkeyPatch) -> None:
         assert row["says"] in str(logs)
     if "requests" in row:
         assert len(server.bodies) == row["requests"]
+    if "images" in row:
+        parts = [str(body["messages"]).count("'type': 'image_url'") for body in server.bodies]
+        assert parts == row["images"]
     if "back" in row:
         [said] = [m for m in server.bodies[-1]["messages"] if m.get("tool_calls")]
         for name, value in row["back"].items():

@@ -38,6 +38,7 @@ from resonantgenesis_server.agents.engines.llm.worker_wire import (
     failure_json,
 )
 from resonantgenesis_server.agents.engines.llm.workers import ModelWorkers
+from resonantgenesis_server.agents.tools.images import Image
 from resonantgenesis_server.codec.json import dumps, loads
 from resonantgenesis_server.model.errors import AgentError
 from support.models import Call, FakeProvider, Gate, Reply
@@ -349,6 +350,7 @@ def test_calls_and_deltas_go_there_and_back() -> None:
             AssistantMessage("a", calls, "native"),
             AssistantMessage("b"),
             ToolMessage("1", "t", "r", True),
+            UserMessage("i", [Image("image/png", "aGk=")]),
         ],
         [ToolSpec("t", "d", {"type": "object"})],
         Sampling(0.1, 2, "low"),
@@ -356,6 +358,7 @@ def test_calls_and_deltas_go_there_and_back() -> None:
     back = call_of(loads(dumps(call_json(call))))
     assert back.messages[2] == AssistantMessage("b", [])
     back.messages[2] = AssistantMessage("b")
+    back.messages[0] = UserMessage("u")
     assert back == call
     for delta in ("text", Reasoning("r"), calls[0], Finish("stop", 1, None, "n")):
         number, kind, *fields = loads(dumps(delta_json(7, delta)))

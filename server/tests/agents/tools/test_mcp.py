@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from mcp_rig import SDK_SERVER, Rig, http_server, is_alive, open_rig
 from resonantgenesis_server.agents.tools.base import NO_CONTEXT
+from resonantgenesis_server.agents.tools.images import Image
 from resonantgenesis_server.agents.tools.mcp_tools import tool_name
 from resonantgenesis_server.agents.tools.registry import ToolBounds
 from resonantgenesis_server.model.chunks import ToolCall
@@ -18,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 NAMES = (
     *("add", "about", "echo", "fail", "hang", "freeze", "crash", "large", "process", "picture"),
-    *("variable", "grow", "steps"),
+    *("variable", "grow", "steps", "photo"),
 )
 
 
@@ -51,6 +53,14 @@ async def test_its_tools_can_be_called(rig: Rig) -> None:
     assert await result("echo", text="grün") == ("grün", False)
     assert await result(dotted.removeprefix("s__")) == ("dotted", False)
     assert await result("picture") == ("[image, image/png: not shown]", False)
+    images: list[Image] = []
+    context = replace(NO_CONTEXT, show_image=images.append)
+    photos = await rig.box.for_turn(["s__photo", "s__picture"])
+    shown = await photos.run(ToolCall("s__photo", {"media": "jpeg"}, "1"), context)
+    assert shown.result == "a pixel\n[image, image/jpeg: not shown]"
+    # Its first bytes tell what it is; what is none is told of only.
+    await photos.run(ToolCall("s__picture", {}, "2"), context)
+    assert [image.content_type for image in images] == ["image/png"]
     said, is_error = await result("fail", why="no such thing")
     assert is_error
     assert "no such thing" in said

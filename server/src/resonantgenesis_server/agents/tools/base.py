@@ -13,6 +13,7 @@ from ...model.chunks import ToolCall, ToolResult
 from ...model.limits import KIB
 from ..base import Turn
 from ..files import NO_FILES, TurnFiles
+from .images import Image
 
 #: Any value of JSON.
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
@@ -38,6 +39,10 @@ def no_progress() -> None:
     """For who has no time to begin anew."""
 
 
+def no_viewer(image: Image) -> None:
+    """For who shows images to nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class ToolContext:
     """The turn that a tool works for; the fields are those of `Turn`."""
@@ -51,6 +56,8 @@ class ToolContext:
     files: TurnFiles = NO_FILES
     #: To be called by a tool that goes on: its time begins anew.
     progress: Callable[[], None] = field(default=no_progress, compare=False)
+    #: To be called with an image that belongs to the result, for a model that sees.
+    show_image: Callable[[Image], None] = field(default=no_viewer, compare=False)
 
     @classmethod
     def of(cls, turn: Turn) -> ToolContext:

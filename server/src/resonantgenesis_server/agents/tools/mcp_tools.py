@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import mcp_types as types
@@ -14,6 +14,7 @@ import mcp_types as types
 from ...codec.json import NotJson, dumps
 from ...model.limits import KIB
 from .base import JsonValue, ToolContext, ToolError
+from .images import read_image
 from .mcp_http import http_transport
 from .mcp_mending import mended
 from .mcp_server import McpServer
@@ -82,9 +83,14 @@ class McpTool:
     async def call(self, args: Mapping[str, Any], context: ToolContext) -> JsonValue:
         """Its structured result, else its texts; both, where the texts say something else.
 
+        Images are shown beside it.
+
         Raises `ToolError`.
         """
         result = await self._server.call(self._tool, dict(args), context.progress)
+        for data in _images(result):
+            if (image := read_image(data)) is not None:
+                context.show_image(image)
         text = _text(result)
         if result.is_error:
             raise ToolError(text or f"{self.name} failed")
@@ -130,6 +136,21 @@ def _is_sound(schema: Mapping[str, Any]) -> bool:
         return len(dumps(dict(schema))) <= _MAX_SCHEMA
     except NotJson:
         return False
+
+
+def _images(result: types.CallToolResult) -> Iterator[str]:
+    """The images of a result as base64."""
+    for block in result.content:
+        if isinstance(block, types.ImageContent):
+            yield block.data
+        elif isinstance(block, types.EmbeddedResource):
+            resource = block.resource
+            if isinstance(resource, types.BlobResourceContents) and _is_image(resource.mime_type):
+                yield resource.blob
+
+
+def _is_image(mime_type: str | None) -> bool:
+    return (mime_type or "").lower().startswith("image/")
 
 
 def _text(result: types.CallToolResult) -> str:

@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
+from ...tools.images import Image
+
 #: What stopped the model, in one vocabulary for all providers.
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "error"]
 
@@ -49,6 +51,7 @@ class CallRequest:
 @dataclass(frozen=True, slots=True)
 class UserMessage:
     text: str
+    images: Sequence[Image] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from .calls import AssistantMessage, CallRequest, Delta, Finish, ModelCall, Tool
 
 #: Characters of a token, about: what is told before the provider tells it.
 _CHARS = 4
+#: What an image takes, in characters.
+_IMAGE = 1_000 * _CHARS
 #: Tokens of output after which they are told.
 _EVERY = 50
 
@@ -55,5 +57,5 @@ def _size(message: UserMessage | AssistantMessage | ToolMessage) -> int:
     if isinstance(message, ToolMessage):
         return len(message.result)
     if isinstance(message, UserMessage):
-        return len(message.text)
+        return len(message.text) + _IMAGE * len(message.images)
     return len(message.text) + sum(len(call.arguments) for call in message.calls)

@@ -21,6 +21,7 @@ from .models import Models, ModelSource
 from .names import ModelName
 from .settings import EngineWorkers, LlmSettings
 from .tool_limits import check_tool_count
+from .vision import Sight
 from .workers import ModelWorkers
 
 log_ = structlog.get_logger("resonantgenesis.llm")
@@ -51,6 +52,7 @@ class LlmEngine:
     def __init__(self, models: ModelSource, toolbox: Toolbox) -> None:
         self._models = models
         self._toolbox = toolbox
+        self._blind: set[str] = set()
 
     async def start(self) -> None:
         await self._models.start()
@@ -58,7 +60,7 @@ class LlmEngine:
     def build(self, settings: Mapping[str, Any]) -> LlmAgent:
         """An agent with the settings `model`, `temperature`, `max_output_tokens`,
         `reasoning_effort`, `show_reasoning`, all optional: a turn may name the model too."""
-        return LlmAgent(self._models, self._toolbox, LlmOptions.of(settings))
+        return LlmAgent(self._models, self._toolbox, LlmOptions.of(settings), self._blind)
 
     async def check(self, settings: Mapping[str, Any]) -> None:
         """Raises InvalidRequest for a model that cannot be asked as the server is set up."""
@@ -76,12 +78,16 @@ class LlmAgent:
 
     Its chunks: a step per call of the model, its text as it comes, the calls of tools and their
     results, usage. A tool that fails is told to the model. Never more steps than `max_steps`.
+    `blind`: see `Sight`.
     """
 
-    def __init__(self, models: ModelSource, toolbox: Toolbox, options: LlmOptions) -> None:
+    def __init__(
+        self, models: ModelSource, toolbox: Toolbox, options: LlmOptions, blind: set[str]
+    ) -> None:
         self._models = models
         self._toolbox = toolbox
         self._options = options
+        self._blind = blind
 
     async def run(self, turn: Turn) -> AsyncGenerator[AgentChunk, None]:
         settings = self._models.settings
@@ -94,6 +100,7 @@ class LlmAgent:
             tools,
             open_conversation(turn, model.name, settings.history_chars, with_tools=len(tools) > 0),
             settings,
+            Sight(model, settings.vision, self._blind),
             sampling=self._options.sampling,
             show_reasoning=self._options.show_reasoning,
         )

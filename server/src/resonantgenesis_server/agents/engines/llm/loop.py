@@ -26,6 +26,7 @@ from .counting import TokenCount
 from .retrying import ask
 from .settings import LlmSettings
 from .tool_calls import plan, run_calls
+from .vision import Sight
 
 #: The name of every step: one call of the model, and the tools that it wanted.
 STEP = "model"
@@ -43,6 +44,7 @@ class ToolLoop:
         tools: ToolRegistry,
         opening: Opening,
         settings: LlmSettings,
+        sight: Sight,
         *,
         sampling: Sampling,
         show_reasoning: bool,
@@ -51,6 +53,7 @@ class ToolLoop:
         self._client = client
         self._tools = tools
         self._settings = settings
+        self._sight = sight
         self._note = opening.note
         self._show_reasoning = show_reasoning
         self._calls_made = 0
@@ -87,7 +90,13 @@ class ToolLoop:
         """The text of one answer as it comes; all of it goes into `answer`."""
         count = TokenCount(self._call)
         settings = self._settings
-        deltas = ask(self._client, self._call, retries=settings.retries, delay=settings.retry_delay)
+        deltas = ask(
+            self._client,
+            self._call,
+            self._sight,
+            retries=settings.retries,
+            delay=settings.retry_delay,
+        )
         async with aclosing(deltas):
             async for delta in deltas:
                 # First: whoever stops the turn at what follows has been told.
@@ -124,6 +133,8 @@ class ToolLoop:
                 yield result
         self._call.messages.append(answer.message([one.request for one in planned]))
         self._call.messages += [messages[one.call.call_id] for one in planned]
+        images = [(one.request.tool, image) for one in planned for image in one.images]
+        self._sight.show(self._call.messages, images)
 
 
 class _Answer:

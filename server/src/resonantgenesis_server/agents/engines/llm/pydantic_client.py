@@ -23,6 +23,7 @@ from .pydantic_messages import (
     messages_of,
     parameters_of,
 )
+from .vision import has_images
 
 #: Models kept made, past which all are made anew.
 _KEPT = 100
@@ -84,6 +85,11 @@ class PydanticClient:
             raise failure_of(error).without(self._key) from error
         except errors.UserError as error:
             raise ModelFailure("refused", error.message[:_WORDS]) from error
+        except (NotImplementedError, RuntimeError) as error:
+            if not has_images(call):
+                raise
+            # The library's word for a model that it shows no images.
+            raise ModelFailure("refused", f"images: {error}"[:_WORDS]) from error
         for delta in ending_of(response):
             yield delta
 

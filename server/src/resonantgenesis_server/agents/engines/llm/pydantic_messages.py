@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pydantic_ai import exceptions as errors
 from pydantic_ai.messages import (
+    BinaryContent,
     InstructionPart,
     ModelMessage,
     ModelMessagesTypeAdapter,
@@ -104,7 +106,11 @@ def messages_of(messages: Sequence[Message]) -> list[ModelMessage]:
 
 def _part(message: UserMessage | ToolMessage) -> ModelRequestPart:
     if isinstance(message, UserMessage):
-        return UserPromptPart(message.text)
+        images = [
+            BinaryContent(b64decode(image.data), media_type=image.content_type)
+            for image in message.images
+        ]
+        return UserPromptPart([message.text, *images] if images else message.text)
     return ToolReturnPart(
         message.tool,
         message.result,

@@ -30,6 +30,12 @@ _THINK_TAGS = frozenset(
 )
 #: Providers with a protocol of their own: an address for them is no server of chat completions.
 _OWN_PROTOCOL = frozenset({"anthropic", "google", "bedrock", "cohere", "huggingface", "xai"})
+#: Models that are known to see images, whoever provides them.
+_SEEING = (
+    *("*:*gpt-4o*", "*:*gpt-4.1*", "*:*gpt-5*", "openai*:o[13-9]*", "*:*claude-*", "*:*gemini-*"),
+    *("*:*gemma3*", "*:*gemma-3*", "*:*llama4*", "*:*llama-4*", "*:*pixtral*", "*:*llava*"),
+    *("*:*-vl*", "*:*vl:*", "*:*vision*", "*:grok-4*"),
+)
 #: A key travels in a header, so: printable ASCII without spaces.
 _KEY = re.compile(r"[\x21-\x7e]+")
 
@@ -68,6 +74,11 @@ class LlmSettings(BaseModel):
         default=(),
         description="What agents and requests may name, with `*` for any characters:"
         " `openai:gpt-5*`, `ollama:*`; none: every model.",
+    )
+    vision: Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)] = Field(
+        default=_SEEING,
+        description="Models that are shown the images that tools give, with `*` for any"
+        " characters; all others are told of them.",
     )
     history_chars: int = Field(
         default=60_000,

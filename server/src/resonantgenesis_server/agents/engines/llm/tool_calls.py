@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -14,6 +14,7 @@ import structlog
 from ....codec.json import NotJson, dumps, loads
 from ....model.chunks import ToolCall, ToolResult
 from ...tools.base import ToolContext
+from ...tools.images import Image
 from ...tools.registry import ToolRegistry
 from .calls import CallRequest, ToolMessage
 
@@ -34,11 +35,12 @@ log_ = structlog.get_logger("resonantgenesis.llm")
 @dataclass(frozen=True, slots=True)
 class Planned:
     """A call as it is told to the model again, and as it is shown; `problem` says why it cannot be
-    made."""
+    made; `images` are those that its tool has given."""
 
     request: CallRequest
     call: ToolCall
     problem: str = ""
+    images: list[Image] = field(default_factory=list)
 
     def message(self, result: ToolResult) -> ToolMessage:
         """The result for the model, under the id that the model knows."""
@@ -153,7 +155,8 @@ async def run_calls(
             call = one.call
             return one, ToolResult(call.tool, one.problem, call.call_id, is_error=True)
         async with slots:
-            return one, await tools.run(one.call, context)
+            shown = replace(context, show_image=one.images.append)
+            return one, await tools.run(one.call, shown)
 
     running = {asyncio.create_task(run(one), name=f"tool {one.call.tool}") for one in planned}
     try:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from ....codec.json import dumps, loads
+from ...tools.images import Image
 from .calls import (
     AssistantMessage,
     CallRequest,
@@ -130,7 +131,7 @@ def call_of(given: Json) -> ModelCall:
 def _message_json(message: Message) -> list[Any]:
     match message:
         case UserMessage():
-            return ["user", message.text]
+            return ["user", message.text, [[i.content_type, i.data] for i in message.images]]
         case AssistantMessage():
             calls = [[call.call_id, call.tool, call.arguments] for call in message.calls]
             return ["assistant", message.text, calls, message.native]
@@ -141,7 +142,8 @@ def _message_json(message: Message) -> list[Any]:
 def _message_of(given: list[Any]) -> Message:
     kind, *fields = given
     if kind == "user":
-        return UserMessage(*fields)
+        text, images = fields
+        return UserMessage(text, [Image(*image) for image in images])
     if kind == "tool":
         return ToolMessage(*fields)
     text, calls, native = fields

@@ -17,6 +17,7 @@ from ..calls import (
     ToolSpec,
     UserMessage,
 )
+from ..vision import ABOUT_IMAGES
 from .state import is_state, with_state
 
 #: What a limit of tokens is called: by OpenAI now, and by nearly everybody else.
@@ -85,6 +86,8 @@ class ServerForm:
         for name in (*_OPTIONAL, *_state_fields(body["messages"])):
             if _sends(body, name) and _names(words, name) and (not is_value or "stream_" in name):
                 return self._leave_out(name, model, words)
+        if _has_images(body) and ABOUT_IMAGES.search(words):
+            return None  # they are given up elsewhere
         if "stream_options" in body and _UNKNOWN.search(words) and not is_value:
             return self._leave_out("stream_options", model, words)
         return None
@@ -101,6 +104,10 @@ class ServerForm:
 
     def _refused(self, model: str) -> Iterable[str]:
         return [name for name, whose in self._without if whose in {"", model}]
+
+
+def _has_images(body: dict[str, Any]) -> bool:
+    return any(isinstance(message.get("content"), list) for message in body["messages"])
 
 
 def _sends(body: dict[str, Any], name: str) -> bool:
@@ -131,7 +138,7 @@ def request_body(call: ModelCall, *, tokens_field: str) -> bytes:
 def _message(message: Message) -> dict[str, Any]:
     match message:
         case UserMessage():
-            return {"role": "user", "content": message.text}
+            return {"role": "user", "content": _content(message)}
         case ToolMessage():
             return {"role": "tool", "tool_call_id": message.call_id, "content": message.result}
         case AssistantMessage():
@@ -142,6 +149,14 @@ def _message(message: Message) -> dict[str, Any]:
             if message.calls:
                 said["tool_calls"] = [_call(call) for call in message.calls]
             return said if message.native is None else with_state(said, message.native)
+
+
+def _content(message: UserMessage) -> str | list[dict[str, Any]]:
+    if not message.images:
+        return message.text
+    urls = [f"data:{image.content_type};base64,{image.data}" for image in message.images]
+    images = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    return [{"type": "text", "text": message.text}, *images]
 
 
 def _call(call: CallRequest) -> dict[str, Any]:
