@@ -99,10 +99,8 @@ async def test_a_token_bound_to_a_session(server: ServerProcess) -> None:
         assert await reach(client, token, other) == {(404, "SESSION_NOT_FOUND", "no such session")}
         listed = (await client.get("/v1/sessions", headers=token)).json()["data"]
         assert [one["session_id"] for one in listed] == [own]
-        for path in ("/v1/sessions", "/v1/sessions/execute"):
-            answer = await client.post(
-                path, json={"agent_id": "guide", "goal": "count to 3"}, headers=token
-            )
+        for path, more in (("/v1/sessions", {}), ("/v1/sessions/execute", {"goal": "count to 3"})):
+            answer = await client.post(path, json={"agent_id": "guide", **more}, headers=token)
             assert (answer.status_code, answer.json()["error"]["code"]) == (403, "FORBIDDEN")
         assert await session_of(client, token, session_id=own) == own
 

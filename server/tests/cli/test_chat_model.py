@@ -44,7 +44,8 @@ def test_it_starts_a_server_makes_an_agent_talks_and_leaves_nothing(
         assert chat.wait() == 0
     assert "→ calculator(" in chat.out
     remembered = [message["content"] for message in provider.seen[2].body["messages"]]
-    assert remembered[-3:] == ["What is 6 times 7?", "Let me see.It is 42.\n", "Are you sure?"]
+    said = ["Let me see.", '{"expression":"6*7","result":42}', "It is 42.\n"]
+    assert remembered[-5:] == ["What is 6 times 7?", *said, "Are you sure?"]
     assert not is_ready(url)
     assert list(tmp_path.iterdir()) == []
 

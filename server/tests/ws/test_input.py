@@ -160,7 +160,8 @@ async def test_executes_are_bounded_and_other_messages_go_on(serve: Serve) -> No
             ended += (await client.receive())["type"] == "done"
 
 
-async def test_a_client_that_leaves_in_the_middle_of_an_execute(server: Server) -> None:
+async def test_a_client_that_leaves_in_the_middle_of_an_execute(serve: Serve) -> None:
+    server = await serve(finish_wait=0.2)  # then it is given up, whatever it waits for
     gate = asyncio.Event()
     await slow_execute(server, gate)
     async with server.connect() as client:

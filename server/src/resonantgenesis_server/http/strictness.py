@@ -23,8 +23,9 @@ _LENIENT = re.compile(
 )
 #: Query parameters that are looked at.
 _MOST_PARAMETERS = 50
-#: What browsers' libraries, caches and trackers put behind any address: cache-busters, tags.
-_PASSING = re.compile(r"_.*|utm_.*|t|ts|cb|nocache|lastEventId", re.DOTALL)
+#: What browsers' libraries, caches and trackers put behind any address: cache-busters, tags; and
+#: what clients add to every GET because lists take it.
+_PASSING = re.compile(r"_.*|utm_.*|t|ts|cb|nocache|lastEventId|after|cursor|limit|wait", re.DOTALL)
 #: Characters of a name that are compared with those we know, and names that are told.
 _COMPARED, _TOLD = 64, 20
 
