@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -59,7 +58,6 @@ def test_one_server_at_a_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("exists", [False, True])
-@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_git_sees_nothing_of_it(tmp_path: Path, exists: bool) -> None:
     data = tmp_path / "data"
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
@@ -74,7 +72,6 @@ def test_git_sees_nothing_of_it(tmp_path: Path, exists: bool) -> None:
     assert (data / ".gitignore").read_text().splitlines()[-1] == "*"
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_a_project_that_is_the_data_directory_keeps_its_files_in_git(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
