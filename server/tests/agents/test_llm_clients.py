@@ -8,6 +8,8 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
+from pydantic_ai.exceptions import UserError
+from pydantic_ai.providers import infer_provider_class
 from resonantgenesis_server.agents.engines.llm.calls import (
     AssistantMessage,
     CallRequest,
@@ -22,6 +24,7 @@ from resonantgenesis_server.agents.engines.llm.calls import (
     UserMessage,
 )
 from resonantgenesis_server.agents.engines.llm.models import Models
+from resonantgenesis_server.agents.engines.llm.names import ModelName
 from resonantgenesis_server.agents.engines.llm.settings import LlmSettings
 from resonantgenesis_server.model.errors import AgentError
 from support.models import Call, FakeProvider, Reply
@@ -256,7 +259,7 @@ async def test_what_is_no_stream_is_unreadable_and_redirects_are_not_followed(
         ("openai:gpt-5", "no key for openai: set OPENAI_API_KEY or llm.api_keys.openai"),
         ("openai-responses:gpt-5", "openai-responses is not set up: set OPENAI_API_KEY or"),
         ("anthropic:claude", "anthropic is not set up: set ANTHROPIC_API_KEY or"),
-        ("deepseek:chat", "deepseek is not set up: set DEEPSEEK_API_KEY or"),
+        ("deepseek:chat", "no key for deepseek: set DEEPSEEK_API_KEY or llm.api_keys.deepseek"),
         ("cohere:c", "cohere needs a library: pip install 'pydantic-ai-slim[cohere]'"),
         ("nobody:m", "there is no provider 'nobody'; llm.base_urls.nobody would make it"),
     ],
@@ -301,3 +304,55 @@ async def test_keys_and_addresses_come_from_the_customary_variables(
     assert "authorization" not in ollama.headers
     assert ollama.body["max_tokens"] == 5
     await models.close()
+
+
+#: Providers with a library of pydantic-ai's own that are asked by the lean client all the same.
+LEAN = (
+    *("deepseek", "fireworks", "moonshotai", "nebius", "openrouter", "ovhcloud", "sambanova"),
+    "together",
+)
+
+
+@pytest.mark.parametrize("name", LEAN)
+async def test_providers_of_chat_completions_are_where_pydantic_ai_has_them(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    theirs = infer_provider_class(name)
+    for variable in ("MOONSHOTAI_BASE_URL", "SAMBANOVA_BASE_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    chosen = LlmSettings()
+    assert chosen.chat_url(name) == theirs(api_key="k").base_url.rstrip("/")
+    variable = ModelName(name, "m").key_variable
+    monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(UserError, match=variable):
+        theirs()
+    models = Models(chosen)
+    with pytest.raises(AgentError, match=f"no key for {name}: set {variable} or"):
+        await models.find(f"{name}:m")
+    await models.close()
+
+
+async def test_addresses_and_headers_of_their_variables(
+    monkeypatch: pytest.MonkeyPatch, provider: FakeProvider
+) -> None:
+    provider.answer("m", Reply.saying("<think>hm</think>So."))
+    monkeypatch.delenv("VLLM_BASE_URL", raising=False)
+    models = Models(LlmSettings())
+    with pytest.raises(AgentError, match="vllm is not set up: set VLLM_BASE_URL or"):
+        await models.find("vllm:m")
+    monkeypatch.setenv("GROQ_BASE_URL", "https://proxy/")
+    assert LlmSettings().chat_url("groq") == "https://proxy/openai/v1"
+    for name in ("moonshotai", "sambanova", "vllm"):
+        monkeypatch.setenv(f"{name.upper()}_BASE_URL", provider.url)
+        monkeypatch.setenv(f"{name.upper()}_API_KEY", KEY)
+        deltas = await ask(models, name)
+        assert "".join(delta for delta in deltas if isinstance(delta, str)) == "So."
+        assert provider.seen[-1].headers["authorization"] == f"Bearer {KEY}"
+    monkeypatch.setenv("OPENROUTER_APP_URL", "https://app.example")
+    monkeypatch.setenv("OPENROUTER_APP_TITLE", " An\r\napp ")
+    here = Models(LlmSettings(base_urls={"openrouter": provider.url}))
+    await ask(here, "openrouter")
+    headers = provider.seen[-1].headers
+    assert (headers["http-referer"], headers["x-title"]) == ("https://app.example", "An app")
+    await models.close()
+    await here.close()

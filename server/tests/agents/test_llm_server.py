@@ -232,7 +232,8 @@ async def test_what_clients_see_of_a_failure(
         (None, "is missing"),
         ("gpt", "'gpt' is not PROVIDER:MODEL"),
         ("openai:gpt", "no key for openai: set OPENAI_API_KEY"),
-        ("groq:x", "groq needs a library"),
+        ("cohere:x", "cohere needs a library"),
+        ("groq:x", "no key for groq: set GROQ_API_KEY"),
         ("nobody:x", "there is no provider 'nobody'"),
     ],
 )

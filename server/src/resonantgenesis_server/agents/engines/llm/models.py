@@ -107,6 +107,7 @@ class Models:
             ),
             trust_env=not _is_loopback(url),
             think=self.settings.thinks_in_text(provider),
+            headers=self.settings.chat_headers(provider),
         )
         return client
 

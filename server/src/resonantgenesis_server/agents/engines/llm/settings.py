@@ -16,17 +16,35 @@ from pydantic_settings import NoDecode
 from ...tools.settings import listed
 from .names import PROVIDER, ModelName
 
-#: Servers that speak OpenAI's chat completions, at their usual addresses, and the variables by
-#: which the providers' own libraries move those.
+#: Servers that speak OpenAI's chat completions, at their usual addresses if they have some, and the
+#: variables, if any, by which the providers' own libraries move those. Of the providers that
+#: pydantic-ai knows as well, these need nothing in a request that only it would send.
 _CHAT_SERVERS: Mapping[str, tuple[str, str]] = {
     "openai": ("https://api.openai.com/v1", "OPENAI_BASE_URL"),
     "openai-chat": ("https://api.openai.com/v1", "OPENAI_BASE_URL"),
     "ollama": ("http://127.0.0.1:11434/v1", "OLLAMA_BASE_URL"),
+    "deepseek": ("https://api.deepseek.com", ""),
+    "fireworks": ("https://api.fireworks.ai/inference/v1", ""),
+    "groq": ("https://api.groq.com/openai/v1", "GROQ_BASE_URL"),
+    "moonshotai": ("https://api.moonshot.ai/v1", "MOONSHOTAI_BASE_URL"),
+    "nebius": ("https://api.studio.nebius.com/v1", ""),
+    "openrouter": ("https://openrouter.ai/api/v1", ""),
+    "ovhcloud": ("https://oai.endpoints.kepler.ai.cloud.ovh.net/v1", ""),
+    "sambanova": ("https://api.sambanova.ai/v1", "SAMBANOVA_BASE_URL"),
+    "together": ("https://api.together.xyz/v1", ""),
+    "vllm": ("", "VLLM_BASE_URL"),
 }
+#: Headers by which a provider wants to know whose requests they are, and their variables.
+_CHAT_HEADERS: Mapping[str, Mapping[str, str]] = {
+    "openrouter": {"HTTP-Referer": "OPENROUTER_APP_URL", "X-Title": "OPENROUTER_APP_TITLE"},
+}
+#: Where Groq has chat completions; its own variable names what stands before.
+_GROQ_PATH = "/openai/v1"
 #: Names of servers whose models are known to write `<think>…</think>` into their texts.
 _THINK_TAGS = frozenset(
     {"ollama", "lmstudio", "lm-studio", "lm_studio", "llamacpp", "llama-cpp", "llama_cpp", "vllm"}
-    | {"sglang", "tgi", "localai", "minimax", "perplexity", "together", "fireworks"}
+    | {"sglang", "tgi", "localai", "minimax", "perplexity", "together", "fireworks", "deepseek"}
+    | {"groq", "moonshotai", "nebius", "openrouter", "ovhcloud", "sambanova"}
 )
 #: Providers with a protocol of their own: an address for them is no server of chat completions.
 _OWN_PROTOCOL = frozenset({"anthropic", "google", "bedrock", "cohere", "huggingface", "xai"})
@@ -144,8 +162,16 @@ class LlmSettings(BaseModel):
             return None
         if given is None and provider in _CHAT_SERVERS:
             usual, variable = _CHAT_SERVERS[provider]
-            given = os.environ.get(variable, "").strip() or usual
+            moved = _variable(variable)
+            if moved and provider == "groq":
+                moved = moved.rstrip("/").removesuffix(_GROQ_PATH) + _GROQ_PATH
+            given = moved or usual or None
         return _ollama_url(given) if given and provider == "ollama" else given
+
+    def chat_headers(self, provider: str) -> dict[str, str]:
+        """What a server of chat completions is told beside the request."""
+        named = _CHAT_HEADERS.get(provider, {})
+        return {name: value for name, each in named.items() if (value := _variable(each))}
 
     def thinks_in_text(self, provider: str) -> bool:
         """Whether `<think>` in what its models say begins reasoning."""
@@ -156,12 +182,17 @@ class LlmSettings(BaseModel):
         given = self.api_keys.get(model.provider)
         if given is not None:
             return given.get_secret_value()
-        return os.environ.get(model.key_variable, "").strip() or None
+        return _variable(model.key_variable) or None
 
     def needs_key(self, provider: str) -> bool:
         """Whether it is known to refuse who has none; a server of one's own may have no keys."""
         usual, _ = _CHAT_SERVERS.get(provider, ("", ""))
         return usual.startswith("https:") and self.chat_url(provider) == usual
+
+
+def _variable(name: str) -> str:
+    """Of the environment, in one line; empty for none."""
+    return " ".join(os.environ.get(name, "").split()) if name else ""
 
 
 def _ollama_url(url: str) -> str:

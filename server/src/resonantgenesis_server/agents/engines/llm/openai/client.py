@@ -41,7 +41,7 @@ class OpenAIChatClient:
     be left out behind a mere host.
 
     `idle_seconds` is how long the server may say nothing; `think`: its models write reasoning into
-    their texts. To be made in a running event loop.
+    their texts; `headers` go with every request. To be made in a running event loop.
     """
 
     def __init__(
@@ -53,10 +53,12 @@ class OpenAIChatClient:
         tokens_field: str,
         trust_env: bool,
         think: bool = False,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self._urls = _addresses(base_url)
         self._key = key
         self._think = think
+        self._more = dict(headers or {})
         self._form = ServerForm(tokens_field)
         # How many calls there are at once is bounded by the turns that run.
         self._session = aiohttp.ClientSession(
@@ -130,7 +132,7 @@ class OpenAIChatClient:
         )
 
     def _headers(self) -> dict[str, str]:
-        headers = {
+        headers = self._more | {
             "Content-Type": "application/json",
             "Accept": "text/event-stream",
             "Accept-Encoding": "identity",
