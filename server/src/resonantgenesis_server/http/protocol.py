@@ -23,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from ..model.ids import new_id
 from .close_delimited import close_delimited
 from .cors import HeaderList
+from .parts import Parts
 from .raw_refusals import (
     LARGE_HEADERS,
     LINGER_BYTES,
@@ -201,6 +202,8 @@ class House(Home, Protocol):
     #: Those within the room, and those beyond it.
     silent: SilentConnections
     surplus: SilentConnections
+    #: Those that have more of a body than is read in one go.
+    parts: Parts
     #: Seconds: without a request; without progress of an answer.
     keep_alive: float
     stall: float
@@ -547,7 +550,7 @@ class StreamHttpProtocol(HttpToolsProtocol):
             cycle.message_event.set()
         if more:
             self._reads_on = True
-            self.loop.call_soon(self._read_on)
+            self.home.parts.wait(self._read_on)
         elif reader.in_body and self._half_closed:
             self._close()
         return not reader.in_body

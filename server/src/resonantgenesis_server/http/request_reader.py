@@ -36,7 +36,7 @@ _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})((?:%b)*)" % _EXTENSION)
 #: Bytes of a line that has a size and nothing more.
 _SIZE_LINE = 16
 #: Chunks that are read in one go: a client may send 40,000 in one packet, and others wait.
-_AT_ONCE = 2_000
+_AT_ONCE = 500
 
 
 class RequestReader:
