@@ -28,10 +28,12 @@ DROPPED: list[tuple[dict[str, str | None], list[str], str]] = [
 ]
 
 
-def ask(server: Server, path: str, method: str = "GET", **headers: str | None) -> tuple[Raw, Any]:
+def ask(
+    server: Server, path: str, version: str = "HTTP/1.1", **headers: str | None
+) -> tuple[Raw, Any]:
     """The answer, and its body."""
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
-    with Raw(server.port, path=path, method=method, headers=sent) as raw:
+    with Raw(server.port, path=path, version=version, headers=sent) as raw:
         size = int(raw.headers["content-length"])
         return raw, json.loads(raw._exactly(size))
 
@@ -78,6 +80,18 @@ async def test_what_cannot_be_read_is_named(server: Server) -> None:
         assert "Sec-WebSocket-Key" in check(raw, body, 400)["details"]["fields"]
     raw, body = await asyncio.to_thread(ask, server, "/v1/ws", Sec_WebSocket_Extensions="; ;")
     check(raw, body, 400)
+
+
+async def test_a_handshake_that_cannot_be_taken_is_told_why(server: Server) -> None:
+    for path in PATHS:
+        raw, body = await asyncio.to_thread(ask, server, path, Content_Length="2")
+        assert "no body" in check(raw, body, 400)["message"]
+        raw, body = await asyncio.to_thread(ask, server, path, Transfer_Encoding="chunked")
+        assert "no body" in check(raw, body, 400)["message"]
+        raw, body = await asyncio.to_thread(ask, server, path, Upgrade="h2c, websocket")
+        assert "Upgrade" in check(raw, body, 426)["details"]["fields"]
+        raw, body = await asyncio.to_thread(ask, server, path, version="HTTP/1.0")
+        assert "HTTP/1.0" in check(raw, body, 426)["message"]
 
 
 async def test_other_methods_are_told_the_one(server: Server) -> None:

@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
 
+from starlette.types import Scope
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
-from ..model.errors import ApiError, InvalidRequest, UpgradeRequired
+from ..model.errors import ApiError, InvalidRequest, NotFound, UpgradeRequired
 from .cors import HeaderList
 from .errors import error_body, error_headers, method_not_allowed
+from .exchange import announces_body
 
 #: From a request's headers to its id, and to what every answer to it says.
 HeadersFor = Callable[[HeaderList], tuple[str, HeaderList]]
@@ -39,6 +41,20 @@ def handshake_error(headers: Iterable[tuple[bytes, bytes]]) -> ApiError | None:
     if fields.get("sec-websocket-version") != [VERSION]:
         return UpgradeRequired.field("Sec-WebSocket-Version", f"is {VERSION}, once")
     return None
+
+
+def not_taken(scope: Scope) -> ApiError:
+    """Why a request whose headers are those of a handshake opens no socket all the same."""
+    if scope["http_version"] != "1.1":
+        return UpgradeRequired(
+            "this path is a WebSocket, and the request came in HTTP/1.0, which cannot become one;"
+            " let the proxy in between speak HTTP/1.1 (nginx: proxy_http_version 1.1)"
+        )
+    if announces_body(scope):
+        return _Malformed("a WebSocket handshake has no body")
+    if any(n == b"upgrade" and v.lower() != b"websocket" for n, v in scope["headers"]):
+        return UpgradeRequired.field("Upgrade", "is websocket and nothing else, once")
+    return NotFound("this server takes no sockets")
 
 
 class _Malformed(InvalidRequest):

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from starlette.types import Receive, Scope, Send
 
 from ..feed.event_log import EventService
-from ..model.errors import NotFound, Unavailable
+from ..model.errors import Unavailable
 from ..model.limits import Limits
 from ..model.principal import Principal
 from ..runs.service import SessionService
@@ -17,7 +17,7 @@ from .edge import FastRoute, fast_route
 from .limits import RequestLimit
 from .watch import Watch
 from .ws_commands import Services
-from .ws_handshake import handshake_error
+from .ws_handshake import handshake_error, not_taken
 from .ws_limits import SocketLimits
 from .ws_protocol import socket_of
 from .ws_socket import Socket, Verifies
@@ -36,7 +36,7 @@ _LOOK = 0.05
 
 async def _not_upgraded(scope: Scope, receive: Receive, send: Send) -> None:
     """A plain GET, or one whose wish to be more was dropped on its way. Raises ApiError."""
-    raise handshake_error(scope["headers"]) or NotFound("this server takes no sockets")
+    raise handshake_error(scope["headers"]) or not_taken(scope)
 
 
 class SocketRoutes:
