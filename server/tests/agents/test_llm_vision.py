@@ -91,12 +91,12 @@ async def test_a_model_that_does_not_see_is_told_of_them(
     assert "not shown" in str(provider.seen[-1].body)
 
 
-def refusing(words: str) -> Callable[[int, Any], Reply]:
+def refusing(status: int, words: str) -> Callable[[int, Any], Reply]:
     """A model that calls for a photo, refuses its image, and answers without."""
 
     def script(_number: int, body: Any) -> Reply:
         if images_in(body):
-            return Reply.refusing(400, "invalid_request_error", words)
+            return Reply.refusing(status, "invalid_request_error", words)
         has_result = "not shown" in str(body["messages"])
         return Reply.saying("So.") if has_result else Reply(calls=[Call("photo")])
 
@@ -105,10 +105,12 @@ def refusing(words: str) -> Callable[[int, Any], Reply]:
 
 @BOTH
 @pytest.mark.parametrize(
-    ("words", "asked"),
+    ("status", "words", "asked"),
     [
-        ("this model does not support image input", [3, 2]),
-        ("Could not process image", [3, 3]),  # this one, not any
+        (400, "this model does not support image input", [3, 2]),
+        (404, "No endpoints found that support image input", [3, 2]),
+        (500, "image input is not supported - hint: you may need to provide the mmproj", [3, 2]),
+        (400, "Could not process image", [3, 3]),  # this one, not any
     ],
 )
 async def test_images_that_are_refused_are_left_out(
@@ -116,10 +118,11 @@ async def test_images_that_are_refused_are_left_out(
     make_talk: MakeTalk,
     make_turn: MakeTurn,
     model: str,
+    status: int,
     words: str,
     asked: list[int],
 ) -> None:
-    provider.answer("m", script=refusing(words))
+    provider.answer("m", script=refusing(status, words))
     talk = make_talk(retries=0, **SEEING)
     for count in asked:
         provider.seen.clear()
