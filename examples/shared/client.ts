@@ -1,7 +1,14 @@
-import { ResonantGenesis } from '@resonantgenesis/sdk';
+import { NotFound, ResonantGenesis } from '@resonantgenesis/sdk';
 
-/** The page's own server hands the calls on, and out the tokens. */
-export const client = new ResonantGenesis({ baseUrl: location.origin, getToken });
+/**
+ * The page's own server hands the calls on, and out the tokens. Only this client tries again what
+ * failed, for as long as it takes: a message waits here while the server is away.
+ */
+export const client = new ResonantGenesis({
+  baseUrl: location.origin,
+  getToken: () => fetch('/api/token', { method: 'POST' }),
+  maxRetries: Number.POSITIVE_INFINITY,
+});
 
 /** Which agent answers, how fast, and over what: `?agent=…&pace=…&transport=websocket`. */
 const query = new URLSearchParams(location.search);
@@ -10,13 +17,21 @@ const pace = Number(query.get('pace') ?? 30);
 export const context = { words_per_second: Number.isFinite(pace) ? pace : 30 };
 export const transport = query.get('transport') === 'websocket' ? 'websocket' : 'http';
 
-async function getToken(): Promise<string> {
-  const answer = await fetch('/api/token', { method: 'POST' });
-  const body: { token?: string; error?: string } = await answer.json();
-  if (body.token === undefined) {
-    throw new Error(`no token: ${body.error ?? answer.status}`);
+/**
+ * Asks for the agent, so that what is wrong is known before anything is typed: that the server is
+ * away (`client.reach`), that it gives this page no token, that it has no such agent. Resolves with
+ * why it refuses; null: it does not.
+ */
+export async function refusal(): Promise<Error | null> {
+  try {
+    await client.agents.get(agentId);
+    return null;
+  } catch (error) {
+    if (error instanceof NotFound) {
+      return new Error(`The server has no agent “${agentId}”.`);
+    }
+    return error instanceof Error ? error : new Error(String(error));
   }
-  return body.token;
 }
 
 /** The session of this page stands in its address, so that a reload and a second tab find it. */

@@ -31,6 +31,10 @@ export function testChat(name: 'react' | 'vue'): void {
     const growing = shown.filter(({ text }) => text !== '' && text !== last?.text);
     expect(growing.length).toBeGreaterThan(1);
     expect(growing.filter(({ cursors }) => cursors !== 1)).toEqual([]);
+    // On a telephone nothing stands out of the page.
+    await chat.page.setViewportSize({ width: 390, height: 844 });
+    const { width } = (await chat.page.locator('form').boundingBox()) ?? {};
+    expect(width).toBeLessThanOrEqual(390);
   });
 
   test('what the agent thinks is there to be opened', async () => {
@@ -107,6 +111,63 @@ export function testChat(name: 'react' | 'vue'): void {
     await chat.hears('1 2 3 4');
     await chat.isDone();
     expect((await admin.sessions.get(await chat.sessionId())).turns).toBe(2);
+  });
+
+  test('the reader who has scrolled up stays there, and a button leads back', async () => {
+    const chat = await open({ agent: 'held' });
+    await chat.say('1500 3000');
+    await chat.hears('1500');
+    const button = chat.page.getByRole('button', { name: 'To the newest' });
+    await expect.poll(() => chat.gap()).toBeLessThan(2);
+    expect(await button.count()).toBe(0);
+    await chat.page.locator('.turns').hover();
+    await chat.page.mouse.wheel(0, -30);
+    await button.waitFor();
+    await chat.page.mouse.wheel(0, -300);
+    await expect.poll(() => chat.gap()).toBeGreaterThan(300);
+    const before = await chat.place();
+    await chat.release();
+    await chat.hears('3000');
+    await chat.isDone();
+    expect(await chat.place()).toBe(before);
+    await button.focus();
+    await chat.page.keyboard.press('Enter');
+    await button.waitFor({ state: 'detached' });
+    await expect.poll(() => chat.gap()).toBeLessThan(2);
+    // The keyboard goes on in the list.
+    await chat.page.keyboard.press('Home');
+    await expect.poll(() => chat.place()).toBe(0);
+    await button.waitFor();
+    await chat.page.keyboard.press('End');
+    await button.waitFor({ state: 'detached' });
+  });
+
+  test('who sends something sees it, however far up they were', async () => {
+    const chat = await open({ agent: 'held' });
+    await chat.say('1500 1500');
+    await chat.hears('1500');
+    await expect.poll(() => chat.gap()).toBeLessThan(2);
+    await chat.page.locator('.turns').hover();
+    await chat.page.mouse.wheel(0, -400);
+    const button = chat.page.getByRole('button', { name: 'To the newest' });
+    await button.waitFor();
+    await chat.say('400 500');
+    await chat.hears('400');
+    await button.waitFor({ state: 'detached' });
+    expect(await chat.page.locator('.goal').nth(1).isVisible()).toBe(true);
+    await expect.poll(() => chat.gap()).toBeLessThan(2);
+    // What it leaves less room for stays at the end, too: a banner, or a longer message.
+    await chat.page.getByLabel('Message').fill('a\nb\nc\nd');
+    await expect.poll(() => chat.gap()).toBeLessThan(2);
+    // What others send moves nobody.
+    await chat.page.mouse.wheel(0, -200);
+    await button.waitFor();
+    const before = await chat.place();
+    const other = await chat.another();
+    await chat.release();
+    await other.say('900 900');
+    await chat.hears('900');
+    expect(await chat.place()).toBe(before);
   });
 
   test('two tabs show the same session, whoever asks', async () => {

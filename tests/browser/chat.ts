@@ -62,6 +62,18 @@ export class Chat {
     await expect.poll(() => this.answers(), { timeout: PATIENCE }).toEqual(answers);
   }
 
+  /** Pixels between what is seen of the conversation and its end. */
+  async gap(): Promise<number> {
+    return this.page
+      .locator('.turns')
+      .evaluate((list) => list.scrollHeight - list.scrollTop - list.clientHeight);
+  }
+
+  /** How far down the conversation is scrolled, in pixels. */
+  async place(): Promise<number> {
+    return this.page.locator('.turns').evaluate((list) => list.scrollTop);
+  }
+
   async goals(): Promise<string[]> {
     return this.page.locator('.goal').allTextContents();
   }

@@ -21,6 +21,8 @@ declare module 'vitest' {
     react: string;
     vue: string;
     guide: string;
+    /** The folder that has the built pages, each by its name. */
+    built: string;
     /** Where Chromium listens. */
     chromium: string;
   }
@@ -48,6 +50,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
 
     const out = await mkdtemp(join(tmpdir(), 'rg-pages-'));
     undo.push(() => rm(out, { recursive: true, force: true }));
+    project.provide('built', out);
     for (const [name, root] of Object.entries({
       react: 'examples/react-chat',
       vue: 'examples/vue-chat',

@@ -1,9 +1,11 @@
-import { useSession } from '@resonantgenesis/sdk/react';
+import { useReach, useSession } from '@resonantgenesis/sdk/react';
 import { useEffect, useState } from 'react';
+import { bannerOf } from '../../shared/banner';
 import {
   agentId,
   context,
   putSessionInAddress,
+  refusal,
   sessionInAddress,
   transport,
 } from '../../shared/client';
@@ -20,6 +22,20 @@ export function App() {
     transport,
   });
   const isOnline = useOnline();
+  const away = useReach();
+  const [refused, setRefused] = useState<Error | null>(null);
+  const isOffline = !isOnline || session.connection === 'offline';
+  const banner = bannerOf({
+    isOffline,
+    away,
+    // What the conversation says already is not said twice.
+    refused: session.error === null ? refused : null,
+    isUnsent: session.turns.some(({ status }) => status === 'sending'),
+  });
+
+  useEffect(() => {
+    void refusal().then(setRefused);
+  }, []);
 
   // The first message has made the session: from now on a reload finds it.
   useEffect(() => {
@@ -38,19 +54,25 @@ export function App() {
     <main className="chat">
       <header>
         <h1>Agent chat</h1>
-        <span className="state" data-state={session.connection}>
+        <span
+          className="state"
+          data-state={away && !isOffline ? 'reconnecting' : session.connection}
+        >
           {agentId}
         </span>
         <button type="button" onClick={startAnew} disabled={sessionId === null}>
           New chat
         </button>
       </header>
-      {(!isOnline || session.connection === 'offline') && (
-        <div className="offline" role="status">
-          You are offline. The agent goes on; what it says meanwhile comes when you are back.
-        </div>
-      )}
-      <ChatTurns turns={session.turns} error={session.error} retry={session.retry} />
+      <div role="status">
+        {banner !== null && <p className={`banner ${banner.kind}`}>{banner.text}</p>}
+      </div>
+      <ChatTurns
+        turns={session.turns}
+        error={session.error}
+        retry={session.retry}
+        isWaiting={isOffline || away !== null}
+      />
       <ChatComposer isStreaming={session.isStreaming} send={session.send} cancel={session.cancel} />
     </main>
   );

@@ -11,11 +11,17 @@ const NOTES: Partial<Record<TurnSnapshot['status'], string>> = {
   cancelled: 'Stopped.',
 };
 
+interface Props {
+  readonly turn: TurnSnapshot;
+  /** Whether it waits for the way to the server. */
+  readonly isHeld: boolean;
+}
+
 /** One question and its answer. Those that do not change are not rendered again. */
-export const ChatTurn = memo(({ turn }: { readonly turn: TurnSnapshot }) => {
+export const ChatTurn = memo(({ turn, isHeld }: Props) => {
   const isRunning = turn.status === 'sending' || turn.status === 'streaming';
   const blocks = blocksOf(turn.content, isRunning);
-  const note = NOTES[turn.status];
+  const note = isHeld ? 'Not sent yet.' : NOTES[turn.status];
   return (
     <article className="turn" aria-busy={isRunning}>
       {turn.goal !== null && <p className="goal">{turn.goal}</p>}
@@ -43,9 +49,9 @@ export const ChatTurn = memo(({ turn }: { readonly turn: TurnSnapshot }) => {
             hasCursor={isRunning && index === blocks.length - 1}
           />
         ))}
-        {isRunning && blocks.length === 0 && CURSOR}
+        {isRunning && !isHeld && blocks.length === 0 && CURSOR}
       </div>
-      {note !== undefined && <p className="note">{note}</p>}
+      {note !== undefined && <p className={isHeld ? 'note held' : 'note'}>{note}</p>}
     </article>
   );
 });

@@ -1,52 +1,52 @@
 import type { TurnSnapshot } from '@resonantgenesis/sdk/react';
-import { useLayoutEffect, useRef } from 'react';
+import { useEffect, useLayoutEffect, useRef, useState } from 'react';
+import { Follower } from '../../shared/follower';
 import { ChatTurn } from './ChatTurn';
 
 interface Props {
   readonly turns: readonly TurnSnapshot[];
   readonly error: Error | null;
   readonly retry: () => void;
+  /** Whether what is sent now waits here. */
+  readonly isWaiting: boolean;
 }
 
-/** Pixels from the end within which the list counts as scrolled to it. */
-const NEAR = 80;
-
-export function ChatTurns({ turns, error, retry }: Props) {
+export function ChatTurns({ turns, error, retry, isWaiting }: Props) {
   const list = useRef<HTMLDivElement>(null);
-  const isAtEnd = useRef(true);
+  const [isAway, setIsAway] = useState(false);
+  const [follower] = useState(() => new Follower(setIsAway));
 
-  const onScroll = () => {
-    if (list.current !== null) {
-      const { scrollHeight, scrollTop, clientHeight } = list.current;
-      isAtEnd.current = scrollHeight - scrollTop - clientHeight < NEAR;
-    }
-  };
-
-  // Follows the answer, unless its reader has scrolled away.
-  useLayoutEffect(() => {
-    if (turns.length > 0 && isAtEnd.current) {
-      list.current?.scrollTo({ top: list.current.scrollHeight });
-    }
-  }, [turns]);
+  useEffect(() => (list.current === null ? undefined : follower.attach(list.current)), [follower]);
+  useLayoutEffect(() => follower.shows(turns), [follower, turns]);
 
   return (
-    <div className="turns" role="log" aria-label="Conversation" ref={list} onScroll={onScroll}>
-      {turns.length === 0 && (
-        <p className="empty">
-          Ask about streaming, or give the agent a sum: “What is 17 * 23, and how do I cancel a
-          turn?”
-        </p>
-      )}
-      {turns.map((turn) => (
-        <ChatTurn key={turn.key} turn={turn} />
-      ))}
-      {error !== null && (
-        <div className="error" role="alert">
-          <span>{error.message}</span>
-          <button type="button" onClick={retry}>
-            Try again
-          </button>
+    <div className="talk">
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls can be reached with the keyboard */}
+      <div className="turns" role="log" aria-label="Conversation" tabIndex={0} ref={list}>
+        <div>
+          {turns.length === 0 && (
+            <p className="empty">
+              Ask about streaming, or give the agent a sum: “What is 17 * 23, and how do I cancel a
+              turn?”
+            </p>
+          )}
+          {turns.map((turn) => (
+            <ChatTurn key={turn.key} turn={turn} isHeld={isWaiting && turn.status === 'sending'} />
+          ))}
+          {error !== null && (
+            <div className="error" role="alert">
+              <span>{error.message}</span>
+              <button type="button" onClick={retry}>
+                Try again
+              </button>
+            </div>
+          )}
         </div>
+      </div>
+      {isAway && (
+        <button type="button" className="newest" onClick={follower.toNewest}>
+          <span aria-hidden="true">↓</span> To the newest
+        </button>
       )}
     </div>
   );

@@ -1,0 +1,3 @@
+import { testOutages } from './outage-tests.ts';
+
+testOutages('vue');
