@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
+from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -239,6 +242,39 @@ async def test_the_cache_is_bounded_in_memory_too(
     for name in list(states._cache):
         states.forget(name)
     assert (states._weight, states._weights) == (0, {})
+
+
+VALUES = ["1.5", "{}", "[]", '{"":1}', '"ab"', "123456789012", '{"a":{}}', "[[[]]]", '"é"', "null"]
+
+
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("part", ["context", "metadata", "later"])
+def test_what_a_state_is_counted_as_is_what_it_takes(part: str, value: str) -> None:
+    held = {"a": orjson.loads("[" + ",".join([value] * 5_000) + "]")}
+    made = info("sess_x")
+    state = SessionState()
+    records = [made.record()]
+    if part == "later":
+        records += [Request("g", "echo", held).record(1), Request("g", "echo", {"b": 1}).record(2)]
+    else:
+        records = [replace(made, **{part: held}).record(), Request("g", "echo", {"b": 1}).record(1)]
+    state.apply(
+        Entry(position, record.kind, record.body, 0) for position, record in enumerate(records, 1)
+    )
+    assert state.info is not None
+    assert state.weight >= size_of([state.info.context, state.info.metadata, state.context])
+
+
+def size_of(value: object, seen: set[int] | None = None) -> int:
+    """Bytes of a value and all in it, what is in it twice once."""
+    seen = set() if seen is None else seen
+    if id(value) in seen:
+        return 0
+    seen.add(id(value))
+    inner = [*value, *value.values()] if isinstance(value, dict) else value
+    parts = inner if isinstance(inner, list) else []
+    header = 16 if isinstance(value, dict | list) else 0  # the collector's
+    return sys.getsizeof(value) + header + sum(size_of(part, seen) for part in parts)
 
 
 @pytest.mark.anyio

@@ -80,6 +80,12 @@ def nests_deeper(data: bytes, depth: int) -> bool:
     return bool(brackets)
 
 
+def memory_of(data: bytes) -> int:
+    """About how many bytes the values of a JSON text take at most, once they are parsed. That goes
+    by their number more than by the text's size: `{"":1},` is 7 bytes, and some 250 in memory."""
+    return 4 * len(data) + 80 * _separators(data)
+
+
 def _separators(data: bytes) -> int:
     return data.count(b",") + data.count(b":") + data.count(b"[") + data.count(b"{")
 

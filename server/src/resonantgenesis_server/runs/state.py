@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import orjson
 
-from ..codec.json import dumps
+from ..codec.json import dumps, memory_of
 from ..log.base import Entry, NewEntry
 
 #: Session status for the status of its newest turn.
@@ -137,13 +137,13 @@ def digest(goal: str) -> bytes:
 class SessionState:
     """The fold. `position` is that of the last control record taken in."""
 
-    __slots__ = ("context", "context_size", "info", "position", "turns", "updated_at")
+    __slots__ = ("_made_of", "context", "info", "memory", "position", "turns", "updated_at")
 
     def __init__(self) -> None:
         self.info: SessionInfo | None = None
         self.context: dict[str, Any] = {}
-        #: An upper bound of its size as JSON.
-        self.context_size = 0
+        #: About how many bytes it is made of, and those that it began with and keeps.
+        self.memory = self._made_of = 0
         self.turns: list[TurnState] = []
         self.position = 0
         self.updated_at = 0.0
@@ -161,13 +161,13 @@ class SessionState:
         if kind == "session":
             self.info = SessionInfo(**body)
             self.context = self.info.context
-            self.context_size = len(entry.body)
+            self.memory = self._made_of = memory_of(entry.body)
             return
         number = int(body["turn"])
         if kind == "queued":
             if body["context"]:
                 self.context = {**self.context, **body["context"]}
-                self.context_size = len(dumps(self.context))
+                self.memory = self._made_of + memory_of(dumps(self.context))
             self.turns.append(
                 TurnState(
                     number,
@@ -198,7 +198,7 @@ class SessionState:
     @property
     def weight(self) -> int:
         """About how many bytes of memory the state takes."""
-        return 1_000 + 500 * len(self.turns) + 3 * self.context_size
+        return 1_000 + 500 * len(self.turns) + self.memory
 
     # -- questions -------------------------------------------------------------------------
 
