@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 _BLOCK = re.compile(
-    r"^```(?P<language>\w*)(?: until=\"(?P<until>[^\"\n]*)\")?\n(?P<code>.*?)^```", re.M | re.S
+    r"^```(?P<language>\w*)(?: browser)?(?: until=\"(?P<until>[^\"\n]*)\")?\n(?P<code>.*?)^```",
+    re.M | re.S,
 )
 _FILE_NAME = re.compile(r"# (\w+\.py)\n")
 #: What installs or builds, and lines that go on from one of these. The packages are not published
