@@ -132,6 +132,13 @@ def test_sections_are_split_at_headings_and_not_in_code() -> None:
     ]
 
 
+def test_readers_are_not_told_how_the_tests_run_a_block() -> None:
+    for fence in ('```bash until="a b"', "```bash browser", '```bash browser until="x"', "```bash"):
+        [section] = split_page("p", f"{fence}\nls\n```")
+        assert section.text == "```bash\nls\n```"
+    assert not [section for section in read_sections() if "```bash " in section.text]
+
+
 def test_blocks_keep_code_whole() -> None:
     text = "one\ntwo\n\n```\na\n\nb\n```\n\n- x\n- y\n"
     assert blocks_of(text) == ["one\ntwo", "```\na\n\nb\n```", "- x\n- y"]

@@ -11,6 +11,8 @@ PAGES = Path(__file__).parent.parent / "pages"
 
 _HEADING = re.compile(r"(#{1,6})\s+(.+?)\s*#*$")
 _FENCE = re.compile(r"\s*(```|~~~)")
+#: What stands behind a block's language for the tests that run the block, and for no reader.
+_HOW_TO_RUN = re.compile(r"(?<=^```)(\w+)(?: browser)?(?: until=\"[^\"]*\")?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def split_page(page: str, markdown: str) -> list[Section]:
             in_fence = not in_fence
         match = None if in_fence else _HEADING.match(line)
         if match is None:
-            lines.append(line)
+            lines.append(_HOW_TO_RUN.sub(r"\1", line))
             continue
         end_section()
         heading = match.group(2)
