@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from resonantgenesis_server.http import app, ws_messages
+from resonantgenesis_server.feed.shares import LARGE
+from resonantgenesis_server.http import app, body, ws_messages
 from resonantgenesis_server.http.wire import Body
+from resonantgenesis_server.model.limits import Limits
+from resonantgenesis_server.model.principal import Principal
 
 Schema = dict[str, Any]
 #: Imported for the models that they, and all they import, define.
@@ -62,3 +66,19 @@ def test_the_walk_sees_what_has_none() -> None:
         "c: a text",
     ]
     del Careless
+
+
+@pytest.mark.anyio
+async def test_a_large_body_is_charged_for_what_is_done_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken = list[float]()
+    monkeypatch.setattr(body.SHARED, "took", lambda _organization, seconds: taken.append(seconds))
+    monkeypatch.setattr(body, "parse_json", lambda *_args: time.sleep(0.01))
+    principal = Principal("org_charged", "key", frozenset({"*"}))
+    scope: dict[str, Any] = {"state": {"principal": principal}}
+    await body._parsed(scope, b" " * (LARGE - 1), Limits())
+    assert taken == []
+    await body._parsed(scope, b" " * LARGE, Limits())
+    assert len(taken) == 1
+    assert taken[0] >= 0.08

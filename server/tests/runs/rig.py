@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from resonantgenesis_server.agents.base import Agent
 from resonantgenesis_server.feed.hub import Hub
+from resonantgenesis_server.feed.shares import SHARED
 from resonantgenesis_server.files.service import FileService
 from resonantgenesis_server.log.base import Entry, OnCommit
 from resonantgenesis_server.log.sqlite import SqliteLog
@@ -111,6 +112,7 @@ class Rig:
         return ResolvedAgent(self.agents[agent_id], "be kind", "a-model", None, self.defaults)
 
     async def open(self, wrap: LogWrapper = lambda log: log, *, sweep: bool = True) -> Any:
+        SHARED._accounts.clear()  # each test has a loop of its own, and locks belong to one
         self.hub = Hub()
         supervisor: Supervisor | None = None
 

@@ -24,6 +24,9 @@ from .watch import Watch
 
 #: Seconds a body may take to arrive; one that dribbles longer only holds memory.
 BODY_TIMEOUT = 60.0
+#: What a body takes of the event loop's time until its answer has left, in times of its parsing:
+#: its values are checked, compared, stored and told again. Of one with 20,000 values 4 ms.
+_AND_USED = 8
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:
@@ -121,8 +124,12 @@ async def _parsed(scope: Scope, data: bytes, limits: Limits) -> Any:
         return parse_json(data, limits.json_depth, limits.json_values)
     organization_id = scope["state"]["principal"].organization_id
     await SHARED.turn(organization_id)
-    with SHARED.measured(organization_id):
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    try:
         return parse_json(data, limits.json_depth, limits.json_values)
+    finally:
+        SHARED.took(organization_id, _AND_USED * (loop.time() - began))
 
 
 class _JsonRequest(Request):
