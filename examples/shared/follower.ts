@@ -58,11 +58,13 @@ export class Follower {
   };
 
   #settle(): void {
-    if (this.#follows) {
-      this.#list?.scrollTo({ top: this.#list.scrollHeight });
-    } else {
+    if (this.#list === null || !this.#follows) {
       this.#measure();
+      return;
     }
+    this.#list.scrollTo({ top: this.#list.scrollHeight });
+    // Whoever scrolls up from here, in the same frame as well, is seen to do so.
+    this.#top = this.#list.scrollTop;
   }
 
   #measure(): void {

@@ -59,10 +59,6 @@ function wayTo(baseUrl: string): ProxyOptions {
     configure(proxy) {
       // In place of Vite's own listener, which would fill the terminal: one stack trace an attempt.
       queueMicrotask(() => proxy.removeAllListeners('error').on('error', refuse));
-      // A stream that breaks off there breaks off here.
-      proxy.on('proxyRes', (upstream, _request, response) => {
-        upstream.on('close', () => upstream.complete || response.destroy());
-      });
     },
   };
 }

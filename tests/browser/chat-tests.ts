@@ -1,6 +1,6 @@
 /** The examples in a real browser, on a real server. */
 import { expect, inject, test } from 'vitest';
-import { admin, ownBrowser } from './browser.ts';
+import { admin, ownBrowser, PATIENCE } from './browser.ts';
 import { Chat, numbers } from './chat.ts';
 import { watchTasks } from './tasks.ts';
 
@@ -118,13 +118,11 @@ export function testChat(name: 'react' | 'vue'): void {
     await chat.say('1500 3000');
     await chat.hears('1500');
     const button = chat.page.getByRole('button', { name: 'To the newest' });
-    await expect.poll(() => chat.gap()).toBeLessThan(2);
+    await expect.poll(() => chat.gap(), { timeout: PATIENCE }).toBeLessThan(2);
     expect(await button.count()).toBe(0);
-    await chat.page.locator('.turns').hover();
-    await chat.page.mouse.wheel(0, -30);
+    await chat.scroll(-30);
     await button.waitFor();
-    await chat.page.mouse.wheel(0, -300);
-    await expect.poll(() => chat.gap()).toBeGreaterThan(300);
+    await chat.scroll(-300);
     const before = await chat.place();
     await chat.release();
     await chat.hears('3000');
@@ -133,10 +131,10 @@ export function testChat(name: 'react' | 'vue'): void {
     await button.focus();
     await chat.page.keyboard.press('Enter');
     await button.waitFor({ state: 'detached' });
-    await expect.poll(() => chat.gap()).toBeLessThan(2);
+    await expect.poll(() => chat.gap(), { timeout: PATIENCE }).toBeLessThan(2);
     // The keyboard goes on in the list.
     await chat.page.keyboard.press('Home');
-    await expect.poll(() => chat.place()).toBe(0);
+    await expect.poll(() => chat.place(), { timeout: PATIENCE }).toBe(0);
     await button.waitFor();
     await chat.page.keyboard.press('End');
     await button.waitFor({ state: 'detached' });
@@ -146,21 +144,20 @@ export function testChat(name: 'react' | 'vue'): void {
     const chat = await open({ agent: 'held' });
     await chat.say('1500 1500');
     await chat.hears('1500');
-    await expect.poll(() => chat.gap()).toBeLessThan(2);
-    await chat.page.locator('.turns').hover();
-    await chat.page.mouse.wheel(0, -400);
+    await expect.poll(() => chat.gap(), { timeout: PATIENCE }).toBeLessThan(2);
+    await chat.scroll(-400);
     const button = chat.page.getByRole('button', { name: 'To the newest' });
     await button.waitFor();
     await chat.say('400 500');
     await chat.hears('400');
     await button.waitFor({ state: 'detached' });
     expect(await chat.page.locator('.goal').nth(1).isVisible()).toBe(true);
-    await expect.poll(() => chat.gap()).toBeLessThan(2);
+    await expect.poll(() => chat.gap(), { timeout: PATIENCE }).toBeLessThan(2);
     // What it leaves less room for stays at the end, too: a banner, or a longer message.
     await chat.page.getByLabel('Message').fill('a\nb\nc\nd');
-    await expect.poll(() => chat.gap()).toBeLessThan(2);
+    await expect.poll(() => chat.gap(), { timeout: PATIENCE }).toBeLessThan(2);
     // What others send moves nobody.
-    await chat.page.mouse.wheel(0, -200);
+    await chat.scroll(-200);
     await button.waitFor();
     const before = await chat.place();
     const other = await chat.another();

@@ -69,6 +69,19 @@ export class Chat {
       .evaluate((list) => list.scrollHeight - list.scrollTop - list.clientHeight);
   }
 
+  /** Turns the wheel over the conversation by so many pixels, and waits until it rests. */
+  async scroll(pixels: number): Promise<void> {
+    const list = this.page.locator('.turns');
+    await list.hover();
+    const rest = await list.evaluateHandle((element) => ({
+      here: new Promise((resolve) =>
+        element.addEventListener('scrollend', resolve, { once: true }),
+      ),
+    }));
+    await this.page.mouse.wheel(0, pixels);
+    await rest.evaluate(({ here }) => here.then(() => undefined));
+  }
+
   /** How far down the conversation is scrolled, in pixels. */
   async place(): Promise<number> {
     return this.page.locator('.turns').evaluate((list) => list.scrollTop);

@@ -2,7 +2,7 @@
 import { ResonantGenesis } from '@resonantgenesis/sdk';
 import { expect, inject, test } from 'vitest';
 import { KEY } from '../../sdk/typescript/tests/support/server.ts';
-import { admin } from './browser.ts';
+import { admin, PATIENCE } from './browser.ts';
 import type { Chat } from './chat.ts';
 import { numbers } from './chat.ts';
 import { Outage } from './outage.ts';
@@ -47,7 +47,7 @@ export function testOutages(name: 'react' | 'vue'): void {
     });
     await chat.say('count to 4');
     outage.end();
-    await expect.poll(() => chat.answers(), { timeout: 40_000 }).toEqual([2, 3, 4].map(numbers));
+    await expect.poll(() => chat.answers(), { timeout: PATIENCE }).toEqual([2, 3, 4].map(numbers));
     await noBanner(chat);
     await chat.isDone();
     expect(await chat.goals()).toEqual(['count to 2', 'count to 3', 'count to 4']);
