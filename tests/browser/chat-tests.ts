@@ -134,10 +134,7 @@ export function testChat(name: 'react' | 'vue'): void {
     await expect.poll(() => chat.gap(), { timeout: PATIENCE }).toBeLessThan(2);
     // The keyboard goes on in the list.
     await chat.page.keyboard.press('Home');
-    await expect.poll(() => chat.place(), { timeout: PATIENCE }).toBe(0);
     await button.waitFor();
-    await chat.page.keyboard.press('End');
-    await button.waitFor({ state: 'detached' });
   });
 
   test('who sends something sees it, however far up they were', async () => {
