@@ -51,6 +51,23 @@ def test_what_matters_stands_first_and_what_is_empty_not_at_all() -> None:
     )
 
 
+@pytest.mark.parametrize("width", [30, 60, 61, 62, 80, 81, 90, 91, 100])
+def test_no_id_is_cut(width: int) -> None:
+    """One that does not fit is left out, and the line says that it lacks something."""
+    session, agent = "sess_" + "s" * 20, "agent_" + "a" * 20
+    got = shown(
+        event("session.started", "sessions", session_id=session, agent_id=agent, turn=1),
+        event("session.started", "sessions", session_id=session, goal="g" * 120, agent_id=agent),
+        width=width,
+    )
+    for line in got.splitlines():
+        assert len(line) <= width
+        whole = line.replace(session, "").replace(f"agent={agent}", "")
+        assert "sess_" not in whole
+        assert "agent=" not in whole
+        assert agent in line or line.endswith("…")
+
+
 def test_fields_of_the_users_own_events_have_their_names() -> None:
     got = shown(event("app.order.paid", "app", status="paid", order=7, items=[1, {"a": "ü"}]))
     assert got.split(maxsplit=2)[2] == 'status=paid  order=7  items=[1, {"a": "ü"}]\n'

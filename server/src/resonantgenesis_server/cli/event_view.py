@@ -27,13 +27,15 @@ _FIRST = ("session_id", "error_code", "error", "status", "name", "goal")
 #: Known by their looks, in the server's own events.
 _UNNAMED = frozenset(_FIRST)
 _SHORT = {"agent_id": "agent"}
+#: Stands at the end of a line that lacks something.
+_MORE = " …"
 #: The longest of the server's own types.
 _TYPE_WIDTH = 24
 
 
 class EventView:
     """One event a line: JSON, or for a person the time here, the type in its channel's colour and
-    the main fields, cut at the terminal's edge."""
+    the main fields, cut at the terminal's edge; an id that would be cut is left out."""
 
     def __init__(self, console: Console, *, as_json: bool) -> None:
         self._console = console
@@ -57,12 +59,24 @@ class EventView:
         unnamed = frozenset() if event.get("channel") == "app" else _UNNAMED
         line.append(f"  {kind:<{_TYPE_WIDTH}}", _COLOURS.get(str(event.get("channel")), ""))
         data = event.get("data")
+        is_short = False
         for name, value in _ordered(data if isinstance(data, dict) else {}):
-            line.append("  ")
+            field = Text("  ")
             if name not in unnamed:
-                line.append(f"{one_line(_SHORT.get(name, name))}=", "dim")
-            line.append(_value(value), "red" if name.startswith("error") else "")
+                field.append(f"{one_line(_SHORT.get(name, name))}=", "dim")
+            field.append(_value(value), "red" if name.startswith("error") else "")
+            ends_at = line.cell_len + field.cell_len
+            if _is_id(name) and ends_at + len(_MORE) > self._console.width:
+                is_short = True  # a part of an id is of no use
+            else:
+                line.append_text(field)
+        if is_short:
+            line.append(_MORE, "dim")
         self._console.print(line, no_wrap=True, overflow="ellipsis", highlight=False)
+
+
+def _is_id(name: str) -> bool:
+    return name == "id" or name.endswith("_id")
 
 
 def _ordered(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -109,12 +109,14 @@ class Finish:
     """The end of an answer; tokens are None where the provider does not tell them.
 
     `reason` is a `FinishReason`, or the provider's own word for a good end that is none of them.
+    `said` is the provider's word for an end that is no good one, for the server's log.
     """
 
     reason: str
     input_tokens: int | None = None
     output_tokens: int | None = None
     native: str | None = None
+    said: str = ""
 
 
 #: What a model's answer is made of; `str` is text.

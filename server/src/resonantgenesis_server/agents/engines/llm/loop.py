@@ -169,7 +169,8 @@ class _Answer:
         if finish is None or finish.reason == "error":
             raise ModelFailure("unavailable", "the answer ended with an error")
         if finish.reason == "content_filter":
-            raise ModelFailure("filtered")
+            said = f"the answer ended with {finish.said!r}" if finish.said else ""
+            raise ModelFailure("filtered", said)
         if finish.reason == "length" and self.requests:
             raise AgentError(
                 "the model reached its limit of tokens in the middle of a tool call;"

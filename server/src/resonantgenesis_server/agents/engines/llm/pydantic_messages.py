@@ -185,7 +185,8 @@ def ending_of(response: ModelResponse) -> list[Delta]:
     )
     # It is asked for again only when the conversation goes on from here.
     native = ModelMessagesTypeAdapter.dump_json([response]).decode() if calls else None
-    return [*calls, Finish(reason, read, written, native)]
+    words = str(said or "") if reason == "content_filter" else ""
+    return [*calls, Finish(reason, read, written, native, words[:_WORDS])]
 
 
 def _arguments(part: ToolCallPart) -> str:

@@ -158,7 +158,8 @@ def delta_json(number: int, delta: Delta) -> list[Any]:
         return [number, "reasoning", delta.text]
     if isinstance(delta, CallRequest):
         return [number, "tool", delta.call_id, delta.tool, delta.arguments]
-    return [number, "finish", delta.reason, delta.input_tokens, delta.output_tokens, delta.native]
+    tokens = delta.input_tokens, delta.output_tokens
+    return [number, "finish", delta.reason, *tokens, delta.native, delta.said]
 
 
 def failure_json(number: int, failure: ModelFailure) -> list[Any]:

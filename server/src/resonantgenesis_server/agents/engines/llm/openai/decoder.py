@@ -22,6 +22,8 @@ from .think import ThinkSplitter
 #: Where servers put reasoning as text; the first that a delta has is shown.
 _THOUGHTS = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "thinking_blocks")
 _DETAILS = "reasoning_details"
+#: Characters of a server's word for the end that are kept.
+_MAX_WORD = 64
 #: Tokens of one answer that are believed.
 _MAX_TOKENS = 1 << 40
 
@@ -96,7 +98,10 @@ class ChatDecoder:
         if requests and reason not in {"length", "content_filter"}:
             reason = "tool_calls"
         yield from requests
-        yield Finish(reason, *self._tokens, self._native() if requests else None)
+        native = self._native() if requests else None
+        is_told = reason == "content_filter" != self._word
+        said = str(self._word)[:_MAX_WORD] if is_told else ""
+        yield Finish(reason, *self._tokens, native, said)
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -154,7 +159,7 @@ class ChatDecoder:
         elif delta:
             self._delta(delta)
         reason = choice.get("finish_reason")
-        error = choice.get("error")
+        error = choice.get("error") or delta.get("error")
         if error and is_error(error):
             raise stream_failure(error, event)
         if reason:
