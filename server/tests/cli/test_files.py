@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 import subprocess
 from pathlib import Path
 
@@ -168,6 +169,20 @@ def test_what_fails_for_good_leaves_nothing(fake: FakeServer, cli: Cli, tmp_path
         assert (got.code, words in got.err) == (code, True), got.err
         assert left_in(tmp_path) == ["a.pdf"]
         assert (tmp_path / "a.pdf").read_bytes() == b"what stood there"
+
+
+def test_an_upload_to_no_server_fails_at_once(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESONANTGENESIS_API_KEY", "key")
+    (tmp_path / "a.txt").write_bytes(b"a")
+    with socket.socket() as nobody:  # bound and not listening: each connection is refused
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        got = cli("files", "put", "a.txt", "--url", url)
+    assert got.code == 4
+    assert "no server answers at" in got.err
+    assert "again" not in got.err
 
 
 def test_an_upload_is_sent_again_under_the_same_key(

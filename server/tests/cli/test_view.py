@@ -66,6 +66,13 @@ def test_a_failed_turn_says_why() -> None:
     assert view.done is not None and view.error is not None
 
 
+def test_an_error_names_its_request() -> None:
+    error = {"type": "error", "code": "AGENT_FAILED", "message": "the agent failed"}
+    assert shown(error | {"request_id": "req_1"}) == (
+        "! AGENT_FAILED: the agent failed (request req_1)\n"
+    )
+
+
 def test_kinds_to_come_are_left_out() -> None:
     assert shown({"type": "reasoning", "content": "hm"}, {}, {"type": "text"}) == ""
 

@@ -57,11 +57,14 @@ class Transfers:
             headers["Content-Length"] = str(outgoing.size)
         if outgoing.content_type is not None:
             headers["Content-Type"] = outgoing.content_type
+        was_reached = False
         while True:
             try:
                 return self._send(outgoing, headers, moved)
             except CliError as error:
-                if outgoing.size is None or not is_retryable(error):
+                # A server that was never there is told at once, as by every other command.
+                was_reached |= not isinstance(error.__cause__, httpx.ConnectError)
+                if not was_reached or outgoing.size is None or not is_retryable(error):
                     raise
                 back_off.wait(error, "connection lost, sending it again")
                 outgoing.file.seek(0)

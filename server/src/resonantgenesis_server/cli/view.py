@@ -69,7 +69,7 @@ class ChunkView:
                 mark, style = ("✗", "red") if failed else ("←", "dim cyan")
                 self._line(mark, f"{chunk.get('tool')}: {result}", style)
             case "error":
-                self._line("!", f"{chunk.get('code')}: {chunk.get('message')}", "red")
+                self._line("!", _error(chunk), "red")
             case "done":
                 self.end_line()
             case _:
@@ -106,6 +106,14 @@ def summary(done: Mapping[str, Any]) -> str:
     usage = done.get("usage") or {}
     steps, seconds = usage.get("steps", 0), usage.get("duration_ms", 0) / 1000
     return f"{done.get('status')}, {steps} {'step' if steps == 1 else 'steps'} in {seconds:.1f} s"
+
+
+def _error(chunk: Mapping[str, Any]) -> str:
+    """With the request's id, by which the server's log is searched for the reason."""
+    request = chunk.get("request_id")
+    return f"{chunk.get('code')}: {chunk.get('message')}" + (
+        f" (request {request})" if request else ""
+    )
 
 
 def _arguments(args: object) -> str:

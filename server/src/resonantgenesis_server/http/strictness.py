@@ -100,7 +100,7 @@ def model_in(annotation: object) -> type[BaseModel] | None:
 
 def _problem(name: str, known: Iterable[str]) -> str:
     if not (names := sorted(known)):
-        return "is not known here, where nothing can be named"
+        return "is not known here, where nothing can be named; leave it out"
     near = get_close_matches(_plain(name), names, n=1)
     if near:
         return f"is not known here; did you mean {near[0]}?"
