@@ -22,7 +22,9 @@ from resonantgenesis_server.model.errors import (
     SessionNotFound,
 )
 from resonantgenesis_server.runs.state import control_stream
+from resonantgenesis_server.runs.turn import Ending, TurnRun
 from resonantgenesis_server.runs.view import Place
+from structlog.testing import capture_logs
 
 from .agents import Gate, Scripted
 from .failing import FailingLog
@@ -48,6 +50,30 @@ async def test_an_agent_that_stops(rig: Rig, gate: Gate) -> None:
     assert (chunks[2]["status"], chunks[2]["finish_reason"]) == ("completed", "cancelled")
     assert gate.cancelled == [1]
     assert (await rig.get(ref.session_id))["status"] == "cancelled"
+
+
+async def test_an_agent_that_fails_as_it_is_cancelled_is_in_the_log(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[TurnRun] = []
+    run = TurnRun.run
+
+    async def noted(turn: TurnRun) -> Ending:
+        turns.append(turn)
+        return await run(turn)
+
+    async def agent(_turn: Turn) -> AsyncIterator[str]:
+        yield "half"
+        assert turns[0].cancel()
+        raise ValueError("broken")
+
+    monkeypatch.setattr(TurnRun, "run", noted)
+    rig.agents["failing"] = PythonAgent("test:agent", agent)
+    with capture_logs() as logs:
+        result = await rig.result(await rig.execute(agent="failing"))
+    assert (result["status"], result["output"]) == ("cancelled", "half")
+    assert "error" not in result
+    assert [log["agent"] for log in logs if log["event"] == "agent failed"] == ["failing"]
 
 
 def blocking(released: threading.Event) -> PythonAgent:

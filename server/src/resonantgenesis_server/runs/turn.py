@@ -128,6 +128,8 @@ class TurnRun:
             self._decided = True
             if self._cancelled:
                 ending = self._ending("cancelled")
+                if driver.done():  # it failed in the same moment
+                    self._report(driver)
             elif driver.done():
                 ending = self._outcome(driver)
             elif self._writer.error is not None:
