@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from cli_fake import (
     page,
     turn_of,
 )
-from cli_process import Cli
+from cli_process import COMMAND, Cli
 from resonantgenesis_server.cli import main
 
 ROW = {
@@ -237,3 +238,22 @@ def test_colour_on_a_terminal_only_and_not_under_no_color(
             assert main(["sessions", "stream", SESSION]) == 0
         outputs.append(capsys.readouterr().out)
     assert ["\x1b[34m" in output for output in outputs] == [False, True, False]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("command", [["config"], ["--help"]])
+def test_an_output_on_a_full_disk(command: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, *command],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "resonantgenesis: the output cannot be written (No space left on device);"
+        " make room, or write elsewhere\n"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -76,11 +77,17 @@ def _options(
     pass
 
 
+#: How writing fails for reasons of the place that is written to.
+_UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE})
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code. `arguments` default to those of the process."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(given, prog_name="resonantgenesis", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # at the interpreter's end it is too late to say what went wrong
     except (CliError, StartupError) as error:
         return _fail(str(error), error.exit_code)
     except TyperException as error:
@@ -90,7 +97,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{message} (see `resonantgenesis --help`)", error.exit_code)
     except (Abort, KeyboardInterrupt):
         return _INTERRUPTED
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        return _unwritable(error.errno)
     return code if isinstance(code, int) else 0
+
+
+def _unwritable(number: int) -> int:
+    sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # until the end
+    if number == errno.EPIPE:  # who read it has what it wanted
+        return 1
+    reason = os.strerror(number)
+    return _fail(f"the output cannot be written ({reason}); make room, or write elsewhere", 1)
 
 
 def _fail(message: str, code: int) -> int:
