@@ -51,10 +51,15 @@ class Reader:
 def pipe() -> Iterator[Reader]:
     reader = Reader()
     yield reader
-    os.set_blocking(reader.write_end, False)
-    for descriptor in (reader.read_end, reader.write_end):
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
+    # The thread must have ended before the descriptor's number is somebody else's.
+    with contextlib.suppress(OSError):
+        os.close(reader.read_end)
+    reader.output.close()
+    if (thread := reader.output._thread) is not None:
+        thread.join(10)
+        assert not thread.is_alive()
+    with contextlib.suppress(OSError):
+        os.close(reader.write_end)
 
 
 def test_lines_arrive_in_order(pipe: Reader) -> None:

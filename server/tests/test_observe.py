@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from resonantgenesis_server import observe
 from resonantgenesis_server.agents.engines.llm.calls import Delta, ModelCall, ModelFailure
+from resonantgenesis_server.agents.engines.llm.names import ModelName
 from resonantgenesis_server.agents.engines.llm.retrying import ask
+from resonantgenesis_server.agents.engines.llm.vision import Sight
 from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.log.base import Entry
 from resonantgenesis_server.model.events import event_stream
@@ -89,7 +91,8 @@ async def test_a_call_that_is_tried_again_has_failed_each_time() -> None:
     before = METERS.model_failures.counts.get("unavailable", 0)
     call = ModelCall("m", "", [])
     with pytest.raises(ModelFailure):
-        async for _ in ask(Down(), call, retries=2, delay=0.0):
+        sight = Sight(ModelName("p", "m"), [], set())
+        async for _ in ask(Down(), call, sight, retries=2, delay=0.0):
             raise AssertionError("it has nothing to say")
     assert METERS.model_failures.counts["unavailable"] == before + 3
 

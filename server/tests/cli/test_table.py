@@ -77,3 +77,16 @@ def test_numbers_stand_to_the_right_and_lists_are_words() -> None:
 def test_a_tiny_terminal_loses_nothing_of_the_first_column(width: int) -> None:
     shown = table(width, ("id",), {"id": "key_0123456789abcdefghij"})
     assert "key_0123456789abcdefghij" in "".join(shown.split())
+
+
+def test_columns_without_a_value_go_first() -> None:
+    names = ("id", "name", "scopes", "created_at", "expires_at", "revoked_at")
+    row = {
+        "id": "key_0123456789abcdefghij",
+        "name": "app",
+        "scopes": ["sessions:read", "events:read"],
+    }
+    row["created_at"] = ROW["updated_at"]
+    shown = table(80, names, row)
+    assert "app" in shown and "sessions:read" in shown
+    assert "left out: expires_at, revoked_at;" in shown

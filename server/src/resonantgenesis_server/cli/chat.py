@@ -56,13 +56,14 @@ def chat(
     console = Console()
     with contextlib.ExitStack() as stack:
         stays = True
+        beside = _Beside()
         if model is None:
-            client = stack.enter_context(connect(url, data, to_stderr))
+            client = stack.enter_context(connect(url, data, beside))
         else:
             server = stack.enter_context(find_or_start(url, None, data, to_stderr, stands_in=False))
             stays = server.child is None or data is not None
             target = Target(server.url, server.key.value)
-            client = stack.enter_context(Client(target, notice=to_stderr))
+            client = stack.enter_context(Client(target, notice=beside))
             agent = _agent_for(client, model, tools)
         if session is None:
             agent = agent or _AGENT
@@ -70,7 +71,14 @@ def chat(
         else:
             agent = str(client.session(session)["agent_id"])
         conversation = _Conversation(
-            client, console, agent, session, model or agent, stays=stays, as_json=as_json
+            client,
+            console,
+            agent,
+            session,
+            model or agent,
+            beside,
+            stays=stays,
+            as_json=as_json,
         )
         if not conversation.run():
             raise typer.Exit(1)
@@ -90,6 +98,19 @@ def _agent_for(client: Client, model: str, tools: bool) -> str:
     return agent
 
 
+class _Beside:
+    """Tells a person what is no part of a turn, on a terminal on a line of its own."""
+
+    def __init__(self) -> None:
+        #: What is being shown.
+        self.view: ChunkView | None = None
+
+    def __call__(self, text: str) -> None:
+        if self.view is not None:
+            self.view.make_room()
+        to_stderr(text)
+
+
 class _Conversation:
     def __init__(
         self,
@@ -98,6 +119,7 @@ class _Conversation:
         agent: str,
         session: str,
         name: str,
+        beside: _Beside,
         *,
         stays: bool,
         as_json: bool,
@@ -107,6 +129,7 @@ class _Conversation:
         self._agent = agent
         self._session = session
         self._name = name
+        self._beside = beside
         #: Whether the session is kept when the program ends.
         self._stays = stays
         self._as_json = as_json
@@ -125,9 +148,10 @@ class _Conversation:
                 self._turn(goal)
         if self._is_interactive and self._stays:
             again = f"{program()} chat --session {self._session}"
-            # Not broken at words: it is there to be copied.
-            kept = f"(the conversation is kept; go on with: {again})"
-            show_line(Console(stderr=True), kept, "dim")
+            # Not broken at words, and on a line of its own: it is there to be copied.
+            show_line(
+                Console(stderr=True), f"(the conversation is kept; go on with: \n  {again})", "dim"
+            )
         return self._is_interactive or self._succeeded
 
     def _ask(self) -> str | None:
@@ -150,7 +174,7 @@ class _Conversation:
     def _turn(self, goal: str) -> None:
         if self._is_interactive:
             self._console.out(f"{self._name}:", style="bold green", highlight=False)
-        view = ChunkView(self._console, as_json=self._as_json)
+        view = self._beside.view = ChunkView(self._console, as_json=self._as_json)
         stream = self._client.execute(self._agent, goal, self._session)
         try:
             self._follow(stream, view)

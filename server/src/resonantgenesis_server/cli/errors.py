@@ -61,6 +61,11 @@ _NEXT: dict[str, str] = {
     "CONFLICT": "choose another --idempotency-key, or leave it out",
     "INTERNAL": "the server's log says more under the request id",
 }
+#: What lists the things of which a NOT_FOUND says that there is no such one.
+_LISTS = {
+    noun: f"`resonantgenesis {noun}s list` shows those there are"
+    for noun in ("key", "organization")
+} | {"file": "`resonantgenesis files ls` shows those there are"}
 
 
 def from_server(
@@ -92,4 +97,6 @@ def _hint(code: str, message: str, details: Mapping[str, Any]) -> str:
         return "use a key that has the scope"
     if code == "INVALID_REQUEST" and "cursor" in message:
         return "take one from an event of this server, or give a time"
+    if code == "NOT_FOUND":
+        return next((hint for word, hint in _LISTS.items() if word in message), "")
     return _NEXT.get(code, "")

@@ -13,10 +13,11 @@ from rich.text import Text
 
 from .text import cell
 
+_NONE = cell(None)
 #: Columns between two columns.
 _GAP = 2
 #: A column that may be folded is never folded to less than this, unless it is narrower anyway.
-_FOLDED = 12
+_FOLDED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,10 @@ class _Column:
     is_number: bool
     #: Folding an id or a time would make it useless.
     is_whole: bool
+
+    @property
+    def has_values(self) -> bool:
+        return any(each != _NONE for each in self.cells)
 
     @property
     def natural(self) -> int:
@@ -41,17 +46,20 @@ class _Column:
 def show_table(console: Console, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
     """Rows under the names of their columns.
 
-    Where the terminal is too narrow, text is folded; then other columns than ids and times are
-    left out from the right, and said to be. Where these alone do not fit, a row is a block of
-    lines, one for each column.
+    Where the terminal is too narrow, text is folded; then columns without a value, then others
+    than ids and times are left out from the right, and said to be. Where these alone do not fit,
+    a row is a block of lines, one for each column.
     """
     columns = [_column(name, rows, is_first=name == names[0]) for name in names]
-    if _total([column for column in columns if column.is_whole]) > console.width:
+    if _total([column for column in columns if column.is_whole and column.has_values]) > (
+        console.width
+    ):
         _show_blocks(console, columns)
         return
     shown = list(columns)
     while _total(shown) > console.width:
-        shown.remove([column for column in shown if not column.is_whole][-1])
+        empty = [column for column in shown[1:] if not column.has_values]
+        shown.remove((empty or [column for column in shown if not column.is_whole])[-1])
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     for column, width in zip(shown, _widths(shown, console.width), strict=True):
         table.add_column(

@@ -83,6 +83,11 @@ class ChunkView:
         if self._wrap is not None:
             self._wrap.new_line()
 
+    def make_room(self) -> None:
+        """So that a note begins on a line of its own; what is kept in a pipe stays as it is."""
+        if self._console.is_terminal:
+            self.end_line()
+
     def _text(self, content: str) -> None:
         text = safe(content)
         if not text:

@@ -219,13 +219,12 @@ class CredentialAuthenticator:
         token = _cookie_value(header(scope, b"cookie") or b"")
         if token is None:
             return None
-        sent = header(scope, b"origin")
-        origin = (sent or b"").decode("latin-1")
+        origin = (header(scope, b"origin") or b"").decode("latin-1")
         host = (header(scope, b"host") or b"").decode("latin-1")
         if not origin and is_socket:
             # Browsers always name the origin of a socket, and only browsers keep cookies.
             raise Unauthenticated("a cookie needs an Origin here")
-        if sent is not None and not (self._cors.lists(origin) or is_same_host(origin, host)):
+        if origin and not (self._cors.lists(origin) or is_same_host(origin, host)):
             raise Unauthenticated("the cookie is not taken from this origin")
         return token
 

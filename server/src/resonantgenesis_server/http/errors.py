@@ -188,7 +188,7 @@ def problem_text(problem: Mapping[str, Any]) -> str:
     """One problem of a body, without the names of our classes."""
     if problem["type"] in {"model_type", "model_attributes_type", "dict_type"}:
         return "must be a JSON object"
-    return str(problem["msg"])
+    return str(problem["msg"]).removeprefix("Value error, ")
 
 
 def _field_name(loc: Sequence[int | str]) -> str:

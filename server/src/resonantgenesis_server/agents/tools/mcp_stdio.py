@@ -49,16 +49,20 @@ async def stdio_transport(
     `ended` is called when it ends, or closes its stdout, by itself. Of our environment it gets
     what is harmless (PATH, HOME and the like), and `env`. Raises OSError when it cannot be started.
     """
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=get_default_environment() | dict(env),
-        cwd=cwd,
-        start_new_session=True,
-        limit=MAX_LINE,
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=get_default_environment() | dict(env),
+            cwd=cwd,
+            start_new_session=True,
+            limit=MAX_LINE,
+        )
+    except OSError as error:
+        why = f"{command[0]}: {error.strerror or error}"
+        raise OSError(f"{why}; look at tools.mcp.{name}.command and its cwd") from error
     to_session, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     outgoing, from_session = anyio.create_memory_object_stream[SessionMessage](0)
     said: deque[str] = deque(maxlen=_STDERR_LINES)

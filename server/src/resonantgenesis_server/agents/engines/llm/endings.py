@@ -20,7 +20,7 @@ _WORDS: dict[FinishReason, str] = {
     "tool_calls": "tool_calls tool_call tool_use tools function_call function_calls",
     "content_filter": """
         content_filter content_filtered contentfilter safety image_safety sensitive recitation
-        blocklist prohibited_content spii refusal language guardrail_intervened risk
+        blocklist prohibited_content spii refusal language guardrail_intervened risk error_toxic
     """,
     "error": "error null_response",
 }

@@ -27,6 +27,9 @@ _MAX_WORD = 64
 #: Tokens of one answer that are believed.
 _MAX_TOKENS = 1 << 40
 
+#: What some servers write as the finish_reason of every chunk but the last.
+_GOES_ON = frozenset({"null", "none", "finish_reason_unspecified"})
+
 
 class ChatDecoder:
     """Takes an answer's bytes, cut anywhere; `close` says how it ended.
@@ -162,7 +165,7 @@ class ChatDecoder:
         error = choice.get("error") or delta.get("error")
         if error and is_error(error):
             raise stream_failure(error, event)
-        if reason:
+        if reason and not (isinstance(reason, str) and reason.lower() in _GOES_ON):
             self._stopped(reason, choice, event)
 
     def _whole(self, choice: Mapping[str, Any]) -> Any:
