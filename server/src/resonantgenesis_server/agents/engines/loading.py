@@ -95,8 +95,7 @@ def _callable(reference: str, found: object) -> Callable[[Turn], object]:
         if callable(method):
             return cast("Callable[[Turn], object]", method)
     raise AgentLoadError(
-        f"agent {reference!r}: a value of type {type(found).__name__} is not callable"
-        " and has no run method"
+        f"agent {reference!r}: a {type(found).__name__} is not callable and has no run method"
     )
 
 
