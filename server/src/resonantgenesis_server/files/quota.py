@@ -11,6 +11,9 @@ from ..model.errors import PayloadTooLarge
 
 NAME = "organization_files"
 
+#: How often the records are asked while others record.
+_TRIES = 10
+
 #: Told which organization met the limit, and how much it allows; never waits and never raises.
 Reached = Callable[[str, int], None]
 
@@ -34,6 +37,8 @@ class Quota:
         #: At least as many as there are, those that are being recorded among them.
         self._known: dict[str, int] = {}
         self._recording: Counter[str] = Counter()
+        #: How many recordings have ended.
+        self._recorded = 0
         #: Held while it is asked, so that two do not find the room of one.
         self._looking = asyncio.Lock()
 
@@ -43,8 +48,7 @@ class Quota:
             return
         known = self._known.get(organization_id)
         if known is None or known + size > self._most:
-            known = await self._used(organization_id) + self._recording[organization_id]
-            self._known[organization_id] = known
+            known = self._known[organization_id] = await self._count(organization_id)
         if known + size > self._most:
             self._reached(organization_id, self._most)
             raise PayloadTooLarge(
@@ -52,6 +56,19 @@ class Quota:
                 " first",
                 details={"limit": NAME, "most": self._most},
             )
+
+    async def _count(self, organization_id: str) -> int:
+        """What is recorded, and what is about to be.
+
+        A file whose recording ends while the records are asked would be in neither number: then
+        they are asked again.
+        """
+        for _ in range(_TRIES):
+            recorded = self._recorded
+            used = await self._used(organization_id)
+            if recorded == self._recorded:
+                break
+        return used + self._recording[organization_id]
 
     @contextlib.asynccontextmanager
     async def recording(self, organization_id: str, size: int) -> AsyncIterator[None]:
@@ -70,3 +87,4 @@ class Quota:
         finally:
             if self._most:
                 self._recording[organization_id] -= size
+                self._recorded += 1
