@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 
 import pytest
-from resonantgenesis_server.http.parts import Parts
+from resonantgenesis_server.http.parts import FairReading
 
 pytestmark = pytest.mark.anyio
 
 
-def reading(parts: Parts, seen: list[str], name: str, times: int) -> Callable[[], None]:
+def reading(parts: FairReading, seen: list[str], name: str, times: int) -> Callable[[], None]:
     def read_on() -> None:
         nonlocal times
         seen.append(name)
@@ -25,7 +25,7 @@ def reading(parts: Parts, seen: list[str], name: str, times: int) -> Callable[[]
 
 
 async def test_one_part_at_a_time_is_read_of_all_and_everybody_else_comes_between() -> None:
-    parts, seen = Parts(), list[str]()
+    parts, seen = FairReading(), list[str]()
     for name in "abc":
         parts.wait(reading(parts, seen, name, 5))
     rounds = 0
@@ -42,7 +42,7 @@ async def test_one_part_at_a_time_is_read_of_all_and_everybody_else_comes_betwee
 async def test_one_that_fails_keeps_nobody_waiting() -> None:
     loop, told = asyncio.get_running_loop(), list[object]()
     loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
-    parts, seen = Parts(), list[str]()
+    parts, seen = FairReading(), list[str]()
     wrong = RuntimeError("a mistake")
 
     def fail() -> None:

@@ -102,6 +102,8 @@ def read_by_other(data: bytes) -> Read:
         other.parser.feed_data(data)
     except httptools.HttpParserError:
         return Read(other.messages, 400)
+    except httptools.HttpParserUpgrade:
+        return Read(other.messages)  # behind a CONNECT or an upgrade it reads no HTTP
     return Read(other.messages)
 
 
@@ -229,6 +231,7 @@ def upgrades(message: Message) -> bool:
 @given(STREAMS, CUTS)
 @example(b"GET  / HTTP/1.1\r\nHost: x\r\n\r\n", (0, 0, 0))
 @example(b"GET / RTSP/1.0\r\nHost: x\r\n\r\n", (0, 0, 0))
+@example(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nCONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n1", (0, 0, 0))
 @settings(max_examples=300, deadline=None)
 def test_what_we_take_another_reader_takes_for_the_same(data: bytes, cuts: tuple[int, ...]) -> None:
     agrees(data, cuts)

@@ -12,7 +12,7 @@ from uvicorn.server import ServerState
 
 from ..model.limits import Limits
 from .cors import HeaderList
-from .parts import Parts
+from .parts import FairReading
 from .protocol import EXTENSION, HEADERS_WITHIN, LAST_REQUEST, StreamHttpProtocol
 from .room import SURPLUS, Room
 from .sending import Sending
@@ -38,7 +38,7 @@ class Door:
         self.room = room or Room()
         self.keep_alive, self.stall = limits.keep_alive, limits.stall
         self.silent, self.surplus = SilentConnections(), SilentConnections()
-        self.parts = Parts()
+        self.parts = FairReading()
         self.draining = False
         self.connections: set[asyncio.Protocol] = set()
         self._doorway = doorway or Doorway

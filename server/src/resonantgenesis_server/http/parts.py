@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 
-class Parts:
+class FairReading:
     """Whoever has more to read than is read in one go waits here. All of them together have half
     of the loop's time at most: a packet may hold 40,000 chunks, and strangers may send it."""
 

@@ -23,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from ..model.ids import new_id
 from .close_delimited import close_delimited
 from .cors import HeaderList
-from .parts import Parts
+from .parts import FairReading
 from .raw_refusals import (
     LARGE_HEADERS,
     LINGER_BYTES,
@@ -203,7 +203,7 @@ class House(Home, Protocol):
     silent: SilentConnections
     surplus: SilentConnections
     #: Those that have more of a body than is read in one go.
-    parts: Parts
+    parts: FairReading
     #: Seconds: without a request; without progress of an answer.
     keep_alive: float
     stall: float
