@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     ROOT / "README.md",
     ROOT / "sdk/python/README.md",
-    *sorted((ROOT / "server/src/resonantgenesis_server/agents/pages").glob("*.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
 ]
 EXAMPLES = sorted((ROOT / "examples").glob("*/README.md"))
 #: Run by the suites of TypeScript.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -12,13 +13,13 @@ from resonantgenesis_server import agent_api
 from resonantgenesis_server.agents.engines.threads import AHEAD, AgentThread
 from resonantgenesis_server.agents.tools import calculator, docs_search, fetch_url
 from resonantgenesis_server.agents.tools.base import DEFAULT_MAX_RESULT, DEFAULT_TIMEOUT
-from resonantgenesis_server.agents.tools.docs_pages import PAGES, read_sections
+from resonantgenesis_server.agents.tools.docs_pages import PAGES, page_files, read_sections
 from resonantgenesis_server.model import errors
 from resonantgenesis_server.model.limits import GIB, KIB, MIB, Limits
 from resonantgenesis_server.runs.files import MAX_FILES
 
 ROOT = Path(__file__).parents[3]
-NAMES = sorted(path.stem for path in PAGES.glob("*.md"))
+NAMES = [path.stem for path in page_files()]
 
 
 def page(name: str) -> str:
@@ -33,13 +34,11 @@ def test_every_page_has_a_title_and_sections_and_is_listed() -> None:
         assert page(name).startswith(f"# {titles[name]}\n")
         assert page(name).count("\n## ") >= 4
         assert page(name).count("```") % 2 == 0
-        assert f"[{titles[name]}](../server/src/resonantgenesis_server/agents/pages/{name}.md)" in (
-            readme
-        )
+        assert f"[{titles[name]}]({name}.md)" in readme
 
 
 def test_every_link_leads_somewhere() -> None:
-    for path in [ROOT / "docs" / "README.md", *PAGES.glob("*.md")]:
+    for path in [ROOT / "docs" / "README.md", *page_files()]:
         for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{path.name} -> {target}"
 
@@ -112,15 +111,34 @@ def test_the_python_examples_compile_and_import_what_there_is() -> None:
                     assert imported_name in agent_api.__all__
 
 
-def test_a_wheel_holds_the_pages(tmp_path: Path) -> None:
+def hatch(project: Path, target: str, out: Path) -> Path:
     subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
-        cwd=ROOT / "server",
+        [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(out)],
+        cwd=project,
         check=True,
         capture_output=True,
         timeout=120,
     )
-    [wheel] = tmp_path.glob("*.whl")
+    [built] = out.iterdir()
+    return built
+
+
+def pages_in(wheel: Path) -> set[str]:
     with zipfile.ZipFile(wheel) as archive:
-        packaged = {Path(name).stem for name in archive.namelist() if "/agents/pages/" in name}
-    assert packaged == set(NAMES)
+        return {
+            Path(name).stem
+            for name in archive.namelist()
+            if name.startswith("resonantgenesis_server/docs/")
+        }
+
+
+def test_a_wheel_holds_the_pages(tmp_path: Path) -> None:
+    assert pages_in(hatch(ROOT / "server", "wheel", tmp_path)) == set(NAMES)
+
+
+def test_a_wheel_made_from_the_sdist_holds_the_pages(tmp_path: Path) -> None:
+    sdist = hatch(ROOT / "server", "sdist", tmp_path / "sdist")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    [project] = (tmp_path / "unpacked").iterdir()
+    assert pages_in(hatch(project, "wheel", tmp_path / "wheel")) == set(NAMES)

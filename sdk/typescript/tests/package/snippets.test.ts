@@ -13,7 +13,7 @@ import { blocksOf, programsOf } from './pages.js';
 
 const run = promisify(execFile);
 const ROOT = fileURLToPath(new URL('../../../../', import.meta.url));
-const GUIDE = 'server/src/resonantgenesis_server/agents/pages';
+const GUIDE = 'docs';
 /** Milliseconds that a block may take. */
 const PATIENCE = 40_000;
 

@@ -6,8 +6,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-#: The pages; part of the package, so they are there in a wheel and in an editable install.
-PAGES = Path(__file__).parent.parent / "pages"
+import resonantgenesis_server
+
+_PACKAGE = Path(resonantgenesis_server.__file__).parent
+_PACKAGED = _PACKAGE / "docs"
+#: The pages: a wheel has them in the package, an editable install in the repository's `docs/`.
+PAGES = _PACKAGED if _PACKAGED.is_dir() else _PACKAGE.parents[2] / "docs"
 
 _HEADING = re.compile(r"(#{1,6})\s+(.+?)\s*#*$")
 _FENCE = re.compile(r"\s*(```|~~~)")
@@ -25,10 +29,15 @@ class Section:
     text: str
 
 
+def page_files(folder: Path = PAGES) -> list[Path]:
+    """The Markdown files in `folder`, by name, without `README.md`, the index for people."""
+    return sorted(path for path in folder.glob("*.md") if path.name != "README.md")
+
+
 def read_sections(folder: Path = PAGES) -> list[Section]:
     """All sections of all pages, pages by name. Raises OSError."""
     found: list[Section] = []
-    for path in sorted(folder.glob("*.md")):
+    for path in page_files(folder):
         found += split_page(path.stem, path.read_text(encoding="utf-8"))
     return found
 
