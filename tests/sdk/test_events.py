@@ -17,9 +17,9 @@ from resonantgenesis import (
     PositionExpired,
     ResonantGenesis,
     SyncResonantGenesis,
-    _event_plan,
 )
-from resonantgenesis._backoff import Backoff
+from resonantgenesis._core import event_request as _event_plan
+from resonantgenesis._core.backoff import Backoff
 from support.proxy import EvilProxy
 from support.server import KEY, ServerProcess
 from support.wire import execute

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from resonantgenesis._backoff import Backoff
-from resonantgenesis._event_plan import OnExpired, Wanted
-from resonantgenesis._retries import Retries
-from resonantgenesis._rt_feeds import ChunkFeed, EventFeed, Feed
-from resonantgenesis._rt_state import RealtimeState
+from resonantgenesis._core.backoff import Backoff
+from resonantgenesis._core.event_request import OnExpired, Wanted
+from resonantgenesis._core.retry import Retries
+from resonantgenesis._realtime.consumers import ChunkFeed, EventFeed, Feed
+from resonantgenesis._realtime.state import RealtimeState
 
 from .model_server import ModelServer, ModelSocket, Payload
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from resonantgenesis._actions import (
+from resonantgenesis._core.actions import (
     Action,
     Answered,
     Emit,
@@ -25,11 +25,11 @@ from resonantgenesis._actions import (
     Wait,
     Waited,
 )
-from resonantgenesis._backoff import Backoff
-from resonantgenesis._event_machine import EventMachine
-from resonantgenesis._event_plan import event_plan, place_of
-from resonantgenesis._settings import Settings, Timeouts
-from resonantgenesis._wire import Answer, Request
+from resonantgenesis._core.backoff import Backoff
+from resonantgenesis._core.event_request import event_plan, place_of
+from resonantgenesis._core.event_stream import EventMachine
+from resonantgenesis._core.messages import Answer, Request
+from resonantgenesis._core.settings import Settings, Timeouts
 
 from .conftest import load_cases
 from .test_protocol_cases import Script, names

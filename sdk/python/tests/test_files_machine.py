@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from resonantgenesis import ConnectionLost, InvalidRequest, NotFound, StreamError, Unavailable
-from resonantgenesis._actions import (
+from resonantgenesis._core.actions import (
     Answered,
     Emit,
     Ended,
@@ -23,9 +23,9 @@ from resonantgenesis._actions import (
     Wait,
     Waited,
 )
-from resonantgenesis._download import MAX_DAMAGED, DownloadMachine
-from resonantgenesis._settings import Settings
-from resonantgenesis._wire import Answer, Request
+from resonantgenesis._core.messages import Answer, Request
+from resonantgenesis._core.settings import Settings
+from resonantgenesis._files.download import MAX_DAMAGED, DownloadMachine
 from resonantgenesis.models import File
 
 SETTINGS = Settings("http://h", "k", max_retries=4)

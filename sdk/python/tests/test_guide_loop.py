@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from resonantgenesis import InvalidRequest, ResonantGenesis
-from resonantgenesis._memory import StreamMemory
-from resonantgenesis._progress import Mark
+from resonantgenesis._core.progress import Mark
+from resonantgenesis._process.resume_memory import StreamMemory
 
 from .conftest import MakeClient
 from .fake_server import FakeServer

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
-from resonantgenesis._actions import (
+from resonantgenesis._core.actions import (
     Answered,
     Emit,
     Ended,
@@ -22,11 +22,11 @@ from resonantgenesis._actions import (
     Silent,
     Waited,
 )
-from resonantgenesis._machine import StreamMachine
-from resonantgenesis._plan import StreamPlan
-from resonantgenesis._progress import Mark
-from resonantgenesis._settings import Settings
-from resonantgenesis._wire import Answer, Request
+from resonantgenesis._core.messages import Answer, Request
+from resonantgenesis._core.progress import Mark
+from resonantgenesis._core.session_stream import StreamMachine
+from resonantgenesis._core.settings import Settings
+from resonantgenesis._core.stream_request import StreamPlan
 
 HEADERS = {"x-session-id": "s", "x-turn": "2", "x-log-epoch": "e"}
 FAULTS = ["cut", "end", "silent", "refuse", "gap", "repeat", "garble", "split", "merge", "none"]

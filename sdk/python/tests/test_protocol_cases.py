@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from resonantgenesis import errors
-from resonantgenesis._actions import (
+from resonantgenesis._core.actions import (
     Action,
     Answered,
     Emit,
@@ -27,14 +27,14 @@ from resonantgenesis._actions import (
     Wait,
     Waited,
 )
-from resonantgenesis._answers import REPEATED, error_from_answer, error_from_chunk
-from resonantgenesis._backoff import Backoff
-from resonantgenesis._machine import StreamMachine
-from resonantgenesis._plan import StreamPlan
-from resonantgenesis._progress import Mark
-from resonantgenesis._settings import Settings, Timeouts
-from resonantgenesis._sse import Frame, FrameTooLarge, SSEDecoder
-from resonantgenesis._wire import Answer
+from resonantgenesis._core.answers import REPEATED, error_from_answer, error_from_chunk
+from resonantgenesis._core.backoff import Backoff
+from resonantgenesis._core.messages import Answer
+from resonantgenesis._core.progress import Mark
+from resonantgenesis._core.session_stream import StreamMachine
+from resonantgenesis._core.settings import Settings, Timeouts
+from resonantgenesis._core.sse import Frame, FrameTooLarge, SSEDecoder
+from resonantgenesis._core.stream_request import StreamPlan
 
 from .conftest import load_cases
 

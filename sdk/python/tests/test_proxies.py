@@ -13,7 +13,7 @@ from resonantgenesis import (
     StreamError,
     SyncResonantGenesis,
 )
-from resonantgenesis._proxy import proxy_for
+from resonantgenesis._core.proxy import proxy_for
 from resonantgenesis.streaming import ReconnectingWebSocket, StreamingPool
 
 from .conftest import KEY, ServerThread
@@ -186,11 +186,11 @@ def test_by_the_synchronous_client_as_well(served: ServerThread, monkeypatch: En
 async def test_socks_without_its_library(monkeypatch: Env) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://u:secret@127.0.0.1:1080")
     # As if it was not installed, whether it is or not.
-    monkeypatch.setattr("resonantgenesis._http.find_spec", lambda name: None)
+    monkeypatch.setattr("resonantgenesis._http.adapter.find_spec", lambda name: None)
     with pytest.raises(InvalidSettings, match=r"ALL_PROXY.*httpx\[socks\]") as caught:
         ResonantGenesis(api_key=KEY, base_url="http://h")
     assert "secret" not in str(caught.value)
-    monkeypatch.setattr("resonantgenesis._websocket.find_spec", lambda name: None)
+    monkeypatch.setattr("resonantgenesis._realtime.websocket.find_spec", lambda name: None)
     pool = StreamingPool(api_key=KEY, base_url="http://h")
     with pytest.raises(InvalidSettings, match=r"ALL_PROXY.*python-socks"):
         async with pool.get_connection():

@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable
 import httpx
 import pytest
 from resonantgenesis import ConnectionLost, ResonantGenesis, SyncResonantGenesis
-from resonantgenesis._actions import Lost
-from resonantgenesis._http import outcome_of
-from resonantgenesis._reach import Reach
-from resonantgenesis._settings import Settings
+from resonantgenesis._core.actions import Lost
+from resonantgenesis._core.settings import Settings
+from resonantgenesis._http.adapter import outcome_of
+from resonantgenesis._process.reach import Reach
 from resonantgenesis.streaming import StreamingPool
 
 from .conftest import KEY, MakeClient, hasten
@@ -147,7 +147,7 @@ async def test_the_default_address_is_named_as_one(
     nowhere: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delenv("RESONANTGENESIS_BASE_URL", raising=False)
-    monkeypatch.setattr("resonantgenesis._settings.DEFAULT_BASE_URL", f"http://{nowhere}")
+    monkeypatch.setattr("resonantgenesis._core.settings.DEFAULT_BASE_URL", f"http://{nowhere}")
     named = rf"{nowhere} \(the default.*base_url.*RESONANTGENESIS_BASE_URL"
     async with ResonantGenesis(api_key=KEY, max_retries=0) as client:
         with pytest.raises(ConnectionLost, match=named):

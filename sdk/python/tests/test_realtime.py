@@ -17,8 +17,8 @@ from resonantgenesis import (
     Realtime,
     ResonantGenesis,
     Unavailable,
-    _rt_auth,
 )
+from resonantgenesis._realtime import credential
 
 from .conftest import MakeClient
 from .fake_socket import FakeSocketServer
@@ -212,7 +212,7 @@ async def test_a_fresh_token_is_fetched_where_there_is_one(
 async def test_a_token_is_renewed_before_it_expires(
     server: FakeSocketServer, client: ResonantGenesis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_rt_auth, "RENEW_AGAIN", 0.02)
+    monkeypatch.setattr(credential, "RENEW_AGAIN", 0.02)
     made: list[str] = []
 
     async def get_token() -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
-from resonantgenesis._rt_feeds import ChunkFeed, EventFeed, Feed
+from resonantgenesis._realtime.consumers import ChunkFeed, EventFeed, Feed
 
 from .model_server import Payload
 from .realtime_world import World, events_feed, ids, one_turn, positions, turn_feed, watch_feed

@@ -13,8 +13,8 @@ from resonantgenesis import (
     RateLimited,
     Unavailable,
 )
-from resonantgenesis._rt_asks import MAX_MESSAGE
-from resonantgenesis._rt_feeds import ChunkFeed
+from resonantgenesis._realtime.consumers import ChunkFeed
+from resonantgenesis._realtime.requests import MAX_MESSAGE
 
 from .realtime_world import World, events_feed, ids, one_turn, positions, turn_feed, watch_feed
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from resonantgenesis import AuthenticationError, Unavailable, streaming
-from resonantgenesis._rt_link import LinkWatch, Pace
+from resonantgenesis._realtime.keepalive import LinkWatch, Pace
 from resonantgenesis.streaming import (
     BufferedStream,
     RateLimitedStream,

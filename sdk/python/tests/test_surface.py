@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import resonantgenesis
 from resonantgenesis import ResonantGenesis, StreamError, SyncResonantGenesis, Timeouts, errors
-from resonantgenesis._settings import resolve
+from resonantgenesis._core.settings import resolve
 
 FOLDER = Path(__file__).resolve().parents[1]
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
-SOURCES = sorted((FOLDER / "src" / "resonantgenesis").glob("*.py"))
+SOURCES = sorted((FOLDER / "src" / "resonantgenesis").rglob("*.py"))
 
 
 def test_all_is_exactly_what_is_exported() -> None:
@@ -68,34 +68,36 @@ IO_MODULES = re.compile(
     r"^(import|from) (httpx|websockets|socket|ssl|asyncio|threading)\b", re.MULTILINE
 )
 WIRE = [
-    "_download",
-    "_event_machine",
-    "_event_plan",
-    "_event_queue",
-    "_file_calls",
-    "_link",
-    "_machine",
-    "_polling",
-    "_rt_asks",
-    "_rt_channels",
-    "_rt_feeds",
-    "_rt_link",
-    "_rt_sessions",
-    "_rt_state",
-    "_rt_topics",
-    "_sse",
-    "_backoff",
-    "_progress",
-    "_plan",
-    "_answers",
-    "_intake",
-    "_wire",
-    "_calls",
+    "_files/download",
+    "_core/event_stream",
+    "_core/event_request",
+    "_core/event_backlog",
+    "_files/calls",
+    "_core/reconnect",
+    "_core/session_stream",
+    "_core/polling",
+    "_realtime/requests",
+    "_realtime/channels",
+    "_realtime/consumers",
+    "_realtime/keepalive",
+    "_realtime/sessions",
+    "_realtime/state",
+    "_realtime/topics",
+    "_core/sse",
+    "_core/backoff",
+    "_core/progress",
+    "_core/stream_request",
+    "_core/answers",
+    "_core/intake",
+    "_core/messages",
+    "_core/calls",
     "errors",
 ]
 
 
-@pytest.mark.parametrize("module", [*WIRE, "_execute", "_retries", "_actions", "models", "errors"])
+@pytest.mark.parametrize(
+    "module", [*WIRE, "_core/execute", "_core/retry", "_core/actions", "models", "errors"]
+)
 def test_wire_logic_does_no_io(module: str) -> None:
     source = (FOLDER / "src" / "resonantgenesis" / f"{module}.py").read_text(encoding="utf-8")
     assert not IO_MODULES.search(source)

@@ -16,16 +16,16 @@ from resonantgenesis import (
     SyncResonantGenesis,
     Timeouts,
 )
-from resonantgenesis._async_client import AsyncAgents, AsyncTokens
-from resonantgenesis._async_events import AsyncEvents, AsyncEventStream, AsyncReplay
-from resonantgenesis._async_files import AsyncFiles
-from resonantgenesis._async_sessions import AsyncSession, AsyncSessions
-from resonantgenesis._async_stream import AsyncStream
-from resonantgenesis._sync_client import SyncAgents, SyncTokens
-from resonantgenesis._sync_events import SyncEvents, SyncEventStream, SyncReplay
-from resonantgenesis._sync_files import SyncFiles
-from resonantgenesis._sync_sessions import SyncSession, SyncSessions
-from resonantgenesis._sync_stream import SyncStream
+from resonantgenesis._async.client import AsyncAgents, AsyncTokens
+from resonantgenesis._async.events import AsyncEvents, AsyncEventStream, AsyncReplay
+from resonantgenesis._async.files import AsyncFiles
+from resonantgenesis._async.sessions import AsyncSession, AsyncSessions
+from resonantgenesis._async.stream import AsyncStream
+from resonantgenesis._sync.client import SyncAgents, SyncTokens
+from resonantgenesis._sync.events import SyncEvents, SyncEventStream, SyncReplay
+from resonantgenesis._sync.files import SyncFiles
+from resonantgenesis._sync.sessions import SyncSession, SyncSessions
+from resonantgenesis._sync.stream import SyncStream
 
 from .conftest import KEY, ServerThread, hasten
 from .evil_proxy import EvilProxy, Mode

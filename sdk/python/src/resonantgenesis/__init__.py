@@ -5,19 +5,19 @@ async for chunk in client.sessions.execute_stream(agent_id="guide", goal="What i
     print(chunk.content, end="", flush=True)
 """
 
-from ._async_client import ResonantGenesis
-from ._async_events import AsyncEventStream, AsyncReplay
-from ._async_sessions import AsyncSession
-from ._async_stream import AsyncStream
-from ._key_calls import ApiKey
-from ._realtime import Realtime
-from ._rt_streams import RealtimeStream, RealtimeSubscription
-from ._settings import Timeouts
-from ._sync_client import SyncResonantGenesis
-from ._sync_events import SyncEventStream, SyncReplay
-from ._sync_sessions import SyncSession
-from ._sync_stream import SyncStream
-from ._usage_calls import UsageReport, UsageRow
+from ._async.client import ResonantGenesis
+from ._async.events import AsyncEventStream, AsyncReplay
+from ._async.sessions import AsyncSession
+from ._async.stream import AsyncStream
+from ._core.key_calls import ApiKey
+from ._core.settings import Timeouts
+from ._core.usage_calls import UsageReport, UsageRow
+from ._realtime.client import Realtime
+from ._realtime.streams import RealtimeStream, RealtimeSubscription
+from ._sync.client import SyncResonantGenesis
+from ._sync.events import SyncEventStream, SyncReplay
+from ._sync.sessions import SyncSession
+from ._sync.stream import SyncStream
 from ._version import __version__
 from .errors import (
     AgentFailed,

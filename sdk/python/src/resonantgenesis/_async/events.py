@@ -1,0 +1,139 @@
+"""`client.events`, asynchronous."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator, Mapping
+from typing import Any
+
+from .._core.event_request import (
+    EventPlan,
+    Filters,
+    OnExpired,
+    Patterns,
+    Place,
+    ReplayList,
+    ReplayPager,
+    Wanted,
+    event_plan,
+    get_event,
+    list_events,
+    publish_event,
+)
+from .._core.event_stream import EventMachine
+from .._http.event_reader import EventReader
+from ..models import Event, Page
+from .reader import AsyncReader
+from .transport import AsyncIO
+
+
+class AsyncEventStream(AsyncReader[Event], EventReader):
+    """Events as they happen, in order, each once, over as many connections as it takes.
+
+    Has no end of its own. Raises StreamError: PositionExpired where what was asked for is no
+    longer kept, the server's refusal, or ConnectionLost once the retries are spent; go on with
+    `since=stream.cursor` then.
+    """
+
+    def __init__(self, io: AsyncIO, plan: EventPlan) -> None:
+        super().__init__(io)
+        self._plan = plan
+
+    async def _begin(self) -> EventMachine:
+        return self._start(self._io.settings)
+
+
+class AsyncReplay:
+    """Past events: `await` it for a list of at most 100,000, or iterate over any number, which
+    fetches page by page. May be iterated again, from the start. Raises StreamError."""
+
+    def __init__(self, io: AsyncIO, wanted: Wanted, since: Place, until: Place) -> None:
+        self._io = io
+        self._what = (wanted, since, until)
+        # Made for its checks: what cannot work is refused by the call, not by the loop.
+        ReplayPager(*self._what)
+
+    async def all(self) -> list[Event]:
+        """The list; raises InvalidRequest (PAYLOAD_TOO_LARGE) where there are more."""
+        found, pager = ReplayList(), ReplayPager(*self._what)
+        while pager.more:
+            found.add(pager.take(await self._io.call(pager.call())))
+        return found.events
+
+    def __await__(self) -> Generator[Any, None, list[Event]]:
+        return self.all().__await__()
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        pager = ReplayPager(*self._what)
+        while pager.more:
+            for event in pager.take(await self._io.call(pager.call())):
+                yield event
+
+
+class AsyncEvents:
+    """Platform events: follow, replay, look up, publish. All methods raise StreamError.
+
+    `events`: patterns such as `session.*`; `filters`: `{field: value or [values]}` on the data,
+    all must hold. A place (`since`, `until`) is a cursor, an RFC 3339 time or a datetime with a
+    time zone.
+    """
+
+    def __init__(self, io: AsyncIO) -> None:
+        self._io = io
+
+    def subscribe(
+        self,
+        events: Patterns = None,
+        *,
+        filters: Filters = None,
+        since: Place = None,
+        on_expired: OnExpired = "raise",
+    ) -> AsyncEventStream:
+        """Events from now on, or from `since`; nothing to await.
+
+        `on_expired="earliest"`: where `since` is no longer kept, an event of type `gap`, then
+        the earliest there is.
+        """
+        return AsyncEventStream(self._io, event_plan(events, filters, since, on_expired))
+
+    def replay(
+        self,
+        since: Place,
+        *,
+        until: Place = None,
+        events: Patterns = None,
+        filters: Filters = None,
+    ) -> AsyncReplay:
+        """Events since a time (inclusive) or a cursor (exclusive), until a time (exclusive), a
+        cursor (inclusive) or now; `await` it, or iterate with `async for`."""
+        return AsyncReplay(self._io, Wanted.of(events, filters), since, until)
+
+    async def list(
+        self,
+        *,
+        since: Place = None,
+        until: Place = None,
+        events: Patterns = None,
+        filters: Filters = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        wait: float | None = None,
+    ) -> Page[Event]:
+        """One page, from the earliest kept; `wait`: seconds to wait for the first, if none is."""
+        wanted = Wanted.of(events, filters)
+        return await self._io.call(
+            list_events(wanted, since=since, until=until, limit=limit, cursor=cursor, wait=wait)
+        )
+
+    async def get(self, event_id: str) -> Event:
+        """One event."""
+        return await self._io.call(get_event(event_id))
+
+    async def publish(
+        self,
+        type: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> Event:
+        """Writes an `app.*` event of your own, once, however often the network repeats it."""
+        return await self._io.call(publish_event(type, data, idempotency_key))

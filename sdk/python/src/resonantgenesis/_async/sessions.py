@@ -1,0 +1,275 @@
+"""`client.sessions` and the session object, asynchronous."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from typing import Any, Unpack
+
+from .._core import calls as _calls
+from .._core.execute import (
+    ExecuteOptions,
+    Execution,
+    StreamOptions,
+    TurnCollector,
+    checked,
+    execute_call,
+    execution,
+    follow_plan,
+    join_plan,
+)
+from .._core.messages import new_key
+from .._core.session_stream import StreamMachine
+from .._core.stream_request import StreamPlan
+from .._process.resume_memory import StreamMemory, context_of
+from ..models import Page, SessionData, Step, TurnResult
+from .stream import AsyncStream
+from .transport import AsyncIO
+
+Context = str | Mapping[str, Any] | None
+
+
+class AsyncSession(SessionData):
+    """A session: its fields as the server showed them last, and what can be done with it.
+
+    One that `create` returned without `await` comes into being at first use; `session_id` is ""
+    until then. `await session` makes it at once and returns it.
+    """
+
+    def __init__(
+        self, sessions: AsyncSessions, raw: Mapping[str, Any], create_key: str | None = None
+    ) -> None:
+        super().__init__(raw)
+        self._sessions = sessions
+        # Repeated with the same key, a creation whose answer was lost makes no second session.
+        self._create_key = create_key
+        self._lock = asyncio.Lock()
+
+    def __await__(self) -> Generator[Any, None, AsyncSession]:
+        return self._created().__await__()
+
+    def execute_stream(
+        self, goal: str, *, context: Context = None, **options: Unpack[StreamOptions]
+    ) -> AsyncStream:
+        """A further turn, streamed; see AsyncSessions.execute_stream."""
+        scope = self.session_id or self._create_key
+        made = execution(self.agent_id, goal, context, scope, options)
+        prepare = None if self.session_id else self._ensure
+        return self._sessions._stream(made, self.session_id or None, prepare)
+
+    async def execute(
+        self,
+        goal: str,
+        *,
+        context: Context = None,
+        raise_on_error: bool = True,
+        **options: Unpack[ExecuteOptions],
+    ) -> TurnResult:
+        """A further turn, awaited to its end; see AsyncSessions.execute."""
+        made = execution(self.agent_id, goal, context, None, options)
+        return await self._sessions._execute(made, await self._ensure(), raise_on_error)
+
+    def join(
+        self,
+        *,
+        resume_from: int | None = None,
+        turn: int | None = None,
+        follow: bool = False,
+        compact: bool = False,
+        raise_on_error: bool = True,
+    ) -> AsyncStream:
+        """Watches it; see AsyncSessions.join. Raises ValueError before it has been created."""
+        return self._sessions.join(
+            self.session_id,
+            resume_from=resume_from,
+            turn=turn,
+            follow=follow,
+            compact=compact,
+            raise_on_error=raise_on_error,
+        )
+
+    async def refresh(self) -> AsyncSession:
+        """Reads it again from the server."""
+        self.raw = (await self._sessions.get(await self._ensure())).raw
+        return self
+
+    async def cancel(self, *, turn: int | None = None) -> None:
+        """Cancels what runs or waits, or only `turn`."""
+        await self._sessions.cancel(await self._ensure(), turn=turn)
+
+    async def steps(self) -> list[Step]:
+        """The steps of its turns."""
+        return await self._sessions.steps(await self._ensure())
+
+    async def delete(self) -> None:
+        """Deletes it and its log."""
+        await self._sessions.delete(await self._ensure())
+
+    async def _created(self) -> AsyncSession:
+        await self._ensure()
+        return self
+
+    async def _ensure(self) -> str:
+        async with self._lock:
+            if not self.session_id and self._create_key:
+                call = _calls.create_session(self.raw, self._create_key)
+                self.raw = {**self.raw, **await self._sessions._io.call(call)}
+        return self.session_id
+
+
+class AsyncSessions:
+    """Sessions: start, watch, cancel, look up. All methods raise StreamError."""
+
+    def __init__(self, io: AsyncIO, memory: StreamMemory) -> None:
+        self._io = io
+        self._memory = memory
+
+    def execute_stream(
+        self,
+        agent_id: str,
+        goal: str,
+        *,
+        context: Context = None,
+        session_id: str | None = None,
+        **options: Unpack[StreamOptions],
+    ) -> AsyncStream:
+        """Starts a turn when iterated, and streams its chunks; nothing to await.
+
+        `resume_from=N` takes up the stream that broke off at N in this task with the same agent,
+        goal and context; 0, with none there, starts anew.
+        """
+        made = execution(agent_id, goal, context, session_id, options)
+        return self._stream(made, session_id, None)
+
+    async def execute(
+        self,
+        agent_id: str,
+        goal: str,
+        *,
+        context: Context = None,
+        session_id: str | None = None,
+        raise_on_error: bool = True,
+        **options: Unpack[ExecuteOptions],
+    ) -> TurnResult:
+        """Runs a turn to its end, however long that takes, and returns its result."""
+        made = execution(agent_id, goal, context, None, options)
+        return await self._execute(made, session_id, raise_on_error)
+
+    def join(
+        self,
+        session_id: str,
+        *,
+        resume_from: int | None = None,
+        turn: int | None = None,
+        follow: bool = False,
+        compact: bool = False,
+        raise_on_error: bool = True,
+    ) -> AsyncStream:
+        """Watches a session from after `resume_from`, else from the start of its newest turn.
+
+        Ends with the last turn that runs or waits; with `turn`, with that turn; with `follow`,
+        never.
+        """
+        plan = join_plan(
+            session_id,
+            resume_from=resume_from,
+            turn=turn,
+            follow=follow,
+            compact=compact,
+            raise_on_error=raise_on_error,
+        )
+        return self._planned(plan)
+
+    def create(
+        self,
+        agent_id: str,
+        *,
+        context: Context = None,
+        subject: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> AsyncSession:
+        """A new session; with `await` made now, without at first use."""
+        fields = _calls.without_none(
+            agent_id=agent_id, context=context_of(context), subject=subject, metadata=metadata
+        )
+        return AsyncSession(self, fields, new_key())
+
+    async def steps(self, session_id: str) -> list[Step]:
+        """The steps of a session's turns."""
+        steps: list[Step] = []
+        cursor: str | None = None
+        while True:  # a page holds as many as fit
+            page = await self._io.call(_calls.session_steps(session_id, cursor))
+            steps += page.data
+            if not page.has_more or page.next_cursor in (None, cursor):
+                return steps
+            cursor = page.next_cursor
+
+    async def get(self, session_id: str) -> AsyncSession:
+        """A session with `output` of its newest turn so far, and `position`."""
+        return AsyncSession(self, await self._io.call(_calls.get_session(session_id)))
+
+    async def list(
+        self,
+        *,
+        agent_id: str | None = None,
+        status: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page[AsyncSession]:
+        """One page of sessions."""
+        params = _calls.query(agent_id=agent_id, status=status, limit=limit, cursor=cursor)
+        return await self._io.call(
+            _calls.list_sessions(lambda raw: AsyncSession(self, raw), params)
+        )
+
+    async def cancel(
+        self,
+        session_id: str | None = None,
+        *,
+        turn: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> None:
+        """Cancels what runs or waits, or only `turn`; by key where the answer never came."""
+        await self._io.call(_calls.cancel_session(session_id, turn, idempotency_key))
+
+    async def delete(self, session_id: str) -> None:
+        """Deletes a session and its log."""
+        await self._io.call(_calls.delete_session(session_id))
+
+    def _stream(
+        self,
+        made: Execution,
+        session_id: str | None,
+        prepare: Callable[[], Awaitable[str]] | None,
+    ) -> AsyncStream:
+        def machine(known: str | None) -> StreamMachine:
+            return StreamMachine(made.plan(self._memory, known), self._io.settings)
+
+        return AsyncStream(
+            self._io,
+            machine,
+            session_id=session_id,
+            position=made.resume_from or 0,
+            prepare=prepare,
+        )
+
+    def _planned(self, plan: StreamPlan) -> AsyncStream:
+        return AsyncStream(
+            self._io,
+            lambda _: StreamMachine(plan, self._io.settings),
+            session_id=plan.mark.session_id,
+            position=plan.mark.position,
+        )
+
+    async def _execute(
+        self, made: Execution, session_id: str | None, raise_on_error: bool
+    ) -> TurnResult:
+        result = await self._io.call(execute_call(made, session_id))
+        if result.status in ("running", "queued"):
+            collector = TurnCollector()
+            async with self._planned(follow_plan(result)) as stream:
+                async for chunk in stream:
+                    collector.add(chunk)
+            result = collector.result()
+        return checked(result, raise_on_error)

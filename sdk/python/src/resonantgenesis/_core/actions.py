@@ -1,0 +1,109 @@
+"""What a machine wants done, and what became of it: the whole talk between logic and I/O.
+
+A shell takes `machine.next()`, does it, and reports with `machine.give(outcome)`; Emit and Finish
+are results and need no report. Before anything but Read and Emit it closes an open stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from ..errors import StreamError
+from .messages import Answer, Request
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Send the request and open its answer as a stream: Opened, Answered, Lost or Silent."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Read from the open stream: Received, Ended, Lost, or Silent after `timeout` seconds."""
+
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Send the request and read its whole answer: Answered, Lost or Silent."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait for so many seconds, then say Waited; `reason` is for the log."""
+
+    seconds: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Emit(Generic[T]):
+    """Hand the chunk or event to the caller."""
+
+    item: T
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """It is over: raise `error`, or end."""
+
+    error: StreamError | None = None
+
+
+Action = Open | Read | Fetch | Wait | Emit[T] | Finish
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The stream that was asked for; header names are lower case."""
+
+    headers: Mapping[str, str]
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Any other answer, whole."""
+
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Bytes of the open stream."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The open stream ended as HTTP ends a body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """No connection, or it broke; `reason` is for people."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """Connected, but nothing came in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """The wait is over."""
+
+
+Outcome = Opened | Answered | Received | Ended | Lost | Silent | Waited

@@ -1,0 +1,188 @@
+"""Every call that does not stream: its request, and what its answer becomes. No I/O."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from ..errors import ConnectionLost, StreamError
+from ..models import Agent, Page, SessionData, SigningKey, Step, Token
+from .actions import Answered, Fetch, Finish, Lost, Outcome, Silent, Wait, Waited
+from .answers import REPEATED, error_from_answer, unexpected
+from .messages import Answer, Request, new_key, segment
+from .retry import Retries
+from .settings import Settings
+
+T_co = TypeVar("T_co", covariant=True)
+S = TypeVar("S", bound=SessionData)
+Object = Mapping[str, Any]
+#: Items on a page, at most.
+_MOST = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T_co]):
+    """A request and the reader of its answer's object."""
+
+    request: Request
+    read: Callable[[dict[str, Any]], T_co]
+
+
+class CallMachine(Generic[T_co]):
+    """Repeats a call while that may help; `next` and `give` as in `actions`, then `result`.
+
+    Every call of this SDK may be repeated: those that make something carry an Idempotency-Key.
+    """
+
+    def __init__(
+        self, call: Call[T_co], settings: Settings, *, rng: Callable[[], float] = random.random
+    ) -> None:
+        self._call = call
+        self._place = settings.place
+        self._retries = Retries(settings.max_retries, settings.backoff, rng)
+        self._action: Fetch | Wait | Finish = Fetch(call.request)
+        self._answer: Answer | None = None
+
+    def next(self) -> Fetch | Wait | Finish:
+        """What to do now."""
+        return self._action
+
+    def give(self, outcome: Outcome) -> None:
+        """What became of it."""
+        match outcome:
+            case Waited():
+                self._action = Fetch(self._call.request)
+            case Answered(answer):
+                self._answered(answer)
+            case Lost(reason):
+                self._again(ConnectionLost(reason))
+            case Silent():
+                self._again(ConnectionLost(f"no answer in time from {self._place}"))
+            case _:
+                raise TypeError(f"{type(outcome).__name__} does not follow here")
+
+    def result(self) -> T_co:
+        """What the answer says, once `next` is a Finish without error."""
+        if self._answer is None:
+            raise RuntimeError("the call has no answer")
+        return self._call.read(self._answer.object())
+
+    def _answered(self, answer: Answer) -> None:
+        if 200 <= answer.status < 300:
+            if answer.status == 204 or answer.object() or answer.body.strip() == b"{}":
+                self._answer = answer
+                self._action = Finish()
+            else:
+                self._again(unexpected(answer))
+        elif answer.status in REPEATED:
+            self._again(error_from_answer(answer))
+        else:
+            self._fail(error_from_answer(answer))
+
+    def _again(self, error: StreamError) -> None:
+        self._action = self._retries.after(error) or Finish(error)
+
+    def _fail(self, error: StreamError) -> None:
+        self._action = Finish(error)
+
+
+def without_none(**fields: Any) -> dict[str, Any]:
+    """A body of the fields that were given."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def query(**fields: str | int | None) -> dict[str, str]:
+    """Query parameters of the fields that were given."""
+    return {name: str(value) for name, value in fields.items() if value is not None}
+
+
+def make(path: str, body: Object, key: str | None = None) -> Request:
+    """A POST that makes something, repeatable by its key."""
+    return Request("POST", path, body=body, headers={"Idempotency-Key": key or new_key()})
+
+
+def create_session(body: Object, key: str) -> Call[dict[str, Any]]:
+    """`body`: agent_id, context, subject, metadata."""
+    return Call(make("/v1/sessions", body, key), dict)
+
+
+def get_session(session_id: str) -> Call[dict[str, Any]]:
+    return Call(Request("GET", f"/v1/sessions/{segment(session_id)}"), dict)
+
+
+def list_sessions(build: Callable[[Object], S], params: dict[str, str]) -> Call[Page[S]]:
+    return Call(Request("GET", "/v1/sessions", params), lambda raw: Page(raw, build))
+
+
+def delete_session(session_id: str) -> Call[None]:
+    return Call(Request("DELETE", f"/v1/sessions/{segment(session_id)}"), _nothing)
+
+
+def cancel_session(
+    session_id: str | None, turn: int | None, idempotency_key: str | None
+) -> Call[dict[str, Any]]:
+    """By session, or by the key of an execute whose answer never came. Raises ValueError."""
+    if session_id is not None:
+        path = f"/v1/sessions/{segment(session_id)}/cancel"
+        return Call(Request("POST", path, body=without_none(turn=turn)), dict)
+    if idempotency_key is None:
+        raise ValueError("cancel needs session_id or idempotency_key")
+    body = {"idempotency_key": idempotency_key}
+    return Call(Request("POST", "/v1/sessions/cancel", body=body), dict)
+
+
+def session_steps(session_id: str, cursor: str | None) -> Call[Page[Step]]:
+    path = f"/v1/sessions/{segment(session_id)}/steps"
+    return Call(
+        Request("GET", path, query(limit=_MOST, cursor=cursor)), lambda raw: Page(raw, Step)
+    )
+
+
+def create_agent(fields: Object, key: str | None = None) -> Call[Agent]:
+    return Call(make("/v1/agents", fields, key), Agent)
+
+
+def get_agent(agent_id: str) -> Call[Agent]:
+    return Call(Request("GET", f"/v1/agents/{segment(agent_id)}"), Agent)
+
+
+def list_agents(limit: int | None, cursor: str | None) -> Call[Page[Agent]]:
+    params = query(limit=limit, cursor=cursor)
+    return Call(Request("GET", "/v1/agents", params), lambda raw: Page(raw, Agent))
+
+
+def update_agent(agent_id: str, fields: Object) -> Call[Agent]:
+    return Call(Request("PATCH", f"/v1/agents/{segment(agent_id)}", body=fields), Agent)
+
+
+def delete_agent(agent_id: str) -> Call[None]:
+    return Call(Request("DELETE", f"/v1/agents/{segment(agent_id)}"), _nothing)
+
+
+def create_token(
+    scopes: Sequence[str],
+    *,
+    subject: str | None,
+    session_id: str | None,
+    agent_id: str | None,
+    ttl_seconds: int | None,
+) -> Call[Token]:
+    body = without_none(
+        scopes=list(scopes),
+        subject=subject,
+        session_id=session_id,
+        agent_id=agent_id,
+        ttl_seconds=ttl_seconds,
+    )
+    return Call(make("/v1/tokens", body), Token)
+
+
+def rotate_tokens(end_tokens: bool) -> Call[SigningKey]:
+    """Sent again, it changes the key once more, which harms nothing."""
+    return Call(Request("POST", "/v1/tokens/rotate", body={"end_tokens": end_tokens}), SigningKey)
+
+
+def _nothing(raw: Object) -> None:
+    return None

@@ -1,0 +1,178 @@
+"""Platform events: what is asked for, and every call and request about them. No I/O."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from ..errors import InvalidRequest
+from ..models import Event, Page
+from .calls import Call, make, query, without_none
+from .messages import Request, segment
+from .stream_request import POLL_LIMIT, POLL_WAIT, SSE
+
+#: A time or a cursor, as the server takes it, or a datetime with a time zone.
+Place = str | datetime | None
+Patterns = str | Sequence[str] | None
+Filters = Mapping[str, Any] | None
+OnExpired = Literal["raise", "earliest"]
+
+PATH = "/v1/events"
+#: At most so many events in one list; what is iterated has no end.
+REPLAY_LIMIT = 100_000
+_PAGE = 1_000
+#: After everything there is: the place found there is the end of the log.
+_AFTER_ALL = "9999-12-31T23:59:59Z"
+
+
+def place_of(place: Place, name: str = "since") -> str | None:
+    """As the wire has it. Raises ValueError for a datetime that could mean any zone."""
+    if not isinstance(place, datetime):
+        return place
+    if place.tzinfo is None:
+        raise ValueError(f"{name}: a datetime needs a time zone, as in datetime.now(UTC)")
+    return place.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events: those of any pattern, with all filters met; None: all."""
+
+    events: tuple[str, ...] | None = None
+    filters: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, events: Patterns, filters: Filters) -> Wanted:
+        """Raises ValueError for an empty list of patterns, which would be silence for ever."""
+        if events is None:
+            return cls(None, dict(filters or {}))
+        patterns = (events,) if isinstance(events, str) else tuple(events)
+        if not patterns:
+            raise ValueError("events: name at least one pattern, or leave it out for all")
+        return cls(patterns, dict(filters or {}))
+
+    def params(self) -> dict[str, str]:
+        """As a query."""
+        params = {} if self.events is None else {"events": ",".join(self.events)}
+        if self.filters:
+            params["filters"] = json.dumps(self.filters, allow_nan=False, separators=(",", ":"))
+        return params
+
+    def fields(self) -> dict[str, Any]:
+        """As fields of a JSON object."""
+        events = None if self.events is None else list(self.events)
+        return without_none(events=events, filters=dict(self.filters) or None)
+
+
+@dataclass(frozen=True, slots=True)
+class EventPlan:
+    """A subscription: which events, from where; `since` None: from now."""
+
+    wanted: Wanted = Wanted()
+    since: str | None = None
+    on_expired: OnExpired = "raise"
+
+    def open(self, cursor: str | None) -> Request:
+        """Opens or reopens the stream behind `cursor`."""
+        params = self.wanted.params()
+        headers = dict(SSE)
+        if cursor is not None:
+            headers["Last-Event-ID"] = cursor
+        elif self.since is not None:
+            params["since"] = self.since
+        if self.on_expired == "earliest":
+            params["on_expired"] = "earliest"
+        return Request("GET", f"{PATH}/subscribe", params, headers=headers, stream=True)
+
+    def now(self) -> Request:
+        """Asks for the end of the log, so that a first connection that breaks loses nothing."""
+        return Request("GET", PATH, {"since": _AFTER_ALL, "limit": "1"})
+
+    def poll(self, cursor: str | None) -> Request:
+        """The events behind `cursor`, or the first that comes."""
+        place = query(cursor=cursor, since=self.since if cursor is None else None)
+        page = {"limit": str(POLL_LIMIT), "wait": str(POLL_WAIT)}
+        return Request("GET", PATH, self.wanted.params() | place | page, patience=POLL_WAIT)
+
+
+def event_plan(
+    events: Patterns, filters: Filters, since: Place, on_expired: OnExpired
+) -> EventPlan:
+    """Checked and put together. Raises ValueError."""
+    if on_expired not in ("raise", "earliest"):
+        raise ValueError("on_expired must be 'raise' or 'earliest'")
+    return EventPlan(Wanted.of(events, filters), place_of(since), on_expired)
+
+
+def event_page(raw: Mapping[str, Any]) -> Page[Event]:
+    """A page of events; the wire calls the list `events`."""
+    return Page({**raw, "data": raw.get("events")}, Event)
+
+
+def list_events(
+    wanted: Wanted,
+    *,
+    since: Place,
+    until: Place,
+    limit: int | None,
+    cursor: str | None,
+    wait: float | None,
+) -> Call[Page[Event]]:
+    """One page, from the earliest kept unless told otherwise."""
+    place = query(since=place_of(since), until=place_of(until, "until"), limit=limit, cursor=cursor)
+    params = wanted.params() | place | ({} if wait is None else {"wait": f"{wait:g}"})
+    return Call(Request("GET", PATH, params, patience=wait or 0.0), event_page)
+
+
+def get_event(event_id: str) -> Call[Event]:
+    return Call(Request("GET", f"{PATH}/{segment(event_id)}"), Event)
+
+
+def publish_event(type: str, data: Mapping[str, Any] | None, key: str | None) -> Call[Event]:
+    """Repeatable by its key, made up if not given."""
+    return Call(make(PATH, {"type": type, "data": dict(data or {})}, key), Event)
+
+
+class ReplayPager:
+    """The pages of a replay, one call after the other, while `more`."""
+
+    def __init__(self, wanted: Wanted, since: Place, until: Place) -> None:
+        body = without_none(since=place_of(since), until=place_of(until, "until"))
+        if "since" not in body:
+            raise ValueError("replay needs since=: a time, a cursor or a datetime")
+        self._body = body | wanted.fields() | {"limit": _PAGE}
+        self.cursor: str | None = None
+        self.more = True
+
+    def call(self) -> Call[Page[Event]]:
+        """The next page."""
+        body = self._body | without_none(cursor=self.cursor)
+        return Call(Request("POST", f"{PATH}/replay", body=body), event_page)
+
+    def take(self, page: Page[Event]) -> list[Event]:
+        """The page's events; moves on behind it."""
+        self.more = page.has_more and page.next_cursor not in (None, self.cursor)
+        self.cursor = page.next_cursor or self.cursor
+        return page.data
+
+
+class ReplayList:
+    """The events of a replay as a list, bounded."""
+
+    def __init__(self, limit: int = REPLAY_LIMIT) -> None:
+        self._limit = limit
+        self.events: list[Event] = []
+
+    def add(self, events: list[Event]) -> None:
+        """Raises InvalidRequest when there are more than a list may hold."""
+        self.events += events
+        if len(self.events) > self._limit:
+            raise InvalidRequest(
+                f"more than {self._limit} events: iterate over the replay instead of awaiting its "
+                "list, or go on from details['cursor']",
+                code="PAYLOAD_TOO_LARGE",
+                details={"limit": self._limit, "cursor": self.events[self._limit - 1].cursor},
+            )

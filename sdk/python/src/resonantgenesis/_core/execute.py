@@ -1,0 +1,180 @@
+"""From the arguments of an execute to its plan, and from a followed turn to its result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypedDict
+
+from .._process.resume_memory import StreamMemory, context_of, current_owner, fingerprint
+from ..errors import InternalError
+from ..models import Chunk, TurnResult
+from .answers import error_from_chunk
+from .calls import Call, make, without_none
+from .messages import new_key
+from .progress import Mark
+from .stream_request import StreamPlan, execute_path
+
+
+class ExecuteOptions(TypedDict, total=False):
+    """What an execute may say beyond agent, goal and context; PROTOCOL.md, section 4.
+
+    `timeout_seconds` bounds the turn. `if_busy`: reject, enqueue or interrupt. `on_disconnect`:
+    continue or cancel. `idempotency_key`: the turn's name for 24 h, made up if not given.
+    """
+
+    max_steps: int
+    timeout_seconds: float
+    model: str
+    tools: Sequence[Any]
+    metadata: Mapping[str, Any]
+    subject: str
+    if_busy: Literal["reject", "enqueue", "interrupt"]
+    on_disconnect: Literal["continue", "cancel"]
+    idempotency_key: str
+
+
+class StreamOptions(ExecuteOptions, total=False):
+    """What a streamed execute may say besides; PROTOCOL.md, section 4.
+
+    `resume_from`: everything up to there has been received, 0 starts anew. `compact`: text that
+    waits in the log comes merged. `raise_on_error`: an `error` chunk raises (the default) or is
+    a chunk like the others.
+    """
+
+    resume_from: int | None
+    compact: bool
+    raise_on_error: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """An execute, before it is known in which session; `scope` tells its session from others."""
+
+    fields: Mapping[str, Any]
+    idempotency_key: str | None = None
+    resume_from: int | None = None
+    compact: bool = False
+    raise_on_error: bool = True
+    scope: str | None = None
+
+    def body(self, session_id: str | None) -> dict[str, Any]:
+        """The request's body, `stream` aside."""
+        return without_none(**self.fields, session_id=session_id)
+
+    def plan(self, memory: StreamMemory, session_id: str | None) -> StreamPlan:
+        """How to stream it: taken up again if `memory` has it, else new."""
+        fields, resume_from = self.fields, self.resume_from
+        task = fingerprint(
+            fields.get("agent_id"), fields["goal"], fields.get("context"), self.scope
+        )
+        owner = current_owner()
+        found = None
+        if resume_from is not None and self.idempotency_key is None:
+            found = memory.recall(owner, task, resume_from)
+        if found is None:
+            key = self.idempotency_key or new_key()
+            mark = Mark(idempotency_key=key, session_id=session_id, position=resume_from or 0)
+        else:
+            mark = replace(found, position=resume_from or 0, settled=False, broken=False)
+            # Taken over: the stream it came from may still be held by its old reader.
+            found.settled = True
+        memory.remember(owner, task, mark)
+        return StreamPlan(
+            body=self.body(session_id),
+            mark=mark,
+            resume_from=resume_from or None,
+            compact=self.compact,
+            raise_on_error=self.raise_on_error,
+            recalled=found is not None and found.session_id is not None,
+        )
+
+
+def execution(
+    agent_id: str | None,
+    goal: str,
+    context: str | Mapping[str, Any] | None,
+    scope: str | None,
+    options: Mapping[str, object],
+) -> Execution:
+    """Checked and put together. Raises ValueError and TypeError."""
+    given: dict[str, Any] = dict(options)
+    resume_from = given.pop("resume_from", None)
+    if resume_from is not None and resume_from < 0:
+        raise ValueError("resume_from must be 0 or more")
+    unknown = given.keys() - StreamOptions.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"execute has no parameter {', '.join(sorted(unknown))}")
+    return Execution(
+        idempotency_key=given.pop("idempotency_key", None),
+        resume_from=resume_from,
+        compact=given.pop("compact", False),
+        raise_on_error=given.pop("raise_on_error", True),
+        scope=scope,
+        fields=without_none(agent_id=agent_id, goal=goal, context=context_of(context), **given),
+    )
+
+
+def execute_call(execution: Execution, session_id: str | None) -> Call[TurnResult]:
+    """The execute that does not stream; `status` is running if it takes longer (202)."""
+    body = {**execution.body(session_id), "stream": False}
+    return Call(make(execute_path(body), body, execution.idempotency_key), TurnResult)
+
+
+def follow_plan(running: TurnResult) -> StreamPlan:
+    """Joins the turn that a 202 named, for its end."""
+    mark = Mark(session_id=running.session_id, turn=running.turn)
+    return StreamPlan(mark=mark, turn=running.turn, compact=True, raise_on_error=False)
+
+
+class TurnCollector:
+    """Makes a turn's result of its chunks."""
+
+    def __init__(self) -> None:
+        self._error: dict[str, Any] | None = None
+        self._result: TurnResult | None = None
+
+    def add(self, chunk: Chunk) -> None:
+        """The next chunk of the turn."""
+        if chunk.type == "error":
+            names = ("code", "message", "retryable", "retry_after")
+            self._error = {name: chunk.raw[name] for name in names if name in chunk.raw}
+        elif chunk.type == "done":
+            steps = chunk.usage.steps if chunk.usage else None
+            self._result = TurnResult(
+                without_none(**{**chunk.raw, "type": None}, steps=steps, error=self._error)
+            )
+
+    def result(self) -> TurnResult:
+        """The result. Raises InternalError if the log ended without one."""
+        if self._result is None:
+            raise InternalError("the log does not hold the end of the turn", retryable=False)
+        return self._result
+
+
+def checked(result: TurnResult, raise_on_error: bool) -> TurnResult:
+    """`result`, or its error raised, as a stream raises its `error` chunk."""
+    if raise_on_error and (result.error or result.status in ("failed", "timeout")):
+        raw = result.error or {"code": "TIMEOUT" if result.status == "timeout" else "AGENT_FAILED"}
+        raise error_from_chunk(raw, session_id=result.session_id, position=result.position)
+    return result
+
+
+def join_plan(
+    session_id: str,
+    *,
+    resume_from: int | None,
+    turn: int | None,
+    follow: bool,
+    compact: bool,
+    raise_on_error: bool,
+) -> StreamPlan:
+    """How to watch a session."""
+    return StreamPlan(
+        mark=Mark(session_id=session_id, turn=turn, position=resume_from or 0),
+        resume_from=resume_from,
+        turn=turn,
+        follow=follow,
+        compact=compact,
+        raise_on_error=raise_on_error,
+    )

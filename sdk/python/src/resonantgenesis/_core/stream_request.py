@@ -1,0 +1,120 @@
+"""What a stream was asked for, and every request that may have to be made for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .messages import Request, segment
+from .progress import Mark
+
+#: How long the server may hold a poll, in seconds: below the 60 at which proxies cut.
+POLL_WAIT = 25
+POLL_LIMIT = 500
+
+
+def execute_path(body: Mapping[str, Any]) -> str:
+    """Where an execute goes; a session knows its agent, if the caller does not."""
+    session_id = body.get("session_id")
+    if session_id is not None and body.get("agent_id") is None:
+        return f"/v1/sessions/{segment(session_id)}/execute"
+    return "/v1/sessions/execute"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """An execute (`body` is its JSON, without `resume_from`) or, without body, a join.
+
+    `resume_from` None: from where the server starts. `turn`: the join is for that turn alone.
+    `recalled`: the stream was running before and is only taken up again.
+    """
+
+    body: Mapping[str, Any] | None = None
+    mark: Mark = field(default_factory=Mark)
+    resume_from: int | None = None
+    turn: int | None = None
+    compact: bool = False
+    follow: bool = False
+    raise_on_error: bool = True
+    recalled: bool = False
+
+    @property
+    def target(self) -> int | None:
+        """The turn whose `done` ends the stream; None: the server says when it ends."""
+        return self.turn if self.body is None else self.mark.turn
+
+    @property
+    def start(self) -> int | None:
+        """The position before the first chunk that is due; None where only the server knows."""
+        if self.resume_from is not None:
+            return self.resume_from
+        starts_session = self.body is not None and self.body.get("session_id") is None
+        return 0 if starts_session else None
+
+    def ends_with(self, raw: Mapping[str, Any]) -> bool:
+        """Whether this chunk is the `done` of the turn that was asked for."""
+        target = self.target
+        if raw.get("type") != "done" or target is None:
+            return False
+        turn = raw.get("turn")
+        return not isinstance(turn, int) or turn >= target
+
+    def open(self, last: int | None) -> Request:
+        """Opens or reopens the stream behind `last`."""
+        mark = self.mark
+        if mark.session_id is None or (self.body is not None and mark.turn is None):
+            return self._execute(last)
+        params = self._place(last)
+        if self.target is not None:
+            params["turn"] = str(self.target)
+        if self.compact:
+            params["compact"] = "true"
+        if self.follow:
+            params["follow"] = "true"
+        return Request("GET", f"{self._session()}/stream", params, stream=True, headers=SSE)
+
+    def detached(self) -> Request:
+        """Names the turn of an execute whose streamed answer never arrives."""
+        body = {**(self.body or {}), "stream": False}
+        headers = self._key() | {"Prefer": "respond-async"}
+        return Request("POST", execute_path(body), body=body, headers=headers)
+
+    def snapshot(self) -> Request:
+        """The session as it is now."""
+        return Request("GET", self._session())
+
+    def poll(self, after: int, *, wait: bool) -> Request:
+        """The chunks after `after`, or, with `wait`, the first that comes."""
+        patience = POLL_WAIT if wait else 0
+        params = {"after": str(after), "limit": str(POLL_LIMIT), "wait": str(patience)}
+        if self.compact:
+            params["compact"] = "true"
+        return Request("GET", f"{self._session()}/events", params, patience=patience)
+
+    def _execute(self, last: int | None) -> Request:
+        body = {**(self.body or {}), "stream": True}
+        if last:
+            body["resume_from"] = last
+        if self.compact:
+            body["compact"] = True
+        return Request(
+            "POST", execute_path(body), body=body, headers=self._key() | SSE, stream=True
+        )
+
+    def _place(self, last: int | None) -> dict[str, str]:
+        # Nothing received yet of a known turn: its own start is the place, not the session's.
+        if last is None or (last == 0 and self.body is not None):
+            return {}
+        return {"resume_from": str(last)}
+
+    def _session(self) -> str:
+        return f"/v1/sessions/{segment(self.mark.session_id or '')}"
+
+    def _key(self) -> dict[str, str]:
+        key = self.mark.idempotency_key
+        return {"Idempotency-Key": key} if key else {}
+
+
+#: A proxy that compresses also collects; streams ask for neither.
+SSE: dict[str, str] = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}

@@ -1,0 +1,1 @@
+"""Files: the calls, the download machine and the files on this machine."""

@@ -1,0 +1,1 @@
+"""What both shells share of httpx: requests, connections and what its errors mean."""

@@ -1,0 +1,122 @@
+"""The streams of this client that broke off, so that `resume_from` alone finds them again.
+
+The server never guesses a session. A caller that repeats `execute_stream(…, resume_from=N)` in
+the same task after a lost connection names none either, so the client looks up what it was
+reading: same task (or thread), agent, goal, context and session, broken off at N.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .._core.progress import Mark
+from .ownership import PerProcess
+
+#: After this many seconds the server has forgotten the Idempotency-Key as well.
+MAX_AGE = 24 * 3600.0
+MAX_ENTRIES = 4096
+
+
+def current_owner() -> object:
+    """The running task, else the thread: who a broken stream is remembered for."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        task = None
+    return task or threading.current_thread()
+
+
+def fingerprint(
+    agent_id: str | None, goal: str, context: object, session: str | None
+) -> tuple[str, ...]:
+    """What two calls must share to mean the same task."""
+    return (agent_id or "", goal, json.dumps(context, sort_keys=True, default=repr), session or "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    owner: weakref.ref[object]
+    task: tuple[str, ...]
+    mark: Mark
+    since: float
+
+
+class _Entries:
+    """Those of one process: another one's streams are not taken up."""
+
+    def __init__(self) -> None:
+        self.all: list[_Entry] = []
+        self.sweep_at = 64
+        self.lock = threading.Lock()
+
+
+class StreamMemory:
+    """Bounded in number and age; entries go with the task that they belong to."""
+
+    def __init__(
+        self,
+        *,
+        max_entries: int = MAX_ENTRIES,
+        max_age: float = MAX_AGE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._max_entries = max_entries
+        self._max_age = max_age
+        self._clock = clock
+        self._entries = PerProcess(_Entries)
+
+    def __len__(self) -> int:
+        return len(self._entries.get().all)
+
+    def remember(self, owner: object, task: tuple[str, ...], mark: Mark) -> None:
+        """Keep `mark`, which its stream goes on changing, until it is settled."""
+        entries = self._entries.get()
+        with entries.lock:
+            entries.all.append(_Entry(weakref.ref(owner), task, mark, self._clock()))
+            if len(entries.all) >= entries.sweep_at:
+                self._sweep(entries)
+
+    def recall(self, owner: object, task: tuple[str, ...], position: int) -> Mark | None:
+        """The newest stream of `task` that stands at `position`, taken out; None if there is none.
+
+        A caller that failed over a chunk asks for less than was handed to it, so a stream that
+        is further on is the second choice. For position 0 neither this nor a stream that
+        somebody still reads will do: 0 also says "start anew".
+        """
+        entries = self._entries.get()
+        with entries.lock:
+            self._sweep(entries)
+            own = [e for e in reversed(entries.all) if e.owner() is owner and e.task == task]
+            found = next(
+                (e for e in own if e.mark.position == position and (position or e.mark.broken)),
+                None,
+            )
+            if found is None and position:
+                found = next((e for e in own if e.mark.position > position), None)
+            if found is None:
+                return None
+            entries.all = [entry for entry in entries.all if entry is not found]
+            return found.mark
+
+    def _sweep(self, entries: _Entries) -> None:
+        oldest = self._clock() - self._max_age
+        alive = [
+            entry
+            for entry in entries.all
+            if not entry.mark.settled and entry.since > oldest and entry.owner() is not None
+        ]
+        entries.all = alive[-self._max_entries :]
+        # Sweeping when the list has doubled keeps the cost per stream constant.
+        entries.sweep_at = min(max(64, 2 * len(entries.all)), self._max_entries + 64)
+
+
+def context_of(context: str | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """A context as the server keeps it: text becomes `{"text": …}`."""
+    return {"text": context} if isinstance(context, str) else context

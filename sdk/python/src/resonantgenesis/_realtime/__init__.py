@@ -1,0 +1,1 @@
+"""`client.realtime()`: one WebSocket for any number of channels and sessions."""

@@ -1,0 +1,239 @@
+"""What one consumer of a socket reads from: a bounded buffer and its place in the log. No I/O."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
+
+from .._core.answers import error_from_chunk
+from .._core.event_backlog import EventQueue
+from .._core.event_request import OnExpired, Wanted
+from .._core.messages import new_key
+from .._core.polling import TurnStart
+from .._core.progress import Sequence, Verdict
+from ..errors import StreamError
+from ..models import Chunk, Event
+
+#: A buffer is full with so many items, or this many characters of them.
+MAX_ITEMS = 1024
+MAX_SIZE = 8 * 1024 * 1024
+
+T = TypeVar("T")
+
+
+def _nobody() -> None:
+    """Nobody waits."""
+
+
+class Feed(ABC, Generic[T]):
+    """`wake` is called when there is something to see: an item, an answer, the end.
+
+    `parked`: the buffer was full, and what came then was left out; it is asked for again, from
+    the feed's own place, when the consumer has taken most of what was there. So a consumer that
+    is slow holds up neither the socket nor the others, and loses nothing.
+    """
+
+    def __init__(self, max_items: int = MAX_ITEMS) -> None:
+        self.wake: Callable[[], None] = _nobody
+        self.parked = False
+        #: The server has confirmed it.
+        self.there = False
+        #: Nothing more will come; `error` says why, if it is not simply over.
+        self.over = False
+        self.error: StreamError | None = None
+        self.max_items = max_items
+        self._sizes: deque[int] = deque()
+        self._size = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many items are in the buffer."""
+        return len(self._sizes)
+
+    @property
+    def drained(self) -> bool:
+        """Whether it is worth asking for more: most of the buffer is free."""
+        return len(self._sizes) <= self.max_items // 4 and self._size <= MAX_SIZE // 4
+
+    def confirmed(self) -> None:
+        """The server follows it."""
+        self.there = True
+        self.wake()
+
+    def end(self, error: StreamError | None = None) -> None:
+        """Nothing more will come; what is in the buffer can still be read."""
+        if not self.over:
+            self.over, self.error = True, error
+            self.wake()
+
+    def take(self) -> T:
+        """The oldest item; there must be one. Raises StreamError for a chunk that tells of one."""
+        self._size -= self._sizes.popleft()
+        return self._pop()
+
+    def _room(self) -> bool:
+        """Whether another item fits; from the first that does not, the feed is parked."""
+        if len(self._sizes) >= self.max_items or self._size >= MAX_SIZE:
+            self.parked = True
+        return not self.parked
+
+    def _count(self, size: int) -> None:
+        self._sizes.append(size)
+        self._size += size
+        self.wake()
+
+    @abstractmethod
+    def _pop(self) -> T:
+        """Takes it out."""
+
+
+class EventFeed(Feed[Event]):
+    """Events of channels."""
+
+    def __init__(
+        self,
+        channels: tuple[str, ...],
+        wanted: Wanted,
+        since: str | None,
+        on_expired: OnExpired = "raise",
+        max_items: int = MAX_ITEMS,
+    ) -> None:
+        super().__init__(max_items)
+        self.channels = channels
+        self.on_expired = on_expired
+        self.queue = EventQueue()
+        self._wanted = wanted
+        self._since = since
+
+    @property
+    def cursor(self) -> str | None:
+        """The place of the last event taken, or of a quiet time behind it."""
+        return self.queue.handed or self._since
+
+    def message(self) -> dict[str, Any]:
+        """Asks for everything behind what has arrived."""
+        place = self.queue.cursor or self._since
+        since = {} if place is None else {"since": place}
+        head = {"type": "subscribe", "channels": list(self.channels), "format": "envelope"}
+        return head | self._wanted.fields() | since
+
+    def offer(self, raw: dict[str, Any], size: int) -> None:
+        """An event has come."""
+        if not self.parked and self._room() and self.queue.add(raw, str(raw.get("cursor") or "")):
+            self._count(size)
+
+    def reach(self, cursor: str) -> None:
+        """A quiet subscription has got as far as this."""
+        if not self.parked:
+            self.queue.reach(cursor)
+
+    def gap(self, earliest: str) -> None:
+        """Its place is no longer kept; it goes on from the earliest there is."""
+        self.queue.gap(earliest)
+        self._count(0)
+
+    def _pop(self) -> Event:
+        return self.queue.pop()
+
+
+class ChunkFeed(Feed[Chunk]):
+    """Chunks of a session: all from a place on, or those of the turn that it starts (`body`)."""
+
+    def __init__(
+        self,
+        *,
+        session_id: str | None = None,
+        resume_from: int | None = None,
+        body: Mapping[str, Any] | None = None,
+        key: str | None = None,
+        compact: bool = False,
+        raise_on_error: bool = True,
+        max_items: int = MAX_ITEMS,
+    ) -> None:
+        super().__init__(max_items)
+        #: A key of the caller's may name a turn of long ago.
+        self.own_key = key is not None
+        self.session_id = session_id
+        self.turn: int | None = None
+        self.body = body
+        self.compact = compact
+        #: Its turn began somewhere before what is read of the session: to be looked for from here.
+        self.seek_from: int | None = None
+        #: The position of the last chunk taken.
+        self.position = resume_from or 0
+        self._key = key or new_key()
+        self._raise_on_error = raise_on_error
+        self._sequence = Sequence(resume_from)
+        self._turn_start = TurnStart(None)
+        self._ready: deque[dict[str, Any]] = deque()
+
+    @property
+    def last(self) -> int | None:
+        """Everything up to here has arrived; None: the server says where it begins."""
+        return self._sequence.last
+
+    @property
+    def place(self) -> int | None:
+        """Where a subscription must begin for it; None: the server says."""
+        return self.seek_from if self.last is None else self.last
+
+    @property
+    def starting(self) -> bool:
+        """Whether its turn must be asked for (again): nothing of it has come."""
+        return self.body is not None and self.last is None
+
+    def execute_message(self) -> dict[str, Any]:
+        """Starts the turn, or joins it if it was started by a message whose answer got lost."""
+        message = {"type": "execute", **(self.body or {}), "idempotency_key": self._key}
+        return message | ({"compact": True} if self.compact else {})
+
+    def started(self, session_id: str, turn: int, begin: int | None) -> None:
+        """The server has named the turn; `begin`: the place before it, if that is known."""
+        self.session_id, self.turn = session_id, turn
+        self._turn_start = TurnStart(turn)
+        if begin is not None and self.last is None:
+            self._sequence.last = begin
+        self.confirmed()
+
+    def placed(self, position: int) -> None:
+        """A subscription begins behind this position."""
+        if self.last is None and self.body is None:
+            self._sequence.last = self.position = position
+        self.confirmed()
+
+    def offer(self, raw: dict[str, Any], position: int, size: int) -> bool:
+        """A chunk has come; False: chunks before it are missing."""
+        if self.over or self.parked or not self.there:
+            return True
+        if self.last is None and not self._turn_start.passes(raw):
+            if self._turn_start.found:
+                # The end of the turn before: it may come again, since others read here too.
+                self._sequence.last = position
+            return True
+        if not self._room():
+            return True
+        verdict = self._sequence.take(raw, position)
+        if verdict is Verdict.NEW:
+            self._ready.append(raw)
+            self._count(size)
+            if self._ends(raw):
+                self.end()
+        return verdict is not Verdict.GAP
+
+    def _ends(self, raw: Mapping[str, Any]) -> bool:
+        if self.body is None or raw.get("type") != "done":
+            return False
+        turn = raw.get("turn")
+        return not isinstance(turn, int) or self.turn is None or turn >= self.turn
+
+    def _pop(self) -> Chunk:
+        raw = self._ready.popleft()
+        self.position = raw["position"]
+        if raw.get("type") == "error" and self._raise_on_error:
+            # The turn has failed for good: only its `done` would follow.
+            self._ready.clear()
+            self._sizes.clear()
+            raise error_from_chunk(raw, session_id=self.session_id, position=self.position)
+        return Chunk(raw)
