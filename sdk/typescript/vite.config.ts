@@ -5,10 +5,13 @@ import { defineConfig, type Plugin } from 'vite';
 
 const src = (path: string) => fileURLToPath(new URL(`src/${path}`, import.meta.url));
 
-// What every page loads, as one file: so the bundlers of those who use it make one of it, too. What
-// only some pages need (`client.ts` imports it when it is asked for) is in files of its own.
-const LATER = /(announce|event-(machine|plan|queue))\.ts$/;
-const CORE = readdirSync(src('')).filter((name) => name.endsWith('.ts') && !LATER.test(name));
+// Every page loads these files, so they are one chunk, and an application's bundler makes one of it.
+// What only some pages need (`client.ts` imports it on demand) stays in chunks of its own.
+const ON_DEMAND = /(announce|event-(machine|plan|queue)|download-machine|sha256)\.ts$/;
+const CORE = [
+  ...readdirSync(src('')),
+  ...readdirSync(src('core')).map((name) => `core/${name}`),
+].filter((name) => name.endsWith('.ts') && !ON_DEMAND.test(name));
 
 /** Says what the files of a folder are, both to Node and to TypeScript. */
 const commonjs: Plugin = {

@@ -1,7 +1,8 @@
 /** From an HTTP answer or an `error` chunk to the error that says it. */
+
+import { type Answer, asObject, asText, contentType, isObject, seconds } from './core/messages.js';
 import { makeError, type StreamError, type StreamErrorFields, Unavailable } from './errors.js';
 import type { JsonObject } from './types.js';
-import { type Answer, asObject, asText, contentType, isObject, seconds } from './wire.js';
 
 /** Answers to which the same request is sent again without asking anybody. */
 export function isRepeated(status: number): boolean {

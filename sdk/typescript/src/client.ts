@@ -2,13 +2,13 @@
 import type { StreamError } from './errors.js';
 import { Events } from './events.js';
 import { Files } from './files.js';
-import { Io } from './io.js';
 import type { OfflineQueue } from './offline/queue.js';
 import { load } from './platform.js';
 import type { Realtime } from './realtime/realtime.js';
 import { Agents, Tokens } from './resources.js';
 import { Sessions } from './sessions.js';
 import { baseUrlOf, settingsOf } from './settings.js';
+import { Io } from './transport.js';
 import type { ClientOptions, OfflineQueueOptions, Readable, RealtimeOptions } from './types.js';
 
 /**

@@ -1,8 +1,9 @@
 /** Every request of a subscription. No I/O. */
-import { POLL_LIMIT, POLL_WAIT, SSE } from './plan.js';
-import { EVENTS_PATH, placeOf, selectionQuery } from './selection.js';
+
+import { EVENTS_PATH, placeOf, selectionQuery } from './core/event-filter.js';
+import { query, type Request } from './core/messages.js';
+import { POLL_LIMIT, POLL_WAIT, SSE } from './core/session-request.js';
 import type { EventSelection, Place } from './types.js';
-import { query, type Request } from './wire.js';
 
 /** After everything there is: the place found there is the end of the log. */
 const AFTER_ALL = '9999-12-31T23:59:59Z';

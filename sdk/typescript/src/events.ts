@@ -1,13 +1,15 @@
 /** `client.events`. */
+
+import { EVENTS_PATH, placeOf, selection, selectionQuery } from './core/event-filter.js';
+import type { EventMachine } from './core/event-machine.js';
+import { query } from './core/messages.js';
 import { InvalidRequest } from './errors.js';
-import type { EventMachine } from './event-machine.js';
-import type { Io } from './io.js';
 import { camel } from './names.js';
 import { pageOf } from './page.js';
 import { load } from './platform.js';
-import { Reader } from './reader.js';
 import { item, make } from './requests.js';
-import { EVENTS_PATH, placeOf, selection, selectionQuery } from './selection.js';
+import { Reader } from './stream-reader.js';
+import type { Io } from './transport.js';
 import type {
   EventStream,
   JsonObject,
@@ -17,7 +19,6 @@ import type {
   ReplayParams,
   SubscribeParams,
 } from './types.js';
-import { query } from './wire.js';
 
 /** At most so many events in one list; what is iterated has no end. */
 const REPLAY_LIMIT = 100_000;
@@ -78,7 +79,7 @@ class Subscription extends Reader<PlatformEvent, EventMachine> implements EventS
   constructor(io: Io, params: SubscribeParams) {
     // Not every page follows events: what that takes is loaded when it is needed.
     const make = async () => {
-      const { EventMachine } = await load(() => import('./event-machine.js'), true);
+      const { EventMachine } = await load(() => import('./core/event-machine.js'), true);
       return new EventMachine(params, io.settings);
     };
     super(io, make, params);

@@ -1,7 +1,7 @@
 /** `client.files`. Its code is loaded with the first call: most pages send no files. */
 import { InvalidRequest } from './errors.js';
-import type { Io } from './io.js';
 import { load } from './platform.js';
+import type { Io } from './transport.js';
 import type {
   DownloadOptions,
   FileDownload,

@@ -1,6 +1,7 @@
 /** Names: camelCase outside, the wire's snake_case inside. Only an object's own fields change. */
+
+import { isObject } from './core/messages.js';
 import type { JsonObject } from './types.js';
-import { isObject } from './wire.js';
 
 /** Objects of ours inside an answer; whatever else is nested belongs to others. */
 const OURS = new Set(['usage', 'error']);

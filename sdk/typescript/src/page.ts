@@ -1,5 +1,5 @@
+import { asText, isObject } from './core/messages.js';
 import type { JsonObject, Page } from './types.js';
-import { asText, isObject } from './wire.js';
 
 /** One page of a list; `items` is where the answer has them. */
 export function pageOf<T>(raw: JsonObject, items: unknown, make: (raw: JsonObject) => T): Page<T> {

@@ -1,11 +1,12 @@
 /** Polling in place of a stream: which request is next, and what its answer means. */
-import type { Action } from './actions.js';
+
 import { errorFromAnswer } from './answers.js';
-import type { Intake } from './intake.js';
-import type { StreamPlan } from './plan.js';
-import { firstPosition, positionOf } from './progress.js';
+import type { Action } from './core/actions.js';
+import type { Intake } from './core/chunk-buffer.js';
+import { type Answer, asCount, asObject, asText, isObject, type Request } from './core/messages.js';
+import { firstPosition, positionOf } from './core/sequence.js';
+import type { StreamPlan } from './core/session-request.js';
 import type { JsonObject } from './types.js';
-import { type Answer, asCount, asObject, asText, isObject, type Request } from './wire.js';
 
 /** Seconds between polls that find something: 240 a minute, well below the usual 600 per key. */
 export const PACE = 0.25;

@@ -1,7 +1,8 @@
 /** The requests that more than one part makes. */
+
+import { keyHeader, query, type Request, segment } from './core/messages.js';
 import { snake } from './names.js';
 import type { JsonObject } from './types.js';
-import { keyHeader, query, type Request, segment } from './wire.js';
 
 /** A POST that makes something, repeatable by its key. */
 export function make(path: string, params: object, key?: string): Request {

@@ -1,8 +1,9 @@
 /** `client.agents` and `client.tokens`. */
-import type { Io } from './io.js';
+
 import { camel, snake } from './names.js';
 import { pageOf } from './page.js';
 import { item, list, make } from './requests.js';
+import type { Io } from './transport.js';
 import type {
   Agent,
   AgentParams,

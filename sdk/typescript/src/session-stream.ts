@@ -1,10 +1,11 @@
 /** The stream of a session's chunks, over HTTP. */
-import type { Io } from './io.js';
-import { StreamMachine } from './machine.js';
-import type { StreamPlan } from './plan.js';
-import type { Mark } from './progress.js';
-import { Reader } from './reader.js';
+
+import type { Mark } from './core/sequence.js';
+import { StreamMachine } from './core/session-machine.js';
+import type { StreamPlan } from './core/session-request.js';
 import { cancelRequest } from './requests.js';
+import { Reader } from './stream-reader.js';
+import type { Io } from './transport.js';
 import type { AgentStream, Chunk, StreamControls } from './types.js';
 
 export class SessionStream extends Reader<Chunk, StreamMachine> implements AgentStream {

@@ -1,13 +1,14 @@
 /** `client.sessions`, and a session as an object. */
 import { errorFromChunk } from './answers.js';
+import { asCount, newKey } from './core/messages.js';
+import type { Mark } from './core/sequence.js';
+import { executePath, StreamPlan } from './core/session-request.js';
 import { InternalError, InvalidRequest } from './errors.js';
-import type { Io } from './io.js';
 import { camel, snake } from './names.js';
 import { pageOf } from './page.js';
-import { executePath, StreamPlan } from './plan.js';
-import type { Mark } from './progress.js';
 import { cancelRequest, item, list, make } from './requests.js';
 import { SessionStream } from './session-stream.js';
+import type { Io } from './transport.js';
 import type {
   AgentStream,
   CancelParams,
@@ -23,7 +24,6 @@ import type {
   StreamControls,
   TurnResult,
 } from './types.js';
-import { asCount, newKey } from './wire.js';
 
 /** What an execute may say within a session that is known. */
 export type TurnParams<P> = Omit<P, 'agentId' | 'sessionId'>;

@@ -1,12 +1,12 @@
 /** What a client is told when it is made. Nothing here throws before it is used. */
 import { announce } from './announce.js';
 import { errorFromAnswer } from './answers.js';
+import { MAX_EVENT } from './core/chunk-buffer.js';
+import { asObject, asText, parseJson } from './core/messages.js';
+import type { Rules } from './core/reconnector.js';
 import { AuthenticationError, ConnectionLost, InvalidRequest, StreamError } from './errors.js';
-import { MAX_EVENT } from './intake.js';
-import type { Rules } from './link.js';
 import { canStream, LATE, now, variable, within } from './platform.js';
 import type { ClientOptions, GetToken, Logger, LogLevel, Readable } from './types.js';
-import { asObject, asText, parseJson } from './wire.js';
 
 const DEFAULT_BASE_URL = 'https://api.resonantgenesis.xyz';
 const BASE_URL = 'RESONANTGENESIS_BASE_URL';

@@ -1,9 +1,10 @@
 /** A file on its way down. */
-import type { Io } from '../io.js';
-import { Reader } from '../reader.js';
+
+import { DownloadMachine } from '../core/download-machine.js';
+import { Reader } from '../stream-reader.js';
+import type { Io } from '../transport.js';
 import type { DownloadOptions, FileDownload, PipeOptions, StoredFile } from '../types.js';
 import { get } from './lookups.js';
-import { DownloadMachine } from './machine.js';
 
 /** What a Blob is that nobody has looked at. */
 const ANYTHING = 'application/octet-stream';

@@ -1,8 +1,9 @@
 /** Files without their contents. */
-import type { Io } from '../io.js';
+
 import { camel } from '../names.js';
 import { pageOf } from '../page.js';
 import { item, list as pageRequest } from '../requests.js';
+import type { Io } from '../transport.js';
 import type { ListFilesParams, Page, StoredFile } from '../types.js';
 
 export const PATH = '/v1/files';

@@ -1,16 +1,17 @@
 /** A file on its way up. */
-import type { Outcome } from '../actions.js';
+
 import { isRepeated } from '../answers.js';
+import type { Outcome } from '../core/actions.js';
+import { asObject, asText, keyHeader, query, type Request } from '../core/messages.js';
+import { Retries } from '../core/retry.js';
 import { Conflict, ConnectionLost, InvalidRequest, type StreamError } from '../errors.js';
-import { type Io, problem } from '../io.js';
 import { camel } from '../names.js';
 import { pause, throwIfAborted } from '../platform.js';
-import { Retries } from '../retries.js';
 import { placeOf } from '../settings.js';
+import { type Io, problem } from '../transport.js';
 import type { JsonObject, StoredFile, UploadOptions, UploadSource } from '../types.js';
-import { asObject, asText, keyHeader, query, type Request } from '../wire.js';
-import { bodyOf, type Outgoing } from './body.js';
 import { PATH, remove } from './lookups.js';
+import { bodyOf, type Outgoing } from './upload-body.js';
 
 /** Seconds: an attempt ends when nothing moves, not after a time; what is here bounds it at all. */
 const LONGEST = 10 * 24 * 3600;

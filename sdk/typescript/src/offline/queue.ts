@@ -1,12 +1,12 @@
 /** `client.offlineQueue()`: executes that wait for a network, sent in order when it is there. */
 import { announce } from '../announce.js';
+import { asCount, asText, keyHeader, newKey } from '../core/messages.js';
+import { executePath } from '../core/session-request.js';
 import { AuthenticationError, InvalidRequest, StreamError } from '../errors.js';
-import type { Io } from '../io.js';
 import { snake } from '../names.js';
-import { executePath } from '../plan.js';
 import { isOffline, pause } from '../platform.js';
+import type { Io } from '../transport.js';
 import type { ExecuteParams, OfflineQueueOptions, QueuedExecute, QueueStorage } from '../types.js';
-import { asCount, asText, keyHeader, newKey } from '../wire.js';
 import { IndexedDbStorage, MemoryStorage } from './storage.js';
 
 /** The server knows an Idempotency-Key for 24 hours; in milliseconds. */

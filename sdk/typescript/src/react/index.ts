@@ -13,10 +13,10 @@ export type {
 } from '../store/index.js';
 export type { ResonantGenesisProviderProps } from './client.js';
 export { ResonantGenesisProvider, useClient } from './client.js';
+export type { UseSessionOptions, UseSessionResult } from './hooks.js';
+export { useSession } from './hooks.js';
 export type { UseAgentStreamOptions, UseAgentStreamResult } from './use-agent-stream.js';
 export { useAgentStream } from './use-agent-stream.js';
 export type { UseEventsOptions, UseEventsResult } from './use-events.js';
 export { useEvents } from './use-events.js';
 export { useReach } from './use-reach.js';
-export type { UseSessionOptions, UseSessionResult } from './use-session.js';
-export { useSession } from './use-session.js';

@@ -1,7 +1,10 @@
 /** `client.realtime()`: one socket for any number of channels and sessions. */
+
+import { listed, placeOf, selection } from '../core/event-filter.js';
+import { segment } from '../core/messages.js';
+import { ChunkFeed, EventFeed, MAX_ITEMS } from '../core/realtime/consumers.js';
 import { InvalidRequest } from '../errors.js';
 import { snake } from '../names.js';
-import { listed, placeOf, selection } from '../selection.js';
 import type { Settings } from '../settings.js';
 import type {
   AgentStream,
@@ -13,10 +16,8 @@ import type {
   RealtimeSubscription,
   StreamControls,
 } from '../types.js';
-import { segment } from '../wire.js';
-import { ChunkFeed, EventFeed, MAX_ITEMS } from './feeds.js';
-import { Runner } from './runner.js';
-import { SocketStream, SocketSubscription } from './streams.js';
+import { Runner } from './socket-runner.js';
+import { SocketStream, SocketSubscription } from './socket-streams.js';
 
 /**
  * One socket, renewed for as long as that takes.

@@ -1,6 +1,6 @@
 import { InternalError, NotFound } from '../errors.js';
 import type { ExecuteStreamParams, StreamControls } from '../types.js';
-import type { StreamClient } from './client.js';
+import type { StreamClient } from './stream-client.js';
 
 /** Where a turn is that the server has taken. */
 export interface TurnPlace {

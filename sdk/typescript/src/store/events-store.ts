@@ -6,10 +6,10 @@ import type {
   StreamControls,
   SubscribeParams,
 } from '../types.js';
-import type { StreamClient } from './client.js';
 import { Lifetime } from './lifetime.js';
 import { Observable } from './observable.js';
-import { Reader } from './reader.js';
+import { Reader } from './resumable-reader.js';
+import type { StreamClient } from './stream-client.js';
 
 /** Events kept unless told otherwise. */
 const KEPT = 100;

@@ -1,6 +1,6 @@
 import type { AgentStream, ConnectionState, RealtimeSessionParams } from '../types.js';
-import type { StreamClient } from './client.js';
-import { takeSocket } from './socket.js';
+import { takeSocket } from './session-connections.js';
+import type { StreamClient } from './stream-client.js';
 
 /** A session's chunks for as long as they are read, over a connection of their own. Throws StreamError. */
 export function followByHttp(

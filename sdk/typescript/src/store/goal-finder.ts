@@ -1,5 +1,5 @@
 import { StreamError } from '../errors.js';
-import type { StreamClient } from './client.js';
+import type { StreamClient } from './stream-client.js';
 
 /** Pages of events looked through for the goals of one session: each is one request. */
 const MAX_PAGES = 5;

@@ -5,10 +5,9 @@
  */
 export type { Readable } from '../types.js';
 export { AgentStreamStore, IDLE } from './agent-stream-store.js';
-export type { SocketClient, StreamClient } from './client.js';
 export type { EventsSelection, EventsState, EventsStoreOptions } from './events-store.js';
 export { EventsStore, NO_EVENTS } from './events-store.js';
-export type { PlaceStorage } from './place.js';
+export type { PlaceStorage } from './session-place.js';
 export type { SessionStoreOptions } from './session-store.js';
 export { SessionStore } from './session-store.js';
 export { holdShared, sessionStore } from './shared-sessions.js';
@@ -23,4 +22,5 @@ export type {
   TurnSnapshot,
 } from './snapshots.js';
 export { NO_SESSION } from './snapshots.js';
+export type { SocketClient, StreamClient } from './stream-client.js';
 export type { AgentTask, AgentTaskParams } from './turn-run.js';

@@ -1,6 +1,6 @@
 import { throwAside } from '../announce.js';
 import type { Readable } from '../types.js';
-import { nextFrame } from './frame.js';
+import { nextFrame } from './page-visibility.js';
 
 /**
  * A state that changes often and is told seldom.

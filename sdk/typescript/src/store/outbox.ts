@@ -2,8 +2,8 @@ import { throwIfAborted } from '../platform.js';
 import type { ConnectionState } from '../types.js';
 import type { TurnPlace } from './begin-turn.js';
 import { beginTurn, cancelByKey } from './begin-turn.js';
-import type { StreamClient } from './client.js';
 import type { SendParams } from './snapshots.js';
+import type { StreamClient } from './stream-client.js';
 
 /** A server knows a key for 24 h; milliseconds, with an hour for clocks and queues. */
 const KEY_WINDOW = 23 * 3_600_000;

@@ -1,21 +1,21 @@
+import { newKey } from '../core/messages.js';
 import { ConnectionLost, InvalidRequest, PositionExpired } from '../errors.js';
 import type { AgentStream, Chunk, ConnectionState, StreamControls } from '../types.js';
-import { newKey } from '../wire.js';
-import type { StreamClient } from './client.js';
 import { followByHttp, followBySocket } from './follow.js';
-import { isHidden } from './frame.js';
 import { GoalFinder } from './goal-finder.js';
 import { Lifetime } from './lifetime.js';
 import { Observable } from './observable.js';
 import type { Send } from './outbox.js';
 import { Outbox } from './outbox.js';
 import { whenLeft } from './page.js';
-import type { PlaceStorage } from './place.js';
-import { PlaceKeeper, placeStorage } from './place.js';
-import { Reader } from './reader.js';
+import { isHidden } from './page-visibility.js';
+import { Reader } from './resumable-reader.js';
 import { SessionFold } from './session-fold.js';
+import type { PlaceStorage } from './session-place.js';
+import { PlaceKeeper, placeStorage } from './session-place.js';
 import type { SendParams, SessionState } from './snapshots.js';
 import { NO_SESSION } from './snapshots.js';
+import type { StreamClient } from './stream-client.js';
 
 export interface SessionStoreOptions {
   /**

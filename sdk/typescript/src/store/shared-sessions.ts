@@ -1,6 +1,6 @@
-import type { StreamClient } from './client.js';
 import type { SessionStoreOptions } from './session-store.js';
 import { SessionStore } from './session-store.js';
+import type { StreamClient } from './stream-client.js';
 
 /** The stores that are held now: who looks at the same session shares its connection and its state. */
 const held = new WeakMap<StreamClient, Set<SessionStore>>();

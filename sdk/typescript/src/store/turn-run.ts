@@ -1,9 +1,9 @@
+import { newKey } from '../core/messages.js';
 import type { AgentStream, Chunk, ExecuteStreamParams, StreamControls } from '../types.js';
-import { newKey } from '../wire.js';
 import { cancelByKey } from './begin-turn.js';
-import type { StreamClient } from './client.js';
-import { Reader } from './reader.js';
+import { Reader } from './resumable-reader.js';
 import type { AgentStreamState, StreamStatus } from './snapshots.js';
+import type { StreamClient } from './stream-client.js';
 import { TurnFold } from './turn-fold.js';
 
 /** What a turn is asked for: by whom, of whom, and everything that `executeStream` understands. */

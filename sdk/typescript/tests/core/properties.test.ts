@@ -1,14 +1,14 @@
 /** Whatever happens to its connections, a stream hands on everything once and in order. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import type { Outcome } from '../../src/actions.js';
-import { EventMachine } from '../../src/event-machine.js';
-import type { LinkMachine } from '../../src/link.js';
-import { StreamMachine } from '../../src/machine.js';
-import { StreamPlan } from '../../src/plan.js';
-import { SseDecoder } from '../../src/sse.js';
+import type { Outcome } from '../../src/core/actions.js';
+import { EventMachine } from '../../src/core/event-machine.js';
+import type { Request } from '../../src/core/messages.js';
+import type { LinkMachine } from '../../src/core/reconnector.js';
+import { StreamMachine } from '../../src/core/session-machine.js';
+import { StreamPlan } from '../../src/core/session-request.js';
+import { SseDecoder } from '../../src/core/sse.js';
 import type { JsonObject } from '../../src/types.js';
-import type { Request } from '../../src/wire.js';
 import { answerOf, bytes, chunkFrame, eventFrame, rulesOf } from '../support/script.js';
 
 const FAULTS = [

@@ -1,12 +1,12 @@
 /** The language-neutral cases of `protocol/`, as far as they concern a client. */
 import { describe, expect, test } from 'vitest';
 import { errorFromAnswer, errorFromChunk, isRepeated } from '../../src/answers.js';
+import { EventMachine } from '../../src/core/event-machine.js';
+import { delay } from '../../src/core/retry.js';
+import { StreamMachine } from '../../src/core/session-machine.js';
+import { StreamPlan } from '../../src/core/session-request.js';
+import { SseDecoder } from '../../src/core/sse.js';
 import { familyOf } from '../../src/errors.js';
-import { EventMachine } from '../../src/event-machine.js';
-import { StreamMachine } from '../../src/machine.js';
-import { StreamPlan } from '../../src/plan.js';
-import { delay } from '../../src/retries.js';
-import { SseDecoder } from '../../src/sse.js';
 import type { JsonObject } from '../../src/types.js';
 import { type Case, loadCases } from '../support/cases.js';
 import { answerOf, bytes, NO_CURSOR, rulesOf, Script } from '../support/script.js';

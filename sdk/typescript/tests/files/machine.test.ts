@@ -1,10 +1,10 @@
 /** A download over any network gives the file's bytes, each once, or says that it cannot. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import type { Outcome } from '../../src/actions.js';
+import type { Outcome } from '../../src/core/actions.js';
+import { DownloadMachine } from '../../src/core/download-machine.js';
+import { Sha256 } from '../../src/core/sha256.js';
 import { StreamError } from '../../src/errors.js';
-import { DownloadMachine } from '../../src/files/machine.js';
-import { Sha256 } from '../../src/files/sha256.js';
 import { settingsOf } from '../../src/settings.js';
 import type { StoredFile } from '../../src/types.js';
 import { content, sha256 } from './support.js';

@@ -1,7 +1,7 @@
 /** A client, a server, and a network that hands over what it is told to. */
-import { ChunkFeed, EventFeed, type Feed } from '../../src/realtime/feeds.js';
-import { RealtimeState } from '../../src/realtime/state.js';
-import { Retries } from '../../src/retries.js';
+import { ChunkFeed, EventFeed, type Feed } from '../../src/core/realtime/consumers.js';
+import { RealtimeState } from '../../src/core/realtime/socket-machine.js';
+import { Retries } from '../../src/core/retry.js';
 import type { Chunk, PlatformEvent } from '../../src/types.js';
 import { ModelServer, ModelSocket } from './model-server.js';
 

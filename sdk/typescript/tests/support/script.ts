@@ -1,10 +1,10 @@
 /** Runs a script of resume.yaml or events.yaml against a machine. */
 import { expect } from 'vitest';
-import type { Action, Outcome } from '../../src/actions.js';
+import type { Action, Outcome } from '../../src/core/actions.js';
+import { type Answer, parseJson, type Request } from '../../src/core/messages.js';
+import type { LinkMachine, Rules } from '../../src/core/reconnector.js';
 import type { StreamError } from '../../src/errors.js';
-import type { LinkMachine, Rules } from '../../src/link.js';
 import type { JsonObject } from '../../src/types.js';
-import { type Answer, parseJson, type Request } from '../../src/wire.js';
 import type { Case } from './cases.js';
 
 export function answerOf(given: Case | JsonObject): Answer {

@@ -1,7 +1,7 @@
 /** Whatever happens to the link, everybody gets everything once. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { ChunkFeed, EventFeed, type Feed } from '../../../src/realtime/feeds.js';
+import { ChunkFeed, EventFeed, type Feed } from '../../../src/core/realtime/consumers.js';
 import { eventsFeed, turnFeed, World, watchFeed } from '../../support/realtime-world.js';
 
 const step = (name: string, least: number, most: number) =>

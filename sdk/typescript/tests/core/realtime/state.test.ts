@@ -1,7 +1,7 @@
 /** The client's half of a socket against the model of the server's, one thing after the other. */
 import { expect, test } from 'vitest';
+import { ChunkFeed } from '../../../src/core/realtime/consumers.js';
 import { ConnectionLost } from '../../../src/errors.js';
-import { ChunkFeed } from '../../../src/realtime/feeds.js';
 import { eventsFeed, turnFeed, World, watchFeed } from '../../support/realtime-world.js';
 
 test('a subscription starts where the server says', () => {

@@ -1,9 +1,9 @@
 /** What both kinds of subscriptions on a socket share: one question at a time, retries, parking. */
-import { StreamError } from '../errors.js';
-import type { Retries } from '../retries.js';
-import type { JsonObject } from '../types.js';
-import type { Ask, Asks } from './asks.js';
-import type { Feed } from './feeds.js';
+import { StreamError } from '../../errors.js';
+import type { JsonObject } from '../../types.js';
+import type { Retries } from '../retry.js';
+import type { Feed } from './consumers.js';
+import type { Ask, Asks } from './pending-requests.js';
 
 /** Makes the budget of one question, or of one subscription. */
 export type NewRetries = () => Retries;

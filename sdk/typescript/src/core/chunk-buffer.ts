@@ -1,11 +1,11 @@
 /** From bytes or polled objects to chunks in order, each once. */
-import { errorFromChunk } from './answers.js';
-import { ConnectionLost, type StreamErrorFields } from './errors.js';
-import type { StreamPlan } from './plan.js';
-import { positionOf, Sequence } from './progress.js';
+import { errorFromChunk } from '../answers.js';
+import { ConnectionLost, type StreamErrorFields } from '../errors.js';
+import type { JsonObject } from '../types.js';
+import { isObject, parseJson } from './messages.js';
+import { positionOf, Sequence } from './sequence.js';
+import type { StreamPlan } from './session-request.js';
 import { type Frame, SseDecoder } from './sse.js';
-import type { JsonObject } from './types.js';
-import { isObject, parseJson } from './wire.js';
 
 /** A `done` may carry 1 MiB of output, and JSON escapes make six characters of one. */
 export const MAX_EVENT = 8 * 1024 * 1024;

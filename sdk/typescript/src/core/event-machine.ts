@@ -5,17 +5,18 @@
  * that breaks before its first byte loses nothing. A heartbeat is a block with an id only, which
  * moves the cursor. The rules of connections are link.ts's.
  */
+
+import { errorFromAnswer, errorFromChunk } from '../answers.js';
+import { ConnectionLost, type StreamError } from '../errors.js';
+import { EventPlan } from '../event-plan.js';
+import { PACE } from '../polling.js';
+import type { JsonObject, PlatformEvent, SubscribeParams } from '../types.js';
 import type { Action, Outcome } from './actions.js';
-import { errorFromAnswer, errorFromChunk } from './answers.js';
-import { ConnectionLost, type StreamError } from './errors.js';
-import { EventPlan } from './event-plan.js';
+import { FrameIntake } from './chunk-buffer.js';
 import { EventQueue } from './event-queue.js';
-import { FrameIntake } from './intake.js';
-import { LinkMachine, type Rules } from './link.js';
-import { PACE } from './polling.js';
+import { type Answer, asObject, asText, isObject, type Request } from './messages.js';
+import { LinkMachine, type Rules } from './reconnector.js';
 import type { Frame } from './sse.js';
-import type { JsonObject, PlatformEvent, SubscribeParams } from './types.js';
-import { type Answer, asObject, asText, isObject, type Request } from './wire.js';
 
 /** Events, and the cursors of heartbeats. */
 class EventIntake extends FrameIntake {

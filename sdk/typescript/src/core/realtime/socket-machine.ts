@@ -4,15 +4,15 @@
  * It outlives sockets: on a new one it says what subscriptions, turns and questions need, each from
  * its own place. Times in seconds.
  */
-import { errorFromChunk } from '../answers.js';
-import type { StreamError } from '../errors.js';
-import type { JsonObject } from '../types.js';
-import { asObject, asText, isObject, parseJson, seconds } from '../wire.js';
-import { Asks } from './asks.js';
-import { Channels } from './channels.js';
-import { ChunkFeed, EventFeed, type Feed } from './feeds.js';
-import type { NewRetries } from './topics.js';
-import { Turns } from './turns.js';
+import { errorFromChunk } from '../../answers.js';
+import type { StreamError } from '../../errors.js';
+import type { JsonObject } from '../../types.js';
+import { asObject, asText, isObject, parseJson, seconds } from '../messages.js';
+import { Channels } from './channel-subscriptions.js';
+import { ChunkFeed, EventFeed, type Feed } from './consumers.js';
+import { Asks } from './pending-requests.js';
+import { Turns } from './session-subscriptions.js';
+import type { NewRetries } from './subscription.js';
 
 export class RealtimeState {
   readonly asks = new Asks();

@@ -1,7 +1,8 @@
 /** What a stream was asked for, and every request that may have to be made for it. */
-import type { Mark } from './progress.js';
-import type { JsonObject } from './types.js';
-import { asCount, asText, keyHeader, query, type Request, segment } from './wire.js';
+
+import type { JsonObject } from '../types.js';
+import { asCount, asText, keyHeader, query, type Request, segment } from './messages.js';
+import type { Mark } from './sequence.js';
 
 /** How long the server may hold a poll, in seconds: below the 60 at which proxies cut. */
 export const POLL_WAIT = 25;

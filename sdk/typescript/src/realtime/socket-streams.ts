@@ -1,4 +1,6 @@
 /** What callers iterate over on a socket: events of channels, chunks of sessions. */
+
+import type { ChunkFeed, EventFeed, Feed } from '../core/realtime/consumers.js';
 import { throwIfAborted } from '../platform.js';
 import { readableOf } from '../readable.js';
 import type {
@@ -10,7 +12,6 @@ import type {
   ResumableStream,
   StreamControls,
 } from '../types.js';
-import type { ChunkFeed, EventFeed, Feed } from './feeds.js';
 
 /** The socket that streams live on. */
 export interface Host {

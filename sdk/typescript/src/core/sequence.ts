@@ -1,6 +1,6 @@
 /** Where a stream stands in its session's log, and what a chunk that arrives means for it. */
-import type { JsonObject } from './types.js';
-import { asCount } from './wire.js';
+import type { JsonObject } from '../types.js';
+import { asCount } from './messages.js';
 
 /** What is needed to find a stream again after it broke off. */
 export interface Mark {

@@ -1,9 +1,10 @@
 /** What an upload sends: counted, hashed and told while it goes. */
+
+import { Sha256 } from '../core/sha256.js';
 import { AuthenticationError, ConnectionLost } from '../errors.js';
-import type { Io } from '../io.js';
 import { throwIfAborted, within } from '../platform.js';
+import type { Io } from '../transport.js';
 import type { UploadOptions, UploadSource } from '../types.js';
-import { Sha256 } from './sha256.js';
 import { type Pieces, type Source, sourceOf } from './source.js';
 import { sendWithXhr } from './xhr.js';
 

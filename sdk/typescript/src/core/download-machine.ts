@@ -5,14 +5,15 @@
  * content is still the same (`If-Range`). Where something on the way answers with the whole, what
  * is there already is skipped. The last piece is handed on only if all of it is the file.
  */
-import type { Action, Outcome } from '../actions.js';
+
 import { errorFromAnswer } from '../answers.js';
 import { ConnectionLost, StreamError } from '../errors.js';
-import type { Rules } from '../link.js';
+import { PATH } from '../files/lookups.js';
 import { item } from '../requests.js';
-import { Retries } from '../retries.js';
 import type { StoredFile } from '../types.js';
-import { PATH } from './lookups.js';
+import type { Action, Outcome } from './actions.js';
+import type { Rules } from './reconnector.js';
+import { Retries } from './retry.js';
 import { Sha256 } from './sha256.js';
 
 export class DownloadMachine {

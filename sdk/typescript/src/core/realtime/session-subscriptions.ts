@@ -1,11 +1,11 @@
 /** Sessions and turns on a socket: a session's chunks come once, whoever reads them here. */
-import { ConnectionLost, PositionExpired, type StreamError } from '../errors.js';
-import { positionOf } from '../progress.js';
-import type { JsonObject } from '../types.js';
-import { asCount, asText } from '../wire.js';
-import type { Ask, Asks } from './asks.js';
-import type { ChunkFeed } from './feeds.js';
-import { type NewRetries, Topic } from './topics.js';
+import { ConnectionLost, PositionExpired, type StreamError } from '../../errors.js';
+import type { JsonObject } from '../../types.js';
+import { asCount, asText } from '../messages.js';
+import { positionOf } from '../sequence.js';
+import type { ChunkFeed } from './consumers.js';
+import type { Ask, Asks } from './pending-requests.js';
+import { type NewRetries, Topic } from './subscription.js';
 
 /** Of so many of a session's newest turns it is known where they begin. */
 const KNOWN_TURNS = 4;

@@ -5,8 +5,8 @@
  * `finish` are results and need no report. Before anything but `read` and `emit` it closes an open
  * stream. Times are in seconds.
  */
-import type { StreamError } from './errors.js';
-import type { Answer, Request } from './wire.js';
+import type { StreamError } from '../errors.js';
+import type { Answer, Request } from './messages.js';
 
 export type Action<T> =
   /** Send it and open its answer as a stream: opened, answered, lost or silent. */

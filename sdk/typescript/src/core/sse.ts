@@ -3,7 +3,7 @@
  * never ends a line must not take the memory; a CR ends its line at once; and the ids of blocks
  * without data are seen, by which a quiet subscription's place moves.
  */
-import { InvalidRequest } from './errors.js';
+import { InvalidRequest } from '../errors.js';
 
 /** One dispatched event; `event` is `message` where the block named none. */
 export interface Frame {

@@ -1,7 +1,7 @@
 /** Which platform events are asked for, and from where. */
-import { InvalidRequest } from './errors.js';
-import type { EventSelection, JsonObject, Place } from './types.js';
-import { query } from './wire.js';
+import { InvalidRequest } from '../errors.js';
+import type { EventSelection, JsonObject, Place } from '../types.js';
+import { query } from './messages.js';
 
 export const EVENTS_PATH = '/v1/events';
 

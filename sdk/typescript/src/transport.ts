@@ -1,12 +1,20 @@
 /** The transport: does what the machines ask with `fetch`, and nothing else. */
-import type { Outcome } from './actions.js';
+
 import { errorFromAnswer, isRepeated, redirected, unexpected } from './answers.js';
+import type { Outcome } from './core/actions.js';
+import {
+  asObject,
+  isEventStream,
+  isObject,
+  parseJson,
+  queryText,
+  type Request,
+} from './core/messages.js';
+import { Retries } from './core/retry.js';
 import { ConnectionLost, StreamError } from './errors.js';
 import { LATE, pause, throwIfAborted, within } from './platform.js';
-import { Retries } from './retries.js';
 import { baseUrlOf, CONNECT, placeOf, type Settings } from './settings.js';
 import type { JsonObject } from './types.js';
-import { asObject, isEventStream, isObject, parseJson, queryText, type Request } from './wire.js';
 
 /** Seconds that the end of a finished stream is waited for. */
 const LAST_BYTES = 0.1;

@@ -1,9 +1,9 @@
 /** Questions on a socket: each has an id, one answer, and is asked again on the next socket. */
-import { errorFromChunk } from '../answers.js';
-import { InvalidRequest, type StreamError } from '../errors.js';
-import type { Retries } from '../retries.js';
-import type { JsonObject } from '../types.js';
-import { asText } from '../wire.js';
+import { errorFromChunk } from '../../answers.js';
+import { InvalidRequest, type StreamError } from '../../errors.js';
+import type { JsonObject } from '../../types.js';
+import { asText } from '../messages.js';
+import type { Retries } from '../retry.js';
 
 /** What a server takes in one message, in bytes (PROTOCOL.md, section 9). */
 const MAX_MESSAGE = 256 * 1024;

@@ -1,6 +1,6 @@
 /** Requests and answers as values: what is sent, what came back. No I/O. */
-import { InvalidRequest } from './errors.js';
-import type { JsonObject } from './types.js';
+import { InvalidRequest } from '../errors.js';
+import type { JsonObject } from '../types.js';
 
 /** One request below the base URL, credential aside. */
 export interface Request {

@@ -1,9 +1,9 @@
 /** The shell around a machine: an async iterator that outlives its connections. */
-import type { Action, Outcome } from './actions.js';
-import type { Connection, Io } from './io.js';
-import type { LinkMachine } from './link.js';
+import type { Action, Outcome } from './core/actions.js';
+import type { LinkMachine } from './core/reconnector.js';
 import { isOffline, onWake, pause, throwIfAborted } from './platform.js';
 import { readableOf } from './readable.js';
+import type { Connection, Io } from './transport.js';
 import type { ConnectionState, MaybePromise, ResumableStream, StreamControls } from './types.js';
 
 type Machine<T> = Pick<LinkMachine<T>, 'opened' | 'polling' | 'next' | 'give'>;

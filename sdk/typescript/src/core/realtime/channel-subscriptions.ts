@@ -1,10 +1,10 @@
 /** Subscriptions to channels of events on a socket. */
-import { InvalidRequest, type StreamError } from '../errors.js';
-import type { JsonObject } from '../types.js';
-import { asText } from '../wire.js';
-import type { Asks } from './asks.js';
-import type { EventFeed } from './feeds.js';
-import { type NewRetries, Topic } from './topics.js';
+import { InvalidRequest, type StreamError } from '../../errors.js';
+import type { JsonObject } from '../../types.js';
+import { asText } from '../messages.js';
+import type { EventFeed } from './consumers.js';
+import type { Asks } from './pending-requests.js';
+import { type NewRetries, Topic } from './subscription.js';
 
 /** The one subscription to its channels. */
 export class EventTopic extends Topic {

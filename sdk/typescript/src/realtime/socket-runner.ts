@@ -1,16 +1,16 @@
 /** Keeps a socket: one after the other, and whoever reads from them. */
 import { announce } from '../announce.js';
+import type { Feed } from '../core/realtime/consumers.js';
+import { RealtimeState } from '../core/realtime/socket-machine.js';
+import { Retries } from '../core/retry.js';
 import { AuthenticationError, ConnectionLost, StreamError } from '../errors.js';
 import { snake } from '../names.js';
 import { isOffline, pause } from '../platform.js';
-import { Retries } from '../retries.js';
 import type { Settings } from '../settings.js';
 import type { ConnectionState, RealtimeOptions } from '../types.js';
-import type { Feed } from './feeds.js';
-import { OpenSocket } from './open-socket.js';
 import { socketClass, socketUrl } from './socket.js';
-import { RealtimeState } from './state.js';
-import type { Host } from './streams.js';
+import { OpenSocket } from './socket-connection.js';
+import type { Host } from './socket-streams.js';
 
 export class Runner implements Host {
   state: ConnectionState = 'connecting';

@@ -10,12 +10,13 @@
  * - Two attempts in a row that connected but brought nothing before the limit: something on the way
  *   collects the stream, so it is polled from then on.
  */
+
+import { errorFromAnswer, isRepeated, unexpected } from '../answers.js';
+import { AuthenticationError, ConnectionLost, RateLimited, StreamError } from '../errors.js';
 import type { Action, Outcome } from './actions.js';
-import { errorFromAnswer, isRepeated, unexpected } from './answers.js';
-import { AuthenticationError, ConnectionLost, RateLimited, StreamError } from './errors.js';
-import type { FrameIntake } from './intake.js';
-import { type Backoff, type Random, Retries } from './retries.js';
-import { type Answer, type Request, seconds } from './wire.js';
+import type { FrameIntake } from './chunk-buffer.js';
+import { type Answer, type Request, seconds } from './messages.js';
+import { type Backoff, type Random, Retries } from './retry.js';
 
 /** Silent attempts in a row after which a stream is polled. */
 const MAX_SILENT = 2;

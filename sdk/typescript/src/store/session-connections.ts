@@ -1,4 +1,4 @@
-import type { SocketClient, StreamClient } from './client.js';
+import type { SocketClient, StreamClient } from './stream-client.js';
 
 interface Shared {
   readonly socket: Promise<SocketClient>;

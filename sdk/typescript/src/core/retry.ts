@@ -1,5 +1,5 @@
 /** The retry budget: how often in a row, and how long before each. */
-import type { StreamError } from './errors.js';
+import type { StreamError } from '../errors.js';
 
 /** A server that asks for a longer wait is left to the caller to obey, in seconds. */
 const MAX_RETRY_AFTER = 60;

@@ -4,17 +4,18 @@
  * A chunk is passed on once, in order; anything missing means reading again from the last good
  * place. The rules of connections are link.ts's.
  */
+
+import { errorFromChunk } from '../answers.js';
+import { ConnectionLost, PositionExpired, type StreamError } from '../errors.js';
+import { camel } from '../names.js';
+import { Poller } from '../polling.js';
+import type { Chunk } from '../types.js';
 import type { Action } from './actions.js';
-import { errorFromChunk } from './answers.js';
-import { ConnectionLost, PositionExpired, type StreamError } from './errors.js';
-import { Intake } from './intake.js';
-import { LinkMachine, type Rules } from './link.js';
-import { camel } from './names.js';
-import type { StreamPlan } from './plan.js';
-import { Poller } from './polling.js';
-import type { Mark } from './progress.js';
-import type { Chunk } from './types.js';
-import { type Answer, asCount, type Request } from './wire.js';
+import { Intake } from './chunk-buffer.js';
+import { type Answer, asCount, type Request } from './messages.js';
+import { LinkMachine, type Rules } from './reconnector.js';
+import type { Mark } from './sequence.js';
+import type { StreamPlan } from './session-request.js';
 
 /** Chunks of one session. */
 export class StreamMachine extends LinkMachine<Chunk> {

@@ -1,10 +1,11 @@
 /** One socket, from its opening to its end: authenticates, listens, speaks, pings. */
+
+import { LinkWatch, Pace } from '../core/realtime/keepalive.js';
+import type { RealtimeState } from '../core/realtime/socket-machine.js';
 import { ConnectionLost, type StreamError } from '../errors.js';
 import { onWake } from '../platform.js';
 import { CONNECT, type Settings } from '../settings.js';
-import { LinkWatch, Pace } from './link.js';
 import { closedError } from './socket.js';
-import type { RealtimeState } from './state.js';
 
 /** Seconds before a token that could not be fetched is asked for again; never more often. */
 const RENEW_AGAIN = 1;
