@@ -48,7 +48,7 @@ export default defineConfig({
     // Two cores are what the smallest machine has.
     maxWorkers: 2,
     projects: [
-      project('core', ['sdk/typescript/tests/core/**/*.test.ts'], 'node'),
+      project('core', ['sdk/typescript/tests/{*,core/**/*,offline/*,realtime/*}.test.ts'], 'node'),
       project('integration', ['sdk/typescript/tests/{integration,files}/**/*.test.ts'], 'node', [
         'sdk/typescript/tests/support/global-server.ts',
       ]),

@@ -12,7 +12,7 @@ import {
   json,
   never,
   text,
-} from '../support/fake-fetch.js';
+} from './support/fake-fetch.js';
 
 beforeEach(() => {
   vi.useFakeTimers();

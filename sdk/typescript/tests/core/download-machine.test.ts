@@ -7,7 +7,7 @@ import { Sha256 } from '../../src/core/sha256.js';
 import { StreamError } from '../../src/errors.js';
 import { settingsOf } from '../../src/settings.js';
 import type { StoredFile } from '../../src/types.js';
-import { content, sha256 } from './support.js';
+import { content, sha256 } from '../files/support.js';
 
 const FAULTS = [
   ...['none', 'refused', 'lost', 'silent', 'cut', 'stall', 'whole', 'flip', 'long', 'shifted'],

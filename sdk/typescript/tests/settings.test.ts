@@ -7,7 +7,7 @@ import {
   Unavailable,
 } from '@resonantgenesis/sdk';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { broken, FakeFetch, json, never } from '../support/fake-fetch.js';
+import { broken, FakeFetch, json, never } from './support/fake-fetch.js';
 
 beforeEach(() => {
   vi.useFakeTimers();

@@ -2,9 +2,9 @@ import { createResonantGenesis, useEvents, useSession } from '@resonantgenesis/s
 import { beforeEach, expect, test, vi } from 'vitest';
 import { createSSRApp, h, nextTick, ref } from 'vue';
 import { renderToString } from 'vue/server-renderer';
-import { event, step, text, turn } from '../store/chunks.js';
-import { FakeClient, settled } from '../store/fake-client.js';
-import { framed, mounted } from './support.js';
+import { event, step, text, turn } from '../../store/chunks.js';
+import { FakeClient, settled } from '../../store/fake-client.js';
+import { framed, mounted } from '../support.js';
 
 let client: FakeClient;
 

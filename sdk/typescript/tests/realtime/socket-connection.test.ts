@@ -1,7 +1,7 @@
 /** The shell around a socket: what is said first, pings, dead links, pages that sleep. */
 import { type Realtime, type RealtimeOptions, ResonantGenesis } from '@resonantgenesis/sdk';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { FakePage } from '../../support/fake-fetch.js';
+import { FakePage } from '../support/fake-fetch.js';
 
 /** A WebSocket whose other end a test speaks for. */
 class FakeSocket {

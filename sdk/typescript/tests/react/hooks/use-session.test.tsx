@@ -3,9 +3,9 @@ import { act, cleanup, render, renderHook } from '@testing-library/react';
 import { StrictMode, useState } from 'react';
 import { renderToString } from 'react-dom/server';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { step, text, turn } from '../store/chunks.js';
-import { FakeClient, settled } from '../store/fake-client.js';
-import { framed } from './frames.js';
+import { step, text, turn } from '../../store/chunks.js';
+import { FakeClient, settled } from '../../store/fake-client.js';
+import { framed } from '../frames.js';
 
 let client: FakeClient;
 

@@ -3,8 +3,8 @@ import { inspect } from 'node:util';
 import * as sdk from '@resonantgenesis/sdk';
 import { ResonantGenesis } from '@resonantgenesis/sdk';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { load } from '../../src/platform.js';
-import { broken, FakeFetch, FakePage, json, never } from '../support/fake-fetch.js';
+import { load } from '../src/platform.js';
+import { broken, FakeFetch, FakePage, json, never } from './support/fake-fetch.js';
 
 beforeEach(() => {
   vi.useFakeTimers();

@@ -1,9 +1,9 @@
 import { useEvents } from '@resonantgenesis/sdk/react';
 import { act, cleanup, renderHook } from '@testing-library/react';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { event } from '../store/chunks.js';
-import { FakeClient, settled } from '../store/fake-client.js';
-import { framed } from './frames.js';
+import { event } from '../../store/chunks.js';
+import { FakeClient, settled } from '../../store/fake-client.js';
+import { framed } from '../frames.js';
 
 let client: FakeClient;
 

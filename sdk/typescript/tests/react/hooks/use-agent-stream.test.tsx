@@ -4,9 +4,9 @@ import { StrictMode } from 'react';
 import { hydrateRoot } from 'react-dom/client';
 import { renderToString } from 'react-dom/server';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { done, failure, step, text, turn } from '../store/chunks.js';
-import { FakeClient, settled } from '../store/fake-client.js';
-import { framed } from './frames.js';
+import { done, failure, step, text, turn } from '../../store/chunks.js';
+import { FakeClient, settled } from '../../store/fake-client.js';
+import { framed } from '../frames.js';
 
 let client: FakeClient;
 

@@ -3,10 +3,10 @@ import { mount } from '@vue/test-utils';
 import { beforeEach, expect, test } from 'vitest';
 import { createSSRApp, defineComponent, effectScope, h, nextTick, ref } from 'vue';
 import { renderToString } from 'vue/server-renderer';
-import { ConnectionLost } from '../../src/errors.js';
-import { done, failure, step, text, turn } from '../store/chunks.js';
-import { FakeClient, settled } from '../store/fake-client.js';
-import { framed, mounted } from './support.js';
+import { ConnectionLost } from '../../../src/errors.js';
+import { done, failure, step, text, turn } from '../../store/chunks.js';
+import { FakeClient, settled } from '../../store/fake-client.js';
+import { framed, mounted } from '../support.js';
 
 let client: FakeClient;
 

@@ -4,7 +4,7 @@ import { mount } from '@vue/test-utils';
 import { expect, test } from 'vitest';
 import { createSSRApp, defineComponent, effectScope, h, nextTick } from 'vue';
 import { renderToString } from 'vue/server-renderer';
-import { broken, FakeFetch, json } from '../support/fake-fetch.js';
+import { broken, FakeFetch, json } from '../../support/fake-fetch.js';
 
 test('an outage is shown while it lasts, of the provided client or of another', async () => {
   const net = new FakeFetch(broken, json({ id: 'a' }));

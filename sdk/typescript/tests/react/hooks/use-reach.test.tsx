@@ -4,7 +4,7 @@ import { act, cleanup, renderHook } from '@testing-library/react';
 import type { ReactNode } from 'react';
 import { renderToString } from 'react-dom/server';
 import { afterEach, expect, test } from 'vitest';
-import { broken, FakeFetch, json } from '../support/fake-fetch.js';
+import { broken, FakeFetch, json } from '../../support/fake-fetch.js';
 
 afterEach(cleanup);
 

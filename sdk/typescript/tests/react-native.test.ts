@@ -1,8 +1,8 @@
 /** React Native: streams, signals and the queue with what is there. */
 import { afterEach, expect, test, vi } from 'vitest';
-import { ResonantGenesis } from '../../src/index.js';
-import type { Chunk, JsonObject } from '../../src/types.js';
-import { NativeFetch, oneSession, stubReactNative } from '../support/react-native.js';
+import { ResonantGenesis } from '../src/index.js';
+import type { Chunk, JsonObject } from '../src/types.js';
+import { NativeFetch, oneSession, stubReactNative } from './support/react-native.js';
 
 const TURN = { agentId: 'a', goal: 'g' };
 
