@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from resonantgenesis import ResonantGenesis, SyncResonantGenesis, Timeouts
-from resonantgenesis._core.backoff import Backoff
+from resonantgenesis._core.retry import Backoff
 from support.proxy import EvilProxy
 from support.server import KEY, Serve
 from support.transfers import connected, head, kept, until

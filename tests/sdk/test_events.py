@@ -18,8 +18,8 @@ from resonantgenesis import (
     ResonantGenesis,
     SyncResonantGenesis,
 )
-from resonantgenesis._core import event_request as _event_plan
-from resonantgenesis._core.backoff import Backoff
+from resonantgenesis._core import event_plan as _event_plan
+from resonantgenesis._core.retry import Backoff
 from support.proxy import EvilProxy
 from support.server import KEY, ServerProcess
 from support.wire import execute

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from resonantgenesis import AuthenticationError, ResonantGenesis
-from resonantgenesis._core.backoff import Backoff
+from resonantgenesis._core.retry import Backoff
 from support.proxy import EvilProxy
 from support.server import KEY, Serve, ServerProcess
 from support.wire import dense, execute, read_all

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from resonantgenesis import Event, ResonantGenesis, SyncResonantGenesis, Timeouts
-from resonantgenesis._core.backoff import Backoff
+from resonantgenesis._core.retry import Backoff
 from support.proxy import EvilProxy
 from support.server import KEY, Serve
 

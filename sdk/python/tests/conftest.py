@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from resonantgenesis import ResonantGenesis, SyncResonantGenesis
-from resonantgenesis._core.backoff import Backoff
+from resonantgenesis._core.retry import Backoff
 
 from .fake_server import FakeServer
 

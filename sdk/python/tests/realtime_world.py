@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from resonantgenesis._core.backoff import Backoff
-from resonantgenesis._core.event_request import OnExpired, Wanted
-from resonantgenesis._core.retry import Retries
+from resonantgenesis._core.event_plan import OnExpired, Wanted
+from resonantgenesis._core.retry import Backoff, Retries
 from resonantgenesis._realtime.consumers import ChunkFeed, EventFeed, Feed
 from resonantgenesis._realtime.state import RealtimeState
 

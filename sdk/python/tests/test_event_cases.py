@@ -25,10 +25,11 @@ from resonantgenesis._core.actions import (
     Wait,
     Waited,
 )
-from resonantgenesis._core.backoff import Backoff
-from resonantgenesis._core.event_request import event_plan, place_of
+from resonantgenesis._core.calls import place_of
+from resonantgenesis._core.event_plan import event_plan
 from resonantgenesis._core.event_stream import EventMachine
 from resonantgenesis._core.messages import Answer, Request
+from resonantgenesis._core.retry import Backoff
 from resonantgenesis._core.settings import Settings, Timeouts
 
 from .conftest import load_cases

@@ -26,7 +26,7 @@ from resonantgenesis._core.messages import Answer, Request
 from resonantgenesis._core.progress import Mark
 from resonantgenesis._core.session_stream import StreamMachine
 from resonantgenesis._core.settings import Settings
-from resonantgenesis._core.stream_request import StreamPlan
+from resonantgenesis._core.stream_plan import StreamPlan
 
 HEADERS = {"x-session-id": "s", "x-turn": "2", "x-log-epoch": "e"}
 FAULTS = ["cut", "end", "silent", "refuse", "gap", "repeat", "garble", "split", "merge", "none"]

@@ -27,14 +27,13 @@ from resonantgenesis._core.actions import (
     Wait,
     Waited,
 )
-from resonantgenesis._core.answers import REPEATED, error_from_answer, error_from_chunk
-from resonantgenesis._core.backoff import Backoff
-from resonantgenesis._core.messages import Answer
+from resonantgenesis._core.messages import REPEATED, Answer, error_from_answer, error_from_chunk
 from resonantgenesis._core.progress import Mark
+from resonantgenesis._core.retry import Backoff
 from resonantgenesis._core.session_stream import StreamMachine
 from resonantgenesis._core.settings import Settings, Timeouts
 from resonantgenesis._core.sse import Frame, FrameTooLarge, SSEDecoder
-from resonantgenesis._core.stream_request import StreamPlan
+from resonantgenesis._core.stream_plan import StreamPlan
 
 from .conftest import load_cases
 

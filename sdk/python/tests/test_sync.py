@@ -16,14 +16,14 @@ from resonantgenesis import (
     SyncResonantGenesis,
     Timeouts,
 )
-from resonantgenesis._async.client import AsyncAgents, AsyncTokens
 from resonantgenesis._async.events import AsyncEvents, AsyncEventStream, AsyncReplay
 from resonantgenesis._async.files import AsyncFiles
+from resonantgenesis._async.resources import AsyncAgents, AsyncTokens
 from resonantgenesis._async.sessions import AsyncSession, AsyncSessions
 from resonantgenesis._async.stream import AsyncStream
-from resonantgenesis._sync.client import SyncAgents, SyncTokens
 from resonantgenesis._sync.events import SyncEvents, SyncEventStream, SyncReplay
 from resonantgenesis._sync.files import SyncFiles
+from resonantgenesis._sync.resources import SyncAgents, SyncTokens
 from resonantgenesis._sync.sessions import SyncSession, SyncSessions
 from resonantgenesis._sync.stream import SyncStream
 

@@ -9,11 +9,8 @@ from ._async.client import ResonantGenesis
 from ._async.events import AsyncEventStream, AsyncReplay
 from ._async.sessions import AsyncSession
 from ._async.stream import AsyncStream
-from ._core.key_calls import ApiKey
 from ._core.settings import Timeouts
-from ._core.usage_calls import UsageReport, UsageRow
-from ._realtime.client import Realtime
-from ._realtime.streams import RealtimeStream, RealtimeSubscription
+from ._realtime.client import Realtime, RealtimeStream, RealtimeSubscription
 from ._sync.client import SyncResonantGenesis
 from ._sync.events import SyncEventStream, SyncReplay
 from ._sync.sessions import SyncSession
@@ -36,7 +33,21 @@ from .errors import (
     TurnTimeout,
     Unavailable,
 )
-from .models import Agent, Chunk, Event, File, Page, SigningKey, Step, Token, TurnResult, Usage
+from .models import (
+    Agent,
+    ApiKey,
+    Chunk,
+    Event,
+    File,
+    Page,
+    SigningKey,
+    Step,
+    Token,
+    TurnResult,
+    Usage,
+    UsageReport,
+    UsageRow,
+)
 
 __all__ = [
     "Agent",

@@ -7,9 +7,9 @@ knows it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, Generic, Protocol, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 T = TypeVar("T")
 M_co = TypeVar("M_co", bound="Model", covariant=True)
@@ -209,6 +209,21 @@ class SigningKey(Model):
     former = Field(0)
 
 
+class ApiKey(Model):
+    """An API key; `key` is the credential, there only when it was just made, and does not show in
+    `repr`. Times are RFC 3339; `expires_at` None: no end."""
+
+    _secret = frozenset({"key"})
+
+    id = Field("")
+    name = Field("")
+    scopes = Field[list[str] | None](None)
+    created_at = Field("")
+    expires_at = Field[str | None](None)
+    revoked_at = Field[str | None](None)
+    key = Field[str | None](None)
+
+
 class Event(Model):
     """A platform event; `cursor` is its place in the organization's log.
 
@@ -246,14 +261,10 @@ def _object(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-class _Make(Protocol[M_co]):
-    def __call__(self, raw: Mapping[str, Any], /) -> M_co: ...
-
-
 class Page(Generic[M_co]):
     """One page of a list; iterates over its items. `next_cursor` asks for the next one."""
 
-    def __init__(self, raw: Mapping[str, Any], make: _Make[M_co]) -> None:
+    def __init__(self, raw: Mapping[str, Any], make: Callable[[Mapping[str, Any]], M_co]) -> None:
         items = raw.get("data")
         self.data: list[M_co] = [make(item) for item in items] if isinstance(items, list) else []
         cursor = raw.get("next_cursor")
@@ -268,3 +279,33 @@ class Page(Generic[M_co]):
 
     def __repr__(self) -> str:
         return f"Page({len(self.data)} items, has_more={self.has_more})"
+
+
+class UsageRow(Model):
+    """What the turns of one group took. The names that are there follow from `group_by`."""
+
+    turns = Field(0)
+    input_tokens = Field(0)
+    output_tokens = Field(0)
+    total_tokens = Field(0)
+    steps = Field(0)
+    duration_ms = Field(0)
+    day = Field[str | None](None)
+    agent_id = Field[str | None](None)
+    key_id = Field[str | None](None)
+    subject = Field[str | None](None)
+    session_id = Field[str | None](None)
+    turn = Field[int | None](None)
+    status = Field[str | None](None)
+    ended_at = Field[str | None](None)
+
+
+class UsageReport(Page[UsageRow]):
+    """One page of groups; `totals` are over all of them. `budget` is the organization's of this
+    month (`monthly_tokens`, `used_tokens`, `resets_at`), None without one."""
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        super().__init__(raw, UsageRow)
+        totals, budget = raw.get("totals"), raw.get("budget")
+        self.totals = UsageRow(totals if isinstance(totals, dict) else {})
+        self.budget: dict[str, Any] | None = budget if isinstance(budget, dict) else None

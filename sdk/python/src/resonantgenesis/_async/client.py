@@ -2,83 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
 
-from .._core import calls as _calls
 from .._core.settings import DEFAULT_MAX_RETRIES, Timeouts, resolve
 from .._process.resume_memory import StreamMemory
 from .._realtime.client import Realtime
 from .._realtime.consumers import MAX_ITEMS
 from .._realtime.credential import GetToken
 from .._realtime.websocket import Compression
-from ..models import Agent, Page, SigningKey, Token
 from .events import AsyncEvents
 from .files import AsyncFiles
-from .keys import AsyncKeys
+from .resources import AsyncAgents, AsyncKeys, AsyncTokens, AsyncUsage
 from .sessions import AsyncSessions
 from .transport import AsyncIO
-from .usage import AsyncUsage
-
-
-class AsyncAgents:
-    """Agents. All methods raise StreamError."""
-
-    def __init__(self, io: AsyncIO) -> None:
-        self._io = io
-
-    async def create(self, **fields: Any) -> Agent:
-        """Makes an agent: id (optional), name, engine, instructions, model, tools, defaults."""
-        return await self._io.call(_calls.create_agent(fields))
-
-    async def get(self, agent_id: str) -> Agent:
-        """An agent's settings."""
-        return await self._io.call(_calls.get_agent(agent_id))
-
-    async def list(self, *, limit: int | None = None, cursor: str | None = None) -> Page[Agent]:
-        """One page of agents."""
-        return await self._io.call(_calls.list_agents(limit, cursor))
-
-    async def update(self, agent_id: str, **fields: Any) -> Agent:
-        """Changes the given fields."""
-        return await self._io.call(_calls.update_agent(agent_id, fields))
-
-    async def delete(self, agent_id: str) -> None:
-        """Deletes an agent; its sessions stay readable."""
-        await self._io.call(_calls.delete_agent(agent_id))
-
-
-class AsyncTokens:
-    """Client tokens: short-lived credentials for browsers."""
-
-    def __init__(self, io: AsyncIO) -> None:
-        self._io = io
-
-    async def create(
-        self,
-        scopes: Sequence[str],
-        *,
-        subject: str | None = None,
-        session_id: str | None = None,
-        agent_id: str | None = None,
-        ttl_seconds: int | None = None,
-    ) -> Token:
-        """A token with `scopes`, confined to a subject, session or agent if named."""
-        return await self._io.call(
-            _calls.create_token(
-                scopes,
-                subject=subject,
-                session_id=session_id,
-                agent_id=agent_id,
-                ttl_seconds=ttl_seconds,
-            )
-        )
-
-    async def rotate(self, *, end_tokens: bool = False) -> SigningKey:
-        """Has the server sign tokens with a new key from now on; needs its bootstrap key. Tokens
-        that are out stay valid until they expire, or end with `end_tokens`."""
-        return await self._io.call(_calls.rotate_tokens(end_tokens))
 
 
 class ResonantGenesis:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Generator, Mapping
 from typing import Any
 
-from .._core.event_request import (
+from .._core.calls import Place
+from .._core.event_plan import (
     EventPlan,
     Filters,
     OnExpired,
     Patterns,
-    Place,
     ReplayList,
     ReplayPager,
     Wanted,
@@ -20,9 +20,9 @@ from .._core.event_request import (
     publish_event,
 )
 from .._core.event_stream import EventMachine
-from .._http.event_reader import EventReader
+from .._http.reader import EventReader
 from ..models import Event, Page
-from .reader import AsyncReader
+from .stream import AsyncReader
 from .transport import AsyncIO
 
 

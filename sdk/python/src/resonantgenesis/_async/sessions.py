@@ -20,7 +20,7 @@ from .._core.execute import (
 )
 from .._core.messages import new_key
 from .._core.session_stream import StreamMachine
-from .._core.stream_request import StreamPlan
+from .._core.stream_plan import StreamPlan
 from .._process.resume_memory import StreamMemory, context_of
 from ..models import Page, SessionData, Step, TurnResult
 from .stream import AsyncStream

@@ -24,7 +24,7 @@ from .._http.adapter import (
     request_parts,
     set_silence,
 )
-from .._process.ownership import Owned, PerProcess, leave
+from .._process.fork import Owned, PerProcess, leave
 from .._process.reach import Reach
 
 T = TypeVar("T")

@@ -5,19 +5,25 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from datetime import UTC, datetime
+from typing import Any, Generic, Literal, TypeVar
 
 from ..errors import ConnectionLost, StreamError
-from ..models import Agent, Page, SessionData, SigningKey, Step, Token
+from ..models import Agent, ApiKey, Page, SessionData, SigningKey, Step, Token, UsageReport
 from .actions import Answered, Fetch, Finish, Lost, Outcome, Silent, Wait, Waited
-from .answers import REPEATED, error_from_answer, unexpected
-from .messages import Answer, Request, new_key, segment
+from .messages import REPEATED, Answer, Request, error_from_answer, new_key, segment, unexpected
 from .retry import Retries
 from .settings import Settings
 
+#: A time or a cursor, as the server takes it, or a datetime with a time zone.
+Place = str | datetime | None
+GroupBy = Literal["day", "agent", "key", "subject", "session", "turn"]
+#: A day like 2026-02-21 or an RFC 3339 time, as the server takes it, or a datetime with a zone.
+Moment = str | datetime | None
 T_co = TypeVar("T_co", covariant=True)
 S = TypeVar("S", bound=SessionData)
 Object = Mapping[str, Any]
+_KEYS = "/v1/keys"
 #: Items on a page, at most.
 _MOST = 500
 
@@ -86,6 +92,15 @@ class CallMachine(Generic[T_co]):
 
     def _fail(self, error: StreamError) -> None:
         self._action = Finish(error)
+
+
+def place_of(place: Place, name: str = "since") -> str | None:
+    """As the wire has it. Raises ValueError for a datetime that could mean any zone."""
+    if not isinstance(place, datetime):
+        return place
+    if place.tzinfo is None:
+        raise ValueError(f"{name}: a datetime needs a time zone, as in datetime.now(UTC)")
+    return place.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def without_none(**fields: Any) -> dict[str, Any]:
@@ -182,6 +197,57 @@ def create_token(
 def rotate_tokens(end_tokens: bool) -> Call[SigningKey]:
     """Sent again, it changes the key once more, which harms nothing."""
     return Call(Request("POST", "/v1/tokens/rotate", body={"end_tokens": end_tokens}), SigningKey)
+
+
+def create_key(name: str, scopes: Sequence[str], expires_in: int | None) -> Call[ApiKey]:
+    body = without_none(name=name, scopes=list(scopes), expires_in=expires_in)
+    return Call(make(_KEYS, body), ApiKey)
+
+
+def get_key(key_id: str) -> Call[ApiKey]:
+    return Call(Request("GET", _key_path(key_id)), ApiKey)
+
+
+def list_keys(limit: int | None, cursor: str | None) -> Call[Page[ApiKey]]:
+    request = Request("GET", _KEYS, query(limit=limit, cursor=cursor))
+    return Call(request, lambda raw: Page(raw, ApiKey))
+
+
+def revoke_key(key_id: str) -> Call[None]:
+    return Call(Request("DELETE", _key_path(key_id)), _nothing)
+
+
+def _key_path(key_id: str) -> str:
+    return f"{_KEYS}/{segment(key_id)}"
+
+
+def usage_report(
+    group_by: GroupBy,
+    *,
+    since: Moment,
+    until: Moment,
+    agent_id: str | None,
+    key_id: str | None,
+    subject: str | None,
+    session_id: str | None,
+    limit: int | None,
+    cursor: str | None,
+) -> Call[UsageReport]:
+    """Raises ValueError for a datetime without a time zone."""
+    params = query(
+        group_by=group_by,
+        to=place_of(until, "until"),
+        agent_id=agent_id,
+        key_id=key_id,
+        subject=subject,
+        session_id=session_id,
+        limit=limit,
+        cursor=cursor,
+    )
+    begins = place_of(since, "since")
+    if begins is not None:
+        params["from"] = begins
+    return Call(Request("GET", "/v1/usage", params), UsageReport)
 
 
 def _nothing(raw: Object) -> None:

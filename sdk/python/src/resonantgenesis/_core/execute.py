@@ -9,11 +9,10 @@ from typing import Any, Literal, TypedDict
 from .._process.resume_memory import StreamMemory, context_of, current_owner, fingerprint
 from ..errors import InternalError
 from ..models import Chunk, TurnResult
-from .answers import error_from_chunk
 from .calls import Call, make, without_none
-from .messages import new_key
+from .messages import error_from_chunk, new_key
 from .progress import Mark
-from .stream_request import StreamPlan, execute_path
+from .stream_plan import StreamPlan, execute_path
 
 
 class ExecuteOptions(TypedDict, total=False):

@@ -8,11 +8,10 @@ from typing import Any
 
 from ..errors import ConnectionLost
 from .actions import Finish, Wait
-from .answers import error_from_answer
-from .intake import Intake
-from .messages import Answer, Request
+from .buffer import Intake
+from .messages import Answer, Request, error_from_answer
 from .progress import first_position, position_of
-from .stream_request import StreamPlan
+from .stream_plan import StreamPlan
 
 #: Seconds between polls that find something: 240 a minute, well below the usual 600 per key.
 PACE = 0.25

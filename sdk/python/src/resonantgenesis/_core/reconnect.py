@@ -35,9 +35,8 @@ from .actions import (
     Silent,
     Waited,
 )
-from .answers import REPEATED, error_from_answer, unexpected
-from .intake import FrameIntake
-from .messages import Answer, Request, seconds
+from .buffer import FrameIntake
+from .messages import REPEATED, Answer, Request, error_from_answer, seconds, unexpected
 from .retry import Retries
 from .settings import Settings
 

@@ -13,14 +13,13 @@ from collections.abc import Callable, Mapping
 from ..errors import ConnectionLost, PositionExpired, StreamError
 from ..models import Chunk
 from .actions import Action, Emit
-from .answers import error_from_chunk
-from .intake import Intake
-from .messages import Answer, Request
+from .buffer import Intake
+from .messages import Answer, Request, error_from_chunk
 from .polling import Poller
 from .progress import Mark
 from .reconnect import LinkMachine
 from .settings import Settings
-from .stream_request import StreamPlan
+from .stream_plan import StreamPlan
 
 
 class StreamMachine(LinkMachine[Chunk]):

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from ..errors import InvalidSettings
-from .backoff import Backoff
 from .proxy import Proxy, address_of, proxy_for
+from .retry import Backoff
 from .sse import DEFAULT_MAX_BYTES
 
 API_KEY_VARIABLE = "RESONANTGENESIS_API_KEY"

@@ -7,9 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from .._core.answers import error_from_answer
 from .._core.calls import Call, CallMachine, query
-from .._core.messages import Answer, Request, new_key, segment
+from .._core.messages import Answer, Request, error_from_answer, new_key, segment
 from .._core.settings import Settings
 from ..errors import Conflict, StreamError
 from ..models import File, Page

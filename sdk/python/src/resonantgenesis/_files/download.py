@@ -28,8 +28,7 @@ from .._core.actions import (
     Silent,
     Waited,
 )
-from .._core.answers import error_from_answer, unexpected
-from .._core.messages import Answer, Request
+from .._core.messages import Answer, Request, error_from_answer, unexpected
 from .._core.retry import Retries
 from .._core.settings import Settings
 from ..errors import ConnectionLost, StreamError

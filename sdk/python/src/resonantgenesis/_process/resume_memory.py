@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._core.progress import Mark
-from .ownership import PerProcess
+from .fork import PerProcess
 
 #: After this many seconds the server has forgotten the Idempotency-Key as well.
 MAX_AGE = 24 * 3600.0

@@ -7,10 +7,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
-from .._core.answers import error_from_chunk
-from .._core.event_backlog import EventQueue
-from .._core.event_request import OnExpired, Wanted
-from .._core.messages import new_key
+from .._core.event_plan import OnExpired, Wanted
+from .._core.event_stream import EventQueue
+from .._core.messages import error_from_chunk, new_key
 from .._core.polling import TurnStart
 from .._core.progress import Sequence, Verdict
 from ..errors import StreamError

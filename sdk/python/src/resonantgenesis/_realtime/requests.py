@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._core.answers import error_from_chunk
+from .._core.messages import error_from_chunk
 from .._core.retry import Retries
 from ..errors import ConnectionLost, InvalidRequest, StreamError
 

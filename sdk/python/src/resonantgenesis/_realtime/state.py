@@ -10,15 +10,12 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .._core.answers import error_from_chunk
-from .._core.intake import json_object
-from .._core.messages import seconds
+from .._core.buffer import json_object
+from .._core.messages import error_from_chunk, seconds
 from ..errors import StreamError
-from .channels import Channels
 from .consumers import ChunkFeed, EventFeed, Feed
 from .requests import Ask, Asks, Message
-from .sessions import Sessions
-from .topics import NewRetries
+from .subscriptions import Channels, NewRetries, Sessions
 
 log = logging.getLogger("resonantgenesis")
 

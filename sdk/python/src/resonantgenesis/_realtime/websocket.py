@@ -14,11 +14,10 @@ from urllib.parse import urlsplit
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from .._core.answers import error_from_answer
-from .._core.messages import Answer
+from .._core.messages import Answer, error_from_answer
 from .._core.proxy import Proxy
 from .._core.sse import DEFAULT_MAX_BYTES
-from .._process.ownership import Owned, leave
+from .._process.fork import Owned, leave
 from .._version import __version__
 from ..errors import AuthenticationError, ConnectionLost, RateLimited, StreamError, Unavailable
 

@@ -2,79 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
 
-from .._core import calls as _calls
 from .._core.settings import DEFAULT_MAX_RETRIES, Timeouts, resolve
 from .._process.resume_memory import StreamMemory
-from ..models import Agent, Page, SigningKey, Token
 from .events import SyncEvents
 from .files import SyncFiles
-from .keys import SyncKeys
+from .resources import SyncAgents, SyncKeys, SyncTokens, SyncUsage
 from .sessions import SyncSessions
 from .transport import SyncIO
-from .usage import SyncUsage
-
-
-class SyncAgents:
-    """Agents. All methods raise StreamError."""
-
-    def __init__(self, io: SyncIO) -> None:
-        self._io = io
-
-    def create(self, **fields: Any) -> Agent:
-        """Makes an agent: id (optional), name, engine, instructions, model, tools, defaults."""
-        return self._io.call(_calls.create_agent(fields))
-
-    def get(self, agent_id: str) -> Agent:
-        """An agent's settings."""
-        return self._io.call(_calls.get_agent(agent_id))
-
-    def list(self, *, limit: int | None = None, cursor: str | None = None) -> Page[Agent]:
-        """One page of agents."""
-        return self._io.call(_calls.list_agents(limit, cursor))
-
-    def update(self, agent_id: str, **fields: Any) -> Agent:
-        """Changes the given fields."""
-        return self._io.call(_calls.update_agent(agent_id, fields))
-
-    def delete(self, agent_id: str) -> None:
-        """Deletes an agent; its sessions stay readable."""
-        self._io.call(_calls.delete_agent(agent_id))
-
-
-class SyncTokens:
-    """Client tokens: short-lived credentials for browsers."""
-
-    def __init__(self, io: SyncIO) -> None:
-        self._io = io
-
-    def create(
-        self,
-        scopes: Sequence[str],
-        *,
-        subject: str | None = None,
-        session_id: str | None = None,
-        agent_id: str | None = None,
-        ttl_seconds: int | None = None,
-    ) -> Token:
-        """A token with `scopes`, confined to a subject, session or agent if named."""
-        return self._io.call(
-            _calls.create_token(
-                scopes,
-                subject=subject,
-                session_id=session_id,
-                agent_id=agent_id,
-                ttl_seconds=ttl_seconds,
-            )
-        )
-
-    def rotate(self, *, end_tokens: bool = False) -> SigningKey:
-        """Has the server sign tokens with a new key from now on; needs its bootstrap key. Tokens
-        that are out stay valid until they expire, or end with `end_tokens`."""
-        return self._io.call(_calls.rotate_tokens(end_tokens))
 
 
 class SyncResonantGenesis:

@@ -16,10 +16,10 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
-from .._core.intake import json_object
+from .._core.buffer import json_object
 from .._core.retry import Retries
 from .._core.settings import DEFAULT_MAX_RETRIES, resolve
-from .._process.ownership import Owned, PerProcess
+from .._process.fork import Owned, PerProcess
 from .._process.reach import Reach
 from .._realtime.websocket import Compression, closed, connected, socket_url
 from ..errors import ConnectionLost, StreamError

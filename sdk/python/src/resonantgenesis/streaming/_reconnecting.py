@@ -17,9 +17,9 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
-from .._core.intake import json_object
+from .._core.buffer import json_object
 from .._core.proxy import address_of, proxy_for
-from .._process.ownership import Owned
+from .._process.fork import Owned
 from .._realtime.websocket import Compression, closed, closed_error, connected
 from ..errors import InvalidSettings, StreamError
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 from ..errors import InvalidRequest
 from ..models import Event, Page
-from .calls import Call, make, query, without_none
+from .calls import Call, Place, make, place_of, query, without_none
 from .messages import Request, segment
-from .stream_request import POLL_LIMIT, POLL_WAIT, SSE
+from .stream_plan import POLL_LIMIT, POLL_WAIT, SSE
 
-#: A time or a cursor, as the server takes it, or a datetime with a time zone.
-Place = str | datetime | None
 Patterns = str | Sequence[str] | None
 Filters = Mapping[str, Any] | None
 OnExpired = Literal["raise", "earliest"]
@@ -26,15 +23,6 @@ REPLAY_LIMIT = 100_000
 _PAGE = 1_000
 #: After everything there is: the place found there is the end of the log.
 _AFTER_ALL = "9999-12-31T23:59:59Z"
-
-
-def place_of(place: Place, name: str = "since") -> str | None:
-    """As the wire has it. Raises ValueError for a datetime that could mean any zone."""
-    if not isinstance(place, datetime):
-        return place
-    if place.tzinfo is None:
-        raise ValueError(f"{name}: a datetime needs a time zone, as in datetime.now(UTC)")
-    return place.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 @dataclass(frozen=True, slots=True)

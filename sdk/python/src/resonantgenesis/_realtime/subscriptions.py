@@ -1,16 +1,215 @@
-"""Sessions and turns on a socket: a session's chunks come once, whoever reads them here."""
+"""What both kinds of subscriptions on a socket share: one question at a time, retries, parking."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .._core.progress import position_of
+from .._core.retry import Retries
 from ..errors import ConnectionLost, PositionExpired, StreamError
-from .consumers import ChunkFeed, Feed
+from .consumers import ChunkFeed, EventFeed, Feed
 from .requests import Ask, Asks, Message
-from .topics import NewRetries, Topic
+
+NewRetries = Callable[[], Retries]
+
+
+class Topic(ABC):
+    """One subscription of the server's, and who reads it.
+
+    Between a question (`asking`) and its answer, what an older subscription still sends is on
+    its way: it must neither make a gap nor come twice.
+    """
+
+    def __init__(self, channels: tuple[str, ...], asks: Asks, new_retries: NewRetries) -> None:
+        self.channels = channels
+        self._asks = asks
+        self._new_retries = new_retries
+        # Of the subscription itself, which the server may end or leave incomplete.
+        self._retries = new_retries()
+        self._ask: Ask | None = None
+        self._stopped = False
+
+    @property
+    def asking(self) -> bool:
+        """Whether the server has not answered yet."""
+        return self._ask is not None
+
+    @property
+    @abstractmethod
+    def feeds(self) -> list[Feed[Any]]:
+        """Who reads it."""
+
+    @abstractmethod
+    def message(self) -> Message:
+        """Subscribes, from where the readers are."""
+
+    @abstractmethod
+    def subscribed(self, answer: Mapping[str, Any]) -> None:
+        """The server follows it. Raises StreamError if it is not what it was."""
+
+    def ask(self, *, due: float | None = None) -> None:
+        """(Re-)subscribes, now or when it is due."""
+        self.withdraw()
+        self._stopped = False
+        made = Ask(self.message, self._answered, self.failed, self._new_retries(), due=due)
+        self._ask = made
+        self._asks.ask(made)
+
+    def ensure(self) -> None:
+        """On a new socket: subscribed, if anybody has room."""
+        if self._ask is None and not self._all_parked():
+            self.ask()
+
+    def park(self) -> None:
+        """With nobody left who has room, the server need not send."""
+        if self._ask is None and not self._stopped and self._all_parked():
+            self.unsubscribe()
+
+    def withdraw(self) -> None:
+        """The answer does not matter any more."""
+        if self._ask is not None:
+            self._asks.withdraw(self._ask)
+            self._ask = None
+
+    def unsubscribe(self) -> None:
+        """The server need not send any more."""
+        self.withdraw()
+        self._stopped = True
+        self._asks.say({"type": "unsubscribe", "channels": list(self.channels)})
+
+    def came(self) -> None:
+        """Something came through."""
+        self._retries.progress()
+
+    def broken(self, error: StreamError, now: float) -> None:
+        """The subscription has ended, or is incomplete: asked for again while that may help."""
+        wait = self._retries.after(error) if error.retryable else None
+        if wait is None:
+            self.failed(error)
+        else:
+            self.ask(due=now + wait.seconds)
+
+    def failed(self, error: StreamError) -> None:
+        """It is over, for all its readers."""
+        self.withdraw()
+        for feed in self.feeds:
+            feed.end(error)
+
+    def _answered(self, answer: Mapping[str, Any]) -> None:
+        self._ask = None
+        try:
+            self.subscribed(answer)
+        except StreamError as error:
+            self.failed(error)
+
+    def _all_parked(self) -> bool:
+        feeds = self.feeds
+        return bool(feeds) and all(feed.parked for feed in feeds)
+
+
+class EventTopic(Topic):
+    """The one subscription to its channels."""
+
+    def __init__(self, feed: EventFeed, asks: Asks, new_retries: NewRetries) -> None:
+        super().__init__(feed.channels, asks, new_retries)
+        self.feed = feed
+
+    @property
+    def feeds(self) -> list[Feed[Any]]:
+        return [self.feed]
+
+    def message(self) -> Message:
+        return self.feed.message()
+
+    def subscribed(self, answer: Mapping[str, Any]) -> None:
+        cursor = answer.get("cursor")
+        if isinstance(cursor, str) and self.feed.queue.cursor is None:
+            self.feed.queue.start(cursor)
+        self.feed.confirmed()
+
+    def failed(self, error: StreamError) -> None:
+        """Over, unless its place is gone and it may go on from the earliest that is kept."""
+        earliest = error.details.get("earliest")
+        skip = self.feed.on_expired == "earliest" and error.code == "POSITION_EXPIRED"
+        if skip and isinstance(earliest, str) and earliest != self.feed.queue.cursor:
+            self.feed.gap(earliest)
+            self.ask()
+        else:
+            super().failed(error)
+
+
+class Channels:
+    """All of them; a channel belongs to one subscription, as on the server."""
+
+    def __init__(self, asks: Asks, new_retries: NewRetries) -> None:
+        self._asks = asks
+        self._new_retries = new_retries
+        self._topics: dict[str, EventTopic] = {}
+
+    def subscribe(self, feed: EventFeed) -> None:
+        """Raises ValueError where a channel is subscribed to already."""
+        taken = [channel for channel in feed.channels if self._topic(channel) is not None]
+        if taken:
+            raise ValueError(
+                f"{', '.join(taken)}: already subscribed on this socket, where a channel has one "
+                "subscription; leave that one first, or open another realtime()"
+            )
+        topic = EventTopic(feed, self._asks, self._new_retries)
+        self._topics |= dict.fromkeys(feed.channels, topic)
+        topic.ask()
+
+    def leave(self, feed: EventFeed) -> None:
+        """Its reader is gone."""
+        topic = self._topics.get(feed.channels[0])
+        if topic is not None and topic.feed is feed:
+            for channel in feed.channels:
+                del self._topics[channel]
+            topic.unsubscribe()
+
+    def resume(self, feed: EventFeed) -> None:
+        """Its reader has made room."""
+        feed.parked = False
+        topic = self._topic(feed.channels[0])
+        if topic is not None and topic.feed is feed:
+            topic.ask()
+
+    def event(self, channel: str, raw: dict[str, Any], size: int) -> None:
+        """An event has come."""
+        topic = self._topic(channel)
+        if topic is not None and not topic.asking:
+            topic.came()
+            topic.feed.offer(raw, size)
+            topic.park()
+
+    def cursor(self, channels: Iterable[str], cursor: str) -> None:
+        """Quiet channels have got as far as this."""
+        for topic in self.of(channels):
+            if not topic.asking:
+                topic.came()
+                topic.feed.reach(cursor)
+
+    def of(self, channels: Iterable[str]) -> list[EventTopic]:
+        """The subscriptions of these channels, each once."""
+        found = [topic for name in channels if (topic := self._topic(name)) is not None]
+        return list(dict.fromkeys(found))
+
+    def link_up(self) -> None:
+        """A new socket."""
+        for topic in self.of(list(self._topics)):
+            topic.ensure()
+
+    def fail(self, error: StreamError) -> None:
+        """There will be no more sockets."""
+        for topic in self.of(list(self._topics)):
+            topic.feed.end(error)
+
+    def _topic(self, channel: str) -> EventTopic | None:
+        topic = self._topics.get(channel)
+        return None if topic is None or topic.feed.over else topic
+
 
 log = logging.getLogger("resonantgenesis")
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConnectionLost, InvalidRequest
-from .answers import error_from_chunk
+from .messages import error_from_chunk
 from .progress import Sequence, Verdict, position_of
 from .sse import Frame, FrameTooLarge, SSEDecoder
-from .stream_request import StreamPlan
+from .stream_plan import StreamPlan
 
 _EVENTS = frozenset({"message", "tool_call", "tool_result", "step", "error", "done"})
 
