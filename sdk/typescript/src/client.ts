@@ -8,7 +8,7 @@ import type { Realtime } from './realtime/realtime.js';
 import { Agents, Tokens } from './resources.js';
 import { Sessions } from './sessions.js';
 import { baseUrlOf, settingsOf } from './settings.js';
-import { Io } from './transport.js';
+import { Transport } from './transport.js';
 import type { ClientOptions, OfflineQueueOptions, Readable, RealtimeOptions } from './types.js';
 
 /**
@@ -26,17 +26,17 @@ export class ResonantGenesis {
    * can. Known as soon as the first attempt of any call or stream has failed.
    */
   readonly reach: Readable<StreamError | null>;
-  readonly #io: Io;
+  readonly #transport: Transport;
 
   constructor(options: ClientOptions = {}) {
-    const io = new Io(settingsOf(options));
-    this.#io = io;
-    this.reach = io.settings.reach;
-    this.sessions = new Sessions(io);
-    this.events = new Events(io);
-    this.files = new Files(io);
-    this.agents = new Agents(io);
-    this.tokens = new Tokens(io);
+    const transport = new Transport(settingsOf(options));
+    this.#transport = transport;
+    this.reach = transport.settings.reach;
+    this.sessions = new Sessions(transport);
+    this.events = new Events(transport);
+    this.files = new Files(transport);
+    this.agents = new Agents(transport);
+    this.tokens = new Tokens(transport);
   }
 
   /**
@@ -45,7 +45,7 @@ export class ResonantGenesis {
    */
   async realtime(options: RealtimeOptions = {}): Promise<Realtime> {
     const { Realtime } = await load(() => import('./realtime/realtime.js'), true);
-    return new Realtime(this.#io.settings, options);
+    return new Realtime(this.#transport.settings, options);
   }
 
   /**
@@ -54,11 +54,11 @@ export class ResonantGenesis {
    */
   async offlineQueue(options: OfflineQueueOptions = {}): Promise<OfflineQueue> {
     const { openQueue } = await load(() => import('./offline/queue.js'), false);
-    return openQueue(this.#io, options);
+    return openQueue(this.#transport, options);
   }
 
   /** The address, without `/v1`. Throws InvalidRequest if the one that was given is none. */
   get baseUrl(): string {
-    return baseUrlOf(this.#io.settings.options);
+    return baseUrlOf(this.#transport.settings.options);
   }
 }

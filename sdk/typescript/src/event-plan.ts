@@ -9,7 +9,7 @@ import type { EventSelection, Place } from './types.js';
 const AFTER_ALL = '9999-12-31T23:59:59Z';
 
 /** A subscription: which events, from where; without `since`: from now. */
-export class EventPlan {
+export class EventRequests {
   readonly since: string | undefined;
   readonly earliest: boolean;
   readonly #query: Record<string, string>;

@@ -7,9 +7,9 @@ import { InvalidRequest } from './errors.js';
 import { camel } from './names.js';
 import { pageOf } from './page.js';
 import { load } from './platform.js';
-import { item, make } from './requests.js';
-import { Reader } from './stream-reader.js';
-import type { Io } from './transport.js';
+import { createRequest, itemRequest } from './requests.js';
+import { StreamReader } from './stream-reader.js';
+import type { Transport } from './transport.js';
 import type {
   EventStream,
   JsonObject,
@@ -26,15 +26,15 @@ const PAGE = 1_000;
 
 /** Platform events: follow, replay, look up, publish. Everything throws StreamError. */
 export class Events {
-  readonly #io: Io;
+  readonly #transport: Transport;
 
-  constructor(io: Io) {
-    this.#io = io;
+  constructor(transport: Transport) {
+    this.#transport = transport;
   }
 
   /** Events from now on, or from `since`; nothing to await, it connects when iterated. */
   subscribe(params: SubscribeParams = {}): EventStream {
-    return new Subscription(this.#io, params);
+    return new Subscription(this.#transport, params);
   }
 
   /**
@@ -42,7 +42,7 @@ export class Events {
    * (inclusive) or now: await it for a list of at most 100,000, or iterate over any number.
    */
   replay(params: ReplayParams): Replay {
-    return new Replay(this.#io, params);
+    return new Replay(this.#transport, params);
   }
 
   /** One page, from the earliest kept. */
@@ -50,7 +50,7 @@ export class Events {
     const { since, until, limit, cursor, wait } = params;
     const place = query({ since: placeOf(since), until: placeOf(until), limit, cursor, wait });
     return eventPage(
-      await this.#io.call({
+      await this.#transport.call({
         method: 'GET',
         path: EVENTS_PATH,
         query: { ...selectionQuery(params), ...place },
@@ -60,7 +60,7 @@ export class Events {
   }
 
   async get(eventId: string): Promise<PlatformEvent> {
-    return camel(await this.#io.call(item('GET', EVENTS_PATH, eventId)));
+    return camel(await this.#transport.call(itemRequest('GET', EVENTS_PATH, eventId)));
   }
 
   /** Writes an `app.*` event of your own, once, however often the network repeats it. */
@@ -69,20 +69,22 @@ export class Events {
     data: JsonObject = {},
     { idempotencyKey }: { idempotencyKey?: string | undefined } = {},
   ): Promise<PlatformEvent> {
-    return camel(await this.#io.call(make(EVENTS_PATH, { type, data }, idempotencyKey)));
+    return camel(
+      await this.#transport.call(createRequest(EVENTS_PATH, { type, data }, idempotencyKey)),
+    );
   }
 }
 
-class Subscription extends Reader<PlatformEvent, EventMachine> implements EventStream {
+class Subscription extends StreamReader<PlatformEvent, EventMachine> implements EventStream {
   readonly #since: string | undefined;
 
-  constructor(io: Io, params: SubscribeParams) {
+  constructor(transport: Transport, params: SubscribeParams) {
     // Not every page follows events: what that takes is loaded when it is needed.
-    const make = async () => {
+    const createRequest = async () => {
       const { EventMachine } = await load(() => import('./core/event-machine.js'), true);
-      return new EventMachine(params, io.settings);
+      return new EventMachine(params, transport.settings);
     };
-    super(io, make, params);
+    super(transport, createRequest, params);
     // What cannot work is refused by the call, not by the loop.
     selection(params);
     this.#since = placeOf(params.since);
@@ -99,11 +101,11 @@ class Subscription extends Reader<PlatformEvent, EventMachine> implements EventS
 
 /** Past events; may be awaited or iterated again, each time from the start. */
 export class Replay implements AsyncIterable<PlatformEvent>, PromiseLike<PlatformEvent[]> {
-  readonly #io: Io;
+  readonly #transport: Transport;
   readonly #body: JsonObject;
 
-  constructor(io: Io, { since, until, ...wanted }: ReplayParams) {
-    this.#io = io;
+  constructor(transport: Transport, { since, until, ...wanted }: ReplayParams) {
+    this.#transport = transport;
     const place = query({ since: placeOf(since), until: placeOf(until) });
     if (!place.since) throw new InvalidRequest('replay needs since: a time, a cursor or a Date');
     this.#body = { ...place, ...selection(wanted), limit: PAGE };
@@ -113,7 +115,7 @@ export class Replay implements AsyncIterable<PlatformEvent>, PromiseLike<Platfor
     for (let cursor: string | null = null, more = true; more; ) {
       const body: JsonObject = { ...this.#body, ...(cursor && { cursor }) };
       const request = { method: 'POST', path: `${EVENTS_PATH}/replay`, body };
-      const page = eventPage(await this.#io.call(request));
+      const page = eventPage(await this.#transport.call(request));
       yield* page.data;
       more = page.hasMore && page.nextCursor !== null && page.nextCursor !== cursor;
       cursor = page.nextCursor;

@@ -1,7 +1,7 @@
 /** `client.files`. Its code is loaded with the first call: most pages send no files. */
 import { InvalidRequest } from './errors.js';
 import { load } from './platform.js';
-import type { Io } from './transport.js';
+import type { Transport } from './transport.js';
 import type {
   DownloadOptions,
   FileDownload,
@@ -14,10 +14,10 @@ import type {
 
 /** Files of any size, in constant memory. Everything throws StreamError. */
 export class Files {
-  readonly #io: Io;
+  readonly #transport: Transport;
 
-  constructor(io: Io) {
-    this.#io = io;
+  constructor(transport: Transport) {
+    this.#transport = transport;
   }
 
   /**
@@ -26,26 +26,26 @@ export class Files {
    * or `signal` throws is thrown as it is.
    */
   async upload(source: UploadSource, options?: UploadOptions): Promise<StoredFile> {
-    return (await code()).upload(this.#io, source, options);
+    return (await code()).upload(this.#transport, source, options);
   }
 
   /** Looks a file up; its content is fetched as it is read, and resumed wherever it breaks off. */
   async download(fileId: string, options?: DownloadOptions): Promise<FileDownload> {
-    return (await code()).download(this.#io, fileId, options);
+    return (await code()).download(this.#transport, fileId, options);
   }
 
   /** What a file is, without its content. */
   async get(fileId: string): Promise<StoredFile> {
-    return (await code()).get(this.#io, fileId);
+    return (await code()).get(this.#transport, fileId);
   }
 
   /** One page of files, newest first; those of one session, if it is named. */
   async list(params?: ListFilesParams): Promise<Page<StoredFile>> {
-    return (await code()).list(this.#io, params);
+    return (await code()).list(this.#transport, params);
   }
 
   async delete(fileId: string): Promise<void> {
-    return (await code()).remove(this.#io, fileId);
+    return (await code()).remove(this.#transport, fileId);
   }
 }
 

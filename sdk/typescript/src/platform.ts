@@ -2,8 +2,8 @@
 
 import { ConnectionLost } from './errors.js';
 
-/** What `within` gives when the time was up first. */
-export const LATE = Symbol('late');
+/** What `withTimeout` gives when the time was up first. */
+export const TIMED_OUT = Symbol('late');
 
 type Wake = 'online' | 'offline' | 'visible';
 
@@ -70,11 +70,14 @@ export function variable(name: string): string | undefined {
   }
 }
 
-/** The outcome of `work`, or LATE after so many seconds. */
-export async function within<T>(limit: number, work: Promise<T>): Promise<T | typeof LATE> {
+/** The outcome of `work`, or TIMED_OUT after so many seconds. */
+export async function withTimeout<T>(
+  limit: number,
+  work: Promise<T>,
+): Promise<T | typeof TIMED_OUT> {
   let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<typeof LATE>((resolve) => {
-    timer = setTimeout(resolve, limit * 1000, LATE);
+  const late = new Promise<typeof TIMED_OUT>((resolve) => {
+    timer = setTimeout(resolve, limit * 1000, TIMED_OUT);
   });
   try {
     return await Promise.race([work, late]);

@@ -2,10 +2,10 @@
 
 import { errorFromAnswer } from './answers.js';
 import type { Action } from './core/actions.js';
-import type { Intake } from './core/chunk-buffer.js';
+import type { ChunkBuffer } from './core/chunk-buffer.js';
 import { type Answer, asCount, asObject, asText, isObject, type Request } from './core/messages.js';
 import { firstPosition, positionOf } from './core/sequence.js';
-import type { StreamPlan } from './core/session-request.js';
+import type { SessionRequests } from './core/session-request.js';
 import type { JsonObject } from './types.js';
 
 /** Seconds between polls that find something: 240 a minute, well below the usual 600 per key. */
@@ -15,8 +15,8 @@ type Next = Action<never> | undefined;
 
 /** Names the session and the place first, where they are not known, then reads on from there. */
 export class Poller {
-  readonly #plan: StreamPlan;
-  readonly #intake: Intake;
+  readonly #requests: SessionRequests;
+  readonly #buffer: ChunkBuffer;
   readonly #clock: () => number;
   #turnStart: TurnStart | undefined;
   #after = 0;
@@ -24,25 +24,25 @@ export class Poller {
   #over = false;
   #read: (body: JsonObject) => Next = (body) => this.#polled(body);
 
-  constructor(plan: StreamPlan, intake: Intake, clock: () => number) {
-    this.#plan = plan;
-    this.#intake = intake;
+  constructor(requests: SessionRequests, buffer: ChunkBuffer, clock: () => number) {
+    this.#requests = requests;
+    this.#buffer = buffer;
     this.#clock = clock;
   }
 
   /** The next request. */
   request(): Request {
-    const plan = this.#plan;
-    if (plan.unnamed) {
+    const requests = this.#requests;
+    if (requests.unnamed) {
       this.#read = (body) => this.#named(body);
-      return plan.detached();
+      return requests.detached();
     }
-    const last = this.#intake.last;
+    const last = this.#buffer.last;
     if (!this.#turnStart) {
-      const turn = plan.target ?? plan.mark.turn;
+      const turn = requests.target ?? requests.resumePoint.turn;
       if (last === undefined && turn === undefined) {
         this.#read = (body) => this.#shown(body);
-        return plan.snapshot();
+        return requests.snapshot();
       }
       this.#turnStart = new TurnStart(last === undefined ? turn : undefined);
     }
@@ -50,7 +50,7 @@ export class Poller {
     this.#after = last ?? this.#after;
     this.#read = (body) => this.#polled(body);
     this.#askedAt = this.#clock();
-    return plan.poll(this.#after, !this.#over);
+    return requests.poll(this.#after, !this.#over);
   }
 
   /** What follows from an answer; undefined if it is not the one asked for. */
@@ -71,8 +71,8 @@ export class Poller {
     const sessionId = asText(body.session_id);
     const turn = asCount(body.turn);
     if (!sessionId || !turn) return undefined;
-    this.#plan.mark.sessionId = sessionId;
-    this.#plan.mark.turn = turn;
+    this.#requests.resumePoint.sessionId = sessionId;
+    this.#requests.resumePoint.turn = turn;
     return { do: 'wait', seconds: 0 };
   }
 
@@ -86,10 +86,10 @@ export class Poller {
     if (!Array.isArray(events) || !events.every(isObject)) return undefined;
     for (const raw of events) {
       this.#take(raw);
-      if (this.#intake.complete) return { do: 'finish' };
+      if (this.#buffer.complete) return { do: 'finish' };
     }
     // What is over needs one more look, for there may be more pages, but no waiting.
-    this.#over = done === true && !this.#plan.follow;
+    this.#over = done === true && !this.#requests.follow;
     if (this.#over && !events.length) return { do: 'finish' };
     return { do: 'wait', seconds: Math.max(0, PACE - (this.#clock() - this.#askedAt)) };
   }
@@ -100,16 +100,16 @@ export class Poller {
     const before = this.#after;
     this.#after = Math.max(before, position);
     if (!this.#turnStart || this.#turnStart.found) {
-      this.#intake.take(raw, position);
+      this.#buffer.take(raw, position);
     } else if (firstPosition(raw, position) > before + 1) {
       // What is missing may be the very entry that tells where the turn begins.
       this.#after = before;
-      throw this.#intake.lost(`chunks before position ${position} are missing`);
+      throw this.#buffer.lost(`chunks before position ${position} are missing`);
     } else {
       const part = this.#turnStart.part(raw);
-      if (part === 'turn') this.#intake.take(raw, position);
+      if (part === 'turn') this.#buffer.take(raw, position);
       // What follows the end of the turn before it must be its very next.
-      if (part === 'border') this.#intake.begin(position);
+      if (part === 'border') this.#buffer.begin(position);
     }
   }
 }

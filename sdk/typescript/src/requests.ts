@@ -5,17 +5,17 @@ import { snake } from './names.js';
 import type { JsonObject } from './types.js';
 
 /** A POST that makes something, repeatable by its key. */
-export function make(path: string, params: object, key?: string): Request {
+export function createRequest(path: string, params: object, key?: string): Request {
   return { method: 'POST', path, body: snake(params), headers: keyHeader(key) };
 }
 
 /** One thing of a collection, or what belongs to it. */
-export function item(method: string, path: string, id: string, below = ''): Request {
+export function itemRequest(method: string, path: string, id: string, below = ''): Request {
   return { method, path: `${path}/${segment(id)}${below}` };
 }
 
 /** A page of a collection. */
-export function list(path: string, params: object): Request {
+export function listRequest(path: string, params: object): Request {
   return { method: 'GET', path, query: query(snake(params) as Record<string, string | number>) };
 }
 
@@ -26,5 +26,5 @@ export function cancelRequest(
 ): Request {
   const body: JsonObject = snake(sessionId === undefined ? { idempotencyKey } : { turn });
   if (sessionId === undefined) return { method: 'POST', path: '/v1/sessions/cancel', body };
-  return { ...item('POST', '/v1/sessions', sessionId, '/cancel'), body };
+  return { ...itemRequest('POST', '/v1/sessions', sessionId, '/cancel'), body };
 }

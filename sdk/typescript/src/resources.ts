@@ -2,8 +2,8 @@
 
 import { camel, snake } from './names.js';
 import { pageOf } from './page.js';
-import { item, list, make } from './requests.js';
-import type { Io } from './transport.js';
+import { createRequest, itemRequest, listRequest } from './requests.js';
+import type { Transport } from './transport.js';
 import type {
   Agent,
   AgentParams,
@@ -18,48 +18,48 @@ const AGENTS = '/v1/agents';
 
 /** What turns goals into streams. Everything throws StreamError. */
 export class Agents {
-  readonly #io: Io;
+  readonly #transport: Transport;
 
-  constructor(io: Io) {
-    this.#io = io;
+  constructor(transport: Transport) {
+    this.#transport = transport;
   }
 
   async create(params: CreateAgentParams): Promise<Agent> {
-    return camel(await this.#io.call(make(AGENTS, params)));
+    return camel(await this.#transport.call(createRequest(AGENTS, params)));
   }
 
   async get(agentId: string): Promise<Agent> {
-    return camel(await this.#io.call(item('GET', AGENTS, agentId)));
+    return camel(await this.#transport.call(itemRequest('GET', AGENTS, agentId)));
   }
 
   /** One page of the organization's agents and those of the configuration, by id. */
   async list(params: PageParams = {}): Promise<Page<Agent>> {
-    const raw = await this.#io.call(list(AGENTS, params));
+    const raw = await this.#transport.call(listRequest(AGENTS, params));
     return pageOf<Agent>(raw, raw.data, camel);
   }
 
   /** Changes the fields that are given; null clears what can be empty. */
   async update(agentId: string, params: AgentParams): Promise<Agent> {
     const body = snake(params);
-    return camel(await this.#io.call({ ...item('PATCH', AGENTS, agentId), body }));
+    return camel(await this.#transport.call({ ...itemRequest('PATCH', AGENTS, agentId), body }));
   }
 
   /** Deletes it; its sessions and their logs stay. */
   async delete(agentId: string): Promise<void> {
-    await this.#io.call(item('DELETE', AGENTS, agentId));
+    await this.#transport.call(itemRequest('DELETE', AGENTS, agentId));
   }
 }
 
 /** Client tokens, so that no key ever sits in a browser. Everything throws StreamError. */
 export class Tokens {
-  readonly #io: Io;
+  readonly #transport: Transport;
 
-  constructor(io: Io) {
-    this.#io = io;
+  constructor(transport: Transport) {
+    this.#transport = transport;
   }
 
   /** A token with these scopes, confined to a subject, session or agent if named. */
   async create(params: TokenParams): Promise<Token> {
-    return camel(await this.#io.call(make('/v1/tokens', params)));
+    return camel(await this.#transport.call(createRequest('/v1/tokens', params)));
   }
 }

@@ -1,36 +1,36 @@
 /** The stream of a session's chunks, over HTTP. */
 
-import type { Mark } from './core/sequence.js';
-import { StreamMachine } from './core/session-machine.js';
-import type { StreamPlan } from './core/session-request.js';
+import type { ResumePoint } from './core/sequence.js';
+import { SessionMachine } from './core/session-machine.js';
+import type { SessionRequests } from './core/session-request.js';
 import { cancelRequest } from './requests.js';
-import { Reader } from './stream-reader.js';
-import type { Io } from './transport.js';
+import { StreamReader } from './stream-reader.js';
+import type { Transport } from './transport.js';
 import type { AgentStream, Chunk, StreamControls } from './types.js';
 
-export class SessionStream extends Reader<Chunk, StreamMachine> implements AgentStream {
-  readonly #mark: Mark;
+export class SessionStream extends StreamReader<Chunk, SessionMachine> implements AgentStream {
+  readonly #resumePoint: ResumePoint;
 
-  constructor(io: Io, plan: StreamPlan, controls: StreamControls) {
-    super(io, () => new StreamMachine(plan, io.settings), controls);
-    this.#mark = plan.mark;
+  constructor(transport: Transport, requests: SessionRequests, controls: StreamControls) {
+    super(transport, () => new SessionMachine(requests, transport.settings), controls);
+    this.#resumePoint = requests.resumePoint;
   }
 
   get sessionId(): string | undefined {
-    return this.#mark.sessionId;
+    return this.#resumePoint.sessionId;
   }
 
   get turn(): number | undefined {
-    return this.#mark.turn;
+    return this.#resumePoint.turn;
   }
 
   get position(): number {
-    return this.#mark.position;
+    return this.#resumePoint.position;
   }
 
   async cancel(): Promise<void> {
-    const { sessionId, turn, idempotencyKey } = this.#mark;
-    await this.io.call(cancelRequest(sessionId, { turn, idempotencyKey }));
+    const { sessionId, turn, idempotencyKey } = this.#resumePoint;
+    await this.transport.call(cancelRequest(sessionId, { turn, idempotencyKey }));
   }
 
   protected where(): string {

@@ -1,14 +1,14 @@
 /** `client.sessions`, and a session as an object. */
 import { errorFromChunk } from './answers.js';
 import { asCount, newKey } from './core/messages.js';
-import type { Mark } from './core/sequence.js';
-import { executePath, StreamPlan } from './core/session-request.js';
+import type { ResumePoint } from './core/sequence.js';
+import { executePath, SessionRequests } from './core/session-request.js';
 import { InternalError, InvalidRequest } from './errors.js';
 import { camel, snake } from './names.js';
 import { pageOf } from './page.js';
-import { cancelRequest, item, list, make } from './requests.js';
+import { cancelRequest, createRequest, itemRequest, listRequest } from './requests.js';
 import { SessionStream } from './session-stream.js';
-import type { Io } from './transport.js';
+import type { Transport } from './transport.js';
 import type {
   AgentStream,
   CancelParams,
@@ -40,12 +40,12 @@ const REMEMBERED = 256;
 
 /** Sessions: start, watch, cancel, look up. Everything throws StreamError. */
 export class Sessions {
-  readonly #io: Io;
+  readonly #transport: Transport;
   /** Where the turns are that callers named by keys of their own. */
-  readonly #marks = new Map<string, Mark>();
+  readonly #resumePoints = new Map<string, ResumePoint>();
 
-  constructor(io: Io) {
-    this.#io = io;
+  constructor(transport: Transport) {
+    this.#transport = transport;
   }
 
   /**
@@ -60,31 +60,31 @@ export class Sessions {
     checkPosition(resumeFrom);
     const body = snake(fields);
     const task = idempotencyKey && `${idempotencyKey} ${JSON.stringify(body)}`;
-    const recalled = task && resumeFrom !== undefined ? this.#marks.get(task) : undefined;
-    const mark: Mark = {
+    const recalled = task && resumeFrom !== undefined ? this.#resumePoints.get(task) : undefined;
+    const resumePoint: ResumePoint = {
       idempotencyKey: idempotencyKey ?? newKey(),
       sessionId: fields.sessionId,
       ...recalled,
       position: resumeFrom ?? 0,
     };
-    if (task) this.#remember(task, mark);
-    const plan = new StreamPlan({
+    if (task) this.#remember(task, resumePoint);
+    const requests = new SessionRequests({
       body,
-      mark,
+      resumePoint,
       resumeFrom: resumeFrom || undefined,
       compact,
       raiseOnError,
       recalled: recalled?.sessionId !== undefined,
     });
-    return new SessionStream(this.#io, plan, controls).open();
+    return new SessionStream(this.#transport, requests, controls).open();
   }
 
   /** Runs a turn to its end, however long that takes. */
   async execute(params: ExecuteParams, controls: ExecuteControls = {}): Promise<TurnResult> {
     const { idempotencyKey, ...fields } = params;
     const body = { ...snake(fields), stream: false };
-    const request = make(executePath(body), body, idempotencyKey);
-    const raw = await this.#io.call(request, controls.signal);
+    const request = createRequest(executePath(body), body, idempotencyKey);
+    const raw = await this.#transport.call(request, controls.signal);
     let result = camel<TurnResult>(raw);
     if (raw.status === 'running' || raw.status === 'queued') {
       result = await this.#follow(result, controls.signal);
@@ -104,34 +104,40 @@ export class Sessions {
   async join(sessionId: string, params: JoinParams = {}): Promise<AgentStream> {
     const { resumeFrom, turn } = params;
     checkPosition(resumeFrom);
-    const mark: Mark = { sessionId, turn, position: resumeFrom ?? 0 };
-    return new SessionStream(this.#io, new StreamPlan({ ...params, mark }), params).open();
+    const resumePoint: ResumePoint = { sessionId, turn, position: resumeFrom ?? 0 };
+    return new SessionStream(
+      this.#transport,
+      new SessionRequests({ ...params, resumePoint }),
+      params,
+    ).open();
   }
 
   /** Makes a session, to run turns in. */
   async create(params: CreateSessionParams): Promise<Session> {
-    return this.#session(await this.#io.call(make(PATH, params)));
+    return this.#session(await this.#transport.call(createRequest(PATH, params)));
   }
 
   /** A session with `output` of its newest turn so far, and `position`. */
   async get(sessionId: string): Promise<Session> {
-    return this.#session(await this.#io.call(item('GET', PATH, sessionId)));
+    return this.#session(await this.#transport.call(itemRequest('GET', PATH, sessionId)));
   }
 
   /** One page of sessions. */
   async list(params: ListSessionsParams = {}): Promise<Page<Session>> {
-    const raw = await this.#io.call(list(PATH, params));
+    const raw = await this.#transport.call(listRequest(PATH, params));
     return pageOf(raw, raw.data, (one) => this.#session(one));
   }
 
   /** The steps of a session's turns. */
   async steps(sessionId: string): Promise<Step[]> {
-    const { path } = item('GET', PATH, sessionId, '/steps');
+    const { path } = itemRequest('GET', PATH, sessionId, '/steps');
     const steps: Step[] = [];
     let cursor: string | null = null;
     for (;;) {
       // A page holds as many as fit.
-      const raw = await this.#io.call(list(path, { limit: 500, ...(cursor && { cursor }) }));
+      const raw = await this.#transport.call(
+        listRequest(path, { limit: 500, ...(cursor && { cursor }) }),
+      );
       const page = pageOf<Step>(raw, raw.data, camel);
       steps.push(...page.data);
       if (!page.hasMore || page.nextCursor === null || page.nextCursor === cursor) return steps;
@@ -145,24 +151,24 @@ export class Sessions {
     params: CancelParams = {},
   ): Promise<void> {
     const known = typeof what === 'string';
-    await this.#io.call(cancelRequest(known ? what : undefined, known ? params : what));
+    await this.#transport.call(cancelRequest(known ? what : undefined, known ? params : what));
   }
 
   /** Deletes a session and its log. */
   async delete(sessionId: string): Promise<void> {
-    await this.#io.call(item('DELETE', PATH, sessionId));
+    await this.#transport.call(itemRequest('DELETE', PATH, sessionId));
   }
 
   #session(raw: JsonObject): Session {
     return new Session(this, camel(raw));
   }
 
-  #remember(task: string, mark: Mark): void {
-    this.#marks.delete(task);
-    this.#marks.set(task, mark);
-    for (const oldest of this.#marks.keys()) {
-      if (this.#marks.size <= REMEMBERED) break;
-      this.#marks.delete(oldest);
+  #remember(task: string, resumePoint: ResumePoint): void {
+    this.#resumePoints.delete(task);
+    this.#resumePoints.set(task, resumePoint);
+    for (const oldest of this.#resumePoints.keys()) {
+      if (this.#resumePoints.size <= REMEMBERED) break;
+      this.#resumePoints.delete(oldest);
     }
   }
 

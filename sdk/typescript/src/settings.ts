@@ -1,11 +1,11 @@
 /** What a client is told when it is made. Nothing here throws before it is used. */
-import { announce } from './announce.js';
+import { notifyAll } from './announce.js';
 import { errorFromAnswer } from './answers.js';
 import { MAX_EVENT } from './core/chunk-buffer.js';
 import { asObject, asText, parseJson } from './core/messages.js';
-import type { Rules } from './core/reconnector.js';
+import type { ReconnectRules } from './core/reconnector.js';
 import { AuthenticationError, ConnectionLost, InvalidRequest, StreamError } from './errors.js';
-import { canStream, LATE, now, variable, within } from './platform.js';
+import { canStream, now, TIMED_OUT, variable, withTimeout } from './platform.js';
 import type { ClientOptions, GetToken, Logger, LogLevel, Readable } from './types.js';
 
 const DEFAULT_BASE_URL = 'https://api.resonantgenesis.xyz';
@@ -16,7 +16,7 @@ const LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
 /** Seconds for a connection, and for `getToken`. */
 export const CONNECT = 10;
 
-export interface Settings extends Rules {
+export interface Settings extends ReconnectRules {
   readonly options: ClientOptions;
   readonly credential: Credential;
   /** Seconds for an answer that does not stream; the server holds `execute` for 50. */
@@ -67,7 +67,7 @@ function namedUrl({ baseUrl }: ClientOptions): string | undefined {
 }
 
 /** Host and port, and what a reader of an error has to know about them. */
-export function placeOf(options: ClientOptions): string {
+export function addressOf(options: ClientOptions): string {
   const [scheme, , host = ''] = baseUrlOf(options).split('/');
   const port = /:\d+$/.test(host) ? '' : scheme === 'https:' ? ':443' : ':80';
   const hint = namedUrl(options) ? '' : ` (the default, as neither baseUrl nor ${BASE_URL} is set)`;
@@ -103,7 +103,7 @@ export class Reach implements Readable<StreamError | null> {
 
   /** No connection could be made. Returns why, with the address. */
   lost(why: string): string {
-    const text = `could not connect to ${placeOf(this.#options)}: ${why}`;
+    const text = `could not connect to ${addressOf(this.#options)}: ${why}`;
     if (!this.#out) this.#log('warn', text);
     this.#out = true;
     this.failed(new ConnectionLost(text));
@@ -112,7 +112,7 @@ export class Reach implements Readable<StreamError | null> {
 
   /** There is a connection. */
   found(): void {
-    if (this.#out) this.#log('warn', `connected again to ${placeOf(this.#options)}`);
+    if (this.#out) this.#log('warn', `connected again to ${addressOf(this.#options)}`);
     this.#out = false;
     this.failed(undefined);
   }
@@ -121,7 +121,7 @@ export class Reach implements Readable<StreamError | null> {
   failed(error: StreamError | undefined): void {
     if (error?.message === this.#error?.message && error?.code === this.#error?.code) return;
     this.#error = error ?? null;
-    announce(this.#listeners, undefined);
+    notifyAll(this.#listeners, undefined);
   }
 }
 
@@ -189,8 +189,8 @@ export class Credential {
 
 async function ask(getToken: GetToken, reach: Reach): Promise<string> {
   try {
-    const token = await within(CONNECT, tokenOf(getToken));
-    if (token === LATE) throw new ConnectionLost('getToken took too long');
+    const token = await withTimeout(CONNECT, tokenOf(getToken));
+    if (token === TIMED_OUT) throw new ConnectionLost('getToken took too long');
     return token;
   } catch (cause) {
     // The function is the caller's: whatever it throws, it brought no credential.

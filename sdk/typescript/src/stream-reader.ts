@@ -1,19 +1,19 @@
 /** The shell around a machine: an async iterator that outlives its connections. */
 import type { Action, Outcome } from './core/actions.js';
-import type { LinkMachine } from './core/reconnector.js';
+import type { Reconnector } from './core/reconnector.js';
 import { isOffline, onWake, pause, throwIfAborted } from './platform.js';
 import { readableOf } from './readable.js';
-import type { Connection, Io } from './transport.js';
+import type { Connection, Transport } from './transport.js';
 import type { ConnectionState, MaybePromise, ResumableStream, StreamControls } from './types.js';
 
-type Machine<T> = Pick<LinkMachine<T>, 'opened' | 'polling' | 'next' | 'give'>;
+type Machine<T> = Pick<Reconnector<T>, 'opened' | 'polling' | 'next' | 'give'>;
 
 const DONE = { done: true, value: undefined } as const;
 
-export abstract class Reader<T, M extends Machine<T>>
+export abstract class StreamReader<T, M extends Machine<T>>
   implements ResumableStream<T>, AsyncIterator<T, undefined>
 {
-  protected readonly io: Io;
+  protected readonly transport: Transport;
   /** There from the start, or from the first read if its code is loaded only then. */
   protected machine: M | undefined;
   readonly #make: () => MaybePromise<M>;
@@ -25,8 +25,8 @@ export abstract class Reader<T, M extends Machine<T>>
   #taken = false;
   #busy = false;
 
-  constructor(io: Io, make: () => MaybePromise<M>, controls: StreamControls) {
-    this.io = io;
+  constructor(transport: Transport, make: () => MaybePromise<M>, controls: StreamControls) {
+    this.transport = transport;
     this.#make = make;
     this.#controls = controls;
     controls.signal?.addEventListener('abort', this.#aborted);
@@ -116,7 +116,10 @@ export abstract class Reader<T, M extends Machine<T>>
       if (action.why) {
         this.#seen = true;
         const { seconds, why } = action;
-        this.io.settings.log('info', `${this.where()}: ${why}; again in ${seconds.toFixed(2)} s`);
+        this.transport.settings.log(
+          'info',
+          `${this.where()}: ${why}; again in ${seconds.toFixed(2)} s`,
+        );
         this.#to(isOffline() ? 'offline' : 'reconnecting');
       }
       await pause(action.seconds, stop, { least: action.least ?? 0, patient: true });
@@ -124,11 +127,11 @@ export abstract class Reader<T, M extends Machine<T>>
     }
     if (this.#state !== 'polling') this.#to(this.#seen ? 'reconnecting' : 'connecting');
     if (action.do === 'fetch') {
-      const outcome = await this.io.fetch(action.request, stop);
+      const outcome = await this.transport.fetch(action.request, stop);
       if (this.machine?.polling && outcome.was === 'answered') this.#to('polling');
       return outcome;
     }
-    const [outcome, connection] = await this.io.open(action.request, stop);
+    const [outcome, connection] = await this.transport.open(action.request, stop);
     this.#connection = connection;
     if (connection) {
       this.#seen = true;

@@ -12,8 +12,8 @@ import {
 } from './core/messages.js';
 import { Retries } from './core/retry.js';
 import { ConnectionLost, StreamError } from './errors.js';
-import { LATE, pause, throwIfAborted, within } from './platform.js';
-import { baseUrlOf, CONNECT, placeOf, type Settings } from './settings.js';
+import { pause, TIMED_OUT, throwIfAborted, withTimeout } from './platform.js';
+import { addressOf, baseUrlOf, CONNECT, type Settings } from './settings.js';
 import type { JsonObject } from './types.js';
 
 /** Seconds that the end of a finished stream is waited for. */
@@ -21,7 +21,7 @@ const LAST_BYTES = 0.1;
 /** No answer may be another one the next time. */
 const NO_STATUS = { status: 200 };
 
-export class Io {
+export class Transport {
   readonly settings: Settings;
 
   constructor(settings: Settings) {
@@ -38,7 +38,7 @@ export class Io {
     for (;;) {
       const outcome = await this.fetch(request, signal);
       throwIfAborted(signal);
-      const error = problem(outcome, placeOf(this.settings.options));
+      const error = errorOfCall(outcome, addressOf(this.settings.options));
       if (!error) return outcome.was === 'answered' ? asObject(outcome.answer.body) : {};
       const { status } = outcome.was === 'answered' ? outcome.answer : NO_STATUS;
       const wait = isSuccess(status) || isRepeated(status) ? retries.after(error) : undefined;
@@ -50,33 +50,33 @@ export class Io {
 
   /** Sends, and reads the whole answer. */
   async fetch(request: Request, signal?: AbortSignal): Promise<Outcome> {
-    const link = new Link(signal);
+    const scope = new RequestScope(signal);
     const limit = this.settings.timeout + (request.patience ?? 0);
     try {
-      const sent = await this.#send(request, link, limit);
-      return this.#seen('was' in sent ? sent : await whole(sent, link, limit));
+      const sent = await this.#send(request, scope, limit);
+      return this.#seen('was' in sent ? sent : await whole(sent, scope, limit));
     } finally {
-      link.close();
+      scope.close();
     }
   }
 
   /** Sends, and leaves an event stream or a file's content open. */
   async open(request: Request, signal: AbortSignal): Promise<[Outcome, Connection?]> {
-    const link = new Link(signal);
+    const scope = new RequestScope(signal);
     // What holds the headers back is silent as well; a connection alone may take its time.
-    const sent = await this.#send(request, link, Math.max(CONNECT, this.settings.silence));
+    const sent = await this.#send(request, scope, Math.max(CONNECT, this.settings.silence));
     let outcome: Outcome = { was: 'silent' };
     if ('was' in sent) {
       outcome = this.#seen(sent);
     } else if (request.binary ? !sent.ok : sent.status !== 200 || !isEventStream(sent.headers)) {
-      outcome = this.#seen(await whole(sent, link, this.settings.timeout));
+      outcome = this.#seen(await whole(sent, scope, this.settings.timeout));
     } else if (sent.body) {
-      return [{ was: 'opened', headers: sent.headers }, new Connection(sent.body, link)];
+      return [{ was: 'opened', headers: sent.headers }, new Connection(sent.body, scope)];
     } else {
       // The platform cannot read a body as it comes: from here on streams are polled.
       if (this.settings.streams) this.settings.streams.possible = false;
     }
-    link.close();
+    scope.close();
     return [outcome];
   }
 
@@ -84,12 +84,12 @@ export class Io {
   #seen(outcome: Outcome): Outcome {
     const { reach, options } = this.settings;
     if (outcome.was === 'silent' || (outcome.was === 'answered' && isAway(outcome.answer.status))) {
-      reach.failed(problem(outcome, placeOf(options)));
+      reach.failed(errorOfCall(outcome, addressOf(options)));
     }
     return outcome;
   }
 
-  async #send(request: Request, link: Link, limit: number): Promise<Response | Outcome> {
+  async #send(request: Request, scope: RequestScope, limit: number): Promise<Response | Outcome> {
     const { options, credential, reach } = this.settings;
     const url = baseUrlOf(options) + request.path + queryText(request.query);
     const body = request.body && JSON.stringify(request.body);
@@ -103,13 +103,13 @@ export class Io {
           Authorization: `Bearer ${token}`,
         },
         redirect: 'manual',
-        signal: link.signal,
+        signal: scope.signal,
         ...(body && { body }),
       });
     const send = async (token: string): Promise<Response> => {
       const response = await fetching(token).catch((error: unknown) => {
         // A body's own failure is none of the network.
-        if (link.signal.aborted || request.send) throw error;
+        if (scope.signal.aborted || request.send) throw error;
         throw new ConnectionLost(reach.lost(reasonOf(error)), { cause: error });
       });
       if (!isAway(response.status)) reach.found();
@@ -117,20 +117,20 @@ export class Io {
       if (response.redirected) throw redirected(response.status, response.url);
       return response;
     };
-    return link.guard(async (): Promise<Response | Outcome> => {
+    return scope.guard(async (): Promise<Response | Outcome> => {
       const token = await credential.get();
-      const response = await within(limit, send(token));
-      if (response === LATE) return { was: 'silent' };
+      const response = await withTimeout(limit, send(token));
+      if (response === TIMED_OUT) return { was: 'silent' };
       if (response.status !== 401 || !(await credential.renew(token))) return response;
       await response.body?.cancel();
-      const second = await within(limit, send(await credential.get()));
-      return second === LATE ? { was: 'silent' } : second;
+      const second = await withTimeout(limit, send(await credential.get()));
+      return second === TIMED_OUT ? { was: 'silent' } : second;
     });
   }
 }
 
 /** What can be cut: by its reader, by the caller's signal, or because time is up. */
-class Link {
+class RequestScope {
   readonly #control = new AbortController();
   readonly #outer: AbortSignal | undefined;
   readonly #abort = () => this.close();
@@ -177,25 +177,25 @@ function reasonOf(error: unknown): string {
 /** An open event stream, or a file's content. */
 export class Connection {
   readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
-  readonly #link: Link;
+  readonly #scope: RequestScope;
 
-  constructor(body: ReadableStream<Uint8Array>, link: Link) {
+  constructor(body: ReadableStream<Uint8Array>, scope: RequestScope) {
     this.#reader = body.getReader();
-    this.#link = link;
+    this.#scope = scope;
   }
 
   /** The next bytes, within `limit` seconds. */
   read(limit: number): Promise<Outcome> {
-    return this.#link.guard(async (): Promise<Outcome> => {
-      const got = await within(limit, this.#reader.read());
-      if (got === LATE) return { was: 'silent' };
+    return this.#scope.guard(async (): Promise<Outcome> => {
+      const got = await withTimeout(limit, this.#reader.read());
+      if (got === TIMED_OUT) return { was: 'silent' };
       return got.value ? { was: 'received', data: got.value } : { was: 'ended' };
     });
   }
 
   /** Ends it; a read that is under way has this outcome. */
   cut(outcome?: Outcome): void {
-    this.#link.close(outcome);
+    this.#scope.close(outcome);
   }
 
   /**
@@ -208,10 +208,10 @@ export class Connection {
   }
 }
 
-async function whole(response: Response, link: Link, limit: number): Promise<Outcome> {
-  return link.guard(async (): Promise<Outcome> => {
-    const text = await within(limit, response.text());
-    if (text === LATE) return { was: 'silent' };
+async function whole(response: Response, scope: RequestScope, limit: number): Promise<Outcome> {
+  return scope.guard(async (): Promise<Outcome> => {
+    const text = await withTimeout(limit, response.text());
+    if (text === TIMED_OUT) return { was: 'silent' };
     const { status, headers } = response;
     return { was: 'answered', answer: { status, headers, body: parseJson(text) } };
   });
@@ -227,7 +227,7 @@ function isSuccess(status: number): boolean {
 }
 
 /** What is wrong with the outcome of a call. */
-export function problem(outcome: Outcome, place: string): StreamError | undefined {
+export function errorOfCall(outcome: Outcome, place: string): StreamError | undefined {
   if (outcome.was !== 'answered') {
     const silent = `no answer in time from ${place}`;
     if (outcome.was !== 'lost') return new ConnectionLost(silent);

@@ -4,14 +4,14 @@ import { ConnectionLost, type StreamErrorFields } from '../errors.js';
 import type { JsonObject } from '../types.js';
 import { isObject, parseJson } from './messages.js';
 import { positionOf, Sequence } from './sequence.js';
-import type { StreamPlan } from './session-request.js';
+import type { SessionRequests } from './session-request.js';
 import { type Frame, SseDecoder } from './sse.js';
 
 /** A `done` may carry 1 MiB of output, and JSON escapes make six characters of one. */
 export const MAX_EVENT = 8 * 1024 * 1024;
 
 /** What was received and not yet handed on, and what came on the connection that is open. */
-export abstract class FrameIntake {
+export abstract class FrameBuffer {
   /** Oldest first. */
   abstract readonly ready: JsonObject[];
   /** What came since `connected`. */
@@ -50,18 +50,18 @@ export abstract class FrameIntake {
   protected abstract frame(frame: Frame, raw: JsonObject | undefined): void;
 }
 
-/** Chunks of a session. `complete` after the `done` that the plan waits for. */
-export class Intake extends FrameIntake {
+/** Chunks of a session. `complete` after the `done` that the requests wait for. */
+export class ChunkBuffer extends FrameBuffer {
   readonly ready: JsonObject[] = [];
   /** Whether the last chunk was a `done`. */
   atDone = false;
-  readonly #plan: StreamPlan;
+  readonly #requests: SessionRequests;
   readonly #sequence: Sequence;
 
-  constructor(plan: StreamPlan, maxEvent: number) {
+  constructor(requests: SessionRequests, maxEvent: number) {
     super(maxEvent);
-    this.#plan = plan;
-    this.#sequence = new Sequence(plan.start);
+    this.#requests = requests;
+    this.#sequence = new Sequence(requests.start);
   }
 
   /** Everything up to here has been received; undefined: the start is not known yet. */
@@ -81,7 +81,7 @@ export class Intake extends FrameIntake {
     if (verdict === 'seen') return;
     this.fresh += 1;
     this.atDone = raw.type === 'done';
-    this.complete = this.#plan.endsWith(raw);
+    this.complete = this.#requests.endsWith(raw);
     this.ready.push(raw);
   }
 
@@ -106,6 +106,6 @@ export class Intake extends FrameIntake {
   }
 
   #place(): StreamErrorFields {
-    return { sessionId: this.#plan.mark.sessionId, position: this.last };
+    return { sessionId: this.#requests.resumePoint.sessionId, position: this.last };
   }
 }

@@ -9,10 +9,10 @@
 import { errorFromAnswer } from '../answers.js';
 import { ConnectionLost, StreamError } from '../errors.js';
 import { PATH } from '../files/lookups.js';
-import { item } from '../requests.js';
+import { itemRequest } from '../requests.js';
 import type { StoredFile } from '../types.js';
 import type { Action, Outcome } from './actions.js';
-import type { Rules } from './reconnector.js';
+import type { ReconnectRules } from './reconnector.js';
 import { Retries } from './retry.js';
 import { Sha256 } from './sha256.js';
 
@@ -30,7 +30,7 @@ export class DownloadMachine {
   /** Parts cannot be had. */
   #whole = false;
 
-  constructor(file: StoredFile, { maxRetries, backoff, random, silence }: Rules) {
+  constructor(file: StoredFile, { maxRetries, backoff, random, silence }: ReconnectRules) {
     this.#file = file;
     this.#silence = silence;
     this.#retries = new Retries(maxRetries, backoff, random);
@@ -94,7 +94,10 @@ export class DownloadMachine {
       headers.Range = `bytes=${this.#at}-`;
       headers['If-Range'] = `"${sha256}"`;
     }
-    return { do: 'open', request: { ...item('GET', PATH, id, '/content'), headers, binary: true } };
+    return {
+      do: 'open',
+      request: { ...itemRequest('GET', PATH, id, '/content'), headers, binary: true },
+    };
   }
 
   #opened(headers: Headers): Action<Uint8Array> {

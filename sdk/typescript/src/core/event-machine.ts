@@ -8,18 +8,18 @@
 
 import { errorFromAnswer, errorFromChunk } from '../answers.js';
 import { ConnectionLost, type StreamError } from '../errors.js';
-import { EventPlan } from '../event-plan.js';
+import { EventRequests } from '../event-plan.js';
 import { PACE } from '../polling.js';
 import type { JsonObject, PlatformEvent, SubscribeParams } from '../types.js';
 import type { Action, Outcome } from './actions.js';
-import { FrameIntake } from './chunk-buffer.js';
+import { FrameBuffer } from './chunk-buffer.js';
 import { EventQueue } from './event-queue.js';
 import { type Answer, asObject, asText, isObject, type Request } from './messages.js';
-import { LinkMachine, type Rules } from './reconnector.js';
+import { Reconnector, type ReconnectRules } from './reconnector.js';
 import type { Frame } from './sse.js';
 
 /** Events, and the cursors of heartbeats. */
-class EventIntake extends FrameIntake {
+class EventBuffer extends FrameBuffer {
   readonly queue = new EventQueue();
   readonly ready = this.queue.ready;
 
@@ -54,25 +54,25 @@ class EventIntake extends FrameIntake {
 }
 
 /** Ends by an error only. */
-export class EventMachine extends LinkMachine<PlatformEvent> {
-  readonly #plan: EventPlan;
-  readonly #intake: EventIntake;
+export class EventMachine extends Reconnector<PlatformEvent> {
+  readonly #requests: EventRequests;
+  readonly #buffer: EventBuffer;
   /** A time starts inclusive, and is asked for again until something has come. */
   #placed: boolean;
   #askedAt = 0;
 
-  constructor(params: SubscribeParams, rules: Rules) {
-    const plan = new EventPlan(params, params.since, params.onExpired);
-    const intake = new EventIntake(rules.maxEvent);
-    super(rules, intake);
-    this.#plan = plan;
-    this.#intake = intake;
-    this.#placed = plan.since !== undefined;
+  constructor(params: SubscribeParams, rules: ReconnectRules) {
+    const requests = new EventRequests(params, params.since, params.onExpired);
+    const buffer = new EventBuffer(rules.maxEvent);
+    super(rules, buffer);
+    this.#requests = requests;
+    this.#buffer = buffer;
+    this.#placed = requests.since !== undefined;
   }
 
   /** The place of the last event handed out, or of a heartbeat behind it. */
   get cursor(): string | undefined {
-    return this.#intake.queue.handed ?? this.#plan.since;
+    return this.#buffer.queue.handed ?? this.#requests.since;
   }
 
   /** Whether events are there or waited for; a poll may take its time, but its place is known. */
@@ -81,7 +81,7 @@ export class EventMachine extends LinkMachine<PlatformEvent> {
   }
 
   protected deliver(): Action<PlatformEvent> {
-    return { do: 'emit', item: this.#intake.queue.pop() };
+    return { do: 'emit', item: this.#buffer.queue.pop() };
   }
 
   protected override connect(): Action<PlatformEvent> {
@@ -90,24 +90,24 @@ export class EventMachine extends LinkMachine<PlatformEvent> {
       return super.connect();
     }
     this.handle = (outcome) => this.#onPlace(outcome);
-    return { do: 'fetch', request: this.#plan.now() };
+    return { do: 'fetch', request: this.#requests.now() };
   }
 
   #onPlace(outcome: Outcome): Action<PlatformEvent> {
     const found = outcome.was === 'answered' && outcome.answer.status === 200;
     const cursor = found && asText(asObject(outcome.answer.body).next_cursor);
     if (!cursor) return this.notThere(outcome);
-    this.#intake.queue.reach(cursor);
+    this.#buffer.queue.reach(cursor);
     this.#placed = true;
     return this.connect();
   }
 
   protected streamRequest(): Request {
-    return this.#plan.open(this.#intake.queue.cursor);
+    return this.#requests.open(this.#buffer.queue.cursor);
   }
 
   protected pollRequest(): Request {
-    return this.#plan.poll(this.#intake.queue.cursor);
+    return this.#requests.poll(this.#buffer.queue.cursor);
   }
 
   protected meet(): void {
@@ -119,18 +119,18 @@ export class EventMachine extends LinkMachine<PlatformEvent> {
   }
 
   protected polled(answer: Answer): Action<PlatformEvent> | undefined {
-    const queue = this.#intake.queue;
-    if (answer.status === 410 && this.#plan.earliest) {
+    const queue = this.#buffer.queue;
+    if (answer.status === 410 && this.#requests.earliest) {
       const earliest = errorFromAnswer(answer).details.earliest;
       if (typeof earliest !== 'string' || earliest === queue.cursor) return undefined;
-      this.#intake.gap(earliest);
+      this.#buffer.gap(earliest);
       return { do: 'wait', seconds: 0 };
     }
     const { events, next_cursor: cursor, has_more: more } = asObject(answer.body);
     if (answer.status !== 200 || !Array.isArray(events) || typeof cursor !== 'string') {
       return undefined;
     }
-    for (const raw of events.filter(isObject)) this.#intake.take(raw, asText(raw.cursor) ?? cursor);
+    for (const raw of events.filter(isObject)) this.#buffer.take(raw, asText(raw.cursor) ?? cursor);
     queue.reach(cursor);
     const pace = PACE - (this.rules.clock() - this.#askedAt);
     return { do: 'wait', seconds: more === true ? 0 : Math.max(0, pace) };

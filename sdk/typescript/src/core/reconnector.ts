@@ -14,7 +14,7 @@
 import { errorFromAnswer, isRepeated, unexpected } from '../answers.js';
 import { AuthenticationError, ConnectionLost, RateLimited, StreamError } from '../errors.js';
 import type { Action, Outcome } from './actions.js';
-import type { FrameIntake } from './chunk-buffer.js';
+import type { FrameBuffer } from './chunk-buffer.js';
 import { type Answer, type Request, seconds } from './messages.js';
 import { type Backoff, type Random, Retries } from './retry.js';
 
@@ -24,7 +24,7 @@ const MAX_SILENT = 2;
 const MAX_SILENCE = 600;
 
 /** What the machines have to know. Times in seconds. */
-export interface Rules {
+export interface ReconnectRules {
   readonly maxRetries: number;
   readonly backoff: Backoff;
   /** A stream without a byte for so long is dead, until the server has announced its heartbeat. */
@@ -40,12 +40,12 @@ export interface Rules {
 }
 
 /** Ask `next()` what to do, tell `give()` what became of it; see actions.ts. */
-export abstract class LinkMachine<T> {
+export abstract class Reconnector<T> {
   /** Whether nothing comes through as a stream. */
   polling = false;
-  protected readonly rules: Rules;
+  protected readonly rules: ReconnectRules;
   protected handle: (outcome: Outcome) => Action<T>;
-  readonly #intake: FrameIntake;
+  readonly #buffer: FrameBuffer;
   readonly #retries: Retries;
   #action: Action<T> | undefined;
   #limit: number;
@@ -55,10 +55,10 @@ export abstract class LinkMachine<T> {
   /** The stream is known to exist: a failure from here on is the connection's. */
   #begun: boolean;
 
-  constructor(rules: Rules, intake: FrameIntake, begun = false) {
+  constructor(rules: ReconnectRules, buffer: FrameBuffer, begun = false) {
     this.rules = rules;
     this.polling = rules.streams?.possible === false;
-    this.#intake = intake;
+    this.#buffer = buffer;
     this.#retries = new Retries(rules.maxRetries, rules.backoff, rules.random);
     this.#limit = rules.silence;
     this.#begun = begun;
@@ -67,13 +67,13 @@ export abstract class LinkMachine<T> {
 
   /** Whether something is there or waited for. */
   get opened(): boolean {
-    return this.#intake.ready.length > 0 || this.#action?.do === 'read';
+    return this.#buffer.ready.length > 0 || this.#action?.do === 'read';
   }
 
   /** What to do now; the same until `give` is called, except for what waits to be handed on. */
   next(): Action<T> {
     this.#action ??= this.connect();
-    return this.#intake.ready.length ? this.deliver() : this.#action;
+    return this.#buffer.ready.length ? this.deliver() : this.#action;
   }
 
   /** What became of it. */
@@ -118,7 +118,7 @@ export abstract class LinkMachine<T> {
       this.handle = (outcome) => this.#onPoll(outcome);
       return { do: 'fetch', request: this.pollRequest() };
     }
-    this.#intake.connected();
+    this.#buffer.connected();
     this.#outlived = false;
     this.handle = (outcome) => this.#onOpen(outcome);
     return { do: 'open', request: this.streamRequest() };
@@ -144,8 +144,8 @@ export abstract class LinkMachine<T> {
       this.#outlived = true;
       this.#retries.progress();
     }
-    this.#progressing(() => this.#intake.feed(outcome.data));
-    return this.#intake.complete ? { do: 'finish' } : { do: 'read', limit: this.#limit };
+    this.#progressing(() => this.#buffer.feed(outcome.data));
+    return this.#buffer.complete ? { do: 'finish' } : { do: 'read', limit: this.#limit };
   }
 
   #onPoll(outcome: Outcome): Action<T> {
@@ -158,11 +158,11 @@ export abstract class LinkMachine<T> {
   }
 
   #progressing<R>(take: () => R): R {
-    const before = this.#intake.fresh;
+    const before = this.#buffer.fresh;
     try {
       return take();
     } finally {
-      if (this.#intake.fresh > before) this.#retries.progress();
+      if (this.#buffer.fresh > before) this.#retries.progress();
     }
   }
 
@@ -191,7 +191,7 @@ export abstract class LinkMachine<T> {
 
   #silence(): Action<T> {
     if (!this.polling) {
-      const useful = this.#intake.fresh > 0 || this.#outlived;
+      const useful = this.#buffer.fresh > 0 || this.#outlived;
       this.#silent = useful ? 0 : this.#silent + 1;
       if (this.#silent >= MAX_SILENT || this.rules.streams?.possible === false) {
         this.polling = true;
@@ -202,7 +202,7 @@ export abstract class LinkMachine<T> {
   }
 
   #again(error: StreamError): Action<T> {
-    const floor = this.#intake.retry;
+    const floor = this.#buffer.retry;
     const wait = this.#retries.after(error, floor);
     if (wait === undefined) return this.#giveUp(error);
     this.handle = () => this.connect();

@@ -3,7 +3,7 @@ import type { JsonObject } from '../types.js';
 import { asCount } from './messages.js';
 
 /** What is needed to find a stream again after it broke off. */
-export interface Mark {
+export interface ResumePoint {
   idempotencyKey?: string | undefined;
   sessionId?: string | undefined;
   turn?: number | undefined;

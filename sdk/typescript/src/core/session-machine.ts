@@ -11,51 +11,51 @@ import { camel } from '../names.js';
 import { Poller } from '../polling.js';
 import type { Chunk } from '../types.js';
 import type { Action } from './actions.js';
-import { Intake } from './chunk-buffer.js';
+import { ChunkBuffer } from './chunk-buffer.js';
 import { type Answer, asCount, type Request } from './messages.js';
-import { LinkMachine, type Rules } from './reconnector.js';
-import type { Mark } from './sequence.js';
-import type { StreamPlan } from './session-request.js';
+import { Reconnector, type ReconnectRules } from './reconnector.js';
+import type { ResumePoint } from './sequence.js';
+import type { SessionRequests } from './session-request.js';
 
 /** Chunks of one session. */
-export class StreamMachine extends LinkMachine<Chunk> {
-  readonly #plan: StreamPlan;
-  readonly #intake: Intake;
+export class SessionMachine extends Reconnector<Chunk> {
+  readonly #requests: SessionRequests;
+  readonly #buffer: ChunkBuffer;
   readonly #poller: Poller;
 
-  constructor(plan: StreamPlan, rules: Rules) {
-    const intake = new Intake(plan, rules.maxEvent);
-    super(rules, intake, plan.recalled);
-    this.#plan = plan;
-    this.#intake = intake;
-    this.#poller = new Poller(plan, intake, rules.clock);
+  constructor(requests: SessionRequests, rules: ReconnectRules) {
+    const buffer = new ChunkBuffer(requests, rules.maxEvent);
+    super(rules, buffer, requests.recalled);
+    this.#requests = requests;
+    this.#buffer = buffer;
+    this.#poller = new Poller(requests, buffer, rules.clock);
   }
 
   /** Where the stream stands, as its caller has seen it. */
-  get mark(): Mark {
-    return this.#plan.mark;
+  get resumePoint(): ResumePoint {
+    return this.#requests.resumePoint;
   }
 
   /** Whether the session is named, and chunks are there or waited for. */
   override get opened(): boolean {
-    return super.opened || (this.polling && !this.#plan.unnamed);
+    return super.opened || (this.polling && !this.#requests.unnamed);
   }
 
   protected deliver(): Action<Chunk> {
-    const ready = this.#intake.ready;
+    const ready = this.#buffer.ready;
     const raw = ready.shift() ?? {};
-    const mark = this.mark;
-    mark.position = raw.position as number;
-    if (raw.type === 'error' && this.#plan.raiseOnError) {
+    const resumePoint = this.resumePoint;
+    resumePoint.position = raw.position as number;
+    if (raw.type === 'error' && this.#requests.raiseOnError) {
       // The turn has failed for good: only its `done` would follow.
       ready.length = 0;
-      return this.finish(errorFromChunk(raw, mark));
+      return this.finish(errorFromChunk(raw, resumePoint));
     }
     return { do: 'emit', item: camel(raw) };
   }
 
   protected streamRequest(): Request {
-    return this.#plan.open(this.#intake.last);
+    return this.#requests.open(this.#buffer.last);
   }
 
   protected pollRequest(): Request {
@@ -64,25 +64,25 @@ export class StreamMachine extends LinkMachine<Chunk> {
 
   /** Learns session, turn and epoch; another epoch than before throws PositionExpired. */
   protected meet(headers: Headers): void {
-    const mark = this.mark;
-    mark.sessionId ||= headers.get('x-session-id') ?? undefined;
+    const resumePoint = this.resumePoint;
+    resumePoint.sessionId ||= headers.get('x-session-id') ?? undefined;
     const turn = asCount(Number(headers.get('x-turn')));
-    if (turn && (!this.#plan.body || !mark.turn)) mark.turn = turn;
+    if (turn && (!this.#requests.body || !resumePoint.turn)) resumePoint.turn = turn;
     const epoch = headers.get('x-log-epoch') ?? undefined;
-    if (epoch && mark.epoch && epoch !== mark.epoch) {
+    if (epoch && resumePoint.epoch && epoch !== resumePoint.epoch) {
       throw new PositionExpired(
         "the server's store was replaced, positions from before mean nothing",
-        { details: { epoch }, sessionId: mark.sessionId, position: mark.position },
+        { details: { epoch }, sessionId: resumePoint.sessionId, position: resumePoint.position },
       );
     }
-    mark.epoch = epoch ?? mark.epoch;
+    resumePoint.epoch = epoch ?? resumePoint.epoch;
   }
 
   protected ended(): Action<Chunk> {
-    if (this.#intake.atDone && this.#plan.target === undefined && !this.#plan.follow) {
+    if (this.#buffer.atDone && this.#requests.target === undefined && !this.#requests.follow) {
       // The server ends a join when nothing is running or queued; one that drains ends it earlier.
       // Asking once more tells which (204), and costs one request.
-      return this.#intake.fresh ? this.connect() : { do: 'finish' };
+      return this.#buffer.fresh ? this.connect() : { do: 'finish' };
     }
     throw this.lost('the stream ended before its turn did');
   }
@@ -98,7 +98,7 @@ export class StreamMachine extends LinkMachine<Chunk> {
 
   protected locate(error: StreamError): void {
     const received = error instanceof ConnectionLost;
-    error.sessionId = this.mark.sessionId;
-    error.position = received ? this.#intake.last : this.mark.position;
+    error.sessionId = this.resumePoint.sessionId;
+    error.position = received ? this.#buffer.last : this.resumePoint.position;
   }
 }

@@ -2,7 +2,7 @@
 
 import type { JsonObject } from '../types.js';
 import { asCount, asText, keyHeader, query, type Request, segment } from './messages.js';
-import type { Mark } from './sequence.js';
+import type { ResumePoint } from './sequence.js';
 
 /** How long the server may hold a poll, in seconds: below the 60 at which proxies cut. */
 export const POLL_WAIT = 25;
@@ -22,10 +22,10 @@ export function executePath(body: JsonObject): string {
     : '/v1/sessions/execute';
 }
 
-export interface PlanOptions {
+export interface SessionRequestsOptions {
   /** Of an execute, without `resume_from`; a join has none. */
   body?: JsonObject | undefined;
-  mark: Mark;
+  resumePoint: ResumePoint;
   resumeFrom?: number | undefined;
   /** The join is for this turn alone. */
   turn?: number | undefined;
@@ -36,8 +36,8 @@ export interface PlanOptions {
   recalled?: boolean | undefined;
 }
 
-export class StreamPlan {
-  readonly mark: Mark;
+export class SessionRequests {
+  readonly resumePoint: ResumePoint;
   readonly body: JsonObject | undefined;
   readonly follow: boolean;
   readonly raiseOnError: boolean;
@@ -48,8 +48,8 @@ export class StreamPlan {
   /** Never false: what is not said is left out. */
   readonly #compact: true | undefined;
 
-  constructor(options: PlanOptions) {
-    this.mark = options.mark;
+  constructor(options: SessionRequestsOptions) {
+    this.resumePoint = options.resumePoint;
     this.body = options.body;
     this.follow = options.follow ?? false;
     this.raiseOnError = options.raiseOnError ?? true;
@@ -62,12 +62,12 @@ export class StreamPlan {
 
   /** The turn whose `done` ends the stream; undefined: the server says when it ends. */
   get target(): number | undefined {
-    return this.body ? this.mark.turn : this.#turn;
+    return this.body ? this.resumePoint.turn : this.#turn;
   }
 
   /** Whether the server has still to name the session, or the turn that it starts. */
   get unnamed(): boolean {
-    return !this.mark.sessionId || (this.body !== undefined && !this.mark.turn);
+    return !this.resumePoint.sessionId || (this.body !== undefined && !this.resumePoint.turn);
   }
 
   /** Whether this chunk is the `done` of the turn that was asked for. */
@@ -124,11 +124,11 @@ export class StreamPlan {
 
   #post(more: JsonObject, headers: Readonly<Record<string, string>>): Request {
     const body = { ...this.body, ...more };
-    const key = keyHeader(this.mark.idempotencyKey);
+    const key = keyHeader(this.resumePoint.idempotencyKey);
     return { method: 'POST', path: executePath(body), body, headers: { ...key, ...headers } };
   }
 
   #session(): string {
-    return `/v1/sessions/${segment(this.mark.sessionId ?? '')}`;
+    return `/v1/sessions/${segment(this.resumePoint.sessionId ?? '')}`;
   }
 }

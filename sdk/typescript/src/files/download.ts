@@ -1,8 +1,8 @@
 /** A file on its way down. */
 
 import { DownloadMachine } from '../core/download-machine.js';
-import { Reader } from '../stream-reader.js';
-import type { Io } from '../transport.js';
+import { StreamReader } from '../stream-reader.js';
+import type { Transport } from '../transport.js';
 import type { DownloadOptions, FileDownload, PipeOptions, StoredFile } from '../types.js';
 import { get } from './lookups.js';
 
@@ -10,22 +10,24 @@ import { get } from './lookups.js';
 const ANYTHING = 'application/octet-stream';
 
 export async function download(
-  io: Io,
+  transport: Transport,
   fileId: string,
   options: DownloadOptions = {},
 ): Promise<FileDownload> {
-  const file = await get(io, fileId, options.signal);
-  return new Download(file, new Descent(io, file, options).toReadableStream());
+  const file = await get(transport, fileId, options.signal);
+  return new Download(file, new DownloadReader(transport, file, options).toReadableStream());
 }
 
 /** Its pieces. */
-class Descent extends Reader<Uint8Array, DownloadMachine> {
+class DownloadReader extends StreamReader<Uint8Array, DownloadMachine> {
   readonly #file: StoredFile;
   readonly #options: DownloadOptions;
   #done = 0;
 
-  constructor(io: Io, file: StoredFile, options: DownloadOptions) {
-    super(io, () => new DownloadMachine(file, io.settings), { signal: options.signal });
+  constructor(transport: Transport, file: StoredFile, options: DownloadOptions) {
+    super(transport, () => new DownloadMachine(file, transport.settings), {
+      signal: options.signal,
+    });
     this.#file = file;
     this.#options = options;
   }

@@ -2,8 +2,8 @@
 
 import { Sha256 } from '../core/sha256.js';
 import { AuthenticationError, ConnectionLost } from '../errors.js';
-import { throwIfAborted, within } from '../platform.js';
-import type { Io } from '../transport.js';
+import { throwIfAborted, withTimeout } from '../platform.js';
+import type { Transport } from '../transport.js';
 import type { UploadOptions, UploadSource } from '../types.js';
 import { type Pieces, type Source, sourceOf } from './source.js';
 import { sendWithXhr } from './xhr.js';
@@ -13,7 +13,7 @@ const SLOWEST = 16 * 1024;
 /** Seconds for a source to end its work, once nothing more of it is wanted. */
 const PARTING = 1;
 
-export abstract class Outgoing {
+export abstract class UploadBody {
   /** What the source or the caller's function threw; trying again would not help. */
   failure: { readonly error: unknown } | undefined;
   /** Told whenever something moves, or has failed. */
@@ -72,14 +72,14 @@ interface Attempt {
 }
 
 /** For servers: piece by piece, as fast as the connection takes it. */
-class Streamed extends Outgoing {
-  readonly #io: Io;
+class StreamedBody extends UploadBody {
+  readonly #transport: Transport;
   #begun = false;
   #attempt: Attempt | undefined;
 
-  constructor(io: Io, source: Source, onProgress: UploadOptions['onProgress']) {
-    super(source, onProgress, io.settings.timeout);
-    this.#io = io;
+  constructor(transport: Transport, source: Source, onProgress: UploadOptions['onProgress']) {
+    super(source, onProgress, transport.settings.timeout);
+    this.#transport = transport;
   }
 
   get repeatable(): boolean {
@@ -109,7 +109,7 @@ class Streamed extends Outgoing {
     );
     // Without `duplex` no platform takes a stream; TypeScript does not know it yet.
     const how = { ...init, body, duplex: 'half' } as RequestInit;
-    return (this.#io.settings.options.fetch ?? globalThis.fetch)(input, how);
+    return (this.#transport.settings.options.fetch ?? globalThis.fetch)(input, how);
   }
 
   async digest(): Promise<string> {
@@ -130,10 +130,10 @@ class Streamed extends Outgoing {
     attempt.out?.error(new ConnectionLost('the attempt is over'));
     try {
       // A generator ends only once what it waits for has come.
-      if (attempt.pieces) await within(PARTING, attempt.pieces.close());
+      if (attempt.pieces) await withTimeout(PARTING, attempt.pieces.close());
     } catch (error) {
       // Its own failure, if there is one, has been told already.
-      this.#io.settings.log('debug', `the source of an upload did not end well: ${error}`);
+      this.#transport.settings.log('debug', `the source of an upload did not end well: ${error}`);
     }
   }
 
@@ -162,7 +162,7 @@ class Streamed extends Outgoing {
 }
 
 /** For browsers, which send a Blob without having it in memory, and a stream over HTTP/2 only. */
-class AtOnce extends Outgoing {
+class BlobBody extends UploadBody {
   readonly repeatable = true;
   readonly length = undefined;
   readonly #fetch: typeof fetch;
@@ -170,8 +170,8 @@ class AtOnce extends Outgoing {
   #digest: Promise<string> | undefined;
   #closed = false;
 
-  constructor(io: Io, blob: Blob, onProgress: UploadOptions['onProgress']) {
-    const { options, timeout } = io.settings;
+  constructor(transport: Transport, blob: Blob, onProgress: UploadOptions['onProgress']) {
+    const { options, timeout } = transport.settings;
     // Only XMLHttpRequest tells of an upload's progress; a service worker has none.
     const tells = !options.fetch && 'XMLHttpRequest' in globalThis;
     super(sourceOf(blob), onProgress, timeout + (tells ? 0 : blob.size / SLOWEST));
@@ -221,13 +221,17 @@ class AtOnce extends Outgoing {
 
 /** Throws InvalidRequest for what is no source; in a browser, what reading a stream throws. */
 export async function bodyOf(
-  io: Io,
+  transport: Transport,
   given: UploadSource,
   { onProgress, signal }: UploadOptions,
-): Promise<Outgoing> {
+): Promise<UploadBody> {
   const source = sourceOf(given);
-  if (!isBrowser()) return new Streamed(io, source, onProgress);
-  return new AtOnce(io, given instanceof Blob ? given : await gather(source, signal), onProgress);
+  if (!isBrowser()) return new StreamedBody(transport, source, onProgress);
+  return new BlobBody(
+    transport,
+    given instanceof Blob ? given : await gather(source, signal),
+    onProgress,
+  );
 }
 
 async function gather(source: Source, signal: AbortSignal | undefined): Promise<Blob> {

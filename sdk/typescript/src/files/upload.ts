@@ -7,30 +7,32 @@ import { Retries } from '../core/retry.js';
 import { Conflict, ConnectionLost, InvalidRequest, type StreamError } from '../errors.js';
 import { camel } from '../names.js';
 import { pause, throwIfAborted } from '../platform.js';
-import { placeOf } from '../settings.js';
-import { type Io, problem } from '../transport.js';
+import { addressOf } from '../settings.js';
+import { errorOfCall, type Transport } from '../transport.js';
 import type { JsonObject, StoredFile, UploadOptions, UploadSource } from '../types.js';
 import { PATH, remove } from './lookups.js';
-import { bodyOf, type Outgoing } from './upload-body.js';
+import { bodyOf, type UploadBody } from './upload-body.js';
 
 /** Seconds: an attempt ends when nothing moves, not after a time; what is here bounds it at all. */
 const LONGEST = 10 * 24 * 3600;
 
 export async function upload(
-  io: Io,
+  transport: Transport,
   source: UploadSource,
   options: UploadOptions = {},
 ): Promise<StoredFile> {
   const { signal, checksum } = options;
   throwIfAborted(signal);
   const fields = describe(source, options);
-  const body = await bodyOf(io, source, options);
+  const body = await bodyOf(transport, source, options);
   try {
-    const made = camel<StoredFile>(await send(io, requestOf(fields, body, options), body, signal));
+    const made = camel<StoredFile>(
+      await send(transport, requestOf(fields, body, options), body, signal),
+    );
     const sent = checksum?.toLowerCase() ?? (await body.digest());
     rethrow(body);
     if (made.sha256 !== sent) {
-      await remove(io, made.id);
+      await remove(transport, made.id);
       throw new ConnectionLost('what the server stored is not what was sent');
     }
     // Not every platform tells of it before.
@@ -72,7 +74,7 @@ function labels(source: Blob & { readonly name?: unknown }): JsonObject {
 
 function requestOf(
   { name, type, digest }: Described,
-  body: Outgoing,
+  body: UploadBody,
   { subject, idempotencyKey }: UploadOptions,
 ): Request {
   const headers: Record<string, string> = keyHeader(idempotencyKey);
@@ -92,18 +94,18 @@ function requestOf(
 
 /** Sends, again while that may help and the source can be read once more. */
 async function send(
-  io: Io,
+  transport: Transport,
   request: Request,
-  body: Outgoing,
+  body: UploadBody,
   signal: AbortSignal | undefined,
 ): Promise<JsonObject> {
-  const { maxRetries, backoff, random, log } = io.settings;
+  const { maxRetries, backoff, random, log } = transport.settings;
   const retries = new Retries(maxRetries, backoff, random);
   for (;;) {
-    const outcome = await attempt(io, request, body, signal);
+    const outcome = await attempt(transport, request, body, signal);
     throwIfAborted(signal);
     rethrow(body);
-    const error = problem(outcome, placeOf(io.settings.options));
+    const error = errorOfCall(outcome, addressOf(transport.settings.options));
     if (!error) return asObject(outcome.was === 'answered' && outcome.answer.body);
     const wait = body.repeatable && mayPass(error) ? retries.after(error) : undefined;
     if (wait === undefined) throw error;
@@ -115,9 +117,9 @@ async function send(
 
 /** One of them; it is cut when nothing moves any more. */
 async function attempt(
-  io: Io,
+  transport: Transport,
   request: Request,
-  body: Outgoing,
+  body: UploadBody,
   signal: AbortSignal | undefined,
 ): Promise<Outcome> {
   const control = new AbortController();
@@ -131,7 +133,7 @@ async function attempt(
   signal?.addEventListener('abort', stop);
   try {
     body.onMove();
-    const outcome = await io.fetch(request, control.signal);
+    const outcome = await transport.fetch(request, control.signal);
     return control.signal.aborted ? { was: 'lost', reason: 'nothing moved in time' } : outcome;
   } finally {
     body.onMove = () => {};
@@ -148,6 +150,6 @@ function mayPass(error: StreamError): boolean {
   return status === undefined || status < 300 || isRepeated(status);
 }
 
-function rethrow({ failure }: Outgoing): void {
+function rethrow({ failure }: UploadBody): void {
   if (failure) throw failure.error;
 }

@@ -1,11 +1,11 @@
 /** `client.offlineQueue()`: executes that wait for a network, sent in order when it is there. */
-import { announce } from '../announce.js';
+import { notifyAll } from '../announce.js';
 import { asCount, asText, keyHeader, newKey } from '../core/messages.js';
 import { executePath } from '../core/session-request.js';
 import { AuthenticationError, InvalidRequest, StreamError } from '../errors.js';
 import { snake } from '../names.js';
 import { isOffline, pause } from '../platform.js';
-import type { Io } from '../transport.js';
+import type { Transport } from '../transport.js';
 import type { ExecuteParams, OfflineQueueOptions, QueuedExecute, QueueStorage } from '../types.js';
 import { IndexedDbStorage, MemoryStorage } from './storage.js';
 
@@ -17,16 +17,19 @@ const REST = 5;
 const MAX_SIZE = 1024 * 1024;
 
 /** Opens the queue, with what an earlier page left in it. */
-export async function openQueue(io: Io, options: OfflineQueueOptions): Promise<OfflineQueue> {
+export async function openQueue(
+  transport: Transport,
+  options: OfflineQueueOptions,
+): Promise<OfflineQueue> {
   const { storage, name = 'resonantgenesis-offline', maxItems = 100, onChange } = options;
-  const queue = new OfflineQueue(io, await storageOf(io, storage, name), maxItems);
+  const queue = new OfflineQueue(transport, await storageOf(transport, storage, name), maxItems);
   if (onChange) queue.subscribe(onChange);
   await queue.start();
   return queue;
 }
 
 async function storageOf(
-  io: Io,
+  transport: Transport,
   storage: OfflineQueueOptions['storage'],
   name: string,
 ): Promise<QueueStorage> {
@@ -35,7 +38,7 @@ async function storageOf(
   try {
     return await IndexedDbStorage.open(name);
   } catch (error) {
-    io.settings.log('warn', `the offline queue is kept in memory only: ${error}`);
+    transport.settings.log('warn', `the offline queue is kept in memory only: ${error}`);
     return new MemoryStorage();
   }
 }
@@ -46,7 +49,7 @@ async function storageOf(
  * `sessions.join(item.sessionId, { turn: item.turn })` shows its answer.
  */
 export class OfflineQueue {
-  readonly #io: Io;
+  readonly #transport: Transport;
   readonly #storage: QueueStorage;
   readonly #maxItems: number;
   readonly #listeners = new Set<(items: readonly QueuedExecute[]) => void>();
@@ -59,8 +62,8 @@ export class OfflineQueue {
   #sending: string | undefined;
   #newest = 0;
 
-  constructor(io: Io, storage: QueueStorage, maxItems: number) {
-    this.#io = io;
+  constructor(transport: Transport, storage: QueueStorage, maxItems: number) {
+    this.#transport = transport;
     this.#storage = storage;
     this.#maxItems = maxItems;
   }
@@ -126,7 +129,9 @@ export class OfflineQueue {
     this.#resting?.abort();
     if (this.#stop.signal.aborted || this.#work) return;
     this.#work = this.#run()
-      .catch((error) => this.#io.settings.log('error', `the offline queue stopped: ${error}`))
+      .catch((error) =>
+        this.#transport.settings.log('error', `the offline queue stopped: ${error}`),
+      )
       .finally(() => {
         this.#work = undefined;
       });
@@ -172,7 +177,7 @@ export class OfflineQueue {
     this.#sending = item.id;
     this.#show();
     try {
-      const raw = await this.#io.call(request, this.#stop.signal);
+      const raw = await this.#transport.call(request, this.#stop.signal);
       const sessionId = asText(raw.session_id) ?? '';
       const sent: QueuedExecute = {
         ...item,
@@ -224,6 +229,6 @@ export class OfflineQueue {
     const items = [...this.#sent, ...waiting].sort((a, b) => a.createdAt - b.createdAt);
     if (JSON.stringify(items) === JSON.stringify(this.#items)) return;
     this.#items = items;
-    announce(this.#listeners, items);
+    notifyAll(this.#listeners, items);
   }
 }

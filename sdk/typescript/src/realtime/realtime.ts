@@ -2,7 +2,7 @@
 
 import { listed, placeOf, selection } from '../core/event-filter.js';
 import { segment } from '../core/messages.js';
-import { ChunkFeed, EventFeed, MAX_ITEMS } from '../core/realtime/consumers.js';
+import { ChunkConsumer, EventConsumer, MAX_ITEMS } from '../core/realtime/consumers.js';
 import { InvalidRequest } from '../errors.js';
 import { snake } from '../names.js';
 import type { Settings } from '../settings.js';
@@ -16,7 +16,7 @@ import type {
   RealtimeSubscription,
   StreamControls,
 } from '../types.js';
-import { Runner } from './socket-runner.js';
+import { SocketRunner } from './socket-runner.js';
 import { SocketStream, SocketSubscription } from './socket-streams.js';
 
 /**
@@ -31,7 +31,7 @@ import { SocketStream, SocketSubscription } from './socket-streams.js';
  * consumer loses nothing and holds up nobody.
  */
 export class Realtime {
-  readonly #runner: Runner;
+  readonly #runner: SocketRunner;
   readonly #running: Promise<void>;
   readonly #bufferSize: number;
 
@@ -41,7 +41,7 @@ export class Realtime {
       throw new InvalidRequest('bufferSize, pingInterval and pingTimeout must be more than 0');
     }
     this.#bufferSize = bufferSize;
-    this.#runner = new Runner(settings, options);
+    this.#runner = new SocketRunner(settings, options);
     if (options.onState) this.#runner.watch(options.onState);
     this.#running = this.#runner.run();
   }
@@ -61,14 +61,14 @@ export class Realtime {
     if (!channels.length || channels.some((name) => name.startsWith('session:'))) {
       throw new InvalidRequest('channels: name at least one; a session has session()');
     }
-    const feed = new EventFeed(
+    const consumer = new EventConsumer(
       channels,
       selection({ events, filters }),
       placeOf(since),
       onExpired === 'earliest',
       this.#bufferSize,
     );
-    return new SocketSubscription(this.#runner, feed, params).open();
+    return new SocketSubscription(this.#runner, consumer, params).open();
   }
 
   /**
@@ -79,7 +79,11 @@ export class Realtime {
     segment(sessionId);
     const { resumeFrom, compact, raiseOnError } = params;
     const options = { sessionId, resumeFrom, compact, raiseOnError };
-    return new SocketStream(this.#runner, new ChunkFeed(options, this.#bufferSize), params).open();
+    return new SocketStream(
+      this.#runner,
+      new ChunkConsumer(options, this.#bufferSize),
+      params,
+    ).open();
   }
 
   /**
@@ -94,7 +98,7 @@ export class Realtime {
     const options = { body: snake(fields), key, compact, raiseOnError };
     return new SocketStream(
       this.#runner,
-      new ChunkFeed(options, this.#bufferSize),
+      new ChunkConsumer(options, this.#bufferSize),
       controls,
     ).open();
   }

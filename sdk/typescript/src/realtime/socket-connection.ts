@@ -1,7 +1,7 @@
 /** One socket, from its opening to its end: authenticates, listens, speaks, pings. */
 
-import { LinkWatch, Pace } from '../core/realtime/keepalive.js';
-import type { RealtimeState } from '../core/realtime/socket-machine.js';
+import { Keepalive, SendRate } from '../core/realtime/keepalive.js';
+import type { SocketMachine } from '../core/realtime/socket-machine.js';
 import { ConnectionLost, type StreamError } from '../errors.js';
 import { onWake } from '../platform.js';
 import { CONNECT, type Settings } from '../settings.js';
@@ -14,10 +14,10 @@ const USED = 0.8;
 /** Seconds after which what the pace held back is tried again. */
 const HELD_BACK = 0.05;
 
-export interface Parts {
+export interface SocketConnectionOptions {
   readonly socket: WebSocket;
   readonly token: string;
-  readonly state: RealtimeState;
+  readonly state: SocketMachine;
   readonly settings: Settings;
   /** Seconds between pings, and for an answer to one. */
   readonly interval: number;
@@ -29,30 +29,30 @@ export interface Parts {
   ended(error: StreamError, token: string): void;
 }
 
-export class OpenSocket {
-  readonly #parts: Parts;
-  readonly #pace: Pace;
+export class SocketConnection {
+  readonly #parts: SocketConnectionOptions;
+  readonly #sendRate: SendRate;
   readonly #forget: () => void;
   /** There once the socket is open. */
-  #watch: LinkWatch | undefined;
+  #watch: Keepalive | undefined;
   #token: string;
   #renewAt: number | undefined;
   #renewing = false;
   #over = false;
   #timer: ReturnType<typeof setTimeout>;
 
-  constructor(parts: Parts) {
+  constructor(parts: SocketConnectionOptions) {
     const { socket, settings } = parts;
     this.#parts = parts;
     this.#token = parts.token;
-    this.#pace = new Pace(settings.clock());
+    this.#sendRate = new SendRate(settings.clock());
     this.#timer = setTimeout(
       () => this.end(new ConnectionLost(settings.reach.lost('no answer in time'))),
       CONNECT * 1000,
     );
     this.#forget = onWake((what) => {
       if (what === 'offline') this.end(new ConnectionLost('the browser is offline'));
-      else this.#watch?.doubt(settings.clock());
+      else this.#watch?.pingNow(settings.clock());
       this.speak();
     });
     socket.onopen = () => this.#open();
@@ -80,8 +80,8 @@ export class OpenSocket {
     socket.onclose = null;
     // A dead link would not answer the goodbye: nobody waits for it.
     socket.close();
-    state.linkDown();
-    const last = state.lastWord;
+    state.socketClosed();
+    const last = state.lastError;
     this.#parts.ended(last?.code === error.code ? last : error, this.#token);
   }
 
@@ -89,18 +89,19 @@ export class OpenSocket {
   speak(): void {
     if (!this.#watch || this.#over) return;
     const { socket, state, settings } = this.#parts;
-    const { asks } = state;
+    const { requests } = state;
     const now = settings.clock();
-    const times = [asks.tick(now)];
+    const times = [requests.tick(now)];
     const due = this.#watch.due(now);
     if (due === 'dead') {
       this.end(new ConnectionLost('the link does not answer'));
       return;
     }
-    if (due === 'ping') asks.say({ type: 'ping' });
+    if (due === 'ping') requests.say({ type: 'ping' });
     if (this.#renewAt !== undefined && now >= this.#renewAt) this.#renew(now);
-    while (asks.outbox.length && this.#pace.take(now)) socket.send(asks.outbox.shift() ?? '');
-    if (asks.outbox.length) times.push(now + HELD_BACK);
+    while (requests.outbox.length && this.#sendRate.take(now))
+      socket.send(requests.outbox.shift() ?? '');
+    if (requests.outbox.length) times.push(now + HELD_BACK);
     times.push(this.#watch.nextAt, this.#renewAt);
     const next = Math.min(...times.filter((at) => at !== undefined));
     clearTimeout(this.#timer);
@@ -109,20 +110,20 @@ export class OpenSocket {
 
   #open(): void {
     const { socket, state, settings, interval, patience } = this.#parts;
-    this.#watch = new LinkWatch(settings.clock(), interval, patience);
+    this.#watch = new Keepalive(settings.clock(), interval, patience);
     settings.reach.found();
     state.authenticated = (expiresAt) => this.#authenticated(expiresAt);
     socket.send(this.#auth());
-    state.linkUp();
+    state.socketOpened();
     this.#parts.opened();
     this.speak();
   }
 
   #hear(text: string): void {
     const { state, settings, progress } = this.#parts;
-    this.#watch?.heard();
+    this.#watch?.received();
     if (state.receive(text, settings.clock())) progress();
-    if (state.asks.outbox.length) this.speak();
+    if (state.requests.outbox.length) this.speak();
   }
 
   #auth(): string {

@@ -1,7 +1,7 @@
 /** Keeps a socket: one after the other, and whoever reads from them. */
-import { announce } from '../announce.js';
-import type { Feed } from '../core/realtime/consumers.js';
-import { RealtimeState } from '../core/realtime/socket-machine.js';
+import { notifyAll } from '../announce.js';
+import type { Consumer } from '../core/realtime/consumers.js';
+import { SocketMachine } from '../core/realtime/socket-machine.js';
 import { Retries } from '../core/retry.js';
 import { AuthenticationError, ConnectionLost, StreamError } from '../errors.js';
 import { snake } from '../names.js';
@@ -9,19 +9,19 @@ import { isOffline, pause } from '../platform.js';
 import type { Settings } from '../settings.js';
 import type { ConnectionState, RealtimeOptions } from '../types.js';
 import { socketClass, socketUrl } from './socket.js';
-import { OpenSocket } from './socket-connection.js';
+import { SocketConnection } from './socket-connection.js';
 import type { Host } from './socket-streams.js';
 
-export class Runner implements Host {
+export class SocketRunner implements Host {
   state: ConnectionState = 'connecting';
-  readonly #logic: RealtimeState;
+  readonly #logic: SocketMachine;
   readonly #settings: Settings;
   readonly #interval: number;
   readonly #patience: number;
   readonly #watchers = new Set<(state: ConnectionState) => void>();
   readonly #stop = new AbortController();
   readonly #retries: Retries;
-  #socket: OpenSocket | undefined;
+  #socket: SocketConnection | undefined;
 
   constructor(settings: Settings, { pingInterval = 30, pingTimeout = 10 }: RealtimeOptions) {
     const newRetries = () => new Retries(settings.maxRetries, settings.backoff, settings.random);
@@ -29,7 +29,7 @@ export class Runner implements Host {
     this.#interval = pingInterval;
     this.#patience = pingTimeout;
     this.#retries = newRetries();
-    this.#logic = new RealtimeState(newRetries);
+    this.#logic = new SocketMachine(newRetries);
   }
 
   // -- what readers want ------------------------------------------------------------------------
@@ -39,18 +39,18 @@ export class Runner implements Host {
     return () => this.#watchers.delete(listener);
   }
 
-  start(feed: Feed<unknown>): void {
-    this.#logic.start(feed);
+  start(consumer: Consumer<unknown>): void {
+    this.#logic.start(consumer);
     this.#socket?.speak();
   }
 
-  taken(feed: Feed<unknown>): void {
-    this.#logic.taken(feed);
-    if (this.#logic.asks.outbox.length) this.#socket?.speak();
+  taken(consumer: Consumer<unknown>): void {
+    this.#logic.taken(consumer);
+    if (this.#logic.requests.outbox.length) this.#socket?.speak();
   }
 
-  leave(feed: Feed<unknown>): void {
-    this.#logic.leave(feed);
+  leave(consumer: Consumer<unknown>): void {
+    this.#logic.leave(consumer);
     this.#socket?.speak();
   }
 
@@ -108,7 +108,7 @@ export class Runner implements Host {
 
   #serve(socket: WebSocket, token: string): Promise<{ error: StreamError; token: string }> {
     return new Promise((resolve) => {
-      this.#socket = new OpenSocket({
+      this.#socket = new SocketConnection({
         socket,
         token,
         state: this.#logic,
@@ -128,6 +128,6 @@ export class Runner implements Host {
   #tell(state: ConnectionState): void {
     if (state === this.state) return;
     this.state = state;
-    announce(this.#watchers, state);
+    notifyAll(this.#watchers, state);
   }
 }

@@ -1,6 +1,6 @@
 /** What callers iterate over on a socket: events of channels, chunks of sessions. */
 
-import type { ChunkFeed, EventFeed, Feed } from '../core/realtime/consumers.js';
+import type { ChunkConsumer, Consumer, EventConsumer } from '../core/realtime/consumers.js';
 import { throwIfAborted } from '../platform.js';
 import { readableOf } from '../readable.js';
 import type {
@@ -18,26 +18,26 @@ export interface Host {
   readonly state: ConnectionState;
   /** Tells of each change of `state`, until the returned function is called. */
   watch(listener: (state: ConnectionState) => void): () => void;
-  start(feed: Feed<unknown>): void;
-  taken(feed: Feed<unknown>): void;
-  leave(feed: Feed<unknown>): void;
+  start(consumer: Consumer<unknown>): void;
+  taken(consumer: Consumer<unknown>): void;
+  leave(consumer: Consumer<unknown>): void;
   cancel(sessionId: string, params: { turn?: number | undefined }): Promise<void>;
 }
 
 const DONE = { done: true, value: undefined } as const;
 
-abstract class FeedReader<T> implements ResumableStream<T>, AsyncIterator<T, undefined> {
+abstract class ConsumerReader<T> implements ResumableStream<T>, AsyncIterator<T, undefined> {
   protected readonly host: Host;
-  readonly #feed: Feed<T>;
+  readonly #consumer: Consumer<T>;
   readonly #controls: StreamControls;
   readonly #unwatch: () => void;
   #taken = false;
   #busy = false;
   #closed = false;
 
-  constructor(host: Host, feed: Feed<T>, controls: StreamControls) {
+  constructor(host: Host, consumer: Consumer<T>, controls: StreamControls) {
     this.host = host;
-    this.#feed = feed;
+    this.#consumer = consumer;
     this.#controls = controls;
     this.#unwatch = host.watch((state) => controls.onState?.(state));
     controls.signal?.addEventListener('abort', this.#aborted);
@@ -51,9 +51,9 @@ abstract class FeedReader<T> implements ResumableStream<T>, AsyncIterator<T, und
   /** Waits until the server has confirmed it, so that nothing from here on is missed. */
   async open(): Promise<this> {
     await this.#guard(async () => {
-      this.host.start(this.#feed);
-      await this.#until(() => this.#feed.there);
-      if (this.#feed.error && !this.#feed.waiting) throw this.#feed.error;
+      this.host.start(this.#consumer);
+      await this.#until(() => this.#consumer.there);
+      if (this.#consumer.error && !this.#consumer.waiting) throw this.#consumer.error;
     });
     return this;
   }
@@ -66,13 +66,13 @@ abstract class FeedReader<T> implements ResumableStream<T>, AsyncIterator<T, und
 
   next(): Promise<IteratorResult<T, undefined>> {
     return this.#guard(async () => {
-      await this.#until(() => this.#feed.waiting > 0);
-      if (!this.#closed && this.#feed.waiting > 0) {
-        const value = this.#feed.take();
-        this.host.taken(this.#feed);
+      await this.#until(() => this.#consumer.waiting > 0);
+      if (!this.#closed && this.#consumer.waiting > 0) {
+        const value = this.#consumer.take();
+        this.host.taken(this.#consumer);
         return { done: false, value };
       }
-      if (!this.#closed && this.#feed.error) throw this.#feed.error;
+      if (!this.#closed && this.#consumer.error) throw this.#consumer.error;
       await this.close();
       return DONE;
     });
@@ -88,9 +88,9 @@ abstract class FeedReader<T> implements ResumableStream<T>, AsyncIterator<T, und
     this.#closed = true;
     this.#unwatch();
     this.#controls.signal?.removeEventListener('abort', this.#aborted);
-    this.host.leave(this.#feed);
+    this.host.leave(this.#consumer);
     // Over already, it would not wake whoever waits.
-    this.#feed.wake();
+    this.#consumer.wake();
     this.#controls.onState?.('closed');
   }
 
@@ -116,11 +116,11 @@ abstract class FeedReader<T> implements ResumableStream<T>, AsyncIterator<T, und
     }
   }
 
-  /** Bounded by the socket's own retries: when they are spent, the feed is over. */
+  /** Bounded by the socket's own retries: when they are spent, the consumer is over. */
   async #until(reached: () => boolean): Promise<void> {
-    while (!reached() && !this.#feed.over && !this.#closed) {
+    while (!reached() && !this.#consumer.over && !this.#closed) {
       await new Promise<void>((resolve) => {
-        this.#feed.wake = resolve;
+        this.#consumer.wake = resolve;
       });
     }
   }
@@ -131,14 +131,17 @@ abstract class FeedReader<T> implements ResumableStream<T>, AsyncIterator<T, und
  * Throws StreamError: PositionExpired where what was asked for is no longer kept, the server's
  * refusal, or ConnectionLost once the retries are spent.
  */
-export class SocketSubscription extends FeedReader<PlatformEvent> implements RealtimeSubscription {
+export class SocketSubscription
+  extends ConsumerReader<PlatformEvent>
+  implements RealtimeSubscription
+{
   readonly channels: readonly string[];
-  readonly #events: EventFeed;
+  readonly #events: EventConsumer;
 
-  constructor(host: Host, feed: EventFeed, controls: StreamControls) {
-    super(host, feed, controls);
-    this.#events = feed;
-    this.channels = feed.channels;
+  constructor(host: Host, consumer: EventConsumer, controls: StreamControls) {
+    super(host, consumer, controls);
+    this.#events = consumer;
+    this.channels = consumer.channels;
   }
 
   get cursor(): string | undefined {
@@ -150,12 +153,12 @@ export class SocketSubscription extends FeedReader<PlatformEvent> implements Rea
  * Chunks of a session, in order, each once, over as many sockets as it takes. Of an execute it ends
  * after the turn's `done`; of a session it stays for later turns.
  */
-export class SocketStream extends FeedReader<Chunk> implements AgentStream {
-  readonly #chunks: ChunkFeed;
+export class SocketStream extends ConsumerReader<Chunk> implements AgentStream {
+  readonly #chunks: ChunkConsumer;
 
-  constructor(host: Host, feed: ChunkFeed, controls: StreamControls) {
-    super(host, feed, controls);
-    this.#chunks = feed;
+  constructor(host: Host, consumer: ChunkConsumer, controls: StreamControls) {
+    super(host, consumer, controls);
+    this.#chunks = consumer;
   }
 
   get sessionId(): string | undefined {

@@ -3,7 +3,7 @@ import type { ExecuteStreamParams, StreamControls } from '../types.js';
 import type { StreamClient } from './stream-client.js';
 
 /** Where a turn is that the server has taken. */
-export interface TurnPlace {
+export interface AcceptedTurn {
   readonly sessionId: string;
   readonly turn: number;
 }
@@ -17,7 +17,7 @@ export async function beginTurn(
   client: StreamClient,
   params: ExecuteStreamParams,
   controls: StreamControls,
-): Promise<TurnPlace> {
+): Promise<AcceptedTurn> {
   const stream = await client.sessions.executeStream(params, controls);
   const { sessionId, turn } = stream;
   await stream.close();

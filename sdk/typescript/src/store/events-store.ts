@@ -8,7 +8,7 @@ import type {
 } from '../types.js';
 import { Lifetime } from './lifetime.js';
 import { Observable } from './observable.js';
-import { Reader } from './resumable-reader.js';
+import { ResumableReader } from './resumable-reader.js';
 import type { StreamClient } from './stream-client.js';
 
 /** Events kept unless told otherwise. */
@@ -41,7 +41,7 @@ export class EventsStore extends Observable<EventsState> {
   readonly #client: StreamClient;
   readonly #selection: EventsSelection;
   readonly #options: EventsStoreOptions;
-  readonly #reader: Reader<PlatformEvent>;
+  readonly #reader: ResumableReader<PlatformEvent>;
   readonly #lifetime: Lifetime;
   #stream: EventStream | null = null;
   #since: Place | undefined;
@@ -55,7 +55,7 @@ export class EventsStore extends Observable<EventsState> {
     this.#selection = selection;
     this.#since = selection.since;
     this.#options = options;
-    this.#reader = new Reader({
+    this.#reader = new ResumableReader({
       open: (controls) => this.#open(controls),
       take: (event) => this.#take(event),
       changed: () => this.touch(),

@@ -1,4 +1,4 @@
-import { throwAside } from '../announce.js';
+import { throwLater } from '../announce.js';
 import type { Readable } from '../types.js';
 import { nextFrame } from './page-visibility.js';
 
@@ -64,7 +64,7 @@ export abstract class Observable<S> implements Readable<S> {
         listener.tell();
       } catch (error) {
         // One listener's fault is its own: the others still hear, and the error is still seen.
-        throwAside(error);
+        throwLater(error);
       }
     }
   }

@@ -1,6 +1,6 @@
 import { throwIfAborted } from '../platform.js';
 import type { ConnectionState } from '../types.js';
-import type { TurnPlace } from './begin-turn.js';
+import type { AcceptedTurn } from './begin-turn.js';
 import { beginTurn, cancelByKey } from './begin-turn.js';
 import type { SendParams } from './snapshots.js';
 import type { StreamClient } from './stream-client.js';
@@ -9,7 +9,7 @@ import type { StreamClient } from './stream-client.js';
 const KEY_WINDOW = 23 * 3_600_000;
 
 /** A goal and what it is sent with. */
-export interface Send {
+export interface UnsentGoal {
   readonly goal: string;
   readonly params: SendParams;
   /** When it was given, in milliseconds. */
@@ -20,7 +20,7 @@ export interface Send {
 export interface OutboxPort {
   /** Null until the first goal has made the session. */
   sessionId(): string | null;
-  taken(key: string, place: TurnPlace): void;
+  taken(key: string, place: AcceptedTurn): void;
   /** Not taken: with an error it was refused, else withdrawn. */
   dropped(key: string, error: Error | null): void;
   connection(state: ConnectionState): void;
@@ -30,7 +30,7 @@ export interface OutboxPort {
 export class Outbox {
   readonly #client: StreamClient;
   readonly #port: OutboxPort;
-  readonly #sends = new Map<string, Send>();
+  readonly #sends = new Map<string, UnsentGoal>();
   readonly #unanswered = new Map<string, AbortController>();
   #last: Promise<void> = Promise.resolve();
 
@@ -40,23 +40,23 @@ export class Outbox {
   }
 
   /** What was given and neither taken nor withdrawn, by key. */
-  get sends(): Readonly<Record<string, Send>> {
+  get sends(): Readonly<Record<string, UnsentGoal>> {
     return Object.fromEntries(this.#sends);
   }
 
   /** What may be sent again under this key, which makes it the same turn. */
-  again(key: string): Send | undefined {
+  again(key: string): UnsentGoal | undefined {
     const send = this.#sends.get(key);
     return send !== undefined && Date.now() - send.at < KEY_WINDOW ? send : undefined;
   }
 
   /** Takes over what an earlier page has not got rid of. */
-  keep(key: string, send: Send): void {
+  keep(key: string, send: UnsentGoal): void {
     this.#sends.set(key, send);
   }
 
   /** Resolves when the goal was taken, refused or withdrawn; the port is told which. Never rejects. */
-  send(key: string, send: Send): Promise<void> {
+  send(key: string, send: UnsentGoal): Promise<void> {
     const abort = new AbortController();
     this.#sends.set(key, send);
     this.#unanswered.set(key, abort);
@@ -78,7 +78,7 @@ export class Outbox {
 
   async #send(
     idempotencyKey: string,
-    { goal, params }: Send,
+    { goal, params }: UnsentGoal,
     { signal }: AbortController,
   ): Promise<void> {
     try {

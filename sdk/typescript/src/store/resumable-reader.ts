@@ -2,8 +2,8 @@ import { StreamError } from '../errors.js';
 import { onWake } from '../platform.js';
 import type { ConnectionState, MaybePromise, ResumableStream, StreamControls } from '../types.js';
 
-/** What a `Reader` needs from the one who has it. */
-export interface ReaderPort<T> {
+/** What a `ResumableReader` needs from the one who has it. */
+export interface ResumableReaderPort<T> {
   /** Opens the stream where the last one left off. */
   open(controls: StreamControls): MaybePromise<ResumableStream<T>>;
   take(item: T): void;
@@ -12,15 +12,15 @@ export interface ReaderPort<T> {
 }
 
 /** Reads one stream at a time to its end, and can go on after it was closed or failed. */
-export class Reader<T> {
+export class ResumableReader<T> {
   connection: ConnectionState = 'closed';
   /** Why the reading ended before the stream; null while it goes on, and after `close`. */
   error: Error | null = null;
-  readonly #port: ReaderPort<T>;
+  readonly #port: ResumableReaderPort<T>;
   #abort: AbortController | null = null;
   #reading: Promise<void> = Promise.resolve();
 
-  constructor(port: ReaderPort<T>) {
+  constructor(port: ResumableReaderPort<T>) {
     this.#port = port;
   }
 

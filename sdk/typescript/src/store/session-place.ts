@@ -1,5 +1,5 @@
 import { makeError, StreamError } from '../errors.js';
-import type { Send } from './outbox.js';
+import type { UnsentGoal } from './outbox.js';
 import type { TurnSnapshot } from './snapshots.js';
 
 /** Where a session's place is kept: `sessionStorage`, `localStorage`, or anything like them. */
@@ -30,11 +30,11 @@ export function placeStorage(
 }
 
 /** What a page knew of a session when it was left. */
-export interface Place {
+export interface SessionPlace {
   readonly position: number;
   readonly turns: readonly TurnSnapshot[];
   /** What was given and not taken, by key: the same key, the same request. */
-  readonly sends: Readonly<Record<string, Send>>;
+  readonly sends: Readonly<Record<string, UnsentGoal>>;
 }
 
 /** UTF-16 units; a longer place is not kept, and the session is read from its start again. */
@@ -51,7 +51,7 @@ export class PlaceKeeper {
     this.#name = `resonantgenesis:session:${sessionId}`;
   }
 
-  read(): Place | null {
+  read(): SessionPlace | null {
     const text = this.#storage.getItem(this.#name);
     const place = text === null ? null : parse(text);
     if (text !== null && place === null) {
@@ -60,7 +60,7 @@ export class PlaceKeeper {
     return place;
   }
 
-  write(place: Place): void {
+  write(place: SessionPlace): void {
     const turns = place.turns.map(withPlainError);
     const value = JSON.stringify({ ...place, version: VERSION, turns });
     if (value.length > MAX_SIZE || !this.#fits(value)) {
@@ -104,8 +104,8 @@ interface SavedTurn extends Omit<TurnSnapshot, 'error'> {
 }
 
 /** Null for what is not one of this version's places. */
-function parse(text: string): Place | null {
-  let value: Omit<Place, 'turns'> & { version: number; turns: readonly SavedTurn[] };
+function parse(text: string): SessionPlace | null {
+  let value: Omit<SessionPlace, 'turns'> & { version: number; turns: readonly SavedTurn[] };
   try {
     value = JSON.parse(text);
   } catch (error) {

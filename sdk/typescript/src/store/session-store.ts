@@ -5,11 +5,11 @@ import { followByHttp, followBySocket } from './follow.js';
 import { GoalFinder } from './goal-finder.js';
 import { Lifetime } from './lifetime.js';
 import { Observable } from './observable.js';
-import type { Send } from './outbox.js';
+import type { UnsentGoal } from './outbox.js';
 import { Outbox } from './outbox.js';
 import { whenLeft } from './page.js';
 import { isHidden } from './page-visibility.js';
-import { Reader } from './resumable-reader.js';
+import { ResumableReader } from './resumable-reader.js';
 import { SessionFold } from './session-fold.js';
 import type { PlaceStorage } from './session-place.js';
 import { PlaceKeeper, placeStorage } from './session-place.js';
@@ -43,7 +43,7 @@ export class SessionStore extends Observable<SessionState> {
   readonly #options: SessionStoreOptions;
   readonly #lifetime: Lifetime;
   readonly #outbox: Outbox;
-  readonly #reader: Reader<Chunk>;
+  readonly #reader: ResumableReader<Chunk>;
   readonly #goals: GoalFinder;
   #fold = new SessionFold();
   #sessionId: string | null;
@@ -63,7 +63,7 @@ export class SessionStore extends Observable<SessionState> {
       () => this.#end(),
     );
     this.hold = this.#lifetime.hold;
-    this.#reader = new Reader({
+    this.#reader = new ResumableReader({
       open: (controls) => this.#join(controls),
       take: (chunk) => this.#take(chunk),
       changed: () => this.#look(),
@@ -155,7 +155,7 @@ export class SessionStore extends Observable<SessionState> {
     };
   }
 
-  async #send(key: string, send: Send): Promise<void> {
+  async #send(key: string, send: UnsentGoal): Promise<void> {
     this.#fold.send(key, send.goal);
     this.publish();
     const sent = this.#outbox.send(key, send);

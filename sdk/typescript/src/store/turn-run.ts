@@ -1,7 +1,7 @@
 import { newKey } from '../core/messages.js';
 import type { AgentStream, Chunk, ExecuteStreamParams, StreamControls } from '../types.js';
 import { cancelByKey } from './begin-turn.js';
-import { Reader } from './resumable-reader.js';
+import { ResumableReader } from './resumable-reader.js';
 import type { AgentStreamState, StreamStatus } from './snapshots.js';
 import type { StreamClient } from './stream-client.js';
 import { TurnFold } from './turn-fold.js';
@@ -27,7 +27,7 @@ export class TurnRun {
   readonly task: AgentTask;
   readonly #key: string;
   readonly #fold = new TurnFold();
-  readonly #reader: Reader<Chunk>;
+  readonly #reader: ResumableReader<Chunk>;
   readonly #changed: () => void;
   #stream: AgentStream | null = null;
   #sessionId: string | null = null;
@@ -39,7 +39,7 @@ export class TurnRun {
     this.task = task;
     this.#key = task.idempotencyKey ?? newKey();
     this.#changed = changed;
-    this.#reader = new Reader({
+    this.#reader = new ResumableReader({
       open: (controls) => this.#open(controls),
       take: (chunk) => this.#take(chunk),
       changed: () => this.#look(),

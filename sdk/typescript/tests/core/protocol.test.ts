@@ -3,8 +3,8 @@ import { describe, expect, test } from 'vitest';
 import { errorFromAnswer, errorFromChunk, isRepeated } from '../../src/answers.js';
 import { EventMachine } from '../../src/core/event-machine.js';
 import { delay } from '../../src/core/retry.js';
-import { StreamMachine } from '../../src/core/session-machine.js';
-import { StreamPlan } from '../../src/core/session-request.js';
+import { SessionMachine } from '../../src/core/session-machine.js';
+import { SessionRequests } from '../../src/core/session-request.js';
 import { SseDecoder } from '../../src/core/sse.js';
 import { familyOf } from '../../src/errors.js';
 import type { JsonObject } from '../../src/types.js';
@@ -85,7 +85,7 @@ describe('backoff.yaml', () => {
 describe('resume.yaml', () => {
   test.each(loadCases('resume.yaml').cases)('$name', ({ stream, settings = {}, script }) => {
     const make = (clock: () => number) =>
-      new StreamMachine(planOf(stream), rulesOf(settings, clock));
+      new SessionMachine(planOf(stream), rulesOf(settings, clock));
     new Script(
       make,
       (chunk) => chunk.position,
@@ -93,10 +93,10 @@ describe('resume.yaml', () => {
     ).run(script);
   });
 
-  function planOf(stream: JsonObject): StreamPlan {
+  function planOf(stream: JsonObject): SessionRequests {
     const { execute: body, join, recalled, resume_from: resumeFrom, ...rest } = stream as Case;
     const known = { session_id: join ?? body?.session_id, ...recalled };
-    return new StreamPlan({
+    return new SessionRequests({
       body,
       resumeFrom,
       turn: rest.turn,
@@ -104,7 +104,7 @@ describe('resume.yaml', () => {
       compact: rest.compact,
       raiseOnError: rest.raise_on_error,
       recalled: recalled?.session_id !== undefined,
-      mark: {
+      resumePoint: {
         idempotencyKey: rest.key ?? 'k',
         sessionId: known.session_id,
         turn: known.turn,

@@ -4,9 +4,9 @@ import { expect, test } from 'vitest';
 import type { Outcome } from '../../src/core/actions.js';
 import { EventMachine } from '../../src/core/event-machine.js';
 import type { Request } from '../../src/core/messages.js';
-import type { LinkMachine } from '../../src/core/reconnector.js';
-import { StreamMachine } from '../../src/core/session-machine.js';
-import { StreamPlan } from '../../src/core/session-request.js';
+import type { Reconnector } from '../../src/core/reconnector.js';
+import { SessionMachine } from '../../src/core/session-machine.js';
+import { SessionRequests } from '../../src/core/session-request.js';
 import { SseDecoder } from '../../src/core/sse.js';
 import type { JsonObject } from '../../src/types.js';
 import { answerOf, bytes, chunkFrame, eventFrame, rulesOf } from '../support/script.js';
@@ -33,7 +33,7 @@ const LOST: Outcome = { was: 'lost', reason: 'cut' };
 
 /** Hands a machine what the network does, until it ends or `enough`; what it hands on. */
 function drive<T>(
-  machine: LinkMachine<T>,
+  machine: Reconnector<T>,
   network: { open(r: Request): Outcome; read(): Outcome; fetch(r: Request): Outcome },
   enough: () => boolean = () => false,
 ): T[] {
@@ -133,9 +133,12 @@ test('no fault loses, doubles or reorders chunks', () => {
   const run = (start: number, length: number, faults: string[]) => {
     const session = new Session(start, length, faults);
     const body = { agent_id: 'a', goal: 'g', session_id: 's' };
-    const mark = { idempotencyKey: 'k', sessionId: 's', position: 0 };
+    const resumePoint = { idempotencyKey: 'k', sessionId: 's', position: 0 };
     const rules = rulesOf({ max_retries: 100, random: 0 }, () => 0);
-    const got = drive(new StreamMachine(new StreamPlan({ body, mark }), rules), session);
+    const got = drive(
+      new SessionMachine(new SessionRequests({ body, resumePoint }), rules),
+      session,
+    );
     let due = start + 1;
     for (const chunk of got) {
       expect(chunk.from ?? chunk.position).toBe(due);

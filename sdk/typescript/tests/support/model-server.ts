@@ -93,7 +93,7 @@ interface Sub {
 /** One connection. */
 export class ModelSocket {
   readonly out: string[] = [];
-  readonly heard: JsonObject[] = [];
+  readonly received: JsonObject[] = [];
   readonly #server: ModelServer;
   #subs: Sub[] = [];
 
@@ -103,7 +103,7 @@ export class ModelSocket {
 
   receive(text: string): void {
     const message = JSON.parse(text);
-    this.heard.push(message);
+    this.received.push(message);
     this.#say({ ...this.#answer(message), ...(message.id && { id: message.id }) });
   }
 

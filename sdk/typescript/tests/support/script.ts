@@ -2,7 +2,7 @@
 import { expect } from 'vitest';
 import type { Action, Outcome } from '../../src/core/actions.js';
 import { type Answer, parseJson, type Request } from '../../src/core/messages.js';
-import type { LinkMachine, Rules } from '../../src/core/reconnector.js';
+import type { Reconnector, ReconnectRules } from '../../src/core/reconnector.js';
 import type { StreamError } from '../../src/errors.js';
 import type { JsonObject } from '../../src/types.js';
 import type { Case } from './cases.js';
@@ -13,7 +13,7 @@ export function answerOf(given: Case | JsonObject): Answer {
   return { status, headers: new Headers(headers), body };
 }
 
-export function rulesOf(given: JsonObject, clock: () => number): Rules {
+export function rulesOf(given: JsonObject, clock: () => number): ReconnectRules {
   const { max_retries, base, cap, silence, max_event, random } = {
     max_retries: 8,
     base: 0.5,
@@ -50,12 +50,12 @@ const SIMPLE = ['ended', 'silent', 'waited'];
 
 export class Script<T> {
   now = 1000;
-  machine: LinkMachine<T>;
+  machine: Reconnector<T>;
   readonly #placeOf: (item: T) => unknown;
   readonly #cursor: () => unknown;
 
   constructor(
-    make: (clock: () => number) => LinkMachine<T>,
+    make: (clock: () => number) => Reconnector<T>,
     placeOf: (item: T) => unknown,
     cursor: () => unknown = () => undefined,
   ) {

@@ -2,37 +2,37 @@
 import { InvalidRequest, type StreamError } from '../../errors.js';
 import type { JsonObject } from '../../types.js';
 import { asText } from '../messages.js';
-import type { EventFeed } from './consumers.js';
-import type { Asks } from './pending-requests.js';
-import { type NewRetries, Topic } from './subscription.js';
+import type { EventConsumer } from './consumers.js';
+import type { PendingRequests } from './pending-requests.js';
+import { type NewRetries, Subscription } from './subscription.js';
 
 /** The one subscription to its channels. */
-export class EventTopic extends Topic {
-  readonly feed: EventFeed;
-  readonly feeds: readonly EventFeed[];
+export class ChannelSubscription extends Subscription {
+  readonly consumer: EventConsumer;
+  readonly consumers: readonly EventConsumer[];
 
-  constructor(feed: EventFeed, asks: Asks, newRetries: NewRetries) {
-    super(feed.channels, asks, newRetries);
-    this.feed = feed;
-    this.feeds = [feed];
+  constructor(consumer: EventConsumer, requests: PendingRequests, newRetries: NewRetries) {
+    super(consumer.channels, requests, newRetries);
+    this.consumer = consumer;
+    this.consumers = [consumer];
   }
 
   protected message(): JsonObject {
-    return this.feed.message();
+    return this.consumer.message();
   }
 
   protected subscribed(answer: JsonObject): void {
     const cursor = asText(answer.cursor);
-    if (cursor && this.feed.queue.cursor === undefined) this.feed.queue.reach(cursor);
-    this.feed.confirmed();
+    if (cursor && this.consumer.queue.cursor === undefined) this.consumer.queue.reach(cursor);
+    this.consumer.confirmed();
   }
 
   /** Over, unless its place is gone and it may go on from the earliest that is kept. */
   override failed(error: StreamError): void {
     const earliest = asText(error.details.earliest);
-    const skips = this.feed.earliest && error.code === 'POSITION_EXPIRED';
-    if (skips && earliest && earliest !== this.feed.queue.cursor) {
-      this.feed.gap(earliest);
+    const skips = this.consumer.earliest && error.code === 'POSITION_EXPIRED';
+    if (skips && earliest && earliest !== this.consumer.queue.cursor) {
+      this.consumer.gap(earliest);
       this.ask();
     } else {
       super.failed(error);
@@ -41,89 +41,90 @@ export class EventTopic extends Topic {
 }
 
 /** All of them; a channel belongs to one subscription, as on the server. */
-export class Channels {
-  readonly #asks: Asks;
+export class ChannelSubscriptions {
+  readonly #requests: PendingRequests;
   readonly #newRetries: NewRetries;
-  readonly #topics = new Map<string, EventTopic>();
+  readonly #subscriptions = new Map<string, ChannelSubscription>();
 
-  constructor(asks: Asks, newRetries: NewRetries) {
-    this.#asks = asks;
+  constructor(requests: PendingRequests, newRetries: NewRetries) {
+    this.#requests = requests;
     this.#newRetries = newRetries;
   }
 
   /** Throws InvalidRequest where a channel is subscribed to already. */
-  subscribe(feed: EventFeed): void {
-    const taken = feed.channels.filter((channel) => this.#topic(channel));
+  subscribe(consumer: EventConsumer): void {
+    const taken = consumer.channels.filter((channel) => this.#subscription(channel));
     if (taken.length) {
       throw new InvalidRequest(
         `${taken}: subscribed already on this socket, where a channel has one subscription; close ` +
           'that one first, or open another realtime()',
       );
     }
-    const topic = new EventTopic(feed, this.#asks, this.#newRetries);
-    for (const channel of feed.channels) this.#topics.set(channel, topic);
-    topic.ask();
+    const subscription = new ChannelSubscription(consumer, this.#requests, this.#newRetries);
+    for (const channel of consumer.channels) this.#subscriptions.set(channel, subscription);
+    subscription.ask();
   }
 
   /** Its reader is gone. */
-  leave(feed: EventFeed): void {
-    const topic = this.#of(feed);
-    if (!topic) return;
-    for (const channel of feed.channels) this.#topics.delete(channel);
-    topic.unsubscribe();
+  leave(consumer: EventConsumer): void {
+    const subscription = this.#of(consumer);
+    if (!subscription) return;
+    for (const channel of consumer.channels) this.#subscriptions.delete(channel);
+    subscription.unsubscribe();
   }
 
   /** Its reader has made room. */
-  resume(feed: EventFeed): void {
-    feed.parked = false;
-    this.#of(feed)?.ask();
+  resume(consumer: EventConsumer): void {
+    consumer.paused = false;
+    this.#of(consumer)?.ask();
   }
 
   /** An event has come. */
   event(channel: string, raw: JsonObject, size: number): void {
-    const topic = this.#topic(channel);
-    if (!topic || topic.asking) return;
-    topic.came();
-    topic.feed.offer(raw, size);
-    topic.park();
+    const subscription = this.#subscription(channel);
+    if (!subscription || subscription.asking) return;
+    subscription.came();
+    subscription.consumer.offer(raw, size);
+    subscription.pauseIfFull();
   }
 
   /** Quiet channels have got as far as this. */
   cursor(channels: readonly string[], cursor: string): void {
-    for (const topic of this.named(channels)) {
-      if (topic.asking) continue;
-      topic.came();
-      topic.feed.reach(cursor);
+    for (const subscription of this.named(channels)) {
+      if (subscription.asking) continue;
+      subscription.came();
+      subscription.consumer.reach(cursor);
     }
   }
 
   /** The subscriptions of these channels, each once. */
-  named(channels: Iterable<string>): Set<EventTopic> {
-    const found = new Set<EventTopic>();
+  named(channels: Iterable<string>): Set<ChannelSubscription> {
+    const found = new Set<ChannelSubscription>();
     for (const name of channels) {
-      const topic = this.#topic(name);
-      if (topic) found.add(topic);
+      const subscription = this.#subscription(name);
+      if (subscription) found.add(subscription);
     }
     return found;
   }
 
   /** A new socket. */
-  linkUp(): void {
-    for (const topic of this.named(this.#topics.keys())) topic.ensure();
+  socketOpened(): void {
+    for (const subscription of this.named(this.#subscriptions.keys())) subscription.ensure();
   }
 
   /** There will be no more sockets. */
   fail(error: StreamError): void {
-    for (const topic of this.named(this.#topics.keys())) topic.feed.end(error);
+    for (const subscription of this.named(this.#subscriptions.keys()))
+      subscription.consumer.end(error);
   }
 
-  #of(feed: EventFeed): EventTopic | undefined {
-    const topic = this.#topics.get(feed.channels[0] ?? '');
-    return topic?.feed === feed ? topic : undefined;
+  #of(consumer: EventConsumer): ChannelSubscription | undefined {
+    const subscription = this.#subscriptions.get(consumer.channels[0] ?? '');
+    return subscription?.consumer === consumer ? subscription : undefined;
   }
 
-  #topic(channel: string): EventTopic | undefined {
-    const topic = this.#topics.get(channel);
-    return topic?.feed.over ? undefined : topic;
+  #subscription(channel: string): ChannelSubscription | undefined {
+    const subscription = this.#subscriptions.get(channel);
+    return subscription?.consumer.over ? undefined : subscription;
   }
 }

@@ -12,15 +12,15 @@ import { Sequence } from '../sequence.js';
 export const MAX_ITEMS = 1024;
 const MAX_SIZE = 8 * 1024 * 1024;
 
-export abstract class Feed<T> {
+export abstract class Consumer<T> {
   /** Called when there is something to see: an item, an answer, the end. */
   wake: () => void = () => {};
   /**
-   * The buffer was full, and what came then was left out; it is asked for again, from the feed's own
+   * The buffer was full, and what came then was left out; it is asked for again, from the consumer's own
    * place, when the consumer has taken most of what was there. So a consumer that is slow holds up
    * neither the socket nor the others, and loses nothing.
    */
-  parked = false;
+  paused = false;
   /** The server has confirmed it. */
   there = false;
   /** Nothing more will come; `error` says why, if it is not simply over. */
@@ -66,10 +66,10 @@ export abstract class Feed<T> {
 
   protected abstract pop(): T;
 
-  /** Whether another item fits; from the first that does not, the feed is parked. */
+  /** Whether another item fits; from the first that does not, the consumer is paused. */
   protected room(): boolean {
-    this.parked ||= this.#sizes.length >= this.#maxItems || this.#size >= MAX_SIZE;
-    return !this.parked;
+    this.paused ||= this.#sizes.length >= this.#maxItems || this.#size >= MAX_SIZE;
+    return !this.paused;
   }
 
   protected count(size: number): void {
@@ -85,7 +85,7 @@ export abstract class Feed<T> {
 }
 
 /** Events of channels. */
-export class EventFeed extends Feed<PlatformEvent> {
+export class EventConsumer extends Consumer<PlatformEvent> {
   readonly channels: readonly string[];
   /** Where its place is gone it goes on from the earliest that is kept. */
   readonly earliest: boolean;
@@ -126,7 +126,7 @@ export class EventFeed extends Feed<PlatformEvent> {
 
   /** A quiet subscription has got as far as this. */
   reach(cursor: string): void {
-    if (!this.parked) this.queue.reach(cursor);
+    if (!this.paused) this.queue.reach(cursor);
   }
 
   /** Its place is no longer kept. */
@@ -140,7 +140,7 @@ export class EventFeed extends Feed<PlatformEvent> {
   }
 }
 
-export interface ChunkFeedOptions {
+export interface ChunkConsumerOptions {
   sessionId?: string | undefined;
   resumeFrom?: number | undefined;
   /** Of the execute that starts the turn which is read; without it all is read from a place on. */
@@ -151,7 +151,7 @@ export interface ChunkFeedOptions {
 }
 
 /** Chunks of a session. */
-export class ChunkFeed extends Feed<Chunk> {
+export class ChunkConsumer extends Consumer<Chunk> {
   sessionId: string | undefined;
   turn: number | undefined;
   readonly body: JsonObject | undefined;
@@ -168,7 +168,7 @@ export class ChunkFeed extends Feed<Chunk> {
   readonly #ready: JsonObject[] = [];
   #turnStart = new TurnStart(undefined);
 
-  constructor(options: ChunkFeedOptions, maxItems: number) {
+  constructor(options: ChunkConsumerOptions, maxItems: number) {
     super(maxItems);
     this.sessionId = options.sessionId;
     this.body = options.body;
@@ -221,7 +221,7 @@ export class ChunkFeed extends Feed<Chunk> {
 
   /** A chunk has come; false: chunks before it are missing. */
   offer(raw: JsonObject, position: number, size: number): boolean {
-    if (this.over || this.parked || !this.there) return true;
+    if (this.over || this.paused || !this.there) return true;
     const part = this.last === undefined ? this.#turnStart.part(raw) : 'turn';
     // The end of the turn before may come again, since others read here too.
     if (part === 'border') this.#sequence.last = position;

@@ -5,7 +5,7 @@ const SENDS_PER_SECOND = 80;
 const SENDS_AT_ONCE = 100;
 
 /** A ping every `interval`; dead when `patience` after one nothing at all has come. */
-export class LinkWatch {
+export class Keepalive {
   readonly #interval: number;
   readonly #patience: number;
   readonly #opened: number;
@@ -25,12 +25,12 @@ export class LinkWatch {
   }
 
   /** Something came. */
-  heard(): void {
+  received(): void {
     this.#deadAt = undefined;
   }
 
   /** Nobody has looked for a while: the next ping is due now. */
-  doubt(now: number): void {
+  pingNow(now: number): void {
     this.#pingAt = now;
   }
 
@@ -50,7 +50,7 @@ export class LinkWatch {
 }
 
 /** A bucket of messages that refills with time. */
-export class Pace {
+export class SendRate {
   #left = SENDS_AT_ONCE;
   #at: number;
 

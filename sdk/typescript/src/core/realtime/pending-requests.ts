@@ -8,7 +8,7 @@ import type { Retries } from '../retry.js';
 /** What a server takes in one message, in bytes (PROTOCOL.md, section 9). */
 const MAX_MESSAGE = 256 * 1024;
 
-export interface Ask {
+export interface PendingRequest {
   /** Made anew each time, since places move on. */
   message(): JsonObject;
   answered(answer: JsonObject): void;
@@ -20,15 +20,15 @@ export interface Ask {
 }
 
 /** What was asked and not yet answered. */
-export class Asks {
+export class PendingRequests {
   /** What is to be sent, oldest first. */
   outbox: string[] = [];
   linked = false;
-  readonly #open = new Map<string, Ask>();
+  readonly #open = new Map<string, PendingRequest>();
   #count = 0;
 
   /** Asks: now, when it is due, or once there is a socket. */
-  ask(ask: Ask): Ask {
+  ask(ask: PendingRequest): PendingRequest {
     this.#count += 1;
     ask.id = `q${this.#count}`;
     this.#open.set(ask.id, ask);
@@ -42,7 +42,7 @@ export class Asks {
   }
 
   /** The answer does not matter any more. */
-  withdraw(ask: Ask): void {
+  withdraw(ask: PendingRequest): void {
     this.#open.delete(ask.id ?? '');
   }
 
@@ -82,7 +82,7 @@ export class Asks {
   }
 
   /** There is a socket: all that was asked and not answered is asked on it. */
-  linkUp(): void {
+  socketOpened(): void {
     this.linked = true;
     for (const ask of [...this.#open.values()]) {
       ask.due = undefined;
@@ -91,19 +91,19 @@ export class Asks {
   }
 
   /** The socket is gone, and what was on its way with it. */
-  linkDown(): void {
+  socketClosed(): void {
     this.linked = false;
     this.outbox = [];
   }
 
   /** There will be no answers. */
   fail(error: StreamError): void {
-    const asks = [...this.#open.values()];
+    const requests = [...this.#open.values()];
     this.#open.clear();
-    for (const ask of asks) ask.failed(error);
+    for (const ask of requests) ask.failed(error);
   }
 
-  #send(ask: Ask): void {
+  #send(ask: PendingRequest): void {
     const text = JSON.stringify({ ...ask.message(), id: ask.id });
     if (text.length * 3 <= MAX_MESSAGE || utf8Length(text) <= MAX_MESSAGE) {
       this.outbox.push(text);

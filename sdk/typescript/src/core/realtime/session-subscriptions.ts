@@ -3,36 +3,36 @@ import { ConnectionLost, PositionExpired, type StreamError } from '../../errors.
 import type { JsonObject } from '../../types.js';
 import { asCount, asText } from '../messages.js';
 import { positionOf } from '../sequence.js';
-import type { ChunkFeed } from './consumers.js';
-import type { Ask, Asks } from './pending-requests.js';
-import { type NewRetries, Topic } from './subscription.js';
+import type { ChunkConsumer } from './consumers.js';
+import type { PendingRequest, PendingRequests } from './pending-requests.js';
+import { type NewRetries, Subscription } from './subscription.js';
 
 /** Of so many of a session's newest turns it is known where they begin. */
 const KNOWN_TURNS = 4;
 
 /** One session. */
-export class SessionTopic extends Topic {
+export class SessionSubscription extends Subscription {
   readonly sessionId: string;
-  feeds: ChunkFeed[] = [];
+  consumers: ChunkConsumer[] = [];
   #last = 0;
   #epoch: string | undefined;
   /** The places before its newest turns, as far as they were seen. */
   readonly #begun = new Map<number, number>([[1, 0]]);
 
-  constructor(sessionId: string, asks: Asks, newRetries: NewRetries) {
-    super([`session:${sessionId}`], asks, newRetries);
+  constructor(sessionId: string, requests: PendingRequests, newRetries: NewRetries) {
+    super([`session:${sessionId}`], requests, newRetries);
     this.sessionId = sessionId;
   }
 
   /** From the place of whoever has least; the others drop what they know. */
   protected message(): JsonObject {
-    const reading = this.feeds.filter((feed) => !feed.parked);
+    const reading = this.consumers.filter((consumer) => !consumer.paused);
     const known = reading.flatMap(({ place }) => (place === undefined ? [] : [place]));
     return {
       type: 'subscribe',
       channels: this.channels,
       ...(known.length > 0 && { resume_from: Math.min(...known) }),
-      ...(reading.length > 0 && reading.every((feed) => feed.compact) && { compact: true }),
+      ...(reading.length > 0 && reading.every((consumer) => consumer.compact) && { compact: true }),
     };
   }
 
@@ -45,26 +45,26 @@ export class SessionTopic extends Topic {
       );
     }
     this.#epoch = epoch ?? this.#epoch;
-    for (const feed of this.feeds) feed.placed(asCount(answer.position) ?? 0);
+    for (const consumer of this.consumers) consumer.placed(asCount(answer.position) ?? 0);
   }
 
   /**
-   * A turn of this session was started for `feed`; `followed`: the server does not begin with it,
+   * A turn of this session was started for `consumer`; `followed`: the server does not begin with it,
    * but goes on from where its subscription has got.
    */
-  join(feed: ChunkFeed, turn: number, followed: boolean): void {
+  join(consumer: ChunkConsumer, turn: number, followed: boolean): void {
     const begin = this.#begun.get(turn);
-    const newest = Math.max(...this.#begun.keys(), ...this.feeds.map((one) => one.turn ?? 0));
-    if (begin === undefined && followed && (turn < newest || feed.ownKey)) {
+    const newest = Math.max(...this.#begun.keys(), ...this.consumers.map((one) => one.turn ?? 0));
+    if (begin === undefined && followed && (turn < newest || consumer.ownKey)) {
       // Followed from behind the turn's beginning, which only the log knows: it is looked for from
       // the last one before it that is known.
       const before = [...this.#begun].filter(([known]) => known < turn);
-      feed.seekFrom = Math.max(0, ...before.map(([, place]) => place));
+      consumer.seekFrom = Math.max(0, ...before.map(([, place]) => place));
     }
-    feed.started(this.sessionId, turn, begin);
-    this.feeds.push(feed);
+    consumer.started(this.sessionId, turn, begin);
+    this.consumers.push(consumer);
     const passed = begin !== undefined && begin < this.#last;
-    if (feed.seekFrom !== undefined || (followed && passed)) this.ask();
+    if (consumer.seekFrom !== undefined || (followed && passed)) this.ask();
   }
 
   /** A chunk has come. */
@@ -73,8 +73,8 @@ export class SessionTopic extends Topic {
     if (!position) return;
     this.came();
     this.#note(raw, position);
-    const whole = this.feeds.map((feed) => feed.offer(raw, position, size));
-    this.feeds = this.feeds.filter((feed) => !feed.over);
+    const whole = this.consumers.map((consumer) => consumer.offer(raw, position, size));
+    this.consumers = this.consumers.filter((consumer) => !consumer.over);
     if (!this.asking && whole.includes(false)) {
       const { sessionId } = this;
       this.broken(new ConnectionLost(`chunks before ${position} are missing`, { sessionId }), now);
@@ -92,130 +92,134 @@ export class SessionTopic extends Topic {
 }
 
 /** All of them, and the turns that are about to start. */
-export class Turns {
-  readonly #asks: Asks;
+export class SessionSubscriptions {
+  readonly #requests: PendingRequests;
   readonly #newRetries: NewRetries;
-  readonly #topics = new Map<string, SessionTopic>();
-  readonly #starting = new Map<ChunkFeed, Ask>();
+  readonly #subscriptions = new Map<string, SessionSubscription>();
+  readonly #starting = new Map<ChunkConsumer, PendingRequest>();
 
-  constructor(asks: Asks, newRetries: NewRetries) {
-    this.#asks = asks;
+  constructor(requests: PendingRequests, newRetries: NewRetries) {
+    this.#requests = requests;
     this.#newRetries = newRetries;
   }
 
-  /** Reads a session, from the feed's place. */
-  watch(feed: ChunkFeed, sessionId: string): void {
-    const topic = this.#topic(sessionId);
-    topic.feeds.push(feed);
-    topic.ask();
+  /** Reads a session, from the consumer's place. */
+  watch(consumer: ChunkConsumer, sessionId: string): void {
+    const subscription = this.#subscription(sessionId);
+    subscription.consumers.push(consumer);
+    subscription.ask();
   }
 
   /** Starts a turn, once, and reads it. */
-  execute(feed: ChunkFeed): void {
-    const ask = this.#asks.ask({
-      message: () => feed.executeMessage(),
-      answered: (answer) => this.#started(feed, answer),
-      failed: (error) => this.#refused(feed, error),
+  execute(consumer: ChunkConsumer): void {
+    const ask = this.#requests.ask({
+      message: () => consumer.executeMessage(),
+      answered: (answer) => this.#started(consumer, answer),
+      failed: (error) => this.#refused(consumer, error),
       retries: this.#newRetries(),
     });
     // Refused without being sent, it is over already.
-    if (!feed.over) this.#starting.set(feed, ask);
+    if (!consumer.over) this.#starting.set(consumer, ask);
   }
 
   /** Its reader is gone; a turn goes on. */
-  leave(feed: ChunkFeed): void {
-    const ask = this.#starting.get(feed);
-    if (ask) this.#asks.withdraw(ask);
-    this.#starting.delete(feed);
-    for (const topic of [...this.#topics.values()]) {
-      if (!topic.feeds.includes(feed)) continue;
-      topic.feeds = topic.feeds.filter((one) => one !== feed);
-      this.#tidy(topic);
+  leave(consumer: ChunkConsumer): void {
+    const ask = this.#starting.get(consumer);
+    if (ask) this.#requests.withdraw(ask);
+    this.#starting.delete(consumer);
+    for (const subscription of [...this.#subscriptions.values()]) {
+      if (!subscription.consumers.includes(consumer)) continue;
+      subscription.consumers = subscription.consumers.filter((one) => one !== consumer);
+      this.#tidy(subscription);
     }
   }
 
   /** Its reader has made room. */
-  resume(feed: ChunkFeed): void {
-    feed.parked = false;
-    this.#topics.get(feed.sessionId ?? '')?.ask();
+  resume(consumer: ChunkConsumer): void {
+    consumer.paused = false;
+    this.#subscriptions.get(consumer.sessionId ?? '')?.ask();
   }
 
   /** A chunk has come. */
   chunk(sessionId: string, raw: JsonObject, size: number, now: number): void {
-    const topic = this.#topics.get(sessionId);
-    if (!topic) return;
-    topic.chunk(raw, size, now);
-    topic.park();
-    this.#tidy(topic);
+    const subscription = this.#subscriptions.get(sessionId);
+    if (!subscription) return;
+    subscription.chunk(raw, size, now);
+    subscription.pauseIfFull();
+    this.#tidy(subscription);
   }
 
   /** The sessions of these channels. */
-  named(channels: readonly string[]): SessionTopic[] {
-    return [...this.#topics.values()].filter(({ channels: [own = ''] }) => channels.includes(own));
+  named(channels: readonly string[]): SessionSubscription[] {
+    return [...this.#subscriptions.values()].filter(({ channels: [own = ''] }) =>
+      channels.includes(own),
+    );
   }
 
   /**
    * A new socket: turns of which nothing has come are asked for by their keys again, since nobody
    * knows where they begin; the rest from their places.
    */
-  linkUp(): void {
-    for (const topic of [...this.#topics.values()]) {
-      const again = topic.feeds.filter((feed) => feed.starting);
-      topic.feeds = topic.feeds.filter((feed) => !feed.starting);
-      for (const feed of again) this.execute(feed);
-      if (topic.feeds.length) topic.ensure();
-      else this.#forget(topic);
+  socketOpened(): void {
+    for (const subscription of [...this.#subscriptions.values()]) {
+      const again = subscription.consumers.filter((consumer) => consumer.starting);
+      subscription.consumers = subscription.consumers.filter((consumer) => !consumer.starting);
+      for (const consumer of again) this.execute(consumer);
+      if (subscription.consumers.length) subscription.ensure();
+      else this.#forget(subscription);
     }
   }
 
   /** There will be no more sockets. */
   fail(error: StreamError): void {
-    const reading = [...this.#topics.values()].flatMap((topic) => topic.feeds);
-    for (const feed of [...reading, ...this.#starting.keys()]) feed.end(error);
+    const reading = [...this.#subscriptions.values()].flatMap(
+      (subscription) => subscription.consumers,
+    );
+    for (const consumer of [...reading, ...this.#starting.keys()]) consumer.end(error);
   }
 
-  #topic(sessionId: string): SessionTopic {
-    let topic = this.#topics.get(sessionId);
-    if (!topic) {
-      topic = new SessionTopic(sessionId, this.#asks, this.#newRetries);
-      this.#topics.set(sessionId, topic);
+  #subscription(sessionId: string): SessionSubscription {
+    let subscription = this.#subscriptions.get(sessionId);
+    if (!subscription) {
+      subscription = new SessionSubscription(sessionId, this.#requests, this.#newRetries);
+      this.#subscriptions.set(sessionId, subscription);
     }
-    return topic;
+    return subscription;
   }
 
-  #started(feed: ChunkFeed, answer: JsonObject): void {
-    this.#starting.delete(feed);
+  #started(consumer: ChunkConsumer, answer: JsonObject): void {
+    this.#starting.delete(consumer);
     const sessionId = asText(answer.session_id);
     const turn = asCount(answer.turn);
     if (!sessionId || !turn) {
-      feed.end(new ConnectionLost('the server does not name the turn that it started'));
+      consumer.end(new ConnectionLost('the server does not name the turn that it started'));
       return;
     }
-    const followed = this.#topics.has(sessionId);
-    this.#topic(sessionId).join(feed, turn, followed);
+    const followed = this.#subscriptions.has(sessionId);
+    this.#subscription(sessionId).join(consumer, turn, followed);
   }
 
-  #refused(feed: ChunkFeed, error: StreamError): void {
-    this.#starting.delete(feed);
-    feed.end(error);
-    const topic = this.#topics.get(asText(feed.body?.session_id) ?? '');
-    if (topic) this.#tidy(topic);
+  #refused(consumer: ChunkConsumer, error: StreamError): void {
+    this.#starting.delete(consumer);
+    consumer.end(error);
+    const subscription = this.#subscriptions.get(asText(consumer.body?.session_id) ?? '');
+    if (subscription) this.#tidy(subscription);
   }
 
   /**
    * Without readers the subscription goes; but not while a turn of the session is about to start,
    * which the server would tell over it.
    */
-  #tidy(topic: SessionTopic): void {
+  #tidy(subscription: SessionSubscription): void {
     const starting = [...this.#starting.keys()];
-    const due = starting.some((feed) => feed.body?.session_id === topic.sessionId);
-    if (topic.feeds.length || due) return;
-    this.#forget(topic);
-    topic.unsubscribe();
+    const due = starting.some((consumer) => consumer.body?.session_id === subscription.sessionId);
+    if (subscription.consumers.length || due) return;
+    this.#forget(subscription);
+    subscription.unsubscribe();
   }
 
-  #forget(topic: SessionTopic): void {
-    topic.withdraw();
-    this.#topics.delete(topic.sessionId);
+  #forget(subscription: SessionSubscription): void {
+    subscription.withdraw();
+    this.#subscriptions.delete(subscription.sessionId);
   }
 }

@@ -8,14 +8,14 @@ import { errorFromChunk } from '../../answers.js';
 import type { StreamError } from '../../errors.js';
 import type { JsonObject } from '../../types.js';
 import { asObject, asText, isObject, parseJson, seconds } from '../messages.js';
-import { Channels } from './channel-subscriptions.js';
-import { ChunkFeed, EventFeed, type Feed } from './consumers.js';
-import { Asks } from './pending-requests.js';
-import { Turns } from './session-subscriptions.js';
+import { ChannelSubscriptions } from './channel-subscriptions.js';
+import { ChunkConsumer, type Consumer, EventConsumer } from './consumers.js';
+import { PendingRequests } from './pending-requests.js';
+import { SessionSubscriptions } from './session-subscriptions.js';
 import type { NewRetries } from './subscription.js';
 
-export class RealtimeState {
-  readonly asks = new Asks();
+export class SocketMachine {
+  readonly requests = new PendingRequests();
   /** It is over for all. */
   error: StreamError | undefined;
   /** Told when the credential that was said last ends, as the server writes it. */
@@ -23,41 +23,41 @@ export class RealtimeState {
   /** The server goes away and asks to come back after so many seconds. */
   draining: number | undefined;
   /** The error it told before it closed. */
-  lastWord: StreamError | undefined;
+  lastError: StreamError | undefined;
   readonly #newRetries: NewRetries;
-  readonly #channels: Channels;
-  readonly #turns: Turns;
+  readonly #channels: ChannelSubscriptions;
+  readonly #turns: SessionSubscriptions;
 
   constructor(newRetries: NewRetries) {
     this.#newRetries = newRetries;
-    this.#channels = new Channels(this.asks, newRetries);
-    this.#turns = new Turns(this.asks, newRetries);
+    this.#channels = new ChannelSubscriptions(this.requests, newRetries);
+    this.#turns = new SessionSubscriptions(this.requests, newRetries);
   }
 
   // -- what consumers want ----------------------------------------------------------------------
 
-  /** Subscribes, watches a session or starts a turn: what the feed is for. Throws StreamError. */
-  start(feed: Feed<unknown>): void {
-    if (this.error) feed.end(this.error);
-    else if (feed instanceof EventFeed) this.#channels.subscribe(feed);
-    else if (feed instanceof ChunkFeed) {
-      if (feed.body) this.#turns.execute(feed);
-      else this.#turns.watch(feed, feed.sessionId ?? '');
+  /** Subscribes, watches a session or starts a turn: what the consumer is for. Throws StreamError. */
+  start(consumer: Consumer<unknown>): void {
+    if (this.error) consumer.end(this.error);
+    else if (consumer instanceof EventConsumer) this.#channels.subscribe(consumer);
+    else if (consumer instanceof ChunkConsumer) {
+      if (consumer.body) this.#turns.execute(consumer);
+      else this.#turns.watch(consumer, consumer.sessionId ?? '');
     }
   }
 
   /** Its consumer is gone; the turn, if it is one, goes on. */
-  leave(feed: Feed<unknown>): void {
-    if (feed instanceof EventFeed) this.#channels.leave(feed);
-    else if (feed instanceof ChunkFeed) this.#turns.leave(feed);
-    feed.end();
+  leave(consumer: Consumer<unknown>): void {
+    if (consumer instanceof EventConsumer) this.#channels.leave(consumer);
+    else if (consumer instanceof ChunkConsumer) this.#turns.leave(consumer);
+    consumer.end();
   }
 
   /** Its consumer has taken something. */
-  taken(feed: Feed<unknown>): void {
-    if (!feed.parked || feed.over || !feed.drained || this.error) return;
-    if (feed instanceof EventFeed) this.#channels.resume(feed);
-    else if (feed instanceof ChunkFeed) this.#turns.resume(feed);
+  taken(consumer: Consumer<unknown>): void {
+    if (!consumer.paused || consumer.over || !consumer.drained || this.error) return;
+    if (consumer instanceof EventConsumer) this.#channels.resume(consumer);
+    else if (consumer instanceof ChunkConsumer) this.#turns.resume(consumer);
   }
 
   /** Asks something else. */
@@ -65,31 +65,31 @@ export class RealtimeState {
     return new Promise((answered, failed) => {
       const retries = this.#newRetries();
       if (this.error) failed(this.error);
-      else this.asks.ask({ message: () => message, answered, failed, retries });
+      else this.requests.ask({ message: () => message, answered, failed, retries });
     });
   }
 
   // -- what the socket does ---------------------------------------------------------------------
 
   /** A socket is there. */
-  linkUp(): void {
+  socketOpened(): void {
     this.draining = undefined;
-    this.lastWord = undefined;
-    this.#turns.linkUp();
-    this.#channels.linkUp();
-    this.asks.linkUp();
+    this.lastError = undefined;
+    this.#turns.socketOpened();
+    this.#channels.socketOpened();
+    this.requests.socketOpened();
   }
 
   /** It is gone. */
-  linkDown(): void {
-    this.asks.linkDown();
+  socketClosed(): void {
+    this.requests.socketClosed();
   }
 
   /** There will be no socket any more. */
   fail(error: StreamError): void {
     if (this.error) return;
     this.error = error;
-    this.asks.fail(error);
+    this.requests.fail(error);
     this.#turns.fail(error);
     this.#channels.fail(error);
   }
@@ -106,7 +106,7 @@ export class RealtimeState {
       this.#turns.chunk(sessionId, message, text.length, now);
       return true;
     }
-    if (!this.asks.answer(message, now)) this.#control(message, now);
+    if (!this.requests.answer(message, now)) this.#control(message, now);
     return false;
   }
 
@@ -126,9 +126,9 @@ export class RealtimeState {
   /** An error that nobody asked for: about channels, or about the socket itself. */
   #told(error: StreamError, now: number): void {
     const channels = texts(error.details.channels);
-    const topics = [...this.#channels.named(channels), ...this.#turns.named(channels)];
-    for (const topic of topics) topic.broken(error, now);
-    if (!topics.length) this.lastWord = error;
+    const subscriptions = [...this.#channels.named(channels), ...this.#turns.named(channels)];
+    for (const subscription of subscriptions) subscription.broken(error, now);
+    if (!subscriptions.length) this.lastError = error;
   }
 }
 

@@ -2,25 +2,25 @@
 import { StreamError } from '../../errors.js';
 import type { JsonObject } from '../../types.js';
 import type { Retries } from '../retry.js';
-import type { Feed } from './consumers.js';
-import type { Ask, Asks } from './pending-requests.js';
+import type { Consumer } from './consumers.js';
+import type { PendingRequest, PendingRequests } from './pending-requests.js';
 
 /** Makes the budget of one question, or of one subscription. */
 export type NewRetries = () => Retries;
 
 /** One subscription of the server's, and who reads it. */
-export abstract class Topic {
+export abstract class Subscription {
   readonly channels: readonly string[];
-  protected readonly asks: Asks;
+  protected readonly requests: PendingRequests;
   readonly #newRetries: NewRetries;
   /** Of the subscription itself, which the server may end or leave incomplete. */
   readonly #retries: Retries;
-  #ask: Ask | undefined;
+  #ask: PendingRequest | undefined;
   #stopped = false;
 
-  constructor(channels: readonly string[], asks: Asks, newRetries: NewRetries) {
+  constructor(channels: readonly string[], requests: PendingRequests, newRetries: NewRetries) {
     this.channels = channels;
-    this.asks = asks;
+    this.requests = requests;
     this.#newRetries = newRetries;
     this.#retries = newRetries();
   }
@@ -34,7 +34,7 @@ export abstract class Topic {
   }
 
   /** Who reads it. */
-  abstract readonly feeds: readonly Feed<unknown>[];
+  abstract readonly consumers: readonly Consumer<unknown>[];
   /** Subscribes, from where the readers are. */
   protected abstract message(): JsonObject;
   /** The server follows it. Throws StreamError if it is not what it was. */
@@ -44,7 +44,7 @@ export abstract class Topic {
   ask(due?: number): void {
     this.withdraw();
     this.#stopped = false;
-    this.#ask = this.asks.ask({
+    this.#ask = this.requests.ask({
       message: () => this.message(),
       answered: (answer) => this.#answered(answer),
       failed: (error) => this.failed(error),
@@ -55,17 +55,17 @@ export abstract class Topic {
 
   /** On a new socket: subscribed, if anybody has room. */
   ensure(): void {
-    if (!this.#ask && !this.#allParked()) this.ask();
+    if (!this.#ask && !this.#allPaused()) this.ask();
   }
 
   /** With nobody left who has room, the server need not send. */
-  park(): void {
-    if (!this.#ask && !this.#stopped && this.#allParked()) this.unsubscribe();
+  pauseIfFull(): void {
+    if (!this.#ask && !this.#stopped && this.#allPaused()) this.unsubscribe();
   }
 
   /** The answer does not matter any more. */
   withdraw(): void {
-    if (this.#ask) this.asks.withdraw(this.#ask);
+    if (this.#ask) this.requests.withdraw(this.#ask);
     this.#ask = undefined;
   }
 
@@ -73,7 +73,7 @@ export abstract class Topic {
   unsubscribe(): void {
     this.withdraw();
     this.#stopped = true;
-    this.asks.say({ type: 'unsubscribe', channels: this.channels });
+    this.requests.say({ type: 'unsubscribe', channels: this.channels });
   }
 
   /** Something came through. */
@@ -91,7 +91,7 @@ export abstract class Topic {
   /** It is over, for all its readers. */
   failed(error: StreamError): void {
     this.withdraw();
-    for (const feed of this.feeds) feed.end(error);
+    for (const consumer of this.consumers) consumer.end(error);
   }
 
   #answered(answer: JsonObject): void {
@@ -104,7 +104,7 @@ export abstract class Topic {
     }
   }
 
-  #allParked(): boolean {
-    return this.feeds.length > 0 && this.feeds.every((feed) => feed.parked);
+  #allPaused(): boolean {
+    return this.consumers.length > 0 && this.consumers.every((consumer) => consumer.paused);
   }
 }

@@ -1,7 +1,11 @@
 /** Whatever happens to the link, everybody gets everything once. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { ChunkFeed, EventFeed, type Feed } from '../../../src/core/realtime/consumers.js';
+import {
+  ChunkConsumer,
+  type Consumer,
+  EventConsumer,
+} from '../../../src/core/realtime/consumers.js';
 import { eventsFeed, turnFeed, World, watchFeed } from '../../support/realtime-world.js';
 
 const step = (name: string, least: number, most: number) =>
@@ -29,8 +33,8 @@ const STEPS = fc.array(
 
 /** Takes the steps; knows what everybody must have got in the end. */
 class Campaign extends World {
-  readonly #begins = new Map<Feed<unknown>, string>();
-  readonly #left = new Set<Feed<unknown>>();
+  readonly #begins = new Map<Consumer<unknown>, string>();
+  readonly #left = new Set<Consumer<unknown>>();
 
   constructor() {
     super();
@@ -39,17 +43,17 @@ class Campaign extends World {
       eventsFeed(['app'], { since: 'c_0', most: 3 }),
       eventsFeed(['teams', 'system'], { most: 3 }),
     ];
-    for (const feed of all) {
-      feed.wake = () => {
-        if (!this.#begins.has(feed)) this.#begins.set(feed, feed.cursor ?? '');
+    for (const consumer of all) {
+      consumer.wake = () => {
+        if (!this.#begins.has(consumer)) this.#begins.set(consumer, consumer.cursor ?? '');
       };
-      this.start(feed);
+      this.start(consumer);
     }
   }
 
   step(name: string, number: number): void {
-    const feeds = [...this.got.keys()];
-    const chosen = feeds[number % feeds.length] as Feed<unknown>;
+    const consumers = [...this.got.keys()];
+    const chosen = consumers[number % consumers.length] as Consumer<unknown>;
     if (name === 'publish') this.server.publish(['app', 'teams', 'system'][number] ?? 'app');
     if (name === 'pump') this.socket?.pump(number);
     if (name === 'cursors') this.socket?.cursors();
@@ -62,9 +66,9 @@ class Campaign extends World {
     if (name === 'busy') this.server.busy += 1;
     if (name === 'tick') {
       this.now += 1;
-      this.state.asks.tick(this.now);
+      this.state.requests.tick(this.now);
     }
-    if (feeds.length < 12) {
+    if (consumers.length < 12) {
       if (name === 'execute') this.start(turnFeed(number ? 'sess_1' : undefined, { most: 3 }));
       if (name === 'watch') this.start(watchFeed('sess_1', number ? 0 : undefined, 3));
     }
@@ -76,30 +80,32 @@ class Campaign extends World {
 
   check(): void {
     const all = [...this.got.keys()];
-    const turns = all.filter((feed) => feed instanceof ChunkFeed).filter((feed) => feed.body);
+    const turns = all
+      .filter((consumer) => consumer instanceof ChunkConsumer)
+      .filter((consumer) => consumer.body);
     expect(this.server.executes).toBeLessThanOrEqual(turns.length);
-    for (const feed of all.filter((one) => !this.#left.has(one))) {
-      expect(feed.error).toBeUndefined();
-      if (feed instanceof EventFeed) this.#checkEvents(feed);
-      else if (feed instanceof ChunkFeed) this.#checkChunks(feed);
+    for (const consumer of all.filter((one) => !this.#left.has(one))) {
+      expect(consumer.error).toBeUndefined();
+      if (consumer instanceof EventConsumer) this.#checkEvents(consumer);
+      else if (consumer instanceof ChunkConsumer) this.#checkChunks(consumer);
     }
-    const stayed = turns.filter((feed) => !this.#left.has(feed));
-    const started = new Set(stayed.map((feed) => `${feed.sessionId} ${feed.turn}`));
+    const stayed = turns.filter((consumer) => !this.#left.has(consumer));
+    const started = new Set(stayed.map((consumer) => `${consumer.sessionId} ${consumer.turn}`));
     expect(started.size).toBe(stayed.length);
   }
 
-  #checkEvents(feed: EventFeed): void {
-    const begin = Number(this.#begins.get(feed)?.slice(2));
+  #checkEvents(consumer: EventConsumer): void {
+    const begin = Number(this.#begins.get(consumer)?.slice(2));
     const later = this.server.events.slice(begin);
-    const due = later.filter((event) => feed.channels.includes(event.channel as string));
-    expect(this.ids(feed)).toEqual(due.map((event) => event.id));
+    const due = later.filter((event) => consumer.channels.includes(event.channel as string));
+    expect(this.ids(consumer)).toEqual(due.map((event) => event.id));
   }
 
-  #checkChunks(feed: ChunkFeed): void {
-    const got = this.positions(feed);
-    if (feed.body) {
-      const begin = 4 * ((feed.turn ?? 0) - 1);
-      expect(feed.over).toBe(true);
+  #checkChunks(consumer: ChunkConsumer): void {
+    const got = this.positions(consumer);
+    if (consumer.body) {
+      const begin = 4 * ((consumer.turn ?? 0) - 1);
+      expect(consumer.over).toBe(true);
       expect(got).toEqual([1, 2, 3, 4].map((place) => begin + place));
     } else {
       const end = this.server.session('sess_1').chunks.length;

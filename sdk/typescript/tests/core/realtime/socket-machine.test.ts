@@ -1,18 +1,18 @@
 /** The client's half of a socket against the model of the server's, one thing after the other. */
 import { expect, test } from 'vitest';
-import { ChunkFeed } from '../../../src/core/realtime/consumers.js';
+import { ChunkConsumer } from '../../../src/core/realtime/consumers.js';
 import { ConnectionLost } from '../../../src/errors.js';
 import { eventsFeed, turnFeed, World, watchFeed } from '../../support/realtime-world.js';
 
 test('a subscription starts where the server says', () => {
   const world = new World();
   world.server.publish('app');
-  const feed = world.start(eventsFeed(['app']));
+  const consumer = world.start(eventsFeed(['app']));
   world.exchange();
-  expect([feed.there, feed.cursor]).toEqual([true, 'c_1']);
+  expect([consumer.there, consumer.cursor]).toEqual([true, 'c_1']);
   world.server.publish('app');
   world.settle();
-  expect([world.ids(feed), feed.cursor]).toEqual([['evt_2'], 'c_2']);
+  expect([world.ids(consumer), consumer.cursor]).toEqual([['evt_2'], 'c_2']);
 });
 
 test('a channel has one subscription', () => {
@@ -24,7 +24,7 @@ test('a channel has one subscription', () => {
   const second = world.start(eventsFeed(['app']));
   world.exchange();
   expect(second.there).toBe(true);
-  expect(world.connect().heard.map(({ type, channels }) => [type, channels])).toEqual([
+  expect(world.connect().received.map(({ type, channels }) => [type, channels])).toEqual([
     ['subscribe', ['app', 'teams']],
     ['unsubscribe', ['app', 'teams']],
     ['subscribe', ['app']],
@@ -33,16 +33,16 @@ test('a channel has one subscription', () => {
 
 test('a heartbeat moves the cursor, but not past what waits to be read', () => {
   const world = new World();
-  const feed = world.start(eventsFeed(['app']));
+  const consumer = world.start(eventsFeed(['app']));
   world.exchange();
   world.server.publish('app');
   world.server.publish('system');
   world.connect().pump(5);
   world.connect().cursors();
   world.deliver();
-  expect([feed.cursor, feed.queue.cursor]).toEqual(['c_0', 'c_2']);
-  world.consume(feed);
-  expect(feed.cursor).toBe('c_2');
+  expect([consumer.cursor, consumer.queue.cursor]).toEqual(['c_0', 'c_2']);
+  world.consume(consumer);
+  expect(consumer.cursor).toBe('c_2');
 });
 
 test('a full buffer stops one subscription and no other', () => {
@@ -59,7 +59,7 @@ test('a full buffer stops one subscription and no other', () => {
     expect(slow.waiting).toBeLessThanOrEqual(4);
   }
   expect(world.ids(quick)).toHaveLength(50);
-  const left = world.connect().heard.filter(({ type }) => type === 'unsubscribe');
+  const left = world.connect().received.filter(({ type }) => type === 'unsubscribe');
   expect(left.map(({ channels }) => channels)).toEqual([['app']]);
   world.settle();
   const due = world.server.events.filter((event) => event.channel === 'app');
@@ -68,17 +68,17 @@ test('a full buffer stops one subscription and no other', () => {
 
 test('what was on its way to a full buffer makes no gap when there is room again', () => {
   const world = new World();
-  const feed = world.start(eventsFeed(['app'], { since: 'c_0', most: 3 }));
+  const consumer = world.start(eventsFeed(['app'], { since: 'c_0', most: 3 }));
   world.exchange();
   for (let count = 0; count < 6; count += 1) world.server.publish('app');
   world.connect().pump(6);
   // Full with the third, told to stop with the fourth; the reader is quicker than the server.
   world.deliver(4);
-  world.consume(feed);
+  world.consume(consumer);
   world.deliver(2);
-  world.consume(feed);
+  world.consume(consumer);
   world.settle();
-  expect(world.ids(feed)).toEqual(['evt_1', 'evt_2', 'evt_3', 'evt_4', 'evt_5', 'evt_6']);
+  expect(world.ids(consumer)).toEqual(['evt_1', 'evt_2', 'evt_3', 'evt_4', 'evt_5', 'evt_6']);
 });
 
 test('a place that is gone is thrown, or it starts at the earliest', () => {
@@ -101,24 +101,28 @@ test('a place that is gone is thrown, or it starts at the earliest', () => {
 
 test('an execute whose answer is lost starts one turn', () => {
   const world = new World();
-  const feed = world.start(turnFeed());
+  const consumer = world.start(turnFeed());
   world.connect();
   world.cut(5);
   expect(world.server.executes).toBe(1);
   world.settle();
-  expect([world.positions(feed), feed.over, feed.error]).toEqual([[1, 2, 3, 4], true, undefined]);
+  expect([world.positions(consumer), consumer.over, consumer.error]).toEqual([
+    [1, 2, 3, 4],
+    true,
+    undefined,
+  ]);
   expect(world.server.executes).toBe(1);
 });
 
 test('a turn of which nothing has come is asked for by its key again', () => {
   const world = new World();
   world.server.withTurns(1);
-  const feed = world.start(turnFeed('sess_1'));
+  const consumer = world.start(turnFeed('sess_1'));
   world.exchange();
-  expect(feed.turn).toBe(2);
+  expect(consumer.turn).toBe(2);
   world.cut();
   world.settle();
-  expect([world.positions(feed), feed.over]).toEqual([[5, 6, 7, 8], true]);
+  expect([world.positions(consumer), consumer.over]).toEqual([[5, 6, 7, 8], true]);
   expect(world.server.executes).toBe(1);
 });
 
@@ -127,8 +131,8 @@ test('a busy server is asked again in its time, and at last not', () => {
   world.server.busy = 2;
   const first = world.start(turnFeed());
   world.exchange();
-  expect(world.state.asks.tick(world.now)).toBeCloseTo(0.55);
-  expect(world.connect().heard).toHaveLength(1);
+  expect(world.state.requests.tick(world.now)).toBeCloseTo(0.55);
+  expect(world.connect().received).toHaveLength(1);
   world.settle();
   expect(world.positions(first)).toEqual([1, 2, 3, 4]);
   world.server.busy = 3;
@@ -146,7 +150,7 @@ test('a turn of a session that is watched comes once to both', () => {
   world.settle();
   expect(world.positions(watch)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
   expect(world.positions(turn)).toEqual([5, 6, 7, 8]);
-  expect(world.connect().heard.filter(({ type }) => type === 'subscribe')).toHaveLength(1);
+  expect(world.connect().received.filter(({ type }) => type === 'subscribe')).toHaveLength(1);
 });
 
 test('a turn of long ago is read again for who names its key', () => {
@@ -169,7 +173,7 @@ test('leaving a session while a turn of it starts does not silence the turn', ()
   world.state.leave(watch);
   world.settle();
   expect(world.positions(turn)).toEqual([5, 6, 7, 8]);
-  expect(world.connect().heard.at(-1)).toMatchObject({ type: 'unsubscribe' });
+  expect(world.connect().received.at(-1)).toMatchObject({ type: 'unsubscribe' });
 });
 
 test('missing chunks are read again', () => {
@@ -199,39 +203,39 @@ test('a subscription that the server ends is over, or asked for again', () => {
   const world = new World();
   world.server.withTurns(1);
   const watch = world.start(watchFeed('sess_1', 0));
-  const feed = world.start(eventsFeed(['app']));
+  const consumer = world.start(eventsFeed(['app']));
   world.exchange();
   world.connect().end('session:sess_1', 'SESSION_NOT_FOUND');
   world.connect().end('app', 'UNAVAILABLE', { retryable: true });
   world.exchange();
-  expect([watch.error?.code, feed.over]).toEqual(['SESSION_NOT_FOUND', false]);
+  expect([watch.error?.code, consumer.over]).toEqual(['SESSION_NOT_FOUND', false]);
   world.server.publish('app');
   world.settle();
-  expect(world.ids(feed)).toEqual(['evt_1']);
+  expect(world.ids(consumer)).toEqual(['evt_1']);
 });
 
 test('a message that no server takes fails alone', () => {
   const world = new World();
-  const feed = world.start(eventsFeed(['app']));
+  const consumer = world.start(eventsFeed(['app']));
   const body = { agent_id: 'a', goal: 'é'.repeat(140_000) };
   world.connect();
-  const turn = world.start(new ChunkFeed({ body }, 10));
+  const turn = world.start(new ChunkConsumer({ body }, 10));
   world.exchange();
   expect(turn.error).toMatchObject({ code: 'PAYLOAD_TOO_LARGE', retryable: false });
-  expect([feed.there, world.connect().heard.length]).toEqual([true, 1]);
+  expect([consumer.there, world.connect().received.length]).toEqual([true, 1]);
 });
 
 test('in the end everybody is told', async () => {
   const world = new World();
   world.server.withTurns(1);
-  const feeds = [world.start(eventsFeed(['app'])), world.start(turnFeed())];
+  const consumers = [world.start(eventsFeed(['app'])), world.start(turnFeed())];
   world.exchange();
-  feeds.push(world.start(turnFeed('sess_1')), world.start(watchFeed('sess_1', 0)));
+  consumers.push(world.start(turnFeed('sess_1')), world.start(watchFeed('sess_1', 0)));
   const asked = world.state.request({ type: 'cancel', session_id: 'sess_1' });
   world.cut();
   const error = new ConnectionLost('no more');
   world.state.fail(error);
-  expect(feeds.map((feed) => feed.error)).toEqual([error, error, error, error]);
+  expect(consumers.map((consumer) => consumer.error)).toEqual([error, error, error, error]);
   await expect(asked).rejects.toBe(error);
   expect(world.start(eventsFeed(['teams'])).error).toBe(error);
   await expect(world.state.request({ type: 'ping' })).rejects.toBe(error);
@@ -252,9 +256,9 @@ test('what is no message is passed over', () => {
     state.receive(text, world.now);
   }
   state.receive('{"type":"error","code":"UNAUTHENTICATED","message":"revoked"}', 0);
-  expect(state.lastWord?.code).toBe('UNAUTHENTICATED');
+  expect(state.lastError?.code).toBe('UNAUTHENTICATED');
   state.receive('{"type":"draining","retry_after":3}', 0);
   expect(state.draining).toBe(3);
-  state.linkUp();
-  expect([state.draining, state.lastWord]).toEqual([undefined, undefined]);
+  state.socketOpened();
+  expect([state.draining, state.lastError]).toEqual([undefined, undefined]);
 });
