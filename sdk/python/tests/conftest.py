@@ -28,7 +28,7 @@ def load_cases(name: str) -> Any:
 def hasten(client: Any) -> Any:
     """Waits of milliseconds between attempts, so that tests wait for the thing itself."""
     quick = Backoff(base=0.002, cap=0.01)
-    client._io.settings = dataclasses.replace(client._io.settings, backoff=quick)
+    client._transport.settings = dataclasses.replace(client._transport.settings, backoff=quick)
     return client
 
 

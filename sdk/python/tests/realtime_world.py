@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from resonantgenesis._core.event_plan import OnExpired, Wanted
-from resonantgenesis._core.retry import Backoff, Retries
-from resonantgenesis._realtime.consumers import ChunkFeed, EventFeed, Feed
+from resonantgenesis._core.event_plan import EventFilter, OnExpired
+from resonantgenesis._core.retry import Backoff, RetryBudget
+from resonantgenesis._realtime.consumers import ChunkConsumer, Consumer, EventConsumer
 from resonantgenesis._realtime.state import RealtimeState
 
 from .model_server import ModelServer, ModelSocket, Payload
@@ -19,15 +19,15 @@ class World:
         self.now = 0.0
         self.server = ModelServer()
         self.state = RealtimeState(
-            lambda: Retries(retries, Backoff(base=0.1, cap=0.1), rng=lambda: 0.5)
+            lambda: RetryBudget(retries, Backoff(base=0.1, cap=0.1), rng=lambda: 0.5)
         )
         self.socket: ModelSocket | None = None
-        self.got: dict[Feed[Any], list[Any]] = {}
+        self.got: dict[Consumer[Any], list[Any]] = {}
 
     def connect(self) -> ModelSocket:
         if self.socket is None:
             self.socket = ModelSocket(self.server)
-            self.state.link_up()
+            self.state.socket_opened()
         return self.socket
 
     def cut(self, reaching: int = 0) -> None:
@@ -35,10 +35,10 @@ class World:
         if self.socket is not None:
             self.send(reaching)
             self.socket = None
-            self.state.link_down()
+            self.state.socket_lost()
 
     def send(self, most: int = 1000) -> None:
-        outbox = self.state.asks.outbox
+        outbox = self.state.requests.outbox
         for _ in range(most):
             if not outbox or self.socket is None:
                 return
@@ -56,31 +56,31 @@ class World:
         self.send()
         self.deliver()
 
-    def start(self, feed: Feed[Any]) -> None:
-        self.got[feed] = []
-        self.state.start(feed)
+    def start(self, consumer: Consumer[Any]) -> None:
+        self.got[consumer] = []
+        self.state.start(consumer)
 
-    def consume(self, feed: Feed[Any], most: int = 1000) -> None:
+    def consume(self, consumer: Consumer[Any], most: int = 1000) -> None:
         for _ in range(most):
-            if not feed.waiting:
+            if not consumer.waiting:
                 return
-            self.got[feed].append(feed.take())
-            self.state.taken(feed)
+            self.got[consumer].append(consumer.take())
+            self.state.taken(consumer)
 
     def settle(self) -> None:
         """Without further trouble, until nothing happens any more."""
         quiet = 0
         while quiet < 3:
             self.now += 10
-            self.state.asks.tick(self.now)
+            self.state.requests.tick(self.now)
             before = self.measure()
             for session_id in list(self.server.sessions):
                 self.server.grow(session_id)
             self.exchange()
             moved = self.connect().pump(10)
             self.deliver()
-            for feed in self.got:
-                self.consume(feed)
+            for consumer in self.got:
+                self.consume(consumer)
             quiet = 0 if moved or before != self.measure() else quiet + 1
 
     def measure(self) -> Any:
@@ -88,24 +88,26 @@ class World:
         return logs, [len(got) for got in self.got.values()], len(self.connect().heard)
 
 
-def events_feed(
+def events_consumer(
     *channels: str,
     since: str | None = None,
     most: int = 1000,
     on_expired: OnExpired = "raise",
-) -> EventFeed:
-    return EventFeed(channels, Wanted(), since, on_expired, most)
+) -> EventConsumer:
+    return EventConsumer(channels, EventFilter(), since, on_expired, most)
 
 
-def turn_feed(session_id: str | None = None, *, most: int = 1000, **more: Any) -> ChunkFeed:
+def turn_consumer(session_id: str | None = None, *, most: int = 1000, **more: Any) -> ChunkConsumer:
     body: Payload = {"agent_id": "a", "goal": "g"}
     if session_id is not None:
         body["session_id"] = session_id
-    return ChunkFeed(body=body, max_items=most, raise_on_error=False, **more)
+    return ChunkConsumer(body=body, max_items=most, raise_on_error=False, **more)
 
 
-def watch_feed(session_id: str, resume_from: int | None = None, most: int = 1000) -> ChunkFeed:
-    return ChunkFeed(
+def watch_consumer(
+    session_id: str, resume_from: int | None = None, most: int = 1000
+) -> ChunkConsumer:
+    return ChunkConsumer(
         session_id=session_id, resume_from=resume_from, max_items=most, raise_on_error=False
     )
 

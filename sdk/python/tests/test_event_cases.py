@@ -27,7 +27,7 @@ from resonantgenesis._core.actions import (
 )
 from resonantgenesis._core.calls import place_of
 from resonantgenesis._core.event_plan import event_plan
-from resonantgenesis._core.event_stream import EventMachine
+from resonantgenesis._core.event_stream import EventStreamMachine
 from resonantgenesis._core.messages import Answer, Request
 from resonantgenesis._core.retry import Backoff
 from resonantgenesis._core.settings import Settings, Timeouts
@@ -50,7 +50,7 @@ class EventScript(Script):
     def __init__(self, case: dict[str, Any]) -> None:
         self.now = 1000.0
         given = {"max_retries": 8, "random": 0.5} | case.get("settings", {})
-        self.machine: Any = EventMachine(
+        self.machine: Any = EventStreamMachine(
             event_plan(
                 **{
                     "events": None,
@@ -186,7 +186,7 @@ def test_no_fault_loses_doubles_or_reorders(
     network = Network(wanted, faults)
     plan = event_plan(None, None, None if from_now else "c_0", "raise")
     config = Settings(base_url="http://h", api_key="k", max_retries=200)
-    machine = EventMachine(plan, config, clock=lambda: 0.0, rng=lambda: 0.0)
+    machine = EventStreamMachine(plan, config, clock=lambda: 0.0, rng=lambda: 0.0)
     got = []
     for _ in range(3000):
         action = machine.next()
@@ -219,4 +219,4 @@ def test_places() -> None:
         event_plan([], None, None, "raise")
     with pytest.raises(ValueError, match="on_expired"):
         event_plan("*", None, None, "latest")  # type: ignore[arg-type]
-    assert event_plan("session.*", None, None, "raise").wanted.events == ("session.*",)
+    assert event_plan("session.*", None, None, "raise").event_filter.events == ("session.*",)

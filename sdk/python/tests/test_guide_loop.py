@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from resonantgenesis import InvalidRequest, ResonantGenesis
-from resonantgenesis._core.progress import Mark
-from resonantgenesis._process.resume_memory import StreamMemory
+from resonantgenesis._core.progress import ResumePoint
+from resonantgenesis._process.resume_memory import ResumeMemory
 
 from .conftest import MakeClient
 from .fake_server import FakeServer
@@ -179,37 +179,37 @@ class Owner:
 
 def test_memory_is_bounded_in_number_and_age() -> None:
     now = [0.0]
-    memory = StreamMemory(max_entries=100, max_age=10.0, clock=lambda: now[0])
+    memory = ResumeMemory(max_entries=100, max_age=10.0, clock=lambda: now[0])
     owner = Owner()
     for number in range(1000):
-        memory.remember(owner, (str(number),), Mark(position=3))
+        memory.remember(owner, (str(number),), ResumePoint(position=3))
     assert len(memory) <= 164
     assert memory.recall(owner, ("0",), 3) is None
     assert memory.recall(owner, ("999",), 3) is not None
-    memory.remember(owner, ("b",), Mark(position=3))
+    memory.remember(owner, ("b",), ResumePoint(position=3))
     now[0] = 11.0
     assert memory.recall(owner, ("b",), 3) is None
 
 
 def test_memory_goes_with_its_owner_and_skips_what_is_settled() -> None:
-    memory = StreamMemory()
+    memory = ResumeMemory()
     owner, task = Owner(), ("a",)
-    mark = Mark(position=3)
-    memory.remember(owner, task, mark)
+    resume_point = ResumePoint(position=3)
+    memory.remember(owner, task, resume_point)
     assert memory.recall(Owner(), task, 3) is None
-    mark.settled = True
+    resume_point.settled = True
     assert memory.recall(owner, task, 3) is None
-    memory.remember(owner, task, Mark(position=3))
+    memory.remember(owner, task, ResumePoint(position=3))
     del owner
     memory.recall(Owner(), task, 3)
     assert len(memory) == 0
 
 
 def test_position_zero_means_anew_unless_a_stream_broke_off_there() -> None:
-    memory = StreamMemory()
+    memory = ResumeMemory()
     owner, task = Owner(), ("a",)
-    reading, broken = Mark(position=0), Mark(position=0, broken=True)
-    memory.remember(owner, task, Mark(position=5, broken=True))
+    reading, broken = ResumePoint(position=0), ResumePoint(position=0, broken=True)
+    memory.remember(owner, task, ResumePoint(position=5, broken=True))
     memory.remember(owner, task, reading)
     assert memory.recall(owner, task, 0) is None
     memory.remember(owner, task, broken)

@@ -23,8 +23,8 @@ from resonantgenesis._core.actions import (
     Waited,
 )
 from resonantgenesis._core.messages import Answer, Request
-from resonantgenesis._core.progress import Mark
-from resonantgenesis._core.session_stream import StreamMachine
+from resonantgenesis._core.progress import ResumePoint
+from resonantgenesis._core.session_stream import SessionStreamMachine
 from resonantgenesis._core.settings import Settings
 from resonantgenesis._core.stream_plan import StreamPlan
 
@@ -109,9 +109,9 @@ def test_no_fault_loses_doubles_or_reorders(start: int, length: int, faults: lis
     note(f"{start}, {length}, {faults}")
     world = World(start, length, faults)
     body = {"agent_id": "a", "goal": "g", "session_id": "s"}
-    plan = StreamPlan(body=body, mark=Mark(idempotency_key="k", session_id="s"))
+    plan = StreamPlan(body=body, resume_point=ResumePoint(idempotency_key="k", session_id="s"))
     config = Settings(base_url="http://h", api_key="k", max_retries=100)
-    machine = StreamMachine(plan, config, clock=lambda: 0.0, rng=lambda: 0.0)
+    machine = SessionStreamMachine(plan, config, clock=lambda: 0.0, rng=lambda: 0.0)
     due, text = start + 1, ""
     for _ in range(3000):
         match machine.next():
@@ -131,4 +131,4 @@ def test_no_fault_loses_doubles_or_reorders(start: int, length: int, faults: lis
                 machine.give(Waited())
     assert due == len(world.log) + 1
     assert text == "".join(str(n) for n in range(length - 1))
-    assert plan.mark.settled and not plan.mark.broken
+    assert plan.resume_point.settled and not plan.resume_point.broken

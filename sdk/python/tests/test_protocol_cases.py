@@ -28,9 +28,9 @@ from resonantgenesis._core.actions import (
     Waited,
 )
 from resonantgenesis._core.messages import REPEATED, Answer, error_from_answer, error_from_chunk
-from resonantgenesis._core.progress import Mark
+from resonantgenesis._core.progress import ResumePoint
 from resonantgenesis._core.retry import Backoff
-from resonantgenesis._core.session_stream import StreamMachine
+from resonantgenesis._core.session_stream import SessionStreamMachine
 from resonantgenesis._core.settings import Settings, Timeouts
 from resonantgenesis._core.sse import Frame, FrameTooLarge, SSEDecoder
 from resonantgenesis._core.stream_plan import StreamPlan
@@ -197,7 +197,7 @@ class Script:
             backoff=Backoff(given["base"], given["cap"]),
             max_event=given["max_event"],
         )
-        self.machine = StreamMachine(
+        self.machine = SessionStreamMachine(
             plan_of(case["stream"]), settings, clock=lambda: self.now, rng=lambda: given["random"]
         )
 
@@ -267,13 +267,13 @@ def plan_of(stream: dict[str, Any]) -> StreamPlan:
     given = dict(stream)
     body, session = given.pop("execute", None), given.pop("join", None)
     recalled = given.pop("recalled", None)
-    mark = Mark(idempotency_key=given.pop("key", "k"), session_id=session)
+    resume_point = ResumePoint(idempotency_key=given.pop("key", "k"), session_id=session)
     if body is not None:
-        mark.session_id = body.get("session_id")
+        resume_point.session_id = body.get("session_id")
     for name, value in (recalled or {}).items():
-        setattr(mark, name, value)
-    mark.position = given.get("resume_from") or 0
-    return StreamPlan(body=body, mark=mark, recalled=bool(recalled), **given)
+        setattr(resume_point, name, value)
+    resume_point.position = given.get("resume_from") or 0
+    return StreamPlan(body=body, resume_point=resume_point, recalled=bool(recalled), **given)
 
 
 @pytest.mark.parametrize("case", RESUME, ids=names(RESUME))

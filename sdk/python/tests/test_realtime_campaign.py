@@ -6,10 +6,18 @@ from typing import Any
 
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
-from resonantgenesis._realtime.consumers import ChunkFeed, EventFeed, Feed
+from resonantgenesis._realtime.consumers import ChunkConsumer, Consumer, EventConsumer
 
 from .model_server import Payload
-from .realtime_world import World, events_feed, ids, one_turn, positions, turn_feed, watch_feed
+from .realtime_world import (
+    World,
+    events_consumer,
+    ids,
+    one_turn,
+    positions,
+    turn_consumer,
+    watch_consumer,
+)
 
 STEPS = st.one_of(
     st.tuples(st.just("publish"), st.sampled_from(["app", "teams", "system"])),
@@ -35,18 +43,20 @@ class Campaign(World):
     def __init__(self) -> None:
         super().__init__()
         self.server.sessions["sess_1"] = one_turn()
-        self.begins: dict[Feed[Any], str] = {}
-        for feed in (
-            events_feed("app", since="c_0", most=3),
-            events_feed("teams", "system", most=3),
+        self.begins: dict[Consumer[Any], str] = {}
+        for consumer in (
+            events_consumer("app", since="c_0", most=3),
+            events_consumer("teams", "system", most=3),
         ):
-            feed.wake = lambda feed=feed: self.begins.setdefault(feed, feed.cursor or "")
-            self.start(feed)
-        self.left: set[Feed[Any]] = set()
+            consumer.wake = lambda consumer=consumer: self.begins.setdefault(
+                consumer, consumer.cursor or ""
+            )
+            self.start(consumer)
+        self.left: set[Consumer[Any]] = set()
 
     def step(self, name: str, number: Any) -> None:
-        feeds = list(self.got)
-        chosen = feeds[number % len(feeds)] if isinstance(number, int) else feeds[0]
+        consumers = list(self.got)
+        chosen = consumers[number % len(consumers)] if isinstance(number, int) else consumers[0]
         match name:
             case "publish":
                 self.server.publish(number)
@@ -67,40 +77,44 @@ class Campaign(World):
                 self.server.busy += 1
             case "tick":
                 self.now += 1
-                self.state.asks.tick(self.now)
-            case "execute" if len(feeds) < 12:
-                self.start(turn_feed("sess_1" if number else None, most=3))
-            case "watch" if len(feeds) < 12:
-                self.start(watch_feed("sess_1", 0 if number else None, most=3))
+                self.state.requests.tick(self.now)
+            case "execute" if len(consumers) < 12:
+                self.start(turn_consumer("sess_1" if number else None, most=3))
+            case "watch" if len(consumers) < 12:
+                self.start(watch_consumer("sess_1", 0 if number else None, most=3))
             case "leave" if chosen.max_items == 3 and number >= 2:
                 self.left.add(chosen)
                 self.state.leave(chosen)
 
     def check(self) -> None:
-        turns = [feed for feed in self.got if isinstance(feed, ChunkFeed) and feed.body]
+        turns = [
+            consumer
+            for consumer in self.got
+            if isinstance(consumer, ChunkConsumer) and consumer.body
+        ]
         assert self.server.executes <= len(turns)
-        for feed, got in self.got.items():
-            if feed in self.left:
+        for consumer, got in self.got.items():
+            if consumer in self.left:
                 continue
-            assert feed.error is None
-            if isinstance(feed, EventFeed):
-                begin = int(self.begins[feed].removeprefix("c_"))
+            assert consumer.error is None
+            if isinstance(consumer, EventConsumer):
+                begin = int(self.begins[consumer].removeprefix("c_"))
                 later = self.server.events[begin:]
-                assert ids(got) == [e["id"] for e in later if e["channel"] in feed.channels]
-                assert feed.cursor == f"c_{len(self.server.events)}" or later
-            elif isinstance(feed, ChunkFeed) and feed.body is not None:
-                assert feed.over
-                assert [c.raw for c in got] == self.turn_of(feed)
-            elif isinstance(feed, ChunkFeed):
+                assert ids(got) == [e["id"] for e in later if e["channel"] in consumer.channels]
+                assert consumer.cursor == f"c_{len(self.server.events)}" or later
+            elif isinstance(consumer, ChunkConsumer) and consumer.body is not None:
+                assert consumer.over
+                assert [c.raw for c in got] == self.turn_of(consumer)
+            elif isinstance(consumer, ChunkConsumer):
                 first = got[0].position if got else 1
                 end = len(self.server.sessions["sess_1"].chunks)
                 assert positions(got) == list(range(first, end + 1))
         started = {(f.session_id, f.turn) for f in turns if f not in self.left}
         assert len(started) == len([f for f in turns if f not in self.left])
 
-    def turn_of(self, feed: ChunkFeed) -> list[Payload]:
-        chunks = self.server.sessions[str(feed.session_id)].chunks
-        start = 4 * ((feed.turn or 0) - 1)
+    def turn_of(self, consumer: ChunkConsumer) -> list[Payload]:
+        chunks = self.server.sessions[str(consumer.session_id)].chunks
+        start = 4 * ((consumer.turn or 0) - 1)
         return chunks[start : start + 4]
 
 

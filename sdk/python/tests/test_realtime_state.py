@@ -13,32 +13,40 @@ from resonantgenesis import (
     RateLimited,
     Unavailable,
 )
-from resonantgenesis._realtime.consumers import ChunkFeed
+from resonantgenesis._realtime.consumers import ChunkConsumer
 from resonantgenesis._realtime.requests import MAX_MESSAGE
 
-from .realtime_world import World, events_feed, ids, one_turn, positions, turn_feed, watch_feed
+from .realtime_world import (
+    World,
+    events_consumer,
+    ids,
+    one_turn,
+    positions,
+    turn_consumer,
+    watch_consumer,
+)
 
 
 def test_a_subscription_starts_where_the_server_says() -> None:
-    world, feed = World(), events_feed("app")
+    world, consumer = World(), events_consumer("app")
     world.server.publish("app")
-    world.start(feed)
+    world.start(consumer)
     world.exchange()
-    assert feed.there and feed.cursor == "c_1"
+    assert consumer.there and consumer.cursor == "c_1"
     world.server.publish("app")
     world.settle()
-    assert ids(world.got[feed]) == ["evt_2"] and feed.cursor == "c_2"
+    assert ids(world.got[consumer]) == ["evt_2"] and consumer.cursor == "c_2"
 
 
 def test_a_channel_has_one_subscription() -> None:
     world = World()
-    first = events_feed("app", "teams")
+    first = events_consumer("app", "teams")
     world.start(first)
     with pytest.raises(ValueError, match="app: already subscribed"):
-        world.start(events_feed("app", "system"))
+        world.start(events_consumer("app", "system"))
     world.exchange()
     world.state.leave(first)
-    second = events_feed("app")
+    second = events_consumer("app")
     world.start(second)
     world.exchange()
     assert second.there
@@ -51,8 +59,8 @@ def test_a_channel_has_one_subscription() -> None:
 
 
 def test_a_heartbeat_moves_the_cursor_but_not_past_what_waits_to_be_read() -> None:
-    world, feed = World(), events_feed("app")
-    world.start(feed)
+    world, consumer = World(), events_consumer("app")
+    world.start(consumer)
     world.exchange()
     world.server.publish("app")
     world.server.publish("system")
@@ -60,14 +68,17 @@ def test_a_heartbeat_moves_the_cursor_but_not_past_what_waits_to_be_read() -> No
     socket.pump(5)
     socket.cursors()
     world.deliver()
-    assert feed.cursor == "c_0" and feed.queue.cursor == "c_2"
-    world.consume(feed)
-    assert feed.cursor == "c_2"
+    assert consumer.cursor == "c_0" and consumer.queue.cursor == "c_2"
+    world.consume(consumer)
+    assert consumer.cursor == "c_2"
 
 
 def test_a_full_buffer_stops_one_subscription_and_none_other() -> None:
     world = World()
-    slow, quick = events_feed("app", since="c_0", most=4), events_feed("teams", since="c_0", most=4)
+    slow, quick = (
+        events_consumer("app", since="c_0", most=4),
+        events_consumer("teams", since="c_0", most=4),
+    )
     world.start(slow)
     world.start(quick)
     world.exchange()
@@ -93,8 +104,8 @@ def test_a_place_that_is_gone_raises_or_starts_at_the_earliest() -> None:
         world.server.publish("app")
     world.server.earliest = 2
     strict, lenient = (
-        events_feed("app", since="c_0"),
-        events_feed("app", since="c_0", on_expired="earliest"),
+        events_consumer("app", since="c_0"),
+        events_consumer("app", since="c_0", on_expired="earliest"),
     )
     world.start(strict)
     world.exchange()
@@ -106,33 +117,35 @@ def test_a_place_that_is_gone_raises_or_starts_at_the_earliest() -> None:
 
 
 def test_an_execute_whose_answer_is_lost_startsone_turn() -> None:
-    world, feed = World(), turn_feed()
-    world.start(feed)
+    world, consumer = World(), turn_consumer()
+    world.start(consumer)
     world.connect()
     world.cut(reaching=5)
     assert world.server.executes == 1
     world.settle()
-    assert positions(world.got[feed]) == [1, 2, 3, 4] and feed.over and feed.error is None
+    assert (
+        positions(world.got[consumer]) == [1, 2, 3, 4] and consumer.over and consumer.error is None
+    )
     assert world.server.executes == 1
 
 
 def test_a_busy_server_is_asked_again_in_its_time_and_at_last_not() -> None:
-    world, feed = World(retries=2), turn_feed()
+    world, consumer = World(retries=2), turn_consumer()
     world.server.busy = 2
-    world.start(feed)
+    world.start(consumer)
     world.exchange()
-    assert world.state.asks.tick(world.now) == pytest.approx(0.55)
+    assert world.state.requests.tick(world.now) == pytest.approx(0.55)
     assert len(world.connect().heard) == 1
     world.settle()
-    assert positions(world.got[feed]) == [1, 2, 3, 4]
-    world.server.busy, feed = 3, turn_feed()
-    world.start(feed)
+    assert positions(world.got[consumer]) == [1, 2, 3, 4]
+    world.server.busy, consumer = 3, turn_consumer()
+    world.start(consumer)
     world.settle()
-    assert isinstance(feed.error, RateLimited)
+    assert isinstance(consumer.error, RateLimited)
 
 
 def test_a_turn_of_a_session_that_is_watched_comes_once_to_both() -> None:
-    world, watch, turn = World(), watch_feed("sess_1", 0), turn_feed("sess_1")
+    world, watch, turn = World(), watch_consumer("sess_1", 0), turn_consumer("sess_1")
     world.server.sessions["sess_1"] = one_turn()
     world.start(watch)
     world.exchange()
@@ -145,7 +158,7 @@ def test_a_turn_of_a_session_that_is_watched_comes_once_to_both() -> None:
 
 
 def test_a_turn_of_long_ago_is_read_again_for_who_names_its_key() -> None:
-    world, watch = World(), watch_feed("sess_1", 6)
+    world, watch = World(), watch_consumer("sess_1", 6)
     world.server.sessions["sess_1"] = one_turn()
     world.server.keys["k0"] = ("sess_1", 1)
     world.server.keys["k1"] = ("sess_1", 2)
@@ -154,7 +167,7 @@ def test_a_turn_of_long_ago_is_read_again_for_who_names_its_key() -> None:
         world.server.grow("sess_1")
     world.start(watch)
     world.settle()
-    again = turn_feed("sess_1", key="k1")
+    again = turn_consumer("sess_1", key="k1")
     world.start(again)
     world.settle()
     assert positions(world.got[watch]) == [7, 8]
@@ -162,7 +175,7 @@ def test_a_turn_of_long_ago_is_read_again_for_who_names_its_key() -> None:
 
 
 def test_leaving_a_session_while_a_turn_of_it_starts_does_not_silence_the_turn() -> None:
-    world, watch, turn = World(), watch_feed("sess_1", 0), turn_feed("sess_1")
+    world, watch, turn = World(), watch_consumer("sess_1", 0), turn_consumer("sess_1")
     world.server.sessions["sess_1"] = one_turn()
     world.start(watch)
     world.exchange()
@@ -174,7 +187,7 @@ def test_leaving_a_session_while_a_turn_of_it_starts_does_not_silence_the_turn()
 
 
 def test_missing_chunks_are_read_again() -> None:
-    world, watch = World(), watch_feed("sess_1", 0)
+    world, watch = World(), watch_consumer("sess_1", 0)
     world.server.sessions["sess_1"] = one_turn()
     world.start(watch)
     world.exchange()
@@ -186,7 +199,7 @@ def test_missing_chunks_are_read_again() -> None:
 
 
 def test_another_epoch_ends_a_session() -> None:
-    world, watch = World(), watch_feed("sess_1", 0)
+    world, watch = World(), watch_consumer("sess_1", 0)
     world.server.sessions["sess_1"] = one_turn()
     world.start(watch)
     world.exchange()
@@ -197,45 +210,50 @@ def test_another_epoch_ends_a_session() -> None:
 
 
 def test_a_subscription_that_the_server_ends_is_over_or_asked_for_again() -> None:
-    world, watch, feed = World(), watch_feed("sess_1", 0), events_feed("app")
+    world, watch, consumer = World(), watch_consumer("sess_1", 0), events_consumer("app")
     world.server.sessions["sess_1"] = one_turn()
     world.start(watch)
-    world.start(feed)
+    world.start(consumer)
     world.exchange()
     world.connect().end("session:sess_1", "SESSION_NOT_FOUND")
     world.connect().end("app", "UNAVAILABLE", retryable=True)
     world.exchange()
-    assert isinstance(watch.error, NotFound) and not feed.over
+    assert isinstance(watch.error, NotFound) and not consumer.over
     world.server.publish("app")
     world.settle()
-    assert ids(world.got[feed]) == ["evt_1"]
+    assert ids(world.got[consumer]) == ["evt_1"]
 
 
 def test_a_message_that_no_server_takes_fails_alone() -> None:
-    world, feed = World(), events_feed("app")
-    world.start(feed)
-    turn = ChunkFeed(body={"agent_id": "a", "goal": "x" * MAX_MESSAGE})
+    world, consumer = World(), events_consumer("app")
+    world.start(consumer)
+    turn = ChunkConsumer(body={"agent_id": "a", "goal": "x" * MAX_MESSAGE})
     world.start(turn)
     world.exchange()
     assert isinstance(turn.error, InvalidRequest) and turn.error.code == "PAYLOAD_TOO_LARGE"
-    assert feed.there and len(world.connect().heard) == 1
+    assert consumer.there and len(world.connect().heard) == 1
 
 
 def test_in_the_end_everybody_is_told() -> None:
     world = World()
-    feeds = [events_feed("app"), turn_feed(), turn_feed("sess_1"), watch_feed("sess_1", 0)]
+    consumers = [
+        events_consumer("app"),
+        turn_consumer(),
+        turn_consumer("sess_1"),
+        watch_consumer("sess_1", 0),
+    ]
     world.server.sessions["sess_1"] = one_turn()
-    for feed in feeds[:2]:
-        world.start(feed)
+    for consumer in consumers[:2]:
+        world.start(consumer)
     world.exchange()
-    for feed in feeds[2:]:
-        world.start(feed)
-    outcome = world.state.request({"type": "cancel", "session_id": "sess_1"})
+    for consumer in consumers[2:]:
+        world.start(consumer)
+    reply = world.state.request({"type": "cancel", "session_id": "sess_1"})
     world.cut()
     error = ConnectionLost("no more")
     world.state.fail(error)
-    assert [feed.error for feed in feeds] == [error] * 4 and outcome.error is error
-    late = events_feed("teams")
+    assert [consumer.error for consumer in consumers] == [error] * 4 and reply.error is error
+    late = events_consumer("teams")
     world.start(late)
     assert late.error is error and world.state.request({"type": "ping"}).error is error
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from resonantgenesis import AuthenticationError, Unavailable, streaming
-from resonantgenesis._realtime.keepalive import LinkWatch, Pace
+from resonantgenesis._realtime.keepalive import Keepalive, TokenBucket
 from resonantgenesis.streaming import (
     BufferedStream,
     RateLimitedStream,
@@ -355,7 +355,7 @@ async def test_no_more_than_so_many_a_second() -> None:
 def test_the_pace_holds_in_every_stretch_of_time(
     pauses: list[float], rate: float, burst: int
 ) -> None:
-    pace, now, used = Pace(rate, burst), 100.0, []
+    pace, now, used = TokenBucket(rate, burst), 100.0, []
     for pause in pauses:
         now += pause
         now += pace.wait(now)
@@ -366,7 +366,7 @@ def test_the_pace_holds_in_every_stretch_of_time(
 
 
 def test_a_link_is_dead_when_nothing_follows_a_ping() -> None:
-    watch = LinkWatch(0.0, interval=30, patience=10)
+    watch = Keepalive(0.0, interval=30, patience=10)
     assert watch.due(29.9) is None and watch.next_at == 30
     assert watch.due(30) == "ping" and watch.next_at == 40
     watch.heard()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from .._core.settings import DEFAULT_MAX_RETRIES, Timeouts, resolve
-from .._process.resume_memory import StreamMemory
+from .._process.resume_memory import ResumeMemory
 from .._realtime.client import Realtime
 from .._realtime.consumers import MAX_ITEMS
 from .._realtime.credential import GetToken
@@ -14,7 +14,7 @@ from .events import AsyncEvents
 from .files import AsyncFiles
 from .resources import AsyncAgents, AsyncKeys, AsyncTokens, AsyncUsage
 from .sessions import AsyncSessions
-from .transport import AsyncIO
+from .transport import AsyncTransport
 
 
 class ResonantGenesis:
@@ -37,14 +37,14 @@ class ResonantGenesis:
         max_retries: int = DEFAULT_MAX_RETRIES,
     ) -> None:
         self._settings = resolve(api_key, base_url, timeout, max_retries)
-        self._io = AsyncIO(self._settings)
-        self.sessions = AsyncSessions(self._io, StreamMemory())
-        self.agents = AsyncAgents(self._io)
-        self.keys = AsyncKeys(self._io)
-        self.tokens = AsyncTokens(self._io)
-        self.events = AsyncEvents(self._io)
-        self.usage = AsyncUsage(self._io)
-        self.files = AsyncFiles(self._io)
+        self._transport = AsyncTransport(self._settings)
+        self.sessions = AsyncSessions(self._transport, ResumeMemory())
+        self.agents = AsyncAgents(self._transport)
+        self.keys = AsyncKeys(self._transport)
+        self.tokens = AsyncTokens(self._transport)
+        self.events = AsyncEvents(self._transport)
+        self.usage = AsyncUsage(self._transport)
+        self.files = AsyncFiles(self._transport)
 
     def realtime(
         self,
@@ -61,8 +61,8 @@ class ResonantGenesis:
         connection and before a token expires; without it the API key is used. Times in seconds.
         """
         return Realtime(
-            self._io.settings,
-            self._io.reach,
+            self._transport.settings,
+            self._transport.reach,
             get_token=get_token,
             buffer_size=buffer_size,
             ping_interval=ping_interval,
@@ -77,7 +77,7 @@ class ResonantGenesis:
 
     async def aclose(self) -> None:
         """Closes the connections; streams that are open break off."""
-        await self._io.aclose()
+        await self._transport.aclose()
 
     async def __aenter__(self) -> ResonantGenesis:
         return self

@@ -7,23 +7,23 @@ from typing import Any
 
 from .._core.calls import Place
 from .._core.event_plan import (
+    EventFilter,
     EventPlan,
     Filters,
     OnExpired,
     Patterns,
     ReplayList,
     ReplayPager,
-    Wanted,
     event_plan,
     get_event,
     list_events,
     publish_event,
 )
-from .._core.event_stream import EventMachine
+from .._core.event_stream import EventStreamMachine
 from .._http.reader import EventReader
 from ..models import Event, Page
 from .stream import AsyncReader
-from .transport import AsyncIO
+from .transport import AsyncTransport
 
 
 class AsyncEventStream(AsyncReader[Event], EventReader):
@@ -34,21 +34,23 @@ class AsyncEventStream(AsyncReader[Event], EventReader):
     `since=stream.cursor` then.
     """
 
-    def __init__(self, io: AsyncIO, plan: EventPlan) -> None:
-        super().__init__(io)
+    def __init__(self, transport: AsyncTransport, plan: EventPlan) -> None:
+        super().__init__(transport)
         self._plan = plan
 
-    async def _begin(self) -> EventMachine:
-        return self._start(self._io.settings)
+    async def _begin(self) -> EventStreamMachine:
+        return self._start(self._transport.settings)
 
 
 class AsyncReplay:
     """Past events: `await` it for a list of at most 100,000, or iterate over any number, which
     fetches page by page. May be iterated again, from the start. Raises StreamError."""
 
-    def __init__(self, io: AsyncIO, wanted: Wanted, since: Place, until: Place) -> None:
-        self._io = io
-        self._what = (wanted, since, until)
+    def __init__(
+        self, transport: AsyncTransport, event_filter: EventFilter, since: Place, until: Place
+    ) -> None:
+        self._transport = transport
+        self._what = (event_filter, since, until)
         # Made for its checks: what cannot work is refused by the call, not by the loop.
         ReplayPager(*self._what)
 
@@ -56,7 +58,7 @@ class AsyncReplay:
         """The list; raises InvalidRequest (PAYLOAD_TOO_LARGE) where there are more."""
         found, pager = ReplayList(), ReplayPager(*self._what)
         while pager.more:
-            found.add(pager.take(await self._io.call(pager.call())))
+            found.add(pager.take(await self._transport.call(pager.call())))
         return found.events
 
     def __await__(self) -> Generator[Any, None, list[Event]]:
@@ -65,7 +67,7 @@ class AsyncReplay:
     async def __aiter__(self) -> AsyncIterator[Event]:
         pager = ReplayPager(*self._what)
         while pager.more:
-            for event in pager.take(await self._io.call(pager.call())):
+            for event in pager.take(await self._transport.call(pager.call())):
                 yield event
 
 
@@ -77,8 +79,8 @@ class AsyncEvents:
     time zone.
     """
 
-    def __init__(self, io: AsyncIO) -> None:
-        self._io = io
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
 
     def subscribe(
         self,
@@ -93,7 +95,7 @@ class AsyncEvents:
         `on_expired="earliest"`: where `since` is no longer kept, an event of type `gap`, then
         the earliest there is.
         """
-        return AsyncEventStream(self._io, event_plan(events, filters, since, on_expired))
+        return AsyncEventStream(self._transport, event_plan(events, filters, since, on_expired))
 
     def replay(
         self,
@@ -105,7 +107,7 @@ class AsyncEvents:
     ) -> AsyncReplay:
         """Events since a time (inclusive) or a cursor (exclusive), until a time (exclusive), a
         cursor (inclusive) or now; `await` it, or iterate with `async for`."""
-        return AsyncReplay(self._io, Wanted.of(events, filters), since, until)
+        return AsyncReplay(self._transport, EventFilter.of(events, filters), since, until)
 
     async def list(
         self,
@@ -119,14 +121,16 @@ class AsyncEvents:
         wait: float | None = None,
     ) -> Page[Event]:
         """One page, from the earliest kept; `wait`: seconds to wait for the first, if none is."""
-        wanted = Wanted.of(events, filters)
-        return await self._io.call(
-            list_events(wanted, since=since, until=until, limit=limit, cursor=cursor, wait=wait)
+        event_filter = EventFilter.of(events, filters)
+        return await self._transport.call(
+            list_events(
+                event_filter, since=since, until=until, limit=limit, cursor=cursor, wait=wait
+            )
         )
 
     async def get(self, event_id: str) -> Event:
         """One event."""
-        return await self._io.call(get_event(event_id))
+        return await self._transport.call(get_event(event_id))
 
     async def publish(
         self,
@@ -136,4 +140,4 @@ class AsyncEvents:
         idempotency_key: str | None = None,
     ) -> Event:
         """Writes an `app.*` event of your own, once, however often the network repeats it."""
-        return await self._io.call(publish_event(type, data, idempotency_key))
+        return await self._transport.call(publish_event(type, data, idempotency_key))

@@ -13,14 +13,14 @@ from .._files.download import DownloadMachine, Piece
 from .._files.local import Content, Readable, SyncSource, Target, readable
 from ..errors import ConnectionLost
 from ..models import File, Page
-from .transport import AsyncConnection, AsyncIO
+from .transport import AsyncConnection, AsyncTransport
 
 
 class AsyncFiles:
     """Files, of any size in constant memory. All methods raise StreamError."""
 
-    def __init__(self, io: AsyncIO) -> None:
-        self._io = io
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
 
     async def upload(
         self,
@@ -59,8 +59,8 @@ class AsyncFiles:
             subject=subject,
             key=idempotency_key,
         )
-        machine = UploadMachine(call, self._io.settings, content.can_repeat)
-        made = await self._io.run(machine, attempts.blocks)
+        machine = UploadMachine(call, self._transport.settings, content.can_repeat)
+        made = await self._transport.run(machine, attempts.blocks)
         if made.sha256 != content.sha256:
             await self.delete(made.id)
             raise ConnectionLost("what the server stored is not what was sent")
@@ -83,7 +83,7 @@ class AsyncFiles:
         file = await self.get(file_id)
         target = await asyncio.to_thread(Target, to, file.name)
         try:
-            async with _Descent(self._io, file) as descent:
+            async with _Descent(self._transport, file) as descent:
                 async for piece in descent:
                     await asyncio.to_thread(target.write, piece.offset, piece.data)
                     if on_progress is not None:
@@ -95,7 +95,7 @@ class AsyncFiles:
 
     async def get(self, file_id: str) -> File:
         """What a file is, without its content."""
-        return await self._io.call(get_file(file_id))
+        return await self._transport.call(get_file(file_id))
 
     async def list(
         self,
@@ -105,11 +105,11 @@ class AsyncFiles:
         cursor: str | None = None,
     ) -> Page[File]:
         """One page of files, newest first; those of one session, if it is named."""
-        return await self._io.call(list_files(session_id, limit, cursor))
+        return await self._transport.call(list_files(session_id, limit, cursor))
 
     async def delete(self, file_id: str) -> None:
         """Deletes a file."""
-        await self._io.call(delete_file(file_id))
+        await self._transport.call(delete_file(file_id))
 
 
 class _Attempts:
@@ -135,9 +135,9 @@ class _Attempts:
 class _Descent:
     """A download's pieces, over as many connections as it takes."""
 
-    def __init__(self, io: AsyncIO, file: File) -> None:
-        self._io = io
-        self._machine = DownloadMachine(file, io.settings)
+    def __init__(self, transport: AsyncTransport, file: File) -> None:
+        self._transport = transport
+        self._machine = DownloadMachine(file, transport.settings)
         self._connection: AsyncConnection | None = None
 
     async def __aenter__(self) -> _Descent:
@@ -163,7 +163,7 @@ class _Descent:
             return await self._connection.read(action.timeout)
         await self._disconnect()
         if isinstance(action, Open):
-            outcome, self._connection = await self._io.open(action.request)
+            outcome, self._connection = await self._transport.open(action.request)
             return outcome
         if isinstance(action, Wait):
             await asyncio.sleep(action.seconds)

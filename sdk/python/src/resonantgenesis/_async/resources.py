@@ -8,41 +8,41 @@ from typing import Any
 from .._core import calls
 from .._core.calls import GroupBy, Moment
 from ..models import Agent, ApiKey, Page, SigningKey, Token, UsageReport
-from .transport import AsyncIO
+from .transport import AsyncTransport
 
 
 class AsyncAgents:
     """Agents. All methods raise StreamError."""
 
-    def __init__(self, io: AsyncIO) -> None:
-        self._io = io
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
 
     async def create(self, **fields: Any) -> Agent:
         """Makes an agent: id (optional), name, engine, instructions, model, tools, defaults."""
-        return await self._io.call(calls.create_agent(fields))
+        return await self._transport.call(calls.create_agent(fields))
 
     async def get(self, agent_id: str) -> Agent:
         """An agent's settings."""
-        return await self._io.call(calls.get_agent(agent_id))
+        return await self._transport.call(calls.get_agent(agent_id))
 
     async def list(self, *, limit: int | None = None, cursor: str | None = None) -> Page[Agent]:
         """One page of agents."""
-        return await self._io.call(calls.list_agents(limit, cursor))
+        return await self._transport.call(calls.list_agents(limit, cursor))
 
     async def update(self, agent_id: str, **fields: Any) -> Agent:
         """Changes the given fields."""
-        return await self._io.call(calls.update_agent(agent_id, fields))
+        return await self._transport.call(calls.update_agent(agent_id, fields))
 
     async def delete(self, agent_id: str) -> None:
         """Deletes an agent; its sessions stay readable."""
-        await self._io.call(calls.delete_agent(agent_id))
+        await self._transport.call(calls.delete_agent(agent_id))
 
 
 class AsyncTokens:
     """Client tokens: short-lived credentials for browsers."""
 
-    def __init__(self, io: AsyncIO) -> None:
-        self._io = io
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
 
     async def create(
         self,
@@ -54,7 +54,7 @@ class AsyncTokens:
         ttl_seconds: int | None = None,
     ) -> Token:
         """A token with `scopes`, confined to a subject, session or agent if named."""
-        return await self._io.call(
+        return await self._transport.call(
             calls.create_token(
                 scopes,
                 subject=subject,
@@ -67,15 +67,15 @@ class AsyncTokens:
     async def rotate(self, *, end_tokens: bool = False) -> SigningKey:
         """Has the server sign tokens with a new key from now on; needs its bootstrap key. Tokens
         that are out stay valid until they expire, or end with `end_tokens`."""
-        return await self._io.call(calls.rotate_tokens(end_tokens))
+        return await self._transport.call(calls.rotate_tokens(end_tokens))
 
 
 class AsyncKeys:
     """API keys of the organization. Needs the scopes `keys:read` and `keys:write`; all methods
     raise StreamError."""
 
-    def __init__(self, io: AsyncIO) -> None:
-        self._io = io
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
 
     async def create(
         self, name: str, scopes: Sequence[str], *, expires_in: int | None = None
@@ -83,26 +83,26 @@ class AsyncKeys:
         """A key with `scopes`, none of which the client's own may lack; `expires_in` in seconds,
         None: no end. Its `.key` is shown this once: when the answer was lost on the way, this
         raises Conflict, and a new one is to be made."""
-        return await self._io.call(calls.create_key(name, scopes, expires_in))
+        return await self._transport.call(calls.create_key(name, scopes, expires_in))
 
     async def get(self, key_id: str) -> ApiKey:
         """A key without its credential."""
-        return await self._io.call(calls.get_key(key_id))
+        return await self._transport.call(calls.get_key(key_id))
 
     async def list(self, *, limit: int | None = None, cursor: str | None = None) -> Page[ApiKey]:
         """One page of keys, newest first, also those that are revoked or have expired."""
-        return await self._io.call(calls.list_keys(limit, cursor))
+        return await self._transport.call(calls.list_keys(limit, cursor))
 
     async def revoke(self, key_id: str) -> None:
         """Ends a key, its tokens, and what they hold open, for good."""
-        await self._io.call(calls.revoke_key(key_id))
+        await self._transport.call(calls.revoke_key(key_id))
 
 
 class AsyncUsage:
     """What turns took. Needs the scope `usage:read`."""
 
-    def __init__(self, io: AsyncIO) -> None:
-        self._io = io
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
 
     async def report(
         self,
@@ -119,7 +119,7 @@ class AsyncUsage:
     ) -> UsageReport:
         """Tokens, steps and time of the turns that ended from `since` (the last 30 days) to before
         `until` (now), one page of groups. Raises StreamError."""
-        return await self._io.call(
+        return await self._transport.call(
             calls.usage_report(
                 group_by,
                 since=since,

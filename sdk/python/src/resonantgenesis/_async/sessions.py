@@ -19,12 +19,12 @@ from .._core.execute import (
     join_plan,
 )
 from .._core.messages import new_key
-from .._core.session_stream import StreamMachine
+from .._core.session_stream import SessionStreamMachine
 from .._core.stream_plan import StreamPlan
-from .._process.resume_memory import StreamMemory, context_of
+from .._process.resume_memory import ResumeMemory, context_of
 from ..models import Page, SessionData, Step, TurnResult
 from .stream import AsyncStream
-from .transport import AsyncIO
+from .transport import AsyncTransport
 
 Context = str | Mapping[str, Any] | None
 
@@ -113,15 +113,15 @@ class AsyncSession(SessionData):
         async with self._lock:
             if not self.session_id and self._create_key:
                 call = _calls.create_session(self.raw, self._create_key)
-                self.raw = {**self.raw, **await self._sessions._io.call(call)}
+                self.raw = {**self.raw, **await self._sessions._transport.call(call)}
         return self.session_id
 
 
 class AsyncSessions:
     """Sessions: start, watch, cancel, look up. All methods raise StreamError."""
 
-    def __init__(self, io: AsyncIO, memory: StreamMemory) -> None:
-        self._io = io
+    def __init__(self, transport: AsyncTransport, memory: ResumeMemory) -> None:
+        self._transport = transport
         self._memory = memory
 
     def execute_stream(
@@ -199,7 +199,7 @@ class AsyncSessions:
         steps: list[Step] = []
         cursor: str | None = None
         while True:  # a page holds as many as fit
-            page = await self._io.call(_calls.session_steps(session_id, cursor))
+            page = await self._transport.call(_calls.session_steps(session_id, cursor))
             steps += page.data
             if not page.has_more or page.next_cursor in (None, cursor):
                 return steps
@@ -207,7 +207,7 @@ class AsyncSessions:
 
     async def get(self, session_id: str) -> AsyncSession:
         """A session with `output` of its newest turn so far, and `position`."""
-        return AsyncSession(self, await self._io.call(_calls.get_session(session_id)))
+        return AsyncSession(self, await self._transport.call(_calls.get_session(session_id)))
 
     async def list(
         self,
@@ -219,7 +219,7 @@ class AsyncSessions:
     ) -> Page[AsyncSession]:
         """One page of sessions."""
         params = _calls.query(agent_id=agent_id, status=status, limit=limit, cursor=cursor)
-        return await self._io.call(
+        return await self._transport.call(
             _calls.list_sessions(lambda raw: AsyncSession(self, raw), params)
         )
 
@@ -231,11 +231,11 @@ class AsyncSessions:
         idempotency_key: str | None = None,
     ) -> None:
         """Cancels what runs or waits, or only `turn`; by key where the answer never came."""
-        await self._io.call(_calls.cancel_session(session_id, turn, idempotency_key))
+        await self._transport.call(_calls.cancel_session(session_id, turn, idempotency_key))
 
     async def delete(self, session_id: str) -> None:
         """Deletes a session and its log."""
-        await self._io.call(_calls.delete_session(session_id))
+        await self._transport.call(_calls.delete_session(session_id))
 
     def _stream(
         self,
@@ -243,11 +243,11 @@ class AsyncSessions:
         session_id: str | None,
         prepare: Callable[[], Awaitable[str]] | None,
     ) -> AsyncStream:
-        def machine(known: str | None) -> StreamMachine:
-            return StreamMachine(made.plan(self._memory, known), self._io.settings)
+        def machine(known: str | None) -> SessionStreamMachine:
+            return SessionStreamMachine(made.plan(self._memory, known), self._transport.settings)
 
         return AsyncStream(
-            self._io,
+            self._transport,
             machine,
             session_id=session_id,
             position=made.resume_from or 0,
@@ -256,16 +256,16 @@ class AsyncSessions:
 
     def _planned(self, plan: StreamPlan) -> AsyncStream:
         return AsyncStream(
-            self._io,
-            lambda _: StreamMachine(plan, self._io.settings),
-            session_id=plan.mark.session_id,
-            position=plan.mark.position,
+            self._transport,
+            lambda _: SessionStreamMachine(plan, self._transport.settings),
+            session_id=plan.resume_point.session_id,
+            position=plan.resume_point.position,
         )
 
     async def _execute(
         self, made: Execution, session_id: str | None, raise_on_error: bool
     ) -> TurnResult:
-        result = await self._io.call(execute_call(made, session_id))
+        result = await self._transport.call(execute_call(made, session_id))
         if result.status in ("running", "queued"):
             collector = TurnCollector()
             async with self._planned(follow_plan(result)) as stream:

@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from .._core.actions import Emit, Fetch, Finish, Lost, Open, Outcome, Read, Wait, Waited
-from .._core.reconnect import LinkMachine
-from .._core.session_stream import StreamMachine
+from .._core.reconnect import Reconnector
+from .._core.session_stream import SessionStreamMachine
 from .._http.reader import MakeMachine, Reader, StreamBase
 from ..models import Chunk
-from .transport import AsyncConnection, AsyncIO
+from .transport import AsyncConnection, AsyncTransport
 
 T = TypeVar("T")
 
@@ -21,9 +21,9 @@ T = TypeVar("T")
 class AsyncReader(Reader[T], ABC):
     """Connects when first iterated, or entered with `async with`."""
 
-    def __init__(self, io: AsyncIO) -> None:
+    def __init__(self, transport: AsyncTransport) -> None:
         super().__init__()
-        self._io = io
+        self._transport = transport
         self._connection: AsyncConnection | None = None
 
     def __aiter__(self) -> AsyncIterator[T]:
@@ -68,7 +68,7 @@ class AsyncReader(Reader[T], ABC):
         await self._disconnect()
 
     @abstractmethod
-    async def _begin(self) -> LinkMachine[T]:
+    async def _begin(self) -> Reconnector[T]:
         """The machine, made at the first call."""
 
     async def _run(self, *, only_open: bool = False) -> Emit[T] | None:
@@ -107,10 +107,10 @@ class AsyncReader(Reader[T], ABC):
             return await self._connection.read(action.timeout)
         await self._disconnect()
         if isinstance(action, Open):
-            outcome, self._connection = await self._io.open(action.request)
+            outcome, self._connection = await self._transport.open(action.request)
             return outcome
         if isinstance(action, Fetch):
-            return await self._io.fetch(action.request)
+            return await self._transport.fetch(action.request)
         if isinstance(action, Wait):
             self._note(action)
             await asyncio.sleep(action.seconds)
@@ -124,7 +124,7 @@ class AsyncReader(Reader[T], ABC):
 
     def __del__(self) -> None:
         # Left in mid-stream without a loop, or with the event loop: the transport closes itself
-        # when it is collected, the mark must say so.
+        # when it is collected, the resume point must say so.
         self._abandon()
 
 
@@ -139,14 +139,14 @@ class AsyncStream(AsyncReader[Chunk], StreamBase):
 
     def __init__(
         self,
-        io: AsyncIO,
+        transport: AsyncTransport,
         make_machine: MakeMachine,
         *,
         session_id: str | None = None,
         position: int = 0,
         prepare: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
-        super().__init__(io)
+        super().__init__(transport)
         self._set_out(make_machine, session_id, position)
         self._prepare = prepare
 
@@ -156,9 +156,9 @@ class AsyncStream(AsyncReader[Chunk], StreamBase):
         if call is None:
             await self.aclose()
         else:
-            await self._io.call(call)
+            await self._transport.call(call)
 
-    async def _begin(self) -> StreamMachine:
+    async def _begin(self) -> SessionStreamMachine:
         session_id = self._session_id
         if self._machine is None and self._prepare is not None:
             session_id = await self._prepare()

@@ -25,7 +25,7 @@ from .._http.adapter import (
     set_silence,
 )
 from .._process.fork import Owned, PerProcess, leave
-from .._process.reach import Reach
+from .._process.reachability import Reachability
 
 T = TypeVar("T")
 #: Makes the body of one attempt.
@@ -39,7 +39,7 @@ class _Links:
     """Connections of one process, pooled per event loop: a module's client outlives its loops."""
 
     def __init__(self, settings: Settings) -> None:
-        self.reach = Reach(settings)
+        self.reach = Reachability(settings)
         self.clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = (
             weakref.WeakKeyDictionary()
         )
@@ -54,7 +54,7 @@ class _Links:
         return client
 
 
-class AsyncIO:
+class AsyncTransport:
     """Connections of one client; loops and forked processes may share it."""
 
     def __init__(self, settings: Settings) -> None:
@@ -63,7 +63,7 @@ class AsyncIO:
         self._links = PerProcess(lambda: _Links(self.settings))
 
     @property
-    def reach(self) -> Reach:
+    def reach(self) -> Reachability:
         """Whether the server can be reached from here."""
         return self._links.get().reach
 

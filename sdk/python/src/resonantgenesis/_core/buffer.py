@@ -10,14 +10,14 @@ from typing import Any
 
 from ..errors import ConnectionLost, InvalidRequest
 from .messages import error_from_chunk
-from .progress import Sequence, Verdict, position_of
+from .progress import ChunkSequence, Verdict, position_of
 from .sse import Frame, FrameTooLarge, SSEDecoder
 from .stream_plan import StreamPlan
 
 _EVENTS = frozenset({"message", "tool_call", "tool_result", "step", "error", "done"})
 
 
-class FrameIntake(ABC):
+class StreamBuffer(ABC):
     """What was received and not yet handed on: `ready`, oldest first.
 
     `fresh` counts what came since `connected`; `complete`: nothing more is due. `feed` raises a
@@ -60,14 +60,14 @@ class FrameIntake(ABC):
         return SSEDecoder(max_line=self._max_event, max_event=self._max_event)
 
 
-class Intake(FrameIntake):
+class ChunkBuffer(StreamBuffer):
     """Chunks of a session. `at_done`: the last one was a `done`; `complete`: it was the `done`
     that the plan waits for."""
 
     def __init__(self, plan: StreamPlan, max_event: int) -> None:
         super().__init__(max_event)
         self._plan = plan
-        self._sequence = Sequence(plan.start)
+        self._sequence = ChunkSequence(plan.start)
         self.at_done = False
 
     @property
@@ -80,7 +80,7 @@ class Intake(FrameIntake):
         try:
             super().feed(data)
         except InvalidRequest as error:
-            error.session_id = self._plan.mark.session_id
+            error.session_id = self._plan.resume_point.session_id
             raise
 
     def begin(self, position: int) -> None:
@@ -115,10 +115,14 @@ class Intake(FrameIntake):
     def _aside(self, frame: Frame, raw: Mapping[str, Any]) -> None:
         # No part of the log: the server's word about this connection, or something newer than us.
         if frame.event == "error":
-            raise error_from_chunk(raw, session_id=self._plan.mark.session_id, position=self.last)
+            raise error_from_chunk(
+                raw, session_id=self._plan.resume_point.session_id, position=self.last
+            )
 
     def _lost(self, reason: str) -> ConnectionLost:
-        return ConnectionLost(reason, session_id=self._plan.mark.session_id, position=self.last)
+        return ConnectionLost(
+            reason, session_id=self._plan.resume_point.session_id, position=self.last
+        )
 
 
 def json_object(text: str | bytes) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from ..errors import ConnectionLost, StreamError
 from ..models import Agent, ApiKey, Page, SessionData, SigningKey, Step, Token, UsageReport
 from .actions import Answered, Fetch, Finish, Lost, Outcome, Silent, Wait, Waited
 from .messages import REPEATED, Answer, Request, error_from_answer, new_key, segment, unexpected
-from .retry import Retries
+from .retry import RetryBudget
 from .settings import Settings
 
 #: A time or a cursor, as the server takes it, or a datetime with a time zone.
@@ -47,7 +47,7 @@ class CallMachine(Generic[T_co]):
     ) -> None:
         self._call = call
         self._place = settings.place
-        self._retries = Retries(settings.max_retries, settings.backoff, rng)
+        self._retries = RetryBudget(settings.max_retries, settings.backoff, rng)
         self._action: Fetch | Wait | Finish = Fetch(call.request)
         self._answer: Answer | None = None
 

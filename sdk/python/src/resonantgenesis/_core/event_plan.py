@@ -26,14 +26,14 @@ _AFTER_ALL = "9999-12-31T23:59:59Z"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class EventFilter:
     """Which events: those of any pattern, with all filters met; None: all."""
 
     events: tuple[str, ...] | None = None
     filters: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, events: Patterns, filters: Filters) -> Wanted:
+    def of(cls, events: Patterns, filters: Filters) -> EventFilter:
         """Raises ValueError for an empty list of patterns, which would be silence for ever."""
         if events is None:
             return cls(None, dict(filters or {}))
@@ -59,13 +59,13 @@ class Wanted:
 class EventPlan:
     """A subscription: which events, from where; `since` None: from now."""
 
-    wanted: Wanted = Wanted()
+    event_filter: EventFilter = EventFilter()
     since: str | None = None
     on_expired: OnExpired = "raise"
 
     def open(self, cursor: str | None) -> Request:
         """Opens or reopens the stream behind `cursor`."""
-        params = self.wanted.params()
+        params = self.event_filter.params()
         headers = dict(SSE)
         if cursor is not None:
             headers["Last-Event-ID"] = cursor
@@ -83,7 +83,7 @@ class EventPlan:
         """The events behind `cursor`, or the first that comes."""
         place = query(cursor=cursor, since=self.since if cursor is None else None)
         page = {"limit": str(POLL_LIMIT), "wait": str(POLL_WAIT)}
-        return Request("GET", PATH, self.wanted.params() | place | page, patience=POLL_WAIT)
+        return Request("GET", PATH, self.event_filter.params() | place | page, patience=POLL_WAIT)
 
 
 def event_plan(
@@ -92,7 +92,7 @@ def event_plan(
     """Checked and put together. Raises ValueError."""
     if on_expired not in ("raise", "earliest"):
         raise ValueError("on_expired must be 'raise' or 'earliest'")
-    return EventPlan(Wanted.of(events, filters), place_of(since), on_expired)
+    return EventPlan(EventFilter.of(events, filters), place_of(since), on_expired)
 
 
 def event_page(raw: Mapping[str, Any]) -> Page[Event]:
@@ -101,7 +101,7 @@ def event_page(raw: Mapping[str, Any]) -> Page[Event]:
 
 
 def list_events(
-    wanted: Wanted,
+    event_filter: EventFilter,
     *,
     since: Place,
     until: Place,
@@ -111,7 +111,7 @@ def list_events(
 ) -> Call[Page[Event]]:
     """One page, from the earliest kept unless told otherwise."""
     place = query(since=place_of(since), until=place_of(until, "until"), limit=limit, cursor=cursor)
-    params = wanted.params() | place | ({} if wait is None else {"wait": f"{wait:g}"})
+    params = event_filter.params() | place | ({} if wait is None else {"wait": f"{wait:g}"})
     return Call(Request("GET", PATH, params, patience=wait or 0.0), event_page)
 
 
@@ -127,11 +127,11 @@ def publish_event(type: str, data: Mapping[str, Any] | None, key: str | None) ->
 class ReplayPager:
     """The pages of a replay, one call after the other, while `more`."""
 
-    def __init__(self, wanted: Wanted, since: Place, until: Place) -> None:
+    def __init__(self, event_filter: EventFilter, since: Place, until: Place) -> None:
         body = without_none(since=place_of(since), until=place_of(until, "until"))
         if "since" not in body:
             raise ValueError("replay needs since=: a time, a cursor or a datetime")
-        self._body = body | wanted.fields() | {"limit": _PAGE}
+        self._body = body | event_filter.fields() | {"limit": _PAGE}
         self.cursor: str | None = None
         self.more = True
 

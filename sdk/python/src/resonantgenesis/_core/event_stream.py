@@ -16,17 +16,17 @@ from typing import Any
 from ..errors import ConnectionLost, StreamError
 from ..models import Event
 from .actions import Action, Answered, Emit, Fetch, Outcome, Wait
-from .buffer import FrameIntake, json_object
+from .buffer import StreamBuffer, json_object
 from .event_plan import EventPlan
 from .messages import Answer, Request, error_from_answer, error_from_chunk
 from .polling import PACE
-from .progress import Recent
-from .reconnect import LinkMachine
+from .progress import RecentIds
+from .reconnect import Reconnector
 from .settings import Settings
 from .sse import Frame
 
 
-class EventQueue:
+class EventBacklog:
     """`ready` holds events, and the cursors of heartbeats between them as `{"cursor"}`.
 
     `cursor`: everything up to there has arrived. `handed`: everything up to there has been taken,
@@ -37,7 +37,7 @@ class EventQueue:
         self.ready: deque[dict[str, Any]] = deque()
         self.cursor: str | None = None
         self.handed: str | None = None
-        self._recent = Recent()
+        self._recent = RecentIds()
 
     def start(self, cursor: str) -> None:
         """Where it begins, once the server has said so."""
@@ -84,12 +84,12 @@ def _is_mark(raw: dict[str, Any]) -> bool:
     return raw.keys() == {"cursor"}
 
 
-class EventIntake(FrameIntake):
+class EventBuffer(StreamBuffer):
     """Events, and the cursors of heartbeats."""
 
     def __init__(self, max_event: int) -> None:
         super().__init__(max_event)
-        self.queue = EventQueue()
+        self.queue = EventBacklog()
         self.ready = self.queue.ready
 
     def feed(self, data: bytes) -> None:
@@ -127,7 +127,7 @@ class EventIntake(FrameIntake):
             self.gap(raw.get("earliest"))
 
 
-class EventMachine(LinkMachine[Event]):
+class EventStreamMachine(Reconnector[Event]):
     """Ends by an error only."""
 
     def __init__(
@@ -139,16 +139,16 @@ class EventMachine(LinkMachine[Event]):
         rng: Callable[[], float] = random.random,
     ) -> None:
         self._plan = plan
-        self._intake = EventIntake(settings.max_event)
+        self._buffer = EventBuffer(settings.max_event)
         # A time starts inclusive, and is asked for again until something has come.
         self._placed = plan.since is not None
         self._asked_at = 0.0
-        super().__init__(settings, self._intake, clock=clock, rng=rng)
+        super().__init__(settings, self._buffer, clock=clock, rng=rng)
 
     @property
     def cursor(self) -> str | None:
         """The place of the last event handed out, or of a heartbeat behind it."""
-        return self._intake.queue.handed or self._plan.since
+        return self._buffer.queue.handed or self._plan.since
 
     @property
     def opened(self) -> bool:
@@ -157,7 +157,7 @@ class EventMachine(LinkMachine[Event]):
         return super().opened or self._polling
 
     def _deliver(self) -> Action[Event]:
-        return Emit(self._intake.queue.pop())
+        return Emit(self._buffer.queue.pop())
 
     # -- connecting -----------------------------------------------------------------------------
 
@@ -174,15 +174,15 @@ class EventMachine(LinkMachine[Event]):
             cursor = outcome.answer.object().get("next_cursor")
         if not isinstance(cursor, str):
             return self._not_there(outcome)
-        self._intake.queue.start(cursor)
+        self._buffer.queue.start(cursor)
         self._placed = True
         return self._connect()
 
     def _stream_request(self) -> Request:
-        return self._plan.open(self._intake.queue.cursor)
+        return self._plan.open(self._buffer.queue.cursor)
 
     def _poll_request(self) -> Request:
-        return self._plan.poll(self._intake.queue.cursor)
+        return self._plan.poll(self._buffer.queue.cursor)
 
     def _meet(self, headers: Mapping[str, str]) -> None:
         """The cursor carries the epoch; nothing to compare."""
@@ -193,17 +193,17 @@ class EventMachine(LinkMachine[Event]):
     def _polled(self, answer: Answer) -> Action[Event] | None:
         if answer.status == 410 and self._plan.on_expired == "earliest":
             earliest = error_from_answer(answer).details.get("earliest")
-            if not isinstance(earliest, str) or earliest == self._intake.queue.cursor:
+            if not isinstance(earliest, str) or earliest == self._buffer.queue.cursor:
                 return None
-            self._intake.gap(earliest)
+            self._buffer.gap(earliest)
             return Wait(0.0)
         body = answer.object()
         events, cursor = body.get("events"), body.get("next_cursor")
         if answer.status != 200 or not isinstance(events, list) or not isinstance(cursor, str):
             return None
         for raw in events:
-            self._intake.take(raw, str(raw.get("cursor") or cursor))
-        self._intake.queue.reach(cursor)
+            self._buffer.take(raw, str(raw.get("cursor") or cursor))
+        self._buffer.queue.reach(cursor)
         more = body.get("has_more") is True
         return Wait(0.0 if more else max(0.0, PACE - (self._clock() - self._asked_at)))
 

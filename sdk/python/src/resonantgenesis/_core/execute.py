@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict
 
-from .._process.resume_memory import StreamMemory, context_of, current_owner, fingerprint
+from .._process.resume_memory import ResumeMemory, context_of, current_owner, fingerprint
 from ..errors import InternalError
 from ..models import Chunk, TurnResult
 from .calls import Call, make, without_none
 from .messages import error_from_chunk, new_key
-from .progress import Mark
+from .progress import ResumePoint
 from .stream_plan import StreamPlan, execute_path
 
 
@@ -61,7 +61,7 @@ class Execution:
         """The request's body, `stream` aside."""
         return without_none(**self.fields, session_id=session_id)
 
-    def plan(self, memory: StreamMemory, session_id: str | None) -> StreamPlan:
+    def plan(self, memory: ResumeMemory, session_id: str | None) -> StreamPlan:
         """How to stream it: taken up again if `memory` has it, else new."""
         fields, resume_from = self.fields, self.resume_from
         task = fingerprint(
@@ -73,15 +73,17 @@ class Execution:
             found = memory.recall(owner, task, resume_from)
         if found is None:
             key = self.idempotency_key or new_key()
-            mark = Mark(idempotency_key=key, session_id=session_id, position=resume_from or 0)
+            resume_point = ResumePoint(
+                idempotency_key=key, session_id=session_id, position=resume_from or 0
+            )
         else:
-            mark = replace(found, position=resume_from or 0, settled=False, broken=False)
+            resume_point = replace(found, position=resume_from or 0, settled=False, broken=False)
             # Taken over: the stream it came from may still be held by its old reader.
             found.settled = True
-        memory.remember(owner, task, mark)
+        memory.remember(owner, task, resume_point)
         return StreamPlan(
             body=self.body(session_id),
-            mark=mark,
+            resume_point=resume_point,
             resume_from=resume_from or None,
             compact=self.compact,
             raise_on_error=self.raise_on_error,
@@ -122,8 +124,10 @@ def execute_call(execution: Execution, session_id: str | None) -> Call[TurnResul
 
 def follow_plan(running: TurnResult) -> StreamPlan:
     """Joins the turn that a 202 named, for its end."""
-    mark = Mark(session_id=running.session_id, turn=running.turn)
-    return StreamPlan(mark=mark, turn=running.turn, compact=True, raise_on_error=False)
+    resume_point = ResumePoint(session_id=running.session_id, turn=running.turn)
+    return StreamPlan(
+        resume_point=resume_point, turn=running.turn, compact=True, raise_on_error=False
+    )
 
 
 class TurnCollector:
@@ -170,7 +174,7 @@ def join_plan(
 ) -> StreamPlan:
     """How to watch a session."""
     return StreamPlan(
-        mark=Mark(session_id=session_id, turn=turn, position=resume_from or 0),
+        resume_point=ResumePoint(session_id=session_id, turn=turn, position=resume_from or 0),
         resume_from=resume_from,
         turn=turn,
         follow=follow,

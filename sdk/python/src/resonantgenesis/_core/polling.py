@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ConnectionLost
 from .actions import Finish, Wait
-from .buffer import Intake
+from .buffer import ChunkBuffer
 from .messages import Answer, Request, error_from_answer
 from .progress import first_position, position_of
 from .stream_plan import StreamPlan
@@ -21,10 +21,10 @@ class Poller:
     """Names the session and the place first, where they are not known, then reads on from there."""
 
     def __init__(
-        self, plan: StreamPlan, intake: Intake, clock: Callable[[], float] = time.monotonic
+        self, plan: StreamPlan, buffer: ChunkBuffer, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._plan = plan
-        self._intake = intake
+        self._buffer = buffer
         self._clock = clock
         self._turn_start: TurnStart | None = None
         self._after = 0
@@ -34,20 +34,22 @@ class Poller:
 
     def request(self) -> Request:
         """The next request."""
-        mark = self._plan.mark
-        if mark.session_id is None or (self._plan.body is not None and not mark.turn):
+        resume_point = self._plan.resume_point
+        if resume_point.session_id is None or (
+            self._plan.body is not None and not resume_point.turn
+        ):
             self._read = self._named
             return self._plan.detached()
         if self._turn_start is None:
-            known = self._intake.last is not None
-            turn = self._plan.target or mark.turn
+            known = self._buffer.last is not None
+            turn = self._plan.target or resume_point.turn
             if not known and turn is None:
                 self._read = self._shown
                 return self._plan.snapshot()
             self._turn_start = TurnStart(None if known else turn)
-        if self._intake.last is not None:
+        if self._buffer.last is not None:
             # Not what was polled last: after a gap the same place is asked for again.
-            self._after = self._intake.last
+            self._after = self._buffer.last
         self._read = self._polled
         self._asked_at = self._clock()
         return self._plan.poll(self._after, wait=not self._over)
@@ -68,7 +70,7 @@ class Poller:
         session_id, turn = body.get("session_id"), body.get("turn")
         if not isinstance(session_id, str) or not isinstance(turn, int):
             return None
-        self._plan.mark.session_id, self._plan.mark.turn = session_id, turn
+        self._plan.resume_point.session_id, self._plan.resume_point.turn = session_id, turn
         return Wait(0.0)
 
     def _shown(self, body: Mapping[str, Any]) -> Wait | None:
@@ -83,11 +85,11 @@ class Poller:
             return None
         for raw in events:
             self._take(raw)
-            if self._intake.complete:
+            if self._buffer.complete:
                 return Finish()
         over = body.get("done") is True and not self._plan.follow
         if over and not events:
-            self._plan.mark.settled = True
+            self._plan.resume_point.settled = True
             return Finish()
         # What is over needs one more look, for there may be more pages, but no waiting.
         self._over = over
@@ -99,16 +101,16 @@ class Poller:
             return
         before, self._after = self._after, max(self._after, position)
         if self._turn_start is None or self._turn_start.found:
-            self._intake.take(raw, position)
+            self._buffer.take(raw, position)
         elif first_position(raw, position) > before + 1:
             # What is missing may be the very entry that tells where the turn begins.
             self._after = before
             raise ConnectionLost(f"chunks before position {position} are missing")
         elif self._turn_start.passes(raw):
-            self._intake.take(raw, position)
+            self._buffer.take(raw, position)
         elif self._turn_start.found:
             # The end of the turn before it: what follows must be its very next.
-            self._intake.begin(position)
+            self._buffer.begin(position)
 
 
 class TurnStart:

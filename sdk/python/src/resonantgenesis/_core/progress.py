@@ -17,7 +17,7 @@ class Verdict(enum.Enum):
 
 
 @dataclass(slots=True)
-class Mark:
+class ResumePoint:
     """What is needed to find a stream again after it broke off.
 
     `position` is that of the last chunk handed to the caller (0: none yet); `settled` says that
@@ -33,7 +33,7 @@ class Mark:
     broken: bool = False
 
 
-class Sequence:
+class ChunkSequence:
     """Holds the received chunks to the log's order: dense, each once.
 
     `last` is the position up to which everything has been received; None while the start is
@@ -73,7 +73,7 @@ def position_of(raw: Mapping[str, Any], frame_id: str = "") -> int | None:
     return None
 
 
-class Recent:
+class RecentIds:
     """The newest `limit` ids: tells what has come twice."""
 
     def __init__(self, limit: int = 1024) -> None:

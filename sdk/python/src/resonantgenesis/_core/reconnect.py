@@ -35,9 +35,9 @@ from .actions import (
     Silent,
     Waited,
 )
-from .buffer import FrameIntake
+from .buffer import StreamBuffer
 from .messages import REPEATED, Answer, Request, error_from_answer, seconds, unexpected
-from .retry import Retries
+from .retry import RetryBudget
 from .settings import Settings
 
 #: Silent attempts in a row after which a stream is polled.
@@ -52,7 +52,7 @@ T = TypeVar("T")
 log = logging.getLogger("resonantgenesis")
 
 
-class LinkMachine(ABC, Generic[T]):
+class Reconnector(ABC, Generic[T]):
     """Ask `next()` what to do, tell `give()` what became of it; see `actions`.
 
     A subclass says what is asked for and what arrives means; `_begun` tells that the stream is
@@ -62,7 +62,7 @@ class LinkMachine(ABC, Generic[T]):
     def __init__(
         self,
         settings: Settings,
-        intake: FrameIntake,
+        buffer: StreamBuffer,
         *,
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
@@ -70,8 +70,8 @@ class LinkMachine(ABC, Generic[T]):
     ) -> None:
         self._clock = clock
         self._default_limit = self._limit = settings.timeouts.silence
-        self._arrivals = intake
-        self._retries = Retries(settings.max_retries, settings.backoff, rng)
+        self._arrivals = buffer
+        self._retries = RetryBudget(settings.max_retries, settings.backoff, rng)
         self._polling = False
         self._silent = 0
         self._opened_at = 0.0

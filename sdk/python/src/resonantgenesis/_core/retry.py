@@ -36,7 +36,7 @@ class Backoff:
 MAX_RETRY_AFTER = 60.0
 
 
-class Retries:
+class RetryBudget:
     """At most `limit` failures in a row; progress starts the count anew."""
 
     def __init__(

@@ -13,16 +13,16 @@ from collections.abc import Callable, Mapping
 from ..errors import ConnectionLost, PositionExpired, StreamError
 from ..models import Chunk
 from .actions import Action, Emit
-from .buffer import Intake
+from .buffer import ChunkBuffer
 from .messages import Answer, Request, error_from_chunk
 from .polling import Poller
-from .progress import Mark
-from .reconnect import LinkMachine
+from .progress import ResumePoint
+from .reconnect import Reconnector
 from .settings import Settings
 from .stream_plan import StreamPlan
 
 
-class StreamMachine(LinkMachine[Chunk]):
+class SessionStreamMachine(Reconnector[Chunk]):
     """Chunks of one session."""
 
     def __init__(
@@ -34,66 +34,72 @@ class StreamMachine(LinkMachine[Chunk]):
         rng: Callable[[], float] = random.random,
     ) -> None:
         self._plan = plan
-        self._intake = Intake(plan, settings.max_event)
-        self._poller = Poller(plan, self._intake, clock)
-        super().__init__(settings, self._intake, clock=clock, rng=rng, begun=plan.recalled)
+        self._buffer = ChunkBuffer(plan, settings.max_event)
+        self._poller = Poller(plan, self._buffer, clock)
+        super().__init__(settings, self._buffer, clock=clock, rng=rng, begun=plan.recalled)
 
     @property
-    def mark(self) -> Mark:
+    def resume_point(self) -> ResumePoint:
         """Where the stream stands, as its caller has seen it."""
-        return self._plan.mark
+        return self._plan.resume_point
 
     @property
     def opened(self) -> bool:
         """Whether the session is named, and chunks are there or waited for."""
-        return super().opened or (self._polling and self.mark.session_id is not None)
+        return super().opened or (self._polling and self.resume_point.session_id is not None)
 
     def abandon(self) -> None:
-        """Nobody reads any more; the turn goes on, and the mark says where it was left."""
-        self.mark.broken = self._started and not self.mark.settled
+        """Nobody reads any more; the turn goes on, and the resume point says where it was left."""
+        self.resume_point.broken = self._started and not self.resume_point.settled
         super().abandon()
 
     def _deliver(self) -> Action[Chunk]:
-        raw, mark = self._intake.ready.popleft(), self.mark
-        mark.position = raw["position"]
+        raw, resume_point = self._buffer.ready.popleft(), self.resume_point
+        resume_point.position = raw["position"]
         if raw.get("type") == "error" and self._plan.raise_on_error:
             # The turn has failed for good: only its `done` would follow.
-            self._intake.ready.clear()
-            error = error_from_chunk(raw, session_id=mark.session_id, position=mark.position)
+            self._buffer.ready.clear()
+            error = error_from_chunk(
+                raw, session_id=resume_point.session_id, position=resume_point.position
+            )
             self._action = self._finish(error, settled=True)
             return self._action
-        mark.settled = mark.settled or self._plan.ends_with(raw)
+        resume_point.settled = resume_point.settled or self._plan.ends_with(raw)
         return Emit(Chunk(raw))
 
     def _stream_request(self) -> Request:
-        return self._plan.open(self._intake.last)
+        return self._plan.open(self._buffer.last)
 
     def _poll_request(self) -> Request:
         return self._poller.request()
 
     def _meet(self, headers: Mapping[str, str]) -> None:
         """Learns session, turn and epoch; another epoch than before raises PositionExpired."""
-        mark = self.mark
-        mark.session_id = mark.session_id or headers.get("x-session-id")
+        resume_point = self.resume_point
+        resume_point.session_id = resume_point.session_id or headers.get("x-session-id")
         turn = headers.get("x-turn", "")
-        if turn.isascii() and turn.isdigit() and (self._plan.body is None or mark.turn is None):
-            mark.turn = int(turn)
+        if (
+            turn.isascii()
+            and turn.isdigit()
+            and (self._plan.body is None or resume_point.turn is None)
+        ):
+            resume_point.turn = int(turn)
         epoch = headers.get("x-log-epoch")
-        if epoch and mark.epoch and epoch != mark.epoch:
-            mark.settled = True
+        if epoch and resume_point.epoch and epoch != resume_point.epoch:
+            resume_point.settled = True
             raise PositionExpired(
                 "the server's store was replaced, positions from before mean nothing",
                 details={"epoch": epoch},
-                session_id=mark.session_id,
-                position=mark.position,
+                session_id=resume_point.session_id,
+                position=resume_point.position,
             )
-        mark.epoch = epoch or mark.epoch
+        resume_point.epoch = epoch or resume_point.epoch
 
     def _ended(self) -> Action[Chunk]:
-        if self._intake.at_done and self._plan.target is None and not self._plan.follow:
+        if self._buffer.at_done and self._plan.target is None and not self._plan.follow:
             # The server ends a join when nothing is running or queued; one that drains ends it
             # earlier. Asking once more tells which (204), and costs one request.
-            return self._connect() if self._intake.fresh else self._finish(None, settled=True)
+            return self._connect() if self._buffer.fresh else self._finish(None, settled=True)
         raise self._lost("the stream ended before its turn did")
 
     def _polled(self, answer: Answer) -> Action[Chunk] | None:
@@ -107,10 +113,10 @@ class StreamMachine(LinkMachine[Chunk]):
 
     def _locate(self, error: StreamError) -> None:
         received = isinstance(error, ConnectionLost)
-        error.session_id = self.mark.session_id
-        error.position = self._intake.last if received else self.mark.position
+        error.session_id = self.resume_point.session_id
+        error.position = self._buffer.last if received else self.resume_point.position
 
     def _finish(self, error: StreamError | None, *, settled: bool = False) -> Action[Chunk]:
-        self.mark.settled = self.mark.settled or settled
-        self.mark.broken = not self.mark.settled
+        self.resume_point.settled = self.resume_point.settled or settled
+        self.resume_point.broken = not self.resume_point.settled
         return super()._finish(error)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .messages import Request, segment
-from .progress import Mark
+from .progress import ResumePoint
 
 #: How long the server may hold a poll, in seconds: below the 60 at which proxies cut.
 POLL_WAIT = 25
@@ -31,7 +31,7 @@ class StreamPlan:
     """
 
     body: Mapping[str, Any] | None = None
-    mark: Mark = field(default_factory=Mark)
+    resume_point: ResumePoint = field(default_factory=ResumePoint)
     resume_from: int | None = None
     turn: int | None = None
     compact: bool = False
@@ -42,7 +42,7 @@ class StreamPlan:
     @property
     def target(self) -> int | None:
         """The turn whose `done` ends the stream; None: the server says when it ends."""
-        return self.turn if self.body is None else self.mark.turn
+        return self.turn if self.body is None else self.resume_point.turn
 
     @property
     def start(self) -> int | None:
@@ -62,8 +62,8 @@ class StreamPlan:
 
     def open(self, last: int | None) -> Request:
         """Opens or reopens the stream behind `last`."""
-        mark = self.mark
-        if mark.session_id is None or (self.body is not None and mark.turn is None):
+        resume_point = self.resume_point
+        if resume_point.session_id is None or (self.body is not None and resume_point.turn is None):
             return self._execute(last)
         params = self._place(last)
         if self.target is not None:
@@ -109,10 +109,10 @@ class StreamPlan:
         return {"resume_from": str(last)}
 
     def _session(self) -> str:
-        return f"/v1/sessions/{segment(self.mark.session_id or '')}"
+        return f"/v1/sessions/{segment(self.resume_point.session_id or '')}"
 
     def _key(self) -> dict[str, str]:
-        key = self.mark.idempotency_key
+        key = self.resume_point.idempotency_key
         return {"Idempotency-Key": key} if key else {}
 
 

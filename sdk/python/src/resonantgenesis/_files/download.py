@@ -29,7 +29,7 @@ from .._core.actions import (
     Waited,
 )
 from .._core.messages import Answer, Request, error_from_answer, unexpected
-from .._core.retry import Retries
+from .._core.retry import RetryBudget
 from .._core.settings import Settings
 from ..errors import ConnectionLost, StreamError
 from ..models import File
@@ -57,7 +57,7 @@ class DownloadMachine:
         self._file = file
         self._etag = f'"{file.sha256}"'
         self._silence = settings.timeouts.silence
-        self._retries = Retries(settings.max_retries, settings.backoff, rng)
+        self._retries = RetryBudget(settings.max_retries, settings.backoff, rng)
         self._at = 0
         self._hash = hashlib.sha256()
         self._damaged = 0

@@ -19,7 +19,7 @@ import httpx
 from .._core.actions import Answered, Lost, Silent
 from .._core.messages import MAX_ANSWER, Answer, Request
 from .._core.settings import Settings
-from .._process.reach import Reach
+from .._process.reachability import Reachability
 from .._version import __version__
 from ..errors import InvalidSettings
 
@@ -119,7 +119,7 @@ def set_silence(response: httpx.Response, limit: float) -> None:
     response.request.extensions["timeout"]["read"] = limit
 
 
-def outcome_of(error: httpx.RequestError, settings: Settings, reach: Reach) -> Lost | Silent:
+def outcome_of(error: httpx.RequestError, settings: Settings, reach: Reachability) -> Lost | Silent:
     """What a failed request or read means."""
     if isinstance(error, httpx.ReadTimeout):
         return Silent()

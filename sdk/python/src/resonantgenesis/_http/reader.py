@@ -9,9 +9,9 @@ from typing import Any, Generic, TypeVar
 from .._core.actions import Wait
 from .._core.calls import Call, cancel_session
 from .._core.event_plan import EventPlan
-from .._core.event_stream import EventMachine
-from .._core.reconnect import LinkMachine
-from .._core.session_stream import StreamMachine
+from .._core.event_stream import EventStreamMachine
+from .._core.reconnect import Reconnector
+from .._core.session_stream import SessionStreamMachine
 from .._core.settings import Settings
 from ..models import Chunk, Event
 
@@ -23,7 +23,7 @@ log = logging.getLogger("resonantgenesis")
 class Reader(Generic[T]):
     """One reader of one machine, from not started to closed."""
 
-    _machine: LinkMachine[T] | None = None
+    _machine: Reconnector[T] | None = None
 
     def __init__(self) -> None:
         self._closed = False
@@ -63,37 +63,37 @@ class Reader(Generic[T]):
             log.info("%s: %s; next attempt in %.2f s", where, action.reason, action.seconds)
 
 
-MakeMachine = Callable[[str | None], StreamMachine]
+MakeMachine = Callable[[str | None], SessionStreamMachine]
 
 
 class StreamBase(Reader[Chunk]):
     """The place of a stream in its session."""
 
-    _machine: StreamMachine | None = None
+    _machine: SessionStreamMachine | None = None
     _session_id: str | None = None
     _position: int = 0
 
     @property
     def session_id(self) -> str | None:
         """The session; None until the server has named it."""
-        return (self._machine and self._machine.mark.session_id) or self._session_id
+        return (self._machine and self._machine.resume_point.session_id) or self._session_id
 
     @property
     def turn(self) -> int | None:
         """The turn; None until the server has named it."""
-        return self._machine.mark.turn if self._machine else None
+        return self._machine.resume_point.turn if self._machine else None
 
     @property
     def position(self) -> int:
         """The position of the last chunk handed out; before the first, where the stream began."""
-        return self._machine.mark.position if self._machine else self._position
+        return self._machine.resume_point.position if self._machine else self._position
 
     def _set_out(self, make_machine: MakeMachine, session_id: str | None, position: int) -> None:
         self._make_machine = make_machine
         self._session_id = session_id
         self._position = position
 
-    def _start(self, session_id: str | None) -> StreamMachine:
+    def _start(self, session_id: str | None) -> SessionStreamMachine:
         if self._machine is None:
             self._machine = self._make_machine(session_id)
         return self._machine
@@ -102,8 +102,10 @@ class StreamBase(Reader[Chunk]):
         """What cancels the turn; None if it was never asked for."""
         if self._machine is None or not self._machine.started:
             return None
-        mark = self._machine.mark
-        return cancel_session(mark.session_id, mark.turn, mark.idempotency_key)
+        resume_point = self._machine.resume_point
+        return cancel_session(
+            resume_point.session_id, resume_point.turn, resume_point.idempotency_key
+        )
 
     def _where(self) -> str:
         return f"session={self.session_id} turn={self.turn} position={self.position}"
@@ -112,7 +114,7 @@ class StreamBase(Reader[Chunk]):
 class EventReader(Reader[Event]):
     """The place of a subscription in the organization's log."""
 
-    _machine: EventMachine | None = None
+    _machine: EventStreamMachine | None = None
     _plan: EventPlan
 
     @property
@@ -123,9 +125,9 @@ class EventReader(Reader[Event]):
         """
         return self._machine.cursor if self._machine else self._plan.since
 
-    def _start(self, settings: Settings) -> EventMachine:
+    def _start(self, settings: Settings) -> EventStreamMachine:
         if self._machine is None:
-            self._machine = EventMachine(self._plan, settings)
+            self._machine = EventStreamMachine(self._plan, settings)
         return self._machine
 
     def _where(self) -> str:

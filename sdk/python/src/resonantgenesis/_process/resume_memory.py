@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .._core.progress import Mark
+from .._core.progress import ResumePoint
 from .fork import PerProcess
 
 #: After this many seconds the server has forgotten the Idempotency-Key as well.
@@ -44,7 +44,7 @@ def fingerprint(
 class _Entry:
     owner: weakref.ref[object]
     task: tuple[str, ...]
-    mark: Mark
+    resume_point: ResumePoint
     since: float
 
 
@@ -57,7 +57,7 @@ class _Entries:
         self.lock = threading.Lock()
 
 
-class StreamMemory:
+class ResumeMemory:
     """Bounded in number and age; entries go with the task that they belong to."""
 
     def __init__(
@@ -75,15 +75,15 @@ class StreamMemory:
     def __len__(self) -> int:
         return len(self._entries.get().all)
 
-    def remember(self, owner: object, task: tuple[str, ...], mark: Mark) -> None:
-        """Keep `mark`, which its stream goes on changing, until it is settled."""
+    def remember(self, owner: object, task: tuple[str, ...], resume_point: ResumePoint) -> None:
+        """Keep `resume_point`, which its stream goes on changing, until it is settled."""
         entries = self._entries.get()
         with entries.lock:
-            entries.all.append(_Entry(weakref.ref(owner), task, mark, self._clock()))
+            entries.all.append(_Entry(weakref.ref(owner), task, resume_point, self._clock()))
             if len(entries.all) >= entries.sweep_at:
                 self._sweep(entries)
 
-    def recall(self, owner: object, task: tuple[str, ...], position: int) -> Mark | None:
+    def recall(self, owner: object, task: tuple[str, ...], position: int) -> ResumePoint | None:
         """The newest stream of `task` that stands at `position`, taken out; None if there is none.
 
         A caller that failed over a chunk asks for less than was handed to it, so a stream that
@@ -95,22 +95,26 @@ class StreamMemory:
             self._sweep(entries)
             own = [e for e in reversed(entries.all) if e.owner() is owner and e.task == task]
             found = next(
-                (e for e in own if e.mark.position == position and (position or e.mark.broken)),
+                (
+                    e
+                    for e in own
+                    if e.resume_point.position == position and (position or e.resume_point.broken)
+                ),
                 None,
             )
             if found is None and position:
-                found = next((e for e in own if e.mark.position > position), None)
+                found = next((e for e in own if e.resume_point.position > position), None)
             if found is None:
                 return None
             entries.all = [entry for entry in entries.all if entry is not found]
-            return found.mark
+            return found.resume_point
 
     def _sweep(self, entries: _Entries) -> None:
         oldest = self._clock() - self._max_age
         alive = [
             entry
             for entry in entries.all
-            if not entry.mark.settled and entry.since > oldest and entry.owner() is not None
+            if not entry.resume_point.settled and entry.since > oldest and entry.owner() is not None
         ]
         entries.all = alive[-self._max_entries :]
         # Sweeping when the list has doubled keeps the cost per stream constant.

@@ -9,18 +9,18 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 
 from .._core.calls import Place, place_of
-from .._core.event_plan import Filters, OnExpired, Patterns, Wanted
+from .._core.event_plan import EventFilter, Filters, OnExpired, Patterns
 from .._core.execute import StreamOptions, execution
 from .._core.messages import segment
 from .._core.settings import Settings
 from .._process.fork import Owned, leave
-from .._process.reach import Reach
+from .._process.reachability import Reachability
 from ..errors import ConnectionLost
 from ..models import Chunk, Event
-from .consumers import MAX_ITEMS, ChunkFeed, EventFeed, Feed
+from .consumers import MAX_ITEMS, ChunkConsumer, Consumer, EventConsumer
 from .credential import Credential, GetToken
-from .runner import Runner
-from .state import Outcome, RealtimeState
+from .runner import SocketRunner
+from .state import PendingReply, RealtimeState
 from .websocket import Compression
 
 Context = str | Mapping[str, Any] | None
@@ -41,7 +41,7 @@ class Realtime(Owned):
     def __init__(
         self,
         settings: Settings,
-        reach: Reach,
+        reach: Reachability,
         *,
         get_token: GetToken | None = None,
         buffer_size: int = MAX_ITEMS,
@@ -53,7 +53,7 @@ class Realtime(Owned):
         if buffer_size < 1 or not ping_interval > 0 or not ping_timeout > 0:
             raise ValueError("buffer_size, ping_interval and ping_timeout must be more than 0")
         self._buffer_size = buffer_size
-        self._runner = Runner(
+        self._runner = SocketRunner(
             settings,
             Credential(settings.api_key, get_token, settings.timeouts.connect),
             ping_interval=ping_interval,
@@ -80,11 +80,11 @@ class Realtime(Owned):
         names = (channels,) if isinstance(channels, str) else tuple(dict.fromkeys(channels))
         if not names or any(name.startswith("session:") for name in names):
             raise ValueError("channels: name at least one; for a session's chunks use session()")
-        feed = EventFeed(
-            names, Wanted.of(events, filters), place_of(since), on_expired, self._buffer_size
+        consumer = EventConsumer(
+            names, EventFilter.of(events, filters), place_of(since), on_expired, self._buffer_size
         )
         self._check_running()
-        return await RealtimeSubscription(self, feed).__aenter__()
+        return await RealtimeSubscription(self, consumer).__aenter__()
 
     def session(
         self,
@@ -99,7 +99,7 @@ class Realtime(Owned):
         turns. Nothing to await."""
         segment(session_id)
         return self._stream(
-            ChunkFeed(
+            ChunkConsumer(
                 session_id=session_id,
                 resume_from=resume_from,
                 compact=compact,
@@ -127,7 +127,7 @@ class Realtime(Owned):
         if made.resume_from:
             raise ValueError("resume_from: use session(session_id, resume_from=…)")
         return self._stream(
-            ChunkFeed(
+            ChunkConsumer(
                 body=made.body(session_id),
                 key=made.idempotency_key,
                 compact=made.compact,
@@ -195,23 +195,25 @@ class Realtime(Owned):
         self._runner.nudge()
 
     def __repr__(self) -> str:
-        state = "over" if self.state.error else "open" if self._runner.linked else "not connected"
+        state = (
+            "over" if self.state.error else "open" if self._runner.connected else "not connected"
+        )
         return f"<{type(self).__name__} {self._runner.url} {state}>"
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _stream(self, feed: ChunkFeed) -> RealtimeStream:
+    def _stream(self, consumer: ChunkConsumer) -> RealtimeStream:
         self._check_running()
-        return RealtimeStream(self, feed)
+        return RealtimeStream(self, consumer)
 
-    async def _answer(self, outcome: Outcome) -> None:
+    async def _answer(self, reply: PendingReply) -> None:
         there = asyncio.Event()
-        outcome.wake = there.set
+        reply.wake = there.set
         self.nudge()
-        if not outcome.there:
+        if not reply.there:
             await there.wait()
-        if outcome.error is not None:
-            raise outcome.error
+        if reply.error is not None:
+            raise reply.error
 
     def _check_running(self) -> None:
         if self.inherited:
@@ -226,17 +228,17 @@ T = TypeVar("T")
 class RealtimeReader(ABC, Owned, Generic[T]):
     """One consumer. Starts when first iterated, or entered with `async with`."""
 
-    def __init__(self, host: Realtime, feed: Feed[T]) -> None:
+    def __init__(self, host: Realtime, consumer: Consumer[T]) -> None:
         super().__init__()
         self._host = host
-        self._feed = feed
+        self._consumer = consumer
         self._changed = asyncio.Event()
         self._started = self._busy = self._looped = self._left = False
-        feed.wake = self._changed.set
+        consumer.wake = self._changed.set
 
     def __aiter__(self) -> AsyncIterator[T]:
         """For one loop, which leaves the stream however it ends, as `aclose` does."""
-        if self._left or (self._looped and not self._feed.over):
+        if self._left or (self._looped and not self._consumer.over):
             raise RuntimeError("a loop over this stream was left, which closes it: ask for another")
         self._looped = True
         return self._items()
@@ -273,12 +275,12 @@ class RealtimeReader(ABC, Owned, Generic[T]):
         """Waits until the server has confirmed it, so that nothing from here on is missed."""
         self._start()
         try:
-            await self._until(lambda: self._feed.there or self._feed.over)
+            await self._until(lambda: self._consumer.there or self._consumer.over)
         except BaseException:
             await self.aclose()
             raise
-        if self._feed.error is not None and not self._feed.waiting:
-            raise self._feed.error
+        if self._consumer.error is not None and not self._consumer.waiting:
+            raise self._consumer.error
         return self
 
     async def __aexit__(
@@ -293,30 +295,30 @@ class RealtimeReader(ABC, Owned, Generic[T]):
         """Stops reading; a turn goes on. Harmless if repeated."""
         if self.inherited:
             return
-        self._host.state.leave(self._feed)
+        self._host.state.leave(self._consumer)
         self._host.nudge()
 
     async def _next(self) -> T:
         self._start()
-        feed = self._feed
-        await self._until(lambda: feed.waiting > 0 or feed.over)
-        if feed.waiting:
-            item = feed.take()
-            self._host.state.taken(feed)
+        consumer = self._consumer
+        await self._until(lambda: consumer.waiting > 0 or consumer.over)
+        if consumer.waiting:
+            item = consumer.take()
+            self._host.state.taken(consumer)
             self._host.nudge()
             return item
-        if feed.error is not None:
-            raise feed.error
+        if consumer.error is not None:
+            raise consumer.error
         raise StopAsyncIteration
 
     def _start(self) -> None:
         if not self._started:
             self._started = True
-            self._host.state.start(self._feed)
+            self._host.state.start(self._consumer)
             self._host.nudge()
 
     async def _until(self, reached: Callable[[], bool]) -> None:
-        # Bounded by the socket's own retries: when they are spent, the feed is over.
+        # Bounded by the socket's own retries: when they are spent, the consumer is over.
         while not reached():
             self._changed.clear()
             await self._changed.wait()
@@ -333,7 +335,7 @@ class RealtimeReader(ABC, Owned, Generic[T]):
         """The place, for people."""
 
     def __repr__(self) -> str:
-        state = "closed" if self._feed.over else "open" if self._started else "not started"
+        state = "closed" if self._consumer.over else "open" if self._started else "not started"
         return f"<{type(self).__name__} {self._where()} {state}>"
 
 
@@ -344,9 +346,9 @@ class RealtimeSubscription(RealtimeReader[Event]):
     longer kept, the server's refusal, or ConnectionLost once the retries are spent.
     """
 
-    def __init__(self, host: Realtime, feed: EventFeed) -> None:
-        super().__init__(host, feed)
-        self._events = feed
+    def __init__(self, host: Realtime, consumer: EventConsumer) -> None:
+        super().__init__(host, consumer)
+        self._events = consumer
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -374,9 +376,9 @@ class RealtimeStream(RealtimeReader[Chunk]):
     are spent. Leaving it never cancels the turn; `cancel` does.
     """
 
-    def __init__(self, host: Realtime, feed: ChunkFeed) -> None:
-        super().__init__(host, feed)
-        self._chunks = feed
+    def __init__(self, host: Realtime, consumer: ChunkConsumer) -> None:
+        super().__init__(host, consumer)
+        self._chunks = consumer
 
     @property
     def session_id(self) -> str | None:

@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
-from .._core.event_plan import OnExpired, Wanted
-from .._core.event_stream import EventQueue
+from .._core.event_plan import EventFilter, OnExpired
+from .._core.event_stream import EventBacklog
 from .._core.messages import error_from_chunk, new_key
 from .._core.polling import TurnStart
-from .._core.progress import Sequence, Verdict
+from .._core.progress import ChunkSequence, Verdict
 from ..errors import StreamError
 from ..models import Chunk, Event
 
@@ -26,11 +26,11 @@ def _nobody() -> None:
     """Nobody waits."""
 
 
-class Feed(ABC, Generic[T]):
+class Consumer(ABC, Generic[T]):
     """`wake` is called when there is something to see: an item, an answer, the end.
 
     `parked`: the buffer was full, and what came then was left out; it is asked for again, from
-    the feed's own place, when the consumer has taken most of what was there. So a consumer that
+    the consumer's own place, when the consumer has taken most of what was there. So a consumer that
     is slow holds up neither the socket nor the others, and loses nothing.
     """
 
@@ -73,7 +73,7 @@ class Feed(ABC, Generic[T]):
         return self._pop()
 
     def _room(self) -> bool:
-        """Whether another item fits; from the first that does not, the feed is parked."""
+        """Whether another item fits; from the first that does not, the consumer is parked."""
         if len(self._sizes) >= self.max_items or self._size >= MAX_SIZE:
             self.parked = True
         return not self.parked
@@ -88,13 +88,13 @@ class Feed(ABC, Generic[T]):
         """Takes it out."""
 
 
-class EventFeed(Feed[Event]):
+class EventConsumer(Consumer[Event]):
     """Events of channels."""
 
     def __init__(
         self,
         channels: tuple[str, ...],
-        wanted: Wanted,
+        event_filter: EventFilter,
         since: str | None,
         on_expired: OnExpired = "raise",
         max_items: int = MAX_ITEMS,
@@ -102,8 +102,8 @@ class EventFeed(Feed[Event]):
         super().__init__(max_items)
         self.channels = channels
         self.on_expired = on_expired
-        self.queue = EventQueue()
-        self._wanted = wanted
+        self.queue = EventBacklog()
+        self._filter = event_filter
         self._since = since
 
     @property
@@ -116,7 +116,7 @@ class EventFeed(Feed[Event]):
         place = self.queue.cursor or self._since
         since = {} if place is None else {"since": place}
         head = {"type": "subscribe", "channels": list(self.channels), "format": "envelope"}
-        return head | self._wanted.fields() | since
+        return head | self._filter.fields() | since
 
     def offer(self, raw: dict[str, Any], size: int) -> None:
         """An event has come."""
@@ -137,7 +137,7 @@ class EventFeed(Feed[Event]):
         return self.queue.pop()
 
 
-class ChunkFeed(Feed[Chunk]):
+class ChunkConsumer(Consumer[Chunk]):
     """Chunks of a session: all from a place on, or those of the turn that it starts (`body`)."""
 
     def __init__(
@@ -164,7 +164,7 @@ class ChunkFeed(Feed[Chunk]):
         self.position = resume_from or 0
         self._key = key or new_key()
         self._raise_on_error = raise_on_error
-        self._sequence = Sequence(resume_from)
+        self._sequence = ChunkSequence(resume_from)
         self._turn_start = TurnStart(None)
         self._ready: deque[dict[str, Any]] = deque()
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from ..errors import AuthenticationError, ConnectionLost, StreamError
-from .state import Outcome, RealtimeState
+from .state import PendingReply, RealtimeState
 
 #: Returns a credential; may be asynchronous.
 GetToken = Callable[[], str | Awaitable[str]]
@@ -46,7 +46,7 @@ class Credential:
         Raises AuthenticationError for one that was refused already, ConnectionLost where the
         callable fails or takes too long, since that may pass.
         """
-        token = self._api_key if self._get_token is None else await self._ask(self._get_token)
+        token = self._api_key if self._get_token is None else await self._request(self._get_token)
         if token == self._refused:
             raise AuthenticationError("the credential was refused, and get_token has no other")
         self._used = token
@@ -59,7 +59,7 @@ class Credential:
         self._refused = self._used
         return ConnectionLost(error.message)
 
-    async def _ask(self, get_token: GetToken) -> str:
+    async def _request(self, get_token: GetToken) -> str:
         try:
             async with asyncio.timeout(self._timeout):
                 token = get_token()
@@ -80,7 +80,7 @@ def renew_in(expires_at: object, now: datetime | None = None) -> float | None:
     return max(RENEW_AGAIN, left * _USED)
 
 
-class Renewal:
+class TokenRenewal:
     """Keeps a socket's token fresh, where there is somewhere to get one."""
 
     def __init__(
@@ -89,7 +89,7 @@ class Renewal:
         self._credential = credential
         self._state = state
         self._nudge = nudge
-        self._asked: Outcome | None = None
+        self._asked: PendingReply | None = None
         self._at: float | None = None
 
     def begin(self) -> None:

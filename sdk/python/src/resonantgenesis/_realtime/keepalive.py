@@ -8,7 +8,7 @@ from typing import Literal
 SENDS_PER_SECOND, SENDS_AT_ONCE = 80.0, 100
 
 
-class LinkWatch:
+class Keepalive:
     """A ping every `interval`; dead when `patience` after one nothing at all has come."""
 
     def __init__(self, now: float, *, interval: float, patience: float) -> None:
@@ -43,7 +43,7 @@ class LinkWatch:
         return now - self._opened >= self._interval
 
 
-class Pace:
+class TokenBucket:
     """A bucket of `burst` items that refills at `rate` a second."""
 
     def __init__(self, rate: float, burst: float) -> None:

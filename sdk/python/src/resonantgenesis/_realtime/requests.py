@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._core.messages import error_from_chunk
-from .._core.retry import Retries
+from .._core.retry import RetryBudget
 from ..errors import ConnectionLost, InvalidRequest, StreamError
 
 #: What a server takes in one message, in bytes (PROTOCOL.md, section 9).
@@ -19,7 +19,7 @@ Message = dict[str, Any]
 
 
 @dataclass(slots=True)
-class Ask:
+class SocketRequest:
     """`message` is made anew each time, since places move on.
 
     `lasting`: asked again on the next socket. `due`: when to ask again; None: asked, or not yet.
@@ -28,95 +28,97 @@ class Ask:
     message: Callable[[], Message]
     answered: Callable[[Mapping[str, Any]], None]
     failed: Callable[[StreamError], None]
-    retries: Retries
+    retries: RetryBudget
     lasting: bool = True
     id: str = ""
     due: float | None = None
 
 
 @dataclass(slots=True)
-class Asks:
+class PendingRequests:
     """What was asked and not yet answered; `outbox`: what is to be sent, oldest first."""
 
     outbox: deque[str] = field(default_factory=deque)
-    linked: bool = False
-    _open: dict[str, Ask] = field(default_factory=dict)
+    connected: bool = False
+    _open: dict[str, SocketRequest] = field(default_factory=dict)
     _count: int = 0
 
-    def ask(self, ask: Ask) -> Ask:
+    def put(self, request: SocketRequest) -> SocketRequest:
         """Asks: now, when it is due, or once there is a socket."""
         self._count += 1
-        ask.id = f"q{self._count}"
-        self._open[ask.id] = ask
-        if self.linked and ask.due is None:
-            self._send(ask)
-        return ask
+        request.id = f"q{self._count}"
+        self._open[request.id] = request
+        if self.connected and request.due is None:
+            self._send(request)
+        return request
 
     def say(self, message: Message) -> None:
         """Says something whose answer does not matter."""
-        if self.linked:
+        if self.connected:
             self.outbox.append(_text(message))
 
-    def withdraw(self, ask: Ask) -> None:
+    def withdraw(self, request: SocketRequest) -> None:
         """The answer does not matter any more."""
-        self._open.pop(ask.id, None)
+        self._open.pop(request.id, None)
 
     def answer(self, message: Mapping[str, Any], now: float) -> bool:
         """Hands an answer, or an error, to the question it belongs to; False if there is none."""
-        ask = self._open.get(str(message.get("id") or ""))
-        if ask is None:
+        request = self._open.get(str(message.get("id") or ""))
+        if request is None:
             return False
         if message.get("type") != "error":
-            del self._open[ask.id]
-            ask.answered(message)
+            del self._open[request.id]
+            request.answered(message)
             return True
         error = error_from_chunk(message, session_id=None, position=None)
-        wait = ask.retries.after(error) if error.retryable and _passes(error) else None
+        wait = request.retries.after(error) if error.retryable and _passes(error) else None
         if wait is None:
-            del self._open[ask.id]
-            ask.failed(error)
+            del self._open[request.id]
+            request.failed(error)
         else:
-            ask.due = now + wait.seconds
+            request.due = now + wait.seconds
         return True
 
     def tick(self, now: float) -> float | None:
         """Asks again what is due; when to call this next, None: no need to."""
-        waiting = [ask for ask in self._open.values() if ask.due is not None]
-        for ask in [ask for ask in waiting if ask.due is not None and ask.due <= now]:
-            ask.due = None
-            self._send(ask)
-        return min((ask.due for ask in waiting if ask.due is not None), default=None)
+        waiting = [request for request in self._open.values() if request.due is not None]
+        for request in [
+            request for request in waiting if request.due is not None and request.due <= now
+        ]:
+            request.due = None
+            self._send(request)
+        return min((request.due for request in waiting if request.due is not None), default=None)
 
-    def link_up(self) -> None:
+    def socket_opened(self) -> None:
         """There is a socket: everything that lasts is asked on it."""
-        self.linked = True
-        for ask in list(self._open.values()):
-            ask.due = None
-            self._send(ask)
+        self.connected = True
+        for request in list(self._open.values()):
+            request.due = None
+            self._send(request)
 
-    def link_down(self) -> None:
+    def socket_lost(self) -> None:
         """The socket is gone, and what was on its way with it."""
-        self.linked = False
+        self.connected = False
         self.outbox.clear()
-        passing = [ask for ask in self._open.values() if not ask.lasting]
-        self._open = {key: ask for key, ask in self._open.items() if ask.lasting}
-        for ask in passing:
-            ask.failed(ConnectionLost("the socket was lost before it answered"))
+        passing = [request for request in self._open.values() if not request.lasting]
+        self._open = {key: request for key, request in self._open.items() if request.lasting}
+        for request in passing:
+            request.failed(ConnectionLost("the socket was lost before it answered"))
 
     def fail(self, error: StreamError) -> None:
         """There will be no answers."""
-        asks, self._open = list(self._open.values()), {}
-        for ask in asks:
-            ask.failed(error)
+        requests, self._open = list(self._open.values()), {}
+        for request in requests:
+            request.failed(error)
 
-    def _send(self, ask: Ask) -> None:
-        text = _text({**ask.message(), "id": ask.id})
+    def _send(self, request: SocketRequest) -> None:
+        text = _text({**request.message(), "id": request.id})
         if len(text) <= MAX_MESSAGE:
             self.outbox.append(text)
             return
         # Sent, it would end the socket, for all who share it.
-        self._open.pop(ask.id, None)
-        ask.failed(
+        self._open.pop(request.id, None)
+        request.failed(
             InvalidRequest(f"the message is over {MAX_MESSAGE} bytes", code="PAYLOAD_TOO_LARGE")
         )
 

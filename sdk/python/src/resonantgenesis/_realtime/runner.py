@@ -9,12 +9,12 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from .._core.retry import Retries
+from .._core.retry import RetryBudget
 from .._core.settings import Settings
-from .._process.reach import Reach
+from .._process.reachability import Reachability
 from ..errors import ConnectionLost, StreamError
-from .credential import Credential, Renewal
-from .keepalive import SENDS_AT_ONCE, SENDS_PER_SECOND, LinkWatch, Pace
+from .credential import Credential, TokenRenewal
+from .keepalive import SENDS_AT_ONCE, SENDS_PER_SECOND, Keepalive, TokenBucket
 from .state import RealtimeState
 from .websocket import Compression, WebSocket, open_socket, socket_url
 
@@ -24,7 +24,7 @@ BATCH = 32
 log = logging.getLogger("resonantgenesis")
 
 
-class Runner:
+class SocketRunner:
     """`state` is what is talked about; `begun` is set once a socket was there, or none can be
     had; `linked`: one is there now."""
 
@@ -36,18 +36,18 @@ class Runner:
         ping_interval: float,
         ping_timeout: float,
         compression: Compression,
-        reach: Reach,
+        reach: Reachability,
     ) -> None:
         self.url = socket_url(settings.base_url)
         self.begun = asyncio.Event()
-        self.linked = False
+        self.connected = False
         self._settings = settings
         self._credential = credential
         self._interval, self._patience = ping_interval, ping_timeout
         self._compression = compression
         self._reach = reach
-        self._retries = self._new_retries()
-        self.state = RealtimeState(self._new_retries)
+        self._retries = self._new_retry_budget()
+        self.state = RealtimeState(self._new_retry_budget)
         self._sending = asyncio.Event()
 
     def nudge(self) -> None:
@@ -80,24 +80,24 @@ class Runner:
             socket = await self._open(token)
         except StreamError as error:
             return self._credential.refused(error)
-        watch = LinkWatch(time.monotonic(), interval=self._interval, patience=self._patience)
-        self.linked = True
+        keepalive = Keepalive(time.monotonic(), interval=self._interval, patience=self._patience)
+        self.connected = True
         self.begun.set()
-        self.state.link_up()
+        self.state.socket_opened()
         tasks = [
-            asyncio.create_task(self._listen(socket, watch)),
-            asyncio.create_task(self._speak(socket, watch)),
+            asyncio.create_task(self._listen(socket, keepalive)),
+            asyncio.create_task(self._speak(socket, keepalive)),
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self.linked = False
+            self.connected = False
             for task in tasks:
                 task.cancel()
             ends = await asyncio.gather(*tasks, return_exceptions=True)
-            self.state.link_down()
+            self.state.socket_lost()
             await socket.close()
-        if watch.outlived(time.monotonic()):
+        if keepalive.outlived(time.monotonic()):
             self._retries.progress()
         return self._why(ends)
 
@@ -132,41 +132,41 @@ class Runner:
         self._reach.found()
         return socket
 
-    async def _listen(self, socket: WebSocket, watch: LinkWatch) -> None:
+    async def _listen(self, socket: WebSocket, keepalive: Keepalive) -> None:
         for count in itertools.count(1):
             text = await socket.receive()
-            watch.heard()
+            keepalive.heard()
             if count % BATCH == 0:
                 # What has arrived together is handed over without a pause; readers need one.
                 await asyncio.sleep(0)
             if self.state.receive(text, time.monotonic()):
                 self._retries.progress()
-            if self.state.asks.outbox:
+            if self.state.requests.outbox:
                 self.nudge()
 
-    async def _speak(self, socket: WebSocket, watch: LinkWatch) -> None:
+    async def _speak(self, socket: WebSocket, keepalive: Keepalive) -> None:
         """Sends what is to be sent, at a pace that the server takes, and pings."""
-        pace = Pace(SENDS_PER_SECOND, SENDS_AT_ONCE)
-        renewal = Renewal(self._credential, self.state, self.nudge)
+        bucket = TokenBucket(SENDS_PER_SECOND, SENDS_AT_ONCE)
+        renewal = TokenRenewal(self._credential, self.state, self.nudge)
         renewal.begin()
         while True:
             self._sending.clear()
             now = time.monotonic()
-            ask_at = self.state.asks.tick(now)
-            match watch.due(now):
+            ask_at = self.state.requests.tick(now)
+            match keepalive.due(now):
                 case "dead":
                     socket.abort()
                     return
                 case "ping":
-                    self.state.asks.say({"type": "ping"})
+                    self.state.requests.say({"type": "ping"})
             renew_at = await renewal.tick(now)
-            while self.state.asks.outbox:
-                await asyncio.sleep(pace.wait(time.monotonic()))
-                await socket.send(self.state.asks.outbox.popleft(), self._patience)
-            due = [at for at in (watch.next_at, ask_at, renew_at) if at is not None]
+            while self.state.requests.outbox:
+                await asyncio.sleep(bucket.wait(time.monotonic()))
+                await socket.send(self.state.requests.outbox.popleft(), self._patience)
+            due = [at for at in (keepalive.next_at, ask_at, renew_at) if at is not None]
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, min(due) - time.monotonic())):
                     await self._sending.wait()
 
-    def _new_retries(self) -> Retries:
-        return Retries(self._settings.max_retries, self._settings.backoff)
+    def _new_retry_budget(self) -> RetryBudget:
+        return RetryBudget(self._settings.max_retries, self._settings.backoff)

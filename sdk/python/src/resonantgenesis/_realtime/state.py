@@ -13,14 +13,14 @@ from typing import Any
 from .._core.buffer import json_object
 from .._core.messages import error_from_chunk, seconds
 from ..errors import StreamError
-from .consumers import ChunkFeed, EventFeed, Feed
-from .requests import Ask, Asks, Message
-from .subscriptions import Channels, NewRetries, Sessions
+from .consumers import ChunkConsumer, Consumer, EventConsumer
+from .requests import Message, PendingRequests, SocketRequest
+from .subscriptions import ChannelSubscriptions, NewRetryBudget, SessionSubscriptions
 
 log = logging.getLogger("resonantgenesis")
 
 
-class Outcome:
+class PendingReply:
     """The answer to a question of a caller; `wake` is called when it is there."""
 
     def __init__(self) -> None:
@@ -47,78 +47,82 @@ class Outcome:
 class RealtimeState:
     """Subscriptions, turns and questions of one `Realtime`.
 
-    `new_retries` makes the budget for one question that the server puts off. Texts to be sent
-    wait in `asks.outbox`. `error`: it is over for all. `draining`: the server goes away and asks
-    to come back after so many seconds. `last_word`: the error it told before it closed.
+    `new_retry_budget` makes the budget of one request that the server puts off. Texts to send wait
+    in `requests.outbox`. `error`: it is over for all. `draining`: the server goes away and asks
+    clients to come back after so many seconds. `last_word`: the error it sent before it closed.
     """
 
-    def __init__(self, new_retries: NewRetries) -> None:
-        self.asks = Asks()
+    def __init__(self, new_retry_budget: NewRetryBudget) -> None:
+        self.requests = PendingRequests()
         self.error: StreamError | None = None
         self.draining: float | None = None
         self.last_word: StreamError | None = None
-        self._new_retries = new_retries
-        self._channels = Channels(self.asks, new_retries)
-        self._sessions = Sessions(self.asks, new_retries)
+        self._new_retry_budget = new_retry_budget
+        self._channels = ChannelSubscriptions(self.requests, new_retry_budget)
+        self._sessions = SessionSubscriptions(self.requests, new_retry_budget)
 
     # -- what consumers want --------------------------------------------------------------------
 
-    def start(self, feed: Feed[Any]) -> None:
-        """Subscribes, watches a session or starts a turn: what the feed is for. Raises ValueError
-        for a channel that is subscribed to already."""
-        if self.error is not None:
-            feed.end(self.error)
-        elif isinstance(feed, EventFeed):
-            self._channels.subscribe(feed)
-        elif isinstance(feed, ChunkFeed) and feed.body is not None:
-            self._sessions.execute(feed)
-        elif isinstance(feed, ChunkFeed) and feed.session_id is not None:
-            self._sessions.watch(feed, feed.session_id)
+    def start(self, consumer: Consumer[Any]) -> None:
+        """Subscribe, watch a session or start a turn, by the kind of consumer.
 
-    def leave(self, feed: Feed[Any]) -> None:
+        Raises ValueError for a channel that is subscribed to already.
+        """
+        if self.error is not None:
+            consumer.end(self.error)
+        elif isinstance(consumer, EventConsumer):
+            self._channels.subscribe(consumer)
+        elif isinstance(consumer, ChunkConsumer) and consumer.body is not None:
+            self._sessions.execute(consumer)
+        elif isinstance(consumer, ChunkConsumer) and consumer.session_id is not None:
+            self._sessions.watch(consumer, consumer.session_id)
+
+    def leave(self, consumer: Consumer[Any]) -> None:
         """Its consumer is gone; the turn, if it is one, goes on."""
-        if isinstance(feed, EventFeed):
-            self._channels.leave(feed)
-        elif isinstance(feed, ChunkFeed):
-            self._sessions.leave(feed)
-        feed.end()
+        if isinstance(consumer, EventConsumer):
+            self._channels.leave(consumer)
+        elif isinstance(consumer, ChunkConsumer):
+            self._sessions.leave(consumer)
+        consumer.end()
 
-    def taken(self, feed: Feed[Any]) -> None:
+    def taken(self, consumer: Consumer[Any]) -> None:
         """Its consumer has taken something."""
-        if not feed.parked or feed.over or not feed.drained or self.error is not None:
+        if not consumer.parked or consumer.over or not consumer.drained or self.error is not None:
             return
-        if isinstance(feed, EventFeed):
-            self._channels.resume(feed)
-        elif isinstance(feed, ChunkFeed):
-            self._sessions.resume(feed)
+        if isinstance(consumer, EventConsumer):
+            self._channels.resume(consumer)
+        elif isinstance(consumer, ChunkConsumer):
+            self._sessions.resume(consumer)
 
-    def request(self, message: Message, *, lasting: bool = True) -> Outcome:
+    def request(self, message: Message, *, lasting: bool = True) -> PendingReply:
         """Asks something else; one that does not last fails with the socket it was asked on."""
-        outcome = Outcome()
+        reply = PendingReply()
         if self.error is not None:
-            outcome.failed(self.error)
-            return outcome
-        retries = self._new_retries()
-        self.asks.ask(Ask(lambda: message, outcome.answered, outcome.failed, retries, lasting))
-        return outcome
+            reply.failed(self.error)
+            return reply
+        retries = self._new_retry_budget()
+        self.requests.put(
+            SocketRequest(lambda: message, reply.answered, reply.failed, retries, lasting)
+        )
+        return reply
 
     # -- what the socket does -------------------------------------------------------------------
 
-    def link_up(self) -> None:
+    def socket_opened(self) -> None:
         """A socket is there."""
         self.draining = self.last_word = None
-        self._sessions.link_up()
-        self._channels.link_up()
-        self.asks.link_up()
+        self._sessions.socket_opened()
+        self._channels.socket_opened()
+        self.requests.socket_opened()
 
-    def link_down(self) -> None:
+    def socket_lost(self) -> None:
         """It is gone."""
-        self.asks.link_down()
+        self.requests.socket_lost()
 
     def fail(self, error: StreamError) -> None:
         """There will be no socket any more."""
         self.error = error
-        self.asks.fail(error)
+        self.requests.fail(error)
         self._sessions.fail(error)
         self._channels.fail(error)
 
@@ -134,7 +138,7 @@ class RealtimeState:
         if isinstance(session_id, str) and "position" in message:
             self._sessions.chunk(session_id, message, len(text), now)
             return True
-        if not self.asks.answer(message, now):
+        if not self.requests.answer(message, now):
             self._control(message, now)
         return False
 
@@ -153,10 +157,10 @@ class RealtimeState:
         """An error that nobody asked for: about channels, or about the socket itself."""
         error = error_from_chunk(message, session_id=None, position=None)
         channels = _texts(error.details.get("channels"))
-        topics = [*self._channels.of(channels), *self._sessions.of(channels)]
-        for topic in topics:
-            topic.broken(error, now)
-        if not topics:
+        subscriptions = [*self._channels.of(channels), *self._sessions.of(channels)]
+        for subscription in subscriptions:
+            subscription.broken(error, now)
+        if not subscriptions:
             self.last_word = error
             log.info("the server says: %s", error)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from types import TracebackType
 
 from .._core.settings import DEFAULT_MAX_RETRIES, Timeouts, resolve
-from .._process.resume_memory import StreamMemory
+from .._process.resume_memory import ResumeMemory
 from .events import SyncEvents
 from .files import SyncFiles
 from .resources import SyncAgents, SyncKeys, SyncTokens, SyncUsage
 from .sessions import SyncSessions
-from .transport import SyncIO
+from .transport import SyncTransport
 
 
 class SyncResonantGenesis:
@@ -29,14 +29,14 @@ class SyncResonantGenesis:
         max_retries: int = DEFAULT_MAX_RETRIES,
     ) -> None:
         self._settings = resolve(api_key, base_url, timeout, max_retries)
-        self._io = SyncIO(self._settings)
-        self.sessions = SyncSessions(self._io, StreamMemory())
-        self.agents = SyncAgents(self._io)
-        self.keys = SyncKeys(self._io)
-        self.tokens = SyncTokens(self._io)
-        self.events = SyncEvents(self._io)
-        self.usage = SyncUsage(self._io)
-        self.files = SyncFiles(self._io)
+        self._transport = SyncTransport(self._settings)
+        self.sessions = SyncSessions(self._transport, ResumeMemory())
+        self.agents = SyncAgents(self._transport)
+        self.keys = SyncKeys(self._transport)
+        self.tokens = SyncTokens(self._transport)
+        self.events = SyncEvents(self._transport)
+        self.usage = SyncUsage(self._transport)
+        self.files = SyncFiles(self._transport)
 
     @property
     def base_url(self) -> str:
@@ -45,7 +45,7 @@ class SyncResonantGenesis:
 
     def close(self) -> None:
         """Closes the connections; streams that are open break off."""
-        self._io.close()
+        self._transport.close()
 
     def __enter__(self) -> SyncResonantGenesis:
         return self

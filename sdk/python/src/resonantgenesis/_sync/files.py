@@ -13,14 +13,14 @@ from .._files.download import DownloadMachine, Piece
 from .._files.local import Content, SyncSource, Target, readable
 from ..errors import ConnectionLost
 from ..models import File, Page
-from .transport import SyncConnection, SyncIO
+from .transport import SyncConnection, SyncTransport
 
 
 class SyncFiles:
     """Files, of any size in constant memory; see AsyncFiles."""
 
-    def __init__(self, io: SyncIO) -> None:
-        self._io = io
+    def __init__(self, transport: SyncTransport) -> None:
+        self._transport = transport
 
     def upload(
         self,
@@ -44,8 +44,8 @@ class SyncFiles:
             subject=subject,
             key=idempotency_key,
         )
-        machine = UploadMachine(call, self._io.settings, content.can_repeat)
-        made = self._io.run(machine, lambda: content.blocks(found.blocks()))
+        machine = UploadMachine(call, self._transport.settings, content.can_repeat)
+        made = self._transport.run(machine, lambda: content.blocks(found.blocks()))
         if made.sha256 != content.sha256:
             self.delete(made.id)
             raise ConnectionLost("what the server stored is not what was sent")
@@ -73,7 +73,7 @@ class SyncFiles:
 
     def get(self, file_id: str) -> File:
         """What a file is, without its content."""
-        return self._io.call(get_file(file_id))
+        return self._transport.call(get_file(file_id))
 
     def list(
         self,
@@ -83,14 +83,14 @@ class SyncFiles:
         cursor: str | None = None,
     ) -> Page[File]:
         """One page of files, newest first; those of one session, if it is named."""
-        return self._io.call(list_files(session_id, limit, cursor))
+        return self._transport.call(list_files(session_id, limit, cursor))
 
     def delete(self, file_id: str) -> None:
         """Deletes a file."""
-        self._io.call(delete_file(file_id))
+        self._transport.call(delete_file(file_id))
 
     def _pieces(self, file: File) -> Iterator[Piece]:
-        machine = DownloadMachine(file, self._io.settings)
+        machine = DownloadMachine(file, self._transport.settings)
         connection: SyncConnection | None = None
         outcome: Outcome
         try:
@@ -116,7 +116,7 @@ class SyncFiles:
 
     def _reach(self, action: object) -> tuple[Outcome, SyncConnection | None]:
         if isinstance(action, Open):
-            return self._io.open(action.request)
+            return self._transport.open(action.request)
         if isinstance(action, Wait):
             time.sleep(action.seconds)
             return Waited(), None

@@ -18,12 +18,12 @@ from .._core.execute import (
     join_plan,
 )
 from .._core.messages import new_key
-from .._core.session_stream import StreamMachine
+from .._core.session_stream import SessionStreamMachine
 from .._core.stream_plan import StreamPlan
-from .._process.resume_memory import StreamMemory, context_of
+from .._process.resume_memory import ResumeMemory, context_of
 from ..models import Page, SessionData, Step, TurnResult
 from .stream import SyncStream
-from .transport import SyncIO
+from .transport import SyncTransport
 
 Context = str | Mapping[str, Any] | None
 
@@ -94,8 +94,8 @@ class SyncSession(SessionData):
 class SyncSessions:
     """Sessions: start, watch, cancel, look up. All methods raise StreamError."""
 
-    def __init__(self, io: SyncIO, memory: StreamMemory) -> None:
-        self._io = io
+    def __init__(self, transport: SyncTransport, memory: ResumeMemory) -> None:
+        self._transport = transport
         self._memory = memory
 
     def execute_stream(
@@ -165,7 +165,7 @@ class SyncSessions:
         fields = _calls.without_none(
             agent_id=agent_id, context=context_of(context), subject=subject, metadata=metadata
         )
-        raw = self._io.call(_calls.create_session(fields, new_key()))
+        raw = self._transport.call(_calls.create_session(fields, new_key()))
         return SyncSession(self, {**fields, **raw})
 
     def steps(self, session_id: str) -> list[Step]:
@@ -173,7 +173,7 @@ class SyncSessions:
         steps: list[Step] = []
         cursor: str | None = None
         while True:  # a page holds as many as fit
-            page = self._io.call(_calls.session_steps(session_id, cursor))
+            page = self._transport.call(_calls.session_steps(session_id, cursor))
             steps += page.data
             if not page.has_more or page.next_cursor in (None, cursor):
                 return steps
@@ -181,7 +181,7 @@ class SyncSessions:
 
     def get(self, session_id: str) -> SyncSession:
         """A session with `output` of its newest turn so far, and `position`."""
-        return SyncSession(self, self._io.call(_calls.get_session(session_id)))
+        return SyncSession(self, self._transport.call(_calls.get_session(session_id)))
 
     def list(
         self,
@@ -193,7 +193,9 @@ class SyncSessions:
     ) -> Page[SyncSession]:
         """One page of sessions."""
         params = _calls.query(agent_id=agent_id, status=status, limit=limit, cursor=cursor)
-        return self._io.call(_calls.list_sessions(lambda raw: SyncSession(self, raw), params))
+        return self._transport.call(
+            _calls.list_sessions(lambda raw: SyncSession(self, raw), params)
+        )
 
     def cancel(
         self,
@@ -203,28 +205,30 @@ class SyncSessions:
         idempotency_key: str | None = None,
     ) -> None:
         """Cancels what runs or waits, or only `turn`; by key where the answer never came."""
-        self._io.call(_calls.cancel_session(session_id, turn, idempotency_key))
+        self._transport.call(_calls.cancel_session(session_id, turn, idempotency_key))
 
     def delete(self, session_id: str) -> None:
         """Deletes a session and its log."""
-        self._io.call(_calls.delete_session(session_id))
+        self._transport.call(_calls.delete_session(session_id))
 
     def _stream(self, made: Execution, session_id: str | None) -> SyncStream:
-        def machine(known: str | None) -> StreamMachine:
-            return StreamMachine(made.plan(self._memory, known), self._io.settings)
+        def machine(known: str | None) -> SessionStreamMachine:
+            return SessionStreamMachine(made.plan(self._memory, known), self._transport.settings)
 
-        return SyncStream(self._io, machine, session_id=session_id, position=made.resume_from or 0)
+        return SyncStream(
+            self._transport, machine, session_id=session_id, position=made.resume_from or 0
+        )
 
     def _planned(self, plan: StreamPlan) -> SyncStream:
         return SyncStream(
-            self._io,
-            lambda _: StreamMachine(plan, self._io.settings),
-            session_id=plan.mark.session_id,
-            position=plan.mark.position,
+            self._transport,
+            lambda _: SessionStreamMachine(plan, self._transport.settings),
+            session_id=plan.resume_point.session_id,
+            position=plan.resume_point.position,
         )
 
     def _execute(self, made: Execution, session_id: str | None, raise_on_error: bool) -> TurnResult:
-        result = self._io.call(execute_call(made, session_id))
+        result = self._transport.call(execute_call(made, session_id))
         if result.status in ("running", "queued"):
             collector = TurnCollector()
             with self._planned(follow_plan(result)) as stream:

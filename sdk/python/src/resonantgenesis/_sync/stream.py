@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from .._core.actions import Emit, Fetch, Finish, Lost, Open, Outcome, Read, Wait, Waited
-from .._core.reconnect import LinkMachine
-from .._core.session_stream import StreamMachine
+from .._core.reconnect import Reconnector
+from .._core.session_stream import SessionStreamMachine
 from .._http.reader import MakeMachine, Reader, StreamBase
 from ..models import Chunk
-from .transport import SyncConnection, SyncIO
+from .transport import SyncConnection, SyncTransport
 
 T = TypeVar("T")
 
@@ -21,9 +21,9 @@ T = TypeVar("T")
 class SyncReader(Reader[T], ABC):
     """What AsyncReader is, as a plain iterator."""
 
-    def __init__(self, io: SyncIO) -> None:
+    def __init__(self, transport: SyncTransport) -> None:
         super().__init__()
-        self._io = io
+        self._transport = transport
         self._connection: SyncConnection | None = None
 
     def __iter__(self) -> Iterator[T]:
@@ -66,7 +66,7 @@ class SyncReader(Reader[T], ABC):
         self._disconnect()
 
     @abstractmethod
-    def _begin(self) -> LinkMachine[T]:
+    def _begin(self) -> Reconnector[T]:
         """The machine, made at the first call."""
 
     def _run(self, *, only_open: bool = False) -> Emit[T] | None:
@@ -103,10 +103,10 @@ class SyncReader(Reader[T], ABC):
             return self._connection.read(action.timeout)
         self._disconnect()
         if isinstance(action, Open):
-            outcome, self._connection = self._io.open(action.request)
+            outcome, self._connection = self._transport.open(action.request)
             return outcome
         if isinstance(action, Fetch):
-            return self._io.fetch(action.request)
+            return self._transport.fetch(action.request)
         if isinstance(action, Wait):
             self._note(action)
             time.sleep(action.seconds)
@@ -129,13 +129,13 @@ class SyncStream(SyncReader[Chunk], StreamBase):
 
     def __init__(
         self,
-        io: SyncIO,
+        transport: SyncTransport,
         make_machine: MakeMachine,
         *,
         session_id: str | None = None,
         position: int = 0,
     ) -> None:
-        super().__init__(io)
+        super().__init__(transport)
         self._set_out(make_machine, session_id, position)
 
     def cancel(self) -> None:
@@ -144,7 +144,7 @@ class SyncStream(SyncReader[Chunk], StreamBase):
         if call is None:
             self.close()
         else:
-            self._io.call(call)
+            self._transport.call(call)
 
-    def _begin(self) -> StreamMachine:
+    def _begin(self) -> SessionStreamMachine:
         return self._start(self._session_id)

@@ -33,7 +33,7 @@ from .._http.adapter import (
     set_silence,
 )
 from .._process.fork import Owned, PerProcess, leave
-from .._process.reach import Reach
+from .._process.reachability import Reachability
 
 T = TypeVar("T")
 #: Makes the body of one attempt.
@@ -45,10 +45,10 @@ class _Links:
 
     def __init__(self, settings: Settings) -> None:
         self.client = httpx.Client(**client_options(settings))
-        self.reach = Reach(settings)
+        self.reach = Reachability(settings)
 
 
-class SyncIO:
+class SyncTransport:
     """Connections of one client; threads and forked processes may share it."""
 
     def __init__(self, settings: Settings) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Generic, TypeVar
 
-from .._realtime.keepalive import Pace
+from .._realtime.keepalive import TokenBucket
 
 T = TypeVar("T")
 
@@ -63,9 +63,9 @@ class RateLimitedStream(Generic[T]):
         self.rate_limit = rate_limit
 
     async def __aiter__(self) -> AsyncIterator[T]:
-        pace = Pace(self.rate_limit, 1)
+        bucket = TokenBucket(self.rate_limit, 1)
         async for item in self.stream:
-            wait = pace.wait(time.monotonic())
+            wait = bucket.wait(time.monotonic())
             if wait > 0:
                 await asyncio.sleep(wait)
             yield item

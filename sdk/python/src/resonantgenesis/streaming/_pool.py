@@ -17,10 +17,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
 from .._core.buffer import json_object
-from .._core.retry import Retries
+from .._core.retry import RetryBudget
 from .._core.settings import DEFAULT_MAX_RETRIES, resolve
 from .._process.fork import Owned, PerProcess
-from .._process.reach import Reach
+from .._process.reachability import Reachability
 from .._realtime.websocket import Compression, closed, connected, socket_url
 from ..errors import ConnectionLost, StreamError
 
@@ -120,7 +120,7 @@ class StreamingPool:
             raise ValueError("max_connections must be 1 or more")
         self._settings = resolve(api_key, base_url, None, max_retries)
         self._compression = compression
-        self._reach = PerProcess(lambda: Reach(self._settings))
+        self._reach = PerProcess(lambda: Reachability(self._settings))
         self._sockets = PerProcess(lambda: _Sockets(max_connections))
         self._tokens = map("pool-{}".format, itertools.count(1))
         self._closed = False
@@ -177,7 +177,7 @@ class StreamingPool:
 
     async def _open(self) -> ClientConnection:
         settings = self._settings
-        retries = Retries(settings.max_retries, settings.backoff)
+        retries = RetryBudget(settings.max_retries, settings.backoff)
         while not self._closed:
             try:
                 opened = await connected(

@@ -10,7 +10,7 @@ from .._core.settings import Settings
 log = logging.getLogger("resonantgenesis")
 
 
-class Reach:
+class Reachability:
     """One client's knowledge of it; threads may share it, processes do not."""
 
     def __init__(self, settings: Settings) -> None:
