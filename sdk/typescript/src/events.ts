@@ -2,12 +2,9 @@
 
 import { EVENTS_PATH, placeOf, selection, selectionQuery } from './core/event-filter.js';
 import type { EventMachine } from './core/event-machine.js';
-import { query } from './core/messages.js';
+import { camel, createRequest, itemRequest, pageOf, query } from './core/messages.js';
 import { InvalidRequest } from './errors.js';
-import { camel } from './names.js';
-import { pageOf } from './page.js';
 import { load } from './platform.js';
-import { createRequest, itemRequest } from './requests.js';
 import { StreamReader } from './stream-reader.js';
 import type { Transport } from './transport.js';
 import type {

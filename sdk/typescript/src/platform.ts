@@ -1,5 +1,4 @@
 /** What differs between browsers, Node, Deno, Bun and edge runtimes, and what time is made of. */
-
 import { ConnectionLost } from './errors.js';
 
 /** What `withTimeout` gives when the time was up first. */
@@ -135,4 +134,22 @@ export async function load<T>(from: () => Promise<T>, patient: boolean): Promise
       await pause(1);
     }
   }
+}
+
+/** Tells all listeners. One that throws harms no other: its error is an uncaught one of its own. */
+export function notifyAll<T>(listeners: Iterable<(value: T) => void>, value: T): void {
+  for (const listener of listeners) {
+    try {
+      listener(value);
+    } catch (error) {
+      throwLater(error);
+    }
+  }
+}
+
+/** Throws once nothing else is under way, where nobody but the platform hears it. */
+export function throwLater(error: unknown): void {
+  (globalThis.queueMicrotask ?? setTimeout)(() => {
+    throw error;
+  });
 }

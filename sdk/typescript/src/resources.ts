@@ -1,8 +1,6 @@
 /** `client.agents` and `client.tokens`. */
 
-import { camel, snake } from './names.js';
-import { pageOf } from './page.js';
-import { createRequest, itemRequest, listRequest } from './requests.js';
+import { camel, createRequest, itemRequest, listRequest, pageOf, snake } from './core/messages.js';
 import type { Transport } from './transport.js';
 import type {
   Agent,

@@ -1,17 +1,26 @@
 /** `client.sessions`, and a session as an object. */
-import { errorFromChunk } from './answers.js';
-import { asCount, newKey } from './core/messages.js';
-import type { ResumePoint } from './core/sequence.js';
+import {
+  asCount,
+  camel,
+  cancelRequest,
+  createRequest,
+  errorFromChunk,
+  itemRequest,
+  listRequest,
+  newKey,
+  pageOf,
+  snake,
+} from './core/messages.js';
+import { SessionMachine } from './core/session-machine.js';
+import type { ResumePoint } from './core/session-request.js';
 import { executePath, SessionRequests } from './core/session-request.js';
 import { InternalError, InvalidRequest } from './errors.js';
-import { camel, snake } from './names.js';
-import { pageOf } from './page.js';
-import { cancelRequest, createRequest, itemRequest, listRequest } from './requests.js';
-import { SessionStream } from './session-stream.js';
+import { StreamReader } from './stream-reader.js';
 import type { Transport } from './transport.js';
 import type {
   AgentStream,
   CancelParams,
+  Chunk,
   CreateSessionParams,
   ExecuteParams,
   ExecuteStreamParams,
@@ -248,5 +257,35 @@ export class Session extends Fields {
 
   #turn<P>(params: TurnParams<P>): P & { sessionId: string; agentId: string } {
     return { ...(params as P), sessionId: this.sessionId, agentId: this.agentId };
+  }
+}
+
+export class SessionStream extends StreamReader<Chunk, SessionMachine> implements AgentStream {
+  readonly #resumePoint: ResumePoint;
+
+  constructor(transport: Transport, requests: SessionRequests, controls: StreamControls) {
+    super(transport, () => new SessionMachine(requests, transport.settings), controls);
+    this.#resumePoint = requests.resumePoint;
+  }
+
+  get sessionId(): string | undefined {
+    return this.#resumePoint.sessionId;
+  }
+
+  get turn(): number | undefined {
+    return this.#resumePoint.turn;
+  }
+
+  get position(): number {
+    return this.#resumePoint.position;
+  }
+
+  async cancel(): Promise<void> {
+    const { sessionId, turn, idempotencyKey } = this.#resumePoint;
+    await this.transport.call(cancelRequest(sessionId, { turn, idempotencyKey }));
+  }
+
+  protected where(): string {
+    return `session ${this.sessionId ?? '?'}, position ${this.position}`;
   }
 }

@@ -1,11 +1,10 @@
 /** What a client is told when it is made. Nothing here throws before it is used. */
-import { notifyAll } from './announce.js';
-import { errorFromAnswer } from './answers.js';
+
 import { MAX_EVENT } from './core/chunk-buffer.js';
-import { asObject, asText, parseJson } from './core/messages.js';
+import { asObject, asText, errorFromAnswer, parseJson } from './core/messages.js';
 import type { ReconnectRules } from './core/reconnector.js';
 import { AuthenticationError, ConnectionLost, InvalidRequest, StreamError } from './errors.js';
-import { canStream, now, TIMED_OUT, variable, withTimeout } from './platform.js';
+import { canStream, notifyAll, now, TIMED_OUT, variable, withTimeout } from './platform.js';
 import type { ClientOptions, GetToken, Logger, LogLevel, Readable } from './types.js';
 
 const DEFAULT_BASE_URL = 'https://api.resonantgenesis.xyz';

@@ -1,8 +1,8 @@
 /** The shell around a machine: an async iterator that outlives its connections. */
 import type { Action, Outcome } from './core/actions.js';
 import type { Reconnector } from './core/reconnector.js';
+import { InvalidRequest } from './errors.js';
 import { isOffline, onWake, pause, throwIfAborted } from './platform.js';
-import { readableOf } from './readable.js';
 import type { Connection, Transport } from './transport.js';
 import type { ConnectionState, MaybePromise, ResumableStream, StreamControls } from './types.js';
 
@@ -164,4 +164,25 @@ export abstract class StreamReader<T, M extends Machine<T>>
     this.#state = state;
     this.#controls.onState?.(state);
   }
+}
+
+/** A stream of the platform that takes over the iteration; nothing is read before it is asked for. */
+export function readableOf<T>(stream: ResumableStream<T>): ReadableStream<T> {
+  if (typeof ReadableStream !== 'function') {
+    throw new InvalidRequest('there is no ReadableStream here: iterate over the stream');
+  }
+  const iterator = stream[Symbol.asyncIterator]();
+  return new ReadableStream<T>(
+    {
+      async pull(controller) {
+        const { done, value } = await iterator.next();
+        if (done) controller.close();
+        else controller.enqueue(value);
+      },
+      async cancel() {
+        await stream.close();
+      },
+    },
+    { highWaterMark: 0 },
+  );
 }

@@ -1,14 +1,17 @@
 /** The transport: does what the machines ask with `fetch`, and nothing else. */
 
-import { errorFromAnswer, isRepeated, redirected, unexpected } from './answers.js';
 import type { Outcome } from './core/actions.js';
 import {
   asObject,
+  errorFromAnswer,
   isEventStream,
   isObject,
+  isRepeated,
   parseJson,
   queryText,
   type Request,
+  redirected,
+  unexpected,
 } from './core/messages.js';
 import { Retries } from './core/retry.js';
 import { ConnectionLost, StreamError } from './errors.js';

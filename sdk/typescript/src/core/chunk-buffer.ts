@@ -1,8 +1,8 @@
 /** From bytes or polled objects to chunks in order, each once. */
-import { errorFromChunk } from '../answers.js';
+
 import { ConnectionLost, type StreamErrorFields } from '../errors.js';
 import type { JsonObject } from '../types.js';
-import { isObject, parseJson } from './messages.js';
+import { errorFromChunk, isObject, parseJson } from './messages.js';
 import { positionOf, Sequence } from './sequence.js';
 import type { SessionRequests } from './session-request.js';
 import { type Frame, SseDecoder } from './sse.js';

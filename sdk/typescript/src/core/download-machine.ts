@@ -6,12 +6,11 @@
  * is there already is skipped. The last piece is handed on only if all of it is the file.
  */
 
-import { errorFromAnswer } from '../answers.js';
 import { ConnectionLost, StreamError } from '../errors.js';
 import { PATH } from '../files/lookups.js';
-import { itemRequest } from '../requests.js';
 import type { StoredFile } from '../types.js';
 import type { Action, Outcome } from './actions.js';
+import { errorFromAnswer, itemRequest } from './messages.js';
 import type { ReconnectRules } from './reconnector.js';
 import { Retries } from './retry.js';
 import { Sha256 } from './sha256.js';

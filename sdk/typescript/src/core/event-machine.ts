@@ -6,17 +6,77 @@
  * moves the cursor. The rules of connections are link.ts's.
  */
 
-import { errorFromAnswer, errorFromChunk } from '../answers.js';
 import { ConnectionLost, type StreamError } from '../errors.js';
-import { EventRequests } from '../event-plan.js';
-import { PACE } from '../polling.js';
-import type { JsonObject, PlatformEvent, SubscribeParams } from '../types.js';
+import type {
+  EventSelection,
+  JsonObject,
+  Place,
+  PlatformEvent,
+  SubscribeParams,
+} from '../types.js';
 import type { Action, Outcome } from './actions.js';
 import { FrameBuffer } from './chunk-buffer.js';
+import { EVENTS_PATH, placeOf, selectionQuery } from './event-filter.js';
 import { EventQueue } from './event-queue.js';
-import { type Answer, asObject, asText, isObject, type Request } from './messages.js';
-import { Reconnector, type ReconnectRules } from './reconnector.js';
+import {
+  type Answer,
+  asObject,
+  asText,
+  errorFromAnswer,
+  errorFromChunk,
+  isObject,
+  query,
+  type Request,
+} from './messages.js';
+import { PACE, Reconnector, type ReconnectRules } from './reconnector.js';
+import { POLL_LIMIT, POLL_WAIT, SSE } from './session-request.js';
 import type { Frame } from './sse.js';
+
+/** After everything there is: the place found there is the end of the log. */
+const AFTER_ALL = '9999-12-31T23:59:59Z';
+
+/** A subscription: which events, from where; without `since`: from now. */
+export class EventRequests {
+  readonly since: string | undefined;
+  readonly earliest: boolean;
+  readonly #query: Record<string, string>;
+
+  constructor(wanted: EventSelection, since: Place | undefined, onExpired = 'raise') {
+    this.#query = selectionQuery(wanted);
+    this.since = placeOf(since);
+    this.earliest = onExpired === 'earliest';
+  }
+
+  /** Opens or reopens the stream behind `cursor`. */
+  open(cursor: string | undefined): Request {
+    const place = query({
+      since: cursor === undefined ? this.since : undefined,
+      on_expired: this.earliest ? 'earliest' : undefined,
+    });
+    return {
+      method: 'GET',
+      path: `${EVENTS_PATH}/subscribe`,
+      query: { ...this.#query, ...place },
+      headers: cursor === undefined ? SSE : { ...SSE, 'Last-Event-ID': cursor },
+    };
+  }
+
+  /** Asks for the end of the log, so that a first connection that breaks loses nothing. */
+  now(): Request {
+    return { method: 'GET', path: EVENTS_PATH, query: { since: AFTER_ALL, limit: '1' } };
+  }
+
+  /** The events behind `cursor`, or the first that comes. */
+  poll(cursor: string | undefined): Request {
+    const since = cursor === undefined ? this.since : undefined;
+    return {
+      method: 'GET',
+      path: EVENTS_PATH,
+      query: { ...this.#query, ...query({ cursor, since, limit: POLL_LIMIT, wait: POLL_WAIT }) },
+      patience: POLL_WAIT,
+    };
+  }
+}
 
 /** Events, and the cursors of heartbeats. */
 class EventBuffer extends FrameBuffer {

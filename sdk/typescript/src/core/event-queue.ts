@@ -1,7 +1,7 @@
 /** Events between their arrival and their reader: in order, each once, with the place of both. */
-import { camel } from '../names.js';
+
 import type { JsonObject, PlatformEvent } from '../types.js';
-import { asText } from './messages.js';
+import { asText, camel } from './messages.js';
 
 export class EventQueue {
   /** Events, and the cursors of heartbeats between them as `{cursor}`. */

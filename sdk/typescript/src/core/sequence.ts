@@ -2,16 +2,6 @@
 import type { JsonObject } from '../types.js';
 import { asCount } from './messages.js';
 
-/** What is needed to find a stream again after it broke off. */
-export interface ResumePoint {
-  idempotencyKey?: string | undefined;
-  sessionId?: string | undefined;
-  turn?: number | undefined;
-  epoch?: string | undefined;
-  /** That of the last chunk handed to the caller; 0: none yet. */
-  position: number;
-}
-
 /** What to do with a chunk: pass it on, drop it, or read again from the last good place. */
 export type Verdict = 'new' | 'seen' | 'gap';
 
@@ -46,4 +36,31 @@ export function firstPosition(raw: JsonObject, position: number): number {
 /** A chunk's position from its data, else from its frame's own id; undefined for what is none. */
 export function positionOf(raw: JsonObject, frameId = ''): number | undefined {
   return asCount(raw.position) || (/^\d{1,15}$/.test(frameId) && Number(frameId)) || undefined;
+}
+
+/**
+ * Leaves out what stands in the log before a turn, for a stream that knows only its number.
+ *
+ * The log does not tell where a turn begins except by its own entries: the `done` of the turn before
+ * it, and the first step, which carries the turn's number.
+ */
+export class TurnStart {
+  found: boolean;
+  readonly #turn: number;
+
+  constructor(turn: number | undefined) {
+    this.#turn = turn ?? 0;
+    this.found = this.#turn <= 1;
+  }
+
+  /** What this chunk is part of: what stands before, the end of that, or the turn and what follows. */
+  part(raw: JsonObject): 'before' | 'border' | 'turn' {
+    if (this.found) return 'turn';
+    const turn = asCount(raw.turn);
+    if (turn === undefined) return 'before';
+    const border = raw.type === 'done' && turn === this.#turn - 1;
+    this.found = border || turn >= this.#turn;
+    if (border) return 'border';
+    return this.found ? 'turn' : 'before';
+  }
 }

@@ -2,7 +2,6 @@
 
 import type { JsonObject } from '../types.js';
 import { asCount, asText, keyHeader, query, type Request, segment } from './messages.js';
-import type { ResumePoint } from './sequence.js';
 
 /** How long the server may hold a poll, in seconds: below the 60 at which proxies cut. */
 export const POLL_WAIT = 25;
@@ -20,6 +19,16 @@ export function executePath(body: JsonObject): string {
   return sessionId && body.agent_id === undefined
     ? `/v1/sessions/${segment(sessionId)}/execute`
     : '/v1/sessions/execute';
+}
+
+/** What is needed to find a stream again after it broke off. */
+export interface ResumePoint {
+  idempotencyKey?: string | undefined;
+  sessionId?: string | undefined;
+  turn?: number | undefined;
+  epoch?: string | undefined;
+  /** That of the last chunk handed to the caller; 0: none yet. */
+  position: number;
 }
 
 export interface SessionRequestsOptions {

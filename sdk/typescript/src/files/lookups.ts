@@ -1,8 +1,6 @@
 /** Files without their contents. */
 
-import { camel } from '../names.js';
-import { pageOf } from '../page.js';
-import { itemRequest, listRequest } from '../requests.js';
+import { camel, itemRequest, listRequest, pageOf } from '../core/messages.js';
 import type { Transport } from '../transport.js';
 import type { ListFilesParams, Page, StoredFile } from '../types.js';
 

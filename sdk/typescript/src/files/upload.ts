@@ -1,11 +1,17 @@
 /** A file on its way up. */
 
-import { isRepeated } from '../answers.js';
 import type { Outcome } from '../core/actions.js';
-import { asObject, asText, keyHeader, query, type Request } from '../core/messages.js';
+import {
+  asObject,
+  asText,
+  camel,
+  isRepeated,
+  keyHeader,
+  query,
+  type Request,
+} from '../core/messages.js';
 import { Retries } from '../core/retry.js';
 import { Conflict, ConnectionLost, InvalidRequest, type StreamError } from '../errors.js';
-import { camel } from '../names.js';
 import { pause, throwIfAborted } from '../platform.js';
 import { addressOf } from '../settings.js';
 import { errorOfCall, type Transport } from '../transport.js';

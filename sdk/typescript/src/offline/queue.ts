@@ -1,13 +1,11 @@
 /** `client.offlineQueue()`: executes that wait for a network, sent in order when it is there. */
-import { notifyAll } from '../announce.js';
-import { asCount, asText, keyHeader, newKey } from '../core/messages.js';
+
+import { asCount, asText, keyHeader, newKey, snake } from '../core/messages.js';
 import { executePath } from '../core/session-request.js';
 import { AuthenticationError, InvalidRequest, StreamError } from '../errors.js';
-import { snake } from '../names.js';
-import { isOffline, pause } from '../platform.js';
+import { isOffline, notifyAll, pause } from '../platform.js';
 import type { Transport } from '../transport.js';
 import type { ExecuteParams, OfflineQueueOptions, QueuedExecute, QueueStorage } from '../types.js';
-import { IndexedDbStorage, MemoryStorage } from './storage.js';
 
 /** The server knows an Idempotency-Key for 24 hours; in milliseconds. */
 const KEY_WINDOW = 24 * 3600 * 1000;
@@ -231,4 +229,64 @@ export class OfflineQueue {
     this.#items = items;
     notifyAll(this.#listeners, items);
   }
+}
+
+const STORE = 'executes';
+
+export class MemoryStorage implements QueueStorage {
+  readonly #items = new Map<string, QueuedExecute>();
+
+  async load(): Promise<QueuedExecute[]> {
+    return [...this.#items.values()];
+  }
+
+  async put(item: QueuedExecute): Promise<void> {
+    this.#items.set(item.id, item);
+  }
+
+  async delete(id: string): Promise<void> {
+    this.#items.delete(id);
+  }
+}
+
+/** Pages of one origin that open the same name share what it holds. */
+export class IndexedDbStorage implements QueueStorage {
+  readonly #database: IDBDatabase;
+
+  private constructor(database: IDBDatabase) {
+    this.#database = database;
+  }
+
+  /** Rejects where the browser does not allow it, as some do in private windows. */
+  static async open(name: string): Promise<IndexedDbStorage> {
+    const request = indexedDB.open(name, 1);
+    request.onupgradeneeded = () => request.result.createObjectStore(STORE, { keyPath: 'id' });
+    const database = await outcome(request);
+    // Another page that wants to delete or upgrade it must not wait for this one.
+    database.onversionchange = () => database.close();
+    return new IndexedDbStorage(database);
+  }
+
+  load(): Promise<QueuedExecute[]> {
+    return outcome(this.#store('readonly').getAll());
+  }
+
+  async put(item: QueuedExecute): Promise<void> {
+    await outcome(this.#store('readwrite').put(item));
+  }
+
+  async delete(id: string): Promise<void> {
+    await outcome(this.#store('readwrite').delete(id));
+  }
+
+  #store(mode: IDBTransactionMode): IDBObjectStore {
+    return this.#database.transaction(STORE, mode).objectStore(STORE);
+  }
+}
+
+function outcome<T>(request: IDBRequest<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
 }

@@ -1,9 +1,62 @@
-import { useCallback, useEffect, useMemo, useState, useSyncExternalStore } from 'react';
-import type { ResonantGenesis } from '../index.js';
-import type { SendParams, SessionState, SessionStoreOptions } from '../store/index.js';
-import { holdShared, NO_SESSION, sessionStore } from '../store/index.js';
-import { useClient } from './client.js';
-import { useLatest } from './latest.js';
+import type { ReactElement, ReactNode, RefObject } from 'react';
+import {
+  createContext,
+  createElement,
+  useCallback,
+  useContext,
+  useEffect,
+  useMemo,
+  useRef,
+  useState,
+  useSyncExternalStore,
+} from 'react';
+import type { ResonantGenesis, StreamError } from '../index.js';
+import type {
+  AgentStreamState,
+  AgentTaskParams,
+  EventsSelection,
+  EventsState,
+  EventsStoreOptions,
+  SendParams,
+  SessionState,
+  SessionStoreOptions,
+} from '../store/index.js';
+import {
+  AgentStreamStore,
+  EventsStore,
+  holdShared,
+  IDLE,
+  NO_EVENTS,
+  NO_SESSION,
+  sessionStore,
+} from '../store/index.js';
+import { defaultClient } from '../store/stream-client.js';
+
+/** What the last render was given, for effects and handlers that must not depend on it. */
+export function useLatest<T>(value: T): Readonly<RefObject<T>> {
+  const latest = useRef(value);
+  useEffect(() => {
+    latest.current = value;
+  });
+  return latest;
+}
+
+const ClientContext = createContext<ResonantGenesis | null>(null);
+
+export interface ResonantGenesisProviderProps {
+  readonly client: ResonantGenesis;
+  readonly children?: ReactNode;
+}
+
+/** Gives its client to the hooks of everything inside. Make the client once, not while rendering. */
+export function ResonantGenesisProvider(props: ResonantGenesisProviderProps): ReactElement {
+  return createElement(ClientContext.Provider, { value: props.client }, props.children);
+}
+
+/** The nearest provider's client; without one, that of the environment. */
+export function useClient(): ResonantGenesis {
+  return useContext(ClientContext) ?? defaultClient();
+}
 
 /** What its turns are sent with unless `send` says otherwise, and where its place is kept. */
 export interface UseSessionOptions extends SendParams, SessionStoreOptions {
@@ -19,8 +72,6 @@ export interface UseSessionResult extends SessionState {
   /** Reads on, sends again, or asks again, whichever the error calls for. */
   retry(): Promise<void>;
 }
-
-const getNone = (): SessionState => NO_SESSION;
 
 /**
  * Shows a session: all its turns, also those that others ask for, and goes on where it was when the
@@ -47,7 +98,7 @@ export function useSession(
     setShown(current);
   }
   const { store } = current;
-  const state = useSyncExternalStore(store.subscribe, store.getSnapshot, getNone);
+  const state = useSyncExternalStore(store.subscribe, store.getSnapshot, () => NO_SESSION);
 
   useEffect(() => {
     const held = holdShared(store);
@@ -65,4 +116,101 @@ export function useSession(
   const retry = useCallback(() => store.retry(latest.current), [store, latest]);
   const { cancel } = store;
   return useMemo(() => ({ ...state, send, cancel, retry }), [state, send, cancel, retry]);
+}
+
+export interface UseAgentStreamOptions extends AgentTaskParams {
+  /** In place of the provider's. */
+  readonly client?: ResonantGenesis | undefined;
+}
+
+export interface UseAgentStreamResult extends AgentStreamState {
+  /** Cancels the turn. Rejects with a StreamError where the server could not be told. */
+  cancel(): Promise<void>;
+  /** Goes on with a turn that broke off, or asks again where it has ended. */
+  retry(): Promise<void>;
+}
+
+/** What is shown between a render with a new goal and the effect that asks for it. */
+const PENDING: AgentStreamState = { ...IDLE, status: 'connecting', isStreaming: true };
+
+/**
+ * Asks `agentId` for `goal` when it is mounted, and again when one of them changes; an empty goal
+ * asks nothing.
+ *
+ * One turn, however often React lets the effect run. Unmounting ends the connection and not the
+ * turn (`onDisconnect: 'cancel'` ends both). Options count from the next turn on.
+ */
+export function useAgentStream(
+  agentId: string,
+  goal: string,
+  options: UseAgentStreamOptions = {},
+): UseAgentStreamResult {
+  const { client: own, ...params } = options;
+  const provided = useClient();
+  const client = own ?? provided;
+  const { sessionId } = params;
+  const latest = useLatest(params);
+  const [store] = useState(() => new AgentStreamStore());
+  const state = useSyncExternalStore(store.subscribe, store.getSnapshot, () => IDLE);
+
+  useEffect(() => {
+    if (!goal) {
+      store.clear();
+      return;
+    }
+    store.show({ ...latest.current, sessionId, client, agentId, goal });
+    return store.hold();
+  }, [store, latest, client, agentId, goal, sessionId]);
+
+  const isShown = state.agentId === agentId && state.goal === goal;
+  const shown = isShown ? state : goal ? PENDING : IDLE;
+  const { cancel, retry } = store;
+  return useMemo(() => ({ ...shown, cancel, retry }), [shown, cancel, retry]);
+}
+
+export interface UseEventsOptions extends EventsSelection, EventsStoreOptions {
+  /** In place of the provider's. */
+  readonly client?: ResonantGenesis | undefined;
+}
+
+export interface UseEventsResult extends EventsState {
+  /** Goes on after an error, where it broke off. */
+  retry(): void;
+  /** Forgets the events shown so far. */
+  clear(): void;
+}
+
+/**
+ * The newest platform events of a selection, and `onEvent` for each as it comes.
+ *
+ * The selection counts by its content: objects made while rendering do not subscribe anew.
+ */
+export function useEvents(options: UseEventsOptions = {}): UseEventsResult {
+  const { client: own, limit, onEvent, ...selection } = options;
+  const provided = useClient();
+  const client = own ?? provided;
+  const latest = useLatest(onEvent);
+  const wanted = JSON.stringify(selection);
+  const store = useMemo(() => {
+    const known: EventsSelection = JSON.parse(wanted);
+    return new EventsStore(client, known, { limit, onEvent: (event) => latest.current?.(event) });
+  }, [client, wanted, limit, latest]);
+  const state = useSyncExternalStore(store.subscribe, store.getSnapshot, () => NO_EVENTS);
+
+  useEffect(() => store.hold(), [store]);
+
+  const { retry, clear } = store;
+  return useMemo(() => ({ ...state, retry, clear }), [state, retry, clear]);
+}
+
+/**
+ * Why the server cannot be reached, or takes no requests, while it is tried again; null while it can.
+ *
+ * Known as soon as the first attempt of any call or stream of the client (the provider's, or `client`)
+ * has failed, and over when one of them is answered.
+ */
+export function useReach(client?: ResonantGenesis): StreamError | null {
+  const provided = useClient();
+  const { subscribe, getSnapshot } = (client ?? provided).reach;
+  return useSyncExternalStore(subscribe, getSnapshot, () => null);
 }

@@ -11,12 +11,20 @@ export type {
   TurnContent,
   TurnSnapshot,
 } from '../store/index.js';
-export type { ResonantGenesisProviderProps } from './client.js';
-export { ResonantGenesisProvider, useClient } from './client.js';
-export type { UseSessionOptions, UseSessionResult } from './hooks.js';
-export { useSession } from './hooks.js';
-export type { UseAgentStreamOptions, UseAgentStreamResult } from './use-agent-stream.js';
-export { useAgentStream } from './use-agent-stream.js';
-export type { UseEventsOptions, UseEventsResult } from './use-events.js';
-export { useEvents } from './use-events.js';
-export { useReach } from './use-reach.js';
+export type {
+  ResonantGenesisProviderProps,
+  UseAgentStreamOptions,
+  UseAgentStreamResult,
+  UseEventsOptions,
+  UseEventsResult,
+  UseSessionOptions,
+  UseSessionResult,
+} from './hooks.js';
+export {
+  ResonantGenesisProvider,
+  useAgentStream,
+  useClient,
+  useEvents,
+  useReach,
+  useSession,
+} from './hooks.js';

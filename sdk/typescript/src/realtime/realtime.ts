@@ -1,10 +1,9 @@
 /** `client.realtime()`: one socket for any number of channels and sessions. */
 
 import { listed, placeOf, selection } from '../core/event-filter.js';
-import { segment } from '../core/messages.js';
+import { segment, snake } from '../core/messages.js';
 import { ChunkConsumer, EventConsumer, MAX_ITEMS } from '../core/realtime/consumers.js';
 import { InvalidRequest } from '../errors.js';
-import { snake } from '../names.js';
 import type { Settings } from '../settings.js';
 import type {
   AgentStream,

@@ -1,15 +1,14 @@
 /** Keeps a socket: one after the other, and whoever reads from them. */
-import { notifyAll } from '../announce.js';
+
+import { snake } from '../core/messages.js';
 import type { Consumer } from '../core/realtime/consumers.js';
 import { SocketMachine } from '../core/realtime/socket-machine.js';
 import { Retries } from '../core/retry.js';
 import { AuthenticationError, ConnectionLost, StreamError } from '../errors.js';
-import { snake } from '../names.js';
-import { isOffline, pause } from '../platform.js';
+import { isOffline, notifyAll, pause } from '../platform.js';
 import type { Settings } from '../settings.js';
 import type { ConnectionState, RealtimeOptions } from '../types.js';
-import { socketClass, socketUrl } from './socket.js';
-import { SocketConnection } from './socket-connection.js';
+import { SocketConnection, socketClass, socketUrl } from './socket-connection.js';
 import type { Host } from './socket-streams.js';
 
 export class SocketRunner implements Host {

@@ -2,7 +2,7 @@
 
 import type { ChunkConsumer, Consumer, EventConsumer } from '../core/realtime/consumers.js';
 import { throwIfAborted } from '../platform.js';
-import { readableOf } from '../readable.js';
+import { readableOf } from '../stream-reader.js';
 import type {
   AgentStream,
   Chunk,

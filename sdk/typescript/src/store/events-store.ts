@@ -6,8 +6,7 @@ import type {
   StreamControls,
   SubscribeParams,
 } from '../types.js';
-import { Lifetime } from './lifetime.js';
-import { Observable } from './observable.js';
+import { Lifetime, Observable } from './observable.js';
 import { ResumableReader } from './resumable-reader.js';
 import type { StreamClient } from './stream-client.js';
 

@@ -4,13 +4,13 @@
  * The React and Vue adapters are shells around these.
  */
 export type { Readable } from '../types.js';
+export type { AgentTask, AgentTaskParams } from './agent-stream-store.js';
 export { AgentStreamStore, IDLE } from './agent-stream-store.js';
 export type { EventsSelection, EventsState, EventsStoreOptions } from './events-store.js';
 export { EventsStore, NO_EVENTS } from './events-store.js';
 export type { PlaceStorage } from './session-place.js';
 export type { SessionStoreOptions } from './session-store.js';
-export { SessionStore } from './session-store.js';
-export { holdShared, sessionStore } from './shared-sessions.js';
+export { holdShared, SessionStore, sessionStore } from './session-store.js';
 export type {
   AgentStreamState,
   SendParams,
@@ -23,4 +23,3 @@ export type {
 } from './snapshots.js';
 export { NO_SESSION } from './snapshots.js';
 export type { SocketClient, StreamClient } from './stream-client.js';
-export type { AgentTask, AgentTaskParams } from './turn-run.js';

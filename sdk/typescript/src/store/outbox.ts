@@ -1,9 +1,45 @@
+import { InternalError, NotFound } from '../errors.js';
 import { throwIfAborted } from '../platform.js';
-import type { ConnectionState } from '../types.js';
-import type { AcceptedTurn } from './begin-turn.js';
-import { beginTurn, cancelByKey } from './begin-turn.js';
+import type { ConnectionState, ExecuteStreamParams, StreamControls } from '../types.js';
 import type { SendParams } from './snapshots.js';
 import type { StreamClient } from './stream-client.js';
+
+/** Where a turn is that the server has taken. */
+export interface AcceptedTurn {
+  readonly sessionId: string;
+  readonly turn: number;
+}
+
+/**
+ * Has the server take a turn, and leaves it running there: its chunks are for others to read.
+ *
+ * Throws the StreamError of a refusal, and the reason of the signal when that aborts.
+ */
+export async function beginTurn(
+  client: StreamClient,
+  params: ExecuteStreamParams,
+  controls: StreamControls,
+): Promise<AcceptedTurn> {
+  const stream = await client.sessions.executeStream(params, controls);
+  const { sessionId, turn } = stream;
+  await stream.close();
+  if (sessionId === undefined || turn === undefined) {
+    throw new InternalError('the server has not named the turn');
+  }
+  return { sessionId, turn };
+}
+
+/** Cancels the turn of a key, if there is one. */
+export async function cancelByKey(client: StreamClient, idempotencyKey: string): Promise<void> {
+  try {
+    await client.sessions.cancel({ idempotencyKey });
+  } catch (error) {
+    if (!(error instanceof NotFound)) {
+      throw error;
+    }
+    // The server has never heard of it, and now never will.
+  }
+}
 
 /** A server knows a key for 24 h; milliseconds, with an hour for clocks and queues. */
 const KEY_WINDOW = 23 * 3_600_000;

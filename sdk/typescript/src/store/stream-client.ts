@@ -1,3 +1,4 @@
+import { ResonantGenesis } from '../index.js';
 import type {
   AgentStream,
   ConnectionState,
@@ -33,4 +34,12 @@ export interface SocketClient {
   readonly state: ConnectionState;
   session(sessionId: string, params: RealtimeSessionParams): Promise<AgentStream>;
   close(): Promise<void>;
+}
+
+let client: ResonantGenesis | undefined;
+
+/** The client of pages that name none: everything about it comes from the environment. */
+export function defaultClient(): ResonantGenesis {
+  client ??= new ResonantGenesis();
+  return client;
 }

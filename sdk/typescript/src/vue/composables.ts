@@ -1,11 +1,102 @@
-import type { MaybeRefOrGetter } from 'vue';
-import { shallowRef, toValue, watch } from 'vue';
-import type { ResonantGenesis } from '../index.js';
-import type { SendParams, SessionState, SessionStoreOptions } from '../store/index.js';
-import { holdShared, NO_SESSION, sessionStore } from '../store/index.js';
-import type { StateRefs } from './bind.js';
-import { bind, whenMounted } from './bind.js';
-import { useClient } from './client.js';
+import type { ComputedRef, InjectionKey, MaybeRefOrGetter, Plugin, ShallowRef } from 'vue';
+import {
+  computed,
+  getCurrentInstance,
+  getCurrentScope,
+  hasInjectionContext,
+  inject,
+  onMounted,
+  onScopeDispose,
+  provide,
+  shallowReadonly,
+  shallowRef,
+  toValue,
+  watch,
+} from 'vue';
+import type { ResonantGenesis, StreamError } from '../index.js';
+import type {
+  AgentStreamState,
+  AgentTaskParams,
+  EventsSelection,
+  EventsState,
+  EventsStoreOptions,
+  Readable,
+  SendParams,
+  SessionState,
+  SessionStoreOptions,
+} from '../store/index.js';
+import {
+  AgentStreamStore,
+  EventsStore,
+  holdShared,
+  IDLE,
+  NO_EVENTS,
+  NO_SESSION,
+  sessionStore,
+} from '../store/index.js';
+import { defaultClient } from '../store/stream-client.js';
+
+/** A ref for every field of a state; each changes only when its field does. */
+export type StateRefs<S> = { readonly [K in keyof S]: ComputedRef<S[K]> };
+
+/** The fields of the store that `current` holds; `example` is any state of its kind. */
+export function bind<S extends object>(
+  current: Readonly<ShallowRef<Readable<S>>>,
+  example: S,
+): StateRefs<S> {
+  const state = shallowRef(current.value.getSnapshot());
+  watch(
+    current,
+    (store, _, onCleanup) => {
+      const take = (): void => {
+        state.value = store.getSnapshot();
+      };
+      onCleanup(store.subscribe(take));
+      take();
+    },
+    { immediate: true, flush: 'sync' },
+  );
+  const keys = Object.keys(example) as (keyof S)[];
+  const refs = keys.map((key) => [key, computed(() => state.value[key])] as const);
+  return Object.fromEntries(refs) as StateRefs<S>;
+}
+
+/** Calls `begin` when the component is on its page, so not on a server; outside of components at once. */
+export function whenMounted(begin: () => void): void {
+  if (getCurrentInstance() === null) {
+    begin();
+  } else {
+    onMounted(begin);
+  }
+}
+
+/** Calls `end` with the component or scope that is being set up. */
+export function whenDisposed(end: () => void): void {
+  if (getCurrentScope() !== undefined) {
+    onScopeDispose(end);
+  }
+}
+
+const KEY: InjectionKey<ResonantGenesis> = Symbol('resonantgenesis');
+
+/** Gives `client` to the composables of a whole app: `app.use(createResonantGenesis(client))`. */
+export function createResonantGenesis(client: ResonantGenesis): Plugin {
+  return {
+    install(app) {
+      app.provide(KEY, client);
+    },
+  };
+}
+
+/** Gives `client` to the composables of everything inside the calling component. */
+export function provideClient(client: ResonantGenesis): void {
+  provide(KEY, client);
+}
+
+/** The nearest client that was provided; without one, that of the environment. */
+export function useClient(): ResonantGenesis {
+  return (hasInjectionContext() ? inject(KEY, null) : null) ?? defaultClient();
+}
 
 /** What its turns are sent with unless `send` says otherwise, and where its place is kept. */
 export interface UseSessionOptions extends SendParams, SessionStoreOptions {
@@ -72,4 +163,111 @@ export function useSession(
     cancel: () => store.value.cancel(),
     retry: () => store.value.retry(params()),
   };
+}
+
+export interface UseAgentStreamOptions extends AgentTaskParams {
+  /** In place of the provided one. */
+  readonly client?: ResonantGenesis | undefined;
+}
+
+export interface UseAgentStreamResult extends StateRefs<AgentStreamState> {
+  /**
+   * Asks for `goal` in place of what was shown. Resolves when the turn is over, and never rejects:
+   * `error` says why it failed.
+   */
+  execute(goal: string, params?: AgentTaskParams): Promise<void>;
+  /** Cancels the turn. Rejects with a StreamError where the server could not be told. */
+  cancel(): Promise<void>;
+  /** Goes on with a turn that broke off, or asks again where it has ended. */
+  retry(): Promise<void>;
+}
+
+/**
+ * One turn of `agentId` at a time.
+ *
+ * Unmounting ends the connection and not the turn (`onDisconnect: 'cancel'` ends both).
+ */
+export function useAgentStream(
+  agentId: MaybeRefOrGetter<string>,
+  options: MaybeRefOrGetter<UseAgentStreamOptions> = {},
+): UseAgentStreamResult {
+  const provided = useClient();
+  const store = new AgentStreamStore();
+  whenDisposed(() => store.close());
+
+  const execute = (goal: string, more: AgentTaskParams = {}): Promise<void> => {
+    const { client = provided, ...params } = toValue(options);
+    return store.execute({ ...params, ...more, client, agentId: toValue(agentId), goal });
+  };
+  const { cancel, retry } = store;
+  return { ...bind(shallowRef(store), IDLE), execute, cancel, retry };
+}
+
+export interface UseEventsOptions extends EventsSelection, EventsStoreOptions {
+  /** In place of the provided one. */
+  readonly client?: ResonantGenesis | undefined;
+}
+
+export interface UseEventsResult extends StateRefs<EventsState> {
+  /** Goes on after an error, where it broke off. */
+  retry(): void;
+  /** Forgets the events shown so far. */
+  clear(): void;
+}
+
+/** The newest platform events of a selection, and `onEvent` for each as it comes. */
+export function useEvents(options: MaybeRefOrGetter<UseEventsOptions> = {}): UseEventsResult {
+  const provided = useClient();
+  const make = () => {
+    const { client = provided, limit, onEvent: _onEvent, ...selection } = toValue(options);
+    const onEvent: UseEventsOptions['onEvent'] = (event) => toValue(options).onEvent?.(event);
+    return new EventsStore(client, selection, { limit, onEvent });
+  };
+  const store = shallowRef(make());
+  const state = bind(store, NO_EVENTS);
+  watch(
+    () => {
+      const { client: _client, onEvent: _onEvent, ...rest } = toValue(options);
+      return JSON.stringify(rest);
+    },
+    () => {
+      store.value = make();
+    },
+  );
+  whenMounted(() => {
+    watch(store, (held, _, onCleanup) => onCleanup(held.hold()), { immediate: true });
+  });
+  return {
+    ...state,
+    retry: () => store.value.retry(),
+    clear: () => store.value.clear(),
+  };
+}
+
+/**
+ * Why the server cannot be reached, or takes no requests, while it is tried again; null while it can.
+ *
+ * Known as soon as the first attempt of any call or stream of the client (the provided one, or
+ * `client`) has failed, and over when one of them is answered.
+ */
+export function useReach(client?: ResonantGenesis): Readonly<ShallowRef<StreamError | null>> {
+  const { subscribe, getSnapshot } = (client ?? useClient()).reach;
+  const error = shallowRef<StreamError | null>(null);
+  const take = (): void => {
+    error.value = getSnapshot();
+  };
+  let isOver = false;
+  let stop = (): void => undefined;
+  whenMounted(() => {
+    // A scope may end before its component is on the page.
+    if (!isOver) {
+      stop = subscribe(take);
+      take();
+    }
+  });
+  whenDisposed(() => {
+    isOver = true;
+    stop();
+  });
+  return shallowReadonly(error);
 }

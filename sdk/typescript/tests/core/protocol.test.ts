@@ -1,7 +1,7 @@
 /** The language-neutral cases of `protocol/`, as far as they concern a client. */
 import { describe, expect, test } from 'vitest';
-import { errorFromAnswer, errorFromChunk, isRepeated } from '../../src/answers.js';
 import { EventMachine } from '../../src/core/event-machine.js';
+import { errorFromAnswer, errorFromChunk, isRepeated } from '../../src/core/messages.js';
 import { delay } from '../../src/core/retry.js';
 import { SessionMachine } from '../../src/core/session-machine.js';
 import { SessionRequests } from '../../src/core/session-request.js';

@@ -1,12 +1,10 @@
 /** What one consumer of a socket reads from: a bounded buffer and its place in the log. No I/O. */
-import { errorFromChunk } from '../../answers.js';
+
 import type { StreamError } from '../../errors.js';
-import { camel } from '../../names.js';
-import { TurnStart } from '../../polling.js';
 import type { Chunk, JsonObject, PlatformEvent } from '../../types.js';
 import { EventQueue } from '../event-queue.js';
-import { asCount, asText, newKey } from '../messages.js';
-import { Sequence } from '../sequence.js';
+import { asCount, asText, camel, errorFromChunk, newKey } from '../messages.js';
+import { Sequence, TurnStart } from '../sequence.js';
 
 /** A buffer is full with so many items, or this many characters of them. */
 export const MAX_ITEMS = 1024;

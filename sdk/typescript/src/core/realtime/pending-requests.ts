@@ -1,8 +1,8 @@
 /** Questions on a socket: each has an id, one answer, and is asked again on the next socket. */
-import { errorFromChunk } from '../../answers.js';
+
 import { InvalidRequest, type StreamError } from '../../errors.js';
 import type { JsonObject } from '../../types.js';
-import { asText } from '../messages.js';
+import { asText, errorFromChunk } from '../messages.js';
 import type { Retries } from '../retry.js';
 
 /** What a server takes in one message, in bytes (PROTOCOL.md, section 9). */

@@ -4,10 +4,10 @@
  * It outlives sockets: on a new one it says what subscriptions, turns and questions need, each from
  * its own place. Times in seconds.
  */
-import { errorFromChunk } from '../../answers.js';
+
 import type { StreamError } from '../../errors.js';
 import type { JsonObject } from '../../types.js';
-import { asObject, asText, isObject, parseJson, seconds } from '../messages.js';
+import { asObject, asText, errorFromChunk, isObject, parseJson, seconds } from '../messages.js';
 import { ChannelSubscriptions } from './channel-subscriptions.js';
 import { ChunkConsumer, type Consumer, EventConsumer } from './consumers.js';
 import { PendingRequests } from './pending-requests.js';
