@@ -23,7 +23,7 @@ from resonantgenesis_server.config_load import (
 from resonantgenesis_server.model.limits import Limits
 
 SECRET = "s3cret-and-long-enough"
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 
 @pytest.fixture(autouse=True)
@@ -320,7 +320,7 @@ def test_variables_that_mean_nothing_are_found(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_every_setting_is_documented_with_its_variable_and_default() -> None:
-    text = README.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `([a-z_.]+)` \| (`RESON.*) \|$", text, re.MULTILINE))
     for name, value, _ in effective(Settings()):
         shown = f"`{value}`" if value else "none"
