@@ -1,7 +1,7 @@
 """Models of OpenAI-compatible servers, over aiohttp.
 
 Its own and not a provider's library: what one delta costs here is a tenth of what it costs there
-(ARCHITECTURE.md, "Models").
+(bench/NOTES.md, "Engines").
 """
 
 from __future__ import annotations
