@@ -10,29 +10,38 @@ from resonantgenesis_server.config import Settings
 from resonantgenesis_server.config_load import effective, variable_of
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
-#: The heading of each group of settings, and what stands above its table.
+#: The first setting of each group, its heading, and what stands above its table. Small groups:
+#: the agent `guide` quotes a table whole.
 _GROUPS = {
-    "": ("Settings of the server", "The server itself."),
-    "tools": ("Settings of tools", "Tools that agents may use; see *Tools*."),
-    "llm": ("Settings of models", "Agents on language models; see *Models and conversations*."),
-    "limits": ("Settings of limits", "Sizes are in bytes, times in seconds; see *Limits*."),
+    "host": ("Settings of the server", "The server itself."),
+    "tools.timeout": ("Settings of tools", "Tools that agents may use; see *Tools*."),
+    "llm.api_keys": (
+        "Settings of models",
+        "Agents on language models; see *Models and conversations*.",
+    ),
+    "limits.body": ("Settings of sizes", "In bytes, and times in seconds; see *Limits*."),
+    "limits.queued_turns": ("Settings of turns and waiting", "Times are in seconds."),
+    "limits.session_retention": ("Settings of retention", "In seconds."),
+    "limits.monthly_tokens": (
+        "Settings of rates and budgets",
+        "Of a key, its tokens included, and of an organization, all its keys together.",
+    ),
+    "limits.transfer_rate": ("Settings of connections", "Sizes are in bytes, times in seconds."),
 }
+_HEAD = "| setting | variable | default | |\n|---|---|---|---|\n"
 
 
 def tables() -> str:
     """The headings and tables of all settings, as Markdown."""
     descriptions = dict(_descriptions(Settings, ""))
-    parts = []
-    for group, (heading, text) in _GROUPS.items():
-        rows = [
-            f"| `{name}` | `{variable_of(name)}` | {f'`{value}`' if value else 'none'} |"
-            f" {descriptions[name]} |\n"
-            for name, value, _ in effective(Settings())
-            if (name.partition(".")[0] if "." in name else "") == group
-        ]
-        head = "| setting | variable | default | |\n|---|---|---|---|\n"
-        parts.append(f"\n## {heading}\n\n{text}\n\n{head}{''.join(rows)}")
-    return "".join(parts)
+    text = ""
+    for name, value, _ in effective(Settings()):
+        if name in _GROUPS:
+            text += "\n## {}\n\n{}\n\n".format(*_GROUPS[name]) + _HEAD
+        shown = f"`{value}`" if value else "none"
+        text += f"| `{name}` | `{variable_of(name)}` | {shown} | {descriptions[name]} |\n"
+    assert text.count(_HEAD) == len(_GROUPS), "the first setting of a group has another name"
+    return text
 
 
 def page(text: str) -> str:
