@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from resonantgenesis_server import clock_file
-from resonantgenesis_server.clock_file import keeping_clock
 from resonantgenesis_server.codec.events import events_append
+from resonantgenesis_server.datadir import clock as clock_file
+from resonantgenesis_server.datadir.clock import keeping_clock
 from resonantgenesis_server.feed.event_log import EventService
 from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.log.sqlite import SqliteLog

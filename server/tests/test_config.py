@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-from resonantgenesis_server.config import Settings, StartupError
-from resonantgenesis_server.config_load import (
+from resonantgenesis_server.config.load import (
     MASK,
     effective,
     load_settings,
@@ -20,6 +19,7 @@ from resonantgenesis_server.config_load import (
     unknown_variables,
     variable_of,
 )
+from resonantgenesis_server.config.settings import Settings, StartupError
 from resonantgenesis_server.model.limits import Limits
 
 SECRET = "s3cret-and-long-enough"

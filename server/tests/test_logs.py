@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 import structlog
-from resonantgenesis_server.log_output import MAX_WAITING, Output, OutputStream
-from resonantgenesis_server.logs import _Lines, _Logger, hide
+from resonantgenesis_server.logging.output import MAX_WAITING, Output, OutputStream
+from resonantgenesis_server.logging.setup import _Lines, _Logger, hide
 from resonantgenesis_server.observe import METERS
 
 PATIENCE = 20.0
@@ -276,7 +276,7 @@ def test_a_logger_of_structlog_that_writes_to_nobody(pipe: Reader) -> None:
 
 PROGRAM = """
 import asyncio, gc, logging, os, sys, threading, warnings
-from resonantgenesis_server.logs import open_logs
+from resonantgenesis_server.logging.setup import open_logs
 form = sys.argv[1]
 with open_logs("info", form, ["hidden-value"]):
     import structlog

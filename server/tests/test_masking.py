@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from resonantgenesis_server.masking import (
+from resonantgenesis_server.logging.masking import (
     MASK,
     Hidden,
     mask_addresses,

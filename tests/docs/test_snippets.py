@@ -14,7 +14,7 @@ import httpx
 import pytest
 import yaml
 from resonantgenesis import ResonantGenesis, SyncResonantGenesis
-from resonantgenesis_server.config_load import load_settings
+from resonantgenesis_server.config.load import load_settings
 from support.models import FakeProvider, Reply
 from support.server import KEY, ServerProcess, _free_port, bearer
 from support.snippets import Block, blocks_of, python_page, run_shell

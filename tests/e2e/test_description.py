@@ -14,8 +14,8 @@ import schemathesis
 from fastapi.routing import iter_route_contexts
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
-from resonantgenesis_server.config import Settings
-from resonantgenesis_server.main import open_parts
+from resonantgenesis_server.app import open_parts
+from resonantgenesis_server.config.settings import Settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,

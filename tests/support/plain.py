@@ -11,9 +11,9 @@ from typing import Any
 
 import structlog
 import uvicorn
-from resonantgenesis_server.config_load import load_settings
-from resonantgenesis_server.logs import open_logs
-from resonantgenesis_server.main import lock_data, open_parts
+from resonantgenesis_server.app import lock_data, open_parts
+from resonantgenesis_server.config.load import load_settings
+from resonantgenesis_server.logging.setup import open_logs
 
 
 def arguments() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from .agents.engines.llm.settings import EngineWorkers
 from .agents.engines.loading import AgentLoadError
 from .agents.registry import Engines
 from .agents.tools.toolbox import Toolbox
-from .config import Settings, StartupError
+from .config.settings import Settings, StartupError
 from .records.base import AgentRecord
 from .records.directory import AgentDirectory
 from .records.store import Records

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .config import Settings
+from .config.settings import Settings
 from .http.limits import RequestLimit, StreamLimit
 from .log.base import EventLog
 from .runs.limit_events import LimitEvents

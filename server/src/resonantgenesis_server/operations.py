@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from fastapi import APIRouter
 
-from .config import Settings
+from .config.settings import Settings
 from .feed.hub import Hub
 from .http.metrics import metrics_router
 from .http.metrics_collector import Gauges

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from resonantgenesis_server.config import LimitSettings, Settings
-from resonantgenesis_server.main import Parts, open_parts
+from resonantgenesis_server.app import Parts, open_parts
+from resonantgenesis_server.config.settings import LimitSettings, Settings
 from resonantgenesis_server.records.credentials import CredentialHasher, load_secret
 
 KEY = "rg_test_bootstrap_key_0123"

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 from resonantgenesis_server.agents.tools.settings import ToolSettings
-from resonantgenesis_server.config import Settings
-from resonantgenesis_server.main import open_parts
+from resonantgenesis_server.app import open_parts
+from resonantgenesis_server.config.settings import Settings
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from outbox_support import Stores
-from resonantgenesis_server.config import Settings
+from resonantgenesis_server.config.settings import Settings
 
 
 @pytest.fixture

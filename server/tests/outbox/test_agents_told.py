@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 from outbox_support import client_of
-from resonantgenesis_server.config import Settings
+from resonantgenesis_server.app import Parts, open_parts
+from resonantgenesis_server.config.settings import Settings
 from resonantgenesis_server.log.base import LogUnavailable
-from resonantgenesis_server.main import Parts, open_parts
 
 pytestmark = pytest.mark.anyio
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 from outbox_support import FaultyLog, Stores, client_of, entries_of, events_of
-from resonantgenesis_server import clock_file
+from resonantgenesis_server.app import open_parts
 from resonantgenesis_server.codec.events import cursor_of, entry_of
-from resonantgenesis_server.config import Settings
+from resonantgenesis_server.config.settings import Settings
+from resonantgenesis_server.datadir import clock as clock_file
 from resonantgenesis_server.feed import event_log
 from resonantgenesis_server.feed.event_log import EventService
 from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.log.base import Append, LogUnavailable
-from resonantgenesis_server.main import open_parts
 from resonantgenesis_server.model import clock as model_clock
 from resonantgenesis_server.model.errors import PositionExpired
 from resonantgenesis_server.model.events import NewEvent, event_stream

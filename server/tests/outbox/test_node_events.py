@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from outbox_support import FaultyLog, Stores, events_of
-from resonantgenesis_server import main
-from resonantgenesis_server.config import Settings
+from resonantgenesis_server import app as main
+from resonantgenesis_server.app import open_parts
+from resonantgenesis_server.config.settings import Settings
 from resonantgenesis_server.http.edge import Edge
 from resonantgenesis_server.http.serving import Listener, listen
-from resonantgenesis_server.main import open_parts
 from resonantgenesis_server.runs import announce
 from resonantgenesis_server.runs.announce import NodeEvents, each_organization
 from resonantgenesis_server.runs.supervisor import Supervisor

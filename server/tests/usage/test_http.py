@@ -12,8 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
-from resonantgenesis_server.config import LimitSettings, Settings
-from resonantgenesis_server.main import Parts, open_parts
+from resonantgenesis_server.app import Parts, open_parts
+from resonantgenesis_server.config.settings import LimitSettings, Settings
 from resonantgenesis_server.records.credentials import CredentialHasher, load_secret
 from resonantgenesis_server.runs import chunks
 

@@ -17,13 +17,13 @@ import httpx
 import jsonschema_rs
 import uvicorn
 import websockets
+from resonantgenesis_server.app import Parts, open_parts
 from resonantgenesis_server.codec.events import events_append
-from resonantgenesis_server.config import LimitSettings, Settings
+from resonantgenesis_server.config.settings import LimitSettings, Settings
 from resonantgenesis_server.http.asyncapi import document
 from resonantgenesis_server.http.door import Door
 from resonantgenesis_server.http.ws_limits import SocketLimits
 from resonantgenesis_server.http.ws_protocol import SOCKET_SETTINGS
-from resonantgenesis_server.main import Parts, open_parts
 from resonantgenesis_server.model.events import NewEvent
 from resonantgenesis_server.model.ids import new_id
 from resonantgenesis_server.model.principal import Principal

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from typer.exceptions import Abort, TyperException
 
-from ..config import StartupError
+from ..config.settings import StartupError
 from . import (
     chat,
     demo,

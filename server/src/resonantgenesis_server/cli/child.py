@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from ..config import ENV_PREFIX
+from ..config.settings import ENV_PREFIX
 from .errors import CliError
 
 HOST = "127.0.0.1"

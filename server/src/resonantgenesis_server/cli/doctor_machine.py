@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, cast
 
-from ..config import Settings, StartupError
-from ..config_load import LoadedSettings, load_settings, unknown_variables
+from ..config.load import LoadedSettings, load_settings, unknown_variables
+from ..config.settings import Settings, StartupError
 from ..http.room import Room, raise_file_limit
 from ..log.base import LogError
 from ..log.sqlite_schema import check_version

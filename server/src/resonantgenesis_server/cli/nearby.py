@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from ..config_load import load_settings
+from ..config.load import load_settings
 from .backoff import Notice
 from .child import Child, answers, free_port, start_server
 from .client import Client

@@ -10,8 +10,8 @@ from typing import Annotated, Protocol, cast
 import typer
 from rich.console import Console
 
-from ..config import Settings
-from ..config_load import CONFIG_VARIABLE, DEFAULT_FILE, load_settings, unknown_variables
+from ..config.load import CONFIG_VARIABLE, DEFAULT_FILE, load_settings, unknown_variables
+from ..config.settings import Settings
 from .errors import UsageProblem
 from .options import AsJson, to_stderr
 from .output import show_rows
@@ -87,7 +87,7 @@ def _server() -> _Main:
     """
     gc.disable()
     try:
-        return cast("_Main", importlib.import_module("resonantgenesis_server.main"))
+        return cast("_Main", importlib.import_module("resonantgenesis_server.app"))
     finally:
         gc.enable()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from .. import observe
-from ..sqlite_wal import has_lost_commits, has_wal
+from ..datadir.wal import has_lost_commits, has_wal
 from .base import LogError, LogUnavailable
 
 _log = structlog.get_logger("resonantgenesis.log")

@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from .. import observe
-from ..sqlite_wal import lost_commits
+from ..datadir.wal import lost_commits
 from .base import StoreUnusable
 from .migrate import migrate
 

@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 import uvloop
 
-from ....logs import hide, open_logs
+from ....logging.setup import hide, open_logs
 from ....model.errors import AgentError
 from .calls import ModelFailure
 from .models import Models

@@ -19,8 +19,8 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource, SettingsError
 
-from .config import ENV_PREFIX, Settings, StartupError, parse_agents
-from .masking import MASK, mask_addresses, mask_arguments, secrets_in, secrets_in_arguments
+from ..logging.masking import MASK, mask_addresses, mask_arguments, secrets_in, secrets_in_arguments
+from .settings import ENV_PREFIX, Settings, StartupError, parse_agents
 
 CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
 DEFAULT_FILE = Path("resonantgenesis.toml")

@@ -20,11 +20,11 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from .agents.engines.llm.settings import LlmSettings
-from .agents.tools.settings import ToolSettings
-from .masking import mask_told
-from .model.ids import is_agent_id
-from .model.limits import GIB, KIB, LARGEST_PART, MIB, Limits
+from ..agents.engines.llm.settings import LlmSettings
+from ..agents.tools.settings import ToolSettings
+from ..logging.masking import mask_told
+from ..model.ids import is_agent_id
+from ..model.limits import GIB, KIB, LARGEST_PART, MIB, Limits
 
 ENV_PREFIX = "RESONANTGENESIS_"
 #: A bootstrap key travels in a header, so: printable ASCII without spaces.

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from time import monotonic, sleep
 
-from . import observe
+from .. import observe
 
 #: Bytes that wait at most.
 MAX_WAITING = 4 * 1024 * 1024

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import structlog
 
-from .config import StartupError
-from .files.disk_io import sync_directory
+from ..config.settings import StartupError
+from ..files.disk_io import sync_directory
 
 log_ = structlog.get_logger("resonantgenesis.data")
 

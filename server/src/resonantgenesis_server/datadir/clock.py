@@ -10,8 +10,8 @@ from pathlib import Path
 
 import structlog
 
-from .model.clock import Clock, Gap, Known, boot_id
-from .records.private_file import read_private, write_private
+from ..model.clock import Clock, Gap, Known, boot_id
+from ..records.private_file import read_private, write_private
 
 log_ = structlog.get_logger("resonantgenesis.clock")
 

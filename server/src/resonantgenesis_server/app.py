@@ -22,11 +22,11 @@ from .agents.registry import Engines
 from .agents.tools.functions import ToolLoadError
 from .agents.tools.opening import open_toolbox
 from .agents.tools.toolbox import Toolbox
-from .clock_file import keeping_clock
 from .committed import Committed
-from .config import Settings, StartupError
-from .config_load import secrets_of, unknown_variables
-from .data_lock import lock_data
+from .config.load import secrets_of, unknown_variables
+from .config.settings import Settings, StartupError
+from .datadir.clock import keeping_clock
+from .datadir.lock import lock_data
 from .event_loop import run as run_loop
 from .feed.event_log import EventService
 from .feed.hub import Hub
@@ -55,7 +55,7 @@ from .http.ws_routes import SocketRoutes
 from .limit_setup import KeyLimits
 from .log.base import LogError
 from .log.sqlite import SqliteLog
-from .logs import flush_logs, open_logs, say
+from .logging.setup import flush_logs, open_logs, say
 from .model.clock import Clock
 from .model.errors import ApiError, Unavailable
 from .model.limits import Limits

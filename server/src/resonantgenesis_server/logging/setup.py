@@ -25,9 +25,9 @@ from typing import Any
 
 import structlog
 
-from . import observe
-from .log_output import Output, OutputStream, open_standard_descriptors
+from .. import observe
 from .masking import Hidden, secret_variables
+from .output import Output, OutputStream, open_standard_descriptors
 
 #: Characters of one value, of a traceback, of a line; items of a list and depth of a value.
 _MAX_TEXT, _MAX_TRACEBACK, _MAX_LINE = 8_000, 32_000, 64_000

@@ -1,0 +1,1 @@
+"""Settings: their declarations, and where each value comes from."""
