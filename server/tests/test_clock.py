@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from resonantgenesis_server.codec.events import events_append
 from resonantgenesis_server.datadir import clock as clock_file
 from resonantgenesis_server.datadir.clock import keeping_clock
-from resonantgenesis_server.feed.event_log import EventService
+from resonantgenesis_server.events.service import EventService
 from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.log.sqlite import SqliteLog
+from resonantgenesis_server.maintenance import old_records, old_requests
 from resonantgenesis_server.model.clock import Clock, Known
 from resonantgenesis_server.model.events import NewEvent, event_stream
 from resonantgenesis_server.records.base import RequestName
 from resonantgenesis_server.records.store import Records
-from resonantgenesis_server.runs.housekeeping import old_records, old_requests
 
 DAY = 86_400.0
 START = 1_790_000_000.0

@@ -18,7 +18,7 @@ from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.log.base import Entry
 from resonantgenesis_server.model.events import event_stream
 from resonantgenesis_server.observe import METERS, OTHER, Counter, Histogram, LoopLag
-from resonantgenesis_server.runs.state import control_stream
+from resonantgenesis_server.sessions.state import control_stream
 
 
 @given(st.lists(st.floats(0, 20)))

@@ -8,12 +8,12 @@ from .agents.base import Agent
 from .agents.engines.llm.settings import EngineWorkers
 from .agents.engines.loading import AgentLoadError
 from .agents.registry import Engines
+from .agents.source import Agents
 from .agents.tools.toolbox import Toolbox
 from .config.settings import Settings, StartupError
 from .records.base import AgentRecord
 from .records.directory import AgentDirectory
 from .records.store import Records
-from .runs.agent_source import Agents
 
 GUIDE = "guide"
 

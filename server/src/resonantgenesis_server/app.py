@@ -28,7 +28,10 @@ from .config.settings import Settings, StartupError
 from .datadir.clock import keeping_clock
 from .datadir.lock import lock_data
 from .event_loop import run as run_loop
-from .feed.event_log import EventService
+from .events.limit_events import LimitEvents, Reached
+from .events.node_events import NodeEvents
+from .events.outbox import Relay
+from .events.service import EventService
 from .feed.hub import Hub
 from .files.base import BlobError
 from .files.disk import DiskBlobs
@@ -56,6 +59,7 @@ from .limit_setup import KeyLimits
 from .log.base import LogError
 from .log.sqlite import SqliteLog
 from .logging.setup import flush_logs, open_logs, say
+from .maintenance import Housekeeper, Job, old_events, old_records, old_requests
 from .model.clock import Clock
 from .model.errors import ApiError, Unavailable
 from .model.limits import Limits
@@ -66,17 +70,13 @@ from .records.bootstrap import bootstrap
 from .records.credentials import CredentialHasher, load_secret
 from .records.directory import AgentDirectory
 from .records.store import Records
-from .runs.announce import NodeEvents
-from .runs.housekeeping import Housekeeper, Job, old_events, old_records, old_requests
-from .runs.idempotency import TurnKeys
-from .runs.limit_events import LimitEvents, Reached
-from .runs.mirror import Mirror
-from .runs.outbox import Relay
-from .runs.retention import Retention
-from .runs.service import SessionService
-from .runs.supervisor import Supervisor
-from .runs.usage import UsageMeter
-from .runs.usage_service import UsageService
+from .sessions.idempotency import TurnKeys
+from .sessions.retention import Retention
+from .sessions.service import SessionService
+from .sessions.session_list import Mirror
+from .sessions.supervisor import Supervisor
+from .usage.meter import UsageMeter
+from .usage.report import UsageService
 
 log_ = structlog.get_logger("resonantgenesis.main")
 

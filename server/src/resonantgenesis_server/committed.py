@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from . import observe
 from .feed.hub import Hub
 from .log.base import Entry
-from .runs.mirror import Mirror
-from .runs.supervisor import Supervisor
-from .runs.usage import UsageMeter
+from .sessions.session_list import Mirror
+from .sessions.supervisor import Supervisor
+from .usage.meter import UsageMeter
 
 
 class Committed:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .config.settings import Settings
+from .events.limit_events import LimitEvents
 from .http.limits import RequestLimit, StreamLimit
 from .log.base import EventLog
-from .runs.limit_events import LimitEvents
-from .runs.state import SessionState
-from .runs.turn_limit import TurnLimit
+from .sessions.state import SessionState
+from .sessions.turn_limit import TurnLimit
 
 
 @dataclass(frozen=True, slots=True)

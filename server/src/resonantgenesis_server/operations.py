@@ -13,8 +13,8 @@ from .http.metrics_collector import Gauges
 from .http.watch import Watch
 from .http.ws_routes import SocketRoutes
 from .log.sqlite import SqliteLog
-from .runs.mirror import Mirror
-from .runs.supervisor import Supervisor
+from .sessions.session_list import Mirror
+from .sessions.supervisor import Supervisor
 
 
 def metrics_of(

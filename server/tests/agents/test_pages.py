@@ -16,7 +16,7 @@ from resonantgenesis_server.agents.tools.base import DEFAULT_MAX_RESULT, DEFAULT
 from resonantgenesis_server.agents.tools.docs_pages import PAGES, page_files, read_sections
 from resonantgenesis_server.model import errors
 from resonantgenesis_server.model.limits import GIB, KIB, MIB, Limits
-from resonantgenesis_server.runs.files import MAX_FILES
+from resonantgenesis_server.sessions.files import MAX_FILES
 
 ROOT = Path(__file__).parents[3]
 NAMES = [path.stem for path in page_files()]

@@ -9,7 +9,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resonantgenesis_server.feed.selection import BadFilter, Selections, Wanted, event_filters
+from resonantgenesis_server.feed.filter import BadFilter, Selections, Wanted, event_filters
 from resonantgenesis_server.log.base import Entry
 
 SELECTIONS = Selections()

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from resonantgenesis_server.feed.filter import Selection
 from resonantgenesis_server.feed.hub import Hub, Reader
-from resonantgenesis_server.feed.selection import Selection
 from resonantgenesis_server.log.base import Entry
 
 from .world import BODY, Choose, Shape, play

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import pytest
-from resonantgenesis_server.feed.follow import Follower, PlaceExpired, StreamGone
 from resonantgenesis_server.feed.hub import LEFT_BYTES, LEFT_TOPICS, Hub
+from resonantgenesis_server.feed.subscription import Follower, PlaceExpired, StreamGone
 from resonantgenesis_server.feed.topic import TAIL_BYTES, TAIL_ENTRIES
 from resonantgenesis_server.log.base import Entry, Page, StreamInfo
 

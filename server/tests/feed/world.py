@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from resonantgenesis_server.feed import topic as topic_module
-from resonantgenesis_server.feed.follow import Follower, PlaceExpired, StreamGone
+from resonantgenesis_server.feed.filter import Selections, Wanted
 from resonantgenesis_server.feed.hub import Hub
-from resonantgenesis_server.feed.selection import Selections, Wanted
+from resonantgenesis_server.feed.subscription import Follower, PlaceExpired, StreamGone
 from resonantgenesis_server.log.base import Entry, Page, StreamInfo
 
 STREAM = "sess_1"

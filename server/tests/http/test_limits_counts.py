@@ -11,8 +11,8 @@ from resonantgenesis_server.http.limits import BadStorage, Limited, RequestLimit
 from resonantgenesis_server.http.room import Room
 from resonantgenesis_server.model.errors import RateLimited
 from resonantgenesis_server.model.principal import Principal
-from resonantgenesis_server.runs.state import SessionState
-from resonantgenesis_server.runs.turn_limit import TurnLimit
+from resonantgenesis_server.sessions.state import SessionState
+from resonantgenesis_server.sessions.turn_limit import TurnLimit
 
 pytestmark = pytest.mark.anyio
 

@@ -9,22 +9,22 @@ from typing import Any
 
 import pytest
 from outbox_support import FaultyLog, Stores, client_of, entries_of, events_of
+from resonantgenesis_server import maintenance as housekeeping
 from resonantgenesis_server.app import open_parts
 from resonantgenesis_server.codec.events import cursor_of, entry_of
 from resonantgenesis_server.config.settings import Settings
 from resonantgenesis_server.datadir import clock as clock_file
-from resonantgenesis_server.feed import event_log
-from resonantgenesis_server.feed.event_log import EventService
+from resonantgenesis_server.events import service as event_log
+from resonantgenesis_server.events.service import EventService
 from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.log.base import Append, LogUnavailable
+from resonantgenesis_server.maintenance import Housekeeper, Job, old_events, old_requests
 from resonantgenesis_server.model import clock as model_clock
 from resonantgenesis_server.model.errors import PositionExpired
 from resonantgenesis_server.model.events import NewEvent, event_stream
 from resonantgenesis_server.model.principal import Principal
 from resonantgenesis_server.records.base import Once, RequestName
 from resonantgenesis_server.records.store import Records
-from resonantgenesis_server.runs import housekeeping
-from resonantgenesis_server.runs.housekeeping import Housekeeper, Job, old_events, old_requests
 
 pytestmark = pytest.mark.anyio
 

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 from outbox_support import FaultyLog, ForgetfulOutbox, Stores
+from resonantgenesis_server.events import outbox as outbox_module
+from resonantgenesis_server.events.outbox import Relay
 from resonantgenesis_server.log.base import LogUnavailable
 from resonantgenesis_server.records.base import AgentChanges, StoreUnusable
-from resonantgenesis_server.runs import outbox as outbox_module
-from resonantgenesis_server.runs.outbox import Relay
 
 pytestmark = pytest.mark.anyio
 

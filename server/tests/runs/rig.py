@@ -26,13 +26,13 @@ from resonantgenesis_server.records.base import (
     SessionRecord,
     StoreUnusable,
 )
-from resonantgenesis_server.runs.idempotency import TurnKeys
-from resonantgenesis_server.runs.mirror import Mirror
-from resonantgenesis_server.runs.service import SessionService
-from resonantgenesis_server.runs.specs import CreateSpec, ExecuteSpec, TurnRef
-from resonantgenesis_server.runs.state import SessionState
-from resonantgenesis_server.runs.supervisor import ResolvedAgent, Supervisor
-from resonantgenesis_server.runs.view import Place
+from resonantgenesis_server.sessions.idempotency import TurnKeys
+from resonantgenesis_server.sessions.range import Place
+from resonantgenesis_server.sessions.service import SessionService
+from resonantgenesis_server.sessions.session_list import Mirror
+from resonantgenesis_server.sessions.specs import CreateSpec, ExecuteSpec, TurnRef
+from resonantgenesis_server.sessions.state import SessionState
+from resonantgenesis_server.sessions.supervisor import ResolvedAgent, Supervisor
 
 from .agents import Stubborn, standard_agents
 

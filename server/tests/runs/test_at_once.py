@@ -11,8 +11,8 @@ from resonantgenesis_server.agents.base import Turn
 from resonantgenesis_server.agents.engines.python import PythonAgent
 from resonantgenesis_server.http.sse_forms import CHUNKS, SseForm
 from resonantgenesis_server.log.base import Entry, Page
-from resonantgenesis_server.runs.specs import TurnRef
-from resonantgenesis_server.runs.view import Place, View
+from resonantgenesis_server.sessions.range import Place, View
+from resonantgenesis_server.sessions.specs import TurnRef
 
 from .agents import Gate
 from .rig import ME, Rig

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 from resonantgenesis_server.model.errors import SessionBusy
-from resonantgenesis_server.runs.specs import TurnRef
-from resonantgenesis_server.runs.view import Place
+from resonantgenesis_server.sessions.range import Place
+from resonantgenesis_server.sessions.specs import TurnRef
 
 from .agents import Gate
 from .rig import ME, Rig, assert_sound

@@ -21,9 +21,9 @@ from resonantgenesis_server.model.errors import (
     SessionBusy,
     SessionNotFound,
 )
-from resonantgenesis_server.runs.state import control_stream
-from resonantgenesis_server.runs.turn import Ending, TurnRun
-from resonantgenesis_server.runs.view import Place
+from resonantgenesis_server.sessions.range import Place
+from resonantgenesis_server.sessions.state import control_stream
+from resonantgenesis_server.sessions.turn import Ending, TurnRun
 from structlog.testing import capture_logs
 
 from .agents import Gate, Scripted

@@ -363,8 +363,10 @@ async def test_an_ending_that_cannot_be_stored_is_replaced(
     rig: Rig, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever we do wrong in an ending, the session does not stay running."""
-    ledger = "resonantgenesis_server.runs.ledger.Ledger.end"
-    from_there = __import__("resonantgenesis_server.runs.ledger", fromlist=["Ledger"]).Ledger.end
+    ledger = "resonantgenesis_server.sessions.session_log.Ledger.end"
+    from_there = __import__(
+        "resonantgenesis_server.sessions.session_log", fromlist=["Ledger"]
+    ).Ledger.end
 
     async def end(self: object, turn: object, ending: object) -> None:
         if ending.status == "success":  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ from resonantgenesis_server.model.errors import (
     SessionNotFound,
     Unavailable,
 )
-from resonantgenesis_server.runs.idempotency import Claim, key_digest
+from resonantgenesis_server.sessions.idempotency import Claim, key_digest
 
 from .agents import Gate
 from .rig import ME, Rig, assert_sound

@@ -12,8 +12,8 @@ from resonantgenesis_server.model.errors import (
     PositionExpired,
     SessionNotFound,
 )
-from resonantgenesis_server.runs.specs import CreateSpec
-from resonantgenesis_server.runs.view import Place, View
+from resonantgenesis_server.sessions.range import Place, View
+from resonantgenesis_server.sessions.specs import CreateSpec
 
 from .agents import Gate
 from .rig import ME, Json, Rig, assert_sound, kinds, text_of

@@ -16,8 +16,8 @@ from resonantgenesis_server.model.errors import (
     SessionBusy,
     SessionNotFound,
 )
-from resonantgenesis_server.runs.retention import Retention
-from resonantgenesis_server.runs.view import Place
+from resonantgenesis_server.sessions.range import Place
+from resonantgenesis_server.sessions.retention import Retention
 
 from .agents import Gate
 from .rig import ME, Rig, assert_sound, kinds

@@ -13,10 +13,10 @@ from resonantgenesis_server.log.base import Append, Page
 from resonantgenesis_server.log.sqlite import SqliteLog
 from resonantgenesis_server.model.errors import SessionNotFound
 from resonantgenesis_server.records.base import StoreUnusable
-from resonantgenesis_server.runs.mirror import Mirror
-from resonantgenesis_server.runs.specs import CreateSpec
-from resonantgenesis_server.runs.state import control_stream
-from resonantgenesis_server.runs.view import Place
+from resonantgenesis_server.sessions.range import Place
+from resonantgenesis_server.sessions.session_list import Mirror
+from resonantgenesis_server.sessions.specs import CreateSpec
+from resonantgenesis_server.sessions.state import control_stream
 
 from .agents import Gate
 from .rig import ME, Orgs, Rig
@@ -230,7 +230,7 @@ async def test_a_deletion_that_the_log_refuses_changes_nothing(rig: Rig) -> None
 async def test_the_list_waits_for_what_the_last_run_left(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resonantgenesis_server.runs.mirror._PATIENCE", 0.05)
+    monkeypatch.setattr("resonantgenesis_server.sessions.session_list._PATIENCE", 0.05)
     mirror = Mirror(rig.rows, rig.log)
     with pytest.raises(StoreUnusable, match="up to date"):
         await mirror.settle()

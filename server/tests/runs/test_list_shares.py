@@ -20,7 +20,7 @@ OTHER = replace(ME, organization_id="another")
 async def test_a_page_of_sessions_waits_for_that_before_it(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resonantgenesis_server.runs.service.SHARED", shares.Shares())
+    monkeypatch.setattr("resonantgenesis_server.sessions.service.SHARED", shares.Shares())
     await rig.mirror.settle()  # which lists as well, at its start
     reached, go_on = asyncio.Queue[str](), asyncio.Event()
 

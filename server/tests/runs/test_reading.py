@@ -16,7 +16,7 @@ from resonantgenesis_server.model.errors import (
 )
 from resonantgenesis_server.model.limits import PAGE_BYTES
 from resonantgenesis_server.records.base import StoreError
-from resonantgenesis_server.runs.service import Poll
+from resonantgenesis_server.sessions.service import Poll
 
 from .agents import Gate
 from .rig import ME, Json, Rig, text_of

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 from resonantgenesis_server.model.chunks import Step, Usage
 from resonantgenesis_server.model.errors import Unavailable
-from resonantgenesis_server.runs import supervisor as supervisor_module
-from resonantgenesis_server.runs.view import Place
+from resonantgenesis_server.sessions import supervisor as supervisor_module
+from resonantgenesis_server.sessions.range import Place
 
 from .agents import Gate
 from .failing import FailingLog

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from resonantgenesis_server.log.base import Append, Entry, LogUnavailable, NewEntry, Page
 from resonantgenesis_server.log.sqlite import SqliteLog
 from resonantgenesis_server.model.errors import PayloadTooLarge
-from resonantgenesis_server.runs import states as states_module
-from resonantgenesis_server.runs.state import (
+from resonantgenesis_server.sessions import cache as states_module
+from resonantgenesis_server.sessions.cache import States, take_in
+from resonantgenesis_server.sessions.state import (
     Request,
     SessionInfo,
     SessionState,
@@ -26,7 +27,6 @@ from resonantgenesis_server.runs.state import (
     stopped_record,
     withdrawn_record,
 )
-from resonantgenesis_server.runs.states import States, take_in
 
 from .rig import Rig
 

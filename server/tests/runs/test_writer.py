@@ -14,8 +14,8 @@ from resonantgenesis_server.log.base import (
     Outcome,
     StaleWriter,
 )
-from resonantgenesis_server.runs import writer as writer_module
-from resonantgenesis_server.runs.writer import Sealed, TurnWriter
+from resonantgenesis_server.sessions import turn_writer as writer_module
+from resonantgenesis_server.sessions.turn_writer import Sealed, TurnWriter
 
 pytestmark = pytest.mark.anyio
 

@@ -15,7 +15,7 @@ import pytest
 from resonantgenesis_server.app import Parts, open_parts
 from resonantgenesis_server.config.settings import LimitSettings, Settings
 from resonantgenesis_server.records.credentials import CredentialHasher, load_secret
-from resonantgenesis_server.runs import chunks
+from resonantgenesis_server.sessions import chunks
 
 pytestmark = pytest.mark.anyio
 

@@ -6,15 +6,15 @@ import asyncio
 
 import pytest
 from resonantgenesis_server.codec.events import events_append
-from resonantgenesis_server.feed.event_log import EventService
+from resonantgenesis_server.events.service import EventService
 from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.log.base import LogUnavailable, Page
+from resonantgenesis_server.maintenance import old_events
 from resonantgenesis_server.model.events import NewEvent
 from resonantgenesis_server.records.base import StoreUnusable
 from resonantgenesis_server.records.usage import UsagePlace
-from resonantgenesis_server.runs import usage as usage_module
-from resonantgenesis_server.runs import usage_tail
-from resonantgenesis_server.runs.housekeeping import old_events
+from resonantgenesis_server.usage import meter as usage_module
+from resonantgenesis_server.usage import tail as usage_tail
 from usage_support import Stores
 
 pytestmark = pytest.mark.anyio

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from resonantgenesis_server.records.database import Database
-from resonantgenesis_server.runs import usage as usage_module
-from resonantgenesis_server.runs import usage_tail
-from resonantgenesis_server.runs.usage_budget import Budget
+from resonantgenesis_server.usage import meter as usage_module
+from resonantgenesis_server.usage import tail as usage_tail
+from resonantgenesis_server.usage.budget import Budget
 from sqlalchemy.ext.asyncio import AsyncConnection
 from usage_support import Stores, ending
 

@@ -17,10 +17,10 @@ from resonantgenesis_server.records.base import StoreUnusable
 from resonantgenesis_server.records.files import Owner
 from resonantgenesis_server.records.store import Records
 from resonantgenesis_server.records.usage import Usage, UsagePlace, UsageRow, UsageSums, UsageWanted
-from resonantgenesis_server.runs.events import TurnEvents
-from resonantgenesis_server.runs.state import SessionInfo
-from resonantgenesis_server.runs.usage import UsageMeter
-from resonantgenesis_server.runs.usage_budget import Budget
+from resonantgenesis_server.sessions.events import TurnEvents
+from resonantgenesis_server.sessions.state import SessionInfo
+from resonantgenesis_server.usage.budget import Budget
+from resonantgenesis_server.usage.meter import UsageMeter
 
 ALL = UsageWanted(0.0)
 

@@ -20,9 +20,9 @@ from resonantgenesis_server.model.chunks import Text, ToolResult
 from resonantgenesis_server.model.errors import AgentError
 from resonantgenesis_server.model.events import NewEvent
 from resonantgenesis_server.model.limits import LARGEST_PART, MAX_MESSAGE, Limits
-from resonantgenesis_server.runs.chunks import ChunkMaker
-from resonantgenesis_server.runs.events import TurnEvents
-from resonantgenesis_server.runs.state import SessionInfo
+from resonantgenesis_server.sessions.chunks import ChunkMaker
+from resonantgenesis_server.sessions.events import TurnEvents
+from resonantgenesis_server.sessions.state import SessionInfo
 from ws_harness import Server, is_chunk
 
 SESSION = "s" * 128

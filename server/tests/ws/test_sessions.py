@@ -7,7 +7,7 @@ import secrets
 from typing import Any
 
 import pytest
-from resonantgenesis_server.runs.state import SessionState, control_stream
+from resonantgenesis_server.sessions.state import SessionState, control_stream
 from ws_agents import gates
 from ws_harness import Client, Message, Server, is_chunk
 

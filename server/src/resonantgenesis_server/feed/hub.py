@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 from .. import observe
 from ..log.base import Entry
-from .selection import Selection
+from .filter import Selection
 from .topic import Group, Outlet, Reader, Topic
 
 #: Streams whose last reader has left, and bytes of entries that are kept of them, all together.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .follow import Follower
+from .subscription import Follower
 from .topic import Group, Outlet
 
 

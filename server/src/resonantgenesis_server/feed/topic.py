@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ..log.base import Entry
-from .selection import Selection
+from .filter import Selection
 
 #: Newest entries of a stream kept in memory while it has readers, so that one who reconnects or
 #: lags a little is served without touching the file.

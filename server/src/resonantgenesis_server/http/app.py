@@ -14,13 +14,13 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from ..agents.tools.toolbox import CheckTools, any_tools
+from ..events.limit_events import Reached, nobody_is_told
 from ..log.base import LogError
 from ..model.errors import ApiError, Internal
 from ..model.limits import Limits
 from ..records.base import StoreUnusable
 from ..records.directory import AgentDirectory
 from ..records.store import Records
-from ..runs.limit_events import Reached, nobody_is_told
 from .agents import Settle, ValidateEngine, agents_router
 from .auth import CredentialAuthenticator
 from .body import query_names

@@ -10,13 +10,13 @@ from starlette.types import Receive, Scope, Send
 
 from ..codec.events import cursor_frame, cursor_of, event_frame
 from ..codec.sse import OPENING, frame_without_id
-from ..feed.event_log import EventService
-from ..feed.event_view import EventView
+from ..events.service import EventService
+from ..events.view import EventView
 from ..log.base import Entry
 from ..model.errors import InvalidRequest
 from ..model.limits import Limits
 from ..model.principal import Principal
-from ..runs.idempotency import check_key
+from ..sessions.idempotency import check_key
 from .auth import require
 from .body import read_json
 from .edge import FastRoute, fast_route

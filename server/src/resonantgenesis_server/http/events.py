@@ -9,9 +9,9 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from ..feed.event_log import MAX_PATTERNS, EventPage, EventService
+from ..events.service import MAX_PATTERNS, EventPage, EventService
+from ..feed.filter import MAX_FILTERS, Filters
 from ..feed.patterns import MAX_PATTERN
-from ..feed.selection import MAX_FILTERS, Filters
 from ..model.errors import InvalidJson, InvalidRequest, PayloadTooLarge
 from ..model.limits import Limits
 from ..model.principal import Principal

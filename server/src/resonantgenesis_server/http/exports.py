@@ -10,11 +10,11 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ..feed.event_log import EventService
+from ..events.service import EventService
 from ..model.limits import Limits
 from ..model.principal import Principal
-from ..runs.export import Batch, event_batches
-from ..runs.service import SessionService
+from ..sessions.export import Batch, event_batches
+from ..sessions.service import SessionService
 from .auth import require, scoped
 from .body import api_router
 from .edge import FastRoute, fast_route

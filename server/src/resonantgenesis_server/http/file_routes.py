@@ -15,7 +15,7 @@ from ..model.errors import InvalidRequest
 from ..model.limits import Limits
 from ..model.principal import Principal
 from ..records.files import FileRecord, Owner
-from ..runs.idempotency import check_key
+from ..sessions.idempotency import check_key
 from .auth import require
 from .edge import FastRoute, fast_route
 from .file_headers import (

@@ -9,12 +9,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 
+from ..events.limit_events import ORGANIZATION, Reached, nobody_is_told
 from ..model.errors import Conflict, Forbidden, NotFound
 from ..model.ids import is_id
 from ..model.principal import Principal
 from ..records.base import KeyRecord, Keys
 from ..records.credentials import new_api_key
-from ..runs.limit_events import ORGANIZATION, Reached, nobody_is_told
 from .auth import CredentialAuthenticator, scoped
 from .body import api_router
 from .errors import documented_errors

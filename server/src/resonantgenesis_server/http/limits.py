@@ -18,9 +18,9 @@ from limits.errors import ConfigurationError, StorageError
 from limits.storage import storage_from_string
 from starlette.types import Scope
 
+from ..events.limit_events import ORGANIZATION, Reached, nobody_is_told
 from ..model.errors import ApiError, RateLimited
 from ..model.principal import Principal
-from ..runs.limit_events import ORGANIZATION, Reached, nobody_is_told
 
 log_ = structlog.get_logger("resonantgenesis.limits")
 

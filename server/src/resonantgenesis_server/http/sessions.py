@@ -10,8 +10,8 @@ from starlette.responses import Response
 from ..model.limits import Limits
 from ..model.principal import Principal
 from ..records.base import Page
-from ..runs.service import SessionService
-from ..runs.state import SessionStatus
+from ..sessions.service import SessionService
+from ..sessions.state import SessionStatus
 from .auth import scoped
 from .body import api_router
 from .errors import Responses, documented_errors, unrouted

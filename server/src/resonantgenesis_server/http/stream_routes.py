@@ -12,9 +12,9 @@ from starlette.types import Receive, Scope, Send
 from ..model.errors import Unavailable
 from ..model.limits import Limits
 from ..model.principal import Principal
-from ..runs.service import SessionService
-from ..runs.specs import ExecuteSpec, TurnRef
-from ..runs.view import Place, View
+from ..sessions.range import Place, View
+from ..sessions.service import SessionService
+from ..sessions.specs import ExecuteSpec, TurnRef
 from .auth import require
 from .body import header, read_json
 from .edge import FastRoute, fast_route

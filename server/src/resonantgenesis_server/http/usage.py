@@ -14,8 +14,8 @@ from ..codec.events import parse_time
 from ..model.errors import InvalidRequest
 from ..model.principal import Principal
 from ..records.usage import GroupBy, UsageGroup, UsageSums, UsageWanted
-from ..runs.usage_budget import BudgetState
-from ..runs.usage_service import UsageService
+from ..usage.budget import BudgetState
+from ..usage.report import UsageService
 from .auth import scoped
 from .body import api_router
 from .errors import documented_errors

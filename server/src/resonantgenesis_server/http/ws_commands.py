@@ -8,14 +8,14 @@ from typing import Any
 
 from ..codec.events import cursor_of
 from ..codec.ws import control
-from ..feed.event_log import EventService
+from ..events.service import EventService
 from ..model.errors import PayloadTooLarge, SessionNotFound
 from ..model.events import event_stream, notes_on
 from ..model.limits import Limits
 from ..model.principal import Principal
-from ..runs.service import SessionService
-from ..runs.specs import ExecuteSpec, TurnRef
-from ..runs.view import Place
+from ..sessions.range import Place
+from ..sessions.service import SessionService
+from ..sessions.specs import ExecuteSpec, TurnRef
 from .auth import require
 from .limits import RequestLimit
 from .ws_feed import Ended, Feed

@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
-from ..feed.follow import PAGE_BYTES, PAGE_ENTRIES, Cursor, PlaceExpired
+from ..feed.filter import Selection
 from ..feed.hub import Hub
-from ..feed.selection import Selection
+from ..feed.subscription import PAGE_BYTES, PAGE_ENTRIES, Cursor, PlaceExpired
 from ..feed.topic import Group, Write
 from ..log.base import Entry, EventLog, LogError
 from ..model.errors import ApiError, SessionNotFound, Unavailable

@@ -10,16 +10,16 @@ from typing import Any, Literal
 from ..codec.events import cursor_of
 from ..codec.json import loads
 from ..codec.ws import chunk_message, cursor_message, event_envelope, event_message
+from ..events.service import EventService
 from ..feed.compact import compact
-from ..feed.event_log import EventService
-from ..feed.follow import PAGE_BYTES, PAGE_ENTRIES
-from ..feed.selection import Selection
+from ..feed.filter import Selection
+from ..feed.subscription import PAGE_BYTES, PAGE_ENTRIES
 from ..log.base import Entry
 from ..model.errors import ApiError
 from ..model.events import channel_of
-from ..runs.states import take_in
-from ..runs.supervisor import Supervisor
-from ..runs.view import expired
+from ..sessions.cache import take_in
+from ..sessions.range import expired
+from ..sessions.supervisor import Supervisor
 from .ws_feed import Ended, Feed
 from .ws_writer import SocketForm, SocketWriter
 

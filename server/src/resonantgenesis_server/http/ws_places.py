@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..runs.state import SessionState
+from ..sessions.state import SessionState
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ from contextlib import nullcontext
 
 from starlette.types import Receive, Scope, Send
 
-from ..feed.event_log import EventService
+from ..events.service import EventService
 from ..model.errors import Unavailable
 from ..model.limits import Limits
 from ..model.principal import Principal
-from ..runs.service import SessionService
+from ..sessions.service import SessionService
 from .edge import FastRoute, fast_route
 from .limits import RequestLimit
 from .watch import Watch

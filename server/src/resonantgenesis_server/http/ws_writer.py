@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..feed.follow import PAGE_BYTES
+from ..feed.subscription import PAGE_BYTES
 from ..feed.topic import Write
 from ..log.base import Entry
 from .ws_frames import SHARED

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from ..feed.follow import PAGE_BYTES, PAGE_ENTRIES, Caller, Follower, PlaceExpired, StreamGone
 from ..feed.parking import Parking
+from ..feed.subscription import PAGE_BYTES, PAGE_ENTRIES, Caller, Follower, PlaceExpired, StreamGone
 from ..log.base import Entry
 from ..model.errors import InvalidRequest, PositionExpired
+from .cache import take_in
 from .state import SessionState, TurnState, control_stream
-from .states import take_in
 from .supervisor import Supervisor
 
 #: A compact reader's pages: large, so that a gap of 10,000 chunks becomes one.

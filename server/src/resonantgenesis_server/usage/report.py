@@ -5,8 +5,8 @@ from __future__ import annotations
 from ..model.principal import Principal
 from ..records.files import Owner
 from ..records.usage import GroupBy, Usage, UsageReport, UsageWanted
-from .usage import UsageMeter
-from .usage_budget import BudgetState
+from .budget import BudgetState
+from .meter import UsageMeter
 
 
 class UsageService:

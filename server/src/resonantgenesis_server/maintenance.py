@@ -10,12 +10,12 @@ from typing import Protocol
 
 import structlog
 
-from ..feed.event_log import EventService
-from ..files.base import BlobError
-from ..log.base import LogError
-from ..model.clock import Clock
-from ..records.base import Idempotency, Organizations, StoreError
-from .announce import each_organization
+from .events.node_events import each_organization
+from .events.service import EventService
+from .files.base import BlobError
+from .log.base import LogError
+from .model.clock import Clock
+from .records.base import Idempotency, Organizations, StoreError
 
 log_ = structlog.get_logger("resonantgenesis.housekeeping")
 

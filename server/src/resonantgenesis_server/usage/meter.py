@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from ..codec.events import events_append
+from ..events.node_events import each_organization
 from ..log.base import Entry, EventLog, LogError
 from ..model.events import NewEvent, event_id, event_stream
 from ..records.base import Organizations, StoreError
 from ..records.usage import Usage, UsageRow
-from .announce import each_organization
-from .service import rfc3339
-from .usage_budget import Budget, BudgetState
-from .usage_tail import LIMIT, USAGE, UsageTail, limit_month_of, row_of
+from ..sessions.service import rfc3339
+from .budget import Budget, BudgetState
+from .tail import LIMIT, USAGE, UsageTail, limit_month_of, row_of
 
 log_ = structlog.get_logger("resonantgenesis.usage")
 

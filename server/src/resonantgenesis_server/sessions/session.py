@@ -14,9 +14,9 @@ from ..model.errors import PayloadTooLarge, SessionBusy, SessionNotFound, Unavai
 from ..model.events import NewEvent
 from .drive import Driver
 from .events import TurnEvents, session_created, session_deleted
-from .ledger import Ledger
 from .node import Node
 from .retention import trim_oldest
+from .session_log import Ledger
 from .state import (
     MAX_OPEN_TURNS,
     Request,

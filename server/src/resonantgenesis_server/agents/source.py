@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..agents.base import Agent
-from ..agents.registry import Engines
 from ..model.errors import Unavailable
 from ..records.base import AgentRecord, StoreError
 from ..records.directory import AgentDirectory
-from .supervisor import ResolvedAgent
+from ..sessions.supervisor import ResolvedAgent
+from .base import Agent
+from .registry import Engines
 
 #: Agents kept built; past it all are built anew when they are next used.
 _BUILT = 1_000

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..events.limit_events import ORGANIZATION, Reached, nobody_is_told
 from ..model.errors import RateLimited
 from ..model.principal import Principal
-from .limit_events import ORGANIZATION, Reached, nobody_is_told
 from .state import SessionState
 
 NAME = "running_turns"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
+from ..feed.filter import Selection
+from ..feed.hub import Hub
+from ..feed.parking import Parking
+from ..feed.subscription import Follower, PlaceExpired, StreamGone
 from ..log.base import Entry, EventLog
 from ..model.errors import PositionExpired
-from .follow import Follower, PlaceExpired, StreamGone
-from .hub import Hub
-from .parking import Parking
-from .selection import Selection
 
 
 class Events(Protocol):

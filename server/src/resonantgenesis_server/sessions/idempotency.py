@@ -19,7 +19,7 @@ from ..codec.json import dumps
 from ..log.base import IdempotencyKeys
 from ..model.errors import Conflict, InvalidRequest
 from ..model.principal import Principal
-from .states import States
+from .cache import States
 
 _MAX_KEY = 255
 

@@ -9,8 +9,8 @@ from typing import Protocol, Self
 
 from .. import observe
 from ..log.base import Entry, EventLog
+from .filter import Selection
 from .hub import Hub
-from .selection import Selection
 from .topic import Group, Outlet
 
 #: Entries pushed but not yet taken may hold this much; then the reader is behind and pulls.

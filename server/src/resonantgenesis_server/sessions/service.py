@@ -15,25 +15,25 @@ import structlog
 from ..agents.tools.toolbox import CheckTools, any_tools
 from ..codec.sse import chunk_json
 from ..feed.compact import compact
-from ..feed.follow import Caller
 from ..feed.shares import SHARED
+from ..feed.subscription import Caller
 from ..log.base import Entry
 from ..model.errors import NotFound, SessionBusy, SessionNotFound
 from ..model.limits import LOOKED_BYTES, PAGE_BYTES
 from ..model.principal import Principal
 from ..records.base import Page, SessionRecord, Sessions
-from .execute import Executor
+from .cache import take_in
 from .export import SessionExport
+from .history import EntryGone
 from .idempotency import TurnKeys
-from .mirror import Mirror
 from .output import Output
+from .range import Place, View, expired, open_view, view_at_once, wait_over
+from .session_list import Mirror
 from .specs import CreateSpec, ExecuteSpec, TurnRef
+from .start import Executor
 from .state import SessionState, TurnState
-from .states import take_in
 from .supervisor import Supervisor
-from .transcript import EntryGone
 from .turn_limit import TurnLimit
-from .view import Place, View, expired, open_view, view_at_once, wait_over
 
 log_ = structlog.get_logger("resonantgenesis.sessions")
 

@@ -12,16 +12,16 @@ from typing import Any
 from ..codec.events import event_json
 from ..codec.json import dumps
 from ..codec.sse import chunk_json
-from ..feed.event_log import EventService
-from ..feed.selection import Selection
+from ..events.service import EventService
+from ..feed.filter import Selection
 from ..log.base import Entry, EventLog, Page
 from ..model.errors import SessionNotFound
 from ..model.events import event_stream
 from ..model.principal import Principal
+from .cache import take_in
+from .range import expired
 from .state import SessionState, TurnState
-from .states import take_in
 from .supervisor import Supervisor
-from .view import expired
 
 #: What is read of the log at once: all that a reader who does not read costs.
 _ENTRIES, _BYTES = 1_000, 128 * 1024

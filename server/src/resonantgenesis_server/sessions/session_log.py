@@ -12,6 +12,7 @@ from ..codec.events import events_append
 from ..log.base import Append, LogError, LogOverloaded, NewEntry, StaleWriter
 from ..model.errors import Internal
 from ..model.events import NewEvent
+from .cache import take_in
 from .events import TurnEvents
 from .node import Node
 from .state import (
@@ -22,7 +23,6 @@ from .state import (
     ended_record,
     started_record,
 )
-from .states import take_in
 from .turn import Ending
 
 log_ = structlog.get_logger("resonantgenesis.turns")

@@ -17,7 +17,7 @@ from ..model.errors import AgentError, ApiError
 from ..model.limits import Limits
 from .chunks import ChunkMaker, Encoded, error_chunk
 from .events import TurnEvents
-from .writer import Sealed, TurnWriter
+from .turn_writer import Sealed, TurnWriter
 
 Status = Literal["success", "failed", "cancelled", "timeout"]
 #: Characters of an error's message; an agent's can be anything.

@@ -17,6 +17,11 @@ from ..codec.events import (
     parse_cursor,
     parse_time,
 )
+from ..feed.filter import BadFilter, Filters, Selection, Selections, Wanted, event_filters
+from ..feed.hub import Hub
+from ..feed.patterns import BadPattern
+from ..feed.shares import SHARED
+from ..feed.trimming import trim_in_steps
 from ..log.base import Append, Entry, EventLog, StreamInfo
 from ..model.clock import Clock
 from ..model.errors import (
@@ -38,12 +43,7 @@ from ..model.events import (
 from ..model.ids import new_id
 from ..model.limits import LOOKED_BYTES, PAGE_BYTES
 from ..model.principal import Principal
-from .event_view import EventView
-from .hub import Hub
-from .patterns import BadPattern
-from .selection import BadFilter, Filters, Selection, Selections, Wanted, event_filters
-from .shares import SHARED
-from .trimming import trim_in_steps
+from .view import EventView
 
 _TYPE = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)+")
 _MAX_TYPE = 200

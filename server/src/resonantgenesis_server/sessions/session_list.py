@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 import structlog
 
 from .. import observe
+from ..events.node_events import each_organization
 from ..log.base import Entry, EventLog, LogError
 from ..model.events import event_stream
 from ..records.base import (
@@ -25,10 +26,9 @@ from ..records.base import (
     StoreError,
     StoreUnusable,
 )
-from .announce import each_organization
+from .cache import take_in
 from .events import SESSION_DELETED, SESSION_EVENTS, session_of_event
 from .state import SessionState, session_of
-from .states import take_in
 
 log_ = structlog.get_logger("resonantgenesis.mirror")
 _RETRY = 1.0

@@ -17,14 +17,14 @@ from ..files.service import FileService
 from ..log.base import Entry, EventLog, LogError, Ownership
 from ..model.errors import SessionNotFound
 from ..model.limits import Limits
+from .cache import States
 from .events import SESSION_DELETED, session_of_event
 from .files import SessionFiles
+from .history import Transcript
 from .node import Prepared
 from .recovery import ending_from_log
 from .session import Session
 from .state import Request, SessionInfo, SessionState, TurnState, control_stream, session_of
-from .states import States
-from .transcript import Transcript
 from .turn import Ending, Failure
 
 log_ = structlog.get_logger("resonantgenesis.supervisor")

@@ -12,12 +12,12 @@ from ..model.errors import ApiError, Internal, Unavailable
 from ..model.events import event_stream
 from .chunks import ChunkMaker
 from .events import TurnEvents
-from .ledger import Ledger
 from .node import Node, Prepared
 from .recovery import RUNNER_LOST
+from .session_log import Ledger
 from .state import Request, TurnState, request_of
 from .turn import Ending, Failure, Status, TurnRun
-from .writer import TurnWriter
+from .turn_writer import TurnWriter
 
 log_ = structlog.get_logger("resonantgenesis.sessions")
 

@@ -1,0 +1,1 @@
+"""Platform events: the organization's log, the outbox before it, what a node tells."""

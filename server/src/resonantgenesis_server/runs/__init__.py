@@ -1,1 +1,0 @@
-"""Turns: started, queued, cancelled, timed, ended; detached from whoever asked for them."""

@@ -1,0 +1,1 @@
+"""What turns used: measured, kept, reported, bounded."""
