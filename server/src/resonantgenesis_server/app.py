@@ -27,7 +27,6 @@ from .config.load import secrets_of, unknown_variables
 from .config.settings import Settings, StartupError
 from .datadir.clock import keeping_clock
 from .datadir.lock import lock_data
-from .event_loop import run as run_loop
 from .events.limit_events import LimitEvents, Reached
 from .events.node_events import NodeEvents
 from .events.outbox import Relay
@@ -37,24 +36,25 @@ from .files.base import BlobError
 from .files.disk import DiskBlobs
 from .files.quota import NAME as QUOTA
 from .files.service import FileService
+from .http.api.events import events_router
+from .http.api.exports import ExportRoutes, exports_router
+from .http.api.file_transfers import FileRoutes
+from .http.api.files import files_router
+from .http.api.sessions import sessions_router
+from .http.api.tools import tools_router
+from .http.api.usage import usage_router
 from .http.app import AppDeps, create_app
-from .http.asyncapi import asyncapi_router
-from .http.auth import CredentialAuthenticator, open_authenticator
-from .http.edge import Edge, FastRoute
-from .http.event_routes import EventRoutes
-from .http.events import events_router
-from .http.exports import ExportRoutes, exports_router
-from .http.file_routes import FileRoutes
-from .http.files import files_router
+from .http.auth.authenticator import CredentialAuthenticator, open_authenticator
 from .http.idempotency import IdempotentPosts
 from .http.limits import RequestLimit
-from .http.serving import CannotListen, Listener, listen, run
-from .http.sessions import sessions_router
-from .http.stream_routes import StreamRoutes
-from .http.tools import tools_router
-from .http.usage import usage_router
-from .http.watch import Watch
-from .http.ws_routes import SocketRoutes
+from .http.middleware import Edge, FastRoute
+from .http.serving.event_loop import run as run_loop
+from .http.serving.run import CannotListen, Listener, listen, run
+from .http.sse.event_routes import EventRoutes
+from .http.sse.routes import StreamRoutes
+from .http.watchdog import Watch
+from .http.websocket.asyncapi import asyncapi_router
+from .http.websocket.routes import SocketRoutes
 from .limit_setup import KeyLimits
 from .log.base import LogError
 from .log.sqlite import SqliteLog

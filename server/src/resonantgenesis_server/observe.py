@@ -1,4 +1,4 @@
-"""What is counted while the server works; `http/metrics.py` shows it.
+"""What is counted while the server works; `http/api/metrics.py` shows it.
 
 Plain numbers of the process, which runs one server: whoever has something to count calls a
 function here, from any layer. None of them waits, raises or allocates much, and nothing here

@@ -8,10 +8,10 @@ from fastapi import APIRouter
 
 from .config.settings import Settings
 from .feed.hub import Hub
-from .http.metrics import metrics_router
-from .http.metrics_collector import Gauges
-from .http.watch import Watch
-from .http.ws_routes import SocketRoutes
+from .http.api.metrics import metrics_router
+from .http.api.metrics_collector import Gauges
+from .http.watchdog import Watch
+from .http.websocket.routes import SocketRoutes
 from .log.sqlite import SqliteLog
 from .sessions.session_list import Mirror
 from .sessions.supervisor import Supervisor

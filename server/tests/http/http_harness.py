@@ -13,18 +13,18 @@ from typing import Any
 import httpx
 import uvicorn
 from fastapi import APIRouter
-from resonantgenesis_server.http.agents import Settle
+from resonantgenesis_server.http.api.agents import Settle
+from resonantgenesis_server.http.api.health import Ready
 from resonantgenesis_server.http.app import (
     AppDeps,
     always_ready,
     create_app,
     nothing_to_settle,
 )
-from resonantgenesis_server.http.auth import CredentialAuthenticator
+from resonantgenesis_server.http.auth.authenticator import CredentialAuthenticator
+from resonantgenesis_server.http.auth.signing_keys import SigningKeys
 from resonantgenesis_server.http.cors import Cors
-from resonantgenesis_server.http.edge import Edge, FastRoute, Lifespan
-from resonantgenesis_server.http.health import Ready
-from resonantgenesis_server.http.signing_keys import SigningKeys
+from resonantgenesis_server.http.middleware import Edge, FastRoute, Lifespan
 from resonantgenesis_server.model.errors import InvalidRequest
 from resonantgenesis_server.model.limits import Limits
 from resonantgenesis_server.records.base import AgentRecord

@@ -14,14 +14,14 @@ import pytest
 from http_harness import Service, bearer, status
 from hypothesis import given
 from hypothesis import strategies as st
-from resonantgenesis_server.http.auth import (
+from resonantgenesis_server.http.auth.authenticator import (
     KEY_CACHE,
     CredentialAuthenticator,
     open_authenticator,
     require,
 )
-from resonantgenesis_server.http.signing import SigningKey, TokenSigner
-from resonantgenesis_server.http.signing_keys import SigningKeys
+from resonantgenesis_server.http.auth.signing import SigningKey, TokenSigner
+from resonantgenesis_server.http.auth.signing_keys import SigningKeys
 from resonantgenesis_server.model.errors import Forbidden, Unauthenticated
 from resonantgenesis_server.model.principal import Principal
 from resonantgenesis_server.records.base import SecretVersion

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from resonantgenesis_server.feed.shares import LARGE
-from resonantgenesis_server.http import app, body, ws_messages
-from resonantgenesis_server.http.wire import Body
+from resonantgenesis_server.http import app, body
+from resonantgenesis_server.http.schemas import Body
+from resonantgenesis_server.http.websocket import messages as ws_messages
 from resonantgenesis_server.model.limits import Limits
 from resonantgenesis_server.model.principal import Principal
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from resonantgenesis_server.http.stream_connection import StreamConnection, chunked
+from resonantgenesis_server.http.serving.stream_connection import StreamConnection, chunked
 
 pytestmark = pytest.mark.anyio
 

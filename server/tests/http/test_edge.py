@@ -16,7 +16,7 @@ import pytest
 import structlog
 from http_harness import Serve, Service, bearer, sockets
 from resonantgenesis_server.http.cors import Cors
-from resonantgenesis_server.http.edge import Drain, Edge, fast_route
+from resonantgenesis_server.http.middleware import Drain, Edge, fast_route
 from resonantgenesis_server.log.base import LogUnavailable
 from resonantgenesis_server.model.errors import SessionNotFound
 from resonantgenesis_server.records.base import StoreUnusable
@@ -281,7 +281,7 @@ async def test_readyz_says_what_is_missing(serve: Serve) -> None:
 async def test_a_store_that_hangs_makes_it_unready(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resonantgenesis_server.http.health.READY_TIMEOUT", 0.01)
+    monkeypatch.setattr("resonantgenesis_server.http.api.health.READY_TIMEOUT", 0.01)
 
     async def ready() -> str | None:
         await anyio.sleep_forever()

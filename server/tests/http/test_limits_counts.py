@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 from resonantgenesis_server.http.limits import BadStorage, Limited, RequestLimit, StreamLimit
-from resonantgenesis_server.http.room import Room
+from resonantgenesis_server.http.serving.connection_limit import Room
 from resonantgenesis_server.model.errors import RateLimited
 from resonantgenesis_server.model.principal import Principal
 from resonantgenesis_server.sessions.state import SessionState
@@ -120,7 +120,8 @@ def test_turns_are_those_that_the_log_tells_of() -> None:
 def test_the_room_that_the_open_file_limit_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     def files(soft: int) -> None:
         monkeypatch.setattr(
-            "resonantgenesis_server.http.room.resource.getrlimit", lambda _which: (soft, soft)
+            "resonantgenesis_server.http.serving.connection_limit.resource.getrlimit",
+            lambda _which: (soft, soft),
         )
 
     files(1_024)

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from resonantgenesis_server import observe
 from resonantgenesis_server.app import Parts, open_parts
 from resonantgenesis_server.config.settings import Settings
-from resonantgenesis_server.http.metrics_table import PREFIX, TABLE
+from resonantgenesis_server.http.api.metrics_table import PREFIX, TABLE
 
 pytestmark = pytest.mark.anyio
 

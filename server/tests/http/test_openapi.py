@@ -17,7 +17,7 @@ from fastapi.routing import iter_route_contexts
 from http_harness import Service, bearer, open_service, sockets
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
-from resonantgenesis_server.http.docs import render
+from resonantgenesis_server.http.api.docs import render
 from schemathesis.specs.openapi.checks import (
     negative_data_rejection,
     positive_data_acceptance,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import pytest
-from resonantgenesis_server.http import watch as watch_module
-from resonantgenesis_server.http.watch import Watch
+from resonantgenesis_server.http import watchdog as watch_module
+from resonantgenesis_server.http.watchdog import Watch
 from resonantgenesis_server.model.errors import ApiError, Unauthenticated, Unavailable
 from resonantgenesis_server.model.principal import Principal
 

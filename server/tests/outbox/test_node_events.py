@@ -14,8 +14,8 @@ from resonantgenesis_server.app import open_parts
 from resonantgenesis_server.config.settings import Settings
 from resonantgenesis_server.events import node_events as announce
 from resonantgenesis_server.events.node_events import NodeEvents, each_organization
-from resonantgenesis_server.http.edge import Edge
-from resonantgenesis_server.http.serving import Listener, listen
+from resonantgenesis_server.http.middleware import Edge
+from resonantgenesis_server.http.serving.run import Listener, listen
 from resonantgenesis_server.sessions.supervisor import Supervisor
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,10 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from resonantgenesis_server.http import ws_commands, ws_feeds, ws_machine, ws_socket
+from resonantgenesis_server.http.websocket import commands as ws_commands
+from resonantgenesis_server.http.websocket import connection as ws_socket
+from resonantgenesis_server.http.websocket import feeds as ws_feeds
+from resonantgenesis_server.http.websocket import protocol as ws_machine
 from ws_harness import Server, check_from_client, check_from_server
 
 pytestmark = pytest.mark.anyio

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import websockets
-from resonantgenesis_server.http.auth import KEY_TTL
-from resonantgenesis_server.http.watch import INTERVAL
+from resonantgenesis_server.http.auth.authenticator import KEY_TTL
+from resonantgenesis_server.http.watchdog import INTERVAL
 from ws_harness import KEY, Client, Serve, Server
 
 pytestmark = pytest.mark.anyio

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 from resonantgenesis_server.http.cors import Cors
-from resonantgenesis_server.http.edge import Edge, fast_route
-from resonantgenesis_server.http.protocol import request_connection_of
+from resonantgenesis_server.http.middleware import Edge, fast_route
+from resonantgenesis_server.http.serving.http_protocol import request_connection_of
 from structlog.testing import capture_logs
 from ws_agents import gates
 from ws_harness import KEY, PATIENCE, Server, listening

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resonantgenesis_server.http.ws_limits import SocketLimits
-from resonantgenesis_server.http.ws_machine import (
+from resonantgenesis_server.http.websocket.limits import SocketLimits
+from resonantgenesis_server.http.websocket.protocol import (
     Action,
     Authenticate,
     Cancel,
@@ -22,7 +22,7 @@ from resonantgenesis_server.http.ws_machine import (
     SubscribeSession,
     Unsubscribe,
 )
-from resonantgenesis_server.http.ws_table import Table
+from resonantgenesis_server.http.websocket.table import Table
 from resonantgenesis_server.model.errors import NotFound, Unauthenticated, Unavailable
 from ws_harness import check_from_server
 

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from ..model.errors import Unavailable
 from ..records.base import AgentRecord, StoreError
 from ..records.directory import AgentDirectory
-from ..sessions.supervisor import ResolvedAgent
 from .base import Agent
 from .registry import Engines
 
 #: Agents kept built; past it all are built anew when they are next used.
 _BUILT = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedAgent:
+    """An agent with what its organization set for it."""
+
+    agent: Agent
+    instructions: str | None
+    model: str | None
+    tools: Sequence[str] | None
+    defaults: Mapping[str, Any]
+
+
+class AgentSource(Protocol):
+    """Where agents come from."""
+
+    async def resolve(self, organization_id: str, agent_id: str) -> ResolvedAgent:
+        """Raises AgentNotFound, and Unavailable while that cannot be told."""
+        ...
 
 
 class Agents:

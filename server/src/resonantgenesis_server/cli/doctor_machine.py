@@ -18,7 +18,7 @@ from typing import Protocol, cast
 
 from ..config.load import LoadedSettings, load_settings, unknown_variables
 from ..config.settings import Settings, StartupError
-from ..http.room import Room, raise_file_limit
+from ..http.serving.connection_limit import Room, raise_file_limit
 from ..log.base import LogError
 from ..log.sqlite_schema import check_version
 from ..model.limits import MIB

@@ -21,20 +21,20 @@ from ..model.limits import Limits
 from ..records.base import StoreUnusable
 from ..records.directory import AgentDirectory
 from ..records.store import Records
-from .agents import Settle, ValidateEngine, agents_router
-from .auth import CredentialAuthenticator
+from .api.agents import Settle, ValidateEngine, agents_router
+from .api.docs import docs_router
+from .api.health import Ready, health_router
+from .api.keys import keys_router
+from .api.organizations import organizations_router
+from .api.tokens import CheckSession, any_session, tokens_router
+from .auth.authenticator import CredentialAuthenticator
 from .body import query_names
 from .cors import Cors
-from .docs import docs_router
-from .edge import Drain, Edge, FastRoute, Lifespan, store_unusable
 from .errors import error_response, from_http_exception, from_validation
-from .health import Ready, health_router
 from .idempotency import IdempotentPosts
-from .keys import keys_router
 from .limits import RequestLimit
-from .organizations import organizations_router
-from .tokens import CheckSession, any_session, tokens_router
-from .watch import Watch
+from .middleware import Drain, Edge, FastRoute, Lifespan, store_unusable
+from .watchdog import Watch
 
 #: What others call a request whose client has left.
 _CLIENT_LEFT = 499

@@ -20,7 +20,7 @@ from ..model.errors import InvalidJson, InvalidRequest, PayloadTooLarge, Unsuppo
 from ..model.limits import Limits
 from .strictness import check_known, check_query, model_in
 from .waiting import reading
-from .watch import Watch
+from .watchdog import Watch
 
 #: Seconds a body may take to arrive; one that dribbles longer only holds memory.
 BODY_TIMEOUT = 60.0

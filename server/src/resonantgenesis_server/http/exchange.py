@@ -11,7 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from .body import header
 from .cors import HeaderList
-from .protocol import request_connection_of
+from .serving.http_protocol import request_connection_of
 
 #: How long, and for how many bytes, a client is listened to that was answered in mid-body: most
 #: read no answer before they have sent everything, and would not find it if we closed under them.

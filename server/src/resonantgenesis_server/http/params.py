@@ -7,8 +7,8 @@ from urllib.parse import parse_qsl
 from starlette.types import Scope
 
 from ..model.errors import InvalidRequest
+from .api.session_models import MAX_POSITION
 from .body import header
-from .session_bodies import MAX_POSITION
 
 #: Query parameters of one request.
 _MOST = 50

@@ -20,9 +20,9 @@ from ..model.errors import ApiError
 from ..model.limits import Limits
 from ..model.principal import Principal
 from ..records.base import StoreError
-from .protocol import request_connection_of
+from .serving.http_protocol import request_connection_of
 from .waiting import Held, holding, listening
-from .watch import Watch
+from .watchdog import Watch
 
 log_ = structlog.get_logger("resonantgenesis.http")
 Headers = list[tuple[bytes, bytes]]

@@ -13,8 +13,8 @@ from starlette.types import Receive, Scope
 
 from ..model.errors import ApiError
 from ..model.principal import Principal
-from .protocol import request_connection_of
-from .watch import Watch
+from .serving.http_protocol import request_connection_of
+from .watchdog import Watch
 
 
 class Held:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from ..agents.base import PastStep, PastTurn, Turn
 from ..agents.files import NO_FILES
+from ..agents.source import ResolvedAgent
 from ..log.base import Entry, EventLog, LogUnavailable
 from ..model.limits import Limits
 from .files import SessionFiles
@@ -25,9 +26,6 @@ from .state import (
     control_stream,
     request_of,
 )
-
-if TYPE_CHECKING:
-    from .supervisor import ResolvedAgent
 
 #: What of the earlier turns an agent is given: the newest, within both bounds.
 _HISTORY_TURNS = 50

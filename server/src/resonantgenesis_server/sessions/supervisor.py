@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import structlog
 
 from .. import observe
-from ..agents.base import Agent
+from ..agents.source import AgentSource, ResolvedAgent
 from ..feed.hub import Hub
 from ..files.service import FileService
 from ..log.base import Entry, EventLog, LogError, Ownership
@@ -33,25 +32,6 @@ T = TypeVar("T")
 #: How long the start waits for the ends of turns whose process died.
 _SWEEP_SECONDS = 30.0
 _CLOSE_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class ResolvedAgent:
-    """An agent with what its organization set for it."""
-
-    agent: Agent
-    instructions: str | None
-    model: str | None
-    tools: Sequence[str] | None
-    defaults: Mapping[str, Any]
-
-
-class AgentSource(Protocol):
-    """Where agents come from."""
-
-    async def resolve(self, organization_id: str, agent_id: str) -> ResolvedAgent:
-        """Raises AgentNotFound, and Unavailable while that cannot be told."""
-        ...
 
 
 class OwnedLog(EventLog, Ownership, Protocol):

@@ -1,0 +1,283 @@
+"""`/v1/agents`: what turns goals into streams."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, Field, StringConstraints
+
+from ...agents.tools.toolbox import CheckTools
+from ...model.errors import AgentNotFound, Forbidden
+from ...model.ids import is_agent_id, new_id
+from ...model.principal import Principal
+from ...records.base import UNSET, AgentChanges, AgentRecord, Page, Told
+from ...records.directory import AgentDirectory
+from ..auth.authenticator import scoped
+from ..body import api_router
+from ..errors import documented_errors
+from ..idempotency import IdempotencyKey, IdempotentPosts, Making
+from ..schemas import NO_NUL, Body, Name, PageBody, PageCursor, PageLimit, rfc3339
+
+PATH = "/v1/agents"
+
+AgentId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Instructions = Annotated[str, StringConstraints(max_length=65_536, pattern=NO_NUL)]
+Tools = Annotated[list[Name], Field(max_length=128)]
+
+#: Raises an ApiError for an engine that the server does not have, or one that refuses the agent's
+#: defaults or its `model`, which is among them.
+ValidateEngine = Callable[[str, Mapping[str, Any]], Awaitable[None]]
+#: Called after a change: returns when its event is in the log, or waits there safely.
+Settle = Callable[[], Awaitable[None]]
+
+
+class AgentDefaults(Body):
+    """What a turn of this agent gets unless its request says otherwise."""
+
+    max_steps: int | None = Field(default=None, ge=1, le=1_000)
+    timeout_seconds: float | None = Field(default=None, gt=0, le=86_400)
+    words_per_second: float | None = Field(
+        default=None, description="Engine `guide`: its pace, up to 1000; 0: as fast as possible."
+    )
+    temperature: float | None = Field(default=None, ge=0, le=2, description="Engine `llm`.")
+    max_output_tokens: int | None = Field(
+        default=None, ge=1, le=10_000_000, description="Engine `llm`: in one answer of the model."
+    )
+    reasoning_effort: Literal["minimal", "low", "medium", "high"] | None = Field(
+        default=None, description="Engine `llm`: how long the model thinks before it answers."
+    )
+    show_reasoning: bool | None = Field(
+        default=None, description="Engine `llm`: steps tell what the model thinks, as it comes."
+    )
+
+    def kept(self) -> dict[str, Any]:
+        return self.model_dump(exclude_none=True)
+
+
+class NewAgent(Body):
+    id: AgentId | None = Field(default=None, description="Chosen by the server if left out.")
+    name: Name
+    engine: Name = Field(description="What runs it: `llm`, `guide`.")
+    instructions: Instructions | None = None
+    model: Name | None = Field(
+        default=None, description="Engine `llm`: PROVIDER:MODEL, e.g. `openai:gpt-5-mini`."
+    )
+    tools: Tools | None = Field(default=None, description="null: all that the engine has.")
+    defaults: AgentDefaults = Field(default_factory=AgentDefaults)
+
+
+class AgentPatch(Body):
+    """Only the fields that are sent change."""
+
+    name: Name = Field(default_factory=str)
+    engine: Name = Field(default_factory=str)
+    instructions: Instructions | None = None
+    model: Name | None = None
+    tools: Tools | None = None
+    defaults: AgentDefaults = Field(default_factory=AgentDefaults)
+
+    def changes(self) -> AgentChanges:
+        sent: dict[str, Any] = {name: getattr(self, name) for name in self.model_fields_set}
+        if sent.get("tools") is not None:
+            sent["tools"] = tuple(sent["tools"])
+        if "defaults" in sent:
+            sent["defaults"] = sent["defaults"].kept()
+        return AgentChanges(**sent)
+
+
+class AgentBody(BaseModel):
+    id: str
+    name: str
+    engine: str
+    instructions: str | None
+    model: str | None
+    tools: list[str] | None
+    defaults: dict[str, Any]
+    source: Literal["api", "configuration"] = Field(
+        description="Those of the configuration belong to every organization and are read-only."
+    )
+    created_at: str
+    updated_at: str
+
+
+Reader = Annotated[Principal, Depends(scoped("agents:read"))]
+
+
+async def _changes_agents(
+    principal: Annotated[Principal, Depends(scoped("agents:write"))],
+) -> Principal:
+    """An agent is its organization's, so what sees less must not change one."""
+    if principal.is_bound:
+        raise Forbidden("a token bound to a subject, session or agent cannot change agents")
+    return principal
+
+
+Writer = Annotated[Principal, Depends(_changes_agents)]
+
+
+def agents_router(
+    directory: AgentDirectory,
+    validate_engine: ValidateEngine,
+    check_tools: CheckTools,
+    once: IdempotentPosts,
+    settle: Settle,
+) -> APIRouter:
+    router = api_router(tag="agents")
+    shown = _Shown(directory)
+
+    @router.post(
+        PATH,
+        status_code=201,
+        response_model=AgentBody,
+        responses=documented_errors(409, body=True),
+        operation_id="create_agent",
+    )
+    async def create(
+        request: Request, body: NewAgent, principal: Writer, key: IdempotencyKey = None
+    ) -> Response:
+        """Make an agent; its id must be free in the organization."""
+        await validate_engine(body.engine, {**body.defaults.kept(), "model": body.model})
+        await check_tools(body.tools or ())
+
+        async def make(making: Making) -> BaseModel:
+            made = await directory.create(
+                _record(principal, body),
+                told=_told(request, principal),
+                once=making.answering(shown.body),
+            )
+            await settle()
+            return shown.body(made)
+
+        return await once.run(principal, PATH, key, body, make)
+
+    @router.get(PATH, responses=documented_errors(), operation_id="list_agents")
+    async def list_agents(
+        principal: Reader, limit: PageLimit = 50, cursor: PageCursor = None
+    ) -> PageBody[AgentBody]:
+        """The organization's agents and those of the configuration, by id."""
+        return await shown.page(principal, limit, cursor)
+
+    @router.get(PATH + "/{agent_id}", responses=documented_errors(404), operation_id="get_agent")
+    async def get(agent_id: str, principal: Reader) -> AgentBody:
+        """One agent."""
+        _check_visible(principal, agent_id)
+        return shown.body(await directory.get(principal.organization_id, agent_id))
+
+    @router.patch(
+        PATH + "/{agent_id}",
+        responses=documented_errors(404, 409, body=True),
+        operation_id="update_agent",
+    )
+    async def update(
+        request: Request, agent_id: str, body: AgentPatch, principal: Writer
+    ) -> AgentBody:
+        """Change the fields that are sent; null clears what can be empty."""
+        _check_visible(principal, agent_id)
+        owner, changes = principal.organization_id, body.changes()
+        await _check_outcome(directory, validate_engine, owner, agent_id, changes)
+        await check_tools(body.tools or ())
+        told = _told(request, principal)
+        changed = await directory.update(owner, agent_id, changes, told=told)
+        await settle()
+        return shown.body(changed)
+
+    @router.delete(
+        PATH + "/{agent_id}",
+        status_code=204,
+        responses=documented_errors(404, 409),
+        operation_id="delete_agent",
+    )
+    async def delete(request: Request, agent_id: str, principal: Writer) -> None:
+        """Delete it; its sessions and their logs stay."""
+        _check_visible(principal, agent_id)
+        await directory.delete(principal.organization_id, agent_id, told=_told(request, principal))
+        await settle()
+
+    return router
+
+
+async def _check_outcome(
+    directory: AgentDirectory,
+    validate_engine: ValidateEngine,
+    organization_id: str,
+    agent_id: str,
+    changes: AgentChanges,
+) -> None:
+    """Raises an ApiError when the changed agent could not run."""
+    if all(change is UNSET for change in (changes.engine, changes.defaults, changes.model)):
+        return
+    if directory.is_configured(agent_id):
+        return  # refused anyway, for that reason
+    known = await directory.get(organization_id, agent_id)
+    defaults = changes.defaults if isinstance(changes.defaults, Mapping) else known.defaults
+    model = known.model if changes.model is UNSET else changes.model
+    await validate_engine(
+        changes.engine if isinstance(changes.engine, str) else known.engine,
+        {**defaults, "model": model},
+    )
+
+
+def _told(request: Request, principal: Principal) -> Told:
+    return Told(principal.key_id, request.state.request_id, principal.subject)
+
+
+def _check_visible(principal: Principal, agent_id: str) -> None:
+    bound_to_another = principal.agent_id not in {None, agent_id}
+    if bound_to_another or not is_agent_id(agent_id):
+        raise AgentNotFound("there is no such agent")
+
+
+def _record(principal: Principal, body: NewAgent) -> AgentRecord:
+    return AgentRecord(
+        id=body.id or new_id("agent"),
+        organization_id=principal.organization_id,
+        name=body.name,
+        engine=body.engine,
+        instructions=body.instructions,
+        model=body.model,
+        tools=None if body.tools is None else tuple(body.tools),
+        defaults=body.defaults.kept(),
+    )
+
+
+class _Shown:
+    """Agents as clients see them."""
+
+    def __init__(self, directory: AgentDirectory) -> None:
+        self._directory = directory
+
+    async def page(
+        self, principal: Principal, limit: int, cursor: str | None
+    ) -> PageBody[AgentBody]:
+        if principal.agent_id is None:
+            page = await self._directory.list(principal.organization_id, limit=limit, cursor=cursor)
+        else:
+            page = await self._only(principal.organization_id, principal.agent_id)
+        return PageBody(
+            data=[self.body(agent) for agent in page.items],
+            next_cursor=page.next_cursor,
+            has_more=page.next_cursor is not None,
+        )
+
+    async def _only(self, organization_id: str, agent_id: str) -> Page[AgentRecord]:
+        try:
+            return Page([await self._directory.get(organization_id, agent_id)])
+        except AgentNotFound:
+            return Page([])
+
+    def body(self, agent: AgentRecord) -> AgentBody:
+        configured = self._directory.is_configured(agent.id)
+        return AgentBody(
+            id=agent.id,
+            name=agent.name,
+            engine=agent.engine,
+            instructions=agent.instructions,
+            model=agent.model,
+            tools=None if agent.tools is None else list(agent.tools),
+            defaults=dict(agent.defaults),
+            source="configuration" if configured else "api",
+            created_at=rfc3339(agent.created_at),
+            updated_at=rfc3339(agent.updated_at),
+        )

@@ -1,0 +1,225 @@
+"""`/v1/events`: an organization's events, followed, replayed, looked up and published."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from ...events.service import MAX_PATTERNS, EventPage, EventService
+from ...feed.filter import MAX_FILTERS, Filters
+from ...feed.patterns import MAX_PATTERN
+from ...model.errors import InvalidJson, InvalidRequest, PayloadTooLarge
+from ...model.limits import Limits
+from ...model.principal import Principal
+from ..auth.authenticator import scoped
+from ..body import api_router, parse_json
+from ..errors import documented_errors
+from ..idempotency import IdempotencyKey
+from ..schemas import EVENT_STREAM, Body, JsonObject
+from ..waiting import waiting_for
+
+PATH = "/v1/events"
+MAX_TEXT = 8_192
+
+Reader = Annotated[Principal, Depends(scoped("events:read"))]
+Writer = Annotated[Principal, Depends(scoped("events:write"))]
+Patterns = Annotated[str | None, Query(max_length=MAX_TEXT, description="Comma-separated.")]
+FiltersText = Annotated[
+    str | None, Query(max_length=MAX_TEXT, description="JSON: {field: value or [values]}.")
+]
+Since = Annotated[str | None, Query(max_length=200, description="A cursor, or an RFC 3339 time.")]
+PageSize = Annotated[int, Query(ge=1, le=1_000)]
+#: In bodies and messages; that they are patterns and filters is for the service to say.
+PatternList = Annotated[
+    list[Annotated[str, Field(max_length=MAX_PATTERN)]], Field(max_length=MAX_PATTERNS)
+]
+FilterObject = Annotated[dict[str, Any], Field(max_length=MAX_FILTERS)]
+
+
+class ReplayBody(Body):
+    since: Annotated[str, Field(min_length=1, max_length=200)]
+    until: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    events: PatternList | None = None
+    filters: FilterObject = Field(default_factory=dict)
+    limit: Annotated[int, Field(ge=1, le=1_000)] = 100
+    cursor: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+
+
+class PublishBody(Body):
+    type: Annotated[str, Field(min_length=1, max_length=200)]
+    data: JsonObject = Field(default_factory=dict)
+
+
+class EventBody(BaseModel):
+    id: str
+    type: str
+    channel: str
+    created_at: str
+    cursor: str
+    data: dict[str, Any]
+    metadata: dict[str, Any]
+
+
+class EventPageBody(BaseModel):
+    events: list[EventBody]
+    next_cursor: str = Field(description="Go on from here, now or when there is more.")
+    has_more: bool
+
+
+def events_router(service: EventService, limits: Limits) -> APIRouter:
+    """Routes over the service; the stream is here for the documentation."""
+    router = api_router(tag="events")
+    _document_stream(router)
+    _document_publish(router)
+
+    @router.post(
+        PATH + "/replay",
+        response_model=EventPageBody,
+        responses=documented_errors(410, body=True),
+        operation_id="replay_events",
+    )
+    async def replay(body: ReplayBody, principal: Reader) -> Response:
+        """Events since a time (inclusive) or a cursor (exclusive), in order, page by page."""
+        selection = service.select(principal, events=body.events, filters=body.filters)
+        after, _ = await service.place(
+            principal, body.cursor or body.since, name="cursor" if body.cursor else "since"
+        )
+        page = await service.replay(
+            principal, selection, after=after, until=body.until, limit=body.limit
+        )
+        return _page(page)
+
+    @router.get(
+        PATH,
+        response_model=EventPageBody,
+        responses=documented_errors(410),
+        operation_id="list_events",
+    )
+    async def list_events(
+        request: Request,
+        principal: Reader,
+        since: Since = None,
+        until: Since = None,
+        events: Patterns = None,
+        filters: FiltersText = None,
+        limit: PageSize = 100,
+        cursor: Since = None,
+        wait: float = Query(0.0, ge=0, le=limits.poll_wait),
+    ) -> Response:
+        """The same as a query, from the earliest kept unless told otherwise; `wait` polls."""
+        selection = service.select(
+            principal,
+            events=split_patterns(events),
+            filters=parse_filters(filters, limits),
+        )
+        place = cursor or since
+        if place is None:
+            after, _ = await service.place(principal, "1970-01-01T00:00:00Z", expired_ok=True)
+        else:
+            name = "cursor" if cursor else "since"
+            after, _ = await service.place(principal, place, name=name)
+        page = await service.replay(principal, selection, after=after, until=until, limit=limit)
+        if not page.events and not page.has_more and wait > 0 and until is None:
+            after, _ = await service.place(principal, page.next_cursor)
+            view = service.view(principal, selection, after)
+            async with waiting_for(request), aclosing(view.batches(wait)) as batches:
+                await anext(batches, None)
+            page = await service.replay(principal, selection, after=after, until=None, limit=limit)
+        return _page(page)
+
+    @router.get(
+        PATH + "/{event_id}",
+        response_model=EventBody,
+        responses=documented_errors(404),
+        operation_id="get_event",
+    )
+    async def get(event_id: str, principal: Reader) -> Response:
+        """One event."""
+        return json_response(await service.get(principal, event_id))
+
+    return router
+
+
+def _document_stream(router: APIRouter) -> None:
+    @router.get(
+        PATH + "/subscribe",
+        response_class=Response,
+        responses={
+            200: {
+                "description": "Events as server-sent events; the id is the cursor.",
+                "content": EVENT_STREAM,
+            },
+            **documented_errors(410),
+        },
+        operation_id="subscribe_events",
+    )
+    async def subscribe(
+        principal: Reader,
+        events: Patterns = None,
+        filters: FiltersText = None,
+        since: Since = None,
+        event_name: Annotated[str | None, Query(pattern="^message$")] = None,
+        on_expired: Annotated[str | None, Query(pattern="^earliest$")] = None,
+        last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", max_length=200)] = None,
+    ) -> None:
+        """Follow events from now, or from a place without loss."""
+        raise InvalidRequest.field("path", "was not routed to its stream")
+
+
+def _document_publish(router: APIRouter) -> None:
+    @router.post(
+        PATH,
+        status_code=201,
+        response_model=EventBody,
+        responses=documented_errors(409, body=True),
+        operation_id="publish_event",
+    )
+    async def publish(body: PublishBody, principal: Writer, key: IdempotencyKey = None) -> None:
+        """Publish app.* events, and those of team.*, billing.*, system.* that no server writes."""
+        raise InvalidRequest.field("path", "was not routed to where it is answered")
+
+
+def split_patterns(text: str | None) -> list[str] | None:
+    """`a.*,b` as a list; None when not given. Raises InvalidRequest."""
+    if text is None:
+        return None
+    patterns = [part.strip() for part in text.split(",")]
+    if not all(patterns):
+        problem = "has an empty pattern; name types like session.*,agent.error, or leave it out"
+        raise InvalidRequest.field("events", problem)
+    return patterns
+
+
+def parse_filters(text: str | None, limits: Limits) -> Filters | None:
+    """Raises InvalidRequest."""
+    if text is None:
+        return None
+    try:
+        value = parse_json(text.encode("utf-8", "replace"), limits.json_depth, limits.json_values)
+    except (InvalidJson, PayloadTooLarge):
+        # Those are words for bodies; this is a parameter.
+        raise InvalidRequest.field("filters", "is not JSON, or nests too deep") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest.field("filters", "is not a JSON object")
+    return value
+
+
+def _page(page: EventPage) -> Response:
+    return json_response(
+        b'{"events":[%b],"next_cursor":"%b","has_more":%b}'
+        % (
+            b",".join(page.events),
+            page.next_cursor.encode(),
+            b"true" if page.has_more else b"false",
+        )
+    )
+
+
+def json_response(body: bytes, status: int = 200) -> Response:
+    return Response(
+        body, status, media_type="application/json", headers={"Cache-Control": "no-store"}
+    )

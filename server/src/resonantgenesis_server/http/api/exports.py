@@ -1,0 +1,160 @@
+"""Exports: a session's log, an organization's events, as lines of JSON."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from ...events.service import EventService
+from ...model.limits import Limits
+from ...model.principal import Principal
+from ...sessions.export import Batch, event_batches
+from ...sessions.service import SessionService
+from ..auth.authenticator import require, scoped
+from ..body import api_router
+from ..errors import documented_errors, unrouted
+from ..file_headers import disposition
+from ..middleware import FastRoute, fast_route
+from ..params import QueryParams
+from ..transfer import Answer, send_answer
+from ..watchdog import Watch
+from .events import FiltersText, Patterns, Since, parse_filters, split_patterns
+from .sessions import SessionId
+
+SESSION = "/v1/sessions/{session_id}/export"
+EVENTS = "/v1/events/export"
+NDJSON = "application/x-ndjson"
+#: Bytes given to the connection at once.
+BLOCK = 64 * 1024
+_MAX_TEXT = 8_192
+_FIRST = "1970-01-01T00:00:00Z"
+
+
+class ExportRoutes:
+    """Plain ASGI, since an export may take as long as its reader likes."""
+
+    def __init__(
+        self, sessions: SessionService, events: EventService, limits: Limits, watch: Watch
+    ) -> None:
+        self._sessions = sessions
+        self._events = events
+        self._limits = limits
+        self._watch = watch
+
+    def routes(self) -> list[FastRoute]:
+        return [
+            fast_route("GET", SESSION, self.session),
+            fast_route("GET", EVENTS, self.events),
+        ]
+
+    async def session(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """GET /v1/sessions/{id}/export."""
+        principal: Principal = scope["state"]["principal"]
+        require(principal, "sessions:read")
+        session_id = scope["path_params"]["session_id"]
+        export = await self._sessions.export(principal, session_id)
+        await self._send(export.batches(), f"{session_id}.ndjson", scope, receive, send)
+
+    async def events(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """GET /v1/events/export."""
+        principal: Principal = scope["state"]["principal"]
+        require(principal, "events:read")
+        query, events = QueryParams(scope), self._events
+        selection = events.select(
+            principal,
+            events=split_patterns(query.text("events", _MAX_TEXT)),
+            filters=parse_filters(query.text("filters", _MAX_TEXT), self._limits),
+        )
+        since = query.text("since", 200)
+        after, _ = await events.place(principal, since or _FIRST, expired_ok=since is None)
+        end, _ = await events.place(principal, query.text("until", 200), name="until")
+        batches = event_batches(events, principal, selection, after, end)
+        await self._send(batches, "events.ndjson", scope, receive, send)
+
+    async def _send(
+        self,
+        batches: AsyncGenerator[Batch, None],
+        name: str,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        epoch = self._events.epoch.encode()
+        headers = [
+            (b"content-type", NDJSON.encode()),
+            (b"content-disposition", disposition(name)),
+            (b"cache-control", b"no-store, no-transform"),
+            (b"x-accel-buffering", b"no"),
+            (b"x-log-epoch", epoch),
+        ]
+        answer = Answer(200, headers, _lines(batches))
+        await send_answer(answer, scope, receive, send, watch=self._watch, limits=self._limits)
+
+
+async def _lines(batches: AsyncGenerator[Batch, None]) -> AsyncGenerator[bytes, None]:
+    """Blocks of whole lines, each about as large as a connection takes at once."""
+    async with aclosing(batches):
+        async for batch in batches:
+            waiting: list[bytes] = []
+            size = 0
+            for line in batch:
+                waiting += (line, b"\n")
+                size += len(line)
+                if size >= BLOCK:
+                    yield b"".join(waiting)
+                    waiting, size = [], 0
+            if waiting:
+                yield b"".join(waiting)
+
+
+_LINES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Objects, each on a line of its own.",
+        "content": {NDJSON: {"schema": {"type": "string"}}},
+    }
+}
+
+
+def exports_router() -> APIRouter:
+    """The exports for the documentation; the edge answers them first."""
+    router = api_router(tag="exports")
+
+    @router.get(
+        SESSION,
+        response_class=Response,
+        responses={**_LINES, **documented_errors(404)},
+        operation_id="export_session",
+    )
+    async def session(
+        request: Request,
+        session_id: SessionId,
+        principal: Annotated[Principal, Depends(scoped("sessions:read"))],
+    ) -> None:
+        """The session as it is now: itself, then each turn's request before its chunks."""
+        raise unrouted(request)
+
+    @router.get(
+        EVENTS,
+        response_class=Response,
+        responses={**_LINES, **documented_errors(410)},
+        operation_id="export_events",
+    )
+    async def events(
+        request: Request,
+        principal: Annotated[Principal, Depends(scoped("events:read"))],
+        events: Patterns = None,
+        filters: FiltersText = None,
+        since: Since = None,
+        until: Annotated[
+            str | None, Query(max_length=200, description="As `since`; now by default.")
+        ] = None,
+    ) -> None:
+        """All events of a time, in order, from the earliest that is kept unless told otherwise."""
+        raise unrouted(request)
+
+    return router

@@ -1,0 +1,50 @@
+"""`/healthz`: the process answers. `/readyz`: it takes work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from ...model.errors import Unavailable
+from ..body import api_router
+from ..errors import only_errors
+from ..middleware import Drain
+
+#: Asked by `/readyz`: None when ready, else why not.
+Ready = Callable[[], Awaitable[str | None]]
+READY_TIMEOUT = 2.0
+
+
+class Health(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+def health_router(drain: Drain, ready: Ready) -> APIRouter:
+    router = api_router(tag="operations")
+
+    @router.head("/healthz", include_in_schema=False)
+    @router.get("/healthz", responses=only_errors(500), operation_id="healthz")
+    async def healthz() -> Health:
+        """The process is alive."""
+        return Health()
+
+    @router.head("/readyz", include_in_schema=False)
+    @router.get("/readyz", responses=only_errors(500, 503), operation_id="readyz")
+    async def readyz() -> Health:
+        """New requests are welcome: send traffic here."""
+        if drain.draining:
+            raise Unavailable("the server is draining", retry_after=1.0)
+        try:
+            async with asyncio.timeout(READY_TIMEOUT):
+                reason = await ready()
+        except TimeoutError:
+            reason = "a store does not answer"
+        if reason is not None:
+            raise Unavailable(reason, retry_after=1.0)
+        return Health()
+
+    return router

@@ -1,0 +1,184 @@
+"""`/v1/keys`: API keys, shown once when they are made."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response
+from pydantic import BaseModel, Field
+
+from ...events.limit_events import ORGANIZATION, Reached, nobody_is_told
+from ...model.errors import Conflict, Forbidden, NotFound
+from ...model.ids import is_id
+from ...model.principal import Principal
+from ...records.base import KeyRecord, Keys
+from ...records.credentials import new_api_key
+from ..auth.authenticator import CredentialAuthenticator, scoped
+from ..body import api_router
+from ..errors import documented_errors
+from ..idempotency import IdempotencyKey, IdempotentPosts, Making
+from ..schemas import Body, Name, PageBody, PageCursor, PageLimit, rfc3339, rfc3339_or_none
+from .scopes import ScopeList, check_grant
+
+PATH = "/v1/keys"
+_TEN_YEARS = 10 * 365 * 86_400
+
+
+class NewKey(Body):
+    name: Name
+    scopes: ScopeList
+    expires_in: int | None = Field(
+        default=None, ge=1, le=_TEN_YEARS, description="Seconds; null: no end."
+    )
+
+
+class KeyBody(BaseModel):
+    id: str
+    name: str
+    scopes: list[str]
+    created_at: str
+    expires_at: str | None
+    revoked_at: str | None
+
+
+class MadeKey(KeyBody):
+    key: str = Field(description="The credential itself; it is not shown again.")
+
+
+Reader = Annotated[Principal, Depends(scoped("keys:read"))]
+Writer = Annotated[Principal, Depends(scoped("keys:write"))]
+
+
+#: The limit of an organization's keys.
+LIMIT = ORGANIZATION + "keys"
+
+
+def keys_router(
+    keys: Keys,
+    authenticator: CredentialAuthenticator,
+    once: IdempotentPosts,
+    *,
+    most: int = 0,
+    reached: Reached = nobody_is_told,
+) -> APIRouter:
+    """`most` keys that are neither revoked nor expired in an organization; 0: any number."""
+    router = api_router(tag="keys")
+    #: Held from counting to making, or a hundred at once would all find room.
+    counting = asyncio.Lock()
+
+    async def check_room(principal: Principal) -> None:
+        if not most or principal.is_bootstrap:
+            return
+        if await keys.count_live(principal.organization_id) >= most:
+            reached(principal, LIMIT, most)
+            raise Conflict(
+                f"this organization may have {most} keys; revoke some first",
+                details={"limit": LIMIT, "most": most},
+            )
+
+    @router.post(
+        PATH,
+        status_code=201,
+        response_model=MadeKey,
+        responses=documented_errors(409, body=True),
+        operation_id="create_key",
+    )
+    async def create(body: NewKey, principal: Writer, key: IdempotencyKey = None) -> Response:
+        """Make a key with scopes that the caller has. It ends no later than the caller's own
+        credential does."""
+        _check_unbound(principal)
+        scopes = check_grant(principal, body.scopes)
+
+        async def make(making: Making) -> BaseModel:
+            credential = new_api_key()
+            async with counting:
+                await check_room(principal)
+                record = await keys.create(
+                    principal.organization_id,
+                    name=body.name,
+                    hash=authenticator.hash(credential),
+                    scopes=scopes,
+                    expires_at=_ends(principal, body.expires_in),
+                    once=making.showing_secret(lambda made: made.id),
+                )
+            return made_key(record, credential)
+
+        return await once.run(principal, PATH, key, body, make)
+
+    @router.get(PATH, responses=documented_errors(), operation_id="list_keys")
+    async def list_keys(
+        principal: Reader, limit: PageLimit = 50, cursor: PageCursor = None
+    ) -> PageBody[KeyBody]:
+        """All keys of the organization, newest first, without their credentials."""
+        _check_unbound(principal)
+        page = await keys.list(principal.organization_id, limit=limit, cursor=cursor)
+        return PageBody(
+            data=[_body(record) for record in page.items],
+            next_cursor=page.next_cursor,
+            has_more=page.next_cursor is not None,
+        )
+
+    @router.get(PATH + "/{key_id}", responses=documented_errors(404), operation_id="get_key")
+    async def get(key_id: str, principal: Reader) -> KeyBody:
+        """One key, without its credential."""
+        _check_unbound(principal)
+        return _body(await _own(keys, principal, key_id))
+
+    @router.delete(
+        PATH + "/{key_id}",
+        status_code=204,
+        responses=documented_errors(404),
+        operation_id="revoke_key",
+    )
+    async def revoke(key_id: str, principal: Writer) -> None:
+        """Revoke it, and with it every token it made. Open streams of theirs end within 2 s."""
+        _check_unbound(principal)
+        if (await _own(keys, principal, key_id)).is_bootstrap and not principal.is_bootstrap:
+            # Without it the server cannot be administered, or not be started with it again.
+            raise Forbidden("only the bootstrap key can revoke the bootstrap key")
+        await keys.revoke(principal.organization_id, key_id)
+        authenticator.forget()
+
+    return router
+
+
+async def _own(keys: Keys, principal: Principal, key_id: str) -> KeyRecord:
+    """The organization's key of this id."""
+    record = await keys.find(key_id) if is_id(key_id) else None
+    if record is None or record.organization_id != principal.organization_id:
+        raise NotFound("there is no such key")
+    return record
+
+
+def _check_unbound(principal: Principal) -> None:
+    """A key sees its whole organization, so what sees less must not deal in keys."""
+    if principal.is_bound:
+        raise Forbidden("a token bound to a subject, session or agent has no access to keys")
+
+
+def _ends(principal: Principal, expires_in: int | None) -> float | None:
+    limits = [end for end in (expiry(expires_in), principal.expires_at) if end is not None]
+    return min(limits, default=None)
+
+
+def expiry(expires_in: int | None) -> float | None:
+    """The moment so many seconds from now."""
+    return None if expires_in is None else time.time() + expires_in
+
+
+def made_key(record: KeyRecord, credential: str) -> MadeKey:
+    """A new key, shown this once."""
+    return MadeKey(**_body(record).model_dump(), key=credential)
+
+
+def _body(record: KeyRecord) -> KeyBody:
+    return KeyBody(
+        id=record.id,
+        name=record.name,
+        scopes=sorted(record.scopes),
+        created_at=rfc3339(record.created_at),
+        expires_at=rfc3339_or_none(record.expires_at),
+        revoked_at=rfc3339_or_none(record.revoked_at),
+    )

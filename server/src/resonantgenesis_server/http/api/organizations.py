@@ -1,0 +1,183 @@
+"""`/v1/organizations`: tenants of one server, sealed off from each other; for its own key alone."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response
+from pydantic import BaseModel, Field
+
+from ...model.errors import Conflict, NotFound
+from ...model.ids import is_id
+from ...model.principal import Principal
+from ...records.base import UNSET, Keys, Organization, Organizations
+from ...records.credentials import new_api_key
+from ..auth.authenticator import CredentialAuthenticator, administrator
+from ..body import api_router
+from ..errors import documented_errors
+from ..idempotency import IdempotencyKey, IdempotentPosts, Making
+from ..schemas import Body, Name, PageBody, PageCursor, PageLimit, rfc3339, rfc3339_or_none
+from .keys import MadeKey, NewKey, expiry, made_key
+
+PATH = "/v1/organizations"
+#: What its first key may do: everything, in it.
+_ALL = frozenset({"*"})
+
+Administrator = Annotated[Principal, Depends(administrator)]
+
+
+class NewOrganization(Body):
+    name: Name
+    key_name: Name = Field(default="first", description="Of its first key.")
+
+
+class OrganizationPatch(Body):
+    """Only the fields that are sent change."""
+
+    name: Name = Field(default_factory=str)
+    disabled: bool = Field(
+        default=False,
+        description="None of its credentials opens anything, and what they hold open ends within"
+        " 2 s. Nothing is deleted.",
+    )
+
+
+class OrganizationBody(BaseModel):
+    id: str
+    name: str
+    created_at: str
+    disabled_at: str | None
+
+
+class MadeOrganization(OrganizationBody):
+    key: MadeKey = Field(description="Its first key, with every scope in it.")
+
+
+def organizations_router(
+    organizations: Organizations,
+    keys: Keys,
+    authenticator: CredentialAuthenticator,
+    once: IdempotentPosts,
+) -> APIRouter:
+    router = api_router(tag="organizations")
+
+    @router.post(
+        PATH,
+        status_code=201,
+        response_model=MadeOrganization,
+        responses=documented_errors(409, body=True),
+        operation_id="create_organization",
+    )
+    async def create(
+        body: NewOrganization, admin: Administrator, key: IdempotencyKey = None
+    ) -> Response:
+        """Make an organization and its first key, which is shown this once."""
+
+        async def make(making: Making) -> BaseModel:
+            credential = new_api_key()
+            made, first = await organizations.create_with_key(
+                body.name,
+                key_name=body.key_name,
+                hash=authenticator.hash(credential),
+                scopes=_ALL,
+                once=making.showing_secret(lambda made: made.id),
+            )
+            shown = made_key(first, credential)
+            return MadeOrganization(**_body(made).model_dump(), key=shown)
+
+        return await once.run(admin, PATH, key, body, make)
+
+    @router.get(PATH, responses=documented_errors(), operation_id="list_organizations")
+    async def list_organizations(
+        _admin: Administrator, limit: PageLimit = 50, cursor: PageCursor = None
+    ) -> PageBody[OrganizationBody]:
+        """All organizations of the server, oldest first."""
+        page = await organizations.all(limit=limit, cursor=cursor)
+        return PageBody(
+            data=[_body(one) for one in page.items],
+            next_cursor=page.next_cursor,
+            has_more=page.next_cursor is not None,
+        )
+
+    @router.get(
+        PATH + "/{organization_id}",
+        responses=documented_errors(404),
+        operation_id="get_organization",
+    )
+    async def get(organization_id: str, _admin: Administrator) -> OrganizationBody:
+        """One organization."""
+        return _body(await _known(organizations, organization_id))
+
+    @router.patch(
+        PATH + "/{organization_id}",
+        responses=documented_errors(404, 409, body=True),
+        operation_id="update_organization",
+    )
+    async def update(
+        organization_id: str, body: OrganizationPatch, admin: Administrator
+    ) -> OrganizationBody:
+        """Rename it, disable it, or enable it again."""
+        sent = body.model_fields_set
+        if body.disabled and organization_id == admin.organization_id:
+            raise Conflict("the server's own organization cannot be disabled")
+        await _known(organizations, organization_id)
+        changed = await organizations.update(
+            organization_id,
+            name=body.name if "name" in sent else UNSET,
+            disabled=body.disabled if "disabled" in sent else UNSET,
+        )
+        authenticator.forget()
+        return _body(_found(changed))
+
+    @router.post(
+        PATH + "/{organization_id}/keys",
+        status_code=201,
+        response_model=MadeKey,
+        responses=documented_errors(404, 409, body=True),
+        operation_id="create_organization_key",
+    )
+    async def create_key(
+        organization_id: str, body: NewKey, admin: Administrator, key: IdempotencyKey = None
+    ) -> Response:
+        """Make a key in another organization: for one whose keys are lost."""
+        owner = await _known(organizations, organization_id)
+
+        async def make(making: Making) -> BaseModel:
+            credential = new_api_key()
+            record = await keys.create(
+                owner.id,
+                name=body.name,
+                hash=authenticator.hash(credential),
+                scopes=frozenset(body.scopes),
+                expires_at=expiry(body.expires_in),
+                once=making.showing_secret(lambda made: made.id),
+            )
+            return made_key(record, credential)
+
+        # Not under this path: it is one of the organization's keys, at /v1/keys, for its own eyes.
+        path = f"{PATH}/{owner.id}/keys"
+        answer = await once.run(admin, path, key, body, make)
+        del answer.headers["Location"]
+        return answer
+
+    return router
+
+
+async def _known(organizations: Organizations, organization_id: str) -> Organization:
+    found = await organizations.get(organization_id) if is_id(organization_id) else None
+    return _found(found)
+
+
+def _found(organization: Organization | None) -> Organization:
+    if organization is None:
+        raise NotFound("there is no such organization")
+    return organization
+
+
+def _body(organization: Organization) -> OrganizationBody:
+    return OrganizationBody(
+        id=organization.id,
+        name=organization.name,
+        created_at=rfc3339(organization.created_at),
+        disabled_at=rfc3339_or_none(organization.disabled_at),
+    )

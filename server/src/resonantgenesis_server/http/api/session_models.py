@@ -1,0 +1,205 @@
+"""Bodies and parameters of `/v1/sessions`, checked against the limits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
+
+from ...codec.json import dumps
+from ...model.errors import PayloadTooLarge
+from ...model.limits import MIB, Limits
+from ...sessions.specs import CreateSpec, ExecuteSpec
+from ..errors import bad_fields, problem_text
+from ..schemas import NO_NUL, Body, JsonObject, Name
+from ..strictness import check_known
+
+MAX_POSITION = 2**31 - 1
+Position = Annotated[int, Field(ge=0, le=MAX_POSITION)]
+TurnNumber = Annotated[int, Field(ge=1, le=MAX_POSITION)]
+AgentId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Subject = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
+#: No setting allows more; the settings themselves count bytes, and are looked at by `spec`.
+_LONGEST_TEXT = MIB
+Context = JsonObject | Annotated[str, Field(max_length=_LONGEST_TEXT)]
+
+
+class CreateBody(Body):
+    agent_id: AgentId
+    context: Context = Field(default_factory=dict, description="Text is kept as {text: …}.")
+    metadata: JsonObject = Field(default_factory=dict)
+    subject: Subject | None = Field(default=None, description="The end user it belongs to.")
+
+    def spec(self, limits: Limits) -> CreateSpec:
+        """Raises PayloadTooLarge."""
+        context = _context(self.context, limits)
+        return CreateSpec(self.agent_id, context, _metadata(self.metadata, limits), self.subject)
+
+
+class TurnBody(Body):
+    """A further turn of a session."""
+
+    goal: Annotated[str, Field(min_length=1, max_length=_LONGEST_TEXT)]
+    stream: bool = False
+    context: Context = Field(default_factory=dict, description="Merged into the session's.")
+    resume_from: Position | None = Field(
+        default=None, description="Join instead: everything up to here is known already."
+    )
+    max_steps: Annotated[int, Field(ge=1, le=1_000)] | None = None
+    timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    model: Name | None = None
+    tools: Annotated[list[Name], Field(max_length=128)] | None = None
+    metadata: JsonObject = Field(default_factory=dict)
+    subject: Subject | None = None
+    if_busy: Literal["reject", "enqueue", "interrupt"] = "reject"
+    on_disconnect: Literal["continue", "cancel"] = "continue"
+    compact: bool = False
+
+    def spec(self, limits: Limits, session_id: str | None = None) -> ExecuteSpec:
+        """Raises PayloadTooLarge."""
+        if len(self.goal.encode("utf-8", "surrogatepass")) > limits.goal:
+            raise PayloadTooLarge(
+                f"the goal is over {limits.goal} bytes", details={"limit": limits.goal}
+            )
+        return ExecuteSpec(
+            goal=self.goal,
+            session_id=session_id,
+            context=_context(self.context, limits),
+            resume_from=self.resume_from,
+            max_steps=self.max_steps,
+            timeout_seconds=self.timeout_seconds,
+            model=self.model,
+            tools=self.tools,
+            metadata=_metadata(self.metadata, limits),
+            subject=self.subject,
+            if_busy=self.if_busy,
+            on_disconnect=self.on_disconnect,
+            agent_id=getattr(self, "agent_id", None),
+        )
+
+
+class ExecuteBody(TurnBody):
+    """A turn of a new session, or of the one that `session_id` names."""
+
+    agent_id: AgentId
+    session_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+
+
+class CancelBody(Body):
+    turn: TurnNumber | None = Field(default=None, description="All that run or wait, if left out.")
+
+
+class CancelByKeyBody(Body):
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[\x20-\x7e]+$")]
+
+
+class Usage(BaseModel):
+    input_tokens: int
+    output_tokens: int
+    steps: int
+    duration_ms: int
+
+
+class TurnError(BaseModel):
+    code: str
+    message: str
+    retryable: bool
+    request_id: str | None = Field(
+        default=None,
+        description="Of the request that asked for the turn: the server's log has more under it.",
+    )
+    retry_after: float | None = None
+
+
+class TurnResult(BaseModel):
+    """How a turn ended; without `output` while it is under way."""
+
+    session_id: str
+    turn: int
+    status: str
+    output: str | None = None
+    output_truncated: bool | None = None
+    error: TurnError | None = None
+    steps: int | None = None
+    usage: Usage | None = None
+    position: int | None = None
+
+
+class SessionItem(BaseModel):
+    """A session in a list."""
+
+    session_id: str
+    agent_id: str
+    subject: str | None
+    status: str
+    turns: int
+    metadata: dict[str, Any]
+    created_at: str
+    updated_at: str
+
+
+class SessionBody(SessionItem):
+    """A session by itself."""
+
+    context: dict[str, Any] | None = None
+    turn: int | None = Field(default=None, description="The turn that `output` is of.")
+    output: str | None = None
+    output_truncated: bool | None = None
+    position: int | None = Field(default=None, description="What `output` reaches to.")
+
+
+class CancelResult(BaseModel):
+    session_id: str
+    cancelled: list[int] = Field(description="The turns that this call concerned.")
+    status: str
+
+
+class PollResult(BaseModel):
+    events: list[dict[str, Any]]
+    position: int
+    status: str
+    done: bool
+
+
+class StepBody(BaseModel):
+    turn: int
+    step: int
+    name: str
+    status: str
+    duration_ms: int | None = None
+    detail: str | None = None
+    finish_reason: str | None = None
+    position: int
+
+
+BodyT = TypeVar("BodyT", bound=Body)
+
+
+def validated(kind: type[BodyT], value: object, *, lenient: bool = False) -> BodyT:
+    """The body, as the framework would have read it; `lenient`: fields that nobody knows are let
+    pass. Raises InvalidRequest."""
+    if not lenient:
+        check_known(kind, value)
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise bad_fields(
+            (".".join(str(part) for part in problem["loc"]) or "body", problem_text(problem))
+            for problem in error.errors(include_url=False, include_input=False)
+        ) from None
+
+
+def _context(value: Context, limits: Limits) -> dict[str, Any]:
+    context = {"text": value} if isinstance(value, str) else value
+    _check_size("context", context, limits.context)
+    return context
+
+
+def _metadata(value: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    _check_size("metadata", value, limits.context)
+    return value
+
+
+def _check_size(name: str, value: dict[str, Any], limit: int) -> None:
+    if value and len(dumps(value)) > limit:
+        raise PayloadTooLarge(f"the {name} is over {limit} bytes", details={"limit": limit})

@@ -1,0 +1,277 @@
+"""`/v1/sessions`: everything of a session that is not a stream, and the streams' documentation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from starlette.responses import Response
+
+from ...model.limits import Limits
+from ...model.principal import Principal
+from ...records.base import Page
+from ...sessions.service import SessionService
+from ...sessions.state import SessionStatus
+from ..auth.authenticator import scoped
+from ..body import api_router
+from ..errors import Responses, documented_errors, unrouted
+from ..idempotency import IdempotencyKey, IdempotentPosts, Making
+from ..schemas import EVENT_STREAM, PageBody, PageCursor, PageLimit
+from ..waiting import waiting_for
+from .session_models import (
+    MAX_POSITION,
+    AgentId,
+    CancelBody,
+    CancelByKeyBody,
+    CancelResult,
+    CreateBody,
+    ExecuteBody,
+    PollResult,
+    SessionBody,
+    SessionItem,
+    StepBody,
+    TurnBody,
+    TurnResult,
+)
+
+PATH = "/v1/sessions"
+
+Reader = Annotated[Principal, Depends(scoped("sessions:read"))]
+Writer = Annotated[Principal, Depends(scoped("sessions:write"))]
+SessionId = Annotated[str, Path(min_length=1, max_length=128)]
+Status = Annotated[SessionStatus | None, Query()]
+Place = Annotated[int, Query(ge=0, le=MAX_POSITION)]
+
+_FRAMES: dict[str, Any] = {
+    "description": "The turn's chunks, or JSON with how it ended.",
+    "content": EVENT_STREAM,
+}
+_EXECUTED: Responses = {
+    200: _FRAMES,
+    202: {"model": TurnResult, "description": "Under way; Location names the session."},
+    204: {"description": "A join where nothing follows."},
+    **documented_errors(404, 409, 410, body=True),
+}
+_JOINED: Responses = {
+    200: {**_FRAMES, "description": "Chunks as server-sent events."},
+    204: {"description": "Nothing follows this place, and no turn runs or waits."},
+    **documented_errors(404, 410),
+}
+LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", pattern=r"^[0-9]{0,10}$")]
+Epoch = Annotated[str | None, Header(alias="X-Log-Epoch", max_length=64)]
+
+
+def sessions_router(service: SessionService, limits: Limits, once: IdempotentPosts) -> APIRouter:
+    """Routes over the service. Those of `_document_streams` are answered before the framework."""
+    router = api_router(tag="sessions")
+    _document_streams(router)
+
+    @router.post(
+        PATH,
+        status_code=201,
+        response_model=SessionBody,
+        response_model_exclude_none=True,
+        responses=documented_errors(404, 409, body=True),
+        operation_id="create_session",
+    )
+    async def create(
+        request: Request, body: CreateBody, principal: Writer, key: IdempotencyKey = None
+    ) -> Response:
+        """Make a session without a turn."""
+        spec = body.spec(limits)
+
+        async def make(making: Making) -> SessionBody:
+            session_id = await making.reserve("sess")
+            made = await service.create(
+                principal, spec, request_id=request.state.request_id, session_id=session_id
+            )
+            return SessionBody(**made)
+
+        return await once.run(principal, PATH, key, body, make)
+
+    @router.get(
+        PATH,
+        responses=documented_errors(),
+        operation_id="list_sessions",
+    )
+    async def list_sessions(
+        principal: Reader,
+        agent_id: Annotated[AgentId | None, Query()] = None,
+        status: Status = None,
+        limit: PageLimit = 50,
+        cursor: PageCursor = None,
+    ) -> PageBody[SessionItem]:
+        """Sessions, newest first."""
+        page = await service.list_sessions(
+            principal, agent_id=agent_id, status=status, limit=limit, cursor=cursor
+        )
+        return _page(page)
+
+    @router.post(
+        PATH + "/cancel",
+        responses=documented_errors(404, body=True),
+        operation_id="cancel_by_key",
+    )
+    async def cancel_by_key(body: CancelByKeyBody, principal: Writer) -> CancelResult:
+        """Cancel the turn that an Idempotency-Key started, whose answer never came."""
+        return CancelResult(**await service.cancel_by_key(principal, body.idempotency_key))
+
+    @router.get(
+        PATH + "/{session_id}",
+        response_model_exclude_unset=True,
+        responses=documented_errors(404),
+        operation_id="get_session",
+    )
+    async def get(session_id: SessionId, principal: Reader) -> SessionBody:
+        """The session, with the newest turn's output so far and the position it reaches."""
+        return SessionBody(**await service.get(principal, session_id))
+
+    @router.delete(
+        PATH + "/{session_id}",
+        status_code=204,
+        responses=documented_errors(404),
+        operation_id="delete_session",
+    )
+    async def delete(request: Request, session_id: SessionId, principal: Writer) -> None:
+        """Cancel what runs and remove the session with its log and its files."""
+        async with waiting_for(request):
+            await service.delete(principal, session_id, request_id=request.state.request_id)
+
+    @router.post(
+        PATH + "/{session_id}/cancel",
+        responses=documented_errors(404, body=True),
+        operation_id="cancel_session",
+    )
+    async def cancel(
+        session_id: SessionId, principal: Writer, body: CancelBody | None = None
+    ) -> CancelResult:
+        """Cancel a turn, or all that run or wait now; idle: nothing happens."""
+        turn = None if body is None else body.turn
+        return CancelResult(**await service.cancel(principal, session_id, turn))
+
+    @router.get(
+        PATH + "/{session_id}/steps",
+        responses=documented_errors(404),
+        operation_id="list_steps",
+    )
+    async def steps(
+        session_id: SessionId,
+        principal: Reader,
+        turn: Annotated[int | None, Query(ge=1, le=MAX_POSITION)] = None,
+        limit: PageLimit = 50,
+        cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,10}$")] = None,
+    ) -> PageBody[StepBody]:
+        """Steps in the order of the log, of one turn or of all."""
+        found, following = await service.steps(
+            principal, session_id, turn=turn, after=int(cursor or 0), limit=limit
+        )
+        return PageBody(
+            data=[StepBody(**step) for step in found],
+            next_cursor=None if following is None else str(following),
+            has_more=following is not None,
+        )
+
+    @router.get(
+        PATH + "/{session_id}/events",
+        response_model=PollResult,
+        responses=documented_errors(404, 410),
+        operation_id="poll_session",
+    )
+    async def poll(
+        request: Request,
+        session_id: SessionId,
+        principal: Reader,
+        after: Place = 0,
+        # Not in the annotation: that is evaluated where `limits` is unknown.
+        limit: int = Query(min(500, limits.poll_limit), ge=1, le=limits.poll_limit),
+        wait: float = Query(0.0, ge=0, le=limits.poll_wait),
+        compact: bool = False,
+        epoch: Epoch = None,
+    ) -> Response:
+        """Chunks after a position; waits up to `wait` seconds for the first."""
+        async with waiting_for(request) as caller:
+            found = await service.poll(
+                principal,
+                session_id,
+                after=after,
+                limit=limit,
+                wait=wait,
+                compacted=compact,
+                epoch=epoch,
+                caller=caller,
+            )
+        body = b'{"events":[%b],"position":%d,"status":"%b","done":%b}' % (
+            b",".join(found.events),
+            found.position,
+            found.status.encode(),
+            b"true" if found.done else b"false",
+        )
+        headers = {"X-Log-Epoch": service.epoch, "Cache-Control": "no-store"}
+        return Response(body, media_type="application/json", headers=headers)
+
+    return router
+
+
+def _document_streams(router: APIRouter) -> None:
+    """Routes that the edge answers first; here for the documentation and its checks."""
+
+    @router.post(
+        PATH + "/execute",
+        response_model=TurnResult,
+        responses=_EXECUTED,
+        operation_id="execute",
+    )
+    async def execute(
+        request: Request,
+        body: ExecuteBody,
+        principal: Writer,
+        key: IdempotencyKey = None,
+        last_event_id: LastEventId = None,
+    ) -> None:
+        """Start a turn of a new or given session, or join one (`resume_from`, `Last-Event-ID`)."""
+        raise unrouted(request)
+
+    @router.post(
+        PATH + "/{session_id}/execute",
+        response_model=TurnResult,
+        responses=_EXECUTED,
+        operation_id="execute_in_session",
+    )
+    async def execute_in_session(
+        request: Request,
+        session_id: SessionId,
+        body: TurnBody,
+        principal: Writer,
+        key: IdempotencyKey = None,
+        last_event_id: LastEventId = None,
+    ) -> None:
+        """Start a further turn of a session, or join one (`resume_from`, `Last-Event-ID`)."""
+        raise unrouted(request)
+
+    @router.get(
+        PATH + "/{session_id}/stream",
+        response_class=Response,
+        responses=_JOINED,
+        operation_id="stream_session",
+    )
+    async def stream(
+        request: Request,
+        session_id: SessionId,
+        principal: Reader,
+        resume_from: Place | None = None,
+        turn: Annotated[int | None, Query(ge=1, le=MAX_POSITION)] = None,
+        follow: bool = False,
+        compact: bool = False,
+        last_event_id: LastEventId = None,
+        epoch: Epoch = None,
+    ) -> None:
+        """Join a session's stream from a position, or from the start of its current turn."""
+        raise unrouted(request)
+
+
+def _page(page: Page[dict[str, Any]]) -> PageBody[SessionItem]:
+    return PageBody(
+        data=[SessionItem(**item) for item in page.items],
+        next_cursor=page.next_cursor,
+        has_more=page.next_cursor is not None,
+    )

@@ -1,0 +1,162 @@
+"""`/v1/tokens`: short-lived client tokens, so that no key ever sits in a browser."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, Field, StringConstraints
+
+from ...model.errors import Forbidden
+from ...model.principal import Principal
+from ..auth.authenticator import COOKIE, CredentialAuthenticator, administrator, scoped
+from ..auth.signing_keys import MAX_TOKEN_LIFE
+from ..body import api_router
+from ..errors import documented_errors
+from ..idempotency import IdempotencyKey, IdempotentPosts, Making
+from ..schemas import NO_NUL, Body, Id, rfc3339
+from .scopes import ScopeList, check_grant
+
+PATH = "/v1/tokens"
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+Subject = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_NUL)]
+
+
+class NewToken(Body):
+    scopes: ScopeList
+    subject: Subject | None = Field(
+        default=None, description="The end user: the token sees only this subject's sessions."
+    )
+    session_id: Id | None = Field(default=None, description="Binds the token to one session.")
+    agent_id: Id | None = Field(default=None, description="Binds the token to one agent.")
+    ttl_seconds: int = Field(default=3_600, ge=1, le=MAX_TOKEN_LIFE)
+    cookie: bool = Field(default=False, description="Also set it as a cookie for GET streams.")
+
+
+class MadeToken(BaseModel):
+    token: str = Field(description="The credential; it is not shown again.")
+    expires_at: str
+    scopes: list[str]
+    subject: str | None
+    session_id: str | None
+    agent_id: str | None
+
+
+class Rotation(Body):
+    end_tokens: bool = Field(
+        default=False,
+        description="End every token that is out, of every organization: for a leaked secret.",
+    )
+
+
+class SigningKeyBody(BaseModel):
+    id: str = Field(description="The `kid` in the header of new tokens.")
+    created_at: str
+    former: int = Field(description="Former keys, whose tokens are valid until they expire.")
+
+
+Writer = Annotated[Principal, Depends(scoped("tokens:write"))]
+Administrator = Annotated[Principal, Depends(administrator)]
+
+
+#: Raises SessionNotFound for a session that the caller does not see.
+CheckSession = Callable[[Principal, str], Awaitable[None]]
+
+
+async def any_session(_principal: Principal, _session_id: str) -> None:
+    """For an app without sessions."""
+
+
+def tokens_router(
+    authenticator: CredentialAuthenticator,
+    once: IdempotentPosts,
+    check_session: CheckSession = any_session,
+) -> APIRouter:
+    router = api_router(tag="tokens")
+
+    @router.post(
+        PATH,
+        status_code=201,
+        response_model=MadeToken,
+        responses=documented_errors(404, 409, body=True),
+        operation_id="create_token",
+    )
+    async def create(
+        request: Request, body: NewToken, principal: Writer, key: IdempotencyKey = None
+    ) -> Response:
+        """Make a token that can do no more, and lives no longer, than the caller's credential."""
+        now = time.time()
+        granted = _grant(principal, body, now)
+        if principal.is_bound and body.session_id is not None:
+            # Else it would store files and publish events in the name of a session not its own.
+            await check_session(principal, body.session_id)
+        token = await authenticator.sign(granted, now=now)
+
+        async def make(making: Making) -> BaseModel:
+            await making.remember()
+            return MadeToken(
+                token=token,
+                expires_at=rfc3339(granted.expires_at or now),
+                scopes=sorted(granted.scopes),
+                subject=granted.subject,
+                session_id=granted.session_id,
+                agent_id=granted.agent_id,
+            )
+
+        response = await once.run(principal, PATH, key, body, make)
+        if body.cookie:
+            _set_cookie(request, response, token, (granted.expires_at or now) - now)
+        return response
+
+    @router.post(
+        PATH + "/rotate",
+        responses=documented_errors(409, body=True),
+        operation_id="rotate_token_signing_key",
+    )
+    async def rotate(body: Rotation, _administrator: Administrator) -> SigningKeyBody:
+        """Sign tokens with a new key from now on; for the server's bootstrap key alone. Tokens
+        that are out stay valid until they expire, unless `end_tokens`; then they, and what they
+        hold open, end within 2 s."""
+        made = await authenticator.rotate(end_tokens=body.end_tokens)
+        return SigningKeyBody(id=made.id, created_at=rfc3339(made.created_at), former=made.former)
+
+    return router
+
+
+def _grant(maker: Principal, body: NewToken, now: float) -> Principal:
+    end = now + body.ttl_seconds
+    return Principal(
+        organization_id=maker.organization_id,
+        key_id=maker.key_id,
+        scopes=check_grant(maker, body.scopes),
+        subject=maker.subject_of_new(body.subject),
+        session_id=_bound(maker.session_id, body.session_id, "session"),
+        agent_id=_bound(maker.agent_id, body.agent_id, "agent"),
+        expires_at=end if maker.expires_at is None else min(end, maker.expires_at),
+    )
+
+
+def _bound(own: str | None, asked: str | None, what: str) -> str | None:
+    """What the maker is bound to binds its tokens too."""
+    if own is not None and asked not in {None, own}:
+        raise Forbidden(f"your own token is bound to another {what}")
+    return own if asked is None else asked
+
+
+def _set_cookie(request: Request, response: Response, token: str, lifetime: float) -> None:
+    # By the Host header: behind a proxy on the same machine the peer's address is loopback too.
+    host = request.headers.get("host", "")
+    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+    response.set_cookie(
+        COOKIE,
+        token,
+        max_age=math.ceil(lifetime),
+        path="/",
+        secure=name.lower() not in _LOOPBACK,
+        httponly=True,
+        samesite="strict",
+    )

@@ -1,0 +1,307 @@
+"""Who is asking: API keys, client tokens, and the cookie that carries a token to a stream."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection
+from typing import Annotated, Generic, TypeVar
+
+from fastapi import Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.types import Scope
+
+from ...model.errors import Forbidden, Unauthenticated
+from ...model.principal import Principal
+from ...records.base import KeyRecord, Keys
+from ...records.credentials import CredentialHasher
+from ...records.store import Records
+from ..body import header
+from ..cors import Cors, is_same_host
+from .signing import TokenSigner, may_be_token
+from .signing_keys import Rotated, SigningKeys
+
+#: Seconds a key is believed without asking the records, so that a revocation holds within two.
+KEY_TTL = 1.0
+#: `refresh` asks for those that would be forgotten within this time, until it is called again.
+_SOON = 0.75
+#: Keys remembered at most.
+KEY_CACHE = 4_096
+#: Longest credential that is looked at; a token of ours has well under 2 KiB.
+MAX_CREDENTIAL = 8_192
+COOKIE = "rg_token"
+
+_COOKIE_PATHS = re.compile(r"/v1/(sessions/[^/]+/stream|events/subscribe|ws)")
+_INVALID = "the credential is not valid"
+
+V = TypeVar("V")
+
+
+class _Remembered(Generic[V]):
+    """The newest answers, each for KEY_TTL seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._entries: OrderedDict[str, tuple[float, V]] = OrderedDict()
+
+    def get(self, name: str, seconds: float = 0.0) -> V | None:
+        """What is remembered, and will be for so many seconds."""
+        entry = self._entries.get(name)
+        if entry is None or entry[0] <= self._clock() + seconds:
+            return None
+        self._entries.move_to_end(name)
+        return entry[1]
+
+    def put(self, name: str, value: V) -> None:
+        self._entries[name] = (self._clock() + KEY_TTL, value)
+        self._entries.move_to_end(name)
+        if len(self._entries) > KEY_CACHE:
+            self._entries.popitem(last=False)
+
+    def clear(self) -> None:
+        self._entries.clear()
+
+
+class CredentialAuthenticator:
+    """Checks credentials against the records and the keys that sign tokens.
+
+    A revoked or expired key, a key of a disabled organization, and every token it made, is
+    refused at the latest KEY_TTL seconds after the records know; at once when `forget` is called
+    in the same process.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        hasher: CredentialHasher,
+        signing: SigningKeys,
+        *,
+        cors: Cors | None = None,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._keys = keys
+        self._hasher = hasher
+        self._signing = signing
+        self._cors = cors or Cors()
+        self._clock = clock
+        self._by_hash: _Remembered[KeyRecord] = _Remembered(monotonic)
+        self._by_id: _Remembered[KeyRecord] = _Remembered(monotonic)
+
+    async def authenticate(self, scope: Scope) -> Principal | None:
+        """Who sends this request; None without a credential. Raises `Unauthenticated`."""
+        value = header(scope, b"authorization")
+        if value is not None:
+            return await self.verify(_bearer(value))
+        token = self._cookie(scope)
+        return None if token is None else await self._verify_token(token)
+
+    def remembered(self, scope: Scope) -> Principal | None:
+        """`authenticate` without asking the records; None where that would be needed, or where
+        there is anything to refuse."""
+        value = header(scope, b"authorization")
+        if value is None:
+            return None
+        try:
+            credential = _bearer(value)
+            if may_be_token(credential):
+                return self._remembered_token(credential)
+            key = self._by_hash.get(self._hasher.hash(credential))
+            return None if key is None else self._live(key, _holder(key))
+        except Unauthenticated:
+            return None
+
+    async def verify(self, credential: str) -> Principal:
+        """Whose API key or client token this is. Raises `Unauthenticated`."""
+        if not 0 < len(credential) <= MAX_CREDENTIAL:
+            raise Unauthenticated(_INVALID)
+        if may_be_token(credential):
+            signer = await self._signing.signer_for(credential)
+            if signer.is_ours(credential):
+                return await self._verified(signer, credential)
+        hashed = self._hasher.hash(credential)
+        key = self._by_hash.get(hashed)
+        if key is None:
+            key = await self._keys.find_by_hash(hashed)
+            if key is None:
+                raise Unauthenticated(_INVALID)
+            self._remember(key)
+        return self._live(key, _holder(key))
+
+    async def recheck(self, principal: Principal) -> None:
+        """For what stays open: raises `Unauthenticated` once the principal's time is over, the
+        key behind it was revoked, or the one that signed it was withdrawn. Cheap enough to call
+        every second for each distinct key."""
+        if principal.expires_at is not None and principal.expires_at <= self._clock():
+            raise Unauthenticated("the credential has expired")
+        if principal.signed_by is not None:
+            signer = await self._signing.signer()
+            if not signer.has(principal.signed_by):
+                raise Unauthenticated("the tokens that were out have been ended")
+        self._check_live(await self._key(principal.key_id))
+
+    async def refresh(self, key_ids: Collection[str]) -> None:
+        """Ask once for all of these keys, so that who comes with one of them is remembered from
+        now until this is called again within the second."""
+        asked = [key_id for key_id in key_ids if self._by_id.get(key_id, _SOON) is None]
+        if not asked:
+            return
+        await self._signing.signer(_SOON)
+        for key in await self._keys.find_all(asked[:KEY_CACHE]):
+            self._remember(key)
+
+    def hash(self, credential: str) -> str:
+        """What the records keep of a new key."""
+        return self._hasher.hash(credential)
+
+    async def sign(self, principal: Principal, *, now: float) -> str:
+        """A client token that stands for `principal` until its `expires_at`."""
+        signer = await self._signing.signer()
+        return signer.sign(principal, now=now)
+
+    async def rotate(self, *, end_tokens: bool) -> Rotated:
+        """Change the key that signs tokens; see `SigningKeys.rotate`."""
+        return await self._signing.rotate(end_tokens=end_tokens)
+
+    def forget(self) -> None:
+        """A key was revoked here, or an organization disabled: ask the records anew."""
+        self._by_hash.clear()
+        self._by_id.clear()
+
+    def _remembered_token(self, token: str) -> Principal | None:
+        signer = self._signing.remembered()
+        principal = None if signer is None else signer.read(token, now=self._clock())
+        key = None if principal is None else self._by_id.get(principal.key_id)
+        return None if principal is None or key is None else self._live(key, principal)
+
+    async def _verify_token(self, token: str) -> Principal:
+        return await self._verified(await self._signing.signer_for(token), token)
+
+    async def _verified(self, signer: TokenSigner, token: str) -> Principal:
+        principal = signer.read(token, now=self._clock())
+        if principal is None:
+            raise Unauthenticated(_INVALID)
+        return self._live(await self._key(principal.key_id), principal)
+
+    async def _key(self, key_id: str) -> KeyRecord:
+        key = self._by_id.get(key_id)
+        if key is None:
+            key = await self._keys.find(key_id)
+            if key is None:
+                raise Unauthenticated(_INVALID)
+            self._remember(key)
+        return key
+
+    def _remember(self, key: KeyRecord) -> None:
+        self._by_hash.put(key.hash, key)
+        self._by_id.put(key.id, key)
+
+    def _live(self, key: KeyRecord, principal: Principal) -> Principal:
+        """The principal, if this key may stand behind it now. Raises `Unauthenticated`."""
+        if key.organization_id != principal.organization_id:
+            raise Unauthenticated(_INVALID)
+        self._check_live(key)
+        return principal
+
+    def _check_live(self, key: KeyRecord) -> None:
+        if not key.is_live(self._clock()):
+            raise Unauthenticated("the key was revoked or has expired")
+
+    def _cookie(self, scope: Scope) -> str | None:
+        """The token of the cookie, where one is taken: GET streams and sockets, asked for by our
+        own pages or an origin on the list."""
+        is_socket = scope["type"] == "websocket"
+        if not _COOKIE_PATHS.fullmatch(scope["path"]):
+            return None
+        if not is_socket and scope["method"] != "GET":
+            return None
+        token = _cookie_value(header(scope, b"cookie") or b"")
+        if token is None:
+            return None
+        origin = (header(scope, b"origin") or b"").decode("latin-1")
+        host = (header(scope, b"host") or b"").decode("latin-1")
+        if not origin and is_socket:
+            # Browsers always name the origin of a socket, and only browsers keep cookies.
+            raise Unauthenticated("a cookie needs an Origin here")
+        if origin and not (self._cors.lists(origin) or is_same_host(origin, host)):
+            raise Unauthenticated("the cookie is not taken from this origin")
+        return token
+
+
+def open_authenticator(
+    records: Records, hasher: CredentialHasher, cors_origins: Collection[str] = ()
+) -> CredentialAuthenticator:
+    """The authenticator over these records."""
+    signing = SigningKeys(records.secrets, hasher)
+    return CredentialAuthenticator(records.keys, hasher, signing, cors=Cors(cors_origins))
+
+
+def _holder(key: KeyRecord) -> Principal:
+    return Principal(
+        organization_id=key.organization_id,
+        key_id=key.id,
+        scopes=key.scopes,
+        expires_at=key.expires_at,
+        is_bootstrap=key.is_bootstrap,
+    )
+
+
+def _bearer(value: bytes) -> str:
+    scheme, _, credential = value.decode("latin-1").strip().partition(" ")
+    if scheme.lower() != "bearer":
+        raise Unauthenticated("the scheme of Authorization must be Bearer")
+    return credential.strip()
+
+
+def _cookie_value(value: bytes) -> str | None:
+    """Our cookie among whatever others the host has; the standard parser gives up at the first
+    one it finds malformed."""
+    for pair in value.decode("latin-1").split(";"):
+        name, _, content = pair.strip().partition("=")
+        if name == COOKIE:
+            return content
+    return None
+
+
+def require(principal: Principal, scope: str) -> None:
+    """Raises `Forbidden` unless `scope`, e.g. `sessions:write`, is granted."""
+    if not principal.allows(scope):
+        raise Forbidden(
+            f"the credential lacks the scope {scope}; use a key or token that has it"
+            ' (POST /v1/keys and /v1/tokens make them, with "scopes")',
+            details={"scope": scope},
+        )
+
+
+def require_administrator(principal: Principal) -> None:
+    """Raises `Forbidden` unless it is the server's own key: no scope stands for that."""
+    if not principal.is_bootstrap:
+        raise Forbidden("only the server's bootstrap key can do this, and no token it makes")
+
+
+_scheme = HTTPBearer(auto_error=False, description="An API key or a client token.")
+
+
+def scoped(scope: str) -> Callable[..., Awaitable[Principal]]:
+    """A dependency of routes: the caller, who must hold `scope`; documents the scheme as well."""
+
+    async def caller(
+        request: Request,
+        _documented: Annotated[HTTPAuthorizationCredentials | None, Security(_scheme)],
+    ) -> Principal:
+        principal: Principal = request.state.principal
+        require(principal, scope)
+        return principal
+
+    return caller
+
+
+async def administrator(
+    request: Request,
+    _documented: Annotated[HTTPAuthorizationCredentials | None, Security(_scheme)],
+) -> Principal:
+    """A dependency of routes: the caller, who must hold the server's bootstrap key."""
+    principal: Principal = request.state.principal
+    require_administrator(principal)
+    return principal

@@ -1,0 +1,144 @@
+"""uvicorn as we run it: our socket, our signals, a drain before its shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from ...model.limits import Limits
+from .acceptor import Door
+from .connection_limit import Room, raise_file_limit, watching_descriptors
+from .websocket_protocol import SOCKET_SETTINGS, SocketSettings
+
+log_ = structlog.get_logger("resonantgenesis.serving")
+
+#: Connections waiting to be accepted: a thousand viewers may come back at once.
+_BACKLOG = 2048
+#: Seconds that answers under way have after the drain.
+_LAST_ANSWERS = 5
+
+
+class CannotListen(Exception):
+    """The address cannot be bound; the message is one line that says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A bound socket and the address people open."""
+
+    socket: socket.socket
+    url: str
+
+
+@contextlib.contextmanager
+def listen(host: str, port: int) -> Iterator[Listener]:
+    """Bind; port 0 picks a free one. Raises CannotListen."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise CannotListen(f"cannot listen on {host}: {error.strerror or error}") from error
+    with socket.socket(family, kind, protocol) as bound:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind(address)
+            # Listening at once makes a second server on the port fail now and not later.
+            bound.listen(_BACKLOG)
+        except OSError as error:
+            raise CannotListen(
+                f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port"
+            ) from error
+        bound.setblocking(False)
+        shown = f"[{host}]" if ":" in host else host
+        yield Listener(bound, f"http://{shown}:{bound.getsockname()[1]}")
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to us: the drain comes before uvicorn's own shutdown."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def run(
+    app: ASGIApp,
+    listener: Listener,
+    *,
+    drain: Callable[[], Awaitable[None]],
+    ready: Callable[[], None],
+    limits: Limits | None = None,
+) -> int:
+    """Serve until SIGTERM or SIGINT, then drain and stop; a second signal stops at once.
+
+    `ready` is called when the signals are heard.
+    """
+    limits = limits or Limits()
+    sockets: SocketSettings = {**SOCKET_SETTINGS, "ws_max_size": limits.socket_message}
+    raise_file_limit()
+    door = Door(Room.of(limits.connections), limits=limits)
+    config = uvicorn.Config(
+        app,
+        http=door,  # type: ignore[arg-type]  # made like a class
+        loop="uvloop",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=_LAST_ANSWERS,
+        **sockets,
+    )
+    server = _Server(config)
+
+    async def leave() -> None:
+        door.draining = True
+        await drain()
+
+    async with _stop_signals(server, leave), watching_descriptors():
+        ready()
+        await server.serve(sockets=[listener.socket])
+    return 0
+
+
+@contextlib.asynccontextmanager
+async def _stop_signals(
+    server: uvicorn.Server, drain: Callable[[], Awaitable[None]]
+) -> AsyncIterator[None]:
+    loop = asyncio.get_running_loop()
+    stopping: list[asyncio.Task[None]] = []
+
+    async def stop() -> None:
+        try:
+            await drain()
+        finally:
+            server.should_exit = True
+
+    def on_signal() -> None:
+        if not stopping:
+            log_.info("draining; a second signal stops at once")
+            stopping.append(asyncio.create_task(stop(), name="drain"))
+        else:
+            server.should_exit = server.force_exit = True
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+        for task in stopping:
+            task.cancel()
+            await asyncio.wait({task}, timeout=5)

@@ -1,0 +1,396 @@
+"""The WebSocket protocol class of our own `serve`, and the settings it runs with.
+
+The shell works without it, under any ASGI server. With it, a live message costs one `write` of a
+frame that all its sockets share, compression keeps no context on the server's side, a ping is not
+held against a client that still has bytes to take, and every close ends within a bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Protocol, TypedDict
+
+from starlette.types import Scope
+from uvicorn._types import ASGISendEvent
+from uvicorn.config import Config
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+from websockets.extensions.permessage_deflate import (
+    PerMessageDeflate,
+    ServerPerMessageDeflateFactory,
+)
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Event, State
+from websockets.server import ServerProtocol
+
+from ...model.ids import new_id
+from ..cors import HeaderList
+from ..websocket.limits import Allowance, SocketLimits
+from .websocket_handshake import Handshaking
+
+EXTENSION = "resonantgenesis.socket"
+#: Large enough for messages of our size; the server's compressor is made anew for each.
+WINDOW_BITS = 12
+#: Unsent bytes beyond which pings are not answered before the client has taken some.
+_PONGS_BEHIND = 64 * 1024
+#: Bytes handed to the parser at once: a frame may have 6, and parsing one takes 10 µs.
+_PIECE = 2_048
+#: Of one message.
+_MAX_FRAGMENTS = 1_024
+_DEFAULTS = SocketLimits()
+
+#: What a client does wrong is told to the client; here it would only fill the log.
+_library_log = logging.getLogger("resonantgenesis.http.websockets")
+_library_log.setLevel(logging.ERROR)
+
+
+class SocketHolder(Protocol):
+    """Whoever writes to a connection."""
+
+    def filled(self) -> None:
+        """Write nothing until the connection is open and not full."""
+        ...
+
+
+class SocketConnection:
+    """What the shell is given of its connection."""
+
+    __slots__ = ("_protocol", "full", "holder", "transport", "window_bits")
+
+    def __init__(self, protocol: SocketProtocol) -> None:
+        self._protocol = protocol
+        self.transport: asyncio.Transport = protocol.transport
+        #: More is unsent than the transport's bound: nothing may be written now.
+        self.full = not protocol.writable.is_set()
+        #: Of the compression that was agreed on; None: none was.
+        self.window_bits = _window_bits(protocol.conn)
+        self.holder: SocketHolder | None = None
+
+    def hold(self) -> None:
+        """Nothing may be written now: the connection is full, or was closed from either side."""
+        if self.holder is not None:
+            self.holder.filled()
+
+    def allow(self, allowance: Allowance) -> None:
+        """Count frames that are no whole messages against this one from now on."""
+        self._protocol.allowance = allowance
+
+    @property
+    def open(self) -> bool:
+        """Whether messages may still be sent."""
+        protocol = self._protocol
+        return protocol.conn.state is State.OPEN and not protocol.transport.is_closing()
+
+    def send(self, data: bytes) -> bool:
+        """Write frames. False: the connection is closed."""
+        try:
+            self.transport.write(data)
+        except RuntimeError:  # uvloop's, between a reset and `connection_lost`
+            return False
+        return True
+
+    async def room(self) -> None:
+        """Return when the client has taken enough, or is gone."""
+        await self._protocol.writable.wait()
+
+
+class SocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's protocol with the connection in `scope["extensions"]`."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.conn = Handshaking(
+            self._headers_of_edge,
+            extensions=[
+                ServerPerMessageDeflateFactory(
+                    server_no_context_takeover=True,
+                    server_max_window_bits=WINDOW_BITS,
+                    client_max_window_bits=WINDOW_BITS,
+                    compress_settings={"memLevel": 5},
+                )
+            ]
+            if config.ws_per_message_deflate
+            else [],
+            max_size=config.ws_max_size,
+            logger=_library_log,
+        )
+        self.logger = _library_log
+        self.connection: SocketConnection | None = None
+        self.allowance = Allowance(_DEFAULTS.messages_per_second, self.loop.time())
+        #: What has come and was not parsed yet.
+        self._unread = bytearray()
+        #: What was parsed and not handled yet, the newest first.
+        self._parsed: list[Event] = []
+        self._pings_wait = False
+        #: Too many frames have come: none is read until this fires.
+        self._slowed: asyncio.TimerHandle | None = None
+        self._is_reading = True
+        self._abort_timer: asyncio.TimerHandle | None = None
+
+    def _headers_of_edge(self, headers: HeaderList) -> tuple[str, HeaderList]:
+        """For a refused handshake: an id, and what the app adds to each of its answers."""
+        headers_for = getattr(self.app, "headers_for", None)
+        if headers_for is None:
+            return new_id("req"), []
+        request_id, more = headers_for({"headers": headers})
+        return request_id, [*self.default_headers, *more]
+
+    # -- the application -------------------------------------------------------------------
+
+    async def run_asgi(self) -> None:
+        self.connection = SocketConnection(self)
+        extensions: dict[str, Any] = self.scope["extensions"]
+        extensions[EXTENSION] = self.connection
+        await super().run_asgi()
+        self._abort_later()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await self.writable.wait()
+        # After a close that the connection itself began, uvicorn would call this a misuse.
+        if self.conn.parser_exc is not None or self.conn.state is State.CLOSED:
+            raise ClientDisconnected
+        if self.handshake_complete and self.close_sent:
+            raise ClientDisconnected
+        closes = message["type"] == "websocket.close"
+        if closes:
+            self.read_paused = False  # nothing that comes now is for the application
+        await super().send(message)
+        if closes:
+            self._take_in()
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            self.handshake_complete = True  # else uvicorn calls a refusal a defect of the app
+
+    # -- the connection --------------------------------------------------------------------
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+            self._abort_timer = None
+        if self._slowed is not None:
+            self._slowed.cancel()
+            self._slowed = None
+            self._unread.clear()
+            self._parsed.clear()
+        self._pings_wait = False
+        self._hold()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.connection is not None:
+            self.connection.full = True
+            self._hold()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.connection is not None:
+            self.connection.full = False
+        if self._pings_wait:
+            self._pings_wait = False
+            self._take_in()
+
+    # -- what comes in ---------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self._unread += data
+        self._take_in()
+
+    def _take_in(self) -> None:
+        """Do with what has come all that may be done now, and read on when nothing of it is left.
+
+        A packet may hold ten thousand frames. So they are parsed a few at a time, and before each
+        is handled it is asked again whether the application has taken the message before, and
+        whether frames came too fast.
+        """
+        while self._may_take_in and self._take_one():
+            pass
+        if self.transport.is_closing():
+            return
+        reads = self._may_take_in
+        if reads != self._is_reading:
+            self._is_reading = reads
+            (self.transport.resume_reading if reads else self.transport.pause_reading)()
+
+    def _take_one(self) -> bool:
+        """Handle a frame, or parse some more. False: there is nothing left."""
+        if self._parsed:
+            self._handle(self._parsed.pop())
+        elif self.conn.parser_exc is not None:
+            self._unread.clear()
+            self._fail()  # what came before a broken frame is still a message
+            return False
+        elif self._unread:
+            piece = bytes(self._unread[:_PIECE])
+            del self._unread[:_PIECE]
+            self.conn.receive_data(piece)
+            self._parsed = self.conn.events_received()[::-1]
+            if self.conn.handshake_exc is not None and not self.handshake_complete:
+                self._refuse_handshake()
+        else:
+            return False
+        return True
+
+    @property
+    def _may_take_in(self) -> bool:
+        """Whether another frame may be looked at now."""
+        if self.transport.is_closing() and not self.disconnected:
+            return False
+        return not (self.read_paused or self._pings_wait or self._slowed is not None)
+
+    def _handle(self, event: Event) -> None:
+        self.conn.events.append(event)
+        self.handle_events()
+        if not isinstance(event, Frame) or event.opcode is Opcode.CLOSE:
+            return
+        is_message = event.fin and event.opcode not in {Opcode.PING, Opcode.PONG}
+        if is_message and not self.close_sent:
+            return  # or the last of its frames: who takes it counts it
+        wait = self.allowance.charge(self.loop.time(), 1)
+        if wait and self.disconnected:
+            self._unread.clear()  # of a client that is gone no more is waited for
+            self._parsed.clear()
+        elif wait and self._slowed is None:
+            self._slowed = self.loop.call_later(wait, self._go_on)
+
+    def _go_on(self) -> None:
+        self._slowed = None
+        self._take_in()
+
+    def handle_cont(self, event: Frame) -> None:
+        if len(self.frames) >= _MAX_FRAGMENTS:
+            self._fail(1009, f"a message has at most {_MAX_FRAGMENTS} fragments")
+            return
+        super().handle_cont(event)
+
+    def send_receive_event_to_app(self) -> None:
+        data = b"".join(self.frames)
+        self.frames = []
+        if self.close_sent:
+            return
+        message: Any = {"type": "websocket.receive", "bytes": data}
+        if self.curr_msg_data_type == "text":
+            try:
+                message = {"type": "websocket.receive", "text": data.decode()}
+            except UnicodeDecodeError:
+                self._fail(1007, "not UTF-8")
+                return
+        self.queue.put_nowait(message)
+        self.read_paused = True
+
+    def handle_ping(self) -> None:
+        if self.disconnected:
+            return
+        super().handle_ping()
+        if self.transport.get_write_buffer_size() > _PONGS_BEHIND:
+            self._pings_wait = True
+
+    async def receive(self) -> Any:
+        message = await self.queue.get()
+        if self.queue.empty():
+            self.read_paused = False
+            self._take_in()
+            if message["type"] == "websocket.disconnect" and not self.queue.empty():
+                # What had come whole before the connection was lost comes first.
+                self.queue.put_nowait(message)
+                return self.queue.get_nowait()
+        return message
+
+    def handle_close(self, event: Frame) -> None:
+        self._hold()
+        super().handle_close(event)
+        self._abort_later()
+
+    def keepalive_timeout(self) -> None:
+        if self.transport.get_write_buffer_size() > 0 or not self._is_reading:
+            # The ping itself may not have reached the client, or its answer is among what we do
+            # not read now; whether it moves at all is for the watch over stalled clients to say.
+            self.pong_timer = self.loop.call_later(self.ping_timeout or 0, self.keepalive_timeout)
+            return
+        self._hold()
+        super().keepalive_timeout()
+        self._abort_later()
+
+    def shutdown(self) -> None:
+        self._hold()
+        super().shutdown()
+        self._abort_later()
+
+    # -- endings ---------------------------------------------------------------------------
+
+    def _fail(self, code: int = 1002, reason: str = "") -> None:
+        """The client broke the protocol: a close frame, if none was sent, and the end."""
+        self._hold()
+        if self.conn.parser_exc is None:
+            self.conn.fail(code, reason)
+        sent = self.conn.close_sent
+        self.queue.put_nowait(
+            {
+                "type": "websocket.disconnect",
+                "code": code if sent is None else sent.code,
+                "reason": reason if sent is None else sent.reason,
+            }
+        )
+        self._finish()
+
+    def _refuse_handshake(self) -> None:
+        self.handshake_complete = True
+        self._finish()
+
+    def _finish(self) -> None:
+        self.close_sent = True
+        output = b"".join(self.conn.data_to_send())
+        if output and not self.transport.is_closing():
+            self.transport.write(output)
+        self.transport.close()
+        self._abort_later()
+
+    def _hold(self) -> None:
+        """Behind a close frame, and to who takes nothing, no message is sent."""
+        if self.connection is not None:
+            self.connection.hold()
+
+    def _abort_later(self) -> None:
+        """A client that takes no more bytes must not keep its connection for ever."""
+        if self._abort_timer is None and not self.disconnected:
+            self._abort_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+
+
+class SocketSettings(TypedDict):
+    """Those of uvicorn's settings that are about sockets."""
+
+    ws: type[SocketProtocol]
+    ws_max_size: int
+    ws_ping_interval: float
+    ws_ping_timeout: float
+    ws_per_message_deflate: bool
+
+
+#: For `uvicorn.Config`: pings every 25 s, 10 s for the answer; PROTOCOL.md, section 6.
+SOCKET_SETTINGS: SocketSettings = {
+    "ws": SocketProtocol,
+    "ws_max_size": _DEFAULTS.message,
+    "ws_ping_interval": 25.0,
+    "ws_ping_timeout": 10.0,
+    "ws_per_message_deflate": True,
+}
+
+
+def socket_of(scope: Scope) -> SocketConnection | None:
+    """The socket's connection, if the server gives it."""
+    connection = scope.get("extensions", {}).get(EXTENSION)
+    return connection if isinstance(connection, SocketConnection) else None
+
+
+def _window_bits(conn: ServerProtocol) -> int | None:
+    for extension in conn.extensions:
+        if isinstance(extension, PerMessageDeflate):
+            return extension.local_max_window_bits
+    return None

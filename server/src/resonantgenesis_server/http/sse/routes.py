@@ -1,0 +1,191 @@
+"""Execute and join: plain ASGI, since a stream stays open and the framework's request would too."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import replace
+
+import orjson
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from ...model.errors import Unavailable
+from ...model.limits import Limits
+from ...model.principal import Principal
+from ...sessions.range import Place, View
+from ...sessions.service import SessionService
+from ...sessions.specs import ExecuteSpec, TurnRef
+from ..api.session_models import ExecuteBody, TurnBody, validated
+from ..auth.authenticator import require
+from ..body import header, read_json
+from ..limits import RequestLimit
+from ..middleware import FastRoute, fast_route
+from ..params import QueryParams, position_of, text_header
+from ..waiting import waiting
+from ..watchdog import Watch
+from .forms import CHUNKS, COMPACT_CHUNKS
+from .stream import Headers, SseStream, nothing_more, nowhere, session_headers, stream_headers
+
+
+class StreamRoutes:
+    """The routes whose answer may be a stream."""
+
+    def __init__(
+        self, service: SessionService, limits: Limits, watch: Watch, requests: RequestLimit
+    ) -> None:
+        self._service = service
+        self._limits = limits
+        self._watch = watch
+        self._requests = requests
+
+    def routes(self) -> list[FastRoute]:
+        """Joins are not counted, and only its body says whether an execute is one."""
+        one = "/v1/sessions/{session_id}"
+        return [
+            fast_route("POST", "/v1/sessions/execute", self.execute, counted=False),
+            fast_route("POST", f"{one}/execute", self.execute, counted=False),
+            fast_route("GET", f"{one}/stream", self.join, self.join_at_once, counted=False),
+        ]
+
+    async def execute(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """POST …/execute, streaming or not."""
+        principal: Principal = scope["state"]["principal"]
+        value = await read_json(scope, receive, self._limits, self._watch)
+        session_id = scope["path_params"].get("session_id")
+        lenient: bool = scope["state"]["lenient"]
+        if session_id is None:
+            body: TurnBody = validated(ExecuteBody, value, lenient=lenient)
+            spec = body.spec(self._limits, getattr(body, "session_id", None))
+        else:
+            # Clients that are out there name the session in the body as well.
+            if isinstance(value, dict) and value.get("session_id") == session_id:
+                value = {name: of for name, of in value.items() if name != "session_id"}
+            body = validated(TurnBody, value, lenient=lenient)
+            spec = body.spec(self._limits, session_id)
+        # Clients that read streams of POSTs send the same again when one breaks off, and only this
+        # header says so.
+        last = position_of(text_header(scope, b"last-event-id"))
+        if last is not None:
+            spec = replace(spec, resume_from=last, again=True)
+        self._authorize(principal, spec)
+        if not spec.joins:
+            await self._requests.take_for(scope)
+        wants_stream = body.stream or _accepts_stream(scope)
+        with self._watch.opening(principal) if wants_stream else nullcontext():
+            ref = await self._service.execute(
+                principal,
+                spec,
+                key=text_header(scope, b"idempotency-key"),
+                request_id=scope["state"]["request_id"],
+            )
+        if wants_stream:
+            place = Place(after=ref.resume_from, turn=ref.turn, compact=body.compact)
+            # Who has just started a turn is there before its first chunk.
+            if ref.joined or not self._stream_at_once(scope, receive, send, ref.session_id, place):
+                await self._stream(scope, receive, send, ref.session_id, place)
+        else:
+            await self._answer(scope, receive, send, ref)
+
+    def _authorize(self, principal: Principal, spec: ExecuteSpec) -> None:
+        """Joining needs only to read, starting to write; who may not start may still join."""
+        joins = spec.joins and spec.session_id is not None
+        require(principal, "sessions:read" if joins else "sessions:write")
+
+    async def join(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """GET …/stream."""
+        if self.join_at_once(scope):
+            return
+        session_id, place = self._joined(scope)
+        await self._stream(scope, receive, send, session_id, place)
+
+    def join_at_once(self, scope: Scope) -> bool:
+        """The same where all that the client lacks is in memory."""
+        self._watch.check_room(scope["state"]["principal"])
+        session_id, place = self._joined(scope)
+        return self._stream_at_once(scope, nothing_more, nowhere, session_id, place)
+
+    def _joined(self, scope: Scope) -> tuple[str, Place]:
+        require(scope["state"]["principal"], "sessions:read")
+        query = QueryParams(scope)
+        return scope["path_params"]["session_id"], Place(
+            after=query.position("resume_from", text_header(scope, b"last-event-id")),
+            turn=query.number("turn", 1),
+            follow=query.flag("follow"),
+            compact=query.flag("compact"),
+            epoch=text_header(scope, b"x-log-epoch"),
+        )
+
+    async def _stream(
+        self, scope: Scope, receive: Receive, send: Send, session_id: str, place: Place
+    ) -> None:
+        principal: Principal = scope["state"]["principal"]
+        with self._watch.opening(principal):
+            view = await self._service.view(principal, session_id, place)
+        if view is None:
+            headers = session_headers(session_id, place.turn, self._service.epoch)
+            await Response(status_code=204, headers=_as_dict(headers))(scope, receive, send)
+            return
+        stream = self._sse(scope, receive, send, view, place)
+        await stream.run(self._headers(view), self._watch)
+
+    def _stream_at_once(
+        self, scope: Scope, receive: Receive, send: Send, session_id: str, place: Place
+    ) -> bool:
+        """False: something must be read from the log, or there is a refusal to be told."""
+        view = self._service.view_at_once(scope["state"]["principal"], session_id, place)
+        if view is None:
+            return False
+        stream = self._sse(scope, receive, send, view, place)
+        entries = view.start_at_once() if stream.here else None
+        if entries is None:
+            return False
+        stream.start_at_once(self._headers(view), self._watch, entries)
+        return True
+
+    def _sse(
+        self, scope: Scope, receive: Receive, send: Send, view: View, place: Place
+    ) -> SseStream:
+        return SseStream(
+            view,
+            COMPACT_CHUNKS if place.compact else CHUNKS,
+            scope["state"]["principal"],
+            self._limits,
+            scope=scope,
+            receive=receive,
+            send=send,
+        )
+
+    def _headers(self, view: View) -> Headers:
+        turn = None if view.turn is None else view.turn.turn
+        epoch = self._service.epoch
+        return stream_headers(view.session_id, turn, epoch, self._limits.heartbeat)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, ref: TurnRef) -> None:
+        """The end of the turn, or 202 while it is under way."""
+        prefers = (text_header(scope, b"prefer") or "").lower()
+        wait = 0.0 if "respond-async" in prefers else self._limits.answer_wait
+        try:
+            async with waiting(scope, receive, self._watch) as caller:
+                result = await self._service.result(ref, wait, caller)
+        except Unavailable:  # the server stops, and the turn goes on at the next start
+            result = await self._service.result(ref, 0)
+        headers = _as_dict(session_headers(ref.session_id, ref.turn, self._service.epoch))
+        headers["Cache-Control"] = "no-store"
+        finished = "output" in result
+        if not finished:
+            headers["Location"] = f"/v1/sessions/{ref.session_id}"
+        response = Response(
+            orjson.dumps(result),
+            status_code=200 if finished else 202,
+            headers=headers,
+            media_type="application/json",
+        )
+        await response(scope, receive, send)
+
+
+def _accepts_stream(scope: Scope) -> bool:
+    return b"text/event-stream" in (header(scope, b"accept") or b"").lower()
+
+
+def _as_dict(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in headers}

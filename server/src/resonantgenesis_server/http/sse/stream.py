@@ -1,0 +1,362 @@
+"""Server-sent events over plain ASGI: a log, written as fast as its client takes it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Iterable
+from typing import ClassVar, Protocol
+
+import orjson
+import structlog
+from starlette.types import Message, Receive, Scope, Send
+
+from ...codec.sse import frame_without_id
+from ...feed.topic import Group, Outlet, Write
+from ...log.base import Entry, LogError
+from ...model.errors import ApiError, Unavailable
+from ...model.limits import Limits
+from ...model.principal import Principal
+from ..serving.http_protocol import connection_of
+from ..serving.stream_connection import StreamConnection
+from ..watchdog import INTERVAL, Watch
+from .forms import Frames
+
+log_ = structlog.get_logger("resonantgenesis.streams")
+Headers = list[tuple[bytes, bytes]]
+
+#: Seconds that a client whose stream was ended has to take bytes, before it is cut off.
+_LAST_WORDS = 1.0
+
+
+def stream_headers(session_id: str, turn: int | None, epoch: str, heartbeat: float) -> Headers:
+    """The headers of a session's stream, PROTOCOL.md, section 4."""
+    return [
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"no-cache, no-transform"),
+        (b"x-accel-buffering", b"no"),
+        *session_headers(session_id, turn, epoch),
+        (b"x-heartbeat-seconds", b"%d" % math.ceil(heartbeat)),
+    ]
+
+
+def session_headers(session_id: str, turn: int | None, epoch: str) -> Headers:
+    """Which session, turn and history an answer is about."""
+    headers = [(b"x-session-id", session_id.encode()), (b"x-log-epoch", epoch.encode())]
+    return headers if turn is None else [*headers, (b"x-turn", b"%d" % turn)]
+
+
+class Source(Protocol):
+    """What a stream reads: a view of a session, or of an organization's events."""
+
+    def batches(self, silence: float) -> AsyncIterator[list[Entry]]:
+        """Entries in order; an empty list after every `silence` seconds without."""
+        ...
+
+    def stop(self) -> None:
+        """End `batches` now."""
+        ...
+
+    parked: bool
+    #: With whom it is written to while it is parked.
+    group: Group | None
+
+    def pour_into(self, outlet: Outlet) -> None:
+        """Write live entries to the outlet; when nothing else is to be told, `batches` ends with
+        `parked` true, to be called again when the outlet is woken."""
+        ...
+
+    def park(self) -> bool:
+        """The same at once, where what there was has been told. False: there is more."""
+        ...
+
+    def unpark(self) -> None:
+        """The outlet is full: wake it when something comes, instead of writing to it."""
+        ...
+
+    def close(self) -> None:
+        """End, parked or not."""
+        ...
+
+
+class SseStream:
+    """One client reading a source; `run` returns when the stream is over, whoever ended it."""
+
+    kind: ClassVar[str] = "sse"
+
+    def __init__(
+        self,
+        source: Source,
+        frames: Frames,
+        principal: Principal,
+        limits: Limits,
+        *,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        self.principal = principal
+        self._source = source
+        self._frames = frames
+        self._limits = limits
+        self._receive = receive
+        self._send = send
+        self.form = frames.form
+        #: The edge's headers, which it adds by itself to what goes through `send`.
+        self._extra: Headers = scope["state"].get("headers", [])
+        #: Where the stream can begin, and what it is written to once it has.
+        self._way = connection_of(scope)
+        self._connection: StreamConnection | None = None
+        self._error: ApiError | None = None
+        self._gone = False
+        self._watch: Watch | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._parked = False
+        #: What the group had been written when this was last looked at.
+        self._poured = 0
+        self._quiet_since = 0.0
+        self._moved = 0.0
+        self._unsent = 0
+        self._patience = limits.stall
+        if self._way is not None:
+            source.pour_into(self)
+
+    @property
+    def here(self) -> bool:
+        """Whether its client is there, on our own protocol class: it can start at once."""
+        return self._way is not None and not self._way.lost
+
+    async def run(self, headers: Headers, watch: Watch) -> None:
+        """Write until the source ends, the client leaves or the credential ends.
+
+        On our own protocol class it returns as soon as the client has everything; the stream
+        stays, without a task, and makes one when there is more to do than to pass on bytes.
+        """
+        disconnect = None
+        try:
+            self._enter(watch)
+            if self._way is None:
+                disconnect = asyncio.create_task(self._wait_for_disconnect())
+                await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+                await self._write(self._frames.opening())
+            elif not self._gone:
+                self._begin(headers, self._frames.opening())
+            await self._go_on()
+        finally:
+            if not self._parked:
+                self._forget()
+                self._drop()
+            if disconnect is not None:
+                disconnect.cancel()
+                await asyncio.wait({disconnect}, timeout=5)
+
+    def start_at_once(self, headers: Headers, watch: Watch, entries: list[Entry]) -> None:
+        """`run` without a task, as long as the client takes these, which are all there is."""
+        self._enter(watch)
+        self._begin(headers, b"".join([self._frames.opening(), *self.form.encode(entries)]))
+        parks = self._source.park()
+        self._park()
+        if not parks or self._error is not None:
+            self.wake()
+
+    def _enter(self, watch: Watch) -> None:
+        self._watch = watch
+        watch.add(self)
+        if self._way is not None and self._way.lost:  # before anybody listened
+            self.left()
+
+    def _begin(self, headers: Headers, first: bytes) -> None:
+        """What only the request needed is given back: a stream stays open for hours."""
+        if self._way is not None:
+            self._connection = self._way.begin([*headers, *self._extra], first)
+            self._connection.holder = self
+            self._way, self._receive, self._send = None, nothing_more, nowhere
+
+    async def _go_on(self) -> None:
+        """Write until the stream is over or parked."""
+        try:
+            await self._write_source()
+        except LogError:
+            self._error = Unavailable("the log cannot be read right now", retry_after=1)
+        except ApiError as error:
+            self._error = error
+        if self._gone:
+            return
+        if self._connection is not None and self._source.parked and self._error is None:
+            self._park()
+            return
+        await self._close()
+
+    def _park(self) -> None:
+        self._parked = True
+        self._quiet_since = asyncio.get_running_loop().time()
+        self._poured = self._pours()
+
+    # -- an outlet ---------------------------------------------------------------------------
+
+    @property
+    def write(self) -> Write:
+        if self._connection is None:
+            raise RuntimeError("this server has no way past its `send`")
+        return self._connection.transport.write
+
+    @property
+    def ready(self) -> bool:
+        return self._connection is not None and self._connection.ready
+
+    def wake(self) -> None:
+        """There is something to do for a task."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._resume(), name="stream")
+
+    async def _resume(self) -> None:
+        self._parked = False
+        try:
+            await self._go_on()
+        except Exception as error:  # nobody awaits this task, and the client must not wait either
+            # What woke the stream was no request.
+            told = dict(self._extra).get(b"x-request-id", b"").decode()
+            log_.error(
+                "stream failed",
+                request_id=told,
+                key_id=self.principal.key_id,
+                exc_info=error,
+            )
+        finally:
+            self._task = None
+            if not self._parked:
+                self._forget()
+                self._drop()
+
+    def _forget(self) -> None:
+        self._source.close()
+        if self._watch is not None:
+            self._watch.discard(self)
+        if self._connection is not None:
+            self._connection.holder = None
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.drop()
+
+    async def _write_source(self) -> None:
+        async for entries in self._source.batches(self._limits.heartbeat):
+            if self._gone or self._error is not None:
+                return
+            if not entries:
+                await self._write(self._frames.heartbeat())
+            else:
+                await self._write_frames(self.form.encode(entries))
+
+    async def _write_frames(self, frames: Iterable[bytes]) -> None:
+        """In slices, since the server waits for a slow client only between two writes."""
+        waiting: list[bytes] = []
+        size = 0
+        for frame in frames:
+            waiting.append(frame)
+            size += len(frame)
+            if size >= self._limits.unsent:
+                await self._write(b"".join(waiting))
+                waiting, size = [], 0
+                if self._gone:
+                    return
+        if waiting:
+            await self._write(b"".join(waiting))
+
+    async def _write(self, data: bytes) -> None:
+        if self._connection is None:
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        else:
+            await self._connection.room()
+            self._connection.write(data)
+
+    async def _close(self) -> None:
+        last = b"" if self._error is None else _error_frame(self._error)
+        if self._connection is None:
+            await self._send({"type": "http.response.body", "body": last, "more_body": False})
+        else:
+            await self._connection.room()
+            self._connection.finish(last)
+
+    async def _wait_for_disconnect(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.left()
+
+    # -- called by the connection ------------------------------------------------------------
+
+    def filled(self) -> None:
+        """More is unsent than the bound; nothing is written until there is room."""
+        self._source.unpark()
+
+    def left(self) -> None:
+        """The client has left."""
+        self._gone = True
+        if self._parked and self._task is None:
+            self._forget()
+        else:
+            self._source.stop()
+
+    # -- called by the watch ---------------------------------------------------------------
+
+    def end(self, error: ApiError) -> None:
+        self._error = error
+        # Who takes nothing cannot be told, and must not hold up a revocation or a stop.
+        self._patience = min(self._limits.stall, _LAST_WORDS)
+        self._source.stop()
+        if self._parked:
+            self.wake()
+
+    def check_progress(self, now: float) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        unsent = connection.transport.get_write_buffer_size()
+        # What grows shows only that we have written, unless nothing waited before.
+        if not unsent or not self._unsent or unsent < self._unsent:
+            self._moved = now
+        self._unsent = unsent
+        if now - self._moved >= self._patience:
+            connection.transport.abort()
+            self.left()
+        elif self._parked and not connection.full:
+            self._beat(connection, now)
+
+    def _beat(self, connection: StreamConnection, now: float) -> None:
+        """The heartbeat of a stream without a task. What was written since the last look may
+        have been written right after it, so silence is counted from there."""
+        poured = self._pours()
+        if poured != self._poured:
+            self._poured = poured
+            self._quiet_since = now - INTERVAL
+        elif now - self._quiet_since + INTERVAL > self._limits.heartbeat:
+            connection.write(self._frames.heartbeat())
+            self._quiet_since = now
+
+    def _pours(self) -> int:
+        group = self._source.group
+        return 0 if group is None else group.poured
+
+
+async def nothing_more() -> Message:
+    """`receive` of a stream that the server knows no more of."""
+    return {"type": "http.disconnect"}
+
+
+async def nowhere(_message: Message) -> None:
+    """`send` of the same."""
+
+
+def _error_frame(error: ApiError) -> bytes:
+    """No part of the log, hence without an id: a client's place stays what it was."""
+    body: dict[str, object] = {
+        "type": "error",
+        "code": error.code,
+        "message": error.message,
+        "retryable": error.retryable,
+    }
+    if error.details:
+        body["details"] = error.details
+    if error.retry_after is not None:
+        body["retry_after"] = error.retry_after
+    return frame_without_id("error", orjson.dumps(body))

@@ -1,0 +1,1 @@
+"""The WebSocket: handshake to messages, commands and subscriptions."""

@@ -1,0 +1,367 @@
+"""One open socket: the shell around the message machine. One task reads, one writes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import ClassVar, Protocol
+
+import structlog
+from starlette.types import Receive
+from structlog.contextvars import bind_contextvars
+
+from ...codec.ws import control
+from ...feed.shares import LARGE, SHARED, SMALL
+from ...log.base import LogError
+from ...model.errors import ApiError, Forbidden, Internal, RateLimited, Unauthenticated
+from ...model.principal import Principal
+from ...records.base import StoreError
+from ..middleware import store_unusable
+from ..schemas import rfc3339_or_none
+from ..watchdog import Watch
+from .commands import Commands, Services
+from .limits import Allowance
+from .messages import MessageId
+from .protocol import (
+    Action,
+    Authenticate,
+    Cancel,
+    Close,
+    Execute,
+    Reply,
+    Request,
+    SocketMachine,
+    SubscribeEvents,
+    SubscribeSession,
+    Unsubscribe,
+    error_reply,
+)
+from .subscriptions import Feed
+from .wire import AsgiWire, SocketLost
+from .writer import SocketWriter
+
+log_ = structlog.get_logger("resonantgenesis.ws")
+
+#: Close codes that are not the machine's: server restarting, something broke.
+GOING_AWAY, BROKEN = 1012, 1011
+
+
+class Verifies(Protocol):
+    """What a socket needs of authentication."""
+
+    async def verify(self, credential: str) -> Principal:
+        """Whose credential this is. Raises `Unauthenticated`."""
+        ...
+
+
+class Socket:
+    """`run` returns when the socket is over, whoever ended it.
+
+    `principal` is None before authentication; from then on the watch looks at the socket.
+    """
+
+    kind: ClassVar[str] = "websocket"
+
+    def __init__(
+        self,
+        services: Services,
+        authenticator: Verifies,
+        watch: Watch,
+        wire: AsgiWire,
+        principal: Principal | None,
+        request_id: str,
+        *,
+        lenient: bool,
+    ) -> None:
+        """`lenient`: fields of messages that nobody knows are let pass."""
+        self._limits = services.socket
+        self._authenticator = authenticator
+        self._watch = watch
+        self._wire = wire
+        self._request_id = request_id
+        self._principal = principal
+        self._loop = asyncio.get_running_loop()
+        self._machine = SocketMachine(
+            services.socket,
+            self._loop.time(),
+            authenticated=principal is not None,
+            lenient=lenient,
+        )
+        self._writer = SocketWriter(wire, services.socket.unsent)
+        self._commands = Commands(services, self._writer, self._feed_ended)
+        self._executes: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(services.socket.executes)
+        self._executed = 0
+        self._reading: asyncio.Timeout | None = None
+        self._moved = self._loop.time()
+        self._last_seen = (0, 0)
+
+    @property
+    def allowance(self) -> Allowance:
+        """How many frames the client may send."""
+        return self._machine.allowance
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is open and not authenticated."""
+        return self._principal is None and not self._writer.closing
+
+    def displace(self) -> bool:
+        """Close for want of an auth message, as others wait too. False: one is being checked."""
+        actions = self._machine.displaced()
+        self._answer(actions)
+        return bool(actions)
+
+    @property
+    def principal(self) -> Principal:
+        if self._principal is None:
+            raise Unauthenticated("the socket is not authenticated")
+        return self._principal
+
+    @principal.setter
+    def principal(self, principal: Principal) -> None:
+        self._principal = principal
+        if not self._writer.closing:
+            self._watch.add(self)  # again, if it was there: it goes by the credential
+
+    @property
+    def follows_sessions(self) -> bool:
+        return self._commands.follows_sessions
+
+    async def run(self, receive: Receive) -> None:
+        """Serve from the accepted handshake to the end."""
+        writer = asyncio.create_task(self._write(), name="socket writer")
+        writer.add_done_callback(lambda _task: self._stop_reading(self._limits.close_wait))
+        overdue = self._loop.call_later(self._limits.auth_wait, self._auth_overdue)
+        if self._principal is not None:
+            self._watch.add(self)
+        try:
+            await self._read_to_end(receive, writer)
+            await self._finish_executes()
+        finally:
+            overdue.cancel()
+            if self._principal is not None:
+                self._watch.discard(self)
+            self._commands.close()
+            await _cancelled([writer, *self._executes])
+
+    async def _write(self) -> None:
+        try:
+            await self._writer.run()
+        except SocketLost:
+            self._writer.lost()
+            self._stop_reading(self._limits.close_wait)  # for what had come before
+        except Exception as error:  # a defect of ours must not leave a socket that says nothing
+            log_.error("socket failed", request_id=self._request_id, exc_info=error)
+            self._wire.abort()
+            self._stop_reading(0)
+
+    def _stop_reading(self, seconds: float) -> None:
+        """The client has so long to close from its side."""
+        reading, when = self._reading, self._loop.time() + seconds
+        if reading is None or reading.expired():
+            return
+        standing = reading.when()
+        if standing is None or standing > when:
+            reading.reschedule(when)
+
+    # -- reading ---------------------------------------------------------------------------
+
+    async def _read_to_end(self, receive: Receive, writer: asyncio.Task[None]) -> None:
+        """Until the client has left, or has had the time to."""
+        try:
+            async with asyncio.timeout(None) as self._reading:
+                await self._read(receive, writer)
+        except TimeoutError:
+            if self._reading is None or not self._reading.expired():
+                raise
+        finally:
+            self._reading = None
+
+    async def _read(self, receive: Receive, writer: asyncio.Task[None]) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            await self._do(await self._understood(message.get("text")))
+            await self._writer.room()
+            if self._machine.state == "closed":
+                await asyncio.wait({writer})  # what comes then, the connection drops
+
+    async def _understood(self, text: str | None) -> list[Action]:
+        """What a message asks for, as soon as its organization may have it parsed."""
+        machine, principal = self._machine, self._principal
+        if text is None:
+            return machine.binary(self._loop.time())
+        if principal is None:
+            return machine.text(text, self._loop.time())
+        organization_id = principal.organization_id
+        try:
+            await SHARED.turn(organization_id)
+        except RateLimited as error:
+            return machine.failed(error, None, self._loop.time())
+        if len(text) < LARGE:
+            SHARED.took(organization_id, SMALL)
+            return machine.text(text, self._loop.time())
+        await asyncio.sleep(0)  # a compressed one may have followed another at once
+        with SHARED.measured(organization_id):
+            return machine.text(text, self._loop.time())
+
+    async def _do(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Reply | Close):
+                self._answer([action])
+            elif isinstance(action, Execute):
+                await self._execute_soon(action)
+            else:
+                await self._attempt(action)
+
+    def _answer(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Reply):
+                self._writer.put(action.message)
+            elif isinstance(action, Close):
+                self._close(action.code, action.reason)
+
+    async def _attempt(self, request: Request) -> None:
+        """Do what was asked for, or say why not."""
+        try:
+            await self._perform(request)
+        except Exception as error:
+            told = self._as_api_error(error)
+            given = request.id if isinstance(request, Authenticate) else request.message.id
+            self._answer(self._machine.failed(told, given, self._loop.time()))
+
+    async def _perform(self, request: Request) -> None:
+        match request:
+            case Authenticate():
+                await self._authenticate(request)
+            case SubscribeEvents():
+                await self._commands.subscribe_events(self.principal, request)
+            case SubscribeSession():
+                await self._commands.subscribe_session(self.principal, request)
+            case Unsubscribe():
+                self._commands.unsubscribe(self.principal, request)
+            case Cancel():
+                await self._commands.cancel(self.principal, request)
+            case Execute():
+                self._executed += 1
+                name = f"{self._request_id[:50]}.{self._executed}"
+                await self._commands.execute(self.principal, request, name)
+
+    def _as_api_error(self, error: Exception) -> ApiError:
+        if isinstance(error, ApiError):
+            return error
+        if isinstance(error, LogError | StoreError):
+            return store_unusable(error, self._request_id)
+        log_.error("message failed", request_id=self._request_id, exc_info=error)
+        return Internal("the server failed")
+
+    # -- authentication --------------------------------------------------------------------
+
+    async def _authenticate(self, request: Authenticate) -> None:
+        try:
+            principal = await self._authenticator.verify(request.token)
+        except Unauthenticated as error:
+            self._answer(self._machine.refused(error, request.id))
+            return
+        self._check_same(principal)
+        if self._principal is None:
+            self._watch.check_room(principal)
+        self.principal = principal
+        bind_contextvars(key_id=principal.key_id)
+        self._machine.authenticated()
+        expires_at = rfc3339_or_none(principal.expires_at)
+        self._writer.put(control("authenticated", expires_at=expires_at, id=request.id))
+
+    def _check_same(self, new: Principal) -> None:
+        """A fresh credential extends the socket, it does not make it somebody else's."""
+        old = self._principal
+        if old is None:
+            return
+        bounds = [(p.organization_id, p.subject, p.session_id, p.agent_id) for p in (old, new)]
+        if bounds[0] != bounds[1]:
+            raise Forbidden("this credential is of somebody else; open another socket for it")
+        lacking = sorted(scope for scope in self._commands.needs() if not new.allows(scope))
+        if lacking:
+            raise Forbidden(f"the standing subscriptions need {', '.join(lacking)}")
+
+    def _auth_overdue(self) -> None:
+        self._answer(self._machine.auth_overdue())
+
+    # -- turns -----------------------------------------------------------------------------
+
+    async def _execute_soon(self, request: Execute) -> None:
+        """Beside the other messages, so many at once."""
+        try:
+            async with asyncio.timeout(self._limits.execute_wait):
+                await self._slots.acquire()
+        except TimeoutError:
+            busy = RateLimited("too many executes are under way on this socket", retry_after=1)
+            given: MessageId | None = request.message.id
+            self._answer(self._machine.failed(busy, given, self._loop.time()))
+            return
+        task = asyncio.create_task(self._attempt(request), name="socket execute")
+        self._executes.add(task)
+        task.add_done_callback(self._executed_one)
+
+    async def _finish_executes(self) -> None:
+        """The client has gone: what it asked for before is carried out all the same."""
+        if self._executes:
+            await asyncio.wait(self._executes, timeout=self._limits.finish_wait)
+
+    def _executed_one(self, task: asyncio.Task[None]) -> None:
+        self._executes.discard(task)
+        self._slots.release()
+
+    # -- endings ---------------------------------------------------------------------------
+
+    def _feed_ended(self, feed: Feed, error: ApiError | None) -> None:
+        """A subscription is over by itself."""
+        channels = sorted(self._commands.table.remove(feed))
+        if error is not None:
+            error.details["channels"] = channels
+            self._answer([error_reply(error, None)])
+
+    def _close(self, code: int, reason: str, last: bytes | None = None) -> None:
+        if self._writer.closing:
+            return
+        self._writer.close(code, reason, last)
+        self._commands.close()
+        self._loop.call_later(self._limits.close_wait, self._stop_reading, 0)
+
+    def announce(self, retry_after: float) -> None:
+        """The server is going to stop."""
+        self._writer.put(control("draining", retry_after=retry_after))
+
+    def restart(self) -> None:
+        """Close, since the server stops."""
+        self._close(GOING_AWAY, "the server restarts")
+
+    # -- called by the watch ---------------------------------------------------------------
+
+    def end(self, error: ApiError) -> None:
+        if not isinstance(error, Unauthenticated):
+            self.restart()
+            return
+        actions = self._machine.refused(error, None)
+        for action in actions:
+            if isinstance(action, Close):
+                reply = error_reply(error, None)
+                self._close(action.code, action.reason, reply.message)
+
+    def check_progress(self, now: float) -> None:
+        seen = (self._wire.unsent, self._writer.writes)
+        waits = self._wire.unsent > 0 or self._writer.waiting > 0
+        if not waits or seen != self._last_seen:
+            self._last_seen, self._moved = seen, now
+        elif now - self._moved >= self._limits.stall:
+            self._wire.abort()
+            self._stop_reading(0)
+        self._commands.tell_cursors(now, self._limits.quiet)
+
+
+async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks, timeout=5)

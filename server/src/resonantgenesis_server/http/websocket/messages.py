@@ -1,0 +1,104 @@
+"""What a client may say on a socket: shapes of the messages, checked before they are done."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ...model.ids import is_id
+from ..api.events import FilterObject, PatternList
+from ..api.session_models import ExecuteBody, Position, TurnNumber
+from ..schemas import Body
+
+SESSION_PREFIX = "session:"
+_MAX_CHANNELS = 20
+
+MessageId = Annotated[str, Field(max_length=128)] | Annotated[int, Field(ge=-(2**53), le=2**53)]
+Channels = Annotated[
+    list[Annotated[str, Field(max_length=200)]], Field(min_length=1, max_length=_MAX_CHANNELS)
+]
+
+
+class ClientMessage(Body):
+    """`id`, if given, comes back in the answer."""
+
+    id: MessageId | None = None
+
+
+class AuthMessage(ClientMessage):
+    type: Literal["auth"]
+    token: Annotated[str, Field(min_length=1, max_length=8_192)]
+
+
+class SubscribeMessage(ClientMessage):
+    """Either channels of events, or exactly one `session:…`."""
+
+    type: Literal["subscribe"]
+    channels: Channels
+    events: PatternList | None = None
+    filters: FilterObject | None = None
+    since: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        default=None,
+        description="A cursor (exclusive) or a time (inclusive). Without it: from now on, and for"
+        " channels that were subscribed to before, from where their subscription had got.",
+    )
+    format: Literal["flat", "envelope"] = "flat"
+    resume_from: Position | None = Field(
+        default=None, description="Of a session: everything up to here is known already."
+    )
+    compact: bool = False
+
+
+class UnsubscribeMessage(ClientMessage):
+    type: Literal["unsubscribe"]
+    channels: Channels
+
+
+class ExecuteMessage(ClientMessage, ExecuteBody):
+    type: Literal["execute"]
+    idempotency_key: Annotated[
+        str | None, Field(min_length=1, max_length=255, pattern=r"^[\x20-\x7e]+$")
+    ] = None
+
+
+class CancelMessage(ClientMessage):
+    type: Literal["cancel"]
+    session_id: Annotated[str, Field(min_length=1, max_length=128)]
+    turn: TurnNumber | None = None
+
+
+class PingMessage(ClientMessage):
+    type: Literal["ping"]
+
+
+CLIENT_MESSAGES: dict[str, type[ClientMessage]] = {
+    "auth": AuthMessage,
+    "subscribe": SubscribeMessage,
+    "unsubscribe": UnsubscribeMessage,
+    "execute": ExecuteMessage,
+    "cancel": CancelMessage,
+    "ping": PingMessage,
+}
+
+
+def message_id(value: object) -> str | int | None:
+    """The id of a message that may be wrong otherwise; None if none can be told back."""
+    given = value.get("id") if isinstance(value, dict) else None
+    if isinstance(given, str):
+        return given if len(given) <= 128 else None
+    if isinstance(given, int) and not isinstance(given, bool):
+        return given if abs(given) <= 2**53 else None
+    return None
+
+
+def session_channel(session_id: str) -> str:
+    return SESSION_PREFIX + session_id
+
+
+def session_in(channel: str) -> str | None:
+    """The session that a channel names; None for a channel of events."""
+    if not channel.startswith(SESSION_PREFIX):
+        return None
+    session_id = channel.removeprefix(SESSION_PREFIX)
+    return session_id if is_id(session_id) else None

@@ -1,0 +1,293 @@
+"""The message machine of a socket: from a client's texts to what is to be done. No I/O.
+
+The shell hands over one message at a time and the next one only when it has done what the one
+before asked for (an `Execute` may go on beside). So messages sent right behind an `auth` wait for
+it in the connection, where the client's own flow control bounds them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal
+
+from ...codec.ws import control
+from ...model.errors import (
+    ApiError,
+    InvalidJson,
+    InvalidRequest,
+    PayloadTooLarge,
+    RateLimited,
+    Unauthenticated,
+    Unavailable,
+)
+from ...model.events import CHANNELS
+from ...model.limits import KIB
+from ..api.session_models import validated
+from ..body import parse_json
+from ..errors import DEFAULT_RETRY_AFTER
+from .limits import Allowance, SocketLimits
+from .messages import (
+    CLIENT_MESSAGES,
+    SESSION_PREFIX,
+    AuthMessage,
+    CancelMessage,
+    ClientMessage,
+    ExecuteMessage,
+    MessageId,
+    PingMessage,
+    SubscribeMessage,
+    UnsubscribeMessage,
+    message_id,
+    session_in,
+)
+
+#: Close codes of section 6.
+TOO_MANY_ERRORS, REFUSED, NO_AUTH, TOO_FAST = 4400, 4401, 4408, 4429
+#: Bytes of a message while it is not known who sends it; a token has 8 KiB at most.
+FIRST_MESSAGE = 16 * KIB
+#: Statuses of what is a client's own mistake; others (busy, gone, expired) are no bad messages.
+_MISTAKES = frozenset({400, 401, 403, 413, 422})
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Send this message."""
+
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Send what is to be sent, then close; nothing more is to be handed over."""
+
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    """Check this credential; then `authenticated` or `refused`."""
+
+    token: str
+    id: MessageId | None
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeEvents:
+    """Follow these channels of events, in the order asked for, each once."""
+
+    channels: tuple[str, ...]
+    message: SubscribeMessage
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeSession:
+    """Follow this session."""
+
+    session_id: str
+    message: SubscribeMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """Leave these channels, followed or not."""
+
+    channels: tuple[str, ...]
+    message: UnsubscribeMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Execute:
+    """Start or join a turn."""
+
+    message: ExecuteMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Cancel turns."""
+
+    message: CancelMessage
+
+
+Request = Authenticate | SubscribeEvents | SubscribeSession | Unsubscribe | Execute | Cancel
+Action = Reply | Close | Request
+State = Literal["new", "checking", "authenticated", "closed"]
+
+
+class SocketMachine:
+    """One connection. Times are of a clock that never goes back, in seconds. Raises nothing."""
+
+    def __init__(
+        self, limits: SocketLimits, now: float, *, authenticated: bool, lenient: bool = False
+    ) -> None:
+        """`lenient`: fields that nobody knows are let pass."""
+        self._limits = limits
+        self._lenient = lenient
+        self._state: State = "authenticated" if authenticated else "new"
+        self._overdue = False
+        #: Shared with the connection, which counts the frames that are no whole messages.
+        self.allowance = Allowance(limits.messages_per_second, now)
+        self._mistakes: deque[float] = deque(maxlen=limits.errors)
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    def text(self, data: str, now: float) -> list[Action]:
+        """A text message has come."""
+        if self._state == "closed":
+            return []
+        if not self.allowance.take(now):
+            return [self._close(TOO_FAST, "too many messages")]
+        told: MessageId | None = None
+        try:
+            value = self._parsed(data)
+            told = message_id(value)
+            return [self._understood(value)]
+        except ApiError as error:
+            return self.failed(error, told, now)
+
+    def binary(self, now: float) -> list[Action]:
+        """A binary message has come."""
+        if self._state == "closed":
+            return []
+        if not self.allowance.take(now):
+            return [self._close(TOO_FAST, "too many messages")]
+        return self.failed(InvalidRequest("messages are JSON texts, not binary"), None, now)
+
+    def authenticated(self) -> None:
+        """The credential was good; also when it follows an earlier one."""
+        if self._state != "closed":
+            self._state = "authenticated"
+
+    def refused(self, error: ApiError, given: MessageId | None) -> list[Action]:
+        """The credential was not good, or has ended."""
+        if self._state == "closed":
+            return []
+        return [error_reply(error, given), self._close(REFUSED, error.message)]
+
+    def auth_overdue(self) -> list[Action]:
+        """The time for the first message is over."""
+        self._overdue = True
+        if self._state != "new":
+            return []  # one that came in time may be under way
+        return [self._close(NO_AUTH, "no auth message came in time")]
+
+    def displaced(self) -> list[Action]:
+        """Others wait to be authenticated, too many for all to be kept."""
+        if self._state != "new":
+            return []
+        return [self._close(NO_AUTH, "no auth message yet, and others wait")]
+
+    def failed(self, error: ApiError, given: MessageId | None, now: float) -> list[Action]:
+        """What was asked for could not be done; also to be called for requests handed out."""
+        if self._state == "closed":
+            return []
+        actions: list[Action] = [error_reply(error, given)]
+        if self._state == "checking":
+            self._state = "new"
+            if self._overdue:
+                return [*actions, self._close(NO_AUTH, "no auth message came in time")]
+        if error.status in _MISTAKES:
+            self._mistakes.append(now)
+            full = len(self._mistakes) == self._limits.errors
+            if full and now - self._mistakes[0] < self._limits.errors_window:
+                actions.append(self._close(TOO_MANY_ERRORS, "too many bad messages"))
+        return actions
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _close(self, code: int, reason: str) -> Close:
+        self._state = "closed"
+        return Close(code, reason)
+
+    def _parsed(self, data: str) -> object:
+        raw = data.encode("utf-8", "surrogatepass")
+        known = self._state == "authenticated"
+        limit = self._limits.message if known else min(self._limits.message, FIRST_MESSAGE)
+        if len(raw) > limit:
+            raise PayloadTooLarge(f"the message is over {limit} bytes", details={"limit": limit})
+        if not raw:
+            raise InvalidJson("the message is empty; send a JSON object")
+        value: object = parse_json(
+            raw, self._limits.json_depth, self._limits.json_values, "message"
+        )
+        return value
+
+    def _understood(self, value: object) -> Action:
+        if not isinstance(value, dict):
+            raise InvalidRequest('a message is a JSON object like {"type":"ping"}')
+        kind = value.get("type")
+        if self._state == "new":
+            return self._credential(value, kind)
+        known = CLIENT_MESSAGES.get(kind) if isinstance(kind, str) else None
+        if known is None:
+            raise InvalidRequest.field("type", f"is one of {', '.join(CLIENT_MESSAGES)}")
+        # Clients put times and padding into their pings; nothing in one can be misread.
+        lenient = self._lenient or known is PingMessage
+        return _action(validated(known, value, lenient=lenient))
+
+    def _credential(self, value: dict[str, object], kind: object) -> Authenticate:
+        """Of a stranger's message nothing is looked at but this."""
+        if kind != "auth":
+            raise Unauthenticated('the first message must be {"type":"auth","token":…}')
+        fields = {name: value[name] for name in ("type", "token", "id") if name in value}
+        message = validated(AuthMessage, fields)
+        self._state = "checking"
+        return Authenticate(message.token, message.id)
+
+
+def _action(message: ClientMessage) -> Action:
+    match message:
+        case AuthMessage():
+            return Authenticate(message.token, message.id)
+        case SubscribeMessage():
+            return _subscribe(message)
+        case UnsubscribeMessage():
+            return Unsubscribe(_known_channels(message.channels), message)
+        case ExecuteMessage():
+            return Execute(message)
+        case CancelMessage():
+            return Cancel(message)
+        case PingMessage():
+            return Reply(control("pong", id=message.id))
+        case _:
+            raise InvalidRequest.field("type", "is not known")
+
+
+def _subscribe(message: SubscribeMessage) -> SubscribeEvents | SubscribeSession:
+    channels = _known_channels(message.channels)
+    sessions = [channel for channel in channels if channel.startswith(SESSION_PREFIX)]
+    if not sessions:
+        return SubscribeEvents(channels, message)
+    if len(channels) > 1:
+        raise InvalidRequest.field("channels", "a session's is subscribed to by itself")
+    return SubscribeSession(sessions[0].removeprefix(SESSION_PREFIX), message)
+
+
+def _known_channels(channels: list[str]) -> tuple[str, ...]:
+    """Each once, in order. Raises InvalidRequest."""
+    for channel in channels:
+        if channel not in CHANNELS and session_in(channel) is None:
+            known = ", ".join([*CHANNELS, SESSION_PREFIX + "ID"])
+            raise InvalidRequest.field("channels", f"{channel[:80]!r} is not one of {known}")
+    return tuple(dict.fromkeys(channels))
+
+
+def error_reply(error: ApiError, given: MessageId | None) -> Reply:
+    """The socket's own error message."""
+    retry_after = error.retry_after
+    if retry_after is None and isinstance(error, RateLimited | Unavailable):
+        retry_after = DEFAULT_RETRY_AFTER  # for these clients are promised a number
+    return Reply(
+        control(
+            "error",
+            code=error.code,
+            message=error.message,
+            details=error.details or None,
+            retry_after=retry_after,
+            id=given,
+        )
+    )

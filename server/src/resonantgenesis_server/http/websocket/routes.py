@@ -1,0 +1,140 @@
+"""`GET /v1/ws`: handshakes, and the drain of all sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import nullcontext
+
+from starlette.types import Receive, Scope, Send
+
+from ...events.service import EventService
+from ...model.errors import Unavailable
+from ...model.limits import Limits
+from ...model.principal import Principal
+from ...sessions.service import SessionService
+from ..limits import RequestLimit
+from ..middleware import FastRoute, fast_route
+from ..serving.websocket_handshake import handshake_error, not_taken
+from ..serving.websocket_protocol import socket_of
+from ..watchdog import Watch
+from .commands import Services
+from .connection import Socket, Verifies
+from .limits import SocketLimits
+from .strangers import Strangers, client_address
+from .wire import AsgiWire, DirectWire
+
+PATH = "/v1/ws"
+#: What clients are told to wait before they come back.
+RETRY_AFTER = 1.0
+#: Closed at most so fast when the server stops, since each comes back at once.
+_CLOSES_PER_SECOND = 50
+#: For the last chunks of turns that were cancelled at the end of the drain.
+_LAST_CHUNKS = 5.0
+_LOOK = 0.05
+
+
+async def _not_upgraded(scope: Scope, receive: Receive, send: Send) -> None:
+    """A plain GET, or one whose wish to be more was dropped on its way. Raises ApiError."""
+    raise handshake_error(scope["headers"]) or not_taken(scope)
+
+
+class SocketRoutes:
+    """All sockets of the process."""
+
+    def __init__(
+        self,
+        sessions: SessionService,
+        events: EventService,
+        authenticator: Verifies,
+        limits: Limits,
+        watch: Watch,
+        requests: RequestLimit,
+        socket_limits: SocketLimits | None = None,
+    ) -> None:
+        self._services = Services(
+            sessions, events, limits, requests, socket_limits or SocketLimits.of(limits)
+        )
+        self._authenticator = authenticator
+        self._watch = watch
+        self._sockets: set[Socket] = set()
+        self._strangers = Strangers()
+        self._draining = False
+
+    def routes(self) -> list[FastRoute]:
+        return [
+            fast_route("WEBSOCKET", PATH, self.connect, counted=False),
+            fast_route("GET", PATH, _not_upgraded, counted=False, public=True),
+        ]
+
+    @property
+    def count(self) -> int:
+        """How many are open."""
+        return len(self._sockets)
+
+    async def connect(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI app of the route; raises ApiError instead of accepting."""
+        principal: Principal | None = scope["state"]["principal"]
+        request_id: str = scope["state"]["request_id"]
+        if self._draining:
+            raise Unavailable("the server is shutting down", retry_after=RETRY_AFTER)
+        connection = socket_of(scope)
+        wire = AsgiWire(send) if connection is None else DirectWire(send, connection)
+        socket = Socket(
+            self._services,
+            self._authenticator,
+            self._watch,
+            wire,
+            principal,
+            request_id,
+            lenient=scope["state"]["lenient"],
+        )
+        if connection is not None:
+            connection.allow(socket.allowance)
+        if principal is None:
+            most = self._services.socket.unauthenticated
+            self._strangers.admit(socket, client_address(scope), most)
+        opening = nullcontext() if principal is None else self._watch.opening(principal)
+        self._sockets.add(socket)
+        try:
+            with opening:
+                await receive()
+                headers = [(b"x-request-id", request_id.encode())]
+                await send({"type": "websocket.accept", "headers": headers})
+            await socket.run(receive)
+        finally:
+            self._sockets.discard(socket)
+            self._strangers.discard(socket)
+
+    # -- the end ---------------------------------------------------------------------------
+
+    async def drain(self, seconds: float) -> None:
+        """Tell all that the server stops and close them with 1012, spread over at most `seconds`.
+
+        Those that follow sessions stay while turns still run, and a little longer for the last
+        chunks. New ones are refused from now on. Returns when all are closed, or have had time to.
+        """
+        self._draining = True
+        loop = asyncio.get_running_loop()
+        for socket in self._sockets:
+            socket.announce(RETRY_AFTER)
+        began = loop.time()
+        due = self._spread(list(self._sockets), began, seconds)
+        while self._sockets and loop.time() < began + seconds + _LAST_CHUNKS:
+            now = loop.time()
+            running = self._services.sessions.supervisor.running > 0
+            for socket, at in list(due.items()):
+                if now >= at and not (running and socket.follows_sessions):
+                    del due[socket]
+                    socket.restart()
+            await asyncio.sleep(_LOOK)
+        for socket in due:
+            socket.restart()
+        if due:
+            await asyncio.sleep(_LOOK)
+
+    def _spread(self, sockets: list[Socket], now: float, seconds: float) -> dict[Socket, float]:
+        """When each is to be closed."""
+        window = min(seconds, len(sockets) / _CLOSES_PER_SECOND)
+        chance = random.SystemRandom()
+        return {socket: now + chance.uniform(0, window) for socket in sockets}
