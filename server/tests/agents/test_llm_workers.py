@@ -29,7 +29,7 @@ from resonantgenesis_server.agents.engines.llm.calls import (
     UserMessage,
 )
 from resonantgenesis_server.agents.engines.llm.settings import LlmSettings
-from resonantgenesis_server.agents.engines.llm.worker_wire import (
+from resonantgenesis_server.agents.engines.llm.workers.ipc import (
     Link,
     call_json,
     call_of,
@@ -37,7 +37,7 @@ from resonantgenesis_server.agents.engines.llm.worker_wire import (
     delta_of,
     failure_json,
 )
-from resonantgenesis_server.agents.engines.llm.workers import ModelWorkers
+from resonantgenesis_server.agents.engines.llm.workers.pool import ModelWorkers
 from resonantgenesis_server.agents.tools.images import Image
 from resonantgenesis_server.codec.json import dumps, loads
 from resonantgenesis_server.model.errors import AgentError

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from resonantgenesis_server.codec.events import entry_of
 from resonantgenesis_server.codec.json import dumps
-from resonantgenesis_server.codec.ws import chunk_message, event_envelope, event_message
+from resonantgenesis_server.codec.websocket import chunk_message, event_envelope, event_message
 from resonantgenesis_server.feed.compact import compact
 from resonantgenesis_server.log.base import Entry
 from resonantgenesis_server.model.chunks import Text, ToolResult

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from resonantgenesis_server.agents.tools.base import NO_CONTEXT
-from resonantgenesis_server.agents.tools.mcp_server import McpServer
-from resonantgenesis_server.agents.tools.mcp_tools import open_server
+from resonantgenesis_server.agents.tools.mcp.server import McpServer
+from resonantgenesis_server.agents.tools.mcp.tools import open_server
 from resonantgenesis_server.agents.tools.opening import open_toolbox
 from resonantgenesis_server.agents.tools.settings import McpSettings, ToolSettings
 from resonantgenesis_server.agents.tools.toolbox import Toolbox

@@ -9,8 +9,8 @@ from typing import Any
 import httpcore
 import pytest
 from resonantgenesis_server.agents.tools.base import NO_CONTEXT, ToolError
-from resonantgenesis_server.agents.tools.fetch_network import AllowedHost, PublicNetwork, Refused
-from resonantgenesis_server.agents.tools.fetch_url import FetchUrl, fetch_tool
+from resonantgenesis_server.agents.tools.fetch.network import AllowedHost, PublicNetwork, Refused
+from resonantgenesis_server.agents.tools.fetch.url import FetchUrl, fetch_tool
 from web_site import WebSite
 
 pytestmark = pytest.mark.anyio

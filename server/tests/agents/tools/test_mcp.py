@@ -12,7 +12,7 @@ import pytest
 from mcp_rig import SDK_SERVER, Rig, http_server, is_alive, open_rig
 from resonantgenesis_server.agents.tools.base import NO_CONTEXT
 from resonantgenesis_server.agents.tools.images import Image
-from resonantgenesis_server.agents.tools.mcp_tools import tool_name
+from resonantgenesis_server.agents.tools.mcp.tools import tool_name
 from resonantgenesis_server.agents.tools.registry import ToolBounds
 from resonantgenesis_server.model.chunks import ToolCall
 
@@ -85,7 +85,7 @@ async def test_its_tools_can_be_called(rig: Rig) -> None:
 async def test_tools_that_come_later_are_found(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "s__grown" not in await rig.names()
     await rig.call("grow")
-    monkeypatch.setattr("resonantgenesis_server.agents.tools.mcp_server._LIST_AGE", -1)
+    monkeypatch.setattr("resonantgenesis_server.agents.tools.mcp.server._LIST_AGE", -1)
     assert (await rig.call("grown")).result == "grown"
 
 
@@ -102,7 +102,7 @@ async def test_one_that_hangs_is_timed_out_and_the_others_go_on() -> None:
 async def test_one_that_freezes_its_server_has_it_restarted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("resonantgenesis_server.agents.tools.mcp_server._ALIVE_SECONDS", 0.05)
+    monkeypatch.setattr("resonantgenesis_server.agents.tools.mcp.server._ALIVE_SECONDS", 0.05)
     async with open_rig({"command": SDK_SERVER}, timeouts={"s__freeze": 0.05}) as rig:
         before = (await rig.call("process")).result["server"]
         frozen = await rig.call("freeze")

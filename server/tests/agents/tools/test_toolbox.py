@@ -197,7 +197,7 @@ async def test_settings_that_cannot_be_opened(functions: dict[str, str], says: s
 
 
 async def test_mcp_servers_without_the_package_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "resonantgenesis_server.agents.tools.mcp_tools", raising=False)
+    monkeypatch.delitem(sys.modules, "resonantgenesis_server.agents.tools.mcp.tools", raising=False)
     monkeypatch.setitem(sys.modules, "mcp_types", None)
     settings = ToolSettings.model_validate({"mcp": {"x": {"url": "http://127.0.0.1:1/mcp"}}})
     with pytest.raises(ToolLoadError, match=r"pip install 'resonantgenesis-server\[mcp\]'"):

@@ -12,8 +12,8 @@ from .base import Tool
 from .calculator import Calculator
 from .current_time import CurrentTime
 from .docs_search import DocsSearch
-from .fetch_network import AllowedHost
-from .fetch_url import fetch_tool
+from .fetch.network import AllowedHost
+from .fetch.url import fetch_tool
 from .functions import FunctionTool, ToolLoadError, load_tool
 from .registry import ToolBounds
 from .settings import McpSettings, SearchSettings, ToolSettings

@@ -22,8 +22,8 @@ from pydantic_settings import NoDecode
 
 from ...model.limits import KIB, MIB
 from .base import DEFAULT_MAX_RESULT, DEFAULT_TIMEOUT
-from .fetch_network import AllowedHost
-from .fetch_url import DEFAULT_MAX_BYTES
+from .fetch.network import AllowedHost
+from .fetch.url import DEFAULT_MAX_BYTES
 from .search_providers import ProviderName
 
 #: Names of functions as tools, and of MCP servers: no `__`, which parts a server from its tool.

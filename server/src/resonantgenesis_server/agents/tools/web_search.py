@@ -13,7 +13,7 @@ from ...codec.json import NotJson, loads
 from ...model.limits import MIB
 from .base import JsonValue, ToolContext, ToolError, number_argument, text_argument
 from .blocking import in_thread
-from .html_text import read_html
+from .fetch.html_text import read_html
 from .search_providers import PROVIDERS, Found, Inquiry, ProviderName
 
 MAX_QUERY = 500

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...codec.events import cursor_of
-from ...codec.ws import control
+from ...codec.websocket import control
 from ...events.service import EventService
 from ...model.errors import PayloadTooLarge, SessionNotFound
 from ...model.events import event_stream, notes_on

@@ -10,7 +10,7 @@ import structlog
 from starlette.types import Receive
 from structlog.contextvars import bind_contextvars
 
-from ...codec.ws import control
+from ...codec.websocket import control
 from ...feed.shares import LARGE, SHARED, SMALL
 from ...log.base import LogError
 from ...model.errors import ApiError, Forbidden, Internal, RateLimited, Unauthenticated

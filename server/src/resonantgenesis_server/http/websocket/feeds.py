@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ...codec.events import cursor_of
 from ...codec.json import loads
-from ...codec.ws import chunk_message, cursor_message, event_envelope, event_message
+from ...codec.websocket import chunk_message, cursor_message, event_envelope, event_message
 from ...events.service import EventService
 from ...feed.compact import compact
 from ...feed.filter import Selection

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from ...codec.ws import deflated, text_frame
+from ...codec.websocket import deflated, text_frame
 
 #: Shorter messages gain nothing from compression.
 LEAST = 128

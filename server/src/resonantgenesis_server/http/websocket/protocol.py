@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
-from ...codec.ws import control
+from ...codec.websocket import control
 from ...model.errors import (
     ApiError,
     InvalidJson,

@@ -22,7 +22,7 @@ from .names import ModelName
 from .settings import EngineWorkers, LlmSettings
 from .tool_limits import check_tool_count
 from .vision import Sight
-from .workers import ModelWorkers
+from .workers.pool import ModelWorkers
 
 log_ = structlog.get_logger("resonantgenesis.llm")
 

@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
-from ....codec.json import dumps, loads
-from ...tools.images import Image
-from .calls import (
+from .....codec.json import dumps, loads
+from ....tools.images import Image
+from ..calls import (
     AssistantMessage,
     CallRequest,
     Delta,

@@ -15,12 +15,12 @@ from typing import Any
 
 import structlog
 
-from ....model.errors import AgentError
-from .calls import Delta, ModelCall, ModelClient, ModelFailure
-from .models import NO_MODEL, named
-from .names import ModelName
-from .settings import LlmSettings
-from .worker_end import WorkerEnd
+from .....model.errors import AgentError
+from ..calls import Delta, ModelCall, ModelClient, ModelFailure
+from ..models import NO_MODEL, named
+from ..names import ModelName
+from ..settings import LlmSettings
+from .end import WorkerEnd
 
 log_ = structlog.get_logger("resonantgenesis.llm")
 _START_SECONDS = 30.0

@@ -11,16 +11,16 @@ from typing import Any
 
 import mcp_types as types
 
-from ...codec.json import NotJson, dumps
-from ...model.limits import KIB
-from .base import JsonValue, ToolContext, ToolError
-from .images import read_image
-from .mcp_http import http_transport
-from .mcp_mending import mended
-from .mcp_server import McpServer
-from .mcp_stdio import stdio_transport
-from .settings import McpSettings
-from .sources import SEPARATOR
+from ....codec.json import NotJson, dumps
+from ....model.limits import KIB
+from ..base import JsonValue, ToolContext, ToolError
+from ..images import read_image
+from ..settings import McpSettings
+from ..sources import SEPARATOR
+from .http import http_transport
+from .mending import mended
+from .server import McpServer
+from .stdio import stdio_transport
 
 _MAX_NAME = 64
 _MAX_DESCRIPTION = 1_024

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
 
-from .base import ToolError
+from ..base import ToolError
 
 _TEXTUAL = re.compile(
     r"text/.+|application/(.+\+)?(json|xml|yaml)|application/(x-)?(javascript|ecmascript|ndjson"

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import httpcore
 
+from ..base import ToolError
+from ..blocking import in_thread
 from .addresses import is_public
-from .base import ToolError
-from .blocking import in_thread
 
 if TYPE_CHECKING:
     from httpcore._backends.base import SOCKET_OPTION

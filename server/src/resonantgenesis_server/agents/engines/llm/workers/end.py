@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from ....model.errors import AgentError
-from .calls import Delta, Finish, ModelCall, ModelFailure
-from .worker_wire import WINDOW, Link, call_json, delta_of
+from .....model.errors import AgentError
+from ..calls import Delta, Finish, ModelCall, ModelFailure
+from .ipc import WINDOW, Link, call_json, delta_of
 
 
 class WorkerEnd:

@@ -9,8 +9,8 @@ import httpx2
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
-from ...model.limits import MIB
-from .blocking import in_thread
+from ....model.limits import MIB
+from ..blocking import in_thread
 
 #: Bytes of one message.
 MAX_MESSAGE = 4 * MIB

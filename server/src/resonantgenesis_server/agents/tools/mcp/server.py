@@ -11,15 +11,8 @@ from typing import Any
 import mcp_types as types
 import structlog
 
-from .base import ToolError, no_progress
-from .mcp_connection import (
-    Connect,
-    Connection,
-    ConnectionFailed,
-    Progress,
-    ServerError,
-    SessionLost,
-)
+from ..base import ToolError, no_progress
+from .connection import Connect, Connection, ConnectionFailed, Progress, ServerError, SessionLost
 
 #: Seconds after which the list of tools is asked for again.
 _LIST_AGE = 60.0

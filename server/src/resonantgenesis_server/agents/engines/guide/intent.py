@@ -15,9 +15,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..base import PastTurn
-from ..tools.docs_search import STOP_WORDS, terms_of
-from .guide_arithmetic import continued, find_expressions
+from ...base import PastTurn
+from ...tools.docs_search import STOP_WORDS, terms_of
+from .arithmetic import continued, find_expressions
 
 #: The most pieces a demonstration streams.
 MAX_PIECES = 1_000_000

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from itertools import islice
 
-from ..tools.calculator import is_expression
+from ...tools.calculator import is_expression
 
 #: How much of a goal is looked through.
 _MAX_TEXT = 2_000

@@ -13,14 +13,14 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from ...model.chunks import AgentChunk, Step, ToolCall, ToolResult, Usage
-from ...model.errors import InvalidRequest
-from ..base import Agent, Turn
-from ..tools.base import ToolContext
-from ..tools.docs_search import MAX_RESULTS, Passage
-from ..tools.registry import ToolRegistry, embedded_tools
-from .guide_answer import QUOTED, Findings, is_quoted, write
-from .guide_intent import MAX_PIECES, Demo, Intent, understand
+from ....model.chunks import AgentChunk, Step, ToolCall, ToolResult, Usage
+from ....model.errors import InvalidRequest
+from ...base import Agent, Turn
+from ...tools.base import ToolContext
+from ...tools.docs_search import MAX_RESULTS, Passage
+from ...tools.registry import ToolRegistry, embedded_tools
+from .answer import QUOTED, Findings, is_quoted, write
+from .intent import MAX_PIECES, Demo, Intent, understand
 
 #: Words per second that a request or a setting may ask for; 0 is as fast as possible.
 MAX_PACE = 1_000.0

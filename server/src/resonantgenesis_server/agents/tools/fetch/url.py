@@ -13,12 +13,12 @@ from typing import Any
 import httpcore
 import httpx
 
-from ...model.limits import KIB, MIB
-from .base import JsonValue, ToolContext, ToolError, number_argument, text_argument
-from .blocking import in_thread
-from .fetch_body import Body, read_body
-from .fetch_network import AllowedHost, PublicNetwork
+from ....model.limits import KIB, MIB
+from ..base import JsonValue, ToolContext, ToolError, number_argument, text_argument
+from ..blocking import in_thread
+from .body import Body, read_body
 from .html_text import Page, read_html
+from .network import AllowedHost, PublicNetwork
 
 MAX_URL = 4 * KIB
 MAX_REDIRECTS = 5

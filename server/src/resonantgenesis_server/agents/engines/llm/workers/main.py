@@ -1,6 +1,6 @@
 """An engine worker: asks models for the server, in a process of its own.
 
-`python -m resonantgenesis_server.agents.engines.llm.worker_main FD LEVEL FORMAT`: FD is its end of
+`python -m resonantgenesis_server.agents.engines.llm.workers.main FD LEVEL FORMAT`: FD is its end of
 a socket to the server, the rest is for its log. It ends when the server's end is closed, however
 that comes.
 """
@@ -18,12 +18,12 @@ from typing import Any
 import structlog
 import uvloop
 
-from ....logging.setup import hide, open_logs
-from ....model.errors import AgentError
-from .calls import ModelFailure
-from .models import Models
-from .settings import LlmSettings
-from .worker_wire import WINDOW, Json, Link, call_of, delta_json, failure_json
+from .....logging.setup import hide, open_logs
+from .....model.errors import AgentError
+from ..calls import ModelFailure
+from ..models import Models
+from ..settings import LlmSettings
+from .ipc import WINDOW, Json, Link, call_of, delta_json, failure_json
 
 log_ = structlog.get_logger("resonantgenesis.worker")
 _CLOSE_SECONDS = 3.0
