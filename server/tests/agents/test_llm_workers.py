@@ -100,7 +100,7 @@ def workers_of(server: ServerProcess) -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process(server.server_pid).children()
-        if any("worker_main" in part for part in child.cmdline())
+        if any("workers.main" in part for part in child.cmdline())
     ]
 
 

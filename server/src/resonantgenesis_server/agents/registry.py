@@ -29,7 +29,7 @@ class _Engine:
 
 #: All but `llm` have `build(settings) -> Agent`; python's also takes the toolbox.
 _ENGINES: Mapping[str, _Engine] = {
-    "guide": _Engine(".engines.guide"),
+    "guide": _Engine(".engines.guide.engine"),
     _LLM: _Engine(".engines.llm.engine"),
     _PYTHON: _Engine(".engines.python", trusted_only=True),
 }

@@ -64,7 +64,7 @@ def _sources(servers: dict[str, McpSettings]) -> list[ToolSource]:
     if not servers:
         return []
     try:
-        module = importlib.import_module(".mcp_tools", __package__)
+        module = importlib.import_module(".mcp.tools", __package__)
     except ModuleNotFoundError as exc:
         raise ToolLoadError(
             f"MCP servers need the package {exc.name!r}: pip install 'resonantgenesis-server[mcp]'"

@@ -28,7 +28,7 @@ _START_SECONDS = 30.0
 _FIND_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _RESTART_FIRST, _RESTART_MAX = 0.1, 30.0
-_MODULE = f"{__package__}.worker_main"
+_MODULE = f"{__package__}.main"
 
 
 class ModelWorkers:

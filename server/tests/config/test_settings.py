@@ -23,7 +23,7 @@ from resonantgenesis_server.config.settings import Settings, StartupError
 from resonantgenesis_server.model.limits import Limits
 
 SECRET = "s3cret-and-long-enough"
-PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
 
 
 @pytest.fixture(autouse=True)
