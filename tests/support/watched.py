@@ -12,11 +12,11 @@ from typing import Any
 
 import structlog
 from resonantgenesis_server.cli.app import main
-from resonantgenesis_server.http.serving.connection_limit import Room
 from resonantgenesis_server.http.serving import acceptor as door
 from resonantgenesis_server.http.serving import run as serving
 from resonantgenesis_server.http.serving import stream_connection
 from resonantgenesis_server.http.serving import websocket_protocol as ws_protocol
+from resonantgenesis_server.http.serving.connection_limit import Room
 from resonantgenesis_server.model.limits import Limits
 
 
