@@ -19,6 +19,7 @@ from resonantgenesis import (
     File,
     InvalidRequest,
     NotFound,
+    Reconnection,
     ResonantGenesis,
     StreamError,
     SyncResonantGenesis,
@@ -44,6 +45,13 @@ class Both:
         if self._is_async:
             return await call(*arguments, **options)
         return await asyncio.to_thread(call, *arguments, **options)
+
+    async def content(self, file_id: str, **options: Any) -> bytes:
+        """A file's content, as `stream` brings it."""
+        stream = self.client.files.stream(file_id, **options)
+        if self._is_async:
+            return b"".join([block async for block in stream])
+        return await asyncio.to_thread(b"".join, stream)
 
 
 @pytest.fixture
@@ -299,6 +307,56 @@ async def test_what_fails_for_good_leaves_what_stood_there(
             await files("download", file_id, place)
         assert not fake.faults
         assert left_in(tmp_path) == ["a"] and place.read_bytes() == b"what stood there"
+
+
+async def test_content_comes_once_whatever_breaks(fake: FakeFiles, files: Both) -> None:
+    file_id = fake.put(CONTENT)
+    done: list[tuple[int, int | None]] = []
+    told: list[Reconnection] = []
+
+    def whole(_: Download) -> Download:
+        return Download(200, CONTENT, {})
+
+    fake.faults.extend([cut_after(100_000), with_status(503, "UNAVAILABLE"), whole])
+    progress: dict[str, Any] = {
+        "on_progress": lambda *numbers: done.append(numbers),
+        "on_reconnect": told.append,
+    }
+    assert await files.content(file_id, **progress) == CONTENT
+    assert done[-1] == (len(CONTENT), len(CONTENT)) and done == sorted(set(done))
+    assert [(one.connected, one.attempt, one.position) for one in told[:2]] == [
+        (False, 1, 100_000),
+        (False, 2, 100_000),
+    ]
+    assert told[2].connected and len(told) == 3
+
+
+async def test_content_that_is_not_the_files_is_an_error(fake: FakeFiles, files: Both) -> None:
+    def flipped(answer: Download) -> Download:
+        answer.content = b"\0" + answer.content[1:]
+        return answer
+
+    fake.faults.append(flipped)
+    with pytest.raises(ConnectionLost, match="not what the server has"):
+        await files.content(fake.put(b"x" * 100_000))
+    with pytest.raises(NotFound):
+        await files.content("file_9")
+
+
+async def test_transfers_tell_of_cuts(fake: FakeFiles, files: Both, tmp_path: Path) -> None:
+    told: list[Reconnection] = []
+    fake.upload_faults.extend(["cut", (503, None)])
+    made = await files("upload", CONTENT, name="a", on_reconnect=told.append)
+    assert [(one.connected, one.attempt, one.position) for one in told] == [
+        (False, 1, None),
+        (False, 2, None),
+        (True, 2, None),
+    ]
+    told.clear()
+    fake.faults.append(cut_after(100_000))
+    await files("download", made.id, tmp_path / "a", on_reconnect=told.append)
+    assert (told[0].connected, told[0].attempt, told[0].position) == (False, 1, 100_000)
+    assert told[1].connected and len(told) == 2
 
 
 async def test_an_exception_of_the_callback_ends_it(

@@ -18,6 +18,7 @@ from .transport import AsyncTransport
 
 
 class ResonantGenesis:
+    # async only
     """The client: `sessions`, `agents`, `keys`, `tokens`, `events`, `files`, `usage`,
     `realtime()`.
 
@@ -27,6 +28,12 @@ class ResonantGenesis:
     One client serves any number of streams and tasks; use it as `async with` or `aclose` it.
     Raises ValueError for settings that cannot work.
     """
+
+    # sync: """The client without `async`: same names and settings, plain calls and iterators.
+    # sync:
+    # sync: One client serves any number of streams and threads; use it as `with` or `close` it.
+    # sync: Raises ValueError for settings that cannot work.
+    # sync: """
 
     def __init__(
         self,
@@ -46,6 +53,7 @@ class ResonantGenesis:
         self.usage = AsyncUsage(self._transport)
         self.files = AsyncFiles(self._transport)
 
+    # async only
     def realtime(
         self,
         *,

@@ -39,10 +39,15 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait for so many seconds, then say Waited; `reason` is for the log."""
+    """Wait for so many seconds, then report Waited.
+
+    Before an attempt that follows a failure, `error` is the failure and `attempt` counts the
+    failures in a row (1, 2 …). Between two polls there is neither.
+    """
 
     seconds: float
-    reason: str = ""
+    attempt: int = 0
+    error: StreamError | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,15 +137,15 @@ def delete_session(session_id: str) -> Call[None]:
 
 def cancel_session(
     session_id: str | None, turn: int | None, idempotency_key: str | None
-) -> Call[dict[str, Any]]:
+) -> Call[list[int]]:
     """By session, or by the key of an execute whose answer never came. Raises ValueError."""
     if session_id is not None:
         path = f"/v1/sessions/{segment(session_id)}/cancel"
-        return Call(Request("POST", path, body=without_none(turn=turn)), dict)
+        return Call(Request("POST", path, body=without_none(turn=turn)), _cancelled)
     if idempotency_key is None:
         raise ValueError("cancel needs session_id or idempotency_key")
     body = {"idempotency_key": idempotency_key}
-    return Call(Request("POST", "/v1/sessions/cancel", body=body), dict)
+    return Call(Request("POST", "/v1/sessions/cancel", body=body), _cancelled)
 
 
 def session_steps(session_id: str, cursor: str | None) -> Call[Page[Step]]:
@@ -248,6 +248,11 @@ def usage_report(
     if begins is not None:
         params["from"] = begins
     return Call(Request("GET", "/v1/usage", params), UsageReport)
+
+
+def _cancelled(raw: Object) -> list[int]:
+    turns = raw.get("cancelled")
+    return [turn for turn in turns if isinstance(turn, int)] if isinstance(turns, list) else []
 
 
 def _nothing(raw: Object) -> None:

@@ -151,6 +151,11 @@ class EventStreamMachine(Reconnector[Event]):
         return self._buffer.queue.handed or self._plan.since
 
     @property
+    def place(self) -> str | None:
+        """The cursor up to which everything has been received."""
+        return self._buffer.queue.cursor or self._plan.since
+
+    @property
     def opened(self) -> bool:
         """Whether events are there or waited for; a poll may take its time, but its place is
         known."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict
 
-from .._process.resume_memory import ResumeMemory, context_of, current_owner, fingerprint
 from ..errors import InternalError
 from ..models import Chunk, TurnResult
 from .calls import Call, make, without_none
@@ -61,33 +61,37 @@ class Execution:
         """The request's body, `stream` aside."""
         return without_none(**self.fields, session_id=session_id)
 
-    def plan(self, memory: ResumeMemory, session_id: str | None) -> StreamPlan:
-        """How to stream it: taken up again if `memory` has it, else new."""
-        fields, resume_from = self.fields, self.resume_from
-        task = fingerprint(
-            fields.get("agent_id"), fields["goal"], fields.get("context"), self.scope
-        )
-        owner = current_owner()
-        found = None
-        if resume_from is not None and self.idempotency_key is None:
-            found = memory.recall(owner, task, resume_from)
-        if found is None:
+    @property
+    def task(self) -> tuple[str, ...]:
+        """What two executes must have in common to mean the same turn."""
+        fields = self.fields
+        context = json.dumps(fields.get("context"), sort_keys=True, default=repr)
+        return (fields.get("agent_id") or "", fields["goal"], context, self.scope or "")
+
+    @property
+    def may_resume(self) -> bool:
+        """Whether a stream that broke off is to be looked for; a key of its own names another."""
+        return self.resume_from is not None and self.idempotency_key is None
+
+    def plan(self, session_id: str | None, broken: ResumePoint | None = None) -> StreamPlan:
+        """How to stream it: from where `broken` was left, which this takes over, else anew."""
+        position = self.resume_from or 0
+        if broken is None:
             key = self.idempotency_key or new_key()
             resume_point = ResumePoint(
-                idempotency_key=key, session_id=session_id, position=resume_from or 0
+                idempotency_key=key, session_id=session_id, position=position
             )
         else:
-            resume_point = replace(found, position=resume_from or 0, settled=False, broken=False)
-            # Taken over: the stream it came from may still be held by its old reader.
-            found.settled = True
-        memory.remember(owner, task, resume_point)
+            resume_point = replace(broken, position=position, settled=False, broken=False)
+            # Its old reader may still hold the stream.
+            broken.settled = True
         return StreamPlan(
             body=self.body(session_id),
             resume_point=resume_point,
-            resume_from=resume_from or None,
+            resume_from=self.resume_from or None,
             compact=self.compact,
             raise_on_error=self.raise_on_error,
-            recalled=found is not None and found.session_id is not None,
+            recalled=broken is not None and broken.session_id is not None,
         )
 
 
@@ -114,6 +118,11 @@ def execution(
         scope=scope,
         fields=without_none(agent_id=agent_id, goal=goal, context=context_of(context), **given),
     )
+
+
+def context_of(context: str | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """A context as the server keeps it: text becomes `{"text": …}`."""
+    return {"text": context} if isinstance(context, str) else context
 
 
 def execute_call(execution: Execution, session_id: str | None) -> Call[TurnResult]:

@@ -76,6 +76,7 @@ class Reconnector(ABC, Generic[T]):
         self._silent = 0
         self._opened_at = 0.0
         self._outlived = False
+        self._carries = False
         self._begun = begun
         self._started = self._abandoned = False
         self._handle: Callable[[Outcome], Action[T]] = self._on_open
@@ -90,6 +91,16 @@ class Reconnector(ABC, Generic[T]):
     def opened(self) -> bool:
         """Whether something is there or waited for."""
         return bool(self._arrivals.ready) or isinstance(self._action, Read)
+
+    @property
+    def carries(self) -> bool:
+        """Whether data has come over the present connection, or as the answer to a poll."""
+        return self._carries
+
+    @property
+    @abstractmethod
+    def place(self) -> int | str | None:
+        """The position or cursor behind which the next connection goes on; None: not known."""
 
     def next(self) -> Action[T]:
         """What to do now; the same until `give` is called, except for what waits to be read."""
@@ -148,6 +159,7 @@ class Reconnector(ABC, Generic[T]):
     # -- connecting -----------------------------------------------------------------------------
 
     def _connect(self) -> Action[T]:
+        self._carries = False
         if self._polling:
             self._handle = self._on_poll
             return Fetch(self._poll_request())
@@ -189,6 +201,7 @@ class Reconnector(ABC, Generic[T]):
         finally:
             if self._arrivals.fresh > before:
                 self._retries.progress()
+        self._carries = True
         return Finish() if self._arrivals.complete else Read(self._limit)
 
     def _on_poll(self, outcome: Outcome) -> Action[T]:
@@ -202,7 +215,7 @@ class Reconnector(ABC, Generic[T]):
                 self._retries.progress()
         if action is None:
             return self._not_there(outcome)
-        self._begun = True
+        self._begun = self._carries = True
         self._handle = self._on_wait
         return action
 

@@ -1,15 +1,74 @@
-"""The retry budget: how often in a row, and how long before each."""
+"""When to try again: how often in a row, how long before each attempt, and who is told of it."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypedDict
 
 from ..errors import StreamError
 from .actions import Wait
 
 Random = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnection:
+    """What `on_reconnect` is called with: a connection is lost, or there is one again.
+
+    Before each new attempt `connected` is False: `error` says why the last one failed, and the
+    next one begins in `delay` seconds. `attempt` counts the failures in a row (1, 2 …) between
+    which no chunk or event came. Once data comes over a new connection, `connected` is True, with
+    the number of the last attempt, no `error` and a `delay` of 0.0.
+
+    The stream goes on behind `position` (of a session; for a file the number of bytes that are
+    there) or `cursor` (of events). Either is None where it is unknown or has no meaning.
+    """
+
+    connected: bool
+    attempt: int
+    delay: float = 0.0
+    error: StreamError | None = None
+    position: int | None = None
+    cursor: str | None = None
+
+
+#: Called with every Reconnection. What it raises ends the stream, and is raised there.
+OnReconnect = Callable[[Reconnection], Any]
+
+
+class ReconnectNotifier:
+    """Calls `on_reconnect` before each new attempt, and once when there is a connection again."""
+
+    def __init__(self, on_reconnect: OnReconnect | None) -> None:
+        self._on_reconnect = on_reconnect
+        self._attempt = 0
+
+    def waiting(self, wait: Wait, place: int | str | None = None) -> None:
+        """Before a wait; one without an error is the pace of polling, and no loss."""
+        if wait.error is not None:
+            self._attempt = wait.attempt
+            self._call(Reconnection(False, wait.attempt, wait.seconds, wait.error, **_at(place)))
+
+    def connected(self, place: int | str | None = None) -> None:
+        """Data has come; not worth a call unless a connection was lost before."""
+        if self._attempt:
+            attempt, self._attempt = self._attempt, 0
+            self._call(Reconnection(True, attempt, **_at(place)))
+
+    def _call(self, reconnection: Reconnection) -> None:
+        if self._on_reconnect is not None:
+            self._on_reconnect(reconnection)
+
+
+class _Place(TypedDict, total=False):
+    position: int | None
+    cursor: str | None
+
+
+def _at(place: int | str | None) -> _Place:
+    return {"cursor": place} if isinstance(place, str) else {"position": place}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,4 +118,4 @@ class RetryBudget:
             return None
         floor = min(max(floor, asked), MAX_RETRY_AFTER)
         delay = self._backoff.delay(self._failures, floor=floor, rng=self._rng)
-        return Wait(delay, reason=error.message)
+        return Wait(delay, attempt=self._failures, error=error)

@@ -48,6 +48,11 @@ class SessionStreamMachine(Reconnector[Chunk]):
         """Whether the session is named, and chunks are there or waited for."""
         return super().opened or (self._polling and self.resume_point.session_id is not None)
 
+    @property
+    def place(self) -> int | None:
+        """The position up to which everything has been received; None before the first chunk."""
+        return self._buffer.last
+
     def abandon(self) -> None:
         """Nobody reads any more; the turn goes on, and the resume point says where it was left."""
         self.resume_point.broken = self._started and not self.resume_point.settled

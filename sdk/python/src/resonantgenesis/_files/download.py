@@ -64,6 +64,11 @@ class DownloadMachine:
         self._piece: Piece | None = None
         self._action: Action[Piece] = self._open()
 
+    @property
+    def offset(self) -> int:
+        """How many bytes are there; the next connection goes on behind them."""
+        return self._at
+
     def next(self) -> Action[Piece]:
         """What to do now; a piece is handed out once."""
         piece, self._piece = self._piece, None
@@ -150,3 +155,24 @@ class DownloadMachine:
         self._start_over()
         self._damaged += 1
         return ConnectionLost(reason, retryable=self._damaged < MAX_DAMAGED)
+
+
+class BytesInOrder:
+    """A download's bytes for a reader who takes each once: what comes anew is left out."""
+
+    def __init__(self, file: File) -> None:
+        self.taken = 0
+        self._sha256 = file.sha256
+        self._hash = hashlib.sha256()
+
+    def take(self, piece: Piece) -> bytes:
+        """What the piece adds; empty if it adds nothing."""
+        block = piece.data[max(0, self.taken - piece.offset) :]
+        self.taken += len(block)
+        self._hash.update(block)
+        return block
+
+    def check(self) -> None:
+        """Raises ConnectionLost if all of it together is not the file."""
+        if self._hash.hexdigest() != self._sha256:
+            raise ConnectionLost("what came is not what the server has", retryable=False)

@@ -8,15 +8,15 @@ reading: same task (or thread), agent, goal, context and session, broken off at 
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from .._core.execute import Execution
 from .._core.progress import ResumePoint
+from .._core.stream_plan import StreamPlan
 from .fork import PerProcess
 
 #: After this many seconds the server has forgotten the Idempotency-Key as well.
@@ -31,13 +31,6 @@ def current_owner() -> object:
     except RuntimeError:
         task = None
     return task or threading.current_thread()
-
-
-def fingerprint(
-    agent_id: str | None, goal: str, context: object, session: str | None
-) -> tuple[str, ...]:
-    """What two calls must share to mean the same task."""
-    return (agent_id or "", goal, json.dumps(context, sort_keys=True, default=repr), session or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +67,16 @@ class ResumeMemory:
 
     def __len__(self) -> int:
         return len(self._entries.get().all)
+
+    def plan(self, execution: Execution, session_id: str | None) -> StreamPlan:
+        """How to stream an execute: taken up where this task or thread left it, else anew."""
+        owner, task = current_owner(), execution.task
+        broken = None
+        if execution.may_resume:
+            broken = self.recall(owner, task, execution.resume_from or 0)
+        plan = execution.plan(session_id, broken)
+        self.remember(owner, task, plan.resume_point)
+        return plan
 
     def remember(self, owner: object, task: tuple[str, ...], resume_point: ResumePoint) -> None:
         """Keep `resume_point`, which its stream goes on changing, until it is settled."""
@@ -119,8 +122,3 @@ class ResumeMemory:
         entries.all = alive[-self._max_entries :]
         # Sweeping when the list has doubled keeps the cost per stream constant.
         entries.sweep_at = min(max(64, 2 * len(entries.all)), self._max_entries + 64)
-
-
-def context_of(context: str | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """A context as the server keeps it: text becomes `{"text": …}`."""
-    return {"text": context} if isinstance(context, str) else context
