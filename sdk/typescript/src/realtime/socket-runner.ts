@@ -9,9 +9,8 @@ import { isOffline, notifyAll, pause } from '../platform.js';
 import type { Settings } from '../settings.js';
 import type { ConnectionState, RealtimeOptions } from '../types.js';
 import { SocketConnection, socketClass, socketUrl } from './socket-connection.js';
-import type { Host } from './socket-streams.js';
 
-export class SocketRunner implements Host {
+export class SocketRunner {
   state: ConnectionState = 'connecting';
   readonly #logic: SocketMachine;
   readonly #settings: Settings;
