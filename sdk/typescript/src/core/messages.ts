@@ -30,6 +30,9 @@ export interface Answer {
   readonly body: unknown;
 }
 
+/** How long the server knows an idempotency key, in milliseconds (PROTOCOL.md). */
+export const KEY_WINDOW_MS = 24 * 3_600_000;
+
 /** Makes a header of a call repeatable: the same key never does a thing twice. */
 export function keyHeader(key = newKey()): Record<string, string> {
   return { 'Idempotency-Key': key };

@@ -5,7 +5,7 @@
  * place. The rules of connections are link.ts's.
  */
 
-import { ConnectionLost, PositionExpired, type StreamError } from '../errors.js';
+import { ConnectionLost, type StreamError } from '../errors.js';
 import type { Chunk, JsonObject } from '../types.js';
 import type { Action } from './actions.js';
 import { ChunkBuffer } from './chunk-buffer.js';
@@ -21,7 +21,7 @@ import {
   type Request,
 } from './messages.js';
 import { PACE, Reconnector, type ReconnectRules } from './reconnector.js';
-import { firstPosition, positionOf, TurnStart } from './sequence.js';
+import { checkEpoch, firstPosition, positionOf, TurnStart } from './sequence.js';
 import type { ResumePoint, SessionRequests } from './session-request.js';
 
 /** Chunks of one session. */
@@ -75,14 +75,9 @@ export class SessionMachine extends Reconnector<Chunk> {
     resumePoint.sessionId ||= headers.get('x-session-id') ?? undefined;
     const turn = asCount(Number(headers.get('x-turn')));
     if (turn && (!this.#requests.body || !resumePoint.turn)) resumePoint.turn = turn;
+    const { sessionId, position } = resumePoint;
     const epoch = headers.get('x-log-epoch') ?? undefined;
-    if (epoch && resumePoint.epoch && epoch !== resumePoint.epoch) {
-      throw new PositionExpired(
-        "the server's store was replaced, positions from before mean nothing",
-        { details: { epoch }, sessionId: resumePoint.sessionId, position: resumePoint.position },
-      );
-    }
-    resumePoint.epoch = epoch ?? resumePoint.epoch;
+    resumePoint.epoch = checkEpoch(resumePoint.epoch, epoch, { sessionId, position });
   }
 
   protected ended(): Action<Chunk> {

@@ -13,6 +13,12 @@ export const SSE: Readonly<Record<string, string>> = {
   'Accept-Encoding': 'identity',
 };
 
+/** An execute whose answer names the turn at once, without waiting for its end. */
+export function detachedExecute(body: JsonObject, idempotencyKey: string | undefined): Request {
+  const headers = { ...keyHeader(idempotencyKey), Prefer: 'respond-async' };
+  return { method: 'POST', path: executePath(body), body: { ...body, stream: false }, headers };
+}
+
 /** Where an execute goes; a session knows its agent, if the caller does not. */
 export function executePath(body: JsonObject): string {
   const sessionId = asText(body.session_id);
@@ -106,7 +112,7 @@ export class SessionRequests {
 
   /** Names the turn of an execute whose streamed answer never arrives. */
   detached(): Request {
-    return this.#post({ stream: false }, { Prefer: 'respond-async' });
+    return detachedExecute(this.body ?? {}, this.resumePoint.idempotencyKey);
   }
 
   /** The session as it is now. */
@@ -128,13 +134,9 @@ export class SessionRequests {
   #execute(last: number | undefined): Request {
     const place = last ? { resume_from: last } : {};
     const form = this.#compact && { compact: true };
-    return this.#post({ stream: true, ...place, ...form }, SSE);
-  }
-
-  #post(more: JsonObject, headers: Readonly<Record<string, string>>): Request {
-    const body = { ...this.body, ...more };
-    const key = keyHeader(this.resumePoint.idempotencyKey);
-    return { method: 'POST', path: executePath(body), body, headers: { ...key, ...headers } };
+    const body = { ...this.body, stream: true, ...place, ...form };
+    const headers = { ...keyHeader(this.resumePoint.idempotencyKey), ...SSE };
+    return { method: 'POST', path: executePath(body), body, headers };
   }
 
   #session(): string {

@@ -105,8 +105,7 @@ async function send(
   body: UploadBody,
   signal: AbortSignal | undefined,
 ): Promise<JsonObject> {
-  const { maxRetries, backoff, random, log } = transport.settings;
-  const retries = new Retries(maxRetries, backoff, random);
+  const retries = new Retries(transport.settings);
   for (;;) {
     const outcome = await attempt(transport, request, body, signal);
     throwIfAborted(signal);
@@ -115,7 +114,7 @@ async function send(
     if (!error) return asObject(outcome.was === 'answered' && outcome.answer.body);
     const wait = body.repeatable && mayPass(error) ? retries.after(error) : undefined;
     if (wait === undefined) throw error;
-    log('info', `upload: ${error.message}; again in ${wait.toFixed(2)} s`);
+    transport.settings.log('info', `upload: ${error.message}; again in ${wait.toFixed(2)} s`);
     await pause(wait, signal, { least: error.retryAfter ?? 0, patient: true });
     throwIfAborted(signal);
   }

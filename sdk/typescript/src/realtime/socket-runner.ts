@@ -22,12 +22,11 @@ export class SocketRunner {
   #socket: SocketConnection | undefined;
 
   constructor(settings: Settings, { pingInterval = 30, pingTimeout = 10 }: RealtimeOptions) {
-    const newRetries = () => new Retries(settings.maxRetries, settings.backoff, settings.random);
     this.#settings = settings;
     this.#interval = pingInterval;
     this.#patience = pingTimeout;
-    this.#retries = newRetries();
-    this.#logic = new SocketMachine(newRetries);
+    this.#retries = new Retries(settings);
+    this.#logic = new SocketMachine(settings);
   }
 
   // -- what readers want ------------------------------------------------------------------------
