@@ -1,4 +1,5 @@
-/** `client.files`. Its code is loaded with the first call: most pages send no files. */
+/** `client.files`. Uploads and downloads are loaded on demand: most pages send no files. */
+import { camel, itemRequest, listRequest, PATHS, pageOf } from './core/messages.js';
 import { InvalidRequest } from './errors.js';
 import { load } from './platform.js';
 import type { Transport } from './transport.js';
@@ -21,37 +22,45 @@ export class Files {
   }
 
   /**
-   * Stores a file, whole or not at all; what was stored is compared with what was sent. A lost
+   * Stores a file, whole or not at all; compares what was stored with what was sent. A lost
    * connection is tried again where the source can be read again. What the source, `onProgress`
    * or `signal` throws is thrown as it is.
    */
-  async upload(source: UploadSource, options?: UploadOptions): Promise<StoredFile> {
-    return (await code()).upload(this.#transport, source, options);
+  async upload(source: UploadSource, options: UploadOptions = {}): Promise<StoredFile> {
+    const { upload } = await loadWithStreams(() => import('./files/upload.js'));
+    return upload(this.#transport, source, options);
   }
 
   /** Looks a file up; its content is fetched as it is read, and resumed wherever it breaks off. */
-  async download(fileId: string, options?: DownloadOptions): Promise<FileDownload> {
-    return (await code()).download(this.#transport, fileId, options);
+  async download(fileId: string, options: DownloadOptions = {}): Promise<FileDownload> {
+    const { download } = await loadWithStreams(() => import('./files/download.js'));
+    return download(this.#transport, await this.#get(fileId, options.signal), options);
   }
 
   /** What a file is, without its content. */
-  async get(fileId: string): Promise<StoredFile> {
-    return (await code()).get(this.#transport, fileId);
+  get(fileId: string): Promise<StoredFile> {
+    return this.#get(fileId);
   }
 
   /** One page of files, newest first; those of one session, if it is named. */
-  async list(params?: ListFilesParams): Promise<Page<StoredFile>> {
-    return (await code()).list(this.#transport, params);
+  async list(params: ListFilesParams = {}): Promise<Page<StoredFile>> {
+    const raw = await this.#transport.call(listRequest(PATHS.files, params));
+    return pageOf<StoredFile>(raw, raw.data, camel);
   }
 
   async delete(fileId: string): Promise<void> {
-    return (await code()).remove(this.#transport, fileId);
+    await this.#transport.call(itemRequest('DELETE', PATHS.files, fileId));
+  }
+
+  async #get(fileId: string, signal?: AbortSignal): Promise<StoredFile> {
+    return camel(await this.#transport.call(itemRequest('GET', PATHS.files, fileId), signal));
   }
 }
 
-function code(): Promise<typeof import('./files/calls.js')> {
+/** Throws InvalidRequest where the platform has no ReadableStream. */
+async function loadWithStreams<T>(from: () => Promise<T>): Promise<T> {
   if (typeof ReadableStream !== 'function') {
-    return Promise.reject(new InvalidRequest('files need ReadableStream, which is missing here'));
+    throw new InvalidRequest('files need ReadableStream, which is missing here');
   }
-  return load(() => import('./files/calls.js'), true);
+  return load(from, true);
 }

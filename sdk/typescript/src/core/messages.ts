@@ -8,6 +8,15 @@ import {
 } from '../errors.js';
 import type { JsonObject, Page } from '../types.js';
 
+/** Where the collections are, below the base URL. */
+export const PATHS = {
+  agents: '/v1/agents',
+  events: '/v1/events',
+  files: '/v1/files',
+  sessions: '/v1/sessions',
+  tokens: '/v1/tokens',
+} as const;
+
 /** One request below the base URL, credential aside. */
 export interface Request {
   readonly method: string;
@@ -139,8 +148,8 @@ export function cancelRequest(
   { turn, idempotencyKey }: { turn?: number | undefined; idempotencyKey?: string | undefined },
 ): Request {
   const body: JsonObject = snake(sessionId === undefined ? { idempotencyKey } : { turn });
-  if (sessionId === undefined) return { method: 'POST', path: '/v1/sessions/cancel', body };
-  return { ...itemRequest('POST', '/v1/sessions', sessionId, '/cancel'), body };
+  if (sessionId === undefined) return { method: 'POST', path: `${PATHS.sessions}/cancel`, body };
+  return { ...itemRequest('POST', PATHS.sessions, sessionId, '/cancel'), body };
 }
 
 /** Objects of ours inside an answer; whatever else is nested belongs to others. */

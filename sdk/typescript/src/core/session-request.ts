@@ -1,7 +1,7 @@
 /** What a stream was asked for, and every request that may have to be made for it. */
 
 import type { JsonObject } from '../types.js';
-import { asCount, asText, keyHeader, query, type Request, segment } from './messages.js';
+import { asCount, asText, keyHeader, PATHS, query, type Request, segment } from './messages.js';
 
 /** How long the server may hold a poll, in seconds: below the 60 at which proxies cut. */
 export const POLL_WAIT = 25;
@@ -23,8 +23,8 @@ export function detachedExecute(body: JsonObject, idempotencyKey: string | undef
 export function executePath(body: JsonObject): string {
   const sessionId = asText(body.session_id);
   return sessionId && body.agent_id === undefined
-    ? `/v1/sessions/${segment(sessionId)}/execute`
-    : '/v1/sessions/execute';
+    ? `${PATHS.sessions}/${segment(sessionId)}/execute`
+    : `${PATHS.sessions}/execute`;
 }
 
 /** What is needed to find a stream again after it broke off. */
@@ -140,6 +140,6 @@ export class SessionRequests {
   }
 
   #session(): string {
-    return `/v1/sessions/${segment(this.resumePoint.sessionId ?? '')}`;
+    return `${PATHS.sessions}/${segment(this.resumePoint.sessionId ?? '')}`;
   }
 }

@@ -4,17 +4,15 @@ import { DownloadMachine } from '../core/download-machine.js';
 import { StreamReader } from '../stream-reader.js';
 import type { Transport } from '../transport.js';
 import type { DownloadOptions, FileDownload, PipeOptions, StoredFile } from '../types.js';
-import { get } from './lookups.js';
 
 /** What a Blob is that nobody has looked at. */
 const ANYTHING = 'application/octet-stream';
 
-export async function download(
+export function download(
   transport: Transport,
-  fileId: string,
-  options: DownloadOptions = {},
-): Promise<FileDownload> {
-  const file = await get(transport, fileId, options.signal);
+  file: StoredFile,
+  options: DownloadOptions,
+): FileDownload {
   return new Download(file, new DownloadReader(transport, file, options).toReadableStream());
 }
 

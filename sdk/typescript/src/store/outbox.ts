@@ -35,9 +35,7 @@ export async function cancelByKey(client: StreamClient, idempotencyKey: string):
   try {
     await client.sessions.cancel({ idempotencyKey });
   } catch (error) {
-    if (!(error instanceof NotFound)) {
-      throw error;
-    }
+    if (!(error instanceof NotFound)) throw error;
     // The server has never heard of it, and now never will.
   }
 }
@@ -107,9 +105,7 @@ export class Outbox {
    */
   async withdraw(): Promise<void> {
     const keys = [...this.#unanswered.keys()];
-    for (const abort of this.#unanswered.values()) {
-      abort.abort();
-    }
+    for (const abort of this.#unanswered.values()) abort.abort();
     await Promise.all(keys.map((idempotencyKey) => cancelByKey(this.#client, idempotencyKey)));
   }
 
