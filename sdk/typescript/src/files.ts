@@ -1,5 +1,5 @@
 /** `client.files`. Uploads and downloads are loaded on demand: most pages send no files. */
-import { camel, itemRequest, listRequest, PATHS, pageOf } from './core/messages.js';
+import { camel, FILES, itemRequest, listRequest, pageOf } from './core/messages.js';
 import { InvalidRequest } from './errors.js';
 import { load } from './platform.js';
 import type { Transport } from './transport.js';
@@ -34,26 +34,22 @@ export class Files {
   /** Looks a file up; its content is fetched as it is read, and resumed wherever it breaks off. */
   async download(fileId: string, options: DownloadOptions = {}): Promise<FileDownload> {
     const { download } = await loadWithStreams(() => import('./files/download.js'));
-    return download(this.#transport, await this.#get(fileId, options.signal), options);
+    return download(this.#transport, fileId, options);
   }
 
   /** What a file is, without its content. */
-  get(fileId: string): Promise<StoredFile> {
-    return this.#get(fileId);
+  async get(fileId: string): Promise<StoredFile> {
+    return camel(await this.#transport.call(itemRequest('GET', FILES, fileId)));
   }
 
   /** One page of files, newest first; those of one session, if it is named. */
   async list(params: ListFilesParams = {}): Promise<Page<StoredFile>> {
-    const raw = await this.#transport.call(listRequest(PATHS.files, params));
+    const raw = await this.#transport.call(listRequest(FILES, params));
     return pageOf<StoredFile>(raw, raw.data, camel);
   }
 
   async delete(fileId: string): Promise<void> {
-    await this.#transport.call(itemRequest('DELETE', PATHS.files, fileId));
-  }
-
-  async #get(fileId: string, signal?: AbortSignal): Promise<StoredFile> {
-    return camel(await this.#transport.call(itemRequest('GET', PATHS.files, fileId), signal));
+    await this.#transport.call(itemRequest('DELETE', FILES, fileId));
   }
 }
 

@@ -1,13 +1,14 @@
 /** `client.agents` and `client.tokens`. */
 
 import {
+  AGENTS,
   camel,
   createRequest,
   itemRequest,
   listRequest,
-  PATHS,
   pageOf,
   snake,
+  TOKENS,
 } from './core/messages.js';
 import type { Transport } from './transport.js';
 import type {
@@ -29,30 +30,28 @@ export class Agents {
   }
 
   async create(params: CreateAgentParams): Promise<Agent> {
-    return camel(await this.#transport.call(createRequest(PATHS.agents, params)));
+    return camel(await this.#transport.call(createRequest(AGENTS, params)));
   }
 
   async get(agentId: string): Promise<Agent> {
-    return camel(await this.#transport.call(itemRequest('GET', PATHS.agents, agentId)));
+    return camel(await this.#transport.call(itemRequest('GET', AGENTS, agentId)));
   }
 
   /** One page of the organization's agents and those of the configuration, by id. */
   async list(params: PageParams = {}): Promise<Page<Agent>> {
-    const raw = await this.#transport.call(listRequest(PATHS.agents, params));
+    const raw = await this.#transport.call(listRequest(AGENTS, params));
     return pageOf<Agent>(raw, raw.data, camel);
   }
 
   /** Changes the fields that are given; null clears what can be empty. */
   async update(agentId: string, params: AgentParams): Promise<Agent> {
     const body = snake(params);
-    return camel(
-      await this.#transport.call({ ...itemRequest('PATCH', PATHS.agents, agentId), body }),
-    );
+    return camel(await this.#transport.call({ ...itemRequest('PATCH', AGENTS, agentId), body }));
   }
 
   /** Deletes it; its sessions and their logs stay. */
   async delete(agentId: string): Promise<void> {
-    await this.#transport.call(itemRequest('DELETE', PATHS.agents, agentId));
+    await this.#transport.call(itemRequest('DELETE', AGENTS, agentId));
   }
 }
 
@@ -66,6 +65,6 @@ export class Tokens {
 
   /** A token with these scopes, confined to a subject, session or agent if named. */
   async create(params: TokenParams): Promise<Token> {
-    return camel(await this.#transport.call(createRequest(PATHS.tokens, params)));
+    return camel(await this.#transport.call(createRequest(TOKENS, params)));
   }
 }

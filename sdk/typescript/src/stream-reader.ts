@@ -5,7 +5,7 @@ import { isOffline, onWake, pause, throwIfAborted } from './platform.js';
 import type { Connection, Transport } from './transport.js';
 import type { ConnectionState, MaybePromise, ResumableStream, StreamControls } from './types.js';
 
-const DONE = { done: true, value: undefined } as const;
+export const DONE = { done: true, value: undefined } as const;
 
 /** What streams over HTTP and over a socket share: one iteration, one read at a time, a signal. */
 export abstract class IterableStream<T> implements ResumableStream<T>, AsyncIterator<T, undefined> {
@@ -32,9 +32,8 @@ export abstract class IterableStream<T> implements ResumableStream<T>, AsyncIter
     return this;
   }
 
-  async next(): Promise<IteratorResult<T, undefined>> {
-    const item = await this.#exclusively(() => this.read());
-    return item ? { done: false, value: item.item } : DONE;
+  next(): Promise<IteratorResult<T, undefined>> {
+    return this.#exclusively(() => this.read());
   }
 
   async return(): Promise<IteratorResult<T, undefined>> {
@@ -68,8 +67,8 @@ export abstract class IterableStream<T> implements ResumableStream<T>, AsyncIter
 
   /** Wait until the stream's place is known. */
   protected abstract connect(): Promise<void>;
-  /** Wait for the next item; undefined: the stream has ended and is closed. */
-  protected abstract read(): Promise<{ readonly item: T } | undefined>;
+  /** Wait for the next item, or close the stream at its end. */
+  protected abstract read(): Promise<IteratorResult<T, undefined>>;
   /** End the connection. Harmless if repeated. */
   protected abstract disconnect(): void;
 
@@ -118,7 +117,7 @@ export abstract class StreamReader<T, M extends Machine<T>> extends IterableStre
     await this.#run((machine) => machine.opened);
   }
 
-  protected read(): Promise<{ readonly item: T } | undefined> {
+  protected read(): Promise<IteratorResult<T, undefined>> {
     return this.#run(() => false);
   }
 
@@ -128,12 +127,12 @@ export abstract class StreamReader<T, M extends Machine<T>> extends IterableStre
     this.#to('closed');
   }
 
-  async #run(isEnough: (machine: M) => boolean): Promise<{ readonly item: T } | undefined> {
+  async #run(isEnough: (machine: M) => boolean): Promise<IteratorResult<T, undefined>> {
     this.machine ??= await this.#make();
     const machine = this.machine;
     while (!this.#stopped() && !isEnough(machine)) {
       const action = machine.next();
-      if (action.do === 'emit') return action;
+      if (action.do === 'emit') return { done: false, value: action.item };
       if (action.do !== 'finish') {
         machine.give(await this.#perform(action));
         continue;
@@ -142,7 +141,7 @@ export abstract class StreamReader<T, M extends Machine<T>> extends IterableStre
       await this.#connection?.finish();
       await this.close();
     }
-    return undefined;
+    return DONE;
   }
 
   /** Whether it was closed; throws the reason of the caller's signal. */

@@ -9,7 +9,7 @@
 import { ConnectionLost, StreamError } from '../errors.js';
 import type { StoredFile } from '../types.js';
 import type { Action, Machine, Outcome } from './actions.js';
-import { errorFromAnswer, itemRequest, PATHS } from './messages.js';
+import { errorFromAnswer, FILES, itemRequest } from './messages.js';
 import type { ReconnectRules } from './reconnector.js';
 import { Retries } from './retry.js';
 import { Sha256 } from './sha256.js';
@@ -94,7 +94,7 @@ export class DownloadMachine implements Machine<Uint8Array> {
     }
     return {
       do: 'open',
-      request: { ...itemRequest('GET', PATHS.files, id, '/content'), headers, binary: true },
+      request: { ...itemRequest('GET', FILES, id, '/content'), headers, binary: true },
     };
   }
 

@@ -22,10 +22,10 @@ import {
   type Answer,
   asObject,
   asText,
+  EVENTS,
   errorFromAnswer,
   errorFromChunk,
   isObject,
-  PATHS,
   query,
   type Request,
 } from './messages.js';
@@ -56,7 +56,7 @@ export class EventRequests {
     });
     return {
       method: 'GET',
-      path: `${PATHS.events}/subscribe`,
+      path: `${EVENTS}/subscribe`,
       query: { ...this.#query, ...place },
       headers: cursor === undefined ? SSE : { ...SSE, 'Last-Event-ID': cursor },
     };
@@ -64,7 +64,7 @@ export class EventRequests {
 
   /** Asks for the end of the log, so that a first connection that breaks loses nothing. */
   now(): Request {
-    return { method: 'GET', path: PATHS.events, query: { since: AFTER_ALL, limit: '1' } };
+    return { method: 'GET', path: EVENTS, query: { since: AFTER_ALL, limit: '1' } };
   }
 
   /** The events behind `cursor`, or the first that comes. */
@@ -72,7 +72,7 @@ export class EventRequests {
     const since = cursor === undefined ? this.since : undefined;
     return {
       method: 'GET',
-      path: PATHS.events,
+      path: EVENTS,
       query: { ...this.#query, ...query({ cursor, since, limit: POLL_LIMIT, wait: POLL_WAIT }) },
       patience: POLL_WAIT,
     };

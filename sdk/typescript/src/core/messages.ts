@@ -9,13 +9,11 @@ import {
 import type { JsonObject, Page } from '../types.js';
 
 /** Where the collections are, below the base URL. */
-export const PATHS = {
-  agents: '/v1/agents',
-  events: '/v1/events',
-  files: '/v1/files',
-  sessions: '/v1/sessions',
-  tokens: '/v1/tokens',
-} as const;
+export const AGENTS = '/v1/agents';
+export const EVENTS = '/v1/events';
+export const FILES = '/v1/files';
+export const SESSIONS = '/v1/sessions';
+export const TOKENS = '/v1/tokens';
 
 /** One request below the base URL, credential aside. */
 export interface Request {
@@ -148,8 +146,8 @@ export function cancelRequest(
   { turn, idempotencyKey }: { turn?: number | undefined; idempotencyKey?: string | undefined },
 ): Request {
   const body: JsonObject = snake(sessionId === undefined ? { idempotencyKey } : { turn });
-  if (sessionId === undefined) return { method: 'POST', path: `${PATHS.sessions}/cancel`, body };
-  return { ...itemRequest('POST', PATHS.sessions, sessionId, '/cancel'), body };
+  if (sessionId === undefined) return { method: 'POST', path: `${SESSIONS}/cancel`, body };
+  return { ...itemRequest('POST', SESSIONS, sessionId, '/cancel'), body };
 }
 
 /** Objects of ours inside an answer; whatever else is nested belongs to others. */

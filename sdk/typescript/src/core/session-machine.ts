@@ -32,7 +32,7 @@ export class SessionMachine extends Reconnector<Chunk> {
 
   constructor(requests: SessionRequests, rules: ReconnectRules) {
     const buffer = new ChunkBuffer(requests, rules.maxEvent);
-    super(rules, buffer, requests.recalled);
+    super(rules, buffer, requests.options.recalled);
     this.#requests = requests;
     this.#buffer = buffer;
     this.#poller = new Poller(requests, buffer, rules.clock);
@@ -53,7 +53,7 @@ export class SessionMachine extends Reconnector<Chunk> {
     const raw = ready.shift() ?? {};
     const resumePoint = this.resumePoint;
     resumePoint.position = raw.position as number;
-    if (raw.type === 'error' && this.#requests.raiseOnError) {
+    if (raw.type === 'error' && this.#requests.options.raiseOnError !== false) {
       // The turn has failed for good: only its `done` would follow.
       ready.length = 0;
       return this.finish(errorFromChunk(raw, resumePoint));
@@ -81,7 +81,11 @@ export class SessionMachine extends Reconnector<Chunk> {
   }
 
   protected ended(): Action<Chunk> {
-    if (this.#buffer.atDone && this.#requests.target === undefined && !this.#requests.follow) {
+    if (
+      this.#buffer.atDone &&
+      this.#requests.target === undefined &&
+      !this.#requests.options.follow
+    ) {
       // The server ends a join when nothing is running or queued; one that drains ends it earlier.
       // Asking once more tells which (204), and costs one request.
       return this.#buffer.fresh ? this.connect() : { do: 'finish' };
@@ -183,7 +187,7 @@ export class Poller {
       if (this.#buffer.complete) return { do: 'finish' };
     }
     // What is over needs one more look, for there may be more pages, but no waiting.
-    this.#over = done === true && !this.#requests.follow;
+    this.#over = done === true && !this.#requests.options.follow;
     if (this.#over && !events.length) return { do: 'finish' };
     return { do: 'wait', seconds: Math.max(0, PACE - (this.#clock() - this.#askedAt)) };
   }

@@ -1,6 +1,7 @@
 /** A file on its way down. */
 
 import { DownloadMachine } from '../core/download-machine.js';
+import { camel, FILES, itemRequest } from '../core/messages.js';
 import { StreamReader } from '../stream-reader.js';
 import type { Transport } from '../transport.js';
 import type { DownloadOptions, FileDownload, PipeOptions, StoredFile } from '../types.js';
@@ -8,11 +9,13 @@ import type { DownloadOptions, FileDownload, PipeOptions, StoredFile } from '../
 /** What a Blob is that nobody has looked at. */
 const ANYTHING = 'application/octet-stream';
 
-export function download(
+export async function download(
   transport: Transport,
-  file: StoredFile,
+  fileId: string,
   options: DownloadOptions,
-): FileDownload {
+): Promise<FileDownload> {
+  const request = itemRequest('GET', FILES, fileId);
+  const file = camel<StoredFile>(await transport.call(request, options.signal));
   return new Download(file, new DownloadReader(transport, file, options).toReadableStream());
 }
 

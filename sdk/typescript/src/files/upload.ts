@@ -5,10 +5,10 @@ import {
   asObject,
   asText,
   camel,
+  FILES,
   isRepeated,
   itemRequest,
   keyHeader,
-  PATHS,
   query,
   type Request,
 } from '../core/messages.js';
@@ -39,7 +39,7 @@ export async function upload(
     const sent = checksum?.toLowerCase() ?? (await body.digest());
     rethrow(body);
     if (made.sha256 !== sent) {
-      await transport.call(itemRequest('DELETE', PATHS.files, made.id));
+      await transport.call(itemRequest('DELETE', FILES, made.id));
       throw new ConnectionLost('what the server stored is not what was sent');
     }
     // Not every platform tells of it before.
@@ -91,7 +91,7 @@ function requestOf(
   if (body.length !== undefined) headers['Content-Length'] = String(body.length);
   return {
     method: 'POST',
-    path: PATHS.files,
+    path: FILES,
     query: query({ name, subject }),
     headers,
     send: (input, init) => body.send(input, init),

@@ -2,7 +2,7 @@
 
 import type { ChunkConsumer, Consumer, EventConsumer } from '../core/realtime/consumers.js';
 import { throwIfAborted } from '../platform.js';
-import { IterableStream } from '../stream-reader.js';
+import { DONE, IterableStream } from '../stream-reader.js';
 import type {
   AgentStream,
   Chunk,
@@ -39,17 +39,17 @@ abstract class ConsumerReader<T> extends IterableStream<T> {
     if (this.#consumer.error && !this.#consumer.waiting) throw this.#consumer.error;
   }
 
-  protected async read(): Promise<{ readonly item: T } | undefined> {
+  protected async read(): Promise<IteratorResult<T, undefined>> {
     const consumer = this.#consumer;
     await this.#until(() => consumer.waiting > 0);
     if (!this.#closed && consumer.waiting > 0) {
-      const item = consumer.take();
+      const value = consumer.take();
       this.runner.taken(consumer);
-      return { item };
+      return { done: false, value };
     }
     if (!this.#closed && consumer.error) throw consumer.error;
     await this.close();
-    return undefined;
+    return DONE;
   }
 
   protected disconnect(): void {
