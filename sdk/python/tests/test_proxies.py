@@ -176,6 +176,13 @@ async def test_a_server_that_is_excluded_is_reached(
         assert len([chunk async for chunk in client.sessions.execute_stream("a", "9")]) == 9
 
 
+async def test_a_client_may_go_around_them(server: FakeServer, monkeypatch: Env) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/certificates.pem")
+    async with ResonantGenesis(api_key=KEY, base_url=server.url, trust_env=False) as client:
+        assert list(await client.agents.list()) == []
+
+
 def test_by_the_synchronous_client_as_well(served: ServerThread, monkeypatch: Env) -> None:
     monkeypatch.setenv("HTTP_PROXY", "nonsense://")
     monkeypatch.setenv("no_proxy", "fd00::/8,[::1],127.0.0.1/32")

@@ -18,12 +18,24 @@ from resonantgenesis import (
 )
 from resonantgenesis._async.events import AsyncEvents, AsyncEventStream, AsyncReplay
 from resonantgenesis._async.files import AsyncFiles
-from resonantgenesis._async.resources import AsyncAgents, AsyncTokens
+from resonantgenesis._async.resources import (
+    AsyncAgents,
+    AsyncKeys,
+    AsyncOrganizations,
+    AsyncTokens,
+    AsyncUsage,
+)
 from resonantgenesis._async.sessions import AsyncSession, AsyncSessions
 from resonantgenesis._async.stream import AsyncStream
 from resonantgenesis._sync.events import SyncEvents, SyncEventStream, SyncReplay
 from resonantgenesis._sync.files import SyncFiles
-from resonantgenesis._sync.resources import SyncAgents, SyncTokens
+from resonantgenesis._sync.resources import (
+    SyncAgents,
+    SyncKeys,
+    SyncOrganizations,
+    SyncTokens,
+    SyncUsage,
+)
 from resonantgenesis._sync.sessions import SyncSession, SyncSessions
 from resonantgenesis._sync.stream import SyncStream
 
@@ -37,6 +49,9 @@ TWINS = [
     (AsyncStream, SyncStream),
     (AsyncAgents, SyncAgents),
     (AsyncTokens, SyncTokens),
+    (AsyncKeys, SyncKeys),
+    (AsyncOrganizations, SyncOrganizations),
+    (AsyncUsage, SyncUsage),
     (AsyncEvents, SyncEvents),
     (AsyncEventStream, SyncEventStream),
     (AsyncReplay, SyncReplay),

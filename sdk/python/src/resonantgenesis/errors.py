@@ -179,10 +179,17 @@ class TurnTimeout(StreamError, TimeoutError):
 
 
 class ConnectionLost(StreamError, ConnectionError):
-    """The server could not be reached within the retries; a running turn goes on without us."""
+    """No connection within the retries, or it broke; a running turn goes on without us.
+
+    `reached` is False where no connection could be made at all.
+    """
 
     default_code = "CONNECTION_LOST"
     default_retryable = True
+
+    def __init__(self, message: str = "", *, reached: bool = True, **more: Any) -> None:
+        super().__init__(message, **more)
+        self.reached = reached
 
 
 #: code -> (class, retryable); `protocol/errors.yaml` holds the same table for every SDK.

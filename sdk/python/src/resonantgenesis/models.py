@@ -281,6 +281,23 @@ class Page(Generic[M_co]):
         return f"Page({len(self.data)} items, has_more={self.has_more})"
 
 
+class Organization(Model):
+    """A tenant of one server. Times are RFC 3339; `disabled_at` None: it is not disabled."""
+
+    _secret = frozenset({"key"})
+
+    id = Field("")
+    name = Field("")
+    created_at = Field("")
+    disabled_at = Field[str | None](None)
+
+    @property
+    def key(self) -> ApiKey | None:
+        """Its first key, there only when the organization was just made."""
+        key = self.raw.get("key")
+        return ApiKey(key) if isinstance(key, dict) else None
+
+
 class UsageRow(Model):
     """What the turns of one group took. The names that are there follow from `group_by`."""
 

@@ -7,10 +7,10 @@ are results and need no report. Before anything but Read and Emit it closes an o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from ..errors import StreamError
+from ..errors import ConnectionLost, StreamError
 from .messages import Answer, Request
 
 T = TypeVar("T")
@@ -96,9 +96,14 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """No connection, or it broke; `reason` is for people."""
+    """No connection, or it broke; `reason` is for people, `reached` False: there was never one."""
 
     reason: str
+    reached: bool = field(default=True, compare=False)
+
+    def error(self) -> ConnectionLost:
+        """The exception that says so."""
+        return ConnectionLost(self.reason, reached=self.reached)
 
 
 @dataclass(frozen=True, slots=True)

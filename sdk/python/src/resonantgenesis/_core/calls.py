@@ -9,7 +9,17 @@ from datetime import UTC, datetime
 from typing import Any, Generic, Literal, TypeVar
 
 from ..errors import ConnectionLost, StreamError
-from ..models import Agent, ApiKey, Page, SessionData, SigningKey, Step, Token, UsageReport
+from ..models import (
+    Agent,
+    ApiKey,
+    Organization,
+    Page,
+    SessionData,
+    SigningKey,
+    Step,
+    Token,
+    UsageReport,
+)
 from .actions import Answered, Fetch, Finish, Lost, Outcome, Silent, Wait, Waited
 from .messages import REPEATED, Answer, Request, error_from_answer, new_key, segment, unexpected
 from .retry import RetryBudget
@@ -24,6 +34,7 @@ T_co = TypeVar("T_co", covariant=True)
 S = TypeVar("S", bound=SessionData)
 Object = Mapping[str, Any]
 _KEYS = "/v1/keys"
+_ORGANIZATIONS = "/v1/organizations"
 #: Items on a page, at most.
 _MOST = 500
 
@@ -62,8 +73,8 @@ class CallMachine(Generic[T_co]):
                 self._action = Fetch(self._call.request)
             case Answered(answer):
                 self._answered(answer)
-            case Lost(reason):
-                self._again(ConnectionLost(reason))
+            case Lost():
+                self._again(outcome.error())
             case Silent():
                 self._again(ConnectionLost(f"no answer in time from {self._place}"))
             case _:
@@ -219,6 +230,50 @@ def revoke_key(key_id: str) -> Call[None]:
 
 def _key_path(key_id: str) -> str:
     return f"{_KEYS}/{segment(key_id)}"
+
+
+def create_organization(name: str, key_name: str | None) -> Call[Organization]:
+    return Call(make(_ORGANIZATIONS, without_none(name=name, key_name=key_name)), Organization)
+
+
+def get_organization(organization_id: str) -> Call[Organization]:
+    return Call(Request("GET", _organization_path(organization_id)), Organization)
+
+
+def list_organizations(limit: int | None, cursor: str | None) -> Call[Page[Organization]]:
+    request = Request("GET", _ORGANIZATIONS, query(limit=limit, cursor=cursor))
+    return Call(request, lambda raw: Page(raw, Organization))
+
+
+def update_organization(organization_id: str, fields: Object) -> Call[Organization]:
+    return Call(Request("PATCH", _organization_path(organization_id), body=fields), Organization)
+
+
+def create_organization_key(
+    organization_id: str, name: str, scopes: Sequence[str], expires_in: int | None
+) -> Call[ApiKey]:
+    body = without_none(name=name, scopes=list(scopes), expires_in=expires_in)
+    return Call(make(f"{_organization_path(organization_id)}/keys", body), ApiKey)
+
+
+def _organization_path(organization_id: str) -> str:
+    return f"{_ORGANIZATIONS}/{segment(organization_id)}"
+
+
+def any_request(
+    method: str,
+    path: str,
+    params: Mapping[str, str | int | None],
+    body: Object | None,
+    idempotency_key: str | None,
+) -> Call[dict[str, Any]]:
+    """A POST is repeatable by its key, made up if not given. Raises ValueError for a bad path."""
+    if not path.startswith("/"):
+        raise ValueError("path must begin with a slash, as in /v1/tools")
+    headers = {}
+    if method.upper() == "POST":
+        headers["Idempotency-Key"] = idempotency_key or new_key()
+    return Call(Request(method.upper(), path, query(**params), body, headers), dict)
 
 
 def usage_report(

@@ -232,8 +232,10 @@ class Reconnector(ABC, Generic[T]):
                 return self._refused(answer)
             case Silent():
                 return self._silence()
-            case Lost(reason):
-                raise self._lost(reason)
+            case Lost():
+                lost = outcome.error()
+                self._locate(lost)
+                raise lost
             case _:
                 raise TypeError(f"{type(outcome).__name__} does not follow here")
 

@@ -48,6 +48,8 @@ class Settings:
     backoff: Backoff = field(default_factory=Backoff)
     max_event: int = DEFAULT_MAX_BYTES
     proxy: Proxy | None = None
+    #: Whether variables and settings of the system may name proxies and certificates.
+    trust_env: bool = True
     #: Nobody has named an address.
     is_default: bool = False
 
@@ -67,6 +69,7 @@ def resolve(
     base_url: str | None,
     timeout: float | Timeouts | None,
     max_retries: int,
+    trust_env: bool = True,
 ) -> Settings:
     """Settings from arguments, then variables, then defaults. Raises InvalidSettings."""
     if max_retries < 0:
@@ -78,7 +81,8 @@ def resolve(
         api_key=_api_key(api_key or os.environ.get(API_KEY_VARIABLE) or ""),
         timeouts=_timeouts(timeout),
         max_retries=max_retries,
-        proxy=proxy_for(address),
+        proxy=proxy_for(address) if trust_env else None,
+        trust_env=trust_env,
         is_default=not named,
     )
 

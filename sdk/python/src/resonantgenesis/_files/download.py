@@ -92,8 +92,8 @@ class DownloadMachine:
                 return self._open()
             case Ended():
                 raise ConnectionLost("the content ended too early")
-            case Lost(reason):
-                raise ConnectionLost(reason)
+            case Lost():
+                raise outcome.error()
             case Silent():
                 raise ConnectionLost("nothing came in time")
             case Answered(answer):

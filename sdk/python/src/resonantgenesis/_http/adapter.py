@@ -56,16 +56,16 @@ def client_options(settings: Settings) -> ClientOptions:
         ),
         "follow_redirects": False,
         # Made here, where the client is made: reading the certificates would hold up the loop.
-        "verify": _certificates(),
+        "verify": _certificates(settings.trust_env),
         "proxy": _proxy(settings),
         # What it would read there has been read; a proxy that names nobody is an error of ours.
         "trust_env": False,
     }
 
 
-def _certificates() -> ssl.SSLContext:
+def _certificates(trust_env: bool) -> ssl.SSLContext:
     try:
-        return httpx.create_ssl_context()
+        return httpx.create_ssl_context(trust_env=trust_env)
     except OSError as error:
         raise InvalidSettings(
             f"SSL_CERT_FILE or SSL_CERT_DIR names no certificates: {error}"
@@ -124,8 +124,9 @@ def outcome_of(error: httpx.RequestError, settings: Settings, reach: Reachabilit
     if isinstance(error, httpx.ReadTimeout):
         return Silent()
     what = _WHAT.get(type(error), "the connection failed to")
-    lost = Lost(f"{what} {settings.place}: {_reason(error)}")
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
+    reached = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError)
+    lost = Lost(f"{what} {settings.place}: {_reason(error)}", reached)
+    if not reached:
         reach.lost(lost.reason)
     return lost
 

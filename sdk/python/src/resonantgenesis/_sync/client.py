@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
+from typing import Any
 
+from .._core import calls
 from .._core.settings import DEFAULT_MAX_RETRIES, Timeouts, resolve
 from .._process.resume_memory import ResumeMemory
 from .events import SyncEvents
 from .files import SyncFiles
-from .resources import SyncAgents, SyncKeys, SyncTokens, SyncUsage
+from .resources import SyncAgents, SyncKeys, SyncOrganizations, SyncTokens, SyncUsage
 from .sessions import SyncSessions
 from .transport import SyncTransport
 
@@ -28,16 +31,35 @@ class SyncResonantGenesis:
         base_url: str | None = None,
         timeout: float | Timeouts | None = None,
         max_retries: int = DEFAULT_MAX_RETRIES,
+        trust_env: bool = True,
     ) -> None:
-        self._settings = resolve(api_key, base_url, timeout, max_retries)
+        self._settings = resolve(api_key, base_url, timeout, max_retries, trust_env)
         self._transport = SyncTransport(self._settings)
         self.sessions = SyncSessions(self._transport, ResumeMemory())
         self.agents = SyncAgents(self._transport)
         self.keys = SyncKeys(self._transport)
         self.tokens = SyncTokens(self._transport)
+        self.organizations = SyncOrganizations(self._transport)
         self.events = SyncEvents(self._transport)
         self.usage = SyncUsage(self._transport)
         self.files = SyncFiles(self._transport)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str | int | None] | None = None,
+        body: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+    ) -> dict[str, Any]:
+        """Call an endpoint that has no method here, and return the JSON object of its answer.
+
+        `path` begins with a slash: `/v1/tools`, `/readyz`. A failed call is repeated like any
+        other; a POST carries an Idempotency-Key. Raises StreamError.
+        """
+        call = calls.any_request(method, path, params or {}, body, idempotency_key)
+        return self._transport.call(call)
 
     @property
     def base_url(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .._core import calls
 from .._core.calls import GroupBy, Moment
-from ..models import Agent, ApiKey, Page, SigningKey, Token, UsageReport
+from ..models import Agent, ApiKey, Organization, Page, SigningKey, Token, UsageReport
 from .transport import SyncTransport
 
 
@@ -37,6 +37,47 @@ class SyncAgents:
     def delete(self, agent_id: str) -> None:
         """Deletes an agent; its sessions stay readable."""
         self._transport.call(calls.delete_agent(agent_id))
+
+
+class SyncOrganizations:
+    """Tenants of one server, sealed off from each other. Needs the server's bootstrap key; all
+    methods raise StreamError."""
+
+    def __init__(self, transport: SyncTransport) -> None:
+        self._transport = transport
+
+    def create(self, name: str, *, key_name: str | None = None) -> Organization:
+        """An organization and its first key, with every scope in it, which is shown this once as
+        `.key.key`."""
+        return self._transport.call(calls.create_organization(name, key_name))
+
+    def get(self, organization_id: str) -> Organization:
+        """An organization."""
+        return self._transport.call(calls.get_organization(organization_id))
+
+    def list(self, *, limit: int | None = None, cursor: str | None = None) -> Page[Organization]:
+        """One page of organizations, oldest first."""
+        return self._transport.call(calls.list_organizations(limit, cursor))
+
+    def update(
+        self, organization_id: str, *, name: str | None = None, disabled: bool | None = None
+    ) -> Organization:
+        """Rename, disable or enable it. Disabled, none of its credentials opens anything, and what
+        they hold open ends within 2 s; nothing is deleted."""
+        fields = calls.without_none(name=name, disabled=disabled)
+        return self._transport.call(calls.update_organization(organization_id, fields))
+
+    def create_key(
+        self,
+        organization_id: str,
+        name: str,
+        scopes: Sequence[str],
+        *,
+        expires_in: int | None = None,
+    ) -> ApiKey:
+        """A key in it, for an organization whose keys are lost; `expires_in` in seconds."""
+        call = calls.create_organization_key(organization_id, name, scopes, expires_in)
+        return self._transport.call(call)
 
 
 class SyncTokens:
