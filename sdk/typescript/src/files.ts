@@ -1,7 +1,6 @@
 /** `client.files`. Uploads and downloads are loaded on demand: most pages send no files. */
 import { camel, FILES, itemRequest, listRequest, pageOf } from './core/messages.js';
-import { InvalidRequest } from './errors.js';
-import { load } from './platform.js';
+import { load, requireStreams } from './platform.js';
 import type { Transport } from './transport.js';
 import type {
   DownloadOptions,
@@ -27,13 +26,15 @@ export class Files {
    * or `signal` throws is thrown as it is.
    */
   async upload(source: UploadSource, options: UploadOptions = {}): Promise<StoredFile> {
-    const { upload } = await loadWithStreams(() => import('./files/upload.js'));
+    requireStreams();
+    const { upload } = await load(() => import('./files/upload.js'), true);
     return upload(this.#transport, source, options);
   }
 
   /** Looks a file up; its content is fetched as it is read, and resumed wherever it breaks off. */
   async download(fileId: string, options: DownloadOptions = {}): Promise<FileDownload> {
-    const { download } = await loadWithStreams(() => import('./files/download.js'));
+    requireStreams();
+    const { download } = await load(() => import('./files/download.js'), true);
     return download(this.#transport, fileId, options);
   }
 
@@ -51,12 +52,4 @@ export class Files {
   async delete(fileId: string): Promise<void> {
     await this.#transport.call(itemRequest('DELETE', FILES, fileId));
   }
-}
-
-/** Throws InvalidRequest where the platform has no ReadableStream. */
-async function loadWithStreams<T>(from: () => Promise<T>): Promise<T> {
-  if (typeof ReadableStream !== 'function') {
-    throw new InvalidRequest('files need ReadableStream, which is missing here');
-  }
-  return load(from, true);
 }

@@ -1,7 +1,6 @@
 /** The shell around a machine: an async iterator that outlives its connections. */
 import type { Action, Machine, Outcome } from './core/actions.js';
-import { InvalidRequest } from './errors.js';
-import { isOffline, onWake, pause, throwIfAborted } from './platform.js';
+import { isOffline, onWake, pause, requireStreams, throwIfAborted } from './platform.js';
 import type { Connection, Transport } from './transport.js';
 import type { ConnectionState, MaybePromise, ResumableStream, StreamControls } from './types.js';
 
@@ -47,9 +46,7 @@ export abstract class IterableStream<T> implements ResumableStream<T>, AsyncIter
   }
 
   toReadableStream(): ReadableStream<T> {
-    if (typeof ReadableStream !== 'function') {
-      throw new InvalidRequest('there is no ReadableStream here: iterate over the stream');
-    }
+    requireStreams();
     const iterator = this[Symbol.asyncIterator]();
     return new ReadableStream<T>(
       {

@@ -6,7 +6,7 @@ import {
   type StreamErrorFields,
   Unavailable,
 } from '../errors.js';
-import type { JsonObject, Page } from '../types.js';
+import type { ClientOptions, JsonObject, Page } from '../types.js';
 
 /** Where the collections are, below the base URL. */
 export const AGENTS = '/v1/agents';
@@ -25,7 +25,7 @@ export interface Request {
   /** Added to the time the answer may take, in seconds: the server is asked to wait. */
   readonly patience?: number;
   /** What sends it in place of `fetch`: a body that is no JSON is its matter. */
-  readonly send?: typeof fetch;
+  readonly send?: NonNullable<ClientOptions['fetch']>;
   /** Whether a success is a file's content, to be read as it comes. */
   readonly binary?: boolean;
 }
