@@ -16,8 +16,8 @@ from resonantgenesis import (
     TurnTimeout,
 )
 
-from .conftest import MakeClient
-from .fake_server import FakeServer
+from ..conftest import MakeClient
+from ..support.fake_server import FakeServer
 
 pytestmark = pytest.mark.anyio
 

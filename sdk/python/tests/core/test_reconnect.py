@@ -18,9 +18,9 @@ from resonantgenesis import (
     Unavailable,
 )
 
-from .conftest import MakeClient
-from .evil_proxy import EvilProxy, Mode
-from .fake_server import FakeServer
+from ..conftest import MakeClient
+from ..support.evil_proxy import EvilProxy, Mode
+from ..support.fake_server import FakeServer
 
 pytestmark = pytest.mark.anyio
 

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from .fake_server import FakeServer
-from .fake_socket import FakeSocketServer
-from .fake_wire import Payload
+from ..support.fake_server import FakeServer
+from ..support.fake_socket import FakeSocketServer
+from ..support.fake_wire import Payload
 
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform does not fork"),
 ]
 
-PROGRAM = Path(__file__).with_name("fork_program.py")
+PROGRAM = Path(__file__).parents[1] / "support" / "fork_program.py"
 
 
 def echo(goal: str) -> list[Payload]:

@@ -15,7 +15,7 @@ import pytest
 from resonantgenesis import InvalidRequest, ResonantGenesis, SyncResonantGenesis
 from resonantgenesis.streaming import StreamingPool
 
-from .conftest import KEY, MakeClient
+from ..conftest import KEY, MakeClient
 
 pytestmark = pytest.mark.anyio
 
@@ -180,7 +180,7 @@ asyncio.run(main())
 
 async def test_nor_with_the_oldest_sockets(redirector: Redirector) -> None:
     """`websockets` of .venv-guide is the oldest release that the SDK takes."""
-    root = Path(__file__).resolve().parents[3]
+    root = Path(__file__).resolve().parents[4]
     python = root / ".venv-guide" / "bin" / "python"
     assert python.exists(), "make .venv-guide/.done"
     ran = await asyncio.to_thread(

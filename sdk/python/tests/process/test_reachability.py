@@ -19,8 +19,8 @@ from resonantgenesis._http.adapter import outcome_of
 from resonantgenesis._process.reachability import Reachability
 from resonantgenesis.streaming import StreamingPool
 
-from .conftest import KEY, MakeClient, hasten
-from .fake_server import FakeServer
+from ..conftest import KEY, MakeClient, hasten
+from ..support.fake_server import FakeServer
 
 pytestmark = pytest.mark.anyio
 

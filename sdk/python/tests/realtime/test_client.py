@@ -20,8 +20,8 @@ from resonantgenesis import (
 )
 from resonantgenesis._realtime import credential
 
-from .conftest import MakeClient
-from .fake_socket import FakeSocketServer
+from ..conftest import MakeClient
+from ..support.fake_socket import FakeSocketServer
 
 pytestmark = pytest.mark.anyio
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from resonantgenesis import ResonantGenesis, SyncResonantGenesis, UsageReport
 
-from .conftest import ServerThread
-from .fake_server import FakeServer
+from ..conftest import ServerThread
+from ..support.fake_server import FakeServer
 
 pytestmark = pytest.mark.anyio
 

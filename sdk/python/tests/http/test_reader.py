@@ -20,9 +20,9 @@ from resonantgenesis._core.messages import Answer
 from resonantgenesis._core.settings import Settings
 from resonantgenesis._http.reader import EventReader
 
-from .conftest import KEY, MakeClient, ServerThread, hasten
-from .evil_proxy import EvilProxy
-from .fake_server import FakeServer
+from ..conftest import KEY, MakeClient, ServerThread, hasten
+from ..support.evil_proxy import EvilProxy
+from ..support.fake_server import FakeServer
 
 pytestmark = pytest.mark.anyio
 

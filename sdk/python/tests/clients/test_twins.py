@@ -39,8 +39,8 @@ from resonantgenesis._sync.resources import (
 from resonantgenesis._sync.sessions import SyncSession, SyncSessions
 from resonantgenesis._sync.stream import SyncStream
 
-from .conftest import KEY, ServerThread, hasten
-from .evil_proxy import EvilProxy, Mode
+from ..conftest import KEY, ServerThread, hasten
+from ..support.evil_proxy import EvilProxy, Mode
 
 TWINS = [
     (ResonantGenesis, SyncResonantGenesis),

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from resonantgenesis import ApiKey, Conflict, ResonantGenesis, SyncResonantGenesis
 
-from .conftest import ServerThread
-from .fake_server import FakeServer
+from ..conftest import ServerThread
+from ..support.fake_server import FakeServer
 
 pytestmark = pytest.mark.anyio
 

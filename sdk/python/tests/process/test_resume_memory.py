@@ -10,8 +10,8 @@ from resonantgenesis import InvalidRequest, ResonantGenesis
 from resonantgenesis._core.progress import ResumePoint
 from resonantgenesis._process.resume_memory import ResumeMemory
 
-from .conftest import MakeClient
-from .fake_server import FakeServer
+from ..conftest import MakeClient
+from ..support.fake_server import FakeServer
 
 pytestmark = pytest.mark.anyio
 

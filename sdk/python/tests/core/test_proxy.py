@@ -16,9 +16,9 @@ from resonantgenesis import (
 from resonantgenesis._core.proxy import proxy_for
 from resonantgenesis.streaming import ReconnectingWebSocket, StreamingPool
 
-from .conftest import KEY, ServerThread
-from .fake_server import FakeServer
-from .fake_socket import FakeSocketServer
+from ..conftest import KEY, ServerThread
+from ..support.fake_server import FakeServer
+from ..support.fake_socket import FakeSocketServer
 
 pytestmark = pytest.mark.anyio
 

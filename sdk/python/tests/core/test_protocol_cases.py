@@ -35,7 +35,7 @@ from resonantgenesis._core.settings import Settings, Timeouts
 from resonantgenesis._core.sse import Frame, FrameTooLarge, SSEDecoder
 from resonantgenesis._core.stream_plan import StreamPlan
 
-from .conftest import load_cases
+from ..conftest import load_cases
 
 SSE = load_cases("sse.yaml")["cases"]
 RESUME = load_cases("resume.yaml")["cases"]

@@ -22,8 +22,8 @@ from resonantgenesis.streaming import (
     maintain_connection,
 )
 
-from .conftest import KEY
-from .fake_socket import FakeSocketServer
+from ..conftest import KEY
+from ..support.fake_socket import FakeSocketServer
 
 pytestmark = pytest.mark.anyio
 

@@ -8,8 +8,8 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 from resonantgenesis._realtime.consumers import ChunkConsumer, Consumer, EventConsumer
 
-from .model_server import Payload
-from .realtime_world import (
+from ..support.model_server import Payload
+from ..support.realtime_world import (
     World,
     events_consumer,
     ids,

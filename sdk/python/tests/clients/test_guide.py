@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from resonantgenesis import ResonantGenesis, StreamError
 
-from .conftest import MakeClient
-from .fake_server import FakeServer
+from ..conftest import MakeClient
+from ..support.fake_server import FakeServer
 
 pytestmark = pytest.mark.anyio
 

@@ -25,9 +25,9 @@ from resonantgenesis import (
     SyncResonantGenesis,
 )
 
-from .conftest import KEY, hasten
-from .fake_files import Download, FakeFiles, cut_after, with_status
-from .fake_wire import error
+from ..conftest import KEY, hasten
+from ..support.fake_files import Download, FakeFiles, cut_after, with_status
+from ..support.fake_wire import error
 
 pytestmark = pytest.mark.anyio
 CONTENT = os.urandom(300_000)

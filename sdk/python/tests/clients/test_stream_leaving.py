@@ -12,9 +12,9 @@ import pytest
 from resonantgenesis import ResonantGenesis, SyncResonantGenesis
 from resonantgenesis.streaming import BufferedStream, RateLimitedStream
 
-from .conftest import ServerThread, hasten
-from .fake_server import FakeServer
-from .fake_socket import FakeSocketServer
+from ..conftest import ServerThread, hasten
+from ..support.fake_server import FakeServer
+from ..support.fake_socket import FakeSocketServer
 
 pytestmark = pytest.mark.anyio
 

@@ -16,7 +16,7 @@ from resonantgenesis import (
 from resonantgenesis._realtime.consumers import ChunkConsumer
 from resonantgenesis._realtime.requests import MAX_MESSAGE
 
-from .realtime_world import (
+from ..support.realtime_world import (
     World,
     events_consumer,
     ids,
