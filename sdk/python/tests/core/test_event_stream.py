@@ -33,7 +33,7 @@ from resonantgenesis._core.retry import Backoff
 from resonantgenesis._core.settings import Settings, Timeouts
 
 from ..conftest import load_cases
-from .test_protocol_cases import Script, names
+from ..support.script import Script, names
 
 CASES = load_cases("events.yaml")["cases"]
 

@@ -1,10 +1,11 @@
-"""Whatever happens to its connections, a stream hands on every chunk once and in order."""
+"""A session's stream without a network: the cases of `protocol/resume.yaml`, properties."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 from resonantgenesis._core.actions import (
@@ -22,11 +23,28 @@ from resonantgenesis._core.actions import (
     Silent,
     Waited,
 )
-from resonantgenesis._core.messages import Answer, Request
+from resonantgenesis._core.messages import (
+    Answer,
+    Request,
+)
 from resonantgenesis._core.progress import ResumePoint
 from resonantgenesis._core.session_stream import SessionStreamMachine
 from resonantgenesis._core.settings import Settings
 from resonantgenesis._core.stream_plan import StreamPlan
+
+from ..conftest import load_cases
+from ..support.script import Script, names
+
+CASES = load_cases("resume.yaml")["cases"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=names(CASES))
+def test_resume(case: dict[str, Any]) -> None:
+    script = Script(case)
+    for step in case["script"]:
+        ((name, value),) = step.items()
+        script.step(name, value)
+
 
 HEADERS = {"x-session-id": "s", "x-turn": "2", "x-log-epoch": "e"}
 FAULTS = ["cut", "end", "silent", "refuse", "gap", "repeat", "garble", "split", "merge", "none"]
