@@ -25,10 +25,9 @@ from resonantgenesis._core.actions import (
     Wait,
     Waited,
 )
-from resonantgenesis._core.calls import place_of
 from resonantgenesis._core.event_plan import event_plan
 from resonantgenesis._core.event_stream import EventStreamMachine
-from resonantgenesis._core.messages import Answer, Request
+from resonantgenesis._core.messages import Answer, Request, place_of
 from resonantgenesis._core.retry import Backoff
 from resonantgenesis._core.settings import Settings, Timeouts
 

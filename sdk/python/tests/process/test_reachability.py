@@ -16,7 +16,6 @@ from resonantgenesis import ConnectionLost, ResonantGenesis, SyncResonantGenesis
 from resonantgenesis._core.actions import Lost
 from resonantgenesis._core.settings import Settings
 from resonantgenesis._http.adapter import outcome_of
-from resonantgenesis._process.reachability import Reachability
 from resonantgenesis.streaming import StreamingPool
 
 from ..conftest import KEY, MakeClient, hasten
@@ -79,7 +78,7 @@ def test_the_reason_is_the_systems(cause: BaseException | None, said: str) -> No
     error.__cause__ = OSError("all attempts failed")
     error.__cause__.__cause__ = cause
     settings = Settings("http://h", "k")
-    lost = outcome_of(error, settings, Reachability(settings))
+    lost = outcome_of(error, settings)
     assert lost == Lost(f"could not connect to h:80: {said}")
 
 

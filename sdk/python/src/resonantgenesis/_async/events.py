@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Generator, Mapping
 from typing import Any
 
-from .._core.calls import Place
 from .._core.event_plan import (
     EventFilter,
     EventPlan,
@@ -20,6 +19,7 @@ from .._core.event_plan import (
     publish_event,
 )
 from .._core.event_stream import EventStreamMachine
+from .._core.messages import Place
 from .._core.retry import OnReconnect
 from .._http.reader import EventReader
 from ..models import Event, Page

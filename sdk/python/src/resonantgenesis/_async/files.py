@@ -9,7 +9,6 @@ from pathlib import Path
 from .._core.actions import Emit, Finish, Lost, Open, Outcome, Read, Wait, Waited
 from .._core.retry import OnReconnect, ReconnectNotifier
 from .._files.calls import (
-    Progress,
     UploadMachine,
     delete_file,
     get_file,
@@ -17,7 +16,7 @@ from .._files.calls import (
     upload_file,
 )
 from .._files.download import BytesInOrder, DownloadMachine, Piece
-from .._files.local import Content, Readable, Target, readable
+from .._files.local import Content, Progress, Readable, Target, readable
 from .._http.async_io import Source, sleep, to_thread
 from ..errors import ConnectionLost
 from ..models import File, Page
@@ -92,7 +91,7 @@ class AsyncFiles:
         file = await self.get(file_id)
         target = await to_thread(Target, to, file.name)
         try:
-            async with _Download(self._transport, file, on_reconnect) as pieces:
+            async with _AsyncDownload(self._transport, file, on_reconnect) as pieces:
                 async for piece in pieces:
                     await to_thread(target.write, piece.offset, piece.data)
                     if on_progress is not None:
@@ -116,7 +115,7 @@ class AsyncFiles:
         """
         file = await self.get(file_id)
         reader = BytesInOrder(file)
-        async with _Download(self._transport, file, on_reconnect) as pieces:
+        async with _AsyncDownload(self._transport, file, on_reconnect) as pieces:
             async for piece in pieces:
                 block = reader.take(piece)
                 if block:
@@ -144,7 +143,7 @@ class AsyncFiles:
         await self._transport.call(delete_file(file_id))
 
 
-class _UploadBody:
+class _AsyncUploadBody:
     """The bodies of one upload's attempts, read without blocking an event loop."""
 
     def __init__(self, content: Content, source: Readable | Source) -> None:
@@ -166,15 +165,17 @@ class _UploadBody:
                 yield read
 
 
-async def _body(source: Source, name: str | None, on_progress: Progress | None) -> _UploadBody:
+async def _body(source: Source, name: str | None, on_progress: Progress | None) -> _AsyncUploadBody:
     # async only
     if isinstance(source, AsyncIterable):
-        return _UploadBody(Content(name, None, False, on_progress), source)
+        return _AsyncUploadBody(Content(name, None, False, on_progress), source)
     found = await to_thread(readable, source)
-    return _UploadBody(Content(name or found.name, found.size, found.rewinds, on_progress), found)
+    return _AsyncUploadBody(
+        Content(name or found.name, found.size, found.rewinds, on_progress), found
+    )
 
 
-class _Download:
+class _AsyncDownload:
     """A file's pieces, over as many connections as it takes."""
 
     def __init__(
@@ -185,7 +186,7 @@ class _Download:
         self._notifier = ReconnectNotifier(on_reconnect)
         self._connection: AsyncConnection | None = None
 
-    async def __aenter__(self) -> _Download:
+    async def __aenter__(self) -> _AsyncDownload:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from .._core import calls
 from .._core.calls import GroupBy, Moment
+from .._core.messages import without_none
 from ..models import Agent, ApiKey, Organization, Page, SigningKey, Token, UsageReport
 from .transport import AsyncTransport
 
@@ -65,7 +66,7 @@ class AsyncOrganizations:
     ) -> Organization:
         """Rename, disable or enable it. Disabled, none of its credentials opens anything, and what
         they hold open ends within 2 s; nothing is deleted."""
-        fields = calls.without_none(name=name, disabled=disabled)
+        fields = without_none(name=name, disabled=disabled)
         return await self._transport.call(calls.update_organization(organization_id, fields))
 
     async def create_key(

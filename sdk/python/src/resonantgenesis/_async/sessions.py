@@ -18,7 +18,7 @@ from .._core.execute import (
     follow_plan,
     join_plan,
 )
-from .._core.messages import new_key
+from .._core.messages import new_key, query, without_none
 from .._core.retry import OnReconnect
 from .._core.session_stream import SessionStreamMachine
 from .._core.stream_plan import StreamPlan
@@ -211,7 +211,7 @@ class AsyncSessions:
         # async only
         """A new session; with `await` made now, without at first use."""
         # sync: """A new session, made at once."""
-        fields = calls.without_none(
+        fields = without_none(
             agent_id=agent_id, context=context_of(context), subject=subject, metadata=metadata
         )
         # sync: return SyncSession(self, fields, new_key())._created()
@@ -260,7 +260,7 @@ class AsyncSessions:
         cursor: str | None = None,
     ) -> Page[AsyncSession]:
         """One page of sessions, newest first."""
-        params = calls.query(agent_id=agent_id, status=status, limit=limit, cursor=cursor)
+        params = query(agent_id=agent_id, status=status, limit=limit, cursor=cursor)
         call = calls.list_sessions(lambda raw: AsyncSession(self, raw), params)
         return await self._transport.call(call)
 

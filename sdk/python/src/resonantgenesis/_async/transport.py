@@ -19,8 +19,8 @@ from .._core.actions import (
     Wait,
     Waited,
 )
-from .._core.calls import Call, CallMachine
-from .._core.messages import Request, is_opened
+from .._core.call_machine import CallMachine
+from .._core.messages import Call, Request, is_opened
 from .._core.retry import ReconnectNotifier
 from .._core.settings import Settings
 from .._http.adapter import (
@@ -31,7 +31,7 @@ from .._http.adapter import (
     request_parts,
     set_silence,
 )
-from .._http.async_io import Connections, read_rest, sleep
+from .._http.async_io import AsyncConnections, read_rest, sleep
 from .._process.fork import Owned, PerProcess, leave
 from .._process.reachability import Reachability
 
@@ -46,7 +46,7 @@ class AsyncTransport:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._closed = False
-        self._connections = PerProcess(lambda: Connections(self.settings))
+        self._connections = PerProcess(lambda: AsyncConnections(self.settings))
 
     @property
     def reach(self) -> Reachability:
@@ -123,7 +123,10 @@ class AsyncTransport:
         return response
 
     def _failed(self, error: httpx.RequestError) -> Lost | Silent:
-        return outcome_of(error, self.settings, self.reach)
+        outcome = outcome_of(error, self.settings)
+        if isinstance(outcome, Lost) and not outcome.reached:
+            self.reach.lost(outcome.reason)
+        return outcome
 
     async def _whole(self, response: httpx.Response, request: Request) -> Answered | Lost | Silent:
         body = BodyCollector(response, self.settings.timeouts.answer + request.patience)

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from ..errors import ConnectionLost, StreamError
 from .messages import Answer, Request
+from .retry import Wait as Wait
 
 T = TypeVar("T")
 
@@ -35,19 +36,6 @@ class Fetch:
     """Send the request and read its whole answer: Answered, Lost or Silent."""
 
     request: Request
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Wait for so many seconds, then report Waited.
-
-    Before an attempt that follows a failure, `error` is the failure and `attempt` counts the
-    failures in a row (1, 2 …). Between two polls there is neither.
-    """
-
-    seconds: float
-    attempt: int = 0
-    error: StreamError | None = None
 
 
 @dataclass(frozen=True, slots=True)

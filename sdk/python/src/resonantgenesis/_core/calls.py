@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Generic, Literal, TypeVar
+from datetime import datetime
+from typing import Any, Literal, TypeVar
 
-from ..errors import ConnectionLost, StreamError
 from ..models import (
     Agent,
     ApiKey,
@@ -20,113 +17,17 @@ from ..models import (
     Token,
     UsageReport,
 )
-from .actions import Answered, Fetch, Finish, Lost, Outcome, Silent, Wait, Waited
-from .messages import REPEATED, Answer, Request, error_from_answer, new_key, segment, unexpected
-from .retry import RetryBudget
-from .settings import Settings
+from .messages import Call, Request, make, new_key, place_of, query, segment, without_none
 
-#: A time or a cursor, as the server takes it, or a datetime with a time zone.
-Place = str | datetime | None
 GroupBy = Literal["day", "agent", "key", "subject", "session", "turn"]
 #: A day like 2026-02-21 or an RFC 3339 time, as the server takes it, or a datetime with a zone.
 Moment = str | datetime | None
-T_co = TypeVar("T_co", covariant=True)
 S = TypeVar("S", bound=SessionData)
 Object = Mapping[str, Any]
 _KEYS = "/v1/keys"
 _ORGANIZATIONS = "/v1/organizations"
 #: Items on a page, at most.
 _MOST = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Call(Generic[T_co]):
-    """A request and the reader of its answer's object."""
-
-    request: Request
-    read: Callable[[dict[str, Any]], T_co]
-
-
-class CallMachine(Generic[T_co]):
-    """Repeats a call while that may help; `next` and `give` as in `actions`, then `result`.
-
-    Every call of this SDK may be repeated: those that make something carry an Idempotency-Key.
-    """
-
-    def __init__(
-        self, call: Call[T_co], settings: Settings, *, rng: Callable[[], float] = random.random
-    ) -> None:
-        self._call = call
-        self._place = settings.place
-        self._retries = RetryBudget(settings.max_retries, settings.backoff, rng)
-        self._action: Fetch | Wait | Finish = Fetch(call.request)
-        self._answer: Answer | None = None
-
-    def next(self) -> Fetch | Wait | Finish:
-        """What to do now."""
-        return self._action
-
-    def give(self, outcome: Outcome) -> None:
-        """What became of it."""
-        match outcome:
-            case Waited():
-                self._action = Fetch(self._call.request)
-            case Answered(answer):
-                self._answered(answer)
-            case Lost():
-                self._again(outcome.error())
-            case Silent():
-                self._again(ConnectionLost(f"no answer in time from {self._place}"))
-            case _:
-                raise TypeError(f"{type(outcome).__name__} does not follow here")
-
-    def result(self) -> T_co:
-        """What the answer says, once `next` is a Finish without error."""
-        if self._answer is None:
-            raise RuntimeError("the call has no answer")
-        return self._call.read(self._answer.object())
-
-    def _answered(self, answer: Answer) -> None:
-        if 200 <= answer.status < 300:
-            if answer.status == 204 or answer.object() or answer.body.strip() == b"{}":
-                self._answer = answer
-                self._action = Finish()
-            else:
-                self._again(unexpected(answer))
-        elif answer.status in REPEATED:
-            self._again(error_from_answer(answer))
-        else:
-            self._fail(error_from_answer(answer))
-
-    def _again(self, error: StreamError) -> None:
-        self._action = self._retries.after(error) or Finish(error)
-
-    def _fail(self, error: StreamError) -> None:
-        self._action = Finish(error)
-
-
-def place_of(place: Place, name: str = "since") -> str | None:
-    """As the wire has it. Raises ValueError for a datetime that could mean any zone."""
-    if not isinstance(place, datetime):
-        return place
-    if place.tzinfo is None:
-        raise ValueError(f"{name}: a datetime needs a time zone, as in datetime.now(UTC)")
-    return place.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def without_none(**fields: Any) -> dict[str, Any]:
-    """A body of the fields that were given."""
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def query(**fields: str | int | None) -> dict[str, str]:
-    """Query parameters of the fields that were given."""
-    return {name: str(value) for name, value in fields.items() if value is not None}
-
-
-def make(path: str, body: Object, key: str | None = None) -> Request:
-    """A POST that makes something, repeatable by its key."""
-    return Request("POST", path, body=body, headers={"Idempotency-Key": key or new_key()})
 
 
 def create_session(body: Object, key: str) -> Call[dict[str, Any]]:

@@ -9,9 +9,19 @@ from typing import Any, Literal
 
 from ..errors import InvalidRequest
 from ..models import Event, Page
-from .calls import Call, Place, make, place_of, query, without_none
-from .messages import Request, segment
-from .stream_plan import POLL_LIMIT, POLL_WAIT, SSE
+from .messages import (
+    POLL_LIMIT,
+    POLL_WAIT,
+    SSE,
+    Call,
+    Place,
+    Request,
+    make,
+    place_of,
+    query,
+    segment,
+    without_none,
+)
 
 Patterns = str | Sequence[str] | None
 Filters = Mapping[str, Any] | None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,70 +17,11 @@ from ..models import Event
 from .actions import Action, Answered, Emit, Fetch, Outcome, Wait
 from .buffer import StreamBuffer, json_object
 from .event_plan import EventPlan
-from .messages import Answer, Request, error_from_answer, error_from_chunk
-from .polling import PACE
-from .progress import RecentIds
+from .messages import POLL_PACE, Answer, Request, error_from_answer, error_from_chunk
+from .progress import EventBacklog
 from .reconnect import Reconnector
 from .settings import Settings
 from .sse import Frame
-
-
-class EventBacklog:
-    """`ready` holds events, and the cursors of heartbeats between them as `{"cursor"}`.
-
-    `cursor`: everything up to there has arrived. `handed`: everything up to there has been taken,
-    so that a reader who keeps it and comes back misses nothing that it has not seen.
-    """
-
-    def __init__(self) -> None:
-        self.ready: deque[dict[str, Any]] = deque()
-        self.cursor: str | None = None
-        self.handed: str | None = None
-        self._recent = RecentIds()
-
-    def start(self, cursor: str) -> None:
-        """Where it begins, once the server has said so."""
-        self.cursor = cursor
-        if not self.ready:
-            self.handed = cursor
-
-    def add(self, raw: dict[str, Any], cursor: str) -> bool:
-        """Takes in one event; False if it has come before."""
-        if not self._recent.fresh(str(raw.get("id") or "")):
-            return False
-        self.cursor = cursor
-        self.ready.append(raw)
-        return True
-
-    def reach(self, cursor: str) -> None:
-        """Nothing that is wanted stands before `cursor`."""
-        if cursor == self.cursor:
-            return
-        self.cursor = cursor
-        if not self.ready:
-            self.handed = cursor
-        elif _is_mark(self.ready[-1]):
-            self.ready[-1] = {"cursor": cursor}
-        else:
-            self.ready.append({"cursor": cursor})
-
-    def gap(self, earliest: object) -> None:
-        """Events are lost that were asked for; what is left begins behind `earliest`."""
-        cursor = earliest if isinstance(earliest, str) else ""
-        self.cursor = cursor or self.cursor
-        self.ready.append({"type": "gap", "cursor": cursor})
-
-    def pop(self) -> Event:
-        """The oldest event; there must be one."""
-        event = Event(self.ready.popleft())
-        self.handed = event.cursor or self.handed
-        while self.ready and _is_mark(self.ready[0]):
-            self.handed = self.ready.popleft()["cursor"]
-        return event
-
-
-def _is_mark(raw: dict[str, Any]) -> bool:
-    return raw.keys() == {"cursor"}
 
 
 class EventBuffer(StreamBuffer):
@@ -210,7 +150,7 @@ class EventStreamMachine(Reconnector[Event]):
             self._buffer.take(raw, str(raw.get("cursor") or cursor))
         self._buffer.queue.reach(cursor)
         more = body.get("has_more") is True
-        return Wait(0.0 if more else max(0.0, PACE - (self._clock() - self._asked_at)))
+        return Wait(0.0 if more else max(0.0, POLL_PACE - (self._clock() - self._asked_at)))
 
     def _locate(self, error: StreamError) -> None:
         if self.cursor is not None:

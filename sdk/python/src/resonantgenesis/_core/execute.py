@@ -9,8 +9,7 @@ from typing import Any, Literal, TypedDict
 
 from ..errors import InternalError
 from ..models import Chunk, TurnResult
-from .calls import Call, make, without_none
-from .messages import error_from_chunk, new_key
+from .messages import Call, error_from_chunk, make, new_key, without_none
 from .progress import ResumePoint
 from .stream_plan import StreamPlan, execute_path
 

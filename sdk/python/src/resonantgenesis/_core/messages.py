@@ -5,15 +5,26 @@ from __future__ import annotations
 import json
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from ..errors import CODES, StreamError, Unavailable
 
+T_co = TypeVar("T_co", covariant=True)
+
+#: A time or a cursor, as the server takes it, or a datetime with a time zone.
+Place = str | datetime | None
+#: How long the server may hold a poll, in seconds: below the 60 at which proxies cut.
+POLL_WAIT = 25
+POLL_LIMIT = 500
+#: Seconds between polls that find something: 240 a minute, well below the usual 600 per key.
+POLL_PACE = 0.25
+#: A proxy that compresses also collects; streams ask for neither.
+SSE: dict[str, str] = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
 #: Read no more of an answer that is not a stream: a poll of 500 chunks of 256 KiB, escaped.
 MAX_ANSWER = 256 * 1024 * 1024
 
@@ -81,6 +92,38 @@ class Answer:
         except ValueError:
             return {}
         return value if isinstance(value, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T_co]):
+    """A request and the reader of its answer's object."""
+
+    request: Request
+    read: Callable[[dict[str, Any]], T_co]
+
+
+def place_of(place: Place, name: str = "since") -> str | None:
+    """As the wire has it. Raises ValueError for a datetime that could mean any zone."""
+    if not isinstance(place, datetime):
+        return place
+    if place.tzinfo is None:
+        raise ValueError(f"{name}: a datetime needs a time zone, as in datetime.now(UTC)")
+    return place.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def without_none(**fields: Any) -> dict[str, Any]:
+    """A body of the fields that were given."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def query(**fields: str | int | None) -> dict[str, str]:
+    """Query parameters of the fields that were given."""
+    return {name: str(value) for name, value in fields.items() if value is not None}
+
+
+def make(path: str, body: Mapping[str, Any], key: str | None = None) -> Request:
+    """A POST that makes something, repeatable by its key."""
+    return Request("POST", path, body=body, headers={"Idempotency-Key": key or new_key()})
 
 
 def is_opened(request: Request, status: int, headers: Mapping[str, str]) -> bool:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from ..errors import StreamError
-from .actions import Wait
 
 Random = Callable[[], float]
 
@@ -69,6 +68,19 @@ class _Place(TypedDict, total=False):
 
 def _at(place: int | str | None) -> _Place:
     return {"cursor": place} if isinstance(place, str) else {"position": place}
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait for so many seconds, then report Waited.
+
+    Before an attempt that follows a failure, `error` is the failure and `attempt` counts the
+    failures in a row (1, 2 …). Between two polls there is neither.
+    """
+
+    seconds: float
+    attempt: int = 0
+    error: StreamError | None = None
 
 
 @dataclass(frozen=True, slots=True)

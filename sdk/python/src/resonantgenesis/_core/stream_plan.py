@@ -6,12 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .messages import Request, segment
+from .messages import POLL_LIMIT, POLL_WAIT, SSE, Request, segment
 from .progress import ResumePoint
-
-#: How long the server may hold a poll, in seconds: below the 60 at which proxies cut.
-POLL_WAIT = 25
-POLL_LIMIT = 500
 
 
 def execute_path(body: Mapping[str, Any]) -> str:
@@ -114,7 +110,3 @@ class StreamPlan:
     def _key(self) -> dict[str, str]:
         key = self.resume_point.idempotency_key
         return {"Idempotency-Key": key} if key else {}
-
-
-#: A proxy that compresses also collects; streams ask for neither.
-SSE: dict[str, str] = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}

@@ -9,10 +9,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
-from .calls import Progress
-
+#: Told how many bytes have gone through, of how many; None: nobody knows.
+Progress = Callable[[int, int | None], Any]
 #: Bytes read and sent at once.
 BLOCK = 256 * 1024
 #: What a name may not consist of.

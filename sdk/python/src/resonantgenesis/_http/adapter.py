@@ -19,7 +19,6 @@ import httpx
 from .._core.actions import Answered, Lost, Silent
 from .._core.messages import MAX_ANSWER, Answer, Request
 from .._core.settings import Settings
-from .._process.reachability import Reachability
 from .._version import __version__
 from ..errors import InvalidSettings
 
@@ -119,16 +118,13 @@ def set_silence(response: httpx.Response, limit: float) -> None:
     response.request.extensions["timeout"]["read"] = limit
 
 
-def outcome_of(error: httpx.RequestError, settings: Settings, reach: Reachability) -> Lost | Silent:
+def outcome_of(error: httpx.RequestError, settings: Settings) -> Lost | Silent:
     """What a failed request or read means."""
     if isinstance(error, httpx.ReadTimeout):
         return Silent()
     what = _WHAT.get(type(error), "the connection failed to")
     reached = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError)
-    lost = Lost(f"{what} {settings.place}: {_reason(error)}", reached)
-    if not reached:
-        reach.lost(lost.reason)
-    return lost
+    return Lost(f"{what} {settings.place}: {_reason(error)}", reached)
 
 
 def _reason(error: BaseException) -> str:

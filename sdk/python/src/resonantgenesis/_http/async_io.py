@@ -29,7 +29,7 @@ to_thread = asyncio.to_thread
 Source = SyncSource | AsyncIterable[bytes]
 
 
-class Connections:
+class AsyncConnections:
     """One process's connections, pooled per event loop: a module's client outlives its loops."""
 
     def __init__(self, settings: Settings) -> None:

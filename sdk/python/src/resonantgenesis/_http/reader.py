@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from .._core.actions import Wait
-from .._core.calls import Call, cancel_session
+from .._core.calls import cancel_session
 from .._core.event_plan import EventPlan
 from .._core.event_stream import EventStreamMachine
+from .._core.messages import Call
 from .._core.reconnect import Reconnector
 from .._core.retry import OnReconnect, ReconnectNotifier
 from .._core.session_stream import SessionStreamMachine

@@ -24,7 +24,7 @@ sleep = time.sleep
 Source = SyncSource
 
 
-class Connections:
+class SyncConnections:
     """One process's connections, in one pool for all its threads."""
 
     def __init__(self, settings: Settings) -> None:

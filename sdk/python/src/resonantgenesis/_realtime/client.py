@@ -8,10 +8,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 
-from .._core.calls import Place, place_of
 from .._core.event_plan import EventFilter, Filters, OnExpired, Patterns
 from .._core.execute import StreamOptions, execution
-from .._core.messages import segment
+from .._core.messages import Place, place_of, segment
 from .._core.settings import Settings
 from .._process.fork import Owned, leave
 from .._process.reachability import Reachability
@@ -19,8 +18,9 @@ from ..errors import ConnectionLost
 from ..models import Chunk, Event
 from .consumers import MAX_ITEMS, ChunkConsumer, Consumer, EventConsumer
 from .credential import Credential, GetToken
+from .requests import PendingReply
 from .runner import SocketRunner
-from .state import PendingReply, RealtimeState
+from .state import RealtimeState
 from .websocket import Compression
 
 Context = str | Mapping[str, Any] | None

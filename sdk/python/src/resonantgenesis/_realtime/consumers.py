@@ -8,10 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from .._core.event_plan import EventFilter, OnExpired
-from .._core.event_stream import EventBacklog
 from .._core.messages import error_from_chunk, new_key
-from .._core.polling import TurnStart
-from .._core.progress import ChunkSequence, Verdict
+from .._core.progress import ChunkSequence, EventBacklog, TurnStart, Verdict
 from ..errors import StreamError
 from ..models import Chunk, Event
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from ..errors import AuthenticationError, ConnectionLost, StreamError
-from .state import PendingReply, RealtimeState
+from .requests import Message, PendingReply
 
 #: Returns a credential; may be asynchronous.
 GetToken = Callable[[], str | Awaitable[str]]
@@ -84,10 +84,13 @@ class TokenRenewal:
     """Keeps a socket's token fresh, where there is somewhere to get one."""
 
     def __init__(
-        self, credential: Credential, state: RealtimeState, nudge: Callable[[], None]
+        self,
+        credential: Credential,
+        request: Callable[[Message], PendingReply],
+        nudge: Callable[[], None],
     ) -> None:
         self._credential = credential
-        self._state = state
+        self._request = request
         self._nudge = nudge
         self._asked: PendingReply | None = None
         self._at: float | None = None
@@ -110,5 +113,5 @@ class TokenRenewal:
         return self._at
 
     def _say(self, token: str) -> None:
-        self._asked = self._state.request({"type": "auth", "token": token}, lasting=False)
+        self._asked = self._request({"type": "auth", "token": token})
         self._asked.wake = self._nudge

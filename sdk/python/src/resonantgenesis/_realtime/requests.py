@@ -123,6 +123,30 @@ class PendingRequests:
         )
 
 
+class PendingReply:
+    """The answer to a question of a caller; `wake` is called when it is there."""
+
+    def __init__(self) -> None:
+        self.wake: Callable[[], None] = lambda: None
+        self.answer: Mapping[str, Any] | None = None
+        self.error: StreamError | None = None
+
+    @property
+    def there(self) -> bool:
+        """Whether it has come."""
+        return self.answer is not None or self.error is not None
+
+    def answered(self, answer: Mapping[str, Any]) -> None:
+        """It has come."""
+        self.answer = answer
+        self.wake()
+
+    def failed(self, error: StreamError) -> None:
+        """It will not come."""
+        self.error = error
+        self.wake()
+
+
 def _passes(error: StreamError) -> bool:
     """Whether time alone may help; a busy session is the caller's to wait for."""
     return error.code in ("RATE_LIMITED", "UNAVAILABLE", "INTERNAL")

@@ -147,7 +147,11 @@ class SocketRunner:
     async def _speak(self, socket: WebSocket, keepalive: Keepalive) -> None:
         """Sends what is to be sent, at a pace that the server takes, and pings."""
         bucket = TokenBucket(SENDS_PER_SECOND, SENDS_AT_ONCE)
-        renewal = TokenRenewal(self._credential, self.state, self.nudge)
+        renewal = TokenRenewal(
+            self._credential,
+            lambda message: self.state.request(message, lasting=False),
+            self.nudge,
+        )
         renewal.begin()
         while True:
             self._sending.clear()

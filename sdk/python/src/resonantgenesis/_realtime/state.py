@@ -7,41 +7,17 @@ its own place.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from .._core.buffer import json_object
 from .._core.messages import error_from_chunk, seconds
 from ..errors import StreamError
 from .consumers import ChunkConsumer, Consumer, EventConsumer
-from .requests import Message, PendingRequests, SocketRequest
+from .requests import Message, PendingReply, PendingRequests, SocketRequest
 from .subscriptions import ChannelSubscriptions, NewRetryBudget, SessionSubscriptions
 
 log = logging.getLogger("resonantgenesis")
-
-
-class PendingReply:
-    """The answer to a question of a caller; `wake` is called when it is there."""
-
-    def __init__(self) -> None:
-        self.wake: Callable[[], None] = lambda: None
-        self.answer: Mapping[str, Any] | None = None
-        self.error: StreamError | None = None
-
-    @property
-    def there(self) -> bool:
-        """Whether it has come."""
-        return self.answer is not None or self.error is not None
-
-    def answered(self, answer: Mapping[str, Any]) -> None:
-        """It has come."""
-        self.answer = answer
-        self.wake()
-
-    def failed(self, error: StreamError) -> None:
-        """It will not come."""
-        self.error = error
-        self.wake()
 
 
 class RealtimeState:

@@ -10,7 +10,6 @@ from pathlib import Path
 from .._core.actions import Emit, Finish, Lost, Open, Outcome, Read, Wait, Waited
 from .._core.retry import OnReconnect, ReconnectNotifier
 from .._files.calls import (
-    Progress,
     UploadMachine,
     delete_file,
     get_file,
@@ -18,7 +17,7 @@ from .._files.calls import (
     upload_file,
 )
 from .._files.download import BytesInOrder, DownloadMachine, Piece
-from .._files.local import Content, Readable, Target, readable
+from .._files.local import Content, Progress, Readable, Target, readable
 from .._http.sync_io import Source, sleep, to_thread
 from ..errors import ConnectionLost
 from ..models import File, Page
@@ -93,7 +92,7 @@ class SyncFiles:
         file = self.get(file_id)
         target = to_thread(Target, to, file.name)
         try:
-            with _Download(self._transport, file, on_reconnect) as pieces:
+            with _SyncDownload(self._transport, file, on_reconnect) as pieces:
                 for piece in pieces:
                     to_thread(target.write, piece.offset, piece.data)
                     if on_progress is not None:
@@ -117,7 +116,7 @@ class SyncFiles:
         """
         file = self.get(file_id)
         reader = BytesInOrder(file)
-        with _Download(self._transport, file, on_reconnect) as pieces:
+        with _SyncDownload(self._transport, file, on_reconnect) as pieces:
             for piece in pieces:
                 block = reader.take(piece)
                 if block:
@@ -145,7 +144,7 @@ class SyncFiles:
         self._transport.call(delete_file(file_id))
 
 
-class _UploadBody:
+class _SyncUploadBody:
     """The bodies of one upload's attempts, read without blocking an event loop."""
 
     def __init__(self, content: Content, source: Readable | Source) -> None:
@@ -160,12 +159,14 @@ class _UploadBody:
                 yield read
 
 
-def _body(source: Source, name: str | None, on_progress: Progress | None) -> _UploadBody:
+def _body(source: Source, name: str | None, on_progress: Progress | None) -> _SyncUploadBody:
     found = to_thread(readable, source)
-    return _UploadBody(Content(name or found.name, found.size, found.rewinds, on_progress), found)
+    return _SyncUploadBody(
+        Content(name or found.name, found.size, found.rewinds, on_progress), found
+    )
 
 
-class _Download:
+class _SyncDownload:
     """A file's pieces, over as many connections as it takes."""
 
     def __init__(
@@ -176,7 +177,7 @@ class _Download:
         self._notifier = ReconnectNotifier(on_reconnect)
         self._connection: SyncConnection | None = None
 
-    def __enter__(self) -> _Download:
+    def __enter__(self) -> _SyncDownload:
         return self
 
     def __exit__(self, *_: object) -> None:

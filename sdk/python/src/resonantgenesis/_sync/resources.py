@@ -8,6 +8,7 @@ from typing import Any
 
 from .._core import calls
 from .._core.calls import GroupBy, Moment
+from .._core.messages import without_none
 from ..models import Agent, ApiKey, Organization, Page, SigningKey, Token, UsageReport
 from .transport import SyncTransport
 
@@ -64,7 +65,7 @@ class SyncOrganizations:
     ) -> Organization:
         """Rename, disable or enable it. Disabled, none of its credentials opens anything, and what
         they hold open ends within 2 s; nothing is deleted."""
-        fields = calls.without_none(name=name, disabled=disabled)
+        fields = without_none(name=name, disabled=disabled)
         return self._transport.call(calls.update_organization(organization_id, fields))
 
     def create_key(

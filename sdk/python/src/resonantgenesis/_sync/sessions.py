@@ -19,7 +19,7 @@ from .._core.execute import (
     follow_plan,
     join_plan,
 )
-from .._core.messages import new_key
+from .._core.messages import new_key, query, without_none
 from .._core.retry import OnReconnect
 from .._core.session_stream import SessionStreamMachine
 from .._core.stream_plan import StreamPlan
@@ -199,7 +199,7 @@ class SyncSessions:
         metadata: Mapping[str, Any] | None = None,
     ) -> SyncSession:
         """A new session, made at once."""
-        fields = calls.without_none(
+        fields = without_none(
             agent_id=agent_id, context=context_of(context), subject=subject, metadata=metadata
         )
         return SyncSession(self, fields, new_key())._created()
@@ -246,7 +246,7 @@ class SyncSessions:
         cursor: str | None = None,
     ) -> Page[SyncSession]:
         """One page of sessions, newest first."""
-        params = calls.query(agent_id=agent_id, status=status, limit=limit, cursor=cursor)
+        params = query(agent_id=agent_id, status=status, limit=limit, cursor=cursor)
         call = calls.list_sessions(lambda raw: SyncSession(self, raw), params)
         return self._transport.call(call)
 
