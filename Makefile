@@ -59,6 +59,7 @@ format: .venv/.dev node_modules/.done ## Format the code, apply the linters' saf
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 	@$(BIN)/python scripts/sync_client.py
+	@$(BIN)/python scripts/tables.py
 	@node_modules/.bin/biome check --write
 
 ifneq ($(wildcard bench/Makefile),)

@@ -8,7 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_tables_of_settings_are_those_of_the_code() -> None:
-    script = runpy.run_path(str(ROOT / "scripts" / "configuration.py"))
-    text = script["PAGE"].read_text(encoding="utf-8")
-    assert text == script["page"](text), "run: .venv/bin/python scripts/configuration.py"
+def test_the_tables_of_settings_and_metrics_are_those_of_the_code() -> None:
+    pages = runpy.run_path(str(ROOT / "scripts" / "tables.py"))["pages"]()
+    assert len(pages) == 2
+    for path, text in pages.items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: run make format"

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/configuration.md from the settings as the server declares them."""
+"""Writes the tables of the documentation that the code declares: of settings and of metrics."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 from pydantic import BaseModel
 from resonantgenesis_server.config import Settings
 from resonantgenesis_server.config_load import effective, variable_of
+from resonantgenesis_server.http.metrics_table import PREFIX, TABLE
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 #: The first setting of each group, its heading, and what stands above its table. Small groups:
 #: the agent `guide` quotes a table whole.
 _GROUPS = {
@@ -28,26 +29,43 @@ _GROUPS = {
     ),
     "limits.transfer_rate": ("Settings of connections", "Sizes are in bytes, times in seconds."),
 }
-_HEAD = "| setting | variable | default | |\n|---|---|---|---|\n"
+_SETTINGS_HEAD = "| setting | variable | default | |\n|---|---|---|---|\n"
+_METRICS_HEAD = "| metric | type | label | |\n|---|---|---|---|\n"
 
 
-def tables() -> str:
-    """The headings and tables of all settings, as Markdown."""
+def pages() -> dict[Path, str]:
+    """The pages with tables, as they should be."""
+    configuration, monitoring = DOCS / "configuration.md", DOCS / "monitoring.md"
+    text = configuration.read_text(encoding="utf-8")
+    before = text.partition(f"\n## {next(iter(_GROUPS.values()))[0]}\n")[0]
+    first, head, rest = monitoring.read_text(encoding="utf-8").partition(_METRICS_HEAD)
+    after = rest.partition("\n\n")[2]
+    return {
+        configuration: before + _settings(),
+        monitoring: f"{first}{head}{_metrics()}\n{after}",
+    }
+
+
+def _settings() -> str:
     descriptions = dict(_descriptions(Settings, ""))
     text = ""
     for name, value, _ in effective(Settings()):
         if name in _GROUPS:
-            text += "\n## {}\n\n{}\n\n".format(*_GROUPS[name]) + _HEAD
+            text += "\n## {}\n\n{}\n\n".format(*_GROUPS[name]) + _SETTINGS_HEAD
         shown = f"`{value}`" if value else "none"
         text += f"| `{name}` | `{variable_of(name)}` | {shown} | {descriptions[name]} |\n"
-    assert text.count(_HEAD) == len(_GROUPS), "the first setting of a group has another name"
+    assert text.count(_SETTINGS_HEAD) == len(_GROUPS), (
+        "the first setting of a group has another name"
+    )
     return text
 
 
-def page(text: str) -> str:
-    """`text`, the page as it is, with the tables as they should be."""
-    first = next(heading for heading, _ in _GROUPS.values())
-    return text.partition(f"\n## {first}\n")[0] + tables()
+def _metrics() -> str:
+    return "".join(
+        f"| `{PREFIX}{row.name}` | {row.kind} | {f'`{row.label}`' if row.label else ''} |"
+        f" {row.help} |\n"
+        for row in TABLE
+    )
 
 
 def _descriptions(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
@@ -60,4 +78,5 @@ def _descriptions(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, st
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")
