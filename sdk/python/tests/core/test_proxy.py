@@ -14,6 +14,7 @@ from resonantgenesis import (
     SyncResonantGenesis,
 )
 from resonantgenesis._core.proxy import proxy_for
+from resonantgenesis._realtime import websocket
 from resonantgenesis.streaming import ReconnectingWebSocket, StreamingPool
 
 from ..conftest import KEY, ServerThread
@@ -190,6 +191,20 @@ def test_by_the_synchronous_client_as_well(served: ServerThread, monkeypatch: En
         assert len(list(client.sessions.execute_stream("a", "9"))) == 9
 
 
+#: The lowest release of `websockets` that the package takes knows none.
+with_proxies = pytest.mark.skipif(
+    not websocket.KNOWS_PROXIES, reason="websockets before 15 knows no proxies"
+)
+
+
+async def test_a_websockets_library_that_knows_no_proxies(monkeypatch: Env) -> None:
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1080")
+    monkeypatch.setattr(websocket, "KNOWS_PROXIES", False)
+    with pytest.raises(InvalidSettings, match=r"ALL_PROXY.*websockets 15"):
+        await ReconnectingWebSocket("ws://h", KEY).connect()
+
+
+@with_proxies
 async def test_socks_without_its_library(monkeypatch: Env) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://u:secret@127.0.0.1:1080")
     # As if it was not installed, whether it is or not.
@@ -266,6 +281,7 @@ async def test_requests_go_through_the_proxy(server: FakeServer, monkeypatch: En
             await client.agents.list()
 
 
+@with_proxies
 async def test_sockets_go_through_the_proxy(sockets: FakeSocketServer, monkeypatch: Env) -> None:
     tunnel = Tunnel(sockets.port)
     await tunnel.start()

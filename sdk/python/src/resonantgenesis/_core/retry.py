@@ -87,11 +87,13 @@ class Wait:
 class Backoff:
     """`base` and `cap` are in seconds; the ceiling doubles from `base` up to `cap`.
 
-    The jitter is full, so that the viewers a restart cut off do not all come back at once.
+    `jitter` is the share of the ceiling that is left to chance: 1.0 is full jitter, so that the
+    viewers that a restart cut off do not all come back at once.
     """
 
     base: float = 0.5
     cap: float = 8.0
+    jitter: float = 1.0
 
     def delay(self, failures: int, *, floor: float = 0.0, rng: Random = random.random) -> float:
         """Seconds to wait after `failures` (1, 2 …) in a row; at least `floor`.
@@ -100,7 +102,8 @@ class Backoff:
         the same number would come back in the same moment.
         """
         doublings = min(failures - 1, 32)
-        return floor + rng() * min(self.cap, self.base * 2.0**doublings)
+        ceiling = min(self.cap, self.base * 2.0**doublings)
+        return floor + ceiling * (1.0 - self.jitter + self.jitter * rng())
 
 
 #: A server that asks for a longer wait is left to the caller to obey, in seconds.

@@ -19,7 +19,14 @@ from .._core.proxy import Proxy
 from .._core.sse import DEFAULT_MAX_BYTES
 from .._process.fork import Owned, leave
 from .._version import __version__
-from ..errors import AuthenticationError, ConnectionLost, RateLimited, StreamError, Unavailable
+from ..errors import (
+    AuthenticationError,
+    ConnectionLost,
+    InvalidSettings,
+    RateLimited,
+    StreamError,
+    Unavailable,
+)
 
 #: Close codes of PROTOCOL.md, section 6, and RFC 6455's "try again later" kin.
 REFUSED, TOO_MANY, GOING_AWAY, RESTART, TRY_LATER = 4401, 4429, 1001, 1012, 1013
@@ -45,7 +52,7 @@ class _Connect(connect):
 
 
 #: Releases before 15 know no proxies.
-_PROXIES = "proxy" in inspect.signature(connect.__init__).parameters
+KNOWS_PROXIES = "proxy" in inspect.signature(connect.__init__).parameters
 
 
 class WebSocket(Owned):
@@ -129,8 +136,13 @@ async def connected(
 ) -> ClientConnection:
     """The library's own connection; raises StreamError as `open_socket` does. `place` is the
     address as errors name it."""
-    more: dict[str, Any] = {"proxy": proxy and proxy.url} if _PROXIES else {}
-    if proxy is not None and proxy.is_socks and _PROXIES and find_spec("python_socks") is None:
+    if proxy is not None and not KNOWS_PROXIES:
+        raise InvalidSettings(
+            f"{proxy.source} names a proxy, for which sockets need websockets 15 or newer: "
+            "install it, or name the server in NO_PROXY"
+        )
+    more: dict[str, Any] = {"proxy": proxy and proxy.url} if KNOWS_PROXIES else {}
+    if proxy is not None and proxy.is_socks and find_spec("python_socks") is None:
         raise proxy.needs("python-socks[asyncio]")
     try:
         return await _Connect(

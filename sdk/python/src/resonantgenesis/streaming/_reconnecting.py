@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import json
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -19,6 +18,7 @@ from websockets.protocol import State
 
 from .._core.buffer import json_object
 from .._core.proxy import address_of, proxy_for
+from .._core.retry import Backoff
 from .._process.fork import Owned
 from .._realtime.websocket import Compression, closed, closed_error, connected
 from ..errors import InvalidSettings, StreamError
@@ -165,9 +165,8 @@ class ReconnectingWebSocket:
     async def _wait(self, error: StreamError) -> None:
         if self._first_delay is None:
             self._first_delay = self.reconnect_delay
-        # Half of it is jitter: all who were cut off together must not come back together.
-        delay = self.reconnect_delay * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
-        delay += error.retry_after or 0.0
+        backoff = Backoff(self.reconnect_delay, self.reconnect_delay, jitter=0.5)
+        delay = backoff.delay(1, floor=error.retry_after or 0.0)
         if self._closing.is_set():
             return
         self.reconnect_delay = min(self.reconnect_delay * 2, self.max_delay)
