@@ -107,7 +107,7 @@ class ResonantGenesis:
         return self._settings.base_url
 
     async def aclose(self) -> None:
-        """Closes the connections; streams that are open break off."""
+        """Close the connections; open streams break off."""
         await self._transport.aclose()
 
     async def __aenter__(self) -> ResonantGenesis:

@@ -1,4 +1,4 @@
-"""`client.agents`, `keys`, `tokens` and `usage`, asynchronous."""
+"""`client.agents`, `keys`, `organizations`, `tokens` and `usage`, asynchronous."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class AsyncAgents:
         self._transport = transport
 
     async def create(self, **fields: Any) -> Agent:
-        """Makes an agent: id (optional), name, engine, instructions, model, tools, defaults."""
+        """Make an agent: id (optional), name, engine, instructions, model, tools, defaults."""
         return await self._transport.call(calls.create_agent(fields))
 
     async def get(self, agent_id: str) -> Agent:
@@ -31,11 +31,11 @@ class AsyncAgents:
         return await self._transport.call(calls.list_agents(limit, cursor))
 
     async def update(self, agent_id: str, **fields: Any) -> Agent:
-        """Changes the given fields."""
+        """Change the given fields."""
         return await self._transport.call(calls.update_agent(agent_id, fields))
 
     async def delete(self, agent_id: str) -> None:
-        """Deletes an agent; its sessions stay readable."""
+        """Delete an agent; its sessions stay readable."""
         await self._transport.call(calls.delete_agent(agent_id))
 
 
@@ -109,7 +109,7 @@ class AsyncTokens:
         )
 
     async def rotate(self, *, end_tokens: bool = False) -> SigningKey:
-        """Has the server sign tokens with a new key from now on; needs its bootstrap key. Tokens
+        """Let the server sign tokens with a new key from now on; needs its bootstrap key. Tokens
         that are out stay valid until they expire, or end with `end_tokens`."""
         return await self._transport.call(calls.rotate_tokens(end_tokens))
 
@@ -138,12 +138,12 @@ class AsyncKeys:
         return await self._transport.call(calls.list_keys(limit, cursor))
 
     async def revoke(self, key_id: str) -> None:
-        """Ends a key, its tokens, and what they hold open, for good."""
+        """End a key, its tokens and their open streams and sockets, for good."""
         await self._transport.call(calls.revoke_key(key_id))
 
 
 class AsyncUsage:
-    """What turns took. Needs the scope `usage:read`."""
+    """Tokens, steps and time of turns. Needs the scope `usage:read`."""
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport

@@ -28,7 +28,7 @@ class AsyncReader(Reader[T], ABC):
         self._connection: AsyncConnection | None = None
 
     def __aiter__(self) -> AsyncIterator[T]:
-        """For one loop, which closes the stream however it ends; see `_items`."""
+        """Iterate in one loop, which closes the stream however the loop ends; see `_items`."""
         self._enter_loop()
         return self._items()
 
@@ -51,7 +51,7 @@ class AsyncReader(Reader[T], ABC):
         return emitted.item
 
     async def __aenter__(self) -> Self:
-        """Connects, so that the place is known."""
+        """Connect, so that the place is known."""
         await self._run(only_open=True)
         return self
 
@@ -64,7 +64,7 @@ class AsyncReader(Reader[T], ABC):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Closes the connection, and nothing else. Harmless if repeated."""
+        """Close the connection, and nothing else. May be repeated."""
         self._abandon()
         await self._disconnect()
 
@@ -126,8 +126,8 @@ class AsyncReader(Reader[T], ABC):
             await connection.aclose()
 
     def __del__(self) -> None:
-        # Left in mid-stream without a loop, or with the event loop: the transport closes itself
-        # when it is collected, the resume point must say so.
+        # Abandoned in mid-stream, or with the event loop. The transport closes itself when it is
+        # collected; the resume point must say so.
         self._abandon()
         # sync: self._disconnect()
 
@@ -156,7 +156,7 @@ class AsyncStream(AsyncReader[Chunk], StreamBase):
         self._prepare = prepare
 
     async def cancel(self) -> None:
-        """Cancels the turn; the stream goes on to its `done`. A stream not started just ends."""
+        """Cancel the turn; the stream goes on to its `done`. One that was not started just ends."""
         call = self._cancel_call()
         if call is None:
             await self.aclose()

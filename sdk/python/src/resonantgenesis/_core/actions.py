@@ -1,7 +1,8 @@
-"""What a machine wants done, and what became of it: the whole talk between logic and I/O.
+"""Actions that a machine asks for, and their outcomes: the interface between logic and I/O.
 
-A shell takes `machine.next()`, does it, and reports with `machine.give(outcome)`; Emit and Finish
-are results and need no report. Before anything but Read and Emit it closes an open stream.
+A shell takes `machine.next()`, performs it, and reports with `machine.give(outcome)`. Emit and
+Finish are results and need no report. Before any action but Read and Emit the shell closes an
+open stream.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Emit(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """It is over: raise `error`, or end."""
+    """Raise `error`, or end without one."""
 
     error: StreamError | None = None
 
@@ -57,7 +58,7 @@ Action = Open | Read | Fetch | Wait | Emit[T] | Finish
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The stream that was asked for; header names are lower case."""
+    """The requested stream is open; header names are in lower case."""
 
     headers: Mapping[str, str]
     status: int = 200
@@ -65,7 +66,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Any other answer, whole."""
+    """Any other answer, read to its end."""
 
     answer: Answer
 
@@ -90,7 +91,7 @@ class Lost:
     reached: bool = field(default=True, compare=False)
 
     def error(self) -> ConnectionLost:
-        """The exception that says so."""
+        """The exception to raise for it."""
         return ConnectionLost(self.reason, reached=self.reached)
 
 

@@ -1,4 +1,4 @@
-"""What was received of a stream and not yet handed on; chunks and events are subclasses'."""
+"""The received part of a stream that its reader has not taken yet."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .sse import Frame, FrameTooLarge, SSEDecoder
 
 
 class StreamBuffer(ABC):
-    """What was received and not yet handed on: `ready`, oldest first.
+    """Received items that wait for the reader in `ready`, oldest first.
 
-    `fresh` counts what came since `connected`; `complete`: nothing more is due. `feed` raises a
-    StreamError where the connection is no good: retryable, if another one may be.
+    `fresh` counts the items since `connected`; `complete`: nothing more is due. `feed` raises a
+    StreamError for a useless connection, a retryable one if another connection may do better.
     """
 
     def __init__(self, max_event: int) -> None:
@@ -31,12 +31,12 @@ class StreamBuffer(ABC):
         return self._decoder.retry or 0.0
 
     def connected(self) -> None:
-        """A new connection: nothing of the old one's unfinished bytes counts."""
+        """Begin a new connection: drop the unfinished bytes of the old one."""
         self._decoder = self._new_decoder()
         self.fresh = 0
 
     def feed(self, data: bytes) -> None:
-        """Takes what `data` completes."""
+        """Take the items that `data` completes."""
         try:
             frames = self._decoder.feed(data)
         except FrameTooLarge as error:
@@ -48,7 +48,7 @@ class StreamBuffer(ABC):
 
     @abstractmethod
     def _frame(self, frame: Frame) -> None:
-        """Takes one frame."""
+        """Take one frame."""
 
     def _new_decoder(self) -> SSEDecoder:
         return SSEDecoder(max_line=self._max_event, max_event=self._max_event)

@@ -31,11 +31,11 @@ class CallMachine(Generic[T_co]):
         self._answer: Answer | None = None
 
     def next(self) -> Fetch | Wait | Finish:
-        """What to do now."""
+        """The next action."""
         return self._action
 
     def give(self, outcome: Outcome) -> None:
-        """What became of it."""
+        """Report the outcome of the action."""
         match outcome:
             case Waited():
                 self._action = Fetch(self._call.request)
@@ -49,7 +49,7 @@ class CallMachine(Generic[T_co]):
                 raise TypeError(f"{type(outcome).__name__} does not follow here")
 
     def result(self) -> T_co:
-        """What the answer says, once `next` is a Finish without error."""
+        """The answer's value, once `next` returns a Finish without an error."""
         if self._answer is None:
             raise RuntimeError("the call has no answer")
         return self._call.read(self._answer.object())

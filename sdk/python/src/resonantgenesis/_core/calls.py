@@ -1,4 +1,4 @@
-"""Every call that does not stream: its request, and what its answer becomes. No I/O."""
+"""Every call that does not stream: its request, and the model of its answer. No I/O."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def create_token(
 
 
 def rotate_tokens(end_tokens: bool) -> Call[SigningKey]:
-    """Sent again, it changes the key once more, which harms nothing."""
+    """A repeated call changes the key once more, which does no harm."""
     return Call(Request("POST", "/v1/tokens/rotate", body={"end_tokens": end_tokens}), SigningKey)
 
 

@@ -1,8 +1,8 @@
 """A subscription to platform events as a machine without I/O.
 
-It starts from a cursor, asked for if the caller named no place, so that even a first connection
-that breaks before its first byte loses nothing. A heartbeat is a block with an id only, which
-moves the cursor. The rules of connections are `reconnect`'s.
+It starts from a cursor. If the caller named no place, the machine asks for one first, so that a
+connection that breaks before its first byte loses nothing. A heartbeat is a block with an id
+only; it moves the cursor. The rules of connections are in `reconnect`.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ class EventBuffer(StreamBuffer):
         self.ready = self.queue.ready
 
     def feed(self, data: bytes) -> None:
-        """Takes the events that `data` completes, and a heartbeat's cursor."""
+        """Take the events that `data` completes, and the cursor of a heartbeat."""
         super().feed(data)
         if self._decoder.last_event_id:
             self.queue.reach(self._decoder.last_event_id)
 
     def take(self, raw: dict[str, Any], cursor: str) -> None:
-        """Takes one event, unless it has been taken before."""
+        """Take one event, unless it came before."""
         self.fresh += 1
         self.queue.add(raw, cursor)
 
     def gap(self, earliest: object) -> None:
-        """The server starts later than it was asked to."""
+        """Note that the server starts later than requested."""
         self.fresh += 1
         self.queue.gap(earliest)
 
@@ -60,7 +60,7 @@ class EventBuffer(StreamBuffer):
             self.take(raw, frame.id)
 
     def _aside(self, frame: Frame, raw: Mapping[str, Any]) -> None:
-        # No part of the log: the server's word about this connection, or something newer than us.
+        # Not an entry of the log: a message about this connection, or newer than this version.
         if frame.event == "error":
             raise error_from_chunk(raw, session_id=None, position=None)
         if frame.event == "gap":
@@ -68,7 +68,7 @@ class EventBuffer(StreamBuffer):
 
 
 class EventStreamMachine(Reconnector[Event]):
-    """Ends by an error only."""
+    """The machine of a subscription; only an error ends it."""
 
     def __init__(
         self,

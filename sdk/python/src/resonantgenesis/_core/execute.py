@@ -15,7 +15,7 @@ from .stream_plan import StreamPlan, execute_path
 
 
 class ExecuteOptions(TypedDict, total=False):
-    """What an execute may say beyond agent, goal and context; PROTOCOL.md, section 4.
+    """Options of an execute beside agent, goal and context (PROTOCOL.md, section 4).
 
     `timeout_seconds` bounds the turn. `if_busy`: reject, enqueue or interrupt. `on_disconnect`:
     continue or cancel. `idempotency_key`: the turn's name for 24 h, made up if not given.
@@ -33,7 +33,7 @@ class ExecuteOptions(TypedDict, total=False):
 
 
 class StreamOptions(ExecuteOptions, total=False):
-    """What a streamed execute may say besides; PROTOCOL.md, section 4.
+    """Further options of a streamed execute (PROTOCOL.md, section 4).
 
     `resume_from`: everything up to there has been received, 0 starts anew. `compact`: text that
     waits in the log comes merged. `raise_on_error`: an `error` chunk raises (the default) or is
@@ -47,7 +47,7 @@ class StreamOptions(ExecuteOptions, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """An execute, before it is known in which session; `scope` tells its session from others."""
+    """An execute whose session may not exist yet; `scope` tells its session from others."""
 
     fields: Mapping[str, Any]
     idempotency_key: str | None = None
@@ -62,18 +62,18 @@ class Execution:
 
     @property
     def task(self) -> tuple[str, ...]:
-        """What two executes must have in common to mean the same turn."""
+        """The fields that two executes must share to mean one turn."""
         fields = self.fields
         context = json.dumps(fields.get("context"), sort_keys=True, default=repr)
         return (fields.get("agent_id") or "", fields["goal"], context, self.scope or "")
 
     @property
     def may_resume(self) -> bool:
-        """Whether a stream that broke off is to be looked for; a key of its own names another."""
+        """Whether to look for a stream that broke off; an own key names another turn."""
         return self.resume_from is not None and self.idempotency_key is None
 
     def plan(self, session_id: str | None, broken: ResumePoint | None = None) -> StreamPlan:
-        """How to stream it: from where `broken` was left, which this takes over, else anew."""
+        """Plan the stream: take `broken` over where it was left, or begin anew."""
         position = self.resume_from or 0
         if broken is None:
             key = self.idempotency_key or new_key()
@@ -101,7 +101,7 @@ def execution(
     scope: str | None,
     options: Mapping[str, object],
 ) -> Execution:
-    """Checked and put together. Raises ValueError and TypeError."""
+    """Check the arguments of an execute. Raises ValueError and TypeError."""
     given: dict[str, Any] = dict(options)
     resume_from = given.pop("resume_from", None)
     if resume_from is not None and resume_from < 0:
@@ -125,13 +125,13 @@ def context_of(context: str | Mapping[str, Any] | None) -> Mapping[str, Any] | N
 
 
 def execute_call(execution: Execution, session_id: str | None) -> Call[TurnResult]:
-    """The execute that does not stream; `status` is running if it takes longer (202)."""
+    """An execute without a stream; the result's `status` is running if it takes longer (202)."""
     body = {**execution.body(session_id), "stream": False}
     return Call(make(execute_path(body), body, execution.idempotency_key), TurnResult)
 
 
 def follow_plan(running: TurnResult) -> StreamPlan:
-    """Joins the turn that a 202 named, for its end."""
+    """Plan to join the turn that a 202 named, until it ends."""
     resume_point = ResumePoint(session_id=running.session_id, turn=running.turn)
     return StreamPlan(
         resume_point=resume_point, turn=running.turn, compact=True, raise_on_error=False
@@ -139,14 +139,14 @@ def follow_plan(running: TurnResult) -> StreamPlan:
 
 
 class TurnCollector:
-    """Makes a turn's result of its chunks."""
+    """Builds the result of a turn from its chunks."""
 
     def __init__(self) -> None:
         self._error: dict[str, Any] | None = None
         self._result: TurnResult | None = None
 
     def add(self, chunk: Chunk) -> None:
-        """The next chunk of the turn."""
+        """Add the next chunk of the turn."""
         if chunk.type == "error":
             names = ("code", "message", "retryable", "retry_after")
             self._error = {name: chunk.raw[name] for name in names if name in chunk.raw}
@@ -180,7 +180,7 @@ def join_plan(
     compact: bool,
     raise_on_error: bool,
 ) -> StreamPlan:
-    """How to watch a session."""
+    """Plan to watch a session."""
     return StreamPlan(
         resume_point=ResumePoint(session_id=session_id, turn=turn, position=resume_from or 0),
         resume_from=resume_from,

@@ -1,4 +1,4 @@
-"""Requests and answers as values, without a network library: what is sent, what came back."""
+"""Requests, answers and calls as values, and the errors of answers. No network library."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Call(Generic[T_co]):
 
 
 def place_of(place: Place, name: str = "since") -> str | None:
-    """As the wire has it. Raises ValueError for a datetime that could mean any zone."""
+    """A place as a string of the wire. Raises ValueError for a datetime without a time zone."""
     if not isinstance(place, datetime):
         return place
     if place.tzinfo is None:
@@ -112,12 +112,12 @@ def place_of(place: Place, name: str = "since") -> str | None:
 
 
 def without_none(**fields: Any) -> dict[str, Any]:
-    """A body of the fields that were given."""
+    """The fields that are not None."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def query(**fields: str | int | None) -> dict[str, str]:
-    """Query parameters of the fields that were given."""
+    """Query parameters of the fields that are not None."""
     return {name: str(value) for name, value in fields.items() if value is not None}
 
 
@@ -167,7 +167,7 @@ def _until(date: str, now: datetime) -> float | None:
     return (moment - now).total_seconds()
 
 
-#: Statuses that come from things on the way (proxies, balancers) without our JSON body.
+#: Codes of statuses that a proxy or balancer answers with, without our JSON body.
 _STATUS_CODES: Mapping[int, str] = {
     400: "INVALID_REQUEST",
     401: "UNAUTHENTICATED",
@@ -188,12 +188,12 @@ _STATUS_CODES: Mapping[int, str] = {
     504: "UNAVAILABLE",
 }
 
-#: An HTTP answer to which the same request is sent again without asking anybody.
+#: Statuses after which a request is repeated.
 REPEATED = frozenset({408, 425, 429, 502, 503, 504})
 
 
 def error_from_answer(answer: Answer) -> StreamError:
-    """The error of an answer that is not a success, or not what was asked for."""
+    """The error of an answer that is not a success."""
     if 300 <= answer.status < 400:
         return _redirected(answer)
     body = answer.object().get("error")
@@ -218,7 +218,7 @@ def error_from_answer(answer: Answer) -> StreamError:
 def error_from_chunk(
     raw: Mapping[str, Any], *, session_id: str | None, position: int | None
 ) -> StreamError:
-    """The error an `error` chunk (or frame) tells of."""
+    """The error that an `error` chunk or frame describes."""
     retryable, details = raw.get("retryable"), raw.get("details")
     return _make(
         _text(raw.get("code")) or "INTERNAL",
@@ -233,7 +233,7 @@ def error_from_chunk(
 
 
 def unexpected(answer: Answer) -> StreamError:
-    """For a success without the body it should have: something on the way answered instead."""
+    """The error of a success with the wrong body: a proxy answered instead of the server."""
     kind = "an event stream" if is_event_stream(answer.headers) else _kind(answer)
     return Unavailable(
         f"the answer ({answer.status}) is {kind}, not what the server would send",
@@ -255,7 +255,7 @@ def _code_of_status(status: int) -> str:
 
 
 def _redirected(answer: Answer) -> StreamError:
-    """Nothing here follows a redirection: the credential would go along, to whoever it names."""
+    """Redirections are never followed, because they would take the credential to another server."""
     return _make(
         "INVALID_REQUEST",
         f"the server redirects ({answer.status}) to {_target(answer)}, which is not followed; "
@@ -266,7 +266,7 @@ def _redirected(answer: Answer) -> StreamError:
 
 
 def _target(answer: Answer) -> str:
-    """Where it points, without what may be a credential there."""
+    """The target of a redirection, without parts that may hold a credential."""
     try:
         parts = urlsplit(answer.headers.get("location", "").strip())
     except ValueError:

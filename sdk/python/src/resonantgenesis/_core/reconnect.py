@@ -1,4 +1,4 @@
-"""How a stream lives on over its connections: connect, read, recover, poll. No I/O.
+"""The life of a stream over its connections: connect, read, reconnect, poll. No I/O.
 
 The rules, of which `protocol/resume.yaml` holds the cases:
 
@@ -55,8 +55,8 @@ log = logging.getLogger("resonantgenesis")
 class Reconnector(ABC, Generic[T]):
     """Ask `next()` what to do, tell `give()` what became of it; see `actions`.
 
-    A subclass says what is asked for and what arrives means; `_begun` tells that the stream is
-    known to exist, so that a failure from there on is the connection's.
+    A subclass makes the requests and reads the data. `_begun` is set once the stream is known to
+    exist; a failure after that is the connection's.
     """
 
     def __init__(
@@ -84,12 +84,12 @@ class Reconnector(ABC, Generic[T]):
 
     @property
     def started(self) -> bool:
-        """Whether anything has been asked of the network."""
+        """Whether the first action was taken."""
         return self._started
 
     @property
     def opened(self) -> bool:
-        """Whether something is there or waited for."""
+        """Whether the stream is open: items are ready, or it is being read."""
         return bool(self._arrivals.ready) or isinstance(self._action, Read)
 
     @property
@@ -103,12 +103,12 @@ class Reconnector(ABC, Generic[T]):
         """The position or cursor behind which the next connection goes on; None: not known."""
 
     def next(self) -> Action[T]:
-        """What to do now; the same until `give` is called, except for what waits to be read."""
+        """The next action: hand out a ready item, else the action that `give` has to answer."""
         self._started = True
         return self._deliver() if self._arrivals.ready else self._action
 
     def give(self, outcome: Outcome) -> None:
-        """What became of the action."""
+        """Report the outcome of the action."""
         if self._abandoned:
             return
         try:
@@ -117,43 +117,43 @@ class Reconnector(ABC, Generic[T]):
             self._action = self._again(error) if error.retryable else self._finish(error)
 
     def abandon(self) -> None:
-        """Nobody reads any more."""
+        """End it: nobody reads any more."""
         self._arrivals.ready.clear()
         self._abandoned = True
         self._action = Finish()
 
-    # -- what a subclass says -------------------------------------------------------------------
+    # -- for subclasses -------------------------------------------------------------------------
 
     @abstractmethod
     def _deliver(self) -> Action[T]:
-        """Takes the oldest of what is ready."""
+        """Hand out the oldest ready item."""
 
     @abstractmethod
     def _stream_request(self) -> Request:
-        """Opens or reopens the stream from where it stands."""
+        """The request that opens or reopens the stream from its place."""
 
     @abstractmethod
     def _poll_request(self) -> Request:
-        """Asks for what comes next, in place of the stream."""
+        """The request that polls for the next items, in place of the stream."""
 
     @abstractmethod
     def _meet(self, headers: Mapping[str, str]) -> None:
-        """Looks at the headers of a stream that is there. Raises StreamError."""
+        """Check the headers of an open stream. Raises StreamError."""
 
     @abstractmethod
     def _ended(self) -> Action[T]:
-        """What follows when the server ends the stream. Raises StreamError."""
+        """The action after the server ended the stream. Raises StreamError."""
 
     @abstractmethod
     def _polled(self, answer: Answer) -> Action[T] | None:
-        """What follows from a poll's answer; None if it is not the one asked for."""
+        """The action after the answer to a poll; None if it is another answer."""
 
     @abstractmethod
     def _locate(self, error: StreamError) -> None:
-        """Names in `error` where the stream stands."""
+        """Write the stream's place into `error`."""
 
     def _finish(self, error: StreamError | None, *, settled: bool = False) -> Action[T]:
-        """It is over; `settled`: nothing is left to be found by coming back."""
+        """The last action; `settled`: there is nothing left to resume."""
         return Finish(error)
 
     # -- connecting -----------------------------------------------------------------------------
@@ -224,7 +224,7 @@ class Reconnector(ABC, Generic[T]):
             raise TypeError(f"{type(outcome).__name__} does not follow a wait")
         return self._connect()
 
-    # -- when it goes wrong ---------------------------------------------------------------------
+    # -- failures -------------------------------------------------------------------------------
 
     def _not_there(self, outcome: Outcome) -> Action[T]:
         match outcome:

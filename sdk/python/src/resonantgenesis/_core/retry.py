@@ -1,4 +1,4 @@
-"""When to try again: how often in a row, how long before each attempt, and who is told of it."""
+"""Retries: how often in a row, how long to wait before each, and the callback about them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Random = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Reconnection:
-    """What `on_reconnect` is called with: a connection is lost, or there is one again.
+    """The argument of `on_reconnect`: a connection is lost, or there is one again.
 
     Before each new attempt `connected` is False: `error` says why the last one failed, and the
     next one begins in `delay` seconds. `attempt` counts the failures in a row (1, 2 …) between
@@ -33,7 +33,7 @@ class Reconnection:
     cursor: str | None = None
 
 
-#: Called with every Reconnection. What it raises ends the stream, and is raised there.
+#: Called with every Reconnection. An exception that it raises ends the stream.
 OnReconnect = Callable[[Reconnection], Any]
 
 
@@ -45,13 +45,13 @@ class ReconnectNotifier:
         self._attempt = 0
 
     def waiting(self, wait: Wait, place: int | str | None = None) -> None:
-        """Before a wait; one without an error is the pace of polling, and no loss."""
+        """Report a wait before an attempt; one without an error is only the pace of polling."""
         if wait.error is not None:
             self._attempt = wait.attempt
             self._call(Reconnection(False, wait.attempt, wait.seconds, wait.error, **_at(place)))
 
     def connected(self, place: int | str | None = None) -> None:
-        """Data has come; not worth a call unless a connection was lost before."""
+        """Report that data came; it matters only after a loss."""
         if self._attempt:
             attempt, self._attempt = self._attempt, 0
             self._call(Reconnection(True, attempt, **_at(place)))
@@ -98,15 +98,15 @@ class Backoff:
     def delay(self, failures: int, *, floor: float = 0.0, rng: Random = random.random) -> float:
         """Seconds to wait after `failures` (1, 2 …) in a row; at least `floor`.
 
-        What the server asked for is the floor and the jitter comes on top, or all who were told
-        the same number would come back in the same moment.
+        The floor is the wait that the server asked for. The jitter comes on top of it; without
+        jitter all clients that got one number would come back at one moment.
         """
         doublings = min(failures - 1, 32)
         ceiling = min(self.cap, self.base * 2.0**doublings)
         return floor + ceiling * (1.0 - self.jitter + self.jitter * rng())
 
 
-#: A server that asks for a longer wait is left to the caller to obey, in seconds.
+#: Seconds; if a server asks for a longer wait, the error is raised and the caller decides.
 MAX_RETRY_AFTER = 60.0
 
 
@@ -122,7 +122,7 @@ class RetryBudget:
         self._failures = 0
 
     def progress(self) -> None:
-        """Something came through."""
+        """Begin to count anew: a chunk, event or byte came."""
         self._failures = 0
 
     def after(self, error: StreamError, *, floor: float = 0.0) -> Wait | None:

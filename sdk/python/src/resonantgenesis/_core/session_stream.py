@@ -1,7 +1,7 @@
 """A session stream's life as a machine without I/O.
 
-A chunk is passed on once, in order; anything missing means reading again from the last good
-place. The rules of connections are `reconnect`'s.
+A chunk is passed on once, in order. After a gap the machine reads again from the last good
+position. The rules of connections are in `reconnect`.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class ChunkBuffer(StreamBuffer):
 
     @property
     def last(self) -> int | None:
-        """Everything up to here has been received; None: the start is not known yet."""
+        """The position up to which everything is received; None if the start is not known yet."""
         return self._sequence.last
 
     def feed(self, data: bytes) -> None:
-        """Takes the chunks that `data` completes."""
+        """Take the chunks that `data` completes."""
         try:
             super().feed(data)
         except InvalidRequest as error:
@@ -49,11 +49,11 @@ class ChunkBuffer(StreamBuffer):
             raise
 
     def begin(self, position: int) -> None:
-        """The first chunk that is due stands right behind `position`."""
+        """Expect the chunk right behind `position` first."""
         self._sequence.last = position
 
     def take(self, raw: dict[str, Any], position: int) -> None:
-        """Takes one chunk, unless it has been taken before. Raises ConnectionLost for a gap."""
+        """Take one chunk, unless it came before. Raises ConnectionLost for a gap."""
         verdict = self._sequence.take(raw, position)
         if verdict is Verdict.GAP:
             raise self._lost(f"chunks before position {position} are missing")
@@ -78,7 +78,7 @@ class ChunkBuffer(StreamBuffer):
         self.take(raw, position)
 
     def _aside(self, frame: Frame, raw: Mapping[str, Any]) -> None:
-        # No part of the log: the server's word about this connection, or something newer than us.
+        # Not an entry of the log: a message about this connection, or newer than this version.
         if frame.event == "error":
             raise error_from_chunk(
                 raw, session_id=self._plan.resume_point.session_id, position=self.last
@@ -91,7 +91,7 @@ class ChunkBuffer(StreamBuffer):
 
 
 class Poller:
-    """Names the session and the place first, where they are not known, then reads on from there."""
+    """Polls in place of a stream; first asks for session and position if they are not known."""
 
     def __init__(
         self, plan: StreamPlan, buffer: ChunkBuffer, clock: Callable[[], float] = time.monotonic
@@ -128,7 +128,7 @@ class Poller:
         return self._plan.poll(self._after, wait=not self._over)
 
     def answer(self, answer: Answer) -> Wait | Finish | None:
-        """What follows from an answer; None if it is not the one asked for."""
+        """The action after an answer; None if it is not the answer to the request."""
         if 200 <= answer.status < 300:
             return self._read(answer.object())
         if self._turn_start is not None and not self._turn_start.found:
@@ -213,7 +213,7 @@ class SessionStreamMachine(Reconnector[Chunk]):
 
     @property
     def resume_point(self) -> ResumePoint:
-        """Where the stream stands, as its caller has seen it."""
+        """The stream's place, as its caller has seen it."""
         return self._plan.resume_point
 
     @property
@@ -227,7 +227,7 @@ class SessionStreamMachine(Reconnector[Chunk]):
         return self._buffer.last
 
     def abandon(self) -> None:
-        """Nobody reads any more; the turn goes on, and the resume point says where it was left."""
+        """End it: nobody reads any more. The turn goes on; the resume point keeps the place."""
         self.resume_point.broken = self._started and not self.resume_point.settled
         super().abandon()
 
@@ -252,7 +252,7 @@ class SessionStreamMachine(Reconnector[Chunk]):
         return self._poller.request()
 
     def _meet(self, headers: Mapping[str, str]) -> None:
-        """Learns session, turn and epoch; another epoch than before raises PositionExpired."""
+        """Read session, turn and epoch; raises PositionExpired if the epoch has changed."""
         resume_point = self.resume_point
         resume_point.session_id = resume_point.session_id or headers.get("x-session-id")
         turn = headers.get("x-turn", "")

@@ -1,4 +1,4 @@
-"""What a client is told when it is made, checked once; the credential stays inside."""
+"""The settings of a client, checked once when it is made; the credential is never shown."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything the wire logic needs to know; made by `resolve`."""
+    """The settings of the machines and transports; made by `resolve`."""
 
     base_url: str
     api_key: str = field(repr=False)
@@ -50,12 +50,12 @@ class Settings:
     proxy: Proxy | None = None
     #: Whether variables and settings of the system may name proxies and certificates.
     trust_env: bool = True
-    #: Nobody has named an address.
+    #: True if neither the caller nor a variable named an address.
     is_default: bool = False
 
     @property
     def place(self) -> str:
-        """Host and port, and what a reader of an error has to know about them."""
+        """Host, port and proxy as an error message names them."""
         place = address_of(self.base_url)
         if self.is_default:
             place += f" (the default, as neither base_url nor {BASE_URL_VARIABLE} is set)"
@@ -98,7 +98,7 @@ def _api_key(key: str) -> str:
     if not key:
         raise InvalidSettings(f"no API key: pass api_key= or set {API_KEY_VARIABLE}")
     if not key.isascii() or not key.isprintable() or " " in key:
-        # Says what is wrong without repeating the key: messages end up in logs.
+        # The message does not repeat the key, because messages end up in logs.
         raise InvalidSettings("api_key has characters that cannot stand in a header")
     return key
 

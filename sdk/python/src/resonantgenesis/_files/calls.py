@@ -1,4 +1,4 @@
-"""Files: every call about them but the download, and what becomes of an upload. No I/O."""
+"""Calls about files, and the machine of an upload. No I/O."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def upload_file(
 
 
 class UploadMachine(CallMachine[File]):
-    """Repeats an upload while that may help, and while its content can be had once more."""
+    """Repeats an upload while that may help and its content can be read again."""
 
     def __init__(
         self, call: Call[File], settings: Settings, can_repeat: Callable[[], bool]

@@ -1,6 +1,6 @@
-"""What the two shells share of httpx: how requests are made and what its errors mean.
+"""The use of httpx that both clients share: making requests and translating errors.
 
-No httpx exception leaves the shells; here they become outcomes.
+No exception of httpx leaves this package; here they become outcomes.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def request_parts(request: Request, settings: Settings) -> RequestParts:
 
 
 def set_silence(response: httpx.Response, limit: float) -> None:
-    """From here on a read that brings nothing for `limit` seconds is a ReadTimeout.
+    """Let reads that bring nothing for `limit` seconds raise a ReadTimeout from now on.
 
     The transport looks its timeouts up when it begins to read the body; the limit is only known
     from the headers.
@@ -119,7 +119,7 @@ def set_silence(response: httpx.Response, limit: float) -> None:
 
 
 def outcome_of(error: httpx.RequestError, settings: Settings) -> Lost | Silent:
-    """What a failed request or read means."""
+    """The outcome of a failed request or read."""
     if isinstance(error, httpx.ReadTimeout):
         return Silent()
     what = _WHAT.get(type(error), "the connection failed to")
@@ -128,9 +128,9 @@ def outcome_of(error: httpx.RequestError, settings: Settings) -> Lost | Silent:
 
 
 def _reason(error: BaseException) -> str:
-    """What the system said, which "All connection attempts failed" hides; else the error's text."""
+    """The system's reason, which "All connection attempts failed" hides; else the error's text."""
     reason, cause = str(error) or type(error).__name__, error.__cause__
-    # A bound, since what others chain may go round.
+    # A bound, because chained exceptions may form a circle.
     for _ in range(8):
         if cause is None:
             break
@@ -156,9 +156,9 @@ _WHAT: Mapping[type[httpx.RequestError], str] = {
 
 
 def hang_up(response: httpx.Response) -> None:
-    """Ends the connection of an answer that nobody reads on.
+    """Shut down the connection of an answer that is not read to its end.
 
-    To close it is not enough: a process that was forked meanwhile has a copy of it.
+    Closing is not enough: a process that was forked meanwhile has a copy of the socket.
     """
     stream = response.extensions.get("network_stream")
     line = stream.get_extra_info("socket") if stream is not None else None
@@ -184,7 +184,7 @@ class BodyCollector:
         self._size = 0
 
     def add(self, block: bytes) -> Lost | Silent | None:
-        """Takes a block; an outcome means that reading on is pointless."""
+        """Add a block; returns an outcome if reading on is pointless."""
         self._blocks.append(block)
         self._size += len(block)
         if self._size > MAX_ANSWER:

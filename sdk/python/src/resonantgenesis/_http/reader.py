@@ -1,4 +1,4 @@
-"""What everything that is iterated over the network has in common: all but I/O."""
+"""The common part of all streams of both clients, without I/O."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Reader(Generic[T]):
         return f"<{type(self).__name__} {self._where()} {state}>"
 
     def _where(self) -> str:
-        """The place, for people."""
+        """The place, for logs and error messages."""
         return ""
 
     def _enter_loop(self) -> None:
@@ -114,7 +114,7 @@ class StreamBase(Reader[Chunk]):
         return self._machine
 
     def _cancel_call(self) -> Call[list[int]] | None:
-        """What cancels the turn; None if it was never asked for."""
+        """The call that cancels the turn; None if the turn was never requested."""
         if self._machine is None or not self._machine.started:
             return None
         resume_point = self._machine.resume_point
@@ -134,7 +134,7 @@ class EventReader(Reader[Event]):
 
     @property
     def cursor(self) -> str | None:
-        """Everything up to here has been handed out; before the first event, where it began.
+        """The cursor up to which all events are handed out; before the first, where it began.
 
         None until the server has named the place.
         """

@@ -1,8 +1,8 @@
-"""The streams of this client that broke off, so that `resume_from` alone finds them again.
+"""Remembers the client's streams that broke off, so that `resume_from` alone finds them.
 
-The server never guesses a session. A caller that repeats `execute_stream(…, resume_from=N)` in
-the same task after a lost connection names none either, so the client looks up what it was
-reading: same task (or thread), agent, goal, context and session, broken off at N.
+The server never guesses a session. A caller that repeats `execute_stream(…, resume_from=N)` after
+a lost connection names none either. The client therefore looks for a stream of this task (or
+thread) with the same agent, goal, context and session that broke off at N.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_ENTRIES = 4096
 
 
 def current_owner() -> object:
-    """The running task, else the thread: who a broken stream is remembered for."""
+    """The running task, else the thread, for which a broken stream is remembered."""
     try:
         task = asyncio.current_task()
     except RuntimeError:
@@ -42,7 +42,7 @@ class _Entry:
 
 
 class _Entries:
-    """Those of one process: another one's streams are not taken up."""
+    """The entries of one process; another one's streams are not taken up."""
 
     def __init__(self) -> None:
         self.all: list[_Entry] = []
@@ -69,7 +69,7 @@ class ResumeMemory:
         return len(self._entries.get().all)
 
     def plan(self, execution: Execution, session_id: str | None) -> StreamPlan:
-        """How to stream an execute: taken up where this task or thread left it, else anew."""
+        """Plan the stream of an execute: take up what this task or thread left, or begin anew."""
         owner, task = current_owner(), execution.task
         broken = None
         if execution.may_resume:

@@ -67,7 +67,7 @@ class SyncResonantGenesis:
         return self._settings.base_url
 
     def close(self) -> None:
-        """Closes the connections; streams that are open break off."""
+        """Close the connections; open streams break off."""
         self._transport.close()
 
     def __enter__(self) -> SyncResonantGenesis:

@@ -29,7 +29,7 @@ class SyncReader(Reader[T], ABC):
         self._connection: SyncConnection | None = None
 
     def __iter__(self) -> Iterator[T]:
-        """For one loop, which closes the stream however it ends; see `_items`."""
+        """Iterate in one loop, which closes the stream however the loop ends; see `_items`."""
         self._enter_loop()
         return self._items()
 
@@ -52,7 +52,7 @@ class SyncReader(Reader[T], ABC):
         return emitted.item
 
     def __enter__(self) -> Self:
-        """Connects, so that the place is known."""
+        """Connect, so that the place is known."""
         self._run(only_open=True)
         return self
 
@@ -65,7 +65,7 @@ class SyncReader(Reader[T], ABC):
         self.close()
 
     def close(self) -> None:
-        """Closes the connection, and nothing else. Harmless if repeated."""
+        """Close the connection, and nothing else. May be repeated."""
         self._abandon()
         self._disconnect()
 
@@ -127,8 +127,8 @@ class SyncReader(Reader[T], ABC):
             connection.close()
 
     def __del__(self) -> None:
-        # Left in mid-stream without a loop, or with the event loop: the transport closes itself
-        # when it is collected, the resume point must say so.
+        # Abandoned in mid-stream, or with the event loop. The transport closes itself when it is
+        # collected; the resume point must say so.
         self._abandon()
         self._disconnect()
 
@@ -157,7 +157,7 @@ class SyncStream(SyncReader[Chunk], StreamBase):
         self._prepare = prepare
 
     def cancel(self) -> None:
-        """Cancels the turn; the stream goes on to its `done`. A stream not started just ends."""
+        """Cancel the turn; the stream goes on to its `done`. One that was not started just ends."""
         call = self._cancel_call()
         if call is None:
             self.close()
