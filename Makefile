@@ -46,17 +46,20 @@ soak: .venv/.dev .venv-guide/.done ## Run the long campaigns
 	@$(BIN)/pytest -m soak $(ARGS)
 	@[[ -n "$(ARGS)" ]] || scripts/suite_under_load.sh $(RUNS)
 
-check: .venv/.dev node_modules/.done ## Format, lint, types and layers
+check: .venv/.dev node_modules/.done ## Format, lint, generated code, types and layers
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@$(BIN)/python scripts/sync_client.py --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@node_modules/.bin/biome ci
 	@scripts/types.sh
 
-format: .venv/.dev node_modules/.done ## Format the code and apply the linters' safe fixes
+format: .venv/.dev node_modules/.done ## Format the code, apply the linters' safe fixes, write what is generated
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
+	@$(BIN)/python scripts/sync_client.py
+	@$(BIN)/python scripts/tables.py
 	@node_modules/.bin/biome check --write
 
 ifneq ($(wildcard bench/Makefile),)

@@ -32,7 +32,7 @@ def fates(rng: random.Random, cuts: int) -> Any:
 def hasten(client: Any) -> Any:
     """Waits of milliseconds between attempts."""
     quick = Backoff(base=0.002, cap=0.01)
-    client._io.settings = dataclasses.replace(client._io.settings, backoff=quick)
+    client._transport.settings = dataclasses.replace(client._transport.settings, backoff=quick)
     return client
 
 

@@ -18,7 +18,7 @@ from resonantgenesis import (
     ResonantGenesis,
     SyncResonantGenesis,
 )
-from resonantgenesis._core import event_plan as _event_plan
+from resonantgenesis._core import event_plan
 from resonantgenesis._core.retry import Backoff
 from support.proxy import EvilProxy
 from support.server import KEY, ServerProcess
@@ -64,7 +64,7 @@ async def test_the_guides_subscriptions_and_replay(
 
 
 async def test_pages_of_a_replay(client: ResonantGenesis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_event_plan, "_PAGE", 10)
+    monkeypatch.setattr(event_plan, "_PAGE", 10)
     first = await client.events.publish("app.page", {"n": -1})
     published = await asyncio.gather(
         *(client.events.publish("app.page", {"n": n}) for n in range(35))
@@ -131,8 +131,10 @@ async def test_where_streams_are_held_back_events_are_polled(
     proxy = EvilProxy(server.port, lambda: "buffer", random.Random(1))
     async with proxy.running(), ResonantGenesis(api_key=KEY, base_url=proxy.url) as held:
         quick = Backoff(base=0.01, cap=0.01)
-        silent = dataclasses.replace(held._io.settings.timeouts, silence=0.2)
-        held._io.settings = dataclasses.replace(held._io.settings, backoff=quick, timeouts=silent)
+        silent = dataclasses.replace(held._transport.settings.timeouts, silence=0.2)
+        held._transport.settings = dataclasses.replace(
+            held._transport.settings, backoff=quick, timeouts=silent
+        )
         async with held.events.subscribe(["app.held"]) as stream:
             for n in range(3):
                 await client.events.publish("app.held", {"n": n})

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 def hasten(client: ResonantGenesis) -> ResonantGenesis:
     quick = Backoff(base=0.02, cap=0.2)
-    client._io.settings = dataclasses.replace(client._io.settings, backoff=quick)
+    client._transport.settings = dataclasses.replace(client._transport.settings, backoff=quick)
     return client
 
 

@@ -62,7 +62,7 @@ Subscriber = Callable[[str, Want, str], Awaitable[list[Event]]]
 
 def hasten(client: Any) -> Any:
     quick = Backoff(base=0.02, cap=0.05)
-    client._io.settings = dataclasses.replace(client._io.settings, backoff=quick)
+    client._transport.settings = dataclasses.replace(client._transport.settings, backoff=quick)
     return client
 
 

@@ -14,7 +14,7 @@ import yaml
 from resonantgenesis import ResonantGenesis, SyncResonantGenesis
 from resonantgenesis._core.retry import Backoff
 
-from .fake_server import FakeServer
+from .support.fake_server import FakeServer
 
 CASES = Path(__file__).resolve().parents[3] / "protocol"
 KEY = "rg_test_key"

@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 import resonantgenesis
-from resonantgenesis import ResonantGenesis, StreamError, SyncResonantGenesis, Timeouts, errors
+from resonantgenesis import (
+    ResonantGenesis,
+    StreamError,
+    SyncResonantGenesis,
+    Timeouts,
+    errors,
+    streaming,
+)
 from resonantgenesis._core.settings import resolve
 
 FOLDER = Path(__file__).resolve().parents[1]
@@ -28,6 +35,16 @@ def test_all_is_exactly_what_is_exported() -> None:
     }
     assert public | {"__version__"} == set(resonantgenesis.__all__)
     assert list(resonantgenesis.__all__) == sorted(resonantgenesis.__all__)
+
+
+def test_all_of_streaming_is_exactly_what_is_exported() -> None:
+    public = {
+        name
+        for name, value in vars(streaming).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }
+    assert public == set(streaming.__all__)
+    assert all(inspect.getdoc(getattr(streaming, name)) for name in public)
 
 
 @pytest.mark.parametrize("name", resonantgenesis.__all__)

@@ -1,8 +1,8 @@
 /** `client.events`. */
 
-import { EVENTS_PATH, placeOf, selection, selectionQuery } from './core/event-filter.js';
+import { placeOf, selection, selectionQuery } from './core/event-filter.js';
 import type { EventMachine } from './core/event-machine.js';
-import { camel, createRequest, itemRequest, pageOf, query } from './core/messages.js';
+import { camel, createRequest, EVENTS, itemRequest, pageOf, query } from './core/messages.js';
 import { InvalidRequest } from './errors.js';
 import { load } from './platform.js';
 import { StreamReader } from './stream-reader.js';
@@ -49,7 +49,7 @@ export class Events {
     return eventPage(
       await this.#transport.call({
         method: 'GET',
-        path: EVENTS_PATH,
+        path: EVENTS,
         query: { ...selectionQuery(params), ...place },
         patience: wait ?? 0,
       }),
@@ -57,7 +57,7 @@ export class Events {
   }
 
   async get(eventId: string): Promise<PlatformEvent> {
-    return camel(await this.#transport.call(itemRequest('GET', EVENTS_PATH, eventId)));
+    return camel(await this.#transport.call(itemRequest('GET', EVENTS, eventId)));
   }
 
   /** Writes an `app.*` event of your own, once, however often the network repeats it. */
@@ -66,9 +66,7 @@ export class Events {
     data: JsonObject = {},
     { idempotencyKey }: { idempotencyKey?: string | undefined } = {},
   ): Promise<PlatformEvent> {
-    return camel(
-      await this.#transport.call(createRequest(EVENTS_PATH, { type, data }, idempotencyKey)),
-    );
+    return camel(await this.#transport.call(createRequest(EVENTS, { type, data }, idempotencyKey)));
   }
 }
 
@@ -111,7 +109,7 @@ export class Replay implements AsyncIterable<PlatformEvent>, PromiseLike<Platfor
   async *[Symbol.asyncIterator](): AsyncGenerator<PlatformEvent, void> {
     for (let cursor: string | null = null, more = true; more; ) {
       const body: JsonObject = { ...this.#body, ...(cursor && { cursor }) };
-      const request = { method: 'POST', path: `${EVENTS_PATH}/replay`, body };
+      const request = { method: 'POST', path: `${EVENTS}/replay`, body };
       const page = eventPage(await this.#transport.call(request));
       yield* page.data;
       more = page.hasMore && page.nextCursor !== null && page.nextCursor !== cursor;

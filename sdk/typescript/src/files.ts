@@ -1,6 +1,6 @@
-/** `client.files`. Its code is loaded with the first call: most pages send no files. */
-import { InvalidRequest } from './errors.js';
-import { load } from './platform.js';
+/** `client.files`. Uploads and downloads are loaded on demand: most pages send no files. */
+import { camel, FILES, itemRequest, listRequest, pageOf } from './core/messages.js';
+import { load, requireStreams } from './platform.js';
 import type { Transport } from './transport.js';
 import type {
   DownloadOptions,
@@ -21,37 +21,35 @@ export class Files {
   }
 
   /**
-   * Stores a file, whole or not at all; what was stored is compared with what was sent. A lost
+   * Stores a file, whole or not at all; compares what was stored with what was sent. A lost
    * connection is tried again where the source can be read again. What the source, `onProgress`
    * or `signal` throws is thrown as it is.
    */
-  async upload(source: UploadSource, options?: UploadOptions): Promise<StoredFile> {
-    return (await code()).upload(this.#transport, source, options);
+  async upload(source: UploadSource, options: UploadOptions = {}): Promise<StoredFile> {
+    requireStreams();
+    const { upload } = await load(() => import('./files/upload.js'), true);
+    return upload(this.#transport, source, options);
   }
 
   /** Looks a file up; its content is fetched as it is read, and resumed wherever it breaks off. */
-  async download(fileId: string, options?: DownloadOptions): Promise<FileDownload> {
-    return (await code()).download(this.#transport, fileId, options);
+  async download(fileId: string, options: DownloadOptions = {}): Promise<FileDownload> {
+    requireStreams();
+    const { download } = await load(() => import('./files/download.js'), true);
+    return download(this.#transport, fileId, options);
   }
 
   /** What a file is, without its content. */
   async get(fileId: string): Promise<StoredFile> {
-    return (await code()).get(this.#transport, fileId);
+    return camel(await this.#transport.call(itemRequest('GET', FILES, fileId)));
   }
 
   /** One page of files, newest first; those of one session, if it is named. */
-  async list(params?: ListFilesParams): Promise<Page<StoredFile>> {
-    return (await code()).list(this.#transport, params);
+  async list(params: ListFilesParams = {}): Promise<Page<StoredFile>> {
+    const raw = await this.#transport.call(listRequest(FILES, params));
+    return pageOf<StoredFile>(raw, raw.data, camel);
   }
 
   async delete(fileId: string): Promise<void> {
-    return (await code()).remove(this.#transport, fileId);
+    await this.#transport.call(itemRequest('DELETE', FILES, fileId));
   }
-}
-
-function code(): Promise<typeof import('./files/calls.js')> {
-  if (typeof ReadableStream !== 'function') {
-    return Promise.reject(new InvalidRequest('files need ReadableStream, which is missing here'));
-  }
-  return load(() => import('./files/calls.js'), true);
 }

@@ -1,5 +1,5 @@
 /** What differs between browsers, Node, Deno, Bun and edge runtimes, and what time is made of. */
-import { ConnectionLost } from './errors.js';
+import { ConnectionLost, InvalidRequest } from './errors.js';
 
 /** What `withTimeout` gives when the time was up first. */
 export const TIMED_OUT = Symbol('late');
@@ -43,6 +43,13 @@ export function onWake(listener: (what: Wake) => void): () => void {
 /** Whether the platform's own `fetch` gives a body as it comes: React Native's does at its end. */
 export function canStream(): boolean {
   return typeof ReadableStream === 'function' && world.navigator?.product !== 'ReactNative';
+}
+
+/** Throws InvalidRequest where the platform has no ReadableStream. */
+export function requireStreams(): void {
+  if (typeof ReadableStream !== 'function') {
+    throw new InvalidRequest('this needs ReadableStream, which is missing here');
+  }
 }
 
 /** Seconds, from anywhere on. */

@@ -1,6 +1,15 @@
 /** `client.agents` and `client.tokens`. */
 
-import { camel, createRequest, itemRequest, listRequest, pageOf, snake } from './core/messages.js';
+import {
+  AGENTS,
+  camel,
+  createRequest,
+  itemRequest,
+  listRequest,
+  pageOf,
+  snake,
+  TOKENS,
+} from './core/messages.js';
 import type { Transport } from './transport.js';
 import type {
   Agent,
@@ -11,8 +20,6 @@ import type {
   Token,
   TokenParams,
 } from './types.js';
-
-const AGENTS = '/v1/agents';
 
 /** What turns goals into streams. Everything throws StreamError. */
 export class Agents {
@@ -58,6 +65,6 @@ export class Tokens {
 
   /** A token with these scopes, confined to a subject, session or agent if named. */
   async create(params: TokenParams): Promise<Token> {
-    return camel(await this.#transport.call(createRequest('/v1/tokens', params)));
+    return camel(await this.#transport.call(createRequest(TOKENS, params)));
   }
 }

@@ -9,6 +9,7 @@ import {
   listRequest,
   newKey,
   pageOf,
+  SESSIONS,
   snake,
 } from './core/messages.js';
 import { SessionMachine } from './core/session-machine.js';
@@ -43,7 +44,6 @@ export interface ExecuteControls {
   raiseOnError?: boolean | undefined;
 }
 
-const PATH = '/v1/sessions';
 /** How many of them are kept. */
 const REMEMBERED = 256;
 
@@ -123,23 +123,23 @@ export class Sessions {
 
   /** Makes a session, to run turns in. */
   async create(params: CreateSessionParams): Promise<Session> {
-    return this.#session(await this.#transport.call(createRequest(PATH, params)));
+    return this.#session(await this.#transport.call(createRequest(SESSIONS, params)));
   }
 
   /** A session with `output` of its newest turn so far, and `position`. */
   async get(sessionId: string): Promise<Session> {
-    return this.#session(await this.#transport.call(itemRequest('GET', PATH, sessionId)));
+    return this.#session(await this.#transport.call(itemRequest('GET', SESSIONS, sessionId)));
   }
 
   /** One page of sessions. */
   async list(params: ListSessionsParams = {}): Promise<Page<Session>> {
-    const raw = await this.#transport.call(listRequest(PATH, params));
+    const raw = await this.#transport.call(listRequest(SESSIONS, params));
     return pageOf(raw, raw.data, (one) => this.#session(one));
   }
 
   /** The steps of a session's turns. */
   async steps(sessionId: string): Promise<Step[]> {
-    const { path } = itemRequest('GET', PATH, sessionId, '/steps');
+    const { path } = itemRequest('GET', SESSIONS, sessionId, '/steps');
     const steps: Step[] = [];
     let cursor: string | null = null;
     for (;;) {
@@ -165,7 +165,7 @@ export class Sessions {
 
   /** Deletes a session and its log. */
   async delete(sessionId: string): Promise<void> {
-    await this.#transport.call(itemRequest('DELETE', PATH, sessionId));
+    await this.#transport.call(itemRequest('DELETE', SESSIONS, sessionId));
   }
 
   #session(raw: JsonObject): Session {

@@ -1,55 +1,38 @@
 /** The shell around a machine: an async iterator that outlives its connections. */
-import type { Action, Outcome } from './core/actions.js';
-import type { Reconnector } from './core/reconnector.js';
-import { InvalidRequest } from './errors.js';
-import { isOffline, onWake, pause, throwIfAborted } from './platform.js';
+import type { Action, Machine, Outcome } from './core/actions.js';
+import { isOffline, onWake, pause, requireStreams, throwIfAborted } from './platform.js';
 import type { Connection, Transport } from './transport.js';
 import type { ConnectionState, MaybePromise, ResumableStream, StreamControls } from './types.js';
 
-type Machine<T> = Pick<Reconnector<T>, 'opened' | 'polling' | 'next' | 'give'>;
+export const DONE = { done: true, value: undefined } as const;
 
-const DONE = { done: true, value: undefined } as const;
+/** What streams over HTTP and over a socket share: one iteration, one read at a time, a signal. */
+export abstract class IterableStream<T> implements ResumableStream<T>, AsyncIterator<T, undefined> {
+  protected readonly controls: StreamControls;
+  #iterated = false;
+  #reading = false;
 
-export abstract class StreamReader<T, M extends Machine<T>>
-  implements ResumableStream<T>, AsyncIterator<T, undefined>
-{
-  protected readonly transport: Transport;
-  /** There from the start, or from the first read if its code is loaded only then. */
-  protected machine: M | undefined;
-  readonly #make: () => MaybePromise<M>;
-  readonly #controls: StreamControls;
-  readonly #stop = new AbortController();
-  #connection: Connection | undefined;
-  #state: ConnectionState | undefined;
-  #seen = false;
-  #taken = false;
-  #busy = false;
-
-  constructor(transport: Transport, make: () => MaybePromise<M>, controls: StreamControls) {
-    this.transport = transport;
-    this.#make = make;
-    this.#controls = controls;
+  constructor(controls: StreamControls) {
+    this.controls = controls;
     controls.signal?.addEventListener('abort', this.#aborted);
   }
 
-  get state(): ConnectionState {
-    return this.#state ?? 'connecting';
-  }
+  abstract readonly state: ConnectionState;
 
-  /** Connects, so that the place is known. Throws StreamError. */
+  /** Connect, so that the stream's place is known. Throws StreamError. */
   async open(): Promise<this> {
-    await this.#run(true);
+    await this.#exclusively(() => this.connect());
     return this;
   }
 
   [Symbol.asyncIterator](): this {
-    if (this.#taken) throw new TypeError('a stream can be iterated once');
-    this.#taken = true;
+    if (this.#iterated) throw new TypeError('a stream can be iterated once');
+    this.#iterated = true;
     return this;
   }
 
   next(): Promise<IteratorResult<T, undefined>> {
-    return this.#run(false);
+    return this.#exclusively(() => this.read());
   }
 
   async return(): Promise<IteratorResult<T, undefined>> {
@@ -58,51 +41,109 @@ export abstract class StreamReader<T, M extends Machine<T>>
   }
 
   async close(): Promise<void> {
-    this.#controls.signal?.removeEventListener('abort', this.#aborted);
-    this.#stop.abort();
-    this.#disconnect();
-    this.#to('closed');
+    this.controls.signal?.removeEventListener('abort', this.#aborted);
+    this.disconnect();
   }
 
   toReadableStream(): ReadableStream<T> {
-    return readableOf(this);
+    requireStreams();
+    const iterator = this[Symbol.asyncIterator]();
+    return new ReadableStream<T>(
+      {
+        pull: async (controller) => {
+          const { done, value } = await iterator.next();
+          if (done) controller.close();
+          else controller.enqueue(value);
+        },
+        cancel: () => this.close(),
+      },
+      // Nothing is read before it is asked for.
+      { highWaterMark: 0 },
+    );
+  }
+
+  /** Wait until the stream's place is known. */
+  protected abstract connect(): Promise<void>;
+  /** Wait for the next item, or close the stream at its end. */
+  protected abstract read(): Promise<IteratorResult<T, undefined>>;
+  /** End the connection. Harmless if repeated. */
+  protected abstract disconnect(): void;
+
+  readonly #aborted = () => this.close();
+
+  /** Run one call at a time. An error closes the stream. */
+  async #exclusively<R>(work: () => Promise<R>): Promise<R> {
+    if (this.#reading) throw new TypeError('the stream is being read already');
+    this.#reading = true;
+    try {
+      throwIfAborted(this.controls.signal);
+      return await work();
+    } catch (error) {
+      await this.close();
+      throw error;
+    } finally {
+      this.#reading = false;
+    }
+  }
+}
+
+export abstract class StreamReader<T, M extends Machine<T>> extends IterableStream<T> {
+  protected readonly transport: Transport;
+  /** There from the start, or from the first read if its code is loaded only then. */
+  protected machine: M | undefined;
+  readonly #make: () => MaybePromise<M>;
+  readonly #stop = new AbortController();
+  #connection: Connection | undefined;
+  #state: ConnectionState | undefined;
+  #seen = false;
+
+  constructor(transport: Transport, make: () => MaybePromise<M>, controls: StreamControls) {
+    super(controls);
+    this.transport = transport;
+    this.#make = make;
+  }
+
+  get state(): ConnectionState {
+    return this.#state ?? 'connecting';
   }
 
   /** The place, for people. */
   protected abstract where(): string;
 
-  readonly #aborted = () => this.close();
+  protected async connect(): Promise<void> {
+    await this.#run((machine) => machine.opened);
+  }
 
-  async #run(onlyOpen: boolean): Promise<IteratorResult<T, undefined>> {
-    if (this.#busy) throw new TypeError('the stream is being read already');
-    this.#busy = true;
-    try {
-      this.machine ??= await this.#make();
-      const machine = this.machine;
-      while (!this.#stopped()) {
-        if (onlyOpen && machine.opened) break;
-        const action = machine.next();
-        if (action.do === 'emit') return { done: false, value: action.item };
-        if (action.do !== 'finish') {
-          machine.give(await this.#perform(action));
-          continue;
-        }
-        if (action.error) throw action.error;
-        await this.#connection?.finish();
-        await this.close();
+  protected read(): Promise<IteratorResult<T, undefined>> {
+    return this.#run(() => false);
+  }
+
+  protected disconnect(): void {
+    this.#stop.abort();
+    this.#cut();
+    this.#to('closed');
+  }
+
+  async #run(isEnough: (machine: M) => boolean): Promise<IteratorResult<T, undefined>> {
+    this.machine ??= await this.#make();
+    const machine = this.machine;
+    while (!this.#stopped() && !isEnough(machine)) {
+      const action = machine.next();
+      if (action.do === 'emit') return { done: false, value: action.item };
+      if (action.do !== 'finish') {
+        machine.give(await this.#perform(action));
+        continue;
       }
-      return DONE;
-    } catch (error) {
+      if (action.error) throw action.error;
+      await this.#connection?.finish();
       await this.close();
-      throw error;
-    } finally {
-      this.#busy = false;
     }
+    return DONE;
   }
 
   /** Whether it was closed; throws the reason of the caller's signal. */
   #stopped(): boolean {
-    throwIfAborted(this.#controls.signal);
+    throwIfAborted(this.controls.signal);
     return this.#stop.signal.aborted;
   }
 
@@ -111,7 +152,7 @@ export abstract class StreamReader<T, M extends Machine<T>>
     if (action.do === 'read') {
       return this.#connection ? this.#read(this.#connection, action.limit) : { was: 'ended' };
     }
-    this.#disconnect();
+    this.#cut();
     if (action.do === 'wait') {
       if (action.why) {
         this.#seen = true;
@@ -154,7 +195,7 @@ export abstract class StreamReader<T, M extends Machine<T>>
     }
   }
 
-  #disconnect(): void {
+  #cut(): void {
     this.#connection?.cut();
     this.#connection = undefined;
   }
@@ -162,27 +203,6 @@ export abstract class StreamReader<T, M extends Machine<T>>
   #to(state: ConnectionState): void {
     if (state === this.#state || this.#state === 'closed') return;
     this.#state = state;
-    this.#controls.onState?.(state);
+    this.controls.onState?.(state);
   }
-}
-
-/** A stream of the platform that takes over the iteration; nothing is read before it is asked for. */
-export function readableOf<T>(stream: ResumableStream<T>): ReadableStream<T> {
-  if (typeof ReadableStream !== 'function') {
-    throw new InvalidRequest('there is no ReadableStream here: iterate over the stream');
-  }
-  const iterator = stream[Symbol.asyncIterator]();
-  return new ReadableStream<T>(
-    {
-      async pull(controller) {
-        const { done, value } = await iterator.next();
-        if (done) controller.close();
-        else controller.enqueue(value);
-      },
-      async cancel() {
-        await stream.close();
-      },
-    },
-    { highWaterMark: 0 },
-  );
 }

@@ -36,8 +36,7 @@ export class Transport {
    * for may be repeated: what makes something carries an Idempotency-Key. Throws StreamError.
    */
   async call(request: Request, signal?: AbortSignal): Promise<JsonObject> {
-    const { maxRetries, backoff, random } = this.settings;
-    const retries = new Retries(maxRetries, backoff, random);
+    const retries = new Retries(this.settings);
     for (;;) {
       const outcome = await this.fetch(request, signal);
       throwIfAborted(signal);

@@ -9,6 +9,7 @@ from ._async.client import ResonantGenesis
 from ._async.events import AsyncEventStream, AsyncReplay
 from ._async.sessions import AsyncSession
 from ._async.stream import AsyncStream
+from ._core.retry import Reconnection
 from ._core.settings import Timeouts
 from ._realtime.client import Realtime, RealtimeStream, RealtimeSubscription
 from ._sync.client import SyncResonantGenesis
@@ -39,6 +40,7 @@ from .models import (
     Chunk,
     Event,
     File,
+    Organization,
     Page,
     SigningKey,
     Step,
@@ -67,6 +69,7 @@ __all__ = [
     "InvalidRequest",
     "InvalidSettings",
     "NotFound",
+    "Organization",
     "Page",
     "PermissionDenied",
     "PositionExpired",
@@ -74,6 +77,7 @@ __all__ = [
     "Realtime",
     "RealtimeStream",
     "RealtimeSubscription",
+    "Reconnection",
     "ResonantGenesis",
     "SessionBusy",
     "SigningKey",

@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-#: What `retry_after` reads as where the server asked to wait but named no time, in seconds.
+#: The value of `retry_after`, in seconds, where the server asked to wait but named no time.
 DEFAULT_RETRY_AFTER = 1.0
 
 
@@ -84,7 +84,7 @@ class PermissionDenied(StreamError):
 
 
 class NotFound(StreamError):
-    """There is no such thing, or it belongs to somebody else; the server does not say which."""
+    """The resource does not exist or is another organization's; the server does not say which."""
 
     default_code = "NOT_FOUND"
 
@@ -96,7 +96,7 @@ class InvalidRequest(StreamError):
 
 
 class InvalidSettings(InvalidRequest, ValueError):
-    """What a client was told cannot work: an argument, or a variable of the environment."""
+    """An argument, or a variable of the environment, with which a client cannot work."""
 
 
 class Conflict(StreamError):
@@ -113,13 +113,13 @@ class SessionBusy(Conflict):
 
 
 class PositionExpired(StreamError):
-    """The place asked for was trimmed, or belongs to a history the store no longer has."""
+    """The requested position was trimmed, or belongs to a history that the store no longer has."""
 
     default_code = "POSITION_EXPIRED"
 
 
 class RateLimited(StreamError):
-    """Too much at once; `retry_after` is always a number of seconds."""
+    """Too many requests at once; `retry_after` is always a number of seconds."""
 
     default_code = "RATE_LIMITED"
     default_retryable = True
@@ -179,10 +179,17 @@ class TurnTimeout(StreamError, TimeoutError):
 
 
 class ConnectionLost(StreamError, ConnectionError):
-    """The server could not be reached within the retries; a running turn goes on without us."""
+    """No connection within the retries, or it broke; a running turn goes on without us.
+
+    `reached` is False where no connection could be made at all.
+    """
 
     default_code = "CONNECTION_LOST"
     default_retryable = True
+
+    def __init__(self, message: str = "", *, reached: bool = True, **more: Any) -> None:
+        super().__init__(message, **more)
+        self.reached = reached
 
 
 #: code -> (class, retryable); `protocol/errors.yaml` holds the same table for every SDK.

@@ -1,4 +1,4 @@
-"""What the server answers, as objects: known fields typed, all fields in `.raw`.
+"""The server's answers as objects: known fields are typed, all fields are in `.raw`.
 
 A field the answer lacks reads as None (`content` as ""), so that a loop over chunks of several
 types never raises AttributeError, and a field of a newer server is readable before this SDK
@@ -40,7 +40,7 @@ class Field(Generic[T]):
 
 
 class Model:
-    """A JSON object of the server; `raw` is the object as it came."""
+    """A JSON object of the server; `raw` is the object as received."""
 
     #: Fields that `repr` hides.
     _secret: frozenset[str] = frozenset()
@@ -65,7 +65,7 @@ class Model:
 
 
 class Usage(Model):
-    """What a turn took."""
+    """The tokens, steps and time of a turn."""
 
     input_tokens = Field(0)
     output_tokens = Field(0)
@@ -103,7 +103,7 @@ class Chunk(Model):
 
     @property
     def usage(self) -> Usage | None:
-        """What the turn took; on `done`."""
+        """The tokens, steps and time of the turn; on `done` only."""
         usage = self.raw.get("usage")
         return Usage(usage) if isinstance(usage, dict) else None
 
@@ -121,13 +121,13 @@ class TurnResult(Model):
 
     @property
     def usage(self) -> Usage:
-        """What the turn took."""
+        """The tokens, steps and time of the turn."""
         usage = self.raw.get("usage")
         return Usage(usage if isinstance(usage, dict) else {})
 
 
 class SessionData(Model):
-    """A session as the server showed it; the base of the sessions a client hands out."""
+    """A session as the server last showed it; the base class of the clients' session objects."""
 
     session_id = Field("", "session_id", "id")
     agent_id = Field[str | None](None)
@@ -144,7 +144,7 @@ class SessionData(Model):
 
     @property
     def id(self) -> str:
-        """The same as `session_id`."""
+        """An alias of `session_id`."""
         return self.session_id
 
 
@@ -173,7 +173,7 @@ class Agent(Model):
 
     @property
     def id(self) -> str:
-        """The same as `agent_id`."""
+        """An alias of `agent_id`."""
         return self.agent_id
 
 
@@ -240,7 +240,7 @@ class Event(Model):
 
     @property
     def data(self) -> dict[str, Any]:
-        """What happened; its fields depend on the type."""
+        """The event's payload; its fields depend on `type`."""
         return _object(self.raw.get("data"))
 
     @property
@@ -281,8 +281,25 @@ class Page(Generic[M_co]):
         return f"Page({len(self.data)} items, has_more={self.has_more})"
 
 
+class Organization(Model):
+    """A tenant of one server. Times are RFC 3339; `disabled_at` None: it is not disabled."""
+
+    _secret = frozenset({"key"})
+
+    id = Field("")
+    name = Field("")
+    created_at = Field("")
+    disabled_at = Field[str | None](None)
+
+    @property
+    def key(self) -> ApiKey | None:
+        """Its first key, there only when the organization was just made."""
+        key = self.raw.get("key")
+        return ApiKey(key) if isinstance(key, dict) else None
+
+
 class UsageRow(Model):
-    """What the turns of one group took. The names that are there follow from `group_by`."""
+    """The tokens, steps and time of one group of turns; `group_by` decides which names it has."""
 
     turns = Field(0)
     input_tokens = Field(0)

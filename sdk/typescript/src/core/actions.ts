@@ -42,3 +42,15 @@ export type Outcome =
   | { readonly was: 'silent' }
   /** The wait is over. */
   | { readonly was: 'waited' };
+
+/** Logic that a shell runs. */
+export interface Machine<T> {
+  /** Whether the machine has data or waits for data on an open connection. */
+  readonly opened: boolean;
+  /** Whether the machine polls because nothing comes through as a stream. */
+  readonly polling: boolean;
+  /** Return what to do now. */
+  next(): Action<T>;
+  /** Report what became of it. */
+  give(outcome: Outcome): void;
+}

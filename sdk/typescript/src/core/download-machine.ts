@@ -7,15 +7,14 @@
  */
 
 import { ConnectionLost, StreamError } from '../errors.js';
-import { PATH } from '../files/lookups.js';
 import type { StoredFile } from '../types.js';
-import type { Action, Outcome } from './actions.js';
-import { errorFromAnswer, itemRequest } from './messages.js';
+import type { Action, Machine, Outcome } from './actions.js';
+import { errorFromAnswer, FILES, itemRequest } from './messages.js';
 import type { ReconnectRules } from './reconnector.js';
 import { Retries } from './retry.js';
 import { Sha256 } from './sha256.js';
 
-export class DownloadMachine {
+export class DownloadMachine implements Machine<Uint8Array> {
   readonly polling = false;
   readonly #file: StoredFile;
   readonly #silence: number;
@@ -29,10 +28,10 @@ export class DownloadMachine {
   /** Parts cannot be had. */
   #whole = false;
 
-  constructor(file: StoredFile, { maxRetries, backoff, random, silence }: ReconnectRules) {
+  constructor(file: StoredFile, rules: ReconnectRules) {
     this.#file = file;
-    this.#silence = silence;
-    this.#retries = new Retries(maxRetries, backoff, random);
+    this.#silence = rules.silence;
+    this.#retries = new Retries(rules);
     // What is empty is there already, and not every platform has a body for it.
     this.#action = file.size ? this.#open() : { do: 'finish' };
   }
@@ -95,7 +94,7 @@ export class DownloadMachine {
     }
     return {
       do: 'open',
-      request: { ...itemRequest('GET', PATH, id, '/content'), headers, binary: true },
+      request: { ...itemRequest('GET', FILES, id, '/content'), headers, binary: true },
     };
   }
 

@@ -3,8 +3,6 @@ import { InvalidRequest } from '../errors.js';
 import type { EventSelection, JsonObject, Place } from '../types.js';
 import { query } from './messages.js';
 
-export const EVENTS_PATH = '/v1/events';
-
 /** As the wire has it. */
 export function placeOf(place: Place | undefined): string | undefined {
   return place instanceof Date ? place.toISOString() : place;

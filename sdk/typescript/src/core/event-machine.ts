@@ -16,12 +16,13 @@ import type {
 } from '../types.js';
 import type { Action, Outcome } from './actions.js';
 import { FrameBuffer } from './chunk-buffer.js';
-import { EVENTS_PATH, placeOf, selectionQuery } from './event-filter.js';
+import { placeOf, selectionQuery } from './event-filter.js';
 import { EventQueue } from './event-queue.js';
 import {
   type Answer,
   asObject,
   asText,
+  EVENTS,
   errorFromAnswer,
   errorFromChunk,
   isObject,
@@ -55,7 +56,7 @@ export class EventRequests {
     });
     return {
       method: 'GET',
-      path: `${EVENTS_PATH}/subscribe`,
+      path: `${EVENTS}/subscribe`,
       query: { ...this.#query, ...place },
       headers: cursor === undefined ? SSE : { ...SSE, 'Last-Event-ID': cursor },
     };
@@ -63,7 +64,7 @@ export class EventRequests {
 
   /** Asks for the end of the log, so that a first connection that breaks loses nothing. */
   now(): Request {
-    return { method: 'GET', path: EVENTS_PATH, query: { since: AFTER_ALL, limit: '1' } };
+    return { method: 'GET', path: EVENTS, query: { since: AFTER_ALL, limit: '1' } };
   }
 
   /** The events behind `cursor`, or the first that comes. */
@@ -71,7 +72,7 @@ export class EventRequests {
     const since = cursor === undefined ? this.since : undefined;
     return {
       method: 'GET',
-      path: EVENTS_PATH,
+      path: EVENTS,
       query: { ...this.#query, ...query({ cursor, since, limit: POLL_LIMIT, wait: POLL_WAIT }) },
       patience: POLL_WAIT,
     };

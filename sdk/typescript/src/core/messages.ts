@@ -6,7 +6,14 @@ import {
   type StreamErrorFields,
   Unavailable,
 } from '../errors.js';
-import type { JsonObject, Page } from '../types.js';
+import type { ClientOptions, JsonObject, Page } from '../types.js';
+
+/** Where the collections are, below the base URL. */
+export const AGENTS = '/v1/agents';
+export const EVENTS = '/v1/events';
+export const FILES = '/v1/files';
+export const SESSIONS = '/v1/sessions';
+export const TOKENS = '/v1/tokens';
 
 /** One request below the base URL, credential aside. */
 export interface Request {
@@ -18,7 +25,7 @@ export interface Request {
   /** Added to the time the answer may take, in seconds: the server is asked to wait. */
   readonly patience?: number;
   /** What sends it in place of `fetch`: a body that is no JSON is its matter. */
-  readonly send?: typeof fetch;
+  readonly send?: NonNullable<ClientOptions['fetch']>;
   /** Whether a success is a file's content, to be read as it comes. */
   readonly binary?: boolean;
 }
@@ -29,6 +36,9 @@ export interface Answer {
   readonly headers: Headers;
   readonly body: unknown;
 }
+
+/** How long the server knows an idempotency key, in milliseconds (PROTOCOL.md). */
+export const KEY_WINDOW_MS = 24 * 3_600_000;
 
 /** Makes a header of a call repeatable: the same key never does a thing twice. */
 export function keyHeader(key = newKey()): Record<string, string> {
@@ -136,8 +146,8 @@ export function cancelRequest(
   { turn, idempotencyKey }: { turn?: number | undefined; idempotencyKey?: string | undefined },
 ): Request {
   const body: JsonObject = snake(sessionId === undefined ? { idempotencyKey } : { turn });
-  if (sessionId === undefined) return { method: 'POST', path: '/v1/sessions/cancel', body };
-  return { ...itemRequest('POST', '/v1/sessions', sessionId, '/cancel'), body };
+  if (sessionId === undefined) return { method: 'POST', path: `${SESSIONS}/cancel`, body };
+  return { ...itemRequest('POST', SESSIONS, sessionId, '/cancel'), body };
 }
 
 /** Objects of ours inside an answer; whatever else is nested belongs to others. */

@@ -12,7 +12,7 @@
  */
 
 import { AuthenticationError, ConnectionLost, RateLimited, StreamError } from '../errors.js';
-import type { Action, Outcome } from './actions.js';
+import type { Action, Machine, Outcome } from './actions.js';
 import type { FrameBuffer } from './chunk-buffer.js';
 import {
   type Answer,
@@ -22,7 +22,7 @@ import {
   seconds,
   unexpected,
 } from './messages.js';
-import { type Backoff, type Random, Retries } from './retry.js';
+import { Retries, type RetryRules } from './retry.js';
 
 /** Silent attempts in a row after which a stream is polled. */
 const MAX_SILENT = 2;
@@ -32,15 +32,12 @@ export const PACE = 0.25;
 const MAX_SILENCE = 600;
 
 /** What the machines have to know. Times in seconds. */
-export interface ReconnectRules {
-  readonly maxRetries: number;
-  readonly backoff: Backoff;
+export interface ReconnectRules extends RetryRules {
   /** A stream without a byte for so long is dead, until the server has announced its heartbeat. */
   readonly silence: number;
   /** In characters. */
   readonly maxEvent: number;
   readonly clock: () => number;
-  readonly random: Random;
   /** Whether a credential that ended can be replaced. */
   readonly renewable: boolean;
   /** Whether a body can be read as it comes, as far as is known; else everything is polled. */
@@ -48,7 +45,7 @@ export interface ReconnectRules {
 }
 
 /** Ask `next()` what to do, tell `give()` what became of it; see actions.ts. */
-export abstract class Reconnector<T> {
+export abstract class Reconnector<T> implements Machine<T> {
   /** Whether nothing comes through as a stream. */
   polling = false;
   protected readonly rules: ReconnectRules;
@@ -67,7 +64,7 @@ export abstract class Reconnector<T> {
     this.rules = rules;
     this.polling = rules.streams?.possible === false;
     this.#buffer = buffer;
-    this.#retries = new Retries(rules.maxRetries, rules.backoff, rules.random);
+    this.#retries = new Retries(rules);
     this.#limit = rules.silence;
     this.#begun = begun;
     this.handle = (outcome) => this.#onOpen(outcome);

@@ -20,17 +20,21 @@ export function delay(backoff: Backoff, failures: number, floor: number, random:
   return floor + random() * Math.min(backoff.cap, backoff.base * 2 ** Math.min(failures - 1, 32));
 }
 
-/** At most `limit` failures in a row; progress starts the count anew. */
+/** How often, and at what pace, a failed attempt is repeated. */
+export interface RetryRules {
+  /** Failures in a row before an error is thrown. */
+  readonly maxRetries: number;
+  readonly backoff: Backoff;
+  readonly random: Random;
+}
+
+/** Counts failures in a row; progress starts the count anew. */
 export class Retries {
   #failures = 0;
-  readonly #limit: number;
-  readonly #backoff: Backoff;
-  readonly #random: Random;
+  readonly #rules: RetryRules;
 
-  constructor(limit: number, backoff: Backoff, random: Random = Math.random) {
-    this.#limit = limit;
-    this.#backoff = backoff;
-    this.#random = random;
+  constructor(rules: RetryRules) {
+    this.#rules = rules;
   }
 
   /** Something came through. */
@@ -40,10 +44,11 @@ export class Retries {
 
   /** Seconds before the next attempt; undefined when `error` is to be thrown instead. */
   after(error: StreamError, floor = 0): number | undefined {
+    const { maxRetries, backoff, random } = this.#rules;
     const asked = error.retryAfter ?? 0;
     this.#failures += 1;
-    if (this.#failures > this.#limit || asked > MAX_RETRY_AFTER) return undefined;
+    if (this.#failures > maxRetries || asked > MAX_RETRY_AFTER) return undefined;
     const least = Math.min(Math.max(floor, asked), MAX_RETRY_AFTER);
-    return delay(this.#backoff, this.#failures, least, this.#random);
+    return delay(backoff, this.#failures, least, random);
   }
 }

@@ -1,4 +1,5 @@
 /** Where a stream stands in its session's log, and what a chunk that arrives means for it. */
+import { PositionExpired, type StreamErrorFields } from '../errors.js';
 import type { JsonObject } from '../types.js';
 import { asCount } from './messages.js';
 
@@ -25,6 +26,24 @@ export class Sequence {
     this.last = position;
     return 'new';
   }
+}
+
+/**
+ * Compare the epoch of a log with the one seen before; return the newest known. Throws
+ * PositionExpired where they differ: the server's store was replaced.
+ */
+export function checkEpoch(
+  before: string | undefined,
+  now: string | undefined,
+  place: StreamErrorFields,
+): string | undefined {
+  if (now && before && now !== before) {
+    throw new PositionExpired(
+      "the server's store was replaced, positions from before mean nothing",
+      { ...place, details: { epoch: now } },
+    );
+  }
+  return now ?? before;
 }
 
 /** Where a chunk begins: `from` for merged ones, else its own position. */

@@ -5,7 +5,7 @@
  * place. The rules of connections are link.ts's.
  */
 
-import { ConnectionLost, PositionExpired, type StreamError } from '../errors.js';
+import { ConnectionLost, type StreamError } from '../errors.js';
 import type { Chunk, JsonObject } from '../types.js';
 import type { Action } from './actions.js';
 import { ChunkBuffer } from './chunk-buffer.js';
@@ -21,7 +21,7 @@ import {
   type Request,
 } from './messages.js';
 import { PACE, Reconnector, type ReconnectRules } from './reconnector.js';
-import { firstPosition, positionOf, TurnStart } from './sequence.js';
+import { checkEpoch, firstPosition, positionOf, TurnStart } from './sequence.js';
 import type { ResumePoint, SessionRequests } from './session-request.js';
 
 /** Chunks of one session. */
@@ -32,7 +32,7 @@ export class SessionMachine extends Reconnector<Chunk> {
 
   constructor(requests: SessionRequests, rules: ReconnectRules) {
     const buffer = new ChunkBuffer(requests, rules.maxEvent);
-    super(rules, buffer, requests.recalled);
+    super(rules, buffer, requests.options.recalled);
     this.#requests = requests;
     this.#buffer = buffer;
     this.#poller = new Poller(requests, buffer, rules.clock);
@@ -53,7 +53,7 @@ export class SessionMachine extends Reconnector<Chunk> {
     const raw = ready.shift() ?? {};
     const resumePoint = this.resumePoint;
     resumePoint.position = raw.position as number;
-    if (raw.type === 'error' && this.#requests.raiseOnError) {
+    if (raw.type === 'error' && this.#requests.options.raiseOnError !== false) {
       // The turn has failed for good: only its `done` would follow.
       ready.length = 0;
       return this.finish(errorFromChunk(raw, resumePoint));
@@ -75,18 +75,17 @@ export class SessionMachine extends Reconnector<Chunk> {
     resumePoint.sessionId ||= headers.get('x-session-id') ?? undefined;
     const turn = asCount(Number(headers.get('x-turn')));
     if (turn && (!this.#requests.body || !resumePoint.turn)) resumePoint.turn = turn;
+    const { sessionId, position } = resumePoint;
     const epoch = headers.get('x-log-epoch') ?? undefined;
-    if (epoch && resumePoint.epoch && epoch !== resumePoint.epoch) {
-      throw new PositionExpired(
-        "the server's store was replaced, positions from before mean nothing",
-        { details: { epoch }, sessionId: resumePoint.sessionId, position: resumePoint.position },
-      );
-    }
-    resumePoint.epoch = epoch ?? resumePoint.epoch;
+    resumePoint.epoch = checkEpoch(resumePoint.epoch, epoch, { sessionId, position });
   }
 
   protected ended(): Action<Chunk> {
-    if (this.#buffer.atDone && this.#requests.target === undefined && !this.#requests.follow) {
+    if (
+      this.#buffer.atDone &&
+      this.#requests.target === undefined &&
+      !this.#requests.options.follow
+    ) {
       // The server ends a join when nothing is running or queued; one that drains ends it earlier.
       // Asking once more tells which (204), and costs one request.
       return this.#buffer.fresh ? this.connect() : { do: 'finish' };
@@ -188,7 +187,7 @@ export class Poller {
       if (this.#buffer.complete) return { do: 'finish' };
     }
     // What is over needs one more look, for there may be more pages, but no waiting.
-    this.#over = done === true && !this.#requests.follow;
+    this.#over = done === true && !this.#requests.options.follow;
     if (this.#over && !events.length) return { do: 'finish' };
     return { do: 'wait', seconds: Math.max(0, PACE - (this.#clock() - this.#askedAt)) };
   }

@@ -1,7 +1,7 @@
 /** What a stream was asked for, and every request that may have to be made for it. */
 
 import type { JsonObject } from '../types.js';
-import { asCount, asText, keyHeader, query, type Request, segment } from './messages.js';
+import { asCount, asText, keyHeader, query, type Request, SESSIONS, segment } from './messages.js';
 
 /** How long the server may hold a poll, in seconds: below the 60 at which proxies cut. */
 export const POLL_WAIT = 25;
@@ -13,12 +13,18 @@ export const SSE: Readonly<Record<string, string>> = {
   'Accept-Encoding': 'identity',
 };
 
+/** An execute whose answer names the turn at once, without waiting for its end. */
+export function detachedExecute(body: JsonObject, idempotencyKey: string | undefined): Request {
+  const headers = { ...keyHeader(idempotencyKey), Prefer: 'respond-async' };
+  return { method: 'POST', path: executePath(body), body: { ...body, stream: false }, headers };
+}
+
 /** Where an execute goes; a session knows its agent, if the caller does not. */
 export function executePath(body: JsonObject): string {
   const sessionId = asText(body.session_id);
   return sessionId && body.agent_id === undefined
-    ? `/v1/sessions/${segment(sessionId)}/execute`
-    : '/v1/sessions/execute';
+    ? `${SESSIONS}/${segment(sessionId)}/execute`
+    : `${SESSIONS}/execute`;
 }
 
 /** What is needed to find a stream again after it broke off. */
@@ -46,32 +52,25 @@ export interface SessionRequestsOptions {
 }
 
 export class SessionRequests {
+  readonly options: SessionRequestsOptions;
   readonly resumePoint: ResumePoint;
   readonly body: JsonObject | undefined;
-  readonly follow: boolean;
-  readonly raiseOnError: boolean;
-  readonly recalled: boolean;
-  /** The position before the first chunk that is due; undefined where only the server knows. */
-  readonly start: number | undefined;
-  readonly #turn: number | undefined;
-  /** Never false: what is not said is left out. */
-  readonly #compact: true | undefined;
 
   constructor(options: SessionRequestsOptions) {
+    this.options = options;
     this.resumePoint = options.resumePoint;
     this.body = options.body;
-    this.follow = options.follow ?? false;
-    this.raiseOnError = options.raiseOnError ?? true;
-    this.recalled = options.recalled ?? false;
-    const startsSession = this.body !== undefined && this.body.session_id === undefined;
-    this.start = options.resumeFrom ?? (startsSession ? 0 : undefined);
-    this.#turn = options.turn;
-    this.#compact = options.compact || undefined;
+  }
+
+  /** The position before the first chunk that is due; undefined where only the server knows. */
+  get start(): number | undefined {
+    const startsSession = this.body && this.body.session_id === undefined;
+    return this.options.resumeFrom ?? (startsSession ? 0 : undefined);
   }
 
   /** The turn whose `done` ends the stream; undefined: the server says when it ends. */
   get target(): number | undefined {
-    return this.body ? this.resumePoint.turn : this.#turn;
+    return this.body ? this.resumePoint.turn : this.options.turn;
   }
 
   /** Whether the server has still to name the session, or the turn that it starts. */
@@ -97,8 +96,8 @@ export class SessionRequests {
       query: query({
         resume_from: place,
         turn: this.target,
-        compact: this.#compact,
-        follow: this.follow || undefined,
+        compact: this.options.compact || undefined,
+        follow: this.options.follow || undefined,
       }),
       headers: SSE,
     };
@@ -106,7 +105,7 @@ export class SessionRequests {
 
   /** Names the turn of an execute whose streamed answer never arrives. */
   detached(): Request {
-    return this.#post({ stream: false }, { Prefer: 'respond-async' });
+    return detachedExecute(this.body ?? {}, this.resumePoint.idempotencyKey);
   }
 
   /** The session as it is now. */
@@ -120,24 +119,25 @@ export class SessionRequests {
     return {
       method: 'GET',
       path: `${this.#session()}/events`,
-      query: query({ after, limit: POLL_LIMIT, wait: patience, compact: this.#compact }),
+      query: query({
+        after,
+        limit: POLL_LIMIT,
+        wait: patience,
+        compact: this.options.compact || undefined,
+      }),
       patience,
     };
   }
 
   #execute(last: number | undefined): Request {
     const place = last ? { resume_from: last } : {};
-    const form = this.#compact && { compact: true };
-    return this.#post({ stream: true, ...place, ...form }, SSE);
-  }
-
-  #post(more: JsonObject, headers: Readonly<Record<string, string>>): Request {
-    const body = { ...this.body, ...more };
-    const key = keyHeader(this.resumePoint.idempotencyKey);
-    return { method: 'POST', path: executePath(body), body, headers: { ...key, ...headers } };
+    const form = this.options.compact && { compact: true };
+    const body = { ...this.body, stream: true, ...place, ...form };
+    const headers = { ...keyHeader(this.resumePoint.idempotencyKey), ...SSE };
+    return { method: 'POST', path: executePath(body), body, headers };
   }
 
   #session(): string {
-    return `/v1/sessions/${segment(this.resumePoint.sessionId ?? '')}`;
+    return `${SESSIONS}/${segment(this.resumePoint.sessionId ?? '')}`;
   }
 }

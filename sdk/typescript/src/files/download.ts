@@ -1,10 +1,10 @@
 /** A file on its way down. */
 
 import { DownloadMachine } from '../core/download-machine.js';
+import { camel, FILES, itemRequest } from '../core/messages.js';
 import { StreamReader } from '../stream-reader.js';
 import type { Transport } from '../transport.js';
 import type { DownloadOptions, FileDownload, PipeOptions, StoredFile } from '../types.js';
-import { get } from './lookups.js';
 
 /** What a Blob is that nobody has looked at. */
 const ANYTHING = 'application/octet-stream';
@@ -12,9 +12,10 @@ const ANYTHING = 'application/octet-stream';
 export async function download(
   transport: Transport,
   fileId: string,
-  options: DownloadOptions = {},
+  options: DownloadOptions,
 ): Promise<FileDownload> {
-  const file = await get(transport, fileId, options.signal);
+  const request = itemRequest('GET', FILES, fileId);
+  const file = camel<StoredFile>(await transport.call(request, options.signal));
   return new Download(file, new DownloadReader(transport, file, options).toReadableStream());
 }
 

@@ -5,7 +5,9 @@ import {
   asObject,
   asText,
   camel,
+  FILES,
   isRepeated,
+  itemRequest,
   keyHeader,
   query,
   type Request,
@@ -16,7 +18,6 @@ import { pause, throwIfAborted } from '../platform.js';
 import { addressOf } from '../settings.js';
 import { errorOfCall, type Transport } from '../transport.js';
 import type { JsonObject, StoredFile, UploadOptions, UploadSource } from '../types.js';
-import { PATH, remove } from './lookups.js';
 import { bodyOf, type UploadBody } from './upload-body.js';
 
 /** Seconds: an attempt ends when nothing moves, not after a time; what is here bounds it at all. */
@@ -25,7 +26,7 @@ const LONGEST = 10 * 24 * 3600;
 export async function upload(
   transport: Transport,
   source: UploadSource,
-  options: UploadOptions = {},
+  options: UploadOptions,
 ): Promise<StoredFile> {
   const { signal, checksum } = options;
   throwIfAborted(signal);
@@ -38,7 +39,7 @@ export async function upload(
     const sent = checksum?.toLowerCase() ?? (await body.digest());
     rethrow(body);
     if (made.sha256 !== sent) {
-      await remove(transport, made.id);
+      await transport.call(itemRequest('DELETE', FILES, made.id));
       throw new ConnectionLost('what the server stored is not what was sent');
     }
     // Not every platform tells of it before.
@@ -90,7 +91,7 @@ function requestOf(
   if (body.length !== undefined) headers['Content-Length'] = String(body.length);
   return {
     method: 'POST',
-    path: PATH,
+    path: FILES,
     query: query({ name, subject }),
     headers,
     send: (input, init) => body.send(input, init),
@@ -105,8 +106,7 @@ async function send(
   body: UploadBody,
   signal: AbortSignal | undefined,
 ): Promise<JsonObject> {
-  const { maxRetries, backoff, random, log } = transport.settings;
-  const retries = new Retries(maxRetries, backoff, random);
+  const retries = new Retries(transport.settings);
   for (;;) {
     const outcome = await attempt(transport, request, body, signal);
     throwIfAborted(signal);
@@ -115,7 +115,7 @@ async function send(
     if (!error) return asObject(outcome.was === 'answered' && outcome.answer.body);
     const wait = body.repeatable && mayPass(error) ? retries.after(error) : undefined;
     if (wait === undefined) throw error;
-    log('info', `upload: ${error.message}; again in ${wait.toFixed(2)} s`);
+    transport.settings.log('info', `upload: ${error.message}; again in ${wait.toFixed(2)} s`);
     await pause(wait, signal, { least: error.retryAfter ?? 0, patient: true });
     throwIfAborted(signal);
   }

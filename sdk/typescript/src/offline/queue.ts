@@ -1,14 +1,12 @@
 /** `client.offlineQueue()`: executes that wait for a network, sent in order when it is there. */
 
-import { asCount, asText, keyHeader, newKey, snake } from '../core/messages.js';
-import { executePath } from '../core/session-request.js';
+import { asCount, asText, KEY_WINDOW_MS, newKey, snake } from '../core/messages.js';
+import { detachedExecute } from '../core/session-request.js';
 import { AuthenticationError, InvalidRequest, StreamError } from '../errors.js';
 import { isOffline, notifyAll, pause } from '../platform.js';
 import type { Transport } from '../transport.js';
 import type { ExecuteParams, OfflineQueueOptions, QueuedExecute, QueueStorage } from '../types.js';
 
-/** The server knows an Idempotency-Key for 24 hours; in milliseconds. */
-const KEY_WINDOW = 24 * 3600 * 1000;
 /** Seconds between attempts when the server cannot be reached. */
 const REST = 5;
 /** What a server takes as a body, in characters (PROTOCOL.md, section 9). */
@@ -158,7 +156,7 @@ export class OfflineQueue {
       await this.#refresh();
       const item = this.#items.find(({ status }) => status === 'queued');
       if (!item || this.#stop.signal.aborted) return;
-      if (Date.now() - item.createdAt > KEY_WINDOW) {
+      if (Date.now() - item.createdAt > KEY_WINDOW_MS) {
         await this.#storage.put({ ...item, status: 'stale' });
       } else if (isOffline()) {
         await this.#rest(REST);
@@ -169,9 +167,7 @@ export class OfflineQueue {
   }
 
   async #send(item: QueuedExecute): Promise<void> {
-    const body = { ...snake(item.params), stream: false };
-    const headers = { ...keyHeader(item.id), Prefer: 'respond-async' };
-    const request = { method: 'POST', path: executePath(body), body, headers };
+    const request = detachedExecute(snake(item.params), item.id);
     this.#sending = item.id;
     this.#show();
     try {

@@ -102,9 +102,7 @@ export function useSession(
 
   useEffect(() => {
     const held = holdShared(store);
-    if (typeof held === 'function') {
-      return held;
-    }
+    if (typeof held === 'function') return held;
     setShown((before) => ({ ...before, store: held }));
     return undefined;
   }, [store]);

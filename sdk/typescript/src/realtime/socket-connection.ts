@@ -97,13 +97,13 @@ export class SocketConnection {
     const { socket, state, settings } = this.#parts;
     const { requests } = state;
     const now = settings.clock();
-    const times = [requests.tick(now)];
+    const times = [requests.sendDue(now)];
     const due = this.#watch.due(now);
     if (due === 'dead') {
       this.end(new ConnectionLost('the link does not answer'));
       return;
     }
-    if (due === 'ping') requests.say({ type: 'ping' });
+    if (due === 'ping') requests.notify({ type: 'ping' });
     if (this.#renewAt !== undefined && now >= this.#renewAt) this.#renew(now);
     while (requests.outbox.length && this.#sendRate.take(now))
       socket.send(requests.outbox.shift() ?? '');

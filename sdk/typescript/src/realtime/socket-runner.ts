@@ -9,9 +9,8 @@ import { isOffline, notifyAll, pause } from '../platform.js';
 import type { Settings } from '../settings.js';
 import type { ConnectionState, RealtimeOptions } from '../types.js';
 import { SocketConnection, socketClass, socketUrl } from './socket-connection.js';
-import type { Host } from './socket-streams.js';
 
-export class SocketRunner implements Host {
+export class SocketRunner {
   state: ConnectionState = 'connecting';
   readonly #logic: SocketMachine;
   readonly #settings: Settings;
@@ -23,12 +22,11 @@ export class SocketRunner implements Host {
   #socket: SocketConnection | undefined;
 
   constructor(settings: Settings, { pingInterval = 30, pingTimeout = 10 }: RealtimeOptions) {
-    const newRetries = () => new Retries(settings.maxRetries, settings.backoff, settings.random);
     this.#settings = settings;
     this.#interval = pingInterval;
     this.#patience = pingTimeout;
-    this.#retries = newRetries();
-    this.#logic = new SocketMachine(newRetries);
+    this.#retries = new Retries(settings);
+    this.#logic = new SocketMachine(settings);
   }
 
   // -- what readers want ------------------------------------------------------------------------

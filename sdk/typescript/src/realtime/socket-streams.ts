@@ -2,118 +2,64 @@
 
 import type { ChunkConsumer, Consumer, EventConsumer } from '../core/realtime/consumers.js';
 import { throwIfAborted } from '../platform.js';
-import { readableOf } from '../stream-reader.js';
+import { DONE, IterableStream } from '../stream-reader.js';
 import type {
   AgentStream,
   Chunk,
   ConnectionState,
   PlatformEvent,
   RealtimeSubscription,
-  ResumableStream,
   StreamControls,
 } from '../types.js';
 
-/** The socket that streams live on. */
-export interface Host {
-  readonly state: ConnectionState;
-  /** Tells of each change of `state`, until the returned function is called. */
-  watch(listener: (state: ConnectionState) => void): () => void;
-  start(consumer: Consumer<unknown>): void;
-  taken(consumer: Consumer<unknown>): void;
-  leave(consumer: Consumer<unknown>): void;
-  cancel(sessionId: string, params: { turn?: number | undefined }): Promise<void>;
-}
+import type { SocketRunner } from './socket-runner.js';
 
-const DONE = { done: true, value: undefined } as const;
-
-abstract class ConsumerReader<T> implements ResumableStream<T>, AsyncIterator<T, undefined> {
-  protected readonly host: Host;
+abstract class ConsumerReader<T> extends IterableStream<T> {
+  protected readonly runner: SocketRunner;
   readonly #consumer: Consumer<T>;
-  readonly #controls: StreamControls;
   readonly #unwatch: () => void;
-  #taken = false;
-  #busy = false;
   #closed = false;
 
-  constructor(host: Host, consumer: Consumer<T>, controls: StreamControls) {
-    this.host = host;
+  constructor(runner: SocketRunner, consumer: Consumer<T>, controls: StreamControls) {
+    super(controls);
+    this.runner = runner;
     this.#consumer = consumer;
-    this.#controls = controls;
-    this.#unwatch = host.watch((state) => controls.onState?.(state));
-    controls.signal?.addEventListener('abort', this.#aborted);
+    this.#unwatch = runner.watch((state) => controls.onState?.(state));
     controls.onState?.(this.state);
   }
 
   get state(): ConnectionState {
-    return this.#closed ? 'closed' : this.host.state;
+    return this.#closed ? 'closed' : this.runner.state;
   }
 
   /** Waits until the server has confirmed it, so that nothing from here on is missed. */
-  async open(): Promise<this> {
-    await this.#guard(async () => {
-      this.host.start(this.#consumer);
-      await this.#until(() => this.#consumer.there);
-      if (this.#consumer.error && !this.#consumer.waiting) throw this.#consumer.error;
-    });
-    return this;
+  protected async connect(): Promise<void> {
+    this.runner.start(this.#consumer);
+    await this.#until(() => this.#consumer.there);
+    if (this.#consumer.error && !this.#consumer.waiting) throw this.#consumer.error;
   }
 
-  [Symbol.asyncIterator](): this {
-    if (this.#taken) throw new TypeError('a stream can be iterated once');
-    this.#taken = true;
-    return this;
-  }
-
-  next(): Promise<IteratorResult<T, undefined>> {
-    return this.#guard(async () => {
-      await this.#until(() => this.#consumer.waiting > 0);
-      if (!this.#closed && this.#consumer.waiting > 0) {
-        const value = this.#consumer.take();
-        this.host.taken(this.#consumer);
-        return { done: false, value };
-      }
-      if (!this.#closed && this.#consumer.error) throw this.#consumer.error;
-      await this.close();
-      return DONE;
-    });
-  }
-
-  async return(): Promise<IteratorResult<T, undefined>> {
+  protected async read(): Promise<IteratorResult<T, undefined>> {
+    const consumer = this.#consumer;
+    await this.#until(() => consumer.waiting > 0);
+    if (!this.#closed && consumer.waiting > 0) {
+      const value = consumer.take();
+      this.runner.taken(consumer);
+      return { done: false, value };
+    }
+    if (!this.#closed && consumer.error) throw consumer.error;
     await this.close();
     return DONE;
   }
 
-  async close(): Promise<void> {
+  protected disconnect(): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#unwatch();
-    this.#controls.signal?.removeEventListener('abort', this.#aborted);
-    this.host.leave(this.#consumer);
+    this.runner.leave(this.#consumer);
     // Over already, it would not wake whoever waits.
     this.#consumer.wake();
-    this.#controls.onState?.('closed');
-  }
-
-  toReadableStream(): ReadableStream<T> {
-    return readableOf(this);
-  }
-
-  readonly #aborted = () => this.close();
-
-  async #guard<R>(work: () => Promise<R>): Promise<R> {
-    if (this.#busy) throw new TypeError('the stream is being read already');
-    this.#busy = true;
-    try {
-      throwIfAborted(this.#controls.signal);
-      const result = await work();
-      throwIfAborted(this.#controls.signal);
-      return result;
-    } catch (error) {
-      await this.close();
-      throw error;
-    } finally {
-      this.#busy = false;
-    }
+    this.controls.onState?.('closed');
   }
 
   /** Bounded by the socket's own retries: when they are spent, the consumer is over. */
@@ -123,6 +69,7 @@ abstract class ConsumerReader<T> implements ResumableStream<T>, AsyncIterator<T,
         this.#consumer.wake = resolve;
       });
     }
+    throwIfAborted(this.controls.signal);
   }
 }
 
@@ -138,8 +85,8 @@ export class SocketSubscription
   readonly channels: readonly string[];
   readonly #events: EventConsumer;
 
-  constructor(host: Host, consumer: EventConsumer, controls: StreamControls) {
-    super(host, consumer, controls);
+  constructor(runner: SocketRunner, consumer: EventConsumer, controls: StreamControls) {
+    super(runner, consumer, controls);
     this.#events = consumer;
     this.channels = consumer.channels;
   }
@@ -156,8 +103,8 @@ export class SocketSubscription
 export class SocketStream extends ConsumerReader<Chunk> implements AgentStream {
   readonly #chunks: ChunkConsumer;
 
-  constructor(host: Host, consumer: ChunkConsumer, controls: StreamControls) {
-    super(host, consumer, controls);
+  constructor(runner: SocketRunner, consumer: ChunkConsumer, controls: StreamControls) {
+    super(runner, consumer, controls);
     this.#chunks = consumer;
   }
 
@@ -175,6 +122,6 @@ export class SocketStream extends ConsumerReader<Chunk> implements AgentStream {
 
   async cancel(): Promise<void> {
     const { sessionId, turn } = this.#chunks;
-    if (sessionId) await this.host.cancel(sessionId, { turn });
+    if (sessionId) await this.runner.cancel(sessionId, { turn });
   }
 }

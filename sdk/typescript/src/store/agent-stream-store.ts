@@ -1,6 +1,6 @@
 import { newKey } from '../core/messages.js';
 import type { AgentStream, Chunk, ExecuteStreamParams, StreamControls } from '../types.js';
-import { Lifetime, Observable } from './observable.js';
+import { HeldObservable } from './observable.js';
 import { cancelByKey } from './outbox.js';
 import { ResumableReader } from './resumable-reader.js';
 import type { AgentStreamState, StreamStatus } from './snapshots.js';
@@ -49,15 +49,9 @@ export class TurnRun {
   }
 
   get status(): StreamStatus {
-    if (this.#fold.status !== null) {
-      return this.#fold.status;
-    }
-    if (this.#withdrawn) {
-      return 'cancelled';
-    }
-    if (this.#reader.isReading) {
-      return this.#turn === null ? 'connecting' : 'streaming';
-    }
+    if (this.#fold.status !== null) return this.#fold.status;
+    if (this.#withdrawn) return 'cancelled';
+    if (this.#reader.isReading) return this.#turn === null ? 'connecting' : 'streaming';
     return this.#reader.error === null ? 'idle' : 'failed';
   }
 
@@ -83,12 +77,8 @@ export class TurnRun {
 
   /** Reads on to the turn's end, a failure or `close`. Never rejects: the state has the error. */
   read(): Promise<void> {
-    if (this.isOver) {
-      return Promise.resolve();
-    }
-    if (!this.#reader.isReading) {
-      this.#fold.fail(null);
-    }
+    if (this.isOver) return Promise.resolve();
+    if (!this.#reader.isReading) this.#fold.fail(null);
     return this.#reader.read();
   }
 
@@ -99,9 +89,7 @@ export class TurnRun {
 
   /** Cancels the turn. Rejects with a StreamError where the server could not be told. */
   async cancel(): Promise<void> {
-    if (this.isOver) {
-      return;
-    }
+    if (this.isOver) return;
     if (this.#sessionId !== null && this.#turn !== null) {
       await this.task.client.sessions.cancel(this.#sessionId, { turn: this.#turn });
       return;
@@ -138,9 +126,7 @@ export class TurnRun {
   #look(): void {
     this.#sessionId = this.#stream?.sessionId ?? this.#sessionId;
     this.#turn = this.#stream?.turn ?? this.#turn;
-    if (this.#reader.error !== null && !this.isOver) {
-      this.#fold.fail(this.#reader.error);
-    }
+    if (this.#reader.error !== null && !this.isOver) this.#fold.fail(this.#reader.error);
     this.#changed();
   }
 }
@@ -159,18 +145,11 @@ export const IDLE: AgentStreamState = {
 };
 
 /** One turn at a time: a new one takes the place of the last, which goes on unseen on the server. */
-export class AgentStreamStore extends Observable<AgentStreamState> {
-  /** Keeps the connection until the function it returns is called; `show` opens it again. */
-  readonly hold: () => () => void;
+export class AgentStreamStore extends HeldObservable<AgentStreamState> {
   #run: TurnRun | null = null;
 
   constructor() {
     super(IDLE);
-    const lifetime = new Lifetime(
-      () => undefined,
-      () => this.close(),
-    );
-    this.hold = lifetime.hold;
   }
 
   /**
@@ -181,9 +160,7 @@ export class AgentStreamStore extends Observable<AgentStreamState> {
   async execute(task: AgentTask): Promise<void> {
     this.#run?.close();
     const run = new TurnRun(task, () => {
-      if (this.#run === run) {
-        this.touch();
-      }
+      if (this.#run === run) this.touch();
     });
     this.#run = run;
     await this.#read(run);
@@ -222,9 +199,7 @@ export class AgentStreamStore extends Observable<AgentStreamState> {
    */
   readonly retry = async (): Promise<void> => {
     const run = this.#run;
-    if (run === null) {
-      return;
-    }
+    if (run === null) return;
     if (run.isOver) {
       // Its key names the ended turn for good.
       await this.execute({ ...run.task, idempotencyKey: undefined });
@@ -232,6 +207,10 @@ export class AgentStreamStore extends Observable<AgentStreamState> {
       await this.#read(run);
     }
   };
+
+  protected override end(): void {
+    this.close();
+  }
 
   protected override view(): AgentStreamState {
     return this.#run?.view() ?? IDLE;
@@ -242,9 +221,7 @@ export class AgentStreamStore extends Observable<AgentStreamState> {
     this.publish();
     await reading;
     // At once, so that whoever awaited the end reads all of it.
-    if (this.#run === run) {
-      this.publish();
-    }
+    if (this.#run === run) this.publish();
   }
 }
 

@@ -6,7 +6,7 @@ import type {
   StreamControls,
   SubscribeParams,
 } from '../types.js';
-import { Lifetime, Observable } from './observable.js';
+import { HeldObservable } from './observable.js';
 import { ResumableReader } from './resumable-reader.js';
 import type { StreamClient } from './stream-client.js';
 
@@ -34,14 +34,11 @@ export interface EventsState {
 export const NO_EVENTS: EventsState = { events: [], error: null, connection: 'closed' };
 
 /** Platform events as they come, while anybody holds it; what happens meanwhile comes later. */
-export class EventsStore extends Observable<EventsState> {
-  /** Follows the events until the function it returns is called. */
-  readonly hold: () => () => void;
+export class EventsStore extends HeldObservable<EventsState> {
   readonly #client: StreamClient;
   readonly #selection: EventsSelection;
   readonly #options: EventsStoreOptions;
   readonly #reader: ResumableReader<PlatformEvent>;
-  readonly #lifetime: Lifetime;
   #stream: EventStream | null = null;
   #since: Place | undefined;
   #events: readonly PlatformEvent[] = [];
@@ -59,11 +56,6 @@ export class EventsStore extends Observable<EventsState> {
       take: (event) => this.#take(event),
       changed: () => this.touch(),
     });
-    this.#lifetime = new Lifetime(
-      () => this.#begin(),
-      () => this.#end(),
-    );
-    this.hold = this.#lifetime.hold;
   }
 
   /** Forgets the events shown so far. */
@@ -75,7 +67,7 @@ export class EventsStore extends Observable<EventsState> {
 
   /** Goes on after an error, where it broke off. */
   readonly retry = (): void => {
-    if (this.#lifetime.runs) {
+    if (this.isHeld) {
       void this.#reader.read();
       this.publish();
     }
@@ -94,12 +86,12 @@ export class EventsStore extends Observable<EventsState> {
     return Math.max(1, this.#options.limit ?? KEPT);
   }
 
-  #begin(): void {
+  protected override begin(): void {
     this.#stopListening = this.#reader.whenBack(this.retry);
     this.retry();
   }
 
-  #end(): void {
+  protected override end(): void {
     this.#stopListening();
     this.#reader.close();
   }
@@ -113,9 +105,7 @@ export class EventsStore extends Observable<EventsState> {
 
   #take(event: PlatformEvent): void {
     this.#fresh.push(event);
-    if (this.#fresh.length > this.#limit) {
-      this.#fresh.shift();
-    }
+    if (this.#fresh.length > this.#limit) this.#fresh.shift();
     this.touch();
     this.#options.onEvent?.(event);
   }

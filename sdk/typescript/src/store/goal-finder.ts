@@ -38,9 +38,7 @@ export class GoalFinder {
     while (this.#waiting.length > 0) {
       const turns = this.#waiting;
       this.#waiting = [];
-      for (const turn of turns) {
-        this.#tried.add(turn);
-      }
+      for (const turn of turns) this.#tried.add(turn);
       this.#learn(await this.#ask(sessionId, turns));
     }
     this.#looking = false;
@@ -60,15 +58,11 @@ export class GoalFinder {
             goals.set(data.turn, data.goal);
           }
         }
-        if (!found.hasMore || found.nextCursor === null) {
-          break;
-        }
+        if (!found.hasMore || found.nextCursor === null) break;
         cursor = found.nextCursor;
       }
     } catch (error) {
-      if (!(error instanceof StreamError)) {
-        throw error;
-      }
+      if (!(error instanceof StreamError)) throw error;
       // No right to see events, or no way there: goals that cannot be had stay null.
     }
     return goals;

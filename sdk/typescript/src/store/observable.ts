@@ -19,16 +19,12 @@ export abstract class Observable<S> implements Readable<S> {
   }
 
   readonly getSnapshot = (): S => {
-    if (this.#stale && this.#listeners.size === 0) {
-      this.#take();
-    }
+    if (this.#stale && this.#listeners.size === 0) this.#take();
     return this.#snapshot;
   };
 
   readonly subscribe = (listener: () => void): (() => void) => {
-    if (this.#stale && this.#listeners.size === 0) {
-      this.#take();
-    }
+    if (this.#stale && this.#listeners.size === 0) this.#take();
     // An object of its own: the same function may listen twice.
     const entry = { tell: listener };
     this.#listeners.add(entry);
@@ -56,9 +52,7 @@ export abstract class Observable<S> implements Readable<S> {
     this.#callOff = null;
     const before = this.#snapshot;
     this.#take();
-    if (before === this.#snapshot) {
-      return;
-    }
+    if (before === this.#snapshot) return;
     for (const listener of [...this.#listeners]) {
       try {
         listener.tell();
@@ -75,48 +69,42 @@ export abstract class Observable<S> implements Readable<S> {
   }
 }
 
-/**
- * Something that runs while anybody holds it.
- *
- * The end waits a moment for holders that come back at once: React's strict mode lets every effect
- * go once, and a page that is changed lets go of the old parts before it takes the new ones.
- */
-export class Lifetime {
-  readonly #begin: () => void;
-  readonly #end: () => void;
+/** A state with something that runs, such as a connection, while anybody holds it. */
+export abstract class HeldObservable<S> extends Observable<S> {
   #holders = 0;
-  #runs = false;
+  #isHeld = false;
 
-  constructor(begin: () => void, end: () => void) {
-    this.#begin = begin;
-    this.#end = end;
+  get isHeld(): boolean {
+    return this.#isHeld;
   }
 
-  get runs(): boolean {
-    return this.#runs;
-  }
-
-  /** Returns how to let go, which may be called more than once. */
+  /** Hold it. Returns a function that lets go, which may be called more than once. */
   readonly hold = (): (() => void) => {
     this.#holders += 1;
-    if (!this.#runs) {
-      this.#runs = true;
-      this.#begin();
+    if (!this.#isHeld) {
+      this.#isHeld = true;
+      this.begin();
     }
-    let held = true;
+    let isHolding = true;
     return () => {
-      if (held) {
-        held = false;
-        this.#holders -= 1;
-        setTimeout(() => this.#look(), 0);
-      }
+      if (!isHolding) return;
+      isHolding = false;
+      this.#holders -= 1;
+      // The end waits a moment for holders that come back at once: React's strict mode runs every
+      // effect twice, and a page that changes drops its old parts before it mounts the new ones.
+      setTimeout(() => this.#endIfFree(), 0);
     };
   };
 
-  #look(): void {
-    if (this.#holders === 0 && this.#runs) {
-      this.#runs = false;
-      this.#end();
-    }
+  /** The first holder has come. */
+  protected begin(): void {}
+
+  /** The last holder has gone. */
+  protected abstract end(): void;
+
+  #endIfFree(): void {
+    if (this.#holders > 0 || !this.#isHeld) return;
+    this.#isHeld = false;
+    this.end();
   }
 }

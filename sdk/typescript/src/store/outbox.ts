@@ -1,3 +1,4 @@
+import { KEY_WINDOW_MS } from '../core/messages.js';
 import { InternalError, NotFound } from '../errors.js';
 import { throwIfAborted } from '../platform.js';
 import type { ConnectionState, ExecuteStreamParams, StreamControls } from '../types.js';
@@ -34,15 +35,13 @@ export async function cancelByKey(client: StreamClient, idempotencyKey: string):
   try {
     await client.sessions.cancel({ idempotencyKey });
   } catch (error) {
-    if (!(error instanceof NotFound)) {
-      throw error;
-    }
+    if (!(error instanceof NotFound)) throw error;
     // The server has never heard of it, and now never will.
   }
 }
 
-/** A server knows a key for 24 h; milliseconds, with an hour for clocks and queues. */
-const KEY_WINDOW = 23 * 3_600_000;
+/** Milliseconds in which a goal may be sent again: an hour is left for clocks and queues. */
+const RESEND_WINDOW_MS = KEY_WINDOW_MS - 3_600_000;
 
 /** A goal and what it is sent with. */
 export interface UnsentGoal {
@@ -83,7 +82,7 @@ export class Outbox {
   /** What may be sent again under this key, which makes it the same turn. */
   again(key: string): UnsentGoal | undefined {
     const send = this.#sends.get(key);
-    return send !== undefined && Date.now() - send.at < KEY_WINDOW ? send : undefined;
+    return send !== undefined && Date.now() - send.at < RESEND_WINDOW_MS ? send : undefined;
   }
 
   /** Takes over what an earlier page has not got rid of. */
@@ -106,9 +105,7 @@ export class Outbox {
    */
   async withdraw(): Promise<void> {
     const keys = [...this.#unanswered.keys()];
-    for (const abort of this.#unanswered.values()) {
-      abort.abort();
-    }
+    for (const abort of this.#unanswered.values()) abort.abort();
     await Promise.all(keys.map((idempotencyKey) => cancelByKey(this.#client, idempotencyKey)));
   }
 

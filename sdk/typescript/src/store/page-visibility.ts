@@ -39,9 +39,7 @@ export function whenLeft(callback: () => void): () => void {
     return () => undefined;
   }
   const hidden = (): void => {
-    if (document.visibilityState === 'hidden') {
-      callback();
-    }
+    if (document.visibilityState === 'hidden') callback();
   };
   addEventListener('pagehide', callback);
   document.addEventListener?.('visibilitychange', hidden);

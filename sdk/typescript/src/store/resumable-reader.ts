@@ -52,9 +52,7 @@ export class ResumableReader<T> {
     return onWake((what) => {
       const { error } = this;
       const mayWork = error === null || (error instanceof StreamError && error.retryable);
-      if (what !== 'offline' && !this.isReading && mayWork) {
-        again();
-      }
+      if (what !== 'offline' && !this.isReading && mayWork) again();
     });
   }
 
@@ -72,9 +70,7 @@ export class ResumableReader<T> {
         this.#port.take(item);
       }
     } catch (error) {
-      if (!signal.aborted) {
-        this.error = error instanceof Error ? error : new Error(String(error));
-      }
+      if (!signal.aborted) this.error = error instanceof Error ? error : new Error(String(error));
     }
     if (this.#abort === abort) {
       this.#abort = null;

@@ -19,9 +19,7 @@ export async function followBySocket(
   const [socket, release] = await takeSocket(client);
   const onState = (state: ConnectionState): void => {
     params.onState?.(state);
-    if (state === 'closed') {
-      void release();
-    }
+    if (state === 'closed') void release();
   };
   try {
     return await socket.session(sessionId, { ...params, onState });
@@ -51,9 +49,7 @@ export async function takeSocket(
   const mine = known ?? start(client);
   const release = hold(client, mine);
   const socket = await mine.socket;
-  if (known === undefined || socket.state !== 'closed') {
-    return [socket, release];
-  }
+  if (known === undefined || socket.state !== 'closed') return [socket, release];
   // It has spent its retries, and never comes back.
   await release();
   const next = shared.get(client);
@@ -77,9 +73,7 @@ function hold(client: StreamClient, mine: Shared): () => Promise<void> {
     const wasLast = isHeld && mine.holders === 0;
     isHeld = false;
     if (wasLast) {
-      if (shared.get(client) === mine) {
-        shared.delete(client);
-      }
+      if (shared.get(client) === mine) shared.delete(client);
       await (await mine.socket).close();
     }
   };

@@ -63,9 +63,7 @@ export class SessionFold {
     for (const { key, turn, goal, status, ...content } of turns) {
       const entry = new Entry(key, turn, goal, status, new TurnFold(content));
       this.#entries.push(entry);
-      if (status === 'streaming') {
-        this.#open = entry;
-      }
+      if (status === 'streaming') this.#open = entry;
     }
   }
 
@@ -88,9 +86,7 @@ export class SessionFold {
   view(): readonly TurnSnapshot[] {
     const turns = this.#entries.map((entry) => entry.view());
     const same = turns.length === this.#shown.length;
-    if (!same || turns.some((turn, index) => turn !== this.#shown[index])) {
-      this.#shown = turns;
-    }
+    if (!same || turns.some((turn, index) => turn !== this.#shown[index])) this.#shown = turns;
     return this.#shown;
   }
 
@@ -105,9 +101,7 @@ export class SessionFold {
   taken(key: string, turn: number): void {
     const sent = this.#sent(key, turn);
     const known = this.#byTurn(turn);
-    if (sent === undefined || sent === known) {
-      return;
-    }
+    if (sent === undefined || sent === known) return;
     if (known === undefined) {
       sent.turn = turn;
       sent.phase = 'queued';
@@ -134,9 +128,7 @@ export class SessionFold {
 
   /** Takes a chunk, unless it was taken before. */
   apply(chunk: Chunk): void {
-    if (chunk.position <= this.#position) {
-      return;
-    }
+    if (chunk.position <= this.#position) return;
     this.#position = chunk.position;
     const entry = this.#entryOf(chunk);
     entry.phase = 'streaming';
@@ -151,20 +143,14 @@ export class SessionFold {
 
   /** Fills in goals by the turns' numbers. */
   learn(goals: ReadonlyMap<number, string>): void {
-    for (const entry of this.#entries) {
-      entry.goal ??= goals.get(entry.turn ?? 0) ?? null;
-    }
+    for (const entry of this.#entries) entry.goal ??= goals.get(entry.turn ?? 0) ?? null;
   }
 
   #entryOf(chunk: Chunk): Entry {
     const turn = chunk.type === 'done' || chunk.type === 'step' ? chunk.turn : undefined;
-    if (this.#open !== null && (turn === undefined || this.#open.turn === turn)) {
-      return this.#open;
-    }
+    if (this.#open !== null && (turn === undefined || this.#open.turn === turn)) return this.#open;
     const known = turn === undefined ? undefined : this.#byTurn(turn);
-    if (known !== undefined) {
-      return known;
-    }
+    if (known !== undefined) return known;
     // Most likely the one just sent, whose number is still on its way; `taken` settles it.
     const sent = this.#entries.find((entry) => entry.phase === 'sending' && entry.turn === null);
     if (sent !== undefined && turn !== undefined) {
@@ -180,9 +166,7 @@ export class SessionFold {
   /** The entry of this key, without the chunks of a turn that is not its own. */
   #sent(key: string, turn: number | null): Entry | undefined {
     const entry = this.#byKey(key);
-    if (entry === undefined || entry.turn === null || entry.turn === turn) {
-      return entry;
-    }
+    if (entry === undefined || entry.turn === null || entry.turn === turn) return entry;
     const { goal } = entry;
     entry.key = `turn-${entry.turn}`;
     entry.goal = null;
@@ -200,9 +184,7 @@ export class SessionFold {
   #add(entry: Entry): Entry {
     this.#entries.push(entry);
     this.#sort();
-    if (this.#entries.length > MAX_TURNS) {
-      this.#entries.shift();
-    }
+    if (this.#entries.length > MAX_TURNS) this.#entries.shift();
     return entry;
   }
 

@@ -16,15 +16,11 @@ export interface PlaceStorage {
 export function placeStorage(
   wanted: 'session' | 'local' | PlaceStorage | undefined,
 ): PlaceStorage | null {
-  if (typeof wanted === 'object' || wanted === undefined) {
-    return wanted ?? null;
-  }
+  if (typeof wanted === 'object' || wanted === undefined) return wanted ?? null;
   try {
     return (wanted === 'session' ? globalThis.sessionStorage : globalThis.localStorage) ?? null;
   } catch (error) {
-    if (isDenied(error)) {
-      return null;
-    }
+    if (isDenied(error)) return null;
     throw error;
   }
 }
@@ -54,18 +50,14 @@ export class PlaceKeeper {
   read(): SessionPlace | null {
     const text = this.#storage.getItem(this.#name);
     const place = text === null ? null : parse(text);
-    if (text !== null && place === null) {
-      this.#storage.removeItem(this.#name);
-    }
+    if (text !== null && place === null) this.#storage.removeItem(this.#name);
     return place;
   }
 
   write(place: SessionPlace): void {
     const turns = place.turns.map(withPlainError);
     const value = JSON.stringify({ ...place, version: VERSION, turns });
-    if (value.length > MAX_SIZE || !this.#fits(value)) {
-      this.#storage.removeItem(this.#name);
-    }
+    if (value.length > MAX_SIZE || !this.#fits(value)) this.#storage.removeItem(this.#name);
   }
 
   #fits(value: string): boolean {
@@ -89,9 +81,7 @@ function isDenied(error: unknown): boolean {
 
 /** Errors have no JSON of their own. */
 function withPlainError(turn: TurnSnapshot): object {
-  if (turn.error === null) {
-    return turn;
-  }
+  if (turn.error === null) return turn;
   const { message } = turn.error;
   const { code, retryable, retryAfter } = turn.error instanceof StreamError ? turn.error : NO_CODE;
   return { ...turn, error: { message, code, retryable, retryAfter } };
@@ -109,14 +99,10 @@ function parse(text: string): SessionPlace | null {
   try {
     value = JSON.parse(text);
   } catch (error) {
-    if (error instanceof SyntaxError) {
-      return null;
-    }
+    if (error instanceof SyntaxError) return null;
     throw error;
   }
-  if (value?.version !== VERSION || !Array.isArray(value.turns)) {
-    return null;
-  }
+  if (value?.version !== VERSION || !Array.isArray(value.turns)) return null;
   const turns = value.turns.map(({ error, ...turn }) => ({
     ...turn,
     error: error === null ? null : makeError(error.code, error.message, error),

@@ -2,7 +2,7 @@ import { newKey } from '../core/messages.js';
 import { ConnectionLost, InvalidRequest, PositionExpired } from '../errors.js';
 import type { AgentStream, Chunk, ConnectionState, StreamControls } from '../types.js';
 import { GoalFinder } from './goal-finder.js';
-import { Lifetime, Observable } from './observable.js';
+import { HeldObservable } from './observable.js';
 import type { UnsentGoal } from './outbox.js';
 import { Outbox } from './outbox.js';
 import { isHidden, whenLeft } from './page-visibility.js';
@@ -34,12 +34,9 @@ export interface SessionStoreOptions {
  *
  * Without a session the first goal that is sent makes one.
  */
-export class SessionStore extends Observable<SessionState> {
-  /** Shows the session until the function it returns is called. */
-  readonly hold: () => () => void;
+export class SessionStore extends HeldObservable<SessionState> {
   readonly client: StreamClient;
   readonly #options: SessionStoreOptions;
-  readonly #lifetime: Lifetime;
   readonly #outbox: Outbox;
   readonly #reader: ResumableReader<Chunk>;
   readonly #goals: GoalFinder;
@@ -56,11 +53,6 @@ export class SessionStore extends Observable<SessionState> {
     this.client = client;
     this.#sessionId = sessionId;
     this.#options = options;
-    this.#lifetime = new Lifetime(
-      () => this.#begin(),
-      () => this.#end(),
-    );
-    this.hold = this.#lifetime.hold;
     this.#reader = new ResumableReader({
       open: (controls) => this.#join(controls),
       take: (chunk) => this.#take(chunk),
@@ -87,10 +79,6 @@ export class SessionStore extends Observable<SessionState> {
 
   get sessionId(): string | null {
     return this.#sessionId;
-  }
-
-  get isHeld(): boolean {
-    return this.#lifetime.runs;
   }
 
   /**
@@ -121,9 +109,7 @@ export class SessionStore extends Observable<SessionState> {
       return;
     }
     const last = this.#fold.view().at(-1);
-    if (last === undefined || last.goal === null || this.#fold.isActive) {
-      return;
-    }
+    if (last === undefined || last.goal === null || this.#fold.isActive) return;
     const again = this.#outbox.again(last.key);
     if (again !== undefined) {
       await this.#send(last.key, again);
@@ -166,7 +152,7 @@ export class SessionStore extends Observable<SessionState> {
 
   // -- while somebody looks ---------------------------------------------------------------------
 
-  #begin(): void {
+  protected override begin(): void {
     const stopWaking = this.#reader.whenBack(() => this.#follow());
     const stopLeft = whenLeft(() => {
       this.#keep();
@@ -181,16 +167,14 @@ export class SessionStore extends Observable<SessionState> {
     this.publish();
   }
 
-  #end(): void {
+  protected override end(): void {
     this.#keep();
     this.#stopListening();
     this.#reader.close();
   }
 
   #follow(): void {
-    if (this.#sessionId !== null && this.#lifetime.runs) {
-      void this.#reader.read();
-    }
+    if (this.#sessionId !== null && this.isHeld) void this.#reader.read();
   }
 
   /**
@@ -198,9 +182,7 @@ export class SessionStore extends Observable<SessionState> {
    * are seen: over HTTP/1.1 a browser has six for a server.
    */
   #rest(): void {
-    if (isHidden() && !this.#fold.isActive) {
-      this.#reader.close();
-    }
+    if (isHidden() && !this.#fold.isActive) this.#reader.close();
   }
 
   #join(controls: StreamControls): Promise<AgentStream> {
@@ -253,13 +235,9 @@ export class SessionStore extends Observable<SessionState> {
 
   #restore(): void {
     const place = this.#fold.view().length === 0 ? this.#place()?.read() : null;
-    if (!place) {
-      return;
-    }
+    if (!place) return;
     this.#fold = new SessionFold(place.turns, place.position);
-    for (const [key, send] of Object.entries(place.sends)) {
-      this.#outbox.keep(key, send);
-    }
+    for (const [key, send] of Object.entries(place.sends)) this.#outbox.keep(key, send);
     for (const { key, status } of this.#fold.unsent()) {
       const again = this.#outbox.again(key);
       if (status === 'sending' && again !== undefined) {
@@ -290,9 +268,7 @@ export function sessionStore(
  */
 export function holdShared(store: SessionStore): SessionStore | (() => void) {
   const other = find(store.client, store.sessionId);
-  if (other !== undefined && other !== store) {
-    return other;
-  }
+  if (other !== undefined && other !== store) return other;
   const stores = [...(held.get(store.client) ?? [])].filter((known) => known.isHeld);
   held.set(store.client, new Set([...stores, store]));
   return store.hold();
@@ -301,9 +277,7 @@ export function holdShared(store: SessionStore): SessionStore | (() => void) {
 function find(client: StreamClient, sessionId: string | null): SessionStore | undefined {
   const stores = sessionId === null ? [] : (held.get(client) ?? []);
   for (const store of stores) {
-    if (store.isHeld && store.sessionId === sessionId) {
-      return store;
-    }
+    if (store.isHeld && store.sessionId === sessionId) return store;
   }
   return undefined;
 }

@@ -72,9 +72,7 @@ export function whenMounted(begin: () => void): void {
 
 /** Calls `end` with the component or scope that is being set up. */
 export function whenDisposed(end: () => void): void {
-  if (getCurrentScope() !== undefined) {
-    onScopeDispose(end);
-  }
+  if (getCurrentScope() !== undefined) onScopeDispose(end);
 }
 
 const KEY: InjectionKey<ResonantGenesis> = Symbol('resonantgenesis');

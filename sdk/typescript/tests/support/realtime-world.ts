@@ -1,7 +1,6 @@
 /** A client, a server, and a network that hands over what it is told to. */
 import { ChunkConsumer, type Consumer, EventConsumer } from '../../src/core/realtime/consumers.js';
 import { SocketMachine } from '../../src/core/realtime/socket-machine.js';
-import { Retries } from '../../src/core/retry.js';
 import type { Chunk, PlatformEvent } from '../../src/types.js';
 import { ModelServer, ModelSocket } from './model-server.js';
 
@@ -14,7 +13,7 @@ export class World {
 
   constructor(retries = 100_000) {
     const backoff = { base: 0.1, cap: 0.1 };
-    this.state = new SocketMachine(() => new Retries(retries, backoff, () => 0.5));
+    this.state = new SocketMachine({ maxRetries: retries, backoff, random: () => 0.5 });
   }
 
   connect(): ModelSocket {
@@ -73,7 +72,7 @@ export class World {
   settle(): void {
     for (let quiet = 0; quiet < 3; ) {
       this.now += 10;
-      this.state.requests.tick(this.now);
+      this.state.requests.sendDue(this.now);
       const before = this.#measure();
       for (const id of this.server.sessions.keys()) this.server.grow(id);
       this.exchange();

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
+from typing import Any
 
+from .._core import calls
 from .._core.settings import DEFAULT_MAX_RETRIES, Timeouts, resolve
 from .._process.resume_memory import ResumeMemory
 from .._realtime.client import Realtime
@@ -12,21 +15,29 @@ from .._realtime.credential import GetToken
 from .._realtime.websocket import Compression
 from .events import AsyncEvents
 from .files import AsyncFiles
-from .resources import AsyncAgents, AsyncKeys, AsyncTokens, AsyncUsage
+from .resources import AsyncAgents, AsyncKeys, AsyncOrganizations, AsyncTokens, AsyncUsage
 from .sessions import AsyncSessions
 from .transport import AsyncTransport
 
 
 class ResonantGenesis:
+    # async only
     """The client: `sessions`, `agents`, `keys`, `tokens`, `events`, `files`, `usage`,
-    `realtime()`.
+    `organizations`, `realtime()`.
 
     `api_key` defaults to the variable RESONANTGENESIS_API_KEY, `base_url` to
     RESONANTGENESIS_BASE_URL, then to the public service. `timeout` is in seconds, for an answer
     that does not stream; `Timeouts` sets the others too. `max_retries` counts failures in a row.
-    One client serves any number of streams and tasks; use it as `async with` or `aclose` it.
-    Raises ValueError for settings that cannot work.
+    With `trust_env` False neither variables nor the system name proxies or certificates. One
+    client serves any number of streams and tasks; use it as `async with` or `aclose` it. Raises
+    ValueError for settings that cannot work.
     """
+
+    # sync: """The client without `async`: same names and settings, plain calls and iterators.
+    # sync:
+    # sync: One client serves any number of streams and threads; use it as `with` or `close` it.
+    # sync: Raises ValueError for settings that cannot work.
+    # sync: """
 
     def __init__(
         self,
@@ -35,17 +46,37 @@ class ResonantGenesis:
         base_url: str | None = None,
         timeout: float | Timeouts | None = None,
         max_retries: int = DEFAULT_MAX_RETRIES,
+        trust_env: bool = True,
     ) -> None:
-        self._settings = resolve(api_key, base_url, timeout, max_retries)
+        self._settings = resolve(api_key, base_url, timeout, max_retries, trust_env)
         self._transport = AsyncTransport(self._settings)
         self.sessions = AsyncSessions(self._transport, ResumeMemory())
         self.agents = AsyncAgents(self._transport)
         self.keys = AsyncKeys(self._transport)
         self.tokens = AsyncTokens(self._transport)
+        self.organizations = AsyncOrganizations(self._transport)
         self.events = AsyncEvents(self._transport)
         self.usage = AsyncUsage(self._transport)
         self.files = AsyncFiles(self._transport)
 
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str | int | None] | None = None,
+        body: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+    ) -> dict[str, Any]:
+        """Call an endpoint that has no method here, and return the JSON object of its answer.
+
+        `path` begins with a slash: `/v1/tools`, `/readyz`. A failed call is repeated like any
+        other; a POST carries an Idempotency-Key. Raises StreamError.
+        """
+        call = calls.any_request(method, path, params or {}, body, idempotency_key)
+        return await self._transport.call(call)
+
+    # async only
     def realtime(
         self,
         *,
@@ -76,7 +107,7 @@ class ResonantGenesis:
         return self._settings.base_url
 
     async def aclose(self) -> None:
-        """Closes the connections; streams that are open break off."""
+        """Close the connections; open streams break off."""
         await self._transport.aclose()
 
     async def __aenter__(self) -> ResonantGenesis:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Generator, Mapping
 from typing import Any
 
-from .._core.calls import Place
 from .._core.event_plan import (
     EventFilter,
     EventPlan,
@@ -20,6 +19,8 @@ from .._core.event_plan import (
     publish_event,
 )
 from .._core.event_stream import EventStreamMachine
+from .._core.messages import Place
+from .._core.retry import OnReconnect
 from .._http.reader import EventReader
 from ..models import Event, Page
 from .stream import AsyncReader
@@ -34,8 +35,10 @@ class AsyncEventStream(AsyncReader[Event], EventReader):
     `since=stream.cursor` then.
     """
 
-    def __init__(self, transport: AsyncTransport, plan: EventPlan) -> None:
-        super().__init__(transport)
+    def __init__(
+        self, transport: AsyncTransport, plan: EventPlan, on_reconnect: OnReconnect | None = None
+    ) -> None:
+        super().__init__(transport, on_reconnect)
         self._plan = plan
 
     async def _begin(self) -> EventStreamMachine:
@@ -43,8 +46,16 @@ class AsyncEventStream(AsyncReader[Event], EventReader):
 
 
 class AsyncReplay:
-    """Past events: `await` it for a list of at most 100,000, or iterate over any number, which
-    fetches page by page. May be iterated again, from the start. Raises StreamError."""
+    # async only
+    """Past events: `await` it for a list of at most 100,000, or iterate over any number.
+
+    Iterating fetches page by page, and may be repeated from the start. Raises StreamError.
+    """
+
+    # sync: """Past events: iterate over any number, or take `all()`, at most 100,000, as a list.
+    # sync:
+    # sync: Iterating fetches page by page, and may be repeated from the start. Raises StreamError.
+    # sync: """
 
     def __init__(
         self, transport: AsyncTransport, event_filter: EventFilter, since: Place, until: Place
@@ -61,6 +72,7 @@ class AsyncReplay:
             found.add(pager.take(await self._transport.call(pager.call())))
         return found.events
 
+    # async only
     def __await__(self) -> Generator[Any, None, list[Event]]:
         return self.all().__await__()
 
@@ -89,13 +101,16 @@ class AsyncEvents:
         filters: Filters = None,
         since: Place = None,
         on_expired: OnExpired = "raise",
+        on_reconnect: OnReconnect | None = None,
     ) -> AsyncEventStream:
         """Events from now on, or from `since`; nothing to await.
 
-        `on_expired="earliest"`: where `since` is no longer kept, an event of type `gap`, then
-        the earliest there is.
+        `on_expired="earliest"`: where `since` is no longer kept, an event of type `gap` comes
+        first, then the earliest there is. `on_reconnect` is called with a Reconnection before
+        each new attempt after a failure, and once when data comes again.
         """
-        return AsyncEventStream(self._transport, event_plan(events, filters, since, on_expired))
+        plan = event_plan(events, filters, since, on_expired)
+        return AsyncEventStream(self._transport, plan, on_reconnect)
 
     def replay(
         self,
@@ -106,7 +121,7 @@ class AsyncEvents:
         filters: Filters = None,
     ) -> AsyncReplay:
         """Events since a time (inclusive) or a cursor (exclusive), until a time (exclusive), a
-        cursor (inclusive) or now; `await` it, or iterate with `async for`."""
+        cursor (inclusive) or now; see AsyncReplay."""
         return AsyncReplay(self._transport, EventFilter.of(events, filters), since, until)
 
     async def list(

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterable, AsyncIterator
 from pathlib import Path
 
 from .._core.actions import Emit, Finish, Lost, Open, Outcome, Read, Wait, Waited
-from .._files.calls import Progress, UploadMachine, delete_file, get_file, list_files, upload_file
-from .._files.download import DownloadMachine, Piece
-from .._files.local import Content, Readable, SyncSource, Target, readable
+from .._core.retry import OnReconnect, ReconnectNotifier
+from .._files.calls import (
+    UploadMachine,
+    delete_file,
+    get_file,
+    list_files,
+    upload_file,
+)
+from .._files.download import BytesInOrder, DownloadMachine, Piece
+from .._files.local import Content, Progress, Readable, Target, readable
+from .._http.async_io import Source, sleep, to_thread
 from ..errors import ConnectionLost
 from ..models import File, Page
 from .transport import AsyncConnection, AsyncTransport
 
 
 class AsyncFiles:
-    """Files, of any size in constant memory. All methods raise StreamError."""
+    """Files, of any size in constant memory. All methods raise StreamError.
+
+    `on_progress(done, size)` is called for every block, with numbers of bytes. `on_reconnect` is
+    called with a Reconnection before each new attempt, and once when it goes on.
+    """
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
 
     async def upload(
         self,
-        source: SyncSource | AsyncIterable[bytes],
+        source: Source,
         *,
         name: str | None = None,
         content_type: str | None = None,
@@ -32,25 +43,21 @@ class AsyncFiles:
         subject: str | None = None,
         on_progress: Progress | None = None,
         idempotency_key: str | None = None,
+        on_reconnect: OnReconnect | None = None,
     ) -> File:
-        """Stores a file, whole or not at all.
+        """Store a file, whole or not at all.
 
-        `source`: a path, the content itself, an open binary file, or an iterable of bytes,
-        asynchronous too. `name` defaults to the path's, `content_type` to what the name's ending
-        says. `checksum`: the SHA-256 in hexadecimal, for the server to refuse anything else; what
-        it stored is compared with what was sent in any case. `on_progress(sent, size)` is called
-        for every block; `size` is None where nobody knows it.
+        `source`: a path, the content itself, an open binary file, or an iterable of bytes.
+        `name` defaults to the path's, `content_type` to what the name's ending says. `checksum`:
+        the SHA-256 in hexadecimal, for the server to refuse anything else; what it stored is
+        compared with what was sent in any case. `size` in `on_progress` is None where nobody
+        knows it.
 
         A lost connection is tried again where the source can be read again; an iterator cannot.
         Raises OSError and ValueError for a source that cannot be read or changes meanwhile.
         """
-        if isinstance(source, AsyncIterable):
-            content = Content(name, None, False, on_progress)
-            attempts = _Attempts(content, source)
-        else:
-            found = await asyncio.to_thread(readable, source)
-            content = Content(name or found.name, found.size, found.rewinds, on_progress)
-            attempts = _Attempts(content, found)
+        body = await _body(source, name, on_progress)
+        content = body.content
         call = upload_file(
             content.name,
             size=content.size,
@@ -60,7 +67,7 @@ class AsyncFiles:
             key=idempotency_key,
         )
         machine = UploadMachine(call, self._transport.settings, content.can_repeat)
-        made = await self._transport.run(machine, attempts.blocks)
+        made = await self._transport.run(machine, body.blocks, ReconnectNotifier(on_reconnect))
         if made.sha256 != content.sha256:
             await self.delete(made.id)
             raise ConnectionLost("what the server stored is not what was sent")
@@ -72,26 +79,50 @@ class AsyncFiles:
         to: str | os.PathLike[str],
         *,
         on_progress: Progress | None = None,
+        on_reconnect: OnReconnect | None = None,
     ) -> Path:
-        """Saves a file's content, and returns where.
+        """Save a file's content, and return where.
 
         `to`: a path, or a directory, where it gets its own name; what stood there is replaced at
         the end, in one step, and only by the whole content, checked against its SHA-256. A lost
-        connection is resumed where it broke off. `on_progress(done, size)` is called for every
-        block. Raises OSError for a place that cannot be written.
+        connection is resumed where it broke off. Raises OSError for a place that cannot be
+        written.
         """
         file = await self.get(file_id)
-        target = await asyncio.to_thread(Target, to, file.name)
+        target = await to_thread(Target, to, file.name)
         try:
-            async with _Descent(self._transport, file) as descent:
-                async for piece in descent:
-                    await asyncio.to_thread(target.write, piece.offset, piece.data)
+            async with _AsyncDownload(self._transport, file, on_reconnect) as pieces:
+                async for piece in pieces:
+                    await to_thread(target.write, piece.offset, piece.data)
                     if on_progress is not None:
                         on_progress(piece.offset + len(piece.data), file.size)
-            await asyncio.to_thread(target.keep)
+            await to_thread(target.keep)
         finally:
-            await asyncio.to_thread(target.discard)
+            await to_thread(target.discard)
         return target.path
+
+    async def stream(
+        self,
+        file_id: str,
+        *,
+        on_progress: Progress | None = None,
+        on_reconnect: OnReconnect | None = None,
+    ) -> AsyncIterator[bytes]:
+        """A file's content as it comes, in blocks: for a pipe, or whoever needs no copy on disk.
+
+        Each byte comes once, over as many connections as it takes. Whether the whole is right is
+        known at its end only: then ConnectionLost is raised for what is not the file's SHA-256.
+        """
+        file = await self.get(file_id)
+        reader = BytesInOrder(file)
+        async with _AsyncDownload(self._transport, file, on_reconnect) as pieces:
+            async for piece in pieces:
+                block = reader.take(piece)
+                if block:
+                    yield block
+                    if on_progress is not None:
+                        on_progress(reader.taken, file.size)
+        reader.check()
 
     async def get(self, file_id: str) -> File:
         """What a file is, without its content."""
@@ -108,39 +139,54 @@ class AsyncFiles:
         return await self._transport.call(list_files(session_id, limit, cursor))
 
     async def delete(self, file_id: str) -> None:
-        """Deletes a file."""
+        """Delete a file."""
         await self._transport.call(delete_file(file_id))
 
 
-class _Attempts:
-    """Bodies of one upload, one after the other, read without blocking the loop."""
+class _AsyncUploadBody:
+    """The bodies of one upload's attempts, read without blocking an event loop."""
 
-    def __init__(self, content: Content, source: Readable | AsyncIterable[bytes]) -> None:
-        self._content = content
+    def __init__(self, content: Content, source: Readable | Source) -> None:
+        self.content = content
         self._source = source
 
     async def blocks(self) -> AsyncIterator[bytes]:
+        """The body of one attempt. Raises OSError, ValueError."""
+        # async only
+        if isinstance(self._source, AsyncIterable):
+            self.content.begin()
+            async for block in self._source:
+                if block:
+                    yield self.content.take(block)
+            self.content.end()
         if isinstance(self._source, Readable):
-            blocks = self._content.blocks(self._source.blocks())
-            while (block := await asyncio.to_thread(next, blocks, None)) is not None:
-                yield block
-            return
-        self._content.begin()
-        async for block in self._source:
-            if block:
-                yield self._content.take(block)
-        self._content.end()
+            blocks = self.content.blocks(self._source.blocks())
+            while (read := await to_thread(next, blocks, None)) is not None:
+                yield read
 
 
-class _Descent:
-    """A download's pieces, over as many connections as it takes."""
+async def _body(source: Source, name: str | None, on_progress: Progress | None) -> _AsyncUploadBody:
+    # async only
+    if isinstance(source, AsyncIterable):
+        return _AsyncUploadBody(Content(name, None, False, on_progress), source)
+    found = await to_thread(readable, source)
+    return _AsyncUploadBody(
+        Content(name or found.name, found.size, found.rewinds, on_progress), found
+    )
 
-    def __init__(self, transport: AsyncTransport, file: File) -> None:
+
+class _AsyncDownload:
+    """A file's pieces, over as many connections as it takes."""
+
+    def __init__(
+        self, transport: AsyncTransport, file: File, on_reconnect: OnReconnect | None
+    ) -> None:
         self._transport = transport
         self._machine = DownloadMachine(file, transport.settings)
+        self._notifier = ReconnectNotifier(on_reconnect)
         self._connection: AsyncConnection | None = None
 
-    async def __aenter__(self) -> _Descent:
+    async def __aenter__(self) -> _AsyncDownload:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -150,6 +196,7 @@ class _Descent:
         while True:
             action = self._machine.next()
             if isinstance(action, Emit):
+                self._notifier.connected(self._machine.offset)
                 yield action.item
             elif isinstance(action, Finish):
                 if action.error is not None:
@@ -166,7 +213,8 @@ class _Descent:
             outcome, self._connection = await self._transport.open(action.request)
             return outcome
         if isinstance(action, Wait):
-            await asyncio.sleep(action.seconds)
+            self._notifier.waiting(action, self._machine.offset)
+            await sleep(action.seconds)
             return Waited()
         return Lost("closed")
 

@@ -1,4 +1,4 @@
-"""`client.agents`, `keys`, `tokens` and `usage`, asynchronous."""
+"""`client.agents`, `keys`, `organizations`, `tokens` and `usage`, asynchronous."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 from .._core import calls
 from .._core.calls import GroupBy, Moment
-from ..models import Agent, ApiKey, Page, SigningKey, Token, UsageReport
+from .._core.messages import without_none
+from ..models import Agent, ApiKey, Organization, Page, SigningKey, Token, UsageReport
 from .transport import AsyncTransport
 
 
@@ -18,7 +19,7 @@ class AsyncAgents:
         self._transport = transport
 
     async def create(self, **fields: Any) -> Agent:
-        """Makes an agent: id (optional), name, engine, instructions, model, tools, defaults."""
+        """Make an agent: id (optional), name, engine, instructions, model, tools, defaults."""
         return await self._transport.call(calls.create_agent(fields))
 
     async def get(self, agent_id: str) -> Agent:
@@ -30,12 +31,55 @@ class AsyncAgents:
         return await self._transport.call(calls.list_agents(limit, cursor))
 
     async def update(self, agent_id: str, **fields: Any) -> Agent:
-        """Changes the given fields."""
+        """Change the given fields."""
         return await self._transport.call(calls.update_agent(agent_id, fields))
 
     async def delete(self, agent_id: str) -> None:
-        """Deletes an agent; its sessions stay readable."""
+        """Delete an agent; its sessions stay readable."""
         await self._transport.call(calls.delete_agent(agent_id))
+
+
+class AsyncOrganizations:
+    """Tenants of one server, sealed off from each other. Needs the server's bootstrap key; all
+    methods raise StreamError."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def create(self, name: str, *, key_name: str | None = None) -> Organization:
+        """An organization and its first key, with every scope in it, which is shown this once as
+        `.key.key`."""
+        return await self._transport.call(calls.create_organization(name, key_name))
+
+    async def get(self, organization_id: str) -> Organization:
+        """An organization."""
+        return await self._transport.call(calls.get_organization(organization_id))
+
+    async def list(
+        self, *, limit: int | None = None, cursor: str | None = None
+    ) -> Page[Organization]:
+        """One page of organizations, oldest first."""
+        return await self._transport.call(calls.list_organizations(limit, cursor))
+
+    async def update(
+        self, organization_id: str, *, name: str | None = None, disabled: bool | None = None
+    ) -> Organization:
+        """Rename, disable or enable it. Disabled, none of its credentials opens anything, and what
+        they hold open ends within 2 s; nothing is deleted."""
+        fields = without_none(name=name, disabled=disabled)
+        return await self._transport.call(calls.update_organization(organization_id, fields))
+
+    async def create_key(
+        self,
+        organization_id: str,
+        name: str,
+        scopes: Sequence[str],
+        *,
+        expires_in: int | None = None,
+    ) -> ApiKey:
+        """A key in it, for an organization whose keys are lost; `expires_in` in seconds."""
+        call = calls.create_organization_key(organization_id, name, scopes, expires_in)
+        return await self._transport.call(call)
 
 
 class AsyncTokens:
@@ -65,7 +109,7 @@ class AsyncTokens:
         )
 
     async def rotate(self, *, end_tokens: bool = False) -> SigningKey:
-        """Has the server sign tokens with a new key from now on; needs its bootstrap key. Tokens
+        """Let the server sign tokens with a new key from now on; needs its bootstrap key. Tokens
         that are out stay valid until they expire, or end with `end_tokens`."""
         return await self._transport.call(calls.rotate_tokens(end_tokens))
 
@@ -94,12 +138,12 @@ class AsyncKeys:
         return await self._transport.call(calls.list_keys(limit, cursor))
 
     async def revoke(self, key_id: str) -> None:
-        """Ends a key, its tokens, and what they hold open, for good."""
+        """End a key, its tokens and their open streams and sockets, for good."""
         await self._transport.call(calls.revoke_key(key_id))
 
 
 class AsyncUsage:
-    """What turns took. Needs the scope `usage:read`."""
+    """Tokens, steps and time of turns. Needs the scope `usage:read`."""
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, Unpack
 
-from .._core import calls as _calls
+from .._core import calls
 from .._core.execute import (
     ExecuteOptions,
     Execution,
     StreamOptions,
     TurnCollector,
     checked,
+    context_of,
     execute_call,
     execution,
     follow_plan,
     join_plan,
 )
-from .._core.messages import new_key
+from .._core.messages import new_key, query, without_none
+from .._core.retry import OnReconnect
 from .._core.session_stream import SessionStreamMachine
 from .._core.stream_plan import StreamPlan
-from .._process.resume_memory import ResumeMemory, context_of
+from .._http.async_io import Lock
+from .._process.resume_memory import ResumeMemory
 from ..models import Page, SessionData, Step, TurnResult
 from .stream import AsyncStream
 from .transport import AsyncTransport
@@ -30,11 +32,14 @@ Context = str | Mapping[str, Any] | None
 
 
 class AsyncSession(SessionData):
+    # async only
     """A session: its fields as the server showed them last, and what can be done with it.
 
     One that `create` returned without `await` comes into being at first use; `session_id` is ""
     until then. `await session` makes it at once and returns it.
     """
+
+    # sync: """A session: its fields as the server showed them last, and what it can do."""
 
     def __init__(
         self, sessions: AsyncSessions, raw: Mapping[str, Any], create_key: str | None = None
@@ -43,19 +48,25 @@ class AsyncSession(SessionData):
         self._sessions = sessions
         # Repeated with the same key, a creation whose answer was lost makes no second session.
         self._create_key = create_key
-        self._lock = asyncio.Lock()
+        self._lock = Lock()
 
+    # async only
     def __await__(self) -> Generator[Any, None, AsyncSession]:
         return self._created().__await__()
 
     def execute_stream(
-        self, goal: str, *, context: Context = None, **options: Unpack[StreamOptions]
+        self,
+        goal: str,
+        *,
+        context: Context = None,
+        on_reconnect: OnReconnect | None = None,
+        **options: Unpack[StreamOptions],
     ) -> AsyncStream:
         """A further turn, streamed; see AsyncSessions.execute_stream."""
         scope = self.session_id or self._create_key
         made = execution(self.agent_id, goal, context, scope, options)
         prepare = None if self.session_id else self._ensure
-        return self._sessions._stream(made, self.session_id or None, prepare)
+        return self._sessions._stream(made, self.session_id or None, on_reconnect, prepare)
 
     async def execute(
         self,
@@ -77,8 +88,9 @@ class AsyncSession(SessionData):
         follow: bool = False,
         compact: bool = False,
         raise_on_error: bool = True,
+        on_reconnect: OnReconnect | None = None,
     ) -> AsyncStream:
-        """Watches it; see AsyncSessions.join. Raises ValueError before it has been created."""
+        """Watch it; see AsyncSessions.join. Raises ValueError before it has been created."""
         return self._sessions.join(
             self.session_id,
             resume_from=resume_from,
@@ -86,23 +98,24 @@ class AsyncSession(SessionData):
             follow=follow,
             compact=compact,
             raise_on_error=raise_on_error,
+            on_reconnect=on_reconnect,
         )
 
     async def refresh(self) -> AsyncSession:
-        """Reads it again from the server."""
+        """Read it again from the server."""
         self.raw = (await self._sessions.get(await self._ensure())).raw
         return self
 
-    async def cancel(self, *, turn: int | None = None) -> None:
-        """Cancels what runs or waits, or only `turn`."""
-        await self._sessions.cancel(await self._ensure(), turn=turn)
+    async def cancel(self, *, turn: int | None = None) -> list[int]:
+        """Cancel what runs or waits, or only `turn`; see AsyncSessions.cancel."""
+        return await self._sessions.cancel(await self._ensure(), turn=turn)
 
     async def steps(self) -> list[Step]:
         """The steps of its turns."""
         return await self._sessions.steps(await self._ensure())
 
     async def delete(self) -> None:
-        """Deletes it and its log."""
+        """Delete it and its log."""
         await self._sessions.delete(await self._ensure())
 
     async def _created(self) -> AsyncSession:
@@ -110,15 +123,20 @@ class AsyncSession(SessionData):
         return self
 
     async def _ensure(self) -> str:
-        async with self._lock:
-            if not self.session_id and self._create_key:
-                call = _calls.create_session(self.raw, self._create_key)
-                self.raw = {**self.raw, **await self._sessions._transport.call(call)}
+        if self._create_key and not self.session_id:
+            async with self._lock:
+                if not self.session_id:
+                    call = calls.create_session(self.raw, self._create_key)
+                    self.raw = {**self.raw, **await self._sessions._transport.call(call)}
         return self.session_id
 
 
 class AsyncSessions:
-    """Sessions: start, watch, cancel, look up. All methods raise StreamError."""
+    """Sessions: start, watch, cancel, look up. All methods raise StreamError.
+
+    `on_reconnect` is called with a Reconnection before each new attempt after a failure, and once
+    when data comes again. What it raises ends the stream, and is raised there.
+    """
 
     def __init__(self, transport: AsyncTransport, memory: ResumeMemory) -> None:
         self._transport = transport
@@ -131,15 +149,16 @@ class AsyncSessions:
         *,
         context: Context = None,
         session_id: str | None = None,
+        on_reconnect: OnReconnect | None = None,
         **options: Unpack[StreamOptions],
     ) -> AsyncStream:
-        """Starts a turn when iterated, and streams its chunks; nothing to await.
+        """Start a turn when iterated, and stream its chunks; nothing to await.
 
-        `resume_from=N` takes up the stream that broke off at N in this task with the same agent,
-        goal and context; 0, with none there, starts anew.
+        `resume_from=N` takes up the stream that broke off at N in this task or thread with the
+        same agent, goal and context; 0, with none there, starts anew.
         """
         made = execution(agent_id, goal, context, session_id, options)
-        return self._stream(made, session_id, None)
+        return self._stream(made, session_id, on_reconnect)
 
     async def execute(
         self,
@@ -151,7 +170,7 @@ class AsyncSessions:
         raise_on_error: bool = True,
         **options: Unpack[ExecuteOptions],
     ) -> TurnResult:
-        """Runs a turn to its end, however long that takes, and returns its result."""
+        """Run a turn to its end, however long that takes, and return its result."""
         made = execution(agent_id, goal, context, None, options)
         return await self._execute(made, session_id, raise_on_error)
 
@@ -164,8 +183,9 @@ class AsyncSessions:
         follow: bool = False,
         compact: bool = False,
         raise_on_error: bool = True,
+        on_reconnect: OnReconnect | None = None,
     ) -> AsyncStream:
-        """Watches a session from after `resume_from`, else from the start of its newest turn.
+        """Watch a session from after `resume_from`, else from the start of its newest turn.
 
         Ends with the last turn that runs or waits; with `turn`, with that turn; with `follow`,
         never.
@@ -178,7 +198,7 @@ class AsyncSessions:
             compact=compact,
             raise_on_error=raise_on_error,
         )
-        return self._planned(plan)
+        return self._planned(plan, on_reconnect)
 
     def create(
         self,
@@ -188,10 +208,14 @@ class AsyncSessions:
         subject: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> AsyncSession:
+        # async only
         """A new session; with `await` made now, without at first use."""
-        fields = _calls.without_none(
+        # sync: """A new session, made at once."""
+        fields = without_none(
             agent_id=agent_id, context=context_of(context), subject=subject, metadata=metadata
         )
+        # sync: return SyncSession(self, fields, new_key())._created()
+        # async only
         return AsyncSession(self, fields, new_key())
 
     async def steps(self, session_id: str) -> list[Step]:
@@ -199,7 +223,7 @@ class AsyncSessions:
         steps: list[Step] = []
         cursor: str | None = None
         while True:  # a page holds as many as fit
-            page = await self._transport.call(_calls.session_steps(session_id, cursor))
+            page = await self._transport.call(calls.session_steps(session_id, cursor))
             steps += page.data
             if not page.has_more or page.next_cursor in (None, cursor):
                 return steps
@@ -207,7 +231,25 @@ class AsyncSessions:
 
     async def get(self, session_id: str) -> AsyncSession:
         """A session with `output` of its newest turn so far, and `position`."""
-        return AsyncSession(self, await self._transport.call(_calls.get_session(session_id)))
+        return AsyncSession(self, await self._transport.call(calls.get_session(session_id)))
+
+    async def cancel(
+        self,
+        session_id: str | None = None,
+        *,
+        turn: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> list[int]:
+        """Cancel what runs or waits, or only `turn`; by the execute's key where no answer came.
+
+        Returns the numbers of the turns that are cancelled, none if nothing ran or waited.
+        """
+        call = calls.cancel_session(session_id, turn, idempotency_key)
+        return await self._transport.call(call)
+
+    async def delete(self, session_id: str) -> None:
+        """Delete a session and its log."""
+        await self._transport.call(calls.delete_session(session_id))
 
     async def list(
         self,
@@ -217,34 +259,20 @@ class AsyncSessions:
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[AsyncSession]:
-        """One page of sessions."""
-        params = _calls.query(agent_id=agent_id, status=status, limit=limit, cursor=cursor)
-        return await self._transport.call(
-            _calls.list_sessions(lambda raw: AsyncSession(self, raw), params)
-        )
-
-    async def cancel(
-        self,
-        session_id: str | None = None,
-        *,
-        turn: int | None = None,
-        idempotency_key: str | None = None,
-    ) -> None:
-        """Cancels what runs or waits, or only `turn`; by key where the answer never came."""
-        await self._transport.call(_calls.cancel_session(session_id, turn, idempotency_key))
-
-    async def delete(self, session_id: str) -> None:
-        """Deletes a session and its log."""
-        await self._transport.call(_calls.delete_session(session_id))
+        """One page of sessions, newest first."""
+        params = query(agent_id=agent_id, status=status, limit=limit, cursor=cursor)
+        call = calls.list_sessions(lambda raw: AsyncSession(self, raw), params)
+        return await self._transport.call(call)
 
     def _stream(
         self,
         made: Execution,
         session_id: str | None,
-        prepare: Callable[[], Awaitable[str]] | None,
+        on_reconnect: OnReconnect | None,
+        prepare: Callable[[], Awaitable[str]] | None = None,
     ) -> AsyncStream:
         def machine(known: str | None) -> SessionStreamMachine:
-            return SessionStreamMachine(made.plan(self._memory, known), self._transport.settings)
+            return SessionStreamMachine(self._memory.plan(made, known), self._transport.settings)
 
         return AsyncStream(
             self._transport,
@@ -252,14 +280,16 @@ class AsyncSessions:
             session_id=session_id,
             position=made.resume_from or 0,
             prepare=prepare,
+            on_reconnect=on_reconnect,
         )
 
-    def _planned(self, plan: StreamPlan) -> AsyncStream:
+    def _planned(self, plan: StreamPlan, on_reconnect: OnReconnect | None = None) -> AsyncStream:
         return AsyncStream(
             self._transport,
             lambda _: SessionStreamMachine(plan, self._transport.settings),
             session_id=plan.resume_point.session_id,
             position=plan.resume_point.position,
+            on_reconnect=on_reconnect,
         )
 
     async def _execute(

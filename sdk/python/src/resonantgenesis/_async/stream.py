@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
@@ -10,7 +9,9 @@ from typing import Self, TypeVar
 
 from .._core.actions import Emit, Fetch, Finish, Lost, Open, Outcome, Read, Wait, Waited
 from .._core.reconnect import Reconnector
+from .._core.retry import OnReconnect
 from .._core.session_stream import SessionStreamMachine
+from .._http.async_io import sleep
 from .._http.reader import MakeMachine, Reader, StreamBase
 from ..models import Chunk
 from .transport import AsyncConnection, AsyncTransport
@@ -21,13 +22,13 @@ T = TypeVar("T")
 class AsyncReader(Reader[T], ABC):
     """Connects when first iterated, or entered with `async with`."""
 
-    def __init__(self, transport: AsyncTransport) -> None:
-        super().__init__()
+    def __init__(self, transport: AsyncTransport, on_reconnect: OnReconnect | None = None) -> None:
+        super().__init__(on_reconnect)
         self._transport = transport
         self._connection: AsyncConnection | None = None
 
     def __aiter__(self) -> AsyncIterator[T]:
-        """For one loop, which closes the stream however it ends; see `_items`."""
+        """Iterate in one loop, which closes the stream however the loop ends; see `_items`."""
         self._enter_loop()
         return self._items()
 
@@ -50,7 +51,7 @@ class AsyncReader(Reader[T], ABC):
         return emitted.item
 
     async def __aenter__(self) -> Self:
-        """Connects, so that the place is known."""
+        """Connect, so that the place is known."""
         await self._run(only_open=True)
         return self
 
@@ -63,7 +64,7 @@ class AsyncReader(Reader[T], ABC):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Closes the connection, and nothing else. Harmless if repeated."""
+        """Close the connection, and nothing else. May be repeated."""
         self._abandon()
         await self._disconnect()
 
@@ -84,6 +85,7 @@ class AsyncReader(Reader[T], ABC):
                     await self._end(action)
                     return None
                 machine.give(await self._perform(action))
+                self._after_outcome(machine)
             if self._closed:
                 await self._disconnect()
             return None
@@ -101,6 +103,7 @@ class AsyncReader(Reader[T], ABC):
         self._closed = True
         if action.error is not None:
             raise action.error
+        self._after_end()
 
     async def _perform(self, action: Open | Read | Fetch | Wait) -> Outcome:
         if isinstance(action, Read) and self._connection is not None:
@@ -112,8 +115,8 @@ class AsyncReader(Reader[T], ABC):
         if isinstance(action, Fetch):
             return await self._transport.fetch(action.request)
         if isinstance(action, Wait):
-            self._note(action)
-            await asyncio.sleep(action.seconds)
+            self._before_wait(action)
+            await sleep(action.seconds)
             return Waited()
         return Lost("closed")
 
@@ -123,9 +126,10 @@ class AsyncReader(Reader[T], ABC):
             await connection.aclose()
 
     def __del__(self) -> None:
-        # Left in mid-stream without a loop, or with the event loop: the transport closes itself
-        # when it is collected, the resume point must say so.
+        # Abandoned in mid-stream, or with the event loop. The transport closes itself when it is
+        # collected; the resume point must say so.
         self._abandon()
+        # sync: self._disconnect()
 
 
 class AsyncStream(AsyncReader[Chunk], StreamBase):
@@ -145,13 +149,14 @@ class AsyncStream(AsyncReader[Chunk], StreamBase):
         session_id: str | None = None,
         position: int = 0,
         prepare: Callable[[], Awaitable[str]] | None = None,
+        on_reconnect: OnReconnect | None = None,
     ) -> None:
-        super().__init__(transport)
+        super().__init__(transport, on_reconnect)
         self._set_out(make_machine, session_id, position)
         self._prepare = prepare
 
     async def cancel(self) -> None:
-        """Cancels the turn; the stream goes on to its `done`. A stream not started just ends."""
+        """Cancel the turn; the stream goes on to its `done`. One that was not started just ends."""
         call = self._cancel_call()
         if call is None:
             await self.aclose()

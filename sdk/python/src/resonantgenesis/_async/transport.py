@@ -2,135 +2,131 @@
 
 from __future__ import annotations
 
-import asyncio
-import weakref
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from typing import TypeVar
 
 import httpx
 
-from .._core.actions import Answered, Ended, Fetch, Finish, Lost, Opened, Outcome, Received, Silent
-from .._core.actions import Waited as WaitedOutcome
-from .._core.calls import Call, CallMachine
-from .._core.messages import Request, is_opened
+from .._core.actions import (
+    Answered,
+    Ended,
+    Finish,
+    Lost,
+    Opened,
+    Outcome,
+    Received,
+    Silent,
+    Wait,
+    Waited,
+)
+from .._core.call_machine import CallMachine
+from .._core.messages import Call, Request, is_opened
+from .._core.retry import ReconnectNotifier
 from .._core.settings import Settings
 from .._http.adapter import (
     BodyCollector,
-    client_options,
     hang_up,
     headers_of,
     outcome_of,
     request_parts,
     set_silence,
 )
+from .._http.async_io import AsyncConnections, read_rest, sleep
 from .._process.fork import Owned, PerProcess, leave
 from .._process.reachability import Reachability
 
 T = TypeVar("T")
 #: Makes the body of one attempt.
-Content = Callable[[], AsyncIterator[bytes]]
-
-#: Seconds that the end of a finished stream is waited for.
-LAST_BYTES = 0.1
-
-
-class _Links:
-    """Connections of one process, pooled per event loop: a module's client outlives its loops."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.reach = Reachability(settings)
-        self.clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._options = client_options(settings)
-
-    def client(self) -> httpx.AsyncClient:
-        """Of the running loop."""
-        loop = asyncio.get_running_loop()
-        client = self.clients.get(loop)
-        if client is None:
-            client = self.clients[loop] = httpx.AsyncClient(**self._options)
-        return client
+MakeBody = Callable[[], AsyncIterator[bytes]]
 
 
 class AsyncTransport:
-    """Connections of one client; loops and forked processes may share it."""
+    """The connections of one client, which event loops, threads and forked processes may share."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._closed = False
-        self._links = PerProcess(lambda: _Links(self.settings))
+        self._connections = PerProcess(lambda: AsyncConnections(self.settings))
 
     @property
     def reach(self) -> Reachability:
-        """Whether the server can be reached from here."""
-        return self._links.get().reach
+        """Whether the server can be reached from this process."""
+        return self._connections.get().reach
 
     async def call(self, call: Call[T]) -> T:
-        """Runs a call to its result. Raises StreamError."""
+        """Run a call to its result. Raises StreamError."""
         return await self.run(CallMachine(call, self.settings))
 
-    async def run(self, machine: CallMachine[T], content: Content | None = None) -> T:
-        """Runs a machine to its result; `content` makes the body of each attempt, if it is not
-        the request's own. Raises StreamError, and what `content` raises."""
+    async def run(
+        self,
+        machine: CallMachine[T],
+        make_body: MakeBody | None = None,
+        notifier: ReconnectNotifier | None = None,
+    ) -> T:
+        """Run a machine to its result.
+
+        `make_body` makes the body of each attempt, if the request has none of its own; `notifier`
+        is told of failed attempts. Raises StreamError, and what either of them raises.
+        """
         while True:
             action = machine.next()
             if isinstance(action, Finish):
                 if action.error is not None:
                     raise action.error
+                if notifier is not None:
+                    notifier.connected()
                 return machine.result()
-            if isinstance(action, Fetch):
-                machine.give(await self.fetch(action.request, content))
+            if isinstance(action, Wait):
+                if notifier is not None:
+                    notifier.waiting(action)
+                await sleep(action.seconds)
+                machine.give(Waited())
             else:
-                await asyncio.sleep(action.seconds)
-                machine.give(WaitedOutcome())
+                machine.give(await self.fetch(action.request, make_body))
 
     async def fetch(
-        self, request: Request, content: Content | None = None
+        self, request: Request, make_body: MakeBody | None = None
     ) -> Answered | Lost | Silent:
-        """Sends, and reads the whole answer."""
+        """Send a request and read its whole answer."""
         try:
-            response = await self._send(request, content)
-            return await self._whole(response, request)
+            return await self._whole(await self._send(request, make_body), request)
         except httpx.RequestError as error:
             return self._failed(error)
 
     async def open(self, request: Request) -> tuple[Outcome, AsyncConnection | None]:
-        """Sends, and leaves the stream open that was asked for."""
+        """Send a request and leave the stream open that it asks for; any other answer is read."""
         try:
             response = await self._send(request)
             headers = headers_of(response)
             if is_opened(request, response.status_code, headers):
-                return Opened(headers, response.status_code), AsyncConnection(
-                    response, self._failed
-                )
+                opened = Opened(headers, response.status_code)
+                return opened, AsyncConnection(response, self._failed)
             return await self._whole(response, request), None
         except httpx.RequestError as error:
             return self._failed(error), None
 
     async def aclose(self) -> None:
-        """Closes this loop's connections; those of ended loops are gone already."""
+        """Close the connections."""
         self._closed = True
-        if not self._links.made:
-            return
-        client = self._links.get().clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
+        if self._connections.made:
+            await self._connections.get().aclose()
 
-    async def _send(self, request: Request, content: Content | None = None) -> httpx.Response:
+    async def _send(self, request: Request, make_body: MakeBody | None = None) -> httpx.Response:
         if self._closed:
             raise RuntimeError("the client is closed")
-        links = self._links.get()
-        client = links.client()
-        body = request.content() if content is None else content()
+        connections = self._connections.get()
+        client = connections.client()
+        body = request.content() if make_body is None else make_body()
         built = client.build_request(**request_parts(request, self.settings), content=body)
         response = await client.send(built, stream=True)
-        links.reach.found()
+        connections.reach.found()
         return response
 
     def _failed(self, error: httpx.RequestError) -> Lost | Silent:
-        return outcome_of(error, self.settings, self.reach)
+        outcome = outcome_of(error, self.settings)
+        if isinstance(outcome, Lost) and not outcome.reached:
+            self.reach.lost(outcome.reason)
+        return outcome
 
     async def _whole(self, response: httpx.Response, request: Request) -> Answered | Lost | Silent:
         body = BodyCollector(response, self.settings.timeouts.answer + request.patience)
@@ -145,7 +141,7 @@ class AsyncTransport:
 
 
 class AsyncConnection(Owned):
-    """An open event stream."""
+    """An open event stream, or the content of a file on its way."""
 
     def __init__(
         self, response: httpx.Response, failed: Callable[[httpx.RequestError], Lost | Silent]
@@ -157,7 +153,7 @@ class AsyncConnection(Owned):
         self._blocks: AsyncIterator[bytes] | None = None
 
     async def read(self, timeout: float) -> Received | Ended | Lost | Silent:
-        """The next bytes; the first call's `timeout` holds for all."""
+        """Read the next bytes. The first call's `timeout`, in seconds, holds for all."""
         if self.inherited:
             return Lost("the connection belongs to the process that this one was forked from")
         if self._blocks is None:
@@ -171,22 +167,16 @@ class AsyncConnection(Owned):
         except httpx.RequestError as error:
             return self._failed(error)
         except httpx.StreamError:
-            # Closed by another task while this one was about to read.
+            # Closed by another task or thread while this one was about to read.
             return Lost("closed")
 
     async def finish(self) -> None:
-        """Reads the rest of a stream whose last chunk has come, so that others can use the line.
-
-        The end follows the last chunk at once; what takes longer is not worth waiting for.
-        """
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_BYTES):
-                while isinstance(await self.read(LAST_BYTES), Received):
-                    continue
+        """Close a stream whose last chunk has come, and keep the connection if it ends in time."""
+        await read_rest(self.read)
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Gives the connection up."""
+        """Give the connection up."""
         if self.inherited:
             leave(self._response, self._blocks)
             return

@@ -1,17 +1,19 @@
-"""What a machine wants done, and what became of it: the whole talk between logic and I/O.
+"""Actions that a machine asks for, and their outcomes: the interface between logic and I/O.
 
-A shell takes `machine.next()`, does it, and reports with `machine.give(outcome)`; Emit and Finish
-are results and need no report. Before anything but Read and Emit it closes an open stream.
+A shell takes `machine.next()`, performs it, and reports with `machine.give(outcome)`. Emit and
+Finish are results and need no report. Before any action but Read and Emit the shell closes an
+open stream.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from ..errors import StreamError
+from ..errors import ConnectionLost, StreamError
 from .messages import Answer, Request
+from .retry import Wait as Wait
 
 T = TypeVar("T")
 
@@ -38,14 +40,6 @@ class Fetch:
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
-    """Wait for so many seconds, then say Waited; `reason` is for the log."""
-
-    seconds: float
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Emit(Generic[T]):
     """Hand the chunk or event to the caller."""
 
@@ -54,7 +48,7 @@ class Emit(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """It is over: raise `error`, or end."""
+    """Raise `error`, or end without one."""
 
     error: StreamError | None = None
 
@@ -64,7 +58,7 @@ Action = Open | Read | Fetch | Wait | Emit[T] | Finish
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The stream that was asked for; header names are lower case."""
+    """The requested stream is open; header names are in lower case."""
 
     headers: Mapping[str, str]
     status: int = 200
@@ -72,7 +66,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Any other answer, whole."""
+    """Any other answer, read to its end."""
 
     answer: Answer
 
@@ -91,9 +85,14 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """No connection, or it broke; `reason` is for people."""
+    """No connection, or it broke; `reason` is for people, `reached` False: there was never one."""
 
     reason: str
+    reached: bool = field(default=True, compare=False)
+
+    def error(self) -> ConnectionLost:
+        """The exception to raise for it."""
+        return ConnectionLost(self.reason, reached=self.reached)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,121 +1,33 @@
-"""Every call that does not stream: its request, and what its answer becomes. No I/O."""
+"""Every call that does not stream: its request, and the model of its answer. No I/O."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Generic, Literal, TypeVar
+from datetime import datetime
+from typing import Any, Literal, TypeVar
 
-from ..errors import ConnectionLost, StreamError
-from ..models import Agent, ApiKey, Page, SessionData, SigningKey, Step, Token, UsageReport
-from .actions import Answered, Fetch, Finish, Lost, Outcome, Silent, Wait, Waited
-from .messages import REPEATED, Answer, Request, error_from_answer, new_key, segment, unexpected
-from .retry import RetryBudget
-from .settings import Settings
+from ..models import (
+    Agent,
+    ApiKey,
+    Organization,
+    Page,
+    SessionData,
+    SigningKey,
+    Step,
+    Token,
+    UsageReport,
+)
+from .messages import Call, Request, make, new_key, place_of, query, segment, without_none
 
-#: A time or a cursor, as the server takes it, or a datetime with a time zone.
-Place = str | datetime | None
 GroupBy = Literal["day", "agent", "key", "subject", "session", "turn"]
 #: A day like 2026-02-21 or an RFC 3339 time, as the server takes it, or a datetime with a zone.
 Moment = str | datetime | None
-T_co = TypeVar("T_co", covariant=True)
 S = TypeVar("S", bound=SessionData)
 Object = Mapping[str, Any]
 _KEYS = "/v1/keys"
+_ORGANIZATIONS = "/v1/organizations"
 #: Items on a page, at most.
 _MOST = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Call(Generic[T_co]):
-    """A request and the reader of its answer's object."""
-
-    request: Request
-    read: Callable[[dict[str, Any]], T_co]
-
-
-class CallMachine(Generic[T_co]):
-    """Repeats a call while that may help; `next` and `give` as in `actions`, then `result`.
-
-    Every call of this SDK may be repeated: those that make something carry an Idempotency-Key.
-    """
-
-    def __init__(
-        self, call: Call[T_co], settings: Settings, *, rng: Callable[[], float] = random.random
-    ) -> None:
-        self._call = call
-        self._place = settings.place
-        self._retries = RetryBudget(settings.max_retries, settings.backoff, rng)
-        self._action: Fetch | Wait | Finish = Fetch(call.request)
-        self._answer: Answer | None = None
-
-    def next(self) -> Fetch | Wait | Finish:
-        """What to do now."""
-        return self._action
-
-    def give(self, outcome: Outcome) -> None:
-        """What became of it."""
-        match outcome:
-            case Waited():
-                self._action = Fetch(self._call.request)
-            case Answered(answer):
-                self._answered(answer)
-            case Lost(reason):
-                self._again(ConnectionLost(reason))
-            case Silent():
-                self._again(ConnectionLost(f"no answer in time from {self._place}"))
-            case _:
-                raise TypeError(f"{type(outcome).__name__} does not follow here")
-
-    def result(self) -> T_co:
-        """What the answer says, once `next` is a Finish without error."""
-        if self._answer is None:
-            raise RuntimeError("the call has no answer")
-        return self._call.read(self._answer.object())
-
-    def _answered(self, answer: Answer) -> None:
-        if 200 <= answer.status < 300:
-            if answer.status == 204 or answer.object() or answer.body.strip() == b"{}":
-                self._answer = answer
-                self._action = Finish()
-            else:
-                self._again(unexpected(answer))
-        elif answer.status in REPEATED:
-            self._again(error_from_answer(answer))
-        else:
-            self._fail(error_from_answer(answer))
-
-    def _again(self, error: StreamError) -> None:
-        self._action = self._retries.after(error) or Finish(error)
-
-    def _fail(self, error: StreamError) -> None:
-        self._action = Finish(error)
-
-
-def place_of(place: Place, name: str = "since") -> str | None:
-    """As the wire has it. Raises ValueError for a datetime that could mean any zone."""
-    if not isinstance(place, datetime):
-        return place
-    if place.tzinfo is None:
-        raise ValueError(f"{name}: a datetime needs a time zone, as in datetime.now(UTC)")
-    return place.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def without_none(**fields: Any) -> dict[str, Any]:
-    """A body of the fields that were given."""
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def query(**fields: str | int | None) -> dict[str, str]:
-    """Query parameters of the fields that were given."""
-    return {name: str(value) for name, value in fields.items() if value is not None}
-
-
-def make(path: str, body: Object, key: str | None = None) -> Request:
-    """A POST that makes something, repeatable by its key."""
-    return Request("POST", path, body=body, headers={"Idempotency-Key": key or new_key()})
 
 
 def create_session(body: Object, key: str) -> Call[dict[str, Any]]:
@@ -137,15 +49,15 @@ def delete_session(session_id: str) -> Call[None]:
 
 def cancel_session(
     session_id: str | None, turn: int | None, idempotency_key: str | None
-) -> Call[dict[str, Any]]:
+) -> Call[list[int]]:
     """By session, or by the key of an execute whose answer never came. Raises ValueError."""
     if session_id is not None:
         path = f"/v1/sessions/{segment(session_id)}/cancel"
-        return Call(Request("POST", path, body=without_none(turn=turn)), dict)
+        return Call(Request("POST", path, body=without_none(turn=turn)), _cancelled)
     if idempotency_key is None:
         raise ValueError("cancel needs session_id or idempotency_key")
     body = {"idempotency_key": idempotency_key}
-    return Call(Request("POST", "/v1/sessions/cancel", body=body), dict)
+    return Call(Request("POST", "/v1/sessions/cancel", body=body), _cancelled)
 
 
 def session_steps(session_id: str, cursor: str | None) -> Call[Page[Step]]:
@@ -195,7 +107,7 @@ def create_token(
 
 
 def rotate_tokens(end_tokens: bool) -> Call[SigningKey]:
-    """Sent again, it changes the key once more, which harms nothing."""
+    """A repeated call changes the key once more, which does no harm."""
     return Call(Request("POST", "/v1/tokens/rotate", body={"end_tokens": end_tokens}), SigningKey)
 
 
@@ -219,6 +131,50 @@ def revoke_key(key_id: str) -> Call[None]:
 
 def _key_path(key_id: str) -> str:
     return f"{_KEYS}/{segment(key_id)}"
+
+
+def create_organization(name: str, key_name: str | None) -> Call[Organization]:
+    return Call(make(_ORGANIZATIONS, without_none(name=name, key_name=key_name)), Organization)
+
+
+def get_organization(organization_id: str) -> Call[Organization]:
+    return Call(Request("GET", _organization_path(organization_id)), Organization)
+
+
+def list_organizations(limit: int | None, cursor: str | None) -> Call[Page[Organization]]:
+    request = Request("GET", _ORGANIZATIONS, query(limit=limit, cursor=cursor))
+    return Call(request, lambda raw: Page(raw, Organization))
+
+
+def update_organization(organization_id: str, fields: Object) -> Call[Organization]:
+    return Call(Request("PATCH", _organization_path(organization_id), body=fields), Organization)
+
+
+def create_organization_key(
+    organization_id: str, name: str, scopes: Sequence[str], expires_in: int | None
+) -> Call[ApiKey]:
+    body = without_none(name=name, scopes=list(scopes), expires_in=expires_in)
+    return Call(make(f"{_organization_path(organization_id)}/keys", body), ApiKey)
+
+
+def _organization_path(organization_id: str) -> str:
+    return f"{_ORGANIZATIONS}/{segment(organization_id)}"
+
+
+def any_request(
+    method: str,
+    path: str,
+    params: Mapping[str, str | int | None],
+    body: Object | None,
+    idempotency_key: str | None,
+) -> Call[dict[str, Any]]:
+    """A POST is repeatable by its key, made up if not given. Raises ValueError for a bad path."""
+    if not path.startswith("/"):
+        raise ValueError("path must begin with a slash, as in /v1/tools")
+    headers = {}
+    if method.upper() == "POST":
+        headers["Idempotency-Key"] = idempotency_key or new_key()
+    return Call(Request(method.upper(), path, query(**params), body, headers), dict)
 
 
 def usage_report(
@@ -248,6 +204,11 @@ def usage_report(
     if begins is not None:
         params["from"] = begins
     return Call(Request("GET", "/v1/usage", params), UsageReport)
+
+
+def _cancelled(raw: Object) -> list[int]:
+    turns = raw.get("cancelled")
+    return [turn for turn in turns if isinstance(turn, int)] if isinstance(turns, list) else []
 
 
 def _nothing(raw: Object) -> None:

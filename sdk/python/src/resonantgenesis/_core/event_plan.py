@@ -1,4 +1,4 @@
-"""Platform events: what is asked for, and every call and request about them. No I/O."""
+"""Platform events: filters, places, and every call and request about them. No I/O."""
 
 from __future__ import annotations
 
@@ -9,25 +9,35 @@ from typing import Any, Literal
 
 from ..errors import InvalidRequest
 from ..models import Event, Page
-from .calls import Call, Place, make, place_of, query, without_none
-from .messages import Request, segment
-from .stream_plan import POLL_LIMIT, POLL_WAIT, SSE
+from .messages import (
+    POLL_LIMIT,
+    POLL_WAIT,
+    SSE,
+    Call,
+    Place,
+    Request,
+    make,
+    place_of,
+    query,
+    segment,
+    without_none,
+)
 
 Patterns = str | Sequence[str] | None
 Filters = Mapping[str, Any] | None
 OnExpired = Literal["raise", "earliest"]
 
 PATH = "/v1/events"
-#: At most so many events in one list; what is iterated has no end.
+#: The most events of one list; an iteration has no such limit.
 REPLAY_LIMIT = 100_000
 _PAGE = 1_000
-#: After everything there is: the place found there is the end of the log.
+#: A time after all events: the place found there is the end of the log.
 _AFTER_ALL = "9999-12-31T23:59:59Z"
 
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which events: those of any pattern, with all filters met; None: all."""
+    """The events that match any pattern and all filters; None matches every event."""
 
     events: tuple[str, ...] | None = None
     filters: Mapping[str, Any] = field(default_factory=dict)
@@ -64,7 +74,7 @@ class EventPlan:
     on_expired: OnExpired = "raise"
 
     def open(self, cursor: str | None) -> Request:
-        """Opens or reopens the stream behind `cursor`."""
+        """The request that opens or reopens the stream behind `cursor`."""
         params = self.event_filter.params()
         headers = dict(SSE)
         if cursor is not None:
@@ -76,11 +86,11 @@ class EventPlan:
         return Request("GET", f"{PATH}/subscribe", params, headers=headers, stream=True)
 
     def now(self) -> Request:
-        """Asks for the end of the log, so that a first connection that breaks loses nothing."""
+        """The request for the end of the log: a first connection that breaks loses nothing."""
         return Request("GET", PATH, {"since": _AFTER_ALL, "limit": "1"})
 
     def poll(self, cursor: str | None) -> Request:
-        """The events behind `cursor`, or the first that comes."""
+        """The request for the events behind `cursor`, or for the next one if there is none yet."""
         place = query(cursor=cursor, since=self.since if cursor is None else None)
         page = {"limit": str(POLL_LIMIT), "wait": str(POLL_WAIT)}
         return Request("GET", PATH, self.event_filter.params() | place | page, patience=POLL_WAIT)
@@ -89,7 +99,7 @@ class EventPlan:
 def event_plan(
     events: Patterns, filters: Filters, since: Place, on_expired: OnExpired
 ) -> EventPlan:
-    """Checked and put together. Raises ValueError."""
+    """Check the arguments of a subscription and build its plan. Raises ValueError."""
     if on_expired not in ("raise", "earliest"):
         raise ValueError("on_expired must be 'raise' or 'earliest'")
     return EventPlan(EventFilter.of(events, filters), place_of(since), on_expired)
@@ -109,7 +119,7 @@ def list_events(
     cursor: str | None,
     wait: float | None,
 ) -> Call[Page[Event]]:
-    """One page, from the earliest kept unless told otherwise."""
+    """One page, from the earliest event that is kept unless a place is given."""
     place = query(since=place_of(since), until=place_of(until, "until"), limit=limit, cursor=cursor)
     params = event_filter.params() | place | ({} if wait is None else {"wait": f"{wait:g}"})
     return Call(Request("GET", PATH, params, patience=wait or 0.0), event_page)

@@ -1,15 +1,14 @@
 """A subscription to platform events as a machine without I/O.
 
-It starts from a cursor, asked for if the caller named no place, so that even a first connection
-that breaks before its first byte loses nothing. A heartbeat is a block with an id only, which
-moves the cursor. The rules of connections are `reconnect`'s.
+It starts from a cursor. If the caller named no place, the machine asks for one first, so that a
+connection that breaks before its first byte loses nothing. A heartbeat is a block with an id
+only; it moves the cursor. The rules of connections are in `reconnect`.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,70 +17,11 @@ from ..models import Event
 from .actions import Action, Answered, Emit, Fetch, Outcome, Wait
 from .buffer import StreamBuffer, json_object
 from .event_plan import EventPlan
-from .messages import Answer, Request, error_from_answer, error_from_chunk
-from .polling import PACE
-from .progress import RecentIds
+from .messages import POLL_PACE, Answer, Request, error_from_answer, error_from_chunk
+from .progress import EventBacklog
 from .reconnect import Reconnector
 from .settings import Settings
 from .sse import Frame
-
-
-class EventBacklog:
-    """`ready` holds events, and the cursors of heartbeats between them as `{"cursor"}`.
-
-    `cursor`: everything up to there has arrived. `handed`: everything up to there has been taken,
-    so that a reader who keeps it and comes back misses nothing that it has not seen.
-    """
-
-    def __init__(self) -> None:
-        self.ready: deque[dict[str, Any]] = deque()
-        self.cursor: str | None = None
-        self.handed: str | None = None
-        self._recent = RecentIds()
-
-    def start(self, cursor: str) -> None:
-        """Where it begins, once the server has said so."""
-        self.cursor = cursor
-        if not self.ready:
-            self.handed = cursor
-
-    def add(self, raw: dict[str, Any], cursor: str) -> bool:
-        """Takes in one event; False if it has come before."""
-        if not self._recent.fresh(str(raw.get("id") or "")):
-            return False
-        self.cursor = cursor
-        self.ready.append(raw)
-        return True
-
-    def reach(self, cursor: str) -> None:
-        """Nothing that is wanted stands before `cursor`."""
-        if cursor == self.cursor:
-            return
-        self.cursor = cursor
-        if not self.ready:
-            self.handed = cursor
-        elif _is_mark(self.ready[-1]):
-            self.ready[-1] = {"cursor": cursor}
-        else:
-            self.ready.append({"cursor": cursor})
-
-    def gap(self, earliest: object) -> None:
-        """Events are lost that were asked for; what is left begins behind `earliest`."""
-        cursor = earliest if isinstance(earliest, str) else ""
-        self.cursor = cursor or self.cursor
-        self.ready.append({"type": "gap", "cursor": cursor})
-
-    def pop(self) -> Event:
-        """The oldest event; there must be one."""
-        event = Event(self.ready.popleft())
-        self.handed = event.cursor or self.handed
-        while self.ready and _is_mark(self.ready[0]):
-            self.handed = self.ready.popleft()["cursor"]
-        return event
-
-
-def _is_mark(raw: dict[str, Any]) -> bool:
-    return raw.keys() == {"cursor"}
 
 
 class EventBuffer(StreamBuffer):
@@ -93,18 +33,18 @@ class EventBuffer(StreamBuffer):
         self.ready = self.queue.ready
 
     def feed(self, data: bytes) -> None:
-        """Takes the events that `data` completes, and a heartbeat's cursor."""
+        """Take the events that `data` completes, and the cursor of a heartbeat."""
         super().feed(data)
         if self._decoder.last_event_id:
             self.queue.reach(self._decoder.last_event_id)
 
     def take(self, raw: dict[str, Any], cursor: str) -> None:
-        """Takes one event, unless it has been taken before."""
+        """Take one event, unless it came before."""
         self.fresh += 1
         self.queue.add(raw, cursor)
 
     def gap(self, earliest: object) -> None:
-        """The server starts later than it was asked to."""
+        """Note that the server starts later than requested."""
         self.fresh += 1
         self.queue.gap(earliest)
 
@@ -120,7 +60,7 @@ class EventBuffer(StreamBuffer):
             self.take(raw, frame.id)
 
     def _aside(self, frame: Frame, raw: Mapping[str, Any]) -> None:
-        # No part of the log: the server's word about this connection, or something newer than us.
+        # Not an entry of the log: a message about this connection, or newer than this version.
         if frame.event == "error":
             raise error_from_chunk(raw, session_id=None, position=None)
         if frame.event == "gap":
@@ -128,7 +68,7 @@ class EventBuffer(StreamBuffer):
 
 
 class EventStreamMachine(Reconnector[Event]):
-    """Ends by an error only."""
+    """The machine of a subscription; only an error ends it."""
 
     def __init__(
         self,
@@ -149,6 +89,11 @@ class EventStreamMachine(Reconnector[Event]):
     def cursor(self) -> str | None:
         """The place of the last event handed out, or of a heartbeat behind it."""
         return self._buffer.queue.handed or self._plan.since
+
+    @property
+    def place(self) -> str | None:
+        """The cursor up to which everything has been received."""
+        return self._buffer.queue.cursor or self._plan.since
 
     @property
     def opened(self) -> bool:
@@ -205,7 +150,7 @@ class EventStreamMachine(Reconnector[Event]):
             self._buffer.take(raw, str(raw.get("cursor") or cursor))
         self._buffer.queue.reach(cursor)
         more = body.get("has_more") is True
-        return Wait(0.0 if more else max(0.0, PACE - (self._clock() - self._asked_at)))
+        return Wait(0.0 if more else max(0.0, POLL_PACE - (self._clock() - self._asked_at)))
 
     def _locate(self, error: StreamError) -> None:
         if self.cursor is not None:

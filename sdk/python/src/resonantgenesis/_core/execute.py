@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict
 
-from .._process.resume_memory import ResumeMemory, context_of, current_owner, fingerprint
 from ..errors import InternalError
 from ..models import Chunk, TurnResult
-from .calls import Call, make, without_none
-from .messages import error_from_chunk, new_key
+from .messages import Call, error_from_chunk, make, new_key, without_none
 from .progress import ResumePoint
 from .stream_plan import StreamPlan, execute_path
 
 
 class ExecuteOptions(TypedDict, total=False):
-    """What an execute may say beyond agent, goal and context; PROTOCOL.md, section 4.
+    """Options of an execute beside agent, goal and context (PROTOCOL.md, section 4).
 
     `timeout_seconds` bounds the turn. `if_busy`: reject, enqueue or interrupt. `on_disconnect`:
     continue or cancel. `idempotency_key`: the turn's name for 24 h, made up if not given.
@@ -34,7 +33,7 @@ class ExecuteOptions(TypedDict, total=False):
 
 
 class StreamOptions(ExecuteOptions, total=False):
-    """What a streamed execute may say besides; PROTOCOL.md, section 4.
+    """Further options of a streamed execute (PROTOCOL.md, section 4).
 
     `resume_from`: everything up to there has been received, 0 starts anew. `compact`: text that
     waits in the log comes merged. `raise_on_error`: an `error` chunk raises (the default) or is
@@ -48,7 +47,7 @@ class StreamOptions(ExecuteOptions, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """An execute, before it is known in which session; `scope` tells its session from others."""
+    """An execute whose session may not exist yet; `scope` tells its session from others."""
 
     fields: Mapping[str, Any]
     idempotency_key: str | None = None
@@ -61,33 +60,37 @@ class Execution:
         """The request's body, `stream` aside."""
         return without_none(**self.fields, session_id=session_id)
 
-    def plan(self, memory: ResumeMemory, session_id: str | None) -> StreamPlan:
-        """How to stream it: taken up again if `memory` has it, else new."""
-        fields, resume_from = self.fields, self.resume_from
-        task = fingerprint(
-            fields.get("agent_id"), fields["goal"], fields.get("context"), self.scope
-        )
-        owner = current_owner()
-        found = None
-        if resume_from is not None and self.idempotency_key is None:
-            found = memory.recall(owner, task, resume_from)
-        if found is None:
+    @property
+    def task(self) -> tuple[str, ...]:
+        """The fields that two executes must share to mean one turn."""
+        fields = self.fields
+        context = json.dumps(fields.get("context"), sort_keys=True, default=repr)
+        return (fields.get("agent_id") or "", fields["goal"], context, self.scope or "")
+
+    @property
+    def may_resume(self) -> bool:
+        """Whether to look for a stream that broke off; an own key names another turn."""
+        return self.resume_from is not None and self.idempotency_key is None
+
+    def plan(self, session_id: str | None, broken: ResumePoint | None = None) -> StreamPlan:
+        """Plan the stream: take `broken` over where it was left, or begin anew."""
+        position = self.resume_from or 0
+        if broken is None:
             key = self.idempotency_key or new_key()
             resume_point = ResumePoint(
-                idempotency_key=key, session_id=session_id, position=resume_from or 0
+                idempotency_key=key, session_id=session_id, position=position
             )
         else:
-            resume_point = replace(found, position=resume_from or 0, settled=False, broken=False)
-            # Taken over: the stream it came from may still be held by its old reader.
-            found.settled = True
-        memory.remember(owner, task, resume_point)
+            resume_point = replace(broken, position=position, settled=False, broken=False)
+            # Its old reader may still hold the stream.
+            broken.settled = True
         return StreamPlan(
             body=self.body(session_id),
             resume_point=resume_point,
-            resume_from=resume_from or None,
+            resume_from=self.resume_from or None,
             compact=self.compact,
             raise_on_error=self.raise_on_error,
-            recalled=found is not None and found.session_id is not None,
+            recalled=broken is not None and broken.session_id is not None,
         )
 
 
@@ -98,7 +101,7 @@ def execution(
     scope: str | None,
     options: Mapping[str, object],
 ) -> Execution:
-    """Checked and put together. Raises ValueError and TypeError."""
+    """Check the arguments of an execute. Raises ValueError and TypeError."""
     given: dict[str, Any] = dict(options)
     resume_from = given.pop("resume_from", None)
     if resume_from is not None and resume_from < 0:
@@ -116,14 +119,19 @@ def execution(
     )
 
 
+def context_of(context: str | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """A context as the server keeps it: text becomes `{"text": …}`."""
+    return {"text": context} if isinstance(context, str) else context
+
+
 def execute_call(execution: Execution, session_id: str | None) -> Call[TurnResult]:
-    """The execute that does not stream; `status` is running if it takes longer (202)."""
+    """An execute without a stream; the result's `status` is running if it takes longer (202)."""
     body = {**execution.body(session_id), "stream": False}
     return Call(make(execute_path(body), body, execution.idempotency_key), TurnResult)
 
 
 def follow_plan(running: TurnResult) -> StreamPlan:
-    """Joins the turn that a 202 named, for its end."""
+    """Plan to join the turn that a 202 named, until it ends."""
     resume_point = ResumePoint(session_id=running.session_id, turn=running.turn)
     return StreamPlan(
         resume_point=resume_point, turn=running.turn, compact=True, raise_on_error=False
@@ -131,14 +139,14 @@ def follow_plan(running: TurnResult) -> StreamPlan:
 
 
 class TurnCollector:
-    """Makes a turn's result of its chunks."""
+    """Builds the result of a turn from its chunks."""
 
     def __init__(self) -> None:
         self._error: dict[str, Any] | None = None
         self._result: TurnResult | None = None
 
     def add(self, chunk: Chunk) -> None:
-        """The next chunk of the turn."""
+        """Add the next chunk of the turn."""
         if chunk.type == "error":
             names = ("code", "message", "retryable", "retry_after")
             self._error = {name: chunk.raw[name] for name in names if name in chunk.raw}
@@ -172,7 +180,7 @@ def join_plan(
     compact: bool,
     raise_on_error: bool,
 ) -> StreamPlan:
-    """How to watch a session."""
+    """Plan to watch a session."""
     return StreamPlan(
         resume_point=ResumePoint(session_id=session_id, turn=turn, position=resume_from or 0),
         resume_from=resume_from,

@@ -1,19 +1,30 @@
-"""Requests and answers as values, without a network library: what is sent, what came back."""
+"""Requests, answers and calls as values, and the errors of answers. No network library."""
 
 from __future__ import annotations
 
 import json
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from ..errors import CODES, StreamError, Unavailable
 
+T_co = TypeVar("T_co", covariant=True)
+
+#: A time or a cursor, as the server takes it, or a datetime with a time zone.
+Place = str | datetime | None
+#: How long the server may hold a poll, in seconds: below the 60 at which proxies cut.
+POLL_WAIT = 25
+POLL_LIMIT = 500
+#: Seconds between polls that find something: 240 a minute, well below the usual 600 per key.
+POLL_PACE = 0.25
+#: A proxy that compresses also collects; streams ask for neither.
+SSE: dict[str, str] = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
 #: Read no more of an answer that is not a stream: a poll of 500 chunks of 256 KiB, escaped.
 MAX_ANSWER = 256 * 1024 * 1024
 
@@ -83,6 +94,38 @@ class Answer:
         return value if isinstance(value, dict) else {}
 
 
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T_co]):
+    """A request and the reader of its answer's object."""
+
+    request: Request
+    read: Callable[[dict[str, Any]], T_co]
+
+
+def place_of(place: Place, name: str = "since") -> str | None:
+    """A place as a string of the wire. Raises ValueError for a datetime without a time zone."""
+    if not isinstance(place, datetime):
+        return place
+    if place.tzinfo is None:
+        raise ValueError(f"{name}: a datetime needs a time zone, as in datetime.now(UTC)")
+    return place.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def without_none(**fields: Any) -> dict[str, Any]:
+    """The fields that are not None."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def query(**fields: str | int | None) -> dict[str, str]:
+    """Query parameters of the fields that are not None."""
+    return {name: str(value) for name, value in fields.items() if value is not None}
+
+
+def make(path: str, body: Mapping[str, Any], key: str | None = None) -> Request:
+    """A POST that makes something, repeatable by its key."""
+    return Request("POST", path, body=body, headers={"Idempotency-Key": key or new_key()})
+
+
 def is_opened(request: Request, status: int, headers: Mapping[str, str]) -> bool:
     """Whether an answer is the stream that `request` asked for."""
     if request.binary:
@@ -124,7 +167,7 @@ def _until(date: str, now: datetime) -> float | None:
     return (moment - now).total_seconds()
 
 
-#: Statuses that come from things on the way (proxies, balancers) without our JSON body.
+#: Codes of statuses that a proxy or balancer answers with, without our JSON body.
 _STATUS_CODES: Mapping[int, str] = {
     400: "INVALID_REQUEST",
     401: "UNAUTHENTICATED",
@@ -145,12 +188,12 @@ _STATUS_CODES: Mapping[int, str] = {
     504: "UNAVAILABLE",
 }
 
-#: An HTTP answer to which the same request is sent again without asking anybody.
+#: Statuses after which a request is repeated.
 REPEATED = frozenset({408, 425, 429, 502, 503, 504})
 
 
 def error_from_answer(answer: Answer) -> StreamError:
-    """The error of an answer that is not a success, or not what was asked for."""
+    """The error of an answer that is not a success."""
     if 300 <= answer.status < 400:
         return _redirected(answer)
     body = answer.object().get("error")
@@ -175,7 +218,7 @@ def error_from_answer(answer: Answer) -> StreamError:
 def error_from_chunk(
     raw: Mapping[str, Any], *, session_id: str | None, position: int | None
 ) -> StreamError:
-    """The error an `error` chunk (or frame) tells of."""
+    """The error that an `error` chunk or frame describes."""
     retryable, details = raw.get("retryable"), raw.get("details")
     return _make(
         _text(raw.get("code")) or "INTERNAL",
@@ -190,7 +233,7 @@ def error_from_chunk(
 
 
 def unexpected(answer: Answer) -> StreamError:
-    """For a success without the body it should have: something on the way answered instead."""
+    """The error of a success with the wrong body: a proxy answered instead of the server."""
     kind = "an event stream" if is_event_stream(answer.headers) else _kind(answer)
     return Unavailable(
         f"the answer ({answer.status}) is {kind}, not what the server would send",
@@ -212,7 +255,7 @@ def _code_of_status(status: int) -> str:
 
 
 def _redirected(answer: Answer) -> StreamError:
-    """Nothing here follows a redirection: the credential would go along, to whoever it names."""
+    """Redirections are never followed, because they would take the credential to another server."""
     return _make(
         "INVALID_REQUEST",
         f"the server redirects ({answer.status}) to {_target(answer)}, which is not followed; "
@@ -223,7 +266,7 @@ def _redirected(answer: Answer) -> StreamError:
 
 
 def _target(answer: Answer) -> str:
-    """Where it points, without what may be a credential there."""
+    """The target of a redirection, without parts that may hold a credential."""
     try:
         parts = urlsplit(answer.headers.get("location", "").strip())
     except ValueError:

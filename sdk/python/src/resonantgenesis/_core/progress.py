@@ -1,15 +1,18 @@
-"""Where a stream stands in its session's log, and what a chunk that arrives means for it."""
+"""The place of a stream in its log: order, gaps and duplicates of chunks and events."""
 
 from __future__ import annotations
 
 import enum
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..models import Event
+
 
 class Verdict(enum.Enum):
-    """What to do with a chunk: pass it on, drop it, or read again from the last good place."""
+    """Pass a chunk on, drop it, or read again from the last good position."""
 
     NEW = "new"
     SEEN = "seen"
@@ -18,10 +21,10 @@ class Verdict(enum.Enum):
 
 @dataclass(slots=True)
 class ResumePoint:
-    """What is needed to find a stream again after it broke off.
+    """The data with which a stream is found again after it broke off.
 
-    `position` is that of the last chunk handed to the caller (0: none yet); `settled` says that
-    nothing is left to find; `broken` that nobody reads the stream any more.
+    `position` is the position of the last chunk handed to the caller (0: none yet). `settled`:
+    there is nothing left to resume. `broken`: nobody reads the stream any more.
     """
 
     idempotency_key: str | None = None
@@ -34,7 +37,7 @@ class ResumePoint:
 
 
 class ChunkSequence:
-    """Holds the received chunks to the log's order: dense, each once.
+    """Checks that chunks come in the log's order, without gaps, each once.
 
     `last` is the position up to which everything has been received; None while the start is
     not known, then the first chunk that arrives sets it.
@@ -64,7 +67,7 @@ def first_position(raw: Mapping[str, Any], position: int) -> int:
 
 
 def position_of(raw: Mapping[str, Any], frame_id: str = "") -> int | None:
-    """A chunk's position from its data, else from its frame's own id; None for what is no chunk."""
+    """A chunk's position from its data, else from its frame's own id; None if it is no chunk."""
     position = raw.get("position")
     if isinstance(position, int) and not isinstance(position, bool) and position > 0:
         return position
@@ -74,14 +77,14 @@ def position_of(raw: Mapping[str, Any], frame_id: str = "") -> int | None:
 
 
 class RecentIds:
-    """The newest `limit` ids: tells what has come twice."""
+    """Remembers the newest `limit` ids to find duplicates."""
 
     def __init__(self, limit: int = 1024) -> None:
         self._limit = limit
         self._ids: dict[str, None] = {}
 
     def fresh(self, identity: str) -> bool:
-        """Whether this id is new; from here on it is not. An empty one always is."""
+        """Whether an id is new, and remember it. An empty id is always new."""
         if not identity:
             return True
         if identity in self._ids:
@@ -90,3 +93,86 @@ class RecentIds:
         if len(self._ids) > self._limit:
             del self._ids[next(iter(self._ids))]
         return True
+
+
+class TurnStart:
+    """Skips the entries before a turn, for a stream that knows only the turn's number.
+
+    The log does not tell where a turn begins except by its own entries: the `done` of the turn
+    before it, and the first step, which carries the turn's number.
+    """
+
+    def __init__(self, turn: int | None) -> None:
+        self._turn = turn
+        self.found = turn is None or turn <= 1
+
+    def passes(self, raw: Mapping[str, Any]) -> bool:
+        """Whether this chunk belongs to the turn or comes after its beginning."""
+        turn = raw.get("turn")
+        if self.found or self._turn is None:
+            return True
+        if not isinstance(turn, int):
+            return False
+        if raw.get("type") == "done" and turn == self._turn - 1:
+            self.found = True
+            return False
+        self.found = turn >= self._turn
+        return self.found
+
+
+class EventBacklog:
+    """`ready` holds events, and the cursors of heartbeats between them as `{"cursor"}`.
+
+    `cursor`: everything up to it has arrived. `handed`: everything up to it has been taken; a
+    reader who comes back with it misses nothing.
+    """
+
+    def __init__(self) -> None:
+        self.ready: deque[dict[str, Any]] = deque()
+        self.cursor: str | None = None
+        self.handed: str | None = None
+        self._recent = RecentIds()
+
+    def start(self, cursor: str) -> None:
+        """Set the first cursor, as the server named it."""
+        self.cursor = cursor
+        if not self.ready:
+            self.handed = cursor
+
+    def add(self, raw: dict[str, Any], cursor: str) -> bool:
+        """Add one event; False if it came before."""
+        if not self._recent.fresh(str(raw.get("id") or "")):
+            return False
+        self.cursor = cursor
+        self.ready.append(raw)
+        return True
+
+    def reach(self, cursor: str) -> None:
+        """Move to `cursor`: no event of the subscription stands before it."""
+        if cursor == self.cursor:
+            return
+        self.cursor = cursor
+        if not self.ready:
+            self.handed = cursor
+        elif _is_mark(self.ready[-1]):
+            self.ready[-1] = {"cursor": cursor}
+        else:
+            self.ready.append({"cursor": cursor})
+
+    def gap(self, earliest: object) -> None:
+        """Add a `gap`: requested events are lost, and the rest begins behind `earliest`."""
+        cursor = earliest if isinstance(earliest, str) else ""
+        self.cursor = cursor or self.cursor
+        self.ready.append({"type": "gap", "cursor": cursor})
+
+    def pop(self) -> Event:
+        """Remove and return the oldest event; there must be one."""
+        event = Event(self.ready.popleft())
+        self.handed = event.cursor or self.handed
+        while self.ready and _is_mark(self.ready[0]):
+            self.handed = self.ready.popleft()["cursor"]
+        return event
+
+
+def _is_mark(raw: dict[str, Any]) -> bool:
+    return raw.keys() == {"cursor"}

@@ -1,4 +1,4 @@
-"""Which proxy the environment names for a server, if any.
+"""The proxy that the environment names for a server, if any.
 
 Read here for requests and sockets alike, since the libraries below disagree about it and raise
 errors of their own. What is asked is Python's `getproxies` (lower case wins over upper, and where
@@ -35,11 +35,11 @@ class Proxy:
 
     @property
     def is_socks(self) -> bool:
-        """Whether it takes a library of its own."""
+        """Whether it needs an extra library."""
         return self.url.startswith("socks")
 
     def needs(self, package: str) -> InvalidSettings:
-        """The error where that library is not there."""
+        """The error if that library is not installed."""
         return InvalidSettings(
             f"{self.source} names a SOCKS proxy: install {package}, or name the server in NO_PROXY"
         )

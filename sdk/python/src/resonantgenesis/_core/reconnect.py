@@ -1,4 +1,4 @@
-"""How a stream lives on over its connections: connect, read, recover, poll. No I/O.
+"""The life of a stream over its connections: connect, read, reconnect, poll. No I/O.
 
 The rules, of which `protocol/resume.yaml` holds the cases:
 
@@ -55,8 +55,8 @@ log = logging.getLogger("resonantgenesis")
 class Reconnector(ABC, Generic[T]):
     """Ask `next()` what to do, tell `give()` what became of it; see `actions`.
 
-    A subclass says what is asked for and what arrives means; `_begun` tells that the stream is
-    known to exist, so that a failure from there on is the connection's.
+    A subclass makes the requests and reads the data. `_begun` is set once the stream is known to
+    exist; a failure after that is the connection's.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class Reconnector(ABC, Generic[T]):
         self._silent = 0
         self._opened_at = 0.0
         self._outlived = False
+        self._carries = False
         self._begun = begun
         self._started = self._abandoned = False
         self._handle: Callable[[Outcome], Action[T]] = self._on_open
@@ -83,21 +84,31 @@ class Reconnector(ABC, Generic[T]):
 
     @property
     def started(self) -> bool:
-        """Whether anything has been asked of the network."""
+        """Whether the first action was taken."""
         return self._started
 
     @property
     def opened(self) -> bool:
-        """Whether something is there or waited for."""
+        """Whether the stream is open: items are ready, or it is being read."""
         return bool(self._arrivals.ready) or isinstance(self._action, Read)
 
+    @property
+    def carries(self) -> bool:
+        """Whether data has come over the present connection, or as the answer to a poll."""
+        return self._carries
+
+    @property
+    @abstractmethod
+    def place(self) -> int | str | None:
+        """The position or cursor behind which the next connection goes on; None: not known."""
+
     def next(self) -> Action[T]:
-        """What to do now; the same until `give` is called, except for what waits to be read."""
+        """The next action: hand out a ready item, else the action that `give` has to answer."""
         self._started = True
         return self._deliver() if self._arrivals.ready else self._action
 
     def give(self, outcome: Outcome) -> None:
-        """What became of the action."""
+        """Report the outcome of the action."""
         if self._abandoned:
             return
         try:
@@ -106,48 +117,49 @@ class Reconnector(ABC, Generic[T]):
             self._action = self._again(error) if error.retryable else self._finish(error)
 
     def abandon(self) -> None:
-        """Nobody reads any more."""
+        """End it: nobody reads any more."""
         self._arrivals.ready.clear()
         self._abandoned = True
         self._action = Finish()
 
-    # -- what a subclass says -------------------------------------------------------------------
+    # -- for subclasses -------------------------------------------------------------------------
 
     @abstractmethod
     def _deliver(self) -> Action[T]:
-        """Takes the oldest of what is ready."""
+        """Hand out the oldest ready item."""
 
     @abstractmethod
     def _stream_request(self) -> Request:
-        """Opens or reopens the stream from where it stands."""
+        """The request that opens or reopens the stream from its place."""
 
     @abstractmethod
     def _poll_request(self) -> Request:
-        """Asks for what comes next, in place of the stream."""
+        """The request that polls for the next items, in place of the stream."""
 
     @abstractmethod
     def _meet(self, headers: Mapping[str, str]) -> None:
-        """Looks at the headers of a stream that is there. Raises StreamError."""
+        """Check the headers of an open stream. Raises StreamError."""
 
     @abstractmethod
     def _ended(self) -> Action[T]:
-        """What follows when the server ends the stream. Raises StreamError."""
+        """The action after the server ended the stream. Raises StreamError."""
 
     @abstractmethod
     def _polled(self, answer: Answer) -> Action[T] | None:
-        """What follows from a poll's answer; None if it is not the one asked for."""
+        """The action after the answer to a poll; None if it is another answer."""
 
     @abstractmethod
     def _locate(self, error: StreamError) -> None:
-        """Names in `error` where the stream stands."""
+        """Write the stream's place into `error`."""
 
     def _finish(self, error: StreamError | None, *, settled: bool = False) -> Action[T]:
-        """It is over; `settled`: nothing is left to be found by coming back."""
+        """The last action; `settled`: there is nothing left to resume."""
         return Finish(error)
 
     # -- connecting -----------------------------------------------------------------------------
 
     def _connect(self) -> Action[T]:
+        self._carries = False
         if self._polling:
             self._handle = self._on_poll
             return Fetch(self._poll_request())
@@ -189,6 +201,7 @@ class Reconnector(ABC, Generic[T]):
         finally:
             if self._arrivals.fresh > before:
                 self._retries.progress()
+        self._carries = True
         return Finish() if self._arrivals.complete else Read(self._limit)
 
     def _on_poll(self, outcome: Outcome) -> Action[T]:
@@ -202,7 +215,7 @@ class Reconnector(ABC, Generic[T]):
                 self._retries.progress()
         if action is None:
             return self._not_there(outcome)
-        self._begun = True
+        self._begun = self._carries = True
         self._handle = self._on_wait
         return action
 
@@ -211,7 +224,7 @@ class Reconnector(ABC, Generic[T]):
             raise TypeError(f"{type(outcome).__name__} does not follow a wait")
         return self._connect()
 
-    # -- when it goes wrong ---------------------------------------------------------------------
+    # -- failures -------------------------------------------------------------------------------
 
     def _not_there(self, outcome: Outcome) -> Action[T]:
         match outcome:
@@ -219,8 +232,10 @@ class Reconnector(ABC, Generic[T]):
                 return self._refused(answer)
             case Silent():
                 return self._silence()
-            case Lost(reason):
-                raise self._lost(reason)
+            case Lost():
+                lost = outcome.error()
+                self._locate(lost)
+                raise lost
             case _:
                 raise TypeError(f"{type(outcome).__name__} does not follow here")
 

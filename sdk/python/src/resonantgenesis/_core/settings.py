@@ -1,4 +1,4 @@
-"""What a client is told when it is made, checked once; the credential stays inside."""
+"""The settings of a client, checked once when it is made; the credential is never shown."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything the wire logic needs to know; made by `resolve`."""
+    """The settings of the machines and transports; made by `resolve`."""
 
     base_url: str
     api_key: str = field(repr=False)
@@ -48,12 +48,14 @@ class Settings:
     backoff: Backoff = field(default_factory=Backoff)
     max_event: int = DEFAULT_MAX_BYTES
     proxy: Proxy | None = None
-    #: Nobody has named an address.
+    #: Whether variables and settings of the system may name proxies and certificates.
+    trust_env: bool = True
+    #: True if neither the caller nor a variable named an address.
     is_default: bool = False
 
     @property
     def place(self) -> str:
-        """Host and port, and what a reader of an error has to know about them."""
+        """Host, port and proxy as an error message names them."""
         place = address_of(self.base_url)
         if self.is_default:
             place += f" (the default, as neither base_url nor {BASE_URL_VARIABLE} is set)"
@@ -67,6 +69,7 @@ def resolve(
     base_url: str | None,
     timeout: float | Timeouts | None,
     max_retries: int,
+    trust_env: bool = True,
 ) -> Settings:
     """Settings from arguments, then variables, then defaults. Raises InvalidSettings."""
     if max_retries < 0:
@@ -78,7 +81,8 @@ def resolve(
         api_key=_api_key(api_key or os.environ.get(API_KEY_VARIABLE) or ""),
         timeouts=_timeouts(timeout),
         max_retries=max_retries,
-        proxy=proxy_for(address),
+        proxy=proxy_for(address) if trust_env else None,
+        trust_env=trust_env,
         is_default=not named,
     )
 
@@ -94,7 +98,7 @@ def _api_key(key: str) -> str:
     if not key:
         raise InvalidSettings(f"no API key: pass api_key= or set {API_KEY_VARIABLE}")
     if not key.isascii() or not key.isprintable() or " " in key:
-        # Says what is wrong without repeating the key: messages end up in logs.
+        # The message does not repeat the key, because messages end up in logs.
         raise InvalidSettings("api_key has characters that cannot stand in a header")
     return key
 

@@ -39,8 +39,8 @@ class FrameTooLarge(ValueError):
 class SSEDecoder:
     """Bytes in, events out; `max_line` and `max_event` are bounds in bytes.
 
-    `last_event_id` is what a reconnect would name; `retry` is the reconnection time in seconds,
-    None until the peer sent one.
+    `last_event_id` is the id to reconnect from; `retry` is the reconnection time in seconds, None
+    until the peer has sent one.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a stream was asked for, and every request that may have to be made for it."""
+"""The plan of a session's stream, and every request that it may need."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .messages import Request, segment
+from .messages import POLL_LIMIT, POLL_WAIT, SSE, Request, segment
 from .progress import ResumePoint
-
-#: How long the server may hold a poll, in seconds: below the 60 at which proxies cut.
-POLL_WAIT = 25
-POLL_LIMIT = 500
 
 
 def execute_path(body: Mapping[str, Any]) -> str:
-    """Where an execute goes; a session knows its agent, if the caller does not."""
+    """The path of an execute; without an agent the session's own runs."""
     session_id = body.get("session_id")
     if session_id is not None and body.get("agent_id") is None:
         return f"/v1/sessions/{segment(session_id)}/execute"
@@ -26,8 +22,8 @@ def execute_path(body: Mapping[str, Any]) -> str:
 class StreamPlan:
     """An execute (`body` is its JSON, without `resume_from`) or, without body, a join.
 
-    `resume_from` None: from where the server starts. `turn`: the join is for that turn alone.
-    `recalled`: the stream was running before and is only taken up again.
+    `resume_from` None: the server decides the start. `turn`: the join is for that turn alone.
+    `recalled`: the stream was running before and is taken up again.
     """
 
     body: Mapping[str, Any] | None = None
@@ -53,7 +49,7 @@ class StreamPlan:
         return 0 if starts_session else None
 
     def ends_with(self, raw: Mapping[str, Any]) -> bool:
-        """Whether this chunk is the `done` of the turn that was asked for."""
+        """Whether a chunk is the `done` of the requested turn."""
         target = self.target
         if raw.get("type") != "done" or target is None:
             return False
@@ -61,7 +57,7 @@ class StreamPlan:
         return not isinstance(turn, int) or turn >= target
 
     def open(self, last: int | None) -> Request:
-        """Opens or reopens the stream behind `last`."""
+        """The request that opens or reopens the stream behind `last`."""
         resume_point = self.resume_point
         if resume_point.session_id is None or (self.body is not None and resume_point.turn is None):
             return self._execute(last)
@@ -75,17 +71,17 @@ class StreamPlan:
         return Request("GET", f"{self._session()}/stream", params, stream=True, headers=SSE)
 
     def detached(self) -> Request:
-        """Names the turn of an execute whose streamed answer never arrives."""
+        """The request that names the turn of an execute whose streamed answer never arrives."""
         body = {**(self.body or {}), "stream": False}
         headers = self._key() | {"Prefer": "respond-async"}
         return Request("POST", execute_path(body), body=body, headers=headers)
 
     def snapshot(self) -> Request:
-        """The session as it is now."""
+        """The request for the session's snapshot."""
         return Request("GET", self._session())
 
     def poll(self, after: int, *, wait: bool) -> Request:
-        """The chunks after `after`, or, with `wait`, the first that comes."""
+        """The request for the chunks after `after`; with `wait` the server waits for the first."""
         patience = POLL_WAIT if wait else 0
         params = {"after": str(after), "limit": str(POLL_LIMIT), "wait": str(patience)}
         if self.compact:
@@ -114,7 +110,3 @@ class StreamPlan:
     def _key(self) -> dict[str, str]:
         key = self.resume_point.idempotency_key
         return {"Idempotency-Key": key} if key else {}
-
-
-#: A proxy that compresses also collects; streams ask for neither.
-SSE: dict[str, str] = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}

@@ -1,23 +1,19 @@
-"""Files: every call about them but the download, and what becomes of an upload. No I/O."""
+"""Calls about files, and the machine of an upload. No I/O."""
 
 from __future__ import annotations
 
 import base64
 import re
 from collections.abc import Callable
-from typing import Any
 
-from .._core.calls import Call, CallMachine, query
-from .._core.messages import Answer, Request, error_from_answer, new_key, segment
+from .._core.call_machine import CallMachine
+from .._core.messages import Answer, Call, Request, error_from_answer, new_key, query, segment
 from .._core.settings import Settings
 from ..errors import Conflict, StreamError
 from ..models import File, Page
 
 PATH = "/v1/files"
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
-
-#: Told how many bytes have gone through, of how many; None: nobody knows.
-Progress = Callable[[int, int | None], Any]
 
 
 def file_path(file_id: str) -> str:
@@ -59,7 +55,7 @@ def upload_file(
 
 
 class UploadMachine(CallMachine[File]):
-    """Repeats an upload while that may help, and while its content can be had once more."""
+    """Repeats an upload while that may help and its content can be read again."""
 
     def __init__(
         self, call: Call[File], settings: Settings, can_repeat: Callable[[], bool]

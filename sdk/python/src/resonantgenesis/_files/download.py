@@ -1,8 +1,8 @@
-"""A file's way down, over as many connections as it takes. No I/O.
+"""The machine of a download, over as many connections as it takes. No I/O.
 
-What has come is kept: the next connection asks for the rest (`Range`), and only if the content is
-still the same (`If-Range`); else everything comes anew. At the end the whole is checked against
-the file's SHA-256.
+Received bytes are kept. The next connection asks for the rest (`Range`) if the content has not
+changed (`If-Range`); otherwise all of it is sent again. At the end the whole content is compared
+with the file's SHA-256.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ..errors import ConnectionLost, StreamError
 from ..models import File
 from .calls import file_path
 
-#: How often content may come that is not the file's, before it is given up.
+#: How many wrong contents end a download.
 MAX_DAMAGED = 2
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 
@@ -64,13 +64,18 @@ class DownloadMachine:
         self._piece: Piece | None = None
         self._action: Action[Piece] = self._open()
 
+    @property
+    def offset(self) -> int:
+        """How many bytes are there; the next connection goes on behind them."""
+        return self._at
+
     def next(self) -> Action[Piece]:
-        """What to do now; a piece is handed out once."""
+        """The next action; a piece is handed out once."""
         piece, self._piece = self._piece, None
         return self._action if piece is None else Emit(piece)
 
     def give(self, outcome: Outcome) -> None:
-        """What became of it."""
+        """Report the outcome of the action."""
         try:
             self._action = self._follow(outcome)
         except StreamError as error:
@@ -87,8 +92,8 @@ class DownloadMachine:
                 return self._open()
             case Ended():
                 raise ConnectionLost("the content ended too early")
-            case Lost(reason):
-                raise ConnectionLost(reason)
+            case Lost():
+                raise outcome.error()
             case Silent():
                 raise ConnectionLost("nothing came in time")
             case Answered(answer):
@@ -150,3 +155,24 @@ class DownloadMachine:
         self._start_over()
         self._damaged += 1
         return ConnectionLost(reason, retryable=self._damaged < MAX_DAMAGED)
+
+
+class BytesInOrder:
+    """The bytes of a download, each once: bytes that are sent again are left out."""
+
+    def __init__(self, file: File) -> None:
+        self.taken = 0
+        self._sha256 = file.sha256
+        self._hash = hashlib.sha256()
+
+    def take(self, piece: Piece) -> bytes:
+        """The new bytes of a piece; empty if it has none."""
+        block = piece.data[max(0, self.taken - piece.offset) :]
+        self.taken += len(block)
+        self._hash.update(block)
+        return block
+
+    def check(self) -> None:
+        """Compare all bytes with the file's SHA-256. Raises ConnectionLost."""
+        if self._hash.hexdigest() != self._sha256:
+            raise ConnectionLost("what came is not what the server has", retryable=False)

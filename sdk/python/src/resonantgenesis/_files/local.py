@@ -1,4 +1,4 @@
-"""Files on this machine: what is uploaded, and where a download goes. Blocking calls."""
+"""Files on this machine: sources of uploads and targets of downloads. Blocking calls."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
-from .calls import Progress
-
+#: Called with the bytes that are through and their total; None if the total is unknown.
+Progress = Callable[[int, int | None], Any]
 #: Bytes read and sent at once.
 BLOCK = 256 * 1024
-#: What a name may not consist of.
+#: Names that a file cannot have.
 _NO_NAMES = frozenset({"", ".", ".."})
 
 
@@ -28,7 +28,7 @@ class ReadsBytes(Protocol):
 
 @runtime_checkable
 class BinaryFile(Protocol):
-    """One that can also be read again."""
+    """A binary file that can be read again."""
 
     def read(self, size: int = ..., /) -> bytes: ...
 
@@ -74,7 +74,7 @@ def readable(source: SyncSource) -> Readable:
 
 
 class Content:
-    """What an upload sends: counted, hashed and told while it is sent.
+    """The content of an upload: counted, hashed and reported while it is sent.
 
     `size`: in bytes, None if nobody knows before the end. Raises ValueError without a name.
     """
@@ -94,7 +94,7 @@ class Content:
 
     @property
     def sha256(self) -> str:
-        """Of what the last attempt sent, in hexadecimal."""
+        """The SHA-256 of the last attempt's bytes, in hexadecimal."""
         return self._hash.hexdigest()
 
     def can_repeat(self) -> bool:
@@ -102,13 +102,13 @@ class Content:
         return self._rewinds or not self._begun
 
     def begin(self) -> None:
-        """An attempt begins."""
+        """Begin an attempt."""
         self._begun = True
         self._sent = 0
         self._hash = hashlib.sha256()
 
     def take(self, block: bytes) -> bytes:
-        """The block, about to be sent. Raises ValueError when the size was wrong."""
+        """Count a block that is about to be sent. Raises ValueError when the size was wrong."""
         self._sent += len(block)
         if self.size is not None and self._sent > self.size:
             raise self._changed()
@@ -118,7 +118,7 @@ class Content:
         return block
 
     def end(self) -> None:
-        """Everything has been sent. Raises ValueError when the size was wrong."""
+        """End an attempt. Raises ValueError when the size was wrong."""
         if self.size is not None and self._sent != self.size:
             raise self._changed()
 
@@ -204,6 +204,6 @@ def _name_of(file: object) -> str | None:
 
 
 def _local_name(name: str) -> str:
-    """What the file is called here: never a path, whatever the server says."""
+    """The file's name on this machine: never a path, whatever the server sends."""
     last = name.replace("\\", "/").rsplit("/", 1)[-1].replace("\0", "")
     return "download" if last in _NO_NAMES else last

@@ -1,6 +1,6 @@
-"""What the two shells share of httpx: how requests are made and what its errors mean.
+"""The use of httpx that both clients share: making requests and translating errors.
 
-No httpx exception leaves the shells; here they become outcomes.
+No exception of httpx leaves this package; here they become outcomes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import httpx
 from .._core.actions import Answered, Lost, Silent
 from .._core.messages import MAX_ANSWER, Answer, Request
 from .._core.settings import Settings
-from .._process.reachability import Reachability
 from .._version import __version__
 from ..errors import InvalidSettings
 
@@ -56,16 +55,16 @@ def client_options(settings: Settings) -> ClientOptions:
         ),
         "follow_redirects": False,
         # Made here, where the client is made: reading the certificates would hold up the loop.
-        "verify": _certificates(),
+        "verify": _certificates(settings.trust_env),
         "proxy": _proxy(settings),
         # What it would read there has been read; a proxy that names nobody is an error of ours.
         "trust_env": False,
     }
 
 
-def _certificates() -> ssl.SSLContext:
+def _certificates(trust_env: bool) -> ssl.SSLContext:
     try:
-        return httpx.create_ssl_context()
+        return httpx.create_ssl_context(trust_env=trust_env)
     except OSError as error:
         raise InvalidSettings(
             f"SSL_CERT_FILE or SSL_CERT_DIR names no certificates: {error}"
@@ -111,7 +110,7 @@ def request_parts(request: Request, settings: Settings) -> RequestParts:
 
 
 def set_silence(response: httpx.Response, limit: float) -> None:
-    """From here on a read that brings nothing for `limit` seconds is a ReadTimeout.
+    """Let reads that bring nothing for `limit` seconds raise a ReadTimeout from now on.
 
     The transport looks its timeouts up when it begins to read the body; the limit is only known
     from the headers.
@@ -119,21 +118,19 @@ def set_silence(response: httpx.Response, limit: float) -> None:
     response.request.extensions["timeout"]["read"] = limit
 
 
-def outcome_of(error: httpx.RequestError, settings: Settings, reach: Reachability) -> Lost | Silent:
-    """What a failed request or read means."""
+def outcome_of(error: httpx.RequestError, settings: Settings) -> Lost | Silent:
+    """The outcome of a failed request or read."""
     if isinstance(error, httpx.ReadTimeout):
         return Silent()
     what = _WHAT.get(type(error), "the connection failed to")
-    lost = Lost(f"{what} {settings.place}: {_reason(error)}")
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
-        reach.lost(lost.reason)
-    return lost
+    reached = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError)
+    return Lost(f"{what} {settings.place}: {_reason(error)}", reached)
 
 
 def _reason(error: BaseException) -> str:
-    """What the system said, which "All connection attempts failed" hides; else the error's text."""
+    """The system's reason, which "All connection attempts failed" hides; else the error's text."""
     reason, cause = str(error) or type(error).__name__, error.__cause__
-    # A bound, since what others chain may go round.
+    # A bound, because chained exceptions may form a circle.
     for _ in range(8):
         if cause is None:
             break
@@ -159,9 +156,9 @@ _WHAT: Mapping[type[httpx.RequestError], str] = {
 
 
 def hang_up(response: httpx.Response) -> None:
-    """Ends the connection of an answer that nobody reads on.
+    """Shut down the connection of an answer that is not read to its end.
 
-    To close it is not enough: a process that was forked meanwhile has a copy of it.
+    Closing is not enough: a process that was forked meanwhile has a copy of the socket.
     """
     stream = response.extensions.get("network_stream")
     line = stream.get_extra_info("socket") if stream is not None else None
@@ -187,7 +184,7 @@ class BodyCollector:
         self._size = 0
 
     def add(self, block: bytes) -> Lost | Silent | None:
-        """Takes a block; an outcome means that reading on is pointless."""
+        """Add a block; returns an outcome if reading on is pointless."""
         self._blocks.append(block)
         self._size += len(block)
         if self._size > MAX_ANSWER:

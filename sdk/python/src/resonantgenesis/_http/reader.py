@@ -1,16 +1,18 @@
-"""What everything that is iterated over the network has in common: all but I/O."""
+"""The common part of all streams of both clients, without I/O."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from .._core.actions import Wait
-from .._core.calls import Call, cancel_session
+from .._core.calls import cancel_session
 from .._core.event_plan import EventPlan
 from .._core.event_stream import EventStreamMachine
+from .._core.messages import Call
 from .._core.reconnect import Reconnector
+from .._core.retry import OnReconnect, ReconnectNotifier
 from .._core.session_stream import SessionStreamMachine
 from .._core.settings import Settings
 from ..models import Chunk, Event
@@ -25,7 +27,8 @@ class Reader(Generic[T]):
 
     _machine: Reconnector[T] | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, on_reconnect: OnReconnect | None = None) -> None:
+        self._notifier = ReconnectNotifier(on_reconnect)
         self._closed = False
         self._busy = False
         self._looped = self._left = False
@@ -35,7 +38,7 @@ class Reader(Generic[T]):
         return f"<{type(self).__name__} {self._where()} {state}>"
 
     def _where(self) -> str:
-        """The place, for people."""
+        """The place, for logs and error messages."""
         return ""
 
     def _enter_loop(self) -> None:
@@ -57,10 +60,22 @@ class Reader(Generic[T]):
         if self._machine is not None:
             self._machine.abandon()
 
-    def _note(self, action: Wait) -> None:
-        if action.reason:
-            where = self._where()
-            log.info("%s: %s; next attempt in %.2f s", where, action.reason, action.seconds)
+    def _before_wait(self, wait: Wait) -> None:
+        if wait.error is not None:
+            reason = wait.error.message
+            log.info("%s: %s; next attempt in %.2f s", self._where(), reason, wait.seconds)
+        self._notifier.waiting(wait, self._place)
+
+    def _after_outcome(self, machine: Reconnector[T]) -> None:
+        if machine.carries:
+            self._notifier.connected(machine.place)
+
+    def _after_end(self) -> None:
+        self._notifier.connected(self._place)
+
+    @property
+    def _place(self) -> int | str | None:
+        return None if self._machine is None else self._machine.place
 
 
 MakeMachine = Callable[[str | None], SessionStreamMachine]
@@ -98,8 +113,8 @@ class StreamBase(Reader[Chunk]):
             self._machine = self._make_machine(session_id)
         return self._machine
 
-    def _cancel_call(self) -> Call[dict[str, Any]] | None:
-        """What cancels the turn; None if it was never asked for."""
+    def _cancel_call(self) -> Call[list[int]] | None:
+        """The call that cancels the turn; None if the turn was never requested."""
         if self._machine is None or not self._machine.started:
             return None
         resume_point = self._machine.resume_point
@@ -119,7 +134,7 @@ class EventReader(Reader[Event]):
 
     @property
     def cursor(self) -> str | None:
-        """Everything up to here has been handed out; before the first event, where it began.
+        """The cursor up to which all events are handed out; before the first, where it began.
 
         None until the server has named the place.
         """

@@ -1,8 +1,8 @@
-"""What belongs to one process alone: connections, and locks that another thread may hold.
+"""State that a fork must not share: connections, and locks that another thread may hold.
 
 After a fork the child has copies of both. Two processes that read from one connection get each
-other's answers, and a lock that was held at the fork is never released in the child. So each
-process makes its own at first use, and leaves what it has inherited untouched.
+other's answers, and a lock that was held at the fork is never released in the child. Each process
+therefore makes its own objects at first use, and never touches inherited ones.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ class PerProcess(Generic[T]):
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
-        # Its operations are atomic: no lock, which could be held at a fork.
+        # A dict's operations are atomic; a lock could be held at a fork.
         self._made = {os.getpid(): make()}
 
     def get(self) -> T:
-        """This process's own, made at its first use here."""
+        """This process's object, made at its first use."""
         process = os.getpid()
         mine = self._made.get(process)
         if mine is None:
@@ -35,12 +35,12 @@ class PerProcess(Generic[T]):
 
     @property
     def made(self) -> bool:
-        """Whether this process has made its own."""
+        """Whether this process has made its object."""
         return os.getpid() in self._made
 
 
 class Owned:
-    """Something of the process that made it."""
+    """An object that belongs to the process that made it."""
 
     def __init__(self) -> None:
         self._process = os.getpid()
@@ -52,8 +52,11 @@ class Owned:
 
 
 def leave(*things: object) -> None:
-    """Keeps what was inherited from ever being finalised here: an HTTP library's generators take
-    its locks when they end, and an event loop's transports the parent's epoll entries with them."""
+    """Keep inherited objects from ever being finalised here.
+
+    An HTTP library's generators take its locks when they end; an event loop's transports remove
+    the parent's epoll entries.
+    """
     for thing in things:
         _kept.append(thing)
         # The list goes when the interpreter ends; a reference that nobody has does not.

@@ -1,22 +1,22 @@
-"""The streams of this client that broke off, so that `resume_from` alone finds them again.
+"""Remembers the client's streams that broke off, so that `resume_from` alone finds them.
 
-The server never guesses a session. A caller that repeats `execute_stream(…, resume_from=N)` in
-the same task after a lost connection names none either, so the client looks up what it was
-reading: same task (or thread), agent, goal, context and session, broken off at N.
+The server never guesses a session. A caller that repeats `execute_stream(…, resume_from=N)` after
+a lost connection names none either. The client therefore looks for a stream of this task (or
+thread) with the same agent, goal, context and session that broke off at N.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from .._core.execute import Execution
 from .._core.progress import ResumePoint
+from .._core.stream_plan import StreamPlan
 from .fork import PerProcess
 
 #: After this many seconds the server has forgotten the Idempotency-Key as well.
@@ -25,19 +25,12 @@ MAX_ENTRIES = 4096
 
 
 def current_owner() -> object:
-    """The running task, else the thread: who a broken stream is remembered for."""
+    """The running task, else the thread, for which a broken stream is remembered."""
     try:
         task = asyncio.current_task()
     except RuntimeError:
         task = None
     return task or threading.current_thread()
-
-
-def fingerprint(
-    agent_id: str | None, goal: str, context: object, session: str | None
-) -> tuple[str, ...]:
-    """What two calls must share to mean the same task."""
-    return (agent_id or "", goal, json.dumps(context, sort_keys=True, default=repr), session or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +42,7 @@ class _Entry:
 
 
 class _Entries:
-    """Those of one process: another one's streams are not taken up."""
+    """The entries of one process; another one's streams are not taken up."""
 
     def __init__(self) -> None:
         self.all: list[_Entry] = []
@@ -74,6 +67,16 @@ class ResumeMemory:
 
     def __len__(self) -> int:
         return len(self._entries.get().all)
+
+    def plan(self, execution: Execution, session_id: str | None) -> StreamPlan:
+        """Plan the stream of an execute: take up what this task or thread left, or begin anew."""
+        owner, task = current_owner(), execution.task
+        broken = None
+        if execution.may_resume:
+            broken = self.recall(owner, task, execution.resume_from or 0)
+        plan = execution.plan(session_id, broken)
+        self.remember(owner, task, plan.resume_point)
+        return plan
 
     def remember(self, owner: object, task: tuple[str, ...], resume_point: ResumePoint) -> None:
         """Keep `resume_point`, which its stream goes on changing, until it is settled."""
@@ -119,8 +122,3 @@ class ResumeMemory:
         entries.all = alive[-self._max_entries :]
         # Sweeping when the list has doubled keeps the cost per stream constant.
         entries.sweep_at = min(max(64, 2 * len(entries.all)), self._max_entries + 64)
-
-
-def context_of(context: str | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """A context as the server keeps it: text becomes `{"text": …}`."""
-    return {"text": context} if isinstance(context, str) else context

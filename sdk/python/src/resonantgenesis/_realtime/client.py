@@ -8,10 +8,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 
-from .._core.calls import Place, place_of
 from .._core.event_plan import EventFilter, Filters, OnExpired, Patterns
 from .._core.execute import StreamOptions, execution
-from .._core.messages import segment
+from .._core.messages import Place, place_of, segment
 from .._core.settings import Settings
 from .._process.fork import Owned, leave
 from .._process.reachability import Reachability
@@ -19,8 +18,9 @@ from ..errors import ConnectionLost
 from ..models import Chunk, Event
 from .consumers import MAX_ITEMS, ChunkConsumer, Consumer, EventConsumer
 from .credential import Credential, GetToken
+from .requests import PendingReply
 from .runner import SocketRunner
-from .state import PendingReply, RealtimeState
+from .state import RealtimeState
 from .websocket import Compression
 
 Context = str | Mapping[str, Any] | None
@@ -29,13 +29,14 @@ Context = str | Mapping[str, Any] | None
 class Realtime(Owned):
     """One socket, renewed for as long as that takes; use it as `async with`.
 
-    After a cut, a silence, or a restart of the server it comes back after a back-off with full
-    jitter (above what the server asked for) and goes on from the last cursors and positions: no
-    gap, no duplicate. `max_retries` sockets in a row that bring nothing end it, for all who read.
+    After a cut, a silence, or a restart of the server it reconnects, after a back-off with full
+    jitter above the wait that the server asked for. It goes on from the last cursors and
+    positions: no gap, no duplicate. `max_retries` sockets in a row that bring nothing end it, for
+    all its streams.
 
-    Each consumer has a buffer of `buffer_size` items. When one is full, the server is told to
-    stop sending to it, and asked to go on from the place reached once most of it has been taken:
-    a slow consumer loses nothing and holds up nobody.
+    Each consumer has a buffer of `buffer_size` items. When a buffer is full, the server is told to
+    stop sending to it; once most of it has been taken, the server goes on from the place reached.
+    A slow consumer loses nothing and holds up nobody.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Realtime(Owned):
         )
         self._task: asyncio.Task[None] | None = None
 
-    # -- what it is for -------------------------------------------------------------------------
+    # -- subscriptions and turns ----------------------------------------------------------------
 
     async def subscribe(
         self,
@@ -117,7 +118,7 @@ class Realtime(Owned):
         session_id: str | None = None,
         **options: Unpack[StreamOptions],
     ) -> RealtimeStream:
-        """Starts a turn when iterated, once, and streams its chunks; nothing to await.
+        """Start a turn when iterated, once, and stream its chunks; nothing to await.
 
         Whatever happens to the socket, an Idempotency-Key names the turn, so that an execute
         whose answer was lost never starts a second one. Raises ValueError for `resume_from`: take
@@ -137,19 +138,19 @@ class Realtime(Owned):
         )
 
     async def unsubscribe(self, subscription: RealtimeSubscription) -> None:
-        """Ends a subscription; the same as its own `unsubscribe`."""
+        """End a subscription, as its own `unsubscribe` does."""
         await subscription.unsubscribe()
 
     async def cancel(self, session_id: str, *, turn: int | None = None) -> None:
-        """Cancels what runs or waits in a session, or only `turn`. Raises StreamError."""
+        """Cancel the turns of a session that run or wait, or only `turn`. Raises StreamError."""
         self._check_running()
         message = {"type": "cancel", "session_id": session_id}
         await self._answer(self.state.request(message | ({"turn": turn} if turn else {})))
 
-    # -- life -----------------------------------------------------------------------------------
+    # -- opening and closing --------------------------------------------------------------------
 
     async def __aenter__(self) -> Realtime:
-        """Connects. Raises StreamError when that fails for good."""
+        """Connect. Raises StreamError when that fails for good."""
         if self._task is not None:
             raise RuntimeError("a realtime() can be entered once")
         self._task = asyncio.create_task(self._runner.run(), name="resonantgenesis realtime")
@@ -171,8 +172,7 @@ class Realtime(Owned):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Closes the socket; whoever still reads gets ConnectionLost, turns go on. Harmless if
-        repeated."""
+        """Close the socket: its streams raise ConnectionLost, turns go on. May be repeated."""
         if self.inherited:
             leave(self._task)
             return
@@ -187,11 +187,11 @@ class Realtime(Owned):
 
     @property
     def state(self) -> RealtimeState:
-        """Of interest to its streams only."""
+        """The shared state; for this socket's streams only."""
         return self._runner.state
 
     def nudge(self) -> None:
-        """There may be something to send."""
+        """Wake the sender: there may be something to send."""
         self._runner.nudge()
 
     def __repr__(self) -> str:
@@ -200,7 +200,7 @@ class Realtime(Owned):
         )
         return f"<{type(self).__name__} {self._runner.url} {state}>"
 
-    # -- inside ---------------------------------------------------------------------------------
+    # -- internal -------------------------------------------------------------------------------
 
     def _stream(self, consumer: ChunkConsumer) -> RealtimeStream:
         self._check_running()
@@ -237,7 +237,7 @@ class RealtimeReader(ABC, Owned, Generic[T]):
         consumer.wake = self._changed.set
 
     def __aiter__(self) -> AsyncIterator[T]:
-        """For one loop, which leaves the stream however it ends, as `aclose` does."""
+        """Iterate in one loop, which leaves the stream however the loop ends, as `aclose` does."""
         if self._left or (self._looped and not self._consumer.over):
             raise RuntimeError("a loop over this stream was left, which closes it: ask for another")
         self._looped = True
@@ -272,7 +272,7 @@ class RealtimeReader(ABC, Owned, Generic[T]):
             self._busy = False
 
     async def __aenter__(self) -> Self:
-        """Waits until the server has confirmed it, so that nothing from here on is missed."""
+        """Wait until the server has confirmed it, so that nothing from now on is missed."""
         self._start()
         try:
             await self._until(lambda: self._consumer.there or self._consumer.over)
@@ -292,7 +292,7 @@ class RealtimeReader(ABC, Owned, Generic[T]):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stops reading; a turn goes on. Harmless if repeated."""
+        """Stop reading; a turn goes on. May be repeated."""
         if self.inherited:
             return
         self._host.state.leave(self._consumer)
@@ -332,7 +332,7 @@ class RealtimeReader(ABC, Owned, Generic[T]):
 
     @abstractmethod
     def _where(self) -> str:
-        """The place, for people."""
+        """The place, for error messages."""
 
     def __repr__(self) -> str:
         state = "closed" if self._consumer.over else "open" if self._started else "not started"
@@ -352,16 +352,16 @@ class RealtimeSubscription(RealtimeReader[Event]):
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """What it is subscribed to."""
+        """The channels of the subscription."""
         return self._events.channels
 
     @property
     def cursor(self) -> str | None:
-        """Everything up to here has been handed out."""
+        """The cursor up to which all events are handed out."""
         return self._events.cursor
 
     async def unsubscribe(self) -> None:
-        """Ends it; what has arrived can still be read."""
+        """End it; events that have arrived can still be read."""
         await self.aclose()
 
     def _where(self) -> str:
@@ -387,7 +387,7 @@ class RealtimeStream(RealtimeReader[Chunk]):
 
     @property
     def turn(self) -> int | None:
-        """The turn that was started; None for a session, and until the server has named it."""
+        """The turn that this started; None for a session, and until the server has named it."""
         return self._chunks.turn
 
     @property
@@ -396,7 +396,7 @@ class RealtimeStream(RealtimeReader[Chunk]):
         return self._chunks.position
 
     async def cancel(self) -> None:
-        """Cancels the turn; the stream goes on to its `done`. One not started just ends."""
+        """Cancel the turn; the stream goes on to its `done`. One that was not started just ends."""
         if not self._started:
             await self.aclose()
             return

@@ -1,4 +1,4 @@
-"""What one consumer of a socket reads from: a bounded buffer and its place in the log. No I/O."""
+"""The consumers of a socket: each has a bounded buffer and a place in the log. No I/O."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from .._core.event_plan import EventFilter, OnExpired
-from .._core.event_stream import EventBacklog
 from .._core.messages import error_from_chunk, new_key
-from .._core.polling import TurnStart
-from .._core.progress import ChunkSequence, Verdict
+from .._core.progress import ChunkSequence, EventBacklog, TurnStart, Verdict
 from ..errors import StreamError
 from ..models import Chunk, Event
 
@@ -23,15 +21,15 @@ T = TypeVar("T")
 
 
 def _nobody() -> None:
-    """Nobody waits."""
+    """The default of `wake`: nobody waits."""
 
 
 class Consumer(ABC, Generic[T]):
     """`wake` is called when there is something to see: an item, an answer, the end.
 
-    `parked`: the buffer was full, and what came then was left out; it is asked for again, from
-    the consumer's own place, when the consumer has taken most of what was there. So a consumer that
-    is slow holds up neither the socket nor the others, and loses nothing.
+    `parked`: the buffer was full, and later items were left out. They are requested again, from
+    the consumer's own place, once the consumer has taken most of its buffer. A slow consumer
+    therefore holds up neither the socket nor the others, and loses nothing.
     """
 
     def __init__(self, max_items: int = MAX_ITEMS) -> None:
@@ -57,18 +55,18 @@ class Consumer(ABC, Generic[T]):
         return len(self._sizes) <= self.max_items // 4 and self._size <= MAX_SIZE // 4
 
     def confirmed(self) -> None:
-        """The server follows it."""
+        """Note that the server has confirmed it."""
         self.there = True
         self.wake()
 
     def end(self, error: StreamError | None = None) -> None:
-        """Nothing more will come; what is in the buffer can still be read."""
+        """End it: nothing more will come. Buffered items can still be read."""
         if not self.over:
             self.over, self.error = True, error
             self.wake()
 
     def take(self) -> T:
-        """The oldest item; there must be one. Raises StreamError for a chunk that tells of one."""
+        """Remove and return the oldest item; there must be one. Raises an error chunk's error."""
         self._size -= self._sizes.popleft()
         return self._pop()
 
@@ -85,7 +83,7 @@ class Consumer(ABC, Generic[T]):
 
     @abstractmethod
     def _pop(self) -> T:
-        """Takes it out."""
+        """Remove and return the oldest item."""
 
 
 class EventConsumer(Consumer[Event]):
@@ -108,28 +106,28 @@ class EventConsumer(Consumer[Event]):
 
     @property
     def cursor(self) -> str | None:
-        """The place of the last event taken, or of a quiet time behind it."""
+        """The cursor of the last event taken, or a later one if no event followed."""
         return self.queue.handed or self._since
 
     def message(self) -> dict[str, Any]:
-        """Asks for everything behind what has arrived."""
+        """The message that asks for everything behind the last arrival."""
         place = self.queue.cursor or self._since
         since = {} if place is None else {"since": place}
         head = {"type": "subscribe", "channels": list(self.channels), "format": "envelope"}
         return head | self._filter.fields() | since
 
     def offer(self, raw: dict[str, Any], size: int) -> None:
-        """An event has come."""
+        """Add an event, if it fits."""
         if not self.parked and self._room() and self.queue.add(raw, str(raw.get("cursor") or "")):
             self._count(size)
 
     def reach(self, cursor: str) -> None:
-        """A quiet subscription has got as far as this."""
+        """Move a quiet subscription to `cursor`."""
         if not self.parked:
             self.queue.reach(cursor)
 
     def gap(self, earliest: str) -> None:
-        """Its place is no longer kept; it goes on from the earliest there is."""
+        """Add a `gap`: the place is no longer kept, and it goes on from the earliest event."""
         self.queue.gap(earliest)
         self._count(0)
 
@@ -158,7 +156,7 @@ class ChunkConsumer(Consumer[Chunk]):
         self.turn: int | None = None
         self.body = body
         self.compact = compact
-        #: Its turn began somewhere before what is read of the session: to be looked for from here.
+        #: Its turn began before the part of the session that is read: look for it from here.
         self.seek_from: int | None = None
         #: The position of the last chunk taken.
         self.position = resume_from or 0
@@ -170,12 +168,12 @@ class ChunkConsumer(Consumer[Chunk]):
 
     @property
     def last(self) -> int | None:
-        """Everything up to here has arrived; None: the server says where it begins."""
+        """The position up to which everything has arrived; None: the server decides the start."""
         return self._sequence.last
 
     @property
     def place(self) -> int | None:
-        """Where a subscription must begin for it; None: the server says."""
+        """The position at which a subscription must begin for it; None: the server decides."""
         return self.seek_from if self.last is None else self.last
 
     @property
@@ -184,7 +182,7 @@ class ChunkConsumer(Consumer[Chunk]):
         return self.body is not None and self.last is None
 
     def execute_message(self) -> dict[str, Any]:
-        """Starts the turn, or joins it if it was started by a message whose answer got lost."""
+        """The message that starts the turn, or joins it if the answer to the first one was lost."""
         message = {"type": "execute", **(self.body or {}), "idempotency_key": self._key}
         return message | ({"compact": True} if self.compact else {})
 
@@ -197,13 +195,13 @@ class ChunkConsumer(Consumer[Chunk]):
         self.confirmed()
 
     def placed(self, position: int) -> None:
-        """A subscription begins behind this position."""
+        """Note that a subscription begins behind `position`."""
         if self.last is None and self.body is None:
             self._sequence.last = self.position = position
         self.confirmed()
 
     def offer(self, raw: dict[str, Any], position: int, size: int) -> bool:
-        """A chunk has come; False: chunks before it are missing."""
+        """Add a chunk, if it fits; False: chunks before it are missing."""
         if self.over or self.parked or not self.there:
             return True
         if self.last is None and not self._turn_start.passes(raw):

@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from ..errors import AuthenticationError, ConnectionLost, StreamError
-from .state import PendingReply, RealtimeState
+from .requests import Message, PendingReply
 
 #: Returns a credential; may be asynchronous.
 GetToken = Callable[[], str | Awaitable[str]]
@@ -37,7 +37,7 @@ class Credential:
 
     @property
     def current(self) -> str:
-        """The one that was used last."""
+        """The credential that was used last."""
         return self._used or self._api_key
 
     async def fetch(self) -> str:
@@ -53,7 +53,7 @@ class Credential:
         return token
 
     def refused(self, error: StreamError) -> StreamError:
-        """The server does not take it; what to make of that: try another, or give up."""
+        """The error of a refused credential: retryable if `get_token` may bring another one."""
         if not self.renewable or error.code != "UNAUTHENTICATED":
             return error
         self._refused = self._used
@@ -81,24 +81,27 @@ def renew_in(expires_at: object, now: datetime | None = None) -> float | None:
 
 
 class TokenRenewal:
-    """Keeps a socket's token fresh, where there is somewhere to get one."""
+    """Replaces a socket's token before it expires, if `get_token` can bring one."""
 
     def __init__(
-        self, credential: Credential, state: RealtimeState, nudge: Callable[[], None]
+        self,
+        credential: Credential,
+        request: Callable[[Message], PendingReply],
+        nudge: Callable[[], None],
     ) -> None:
         self._credential = credential
-        self._state = state
+        self._request = request
         self._nudge = nudge
         self._asked: PendingReply | None = None
         self._at: float | None = None
 
     def begin(self) -> None:
-        """Says the token once more, as a message, since that is how its end is told."""
+        """Send the token as a message too: the answer names its expiry."""
         if self._credential.renewable:
             self._say(self._credential.current)
 
     async def tick(self, now: float) -> float | None:
-        """Looks whether it is time; when to look again."""
+        """Renew if it is time; returns the time of the next look."""
         if self._asked is not None and self._asked.there:
             answer, self._asked = self._asked.answer or {}, None
             left = renew_in(answer.get("expires_at"))
@@ -110,5 +113,5 @@ class TokenRenewal:
         return self._at
 
     def _say(self, token: str) -> None:
-        self._asked = self._state.request({"type": "auth", "token": token}, lasting=False)
+        self._asked = self._request({"type": "auth", "token": token})
         self._asked.wake = self._nudge

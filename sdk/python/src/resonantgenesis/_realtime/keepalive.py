@@ -1,10 +1,10 @@
-"""When to ping, and when a link that does not answer is dead. No I/O; times in seconds."""
+"""When to ping, when a link is dead, and how fast to send. No I/O; times in seconds."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-#: What a server takes of one socket is 100 messages a second, 200 at once (PROTOCOL.md, 9).
+#: Below the server's limit for one socket: 100 messages a second, 200 at once (PROTOCOL.md).
 SENDS_PER_SECOND, SENDS_AT_ONCE = 80.0, 100
 
 
@@ -24,11 +24,11 @@ class Keepalive:
         return self._ping_at if self._dead_at is None else min(self._ping_at, self._dead_at)
 
     def heard(self) -> None:
-        """Something came."""
+        """Note that a message came."""
         self._dead_at = None
 
     def due(self, now: float) -> Literal["ping", "dead", None]:
-        """What is to be done now."""
+        """The action that is due at `now`."""
         if self._dead_at is not None and now >= self._dead_at:
             return "dead"
         if now < self._ping_at:
@@ -52,7 +52,7 @@ class TokenBucket:
         self._at: float | None = None
 
     def wait(self, now: float) -> float:
-        """Takes one item; how long to wait before it is used."""
+        """Take one item; returns the seconds to wait before its use."""
         if self._at is not None:
             self._left = min(self._burst, self._left + max(0.0, now - self._at) * self._rate)
         self._at = now if self._at is None else max(self._at, now)

@@ -1,4 +1,4 @@
-"""Questions on a socket: each has an id, one answer, and is asked again on the next socket."""
+"""Requests on a socket: each has an id and one answer, and is repeated on the next socket."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .._core.messages import error_from_chunk
 from .._core.retry import RetryBudget
 from ..errors import ConnectionLost, InvalidRequest, StreamError
 
-#: What a server takes in one message, in bytes (PROTOCOL.md, section 9).
+#: The server's limit for one message, in bytes (PROTOCOL.md, section 9).
 MAX_MESSAGE = 256 * 1024
 
 Message = dict[str, Any]
@@ -36,7 +36,7 @@ class SocketRequest:
 
 @dataclass(slots=True)
 class PendingRequests:
-    """What was asked and not yet answered; `outbox`: what is to be sent, oldest first."""
+    """The requests without an answer; `outbox` has the texts to send, oldest first."""
 
     outbox: deque[str] = field(default_factory=deque)
     connected: bool = False
@@ -44,7 +44,7 @@ class PendingRequests:
     _count: int = 0
 
     def put(self, request: SocketRequest) -> SocketRequest:
-        """Asks: now, when it is due, or once there is a socket."""
+        """Send a request now, when it is due, or once there is a socket."""
         self._count += 1
         request.id = f"q{self._count}"
         self._open[request.id] = request
@@ -53,16 +53,16 @@ class PendingRequests:
         return request
 
     def say(self, message: Message) -> None:
-        """Says something whose answer does not matter."""
+        """Send a message that needs no answer."""
         if self.connected:
             self.outbox.append(_text(message))
 
     def withdraw(self, request: SocketRequest) -> None:
-        """The answer does not matter any more."""
+        """Forget a request: its answer does not matter any more."""
         self._open.pop(request.id, None)
 
     def answer(self, message: Mapping[str, Any], now: float) -> bool:
-        """Hands an answer, or an error, to the question it belongs to; False if there is none."""
+        """Hand an answer or error to its request; False if there is no such request."""
         request = self._open.get(str(message.get("id") or ""))
         if request is None:
             return False
@@ -80,7 +80,7 @@ class PendingRequests:
         return True
 
     def tick(self, now: float) -> float | None:
-        """Asks again what is due; when to call this next, None: no need to."""
+        """Repeat the requests that are due; returns the next time to call this, or None."""
         waiting = [request for request in self._open.values() if request.due is not None]
         for request in [
             request for request in waiting if request.due is not None and request.due <= now
@@ -90,14 +90,14 @@ class PendingRequests:
         return min((request.due for request in waiting if request.due is not None), default=None)
 
     def socket_opened(self) -> None:
-        """There is a socket: everything that lasts is asked on it."""
+        """Send all lasting requests on a new socket."""
         self.connected = True
         for request in list(self._open.values()):
             request.due = None
             self._send(request)
 
     def socket_lost(self) -> None:
-        """The socket is gone, and what was on its way with it."""
+        """Note that the socket is gone; requests that do not last fail."""
         self.connected = False
         self.outbox.clear()
         passing = [request for request in self._open.values() if not request.lasting]
@@ -106,7 +106,7 @@ class PendingRequests:
             request.failed(ConnectionLost("the socket was lost before it answered"))
 
     def fail(self, error: StreamError) -> None:
-        """There will be no answers."""
+        """Fail all requests."""
         requests, self._open = list(self._open.values()), {}
         for request in requests:
             request.failed(error)
@@ -121,6 +121,30 @@ class PendingRequests:
         request.failed(
             InvalidRequest(f"the message is over {MAX_MESSAGE} bytes", code="PAYLOAD_TOO_LARGE")
         )
+
+
+class PendingReply:
+    """The answer that a caller waits for; `wake` is called when it is there."""
+
+    def __init__(self) -> None:
+        self.wake: Callable[[], None] = lambda: None
+        self.answer: Mapping[str, Any] | None = None
+        self.error: StreamError | None = None
+
+    @property
+    def there(self) -> bool:
+        """Whether an answer or an error has come."""
+        return self.answer is not None or self.error is not None
+
+    def answered(self, answer: Mapping[str, Any]) -> None:
+        """Set the answer."""
+        self.answer = answer
+        self.wake()
+
+    def failed(self, error: StreamError) -> None:
+        """Set the error."""
+        self.error = error
+        self.wake()
 
 
 def _passes(error: StreamError) -> bool:

@@ -1,4 +1,4 @@
-"""The task that keeps a socket: connects, listens, speaks, and starts anew when it is lost."""
+"""The task that keeps a socket: it connects, reads, writes, and reconnects after a loss."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class SocketRunner:
         self._sending = asyncio.Event()
 
     def nudge(self) -> None:
-        """There may be something to send."""
+        """Wake the writer: there may be something to send."""
         self._sending.set()
 
     async def run(self) -> None:
-        """One socket after the other, until none can be had."""
+        """Open one socket after the other, until the retries are spent."""
         error: StreamError = ConnectionLost("the socket's task ended")
         try:
             while True:
@@ -71,7 +71,7 @@ class SocketRunner:
             self.begun.set()
 
     async def _one_socket(self) -> StreamError:
-        """Connects, and serves until the link is lost; why it was."""
+        """Connect, and serve the socket until it is lost; returns the reason."""
         try:
             token = await self._credential.fetch()
         except StreamError as error:
@@ -102,7 +102,7 @@ class SocketRunner:
         return self._why(ends)
 
     def _why(self, ends: Sequence[BaseException | None]) -> StreamError:
-        """Of the two tasks' ends, the one that came first."""
+        """The reason of the loss, from the ends of the two tasks."""
         for end in ends:
             if end is not None and not isinstance(end, StreamError | asyncio.CancelledError):
                 raise end
@@ -145,9 +145,13 @@ class SocketRunner:
                 self.nudge()
 
     async def _speak(self, socket: WebSocket, keepalive: Keepalive) -> None:
-        """Sends what is to be sent, at a pace that the server takes, and pings."""
+        """Send the outbox, no faster than the server allows, and pings."""
         bucket = TokenBucket(SENDS_PER_SECOND, SENDS_AT_ONCE)
-        renewal = TokenRenewal(self._credential, self.state, self.nudge)
+        renewal = TokenRenewal(
+            self._credential,
+            lambda message: self.state.request(message, lasting=False),
+            self.nudge,
+        )
         renewal.begin()
         while True:
             self._sending.clear()

@@ -1,4 +1,4 @@
-"""The client's half of a socket without I/O: who reads what, from where, and what to say for it.
+"""The client's side of a socket without I/O: consumers, their places, and messages to send.
 
 It outlives sockets: on a new one it says what subscriptions, turns and questions need, each from
 its own place.
@@ -7,41 +7,17 @@ its own place.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from .._core.buffer import json_object
 from .._core.messages import error_from_chunk, seconds
 from ..errors import StreamError
 from .consumers import ChunkConsumer, Consumer, EventConsumer
-from .requests import Message, PendingRequests, SocketRequest
+from .requests import Message, PendingReply, PendingRequests, SocketRequest
 from .subscriptions import ChannelSubscriptions, NewRetryBudget, SessionSubscriptions
 
 log = logging.getLogger("resonantgenesis")
-
-
-class PendingReply:
-    """The answer to a question of a caller; `wake` is called when it is there."""
-
-    def __init__(self) -> None:
-        self.wake: Callable[[], None] = lambda: None
-        self.answer: Mapping[str, Any] | None = None
-        self.error: StreamError | None = None
-
-    @property
-    def there(self) -> bool:
-        """Whether it has come."""
-        return self.answer is not None or self.error is not None
-
-    def answered(self, answer: Mapping[str, Any]) -> None:
-        """It has come."""
-        self.answer = answer
-        self.wake()
-
-    def failed(self, error: StreamError) -> None:
-        """It will not come."""
-        self.error = error
-        self.wake()
 
 
 class RealtimeState:
@@ -61,7 +37,7 @@ class RealtimeState:
         self._channels = ChannelSubscriptions(self.requests, new_retry_budget)
         self._sessions = SessionSubscriptions(self.requests, new_retry_budget)
 
-    # -- what consumers want --------------------------------------------------------------------
+    # -- from consumers -------------------------------------------------------------------------
 
     def start(self, consumer: Consumer[Any]) -> None:
         """Subscribe, watch a session or start a turn, by the kind of consumer.
@@ -78,7 +54,7 @@ class RealtimeState:
             self._sessions.watch(consumer, consumer.session_id)
 
     def leave(self, consumer: Consumer[Any]) -> None:
-        """Its consumer is gone; the turn, if it is one, goes on."""
+        """Remove a consumer; a turn goes on."""
         if isinstance(consumer, EventConsumer):
             self._channels.leave(consumer)
         elif isinstance(consumer, ChunkConsumer):
@@ -86,7 +62,7 @@ class RealtimeState:
         consumer.end()
 
     def taken(self, consumer: Consumer[Any]) -> None:
-        """Its consumer has taken something."""
+        """Note that a consumer has taken an item, and go on if it was parked."""
         if not consumer.parked or consumer.over or not consumer.drained or self.error is not None:
             return
         if isinstance(consumer, EventConsumer):
@@ -95,7 +71,7 @@ class RealtimeState:
             self._sessions.resume(consumer)
 
     def request(self, message: Message, *, lasting: bool = True) -> PendingReply:
-        """Asks something else; one that does not last fails with the socket it was asked on."""
+        """Send another request; one that does not last fails with its socket."""
         reply = PendingReply()
         if self.error is not None:
             reply.failed(self.error)
@@ -106,28 +82,28 @@ class RealtimeState:
         )
         return reply
 
-    # -- what the socket does -------------------------------------------------------------------
+    # -- from the socket ------------------------------------------------------------------------
 
     def socket_opened(self) -> None:
-        """A socket is there."""
+        """Note that a socket is open."""
         self.draining = self.last_word = None
         self._sessions.socket_opened()
         self._channels.socket_opened()
         self.requests.socket_opened()
 
     def socket_lost(self) -> None:
-        """It is gone."""
+        """Note that the socket is gone."""
         self.requests.socket_lost()
 
     def fail(self, error: StreamError) -> None:
-        """There will be no socket any more."""
+        """End everything: there will be no socket any more."""
         self.error = error
         self.requests.fail(error)
         self._sessions.fail(error)
         self._channels.fail(error)
 
     def receive(self, text: str | bytes, now: float) -> bool:
-        """A message has come; True if it brought something."""
+        """Take a message; True if it brought a chunk or an event."""
         message = json_object(text)
         if message is None:
             return False
@@ -154,7 +130,7 @@ class RealtimeState:
                 self._told(message, now)
 
     def _told(self, message: Mapping[str, Any], now: float) -> None:
-        """An error that nobody asked for: about channels, or about the socket itself."""
+        """Take an error that answers no request: it is about channels, or about the socket."""
         error = error_from_chunk(message, session_id=None, position=None)
         channels = _texts(error.details.get("channels"))
         subscriptions = [*self._channels.of(channels), *self._sessions.of(channels)]

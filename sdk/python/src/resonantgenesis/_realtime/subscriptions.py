@@ -1,4 +1,4 @@
-"""What both kinds of subscriptions on a socket share: one question at a time, retries, parking."""
+"""Subscriptions on a socket: to channels of events, and to sessions and their turns."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ NewRetryBudget = Callable[[], RetryBudget]
 
 
 class Subscription(ABC):
-    """One subscription of the server's, and who reads it.
+    """One subscription on the server, and its consumers.
 
-    Between a question (`asking`) and its answer, what an older subscription still sends is on
-    its way: it must neither make a gap nor come twice.
+    Between a request (`asking`) and its answer, items of the older subscription are still on
+    their way; they must neither make a gap nor come twice.
     """
 
     def __init__(
@@ -42,15 +42,15 @@ class Subscription(ABC):
     @property
     @abstractmethod
     def consumers(self) -> list[Consumer[Any]]:
-        """Who reads it."""
+        """Its consumers."""
 
     @abstractmethod
     def message(self) -> Message:
-        """Subscribes, from where the readers are."""
+        """The message that subscribes from the consumers' places."""
 
     @abstractmethod
     def subscribed(self, answer: Mapping[str, Any]) -> None:
-        """The server follows it. Raises StreamError if it is not what it was."""
+        """Note the server's confirmation. Raises StreamError if the log is another one."""
 
     def subscribe(self, *, due: float | None = None) -> None:
         """(Re-)subscribes, now or when it is due."""
@@ -63,33 +63,33 @@ class Subscription(ABC):
         self._requests.put(made)
 
     def ensure(self) -> None:
-        """On a new socket: subscribed, if anybody has room."""
+        """Subscribe on a new socket, if any consumer has room."""
         if self._request is None and not self._all_parked():
             self.subscribe()
 
     def park(self) -> None:
-        """With nobody left who has room, the server need not send."""
+        """Unsubscribe if no consumer has room."""
         if self._request is None and not self._stopped and self._all_parked():
             self.unsubscribe()
 
     def withdraw(self) -> None:
-        """The answer does not matter any more."""
+        """Forget the open request."""
         if self._request is not None:
             self._requests.withdraw(self._request)
             self._request = None
 
     def unsubscribe(self) -> None:
-        """The server need not send any more."""
+        """Tell the server to stop sending."""
         self.withdraw()
         self._stopped = True
         self._requests.say({"type": "unsubscribe", "channels": list(self.channels)})
 
     def came(self) -> None:
-        """Something came through."""
+        """Note progress: the retries begin anew."""
         self._retries.progress()
 
     def broken(self, error: StreamError, now: float) -> None:
-        """The subscription has ended, or is incomplete: asked for again while that may help."""
+        """Subscribe again after an end or a gap, while that may help."""
         wait = self._retries.after(error) if error.retryable else None
         if wait is None:
             self.failed(error)
@@ -97,7 +97,7 @@ class Subscription(ABC):
             self.subscribe(due=now + wait.seconds)
 
     def failed(self, error: StreamError) -> None:
-        """It is over, for all its readers."""
+        """End it for all its consumers."""
         self.withdraw()
         for consumer in self.consumers:
             consumer.end(error)
@@ -115,7 +115,7 @@ class Subscription(ABC):
 
 
 class ChannelSubscription(Subscription):
-    """The one subscription to its channels."""
+    """The one subscription to a set of channels."""
 
     def __init__(
         self, consumer: EventConsumer, requests: PendingRequests, new_retry_budget: NewRetryBudget
@@ -137,7 +137,7 @@ class ChannelSubscription(Subscription):
         self.consumer.confirmed()
 
     def failed(self, error: StreamError) -> None:
-        """Over, unless its place is gone and it may go on from the earliest that is kept."""
+        """End it, unless its place is gone and it may go on from the earliest event."""
         earliest = error.details.get("earliest")
         skip = self.consumer.on_expired == "earliest" and error.code == "POSITION_EXPIRED"
         if skip and isinstance(earliest, str) and earliest != self.consumer.queue.cursor:
@@ -148,7 +148,7 @@ class ChannelSubscription(Subscription):
 
 
 class ChannelSubscriptions:
-    """All of them; a channel belongs to one subscription, as on the server."""
+    """All subscriptions to channels; a channel belongs to one of them, as on the server."""
 
     def __init__(self, requests: PendingRequests, new_retry_budget: NewRetryBudget) -> None:
         self._requests = requests
@@ -156,7 +156,7 @@ class ChannelSubscriptions:
         self._subscriptions: dict[str, ChannelSubscription] = {}
 
     def subscribe(self, consumer: EventConsumer) -> None:
-        """Raises ValueError where a channel is subscribed to already."""
+        """Subscribe. Raises ValueError for a channel that has a subscription already."""
         taken = [
             channel for channel in consumer.channels if self._subscription(channel) is not None
         ]
@@ -170,7 +170,7 @@ class ChannelSubscriptions:
         subscription.subscribe()
 
     def leave(self, consumer: EventConsumer) -> None:
-        """Its reader is gone."""
+        """Remove a consumer."""
         subscription = self._subscriptions.get(consumer.channels[0])
         if subscription is not None and subscription.consumer is consumer:
             for channel in consumer.channels:
@@ -178,14 +178,14 @@ class ChannelSubscriptions:
             subscription.unsubscribe()
 
     def resume(self, consumer: EventConsumer) -> None:
-        """Its reader has made room."""
+        """Go on for a consumer that has made room."""
         consumer.parked = False
         subscription = self._subscription(consumer.channels[0])
         if subscription is not None and subscription.consumer is consumer:
             subscription.subscribe()
 
     def event(self, channel: str, raw: dict[str, Any], size: int) -> None:
-        """An event has come."""
+        """Hand an event to its consumer."""
         subscription = self._subscription(channel)
         if subscription is not None and not subscription.asking:
             subscription.came()
@@ -193,7 +193,7 @@ class ChannelSubscriptions:
             subscription.park()
 
     def cursor(self, channels: Iterable[str], cursor: str) -> None:
-        """Quiet channels have got as far as this."""
+        """Move quiet channels to `cursor`."""
         for subscription in self.of(channels):
             if not subscription.asking:
                 subscription.came()
@@ -209,12 +209,12 @@ class ChannelSubscriptions:
         return list(dict.fromkeys(found))
 
     def socket_opened(self) -> None:
-        """A new socket."""
+        """Subscribe again on a new socket."""
         for subscription in self.of(list(self._subscriptions)):
             subscription.ensure()
 
     def fail(self, error: StreamError) -> None:
-        """There will be no more sockets."""
+        """End all consumers: there will be no more sockets."""
         for subscription in self.of(list(self._subscriptions)):
             subscription.consumer.end(error)
 
@@ -244,7 +244,7 @@ class SessionSubscription(Subscription):
         return list(self.readers)
 
     def message(self) -> Message:
-        """From the place of whoever has least; the others drop what they know."""
+        """Subscribe from the lowest place of all consumers; the others drop duplicates."""
         reading = [consumer for consumer in self.readers if not consumer.parked]
         known = [consumer.place for consumer in reading if consumer.place is not None]
         message: Message = {"type": "subscribe", "channels": list(self.channels)}
@@ -283,7 +283,7 @@ class SessionSubscription(Subscription):
             self.subscribe()
 
     def chunk(self, raw: dict[str, Any], size: int, now: float) -> None:
-        """A chunk has come."""
+        """Hand a chunk to the session's consumers."""
         position = position_of(raw)
         if position is None:
             return
@@ -309,7 +309,7 @@ class SessionSubscription(Subscription):
 
 
 class SessionSubscriptions:
-    """All of them, and the turns that are about to start."""
+    """All subscriptions to sessions, and the turns that are about to start."""
 
     def __init__(self, requests: PendingRequests, new_retry_budget: NewRetryBudget) -> None:
         self._requests = requests
@@ -318,13 +318,13 @@ class SessionSubscriptions:
         self._starting: dict[ChunkConsumer, SocketRequest] = {}
 
     def watch(self, consumer: ChunkConsumer, session_id: str) -> None:
-        """Reads a session, from the consumer's place."""
+        """Read a session from the consumer's place."""
         subscription = self._subscription(session_id)
         subscription.readers.append(consumer)
         subscription.subscribe()
 
     def execute(self, consumer: ChunkConsumer) -> None:
-        """Starts a turn, once, and reads it."""
+        """Start a turn, once, and read it."""
         self._starting[consumer] = self._requests.put(
             SocketRequest(
                 consumer.execute_message,
@@ -335,7 +335,7 @@ class SessionSubscriptions:
         )
 
     def leave(self, consumer: ChunkConsumer) -> None:
-        """Its reader is gone; a turn goes on."""
+        """Remove a consumer; a turn goes on."""
         request = self._starting.pop(consumer, None)
         if request is not None:
             self._requests.withdraw(request)
@@ -345,14 +345,14 @@ class SessionSubscriptions:
                 self._tidy(subscription)
 
     def resume(self, consumer: ChunkConsumer) -> None:
-        """Its reader has made room."""
+        """Go on for a consumer that has made room."""
         consumer.parked = False
         subscription = self._subscriptions.get(consumer.session_id or "")
         if subscription is not None:
             subscription.subscribe()
 
     def chunk(self, session_id: str, raw: dict[str, Any], size: int, now: float) -> None:
-        """A chunk has come."""
+        """Hand a chunk to the session's consumers."""
         subscription = self._subscriptions.get(session_id)
         if subscription is not None:
             subscription.chunk(raw, size, now)
@@ -384,7 +384,7 @@ class SessionSubscriptions:
                 self._forget(subscription)
 
     def fail(self, error: StreamError) -> None:
-        """There will be no more sockets."""
+        """End all consumers: there will be no more sockets."""
         for consumer in [
             consumer
             for subscription in self._subscriptions.values()

@@ -19,7 +19,14 @@ from .._core.proxy import Proxy
 from .._core.sse import DEFAULT_MAX_BYTES
 from .._process.fork import Owned, leave
 from .._version import __version__
-from ..errors import AuthenticationError, ConnectionLost, RateLimited, StreamError, Unavailable
+from ..errors import (
+    AuthenticationError,
+    ConnectionLost,
+    InvalidSettings,
+    RateLimited,
+    StreamError,
+    Unavailable,
+)
 
 #: Close codes of PROTOCOL.md, section 6, and RFC 6455's "try again later" kin.
 REFUSED, TOO_MANY, GOING_AWAY, RESTART, TRY_LATER = 4401, 4429, 1001, 1012, 1013
@@ -30,14 +37,14 @@ Compression = Literal["deflate"] | None
 
 
 def socket_url(base_url: str) -> str:
-    """Where the socket of a server is."""
+    """The URL of a server's socket."""
     parts = urlsplit(base_url)
     scheme = "wss" if parts.scheme == "https" else "ws"
     return f"{scheme}://{parts.netloc}{parts.path}/v1/ws"
 
 
 class _Connect(connect):
-    """Follows no redirection: the credential would go along, to whoever it names."""
+    """Follows no redirection, because it would take the credential to another server."""
 
     def process_redirect(self, exc: Exception) -> Exception:
         """The library's own hook, since 13.1; before, it follows none."""
@@ -45,7 +52,7 @@ class _Connect(connect):
 
 
 #: Releases before 15 know no proxies.
-_PROXIES = "proxy" in inspect.signature(connect.__init__).parameters
+KNOWS_PROXIES = "proxy" in inspect.signature(connect.__init__).parameters
 
 
 class WebSocket(Owned):
@@ -56,7 +63,7 @@ class WebSocket(Owned):
         self._connection = connection
 
     async def send(self, text: str, timeout: float) -> None:
-        """Returns when the text is on its way, within `timeout` seconds. Raises StreamError."""
+        """Send a text within `timeout` seconds. Raises StreamError."""
         try:
             async with asyncio.timeout(timeout):
                 await self._connection.send(text)
@@ -73,16 +80,16 @@ class WebSocket(Owned):
             raise closed_error(error) from error
 
     async def close(self) -> None:
-        """Closes it, in bounded time; a forked process leaves it to its parent."""
+        """Close it in bounded time; a forked process leaves it to its parent."""
         await closed(self._connection, self)
 
     def abort(self) -> None:
-        """Cuts it, for a link that does not answer any more."""
+        """Cut a link that does not answer any more."""
         self._connection.transport.abort()
 
 
 async def closed(connection: ClientConnection, owner: Owned) -> None:
-    """Closes the library's own connection where it was opened."""
+    """Close the library's connection, in the process that opened it."""
     if owner.inherited:
         leave(connection)
     else:
@@ -129,8 +136,13 @@ async def connected(
 ) -> ClientConnection:
     """The library's own connection; raises StreamError as `open_socket` does. `place` is the
     address as errors name it."""
-    more: dict[str, Any] = {"proxy": proxy and proxy.url} if _PROXIES else {}
-    if proxy is not None and proxy.is_socks and _PROXIES and find_spec("python_socks") is None:
+    if proxy is not None and not KNOWS_PROXIES:
+        raise InvalidSettings(
+            f"{proxy.source} names a proxy, for which sockets need websockets 15 or newer: "
+            "install it, or name the server in NO_PROXY"
+        )
+    more: dict[str, Any] = {"proxy": proxy and proxy.url} if KNOWS_PROXIES else {}
+    if proxy is not None and proxy.is_socks and find_spec("python_socks") is None:
         raise proxy.needs("python-socks[asyncio]")
     try:
         return await _Connect(
@@ -150,7 +162,7 @@ async def connected(
 
 
 def connect_error(error: BaseException, place: str) -> StreamError:
-    """What it means that no socket could be opened."""
+    """The error for a socket that could not be opened."""
     if isinstance(error, InvalidStatus):
         response = error.response
         headers = {name.lower(): value for name, value in response.headers.raw_items()}
@@ -161,7 +173,7 @@ def connect_error(error: BaseException, place: str) -> StreamError:
 
 
 def closed_error(error: ConnectionClosed) -> StreamError:
-    """What it means that a socket was closed, by its code."""
+    """The error for a socket that was closed, by its code."""
     frame = error.rcvd
     if frame is None:
         return ConnectionLost("the socket broke")

@@ -1,4 +1,4 @@
-"""How fast a stream comes to its reader: in lots, or no faster than so many a second."""
+"""The pace at which a stream reaches its reader: in lists, or at a limited rate."""
 
 from __future__ import annotations
 

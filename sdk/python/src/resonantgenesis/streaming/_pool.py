@@ -24,7 +24,7 @@ from .._process.reachability import Reachability
 from .._realtime.websocket import Compression, closed, connected, socket_url
 from ..errors import ConnectionLost, StreamError
 
-#: Seconds that a returned socket may take to become quiet, before it is closed instead.
+#: Seconds that a returned socket may take to become quiet; then it is closed.
 QUIET_TIMEOUT = 2.0
 
 log = logging.getLogger("resonantgenesis")
@@ -33,8 +33,8 @@ log = logging.getLogger("resonantgenesis")
 class PooledConnection(Owned):
     """A socket on loan: `send`, `recv` and `async for` of texts, as the library's; `ws` is it.
 
-    Remembers what was subscribed and which turns have not ended, so that the next borrower finds
-    nothing of them; what is sent past it, to `ws` itself, it does not know.
+    Remembers its subscriptions and the turns that have not ended, so that the next borrower finds
+    none of them. It does not know messages that are sent to `ws` directly.
     """
 
     def __init__(self, ws: ClientConnection) -> None:
@@ -44,7 +44,7 @@ class PooledConnection(Owned):
         self._turns = 0
 
     async def send(self, message: str | dict[str, Any]) -> None:
-        """Sends a text, or an object as JSON. Raises ConnectionClosed of `websockets`."""
+        """Send a text, or an object as JSON. Raises ConnectionClosed of `websockets`."""
         fields = message if isinstance(message, dict) else json_object(message) or {}
         if fields.get("type") == "subscribe":
             self._channels.update(map(str, fields.get("channels") or ()))
@@ -74,7 +74,7 @@ class PooledConnection(Owned):
         return self.ws.state is State.OPEN
 
     async def quieten(self, token: str) -> bool:
-        """Leaves everything and reads what is still on its way; False: that did not work out."""
+        """Unsubscribe and read the messages that are still on their way; False if that failed."""
         if not self.is_open or self._turns > 0:
             return False
         try:
@@ -92,7 +92,7 @@ class PooledConnection(Owned):
 
 
 class _Sockets:
-    """Those of one process."""
+    """The sockets of one process."""
 
     def __init__(self, max_connections: int) -> None:
         self.slots = asyncio.Semaphore(max_connections)
@@ -103,8 +103,8 @@ class _Sockets:
 class StreamingPool:
     """At most `max_connections` open sockets, lent in turn, used again, replaced when broken.
 
-    Who waits for one gets it in the order of asking. `api_key` and `base_url` default as the
-    client's do. Use as `async with`, or `aclose`; belongs to one event loop.
+    Waiting borrowers are served in the order of their requests. `api_key` and `base_url` have the
+    client's defaults. Use it as `async with`, or `aclose` it; it belongs to one event loop.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class StreamingPool:
             try:
                 yield connection
             except BaseException:
-                # In the middle of who knows what.
+                # The socket may be in the middle of an exchange.
                 await closed(connection.ws, connection)
                 raise
             finally:
@@ -150,7 +150,7 @@ class StreamingPool:
                 await self._give_back(connection, sockets)
 
     async def aclose(self) -> None:
-        """Closes all sockets, lent ones too."""
+        """Close all sockets, lent ones too."""
         self._closed = True
         sockets = self._sockets.get()
         everything = [*sockets.idle, *sockets.lent]

@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import json
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -19,6 +18,7 @@ from websockets.protocol import State
 
 from .._core.buffer import json_object
 from .._core.proxy import address_of, proxy_for
+from .._core.retry import Backoff
 from .._process.fork import Owned
 from .._realtime.websocket import Compression, closed, closed_error, connected
 from ..errors import InvalidSettings, StreamError
@@ -69,16 +69,20 @@ class ReconnectingWebSocket:
         self._opened = Owned()
 
     async def connect(self) -> None:
-        """Returns with `ws` open, however many attempts that takes. Raises what `on_connect`
-        raises, InvalidSettings for a proxy variable that names none, and RuntimeError once it is
-        `aclose`d."""
+        """Connect, however many attempts that takes, and return with `ws` open.
+
+        Raises the exceptions of `on_connect`, InvalidSettings for a variable that names no proxy,
+        and RuntimeError once it is `aclose`d.
+        """
         if not await self._connect():
             raise RuntimeError("closed")
 
     async def listen(self, handler: Handler) -> None:
-        """Connects, unless `connect` has, and calls `handler` with each message, one after the
-        other, until cancelled or `aclose`d; it may be asynchronous. Raises what the handler or
-        `on_connect` raises."""
+        """Connect, unless `connect` has, and call `handler` with each message, one after the other.
+
+        Runs until it is cancelled or `aclose`d. The handler may be asynchronous. Raises the
+        exceptions of the handler and of `on_connect`.
+        """
         try:
             while self._is_open() or await self._connect():
                 await self._handle_all(handler)
@@ -86,7 +90,7 @@ class ReconnectingWebSocket:
             await self._close_socket()
 
     async def aclose(self) -> None:
-        """Closes the connection and lets `listen` return. Harmless if repeated."""
+        """Close the connection and let `listen` return. May be repeated."""
         self._closing.set()
         await self._close_socket()
 
@@ -165,9 +169,8 @@ class ReconnectingWebSocket:
     async def _wait(self, error: StreamError) -> None:
         if self._first_delay is None:
             self._first_delay = self.reconnect_delay
-        # Half of it is jitter: all who were cut off together must not come back together.
-        delay = self.reconnect_delay * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
-        delay += error.retry_after or 0.0
+        backoff = Backoff(self.reconnect_delay, self.reconnect_delay, jitter=0.5)
+        delay = backoff.delay(1, floor=error.retry_after or 0.0)
         if self._closing.is_set():
             return
         self.reconnect_delay = min(self.reconnect_delay * 2, self.max_delay)
@@ -188,17 +191,16 @@ class Pingable(Protocol):
     """A connection of any release of `websockets`, or what looks like one."""
 
     async def send(self, message: str, /) -> None:
-        """Sends a text."""
+        """Send a text."""
         ...
 
     async def wait_closed(self) -> None:
-        """Returns when the connection is closed."""
+        """Return when the connection is closed."""
         ...
 
 
 async def maintain_connection(ws: Pingable, interval: float = 30.0) -> None:
-    """Sends a ping now and every `interval` seconds; returns as soon as the connection is closed,
-    by whichever side."""
+    """Send a ping now and every `interval` seconds, until either side closes the connection."""
     while True:
         try:
             await ws.send(json.dumps({"type": "ping"}))

@@ -4,15 +4,15 @@ import type { JsonObject } from '../../types.js';
 import { asText } from '../messages.js';
 import type { EventConsumer } from './consumers.js';
 import type { PendingRequests } from './pending-requests.js';
-import { type NewRetries, Subscription } from './subscription.js';
+import { Subscription } from './subscription.js';
 
 /** The one subscription to its channels. */
 export class ChannelSubscription extends Subscription {
   readonly consumer: EventConsumer;
   readonly consumers: readonly EventConsumer[];
 
-  constructor(consumer: EventConsumer, requests: PendingRequests, newRetries: NewRetries) {
-    super(consumer.channels, requests, newRetries);
+  constructor(consumer: EventConsumer, requests: PendingRequests) {
+    super(consumer.channels, requests);
     this.consumer = consumer;
     this.consumers = [consumer];
   }
@@ -43,12 +43,10 @@ export class ChannelSubscription extends Subscription {
 /** All of them; a channel belongs to one subscription, as on the server. */
 export class ChannelSubscriptions {
   readonly #requests: PendingRequests;
-  readonly #newRetries: NewRetries;
   readonly #subscriptions = new Map<string, ChannelSubscription>();
 
-  constructor(requests: PendingRequests, newRetries: NewRetries) {
+  constructor(requests: PendingRequests) {
     this.#requests = requests;
-    this.#newRetries = newRetries;
   }
 
   /** Throws InvalidRequest where a channel is subscribed to already. */
@@ -60,7 +58,7 @@ export class ChannelSubscriptions {
           'that one first, or open another realtime()',
       );
     }
-    const subscription = new ChannelSubscription(consumer, this.#requests, this.#newRetries);
+    const subscription = new ChannelSubscription(consumer, this.#requests);
     for (const channel of consumer.channels) this.#subscriptions.set(channel, subscription);
     subscription.ask();
   }

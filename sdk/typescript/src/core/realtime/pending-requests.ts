@@ -1,122 +1,132 @@
-/** Questions on a socket: each has an id, one answer, and is asked again on the next socket. */
-
+/** Requests on a socket. Each has an id and one answer, and is sent again on the next socket. */
 import { InvalidRequest, type StreamError } from '../../errors.js';
 import type { JsonObject } from '../../types.js';
 import { asText, errorFromChunk } from '../messages.js';
-import type { Retries } from '../retry.js';
+import { Retries, type RetryRules } from '../retry.js';
 
-/** What a server takes in one message, in bytes (PROTOCOL.md, section 9). */
+/** The largest message that a server accepts, in bytes (PROTOCOL.md, section 9). */
 const MAX_MESSAGE = 256 * 1024;
 
 export interface PendingRequest {
-  /** Made anew each time, since places move on. */
+  /** Make the message. Made anew for each attempt, since positions move on. */
   message(): JsonObject;
   answered(answer: JsonObject): void;
   failed(error: StreamError): void;
-  readonly retries: Retries;
-  /** When to ask again, in seconds; undefined: it was asked, or there is no socket yet. */
+  /** When to send the message, in seconds; undefined: sent already, or there is no socket yet. */
   due?: number | undefined;
   id?: string;
+  retries?: Retries;
 }
 
-/** What was asked and not yet answered. */
+/** The requests that have no answer yet. */
 export class PendingRequests {
-  /** What is to be sent, oldest first. */
+  /** Messages to be sent, oldest first. */
   outbox: string[] = [];
-  linked = false;
-  readonly #open = new Map<string, PendingRequest>();
+  isConnected = false;
+  readonly #rules: RetryRules;
+  readonly #pending = new Map<string, PendingRequest>();
   #count = 0;
 
-  /** Asks: now, when it is due, or once there is a socket. */
-  ask(ask: PendingRequest): PendingRequest {
+  constructor(rules: RetryRules) {
+    this.#rules = rules;
+  }
+
+  /** Send a request: now, when it is due, or once there is a socket. */
+  send(request: PendingRequest): PendingRequest {
     this.#count += 1;
-    ask.id = `q${this.#count}`;
-    this.#open.set(ask.id, ask);
-    if (this.linked && ask.due === undefined) this.#send(ask);
-    return ask;
+    request.id = `q${this.#count}`;
+    request.retries = this.newRetries();
+    this.#pending.set(request.id, request);
+    if (this.isConnected && request.due === undefined) this.#transmit(request);
+    return request;
   }
 
-  /** Says something whose answer does not matter. */
-  say(message: JsonObject): void {
-    if (this.linked) this.outbox.push(JSON.stringify(message));
+  /** Make the retry budget of one request, or of one subscription. */
+  newRetries(): Retries {
+    return new Retries(this.#rules);
   }
 
-  /** The answer does not matter any more. */
-  withdraw(ask: PendingRequest): void {
-    this.#open.delete(ask.id ?? '');
+  /** Send a message whose answer does not matter. */
+  notify(message: JsonObject): void {
+    if (this.isConnected) this.outbox.push(JSON.stringify(message));
   }
 
-  /** Hands an answer, or an error, to the question it belongs to; false if there is none. */
+  /** Ignore the answer from now on. */
+  cancel(request: PendingRequest): void {
+    this.#pending.delete(request.id ?? '');
+  }
+
+  /** Give an answer or an error to its request. Returns false if there is no such request. */
   answer(message: JsonObject, now: number): boolean {
-    const ask = this.#open.get(asText(message.id) ?? '');
-    if (!ask) return false;
+    const request = this.#pending.get(asText(message.id) ?? '');
+    if (!request) return false;
     if (message.type !== 'error') {
-      this.withdraw(ask);
-      ask.answered(message);
+      this.cancel(request);
+      request.answered(message);
       return true;
     }
     const error = errorFromChunk(message);
-    const wait = error.retryable && passes(error) ? ask.retries.after(error) : undefined;
+    const wait = error.retryable && mayPass(error) ? request.retries?.after(error) : undefined;
     if (wait === undefined) {
-      this.withdraw(ask);
-      ask.failed(error);
+      this.cancel(request);
+      request.failed(error);
     } else {
-      ask.due = now + wait;
+      request.due = now + wait;
     }
     return true;
   }
 
-  /** Asks again what is due; when to call this next, undefined: no need to. */
-  tick(now: number): number | undefined {
+  /** Send what is due. Returns when to call this again; undefined: nothing waits. */
+  sendDue(now: number): number | undefined {
     let next: number | undefined;
-    for (const ask of [...this.#open.values()]) {
-      if (ask.due === undefined) continue;
-      if (ask.due <= now) {
-        ask.due = undefined;
-        this.#send(ask);
+    for (const request of [...this.#pending.values()]) {
+      if (request.due === undefined) continue;
+      if (request.due <= now) {
+        request.due = undefined;
+        this.#transmit(request);
       } else {
-        next = Math.min(next ?? ask.due, ask.due);
+        next = Math.min(next ?? request.due, request.due);
       }
     }
     return next;
   }
 
-  /** There is a socket: all that was asked and not answered is asked on it. */
+  /** Send everything that has no answer yet on a new socket. */
   socketOpened(): void {
-    this.linked = true;
-    for (const ask of [...this.#open.values()]) {
-      ask.due = undefined;
-      this.#send(ask);
+    this.isConnected = true;
+    for (const request of [...this.#pending.values()]) {
+      request.due = undefined;
+      this.#transmit(request);
     }
   }
 
-  /** The socket is gone, and what was on its way with it. */
+  /** Drop the messages that the lost socket did not send. */
   socketClosed(): void {
-    this.linked = false;
+    this.isConnected = false;
     this.outbox = [];
   }
 
-  /** There will be no answers. */
+  /** Fail all requests: there will be no more sockets. */
   fail(error: StreamError): void {
-    const requests = [...this.#open.values()];
-    this.#open.clear();
-    for (const ask of requests) ask.failed(error);
+    const requests = [...this.#pending.values()];
+    this.#pending.clear();
+    for (const request of requests) request.failed(error);
   }
 
-  #send(ask: PendingRequest): void {
-    const text = JSON.stringify({ ...ask.message(), id: ask.id });
+  #transmit(request: PendingRequest): void {
+    const text = JSON.stringify({ ...request.message(), id: request.id });
     if (text.length * 3 <= MAX_MESSAGE || utf8Length(text) <= MAX_MESSAGE) {
       this.outbox.push(text);
       return;
     }
-    // Sent, it would end the socket, for all who share it.
-    this.withdraw(ask);
+    // The server would close the socket, which other streams share.
+    this.cancel(request);
     const message = `the message is over ${MAX_MESSAGE} bytes`;
-    ask.failed(new InvalidRequest(message, { code: 'PAYLOAD_TOO_LARGE' }));
+    request.failed(new InvalidRequest(message, { code: 'PAYLOAD_TOO_LARGE' }));
   }
 }
 
-/** In bytes; half a character is sent as three. */
+/** The size in bytes. A lone surrogate is sent as three. */
 function utf8Length(text: string): number {
   let bytes = 0;
   for (const sign of text) {
@@ -126,7 +136,7 @@ function utf8Length(text: string): number {
   return bytes;
 }
 
-/** Whether time alone may help; a busy session is the caller's to wait for. */
-function passes({ code }: StreamError): boolean {
+/** Whether time alone may help. A busy session is the caller's to wait for. */
+function mayPass({ code }: StreamError): boolean {
   return code === 'RATE_LIMITED' || code === 'UNAVAILABLE' || code === 'INTERNAL';
 }

@@ -1,11 +1,11 @@
 /** Sessions and turns on a socket: a session's chunks come once, whoever reads them here. */
-import { ConnectionLost, PositionExpired, type StreamError } from '../../errors.js';
+import { ConnectionLost, type StreamError } from '../../errors.js';
 import type { JsonObject } from '../../types.js';
 import { asCount, asText } from '../messages.js';
-import { positionOf } from '../sequence.js';
+import { checkEpoch, positionOf } from '../sequence.js';
 import type { ChunkConsumer } from './consumers.js';
 import type { PendingRequest, PendingRequests } from './pending-requests.js';
-import { type NewRetries, Subscription } from './subscription.js';
+import { Subscription } from './subscription.js';
 
 /** Of so many of a session's newest turns it is known where they begin. */
 const KNOWN_TURNS = 4;
@@ -19,8 +19,8 @@ export class SessionSubscription extends Subscription {
   /** The places before its newest turns, as far as they were seen. */
   readonly #begun = new Map<number, number>([[1, 0]]);
 
-  constructor(sessionId: string, requests: PendingRequests, newRetries: NewRetries) {
-    super([`session:${sessionId}`], requests, newRetries);
+  constructor(sessionId: string, requests: PendingRequests) {
+    super([`session:${sessionId}`], requests);
     this.sessionId = sessionId;
   }
 
@@ -37,14 +37,8 @@ export class SessionSubscription extends Subscription {
   }
 
   protected subscribed(answer: JsonObject): void {
-    const epoch = asText(answer.epoch);
-    if (epoch && this.#epoch && epoch !== this.#epoch) {
-      throw new PositionExpired(
-        "the server's store was replaced, positions from before mean nothing",
-        { details: { epoch }, sessionId: this.sessionId },
-      );
-    }
-    this.#epoch = epoch ?? this.#epoch;
+    const { sessionId } = this;
+    this.#epoch = checkEpoch(this.#epoch, asText(answer.epoch), { sessionId });
     for (const consumer of this.consumers) consumer.placed(asCount(answer.position) ?? 0);
   }
 
@@ -94,13 +88,11 @@ export class SessionSubscription extends Subscription {
 /** All of them, and the turns that are about to start. */
 export class SessionSubscriptions {
   readonly #requests: PendingRequests;
-  readonly #newRetries: NewRetries;
   readonly #subscriptions = new Map<string, SessionSubscription>();
   readonly #starting = new Map<ChunkConsumer, PendingRequest>();
 
-  constructor(requests: PendingRequests, newRetries: NewRetries) {
+  constructor(requests: PendingRequests) {
     this.#requests = requests;
-    this.#newRetries = newRetries;
   }
 
   /** Reads a session, from the consumer's place. */
@@ -112,11 +104,10 @@ export class SessionSubscriptions {
 
   /** Starts a turn, once, and reads it. */
   execute(consumer: ChunkConsumer): void {
-    const ask = this.#requests.ask({
+    const ask = this.#requests.send({
       message: () => consumer.executeMessage(),
       answered: (answer) => this.#started(consumer, answer),
       failed: (error) => this.#refused(consumer, error),
-      retries: this.#newRetries(),
     });
     // Refused without being sent, it is over already.
     if (!consumer.over) this.#starting.set(consumer, ask);
@@ -125,7 +116,7 @@ export class SessionSubscriptions {
   /** Its reader is gone; a turn goes on. */
   leave(consumer: ChunkConsumer): void {
     const ask = this.#starting.get(consumer);
-    if (ask) this.#requests.withdraw(ask);
+    if (ask) this.#requests.cancel(ask);
     this.#starting.delete(consumer);
     for (const subscription of [...this.#subscriptions.values()]) {
       if (!subscription.consumers.includes(consumer)) continue;
@@ -181,7 +172,7 @@ export class SessionSubscriptions {
   #subscription(sessionId: string): SessionSubscription {
     let subscription = this.#subscriptions.get(sessionId);
     if (!subscription) {
-      subscription = new SessionSubscription(sessionId, this.#requests, this.#newRetries);
+      subscription = new SessionSubscription(sessionId, this.#requests);
       this.#subscriptions.set(sessionId, subscription);
     }
     return subscription;

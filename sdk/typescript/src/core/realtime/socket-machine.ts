@@ -8,14 +8,14 @@
 import type { StreamError } from '../../errors.js';
 import type { JsonObject } from '../../types.js';
 import { asObject, asText, errorFromChunk, isObject, parseJson, seconds } from '../messages.js';
+import type { RetryRules } from '../retry.js';
 import { ChannelSubscriptions } from './channel-subscriptions.js';
 import { ChunkConsumer, type Consumer, EventConsumer } from './consumers.js';
 import { PendingRequests } from './pending-requests.js';
 import { SessionSubscriptions } from './session-subscriptions.js';
-import type { NewRetries } from './subscription.js';
 
 export class SocketMachine {
-  readonly requests = new PendingRequests();
+  readonly requests: PendingRequests;
   /** It is over for all. */
   error: StreamError | undefined;
   /** Told when the credential that was said last ends, as the server writes it. */
@@ -24,14 +24,13 @@ export class SocketMachine {
   draining: number | undefined;
   /** The error it told before it closed. */
   lastError: StreamError | undefined;
-  readonly #newRetries: NewRetries;
   readonly #channels: ChannelSubscriptions;
   readonly #turns: SessionSubscriptions;
 
-  constructor(newRetries: NewRetries) {
-    this.#newRetries = newRetries;
-    this.#channels = new ChannelSubscriptions(this.requests, newRetries);
-    this.#turns = new SessionSubscriptions(this.requests, newRetries);
+  constructor(rules: RetryRules) {
+    this.requests = new PendingRequests(rules);
+    this.#channels = new ChannelSubscriptions(this.requests);
+    this.#turns = new SessionSubscriptions(this.requests);
   }
 
   // -- what consumers want ----------------------------------------------------------------------
@@ -63,9 +62,8 @@ export class SocketMachine {
   /** Asks something else. */
   request(message: JsonObject): Promise<JsonObject> {
     return new Promise((answered, failed) => {
-      const retries = this.#newRetries();
       if (this.error) failed(this.error);
-      else this.requests.ask({ message: () => message, answered, failed, retries });
+      else this.requests.send({ message: () => message, answered, failed });
     });
   }
 

@@ -5,24 +5,19 @@ import type { Retries } from '../retry.js';
 import type { Consumer } from './consumers.js';
 import type { PendingRequest, PendingRequests } from './pending-requests.js';
 
-/** Makes the budget of one question, or of one subscription. */
-export type NewRetries = () => Retries;
-
 /** One subscription of the server's, and who reads it. */
 export abstract class Subscription {
   readonly channels: readonly string[];
   protected readonly requests: PendingRequests;
-  readonly #newRetries: NewRetries;
   /** Of the subscription itself, which the server may end or leave incomplete. */
   readonly #retries: Retries;
   #ask: PendingRequest | undefined;
   #stopped = false;
 
-  constructor(channels: readonly string[], requests: PendingRequests, newRetries: NewRetries) {
+  constructor(channels: readonly string[], requests: PendingRequests) {
     this.channels = channels;
     this.requests = requests;
-    this.#newRetries = newRetries;
-    this.#retries = newRetries();
+    this.#retries = requests.newRetries();
   }
 
   /**
@@ -44,11 +39,10 @@ export abstract class Subscription {
   ask(due?: number): void {
     this.withdraw();
     this.#stopped = false;
-    this.#ask = this.requests.ask({
+    this.#ask = this.requests.send({
       message: () => this.message(),
       answered: (answer) => this.#answered(answer),
       failed: (error) => this.failed(error),
-      retries: this.#newRetries(),
       due,
     });
   }
@@ -65,7 +59,7 @@ export abstract class Subscription {
 
   /** The answer does not matter any more. */
   withdraw(): void {
-    if (this.#ask) this.requests.withdraw(this.#ask);
+    if (this.#ask) this.requests.cancel(this.#ask);
     this.#ask = undefined;
   }
 
@@ -73,7 +67,7 @@ export abstract class Subscription {
   unsubscribe(): void {
     this.withdraw();
     this.#stopped = true;
-    this.requests.say({ type: 'unsubscribe', channels: this.channels });
+    this.requests.notify({ type: 'unsubscribe', channels: this.channels });
   }
 
   /** Something came through. */

@@ -66,7 +66,7 @@ class Campaign extends World {
     if (name === 'busy') this.server.busy += 1;
     if (name === 'tick') {
       this.now += 1;
-      this.state.requests.tick(this.now);
+      this.state.requests.sendDue(this.now);
     }
     if (consumers.length < 12) {
       if (name === 'execute') this.start(turnFeed(number ? 'sess_1' : undefined, { most: 3 }));

@@ -131,7 +131,7 @@ test('a busy server is asked again in its time, and at last not', () => {
   world.server.busy = 2;
   const first = world.start(turnFeed());
   world.exchange();
-  expect(world.state.requests.tick(world.now)).toBeCloseTo(0.55);
+  expect(world.state.requests.sendDue(world.now)).toBeCloseTo(0.55);
   expect(world.connect().received).toHaveLength(1);
   world.settle();
   expect(world.positions(first)).toEqual([1, 2, 3, 4]);
