@@ -34,10 +34,14 @@ def echoing(server: FakeServer) -> FakeServer:
     return server
 
 
+#: From 3.12 on Python warns of a fork beside threads; the program does that on purpose.
+QUIET = ("-W", "ignore:This process:DeprecationWarning")
+
+
 async def started(name: str, url: str) -> asyncio.subprocess.Process:
     pipe = asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(
-        sys.executable, str(PROGRAM), name, url, stdin=pipe, stdout=pipe, stderr=pipe
+        sys.executable, *QUIET, str(PROGRAM), name, url, stdin=pipe, stdout=pipe, stderr=pipe
     )
 
 

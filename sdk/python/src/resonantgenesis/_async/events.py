@@ -62,7 +62,7 @@ class AsyncReplay:
     ) -> None:
         self._transport = transport
         self._what = (event_filter, since, until)
-        # Made for its checks: what cannot work is refused by the call, not by the loop.
+        # Made for its checks: the call refuses bad arguments, not the loop.
         ReplayPager(*self._what)
 
     async def all(self) -> list[Event]:

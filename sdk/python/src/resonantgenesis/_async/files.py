@@ -108,10 +108,10 @@ class AsyncFiles:
         on_progress: Progress | None = None,
         on_reconnect: OnReconnect | None = None,
     ) -> AsyncIterator[bytes]:
-        """A file's content as it comes, in blocks: for a pipe, or whoever needs no copy on disk.
+        """A file's content as it comes, in blocks: for a pipe, or where no copy on disk is needed.
 
-        Each byte comes once, over as many connections as it takes. Whether the whole is right is
-        known at its end only: then ConnectionLost is raised for what is not the file's SHA-256.
+        Each byte comes once, over as many connections as it takes. Only at the end can the whole
+        be compared with the file's SHA-256; ConnectionLost is raised if it differs.
         """
         file = await self.get(file_id)
         reader = BytesInOrder(file)
@@ -144,7 +144,7 @@ class AsyncFiles:
 
 
 class _AsyncUploadBody:
-    """The bodies of one upload's attempts, read without blocking an event loop."""
+    """The bodies of one upload, one for each attempt."""
 
     def __init__(self, content: Content, source: Readable | Source) -> None:
         self.content = content

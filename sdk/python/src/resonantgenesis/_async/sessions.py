@@ -76,7 +76,7 @@ class AsyncSession(SessionData):
         raise_on_error: bool = True,
         **options: Unpack[ExecuteOptions],
     ) -> TurnResult:
-        """A further turn, awaited to its end; see AsyncSessions.execute."""
+        """Run a further turn to its end; see AsyncSessions.execute."""
         made = execution(self.agent_id, goal, context, None, options)
         return await self._sessions._execute(made, await self._ensure(), raise_on_error)
 
@@ -135,7 +135,7 @@ class AsyncSessions:
     """Sessions: start, watch, cancel, look up. All methods raise StreamError.
 
     `on_reconnect` is called with a Reconnection before each new attempt after a failure, and once
-    when data comes again. What it raises ends the stream, and is raised there.
+    when data comes again. An exception that it raises ends the stream.
     """
 
     def __init__(self, transport: AsyncTransport, memory: ResumeMemory) -> None:

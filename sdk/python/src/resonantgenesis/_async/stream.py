@@ -33,8 +33,8 @@ class AsyncReader(Reader[T], ABC):
         return self._items()
 
     async def _items(self) -> AsyncIterator[T]:
-        # An iterator of the loop's own, which ends with the loop even if the stream has a name:
-        # at `break`, `return` or an exception asyncio runs what stands under `finally`.
+        # An iterator of the loop's own ends with the loop, even if a variable holds the stream:
+        # at `break`, `return` or an exception the block under `finally` runs.
         try:
             while (emitted := await self._run()) is not None:
                 yield emitted.item
@@ -126,8 +126,8 @@ class AsyncReader(Reader[T], ABC):
             await connection.aclose()
 
     def __del__(self) -> None:
-        # Abandoned in mid-stream, or with the event loop. The transport closes itself when it is
-        # collected; the resume point must say so.
+        # Abandoned in mid-stream: the resume point must say so. A transport of asyncio closes
+        # itself when it is collected.
         self._abandon()
         # sync: self._disconnect()
 

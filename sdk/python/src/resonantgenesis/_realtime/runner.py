@@ -25,8 +25,10 @@ log = logging.getLogger("resonantgenesis")
 
 
 class SocketRunner:
-    """`state` is what is talked about; `begun` is set once a socket was there, or none can be
-    had; `linked`: one is there now."""
+    """Keeps one socket open for `state`.
+
+    `begun` is set once a socket was open or the retries are spent; `connected`: one is open now.
+    """
 
     def __init__(
         self,

@@ -66,7 +66,7 @@ class SyncSession(SessionData):
         raise_on_error: bool = True,
         **options: Unpack[ExecuteOptions],
     ) -> TurnResult:
-        """A further turn, awaited to its end; see SyncSessions.execute."""
+        """Run a further turn to its end; see SyncSessions.execute."""
         made = execution(self.agent_id, goal, context, None, options)
         return self._sessions._execute(made, self._ensure(), raise_on_error)
 
@@ -125,7 +125,7 @@ class SyncSessions:
     """Sessions: start, watch, cancel, look up. All methods raise StreamError.
 
     `on_reconnect` is called with a Reconnection before each new attempt after a failure, and once
-    when data comes again. What it raises ends the stream, and is raised there.
+    when data comes again. An exception that it raises ends the stream.
     """
 
     def __init__(self, transport: SyncTransport, memory: ResumeMemory) -> None:

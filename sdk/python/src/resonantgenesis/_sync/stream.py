@@ -34,8 +34,8 @@ class SyncReader(Reader[T], ABC):
         return self._items()
 
     def _items(self) -> Iterator[T]:
-        # An iterator of the loop's own, which ends with the loop even if the stream has a name:
-        # at `break`, `return` or an exception asyncio runs what stands under `finally`.
+        # An iterator of the loop's own ends with the loop, even if a variable holds the stream:
+        # at `break`, `return` or an exception the block under `finally` runs.
         try:
             while (emitted := self._run()) is not None:
                 yield emitted.item
@@ -127,8 +127,8 @@ class SyncReader(Reader[T], ABC):
             connection.close()
 
     def __del__(self) -> None:
-        # Abandoned in mid-stream, or with the event loop. The transport closes itself when it is
-        # collected; the resume point must say so.
+        # Abandoned in mid-stream: the resume point must say so. A transport of asyncio closes
+        # itself when it is collected.
         self._abandon()
         self._disconnect()
 
