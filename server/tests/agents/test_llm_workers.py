@@ -37,7 +37,7 @@ from resonantgenesis_server.agents.engines.llm.workers.ipc import (
     delta_of,
     failure_json,
 )
-from resonantgenesis_server.agents.engines.llm.workers.pool.pool import ModelWorkers
+from resonantgenesis_server.agents.engines.llm.workers.pool import ModelWorkers
 from resonantgenesis_server.agents.tools.images import Image
 from resonantgenesis_server.codec.json import dumps, loads
 from resonantgenesis_server.model.errors import AgentError
