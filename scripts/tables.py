@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_type_hints
 
 from pydantic import BaseModel
 from resonantgenesis_server.config.load import effective, variable_of
 from resonantgenesis_server.config.settings import Settings
 from resonantgenesis_server.http.api.metrics_table import PREFIX, TABLE
+from resonantgenesis_server.model.limits import Limits
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 #: The first setting of each group, its heading, and what stands above its table. Small groups:
@@ -73,6 +75,9 @@ def _descriptions(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, st
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from _descriptions(kind, f"{prefix}{name}.")
+        elif kind is Limits:
+            for limit, hint in get_type_hints(Limits, include_extras=True).items():
+                yield f"{prefix}{name}.{limit}", hint.__metadata__[0].description
         else:
             yield prefix + name, field.description or ""
 

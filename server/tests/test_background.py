@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 import structlog
-from resonantgenesis_server.background import Backoff, Background
+from resonantgenesis_server.background import Background, Backoff
 from resonantgenesis_server.observe import METERS
 
 

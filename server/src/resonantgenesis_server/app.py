@@ -196,7 +196,7 @@ async def _serve(settings: Settings, listener: Listener, hears_signals: asyncio.
             _leave_what_stays()
             log_.info("serving", url=listener.url, data=str(settings.data))
 
-        limits = settings.to_limits()
+        limits = settings.limits
         try:
             code = await run(parts.app, listener, drain=drain, ready=ready, limits=limits)
         finally:
@@ -214,7 +214,7 @@ async def _serve(settings: Settings, listener: Listener, hears_signals: asyncio.
 async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     """Everything but the sockets, started; closed in the opposite order."""
     async with contextlib.AsyncExitStack() as stack:
-        limits = settings.to_limits()
+        limits = settings.limits
         clock = await stack.enter_async_context(keeping_clock(settings.data / "clock"))
         records = await Records.open(
             f"sqlite:///{settings.data / 'records.db'}", clock=clock.now, passed=clock.passed

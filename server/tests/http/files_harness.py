@@ -11,7 +11,8 @@ from typing import Any
 
 import httpx
 from resonantgenesis_server.app import Parts, open_parts
-from resonantgenesis_server.config.settings import LimitSettings, Settings
+from resonantgenesis_server.config.settings import Settings
+from resonantgenesis_server.model.limits import Limits
 from resonantgenesis_server.records.credentials import CredentialHasher, load_secret
 
 KEY = "rg_test_bootstrap_key_0123"
@@ -65,7 +66,7 @@ class World:
 @asynccontextmanager
 async def opened(data: Path, **limits: Any) -> AsyncIterator[World]:
     data.mkdir(exist_ok=True)
-    settings = Settings(data=data, bootstrap_key=KEY, limits=LimitSettings(**limits))
+    settings = Settings(data=data, bootstrap_key=KEY, limits=Limits(**limits))
     async with open_parts(settings) as parts:
         transport = httpx.ASGITransport(parts.app, raise_app_exceptions=False)
         async with httpx.AsyncClient(

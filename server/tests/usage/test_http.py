@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 import pytest
 from resonantgenesis_server.app import Parts, open_parts
-from resonantgenesis_server.config.settings import LimitSettings, Settings
+from resonantgenesis_server.config.settings import Settings
+from resonantgenesis_server.model.limits import Limits
 from resonantgenesis_server.records.credentials import CredentialHasher, load_secret
 from resonantgenesis_server.sessions import chunks
 
@@ -30,7 +31,7 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
         data=tmp_path,
         bootstrap_key=KEY,
         agents={"spend": "usage_agents:spend", "other": "usage_agents:spend"},
-        limits=LimitSettings(monthly_tokens=BUDGET),
+        limits=Limits(monthly_tokens=BUDGET),
     )
     async with open_parts(settings) as opened:
         yield opened

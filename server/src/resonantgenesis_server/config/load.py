@@ -10,8 +10,8 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,14 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource, SettingsError
 
 from ..logging.masking import MASK, mask_addresses, mask_arguments, secrets_in, secrets_in_arguments
+from ..model.limits import Limits
 from .settings import ENV_PREFIX, Settings, StartupError, parse_agents
 
 CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
 DEFAULT_FILE = Path("resonantgenesis.toml")
 DEFAULT_SOURCE = "default"
+#: What pydantic calls a name that a model, and one that a dataclass does not have.
+_UNKNOWN = {"extra_forbidden", "unexpected_keyword_argument"}
 _SECRET = re.compile(r"bootstrap_key|metrics_token|.*\bapi_key|.*\b(api_keys|env|headers)(\..+)?")
 _COMMAND = re.compile(r"tools\.mcp\..+\.command")
 
@@ -193,11 +196,10 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[str]:
     return names
 
 
-def _flat(model: BaseModel, prefix: str = "") -> list[tuple[str, Any]]:
+def _flat(group: BaseModel | Limits, prefix: str = "") -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
-    for name in type(model).model_fields:
-        value = getattr(model, name)
-        if isinstance(value, BaseModel):
+    for name, value in _values(group):
+        if isinstance(value, BaseModel | Limits):
             rows += _flat(value, f"{prefix}{name}.")
         elif isinstance(value, dict) and value:
             for key, entry in value.items():
@@ -207,6 +209,12 @@ def _flat(model: BaseModel, prefix: str = "") -> list[tuple[str, Any]]:
         else:
             rows.append((prefix + name, value))
     return rows
+
+
+def _values(group: BaseModel | Limits) -> Iterator[tuple[str, Any]]:
+    if isinstance(group, BaseModel):
+        return iter(group)
+    return ((field.name, getattr(group, field.name)) for field in fields(group))
 
 
 def _shown(name: str, value: object) -> str:
@@ -229,7 +237,7 @@ def _problem(detail: ErrorDetails, sources: Mapping[str, str]) -> str:
         (where for key, where in sources.items() if key.startswith(f"{name}.")), None
     )
     where = f" ({source})" if source else ""
-    if detail["type"] == "extra_forbidden":
+    if detail["type"] in _UNKNOWN:
         meant = _closest(name, setting_names())
         hint = f"; did you mean {meant}?" if meant else ""
         return f"{name}: there is no such setting{hint}{where}"

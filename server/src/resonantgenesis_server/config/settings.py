@@ -1,6 +1,6 @@
 """The server's settings, what each may be, and the error of a start that cannot succeed.
 
-`Settings(...)` itself reads nothing but its arguments; `config_load.load_settings` gathers them
+`Settings(...)` itself reads nothing but its arguments; `load.load_settings` gathers them
 from the command line, the variables and the file.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -24,13 +24,11 @@ from ..agents.engines.llm.settings import LlmSettings
 from ..agents.tools.settings import ToolSettings
 from ..logging.masking import mask_told
 from ..model.ids import is_agent_id
-from ..model.limits import GIB, KIB, LARGEST_PART, MIB, Limits
+from ..model.limits import Limits
 
 ENV_PREFIX = "RESONANTGENESIS_"
 #: A bootstrap key travels in a header, so: printable ASCII without spaces.
 _KEY = re.compile(r"[\x21-\x7e]{16,512}")
-_DEFAULTS = Limits()
-_DAY = 86_400.0
 
 
 class StartupError(Exception):
@@ -43,229 +41,6 @@ class StartupError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(mask_told(message))  # those of others' errors
-
-
-class LimitSettings(BaseModel):
-    """Limits on what a stranger can send or keep open: sizes in bytes, times in seconds.
-
-    The defaults are those of `model.limits.Limits`; a maximum here is the largest value that the
-    server was built for.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    body: int = Field(
-        default=_DEFAULTS.body, ge=KIB, le=1024 * MIB, description="Body of a request."
-    )
-    file: int = Field(
-        default=_DEFAULTS.file,
-        ge=KIB,
-        le=1024 * GIB,
-        description="One file, and all that one turn stores.",
-    )
-    disk_reserve: int = Field(
-        default=_DEFAULTS.disk_reserve,
-        ge=0,
-        le=1024 * GIB,
-        description="Free space that files leave to the logs.",
-    )
-    json_depth: int = Field(
-        default=_DEFAULTS.json_depth, ge=4, le=128, description="Nesting of JSON."
-    )
-    json_values: int = Field(
-        default=_DEFAULTS.json_values,
-        ge=1_000,
-        le=1_000_000,
-        description="Values and names in a JSON text; 20,000 take the event loop some 10 ms.",
-    )
-    goal: int = Field(default=_DEFAULTS.goal, ge=1, le=MIB, description="A turn's goal.")
-    context: int = Field(
-        default=_DEFAULTS.context, ge=2, le=LARGEST_PART, description="A session's context."
-    )
-    chunk: int = Field(
-        default=_DEFAULTS.chunk, ge=KIB, le=LARGEST_PART, description="One chunk of an answer."
-    )
-    chunks_per_session: int = Field(
-        default=_DEFAULTS.chunks_per_session,
-        ge=100,
-        le=100_000_000,
-        description="Chunks kept of a session; beyond, its oldest ended turns are trimmed.",
-    )
-    output: int = Field(
-        default=_DEFAULTS.output,
-        ge=KIB,
-        le=2 * MIB,
-        description="`output` of a turn as JSON, cut beyond it; at most 983040 in any case.",
-    )
-    unsent: int = Field(
-        default=_DEFAULTS.unsent,
-        ge=KIB,
-        le=16 * MIB,
-        description="Unsent bytes of a connection before it is read from the log instead.",
-    )
-    stall: float = Field(
-        default=_DEFAULTS.stall, ge=1, le=3600, description="Without progress, then it is closed."
-    )
-    queued_turns: int = Field(
-        default=_DEFAULTS.queued_turns, ge=1, le=20, description="Turns that wait in one session."
-    )
-    heartbeat: float = Field(
-        default=_DEFAULTS.heartbeat,
-        ge=0.1,
-        le=30,
-        description="Silence before a heartbeat; from 5 on, clients with httpx's default time-out"
-        " lose quiet streams.",
-    )
-    answer_wait: float = Field(
-        default=_DEFAULTS.answer_wait, gt=0, le=3600, description="Before an execute answers 202."
-    )
-    poll_wait: float = Field(
-        default=_DEFAULTS.poll_wait, gt=0, le=3600, description="The longest `wait` of a poll."
-    )
-    poll_limit: int = Field(
-        default=_DEFAULTS.poll_limit,
-        ge=1,
-        le=100_000,
-        description="Chunks in one answer of a poll.",
-    )
-    disconnect_grace: float = Field(
-        default=_DEFAULTS.disconnect_grace,
-        gt=0,
-        le=3600,
-        description="Without a viewer, then `on_disconnect: cancel` cancels.",
-    )
-    cancel_grace: float = Field(
-        default=_DEFAULTS.cancel_grace,
-        gt=0,
-        le=0.9,
-        description="For a cancelled agent to stop; the turn ends within 1 s in any case.",
-    )
-    max_timeout: float = Field(
-        default=_DEFAULTS.max_timeout,
-        ge=1,
-        le=_DAY,
-        description="The longest `timeout_seconds`.",
-    )
-    max_steps: int = Field(
-        default=_DEFAULTS.max_steps, ge=1, le=1_000, description="The highest `max_steps`."
-    )
-    idempotency_window: float = Field(
-        default=_DEFAULTS.idempotency_window,
-        ge=1,
-        le=30 * _DAY,
-        description="How long an Idempotency-Key names its turn.",
-    )
-    session_retention: float = Field(
-        default=_DEFAULTS.session_retention,
-        ge=1,
-        le=36_500 * _DAY,
-        description="How long a session is kept after its last turn.",
-    )
-    event_retention: float = Field(
-        default=_DEFAULTS.event_retention,
-        ge=1,
-        le=36_500 * _DAY,
-        description="How long platform events are kept.",
-    )
-    usage_retention: float = Field(
-        default=_DEFAULTS.usage_retention,
-        ge=32 * _DAY,
-        le=36_500 * _DAY,
-        description="How long it is kept what turns took; never less than a month.",
-    )
-    monthly_tokens: int = Field(
-        default=_DEFAULTS.monthly_tokens,
-        ge=0,
-        le=10**15,
-        description="Tokens, in and out, that an organization's turns may take in a month (UTC);"
-        " then no turn starts until the next. 0: no budget.",
-    )
-    requests_per_minute: int = Field(
-        default=_DEFAULTS.requests_per_minute,
-        ge=0,
-        le=10_000_000,
-        description="Requests of a key in a minute, joins of streams not counted; 0: any number.",
-    )
-    running_turns: int = Field(
-        default=_DEFAULTS.running_turns,
-        ge=0,
-        le=1_000_000,
-        description="Turns of a key that run or wait at once; 0: any number.",
-    )
-    open_streams: int = Field(
-        default=_DEFAULTS.open_streams,
-        ge=0,
-        le=1_000_000,
-        description="Streams, sockets, uploads and downloads that a key may have open; 0: any"
-        " number.",
-    )
-    organization_requests_per_minute: int = Field(
-        default=_DEFAULTS.organization_requests_per_minute,
-        ge=0,
-        le=100_000_000,
-        description="Requests of all keys of an organization in a minute; 0: any number.",
-    )
-    organization_running_turns: int = Field(
-        default=_DEFAULTS.organization_running_turns,
-        ge=0,
-        le=10_000_000,
-        description="Turns of an organization that run or wait at once; 0: any number.",
-    )
-    organization_open_streams: int = Field(
-        default=_DEFAULTS.organization_open_streams,
-        ge=0,
-        le=10_000_000,
-        description="Streams, sockets, uploads and downloads that an organization may have open;"
-        " 0: any number.",
-    )
-    organization_keys: int = Field(
-        default=_DEFAULTS.organization_keys,
-        ge=0,
-        le=10_000_000,
-        description="Keys of an organization that are neither revoked nor expired; 0: any number.",
-    )
-    organization_files: int = Field(
-        default=_DEFAULTS.organization_files,
-        ge=0,
-        le=2**60,
-        description="All files of an organization together; 0: as the disk allows.",
-    )
-    transfer_rate: int = Field(
-        default=_DEFAULTS.transfer_rate,
-        ge=0,
-        le=100 * MIB,
-        description="The least bytes a second of an upload or a download, over the time of"
-        " `limits.stall`; 0: as slow as one likes.",
-    )
-    connections: int = Field(
-        default=_DEFAULTS.connections,
-        ge=0,
-        le=10_000_000,
-        description="Connections of the process; beyond, new ones get 503. 0: as many as the"
-        " open-file limit allows, less a reserve for files, models and health checks.",
-    )
-    keep_alive: float = Field(
-        default=_DEFAULTS.keep_alive,
-        ge=1,
-        le=3600,
-        description="A connection without a request, then it is closed; longer than a proxy in"
-        " front keeps one.",
-    )
-    socket_message: int = Field(
-        default=_DEFAULTS.socket_message, ge=KIB, le=16 * MIB, description="A WebSocket message."
-    )
-    socket_messages_per_second: float = Field(
-        default=_DEFAULTS.socket_messages_per_second,
-        ge=1,
-        le=100_000,
-        description="Messages of one socket, sustained; twice as many may come at once.",
-    )
-    socket_subscriptions: int = Field(
-        default=_DEFAULTS.socket_subscriptions,
-        ge=1,
-        le=10_000,
-        description="Subscriptions of one socket.",
-    )
 
 
 def parse_agents(value: object) -> object:
@@ -371,7 +146,7 @@ class Settings(BaseSettings):
     )
     tools: ToolSettings = Field(default_factory=ToolSettings)
     llm: LlmSettings = Field(default_factory=LlmSettings)
-    limits: LimitSettings = Field(default_factory=LimitSettings)
+    limits: Limits = Field(default_factory=Limits)
 
     @classmethod
     def settings_customise_sources(
@@ -425,10 +200,6 @@ class Settings(BaseSettings):
                 hint = " (leave it empty for any origin)" if origin == "*" else ""
                 raise ValueError(f"{origin!r} is not an origin like https://app.example{hint}")
         return origins
-
-    def to_limits(self) -> Limits:
-        """The limits as the rest of the server takes them."""
-        return Limits(**self.limits.model_dump())
 
 
 def _is_origin(text: str) -> bool:

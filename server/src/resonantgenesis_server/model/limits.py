@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -20,48 +23,259 @@ PAGE_BYTES = 2 * MIB
 LOOKED_BYTES = 32 * MIB
 
 
+_DAY = 86_400.0
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes, times in seconds; 0 of what is counted per key, organization or month: as
-    many as one likes. `connections` 0: as many as the open-file limit leaves room for."""
+    """Sizes in bytes, times in seconds; 0 of what is counted per key or month: any number.
 
-    body: int = MIB
-    file: int = 5 * GIB
-    disk_reserve: int = 256 * MIB
-    json_depth: int = 32
-    json_values: int = 20_000
-    goal: int = 64 * KIB
-    context: int = 256 * KIB
-    chunk: int = 256 * KIB
-    chunks_per_session: int = 1_000_000
-    output: int = LARGEST_PART
-    unsent: int = 64 * KIB
-    stall: float = 60.0
-    queued_turns: int = 10
-    heartbeat: float = 4.0
-    answer_wait: float = 50.0
-    poll_wait: float = 60.0
-    poll_limit: int = 5_000
-    disconnect_grace: float = 10.0
-    cancel_grace: float = 0.5
-    max_timeout: float = 86_400.0
-    max_steps: int = 1_000
-    idempotency_window: float = 86_400.0
-    session_retention: float = 30 * 86_400.0
-    event_retention: float = 30 * 86_400.0
-    usage_retention: float = 400 * 86_400.0
-    monthly_tokens: int = 0
-    requests_per_minute: int = 600
-    running_turns: int = 100
-    open_streams: int = 1_000
-    organization_requests_per_minute: int = 6_000
-    organization_running_turns: int = 1_000
-    organization_open_streams: int = 10_000
-    organization_keys: int = 1_000
-    organization_files: int = 100 * GIB
-    transfer_rate: int = KIB
-    connections: int = 0
-    keep_alive: float = 75.0
-    socket_message: int = 256 * KIB
-    socket_messages_per_second: float = 100.0
-    socket_subscriptions: int = 100
+    This is the one declaration of a limit: its default, the bounds of the setting `limits.NAME` (a
+    maximum is the largest value that the server was built for), and the words of the documentation.
+    Only settings are held to the bounds; `Limits(...)` checks nothing.
+    """
+
+    body: Annotated[int, Field(ge=KIB, le=1024 * MIB, description="Body of a request.")] = MIB
+    file: Annotated[
+        int, Field(ge=KIB, le=1024 * GIB, description="One file, and all that one turn stores.")
+    ] = 5 * GIB
+    disk_reserve: Annotated[
+        int, Field(ge=0, le=1024 * GIB, description="Free space that files leave to the logs.")
+    ] = 256 * MIB
+    json_depth: Annotated[int, Field(ge=4, le=128, description="Nesting of JSON.")] = 32
+    json_values: Annotated[
+        int,
+        Field(
+            ge=1_000,
+            le=1_000_000,
+            description="Values and names in a JSON text; 20,000 take the event loop some 10 ms.",
+        ),
+    ] = 20_000
+    goal: Annotated[int, Field(ge=1, le=MIB, description="A turn's goal.")] = 64 * KIB
+    context: Annotated[int, Field(ge=2, le=LARGEST_PART, description="A session's context.")] = (
+        256 * KIB
+    )
+    chunk: Annotated[int, Field(ge=KIB, le=LARGEST_PART, description="One chunk of an answer.")] = (
+        256 * KIB
+    )
+    chunks_per_session: Annotated[
+        int,
+        Field(
+            ge=100,
+            le=100_000_000,
+            description="Chunks kept of a session; beyond, its oldest ended turns are trimmed.",
+        ),
+    ] = 1_000_000
+    output: Annotated[
+        int,
+        Field(
+            ge=KIB,
+            le=2 * MIB,
+            description="`output` of a turn as JSON, cut beyond it; at most 983040 in any case.",
+        ),
+    ] = LARGEST_PART
+    unsent: Annotated[
+        int,
+        Field(
+            ge=KIB,
+            le=16 * MIB,
+            description="Send buffer of a connection; a client that is further behind is served "
+            "from the log.",
+        ),
+    ] = 64 * KIB
+    stall: Annotated[
+        float,
+        Field(
+            ge=1,
+            le=3600,
+            description="Seconds without progress after which a stalled connection is closed.",
+        ),
+    ] = 60.0
+    queued_turns: Annotated[
+        int, Field(ge=1, le=20, description="Turns that wait in one session.")
+    ] = 10
+    heartbeat: Annotated[
+        float,
+        Field(
+            ge=0.1,
+            le=30,
+            description="Silence before a heartbeat; from 5 on, clients with httpx's default time- "
+            "out lose quiet streams.",
+        ),
+    ] = 4.0
+    answer_wait: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=3600,
+            description="How long an execute waits for the answer before it answers 202.",
+        ),
+    ] = 50.0
+    poll_wait: Annotated[
+        float, Field(gt=0, le=3600, description="The longest `wait` of a poll.")
+    ] = 60.0
+    poll_limit: Annotated[
+        int, Field(ge=1, le=100_000, description="Chunks in one answer of a poll.")
+    ] = 5_000
+    disconnect_grace: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=3600,
+            description="Seconds without any viewer before `on_disconnect: cancel` cancels the "
+            "turn.",
+        ),
+    ] = 10.0
+    cancel_grace: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=0.9,
+            description="Time for a cancelled agent to stop; the turn ends within 1 s in any case.",
+        ),
+    ] = 0.5
+    max_timeout: Annotated[
+        float, Field(ge=1, le=_DAY, description="The longest `timeout_seconds`.")
+    ] = _DAY
+    max_steps: Annotated[int, Field(ge=1, le=1_000, description="The highest `max_steps`.")] = 1_000
+    idempotency_window: Annotated[
+        float, Field(ge=1, le=30 * _DAY, description="How long an Idempotency-Key names its turn.")
+    ] = _DAY
+    session_retention: Annotated[
+        float,
+        Field(
+            ge=1,
+            le=36_500 * _DAY,
+            description="How long a session is kept after its last turn.",
+        ),
+    ] = 30 * _DAY
+    event_retention: Annotated[
+        float, Field(ge=1, le=36_500 * _DAY, description="How long platform events are kept.")
+    ] = 30 * _DAY
+    usage_retention: Annotated[
+        float,
+        Field(
+            ge=32 * _DAY,
+            le=36_500 * _DAY,
+            description="How long the usage of turns is kept; never less than a month.",
+        ),
+    ] = 400 * _DAY
+    monthly_tokens: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=10**15,
+            description="Tokens, in and out, that an organization's turns may take in a month "
+            "(UTC); then no turn starts until the next. 0: no budget.",
+        ),
+    ] = 0
+    requests_per_minute: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=10_000_000,
+            description="Requests of a key in a minute, joins of streams not counted; 0: any "
+            "number.",
+        ),
+    ] = 600
+    running_turns: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1_000_000,
+            description="Turns of a key that run or wait at once; 0: any number.",
+        ),
+    ] = 100
+    open_streams: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1_000_000,
+            description="Streams, sockets, uploads and downloads that a key may have open; 0: any "
+            "number.",
+        ),
+    ] = 1_000
+    organization_requests_per_minute: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=100_000_000,
+            description="Requests of all keys of an organization in a minute; 0: any number.",
+        ),
+    ] = 6_000
+    organization_running_turns: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=10_000_000,
+            description="Turns of an organization that run or wait at once; 0: any number.",
+        ),
+    ] = 1_000
+    organization_open_streams: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=10_000_000,
+            description="Streams, sockets, uploads and downloads that an organization may have "
+            "open; 0: any number.",
+        ),
+    ] = 10_000
+    organization_keys: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=10_000_000,
+            description="Keys of an organization that are neither revoked nor expired; 0: any "
+            "number.",
+        ),
+    ] = 1_000
+    organization_files: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=2**60,
+            description="All files of an organization together; 0: as the disk allows.",
+        ),
+    ] = 100 * GIB
+    transfer_rate: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=100 * MIB,
+            description="The least bytes a second of an upload or a download, over the time of "
+            "`limits.stall`; 0: as slow as one likes.",
+        ),
+    ] = KIB
+    connections: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=10_000_000,
+            description="Connections of the process; beyond, new ones get 503. 0: as many as the "
+            "open-file limit allows, less a reserve for files, models and health "
+            "checks.",
+        ),
+    ] = 0
+    keep_alive: Annotated[
+        float,
+        Field(
+            ge=1,
+            le=3600,
+            description="A connection without a request, then it is closed; longer than a proxy in "
+            "front keeps one.",
+        ),
+    ] = 75.0
+    socket_message: Annotated[
+        int, Field(ge=KIB, le=16 * MIB, description="A WebSocket message.")
+    ] = 256 * KIB
+    socket_messages_per_second: Annotated[
+        float,
+        Field(
+            ge=1,
+            le=100_000,
+            description="Messages of one socket, sustained; twice as many may come at once.",
+        ),
+    ] = 100.0
+    socket_subscriptions: Annotated[
+        int, Field(ge=1, le=10_000, description="Subscriptions of one socket.")
+    ] = 100

@@ -19,13 +19,14 @@ import uvicorn
 import websockets
 from resonantgenesis_server.app import Parts, open_parts
 from resonantgenesis_server.codec.events import events_append
-from resonantgenesis_server.config.settings import LimitSettings, Settings
+from resonantgenesis_server.config.settings import Settings
 from resonantgenesis_server.http.serving.acceptor import Door
 from resonantgenesis_server.http.serving.websocket_protocol import SOCKET_SETTINGS
 from resonantgenesis_server.http.websocket.asyncapi import document
 from resonantgenesis_server.http.websocket.limits import SocketLimits
 from resonantgenesis_server.model.events import NewEvent
 from resonantgenesis_server.model.ids import new_id
+from resonantgenesis_server.model.limits import Limits
 from resonantgenesis_server.model.principal import Principal
 from websockets.asyncio.client import ClientConnection
 
@@ -234,7 +235,7 @@ async def running(
         bootstrap_key=KEY,  # type: ignore[arg-type]
         words_per_second=0,
         agents={name: f"ws_agents:{name}" for name in ("gated", "many", "failing", "saying")},
-        limits=LimitSettings(**(limits or {})),
+        limits=Limits(**(limits or {})),
         drain_seconds=2,
     )
     async with open_parts(settings) as parts:
