@@ -1,9 +1,8 @@
-"""What is counted while the server works; `http/api/metrics.py` shows it.
+"""The metrics: every one is declared here, and counted here; `http/api/metrics.py` shows them.
 
-Plain numbers of the process, which runs one server: whoever has something to count calls a
-function here, from any layer. None of them waits, raises or allocates much, and nothing here
-imports anything of ours. What can be asked when it is wanted (how many are open, how much waits)
-is not counted here at all.
+The counts are plain numbers of the process, which runs one server. Any layer that has something to
+count calls a function of this module. No function waits, raises or allocates much, and the module
+imports nothing of ours. A gauge is not counted: its value is asked for at a scrape.
 
 Labels are words of our own source, never an id: how many series there can be is known.
 """
@@ -14,10 +13,13 @@ import asyncio
 import time
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 #: Different words a counter keeps apart; what comes beyond is counted as OTHER.
 _MAX_WORDS = 64
 OTHER = "other"
+#: Every name of ours begins with it.
+PREFIX = "resonantgenesis_"
 
 #: What a stream holds, by its name: a session's chunks, its records, an organization's events.
 CHUNKS, RECORDS, EVENTS = "chunks", "records", "events"
@@ -77,29 +79,150 @@ class Histogram:
         return sums
 
 
+C = TypeVar("C", "Counter", "Histogram")
+
+
+class Metric(NamedTuple):
+    """One metric: its name without PREFIX, its label (or none), its help, and its counts.
+
+    A gauge has no counts; its value is asked for at a scrape.
+    """
+
+    name: str
+    label: str
+    help: str
+    counts: Counter | Histogram | None
+
+    @property
+    def kind(self) -> str:
+        return {Counter: "counter", Histogram: "histogram"}.get(type(self.counts), "gauge")
+
+
 class Meters:
-    """All that is counted. Only `commit_*` are written by another thread, and only by that one."""
+    """All metrics: here and nowhere else each gets its name and its words.
+
+    Only `commit_*` are written by another thread, and only by that one.
+    """
 
     def __init__(self) -> None:
-        self.appended = Counter(CHUNKS, RECORDS, EVENTS)
-        self.chunks_delivered = Counter(LIVE, REPLAYED)
-        self.events_delivered = Counter(LIVE, REPLAYED)
-        self.append_to_socket = Histogram(_FAST)
-        self.commit_seconds = Histogram(_FAST)
-        self.commit_entries = Histogram(_COUNTS)
-        self.commit_bytes = Histogram(_BYTES)
-        self.commit_failures = Counter("failed")
-        self.turns = Counter("success", "failed", "cancelled", "timeout")
-        self.turn_errors = Counter()
-        self.model_failures = Counter()
-        self.refusals = Counter()
-        self.limits = Counter()
-        self.damaged = Counter("file", "log", "records")
-        self.loop_lag = Histogram(_FAST)
-        self.log_dropped = Counter("stderr", "stdout")
-        self.defects = Counter("log", "other")
+        #: In the order in which they are shown.
+        self.table: list[Metric] = []
+        self._gauge("build_info", "version", "1, with the version of the program.")
+        self._gauge("draining", "", "1 while the server is on its way out, else 0.")
+        self._gauge(
+            "streams_open",
+            "transport",
+            "Open streams (sse), sockets (websocket), uploads, downloads and exports "
+            "(transfer), requests that wait (wait).",
+        )
+        self._gauge(
+            "viewers",
+            "state",
+            "Subscriptions to sessions and events: live ones are handed what comes, those "
+            "behind still read it from the log.",
+        )
+        self.appended = self._add(
+            Counter(CHUNKS, RECORDS, EVENTS),
+            "entries_appended_total",
+            "stream",
+            "Entries stored: chunks of sessions, records of their turns, platform events.",
+        )
+        self.chunks_delivered = self._add(
+            Counter(LIVE, REPLAYED),
+            "chunks_delivered_total",
+            "way",
+            "Chunks given to viewers, as they came (live) or read later (replayed).",
+        )
+        self.events_delivered = self._add(
+            Counter(LIVE, REPLAYED),
+            "events_delivered_total",
+            "way",
+            "Platform events given to subscribers, as they came (live) or read later (replayed).",
+        )
+        self.append_to_socket = self._add(
+            Histogram(_FAST),
+            "append_to_socket_seconds",
+            "",
+            "From a batch's append to the log until it is written to the connections of all "
+            "its live viewers; one value for each batch that has any.",
+        )
+        self.commit_seconds = self._add(
+            Histogram(_FAST), "commit_seconds", "", "Time of a group commit, the fsync included."
+        )
+        self.commit_entries = self._add(
+            Histogram(_COUNTS), "commit_entries", "", "Entries in a group commit."
+        )
+        self.commit_bytes = self._add(
+            Histogram(_BYTES), "commit_bytes", "", "Size of a group commit in bytes."
+        )
+        self.commit_failures = self._add(
+            Counter("failed"), "commit_failures_total", "", "Group commits that failed."
+        )
+        self._gauge("log_queue_bytes", "", "Bytes that wait to be committed.")
+        self._gauge(
+            "session_list_queue",
+            "",
+            "Sessions whose row in the list of sessions is not written yet.",
+        )
+        self._gauge("turns_open", "state", "Turns that are running, and that wait (queued).")
+        self.turns = self._add(
+            Counter("success", "failed", "cancelled", "timeout"),
+            "turns_total",
+            "status",
+            "Turns that ended, by how.",
+        )
+        self.turn_errors = self._add(
+            Counter(),
+            "turn_errors_total",
+            "code",
+            "Turns that ended with an error, by its code: agents, models, time-outs, lost "
+            "processes.",
+        )
+        self.model_failures = self._add(
+            Counter(),
+            "model_failures_total",
+            "kind",
+            "Calls of models that failed, by why; those that are tried again are counted "
+            "each time.",
+        )
+        self.refusals = self._add(
+            Counter(), "request_errors_total", "code", "Requests answered with an error."
+        )
+        self.limits = self._add(
+            Counter(), "limits_hit_total", "limit", "How often a limit held somebody back."
+        )
+        self.log_dropped = self._add(
+            Counter("stderr", "stdout"),
+            "log_lines_dropped_total",
+            "output",
+            "Lines of the server's own log, or of what agents print, that could not be written.",
+        )
+        self.defects = self._add(
+            Counter("log", "other"),
+            "defects_total",
+            "place",
+            "Failures that only a mistake in the server explains; its log has each with a "
+            "traceback.",
+        )
+        self.damaged = self._add(
+            Counter("file", "log", "records"),
+            "damaged_total",
+            "store",
+            "Files that are not what was written, found as they were read; stores (log, "
+            "records) that had lost what was committed, found as they were opened.",
+        )
+        self.loop_lag = self._add(
+            Histogram(_FAST), "event_loop_lag_seconds", "", "How late the event loop ran a timer."
+        )
         #: When what is being announced was given to the log, `time.perf_counter`.
         self.submitted_at = 0.0
+
+    def _add(self, counts: C, name: str, label: str, help: str) -> C:
+        self.table.append(Metric(name, label, help, counts))
+        return counts
+
+    def _gauge(self, name: str, label: str, help: str) -> None:
+        self.table.append(Metric(name, label, help, None))
 
 
 METERS = Meters()

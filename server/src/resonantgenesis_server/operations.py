@@ -9,7 +9,6 @@ from fastapi import APIRouter
 from .config.settings import Settings
 from .feed.hub import Hub
 from .http.api.metrics import metrics_router
-from .http.api.metrics_collector import Gauges
 from .http.watchdog import Watch
 from .http.websocket.routes import SocketRoutes
 from .log.sqlite import SqliteLog
@@ -40,15 +39,15 @@ def metrics_of(
         running, queued = supervisor.open_turns()
         return {"running": running, "queued": queued}
 
-    given = settings.metrics_token
+    token = settings.metrics_token
     return metrics_router(
-        Gauges(
-            streams=streams,
-            viewers=viewers,
-            turns=turns,
-            log_queue=lambda: log.queued,
-            list_queue=lambda: mirror.waiting,
-            draining=lambda: supervisor.draining,
-        ),
-        None if given is None else given.get_secret_value(),
+        {
+            "draining": lambda: {"": float(supervisor.draining)},
+            "streams_open": streams,
+            "viewers": viewers,
+            "turns_open": turns,
+            "log_queue_bytes": lambda: {"": log.queued},
+            "session_list_queue": lambda: {"": mirror.waiting},
+        },
+        None if token is None else token.get_secret_value(),
     )

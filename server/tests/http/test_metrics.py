@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from resonantgenesis_server import observe
 from resonantgenesis_server.app import Parts, open_parts
 from resonantgenesis_server.config.settings import Settings
-from resonantgenesis_server.http.api.metrics_table import PREFIX, TABLE
+from resonantgenesis_server.observe import METERS, PREFIX
 
 pytestmark = pytest.mark.anyio
 
@@ -91,12 +91,12 @@ async def test_every_metric_is_there_and_in_the_documentation(tmp_path: Path) ->
     async with opened(tmp_path) as (_, ask):
         shown = list(text_string_to_metric_families((await ask()).text))
     ours = {family.name: family for family in shown if family.name.startswith(PREFIX)}
-    described = {f"{PREFIX}{metric.name}".removesuffix("_total"): metric for metric in TABLE}
+    described = {f"{PREFIX}{metric.name}".removesuffix("_total"): metric for metric in METERS.table}
     assert ours.keys() == described.keys()
     for name, metric in described.items():
         assert (ours[name].type, ours[name].documentation) == (metric.kind, metric.help)
-    label = {metric: f"`{metric.label}`" if metric.label else "" for metric in TABLE}
-    rows = [f"| `{PREFIX}{m.name}` | {m.kind} | {label[m]} | {m.help} |" for m in TABLE]
+    label = {metric: f"`{metric.label}`" if metric.label else "" for metric in METERS.table}
+    rows = [f"| `{PREFIX}{m.name}` | {m.kind} | {label[m]} | {m.help} |" for m in METERS.table]
     assert [line for line in PAGE.splitlines() if line.startswith(f"| `{PREFIX}")] == rows
     others = {family.name.split("_")[0] for family in shown} - {PREFIX.removesuffix("_")}
     assert others == {"process", "python"}
@@ -119,7 +119,7 @@ async def test_labels_are_those_of_the_table_and_no_ids(tmp_path: Path) -> None:
     assert done["session_id"] not in text
     assert "sess_none" not in text
     assert "guide" not in text
-    by_name = {f"{PREFIX}{metric.name}": metric for metric in TABLE}
+    by_name = {f"{PREFIX}{metric.name}": metric for metric in METERS.table}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             metric = by_name.get(sample.name)

@@ -5,28 +5,43 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
 from starlette.responses import Response
 from starlette.types import Scope
 
 from ...model.errors import Unauthenticated
+from ...observe import METERS, PREFIX, Counter, Histogram
 from ..body import api_router, header
 from ..errors import only_errors
-from .metrics_collector import Gauges, OurMetrics
 
 #: What proxies add: who sends them is not the one who connects.
 _FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")
 
 
+#: The values of a gauge by its label; without a label one value, under "".
+Values = Mapping[str, float]
+#: How each gauge is asked for its values, by its name. `build_info` is known here.
+Gauges = Mapping[str, Callable[[], Values]]
+
+
 def metrics_router(gauges: Gauges, token: str | None) -> APIRouter:
     """`token`: what must be sent as a bearer; None: who asks from this machine needs nothing."""
     router = api_router(tag="operations")
-    ours = OurMetrics(gauges)
+    ours = ServerMetrics(gauges)
     process = CollectorRegistry()
     ProcessCollector(registry=process)
     GCCollector(registry=process)
@@ -91,3 +106,39 @@ def _is_loopback(address: str) -> bool:
         return False
     mapped = getattr(found, "ipv4_mapped", None)
     return (mapped or found).is_loopback
+
+
+class ServerMetrics(Collector):
+    """Every metric of `observe.METERS`, as prometheus-client wants them."""
+
+    def __init__(self, gauges: Gauges) -> None:
+        build = {version("resonantgenesis-server"): 1.0}
+        self._gauges: Gauges = {**gauges, "build_info": lambda: build}
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in METERS.table:
+            name, labels = PREFIX + metric.name, [metric.label] if metric.label else []
+            if isinstance(metric.counts, Histogram):
+                yield _histogram(name, metric.help, metric.counts)
+            elif isinstance(metric.counts, Counter):
+                yield _labelled(
+                    CounterMetricFamily(name, metric.help, labels=labels), metric.counts.counts
+                )
+            else:
+                family = GaugeMetricFamily(name, metric.help, labels=labels)
+                yield _labelled(family, self._gauges[metric.name]())
+
+
+def _labelled(family: CounterMetricFamily | GaugeMetricFamily, values: Values) -> Metric:
+    for word, value in values.items():
+        family.add_metric([word] if word else [], value)
+    return family
+
+
+def _histogram(name: str, help: str, histogram: Histogram) -> Metric:
+    # A whole number without a point would be another series to a query than one with it.
+    bounds = [repr(float(bound)) for bound in histogram.bounds] + ["+Inf"]
+    counts = [float(count) for count in histogram.cumulative]
+    family = HistogramMetricFamily(name, help)
+    family.add_metric([], list(zip(bounds, counts, strict=True)), sum_value=histogram.sum)
+    return family
