@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import pytest
-from resonantgenesis_server.feed.hub import LEFT_BYTES, LEFT_TOPICS, Hub
+from resonantgenesis_server.feed.hub import LEFT_BYTES, LEFT_TOPICS, TAIL_BYTES, TAIL_ENTRIES, Hub
 from resonantgenesis_server.feed.subscription import Follower, PlaceExpired, StreamGone
-from resonantgenesis_server.feed.topic import TAIL_BYTES, TAIL_ENTRIES
 from resonantgenesis_server.log.base import Entry, Page, StreamInfo
 
 from .world import STREAM, FakeLog, settle

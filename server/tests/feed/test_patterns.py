@@ -10,7 +10,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from resonantgenesis_server.feed.patterns import BadPattern, Patterns
+from resonantgenesis_server.feed.filter import BadPattern, Patterns
 
 ROOT = Path(__file__).parents[3]
 CASES = yaml.safe_load((ROOT / "protocol" / "patterns.yaml").read_text())["cases"]

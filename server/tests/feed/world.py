@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from resonantgenesis_server.feed import topic as topic_module
+from resonantgenesis_server.feed import hub as topic_module
 from resonantgenesis_server.feed.filter import Selections, Wanted
 from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.feed.subscription import Follower, PlaceExpired, StreamGone

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,18 @@ from ..codec.events import (
     parse_cursor,
     parse_time,
 )
-from ..feed.filter import BadFilter, Filters, Selection, Selections, Wanted, event_filters
+from ..feed.filter import (
+    BadFilter,
+    BadPattern,
+    Filters,
+    Selection,
+    Selections,
+    Wanted,
+    event_filters,
+)
 from ..feed.hub import Hub
-from ..feed.patterns import BadPattern
 from ..feed.shares import SHARED
+from ..feed.subscription import Follower, Parking, PlaceExpired, StreamGone
 from ..feed.trimming import trim_in_steps
 from ..log.base import Append, Entry, EventLog, StreamInfo
 from ..model.clock import Clock
@@ -43,7 +51,47 @@ from ..model.events import (
 from ..model.ids import new_id
 from ..model.limits import LOOKED_BYTES, PAGE_BYTES
 from ..model.principal import Principal
-from .view import EventView
+
+
+class EventView(Parking):
+    """One reader following a selection from a place; single use."""
+
+    def __init__(self, events: EventService, stream: str, selection: Selection, after: int) -> None:
+        super().__init__()
+        self._events = events
+        self._stream = stream
+        self._selection = selection
+        self._after = after
+
+    @property
+    def reached(self) -> int:
+        """The position up to which nothing is left to tell."""
+        return self._after if self._follower is None else self._follower.reached
+
+    async def batches(self, silence: float) -> AsyncGenerator[list[Entry], None]:
+        """Matching events in order, each once; an empty list after every `silence` seconds
+        without. Raises PositionExpired when the reader is so slow that its place is trimmed."""
+        events = self._events
+        follower = self._follower
+        if follower is None:
+            follower = Follower(
+                events.hub, events.log, self._stream, self._after, selection=self._selection
+            )
+            self._follower = follower.__enter__()
+        self.parked = False
+        try:
+            while not self._stopped:
+                if self.park():
+                    return
+                yield await follower.batch(silence)
+        except StreamGone:
+            return
+        except PlaceExpired as error:
+            raise events.expired(error.earliest) from error
+        finally:
+            if not self.parked:
+                self.close()
+
 
 _TYPE = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)+")
 _MAX_TYPE = 200

@@ -6,8 +6,15 @@ import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from ..feed.parking import Parking
-from ..feed.subscription import PAGE_BYTES, PAGE_ENTRIES, Caller, Follower, PlaceExpired, StreamGone
+from ..feed.subscription import (
+    PAGE_BYTES,
+    PAGE_ENTRIES,
+    Caller,
+    Follower,
+    Parking,
+    PlaceExpired,
+    StreamGone,
+)
 from ..log.base import Entry
 from ..model.errors import InvalidRequest, PositionExpired
 from .cache import take_in

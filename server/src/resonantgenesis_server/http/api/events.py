@@ -10,8 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from ...events.service import MAX_PATTERNS, EventPage, EventService
-from ...feed.filter import MAX_FILTERS, Filters
-from ...feed.patterns import MAX_PATTERN
+from ...feed.filter import MAX_FILTERS, MAX_PATTERN, Filters
 from ...model.errors import InvalidJson, InvalidRequest, PayloadTooLarge
 from ...model.limits import Limits
 from ...model.principal import Principal

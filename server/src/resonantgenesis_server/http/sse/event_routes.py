@@ -10,8 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from ...codec.events import cursor_frame, cursor_of, event_frame
 from ...codec.sse import OPENING, frame_without_id
-from ...events.service import EventService
-from ...events.view import EventView
+from ...events.service import EventService, EventView
 from ...log.base import Entry
 from ...model.errors import InvalidRequest
 from ...model.limits import Limits

@@ -12,7 +12,7 @@ import structlog
 from starlette.types import Message, Receive, Scope, Send
 
 from ...codec.sse import frame_without_id
-from ...feed.topic import Group, Outlet, Write
+from ...feed.hub import Group, Outlet, Write
 from ...log.base import Entry, LogError
 from ...model.errors import ApiError, Unavailable
 from ...model.limits import Limits

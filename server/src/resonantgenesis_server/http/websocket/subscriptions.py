@@ -6,9 +6,8 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
 from ...feed.filter import Selection
-from ...feed.hub import Hub
+from ...feed.hub import Group, Hub, Write
 from ...feed.subscription import PAGE_BYTES, PAGE_ENTRIES, Cursor, PlaceExpired
-from ...feed.topic import Group, Write
 from ...log.base import Entry, EventLog, LogError
 from ...model.errors import ApiError, SessionNotFound, Unavailable
 from .writer import SocketForm, SocketWriter

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from starlette.types import Send
 
-from ...feed.topic import Write
+from ...feed.hub import Write
 from ..serving.websocket_protocol import SocketConnection
 from .frames import SHARED
 

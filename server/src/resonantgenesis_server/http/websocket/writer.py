@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ...feed.hub import Write
 from ...feed.subscription import PAGE_BYTES
-from ...feed.topic import Write
 from ...log.base import Entry
 from .frames import SHARED
 from .wire import AsgiWire
