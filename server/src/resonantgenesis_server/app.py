@@ -50,8 +50,7 @@ from .http.limits import RequestLimit
 from .http.middleware import Edge, FastRoute
 from .http.serving.event_loop import run as run_loop
 from .http.serving.run import CannotListen, Listener, listen, run
-from .http.sse.event_routes import EventRoutes
-from .http.sse.routes import StreamRoutes
+from .http.sse.routes import EventRoutes, StreamRoutes
 from .http.watchdog import Watch
 from .http.websocket.asyncapi import asyncapi_router
 from .http.websocket.routes import SocketRoutes

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 from resonantgenesis_server.agents.base import Turn
 from resonantgenesis_server.agents.engines.python import PythonAgent
-from resonantgenesis_server.http.sse.forms import CHUNKS, SseForm
+from resonantgenesis_server.http.sse.stream import CHUNKS, SseForm
 from resonantgenesis_server.log.base import Entry, Page
 from resonantgenesis_server.sessions.range import Place, View
 from resonantgenesis_server.sessions.specs import TurnRef
