@@ -11,8 +11,8 @@ import jsonschema_rs
 import pytest
 from resonantgenesis_server.http.websocket import commands as ws_commands
 from resonantgenesis_server.http.websocket import connection as ws_socket
-from resonantgenesis_server.http.websocket import feeds as ws_feeds
 from resonantgenesis_server.http.websocket import protocol as ws_machine
+from resonantgenesis_server.http.websocket import subscriptions as ws_feeds
 from ws_harness import Server, check_from_client, check_from_server
 
 pytestmark = pytest.mark.anyio

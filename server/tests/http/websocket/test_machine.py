@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resonantgenesis_server.http.websocket.limits import SocketLimits
+from resonantgenesis_server.http.websocket.messages import SocketLimits
 from resonantgenesis_server.http.websocket.protocol import (
     Action,
     Authenticate,
@@ -22,7 +22,7 @@ from resonantgenesis_server.http.websocket.protocol import (
     SubscribeSession,
     Unsubscribe,
 )
-from resonantgenesis_server.http.websocket.table import Table
+from resonantgenesis_server.http.websocket.subscriptions import Table
 from resonantgenesis_server.model.errors import NotFound, Unauthenticated, Unavailable
 from ws_harness import check_from_server
 

@@ -27,7 +27,7 @@ from websockets.server import ServerProtocol
 
 from ...model.ids import new_id
 from ..cors import HeaderList
-from ..websocket.limits import Allowance, SocketLimits
+from ..websocket.messages import Allowance, SocketLimits
 from .websocket_handshake import Handshaking
 
 EXTENSION = "resonantgenesis.socket"

@@ -1,4 +1,7 @@
-"""Execute and join: plain ASGI, since a stream stays open and the framework's request would too."""
+"""Routes whose answer may be a stream (execute, join, events), and publishing.
+
+Plain ASGI: a framework's request would live as long as the stream, and cost more than an event.
+"""
 
 from __future__ import annotations
 

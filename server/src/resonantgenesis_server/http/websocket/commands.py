@@ -18,13 +18,19 @@ from ...sessions.service import SessionService
 from ...sessions.specs import ExecuteSpec, TurnRef
 from ..auth.authenticator import require
 from ..limits import RequestLimit
-from .feeds import ChunkFeed, EventFeed
-from .limits import SocketLimits
-from .messages import session_channel, session_in
-from .places import Start, start_of_newest, start_of_turn
+from .messages import SocketLimits, session_channel, session_in
 from .protocol import Cancel, Execute, SubscribeEvents, SubscribeSession, Unsubscribe
-from .subscriptions import Ended, Feed
-from .table import Change, Table
+from .subscriptions import (
+    Change,
+    ChunkFeed,
+    Ended,
+    EventFeed,
+    Feed,
+    Start,
+    Table,
+    start_of_newest,
+    start_of_turn,
+)
 from .writer import SocketWriter
 
 

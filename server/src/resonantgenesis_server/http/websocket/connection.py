@@ -20,8 +20,7 @@ from ..middleware import store_unusable
 from ..schemas import rfc3339_or_none
 from ..watchdog import Watch
 from .commands import Commands, Services
-from .limits import Allowance
-from .messages import MessageId
+from .messages import Allowance, MessageId
 from .protocol import (
     Action,
     Authenticate,
@@ -37,8 +36,7 @@ from .protocol import (
     error_reply,
 )
 from .subscriptions import Feed
-from .wire import AsgiWire, SocketLost
-from .writer import SocketWriter
+from .writer import AsgiWire, SocketLost, SocketWriter
 
 log_ = structlog.get_logger("resonantgenesis.ws")
 

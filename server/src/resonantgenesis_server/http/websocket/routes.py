@@ -20,9 +20,9 @@ from ..serving.websocket_protocol import socket_of
 from ..watchdog import Watch
 from .commands import Services
 from .connection import Socket, Verifies
-from .limits import SocketLimits
+from .messages import SocketLimits
 from .strangers import Strangers, client_address
-from .wire import AsgiWire, DirectWire
+from .writer import AsgiWire, DirectWire
 
 PATH = "/v1/ws"
 #: What clients are told to wait before they come back.

@@ -1,21 +1,178 @@
-"""The one task that writes to a socket: what waits is sent, then subscriptions that are behind
-are read on from the log, in turn. So there is no queue per subscription, and memory is bounded.
+"""The outgoing side of a socket: frames, the way to the connection, and the one task that writes.
+
+The task sends waiting messages. Then it reads subscriptions that are behind from the log, in turn.
+So there is no queue per subscription, and memory is bounded.
 """
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from starlette.types import Send
+
+from ...codec.websocket import deflated, text_frame
 from ...feed.hub import Write
 from ...feed.subscription import PAGE_BYTES
 from ...log.base import Entry
-from .frames import SHARED
-from .wire import AsgiWire
+from ..serving.websocket_protocol import SocketConnection
+
+#: Shorter messages gain nothing from compression.
+LEAST = 128
+_KEPT_BYTES = 1 << 20
+
+
+class FrameCache:
+    """Text frames of messages, for one width of the window; the newest MiB of them."""
+
+    def __init__(self) -> None:
+        self._frames: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
+        self._size = 0
+
+    def frame(self, message: bytes, window_bits: int | None) -> bytes:
+        """The frame of a message; `window_bits` None: not compressed."""
+        if window_bits is None or len(message) < LEAST:
+            return text_frame(message)
+        # The hash of a bytes object is computed once and a hit compares by identity first, so
+        # looking up a message that is shared costs less than even a short one's deflate.
+        key = (message, window_bits)
+        frame = self._frames.get(key)
+        if frame is None:
+            frame = text_frame(deflated(message, window_bits), compressed=True)
+            self._keep(key, frame)
+        return frame
+
+    def _keep(self, key: tuple[bytes, int], frame: bytes) -> None:
+        self._frames[key] = frame
+        self._size += len(key[0]) + len(frame)
+        while self._size > _KEPT_BYTES:
+            (message, _), old = self._frames.popitem(last=False)
+            self._size -= len(message) + len(old)
+
+
+SHARED = FrameCache()
+
+
+#: Bytes handed to the transport between two looks at whether the client takes them.
+_SLICE = 64 * 1024
+_MAX_REASON = 120
+
+
+class SocketLost(Exception):
+    """The client is gone, or the connection is no longer open for messages."""
+
+
+class WireListener(Protocol):
+    """Whoever writes frames directly."""
+
+    def filled(self) -> None:
+        """No frame may be written directly until `ready` again."""
+        ...
+
+
+class AsgiWire:
+    """`send` of the server, which waits while the client takes nothing."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the client has not taken, as far as that can be seen."""
+        return 0
+
+    #: The connection's own `write`, for frames; None: there is only `send`.
+    direct: Write | None = None
+    #: Of the compression that was agreed on, for frames; None: none was.
+    window_bits: int | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether frames may be written directly now."""
+        return False
+
+    def send_now(self, message: bytes) -> bool:
+        """Send a text without waiting. False: that cannot be done now."""
+        del message
+        return False
+
+    def call(self, listener: WireListener) -> None:
+        """Tell the listener when frames may no longer be written directly."""
+
+    async def write(self, messages: Sequence[bytes]) -> None:
+        """Send texts, waiting for the client where it is slow. Raises SocketLost."""
+        for message in messages:
+            await self._call({"type": "websocket.send", "text": message.decode()})
+
+    async def close(self, code: int, reason: str) -> None:
+        """Raises SocketLost."""
+        cut = reason.encode()[:_MAX_REASON].decode("utf-8", "ignore")
+        await self._call({"type": "websocket.close", "code": code, "reason": cut})
+
+    def abort(self) -> None:
+        """Drop the connection, where that is possible."""
+
+    async def _call(self, message: dict[str, object]) -> None:
+        try:
+            await self._send(message)
+        except (OSError, RuntimeError) as error:
+            # Servers differ in how they say that a connection has closed meanwhile.
+            raise SocketLost(str(error)) from error
+
+
+class DirectWire(AsgiWire):
+    """Frames written straight to the transport, each made once for all sockets."""
+
+    def __init__(self, send: Send, connection: SocketConnection) -> None:
+        super().__init__(send)
+        self._connection = connection
+        self.direct = connection.transport.write
+        self.window_bits = connection.window_bits
+
+    @property
+    def unsent(self) -> int:
+        return self._connection.transport.get_write_buffer_size()
+
+    @property
+    def ready(self) -> bool:
+        return not self._connection.full and self._connection.open
+
+    def send_now(self, message: bytes) -> bool:
+        frame = SHARED.frame(message, self.window_bits)
+        return self.ready and self._connection.send(frame)
+
+    def call(self, listener: WireListener) -> None:
+        self._connection.holder = listener
+
+    async def write(self, messages: Sequence[bytes]) -> None:
+        bits = self.window_bits
+        frames: list[bytes] = []
+        size = 0
+        for message in messages:
+            frame = SHARED.frame(message, bits)
+            frames.append(frame)
+            size += len(frame)
+            if size >= _SLICE:
+                await self._flush(b"".join(frames))
+                frames, size = [], 0
+        if frames:
+            await self._flush(b"".join(frames))
+
+    async def _flush(self, data: bytes) -> None:
+        connection = self._connection
+        if connection.full:
+            await connection.room()
+        if not connection.open:
+            raise SocketLost("closed")
+        connection.transport.write(data)
+
+    def abort(self) -> None:
+        self._connection.transport.abort()
+
 
 #: A queued message costs this much beside its bytes.
 _OVERHEAD = 64
