@@ -9,10 +9,15 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resonantgenesis_server.feed.filter import BadFilter, Selections, Wanted, event_filters
+from resonantgenesis_server.feed.filter import (
+    BadFilter,
+    CompiledFilters,
+    EventFilter,
+    event_filters,
+)
 from resonantgenesis_server.log.base import Entry
 
-SELECTIONS = Selections()
+SELECTIONS = CompiledFilters()
 
 
 def entry(data: dict[str, Any], position: int = 1) -> Entry:
@@ -20,7 +25,7 @@ def entry(data: dict[str, Any], position: int = 1) -> Entry:
 
 
 def matches(data: dict[str, Any], filters: dict[str, Any]) -> bool:
-    wanted = Wanted(filters=tuple(event_filters(filters, beside=0)))
+    wanted = EventFilter(filters=tuple(event_filters(filters, beside=0)))
     return SELECTIONS.get(wanted).matches(entry(data))
 
 
@@ -102,7 +107,7 @@ def test_the_worst_subscription_costs_less_than_what_it_is_matched_against() -> 
         inner, path = {f"s{n}": inner}, f"s{n}.{path}"
     body = orjson.dumps({"data": inner})
     filters = {f"{path}v{n}": [n, *range(100, 199)] for n in range(4)}
-    selection = SELECTIONS.get(Wanted(filters=tuple(event_filters(filters, beside=0))))
+    selection = SELECTIONS.get(EventFilter(filters=tuple(event_filters(filters, beside=0))))
     one = Entry(1, "app.x", body, 0)
     assert selection.matches(one)
     began = time.thread_time()

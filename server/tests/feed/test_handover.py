@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from resonantgenesis_server.feed.filter import Selection
+from resonantgenesis_server.feed.filter import CompiledFilter
 from resonantgenesis_server.feed.hub import Hub, Reader
 from resonantgenesis_server.log.base import Entry
 
@@ -60,7 +60,7 @@ def test_the_same_by_chance(part: int) -> None:
 class Careless(Hub):
     """Attaches whoever asks: what was announced while it read is lost to it."""
 
-    def attach(self, stream: str, reader: Reader, selection: Selection | None = None) -> bool:
+    def attach(self, stream: str, reader: Reader, selection: CompiledFilter | None = None) -> bool:
         self._topics[stream].attached.setdefault(selection, {})[reader] = None
         return True
 

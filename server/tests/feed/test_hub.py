@@ -241,10 +241,10 @@ async def test_what_is_kept_of_streams_without_readers_is_bounded() -> None:
 
 
 class Wire:
-    """An outlet that notes what it is written, and of which the test says what happens."""
+    """An sink that notes what it is written, and of which the test says what happens."""
 
     def __init__(self, refuses: Sequence[int] = ()) -> None:
-        self.form = self
+        self.encoder = self
         self.ready = True
         self.written: list[int] = []
         self.woken = 0
@@ -285,7 +285,7 @@ async def test_a_parked_reader_is_written_to_and_pushed_what_its_form_refuses() 
 async def test_readers_of_one_form_share_its_bytes() -> None:
     hub, log = Hub(), Answering()
     wire, same = Wire(), Wire()
-    same.form = wire
+    same.encoder = wire
     made: list[int] = []
     live = wire.live
     wire.live = lambda entries: made.append(1) or live(entries)  # type: ignore[func-returns-value, method-assign]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from resonantgenesis_server.feed import hub as topic_module
-from resonantgenesis_server.feed.filter import Selections, Wanted
+from resonantgenesis_server.feed.filter import CompiledFilters, EventFilter
 from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.feed.subscription import Follower, PlaceExpired, StreamGone
 from resonantgenesis_server.log.base import Entry, Page, StreamInfo
@@ -100,7 +100,7 @@ class Shape:
 
 
 class Positions:
-    """A form of which the bytes tell the positions; now and then it leaves a batch to each."""
+    """An encoder whose bytes tell the positions; now and then it leaves a batch to each."""
 
     def live(self, entries: Sequence[Entry]) -> bytes:
         if entries[0].position % 5 == 0:
@@ -112,14 +112,14 @@ POSITIONS = Positions()
 
 
 class Viewer:
-    """A task that reads without end, but asks for a batch only when it is let. It is an outlet
+    """A task that reads without end, but asks for a batch only when it is let. It is an sink
     whose connection is full, or closed, now and then."""
 
-    form = POSITIONS
+    encoder = POSITIONS
     ready = True
 
     def __init__(self, world: World, after: int, shape: Shape) -> None:
-        selection = Selections().get(Wanted(("app.*",), within=("*.yes",)))
+        selection = CompiledFilters().get(EventFilter(("app.*",), within=("*.yes",)))
         self.after = after
         self.selecting = shape.selecting
         self.got: list[Entry] = []

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 from resonantgenesis_server.agents.base import Turn
 from resonantgenesis_server.agents.engines.python import PythonAgent
-from resonantgenesis_server.http.sse.stream import CHUNKS, SseForm
+from resonantgenesis_server.http.sse.stream import CHUNKS, SseEncoder
 from resonantgenesis_server.log.base import Entry, Page
 from resonantgenesis_server.sessions.range import Place, View
 from resonantgenesis_server.sessions.specs import TurnRef
@@ -21,9 +21,9 @@ pytestmark = pytest.mark.anyio
 
 
 class Watcher:
-    """An outlet that takes everything; `positions` of what its view told it, in order."""
+    """An sink that takes everything; `positions` of what its view told it, in order."""
 
-    form: SseForm = CHUNKS.form
+    encoder: SseEncoder = CHUNKS.encoder
     ready = True
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ async def begin(rig: Rig, ref: TurnRef) -> tuple[Watcher, View] | None:
     if view is None:
         return None
     watcher = Watcher()
-    view.pour_into(watcher)
+    view.write_to(watcher)
     entries = view.start_at_once()
     if entries is None:
         return None

@@ -20,10 +20,10 @@ from ..codec.events import (
 from ..feed.filter import (
     BadFilter,
     BadPattern,
+    CompiledFilter,
+    CompiledFilters,
+    EventFilter,
     Filters,
-    Selection,
-    Selections,
-    Wanted,
     event_filters,
 )
 from ..feed.hub import Hub
@@ -56,7 +56,9 @@ from ..model.principal import Principal
 class EventView(Parking):
     """One reader following a selection from a place; single use."""
 
-    def __init__(self, events: EventService, stream: str, selection: Selection, after: int) -> None:
+    def __init__(
+        self, events: EventService, stream: str, selection: CompiledFilter, after: int
+    ) -> None:
         super().__init__()
         self._events = events
         self._stream = stream
@@ -122,7 +124,7 @@ class EventService:
     ) -> None:
         self.log = log
         self.hub = hub
-        self.selections = Selections()
+        self.selections = CompiledFilters()
         self._max_data = max_data
         self._clock = clock or Clock()
 
@@ -139,7 +141,7 @@ class EventService:
         events: Sequence[str] | None = None,
         filters: Filters | None = None,
         channels: Sequence[str] | None = None,
-    ) -> Selection:
+    ) -> CompiledFilter:
         """What this caller gets of what it asks for; `events` within `channels`, if both are
         given. Raises InvalidRequest."""
         if events is not None and len(events) > MAX_PATTERNS:
@@ -152,7 +154,7 @@ class EventService:
         types = None if channels is None else tuple(f"{prefix_of(c)}.*" for c in sorted(channels))
         try:
             return self.selections.get(
-                Wanted(
+                EventFilter(
                     None if events is None else tuple(sorted(set(events))),
                     tuple(wanted),
                     types,
@@ -223,13 +225,13 @@ class EventService:
 
     # -- reading ---------------------------------------------------------------------------
 
-    def view(self, principal: Principal, selection: Selection, after: int) -> EventView:
+    def view(self, principal: Principal, selection: CompiledFilter, after: int) -> EventView:
         return EventView(self, event_stream(principal.organization_id), selection, after)
 
     async def replay(
         self,
         principal: Principal,
-        selection: Selection,
+        selection: CompiledFilter,
         *,
         after: int,
         until: str | None,

@@ -102,8 +102,8 @@ class BadFilter(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A subscription in its canonical form; equal ones share a Selection.
+class EventFilter:
+    """A subscription in its canonical form; equal ones share a CompiledFilter.
 
     `patterns`: None for every type. `filters`: dotted paths into an event, each with the values
     it may have; all must hold. `within`: patterns of which one must hold as well, for channels.
@@ -116,12 +116,12 @@ class Wanted:
     bound: tuple[tuple[str, str], ...] = ()
 
 
-class Selection:
-    """Picks entries of an event log. Made by `Selections`; raises BadPattern there."""
+class CompiledFilter:
+    """Picks entries of an event log. Made by `CompiledFilters`; raises BadPattern there."""
 
     __slots__ = ("__weakref__", "_filters", "_patterns", "_types", "wanted")
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: EventFilter) -> None:
         self.wanted = wanted
         self._patterns = [
             Patterns(patterns)
@@ -176,17 +176,19 @@ class Selection:
         return True
 
 
-class Selections:
-    """One Selection for all equal subscriptions, as long as somebody holds it."""
+class CompiledFilters:
+    """One CompiledFilter for all equal subscriptions, as long as somebody holds it."""
 
     def __init__(self) -> None:
-        self._known: weakref.WeakValueDictionary[Wanted, Selection] = weakref.WeakValueDictionary()
+        self._known: weakref.WeakValueDictionary[EventFilter, CompiledFilter] = (
+            weakref.WeakValueDictionary()
+        )
 
-    def get(self, wanted: Wanted) -> Selection:
+    def get(self, wanted: EventFilter) -> CompiledFilter:
         """Raises BadPattern."""
         selection = self._known.get(wanted)
         if selection is None:
-            selection = Selection(wanted)
+            selection = CompiledFilter(wanted)
             self._known[wanted] = selection
         return selection
 
@@ -195,7 +197,7 @@ class Selections:
 
 
 def event_filters(filters: Filters, *, beside: int) -> list[tuple[str, tuple[Scalar, ...]]]:
-    """`{field: value or [values]}` on `data`, in the form of `Wanted.filters`.
+    """`{field: value or [values]}` on `data`, in the form of `EventFilter.filters`.
 
     `beside`: characters of the patterns that are asked for with them. Raises BadFilter.
     """

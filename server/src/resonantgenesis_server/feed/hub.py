@@ -1,17 +1,16 @@
 """Live is pushed, behind is pulled.
 
-A reader that has everything is *attached*: new entries are handed to it in the call that announces
-their commit. One that cannot take them (its socket is full) or that has just come is *behind*: it
-reads from the log at its own pace and attaches when it has caught up. So a slow reader costs a
-cursor, not a queue.
+A reader that has everything is *attached*: the call that announces a commit pushes it the new
+entries. A reader whose socket is full, or that has just come, is *behind*: it reads the log at its
+own pace and attaches when it has caught up. So a slow reader costs a cursor, not a queue.
 
-A reader that has nothing to do but pass bytes on *parks*: what comes is made into bytes once for
-all who are parked with the same form, and written to each. Nothing else happens for it: where it is
-in the stream is not noted, since all of a group are at one place, and whether its connection takes
-bytes is not asked, since one that does not is unparked in the write that filled it.
+A reader that only passes bytes on *parks*: its sink joins a broadcast group. Sinks with equal
+encoders share a group. New entries are encoded once for the group, and the bytes are written to
+each sink. The hub keeps one position for the group, and does not ask a connection for space: a
+connection that a write fills leaves the group before that write returns.
 
-The hub lives on the event loop; nothing in it awaits, which is what makes `attach` a handover
-without a gap: between its check and the first push nothing can be announced.
+The hub lives on the event loop and awaits nothing. Therefore `attach` is a handover without a gap:
+nothing can be announced between its check and the first push.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import Protocol
 
 from .. import observe
 from ..log.base import Entry
-from .filter import Selection
+from .filter import CompiledFilter
 
 #: Newest entries of a stream kept in memory while it has readers, so that one who reconnects or
 #: lags a little is served without touching the file.
@@ -58,7 +57,7 @@ class Reader(Protocol):
 Write = Callable[[bytes], object]
 
 
-class Form(Protocol):
+class Encoder(Protocol):
     """How entries look on a wire. Forms that are equal, and have equal hashes, share the bytes."""
 
     def live(self, entries: Sequence[Entry]) -> bytes:
@@ -66,11 +65,11 @@ class Form(Protocol):
         ...
 
 
-class Outlet(Protocol):
+class Sink(Protocol):
     """Where the live entries of a parked reader go."""
 
     @property
-    def form(self) -> Form: ...
+    def encoder(self) -> Encoder: ...
 
     @property
     def write(self) -> Write: ...
@@ -86,26 +85,26 @@ class Outlet(Protocol):
         ...
 
 
-class Group:
+class BroadcastGroup:
     """Parked readers that are written the same bytes."""
 
-    __slots__ = ("form", "head", "poured", "writes")
+    __slots__ = ("broadcasts", "encoder", "head", "writes")
 
-    def __init__(self, form: Form, head: int) -> None:
-        self.form = form
+    def __init__(self, encoder: Encoder, head: int) -> None:
+        self.encoder = encoder
         #: The position up to which all of them have everything.
         self.head = head
         self.writes: dict[Reader, Write] = {}
         #: How often they were written to.
-        self.poured = 0
+        self.broadcasts = 0
 
-    def pour(self, entries: Sequence[Entry], head: int) -> tuple[Reader, ...]:
+    def broadcast(self, entries: Sequence[Entry], head: int) -> tuple[Reader, ...]:
         """The hot path of every stream: write entries up to `head`. Who did not take them."""
-        data = self.form.live(entries)
+        data = self.encoder.live(entries)
         if not data:
             return tuple(self.writes)
         self.head = head
-        self.poured += 1
+        self.broadcasts += 1
         closed: list[Write] = []
         for write in tuple(self.writes.values()):  # a write that fills its connection unparks
             try:
@@ -127,9 +126,9 @@ class Topic:
         self.kind = kind
         self.readers: set[Reader] = set()
         #: Attached readers by their selection; None: they get everything.
-        self.attached: dict[Selection | None, dict[Reader, None]] = {}
-        #: Readers at the end, by their selection and form.
-        self.parked: dict[tuple[Selection | None, Form], Group] = {}
+        self.attached: dict[CompiledFilter | None, dict[Reader, None]] = {}
+        #: Readers at the end, by their selection and encoder.
+        self.parked: dict[tuple[CompiledFilter | None, Encoder], BroadcastGroup] = {}
         #: Position of the last entry that was announced or that an attached reader has read; 0:
         #: none yet.
         self.head = 0
@@ -143,7 +142,7 @@ class Topic:
                 del self.attached[selection]
         self.unpark(reader)
 
-    def unpark(self, reader: Reader) -> tuple[Selection | None, Form] | None:
+    def unpark(self, reader: Reader) -> tuple[CompiledFilter | None, Encoder] | None:
         """Under what the reader was parked; None: it was not."""
         for key, group in self.parked.items():
             if group.writes.pop(reader, None) is not None:
@@ -153,7 +152,7 @@ class Topic:
                 return key
         return None
 
-    def attach(self, reader: Reader, selection: Selection | None) -> None:
+    def attach(self, reader: Reader, selection: CompiledFilter | None) -> None:
         self.attached.setdefault(selection, {})[reader] = None
 
     def remember(self, entries: Sequence[Entry]) -> None:
@@ -243,7 +242,7 @@ class Hub:
         self._left_bytes -= topic.tail_bytes
         return True
 
-    def attach(self, stream: str, reader: Reader, selection: Selection | None = None) -> bool:
+    def attach(self, stream: str, reader: Reader, selection: CompiledFilter | None = None) -> bool:
         """Attach a registered reader if it has everything announced; else it must read on.
 
         With a selection it is pushed only what that picks, matched once for all its readers.
@@ -257,25 +256,25 @@ class Hub:
         return True
 
     def park(
-        self, stream: str, reader: Reader, outlet: Outlet, selection: Selection | None = None
-    ) -> Group | None:
-        """Write what comes to the outlet of an attached reader that is at the end, until `unpark`,
-        or until the outlet's form or connection refuses; then the reader is attached as before,
+        self, stream: str, reader: Reader, sink: Sink, selection: CompiledFilter | None = None
+    ) -> BroadcastGroup | None:
+        """Write what comes to the sink of an attached reader that is at the end, until `unpark`,
+        or until the sink's encoder or connection refuses; then the reader is attached as before,
         with its `position` set, and pushed what was refused. None: it is not at the end of what
         was announced."""
         topic = self._topics[stream]
         if topic.head != reader.position:
             return None
         topic.detach(reader)
-        key = selection, outlet.form
+        key = selection, sink.encoder
         group = topic.parked.get(key)
         if group is None:
-            group = topic.parked[key] = Group(outlet.form, topic.head)
-        group.writes[reader] = outlet.write
+            group = topic.parked[key] = BroadcastGroup(sink.encoder, topic.head)
+        group.writes[reader] = sink.write
         return group
 
     def unpark(self, stream: str, reader: Reader) -> None:
-        """Push to a reader instead of writing to its outlet. Harmless if it is not parked."""
+        """Push to a reader instead of writing to its sink. Harmless if it is not parked."""
         topic = self._topics.get(stream)
         if topic is not None and (key := topic.unpark(reader)) is not None:
             topic.attach(reader, key[0])
@@ -330,7 +329,7 @@ class Hub:
             self._left_bytes += topic.tail_bytes - kept
             self._bound_left()
             return
-        taken = self._pour(topic, entries, before) if topic.parked else 0
+        taken = self._broadcast(topic, entries, before) if topic.parked else 0
         if topic.attached:
             taken += self._push(topic, entries)
         if taken:
@@ -350,7 +349,7 @@ class Hub:
                 topic.detach(reader)
         return taken
 
-    def _pour(self, topic: Topic, entries: Sequence[Entry], before: int) -> int:
+    def _broadcast(self, topic: Topic, entries: Sequence[Entry], before: int) -> int:
         """Write to everybody parked, all of whom have what came `before`; how many entries were
         taken, by all together. Who did not take them is attached again, and pushed to next; so is
         everybody when entries are missing before these."""
@@ -366,7 +365,7 @@ class Hub:
                 group.head = topic.head
                 continue
             asked = len(group.writes)
-            refused = tuple(group.writes) if missing else group.pour(picked, topic.head)
+            refused = tuple(group.writes) if missing else group.broadcast(picked, topic.head)
             taken += len(picked) * (asked - len(refused))
             for reader in refused:
                 del group.writes[reader]

@@ -9,8 +9,8 @@ from typing import Protocol, Self
 
 from .. import observe
 from ..log.base import Entry, EventLog
-from .filter import Selection
-from .hub import Group, Hub, Outlet
+from .filter import CompiledFilter
+from .hub import BroadcastGroup, Hub, Sink
 
 #: Entries pushed but not yet taken may hold this much; then the reader is behind and pulls.
 PENDING_BYTES = 64 * 1024
@@ -54,7 +54,7 @@ class Cursor(ABC):
         stream: str,
         after: int,
         *,
-        selection: Selection | None = None,
+        selection: CompiledFilter | None = None,
         page_entries: int = PAGE_ENTRIES,
         page_bytes: int = PAGE_BYTES,
     ) -> None:
@@ -166,7 +166,7 @@ class Follower(Cursor):
         stream: str,
         after: int,
         *,
-        selection: Selection | None = None,
+        selection: CompiledFilter | None = None,
         pending_bytes: int = PENDING_BYTES,
         page_entries: int = PAGE_ENTRIES,
         page_bytes: int = PAGE_BYTES,
@@ -187,7 +187,7 @@ class Follower(Cursor):
         self._pending_size = 0
         self._gone = False
         self._waiter: asyncio.Future[None] | None = None
-        self._outlet: Outlet | None = None
+        self._sink: Sink | None = None
 
     @property
     def here(self) -> bool:
@@ -217,27 +217,27 @@ class Follower(Cursor):
         self._wake()
 
     def _wake(self) -> None:
-        if self._outlet is not None:
-            outlet, self._outlet = self._outlet, None
-            outlet.wake()
+        if self._sink is not None:
+            sink, self._sink = self._sink, None
+            sink.wake()
         elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     # -- called by the reader --------------------------------------------------------------
 
-    def park(self, outlet: Outlet) -> Group | None:
-        """Do without a task that waits in `batch`: what comes is written to the outlet, whose
+    def park(self, sink: Sink) -> BroadcastGroup | None:
+        """Do without a task that waits in `batch`: what comes is written to the sink, whose
         `wake` is called once when it takes something no more, or the stream is gone; then `batch`
-        goes on. None if there is something to do right now, or the outlet is not ready."""
-        if not self.attached or self._pending or self._gone or not outlet.ready:
+        goes on. None if there is something to do right now, or the sink is not ready."""
+        if not self.attached or self._pending or self._gone or not sink.ready:
             return None
-        group = self._hub.park(self._stream, self, outlet, self.selection)
+        group = self._hub.park(self._stream, self, sink, self.selection)
         if group is not None:
-            self._outlet = outlet
+            self._sink = sink
         return group
 
     def unpark(self) -> None:
-        """The outlet is full: wake it when something comes, instead of writing to it."""
+        """The sink is full: wake it when something comes, instead of writing to it."""
         self._hub.unpark(self._stream, self)
 
     async def batch(self, timeout: float | None = None) -> list[Entry]:
@@ -276,33 +276,33 @@ class Follower(Cursor):
 
 
 class Parking:
-    """A view's follower, and the outlet that takes what comes when the view has nothing else to
+    """A view's follower, and the sink that takes what comes when the view has nothing else to
     do. Views have `batches` besides, which makes the follower and ends when the view is parked, to
-    be called again when the outlet is woken."""
+    be called again when the sink is woken."""
 
     def __init__(self) -> None:
         self._follower: Follower | None = None
-        self._outlet: Outlet | None = None
+        self._sink: Sink | None = None
         self._stopped = False
-        #: `batches` has ended without the view being over: it goes on when the outlet is woken.
+        #: `batches` has ended without the view being over: it goes on when the sink is woken.
         self.parked = False
         #: With whom it is written to while it is parked.
-        self.group: Group | None = None
+        self.group: BroadcastGroup | None = None
 
-    def pour_into(self, outlet: Outlet) -> None:
-        """Write what comes to the outlet; once it has nothing else to tell, `batches` ends,
-        `parked`, and is to be called again when the outlet is woken."""
-        self._outlet = outlet
+    def write_to(self, sink: Sink) -> None:
+        """Write what comes to the sink; once it has nothing else to tell, `batches` ends,
+        `parked`, and is to be called again when the sink is woken."""
+        self._sink = sink
 
     def park(self) -> bool:
-        """Write what comes to the outlet from here on. False: `batches` has something to do."""
-        if self._outlet is not None and self._follower is not None:
-            self.group = self._follower.park(self._outlet)
+        """Write what comes to the sink from here on. False: `batches` has something to do."""
+        if self._sink is not None and self._follower is not None:
+            self.group = self._follower.park(self._sink)
             self.parked = self.group is not None
         return self.parked
 
     def unpark(self) -> None:
-        """The outlet is full."""
+        """The sink is full."""
         if self._follower is not None:
             self._follower.unpark()
 

@@ -13,7 +13,7 @@ from ..codec.events import event_json
 from ..codec.json import dumps
 from ..codec.sse import chunk_json
 from ..events.service import EventService
-from ..feed.filter import Selection
+from ..feed.filter import CompiledFilter
 from ..log.base import Entry, EventLog, Page
 from ..model.errors import SessionNotFound
 from ..model.events import event_stream
@@ -101,7 +101,7 @@ class SessionExport:
 
 
 async def event_batches(
-    events: EventService, principal: Principal, selection: Selection, after: int, end: int
+    events: EventService, principal: Principal, selection: CompiledFilter, after: int, end: int
 ) -> AsyncGenerator[Batch, None]:
     """The events that match, with positions over `after` up to `end`, as JSON. Raises
     PositionExpired when they are trimmed faster than they are read; LogError."""
@@ -116,5 +116,5 @@ async def event_batches(
         after = page.entries[-1].position
 
 
-def _wanted(entry: Entry, selection: Selection, end: int) -> bool:
+def _wanted(entry: Entry, selection: CompiledFilter, end: int) -> bool:
     return entry.position <= end and selection.matches(entry)

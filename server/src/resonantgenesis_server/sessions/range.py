@@ -41,7 +41,7 @@ class Place:
 
 
 class View(Parking):
-    """One reader's way through a session; made by `open_view`. Single use. The form of its outlet
+    """One reader's way through a session; made by `open_view`. Single use. The form of its sink
     refuses what has a `done`: whether the view ends with that, it sees itself."""
 
     def __init__(
@@ -75,7 +75,7 @@ class View(Parking):
         """What the reader lacks, if that is in memory and only live chunks are to follow: then it
         can `park` once it has been told. None: `batches` must be asked, and nothing has
         happened."""
-        if self._outlet is None or self._place.compact or (self.until and not self.until.first):
+        if self._sink is None or self._place.compact or (self.until and not self.until.first):
             return None
         follower = self._enter()
         found = follower.pull_recent(_announced(self._supervisor, self.session_id, self.state))

@@ -22,7 +22,7 @@ from resonantgenesis_server.http.websocket.protocol import (
     SubscribeSession,
     Unsubscribe,
 )
-from resonantgenesis_server.http.websocket.subscriptions import Table
+from resonantgenesis_server.http.websocket.subscriptions import ChannelTable
 from resonantgenesis_server.model.errors import NotFound, Unauthenticated, Unavailable
 from ws_harness import check_from_server
 
@@ -238,7 +238,7 @@ CHANNEL = st.sampled_from("abcdef")
 
 @given(st.lists(st.tuples(st.booleans(), st.sets(CHANNEL, min_size=1)), max_size=40))
 def test_a_channel_has_one_holder(steps: list[tuple[bool, set[str]]]) -> None:
-    table: Table[object] = Table()
+    table: ChannelTable[object] = ChannelTable()
     model: dict[str, object] = {}
     for puts, channels in steps:
         before = {id(held): held for held in model.values()}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import websockets
-from resonantgenesis_server.http.websocket.strangers import client_address
+from resonantgenesis_server.http.websocket.unauthenticated import client_address
 from ws_harness import KEY, PATIENCE, Client, Serve, Server
 
 pytestmark = pytest.mark.anyio

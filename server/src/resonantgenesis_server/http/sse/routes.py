@@ -37,7 +37,7 @@ from .stream import (
     CHUNKS,
     COMPACT_CHUNKS,
     Headers,
-    SseForm,
+    SseEncoder,
     SseStream,
     nothing_more,
     nowhere,
@@ -211,7 +211,7 @@ def _as_dict(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class EventForm(SseForm):
+class SseEventEncoder(SseEncoder):
     """Platform events, each with its cursor as id."""
 
     epoch: str
@@ -224,10 +224,10 @@ class EventForm(SseForm):
 class EventFrames:
     """A stream of platform events; `gap_before`: what came before that place is gone."""
 
-    def __init__(self, view: EventView, form: EventForm, gap_before: int | None) -> None:
-        self.form = form
+    def __init__(self, view: EventView, encoder: SseEventEncoder, gap_before: int | None) -> None:
+        self.encoder = encoder
         self._view = view
-        self._epoch = form.epoch
+        self._epoch = encoder.epoch
         self._gap_before = gap_before
 
     def opening(self) -> bytes:
@@ -290,8 +290,8 @@ class EventRoutes:
             name="Last-Event-ID" if last else "since",
         )
         view = service.view(principal, selection, after)
-        form = EventForm(service.epoch, as_message=name == "message")
-        frames = EventFrames(view, form, gap_before=after if expired else None)
+        encoder = SseEventEncoder(service.epoch, as_message=name == "message")
+        frames = EventFrames(view, encoder, gap_before=after if expired else None)
         stream = SseStream(
             view, frames, principal, self._limits, scope=scope, receive=receive, send=send
         )

@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ...codec.sse import HEARTBEAT, OPENING, chunk_frame, frame_without_id
 from ...feed.compact import compact
-from ...feed.hub import Group, Outlet, Write
+from ...feed.hub import BroadcastGroup, Sink, Write
 from ...log.base import Entry, LogError
 from ...model.errors import ApiError, Unavailable
 from ...model.limits import Limits
@@ -26,7 +26,7 @@ from ..watchdog import INTERVAL, Watch
 
 
 @dataclass(frozen=True, slots=True)
-class SseForm(ABC):
+class SseEncoder(ABC):
     """How entries look on the wire. Forms that are equal share a live batch's bytes."""
 
     @abstractmethod
@@ -39,7 +39,7 @@ class SseForm(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkForm(SseForm):
+class SseChunkEncoder(SseEncoder):
     """A session's chunks."""
 
     compacted: bool
@@ -54,14 +54,14 @@ class ChunkForm(SseForm):
                 return b""
         if len(entries) == 1:  # nearly always
             return chunked(chunk_frame(entries[0]))
-        return SseForm.live(self, entries)
+        return SseEncoder.live(self, entries)
 
 
 class Frames(Protocol):
-    """A stream's form, and what it says besides."""
+    """A stream's encoder, and what it says besides."""
 
     @property
-    def form(self) -> SseForm: ...
+    def encoder(self) -> SseEncoder: ...
 
     def opening(self) -> bytes:
         """Sent at once."""
@@ -75,10 +75,10 @@ class Frames(Protocol):
 class ChunkFrames:
     """A stream of a session's chunks."""
 
-    __slots__ = ("form",)
+    __slots__ = ("encoder",)
 
-    def __init__(self, form: SseForm) -> None:
-        self.form = form
+    def __init__(self, encoder: SseEncoder) -> None:
+        self.encoder = encoder
 
     def opening(self) -> bytes:
         return OPENING
@@ -87,9 +87,9 @@ class ChunkFrames:
         return HEARTBEAT
 
 
-#: Streams of chunks know nothing but their form.
-CHUNKS = ChunkFrames(ChunkForm(compacted=False))
-COMPACT_CHUNKS = ChunkFrames(ChunkForm(compacted=True))
+#: Streams of chunks know nothing but their encoder.
+CHUNKS = ChunkFrames(SseChunkEncoder(compacted=False))
+COMPACT_CHUNKS = ChunkFrames(SseChunkEncoder(compacted=True))
 
 
 log_ = structlog.get_logger("resonantgenesis.streams")
@@ -129,11 +129,11 @@ class Source(Protocol):
 
     parked: bool
     #: With whom it is written to while it is parked.
-    group: Group | None
+    group: BroadcastGroup | None
 
-    def pour_into(self, outlet: Outlet) -> None:
-        """Write live entries to the outlet; when nothing else is to be told, `batches` ends with
-        `parked` true, to be called again when the outlet is woken."""
+    def write_to(self, sink: Sink) -> None:
+        """Write live entries to the sink; when nothing else is to be told, `batches` ends with
+        `parked` true, to be called again when the sink is woken."""
         ...
 
     def park(self) -> bool:
@@ -141,7 +141,7 @@ class Source(Protocol):
         ...
 
     def unpark(self) -> None:
-        """The outlet is full: wake it when something comes, instead of writing to it."""
+        """The sink is full: wake it when something comes, instead of writing to it."""
         ...
 
     def close(self) -> None:
@@ -171,7 +171,7 @@ class SseStream:
         self._limits = limits
         self._receive = receive
         self._send = send
-        self.form = frames.form
+        self.encoder = frames.encoder
         #: The edge's headers, which it adds by itself to what goes through `send`.
         self._extra: Headers = scope["state"].get("headers", [])
         #: Where the stream can begin, and what it is written to once it has.
@@ -183,13 +183,13 @@ class SseStream:
         self._task: asyncio.Task[None] | None = None
         self._parked = False
         #: What the group had been written when this was last looked at.
-        self._poured = 0
+        self._broadcasts = 0
         self._quiet_since = 0.0
         self._moved = 0.0
         self._unsent = 0
         self._patience = limits.stall
         if self._way is not None:
-            source.pour_into(self)
+            source.write_to(self)
 
     @property
     def here(self) -> bool:
@@ -223,7 +223,7 @@ class SseStream:
     def start_at_once(self, headers: Headers, watch: Watch, entries: list[Entry]) -> None:
         """`run` without a task, as long as the client takes these, which are all there is."""
         self._enter(watch)
-        self._begin(headers, b"".join([self._frames.opening(), *self.form.encode(entries)]))
+        self._begin(headers, b"".join([self._frames.opening(), *self.encoder.encode(entries)]))
         parks = self._source.park()
         self._park()
         if not parks or self._error is not None:
@@ -260,9 +260,9 @@ class SseStream:
     def _park(self) -> None:
         self._parked = True
         self._quiet_since = asyncio.get_running_loop().time()
-        self._poured = self._pours()
+        self._broadcasts = self._broadcast_count()
 
-    # -- an outlet ---------------------------------------------------------------------------
+    # -- an sink ---------------------------------------------------------------------------
 
     @property
     def write(self) -> Write:
@@ -316,7 +316,7 @@ class SseStream:
             if not entries:
                 await self._write(self._frames.heartbeat())
             else:
-                await self._write_frames(self.form.encode(entries))
+                await self._write_frames(self.encoder.encode(entries))
 
     async def _write_frames(self, frames: Iterable[bytes]) -> None:
         """In slices, since the server waits for a slow client only between two writes."""
@@ -395,17 +395,17 @@ class SseStream:
     def _beat(self, connection: StreamConnection, now: float) -> None:
         """The heartbeat of a stream without a task. What was written since the last look may
         have been written right after it, so silence is counted from there."""
-        poured = self._pours()
-        if poured != self._poured:
-            self._poured = poured
+        broadcasts = self._broadcast_count()
+        if broadcasts != self._broadcasts:
+            self._broadcasts = broadcasts
             self._quiet_since = now - INTERVAL
         elif now - self._quiet_since + INTERVAL > self._limits.heartbeat:
             connection.write(self._frames.heartbeat())
             self._quiet_since = now
 
-    def _pours(self) -> int:
+    def _broadcast_count(self) -> int:
         group = self._source.group
-        return 0 if group is None else group.poured
+        return 0 if group is None else group.broadcasts
 
 
 async def nothing_more() -> Message:

@@ -22,12 +22,12 @@ from .messages import SocketLimits, session_channel, session_in
 from .protocol import Cancel, Execute, SubscribeEvents, SubscribeSession, Unsubscribe
 from .subscriptions import (
     Change,
+    ChannelTable,
     ChunkFeed,
     Ended,
     EventFeed,
     Feed,
-    Start,
-    Table,
+    StartPosition,
     start_of_newest,
     start_of_turn,
 )
@@ -49,7 +49,7 @@ class Commands:
     """One socket's subscriptions and turns. Raises ApiError, LogError and StoreError."""
 
     def __init__(self, services: Services, writer: SocketWriter, ended: Ended) -> None:
-        self.table: Table[Feed] = Table()
+        self.table: ChannelTable[Feed] = ChannelTable()
         self._sessions = services.sessions
         self._events = services.events
         self._limits = services.limits
@@ -128,25 +128,25 @@ class Commands:
 
     async def _place_of(
         self, principal: Principal, session_id: str, after: int | None, compact: bool
-    ) -> Start:
+    ) -> StartPosition:
         """Where a subscription that stays begins. Raises what `view` does."""
         place = Place(after=after, follow=True, compact=compact)
         view = await self._sessions.view(principal, session_id, place)
         if after is not None or view is None:
-            return Start(after or 0)
+            return StartPosition(after or 0)
         begin = start_of_newest(view.state)
         page = await self._sessions.supervisor.log.read(session_id, begin, limit=1)
-        return Start(begin if page.info is None else max(begin, page.info.earliest - 1))
+        return StartPosition(begin if page.info is None else max(begin, page.info.earliest - 1))
 
-    def _where_it_was(self, channel: str) -> Start | None:
+    def _where_it_was(self, channel: str) -> StartPosition | None:
         """Where the subscription that is about to be replaced has got."""
         feed = self.table.get(channel)
         if not isinstance(feed, ChunkFeed) or feed.skip:
             return None
-        return Start(feed.reached)
+        return StartPosition(feed.reached)
 
     def _chunk_feed(
-        self, session_id: str, start: Start, *, until: int | None = None, compacted: bool
+        self, session_id: str, start: StartPosition, *, until: int | None = None, compacted: bool
     ) -> ChunkFeed:
         return ChunkFeed(
             self._writer,
@@ -198,7 +198,7 @@ class Commands:
     # -- turns -----------------------------------------------------------------------------
 
     async def execute(self, principal: Principal, request: Execute, request_id: str) -> None:
-        """Start or join a turn, and follow it unless its session is followed already."""
+        """StartPosition or join a turn, and follow it unless its session is followed already."""
         message = request.message
         spec = message.spec(self._limits, message.session_id)
         joins = spec.joins and spec.session_id is not None
@@ -240,18 +240,18 @@ class Commands:
 
     async def _place_of_turn(
         self, principal: Principal, ref: TurnRef, compact: bool
-    ) -> Start | None:
+    ) -> StartPosition | None:
         """Where the turn's chunks begin for this client; None if it has them all."""
         if ref.resume_from is not None:
             place = Place(after=ref.resume_from, turn=ref.turn, compact=compact)
             view = await self._sessions.view(principal, ref.session_id, place)
-            return None if view is None else Start(ref.resume_from)
+            return None if view is None else StartPosition(ref.resume_from)
         state = await self._sessions.supervisor.states.load(ref.session_id)
         if state is None:
             raise SessionNotFound("the session was deleted")
         return start_of_turn(state, ref.turn)
 
-    async def _follow(self, ref: TurnRef, start: Start, compact: bool) -> None:
+    async def _follow(self, ref: TurnRef, start: StartPosition, compact: bool) -> None:
         channel = session_channel(ref.session_id)
         self._check_room([channel])
         feed = self._chunk_feed(ref.session_id, start, until=ref.turn, compacted=compact)

@@ -21,7 +21,7 @@ from ..watchdog import Watch
 from .commands import Services
 from .connection import Socket, Verifies
 from .messages import SocketLimits
-from .strangers import Strangers, client_address
+from .unauthenticated import UnauthenticatedSockets, client_address
 from .writer import AsgiWire, DirectWire
 
 PATH = "/v1/ws"
@@ -58,7 +58,7 @@ class SocketRoutes:
         self._authenticator = authenticator
         self._watch = watch
         self._sockets: set[Socket] = set()
-        self._strangers = Strangers()
+        self._unauthenticated = UnauthenticatedSockets()
         self._draining = False
 
     def routes(self) -> list[FastRoute]:
@@ -93,7 +93,7 @@ class SocketRoutes:
             connection.allow(socket.allowance)
         if principal is None:
             most = self._services.socket.unauthenticated
-            self._strangers.admit(socket, client_address(scope), most)
+            self._unauthenticated.admit(socket, client_address(scope), most)
         opening = nullcontext() if principal is None else self._watch.opening(principal)
         self._sockets.add(socket)
         try:
@@ -104,7 +104,7 @@ class SocketRoutes:
             await socket.run(receive)
         finally:
             self._sockets.discard(socket)
-            self._strangers.discard(socket)
+            self._unauthenticated.discard(socket)
 
     # -- the end ---------------------------------------------------------------------------
 

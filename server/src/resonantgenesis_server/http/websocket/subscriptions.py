@@ -13,8 +13,8 @@ from ...codec.json import loads
 from ...codec.websocket import chunk_message, cursor_message, event_envelope, event_message
 from ...events.service import EventService
 from ...feed.compact import compact
-from ...feed.filter import Selection
-from ...feed.hub import Group, Hub, Write
+from ...feed.filter import CompiledFilter
+from ...feed.hub import BroadcastGroup, Hub, Write
 from ...feed.subscription import PAGE_BYTES, PAGE_ENTRIES, Cursor, PlaceExpired
 from ...log.base import Entry, EventLog, LogError
 from ...model.errors import ApiError, SessionNotFound, Unavailable
@@ -23,28 +23,28 @@ from ...sessions.cache import take_in
 from ...sessions.range import expired
 from ...sessions.state import SessionState
 from ...sessions.supervisor import Supervisor
-from .writer import SocketForm, SocketWriter
+from .writer import SocketEncoder, SocketWriter
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class StartPosition:
     """Read after this position, and tell nothing before turn `skip` has ended (0: at once)."""
 
     after: int
     skip: int = 0
 
 
-def start_of_turn(state: SessionState, number: int) -> Start:
+def start_of_turn(state: SessionState, number: int) -> StartPosition:
     """The first chunk of a turn, which may still wait behind others."""
     turn = state.turn(number)
     if turn is not None and turn.first:
-        return Start(turn.first - 1)
+        return StartPosition(turn.first - 1)
     begun = next((t for t in reversed(state.turns[: number - 1]) if t.first), None)
     if begun is None:
-        return Start(0, number - 1)
+        return StartPosition(0, number - 1)
     if begun.turn == number - 1 and begun.last:
-        return Start(begun.last)
-    return Start(begun.first - 1, number - 1)
+        return StartPosition(begun.last)
+    return StartPosition(begun.first - 1, number - 1)
 
 
 def start_of_newest(state: SessionState) -> int:
@@ -64,7 +64,7 @@ class Change(Generic[S]):
     left: frozenset[str]
 
 
-class Table(Generic[S]):
+class ChannelTable(Generic[S]):
     """A channel belongs to one subscription at most; a subscription has one channel at least."""
 
     def __init__(self) -> None:
@@ -130,7 +130,7 @@ class Feed(Cursor):
         stream: str,
         after: int,
         *,
-        selection: Selection | None = None,
+        selection: CompiledFilter | None = None,
         page_entries: int = PAGE_ENTRIES,
         page_bytes: int = PAGE_BYTES,
     ) -> None:
@@ -151,7 +151,7 @@ class Feed(Cursor):
         self._left = False
         self._gone = False
         #: With whom it is written to while it is parked.
-        self._group: Group | None = None
+        self._group: BroadcastGroup | None = None
         #: It has told everything it was asked for.
         self.over = False
 
@@ -188,7 +188,7 @@ class Feed(Cursor):
         if not new:
             return True
         shown, turned = self._cut(new)
-        if shown and not self._writer.push(shown, self.form.encode):
+        if shown and not self._writer.push(shown, self.encoder.encode):
             return self._refuse()
         self.position = new[-1].position
         if turned is not None:
@@ -219,11 +219,11 @@ class Feed(Cursor):
             self._writer.behind(self)
         return False
 
-    # -- an outlet ---------------------------------------------------------------------------
+    # -- an sink ---------------------------------------------------------------------------
 
     @property
     @abstractmethod
-    def form(self) -> SocketForm:
+    def encoder(self) -> SocketEncoder:
         """How its entries look on the wire."""
 
     @property
@@ -232,7 +232,7 @@ class Feed(Cursor):
 
     @property
     def ready(self) -> bool:
-        return self._writer.pours and not self._holds
+        return self._writer.is_direct and not self._holds
 
     def wake(self) -> None:
         """The hub pushes to a feed that is parked no more, which is all it needs."""
@@ -286,7 +286,7 @@ class Feed(Cursor):
 
     def _may_park(self) -> bool:
         """Whether live entries are only to be passed on."""
-        return self._writer.can_pour and not self._holds and not self.over
+        return self._writer.has_direct_writes and not self._holds and not self.over
 
     async def _pull(self) -> list[Entry]:
         self._pulling = True  # so that what is pushed meanwhile is refused, and read after it
@@ -301,7 +301,7 @@ class Feed(Cursor):
 
     def _give(self, found: Sequence[Entry]) -> None:
         shown, turned = self._cut(found)
-        self._writer.queue(self.form.encode(shown))
+        self._writer.queue(self.encoder.encode(shown))
         if turned is not None:
             self._turn(turned, shown)
         if self.over:
@@ -340,7 +340,7 @@ _COMPACT_ENTRIES, _COMPACT_BYTES = 20_000, 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class EventForm(SocketForm):
+class SocketEventEncoder(SocketEncoder):
     """Events, flat or in envelopes."""
 
     epoch: str
@@ -352,7 +352,7 @@ class EventForm(SocketForm):
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkForm(SocketForm):
+class SocketChunkEncoder(SocketEncoder):
     """Chunks of a session; `ends`: with a `done` it may be over."""
 
     session_id: str
@@ -366,7 +366,7 @@ class ChunkForm(SocketForm):
     def live(self, entries: Sequence[Entry]) -> bytes:
         if self.ends and any(entry.kind == "done" for entry in entries):
             return b""
-        return SocketForm.live(self, entries)
+        return SocketEncoder.live(self, entries)
 
 
 class EventFeed(Feed):
@@ -381,7 +381,7 @@ class EventFeed(Feed):
         after: int,
         *,
         asked: Mapping[str, Any],
-        selection: Selection,
+        selection: CompiledFilter,
         form: Literal["flat", "envelope"],
         floors: Mapping[str, int],
     ) -> None:
@@ -389,19 +389,19 @@ class EventFeed(Feed):
         #: `events` and `filters` as they were asked for, to select anew when channels are lost.
         self.asked = asked
         self._events = events
-        self._form = EventForm(writer.window_bits, events.epoch, flat=form == "flat")
+        self._encoder = SocketEventEncoder(writer.window_bits, events.epoch, flat=form == "flat")
         self._floors = floors
         self._highest_floor = max(floors.values(), default=0)
         self._told_at = asyncio.get_running_loop().time()
         #: Something was told since it was last asked whether the feed is quiet.
         self._told = False
-        self._poured = 0
+        self._broadcasts = 0
 
     @property
-    def form(self) -> EventForm:
-        return self._form
+    def encoder(self) -> SocketEventEncoder:
+        return self._encoder
 
-    def narrow(self, selection: Selection) -> None:
+    def narrow(self, selection: CompiledFilter) -> None:
         """Go on with another selection from where this one has got."""
         self.position = self.reached
         self._forget_group()
@@ -412,9 +412,9 @@ class EventFeed(Feed):
 
     def tell_cursor(self, now: float, quiet: float, channels: Sequence[str]) -> None:
         """After so many seconds without an event, how far the subscription has got."""
-        poured = 0 if self._group is None else self._group.poured
-        if self._told or poured != self._poured:
-            self._told, self._poured, self._told_at = False, poured, now
+        broadcasts = 0 if self._group is None else self._group.broadcasts
+        if self._told or broadcasts != self._broadcasts:
+            self._told, self._broadcasts, self._told_at = False, broadcasts, now
         if now - self._told_at >= quiet and not self._closed:
             self._told_at = now
             cursor = cursor_of(self._events.epoch, self.reached)
@@ -480,8 +480,8 @@ class ChunkFeed(Feed):
         self._compacted = compacted
 
     @property
-    def form(self) -> ChunkForm:
-        return ChunkForm(
+    def encoder(self) -> SocketChunkEncoder:
+        return SocketChunkEncoder(
             self._writer.window_bits,
             self.session_id,
             compacted=self._compacted,

@@ -54,7 +54,7 @@ class FrameCache:
             self._size -= len(message) + len(old)
 
 
-SHARED = FrameCache()
+FRAMES = FrameCache()
 
 
 #: Bytes handed to the transport between two looks at whether the client takes them.
@@ -142,7 +142,7 @@ class DirectWire(AsgiWire):
         return not self._connection.full and self._connection.open
 
     def send_now(self, message: bytes) -> bool:
-        frame = SHARED.frame(message, self.window_bits)
+        frame = FRAMES.frame(message, self.window_bits)
         return self.ready and self._connection.send(frame)
 
     def call(self, listener: WireListener) -> None:
@@ -153,7 +153,7 @@ class DirectWire(AsgiWire):
         frames: list[bytes] = []
         size = 0
         for message in messages:
-            frame = SHARED.frame(message, bits)
+            frame = FRAMES.frame(message, bits)
             frames.append(frame)
             size += len(frame)
             if size >= _SLICE:
@@ -182,7 +182,7 @@ Encode = Callable[[Sequence[Entry]], Iterable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class SocketForm(ABC):
+class SocketEncoder(ABC):
     """How a subscription's entries look on the wire. Forms that are equal share a live batch's
     bytes. `window_bits`: of the compression that was agreed on."""
 
@@ -195,7 +195,7 @@ class SocketForm(ABC):
     def live(self, entries: Sequence[Entry]) -> bytes:
         """The frames that every socket is written; none if each must look at these by itself."""
         bits = self.window_bits
-        return b"".join([SHARED.frame(message, bits) for message in self.encode(entries)])
+        return b"".join([FRAMES.frame(message, bits) for message in self.encode(entries)])
 
 
 class Subscription(Protocol):
@@ -265,12 +265,12 @@ class SocketWriter:
         await self._room.wait()
 
     @property
-    def can_pour(self) -> bool:
+    def has_direct_writes(self) -> bool:
         """Whether live entries can ever be written straight to the connection."""
         return self._wire.direct is not None
 
     @property
-    def pours(self) -> bool:
+    def is_direct(self) -> bool:
         """Whether they may be now: nothing waits to be sent before them."""
         waits = self._messages or self._writing or self._closing is not None
         return not waits and self._wire.ready

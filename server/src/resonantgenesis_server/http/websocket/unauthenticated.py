@@ -11,7 +11,7 @@ from ... import observe
 from ...model.errors import Unavailable
 
 
-class Stranger(Protocol):
+class UnauthenticatedSocket(Protocol):
     """What is asked of a socket."""
 
     @property
@@ -24,7 +24,7 @@ class Stranger(Protocol):
         ...
 
 
-class Strangers:
+class UnauthenticatedSockets:
     """Where there is no room for one more, the oldest of the address that then has the most gives
     way.
 
@@ -34,9 +34,9 @@ class Strangers:
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[Stranger, str] = {}  # the oldest first
+        self._waiting: dict[UnauthenticatedSocket, str] = {}  # the oldest first
 
-    def admit(self, socket: Stranger, address: str, most: int) -> None:
+    def admit(self, socket: UnauthenticatedSocket, address: str, most: int) -> None:
         """Count this one, so that no more than `most` wait. Raises Unavailable when nobody can
         give way."""
         waiting = {known: of for known, of in self._waiting.items() if known.is_waiting}
@@ -46,11 +46,13 @@ class Strangers:
         waiting[socket] = address
         self._waiting = waiting
 
-    def discard(self, socket: Stranger) -> None:
+    def discard(self, socket: UnauthenticatedSocket) -> None:
         self._waiting.pop(socket, None)
 
 
-def _displaced(waiting: Mapping[Stranger, str], newcomer: str) -> Stranger:
+def _displaced(
+    waiting: Mapping[UnauthenticatedSocket, str], newcomer: str
+) -> UnauthenticatedSocket:
     """Who has given way. Raises Unavailable."""
     crowds = Counter(waiting.values())
     crowds[newcomer] += 1
