@@ -16,7 +16,7 @@ RUNS ?= 20
 # The tests start hundreds of servers and commands; without it each would compile all that is ours.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo serve test test-python test-typescript soak check format bench bench-full lock clean
+.PHONY: help setup demo serve test test-python test-typescript test-bounds soak check format bench bench-full lock clean
 
 help: ## Show the verbs
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +30,7 @@ serve: .venv/.run ## Run the server on 127.0.0.1:8080
 	@$(BIN)/resonantgenesis serve $(ARGS)
 
 # What ARGS chooses among the tests only pytest understands: with it, Python's run alone.
-test: test-python $(if $(ARGS),,test-typescript) ## Run every test but the long campaigns
+test: test-python $(if $(ARGS),,test-typescript test-bounds) ## Run every test but the long campaigns
 
 # Each worker has a stretch of its own, so that what a module's tests share is made once.
 test-python: .venv/.dev .venv-guide/.done ## Run those in Python alone: ARGS="-k sse"
@@ -40,6 +40,9 @@ test-python: .venv/.dev .venv-guide/.done ## Run those in Python alone: ARGS="-k
 test-typescript: .venv/.dev node_modules/.done ## Run those in TypeScript alone: ARGS="--project core"
 	@scripts/system.sh
 	@node_modules/.bin/vitest run $(ARGS)
+
+test-bounds: .venv/.dev ## Run some of them with the oldest dependencies, and with the newest Python here
+	@scripts/bounds.sh
 
 soak: .venv/.dev .venv-guide/.done ## Run the long campaigns
 	@scripts/system.sh
@@ -74,7 +77,7 @@ lock: .venv/.dev ## Rewrite requirements/*.txt from requirements/*.in
 	@scripts/lock.sh $(ARGS)
 
 clean: ## Remove what the verbs made, but no data
-	@rm -rf .venv .venv-guide .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
+	@rm -rf .venv .venv-guide .venv-lowest .venv-newest .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
 	@rm -rf node_modules sdk/typescript/{dist,node_modules} examples/*/{dist,node_modules} tests/browser/*/node_modules
 	@find . -name node_modules -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from ..config.load import CONFIG_VARIABLE, DEFAULT_FILE, load_settings, unknown_variables
-from ..config.settings import Settings
+from ..config.settings import Settings, StartupError
 from .errors import UsageProblem
 from .options import AsJson, to_stderr
 from .output import show_rows
@@ -88,6 +88,10 @@ def _server() -> _Main:
     gc.disable()
     try:
         return cast("_Main", importlib.import_module("resonantgenesis_server.app"))
+    except ImportError as error:
+        if error.name is not None:  # a module is missing or broken: its traceback tells which
+            raise
+        raise StartupError(str(error)) from None  # from http/dependencies.py, one line
     finally:
         gc.enable()
 

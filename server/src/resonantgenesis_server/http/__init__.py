@@ -1,1 +1,5 @@
-"""The HTTP interface: the edge, authentication, one module per resource."""
+"""The HTTP face: application, wings, and the server below."""
+
+from .dependencies import check_dependencies
+
+check_dependencies()
