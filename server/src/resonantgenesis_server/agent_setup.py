@@ -10,7 +10,8 @@ from .agents.engines.loading import AgentLoadError
 from .agents.registry import Engines
 from .agents.source import Agents
 from .agents.tools.toolbox import Toolbox
-from .config.settings import Settings, StartupError
+from .config.settings import Settings
+from .logging.startup import StartupError
 from .records.base import AgentRecord
 from .records.directory import AgentDirectory
 from .records.store import Records

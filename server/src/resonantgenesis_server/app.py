@@ -24,7 +24,7 @@ from .agents.tools.opening import open_toolbox
 from .agents.tools.toolbox import Toolbox
 from .committed import Committed
 from .config.load import secrets_of, unknown_variables
-from .config.settings import Settings, StartupError
+from .config.settings import Settings
 from .datadir.clock import keeping_clock
 from .datadir.lock import lock_data
 from .events.limit_events import LimitEvents, Reached
@@ -58,6 +58,7 @@ from .limit_setup import KeyLimits
 from .log.base import LogError
 from .log.sqlite import SqliteLog
 from .logging.setup import flush_logs, open_logs, say
+from .logging.startup import StartupError
 from .maintenance import Housekeeper, Job, old_events, old_records, old_requests
 from .model.clock import Clock
 from .model.errors import ApiError, Unavailable

@@ -20,7 +20,8 @@ from resonantgenesis_server.config.load import (
     unknown_variables,
     variable_of,
 )
-from resonantgenesis_server.config.settings import Settings, StartupError
+from resonantgenesis_server.config.settings import Settings
+from resonantgenesis_server.logging.startup import StartupError
 from resonantgenesis_server.model.limits import Limits
 
 SECRET = "s3cret-and-long-enough"

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from resonantgenesis_server.config.settings import StartupError
 from resonantgenesis_server.datadir import lock as data_lock
 from resonantgenesis_server.datadir.lock import lock_data
+from resonantgenesis_server.logging.startup import StartupError
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o777 & ~0o700])

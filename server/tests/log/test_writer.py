@@ -19,7 +19,7 @@ from resonantgenesis_server.log.base import (
     StreamClosed,
 )
 from resonantgenesis_server.log.sqlite import SqliteLog
-from resonantgenesis_server.log.sqlite_job import WriterJob
+from resonantgenesis_server.log.sqlite_writer import WriterJob
 from resonantgenesis_server.model.clock import Clock
 
 from .support import connection, entries, new, one_group, put, texts

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from typer.exceptions import Abort, TyperException
 
-from ..config.settings import StartupError
+from ..logging.startup import StartupError
 from . import (
     chat,
     demo,

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from ..config.load import LoadedSettings, load_settings, unknown_variables
-from ..config.settings import Settings, StartupError
+from ..config.settings import Settings
 from ..http.serving.connection_limit import Room, raise_file_limit
 from ..log.base import LogError
 from ..log.sqlite_schema import check_version
+from ..logging.startup import StartupError
 from ..model.limits import MIB
 from .doctor_findings import Finding, fail, ok, warn
 

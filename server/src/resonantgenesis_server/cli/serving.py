@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 
 from ..config.load import CONFIG_VARIABLE, DEFAULT_FILE, load_settings, unknown_variables
-from ..config.settings import Settings, StartupError
+from ..config.settings import Settings
+from ..logging.startup import StartupError
 from .errors import UsageProblem
 from .options import AsJson, to_stderr
 from .output import show_rows

@@ -20,8 +20,9 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource, SettingsError
 
 from ..logging.masking import MASK, mask_addresses, mask_arguments, secrets_in, secrets_in_arguments
+from ..logging.startup import StartupError
 from ..model.limits import Limits
-from .settings import ENV_PREFIX, Settings, StartupError, parse_agents
+from .settings import ENV_PREFIX, Settings, parse_agents
 
 CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
 DEFAULT_FILE = Path("resonantgenesis.toml")

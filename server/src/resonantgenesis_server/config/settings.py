@@ -22,25 +22,12 @@ from pydantic_settings import (
 
 from ..agents.engines.llm.settings import LlmSettings
 from ..agents.tools.settings import ToolSettings
-from ..logging.masking import mask_told
 from ..model.ids import is_agent_id
 from ..model.limits import Limits
 
 ENV_PREFIX = "RESONANTGENESIS_"
 #: A bootstrap key travels in a header, so: printable ASCII without spaces.
 _KEY = re.compile(r"[\x21-\x7e]{16,512}")
-
-
-class StartupError(Exception):
-    """The server cannot start; the message is one line that says what to change.
-
-    The program that sees it prints the message and exits with `exit_code`.
-    """
-
-    exit_code = 2
-
-    def __init__(self, message: str) -> None:
-        super().__init__(mask_told(message))  # those of others' errors
 
 
 def parse_agents(value: object) -> object:

@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 
 from ..model.clock import Clock, Gap, Known, boot_id
-from ..records.private_file import read_private, write_private
+from .private_file import read_private, write_private
 
 log_ = structlog.get_logger("resonantgenesis.clock")
 

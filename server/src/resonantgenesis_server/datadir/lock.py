@@ -11,8 +11,8 @@ from pathlib import Path
 
 import structlog
 
-from ..config.settings import StartupError
-from ..files.disk_io import sync_directory
+from ..logging.startup import StartupError
+from .private_file import sync_directory
 
 log_ = structlog.get_logger("resonantgenesis.data")
 

@@ -16,8 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from ..datadir.private_file import sync_directory
 from .base import BlobError, BlobGone, BlobsFull
-from .disk_io import DiskBlob, DiskWriter, Folders, Place, sync_directory
+from .disk_io import DiskBlob, DiskWriter, Folders, Place
 
 T = TypeVar("T")
 

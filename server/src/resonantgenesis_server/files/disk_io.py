@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
+from ..datadir.private_file import sync_directory
 from .base import BlobDamaged, BlobsFull
 
 T = TypeVar("T")
@@ -222,12 +223,3 @@ class DiskBlob(_Open):
     def _shut(self) -> None:
         with self._lock:
             self._close()
-
-
-def sync_directory(path: Path) -> None:
-    """Make what was created, renamed or removed in it durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

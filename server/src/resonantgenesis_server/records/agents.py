@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, and_, delete, insert, select, update
 
 from ..model.errors import Conflict
+from ..model.events import NewEvent
+from ..model.ids import new_id
 from . import tables
-from .agent_events import agent_event, changed_fields
 from .base import UNSET, AgentChanges, AgentRecord, Once, Page, Told
 from .database import Database, Duplicate
 from .idempotency import use_key
@@ -151,3 +152,42 @@ def _agent(row: RowMapping) -> AgentRecord:
         created_at=seconds(row["created_at"]),
         updated_at=seconds(row["updated_at"]),
     )
+
+
+#: Characters of the instructions that an event shows; the agent itself has them all.
+SHOWN_INSTRUCTIONS = 1_000
+_FIELDS = ("name", "engine", "instructions", "model", "tools", "defaults")
+
+
+def agent_event(
+    kind: str, agent: AgentRecord, told: Told, changes: Mapping[str, Any] | None = None
+) -> NewEvent:
+    """`kind` is created, updated or deleted.
+
+    The id is random: it is made once and kept with the change, so a repeat on the way to the log
+    has the same one.
+    """
+    metadata: dict[str, Any] = {
+        "organization_id": agent.organization_id,
+        "key_id": told.key_id,
+        "request_id": told.request_id,
+    }
+    if told.subject is not None:
+        metadata["subject"] = told.subject
+    data = {"agent_id": agent.id, "name": agent.name, "changes": dict(changes or {})}
+    return NewEvent(new_id("evt"), f"agent.{kind}", data, metadata)
+
+
+def changed_fields(before: AgentRecord, after: AgentRecord) -> dict[str, Any]:
+    """The new values of the fields that differ."""
+    return {
+        name: _shown(name, getattr(after, name))
+        for name in _FIELDS
+        if getattr(before, name) != getattr(after, name)
+    }
+
+
+def _shown(name: str, value: Any) -> Any:
+    if name == "instructions" and value is not None:
+        return value[:SHOWN_INSTRUCTIONS]
+    return value

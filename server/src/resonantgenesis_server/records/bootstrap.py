@@ -7,10 +7,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..datadir.private_file import read_private, write_private
 from ..model.errors import Conflict
 from .base import KeyRecord, Keys, StoreUnusable
 from .credentials import KEY_PREFIX, CredentialHasher, new_api_key
-from .private_file import read_private, write_private
 from .store import Records
 
 _ALL = frozenset({"*"})

@@ -6,8 +6,8 @@ import hmac
 import secrets
 from pathlib import Path
 
+from ..datadir.private_file import read_private, write_private
 from .base import StoreUnusable
-from .private_file import read_private, write_private
 
 SECRET_BYTES = 32
 #: Characters of a generated key after its prefix: 32 of base64url, 192 random bits.

@@ -30,7 +30,7 @@ def write_private(path: Path, text: str, *, replaces: bool = True) -> None:
             os.link(draft, path)
     finally:
         draft.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    sync_directory(path.parent)
 
 
 def read_private(path: Path) -> str | None:
@@ -48,8 +48,8 @@ def read_private(path: Path) -> str | None:
     return text
 
 
-def sync_folder(folder: Path) -> None:
-    """Have what was made and renamed in the folder survive a power loss."""
+def sync_directory(folder: Path) -> None:
+    """Make what was created, renamed or removed in the folder durable. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
