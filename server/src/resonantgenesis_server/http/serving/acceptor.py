@@ -12,11 +12,11 @@ from uvicorn.server import ServerState
 
 from ...model.limits import Limits
 from ..cors import HeaderList
-from ..parts import FairReading
-from ..sending import Sending
-from ..silent import SilentConnections, address_of, has_input
 from .connection_limit import SURPLUS, Room
+from .fair_reading import FairReading
 from .http_protocol import EXTENSION, HEADERS_WITHIN, LAST_REQUEST, StreamHttpProtocol
+from .sending import Sending
+from .silent_connections import SilentConnections, address_of, has_input
 from .stream_connection import StreamConnection, opening
 from .stream_request import StreamRequest, parse_stream_request
 

@@ -22,11 +22,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from ...model.ids import new_id
 from ..cors import HeaderList
-from ..parts import FairReading
-from ..sending import Sending
-from ..silent import SilentConnections, address_of, has_input
 from .close_delimited import close_delimited
 from .connection_limit import HEALTH_PATHS, SURPLUS_WITHIN, Room
+from .fair_reading import FairReading
 from .raw_refusals import (
     LARGE_HEADERS,
     LINGER_BYTES,
@@ -38,6 +36,8 @@ from .raw_refusals import (
 )
 from .request_head import RequestHead
 from .request_reader import RequestReader
+from .sending import Sending
+from .silent_connections import SilentConnections, address_of, has_input
 from .stream_connection import MOST_EARLY, Home, StreamConnection, opening
 
 log_ = structlog.get_logger("resonantgenesis.http")

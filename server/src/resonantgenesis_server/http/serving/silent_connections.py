@@ -7,7 +7,7 @@ import functools
 import select
 from typing import Protocol
 
-from .websocket.unauthenticated import client_address
+from ..websocket.unauthenticated import client_address
 
 #: Connections that are asked to give way for one newcomer, at most.
 _CHOICES = 8
