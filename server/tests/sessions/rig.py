@@ -30,7 +30,7 @@ from resonantgenesis_server.sessions.idempotency import TurnKeys
 from resonantgenesis_server.sessions.range import Place
 from resonantgenesis_server.sessions.service import SessionService
 from resonantgenesis_server.sessions.session_list import Mirror
-from resonantgenesis_server.sessions.specs import CreateSpec, ExecuteSpec, TurnRef
+from resonantgenesis_server.sessions.start import CreateSpec, ExecuteSpec, TurnRef
 from resonantgenesis_server.sessions.state import SessionState
 from resonantgenesis_server.sessions.supervisor import ResolvedAgent, Supervisor
 

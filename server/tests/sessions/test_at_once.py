@@ -12,7 +12,7 @@ from resonantgenesis_server.agents.engines.python import PythonAgent
 from resonantgenesis_server.http.sse.stream import CHUNKS, SseEncoder
 from resonantgenesis_server.log.base import Entry, Page
 from resonantgenesis_server.sessions.range import Place, View
-from resonantgenesis_server.sessions.specs import TurnRef
+from resonantgenesis_server.sessions.start import TurnRef
 
 from .agents import Gate
 from .rig import ME, Rig

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from resonantgenesis_server.model.errors import SessionBusy
 from resonantgenesis_server.sessions.range import Place
-from resonantgenesis_server.sessions.specs import TurnRef
+from resonantgenesis_server.sessions.start import TurnRef
 
 from .agents import Gate
 from .rig import ME, Rig, assert_sound

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from resonantgenesis_server.model.chunks import AgentChunk, Step, Text, ToolCall, ToolResult, Usage
 from resonantgenesis_server.model.errors import AgentError
 from resonantgenesis_server.model.limits import Limits
-from resonantgenesis_server.sessions.chunks import ChunkMaker
-from resonantgenesis_server.sessions.output import Output, encoded_size
+from resonantgenesis_server.sessions.chunks import ChunkMaker, Output, encoded_size
 
 SMALL = Limits(chunk=1_024, output=2_000)
 

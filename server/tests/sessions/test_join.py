@@ -13,7 +13,7 @@ from resonantgenesis_server.model.errors import (
     SessionNotFound,
 )
 from resonantgenesis_server.sessions.range import Place, View
-from resonantgenesis_server.sessions.specs import CreateSpec
+from resonantgenesis_server.sessions.start import CreateSpec
 
 from .agents import Gate
 from .rig import ME, Json, Rig, assert_sound, kinds, text_of

@@ -15,7 +15,7 @@ from resonantgenesis_server.model.errors import SessionNotFound
 from resonantgenesis_server.records.base import StoreUnusable
 from resonantgenesis_server.sessions.range import Place
 from resonantgenesis_server.sessions.session_list import Mirror
-from resonantgenesis_server.sessions.specs import CreateSpec
+from resonantgenesis_server.sessions.start import CreateSpec
 from resonantgenesis_server.sessions.state import control_stream
 
 from .agents import Gate

@@ -10,7 +10,7 @@ from resonantgenesis_server.codec.events import events_append
 from resonantgenesis_server.model.errors import RateLimited
 from resonantgenesis_server.model.events import event_stream
 from resonantgenesis_server.usage import meter as usage_module
-from resonantgenesis_server.usage.budget import Month
+from resonantgenesis_server.usage.meter import Month
 from usage_support import Stores
 
 pytestmark = pytest.mark.anyio

@@ -14,7 +14,7 @@ from resonantgenesis_server.model.events import NewEvent
 from resonantgenesis_server.records.base import StoreUnusable
 from resonantgenesis_server.records.usage import UsagePlace
 from resonantgenesis_server.usage import meter as usage_module
-from resonantgenesis_server.usage import tail as usage_tail
+from resonantgenesis_server.usage import meter as usage_tail
 from usage_support import Stores
 
 pytestmark = pytest.mark.anyio

@@ -26,8 +26,8 @@ from typing import Any
 
 from resonantgenesis_server.records.database import Database
 from resonantgenesis_server.usage import meter as usage_module
-from resonantgenesis_server.usage import tail as usage_tail
-from resonantgenesis_server.usage.budget import Budget
+from resonantgenesis_server.usage import meter as usage_tail
+from resonantgenesis_server.usage.meter import Budget
 from sqlalchemy.ext.asyncio import AsyncConnection
 from usage_support import Stores, ending
 

@@ -10,7 +10,7 @@ import orjson
 from ..log.base import Entry
 from ..model.events import NewEvent, event_id
 from ..model.limits import KIB
-from .output import beginning
+from .chunks import beginning
 from .state import SessionInfo, TurnState
 
 #: Bytes of JSON of a goal that its event tells: all that the limit's default lets come.

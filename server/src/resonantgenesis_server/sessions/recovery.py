@@ -8,9 +8,8 @@ import orjson
 
 from ..log.base import Entry
 from ..model.limits import Limits
-from .chunks import Encoded, completed_step, cut_short, done_chunk
+from .chunks import Encoded, Output, completed_step, cut_short, done_chunk
 from .history import EntryGone, Transcript
-from .output import Output
 from .state import TurnState
 from .turn import Ending, Failure, Status
 

@@ -23,17 +23,15 @@ from ..model.limits import LOOKED_BYTES, PAGE_BYTES
 from ..model.principal import Principal
 from ..records.base import Page, SessionRecord, Sessions
 from .cache import take_in
+from .chunks import Output
 from .export import SessionExport
 from .history import EntryGone
 from .idempotency import TurnKeys
-from .output import Output
 from .range import Place, View, expired, open_view, view_at_once, wait_over
 from .session_list import Mirror
-from .specs import CreateSpec, ExecuteSpec, TurnRef
-from .start import Executor
+from .start import CreateSpec, ExecuteSpec, Executor, TurnLimit, TurnRef
 from .state import SessionState, TurnState
 from .supervisor import Supervisor
-from .turn_limit import TurnLimit
 
 log_ = structlog.get_logger("resonantgenesis.sessions")
 

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from ..agents.tools.toolbox import CheckTools
+from ..codec.json import dumps
+from ..events.limit_events import ORGANIZATION, Reached, nobody_is_told
 from ..log.base import PositionConflict
 from ..model.errors import (
     ApiError,
     Conflict,
     Forbidden,
     InvalidRequest,
+    RateLimited,
     SessionBusy,
     SessionNotFound,
 )
 from ..model.ids import is_id, new_id
 from ..model.principal import Principal
 from .idempotency import Claim, TurnKeys, check_key, key_digest
-from .specs import CreateSpec, ExecuteSpec, TurnRef
 from .state import Request, SessionInfo, SessionState, digest
 from .supervisor import Supervisor
-from .turn_limit import TurnLimit
 
 _RACES = 3
 
@@ -262,3 +268,160 @@ def _may_see(principal: Principal, session_id: str, state: SessionState) -> bool
         and principal.session_id in {None, session_id}
         and principal.agent_id in {None, info.agent_id}
     )
+
+
+IfBusy = Literal["reject", "enqueue", "interrupt"]
+OnDisconnect = Literal["continue", "cancel"]
+
+
+@dataclass(frozen=True, slots=True)
+class CreateSpec:
+    """A session to make."""
+
+    agent_id: str
+    context: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    subject: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecuteSpec:
+    """A turn to start or to join; PROTOCOL.md, section 4, says what each field means.
+
+    `agent_id` may be None only with a session. None elsewhere: not given.
+    """
+
+    goal: str
+    agent_id: str | None = None
+    session_id: str | None = None
+    context: dict[str, Any] = field(default_factory=dict)
+    resume_from: int | None = None
+    max_steps: int | None = None
+    timeout_seconds: float | None = None
+    model: str | None = None
+    tools: list[str] | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    subject: str | None = None
+    if_busy: IfBusy = "reject"
+    on_disconnect: OnDisconnect = "continue"
+    #: It was sent before, and its answer broke off: whatever it says, no turn is started.
+    again: bool = False
+
+    @property
+    def joins(self) -> bool:
+        """Whether this never starts a turn."""
+        after = self.resume_from
+        return self.again or (after is not None and (after > 0 or self.session_id is not None))
+
+    @property
+    def place_name(self) -> str:
+        """What the caller called `resume_from`."""
+        return "Last-Event-ID" if self.again else "resume_from"
+
+    def fingerprint(self) -> str:
+        """Equal for what counts as the same body under an Idempotency-Key."""
+        said = (
+            self.goal,
+            self.agent_id,
+            self.session_id,
+            self.context,
+            self.max_steps,
+            self.timeout_seconds,
+            self.model,
+            self.tools,
+            self.metadata,
+            self.subject,
+            self.if_busy,
+        )
+        return hashlib.sha256(dumps(said)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRef:
+    """A turn that was started, queued or joined. `resume_from` as the caller gave it."""
+
+    session_id: str
+    turn: int
+    resume_from: int | None = None
+    joined: bool = False
+
+
+NAME = "running_turns"
+#: Seconds that a client is told to wait: when a turn will end, nobody knows.
+_RETRY_AFTER = 1.0
+
+
+class TurnLimit:
+    """Counts from what the log announces, so turns that a restart found count as well."""
+
+    def __init__(
+        self, most: int, reached: Reached = nobody_is_told, *, of_organization: int = 0
+    ) -> None:
+        """`most` of a key and `of_organization`; 0: any number."""
+        self._most = most
+        self._of_organization = of_organization
+        self._reached = reached
+        #: By the id of a key or an organization.
+        self._turns: Counter[str] = Counter()
+        self._ids_of: dict[str, list[str]] = {}
+
+    def count(self, whose: str) -> int:
+        """Turns of this key or organization that run, wait or are just being started."""
+        return self._turns[whose]
+
+    def changed(self, state: SessionState) -> None:
+        """A session's state has moved on."""
+        if state.info is None:
+            return
+        session_id = state.info.session_id
+        ids = [turn.key_id for turn in state.unended]
+        if self._of_organization:
+            ids += [state.info.organization_id] * len(ids)
+        before = self._ids_of.get(session_id, [])
+        if ids == before:
+            return
+        if ids:
+            self._ids_of[session_id] = ids
+        else:
+            del self._ids_of[session_id]
+        for whose in ids:
+            self._turns[whose] += 1
+        for whose in before:
+            self._less(whose)
+
+    @contextmanager
+    def starting(self, principal: Principal) -> Iterator[None]:
+        """A turn is started within this block, and counted by `changed` before it ends. Raises
+        RateLimited; what is being started counts, or a hundred at once would all find room."""
+        key_id, organization_id = principal.key_id, principal.organization_id
+        if not principal.is_bootstrap:
+            self._check(principal, key_id, self._most, "key", NAME)
+            self._check(
+                principal,
+                organization_id,
+                self._of_organization,
+                "organization",
+                ORGANIZATION + NAME,
+            )
+        self._turns.update((key_id, organization_id))
+        try:
+            yield
+        finally:
+            self._less(key_id)
+            self._less(organization_id)
+
+    def _check(self, principal: Principal, whose: str, most: int, who: str, name: str) -> None:
+        if not most or self._turns[whose] < most:
+            return
+        self._reached(principal, name, most)
+        raise RateLimited(
+            f"this {who} may have {most} turns that run or wait at once; start more when some"
+            " have ended",
+            details={"limit": name, "most": most},
+            retry_after=_RETRY_AFTER,
+        )
+
+    def _less(self, whose: str) -> None:
+        self._turns[whose] -= 1
+        if not self._turns[whose]:
+            del self._turns[whose]

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
+import orjson
 import structlog
 
+from .. import observe
 from ..codec.events import events_append
 from ..events.node_events import each_organization
 from ..log.base import Entry, EventLog, LogError
+from ..model.errors import RateLimited
 from ..model.events import NewEvent, event_id, event_stream
+from ..model.principal import Principal
 from ..records.base import Organizations, StoreError
-from ..records.usage import Usage, UsageRow
+from ..records.files import Owner
+from ..records.usage import GroupBy, Usage, UsagePlace, UsageReport, UsageRow, UsageWanted
 from ..sessions.service import rfc3339
-from .budget import Budget, BudgetState
-from .tail import LIMIT, USAGE, UsageTail, limit_month_of, row_of
 
 log_ = structlog.get_logger("resonantgenesis.usage")
 
@@ -185,3 +191,287 @@ def _reached(state: BudgetState) -> NewEvent:
 def _report(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log_.error("the task of usage failed", exc_info=error)
+
+
+USAGE, LIMIT = "billing.usage.recorded", "billing.limit.reached"
+#: Rows that wait to be written; past this they are read again from the log.
+_MOST_ROWS = 10_000
+#: Events that tell of no usage, after which the place is written all the same: they need not be
+#: read again at the next start.
+_FAR = 10_000
+_PAGE = 2_000
+
+
+def row_of(organization_id: str, entry: Entry) -> UsageRow | None:
+    """What a billing.usage.recorded says; None, and a word in the log, for one that says nothing:
+    it must not keep the others from being counted and read."""
+    body = orjson.loads(entry.body)
+    data, metadata = body["data"], body["metadata"]
+    try:
+        return UsageRow(
+            organization_id=organization_id,
+            session_id=data["session_id"],
+            turn=data["turn"],
+            agent_id=data["agent_id"],
+            key_id=metadata["key_id"],
+            subject=metadata.get("subject"),
+            status=data.get("status"),
+            input_tokens=data["input_tokens"],
+            output_tokens=data["output_tokens"],
+            steps=data["steps"],
+            duration_ms=data["duration_ms"],
+            ended_at=entry.at / 1e6,
+        )
+    except KeyError as error:
+        log_.warning(
+            "an event tells of usage without saying it",
+            organization=organization_id,
+            position=entry.position,
+            lacks=str(error),
+        )
+        return None
+
+
+def limit_month_of(entry: Entry) -> str:
+    """The month that a billing.limit.reached is about; "" if it does not say."""
+    return str(orjson.loads(entry.body)["data"].get("month", ""))
+
+
+class UsageTail:
+    """One organization's. What the log announces is kept in memory until `write`; what is not
+    there, at the start or after a failure, is read from the log.
+
+    `announced` is to be called with every commit of its event stream, in order; `write` by one
+    task at a time.
+    """
+
+    def __init__(self, log: EventLog, records: Usage, organization_id: str) -> None:
+        self.organization_id = organization_id
+        #: The newest month whose limit is known to have been told.
+        self.limit_month: str | None = None
+        self._log = log
+        self._records = records
+        self._stream = event_stream(organization_id)
+        self._rows: list[UsageRow] = []
+        #: Positions: what the records have; what is in `_rows` too; what the log has announced.
+        self._kept = self._seen = self._newest = 0
+        self._opened = False
+        self._behind = True
+
+    @property
+    def due(self) -> bool:
+        """Whether there is something to write."""
+        return bool(self._rows) or self._behind or self._seen - self._kept >= _FAR
+
+    def announced(self, entries: Sequence[Entry], rows: Sequence[UsageRow]) -> None:
+        """`rows` are those of the entries that tell of usage."""
+        self._newest = entries[-1].position
+        if self._behind:
+            return
+        if entries[0].position != self._seen + 1 or len(self._rows) >= _MOST_ROWS:
+            self._fall_behind()
+            return
+        self._rows += rows
+        self._seen = self._newest
+
+    def told(self, month: str) -> None:
+        """The log has the billing.limit.reached of this month."""
+        self.limit_month = max(month, self.limit_month or "") or None
+
+    async def write(self) -> None:
+        """Return when the records show what the log showed at the time of the call.
+
+        Raises LogError and StoreError; what was not written then is written by the next call.
+        """
+        if self._behind:
+            await self._catch_up()
+        if self._seen == self._kept:
+            return
+        rows, self._rows = self._rows, []
+        await self._take_in(rows, self._seen)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _fall_behind(self) -> None:
+        self._behind = True
+        self._rows = []
+
+    async def _take_in(self, rows: Sequence[UsageRow], position: int) -> None:
+        place = UsagePlace(self._log.epoch, position, self.limit_month)
+        try:
+            await self._records.take_in(self.organization_id, rows, place)
+        except BaseException:
+            self._fall_behind()  # nobody knows whether it was taken
+            raise
+        self._kept = position
+
+    async def _catch_up(self) -> None:
+        if not self._opened:
+            await self._open()
+        after = self._kept
+        while True:
+            page = await self._log.read(self._stream, after, limit=_PAGE)
+            head = 0 if page.info is None else page.info.head
+            if after > head:  # the log was put back from a copy: its positions mean other events
+                log_.warning("usage is read anew", organization=self.organization_id)
+                after = 0
+                continue
+            if page.info is not None and 0 < after < page.info.earliest - 1:
+                log_.error("events are gone that tell of usage", organization=self.organization_id)
+            rows = [self._row(entry) for entry in page.entries]
+            after = page.entries[-1].position if page.entries else head
+            if after != self._kept:
+                await self._take_in([row for row in rows if row is not None], after)
+            # What was announced meanwhile was not kept in memory.
+            if page.at_end and after >= self._newest:
+                break
+        self._seen = after
+        self._behind = False
+
+    def _row(self, entry: Entry) -> UsageRow | None:
+        if entry.kind == LIMIT:
+            self.told(limit_month_of(entry))
+        return row_of(self.organization_id, entry) if entry.kind == USAGE else None
+
+    async def _open(self) -> None:
+        place = await self._records.place(self.organization_id)
+        if place is not None:
+            self.limit_month = place.limit_month
+            self._kept = place.position if place.epoch == self._log.epoch else 0
+        self._opened = True
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """A calendar month in UTC; `name` is like `2026-02`, times are seconds since 1970."""
+
+    name: str
+    begins: float
+    ends: float
+
+    @classmethod
+    def of(cls, seconds: float) -> Month:
+        first = datetime.fromtimestamp(seconds, UTC).replace(
+            day=1, hour=0, minute=0, second=0, microsecond=0
+        )
+        later = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
+        return cls(first.strftime("%Y-%m"), first.timestamp(), later.timestamp())
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetState:
+    """What an organization has taken in the current month; `limit` 0: there is none."""
+
+    organization_id: str
+    month: Month
+    used: int
+    limit: int
+
+
+@dataclass(slots=True)
+class _Count:
+    month: Month
+    used: int = 0
+    #: Whether the log knows that the limit was reached, or is being told.
+    told: bool = False
+
+
+class Budget:
+    """Counts the tokens of turns that have ended. A turn counts in the month in which its `done`
+    was committed; what runs when the budget is reached runs to its end."""
+
+    def __init__(self, monthly_tokens: int, *, clock: Callable[[], float] = time.time) -> None:
+        self.monthly_tokens = monthly_tokens
+        self._clock = clock
+        self._counts: dict[str, _Count] = {}
+
+    @property
+    def month(self) -> Month:
+        """The current one."""
+        return Month.of(self._clock())
+
+    def load(self, organization_id: str, used: int, limit_month: str | None) -> None:
+        """What was counted of the current month before this process; `limit_month` is the newest
+        whose limit was told."""
+        month = self.month
+        told = limit_month is not None and limit_month >= month.name
+        self._counts[organization_id] = _Count(month, used, told)
+
+    def add(self, organization_id: str, ended_at: float, tokens: int) -> bool:
+        """Count a turn; whether the limit is reached now and that is not told yet."""
+        count = self._counts.get(organization_id)
+        if count is None or ended_at >= count.month.ends:
+            count = self._counts[organization_id] = _Count(Month.of(ended_at))
+        if ended_at >= count.month.begins:
+            count.used += tokens
+        return self._is_due(count)
+
+    def check(self, organization_id: str) -> None:
+        """Raises RateLimited until the month is over, once its budget is used up."""
+        count = self._counts.get(organization_id)
+        if not self.monthly_tokens or count is None or count.used < self.monthly_tokens:
+            return
+        left = count.month.ends - self._clock()
+        if left > 0:
+            observe.limit_hit("monthly_tokens")
+            raise RateLimited(
+                f"the organization's budget of tokens for {count.month.name} is used up;"
+                " it begins anew with the next month (UTC)",
+                details={"limit": "monthly_tokens", "month": count.month.name},
+                retry_after=math.ceil(left),
+            )
+
+    def state(self, organization_id: str) -> BudgetState:
+        month = self.month
+        count = self._counts.get(organization_id)
+        used = count.used if count is not None and count.month == month else 0
+        return BudgetState(organization_id, month, used, self.monthly_tokens)
+
+    # -- telling of it ---------------------------------------------------------------------
+
+    def due(self) -> list[BudgetState]:
+        """Who has reached the limit without that being told."""
+        return [
+            BudgetState(name, count.month, count.used, self.monthly_tokens)
+            for name, count in self._counts.items()
+            if self._is_due(count)
+        ]
+
+    def told(self, organization_id: str, month: str) -> None:
+        """The log has the billing.limit.reached of this month."""
+        count = self._counts.get(organization_id)
+        if count is not None and count.month.name == month:
+            count.told = True
+
+    def _is_due(self, count: _Count) -> bool:
+        return 0 < self.monthly_tokens <= count.used and not count.told
+
+
+class UsageService:
+    """Raises ApiError, LogError and StoreError."""
+
+    def __init__(self, meter: UsageMeter, records: Usage) -> None:
+        self._meter = meter
+        self._records = records
+
+    async def report(
+        self,
+        principal: Principal,
+        wanted: UsageWanted,
+        group_by: GroupBy,
+        *,
+        limit: int,
+        cursor: str | None,
+    ) -> UsageReport:
+        """Sums over the turns that the caller may see and that had ended when this was called."""
+        await self._meter.settle(principal.organization_id)
+        return await self._records.report(
+            Owner.of(principal), wanted, group_by, limit=limit, cursor=cursor
+        )
+
+    def budget(self, principal: Principal) -> BudgetState | None:
+        """The organization's; None if it has none, or the caller sees only a part of it."""
+        owner = Owner.of(principal)
+        if owner != Owner(owner.organization_id) or not self._meter.budget.monthly_tokens:
+            return None
+        return self._meter.budget.state(owner.organization_id)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, ValidationError
 from ...codec.json import dumps
 from ...model.errors import PayloadTooLarge
 from ...model.limits import MIB, Limits
-from ...sessions.specs import CreateSpec, ExecuteSpec
+from ...sessions.start import CreateSpec, ExecuteSpec
 from ..errors import bad_fields, problem_text
 from ..schemas import NO_NUL, Body, JsonObject, Name
 from ..strictness import check_known

@@ -23,7 +23,7 @@ from ...model.principal import Principal
 from ...sessions.idempotency import check_key
 from ...sessions.range import Place, View
 from ...sessions.service import SessionService
-from ...sessions.specs import ExecuteSpec, TurnRef
+from ...sessions.start import ExecuteSpec, TurnRef
 from ..api.events import MAX_TEXT, PATH, PublishBody, json_response, parse_filters, split_patterns
 from ..api.session_models import ExecuteBody, TurnBody, validated
 from ..auth.authenticator import require

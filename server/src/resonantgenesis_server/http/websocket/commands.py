@@ -15,7 +15,7 @@ from ...model.limits import Limits
 from ...model.principal import Principal
 from ...sessions.range import Place
 from ...sessions.service import SessionService
-from ...sessions.specs import ExecuteSpec, TurnRef
+from ...sessions.start import ExecuteSpec, TurnRef
 from ..auth.authenticator import require
 from ..limits import RequestLimit
 from .messages import SocketLimits, session_channel, session_in
