@@ -75,7 +75,7 @@ from .sessions.retention import Retention
 from .sessions.service import SessionService
 from .sessions.session_list import Mirror
 from .sessions.supervisor import Supervisor
-from .usage.meter import UsageMeter, UsageService
+from .usage import UsageMeter, UsageService
 
 log_ = structlog.get_logger("resonantgenesis.main")
 

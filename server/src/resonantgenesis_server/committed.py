@@ -9,7 +9,7 @@ from .feed.hub import Hub
 from .log.base import Entry
 from .sessions.session_list import Mirror
 from .sessions.supervisor import Supervisor
-from .usage.meter import UsageMeter
+from .usage import UsageMeter
 
 
 class Committed:

@@ -6,11 +6,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from resonantgenesis_server import usage as usage_module
 from resonantgenesis_server.codec.events import events_append
 from resonantgenesis_server.model.errors import RateLimited
 from resonantgenesis_server.model.events import event_stream
-from resonantgenesis_server.usage import meter as usage_module
-from resonantgenesis_server.usage.meter import Month
+from resonantgenesis_server.usage import Month
 from usage_support import Stores
 
 pytestmark = pytest.mark.anyio

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from resonantgenesis_server import usage as usage_module
 from resonantgenesis_server.codec.events import events_append
 from resonantgenesis_server.events.service import EventService
 from resonantgenesis_server.feed.hub import Hub
@@ -13,8 +14,6 @@ from resonantgenesis_server.maintenance import old_events
 from resonantgenesis_server.model.events import NewEvent
 from resonantgenesis_server.records.base import StoreUnusable
 from resonantgenesis_server.records.usage import UsagePlace
-from resonantgenesis_server.usage import meter as usage_module
-from resonantgenesis_server.usage import meter as usage_tail
 from usage_support import Stores
 
 pytestmark = pytest.mark.anyio
@@ -50,7 +49,7 @@ async def test_a_first_start_counts_what_the_log_has(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also over several pages."""
-    monkeypatch.setattr(usage_tail, "_PAGE", 7)
+    monkeypatch.setattr(usage_module, "_PAGE", 7)
     await stores.turns(30)
     await stores.crash()
     await stores.open()
@@ -92,7 +91,7 @@ async def test_the_task_tries_again_by_itself(
 async def test_more_than_memory_is_given_is_read_from_the_log(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(usage_tail, "_MOST_ROWS", 4)
+    monkeypatch.setattr(usage_module, "_MOST_ROWS", 4)
     await stores.turns(30)
     tail = stores.meter._tail(stores.organization)
     assert len(tail._rows) <= 4
@@ -148,7 +147,7 @@ async def test_the_place_moves_on_without_usage(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a start would read whatever an organization published since its last turn."""
-    monkeypatch.setattr(usage_tail, "_FAR", 20)
+    monkeypatch.setattr(usage_module, "_FAR", 20)
     monkeypatch.setattr(usage_module, "_GATHER", 0.001)
     stores.meter.start()
     for _ in range(5):
@@ -224,7 +223,7 @@ async def test_no_event_is_forgotten_before_it_is_counted(stores: Stores) -> Non
 
 async def test_an_event_that_says_nothing_stands_in_nobodys_way(stores: Stores) -> None:
     """None of ours is like that; whatever wrote it, the others count."""
-    empty = [NewEvent(f"evt_{kind}", kind, {}) for kind in (usage_tail.USAGE, usage_tail.LIMIT)]
+    empty = [NewEvent(f"evt_{kind}", kind, {}) for kind in (usage_module.USAGE, usage_module.LIMIT)]
     await stores.turns(2)
     await stores.log.append(*events_append(stores.organization, empty))
     await stores.turns(2)

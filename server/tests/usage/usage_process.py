@@ -24,10 +24,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from resonantgenesis_server import usage as usage_module
 from resonantgenesis_server.records.database import Database
-from resonantgenesis_server.usage import meter as usage_module
-from resonantgenesis_server.usage import meter as usage_tail
-from resonantgenesis_server.usage.meter import Budget
+from resonantgenesis_server.usage import Budget
 from sqlalchemy.ext.asyncio import AsyncConnection
 from usage_support import Stores, ending
 
@@ -86,7 +85,7 @@ async def main(folder: Path, place: str, nth: int, turns: int, monthly_tokens: i
     stores = Stores(folder, monthly_tokens)
     kill = Killer(nth)
     usage_module._GATHER = 0.001
-    usage_tail._PAGE = 20
+    usage_module._PAGE = 20
     if place == "counted":
         usage_module.row_of = after(usage_module.row_of, kill)  # type: ignore[attr-defined]
     if place == "telling":

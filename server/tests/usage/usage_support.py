@@ -19,7 +19,7 @@ from resonantgenesis_server.records.store import Records
 from resonantgenesis_server.records.usage import Usage, UsagePlace, UsageRow, UsageSums, UsageWanted
 from resonantgenesis_server.sessions.events import TurnEvents
 from resonantgenesis_server.sessions.state import SessionInfo
-from resonantgenesis_server.usage.meter import Budget, UsageMeter
+from resonantgenesis_server.usage import Budget, UsageMeter
 
 ALL = UsageWanted(0.0)
 

@@ -14,7 +14,7 @@ from ...codec.events import parse_time
 from ...model.errors import InvalidRequest
 from ...model.principal import Principal
 from ...records.usage import GroupBy, UsageGroup, UsageSums, UsageWanted
-from ...usage.meter import BudgetState, UsageService
+from ...usage import BudgetState, UsageService
 from ..auth.authenticator import scoped
 from ..body import api_router
 from ..errors import documented_errors

@@ -12,17 +12,17 @@ from datetime import UTC, datetime
 import orjson
 import structlog
 
-from .. import observe
-from ..codec.events import events_append
-from ..events.node_events import each_organization
-from ..log.base import Entry, EventLog, LogError
-from ..model.errors import RateLimited
-from ..model.events import NewEvent, event_id, event_stream
-from ..model.principal import Principal
-from ..records.base import Organizations, StoreError
-from ..records.files import Owner
-from ..records.usage import GroupBy, Usage, UsagePlace, UsageReport, UsageRow, UsageWanted
-from ..sessions.service import rfc3339
+from . import observe
+from .codec.events import events_append
+from .events.node_events import each_organization
+from .log.base import Entry, EventLog, LogError
+from .model.errors import RateLimited
+from .model.events import NewEvent, event_id, event_stream
+from .model.principal import Principal
+from .records.base import Organizations, StoreError
+from .records.files import Owner
+from .records.usage import GroupBy, Usage, UsagePlace, UsageReport, UsageRow, UsageWanted
+from .sessions.service import rfc3339
 
 log_ = structlog.get_logger("resonantgenesis.usage")
 

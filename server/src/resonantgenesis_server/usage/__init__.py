@@ -1,1 +1,0 @@
-"""What turns used: measured, kept, reported, bounded."""
