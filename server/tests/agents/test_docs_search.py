@@ -11,16 +11,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from resonantgenesis_server.agents.tools import docs_search
 from resonantgenesis_server.agents.tools.base import NO_CONTEXT, ToolError
-from resonantgenesis_server.agents.tools.docs_pages import (
-    Section,
-    blocks_of,
-    read_sections,
-    split_page,
-)
 from resonantgenesis_server.agents.tools.docs_search import (
     PACKAGED,
     DocsIndex,
     DocsSearch,
+    Section,
+    blocks_of,
+    read_sections,
+    split_page,
     terms_of,
 )
 

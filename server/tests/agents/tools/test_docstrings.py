@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from resonantgenesis_server.agents.tools.docstrings import read_docstring
+from resonantgenesis_server.agents.tools.functions import read_docstring
 
 
 @pytest.mark.parametrize(

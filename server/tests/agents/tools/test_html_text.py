@@ -5,8 +5,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resonantgenesis_server.agents.tools.fetch.html_text import read_html
-from resonantgenesis_server.agents.tools.fetch.html_tokens import Tag, tokens
+from resonantgenesis_server.agents.tools.fetch.html_text import Tag, read_html, tokens
 
 BASE = "http://site.example/dir/page"
 

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 from resonantgenesis_server.agents.tools.base import NO_CONTEXT, ToolError
-from resonantgenesis_server.agents.tools.search_providers import ProviderName
-from resonantgenesis_server.agents.tools.web_search import WebSearch
+from resonantgenesis_server.agents.tools.web_search import ProviderName, WebSearch
 from web_site import Answer, WebSite
 
 pytestmark = pytest.mark.anyio

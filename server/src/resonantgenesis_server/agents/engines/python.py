@@ -12,8 +12,7 @@ from typing import Any
 
 from ...model.chunks import AgentChunk, Step, Text, ToolCall, ToolResult, Usage
 from ..base import Agent, Turn
-from ..tools.toolbox import Toolbox
-from ..tools.turn_toolbox import TurnToolbox
+from ..tools.toolbox import Toolbox, TurnToolbox
 from .loading import AgentLoadError, find
 from .threads import AgentThread, Returned
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 
@@ -206,3 +206,26 @@ def number_argument(
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise ToolError(f"{name} must be a whole number from {least} to {most}")
     return value
+
+
+#: Between a server's name and its tool's, in a tool's name.
+SEPARATOR = "__"
+
+
+class ToolSource(Protocol):
+    """Something that has tools, named NAME__TOOL."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def tools(self) -> Sequence[Tool]:
+        """Its tools now. Raises `ToolError` when it cannot be had; bounded in time."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+def source_of(tool: str) -> str | None:
+    """The name of the source in a tool's name, if it has one."""
+    name, separator, _ = tool.partition(SEPARATOR)
+    return name if separator else None

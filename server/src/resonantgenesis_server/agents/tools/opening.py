@@ -8,7 +8,7 @@ import importlib
 from collections.abc import AsyncIterator, Callable
 from typing import cast
 
-from .base import Tool
+from .base import Tool, ToolSource
 from .calculator import Calculator
 from .current_time import CurrentTime
 from .docs_search import DocsSearch
@@ -17,7 +17,6 @@ from .fetch.url import fetch_tool
 from .functions import FunctionTool, ToolLoadError, load_tool
 from .registry import ToolBounds
 from .settings import McpSettings, SearchSettings, ToolSettings
-from .sources import ToolSource
 from .toolbox import Toolbox
 from .web_search import WebSearch
 

@@ -24,7 +24,7 @@ from ...model.limits import KIB, MIB
 from .base import DEFAULT_MAX_RESULT, DEFAULT_TIMEOUT
 from .fetch.network import AllowedHost
 from .fetch.url import DEFAULT_MAX_BYTES
-from .search_providers import ProviderName
+from .web_search import ProviderName
 
 #: Names of functions as tools, and of MCP servers: no `__`, which parts a server from its tool.
 _NAME = re.compile(r"(?!.*__)[A-Za-z0-9_-]{1,40}")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ...model.chunks import ToolCall, ToolResult
 from ...model.errors import InvalidRequest
-from .base import Tool, ToolError
+from ..base import Turn
+from .base import SEPARATOR, Tool, ToolContext, ToolError, ToolSource, source_of
 from .functions import FunctionTool
 from .registry import DEFAULT_BOUNDS, ToolBounds, ToolRegistry, embedded_tools
-from .sources import SEPARATOR, ToolSource, source_of
 from .web_search import WebSearch
 
 Origin = Literal["built-in", "function", "mcp"]
@@ -181,3 +183,34 @@ def is_named(tool: str, names: Sequence[str]) -> bool:
 def _problem(tool: Tool) -> str | None:
     """Why a tool cannot work as things are set, if so."""
     return tool.problem if isinstance(tool, WebSearch) else None
+
+
+#: Seconds that an agent's thread waits for a result; longer than any tool's time limit and start.
+_THREAD_WAIT = 8_000.0
+
+
+class TurnToolbox:
+    """The `TurnTools` of a turn; made on the event loop. Only what is called is started."""
+
+    def __init__(self, toolbox: Toolbox, turn: Turn) -> None:
+        self._toolbox = toolbox
+        self._names = turn.tools
+        self._context = ToolContext.of(turn)
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+
+    async def run(self, call: ToolCall) -> ToolResult:
+        is_allowed = self._names is None or is_named(call.tool, self._names)
+        tools = await self._toolbox.for_turn([call.tool] if is_allowed else self._names)
+        return await tools.run(call, self._context)
+
+    def run_from_thread(self, call: ToolCall) -> ToolResult:
+        if threading.get_ident() == self._thread:
+            raise RuntimeError("this is the event loop: await run instead")
+        work = self.run(call)
+        try:
+            waiting = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:  # the server has stopped
+            work.close()
+            raise
+        return waiting.result(_THREAD_WAIT)

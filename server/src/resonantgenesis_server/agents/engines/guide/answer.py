@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ...tools.docs_pages import blocks_of
-from ...tools.docs_search import Passage, terms_of
+from ...tools.docs_search import Passage, blocks_of, terms_of
 
 #: Characters of a passage that are quoted, to the next end of a paragraph.
 _QUOTE = 900

@@ -15,12 +15,11 @@ from ...base import Turn
 from ...tools.toolbox import Toolbox
 from .calls import ModelFailure, Sampling
 from .conversation import open_conversation
-from .failures import agent_error
+from .failures import agent_error, check_tool_count
 from .loop import ToolLoop
 from .models import Models, ModelSource
 from .names import ModelName
 from .settings import EngineWorkers, LlmSettings
-from .tool_limits import check_tool_count
 from .vision import Sight
 from .workers.pool import ModelWorkers
 

@@ -13,10 +13,9 @@ import mcp_types as types
 
 from ....codec.json import NotJson, dumps
 from ....model.limits import KIB
-from ..base import JsonValue, ToolContext, ToolError
+from ..base import SEPARATOR, JsonValue, ToolContext, ToolError
 from ..images import read_image
 from ..settings import McpSettings
-from ..sources import SEPARATOR
 from .http import http_transport
 from .mending import mended
 from .server import McpServer
