@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from cli_fake import KEY, FakeServer
 from cli_process import Cli, Outcome, RealServer
-from resonantgenesis_server.cli import backoff, doctor, main, nearby
+from resonantgenesis_server.cli import backoff, main, nearby
+from resonantgenesis_server.cli.doctor import command as doctor
 
 NOBODY = "http://127.0.0.1:1"
 

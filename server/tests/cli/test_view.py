@@ -8,7 +8,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resonantgenesis_server.cli.text import WordWrap, one_line, safe
+from resonantgenesis_server.cli.render import WordWrap, one_line, safe
 from resonantgenesis_server.cli.view import ChunkView
 from rich.console import Console
 

@@ -15,20 +15,9 @@ from rich.console import Console
 from typer.exceptions import Abort, TyperException
 
 from ..logging.startup import StartupError
-from . import (
-    chat,
-    demo,
-    doctor,
-    events,
-    files,
-    keys,
-    organizations,
-    resources,
-    serving,
-    sessions,
-    tokens,
-    usage,
-)
+from . import chat, demo, serve
+from .commands import agents, events, files, keys, organizations, sessions, tokens, usage
+from .doctor.command import doctor
 from .errors import CliError
 from .output import show_text
 
@@ -44,15 +33,15 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 the server or a turn failed, 2 usage or configuration,"
     " 3 authentication, 4 network, 5 not found.",
 )
-app.command("serve")(serving.serve)
-app.command("config")(serving.show_config)
+app.command("serve")(serve.serve)
+app.command("config")(serve.show_config)
 app.command("demo")(demo.demo)
-app.command("doctor")(doctor.doctor)
+app.command("doctor")(doctor)
 app.command("chat")(chat.chat)
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(events.app, name="events")
 app.add_typer(files.app, name="files")
-app.add_typer(resources.agents_app, name="agents")
+app.add_typer(agents.app, name="agents")
 app.add_typer(keys.app, name="keys")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(organizations.app, name="organizations")

@@ -16,8 +16,8 @@ from .errors import CliError
 from .nearby import PORT, Nearby, find_or_start
 from .options import Url, program, to_stderr
 from .output import show_line
+from .render import one_line
 from .target import Target
-from .text import one_line
 from .view import ChunkView, summary
 
 AGENT = "guide"

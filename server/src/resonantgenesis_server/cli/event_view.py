@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from .output import show_json, show_line
-from .text import one_line
+from .render import one_line
 
 _COLOURS = {
     "sessions": "cyan",

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .text import cell
+from .render import cell
 
 _NONE = cell(None)
 #: Columns between two columns.

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from .output import show_json, show_text
-from .text import WordWrap, one_line, safe
+from .render import WordWrap, one_line, safe
 
 
 class ChunkView:

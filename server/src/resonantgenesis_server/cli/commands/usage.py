@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from . import values
-from .options import AsJson, Data, Url, connect, to_stderr
-from .output import show_rows
-from .text import safe
+from .. import values
+from ..options import AsJson, Data, Url, connect, to_stderr
+from ..output import show_rows
+from ..render import safe
 
 _SUMS = ("turns", "input_tokens", "output_tokens", "steps", "duration_ms")
 

@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from .errors import CliError
-from .options import AsJson, Data, Url, connect, to_stderr
-from .output import show_fields, show_json, show_line, show_rows
-from .stream import Place
-from .text import safe
-from .view import ChunkView, summary
+from ..errors import CliError
+from ..options import AsJson, Data, Url, connect, to_stderr
+from ..output import show_fields, show_json, show_line, show_rows
+from ..render import safe
+from ..stream import Place
+from ..view import ChunkView, summary
 
 app = typer.Typer(no_args_is_help=True, help="List, show, stream and cancel sessions.")
 

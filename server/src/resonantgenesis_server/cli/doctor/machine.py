@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, cast
 
-from ..config.load import LoadedSettings, load_settings, unknown_variables
-from ..config.settings import Settings
-from ..http.serving.connection_limit import Room, raise_file_limit
-from ..log.base import LogError
-from ..log.sqlite_schema import check_version
-from ..logging.startup import StartupError
-from ..model.limits import MIB
-from .doctor_findings import Finding, fail, ok, warn
+from ...config.load import LoadedSettings, load_settings, unknown_variables
+from ...config.settings import Settings
+from ...http.serving.connection_limit import Room, raise_file_limit
+from ...log.base import LogError
+from ...log.sqlite_schema import check_version
+from ...logging.startup import StartupError
+from ...model.limits import MIB
+from .findings import Finding, fail, ok, warn
 
 #: Synced writes that are timed, and the median in seconds from which waiting for them shows.
 _SYNCS, _SLOW_SYNC = 20, 0.02

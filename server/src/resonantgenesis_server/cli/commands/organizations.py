@@ -8,9 +8,9 @@ from urllib.parse import quote
 import typer
 from rich.console import Console
 
+from ..options import AsJson, Data, Url, connect
+from ..output import show_rows
 from .keys import ExpiresIn, Limit, Name, ScopesOption, key_body, show_made_key, show_secret
-from .options import AsJson, Data, Url, connect
-from .output import show_rows
 
 app = typer.Typer(
     no_args_is_help=True,

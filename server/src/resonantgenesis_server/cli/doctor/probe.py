@@ -17,10 +17,10 @@ import httpx
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
 
-from .answers import check, network_error
-from .doctor_findings import Finding, Level, fail, ok, warn
-from .errors import CliError
-from .target import Key, is_loopback, ready_urls
+from ..answers import check, network_error
+from ..errors import CliError
+from ..target import Key, is_loopback, ready_urls
+from .findings import Finding, Level, fail, ok, warn
 
 #: Events that are sent one by one, each awaited before the next.
 _EVENTS = 5

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from . import values
+from .. import values
+from ..options import AsJson, Data, Url, connect
+from ..output import show_fields, show_json
 from .keys import show_secret
-from .options import AsJson, Data, Url, connect
-from .output import show_fields, show_json
 
 app = typer.Typer(
     no_args_is_help=True, help="Make client tokens, and change the key that signs them."

@@ -7,15 +7,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from .options import AsJson, Data, Url, connect
-from .output import show_rows
+from ..options import AsJson, Data, Url, connect
+from ..output import show_rows
 
-agents_app = typer.Typer(no_args_is_help=True, help="Show the server's agents.")
+app = typer.Typer(no_args_is_help=True, help="Show the server's agents.")
 
 _COLUMNS = ("id", "name", "engine", "source")
 
 
-@agents_app.command("list")
+@app.command("list")
 def list_agents(
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 200,
     as_json: AsJson = False,

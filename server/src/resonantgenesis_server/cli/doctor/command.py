@@ -11,13 +11,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from . import doctor_machine as machine
-from .doctor_findings import Finding, exit_code, fail, show
-from .doctor_probe import Probe
-from .errors import AuthError
-from .options import AsJson, Url
-from .serving import Config
-from .target import DEFAULT_URL, URL_VARIABLE, Key, check_url, find_key, is_loopback
+from ..errors import AuthError
+from ..options import AsJson, Url
+from ..serve import Config
+from ..target import DEFAULT_URL, URL_VARIABLE, Key, check_url, find_key, is_loopback
+from . import machine
+from .findings import Finding, exit_code, fail, show
+from .probe import Probe
 
 
 def doctor(

@@ -1,0 +1,1 @@
+"""The commands on one resource each, e.g. `resonantgenesis sessions …`."""

@@ -1,0 +1,1 @@
+"""`resonantgenesis doctor`: checks of this machine and of a server."""
