@@ -59,7 +59,7 @@ from .log.base import LogError
 from .log.sqlite import SqliteLog
 from .logging.setup import flush_logs, open_logs, say
 from .logging.startup import StartupError
-from .maintenance import Housekeeper, Job, old_events, old_records, old_requests
+from .maintenance import Housekeeper, Job, Retention, old_events, old_records, old_requests
 from .model.clock import Clock
 from .model.errors import ApiError, Unavailable
 from .model.limits import Limits
@@ -71,7 +71,6 @@ from .records.credentials import CredentialHasher, load_secret
 from .records.directory import AgentDirectory
 from .records.store import Records
 from .sessions.idempotency import TurnKeys
-from .sessions.retention import Retention
 from .sessions.service import SessionService
 from .sessions.session_list import Mirror
 from .sessions.supervisor import Supervisor

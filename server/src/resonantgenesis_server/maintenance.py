@@ -15,12 +15,13 @@ from .events.service import EventService
 from .files.base import BlobError
 from .log.base import LogError
 from .model.clock import Clock
-from .records.base import Idempotency, Organizations, StoreError
+from .records.base import Idempotency, Organizations, Sessions, StoreError
 
 log_ = structlog.get_logger("resonantgenesis.housekeeping")
 
 _INTERVAL = 3600.0
 _PURGED_PER_CALL = 1_000
+_SESSIONS_PER_CALL = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,3 +130,34 @@ def _old(name: str, records: Purged, before: Callable[[], float]) -> Job:
                 return removed
 
     return Job(name, run)
+
+
+class Retention:
+    """Removes sessions whose last turn is longer ago than the limit; a job of housekeeping."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        remove: Callable[[list[str], float], Awaitable[int]],
+        settle: Callable[[], Awaitable[None]],
+        seconds: float,
+        clock: Clock | None = None,
+    ) -> None:
+        self._sessions = sessions
+        self._remove = remove
+        self._settle = settle
+        self._seconds = seconds
+        self._clock = clock or Clock()
+
+    async def sweep(self) -> int:
+        """Remove what is due now; how many sessions. Raises LogError and StoreError."""
+        removed = 0
+        while True:
+            await self._settle()
+            before = self._clock.before(self._seconds)
+            due = await self._sessions.last_used_before(before, limit=_SESSIONS_PER_CALL)
+            # The records are only a mirror: `remove` asks the log whether it is true.
+            gone = await self._remove([row.id for row in due], before)
+            if not gone:
+                return removed
+            removed += gone

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from resonantgenesis_server.feed import trimming
+from resonantgenesis_server.maintenance import Retention
 from resonantgenesis_server.model.clock import Clock
 from resonantgenesis_server.model.errors import (
     NotFound,
@@ -17,7 +18,6 @@ from resonantgenesis_server.model.errors import (
     SessionNotFound,
 )
 from resonantgenesis_server.sessions.range import Place
-from resonantgenesis_server.sessions.retention import Retention
 
 from .agents import Gate
 from .rig import ME, Rig, assert_sound, kinds

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Mapping
 
+import orjson
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from ..log.base import LogError, NewEntry, StaleWriter
+from ..log.base import Entry, LogError, NewEntry, StaleWriter
 from ..model.errors import ApiError, Internal, Unavailable
 from ..model.events import event_stream
-from .chunks import ChunkMaker
+from ..model.limits import Limits
+from .chunks import ChunkMaker, Encoded, Output, completed_step, cut_short, done_chunk
 from .events import TurnEvents
-from .node import Node, Prepared
-from .recovery import RUNNER_LOST
+from .history import EntryGone, Prepared, Transcript
+from .node import Node
+from .outcome import Ending, Failure, Status
 from .session_log import Ledger
 from .state import Request, TurnState, request_of
-from .turn import Ending, Failure, Status, TurnRun
+from .turn import TurnRun
 from .turn_writer import TurnWriter
 
 log_ = structlog.get_logger("resonantgenesis.sessions")
@@ -80,7 +84,7 @@ class Driver:
         )
         if turn.turn == self.orphan:
             why = None if turn.stopped else RUNNER_LOST
-            return await self._node.ending_from_log(self._ledger.session_id, turn, why)
+            return await self._from_log(turn, why)
         if turn.status == "queued":
             await self._begin(turn)
         if turn.withdrawn:
@@ -104,19 +108,25 @@ class Driver:
         """The ending with the output that viewers can read. Raises LogUnavailable."""
         if not ending.unstored:
             return ending
-        return await self._node.ending_from_log(
-            self._ledger.session_id, turn, ending.failure, ending.usage
-        )
+        return await self._from_log(turn, ending.failure, ending.usage)
 
     def internal(self, turn: TurnState) -> Ending:
         """For a turn whose own ending cannot be stored."""
         return self._failed(turn, Failure.of(Internal("the turn failed internally")))
 
+    async def _from_log(
+        self, turn: TurnState, failure: Failure | None, usage: Mapping[str, int] | None = None
+    ) -> Ending:
+        node = self._node
+        return await ending_from_log(
+            node.transcript, self._ledger.session_id, turn, failure, usage, node.limits
+        )
+
     # -- inside ----------------------------------------------------------------------------
 
     async def _begin(self, turn: TurnState) -> None:
         """Record the start of a turn that waited, unless it was withdrawn meanwhile."""
-        request = await self._node.request(self._ledger.session_id, turn)
+        request = await self._node.transcript.request(self._ledger.session_id, turn)
         await self._node.log.room()
         async with self._ledger.lock:
             if not turn.withdrawn:
@@ -135,7 +145,7 @@ class Driver:
         fresh, self.fresh = self.fresh, None
         if fresh is not None and fresh[0] == turn.turn:
             return request_of(fresh[1].body)
-        return await self._node.request(self._ledger.session_id, turn)
+        return await self._node.transcript.request(self._ledger.session_id, turn)
 
     async def _drive(self, turn: TurnState, request: Request, prepared: Prepared) -> Ending:
         ledger, node = self._ledger, self._node
@@ -203,3 +213,76 @@ class Driver:
         done = maker.done(status, usage)
         chunks = [done] if failure is None else [failure.chunk(turn.request_id), done]
         return Ending(status, chunks, usage, failure)
+
+
+RUNNER_LOST = Failure(
+    "RUNNER_LOST",
+    "the server process that ran this turn died; what it had produced is kept",
+    retryable=True,
+)
+
+
+class _Steps:
+    """A turn's steps, folded from its chunks; times are those at which the log took them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        #: Of the newest chunk, in microseconds since 1970.
+        self.last_at = 0
+        self._open: dict[int, tuple[str, int]] = {}
+
+    def see(self, entry: Entry) -> None:
+        self.last_at = entry.at
+        if entry.kind != "step":
+            return
+        body = orjson.loads(entry.body)
+        number = body["step"]
+        if body["status"] == "started":
+            self.count = max(self.count, number)
+            self._open[number] = body["name"], entry.at
+        elif body["status"] == "completed":
+            self._open.pop(number, None)
+
+    def close(self, status: str) -> Iterator[Encoded]:
+        """Completes those that are open, the innermost first, as the turn ends so."""
+        told = cut_short(status)
+        for number in reversed(list(self._open)):
+            name, began = self._open.pop(number)
+            yield completed_step(number, name, _milliseconds(self.last_at - began), told)
+
+
+async def ending_from_log(
+    transcript: Transcript,
+    session_id: str,
+    turn: TurnState,
+    failure: Failure | None,
+    usage: Mapping[str, int] | None,
+    limits: Limits,
+) -> Ending:
+    """The open steps completed, `error` and `done`, with what the log holds of the turn; without
+    a failure it was cancelled.
+
+    `usage` is what the turn's run counted. Without a run, its time is that up to its last chunk,
+    and its tokens are 0: they are not told before the end. Raises LogUnavailable.
+    """
+    steps = _Steps()
+    try:
+        output, _ = await transcript.output_so_far(session_id, turn, limits, steps.see)
+    except EntryGone:  # its process died before its first chunk
+        output = Output(limits)
+    counted = dict(usage) if usage is not None else _without_run(turn, steps)
+    counted["steps"] = steps.count
+    status: Status = "cancelled" if failure is None else "failed"
+    done = done_chunk(session_id, turn.turn, status, output, counted)
+    errors = [] if failure is None else [failure.chunk(turn.request_id)]
+    return Ending(status, [*steps.close(status), *errors, done], counted, failure)
+
+
+def _without_run(turn: TurnState, steps: _Steps) -> dict[str, int]:
+    began = round(turn.started_at * 1e6)
+    took = _milliseconds(steps.last_at - began) if steps.last_at else 0
+    return {"input_tokens": 0, "output_tokens": 0, "steps": 0, "duration_ms": took}
+
+
+def _milliseconds(micros: int) -> int:
+    return max(0, round(micros / 1_000))

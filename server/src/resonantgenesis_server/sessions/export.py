@@ -87,7 +87,7 @@ class SessionExport:
         return page
 
     async def _turn(self, turn: TurnState) -> bytes:
-        request = await self._supervisor.request(self._session_id, turn)
+        request = await self._supervisor.transcript.request(self._session_id, turn)
         return dumps(
             {
                 "type": "turn",

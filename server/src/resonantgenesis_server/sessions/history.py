@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from ..agents.base import PastCall, PastStep, PastTurn, Turn, shortened
+from ..agents.base import Agent, PastCall, PastStep, PastTurn, Turn, shortened
 from ..agents.files import NO_FILES
 from ..agents.source import ResolvedAgent
 from ..codec.json import dumps
@@ -17,7 +17,6 @@ from ..log.base import Entry, EventLog, LogUnavailable
 from ..model.limits import Limits
 from .chunks import Output
 from .files import SessionFiles
-from .node import Prepared
 from .state import (
     Request,
     SessionInfo,
@@ -44,6 +43,25 @@ class EntryGone(LogUnavailable):
     def __init__(self, stream: str, position: int, earliest: int) -> None:
         super().__init__(f"{stream} has no entry {position} any more")
         self.earliest = earliest
+
+
+class Prepared:
+    """A turn ready to run."""
+
+    __slots__ = ("_files", "agent", "request", "turn")
+
+    def __init__(
+        self, agent: Agent, turn: Turn, request: Request, files: SessionFiles | None = None
+    ) -> None:
+        self.agent = agent
+        self.turn = turn
+        self.request = request
+        self._files = files
+
+    def close(self) -> None:
+        """The turn is over: an agent that goes on all the same can store nothing any more."""
+        if self._files is not None:
+            self._files.close()
 
 
 class Transcript:

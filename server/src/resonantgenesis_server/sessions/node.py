@@ -1,74 +1,66 @@
-"""What a session needs of the process it runs in."""
+"""The process as its sessions see it: one log, one hub, one fence, and the tasks of their turns."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Protocol
 
-from ..agents.base import Agent, Turn
+import structlog
+
+from ..agents.source import AgentSource
 from ..feed.hub import Hub
-from ..log.base import EventLog
+from ..files.service import FileService
+from ..log.base import EventLog, Ownership
 from ..model.limits import Limits
 from .files import SessionFiles
+from .history import Prepared, Transcript
 from .state import Request, SessionInfo, SessionState, TurnState
-from .turn import Ending, Failure
+
+log_ = structlog.get_logger("resonantgenesis.supervisor")
 
 
-class Prepared:
-    """A turn ready to run."""
+class OwnedLog(EventLog, Ownership, Protocol):
+    """A log whose streams this process can own."""
 
-    __slots__ = ("_files", "agent", "request", "turn")
+
+class Node:
+    """What all sessions of a process share. The supervisor is a node that owns sessions."""
 
     def __init__(
-        self, agent: Agent, turn: Turn, request: Request, files: SessionFiles | None = None
+        self,
+        log: OwnedLog,
+        hub: Hub,
+        *,
+        fence: int,
+        limits: Limits,
+        agents: AgentSource,
+        files: FileService | None,
     ) -> None:
-        self.agent = agent
-        self.turn = turn
-        self.request = request
+        self.log: EventLog = log
+        self.hub = hub
+        self.fence = fence
+        self.limits = limits
+        self.agents = agents
+        self.transcript = Transcript(log)
+        self.draining = False
+        self.stopped = asyncio.Event()
         self._files = files
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    def close(self) -> None:
-        """The turn is over: an agent that goes on all the same can store nothing any more."""
-        if self._files is not None:
-            self._files.close()
-
-
-class Node(Protocol):
-    """The process as its sessions see it."""
-
-    log: EventLog
-    hub: Hub
-    limits: Limits
-    fence: int
-    draining: bool
-    stopped: asyncio.Event
-
-    async def request(self, session_id: str, turn: TurnState) -> Request:
-        """What a turn was asked for. Raises LogUnavailable."""
-        ...
+    def own(self, task: asyncio.Task[None]) -> None:
+        """Keep a task until it ends; it is cancelled when the process stops."""
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
 
     async def prepare(
         self, info: SessionInfo, state: SessionState, turn: TurnState, request: Request
     ) -> Prepared:
-        """The agent and its view of the turn; raises ApiError, e.g. when the agent is gone."""
-        ...
+        """The agent and its view of the turn. Raises ApiError, e.g. when the agent is gone."""
+        agent = await self.agents.resolve(info.organization_id, request.agent_id)
+        files = None if self._files is None else SessionFiles(self._files, info)
+        return await self.transcript.prepare(info, state, turn, request, agent, files)
 
-    async def ending_from_log(
-        self,
-        session_id: str,
-        turn: TurnState,
-        failure: Failure | None,
-        usage: Mapping[str, int] | None = None,
-    ) -> Ending:
-        """How a turn failed, or was cancelled, that said what the log holds of it; `usage` is what
-        its run counted, if there is one to ask. Raises LogUnavailable."""
-        ...
-
-    def own(self, task: asyncio.Task[None]) -> None:
-        """Keep a task until it ends; it is cancelled when the process stops."""
-        ...
-
-    def retire(self, session_id: str) -> None:
-        """The session may have nothing left to do."""
-        ...
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log_.error("a turn's task failed", task=task.get_name(), exc_info=error)

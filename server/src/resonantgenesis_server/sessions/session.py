@@ -15,8 +15,8 @@ from ..model.events import NewEvent
 from .drive import Driver
 from .events import TurnEvents, session_created, session_deleted
 from .node import Node
-from .retention import trim_oldest
-from .session_log import Ledger
+from .outcome import Ending
+from .session_log import Ledger, trim_oldest
 from .state import (
     MAX_OPEN_TURNS,
     Request,
@@ -28,7 +28,6 @@ from .state import (
     stopped_record,
     withdrawn_record,
 )
-from .turn import Ending
 
 log_ = structlog.get_logger("resonantgenesis.sessions")
 
@@ -43,7 +42,10 @@ class Session:
     Kept by the supervisor while it has users or open turns.
     """
 
-    def __init__(self, session_id: str, state: SessionState, node: Node) -> None:
+    def __init__(
+        self, session_id: str, state: SessionState, node: Node, retire: Callable[[str], None]
+    ) -> None:
+        """`retire` is called with the session's id when it may have nothing left to do."""
         self.session_id = session_id
         self.users = 0
         self.pump: asyncio.Task[None] | None = None
@@ -52,6 +54,7 @@ class Session:
         #: Set once no turn is left that ran in a process before this one.
         self.adopted = asyncio.Event()
         self._node = node
+        self._retire = retire
         self._ledger = Ledger(session_id, state, node)
         self._driver = Driver(self._ledger, node)
         if state.running is None:
@@ -237,7 +240,7 @@ class Session:
         """See to it that open turns are run."""
         if self.pump is None or self.pump.done():
             self.pump = asyncio.create_task(self._run_turns(), name=f"turns {self.session_id}")
-            self.pump.add_done_callback(lambda _task: self._node.retire(self.session_id))
+            self.pump.add_done_callback(lambda _task: self._retire(self.session_id))
             self._node.own(self.pump)
 
     async def _run_turns(self) -> None:

@@ -9,12 +9,14 @@ import structlog
 
 from .. import observe
 from ..codec.events import events_append
+from ..feed.trimming import trim_in_steps
 from ..log.base import Append, LogError, LogOverloaded, NewEntry, StaleWriter
 from ..model.errors import Internal
 from ..model.events import NewEvent
 from .cache import take_in
 from .events import TurnEvents
 from .node import Node
+from .outcome import Ending
 from .state import (
     SessionInfo,
     SessionState,
@@ -23,7 +25,6 @@ from .state import (
     ended_record,
     started_record,
 )
-from .turn import Ending
 
 log_ = structlog.get_logger("resonantgenesis.turns")
 
@@ -134,3 +135,26 @@ class Ledger:
         except (LogError, asyncio.CancelledError):
             self.unsure = True
             raise
+
+
+async def trim_oldest(node: Node, state: SessionState, session_id: str, head: int) -> None:
+    """Trim whole ended turns, oldest first, while the session holds more than the limit.
+
+    What cannot be trimmed now is trimmed after the next turn.
+    """
+    surplus = head - node.limits.chunks_per_session
+    if surplus < 1:
+        return
+    before = 0
+    for turn in state.turns[:-1]:
+        if not turn.last or turn.first > surplus:
+            break
+        before = turn.last + 1
+    if not before:
+        return
+    try:
+        page = await node.log.read(session_id, before - 2, limit=1)
+        earliest = 1 if page.info is None else page.info.earliest
+        await trim_in_steps(node.log, session_id, earliest, before)
+    except LogError as error:
+        log_.error("session could not be trimmed", session=session_id, error=str(error))

@@ -195,7 +195,7 @@ class Executor:
         if principal.agent_id not in {None, spec.agent_id}:
             raise Forbidden("this token is bound to another agent")
         subject = principal.subject_of_new(spec.subject)
-        await self._supervisor.resolve(principal.organization_id, spec.agent_id)
+        await self._supervisor.agents.resolve(principal.organization_id, spec.agent_id)
         return SessionInfo(
             session_id=session_id or new_id("sess"),
             organization_id=principal.organization_id,
@@ -218,7 +218,7 @@ class Executor:
         self._admit(info.organization_id)
         if spec.tools:
             await self._check_tools(spec.tools)
-        agent = await self._supervisor.resolve(info.organization_id, info.agent_id)
+        agent = await self._supervisor.agents.resolve(info.organization_id, info.agent_id)
         defaults = Request(goal="", agent_id="")
         limits = self._supervisor.limits
         steps = spec.max_steps or _number(agent.defaults.get("max_steps"), defaults.max_steps)

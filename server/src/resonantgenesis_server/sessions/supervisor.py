@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 import structlog
 
 from .. import observe
-from ..agents.source import AgentSource, ResolvedAgent
+from ..agents.source import AgentSource
 from ..feed.hub import Hub
 from ..files.service import FileService
-from ..log.base import Entry, EventLog, LogError, Ownership
+from ..log.base import Entry, LogError, Ownership
 from ..model.errors import SessionNotFound
 from ..model.limits import Limits
 from .cache import States
 from .events import SESSION_DELETED, session_of_event
-from .files import SessionFiles
-from .history import Transcript
-from .node import Prepared
-from .recovery import ending_from_log
+from .node import Node, OwnedLog
 from .session import Session
-from .state import Request, SessionInfo, SessionState, TurnState, control_stream, session_of
-from .turn import Ending, Failure
+from .state import SessionState, control_stream, session_of
 
 log_ = structlog.get_logger("resonantgenesis.supervisor")
 
@@ -34,12 +30,8 @@ _SWEEP_SECONDS = 30.0
 _CLOSE_SECONDS = 5.0
 
 
-class OwnedLog(EventLog, Ownership, Protocol):
-    """A log whose streams this process can own."""
-
-
-class Supervisor:
-    """The Node that sessions run in.
+class Supervisor(Node):
+    """The node with the sessions that are open in it.
 
     `committed` is to be called with everything the log commits, before readers are told.
     """
@@ -55,21 +47,12 @@ class Supervisor:
         files: FileService | None = None,
         changed: Callable[[SessionState], None] = lambda _state: None,
     ) -> None:
-        self.log: EventLog = log
+        super().__init__(log, hub, fence=fence, limits=limits, agents=agents, files=files)
         self._ownership: Ownership = log
-        self.hub = hub
-        self.fence = fence
-        self.limits = limits
-        self.draining = False
-        self.stopped = asyncio.Event()
         #: Tasks that did not end when `close` told them to.
         self.stuck = 0
         self.states = States(log, changed)
-        self.transcript = Transcript(log)
-        self._agents = agents
-        self._files = files
         self._active: dict[str, Session] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._requests: set[asyncio.Task[Any]] = set()
 
     def committed(self, stream: str, entries: Sequence[Entry]) -> None:
@@ -113,7 +96,7 @@ class Supervisor:
         if standing is not None:  # somebody else was faster
             return standing
         # Nothing is awaited between loading and pinning, so the state cannot fall behind.
-        session = self._active[session_id] = Session(session_id, state, self)
+        session = self._active[session_id] = Session(session_id, state, self, self.retire)
         self.states.pin(session_id, state)
         if state.open_turns:
             session.resume()
@@ -182,40 +165,6 @@ class Supervisor:
         unended = [turn for session in self._active.values() for turn in session.state.unended]
         running = sum(turn.status == "running" for turn in unended)
         return running, len(unended) - running
-
-    # -- Node ------------------------------------------------------------------------------
-
-    def own(self, task: asyncio.Task[None]) -> None:
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log_.error("a turn's task failed", task=task.get_name(), exc_info=error)
-
-    async def resolve(self, organization_id: str, agent_id: str) -> ResolvedAgent:
-        """Raises AgentNotFound."""
-        return await self._agents.resolve(organization_id, agent_id)
-
-    async def request(self, session_id: str, turn: TurnState) -> Request:
-        return await self.transcript.request(session_id, turn)
-
-    async def prepare(
-        self, info: SessionInfo, state: SessionState, turn: TurnState, request: Request
-    ) -> Prepared:
-        found = await self._agents.resolve(info.organization_id, request.agent_id)
-        files = None if self._files is None else SessionFiles(self._files, info)
-        return await self.transcript.prepare(info, state, turn, request, found, files)
-
-    async def ending_from_log(
-        self,
-        session_id: str,
-        turn: TurnState,
-        failure: Failure | None,
-        usage: Mapping[str, int] | None = None,
-    ) -> Ending:
-        return await ending_from_log(self.transcript, session_id, turn, failure, usage, self.limits)
 
     # -- start and stop --------------------------------------------------------------------
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 
 import structlog
 
@@ -13,54 +12,14 @@ from ..agents.base import Agent, Turn
 from ..codec.events import entry_of
 from ..log.base import LogError
 from ..model.chunks import AgentChunk, Step
-from ..model.errors import AgentError, ApiError
+from ..model.errors import AgentError
 from ..model.limits import Limits
-from .chunks import ChunkMaker, Encoded, error_chunk
+from .chunks import ChunkMaker
 from .events import TurnEvents
+from .outcome import Ending, Failure, Status
 from .turn_writer import Sealed, TurnWriter
 
-Status = Literal["success", "failed", "cancelled", "timeout"]
-#: Characters of an error's message; an agent's can be anything.
-_WORDS = 4_000
 log_ = structlog.get_logger("resonantgenesis.turns")
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a turn is no success, as its `error` chunk says it."""
-
-    code: str
-    message: str
-    retryable: bool
-    retry_after: float | None = None
-
-    @classmethod
-    def of(cls, error: ApiError | AgentError) -> Failure:
-        return cls(error.code, error.message[:_WORDS], error.retryable, error.retry_after)
-
-    def chunk(self, request_id: str) -> Encoded:
-        """`request_id` is that of the request that asked for the turn."""
-        return error_chunk(
-            self.code,
-            self.message,
-            retryable=self.retryable,
-            request_id=request_id,
-            retry_after=self.retry_after,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a turn ended: its last chunks, `done` being the very last.
-
-    `unstored`: the log refused some of what the agent said, so `output` has to be read from it.
-    """
-
-    status: Status
-    chunks: list[Encoded]
-    usage: Mapping[str, int]
-    failure: Failure | None = None
-    unstored: bool = False
 
 
 class TurnRun:
