@@ -21,10 +21,10 @@ from resonantgenesis_server.model.errors import (
     SessionBusy,
     SessionNotFound,
 )
+from resonantgenesis_server.sessions.agent_run import TurnRun
 from resonantgenesis_server.sessions.outcome import Ending
 from resonantgenesis_server.sessions.range import Place
 from resonantgenesis_server.sessions.state import control_stream
-from resonantgenesis_server.sessions.turn import TurnRun
 from structlog.testing import capture_logs
 
 from .agents import Gate, Scripted

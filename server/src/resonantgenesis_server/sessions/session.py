@@ -12,7 +12,6 @@ from ..codec.json import dumps, has_more_values
 from ..log.base import LogError, NewEntry, StaleWriter
 from ..model.errors import PayloadTooLarge, SessionBusy, SessionNotFound, Unavailable
 from ..model.events import NewEvent
-from .drive import Driver
 from .events import TurnEvents, session_created, session_deleted
 from .node import Node
 from .outcome import Ending
@@ -28,6 +27,7 @@ from .state import (
     stopped_record,
     withdrawn_record,
 )
+from .turn_runner import Driver
 
 log_ = structlog.get_logger("resonantgenesis.sessions")
 

@@ -13,6 +13,7 @@ from ..log.base import Entry, LogError, NewEntry, StaleWriter
 from ..model.errors import ApiError, Internal, Unavailable
 from ..model.events import event_stream
 from ..model.limits import Limits
+from .agent_run import TurnRun
 from .chunks import ChunkMaker, Encoded, Output, completed_step, cut_short, done_chunk
 from .events import TurnEvents
 from .history import EntryGone, Prepared, Transcript
@@ -20,7 +21,6 @@ from .node import Node
 from .outcome import Ending, Failure, Status
 from .session_log import Ledger
 from .state import Request, TurnState, request_of
-from .turn import TurnRun
 from .turn_writer import TurnWriter
 
 log_ = structlog.get_logger("resonantgenesis.sessions")
