@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 from resonantgenesis_server.agents.base import Agent
+from resonantgenesis_server.agents.source import ResolvedAgent
 from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.feed.shares import SHARED
 from resonantgenesis_server.files.service import FileService
@@ -32,7 +33,7 @@ from resonantgenesis_server.sessions.service import SessionService
 from resonantgenesis_server.sessions.session_list import Mirror
 from resonantgenesis_server.sessions.start import CreateSpec, ExecuteSpec, TurnRef
 from resonantgenesis_server.sessions.state import SessionState
-from resonantgenesis_server.sessions.supervisor import ResolvedAgent, Supervisor
+from resonantgenesis_server.sessions.supervisor import Supervisor
 
 from .agents import Stubborn, standard_agents
 
