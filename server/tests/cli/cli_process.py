@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Self
 
 import httpx
-from resonantgenesis_server.cli.child import free_port
+from resonantgenesis_server.cli.nearby import free_port
 
 COMMAND = [sys.executable, "-m", "resonantgenesis_server"]
 SECONDS = 30.0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cli_process import Cli, Process, RealServer, is_ready
-from resonantgenesis_server.cli.child import free_port
+from resonantgenesis_server.cli.nearby import free_port
 
 # What all suites share; see tests/conftest.py.
 sys.path.insert(0, str(Path(__file__).parents[3] / "tests"))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from cli_process import Process, RealServer, is_ready
-from resonantgenesis_server.cli.child import free_port
+from resonantgenesis_server.cli.nearby import free_port
 
 FAST = {"RESONANTGENESIS_WORDS_PER_SECOND": "0"}
 

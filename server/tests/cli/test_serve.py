@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cli_process import Process, RealServer, wait_until_ready
-from resonantgenesis_server.cli.child import free_port
+from resonantgenesis_server.cli.nearby import free_port
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -7,7 +7,7 @@ import io
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resonantgenesis_server.cli.table import show_table
+from resonantgenesis_server.cli.render import show_table
 from rich.cells import cell_len
 from rich.console import Console
 

@@ -19,7 +19,7 @@ from . import chat, demo, serve
 from .commands import agents, events, files, keys, organizations, sessions, tokens, usage
 from .doctor.command import doctor
 from .errors import CliError
-from .output import show_text
+from .render import show_text
 
 #: As a shell reports a program that SIGINT ended.
 _INTERRUPTED = 130

@@ -17,7 +17,7 @@ from .client import Client
 from .errors import AuthError, CliError, UsageProblem
 from .nearby import find_or_start
 from .options import AsJson, Data, Url, connect, program, to_stderr
-from .output import show_line, show_text
+from .render import show_line, show_text
 from .stream import Stream
 from .target import Target
 from .view import ChunkView, summary

@@ -15,8 +15,7 @@ from .client import Client
 from .errors import CliError
 from .nearby import PORT, Nearby, find_or_start
 from .options import Url, program, to_stderr
-from .output import show_line
-from .render import one_line
+from .render import one_line, show_line
 from .target import Target
 from .view import ChunkView, summary
 

@@ -10,8 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from .output import show_json, show_line
-from .render import one_line
+from .render import one_line, show_json, show_line
 
 _COLOURS = {
     "sessions": "cyan",

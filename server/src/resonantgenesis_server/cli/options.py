@@ -13,7 +13,7 @@ from rich.console import Console
 
 from .backoff import Notice, no_notice
 from .client import Client
-from .output import show_text
+from .render import show_text
 from .target import DEFAULT_DATA, DEFAULT_URL, KEY_VARIABLE, URL_VARIABLE, find_target
 
 PROGRAM = "resonantgenesis"

@@ -1,12 +1,20 @@
-"""Others' text on a terminal: without control characters, on one line, or broken at words."""
+"""Tables for people, tab-separated lines for pipes, JSON lines for programs.
+
+Text from elsewhere loses its control characters. Tables never cut ids and times.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 #: Lines about a call are cut here; the whole of it is in the log.
 _LINE = 160
@@ -18,6 +26,15 @@ del _CONTROLS[ord("\n")], _CONTROLS[ord("\t")]
 _PIECE = re.compile(r"\n|\t|[^\S\n\t]|\S+")
 _TAB = 8
 _FENCE = "```"
+
+#: How a cell without a value looks.
+_NONE = "-"
+#: Blanks between two columns.
+_GAP = 2
+#: The least width of a folded column, unless its text is narrower.
+_FOLDED = 16
+#: Line ends of Unicode, as JSON escapes them.
+_LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
 
 
 def safe(text: str) -> str:
@@ -34,7 +51,7 @@ def one_line(text: str, width: int = _LINE) -> str:
 def cell(value: object, width: int = 120) -> str:
     """Any value as one line: text as it is, `-` for none, the rest as JSON."""
     if value is None:
-        return "-"
+        return _NONE
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return one_line(text, width)
 
@@ -96,3 +113,140 @@ class WordWrap:
         self._column = written + added
         back = f"\x1b[{written}D\x1b[K" if written else ""
         return f"{back}\n{self._word}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    name: str
+    cells: Sequence[str]
+    is_number: bool
+    #: Folding an id or a time would make it useless.
+    is_whole: bool
+
+    @property
+    def has_values(self) -> bool:
+        return any(each != _NONE for each in self.cells)
+
+    @property
+    def natural(self) -> int:
+        return max(cell_len(self.name), *map(cell_len, self.cells))
+
+    @property
+    def minimum(self) -> int:
+        if self.is_whole or self.is_number:
+            return self.natural
+        return max(cell_len(self.name), min(self.natural, _FOLDED))
+
+
+def show_table(console: Console, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+    """Rows under the names of their columns.
+
+    Where the terminal is too narrow, text is folded; then columns without a value, then others
+    than ids and times are left out from the right, and said to be. Where these alone do not fit,
+    a row is a block of lines, one for each column.
+    """
+    columns = [_column(name, rows, is_first=name == names[0]) for name in names]
+    if _total([column for column in columns if column.is_whole and column.has_values]) > (
+        console.width
+    ):
+        _show_blocks(console, columns)
+        return
+    shown = list(columns)
+    while _total(shown) > console.width:
+        empty = [column for column in shown[1:] if not column.has_values]
+        shown.remove((empty or [column for column in shown if not column.is_whole])[-1])
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for column, width in zip(shown, _widths(shown, console.width), strict=True):
+        table.add_column(
+            column.name,
+            width=width,
+            overflow="fold",
+            justify="right" if column.is_number else "left",
+        )
+    for cells in zip(*(column.cells for column in shown), strict=True):
+        table.add_row(*map(Text, cells))
+    console.print(table)
+    if left_out := [column.name for column in columns if column not in shown]:
+        note = f"(left out: {', '.join(left_out)}; a wider terminal or --json shows them)"
+        console.print(Text(note), style="dim", highlight=False)
+
+
+def _show_blocks(console: Console, columns: Sequence[_Column]) -> None:
+    width = max(cell_len(column.name) for column in columns)
+    for number, cells in enumerate(zip(*(column.cells for column in columns), strict=True)):
+        if number:
+            console.file.write("\n")
+        for column, value in zip(columns, cells, strict=True):
+            line = Text(f"{column.name:<{width}}  ", "bold").append(value, "not bold")
+            console.print(line, soft_wrap=True, highlight=False)
+
+
+def _column(name: str, rows: Sequence[Mapping[str, Any]], *, is_first: bool) -> _Column:
+    values = [row.get(name) for row in rows]
+    numbers = [isinstance(value, int | float) for value in values if value is not None]
+    is_whole = is_first or name == "id" or name.endswith(("_id", "_at"))
+    is_number = bool(numbers) and all(numbers)
+    return _Column(name, [_for_people(value) for value in values], is_number, is_whole)
+
+
+def _for_people(value: object) -> str:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return cell(", ".join(value) or None)
+    return cell(value)
+
+
+def _total(columns: Sequence[_Column]) -> int:
+    return sum(column.minimum for column in columns) + _GAP * (len(columns) - 1)
+
+
+def _widths(columns: Sequence[_Column], width: int) -> list[int]:
+    """The least that each column needs; what is left goes to those that would be folded."""
+    spare = max(width - _total(columns), 0)
+    widths = []
+    for column in columns:
+        more = min(column.natural - column.minimum, spare)
+        spare -= more
+        widths.append(column.minimum + more)
+    return widths
+
+
+def show_rows(
+    console: Console, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool
+) -> None:
+    """Items of a list. In a pipe: one line each, the columns between tabs, without a heading."""
+    if as_json:
+        for row in rows:
+            show_json(console, row)
+    elif console.is_terminal:
+        show_table(console, list(rows), columns)
+    else:
+        for row in rows:
+            show_line(console, "\t".join(cell(row.get(column)) for column in columns))
+
+
+def show_fields(console: Console, fields: Mapping[str, Any]) -> None:
+    """One thing, a field a line."""
+    width = max(len(name) for name in fields)
+    for name, value in fields.items():
+        show_line(console, f"{name:<{width}}  {cell(value, 2000)}")
+
+
+def show_json(console: Console, value: object) -> None:
+    """As one line, for those too whose lines end at more than a newline, like Python's own."""
+    show_line(console, json.dumps(value, ensure_ascii=False).translate(_LINE_ENDS))
+
+
+def show_line(console: Console, text: str, style: str | None = None) -> None:
+    """One line as it is: not wrapped, nothing in it taken as markup."""
+    if style is None:
+        console.file.write(f"{text}\n")  # the console would turn tabs into spaces
+    else:
+        console.out(text, style=style, highlight=False)
+
+
+def show_text(console: Console, text: str, style: str) -> None:
+    """A sentence for a person: broken at words on a terminal, one line in a pipe."""
+    if console.is_terminal:
+        console.print(Text(text), style=style, highlight=False)
+    else:
+        console.out(text, style=style, highlight=False)

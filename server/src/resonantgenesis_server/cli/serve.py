@@ -15,7 +15,7 @@ from ..config.settings import Settings
 from ..logging.startup import StartupError
 from .errors import UsageProblem
 from .options import AsJson, to_stderr
-from .output import show_rows
+from .render import show_rows
 
 
 class _Main(Protocol):

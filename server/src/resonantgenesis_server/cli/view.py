@@ -8,8 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from .output import show_json, show_text
-from .render import WordWrap, one_line, safe
+from .render import WordWrap, one_line, safe, show_json, show_text
 
 
 class ChunkView:

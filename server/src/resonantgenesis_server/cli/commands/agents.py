@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from ..options import AsJson, Data, Url, connect
-from ..output import show_rows
+from ..render import show_rows
 
 app = typer.Typer(no_args_is_help=True, help="Show the server's agents.")
 

@@ -16,7 +16,7 @@ from ..errors import CliError, UsageProblem
 from ..event_feed import Wanted
 from ..event_view import EventView
 from ..options import AsJson, Data, Url, connect, program, to_stderr
-from ..output import show_json, show_line
+from ..render import show_json, show_line
 from ..values import doubt, fields, json_object, patterns, place
 
 app = typer.Typer(no_args_is_help=True, help="Follow, replay and publish platform events.")

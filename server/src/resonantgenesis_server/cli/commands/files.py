@@ -22,8 +22,7 @@ from rich.progress import (
 
 from ..errors import UsageProblem
 from ..options import AsJson, Data, Url, connect, to_stderr
-from ..output import show_fields, show_json, show_line, show_rows
-from ..render import one_line
+from ..render import one_line, show_fields, show_json, show_line, show_rows
 from ..transfers import FILES, Moved, Outgoing, file_path
 
 app = typer.Typer(no_args_is_help=True, help="Upload, download, list and delete files.")

@@ -12,7 +12,7 @@ from rich.console import Console
 from ...model.principal import RESOURCES
 from .. import values
 from ..options import AsJson, Data, Url, connect, to_stderr
-from ..output import show_fields, show_json, show_line, show_rows
+from ..render import show_fields, show_json, show_line, show_rows
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from ..options import AsJson, Data, Url, connect
-from ..output import show_rows
+from ..render import show_rows
 from .keys import ExpiresIn, Limit, Name, ScopesOption, key_body, show_made_key, show_secret
 
 app = typer.Typer(

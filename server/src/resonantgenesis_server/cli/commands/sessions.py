@@ -9,8 +9,7 @@ from rich.console import Console
 
 from ..errors import CliError
 from ..options import AsJson, Data, Url, connect, to_stderr
-from ..output import show_fields, show_json, show_line, show_rows
-from ..render import safe
+from ..render import safe, show_fields, show_json, show_line, show_rows
 from ..stream import Place
 from ..view import ChunkView, summary
 

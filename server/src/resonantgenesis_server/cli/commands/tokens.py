@@ -9,7 +9,7 @@ from rich.console import Console
 
 from .. import values
 from ..options import AsJson, Data, Url, connect
-from ..output import show_fields, show_json
+from ..render import show_fields, show_json
 from .keys import show_secret
 
 app = typer.Typer(

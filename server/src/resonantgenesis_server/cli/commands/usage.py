@@ -11,8 +11,7 @@ from rich.console import Console
 
 from .. import values
 from ..options import AsJson, Data, Url, connect, to_stderr
-from ..output import show_rows
-from ..render import safe
+from ..render import safe, show_rows
 
 _SUMS = ("turns", "input_tokens", "output_tokens", "steps", "duration_ms")
 

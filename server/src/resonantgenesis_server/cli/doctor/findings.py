@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from rich.console import Console
 
-from ..output import show_json, show_line
+from ..render import show_json, show_line
 
 
 class Level(StrEnum):
