@@ -48,8 +48,7 @@ from .http.auth.authenticator import CredentialAuthenticator, open_authenticator
 from .http.idempotency import IdempotentPosts
 from .http.limits import RequestLimit
 from .http.middleware import Edge, FastRoute
-from .http.serving.event_loop import run as run_loop
-from .http.serving.run import CannotListen, Listener, listen, run
+from .http.serving.run import CannotListen, Listener, listen, run, run_event_loop
 from .http.sse.routes import EventRoutes, StreamRoutes
 from .http.watchdog import Watch
 from .http.websocket.asyncapi import asyncapi_router
@@ -153,7 +152,7 @@ def _started(settings: Settings) -> int:
     try:
         with lock_data(settings.data), listen(settings.host, settings.port) as listener:
             hears_signals = asyncio.Event()
-            return run_loop(_serve(settings, listener, hears_signals), hears_signals.is_set)
+            return run_event_loop(_serve(settings, listener, hears_signals), hears_signals.is_set)
     except (CannotListen, LogError, StoreError, BlobError, AgentLoadError, ToolLoadError) as error:
         raise StartupError(str(error)) from error
     except ApiError as error:

@@ -22,7 +22,7 @@ from resonantgenesis_server.http.app import (
     nothing_to_settle,
 )
 from resonantgenesis_server.http.auth.authenticator import CredentialAuthenticator
-from resonantgenesis_server.http.auth.signing_keys import SigningKeys
+from resonantgenesis_server.http.auth.signing import SigningKeys
 from resonantgenesis_server.http.cors import Cors
 from resonantgenesis_server.http.middleware import Edge, FastRoute, Lifespan
 from resonantgenesis_server.model.errors import InvalidRequest

@@ -20,8 +20,7 @@ from resonantgenesis_server.http.auth.authenticator import (
     open_authenticator,
     require,
 )
-from resonantgenesis_server.http.auth.signing import SigningKey, TokenSigner
-from resonantgenesis_server.http.auth.signing_keys import SigningKeys
+from resonantgenesis_server.http.auth.signing import SigningKey, SigningKeys, TokenSigner
 from resonantgenesis_server.model.errors import Forbidden, Unauthenticated
 from resonantgenesis_server.model.principal import Principal
 from resonantgenesis_server.records.base import SecretVersion

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from resonantgenesis_server.files.names import check_name, content_type_of
-from resonantgenesis_server.http.file_headers import (
+from resonantgenesis_server.http.transfer import (
     announced_digest,
     announced_size,
     check_digest,

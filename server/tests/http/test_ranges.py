@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resonantgenesis_server.http.ranges import Part, has_already, part_of
+from resonantgenesis_server.http.transfer import Part, has_already, part_of
 from resonantgenesis_server.model.errors import RangeNotSatisfiable
 
 ETAG = '"abc"'

@@ -9,7 +9,7 @@ import jwt
 import pytest
 from http_harness import Service, bearer, status
 from resonantgenesis_server.http.auth.authenticator import open_authenticator
-from resonantgenesis_server.http.auth.signing_keys import MAX_FORMER, MAX_TOKEN_LIFE
+from resonantgenesis_server.http.auth.signing import MAX_FORMER, MAX_TOKEN_LIFE
 from resonantgenesis_server.model.errors import Unauthenticated
 
 pytestmark = pytest.mark.anyio

@@ -187,3 +187,10 @@ def query_names(route: APIRoute) -> frozenset[str]:
 def api_router(prefix: str = "", tag: str | None = None) -> APIRouter:
     """A router whose routes read their bodies through `JsonRoute`."""
     return APIRouter(prefix=prefix, tags=[tag] if tag else None, route_class=JsonRoute)
+
+
+def announces_body(scope: Scope) -> bool:
+    """Whether the request says that it has a body."""
+    if header(scope, b"transfer-encoding") is not None:
+        return True
+    return (header(scope, b"content-length") or b"0").strip() != b"0"

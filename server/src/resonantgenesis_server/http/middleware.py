@@ -7,6 +7,7 @@ hours: streaming routes are plain ASGI apps in a table that is tried before the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 
 import structlog
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from ..log.base import LogError
@@ -31,11 +32,11 @@ from ..model.errors import (
 from ..model.ids import new_id
 from ..model.principal import Principal
 from ..records.base import StoreError, StoreUnusable
-from .body import header
+from .body import announces_body, header
 from .cors import Cors, HeaderList
 from .errors import error_response, method_not_allowed
-from .exchange import Exchange
 from .params import reject_duplicate_headers
+from .serving.http_protocol import request_connection_of
 from .strictness import APPLIED, check_query, is_lenient
 
 log = structlog.get_logger("resonantgenesis.http")
@@ -350,3 +351,91 @@ async def _run_lifespan(
         await send({"type": f"lifespan.{phase}.failed", "message": str(err)})
         raise
     await send({"type": "lifespan.shutdown.complete"})
+
+
+#: How long, and for how many bytes, a client is listened to that was answered in mid-body: most
+#: read no answer before they have sent everything, and would not find it if we closed under them.
+LINGER_SECONDS = 30.0
+LINGER_BYTES = 64 * 1024 * 1024
+
+_CLOSE = (b"connection", b"close")
+
+
+class Exchange:
+    """The app's `send`, and the `receive` that goes with it."""
+
+    __slots__ = (
+        "_body_ended", "_connection", "_headers", "_lingers", "_receive", "_scope", "_send",
+        "finished", "receive", "started",
+    )  # fmt: skip
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, headers: HeaderList) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        #: Whoever still holds this list may add to it before the answer starts.
+        self._headers = headers
+        self._connection = request_connection_of(scope)
+        self._body_ended = False
+        self._lingers = False
+        #: Our own server knows by itself how far the body has come.
+        self.receive: Receive = receive if self._connection is not None else self._noting
+        self.started = False
+        self.finished = False
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """After the start only one more plain call for each message."""
+        kind = message["type"]
+        if kind in {"http.response.start", "websocket.http.response.start"}:
+            self.started = True
+            headers = [*message.get("headers", ()), *self._headers]
+            if kind == "http.response.start" and self._is_unread():
+                self._lingers = True
+                if _CLOSE not in headers:
+                    headers.append(_CLOSE)
+            message = {**message, "headers": headers}
+        elif kind in {"http.response.body", "websocket.http.response.body"}:
+            self.finished = not message.get("more_body", False)
+            if self.finished and self._lingers:
+                return self._finish(message)
+        elif kind in {"websocket.accept", "websocket.close"}:
+            self.started = True
+        return self._send(message)
+
+    def gives_up(self, error: Exception) -> bool:
+        """Whether the error is what uvloop raises for a write between a reset and its telling of
+        it: nobody is left to answer."""
+        connection = self._connection
+        if connection is None or not connection.transport.is_closing():
+            return False
+        if not isinstance(error, RuntimeError) or "handler is closed" not in str(error):
+            return False
+        connection.give_up()
+        return True
+
+    async def _noting(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            self._body_ended = True
+        return message
+
+    def _is_unread(self) -> bool:
+        """Whether some of the request's body is still to come."""
+        if self._connection is not None:
+            return self._connection.unread
+        return not self._body_ended and announces_body(self._scope)
+
+    async def _finish(self, message: Message) -> None:
+        """Give the client all of the answer, let it send for a while, then close."""
+        await self._send({**message, "more_body": True})
+        if self._connection is not None:
+            self._connection.linger()
+        left = LINGER_BYTES
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while left > 0 and self._is_unread():
+                    got = await self.receive()
+                    if got["type"] == "http.disconnect":
+                        break
+                    left -= len(got.get("body", b""))
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -11,7 +11,7 @@ import httptools
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from resonantgenesis_server.http.serving.raw_refusals import HEADERS_LIMIT, URL_LIMIT, Refused
+from resonantgenesis_server.http.serving.request_head import HEADERS_LIMIT, URL_LIMIT, Refused
 from resonantgenesis_server.http.serving.request_reader import RequestReader
 
 HOST = b"Host: x\r\n"

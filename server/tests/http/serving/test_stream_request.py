@@ -8,7 +8,7 @@ import httptools
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from resonantgenesis_server.http.serving.stream_request import parse_stream_request
+from resonantgenesis_server.http.serving.acceptor import parse_stream_request
 
 PLAIN = (
     b"GET /v1/sessions/sess_1/stream?resume_from=7 HTTP/1.1\r\n"

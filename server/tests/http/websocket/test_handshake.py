@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resonantgenesis_server.http.serving.websocket_handshake import handshake_error
+from resonantgenesis_server.http.serving.websocket_protocol import handshake_error
 from resonantgenesis_server.model.errors import UpgradeRequired
 from ws_harness import KEY, Server
 from ws_raw import Raw

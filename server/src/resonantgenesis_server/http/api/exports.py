@@ -18,10 +18,9 @@ from ...sessions.service import SessionService
 from ..auth.authenticator import require, scoped
 from ..body import api_router
 from ..errors import documented_errors, unrouted
-from ..file_headers import disposition
 from ..middleware import FastRoute, fast_route
 from ..params import QueryParams
-from ..transfer import Answer, send_answer
+from ..transfer import Answer, disposition, send_answer
 from ..watchdog import Watch
 from .events import FiltersText, Patterns, Since, parse_filters, split_patterns
 from .sessions import SessionId

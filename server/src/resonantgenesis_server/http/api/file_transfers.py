@@ -17,20 +17,28 @@ from ...model.principal import Principal
 from ...records.files import FileRecord, Owner
 from ...sessions.idempotency import check_key
 from ..auth.authenticator import require
-from ..file_headers import (
+from ..idempotency import IdempotentPosts, Making
+from ..middleware import FastRoute, fast_route
+from ..params import QueryParams, text_header
+from ..transfer import (
+    Answer,
+    Headers,
+    Part,
+    Stalled,
+    Transfer,
     announced_digest,
     announced_size,
     check_digest,
     digest_header,
     disposition,
+    has_already,
+    part_of,
+    read_pieces,
+    send_answer,
+    transferring,
     type_header,
     upload_type,
 )
-from ..idempotency import IdempotentPosts, Making
-from ..middleware import FastRoute, fast_route
-from ..params import QueryParams, text_header
-from ..ranges import Part, has_already, part_of
-from ..transfer import Answer, Headers, Stalled, Transfer, read_pieces, send_answer, transferring
 from ..watchdog import Watch
 from .files import CONTENT, PATH, FileBody
 

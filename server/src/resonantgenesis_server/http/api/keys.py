@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import time
+from collections.abc import Iterable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from ...events.limit_events import ORGANIZATION, Reached, nobody_is_told
 from ...model.errors import Conflict, Forbidden, NotFound
 from ...model.ids import is_id
-from ...model.principal import Principal
+from ...model.principal import SCOPES, Principal
 from ...records.base import KeyRecord, Keys
 from ...records.credentials import new_api_key
 from ..auth.authenticator import CredentialAuthenticator, scoped
@@ -20,7 +23,6 @@ from ..body import api_router
 from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
 from ..schemas import Body, Name, PageBody, PageCursor, PageLimit, rfc3339, rfc3339_or_none
-from .scopes import ScopeList, check_grant
 
 PATH = "/v1/keys"
 _TEN_YEARS = 10 * 365 * 86_400
@@ -182,3 +184,39 @@ def _body(record: KeyRecord) -> KeyBody:
         expires_at=rfc3339_or_none(record.expires_at),
         revoked_at=rfc3339_or_none(record.revoked_at),
     )
+
+
+def _known(scope: str) -> str:
+    if scope not in SCOPES:
+        near = difflib.get_close_matches(scope[:64], SCOPES, 1, 0.7)
+        raise PydanticCustomError(
+            "scope",
+            "{scope} is no scope{near}; there are {scopes}",
+            {
+                "scope": repr(scope[:64]),
+                "near": f" (did you mean {near[0]}?)" if near else "",
+                "scopes": ", ".join(sorted(SCOPES)),
+            },
+        )
+    return scope
+
+
+Scope = Annotated[
+    str,
+    AfterValidator(_known),
+    WithJsonSchema({"type": "string", "enum": sorted(SCOPES)}),
+]
+ScopeList = Annotated[list[Scope], Field(min_length=1, max_length=64)]
+
+
+def check_grant(principal: Principal, scopes: Iterable[str]) -> frozenset[str]:
+    """The scopes as a set. Raises `Forbidden` for one that `principal` lacks."""
+    wanted = frozenset(scopes)
+    lacking = sorted(scope for scope in wanted if not principal.allows(scope))
+    if lacking:
+        raise Forbidden(
+            f"your own credential lacks {', '.join(lacking)}, and nobody grants more than they"
+            " have; ask with one that has it",
+            details={"scopes": lacking},
+        )
+    return wanted

@@ -13,12 +13,12 @@ from pydantic import BaseModel, Field, StringConstraints
 from ...model.errors import Forbidden
 from ...model.principal import Principal
 from ..auth.authenticator import COOKIE, CredentialAuthenticator, administrator, scoped
-from ..auth.signing_keys import MAX_TOKEN_LIFE
+from ..auth.signing import MAX_TOKEN_LIFE
 from ..body import api_router
 from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
 from ..schemas import NO_NUL, Body, Id, rfc3339
-from .scopes import ScopeList, check_grant
+from .keys import ScopeList, check_grant
 
 PATH = "/v1/tokens"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})

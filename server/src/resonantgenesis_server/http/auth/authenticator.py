@@ -19,8 +19,7 @@ from ...records.credentials import CredentialHasher
 from ...records.store import Records
 from ..body import header
 from ..cors import Cors, is_same_host
-from .signing import TokenSigner, may_be_token
-from .signing_keys import Rotated, SigningKeys
+from .signing import Rotated, SigningKeys, TokenSigner, may_be_token
 
 #: Seconds a key is believed without asking the records, so that a revocation holds within two.
 KEY_TTL = 1.0

@@ -4,8 +4,9 @@ way, since a thousand of those come back together; everybody else is uvicorn's g
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
@@ -15,10 +16,10 @@ from ..cors import HeaderList
 from .connection_limit import SURPLUS, Room
 from .fair_reading import FairReading
 from .http_protocol import EXTENSION, HEADERS_WITHIN, LAST_REQUEST, StreamHttpProtocol
+from .request_head import Refused, parse_head
 from .sending import Sending
 from .silent_connections import SilentConnections, address_of, has_input
 from .stream_connection import StreamConnection, opening
-from .stream_request import StreamRequest, parse_stream_request
 
 
 class Door:
@@ -188,3 +189,35 @@ class Doorway(asyncio.Protocol):
         if self._overdue is not None:
             self._overdue.cancel()
             self._overdue = None
+
+
+#: Longer requests go the long way.
+_MOST = 8_192
+_START = re.compile(
+    rb"GET (/(?:api/)?v1/sessions/[A-Za-z0-9_-]+/stream)(?:\?([A-Za-z0-9_.=&-]*))? HTTP/1\.1\r\n"
+)
+#: Whoever sends one of these wants more than a stream on a connection that stays.
+_LONG_WAY = frozenset({b"content-length", b"cookie", b"expect", b"transfer-encoding", b"upgrade"})
+
+
+class StreamRequest(NamedTuple):
+    """A GET of HTTP/1.1 for a session's stream, on a connection that is kept alive. Header names
+    are in lower case."""
+
+    path: str
+    query: bytes
+    headers: list[tuple[bytes, bytes]]
+
+
+def parse_stream_request(data: bytes) -> StreamRequest | None:
+    """The request that these bytes are; None: it has to go the long way."""
+    start = _START.match(data)
+    if start is None or len(data) > _MOST or data.find(b"\r\n\r\n") != len(data) - 4:
+        return None
+    try:
+        head = parse_head(data)
+    except Refused:
+        return None
+    if not head.keep_alive or any(name in _LONG_WAY for name, _ in head.headers):
+        return None
+    return StreamRequest(start[1].decode(), start[2] or b"", head.headers)

@@ -25,16 +25,16 @@ from ..cors import HeaderList
 from .close_delimited import close_delimited
 from .connection_limit import HEALTH_PATHS, SURPLUS_WITHIN, Room
 from .fair_reading import FairReading
-from .raw_refusals import (
+from .request_head import (
     LARGE_HEADERS,
     LINGER_BYTES,
     LINGER_SECONDS,
     LONG_URL,
     NO_ROOM,
     Refused,
+    RequestHead,
     raw_answer,
 )
-from .request_head import RequestHead
 from .request_reader import RequestReader
 from .sending import Sending
 from .silent_connections import SilentConnections, address_of, has_input

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import re
 
-from .raw_refusals import (
+from .request_head import (
     BAD_HTTP,
+    FRAMING,
     HEADERS_LIMIT,
     LARGE_HEADERS,
     LONG_URL,
     MOST_FIELDS,
+    TOKEN,
     URL_LIMIT,
     Refused,
-)
-from .request_head import (
-    FRAMING,
-    TOKEN,
     RequestHead,
     check_lines,
     parse_field,

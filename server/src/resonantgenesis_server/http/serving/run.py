@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import structlog
 import uvicorn
+import uvloop
 from starlette.types import ASGIApp
 
 from ...model.limits import Limits
@@ -142,3 +144,31 @@ async def _stop_signals(
         for task in stopping:
             task.cancel()
             await asyncio.wait({task}, timeout=5)
+
+
+T = TypeVar("T")
+
+
+def run_event_loop(main: Coroutine[Any, Any, T], hears_signals: Callable[[], bool]) -> T:
+    """What `main` returns, run to its end on a new event loop.
+
+    SystemExit and KeyboardInterrupt that are raised in any other task or callback end an event
+    loop; here the loop goes on, since an agent or a tool that starts a task may end its turn and
+    never the server. KeyboardInterrupt is let through unless `hears_signals`: then Ctrl-C does not
+    raise it, so it can only be theirs.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        loop = runner.get_loop()
+        task = loop.create_task(main)
+        while True:
+            try:
+                return loop.run_until_complete(task)
+            except (SystemExit, KeyboardInterrupt) as error:
+                is_theirs = isinstance(error, SystemExit) or hears_signals()
+                if task.done() or not is_theirs:
+                    raise
+                log_.error(
+                    "an agent's or a tool's task tried to end the server",
+                    raised=type(error).__name__,
+                    exc_info=error,
+                )

@@ -15,8 +15,7 @@ from ...model.principal import Principal
 from ...sessions.service import SessionService
 from ..limits import RequestLimit
 from ..middleware import FastRoute, fast_route
-from ..serving.websocket_handshake import handshake_error, not_taken
-from ..serving.websocket_protocol import socket_of
+from ..serving.websocket_protocol import handshake_error, not_taken, socket_of
 from ..watchdog import Watch
 from .commands import Services
 from .connection import Socket, Verifies
