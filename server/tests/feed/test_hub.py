@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 from resonantgenesis_server.feed.hub import LEFT_BYTES, LEFT_TOPICS, TAIL_BYTES, TAIL_ENTRIES, Hub
-from resonantgenesis_server.feed.subscription import Follower, PlaceExpired, StreamGone
+from resonantgenesis_server.feed.subscription import PlaceExpired, StreamGone, Subscription
 from resonantgenesis_server.log.base import Entry, Page, StreamInfo
 
 from .world import STREAM, FakeLog, settle
@@ -28,8 +28,8 @@ class Answering(FakeLog):
         return self.page(after, limit, max_bytes)
 
 
-def follower(hub: Hub, log: FakeLog, after: int = 0, pending: int = 25) -> Follower:
-    return Follower(hub, log, STREAM, after, pending_bytes=pending)  # type: ignore[arg-type]
+def follower(hub: Hub, log: FakeLog, after: int = 0, pending: int = 25) -> Subscription:
+    return Subscription(hub, log, STREAM, after, pending_bytes=pending)  # type: ignore[arg-type]
 
 
 def publish(hub: Hub, log: FakeLog, count: int = 1) -> None:
@@ -37,12 +37,12 @@ def publish(hub: Hub, log: FakeLog, count: int = 1) -> None:
     hub.publish(STREAM, log.unannounced.pop())
 
 
-async def batch(reader: Follower, timeout: float | None = None) -> list[int]:
+async def batch(reader: Subscription, timeout: float | None = None) -> list[int]:
     async with asyncio.timeout(20):
         return [entry.position for entry in await reader.batch(timeout)]
 
 
-async def attached(hub: Hub, log: FakeLog, pending: int = 25) -> Follower:
+async def attached(hub: Hub, log: FakeLog, pending: int = 25) -> Subscription:
     reader = follower(hub, log, log.head, pending)
     reader.__enter__()
     assert await batch(reader, 0) == []
@@ -210,7 +210,7 @@ async def test_who_comes_back_to_a_stream_that_everybody_left_needs_no_log() -> 
     publish(hub, log, 3)
     before = log.count
     with follower(hub, log, 1) as back:
-        found = back.pull_recent(hub.head(STREAM))
+        found = await back.pull()
         assert found is not None
         assert [entry.position for entry in found] == [2, 3, 4, 5]
     assert log.count == before
@@ -221,18 +221,18 @@ async def test_what_is_kept_of_streams_without_readers_is_bounded() -> None:
     for number in range(LEFT_TOPICS + 50):
         log = Answering()
         name = f"sess_{number}"
-        with Follower(hub, log, name, 0) as reader:  # type: ignore[arg-type]
+        with Subscription(hub, log, name, 0) as reader:  # type: ignore[arg-type]
             await reader.batch(0)
             hub.publish(name, [Entry(1, "message", b"x" * 100, 1)])
     assert len(hub._topics) == len(hub._left) == LEFT_TOPICS
     for number in range(100):
-        with Follower(hub, log, f"large_{number}", 0) as reader:  # type: ignore[arg-type]
+        with Subscription(hub, log, f"large_{number}", 0) as reader:  # type: ignore[arg-type]
             await reader.batch(0)
             hub.publish(f"large_{number}", [Entry(1, "message", b"x" * (LEFT_BYTES // 10), 1)])
     assert sum(topic.tail_bytes for topic in hub._left.values()) <= LEFT_BYTES
     assert not hub.busy
     for number in range(20):
-        with Follower(hub, log, f"small_{number}", 0) as reader:  # type: ignore[arg-type]
+        with Subscription(hub, log, f"small_{number}", 0) as reader:  # type: ignore[arg-type]
             await reader.batch(0)
     for number in range(20):  # those that were left are written on
         hub.publish(f"small_{number}", [Entry(2, "message", b"x" * (LEFT_BYTES // 10), 1)])
@@ -241,7 +241,7 @@ async def test_what_is_kept_of_streams_without_readers_is_bounded() -> None:
 
 
 class Wire:
-    """An sink that notes what it is written, and of which the test says what happens."""
+    """A sink that notes what it is written, and of which the test says what happens."""
 
     def __init__(self, refuses: Sequence[int] = ()) -> None:
         self.encoder = self
@@ -351,6 +351,6 @@ async def test_what_one_has_read_serves_those_who_come_after_it() -> None:
     with follower(hub, log, 4) as first, follower(hub, log, 4) as second:
         publish(hub, log)
         assert await batch(first) == [5, 6, 7, 8, 9, 10]
-        found = second.pull_recent(hub.head(STREAM))
+        found = await second.pull()
         assert found is not None
         assert [entry.position for entry in found] == [5, 6, 7, 8, 9, 10]

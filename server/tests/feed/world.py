@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from resonantgenesis_server.feed import hub as topic_module
 from resonantgenesis_server.feed.filter import CompiledFilters, EventFilter
 from resonantgenesis_server.feed.hub import Hub
-from resonantgenesis_server.feed.subscription import Follower, PlaceExpired, StreamGone
+from resonantgenesis_server.feed.subscription import PlaceExpired, StreamGone, Subscription
 from resonantgenesis_server.log.base import Entry, Page, StreamInfo
 
 STREAM = "sess_1"
@@ -126,7 +126,7 @@ class Viewer:
         self.ended: str | None = None
         self.asks = asyncio.Event()
         self.waiting = False
-        self.follower = Follower(
+        self.follower = Subscription(
             world.hub,
             world.log,  # type: ignore[arg-type]
             STREAM,

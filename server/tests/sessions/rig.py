@@ -204,7 +204,7 @@ class Rig:
 
     async def watch(self, session: str, place: Place | None = None) -> list[Json]:
         """What a viewer gets from this place until its stream ends."""
-        view = await self.service.view(ME, session, place or Place())
+        view = await self.service.subscribe(ME, session, place or Place())
         seen: list[Json] = []
         if view is not None:
             async with asyncio.timeout(20):
@@ -214,7 +214,7 @@ class Rig:
 
     async def until_head(self, session: str, position: int) -> None:
         """Return once the session's log reaches this position."""
-        view = await self.service.view(ME, session, Place(after=0, follow=True))
+        view = await self.service.subscribe(ME, session, Place(after=0, follow=True))
         assert view is not None
         async with asyncio.timeout(10):
             async for entries in view.batches(5):

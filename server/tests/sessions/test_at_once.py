@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 from resonantgenesis_server.agents.base import Turn
 from resonantgenesis_server.agents.engines.python import PythonAgent
+from resonantgenesis_server.http.serving.eager import result_at_once, start_eagerly
 from resonantgenesis_server.http.sse.stream import CHUNKS, SseEncoder
 from resonantgenesis_server.log.base import Entry, Page
-from resonantgenesis_server.sessions.range import Place, View
+from resonantgenesis_server.sessions.range import Place
 from resonantgenesis_server.sessions.start import TurnRef
+from resonantgenesis_server.sessions.subscription import SessionSubscription
 
 from .agents import Gate
 from .rig import ME, Rig
@@ -21,9 +23,9 @@ pytestmark = pytest.mark.anyio
 
 
 class Watcher:
-    """An sink that takes everything; `positions` of what its view told it, in order."""
+    """A sink that takes everything; `positions` of what its view told it, in order."""
 
-    encoder: SseEncoder = CHUNKS.encoder
+    encoder: SseEncoder = CHUNKS
     ready = True
 
     def __init__(self) -> None:
@@ -36,30 +38,30 @@ class Watcher:
     def wake(self) -> None:
         self._woken.set()
 
-    async def to_the_end(self, view: View) -> None:
+    async def read(self, view: SessionSubscription) -> None:
+        """Take what there is, until the view parks or is over."""
+        async for entries in view.batches(5):
+            self.positions += [entry.position for entry in entries]
+
+    async def to_the_end(self, view: SessionSubscription) -> None:
         """Go on with a view until it is over."""
-        while True:
-            async for entries in view.batches(5):
-                self.positions += [entry.position for entry in entries]
-            if not view.parked:
-                return
+        while view.parked:
             await self._woken.wait()
             self._woken.clear()
+            await self.read(view)
 
 
-async def begin(rig: Rig, ref: TurnRef) -> tuple[Watcher, View] | None:
+async def begin(rig: Rig, ref: TurnRef) -> tuple[Watcher, SessionSubscription] | None:
     """Watch a turn from its first chunk; None if something has to be read for that."""
-    view = rig.service.view_at_once(ME, ref.session_id, Place(turn=ref.turn))
+    view = result_at_once(rig.service.subscribe(ME, ref.session_id, Place(turn=ref.turn)))
     if view is None:
         return None
     watcher = Watcher()
     view.write_to(watcher)
-    entries = view.start_at_once()
-    if entries is None:
+    rest = start_eagerly(watcher.read(view), "watcher")
+    if rest is not None:
+        rest.cancel()
         return None
-    watcher.positions += [entry.position for entry in entries]
-    if not view.park():
-        watcher.wake()
     return watcher, view
 
 

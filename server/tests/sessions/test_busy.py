@@ -157,7 +157,7 @@ async def test_never_busy_once_done_was_seen_pushed(rig: Rig) -> None:
     for turn in range(1, 201):
         ref = await rig.execute("x", session=session)
         assert ref.turn == turn
-        view = await rig.service.view(ME, session, Place(turn=turn))
+        view = await rig.service.subscribe(ME, session, Place(turn=turn))
         assert view is not None
         async for entries in view.batches(5):
             if entries and entries[-1].kind == "done":

@@ -12,8 +12,9 @@ from resonantgenesis_server.model.errors import (
     PositionExpired,
     SessionNotFound,
 )
-from resonantgenesis_server.sessions.range import Place, View
+from resonantgenesis_server.sessions.range import Place
 from resonantgenesis_server.sessions.start import CreateSpec
+from resonantgenesis_server.sessions.subscription import SessionSubscription
 
 from .agents import Gate
 from .rig import ME, Json, Rig, assert_sound, kinds, text_of
@@ -33,8 +34,8 @@ def places(chunks: list[Json]) -> list[int]:
     return [chunk["position"] for chunk in chunks]
 
 
-async def view(rig: Rig, session: str, place: Place) -> View | None:
-    return await rig.service.view(ME, session, place)
+async def view(rig: Rig, session: str, place: Place) -> SessionSubscription | None:
+    return await rig.service.subscribe(ME, session, place)
 
 
 async def test_without_a_place_the_last_turn_from_its_start(rig: Rig) -> None:
@@ -259,7 +260,7 @@ async def test_what_is_not_the_callers_does_not_exist(rig: Rig) -> None:
     ):
         calls = [
             rig.service.get(stranger, session),
-            rig.service.view(stranger, session, Place()),
+            rig.service.subscribe(stranger, session, Place()),
             rig.service.cancel(stranger, session, None),
             rig.service.delete(stranger, session),
             rig.service.steps(stranger, session, turn=None, after=0, limit=5),

@@ -49,7 +49,7 @@ async def test_the_oldest_ended_turns_are_trimmed_whole(
     # Positions go on; what is gone is told.
     for place in (Place(after=0), Place(after=139), Place(turn=7), Place(after=0, follow=True)):
         with pytest.raises(PositionExpired) as told:
-            await rig.service.view(ME, session, place)
+            await rig.service.subscribe(ME, session, place)
         assert told.value.details["earliest"] == 141
     assert len(await rig.watch(session, Place(after=140))) == 100
     assert len(await rig.watch(session, Place(turn=8))) == 20
@@ -89,7 +89,7 @@ async def test_an_agent_of_a_long_session_is_given_what_is_left(rig: Rig) -> Non
 async def test_a_reader_that_is_too_slow_is_told(rig: Rig) -> None:
     session = await rig.create()
     await rig.run(" ".join(["w"] * 17), session=session)
-    view = await rig.service.view(ME, session, Place(after=3, follow=True))
+    view = await rig.service.subscribe(ME, session, Place(after=3, follow=True))
     assert view is not None
     await rig.log.trim(session, 10)
     with pytest.raises(PositionExpired):
@@ -116,7 +116,7 @@ async def test_deletion_ends_every_reader(rig: Rig, gate: Gate) -> None:
     assert kinds(seen[1])[-1] == "done"
     for call in (
         rig.get(session),
-        rig.service.view(ME, session, Place()),
+        rig.service.subscribe(ME, session, Place()),
         rig.execute("3", session=session, agent="gate"),
         rig.service.delete(ME, session),
     ):
@@ -132,7 +132,7 @@ async def test_a_reader_that_comes_between_check_and_deletion_ends_too(rig: Rig)
     """It was let in, then the session went, then it registered: nobody tells it any more."""
     session = await rig.create()
     await rig.run(session=session)
-    view = await rig.service.view(ME, session, Place(after=0, follow=True))
+    view = await rig.service.subscribe(ME, session, Place(after=0, follow=True))
     assert view is not None
     await rig.service.delete(ME, session)
     async with asyncio.timeout(20):

@@ -183,7 +183,7 @@ async def read_until_gone(rig: Rig, session_id: str, position: int) -> None:
             assert page.events and page.position == position
             steps, _ = await rig.service.steps(ME, session_id, turn=None, after=0, limit=50)
             assert steps
-            assert await rig.service.view(ME, session_id, Place(after=0)) is not None
+            assert await rig.service.subscribe(ME, session_id, Place(after=0)) is not None
     except SessionNotFound:
         assert session_id not in await listed(rig)
 

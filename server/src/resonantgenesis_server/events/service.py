@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ from ..feed.filter import (
 )
 from ..feed.hub import Hub
 from ..feed.shares import SHARED
-from ..feed.subscription import Follower, Parking, PlaceExpired, StreamGone
+from ..feed.subscription import Subscription
 from ..feed.trimming import trim_in_steps
 from ..log.base import Append, Entry, EventLog, StreamInfo
 from ..model.clock import Clock
@@ -52,49 +52,6 @@ from ..model.ids import new_id
 from ..model.limits import LOOKED_BYTES, PAGE_BYTES
 from ..model.principal import Principal
 
-
-class EventView(Parking):
-    """One reader following a selection from a place; single use."""
-
-    def __init__(
-        self, events: EventService, stream: str, selection: CompiledFilter, after: int
-    ) -> None:
-        super().__init__()
-        self._events = events
-        self._stream = stream
-        self._selection = selection
-        self._after = after
-
-    @property
-    def reached(self) -> int:
-        """The position up to which nothing is left to tell."""
-        return self._after if self._follower is None else self._follower.reached
-
-    async def batches(self, silence: float) -> AsyncGenerator[list[Entry], None]:
-        """Matching events in order, each once; an empty list after every `silence` seconds
-        without. Raises PositionExpired when the reader is so slow that its place is trimmed."""
-        events = self._events
-        follower = self._follower
-        if follower is None:
-            follower = Follower(
-                events.hub, events.log, self._stream, self._after, selection=self._selection
-            )
-            self._follower = follower.__enter__()
-        self.parked = False
-        try:
-            while not self._stopped:
-                if self.park():
-                    return
-                yield await follower.batch(silence)
-        except StreamGone:
-            return
-        except PlaceExpired as error:
-            raise events.expired(error.earliest) from error
-        finally:
-            if not self.parked:
-                self.close()
-
-
 _TYPE = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)+")
 _MAX_TYPE = 200
 MAX_PATTERNS = 50
@@ -114,6 +71,13 @@ class EventPage:
     events: list[bytes]
     next_cursor: str
     has_more: bool
+
+
+class EventSubscription(Subscription):
+    """One reader of an organization's events; made by `EventService.subscribe`."""
+
+    def expired(self, earliest: int) -> PositionExpired:
+        return events_expired(earliest, self._log.epoch)
 
 
 class EventService:
@@ -183,7 +147,7 @@ class EventService:
             return info.head, False
         after, expired = await self._after(stream, info, since, name)
         if expired and not expired_ok:
-            raise self.expired(info.earliest)
+            raise events_expired(info.earliest, self.log.epoch)
         return (info.earliest - 1 if expired else after), expired
 
     async def _after(
@@ -211,22 +175,18 @@ class EventService:
         except BadCursor:
             raise InvalidRequest.field(name, "is not a cursor of this server") from None
 
-    def expired(self, earliest: int) -> PositionExpired:
-        """What is told of a place that is gone."""
-        cursor = cursor_of(self.log.epoch, earliest - 1)
-        return PositionExpired(
-            "these events are no longer kept; start at details.earliest",
-            details={"earliest": cursor, "epoch": self.log.epoch},
-        )
-
     async def _info(self, stream: str) -> StreamInfo:
         page = await self.log.read(stream, _END, limit=1)
         return page.info or StreamInfo(0, 1, 0, False)
 
     # -- reading ---------------------------------------------------------------------------
 
-    def view(self, principal: Principal, selection: CompiledFilter, after: int) -> EventView:
-        return EventView(self, event_stream(principal.organization_id), selection, after)
+    def subscribe(
+        self, principal: Principal, selection: CompiledFilter, after: int
+    ) -> EventSubscription:
+        """One reader of the matching events after a position."""
+        stream = event_stream(principal.organization_id)
+        return EventSubscription(self.hub, self.log, stream, after, selection=selection)
 
     async def replay(
         self,
@@ -271,7 +231,7 @@ class EventService:
         if until.startswith("c_"):
             epoch, position = self._parse(until, "until")
             if epoch != self.log.epoch:
-                raise self.expired(info.earliest)
+                raise events_expired(info.earliest, self.log.epoch)
             return min(position, info.head)
         at = parse_time(until)
         if at is None:
@@ -361,6 +321,14 @@ class EventService:
         found = await self.log.locate(stream, at=at)
         mark = (info.head + 1 if found is None else found) - 1
         return await trim_in_steps(self.log, stream, info.earliest, mark)
+
+
+def events_expired(earliest: int, epoch: str) -> PositionExpired:
+    """The error for a place of which the events are gone."""
+    return PositionExpired(
+        "these events are no longer kept; start at details.earliest",
+        details={"earliest": cursor_of(epoch, earliest - 1), "epoch": epoch},
+    )
 
 
 def _still_there(written: list[Entry]) -> Entry:

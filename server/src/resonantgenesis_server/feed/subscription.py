@@ -1,10 +1,14 @@
-"""A cursor over one stream: replay what is there, then follow what comes."""
+"""A cursor over one stream, and a subscription: a cursor with a range, an end and a sink.
+
+Every transport reads through these: from replay to live in `Cursor`, to a client that reads at its
+own pace in `Subscription`. A socket has its own kind of cursor, since one task drives many.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol, Self
 
 from .. import observe
@@ -16,6 +20,10 @@ from .hub import BroadcastGroup, Hub, Sink
 PENDING_BYTES = 64 * 1024
 PAGE_ENTRIES = 2_000
 PAGE_BYTES = 256 * 1024
+#: A compact reader's pages: large, so that a gap of 10,000 chunks becomes few messages. Each such
+#: reader holds one page in memory.
+COMPACT_ENTRIES = 20_000
+COMPACT_BYTES = 1024 * 1024
 
 
 class StreamGone(Exception):
@@ -85,6 +93,10 @@ class Cursor(ABC):
             return self.position
         return max(self.position, self._hub.head(self._stream))
 
+    def announced(self) -> int | None:
+        """The position of the last entry that was announced; None if memory does not hold it."""
+        return self._hub.head(self._stream) or None
+
     @abstractmethod
     def push(self, entries: Sequence[Entry]) -> bool:
         """Take live entries, or say False; see `Reader` and `accept`."""
@@ -109,12 +121,12 @@ class Cursor(ABC):
         """One step of the handover: what the reader has next, and attached if that is all.
 
         The reader is registered, so whatever is committed after the page was read either raises
-        the topic's head before `attach` looks at it, or is pushed afterwards. Raises
-        PlaceExpired and the log's LogUnavailable.
+        the topic's head before `attach` looks at it, or is pushed afterwards. Does not suspend
+        when memory holds what the reader lacks. Raises PlaceExpired and the log's LogUnavailable.
         """
         found = self._hub.recent(self._stream, self.position, self._page_bytes)
         at_end = True  # of what is announced, which `attach` compares with the position
-        if not found:
+        if not found and self.announced() != self.position:
             page = await self._log.read(
                 self._stream,
                 self.position,
@@ -132,22 +144,6 @@ class Cursor(ABC):
             self._hub.learn(self._stream, found)
         return self._given(found)
 
-    def pull_recent(self, head: int | None) -> list[Entry] | None:
-        """All of `pull` at once, if all up to `head`, the last position that was announced, is in
-        memory: the reader is attached then. None: the log must be asked, and nothing has
-        happened."""
-        found: list[Entry] = []
-        if head is None:
-            return None
-        if self.position < head:
-            found = self._hub.recent(self._stream, self.position, PENDING_BYTES)
-        last = found[-1].position if found else self.position
-        if last != head:
-            return None
-        self.position = last
-        self.attached = self._hub.attach(self._stream, self, self.selection)
-        return self._given(found)
-
     def _given(self, found: list[Entry]) -> list[Entry]:
         """Of a page, what the reader is to see."""
         picked = found if self.selection is None else self.selection.pick(found)
@@ -156,8 +152,14 @@ class Cursor(ABC):
         return picked
 
 
-class Follower(Cursor):
-    """Reads a stream from `after` on, without end: every entry once, in order, without gaps."""
+class Subscription(Cursor):
+    """Reads a stream from `after` on: every entry once, in order, without gaps; without end, unless
+    a subclass says where it ends. Single use.
+
+    `batches` is for a transport. With a sink it ends, `parked`, as soon as only live entries are
+    left: the hub then writes them to the sink, and `batches` is called again when the sink wakes.
+    `batch` is the part for a reader without a sink, inside the subscription as a context manager.
+    """
 
     def __init__(
         self,
@@ -181,17 +183,24 @@ class Follower(Cursor):
             page_entries=page_entries,
             page_bytes=page_bytes,
         )
-        self._caller = caller
+        self.caller = caller
+        #: `batches` has ended without the subscription being over.
+        self.parked = False
+        #: The sinks that are written to together with this one while it is parked.
+        self.group: BroadcastGroup | None = None
+        self._entered = self._stopped = False
         self._bound = pending_bytes
         self._pending: list[Entry] = []
         self._pending_size = 0
         self._gone = False
         self._waiter: asyncio.Future[None] | None = None
         self._sink: Sink | None = None
+        #: The sink to be woken; None while it is not parked.
+        self._parked_sink: Sink | None = None
 
     @property
     def here(self) -> bool:
-        return self._caller is None or self._caller.here
+        return self.caller is None or self.caller.here
 
     # -- called by the hub -----------------------------------------------------------------
 
@@ -217,23 +226,30 @@ class Follower(Cursor):
         self._wake()
 
     def _wake(self) -> None:
-        if self._sink is not None:
-            sink, self._sink = self._sink, None
+        if self._parked_sink is not None:
+            sink, self._parked_sink = self._parked_sink, None
             sink.wake()
         elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     # -- called by the reader --------------------------------------------------------------
 
-    def park(self, sink: Sink) -> BroadcastGroup | None:
-        """Do without a task that waits in `batch`: what comes is written to the sink, whose
-        `wake` is called once when it takes something no more, or the stream is gone; then `batch`
-        goes on. None if there is something to do right now, or the sink is not ready."""
-        if not self.attached or self._pending or self._gone or not sink.ready:
+    def write_to(self, sink: Sink) -> None:
+        """Park on this sink whenever only live entries are left."""
+        self._sink = sink
+
+    def park(self, sink: Sink | None = None) -> BroadcastGroup | None:
+        """Write live entries to the sink from here on, without a task that waits in `batch`.
+
+        The sink is woken once when it takes something no more, or when the stream is gone; then
+        `batch` goes on. None if there is something to do right now, or the sink is not ready.
+        """
+        sink = sink or self._sink
+        if sink is None or not self.attached or self._pending or self._gone or not sink.ready:
             return None
         group = self._hub.park(self._stream, self, sink, self.selection)
         if group is not None:
-            self._sink = sink
+            self._parked_sink = sink
         return group
 
     def unpark(self) -> None:
@@ -257,6 +273,71 @@ class Follower(Cursor):
             elif not await self._wait(timeout):
                 return []
 
+    async def batches(self, silence: float) -> AsyncGenerator[Sequence[Entry], None]:
+        """Entries in order, each once; an empty list after every `silence` seconds without any.
+
+        Ends as the range says, when the stream is deleted, by `stop`, or `parked`. Does not
+        suspend before it has given what memory holds. Raises `expired` when the reader is so slow
+        that its place is trimmed, and the log's LogUnavailable.
+        """
+        self.parked = False
+        try:
+            if not self._entered:
+                async for _ in self._begin(silence):
+                    yield []
+            while not self._stopped and not self._is_over():
+                self.group = self.park()
+                if self.group is not None:
+                    self.parked = True
+                    return
+                entries = await self._next(silence)
+                if entries is not None:
+                    yield await self._shown(entries) if entries else entries
+        except StreamGone:
+            return
+        except PlaceExpired as error:
+            raise self.expired(error.earliest) from error
+        finally:
+            if not self.parked:
+                self.close()
+
+    async def _next(self, silence: float) -> list[Entry] | None:
+        """The next entries; empty after `silence`; None if a step brought none, but no wait."""
+        if self.attached or self._pending or self._gone:
+            return await self.batch(silence)
+        return await self.pull() or None
+
+    def stop(self) -> None:
+        """End `batches` now: the reader has left or must."""
+        self._stopped = True
+        self.gone()
+
+    def close(self) -> None:
+        """End, parked or not."""
+        self._stopped = True
+        self.__exit__()
+
+    # -- the range -------------------------------------------------------------------------
+
+    async def _begin(self, silence: float) -> AsyncGenerator[None, None]:
+        """Register, once the place to start is known; yields after each `silence` before that."""
+        self._entered = True
+        self.__enter__()
+        return
+        yield
+
+    def _is_over(self) -> bool:
+        """Whether nothing is to be given any more."""
+        return False
+
+    def expired(self, earliest: int) -> Exception:
+        """The error for a place that was trimmed."""
+        return PlaceExpired(earliest)
+
+    async def _shown(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Of the next entries, those that the reader is to see; all within the range."""
+        return entries
+
     def _take(self) -> list[Entry]:
         taken, self._pending, self._pending_size = self._pending, [], 0
         return taken
@@ -273,48 +354,3 @@ class Follower(Cursor):
             if timer is not None:
                 timer.cancel()
         return bool(self._pending or self._gone or not self.attached)
-
-
-class Parking:
-    """A view's follower, and the sink that takes what comes when the view has nothing else to
-    do. Views have `batches` besides, which makes the follower and ends when the view is parked, to
-    be called again when the sink is woken."""
-
-    def __init__(self) -> None:
-        self._follower: Follower | None = None
-        self._sink: Sink | None = None
-        self._stopped = False
-        #: `batches` has ended without the view being over: it goes on when the sink is woken.
-        self.parked = False
-        #: With whom it is written to while it is parked.
-        self.group: BroadcastGroup | None = None
-
-    def write_to(self, sink: Sink) -> None:
-        """Write what comes to the sink; once it has nothing else to tell, `batches` ends,
-        `parked`, and is to be called again when the sink is woken."""
-        self._sink = sink
-
-    def park(self) -> bool:
-        """Write what comes to the sink from here on. False: `batches` has something to do."""
-        if self._sink is not None and self._follower is not None:
-            self.group = self._follower.park(self._sink)
-            self.parked = self.group is not None
-        return self.parked
-
-    def unpark(self) -> None:
-        """The sink is full."""
-        if self._follower is not None:
-            self._follower.unpark()
-
-    def close(self) -> None:
-        """The reader has left a view that is parked."""
-        self._stopped = True
-        if self._follower is not None:
-            self._follower.__exit__()
-            self._follower = None
-
-    def stop(self) -> None:
-        """End `batches` now; the reader has left or must."""
-        self._stopped = True
-        if self._follower is not None:
-            self._follower.gone()

@@ -12,7 +12,7 @@ from typing import Any
 from ..codec.events import event_json
 from ..codec.json import dumps
 from ..codec.sse import chunk_json
-from ..events.service import EventService
+from ..events.service import EventService, events_expired
 from ..feed.filter import CompiledFilter
 from ..log.base import Entry, EventLog, Page
 from ..model.errors import SessionNotFound
@@ -109,7 +109,7 @@ async def event_batches(
     while after < end:
         page = await log.read(stream, after, limit=_ENTRIES, max_bytes=_BYTES)
         if page.info is not None and page.info.earliest > after + 1:
-            raise events.expired(page.info.earliest)
+            raise events_expired(page.info.earliest, log.epoch)
         if not page.entries:
             return
         yield [event_json(e, log.epoch) for e in page.entries if _wanted(e, selection, end)]

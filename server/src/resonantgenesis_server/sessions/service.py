@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,10 +27,11 @@ from .chunks import Output
 from .export import SessionExport
 from .history import EntryGone
 from .idempotency import TurnKeys
-from .range import Place, View, expired, open_view, view_at_once, wait_over
+from .range import Place, expired
 from .session_list import Mirror
 from .start import CreateSpec, ExecuteSpec, Executor, TurnLimit, TurnRef
 from .state import SessionState, TurnState
+from .subscription import SessionSubscription, keep_up, open_subscription, wait_over
 from .supervisor import Supervisor
 
 log_ = structlog.get_logger("resonantgenesis.sessions")
@@ -226,15 +227,14 @@ class SessionService:
 
     # -- reading ---------------------------------------------------------------------------
 
-    async def view(self, principal: Principal, session_id: str, place: Place) -> View | None:
-        """A way to read the session from this place; None when nothing is there or to come."""
-        state = await self._executor.authorize(principal, session_id)
-        return await open_view(self.supervisor, session_id, state, place)
+    async def subscribe(
+        self, principal: Principal, session_id: str, place: Place
+    ) -> SessionSubscription | None:
+        """One reader of the session from this place; None when nothing is there or to come.
 
-    def view_at_once(self, principal: Principal, session_id: str, place: Place) -> View | None:
-        """The same for a session that is being read; None: `view` has to say."""
-        state = self._executor.authorize_at_once(principal, session_id)
-        return None if state is None else view_at_once(self.supervisor, session_id, state, place)
+        Does not suspend when memory holds everything that the reader lacks."""
+        state = await self._executor.authorize(principal, session_id)
+        return await open_subscription(self.supervisor, session_id, state, place)
 
     async def result(
         self, ref: TurnRef, seconds: float, caller: Caller | None = None
@@ -281,25 +281,24 @@ class SessionService:
     ) -> Poll:
         """Chunks after a position, waiting up to `wait` seconds for the first."""
         place = Place(after=after, follow=True, compact=compacted, epoch=epoch)
-        view = await self.view(principal, session_id, place)
-        if view is None:  # never with follow
+        subscription = await self.subscribe(principal, session_id, place)
+        if subscription is None:  # never with follow
             raise NotFound("nothing to read")
-        view.caller = caller
-        state, log = view.state, self.supervisor.log
+        subscription.caller = caller
+        state, log = subscription.state, self.supervisor.log
         self.supervisor.viewed(session_id)
         page = await log.read(session_id, after, limit=limit, max_bytes=PAGE_BYTES)
         if page.info is None:
             await self.supervisor.check_there(session_id)
-        page_entries = page.entries
+        page_entries: Sequence[Entry] = page.entries
         if page.info is not None and page.info.earliest > after + 1 <= page.info.head:
             raise expired(page.info.earliest, log.epoch)
         if not page_entries and state.open_turns and wait > 0:
-            async with aclosing(view.batches(wait)) as batches:
+            async with aclosing(subscription.batches(wait)) as batches:
                 page_entries = (await anext(batches, []))[:limit]
             if not page_entries:
                 await self._executor.authorize(principal, session_id)  # else it was deleted
-        if any(entry.kind == "done" and entry.position > state.end for entry in page_entries):
-            await take_in(log, session_id, state)
+        await keep_up(self.supervisor, session_id, state, page_entries)
         position = page_entries[-1].position if page_entries else after
         shown = compact(page_entries) if compacted else page_entries
         return Poll(

@@ -60,11 +60,6 @@ class Executor:
             raise SessionNotFound("no such session")
         return state
 
-    def authorize_at_once(self, principal: Principal, session_id: str) -> SessionState | None:
-        """The same for a session that is in memory; None if it is not, or may not be seen."""
-        state = self._supervisor.states.known(session_id)
-        return state if state is not None and _may_see(principal, session_id, state) else None
-
     async def create(
         self,
         principal: Principal,

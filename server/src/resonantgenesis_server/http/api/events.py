@@ -124,7 +124,7 @@ def events_router(service: EventService, limits: Limits) -> APIRouter:
         page = await service.replay(principal, selection, after=after, until=until, limit=limit)
         if not page.events and not page.has_more and wait > 0 and until is None:
             after, _ = await service.place(principal, page.next_cursor)
-            view = service.view(principal, selection, after)
+            view = service.subscribe(principal, selection, after)
             async with waiting_for(request), aclosing(view.batches(wait)) as batches:
                 await anext(batches, None)
             page = await service.replay(principal, selection, after=after, until=None, limit=limit)

@@ -15,15 +15,16 @@ from starlette.types import Receive, Scope, Send
 
 from ...codec.events import cursor_frame, cursor_of, event_frame
 from ...codec.sse import OPENING, frame_without_id
-from ...events.service import EventService, EventView
+from ...events.service import EventService
 from ...log.base import Entry
 from ...model.errors import InvalidRequest, Unavailable
 from ...model.limits import Limits
 from ...model.principal import Principal
 from ...sessions.idempotency import check_key
-from ...sessions.range import Place, View
+from ...sessions.range import Place
 from ...sessions.service import SessionService
 from ...sessions.start import ExecuteSpec, TurnRef
+from ...sessions.subscription import SessionSubscription
 from ..api.events import MAX_TEXT, PATH, PublishBody, json_response, parse_filters, split_patterns
 from ..api.session_models import ExecuteBody, TurnBody, validated
 from ..auth.authenticator import require
@@ -31,6 +32,7 @@ from ..body import header, read_json
 from ..limits import RequestLimit
 from ..middleware import FastRoute, fast_route
 from ..params import QueryParams, position_of, text_header
+from ..serving.eager import result_at_once
 from ..waiting import waiting
 from ..watchdog import Watch
 from .stream import (
@@ -99,9 +101,7 @@ class StreamRoutes:
             )
         if wants_stream:
             place = Place(after=ref.resume_from, turn=ref.turn, compact=body.compact)
-            # Who has just started a turn is there before its first chunk.
-            if ref.joined or not self._stream_at_once(scope, receive, send, ref.session_id, place):
-                await self._stream(scope, receive, send, ref.session_id, place)
+            await self._stream(scope, receive, send, ref.session_id, place)
         else:
             await self._answer(scope, receive, send, ref)
 
@@ -112,16 +112,22 @@ class StreamRoutes:
 
     async def join(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET …/stream."""
-        if self.join_at_once(scope):
-            return
         session_id, place = self._joined(scope)
         await self._stream(scope, receive, send, session_id, place)
 
     def join_at_once(self, scope: Scope) -> bool:
-        """The same where all that the client lacks is in memory."""
-        self._watch.check_room(scope["state"]["principal"])
+        """`join` without a task; False: something must be read from the log, or be refused."""
+        principal: Principal = scope["state"]["principal"]
+        self._watch.check_room(principal)
         session_id, place = self._joined(scope)
-        return self._stream_at_once(scope, nothing_more, nowhere, session_id, place)
+        subscription = result_at_once(self._service.subscribe(principal, session_id, place))
+        if subscription is None:
+            return False
+        stream = self._sse(scope, nothing_more, nowhere, subscription, place)
+        if not stream.here:
+            return False
+        stream.start(self._headers(subscription), OPENING, self._watch)
+        return True
 
     def _joined(self, scope: Scope) -> tuple[str, Place]:
         require(scope["state"]["principal"], "sessions:read")
@@ -139,33 +145,24 @@ class StreamRoutes:
     ) -> None:
         principal: Principal = scope["state"]["principal"]
         with self._watch.opening(principal):
-            view = await self._service.view(principal, session_id, place)
-        if view is None:
+            subscription = await self._service.subscribe(principal, session_id, place)
+        if subscription is None:
             headers = session_headers(session_id, place.turn, self._service.epoch)
             await Response(status_code=204, headers=_as_dict(headers))(scope, receive, send)
             return
-        stream = self._sse(scope, receive, send, view, place)
-        await stream.run(self._headers(view), self._watch)
-
-    def _stream_at_once(
-        self, scope: Scope, receive: Receive, send: Send, session_id: str, place: Place
-    ) -> bool:
-        """False: something must be read from the log, or there is a refusal to be told."""
-        view = self._service.view_at_once(scope["state"]["principal"], session_id, place)
-        if view is None:
-            return False
-        stream = self._sse(scope, receive, send, view, place)
-        entries = view.start_at_once() if stream.here else None
-        if entries is None:
-            return False
-        stream.start_at_once(self._headers(view), self._watch, entries)
-        return True
+        stream = self._sse(scope, receive, send, subscription, place)
+        await stream.run(self._headers(subscription), OPENING, self._watch)
 
     def _sse(
-        self, scope: Scope, receive: Receive, send: Send, view: View, place: Place
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        subscription: SessionSubscription,
+        place: Place,
     ) -> SseStream:
         return SseStream(
-            view,
+            subscription,
             COMPACT_CHUNKS if place.compact else CHUNKS,
             scope["state"]["principal"],
             self._limits,
@@ -174,10 +171,10 @@ class StreamRoutes:
             send=send,
         )
 
-    def _headers(self, view: View) -> Headers:
-        turn = None if view.turn is None else view.turn.turn
+    def _headers(self, subscription: SessionSubscription) -> Headers:
+        turn = None if subscription.turn is None else subscription.turn.turn
         epoch = self._service.epoch
-        return stream_headers(view.session_id, turn, epoch, self._limits.heartbeat)
+        return stream_headers(subscription.session_id, turn, epoch, self._limits.heartbeat)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, ref: TurnRef) -> None:
         """The end of the turn, or 202 while it is under way."""
@@ -220,28 +217,18 @@ class SseEventEncoder(SseEncoder):
     def encode(self, entries: Sequence[Entry]) -> Iterable[bytes]:
         return [event_frame(e, self.epoch, as_message=self.as_message) for e in entries]
 
+    def heartbeat(self, position: int) -> bytes:
+        """With a cursor, so that a quiet subscription's place stays fresh."""
+        return cursor_frame(self.epoch, position)
 
-class EventFrames:
-    """A stream of platform events; `gap_before`: what came before that place is gone."""
-
-    def __init__(self, view: EventView, encoder: SseEventEncoder, gap_before: int | None) -> None:
-        self.encoder = encoder
-        self._view = view
-        self._epoch = encoder.epoch
-        self._gap_before = gap_before
-
-    def opening(self) -> bytes:
-        """With a cursor: who is cut off before the first event comes back to this place, and not
-        to what is now by then."""
-        place = cursor_frame(self._epoch, self._view.reached)
-        if self._gap_before is None:
+    def opening(self, position: int, *, gap: bool) -> bytes:
+        """With a cursor: a client that is cut off before the first event comes back to this place.
+        `gap`: events before it are gone."""
+        place = cursor_frame(self.epoch, position)
+        if not gap:
             return OPENING + place
-        earliest = cursor_of(self._epoch, self._gap_before)
-        gap = orjson.dumps({"type": "gap", "earliest": earliest})
-        return OPENING + frame_without_id("gap", gap) + place
-
-    def heartbeat(self) -> bytes:
-        return cursor_frame(self._epoch, self._view.reached)
+        notice = orjson.dumps({"type": "gap", "earliest": cursor_of(self.epoch, position)})
+        return OPENING + frame_without_id("gap", notice) + place
 
 
 class EventRoutes:
@@ -263,13 +250,13 @@ class EventRoutes:
         principal: Principal = scope["state"]["principal"]
         require(principal, "events:read")
         with self._watch.opening(principal):
-            stream, headers = await self._subscribed(principal, scope, receive, send)
-        await stream.run(headers, self._watch)
+            stream, headers, opening = await self._subscribed(principal, scope, receive, send)
+        await stream.run(headers, opening, self._watch)
 
     async def _subscribed(
         self, principal: Principal, scope: Scope, receive: Receive, send: Send
-    ) -> tuple[SseStream, Headers]:
-        """The stream that the query asks for, and the headers of its answer."""
+    ) -> tuple[SseStream, Headers, bytes]:
+        """The stream that the query asks for, the headers of its answer, and its first bytes."""
         query, service = QueryParams(scope), self._service
         selection = service.select(
             principal,
@@ -289,11 +276,10 @@ class EventRoutes:
             expired_ok=on_expired == "earliest",
             name="Last-Event-ID" if last else "since",
         )
-        view = service.view(principal, selection, after)
+        subscription = service.subscribe(principal, selection, after)
         encoder = SseEventEncoder(service.epoch, as_message=name == "message")
-        frames = EventFrames(view, encoder, gap_before=after if expired else None)
         stream = SseStream(
-            view, frames, principal, self._limits, scope=scope, receive=receive, send=send
+            subscription, encoder, principal, self._limits, scope=scope, receive=receive, send=send
         )
         headers = [
             (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -302,7 +288,7 @@ class EventRoutes:
             (b"x-log-epoch", service.epoch.encode()),
             (b"x-heartbeat-seconds", b"%d" % round(self._limits.heartbeat + 0.5)),
         ]
-        return stream, headers
+        return stream, headers, encoder.opening(after, gap=expired)
 
     async def publish(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /v1/events."""

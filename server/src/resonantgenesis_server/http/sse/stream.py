@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import math
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import orjson
 import structlog
 from starlette.types import Message, Receive, Scope, Send
 
-from ...codec.sse import HEARTBEAT, OPENING, chunk_frame, frame_without_id
+from ...codec.sse import HEARTBEAT, chunk_frame, frame_without_id
 from ...feed.compact import compact
-from ...feed.hub import BroadcastGroup, Sink, Write
+from ...feed.hub import Write
+from ...feed.subscription import Subscription
 from ...log.base import Entry, LogError
 from ...model.errors import ApiError, Unavailable
 from ...model.limits import Limits
 from ...model.principal import Principal
+from ..serving.eager import start_eagerly
 from ..serving.http_protocol import connection_of
 from ..serving.stream_connection import StreamConnection, chunked
 from ..watchdog import INTERVAL, Watch
@@ -27,11 +29,15 @@ from ..watchdog import INTERVAL, Watch
 
 @dataclass(frozen=True, slots=True)
 class SseEncoder(ABC):
-    """How entries look on the wire. Forms that are equal share a live batch's bytes."""
+    """The encoder of a stream. Sinks with equal encoders share a live batch's bytes."""
 
     @abstractmethod
     def encode(self, entries: Sequence[Entry]) -> Iterable[bytes]:
         """One frame per entry that the client is to see."""
+
+    @abstractmethod
+    def heartbeat(self, position: int) -> bytes:
+        """What a client that has everything up to `position` is sent after a silence."""
 
     def live(self, entries: Sequence[Entry]) -> bytes:
         """What every connection is written, in chunked encoding."""
@@ -48,7 +54,7 @@ class SseChunkEncoder(SseEncoder):
         return map(chunk_frame, compact(entries) if self.compacted else entries)
 
     def live(self, entries: Sequence[Entry]) -> bytes:
-        # Whether a view ends with a `done` is for the view to say.
+        # Whether a subscription ends with a `done` is for its range to say.
         for entry in entries:
             if entry.kind == "done":
                 return b""
@@ -56,41 +62,13 @@ class SseChunkEncoder(SseEncoder):
             return chunked(chunk_frame(entries[0]))
         return SseEncoder.live(self, entries)
 
-
-class Frames(Protocol):
-    """A stream's encoder, and what it says besides."""
-
-    @property
-    def encoder(self) -> SseEncoder: ...
-
-    def opening(self) -> bytes:
-        """Sent at once."""
-        ...
-
-    def heartbeat(self) -> bytes:
-        """Sent after silence."""
-        ...
-
-
-class ChunkFrames:
-    """A stream of a session's chunks."""
-
-    __slots__ = ("encoder",)
-
-    def __init__(self, encoder: SseEncoder) -> None:
-        self.encoder = encoder
-
-    def opening(self) -> bytes:
-        return OPENING
-
-    def heartbeat(self) -> bytes:
+    def heartbeat(self, position: int) -> bytes:
         return HEARTBEAT
 
 
-#: Streams of chunks know nothing but their encoder.
-CHUNKS = ChunkFrames(SseChunkEncoder(compacted=False))
-COMPACT_CHUNKS = ChunkFrames(SseChunkEncoder(compacted=True))
-
+#: All streams of chunks share these.
+CHUNKS = SseChunkEncoder(compacted=False)
+COMPACT_CHUNKS = SseChunkEncoder(compacted=True)
 
 log_ = structlog.get_logger("resonantgenesis.streams")
 Headers = list[tuple[bytes, bytes]]
@@ -116,48 +94,15 @@ def session_headers(session_id: str, turn: int | None, epoch: str) -> Headers:
     return headers if turn is None else [*headers, (b"x-turn", b"%d" % turn)]
 
 
-class Source(Protocol):
-    """What a stream reads: a view of a session, or of an organization's events."""
-
-    def batches(self, silence: float) -> AsyncIterator[list[Entry]]:
-        """Entries in order; an empty list after every `silence` seconds without."""
-        ...
-
-    def stop(self) -> None:
-        """End `batches` now."""
-        ...
-
-    parked: bool
-    #: With whom it is written to while it is parked.
-    group: BroadcastGroup | None
-
-    def write_to(self, sink: Sink) -> None:
-        """Write live entries to the sink; when nothing else is to be told, `batches` ends with
-        `parked` true, to be called again when the sink is woken."""
-        ...
-
-    def park(self) -> bool:
-        """The same at once, where what there was has been told. False: there is more."""
-        ...
-
-    def unpark(self) -> None:
-        """The sink is full: wake it when something comes, instead of writing to it."""
-        ...
-
-    def close(self) -> None:
-        """End, parked or not."""
-        ...
-
-
 class SseStream:
-    """One client reading a source; `run` returns when the stream is over, whoever ended it."""
+    """One client that reads a subscription, and the sink of its live entries."""
 
     kind: ClassVar[str] = "sse"
 
     def __init__(
         self,
-        source: Source,
-        frames: Frames,
+        subscription: Subscription,
+        encoder: SseEncoder,
         principal: Principal,
         limits: Limits,
         *,
@@ -166,12 +111,11 @@ class SseStream:
         send: Send,
     ) -> None:
         self.principal = principal
-        self._source = source
-        self._frames = frames
+        self.encoder = encoder
+        self._subscription = subscription
         self._limits = limits
         self._receive = receive
         self._send = send
-        self.encoder = frames.encoder
         #: The edge's headers, which it adds by itself to what goes through `send`.
         self._extra: Headers = scope["state"].get("headers", [])
         #: Where the stream can begin, and what it is written to once it has.
@@ -189,15 +133,16 @@ class SseStream:
         self._unsent = 0
         self._patience = limits.stall
         if self._way is not None:
-            source.write_to(self)
+            subscription.write_to(self)
 
     @property
     def here(self) -> bool:
         """Whether its client is there, on our own protocol class: it can start at once."""
         return self._way is not None and not self._way.lost
 
-    async def run(self, headers: Headers, watch: Watch) -> None:
-        """Write until the source ends, the client leaves or the credential ends.
+    async def run(self, headers: Headers, opening: bytes, watch: Watch) -> None:
+        """Write `opening`, then the entries, until the subscription, the client or the credential
+        ends.
 
         On our own protocol class it returns as soon as the client has everything; the stream
         stays, without a task, and makes one when there is more to do than to pass on bytes.
@@ -208,9 +153,9 @@ class SseStream:
             if self._way is None:
                 disconnect = asyncio.create_task(self._wait_for_disconnect())
                 await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-                await self._write(self._frames.opening())
+                await self._write(opening)
             elif not self._gone:
-                self._begin(headers, self._frames.opening())
+                self._begin(headers, opening)
             await self._go_on()
         finally:
             if not self._parked:
@@ -220,14 +165,11 @@ class SseStream:
                 disconnect.cancel()
                 await asyncio.wait({disconnect}, timeout=5)
 
-    def start_at_once(self, headers: Headers, watch: Watch, entries: list[Entry]) -> None:
-        """`run` without a task, as long as the client takes these, which are all there is."""
+    def start(self, headers: Headers, opening: bytes, watch: Watch) -> None:
+        """Begin on our own protocol class, with a task only for what has to wait."""
         self._enter(watch)
-        self._begin(headers, b"".join([self._frames.opening(), *self.encoder.encode(entries)]))
-        parks = self._source.park()
-        self._park()
-        if not parks or self._error is not None:
-            self.wake()
+        self._begin(headers, opening)
+        self._task = start_eagerly(self._resume(), "stream")
 
     def _enter(self, watch: Watch) -> None:
         self._watch = watch
@@ -245,14 +187,14 @@ class SseStream:
     async def _go_on(self) -> None:
         """Write until the stream is over or parked."""
         try:
-            await self._write_source()
+            await self._write_subscription()
         except LogError:
             self._error = Unavailable("the log cannot be read right now", retry_after=1)
         except ApiError as error:
             self._error = error
         if self._gone:
             return
-        if self._connection is not None and self._source.parked and self._error is None:
+        if self._connection is not None and self._subscription.parked and self._error is None:
             self._park()
             return
         await self._close()
@@ -262,7 +204,7 @@ class SseStream:
         self._quiet_since = asyncio.get_running_loop().time()
         self._broadcasts = self._broadcast_count()
 
-    # -- an sink ---------------------------------------------------------------------------
+    # -- a sink ---------------------------------------------------------------------------
 
     @property
     def write(self) -> Write:
@@ -299,7 +241,7 @@ class SseStream:
                 self._drop()
 
     def _forget(self) -> None:
-        self._source.close()
+        self._subscription.close()
         if self._watch is not None:
             self._watch.discard(self)
         if self._connection is not None:
@@ -309,12 +251,12 @@ class SseStream:
         if self._connection is not None:
             self._connection.drop()
 
-    async def _write_source(self) -> None:
-        async for entries in self._source.batches(self._limits.heartbeat):
+    async def _write_subscription(self) -> None:
+        async for entries in self._subscription.batches(self._limits.heartbeat):
             if self._gone or self._error is not None:
                 return
             if not entries:
-                await self._write(self._frames.heartbeat())
+                await self._write(self.encoder.heartbeat(self._subscription.reached))
             else:
                 await self._write_frames(self.encoder.encode(entries))
 
@@ -357,7 +299,7 @@ class SseStream:
 
     def filled(self) -> None:
         """More is unsent than the bound; nothing is written until there is room."""
-        self._source.unpark()
+        self._subscription.unpark()
 
     def left(self) -> None:
         """The client has left."""
@@ -365,7 +307,7 @@ class SseStream:
         if self._parked and self._task is None:
             self._forget()
         else:
-            self._source.stop()
+            self._subscription.stop()
 
     # -- called by the watch ---------------------------------------------------------------
 
@@ -373,7 +315,7 @@ class SseStream:
         self._error = error
         # Who takes nothing cannot be told, and must not hold up a revocation or a stop.
         self._patience = min(self._limits.stall, _LAST_WORDS)
-        self._source.stop()
+        self._subscription.stop()
         if self._parked:
             self.wake()
 
@@ -400,11 +342,11 @@ class SseStream:
             self._broadcasts = broadcasts
             self._quiet_since = now - INTERVAL
         elif now - self._quiet_since + INTERVAL > self._limits.heartbeat:
-            connection.write(self._frames.heartbeat())
+            connection.write(self.encoder.heartbeat(self._subscription.reached))
             self._quiet_since = now
 
     def _broadcast_count(self) -> int:
-        group = self._source.group
+        group = self._subscription.group
         return 0 if group is None else group.broadcasts
 
 

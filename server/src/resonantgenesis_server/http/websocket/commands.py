@@ -13,7 +13,7 @@ from ...model.errors import PayloadTooLarge, SessionNotFound
 from ...model.events import event_stream, notes_on
 from ...model.limits import Limits
 from ...model.principal import Principal
-from ...sessions.range import Place
+from ...sessions.range import Place, StartPosition, start_of_turn
 from ...sessions.service import SessionService
 from ...sessions.start import ExecuteSpec, TurnRef
 from ..auth.authenticator import require
@@ -27,9 +27,6 @@ from .subscriptions import (
     Ended,
     EventFeed,
     Feed,
-    StartPosition,
-    start_of_newest,
-    start_of_turn,
 )
 from .writer import SocketWriter
 
@@ -129,19 +126,15 @@ class Commands:
     async def _place_of(
         self, principal: Principal, session_id: str, after: int | None, compact: bool
     ) -> StartPosition:
-        """Where a subscription that stays begins. Raises what `view` does."""
+        """Where a subscription that stays begins. Raises what `subscribe` does."""
         place = Place(after=after, follow=True, compact=compact)
-        view = await self._sessions.view(principal, session_id, place)
-        if after is not None or view is None:
-            return StartPosition(after or 0)
-        begin = start_of_newest(view.state)
-        page = await self._sessions.supervisor.log.read(session_id, begin, limit=1)
-        return StartPosition(begin if page.info is None else max(begin, page.info.earliest - 1))
+        subscription = await self._sessions.subscribe(principal, session_id, place)
+        return StartPosition(0 if subscription is None else subscription.position)
 
     def _where_it_was(self, channel: str) -> StartPosition | None:
         """Where the subscription that is about to be replaced has got."""
         feed = self.table.get(channel)
-        if not isinstance(feed, ChunkFeed) or feed.skip:
+        if not isinstance(feed, ChunkFeed) or feed.range.skip:
             return None
         return StartPosition(feed.reached)
 
@@ -181,7 +174,7 @@ class Commands:
         """The scopes without which the standing subscriptions may not go on."""
         feeds = self.table.subscriptions()
         needed = {"events:read"} if any(isinstance(f, EventFeed) for f in feeds) else set()
-        if any(isinstance(f, ChunkFeed) and f.until is None for f in feeds):
+        if any(isinstance(f, ChunkFeed) and f.range.follow for f in feeds):
             needed.add("sessions:read")
         return needed
 
@@ -244,8 +237,8 @@ class Commands:
         """Where the turn's chunks begin for this client; None if it has them all."""
         if ref.resume_from is not None:
             place = Place(after=ref.resume_from, turn=ref.turn, compact=compact)
-            view = await self._sessions.view(principal, ref.session_id, place)
-            return None if view is None else StartPosition(ref.resume_from)
+            subscription = await self._sessions.subscribe(principal, ref.session_id, place)
+            return None if subscription is None else StartPosition(ref.resume_from)
         state = await self._sessions.supervisor.states.load(ref.session_id)
         if state is None:
             raise SessionNotFound("the session was deleted")

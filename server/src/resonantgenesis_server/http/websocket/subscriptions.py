@@ -9,49 +9,26 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 from ...codec.events import cursor_of
-from ...codec.json import loads
 from ...codec.websocket import chunk_message, cursor_message, event_envelope, event_message
-from ...events.service import EventService
+from ...events.service import EventService, events_expired
 from ...feed.compact import compact
 from ...feed.filter import CompiledFilter
 from ...feed.hub import BroadcastGroup, Hub, Write
-from ...feed.subscription import PAGE_BYTES, PAGE_ENTRIES, Cursor, PlaceExpired
+from ...feed.subscription import (
+    COMPACT_BYTES,
+    COMPACT_ENTRIES,
+    PAGE_BYTES,
+    PAGE_ENTRIES,
+    Cursor,
+    PlaceExpired,
+)
 from ...log.base import Entry, EventLog, LogError
 from ...model.errors import ApiError, SessionNotFound, Unavailable
 from ...model.events import channel_of
-from ...sessions.cache import take_in
-from ...sessions.range import expired
-from ...sessions.state import SessionState
+from ...sessions.range import SessionRange, expired
+from ...sessions.subscription import keep_up
 from ...sessions.supervisor import Supervisor
 from .writer import SocketEncoder, SocketWriter
-
-
-@dataclass(frozen=True, slots=True)
-class StartPosition:
-    """Read after this position, and tell nothing before turn `skip` has ended (0: at once)."""
-
-    after: int
-    skip: int = 0
-
-
-def start_of_turn(state: SessionState, number: int) -> StartPosition:
-    """The first chunk of a turn, which may still wait behind others."""
-    turn = state.turn(number)
-    if turn is not None and turn.first:
-        return StartPosition(turn.first - 1)
-    begun = next((t for t in reversed(state.turns[: number - 1]) if t.first), None)
-    if begun is None:
-        return StartPosition(0, number - 1)
-    if begun.turn == number - 1 and begun.last:
-        return StartPosition(begun.last)
-    return StartPosition(begun.first - 1, number - 1)
-
-
-def start_of_newest(state: SessionState) -> int:
-    """The place before the running, else the newest turn's first chunk."""
-    turn = state.current
-    return 0 if turn is None or not turn.first else turn.first - 1
-
 
 S = TypeVar("S")
 
@@ -335,10 +312,6 @@ class Feed(Cursor):
         """What a client is told whose place was trimmed."""
 
 
-#: A compact reader's pages: large, so that a long gap becomes few messages.
-_COMPACT_ENTRIES, _COMPACT_BYTES = 20_000, 1 << 20
-
-
 @dataclass(frozen=True, slots=True)
 class SocketEventEncoder(SocketEncoder):
     """Events, flat or in envelopes."""
@@ -444,7 +417,7 @@ class EventFeed(Feed):
         """Nothing changes in an event feed."""
 
     def _expired(self, earliest: int) -> ApiError:
-        return self._events.expired(earliest)
+        return events_expired(earliest, self._log.epoch)
 
 
 class ChunkFeed(Feed):
@@ -470,13 +443,12 @@ class ChunkFeed(Feed):
             supervisor.log,
             session_id,
             after,
-            page_entries=_COMPACT_ENTRIES if compacted else PAGE_ENTRIES,
-            page_bytes=_COMPACT_BYTES if compacted else PAGE_BYTES,
+            page_entries=COMPACT_ENTRIES if compacted else PAGE_ENTRIES,
+            page_bytes=COMPACT_BYTES if compacted else PAGE_BYTES,
         )
         self.session_id = session_id
-        self.until = until
-        self.skip = skip
-        self._states = supervisor.states
+        self.range = SessionRange(until, follow=until is None, skip=skip)
+        self._supervisor = supervisor
         self._compacted = compacted
 
     @property
@@ -485,51 +457,28 @@ class ChunkFeed(Feed):
             self._writer.window_bits,
             self.session_id,
             compacted=self._compacted,
-            ends=self.until is not None,
+            ends=not self.range.follow,
         )
 
     def extend(self, turn: int) -> None:
         """Stay for this turn as well."""
-        if self.until is not None and turn > self.until:
-            self.until, self.over = turn, False
+        if self.range.extend(turn):
+            self.over = False
             if not self.attached:
                 self._writer.behind(self)
 
     async def _catch_up(self, found: Sequence[Entry]) -> None:
-        """Entries that were read can be ahead of their announcement: whoever has seen a `done`
-        must find the turn ended, whatever it asks next."""
-        ends = [entry.position for entry in found if entry.kind == "done"]
-        if not ends:
-            return
-        state = await self._states.load(self.session_id)
-        if state is not None and ends[-1] > state.end:
-            await take_in(self._log, self.session_id, state)
+        await keep_up(self._supervisor, self.session_id, None, found)
 
     def _may_park(self) -> bool:
-        return super()._may_park() and not self.skip
+        return super()._may_park() and not self.range.skip
 
     def _cut(self, entries: Sequence[Entry]) -> tuple[Sequence[Entry], int | None]:
-        if not self.skip and self.until is None:
-            return entries, None
-        shown: list[Entry] = []
-        turned: int | None = None
-        skip = self.skip
-        for entry in entries:
-            if not skip:
-                shown.append(entry)
-            if entry.kind != "done":
-                continue
-            turned = int(loads(entry.body)["turn"])
-            if turned >= skip:
-                skip = 0
-            if self.until is not None and turned >= self.until:
-                break
-        return shown, turned
+        return self.range.cut(entries)
 
     def _turn(self, turned: int, shown: Sequence[Entry]) -> None:
-        if turned >= self.skip:
-            self.skip = 0
-        self.over = self.until is not None and turned >= self.until
+        self.range.advance(turned)
+        self.over = self.range.over
         if self.over and shown:
             # What follows was not told, but will be if the feed is extended.
             self.position = shown[-1].position
