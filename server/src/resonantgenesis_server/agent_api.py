@@ -5,10 +5,8 @@ values; `AgentError` tells the client, in the agent's own words, why the turn fa
 written in Python raises `ToolError`, and gets the turn's `ToolContext` if it asks for one.
 """
 
-from .agents.base import PastCall, PastStep, PastTurn, Turn
-from .agents.files import StoredFile, TurnFiles
+from .agents.base import PastCall, PastStep, PastTurn, StoredFile, Turn, TurnFiles, TurnTools
 from .agents.tools.base import ToolContext, ToolError
-from .agents.turn_tools import TurnTools
 from .model.chunks import AgentChunk, Step, Text, ToolCall, ToolResult, Usage
 from .model.errors import AgentError
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from resonantgenesis_server.agents.base import Agent
-from resonantgenesis_server.agents.source import ResolvedAgent
+from resonantgenesis_server.agents.base import Agent, ResolvedAgent
 from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.feed.shares import SHARED
 from resonantgenesis_server.files.service import FileService

@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from resonantgenesis_server.agents.base import Turn
+from resonantgenesis_server.agents.base import StoredFile, Turn
 from resonantgenesis_server.agents.engines.python import PythonAgent
-from resonantgenesis_server.agents.files import StoredFile
 from resonantgenesis_server.files.base import BlobsFull
 from resonantgenesis_server.files.disk import DiskBlobs
 from resonantgenesis_server.files.service import FileService

@@ -7,13 +7,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from ..model.errors import InvalidRequest
-from .base import Agent
+from ..model.errors import InvalidRequest, Unavailable
+from ..records.base import AgentRecord, StoreError
+from ..records.directory import AgentDirectory
+from .base import Agent, ResolvedAgent
 from .tools.toolbox import Toolbox
 
 if TYPE_CHECKING:
     from .engines.llm.engine import LlmEngine
     from .engines.llm.settings import EngineWorkers, LlmSettings
+
 
 _LLM = "llm"
 _PYTHON = "python"
@@ -115,3 +118,45 @@ def _known(engine: str, trusted: bool) -> _Engine:
             f"{engine!r} is for agents named when the server is started; one of: {names}",
         )
     return known
+
+
+#: Agents kept built; past it all are built anew when they are next used.
+_BUILT = 1_000
+
+
+class Agents:
+    """Resolves ids to agents; one is built once and used until its record changes."""
+
+    def __init__(
+        self, directory: AgentDirectory, built: Mapping[str, Agent], engines: Engines
+    ) -> None:
+        self._directory = directory
+        self._engines = engines
+        self._configured = dict(built)
+        self._built: dict[tuple[str, str], tuple[AgentRecord, Agent]] = {}
+
+    async def resolve(self, organization_id: str, agent_id: str) -> ResolvedAgent:
+        """Raises AgentNotFound, and Unavailable while the records do not answer."""
+        try:
+            record = await self._directory.get(organization_id, agent_id)
+        except StoreError as error:
+            raise Unavailable("the agents cannot be read right now", retry_after=1) from error
+        return ResolvedAgent(
+            self._agent(record),
+            record.instructions,
+            record.model,
+            record.tools,
+            record.defaults,
+        )
+
+    def _agent(self, record: AgentRecord) -> Agent:
+        if self._directory.is_configured(record.id):
+            return self._configured[record.id]
+        name = (record.organization_id, record.id)
+        known = self._built.get(name)
+        if known is None or known[0] != record:
+            if len(self._built) > _BUILT:
+                self._built.clear()
+            settings = {**record.defaults, "model": record.model}
+            known = self._built[name] = (record, self._engines.build(record.engine, settings))
+        return known[1]

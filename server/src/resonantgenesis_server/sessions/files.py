@@ -9,7 +9,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterator
 
 import structlog
 
-from ..agents.files import StoredFile
+from ..agents.base import StoredFile
 from ..files.names import check_name, content_type_of
 from ..files.service import FileService, Upload, pieces
 from ..model.errors import AgentError, ApiError, PayloadTooLarge, Unavailable

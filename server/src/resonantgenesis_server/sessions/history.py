@@ -9,9 +9,16 @@ from typing import Any
 
 import orjson
 
-from ..agents.base import Agent, PastCall, PastStep, PastTurn, Turn, shortened
-from ..agents.files import NO_FILES
-from ..agents.source import ResolvedAgent
+from ..agents.base import (
+    NO_FILES,
+    Agent,
+    PastCall,
+    PastStep,
+    PastTurn,
+    ResolvedAgent,
+    Turn,
+    shortened,
+)
 from ..codec.json import dumps
 from ..log.base import Entry, EventLog, LogUnavailable
 from ..model.limits import Limits

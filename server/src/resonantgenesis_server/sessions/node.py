@@ -7,7 +7,7 @@ from typing import Protocol
 
 import structlog
 
-from ..agents.source import AgentSource
+from ..agents.base import AgentSource
 from ..feed.hub import Hub
 from ..files.service import FileService
 from ..log.base import EventLog, Ownership

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import structlog
 
 from .. import observe
-from ..agents.source import AgentSource
+from ..agents.base import AgentSource
 from ..feed.hub import Hub
 from ..files.service import FileService
 from ..log.base import Entry, LogError, Ownership

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from resonantgenesis_server.agent_api import AgentChunk, ToolCall, ToolContext, ToolResult, Turn
+from resonantgenesis_server.agents.base import StoredFile
 from resonantgenesis_server.agents.engines.python import PythonAgent
-from resonantgenesis_server.agents.files import StoredFile
 from resonantgenesis_server.agents.tools.base import JsonValue
 from resonantgenesis_server.agents.tools.calculator import Calculator
 from resonantgenesis_server.agents.tools.toolbox import Toolbox

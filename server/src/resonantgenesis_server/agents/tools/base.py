@@ -11,8 +11,7 @@ from typing import Any, Protocol, TypeAlias
 from ...codec.json import NotJson, dumps
 from ...model.chunks import ToolCall, ToolResult
 from ...model.limits import KIB
-from ..base import Turn
-from ..files import NO_FILES, TurnFiles
+from ..base import NO_FILES, Turn, TurnFiles
 from .images import Image
 
 #: Any value of JSON.
