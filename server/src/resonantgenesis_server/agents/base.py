@@ -50,64 +50,6 @@ class PastTurn:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """One execution of a goal, as an agent sees it.
-
-    `context` is the session's with the request's merged in; `history` the earlier turns, oldest
-    first; `subject` the end user behind a client token, if any; `model`, `tools` and
-    `instructions` the request's or else the agent's own. `max_steps` is enforced by the runner.
-    `files` is where it can store files, and read those that it may see; `toolbox` calls `tools`
-    (engine `python`; others have their own way).
-    """
-
-    goal: str
-    session_id: str
-    turn: int
-    agent_id: str
-    context: Mapping[str, Any] = field(default_factory=dict)
-    history: Sequence[PastTurn] = ()
-    subject: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    model: str | None = None
-    tools: Sequence[str] | None = None
-    instructions: str | None = None
-    max_steps: int = 10
-    files: TurnFiles = NO_FILES
-    toolbox: TurnTools = NO_TOOLS
-
-
-class Agent(Protocol):
-    """Turns a goal into chunks.
-
-    `run` is called once per turn. The iterator is closed (`aclose`) when the turn is cancelled or
-    out of time, with `asyncio.CancelledError` thrown at its current await; it should stop within a
-    second, after which the turn ends without it. A `str` yielded is a text chunk. Raise
-    `AgentError` to tell the client why the turn fails; what other exceptions say stays in the log.
-    """
-
-    def run(self, turn: Turn) -> AsyncIterator[AgentChunk]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class ResolvedAgent:
-    """An agent with what its organization set for it."""
-
-    agent: Agent
-    instructions: str | None
-    model: str | None
-    tools: Sequence[str] | None
-    defaults: Mapping[str, Any]
-
-
-class AgentSource(Protocol):
-    """Where agents come from."""
-
-    async def resolve(self, organization_id: str, agent_id: str) -> ResolvedAgent:
-        """Raises AgentNotFound, and Unavailable while that cannot be told."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
 class StoredFile:
     """A file that can be downloaded by its id; `size` in bytes, `sha256` in hexadecimal."""
 
@@ -214,3 +156,61 @@ class NoTools:
 
 
 NO_TOOLS: TurnTools = NoTools()
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One execution of a goal, as an agent sees it.
+
+    `context` is the session's with the request's merged in; `history` the earlier turns, oldest
+    first; `subject` the end user behind a client token, if any; `model`, `tools` and
+    `instructions` the request's or else the agent's own. `max_steps` is enforced by the runner.
+    `files` is where it can store files, and read those that it may see; `toolbox` calls `tools`
+    (engine `python`; others have their own way).
+    """
+
+    goal: str
+    session_id: str
+    turn: int
+    agent_id: str
+    context: Mapping[str, Any] = field(default_factory=dict)
+    history: Sequence[PastTurn] = ()
+    subject: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    model: str | None = None
+    tools: Sequence[str] | None = None
+    instructions: str | None = None
+    max_steps: int = 10
+    files: TurnFiles = NO_FILES
+    toolbox: TurnTools = NO_TOOLS
+
+
+class Agent(Protocol):
+    """Turns a goal into chunks.
+
+    `run` is called once per turn. The iterator is closed (`aclose`) when the turn is cancelled or
+    out of time, with `asyncio.CancelledError` thrown at its current await; it should stop within a
+    second, after which the turn ends without it. A `str` yielded is a text chunk. Raise
+    `AgentError` to tell the client why the turn fails; what other exceptions say stays in the log.
+    """
+
+    def run(self, turn: Turn) -> AsyncIterator[AgentChunk]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedAgent:
+    """An agent with what its organization set for it."""
+
+    agent: Agent
+    instructions: str | None
+    model: str | None
+    tools: Sequence[str] | None
+    defaults: Mapping[str, Any]
+
+
+class AgentSource(Protocol):
+    """Where agents come from."""
+
+    async def resolve(self, organization_id: str, agent_id: str) -> ResolvedAgent:
+        """Raises AgentNotFound, and Unavailable while that cannot be told."""
+        ...
