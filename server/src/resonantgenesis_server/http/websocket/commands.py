@@ -23,10 +23,10 @@ from .protocol import Cancel, Execute, SubscribeEvents, SubscribeSession, Unsubs
 from .subscriptions import (
     Change,
     ChannelTable,
-    ChunkFeed,
     Ended,
-    EventFeed,
-    Feed,
+    SocketChunks,
+    SocketEvents,
+    SocketSubscription,
 )
 from .writer import SocketWriter
 
@@ -46,7 +46,7 @@ class Commands:
     """One socket's subscriptions and turns. Raises ApiError, LogError and StoreError."""
 
     def __init__(self, services: Services, writer: SocketWriter, ended: Ended) -> None:
-        self.table: ChannelTable[Feed] = ChannelTable()
+        self.table: ChannelTable[SocketSubscription] = ChannelTable()
         self._sessions = services.sessions
         self._events = services.events
         self._limits = services.limits
@@ -68,7 +68,7 @@ class Commands:
         self._check_room(channels)
         floors = {} if message.since is not None else self._floors(channels, place)
         after = min(floors.values(), default=place)
-        feed = EventFeed(
+        feed = SocketEvents(
             self._writer,
             self._ended,
             self._events,
@@ -90,11 +90,11 @@ class Commands:
         held = {channel: self.table.get(channel) for channel in channels}
         return {c: now if feed is None else feed.reached for c, feed in held.items()}
 
-    def _lose(self, principal: Principal, changes: list[Change[Feed]]) -> None:
+    def _lose(self, principal: Principal, changes: list[Change[SocketSubscription]]) -> None:
         """Others lost channels: they are over, or go on with what is left to them."""
         for change in changes:
             feed = change.subscription
-            if change.left and isinstance(feed, EventFeed):
+            if change.left and isinstance(feed, SocketEvents):
                 left = sorted(change.left)
                 feed.narrow(self._events.select(principal, channels=left, **feed.asked))
             else:
@@ -134,14 +134,14 @@ class Commands:
     def _where_it_was(self, channel: str) -> StartPosition | None:
         """Where the subscription that is about to be replaced has got."""
         feed = self.table.get(channel)
-        if not isinstance(feed, ChunkFeed) or feed.range.skip:
+        if not isinstance(feed, SocketChunks) or feed.range.skip:
             return None
         return StartPosition(feed.reached)
 
     def _chunk_feed(
         self, session_id: str, start: StartPosition, *, until: int | None = None, compacted: bool
-    ) -> ChunkFeed:
-        return ChunkFeed(
+    ) -> SocketChunks:
+        return SocketChunks(
             self._writer,
             self._ended,
             self._sessions.supervisor,
@@ -152,7 +152,7 @@ class Commands:
             compacted=compacted,
         )
 
-    async def _check_there(self, feed: ChunkFeed) -> None:
+    async def _check_there(self, feed: SocketChunks) -> None:
         """A session deleted before the feed was registered: nobody else would tell it."""
         if await self._sessions.supervisor.states.load(feed.session_id) is None:
             feed.gone()
@@ -166,22 +166,22 @@ class Commands:
     def tell_cursors(self, now: float, quiet: float) -> None:
         """To subscriptions of events that have been quiet that long."""
         for feed in self.table.subscriptions():
-            if isinstance(feed, EventFeed):
+            if isinstance(feed, SocketEvents):
                 channels = sorted(self.table.channels_of(feed))
                 feed.tell_cursor(now, quiet, channels)
 
     def needs(self) -> set[str]:
         """The scopes without which the standing subscriptions may not go on."""
         feeds = self.table.subscriptions()
-        needed = {"events:read"} if any(isinstance(f, EventFeed) for f in feeds) else set()
-        if any(isinstance(f, ChunkFeed) and f.range.follow for f in feeds):
+        needed = {"events:read"} if any(isinstance(f, SocketEvents) for f in feeds) else set()
+        if any(isinstance(f, SocketChunks) and f.range.follow for f in feeds):
             needed.add("sessions:read")
         return needed
 
     @property
     def follows_sessions(self) -> bool:
         """Whether any subscription is to a session."""
-        return any(isinstance(feed, ChunkFeed) for feed in self.table.subscriptions())
+        return any(isinstance(feed, SocketChunks) for feed in self.table.subscriptions())
 
     def close(self) -> None:
         for feed in self.table.subscriptions():
@@ -226,7 +226,7 @@ class Commands:
         start = await self._place_of_turn(principal, ref, message.compact)
         self._answer("started", message.id, session_id=ref.session_id, turn=ref.turn)
         standing = self.table.get(session_channel(ref.session_id))
-        if isinstance(standing, ChunkFeed):
+        if isinstance(standing, SocketChunks):
             standing.extend(ref.turn)
         elif start is not None:
             await self._follow(ref, start, message.compact)

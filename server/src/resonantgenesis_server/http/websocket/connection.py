@@ -35,7 +35,7 @@ from .protocol import (
     Unsubscribe,
     error_reply,
 )
-from .subscriptions import Feed
+from .subscriptions import SocketSubscription
 from .writer import AsgiWire, SocketLost, SocketWriter
 
 log_ = structlog.get_logger("resonantgenesis.ws")
@@ -314,7 +314,7 @@ class Socket:
 
     # -- endings ---------------------------------------------------------------------------
 
-    def _feed_ended(self, feed: Feed, error: ApiError | None) -> None:
+    def _feed_ended(self, feed: SocketSubscription, error: ApiError | None) -> None:
         """A subscription is over by itself."""
         channels = sorted(self._commands.table.remove(feed))
         if error is not None:

@@ -92,11 +92,14 @@ class ChannelTable(Generic[S]):
 
 
 #: Told when a subscription is over by itself, with the error the client is told, if any.
-Ended = Callable[["Feed", ApiError | None], None]
+Ended = Callable[["SocketSubscription", ApiError | None], None]
 
 
-class Feed(Cursor):
-    """One subscription. It is registered by `start`; `close` ends it."""
+class SocketSubscription(Cursor):
+    """A cursor of a socket; the socket's writer calls `step` in turn with the others.
+
+    `start` registers it; `close` ends it.
+    """
 
     def __init__(
         self,
@@ -342,7 +345,7 @@ class SocketChunkEncoder(SocketEncoder):
         return SocketEncoder.live(self, entries)
 
 
-class EventFeed(Feed):
+class SocketEvents(SocketSubscription):
     """Events of channels. `floors`: for each channel, what was told of it before."""
 
     def __init__(
@@ -420,7 +423,7 @@ class EventFeed(Feed):
         return events_expired(earliest, self._log.epoch)
 
 
-class ChunkFeed(Feed):
+class SocketChunks(SocketSubscription):
     """A session's chunks. `until`: it is over with this turn's `done`; None: it stays.
     `skip`: nothing is told before this turn has ended; 0: everything is."""
 

@@ -198,7 +198,7 @@ class SocketEncoder(ABC):
         return b"".join([FRAMES.frame(message, bits) for message in self.encode(entries)])
 
 
-class Subscription(Protocol):
+class SteppedSubscription(Protocol):
     """What a socket tells of."""
 
     async def step(self) -> None:
@@ -218,9 +218,9 @@ class SocketWriter:
         self._bound = bound
         self._messages: list[bytes] = []
         self._size = 0
-        self._behind: deque[Subscription] = deque()
+        self._behind: deque[SteppedSubscription] = deque()
         #: Those whose live entries are written straight to the connection.
-        self._parked: set[Subscription] = set()
+        self._parked: set[SteppedSubscription] = set()
         #: What was handed to `run` is not written yet.
         self._writing = False
         self._closing: tuple[int, str] | None = None
@@ -282,11 +282,11 @@ class SocketWriter:
             raise RuntimeError("this server has no way past its `send`")
         return self._wire.direct
 
-    def parked(self, subscription: Subscription) -> None:
+    def parked(self, subscription: SteppedSubscription) -> None:
         """Its live entries are written to the connection; `unpark` it before anything waits."""
         self._parked.add(subscription)
 
-    def unparked(self, subscription: Subscription) -> None:
+    def unparked(self, subscription: SteppedSubscription) -> None:
         """It has left the hub, or is pushed to again."""
         self._parked.discard(subscription)
 
@@ -305,7 +305,7 @@ class SocketWriter:
             self.put(message)
         return True
 
-    def behind(self, subscription: Subscription) -> None:
+    def behind(self, subscription: SteppedSubscription) -> None:
         """Call its `step` when nothing else is to be sent; asked for once, it is called once."""
         if subscription not in self._behind:
             self._behind.append(subscription)
