@@ -8,7 +8,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resonantgenesis_server.http.websocket.messages import Allowance
+from resonantgenesis_server.http.limits import Allowance
 from ws_echo import FAST
 from ws_harness import KEY, Server
 from ws_raw import CLOSE, CONT, PING, PONG, TEXT, Frame, Raw, encode

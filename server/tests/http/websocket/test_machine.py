@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resonantgenesis_server.http.websocket.messages import SocketLimits
+from resonantgenesis_server.http.limits import SocketLimits
 from resonantgenesis_server.http.websocket.protocol import (
     Action,
     Authenticate,

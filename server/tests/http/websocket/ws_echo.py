@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvloop
+from resonantgenesis_server.http.limits import Allowance
 from resonantgenesis_server.http.serving.websocket_protocol import socket_of
-from resonantgenesis_server.http.websocket.messages import Allowance
 from ws_harness import listening
 
 #: A path whose sockets may send any number of frames.

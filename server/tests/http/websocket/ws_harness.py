@@ -20,10 +20,10 @@ import websockets
 from resonantgenesis_server.app import Parts, open_parts
 from resonantgenesis_server.codec.events import events_append
 from resonantgenesis_server.config.settings import Settings
+from resonantgenesis_server.http.limits import SocketLimits
 from resonantgenesis_server.http.serving.acceptor import Door
 from resonantgenesis_server.http.serving.websocket_protocol import SOCKET_SETTINGS
 from resonantgenesis_server.http.websocket.asyncapi import document
-from resonantgenesis_server.http.websocket.messages import SocketLimits
 from resonantgenesis_server.model.events import NewEvent
 from resonantgenesis_server.model.ids import new_id
 from resonantgenesis_server.model.limits import Limits

@@ -35,7 +35,7 @@ from ...model.ids import new_id
 from ..body import announces_body
 from ..cors import HeaderList
 from ..errors import error_body, error_headers, method_not_allowed
-from ..websocket.messages import Allowance, SocketLimits
+from ..limits import Allowance, SocketLimits
 
 EXTENSION = "resonantgenesis.socket"
 #: Large enough for messages of our size; the server's compressor is made anew for each.

@@ -17,8 +17,8 @@ from ...sessions.range import Place, StartPosition, start_of_turn
 from ...sessions.service import SessionService
 from ...sessions.start import ExecuteSpec, TurnRef
 from ..auth.authenticator import require
-from ..limits import RequestLimit
-from .messages import SocketLimits, session_channel, session_in
+from ..limits import RequestLimit, SocketLimits
+from .messages import session_channel, session_in
 from .protocol import Cancel, Execute, SubscribeEvents, SubscribeSession, Unsubscribe
 from .subscriptions import (
     Change,

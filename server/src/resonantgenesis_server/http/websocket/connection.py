@@ -16,11 +16,12 @@ from ...log.base import LogError
 from ...model.errors import ApiError, Forbidden, Internal, RateLimited, Unauthenticated
 from ...model.principal import Principal
 from ...records.base import StoreError
+from ..limits import Allowance
 from ..middleware import store_unusable
 from ..schemas import rfc3339_or_none
 from ..watchdog import Watch
 from .commands import Commands, Services
-from .messages import Allowance, MessageId
+from .messages import MessageId
 from .protocol import (
     Action,
     Authenticate,

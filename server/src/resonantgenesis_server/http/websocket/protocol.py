@@ -26,17 +26,16 @@ from ...model.limits import KIB
 from ..api.session_models import validated
 from ..body import parse_json
 from ..errors import DEFAULT_RETRY_AFTER
+from ..limits import Allowance, SocketLimits
 from .messages import (
     CLIENT_MESSAGES,
     SESSION_PREFIX,
-    Allowance,
     AuthMessage,
     CancelMessage,
     ClientMessage,
     ExecuteMessage,
     MessageId,
     PingMessage,
-    SocketLimits,
     SubscribeMessage,
     UnsubscribeMessage,
     message_id,

@@ -13,13 +13,12 @@ from ...model.errors import Unavailable
 from ...model.limits import Limits
 from ...model.principal import Principal
 from ...sessions.service import SessionService
-from ..limits import RequestLimit
+from ..limits import RequestLimit, SocketLimits
 from ..middleware import FastRoute, fast_route
 from ..serving.websocket_protocol import handshake_error, not_taken, socket_of
 from ..watchdog import Watch
 from .commands import Services
 from .connection import Socket, Verifies
-from .messages import SocketLimits
 from .unauthenticated import UnauthenticatedSockets, client_address
 from .writer import AsgiWire, DirectWire
 
