@@ -16,7 +16,7 @@ from resonantgenesis_server.http.serving import acceptor as door
 from resonantgenesis_server.http.serving import run as serving
 from resonantgenesis_server.http.serving import stream_connection
 from resonantgenesis_server.http.serving import websocket_protocol as ws_protocol
-from resonantgenesis_server.http.serving.connection_limit import Room
+from resonantgenesis_server.http.serving.connection_limit import ConnectionLimit
 from resonantgenesis_server.model.limits import Limits
 
 
@@ -37,16 +37,16 @@ class Watched:
         self._transport.write(data)
 
 
-class WatchedDoorway(door.Doorway):
+class WatchedPending(door.PendingConnection):
     __slots__ = ()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(Watched(transport))  # type: ignore[arg-type]
 
 
-class WatchedDoor(door.Door):
-    def __init__(self, room: Room, limits: Limits) -> None:
-        super().__init__(room, doorway=WatchedDoorway, limits=limits)
+class WatchedAcceptor(door.ConnectionAcceptor):
+    def __init__(self, room: ConnectionLimit, limits: Limits) -> None:
+        super().__init__(room, doorway=WatchedPending, limits=limits)
 
 
 def _deaf(self: Any) -> None:
@@ -56,5 +56,5 @@ def _deaf(self: Any) -> None:
 if os.environ.get("CARELESS"):
     stream_connection.StreamConnection.pause_writing = _deaf  # type: ignore[method-assign]
     ws_protocol.SocketProtocol.pause_writing = _deaf  # type: ignore[method-assign]
-vars(serving)["Door"] = WatchedDoor
+vars(serving)["ConnectionAcceptor"] = WatchedAcceptor
 sys.exit(main())

@@ -47,7 +47,7 @@ from .http.app import AppDeps, create_app
 from .http.auth.authenticator import CredentialAuthenticator, open_authenticator
 from .http.idempotency import IdempotentPosts
 from .http.limits import RequestLimit
-from .http.middleware import Edge, FastRoute
+from .http.middleware import FastRoute, Gateway
 from .http.serving.run import CannotListen, Listener, listen, run, run_event_loop
 from .http.sse.routes import EventRoutes, StreamRoutes
 from .http.watchdog import Watch
@@ -119,7 +119,7 @@ class Routes:
 class Parts:
     """The running server without its sockets."""
 
-    app: Edge
+    app: Gateway
     supervisor: Supervisor
     watch: Watch
     service: SessionService
@@ -401,7 +401,7 @@ def _app(
     routes: Routes,
     relay: Relay,
     engines: Engines,
-) -> Edge:
+) -> Gateway:
     async def ready() -> str | None:
         try:
             await records.ping()

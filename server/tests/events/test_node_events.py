@@ -14,7 +14,7 @@ from resonantgenesis_server.app import open_parts
 from resonantgenesis_server.config.settings import Settings
 from resonantgenesis_server.events import node_events as announce
 from resonantgenesis_server.events.node_events import NodeEvents, each_organization
-from resonantgenesis_server.http.middleware import Edge
+from resonantgenesis_server.http.middleware import Gateway
 from resonantgenesis_server.http.serving.run import Listener, listen
 from resonantgenesis_server.sessions.supervisor import Supervisor
 
@@ -99,7 +99,7 @@ async def test_a_drain_is_told_before_it_begins(
         await real(supervisor, seconds)
 
     async def run(
-        app: Edge,
+        app: Gateway,
         _listener: Listener,
         *,
         drain: Callable[[], Awaitable[None]],

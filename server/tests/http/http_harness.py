@@ -24,7 +24,7 @@ from resonantgenesis_server.http.app import (
 from resonantgenesis_server.http.auth.authenticator import CredentialAuthenticator
 from resonantgenesis_server.http.auth.signing import SigningKeys
 from resonantgenesis_server.http.cors import Cors
-from resonantgenesis_server.http.middleware import Edge, FastRoute, Lifespan
+from resonantgenesis_server.http.middleware import FastRoute, Gateway, Lifespan
 from resonantgenesis_server.model.errors import InvalidRequest
 from resonantgenesis_server.model.limits import Limits
 from resonantgenesis_server.records.base import AgentRecord
@@ -62,7 +62,7 @@ class Service:
     hasher: CredentialHasher
     signing: SigningKeys
     authenticator: CredentialAuthenticator
-    app: Edge
+    app: Gateway
     clock: Clock
     organization_id: str
     key_id: str
@@ -168,7 +168,7 @@ async def status(service: Service, headers: dict[str, str], path: str = "/v1/age
 
 
 @asynccontextmanager
-async def sockets(app: Edge) -> AsyncIterator[int]:
+async def sockets(app: Gateway) -> AsyncIterator[int]:
     """The app under a real server on 127.0.0.1; its port."""
     server = uvicorn.Server(
         uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="on")

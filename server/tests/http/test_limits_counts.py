@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 from resonantgenesis_server.http.limits import BadStorage, Limited, RequestLimit, StreamLimit
-from resonantgenesis_server.http.serving.connection_limit import Room
+from resonantgenesis_server.http.serving.connection_limit import ConnectionLimit
 from resonantgenesis_server.model.errors import RateLimited
 from resonantgenesis_server.model.principal import Principal
 from resonantgenesis_server.sessions.start import TurnLimit
@@ -125,11 +125,11 @@ def test_the_room_that_the_open_file_limit_leaves(monkeypatch: pytest.MonkeyPatc
         )
 
     files(1_024)
-    assert Room.of(0).most == 1_024 - 256 - 64
+    assert ConnectionLimit.of(0).most == 1_024 - 256 - 64
     files(65_536)
-    assert Room.of(0).most == 65_536 - 256 - 64
+    assert ConnectionLimit.of(0).most == 65_536 - 256 - 64
     files(128)
-    assert Room.of(0).most == 128 - 32 - 64
+    assert ConnectionLimit.of(0).most == 128 - 32 - 64
     files(-1)
-    assert Room.of(0).most == 0
-    assert Room.of(7).most == 7
+    assert ConnectionLimit.of(0).most == 0
+    assert ConnectionLimit.of(7).most == 7

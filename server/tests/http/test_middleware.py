@@ -16,7 +16,7 @@ import pytest
 import structlog
 from http_harness import Serve, Service, bearer, sockets
 from resonantgenesis_server.http.cors import Cors
-from resonantgenesis_server.http.middleware import Drain, Edge, fast_route
+from resonantgenesis_server.http.middleware import Drain, Gateway, fast_route
 from resonantgenesis_server.log.base import LogUnavailable
 from resonantgenesis_server.model.errors import SessionNotFound
 from resonantgenesis_server.records.base import StoreUnusable
@@ -114,7 +114,7 @@ async def test_only_the_edge_stands_above_a_stream(serve: Serve) -> None:
 
     service = await serve(fast=[fast_route("GET", "/v1/things/{name}/x", app)])
     await service.client.get("/v1/things/a/x")
-    assert above[0] is Edge.__call__.__code__
+    assert above[0] is Gateway.__call__.__code__
     assert above[1].co_filename.startswith(str(Path(httpx.__file__).parent))
 
 
@@ -167,7 +167,7 @@ async def test_an_error_after_the_start_cuts_the_connection(serve: Serve) -> Non
     assert after.status_code == 200
 
 
-async def ask(app: Edge, scope: Mapping[str, Any]) -> list[Message]:
+async def ask(app: Gateway, scope: Mapping[str, Any]) -> list[Message]:
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -237,7 +237,7 @@ async def test_a_failing_lifespan_is_told_to_the_server() -> None:
         raise OSError("no room")
         yield
 
-    app = Edge(echo, authenticator=NeverAsked(), cors=Cors(), lifespan=lifespan)
+    app = Gateway(echo, authenticator=NeverAsked(), cors=Cors(), lifespan=lifespan)
     sent: list[Message] = []
 
     async def receive() -> Message:

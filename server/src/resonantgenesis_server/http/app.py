@@ -33,7 +33,7 @@ from .cors import Cors
 from .errors import error_response, from_http_exception, from_validation
 from .idempotency import IdempotentPosts
 from .limits import RequestLimit
-from .middleware import Drain, Edge, FastRoute, Lifespan, store_unusable
+from .middleware import Drain, FastRoute, Gateway, Lifespan, store_unusable
 from .watchdog import Watch
 
 #: What others call a request whose client has left.
@@ -79,7 +79,7 @@ class AppDeps:
     watch: Watch | None = None
 
 
-def create_app(deps: AppDeps) -> Edge:
+def create_app(deps: AppDeps) -> Gateway:
     """The ASGI app. Set `draining` on it when the server begins to stop."""
     drain = Drain()
     app = FastAPI(
@@ -118,7 +118,7 @@ def create_app(deps: AppDeps) -> Edge:
         app.router.routes.extend(router.routes)
     fast = _with_queries(app, deps.fast)
     _install_handlers(app, fast)
-    return Edge(
+    return Gateway(
         app,
         authenticator=deps.authenticator,
         cors=Cors(deps.cors_origins),

@@ -109,7 +109,7 @@ def fast_route(
     return FastRoute(method, path, re.compile(pattern, re.DOTALL), app, at_once, counted, public)
 
 
-class Edge:
+class Gateway:
     """The ASGI app that servers run.
 
     `methods`: the methods of documented paths without parameters, so that `GET` on a path like
@@ -190,7 +190,7 @@ class Edge:
         origin = header(scope, b"origin")
         state = scope["state"] = self._state(scope, request_id, origin)
         bind_contextvars(request_id=request_id)
-        out = Exchange(scope, receive, send, state["headers"])
+        out = ResponseGuard(scope, receive, send, state["headers"])
         try:
             reject_duplicate_headers(scope)
             if scope["type"] == "http":
@@ -281,7 +281,7 @@ class Edge:
             return scope
         return {**scope, "method": "GET"}
 
-    async def _preflight(self, scope: Scope, origin: bytes, out: Exchange) -> None:
+    async def _preflight(self, scope: Scope, origin: bytes, out: ResponseGuard) -> None:
         asked = header(scope, b"access-control-request-headers") or b""
         granted = self._cors.preflight(origin, asked)
         if granted is None:
@@ -317,7 +317,7 @@ def _is_preflight(scope: Scope, origin: bytes | None) -> bool:
 
 
 async def _refuse(
-    err: ApiError, request_id: str, scope: Scope, receive: Receive, out: Exchange
+    err: ApiError, request_id: str, scope: Scope, receive: Receive, out: ResponseGuard
 ) -> None:
     """Answer with the error; once a response has begun, only cutting it says that it failed."""
     if out.finished:
@@ -361,7 +361,7 @@ LINGER_BYTES = 64 * 1024 * 1024
 _CLOSE = (b"connection", b"close")
 
 
-class Exchange:
+class ResponseGuard:
     """The app's `send`, and the `receive` that goes with it."""
 
     __slots__ = (

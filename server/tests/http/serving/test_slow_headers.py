@@ -34,7 +34,7 @@ async def test_headers_must_come_in_time(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(door, "HEADERS_WITHIN", 0.2)
     config = uvicorn.Config(
         PlainTextResponse("here"),
-        http=door.Door(),  # type: ignore[arg-type]
+        http=door.ConnectionAcceptor(),  # type: ignore[arg-type]
         lifespan="off",
         log_config=None,
         ws="none",

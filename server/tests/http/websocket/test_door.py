@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from resonantgenesis_server.http.cors import Cors
-from resonantgenesis_server.http.middleware import Edge, fast_route
+from resonantgenesis_server.http.middleware import Gateway, fast_route
 from resonantgenesis_server.http.serving.http_protocol import request_connection_of
 from structlog.testing import capture_logs
 from ws_agents import gates
@@ -48,13 +48,13 @@ async def wire(server: Server) -> AsyncIterator[Wire]:
 def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Paths that the app was called for, which takes a task."""
     paths: list[str] = []
-    call = Edge.__call__
+    call = Gateway.__call__
 
-    async def calling(self: Edge, scope: Any, receive: Any, send: Any) -> None:
+    async def calling(self: Gateway, scope: Any, receive: Any, send: Any) -> None:
         paths.append(scope["path"])
         await call(self, scope, receive, send)
 
-    monkeypatch.setattr(Edge, "__call__", calling)
+    monkeypatch.setattr(Gateway, "__call__", calling)
     return paths
 
 
@@ -323,7 +323,7 @@ async def test_an_answer_that_is_cut_off_by_its_client_is_no_failure(
         raise RuntimeError(closed)
 
     routes = [fast_route("GET", "/cut", cut), fast_route("GET", "/broken", broken)]
-    edge = Edge(cut, authenticator=None, cors=Cors(()), fast=routes)  # type: ignore[arg-type]
+    edge = Gateway(cut, authenticator=None, cors=Cors(()), fast=routes)  # type: ignore[arg-type]
     async with listening(edge) as (port, _), httpx.AsyncClient(trust_env=False) as client:
         with capture_logs() as logs, pytest.raises(httpx.RemoteProtocolError):
             await client.get(f"http://127.0.0.1:{port}/cut")

@@ -21,7 +21,7 @@ from resonantgenesis_server.app import Parts, open_parts
 from resonantgenesis_server.codec.events import events_append
 from resonantgenesis_server.config.settings import Settings
 from resonantgenesis_server.http.limits import SocketLimits
-from resonantgenesis_server.http.serving.acceptor import Door
+from resonantgenesis_server.http.serving.acceptor import ConnectionAcceptor
 from resonantgenesis_server.http.serving.websocket_protocol import SOCKET_SETTINGS
 from resonantgenesis_server.http.websocket.asyncapi import document
 from resonantgenesis_server.model.events import NewEvent
@@ -274,7 +274,7 @@ async def listening(app: Any, **options: Any) -> AsyncIterator[tuple[int, uvicor
             "lifespan": "off",
             "access_log": False,
             "proxy_headers": False,
-            "http": Door(),
+            "http": ConnectionAcceptor(),
             "timeout_graceful_shutdown": 5,
             "backlog": 2048,
             **SOCKET_SETTINGS,

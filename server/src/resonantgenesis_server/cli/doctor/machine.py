@@ -18,7 +18,7 @@ from typing import Protocol, cast
 
 from ...config.load import LoadedSettings, load_settings, unknown_variables
 from ...config.settings import Settings
-from ...http.serving.connection_limit import Room, raise_file_limit
+from ...http.serving.connection_limit import ConnectionLimit, raise_file_limit
 from ...log.base import LogError
 from ...log.sqlite_schema import check_version
 from ...logging.startup import StartupError
@@ -193,5 +193,5 @@ def open_files(settings: Settings, server: tuple[int, int] | None) -> Finding:
     if wanted >= most:
         return fail("open files", f"{said}, but limits.connections is {wanted}", todo)
     if server is None:
-        said = f"{said}, enough for {Room.of(wanted).most} connections"
+        said = f"{said}, enough for {ConnectionLimit.of(wanted).most} connections"
     return ok("open files", said) if most >= _FEW else warn("open files", said, todo)

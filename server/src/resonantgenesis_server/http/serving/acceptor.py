@@ -13,7 +13,7 @@ from uvicorn.server import ServerState
 
 from ...model.limits import Limits
 from ..cors import HeaderList
-from .connection_limit import SURPLUS, Room
+from .connection_limit import SURPLUS, ConnectionLimit
 from .fair_reading import FairReading
 from .http_protocol import EXTENSION, HEADERS_WITHIN, LAST_REQUEST, StreamHttpProtocol
 from .request_head import Refused, parse_head
@@ -22,7 +22,7 @@ from .silent_connections import SilentConnections, address_of, has_input
 from .stream_connection import StreamConnection, opening
 
 
-class Door:
+class ConnectionAcceptor:
     """What uvicorn calls for each connection to get its protocol, given as its setting `http`.
 
     `room`: how many connections there may be. `limits`: how long it waits for clients. `doorway`:
@@ -31,18 +31,18 @@ class Door:
 
     def __init__(
         self,
-        room: Room | None = None,
-        doorway: type[Doorway] | None = None,
+        room: ConnectionLimit | None = None,
+        doorway: type[PendingConnection] | None = None,
         limits: Limits | None = None,
     ) -> None:
         limits = limits or Limits()
-        self.room = room or Room()
+        self.room = room or ConnectionLimit()
         self.keep_alive, self.stall = limits.keep_alive, limits.stall
         self.silent, self.surplus = SilentConnections(), SilentConnections()
         self.parts = FairReading()
         self.draining = False
         self.connections: set[asyncio.Protocol] = set()
-        self._doorway = doorway or Doorway
+        self._doorway = doorway or PendingConnection
         self._server: tuple[Config, ServerState, dict[str, Any], asyncio.AbstractEventLoop]
         self._at_once: Callable[[dict[str, Any]], bool] | None = None
 
@@ -52,7 +52,7 @@ class Door:
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> Doorway:
+    ) -> PendingConnection:
         self._server = (config, server_state, app_state, _loop or asyncio.get_running_loop())
         self.connections = server_state.connections  # type: ignore[assignment]  # a set of its own
         self._at_once = getattr(config.loaded_app, "at_once", None)
@@ -67,7 +67,7 @@ class Door:
         """Headers of every answer."""
         return self._server[1].default_headers
 
-    def welcome(self, doorway: Doorway, transport: asyncio.Transport) -> None:
+    def welcome(self, doorway: PendingConnection, transport: asyncio.Transport) -> None:
         """Find a place for a new connection. Where there is none the longest silent gives way;
         where all are busy it is looked at whether this one asks for the server's health."""
         over = len(self.connections) - self.room.most if self.room.most else 0
@@ -80,13 +80,13 @@ class Door:
             doorway.leave()
             transport.abort()
 
-    def admit(self, doorway: Doorway, transport: asyncio.Transport, data: bytes) -> None:
+    def admit(self, doorway: PendingConnection, transport: asyncio.Transport, data: bytes) -> None:
         """Serve a connection of which these are the first bytes."""
         request = None if self._at_once is None else parse_stream_request(data)
         if request is None or not self._let_in(request, doorway):
             self.serve(transport).data_received(data)
 
-    def _let_in(self, request: StreamRequest, doorway: Doorway) -> bool:
+    def _let_in(self, request: StreamRequest, doorway: PendingConnection) -> bool:
         _, _, app_state, _ = self._server
         scope = {
             "type": "http",
@@ -121,12 +121,12 @@ class Door:
         Sending(transport, self.loop, self.stall).watch()
 
 
-class Doorway(asyncio.Protocol):
+class PendingConnection(asyncio.Protocol):
     """A connection of which nothing has come yet."""
 
     __slots__ = ("_door", "_overdue", "_transport", "lost")
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: ConnectionAcceptor) -> None:
         self._door = door
         self._overdue: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport

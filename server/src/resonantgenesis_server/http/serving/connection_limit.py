@@ -38,13 +38,13 @@ def raise_file_limit() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class ConnectionLimit:
     """`most` connections are served; 0: any number."""
 
     most: int = 0
 
     @classmethod
-    def of(cls, setting: int) -> Room:
+    def of(cls, setting: int) -> ConnectionLimit:
         """The setting, else what the open-file limit leaves when others have got theirs."""
         if setting:
             return cls(setting)

@@ -23,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from ...model.ids import new_id
 from ..cors import HeaderList
 from .close_delimited import close_delimited
-from .connection_limit import HEALTH_PATHS, SURPLUS_WITHIN, Room
+from .connection_limit import HEALTH_PATHS, SURPLUS_WITHIN, ConnectionLimit
 from .fair_reading import FairReading
 from .request_head import (
     LARGE_HEADERS,
@@ -198,7 +198,7 @@ class RequestConnection:
 class House(Home, Protocol):
     """Where connections belong, how many it holds, and how long it waits for their clients."""
 
-    room: Room
+    room: ConnectionLimit
     #: Those within the room, and those beyond it.
     silent: SilentConnections
     surplus: SilentConnections

@@ -16,8 +16,8 @@ import uvloop
 from starlette.types import ASGIApp
 
 from ...model.limits import Limits
-from .acceptor import Door
-from .connection_limit import Room, raise_file_limit, watching_descriptors
+from .acceptor import ConnectionAcceptor
+from .connection_limit import ConnectionLimit, raise_file_limit, watching_descriptors
 from .websocket_protocol import SOCKET_SETTINGS, SocketSettings
 
 log_ = structlog.get_logger("resonantgenesis.serving")
@@ -87,7 +87,7 @@ async def run(
     limits = limits or Limits()
     sockets: SocketSettings = {**SOCKET_SETTINGS, "ws_max_size": limits.socket_message}
     raise_file_limit()
-    door = Door(Room.of(limits.connections), limits=limits)
+    door = ConnectionAcceptor(ConnectionLimit.of(limits.connections), limits=limits)
     config = uvicorn.Config(
         app,
         http=door,  # type: ignore[arg-type]  # made like a class
