@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Protocol
 
 import structlog
 
+from .background import Background
 from .events.node_events import each_organization
 from .events.service import EventService
 from .files.base import BlobError
@@ -39,16 +39,13 @@ class Housekeeper:
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._jobs = tuple(jobs)
-        self._task: asyncio.Task[None] | None = None
+        self._loop = Background("housekeeping", self._run)
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="housekeeping")
-        self._task.add_done_callback(_report)
+        self._loop.start()
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=5)
+        await self._loop.close()
 
     async def sweep(self) -> dict[str, int]:
         """Do what is due now; how many each job that succeeded has removed."""
@@ -65,12 +62,7 @@ class Housekeeper:
             removed = {name: count for name, count in (await self.sweep()).items() if count}
             if removed:
                 log_.info("removed what was too old", **removed)
-            await asyncio.sleep(_INTERVAL)
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log_.error("housekeeping failed", exc_info=error)
+            await self._loop.woken(_INTERVAL)
 
 
 def old_events(

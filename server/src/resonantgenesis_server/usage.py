@@ -13,6 +13,7 @@ import orjson
 import structlog
 
 from . import observe
+from .background import Background, Backoff
 from .codec.events import events_append
 from .events.node_events import each_organization
 from .log.base import Entry, EventLog, LogError
@@ -50,10 +51,9 @@ class UsageMeter:
         self._organizations = organizations
         self._tails: dict[str, UsageTail] = {}
         self._writing = asyncio.Lock()
-        self._wake = asyncio.Event()
         #: Set when a limit is to be told, which does not wait for _GATHER.
         self._urgent = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._loop = Background("usage", self._run)
 
     @classmethod
     async def open(
@@ -82,15 +82,12 @@ class UsageMeter:
                 self.budget.load(name, used, tail.limit_month)
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="usage")
-        self._task.add_done_callback(_report)
-        self._wake.set()
+        self._loop.start()
+        self._loop.wake()
 
     async def close(self) -> None:
         """Write what is left and stop; what cannot be written now is found by the next start."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=5)
+        await self._loop.close()
         try:
             await self.settle()
         except (LogError, StoreError) as error:
@@ -115,7 +112,7 @@ class UsageMeter:
                 self.budget.told(name, month)
         tail.announced(entries, rows)
         if tail.due:
-            self._wake.set()
+            self._loop.wake()
 
     async def settle(self, organization_id: str | None = None) -> None:
         """Return when the records show all that the log showed at the time of the call, of this
@@ -140,21 +137,19 @@ class UsageMeter:
         return tail
 
     async def _run(self) -> None:
-        delay = _FIRST_DELAY
+        backoff = Backoff(_FIRST_DELAY, _MAX_DELAY)
         while True:
-            await self._wake.wait()
-            self._wake.clear()
+            await self._loop.woken()
             self._urgent.clear()
             try:
                 await self._tell()
                 await self.settle()
             except (LogError, StoreError) as error:
                 log_.error("usage is behind", error=str(error))
-                self._wake.set()
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, _MAX_DELAY)
+                self._loop.wake()
+                await asyncio.sleep(backoff.failed())
             else:
-                delay = _FIRST_DELAY
+                backoff.succeeded()
                 await self._gather()
 
     async def _gather(self) -> None:
@@ -186,11 +181,6 @@ def _reached(state: BudgetState) -> NewEvent:
         # Nobody asked for it: there is no key and no request.
         {"organization_id": state.organization_id, "key_id": None, "request_id": None},
     )
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log_.error("the task of usage failed", exc_info=error)
 
 
 USAGE, LIMIT = "billing.usage.recorded", "billing.limit.reached"

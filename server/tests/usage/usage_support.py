@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,9 +87,7 @@ class Stores:
 
     async def crash(self) -> None:
         """Nothing that waits in memory is written."""
-        if self.meter._task is not None:
-            self.meter._task.cancel()
-            await asyncio.wait({self.meter._task}, timeout=5)
+        await self.meter._loop.close()
         await self._close_stores()
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from .. import observe
+from ..background import Background
 from ..codec.events import events_append
 from ..log.base import EventLog, LogError
 from ..model.events import NewEvent, event_id
@@ -21,7 +22,6 @@ KIND = "system.limit.reached"
 INTERVAL = 60.0
 #: Events waiting to be written, and keys remembered; beyond, the log of the server tells alone.
 _WAITING, _KEYS = 1_000, 10_000
-_CLOSE = 5.0
 
 #: What limits begin with that an organization's keys share.
 ORGANIZATION = "organization_"
@@ -42,7 +42,7 @@ class LimitEvents:
         self._clock = clock
         self._told: dict[tuple[str, str], float] = {}
         self._waiting: asyncio.Queue[tuple[str, NewEvent]] = asyncio.Queue(_WAITING)
-        self._task: asyncio.Task[None] | None = None
+        self._loop = Background("limit events", self._run)
 
     def reached(self, principal: Principal, limit: str, most: int) -> None:
         """A key, or its organization, has met a limit. Cheap: those who meet limits do so often."""
@@ -71,12 +71,10 @@ class LimitEvents:
         self._waiting.put_nowait((organization_id, event))
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="limit events")
+        self._loop.start()
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=_CLOSE)
+        await self._loop.close()
 
     async def _run(self) -> None:
         while True:

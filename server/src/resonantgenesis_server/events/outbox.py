@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Sequence
 
 import structlog
 
+from ..background import Background, Backoff
 from ..codec.events import events_append
 from ..log.base import Append, EventLog, LogError
 from ..model.events import NewEvent
@@ -34,31 +34,27 @@ class Relay:
     def __init__(self, outbox: Outbox, log: EventLog) -> None:
         self._outbox = outbox
         self._log = log
-        self._wake = asyncio.Event()
         self._next: asyncio.Future[None] | None = None
-        self._task: asyncio.Task[None] | None = None
         self._behind = False
+        self._loop = Background("outbox", self._run)
 
     def start(self) -> None:
         """Relay what is there, then whatever `settle` announces."""
-        self._task = asyncio.create_task(self._run(), name="outbox")
-        self._task.add_done_callback(_report)
-        self._wake.set()
+        self._loop.start()
+        self._loop.wake()
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=5)
+        await self._loop.close()
         self._release()
 
     async def settle(self) -> None:
         """Return when the log has what the outbox held at the time of the call, or cannot have it
         now; after 1 s in any case. To be called after every change that left an event."""
-        if self._task is None or self._task.done():
+        if not self._loop.running:
             return
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()
-        self._wake.set()
+        self._loop.wake()
         await asyncio.wait({self._next}, timeout=_PATIENCE)
 
     async def relay(self) -> int:
@@ -75,9 +71,10 @@ class Relay:
                 return count
 
     async def _run(self) -> None:
-        delay = _FIRST_DELAY
+        backoff = Backoff(_FIRST_DELAY, _MAX_DELAY)
+        delay: float | None = None
         while True:
-            await self._woken(random.uniform(delay / 2, delay) if self._behind else None)  # noqa: S311
+            await self._loop.woken(delay)
             # Whoever asks from here on may have written after this round has looked.
             waiting, self._next = self._next, None
             try:
@@ -85,22 +82,13 @@ class Relay:
                     await self.relay()
             except (LogError, StoreError, TimeoutError) as error:
                 self._fell_behind(error)
-                delay = min(2 * delay, _MAX_DELAY)
+                delay = backoff.failed()
             else:
                 self._caught_up()
-                delay = _FIRST_DELAY
+                backoff.succeeded()
+                delay = None
             finally:
                 _resolve(waiting)
-
-    async def _woken(self, seconds: float | None) -> None:
-        """Wait for work, at most this long."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            return
-        finally:
-            self._wake.clear()
 
     def _fell_behind(self, error: Exception) -> None:
         if not self._behind:  # said once, however often it is tried
@@ -129,8 +117,3 @@ def _appends(rows: Sequence[OutboxRow]) -> list[Append]:
 def _resolve(waiting: asyncio.Future[None] | None) -> None:
     if waiting is not None and not waiting.done():
         waiting.set_result(None)
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log_.error("the outbox's task failed", exc_info=error)
