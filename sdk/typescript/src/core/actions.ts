@@ -1,44 +1,44 @@
 /**
- * What a machine wants done, and what became of it: the whole talk between logic and I/O.
+ * Actions and outcomes: everything that logic and I/O say to each other.
  *
- * A shell takes `machine.next()`, does it, and reports with `machine.give(outcome)`; `emit` and
- * `finish` are results and need no report. Before anything but `read` and `emit` it closes an open
- * stream. Times are in seconds.
+ * A shell performs `machine.next()` and reports with `machine.give(outcome)`. `emit` and `finish` are
+ * results and need no report. The shell closes an open stream before any action but `read` and
+ * `emit`. Times are in seconds.
  */
 import type { StreamError } from '../errors.js';
 import type { Answer, Request } from './messages.js';
 
 export type Action<T> =
-  /** Send it and open its answer as a stream: opened, answered, lost or silent. */
+  /** Send the request and open its answer as a stream. Outcome: opened, answered, lost or silent. */
   | { readonly do: 'open'; readonly request: Request }
-  /** Read from the open stream: received, ended, lost, or silent after `limit`. */
+  /** Read from the open stream. Outcome: received, ended, lost, or silent after `limit`. */
   | { readonly do: 'read'; readonly limit: number }
-  /** Send it and read its whole answer: answered, lost or silent. */
+  /** Send the request and read its whole answer. Outcome: answered, lost or silent. */
   | { readonly do: 'fetch'; readonly request: Request }
-  /** Wait, then say waited; less, but not less than `least`, if the network has come back. */
+  /** Wait. The network's return ends the wait early, but not before `least`. Outcome: waited. */
   | {
       readonly do: 'wait';
       readonly seconds: number;
       readonly least?: number;
       readonly why?: string;
     }
-  /** Hand it to the caller. */
+  /** Give the item to the caller. */
   | { readonly do: 'emit'; readonly item: T }
-  /** It is over: throw `error`, or end. */
+  /** End the stream, or throw `error`. */
   | { readonly do: 'finish'; readonly error?: StreamError | undefined };
 
 export type Outcome =
   /** A 200 with an event stream. */
   | { readonly was: 'opened'; readonly headers: Headers }
-  /** Any other answer, whole. */
+  /** Any other answer, complete. */
   | { readonly was: 'answered'; readonly answer: Answer }
   /** Bytes of the open stream. */
   | { readonly was: 'received'; readonly data: Uint8Array }
   /** The open stream ended as HTTP ends a body. */
   | { readonly was: 'ended' }
-  /** No connection, or it broke; `reason` is for people, `error` says more, if that is known. */
+  /** There was no connection, or it broke. `reason` is for people; `error` has details if known. */
   | { readonly was: 'lost'; readonly reason: string; readonly error?: StreamError }
-  /** Connected, but nothing came in time. */
+  /** There was a connection, but nothing came in time. */
   | { readonly was: 'silent' }
   /** The wait is over. */
   | { readonly was: 'waited' };
@@ -51,6 +51,6 @@ export interface Machine<T> {
   readonly polling: boolean;
   /** Return what to do now. */
   next(): Action<T>;
-  /** Report what became of it. */
+  /** Report the outcome of the last action. */
   give(outcome: Outcome): void;
 }

@@ -1,4 +1,4 @@
-/** From bytes or polled objects to chunks in order, each once. */
+/** Buffers of received items: bytes or polled objects become chunks in order, each once. */
 
 import { ConnectionLost, type StreamErrorFields } from '../errors.js';
 import type { JsonObject } from '../types.js';
@@ -7,16 +7,16 @@ import { positionOf, Sequence } from './sequence.js';
 import type { SessionRequests } from './session-request.js';
 import { type Frame, SseDecoder } from './sse.js';
 
-/** A `done` may carry 1 MiB of output, and JSON escapes make six characters of one. */
+/** Characters of one event. A `done` carries up to 1 MiB of output; JSON escapes take six for one. */
 export const MAX_EVENT = 8 * 1024 * 1024;
 
-/** What was received and not yet handed on, and what came on the connection that is open. */
+/** Items that were received and not yet handed out, and the state of the open connection. */
 export abstract class FrameBuffer {
   /** Oldest first. */
   abstract readonly ready: JsonObject[];
-  /** What came since `connected`. */
+  /** Number of items since `connected`. */
   fresh = 0;
-  /** Nothing more is due. */
+  /** Whether the stream is complete. */
   complete = false;
   protected decoder: SseDecoder;
   readonly #maxEvent: number;
@@ -26,18 +26,18 @@ export abstract class FrameBuffer {
     this.decoder = new SseDecoder(maxEvent);
   }
 
-  /** The reconnection time that the stream named, in seconds. */
+  /** The reconnection time that the server named, in seconds. */
   get retry(): number {
     return this.decoder.retry ?? 0;
   }
 
-  /** A new connection: nothing of the old one's unfinished bytes counts. */
+  /** Start a new connection. Unfinished bytes of the old one are dropped. */
   connected(): void {
     this.decoder = new SseDecoder(this.#maxEvent);
     this.fresh = 0;
   }
 
-  /** Takes what `data` completes. Throws StreamError: retryable, if another connection may help. */
+  /** Take the events that `data` completes. Throws StreamError: retryable if a new connection may help. */
   feed(data: Uint8Array): void {
     for (const frame of this.decoder.feed(data)) {
       if (this.complete) return;
@@ -46,11 +46,11 @@ export abstract class FrameBuffer {
     }
   }
 
-  /** Takes one frame; `raw` is undefined where its data is no object. */
+  /** Take one frame; `raw` is undefined if its data is no object. */
   protected abstract frame(frame: Frame, raw: JsonObject | undefined): void;
 }
 
-/** Chunks of a session. `complete` after the `done` that the requests wait for. */
+/** Chunks of a session. Complete after the `done` of the turn that was asked for. */
 export class ChunkBuffer extends FrameBuffer {
   readonly ready: JsonObject[] = [];
   /** Whether the last chunk was a `done`. */
@@ -64,17 +64,17 @@ export class ChunkBuffer extends FrameBuffer {
     this.#sequence = new Sequence(requests.start);
   }
 
-  /** Everything up to here has been received; undefined: the start is not known yet. */
+  /** The last position received; undefined: the start is not known yet. */
   get last(): number | undefined {
     return this.#sequence.last;
   }
 
-  /** The first chunk that is due stands right behind `position`. */
+  /** Expect the first chunk right behind `position`. */
   begin(position: number): void {
     this.#sequence.last = position;
   }
 
-  /** Takes one chunk, unless it has been taken before. Throws ConnectionLost for a gap. */
+  /** Take one chunk; drop it if it came before. Throws ConnectionLost for a gap. */
   take(raw: JsonObject, position: number): void {
     const verdict = this.#sequence.take(raw, position);
     if (verdict === 'gap') throw this.lost(`chunks before position ${position} are missing`);
@@ -87,7 +87,7 @@ export class ChunkBuffer extends FrameBuffer {
 
   protected frame(frame: Frame, raw: JsonObject | undefined): void {
     if (!raw) {
-      // Every chunk has an id; what has none and another name is of a newer server.
+      // Every chunk has an id. A frame with another name and no id comes from a newer server.
       if (frame.ownId || frame.event === 'message') throw this.lost('garbled event');
       return;
     }
@@ -96,7 +96,7 @@ export class ChunkBuffer extends FrameBuffer {
       const type = frame.event === 'message' ? 'text' : frame.event;
       this.take({ type, ...raw, position }, position);
     } else if (frame.event === 'error') {
-      // No part of the log: the server's word about this connection.
+      // Not part of the log: an error of this connection.
       throw errorFromChunk(raw, this.#place());
     }
   }

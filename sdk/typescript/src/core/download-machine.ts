@@ -1,9 +1,9 @@
 /**
- * A file's way down, over as many connections as it takes. No I/O.
+ * The download of a file over any number of connections, without I/O.
  *
- * What has been handed on stays: the next connection asks for the rest (`Range`), and only if the
- * content is still the same (`If-Range`). Where something on the way answers with the whole, what
- * is there already is skipped. The last piece is handed on only if all of it is the file.
+ * A new connection asks for the rest (`Range`), if the content is still the same (`If-Range`). If a
+ * proxy answers with the whole file, the machine skips the bytes it has. It hands out the last piece
+ * only if the SHA-256 of the file is right.
  */
 
 import { ConnectionLost, StreamError } from '../errors.js';
@@ -22,17 +22,17 @@ export class DownloadMachine implements Machine<Uint8Array> {
   readonly #hash = new Sha256();
   #action: Action<Uint8Array>;
   #piece: Uint8Array | undefined;
-  /** Bytes that have come, and those of this connection that are there already. */
+  /** Bytes received, and bytes of this connection still to be skipped. */
   #at = 0;
   #skip = 0;
-  /** Parts cannot be had. */
+  /** The server does not send parts. */
   #whole = false;
 
   constructor(file: StoredFile, rules: ReconnectRules) {
     this.#file = file;
     this.#silence = rules.silence;
     this.#retries = new Retries(rules);
-    // What is empty is there already, and not every platform has a body for it.
+    // An empty file needs no request; not every platform has a body for it.
     this.#action = file.size ? this.#open() : { do: 'finish' };
   }
 
@@ -40,14 +40,14 @@ export class DownloadMachine implements Machine<Uint8Array> {
     return this.#action.do === 'read';
   }
 
-  /** What to do now; a piece is handed out once. */
+  /** Return what to do now. A piece is handed out once. */
   next(): Action<Uint8Array> {
     const piece = this.#piece;
     this.#piece = undefined;
     return piece ? { do: 'emit', item: piece } : this.#action;
   }
 
-  /** What became of it. */
+  /** Report the outcome of the last action. */
   give(outcome: Outcome): void {
     try {
       this.#action = this.#follow(outcome);
@@ -86,7 +86,7 @@ export class DownloadMachine implements Machine<Uint8Array> {
 
   #open(): Action<Uint8Array> {
     const { id, sha256 } = this.#file;
-    // Packed, its parts would not be those of the content.
+    // Parts of compressed content would not be parts of the file.
     const headers: Record<string, string> = { Accept: '*/*', 'Accept-Encoding': 'identity' };
     if (this.#at && !this.#whole) {
       headers.Range = `bytes=${this.#at}-`;
@@ -107,7 +107,7 @@ export class DownloadMachine implements Machine<Uint8Array> {
       this.#whole = true;
       throw new ConnectionLost('another part came than was asked for');
     }
-    // What packs the content makes the tag a weak one; the platform has unpacked it.
+    // A proxy that compresses makes the tag weak; the platform has decompressed the content.
     const tag = headers.get('etag')?.replace(/^W\//, '') ?? `"${sha256}"`;
     if (tag !== `"${sha256}"`) throw new ConnectionLost('something else came than the file');
     return { do: 'read', limit: this.#silence };
@@ -122,7 +122,7 @@ export class DownloadMachine implements Machine<Uint8Array> {
     this.#hash.update(data);
     this.#at += data.length;
     if (this.#at >= size && (this.#at > size || this.#hash.digest() !== sha256)) {
-      // What has been handed on cannot be taken back.
+      // Pieces that were handed out cannot be taken back.
       const error = new ConnectionLost('what came is not what the server has');
       return { do: 'finish', error };
     }

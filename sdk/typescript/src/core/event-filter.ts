@@ -1,19 +1,19 @@
-/** Which platform events are asked for, and from where. */
+/** The selection of platform events, and the place where reading starts, as the wire has them. */
 import { InvalidRequest } from '../errors.js';
 import type { EventSelection, JsonObject, Place } from '../types.js';
 import { query } from './messages.js';
 
-/** As the wire has it. */
+/** A cursor or an RFC 3339 time. */
 export function placeOf(place: Place | undefined): string | undefined {
   return place instanceof Date ? place.toISOString() : place;
 }
 
-/** One name or several, as several. */
+/** One name or several, as a list. */
 export function listed(names: string | readonly string[]): readonly string[] {
   return typeof names === 'string' ? [names] : names;
 }
 
-/** A selection as fields of a JSON object. Throws InvalidRequest for one that nothing can match. */
+/** A selection as fields of a JSON object. Throws InvalidRequest if no event can match. */
 export function selection({ events, channels, filters }: EventSelection): JsonObject {
   let patterns = events === undefined ? undefined : listed(events);
   if (channels !== undefined) patterns = within(patterns ?? ['*'], listed(channels));
@@ -25,7 +25,7 @@ export function selection({ events, channels, filters }: EventSelection): JsonOb
   return { ...(patterns && { events: patterns }), ...(filters && { filters }) };
 }
 
-/** The same as a query. */
+/** A selection as a query. Throws InvalidRequest. */
 export function selectionQuery(wanted: EventSelection): Record<string, string> {
   const { events, filters } = selection(wanted);
   return query({
@@ -34,7 +34,7 @@ export function selectionQuery(wanted: EventSelection): Record<string, string> {
   });
 }
 
-/** The patterns, confined to channels: a type begins with its channel's name in the singular. */
+/** Confine patterns to channels. A type begins with its channel's name in the singular. */
 function within(patterns: readonly string[], channels: readonly string[]): string[] {
   const firsts = channels.map((name) => name.replace(/^(session|agent|team|webhook)s$/, '$1'));
   return patterns.flatMap((pattern) => {

@@ -1,9 +1,9 @@
 /**
  * A subscription to platform events as a machine without I/O.
  *
- * It starts from a cursor, asked for if the caller named no place, so that even a first connection
- * that breaks before its first byte loses nothing. A heartbeat is a block with an id only, which
- * moves the cursor. The rules of connections are link.ts's.
+ * The subscription starts from a cursor. If the caller names no place, the machine asks for the
+ * newest cursor first, so a connection that breaks before its first byte loses nothing. A heartbeat
+ * is a block with an id only; it moves the cursor. `reconnector.ts` has the rules of connections.
  */
 
 import { ConnectionLost, type StreamError } from '../errors.js';
@@ -33,10 +33,10 @@ import { PACE, Reconnector, type ReconnectRules } from './reconnector.js';
 import { POLL_LIMIT, POLL_WAIT, SSE } from './session-request.js';
 import type { Frame } from './sse.js';
 
-/** After everything there is: the place found there is the end of the log. */
+/** A time after every event. Its cursor is the end of the log. */
 const AFTER_ALL = '9999-12-31T23:59:59Z';
 
-/** A subscription: which events, from where; without `since`: from now. */
+/** The requests of a subscription. Without `since` it starts now. */
 export class EventRequests {
   readonly since: string | undefined;
   readonly earliest: boolean;
@@ -48,7 +48,7 @@ export class EventRequests {
     this.earliest = onExpired === 'earliest';
   }
 
-  /** Opens or reopens the stream behind `cursor`. */
+  /** Open or reopen the stream behind `cursor`. */
   open(cursor: string | undefined): Request {
     const place = query({
       since: cursor === undefined ? this.since : undefined,
@@ -62,12 +62,12 @@ export class EventRequests {
     };
   }
 
-  /** Asks for the end of the log, so that a first connection that breaks loses nothing. */
+  /** Ask for the cursor at the end of the log. */
   now(): Request {
     return { method: 'GET', path: EVENTS, query: { since: AFTER_ALL, limit: '1' } };
   }
 
-  /** The events behind `cursor`, or the first that comes. */
+  /** Ask for the events behind `cursor`, or wait for the first one. */
   poll(cursor: string | undefined): Request {
     const since = cursor === undefined ? this.since : undefined;
     return {
@@ -79,7 +79,7 @@ export class EventRequests {
   }
 }
 
-/** Events, and the cursors of heartbeats. */
+/** Events and the cursors of heartbeats. */
 class EventBuffer extends FrameBuffer {
   readonly queue = new EventQueue();
   readonly ready = this.queue.ready;
@@ -89,13 +89,13 @@ class EventBuffer extends FrameBuffer {
     if (this.decoder.lastEventId) this.queue.reach(this.decoder.lastEventId);
   }
 
-  /** Takes one event, unless it has been taken before. */
+  /** Take one event; drop it if it came before. */
   take(raw: JsonObject, cursor: string): void {
     this.fresh += 1;
     this.queue.add(raw, cursor);
   }
 
-  /** The server starts later than it was asked to. */
+  /** Note that the server starts later than asked: earlier events were trimmed. */
   gap(earliest: unknown): void {
     this.fresh += 1;
     this.queue.gap(earliest);
@@ -106,7 +106,7 @@ class EventBuffer extends FrameBuffer {
       if (!raw) throw new ConnectionLost('garbled event');
       this.take({ type: frame.event, ...raw, cursor: frame.id }, frame.id);
     } else if (frame.event === 'error') {
-      // No part of the log: the server's word about this connection.
+      // Not part of the log: an error of this connection.
       throw errorFromChunk(asObject(raw));
     } else if (frame.event === 'gap') {
       this.gap(raw?.earliest);
@@ -114,11 +114,11 @@ class EventBuffer extends FrameBuffer {
   }
 }
 
-/** Ends by an error only. */
+/** Events of a subscription. Ends by an error only. */
 export class EventMachine extends Reconnector<PlatformEvent> {
   readonly #requests: EventRequests;
   readonly #buffer: EventBuffer;
-  /** A time starts inclusive, and is asked for again until something has come. */
+  /** Whether the start is known. A time is inclusive and is sent again until an event has come. */
   #placed: boolean;
   #askedAt = 0;
 
@@ -131,12 +131,12 @@ export class EventMachine extends Reconnector<PlatformEvent> {
     this.#placed = requests.since !== undefined;
   }
 
-  /** The place of the last event handed out, or of a heartbeat behind it. */
+  /** The cursor of the last event handed out, or of a heartbeat behind it. */
   get cursor(): string | undefined {
     return this.#buffer.queue.handed ?? this.#requests.since;
   }
 
-  /** Whether events are there or waited for; a poll may take its time, but its place is known. */
+  /** Whether events are there or awaited. While a poll waits, its place is known. */
   override get opened(): boolean {
     return super.opened || this.polling;
   }
@@ -172,7 +172,7 @@ export class EventMachine extends Reconnector<PlatformEvent> {
   }
 
   protected meet(): void {
-    // The cursor carries the epoch: nothing to compare.
+    // The cursor contains the epoch: there is nothing to compare.
   }
 
   protected ended(): Action<PlatformEvent> {

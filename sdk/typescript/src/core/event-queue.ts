@@ -1,18 +1,18 @@
-/** Events between their arrival and their reader: in order, each once, with the place of both. */
+/** Events between arrival and reader: in order, each once, with the cursors of both. */
 
 import type { JsonObject, PlatformEvent } from '../types.js';
 import { asText, camel } from './messages.js';
 
 export class EventQueue {
-  /** Events, and the cursors of heartbeats between them as `{cursor}`. */
+  /** Events, and between them the cursors of heartbeats as `{cursor}`. */
   readonly ready: JsonObject[] = [];
-  /** Everything up to here has arrived. */
+  /** The cursor of the last arrival. */
   cursor: string | undefined;
-  /** Everything up to here has been taken: a reader who keeps it and comes back misses nothing. */
+  /** The cursor of the last event handed out. A reader that resumes from it misses nothing. */
   handed: string | undefined;
   readonly #recent = new Recent();
 
-  /** Takes in one event; false if it has come before. */
+  /** Add one event. Returns false if it came before. */
   add(raw: JsonObject, cursor: string): boolean {
     if (!this.#recent.fresh(asText(raw.id) ?? '')) return false;
     this.cursor = cursor;
@@ -20,7 +20,7 @@ export class EventQueue {
     return true;
   }
 
-  /** Nothing that is wanted stands before `cursor`. */
+  /** Note that no selected event stands between the last one and `cursor`. */
   reach(cursor: string): void {
     if (cursor === this.cursor) return;
     this.cursor = cursor;
@@ -30,14 +30,14 @@ export class EventQueue {
     else this.ready.push({ cursor });
   }
 
-  /** Events are lost that were asked for; what is left begins behind `earliest`. */
+  /** Note that requested events were trimmed; the log now begins behind `earliest`. */
   gap(earliest: unknown): void {
     const cursor = asText(earliest) ?? '';
     this.cursor = cursor || this.cursor;
     this.ready.push({ type: 'gap', cursor });
   }
 
-  /** The oldest event; there must be one. */
+  /** Remove and return the oldest event; there must be one. */
   pop(): PlatformEvent {
     const event = camel<PlatformEvent>(this.ready.shift() ?? {});
     this.handed = event.cursor || this.handed;
@@ -48,12 +48,12 @@ export class EventQueue {
   }
 }
 
-/** An event has a type. */
+/** Whether this is a heartbeat's cursor: only events have a type. */
 function isMark(raw: JsonObject): boolean {
   return !('type' in raw);
 }
 
-/** The newest `limit` ids: tells what has come twice. */
+/** The newest `limit` ids, to detect duplicates. */
 class Recent {
   readonly #ids = new Set<string>();
   readonly #limit: number;
@@ -62,7 +62,7 @@ class Recent {
     this.#limit = limit;
   }
 
-  /** Whether this id is new; from here on it is not. An empty one always is. */
+  /** Add an id. Returns whether it is new; an empty id always is. */
   fresh(id: string): boolean {
     if (!id) return true;
     if (this.#ids.has(id)) return false;

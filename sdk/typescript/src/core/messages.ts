@@ -1,4 +1,4 @@
-/** Requests and answers as values: what is sent, what came back. No I/O. */
+/** Requests and answers as values, the names of their fields, and the errors of answers. No I/O. */
 import {
   InvalidRequest,
   makeError,
@@ -8,29 +8,29 @@ import {
 } from '../errors.js';
 import type { ClientOptions, JsonObject, Page } from '../types.js';
 
-/** Where the collections are, below the base URL. */
+/** Paths of the collections, below the base URL. */
 export const AGENTS = '/v1/agents';
 export const EVENTS = '/v1/events';
 export const FILES = '/v1/files';
 export const SESSIONS = '/v1/sessions';
 export const TOKENS = '/v1/tokens';
 
-/** One request below the base URL, credential aside. */
+/** One request below the base URL, without its credential. */
 export interface Request {
   readonly method: string;
   readonly path: string;
   readonly query?: Readonly<Record<string, string>>;
   readonly body?: JsonObject;
   readonly headers?: Readonly<Record<string, string>>;
-  /** Added to the time the answer may take, in seconds: the server is asked to wait. */
+  /** Seconds that the server may wait, added to the time-out of the answer. */
   readonly patience?: number;
-  /** What sends it in place of `fetch`: a body that is no JSON is its matter. */
+  /** Sends the request in place of `fetch`, with a body that is no JSON. */
   readonly send?: NonNullable<ClientOptions['fetch']>;
-  /** Whether a success is a file's content, to be read as it comes. */
+  /** Whether a success is the content of a file, to be read as a stream. */
   readonly binary?: boolean;
 }
 
-/** A complete answer. `body` is what its JSON says; undefined if it is none. */
+/** A complete answer. `body` is the parsed JSON; undefined if it is no JSON. */
 export interface Answer {
   readonly status: number;
   readonly headers: Headers;
@@ -40,25 +40,25 @@ export interface Answer {
 /** How long the server knows an idempotency key, in milliseconds (PROTOCOL.md). */
 export const KEY_WINDOW_MS = 24 * 3_600_000;
 
-/** Makes a header of a call repeatable: the same key never does a thing twice. */
+/** The header that makes a call repeatable: the server acts once for a key. */
 export function keyHeader(key = newKey()): Record<string, string> {
   return { 'Idempotency-Key': key };
 }
 
-/** A fresh Idempotency-Key. It has to be unique, not secret, so an old Node's Math.random will do. */
+/** A fresh idempotency key. It must be unique but not secret, so Math.random serves as a fallback. */
 export function newKey(): string {
   const bytes = new Uint8Array(16).map(() => Math.random() * 256);
   globalThis.crypto?.getRandomValues?.(bytes);
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
-/** A query as it stands in an address; not every platform's URLSearchParams can write one. */
+/** A query as part of a URL. Not every platform's URLSearchParams can write one. */
 export function queryText(fields: Readonly<Record<string, string>> = {}): string {
   const pairs = Object.entries(fields).map((pair) => pair.map(encodeURIComponent).join('='));
   return pairs.length ? `?${pairs.join('&')}` : '';
 }
 
-/** `text` as one segment of a path, whatever it contains. Throws InvalidRequest where it cannot. */
+/** `text` as one segment of a path. Throws InvalidRequest if that is impossible. */
 export function segment(text: string): string {
   if (typeof text !== 'string' || !text || text === '.' || text === '..') {
     throw new InvalidRequest(`${JSON.stringify(text)} is not an id`);
@@ -66,7 +66,7 @@ export function segment(text: string): string {
   return encodeURIComponent(text);
 }
 
-/** The value as an object; empty for anything else, whatever a proxy put there. */
+/** The value as an object; an empty object for anything else. */
 export function asObject(value: unknown): JsonObject {
   return isObject(value) ? value : {};
 }
@@ -75,7 +75,7 @@ export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** What `text` says as JSON; undefined if it is none. */
+/** Parse JSON; undefined if `text` is no JSON. */
 export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
@@ -103,18 +103,18 @@ export function contentType(headers: Headers): string {
   return (headers.get('content-type') ?? '').split(';')[0]?.trim().toLowerCase() ?? '';
 }
 
-/** `Retry-After` or `retry_after`: seconds as a number or text, or an HTTP date. */
+/** Seconds from `Retry-After` or `retry_after`: a number, a text or an HTTP date. */
 export function seconds(value: unknown): number | undefined {
   if (typeof value !== 'number' && !asText(value)) return undefined;
   let number = Number(value);
-  // Date.parse takes almost anything; an HTTP date has a month's name and a colon.
+  // Date.parse accepts almost anything; an HTTP date has a month's name and a colon.
   if (Number.isNaN(number) && /[a-z]{3} \d{4} \d\d:/i.test(String(value))) {
     number = (Date.parse(String(value)) - Date.now()) / 1000;
   }
   return Number.isFinite(number) ? Math.max(0, number) : undefined;
 }
 
-/** The fields that were given, as texts. */
+/** The defined fields, as texts. */
 export function query(
   fields: Record<string, string | number | true | undefined>,
 ): Record<string, string> {
@@ -125,22 +125,22 @@ export function query(
   );
 }
 
-/** A POST that makes something, repeatable by its key. */
+/** A POST that creates something, repeatable by its idempotency key. */
 export function createRequest(path: string, params: object, key?: string): Request {
   return { method: 'POST', path, body: snake(params), headers: keyHeader(key) };
 }
 
-/** One thing of a collection, or what belongs to it. */
+/** A request about one item of a collection, or about something `below` it. */
 export function itemRequest(method: string, path: string, id: string, below = ''): Request {
   return { method, path: `${path}/${segment(id)}${below}` };
 }
 
-/** A page of a collection. */
+/** A request for one page of a collection. */
 export function listRequest(path: string, params: object): Request {
   return { method: 'GET', path, query: query(snake(params) as Record<string, string | number>) };
 }
 
-/** By session, or by the key of an execute whose answer never came. */
+/** Cancel by session, or by the idempotency key of an execute whose answer never came. */
 export function cancelRequest(
   sessionId: string | undefined,
   { turn, idempotencyKey }: { turn?: number | undefined; idempotencyKey?: string | undefined },
@@ -150,11 +150,11 @@ export function cancelRequest(
   return { ...itemRequest('POST', SESSIONS, sessionId, '/cancel'), body };
 }
 
-/** Objects of ours inside an answer; whatever else is nested belongs to others. */
+/** Nested objects whose fields are the protocol's; other nested objects are free-form data. */
 const OURS = new Set(['usage', 'error']);
 const known = new Map<string, string>();
 
-/** An answer as callers read it. */
+/** An answer with camelCase names, as callers read it. Only an object's own fields change. */
 export function camel<T>(raw: JsonObject): T {
   const result: JsonObject = {};
   for (const name of Object.keys(raw)) {
@@ -164,7 +164,7 @@ export function camel<T>(raw: JsonObject): T {
   return result as T;
 }
 
-/** Parameters as the server takes them; what is undefined is left out. */
+/** Parameters with snake_case names, as the server reads them. Undefined fields are left out. */
 export function snake(params: object): JsonObject {
   const result: JsonObject = {};
   for (const [name, value] of Object.entries(params)) {
@@ -176,14 +176,14 @@ export function snake(params: object): JsonObject {
 function camelName(name: string): string {
   let found = known.get(name);
   if (found === undefined) {
-    // No name that comes out of this is `__proto__`, which would be no field.
+    // The result is never `__proto__`, which would not be a field.
     found = name.replace(/_+([a-z0-9])/g, (_, c: string) => c.toUpperCase());
     if (known.size < 512) known.set(name, found);
   }
   return found;
 }
 
-/** One page of a list; `items` is where the answer has them. */
+/** One page of a list; `items` is the list in the answer. */
 export function pageOf<T>(raw: JsonObject, items: unknown, make: (raw: JsonObject) => T): Page<T> {
   const data = Array.isArray(items) ? items.filter(isObject).map((one) => make(one)) : [];
   return {
@@ -194,14 +194,14 @@ export function pageOf<T>(raw: JsonObject, items: unknown, make: (raw: JsonObjec
   };
 }
 
-/** Answers to which the same request is sent again without asking anybody. */
+/** Whether an answer of this status is retried without asking the caller. */
 export function isRepeated(status: number): boolean {
   return [408, 425, 429, 502, 503, 504].includes(status);
 }
 
-/** The error of an answer that is not a success, or not what was asked for. */
+/** The error of an answer that is no success. */
 export function errorFromAnswer({ status, headers, body }: Answer): StreamError {
-  // A browser does not show what a redirection is: its status is 0 there.
+  // A browser hides redirections: their status is 0.
   if (status === 0 || (status >= 300 && status < 400)) {
     return redirected(status, headers.get('location'));
   }
@@ -218,7 +218,7 @@ export function errorFromAnswer({ status, headers, body }: Answer): StreamError 
   );
 }
 
-/** The error an `error` chunk, frame or message tells of. */
+/** The error of an `error` chunk, frame or message. */
 export function errorFromChunk(raw: JsonObject, place: StreamErrorFields = {}): StreamError {
   return makeError(asText(raw.code) ?? 'INTERNAL', asText(raw.message) ?? 'the turn failed', {
     retryable: typeof raw.retryable === 'boolean' ? raw.retryable : undefined,
@@ -230,12 +230,12 @@ export function errorFromChunk(raw: JsonObject, place: StreamErrorFields = {}): 
   });
 }
 
-/** For a success without the body it should have: something on the way answered instead. */
+/** The error of a success without its body: a proxy answered in place of the server. */
 export function unexpected({ status, headers }: Answer): StreamError {
   return new Unavailable(describe(status, headers), { status });
 }
 
-/** What comes from things on the way (proxies, balancers) has no code. */
+/** Codes for answers without one, which come from proxies and load balancers. */
 const STATUS_CODES: Readonly<Record<number, string>> = {
   401: 'UNAUTHENTICATED',
   403: 'FORBIDDEN',
@@ -261,8 +261,8 @@ function describe(status: number, headers: Headers): string {
 }
 
 /**
- * Nothing here follows a redirection: the credential would go along, to whoever it names. What may be
- * a credential there is not shown.
+ * The error of a redirection. Redirections are not followed: they could send the credential to
+ * another host. Parts of the location that may hold a credential are not shown.
  */
 export function redirected(status: number, location: string | null): StreamError {
   const place = location?.replace(/[?#].*$/s, '').replace(/\/\/[^/]*@/, '//');

@@ -1,14 +1,14 @@
 /**
- * How a stream lives on over its connections: connect, read, recover, poll. No I/O.
+ * Keep a stream alive over many connections: connect, read, recover, poll. No I/O.
  *
- * The rules, of which `protocol/resume.yaml` holds the cases:
+ * The rules (`protocol/resume.yaml` has their cases):
  *
- * - The retries start anew with everything that comes through, and with a connection that has
- *   outlived the silence limit (heartbeats count: an agent may think for long).
- * - A broken, ended-too-early or silent connection, and an answer that is to be repeated, is tried
- *   again after the back-off, at most `maxRetries` times in a row.
- * - Two attempts in a row that connected but brought nothing before the limit: something on the way
- *   collects the stream, so it is polled from then on.
+ * - The retries start anew with every item, and with a connection that outlives the silence limit
+ *   (heartbeats count: an agent may think for long).
+ * - A connection that breaks, ends too early or is silent is retried after the back-off, and so is a
+ *   retryable answer: at most `maxRetries` times in a row.
+ * - After two connections in a row that brought nothing before the limit the stream is polled: a
+ *   proxy on the way buffers it.
  */
 
 import { AuthenticationError, ConnectionLost, RateLimited, StreamError } from '../errors.js';
@@ -24,29 +24,29 @@ import {
 } from './messages.js';
 import { Retries, type RetryRules } from './retry.js';
 
-/** Silent attempts in a row after which a stream is polled. */
+/** Silent connections in a row after which a stream is polled. */
 const MAX_SILENT = 2;
-/** Seconds between polls that find something: 240 a minute, well below the usual 600 per key. */
+/** Seconds between polls that find items: 240 a minute, below the default limit of 600 per key. */
 export const PACE = 0.25;
-/** No heartbeat may stretch the silence limit beyond this, in seconds. */
+/** The longest silence limit that a heartbeat may cause, in seconds. */
 const MAX_SILENCE = 600;
 
-/** What the machines have to know. Times in seconds. */
+/** Time-outs and retries of a stream. Times in seconds. */
 export interface ReconnectRules extends RetryRules {
-  /** A stream without a byte for so long is dead, until the server has announced its heartbeat. */
+  /** A stream that is silent for this long is dead. The server's heartbeat replaces the value. */
   readonly silence: number;
-  /** In characters. */
+  /** The largest event, in characters. */
   readonly maxEvent: number;
   readonly clock: () => number;
-  /** Whether a credential that ended can be replaced. */
+  /** Whether an expired credential can be replaced. */
   readonly renewable: boolean;
-  /** Whether a body can be read as it comes, as far as is known; else everything is polled. */
+  /** Whether the platform can read a body as a stream; if not, everything is polled. */
   readonly streams?: { possible: boolean };
 }
 
-/** Ask `next()` what to do, tell `give()` what became of it; see actions.ts. */
+/** The life of a stream; see `actions.ts` for `next` and `give`. */
 export abstract class Reconnector<T> implements Machine<T> {
-  /** Whether nothing comes through as a stream. */
+  /** Whether the stream is polled. */
   polling = false;
   protected readonly rules: ReconnectRules;
   protected handle: (outcome: Outcome) => Action<T>;
@@ -57,7 +57,7 @@ export abstract class Reconnector<T> implements Machine<T> {
   #silent = 0;
   #openedAt = 0;
   #outlived = false;
-  /** The stream is known to exist: a failure from here on is the connection's. */
+  /** Whether the stream is known to exist: from here on failures are the connection's. */
   #begun: boolean;
 
   constructor(rules: ReconnectRules, buffer: FrameBuffer, begun = false) {
@@ -70,47 +70,47 @@ export abstract class Reconnector<T> implements Machine<T> {
     this.handle = (outcome) => this.#onOpen(outcome);
   }
 
-  /** Whether something is there or waited for. */
+  /** Whether items are there or awaited. */
   get opened(): boolean {
     return this.#buffer.ready.length > 0 || this.#action?.do === 'read';
   }
 
-  /** What to do now; the same until `give` is called, except for what waits to be handed on. */
+  /** Return what to do now: the same until `give` is called, except for items that are ready. */
   next(): Action<T> {
     this.#action ??= this.connect();
     return this.#buffer.ready.length ? this.deliver() : this.#action;
   }
 
-  /** What became of it. */
+  /** Report the outcome of the last action. */
   give(outcome: Outcome): void {
     try {
       this.#action = this.handle(outcome);
     } catch (error) {
       if (!(error instanceof StreamError)) throw error;
-      // A credential that ended in mid-stream is replaced when the stream is opened again.
+      // An expired credential is replaced when the stream is opened again.
       const renewed = this.rules.renewable && error instanceof AuthenticationError;
       this.#action = error.retryable || renewed ? this.#again(error) : { do: 'finish', error };
     }
   }
 
-  // -- what a subclass says ---------------------------------------------------------------------
+  // -- what a subclass defines ------------------------------------------------------------------
 
-  /** Takes the oldest of what is ready. */
+  /** Hand out the oldest item that is ready. */
   protected abstract deliver(): Action<T>;
-  /** Opens or reopens the stream from where it stands. */
+  /** The request that opens the stream from its current place. */
   protected abstract streamRequest(): Request;
-  /** Asks for what comes next, in place of the stream. */
+  /** The request that polls for the next items. */
   protected abstract pollRequest(): Request;
-  /** Looks at the headers of a stream that is there. Throws StreamError. */
+  /** Read the headers of an opened stream. Throws StreamError. */
   protected abstract meet(headers: Headers): void;
-  /** What follows when the server ends the stream. Throws StreamError. */
+  /** The action after the server ended the stream. Throws StreamError. */
   protected abstract ended(): Action<T>;
-  /** What follows from a poll's answer; undefined if it is not the one asked for. */
+  /** The action after a poll's answer; undefined if the answer is not the expected one. */
   protected abstract polled(answer: Answer): Action<T> | undefined;
-  /** Names in `error` where the stream stands. */
+  /** Write the stream's place into `error`. */
   protected abstract locate(error: StreamError): void;
 
-  /** It is over, whatever else had been planned. */
+  /** End the stream, whatever was planned. */
   protected finish(error?: StreamError): Action<T> {
     this.#action = { do: 'finish', error };
     return this.#action;
@@ -173,7 +173,7 @@ export abstract class Reconnector<T> implements Machine<T> {
 
   // -- when it goes wrong -----------------------------------------------------------------------
 
-  /** What follows from an outcome that is not what was asked for. */
+  /** The action after an unexpected outcome. */
   protected notThere(outcome: Outcome): Action<T> {
     if (outcome.was === 'answered') return this.refused(outcome.answer);
     if (outcome.was === 'lost') {

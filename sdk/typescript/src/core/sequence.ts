@@ -1,26 +1,26 @@
-/** Where a stream stands in its session's log, and what a chunk that arrives means for it. */
+/** The order of chunks: positions, gaps, duplicates, epochs, and where a turn begins. */
 import { PositionExpired, type StreamErrorFields } from '../errors.js';
 import type { JsonObject } from '../types.js';
 import { asCount } from './messages.js';
 
-/** What to do with a chunk: pass it on, drop it, or read again from the last good place. */
+/** What to do with a chunk: pass it on, drop it, or read again from the last position. */
 export type Verdict = 'new' | 'seen' | 'gap';
 
-/** Holds the received chunks to the log's order: dense, each once. */
+/** Checks that received chunks are in the log's order: without gaps, each once. */
 export class Sequence {
-  /** Everything up to here has been received; undefined: the first chunk that arrives says. */
+  /** The last position received; undefined: the first chunk that arrives sets it. */
   last: number | undefined;
 
   constructor(last: number | undefined) {
     this.last = last;
   }
 
-  /** The verdict on a chunk; `new` moves `last` to its position. */
+  /** Judge a chunk; `new` moves `last` to its position. */
   take(raw: JsonObject, position: number): Verdict {
     if (this.last !== undefined) {
       if (position <= this.last) return 'seen';
-      // A merged chunk that begins before our place holds text that was passed on already, and
-      // cannot be cut; the log has the parts, so reading again from our place helps.
+      // A merged chunk that begins before `last` holds text that was passed on already and cannot
+      // be cut. The log has the parts, so reading again from `last` helps.
       if (firstPosition(raw, position) !== this.last + 1) return 'gap';
     }
     this.last = position;
@@ -46,22 +46,22 @@ export function checkEpoch(
   return now ?? before;
 }
 
-/** Where a chunk begins: `from` for merged ones, else its own position. */
+/** The first position of a chunk: `from` of a merged one, else its own position. */
 export function firstPosition(raw: JsonObject, position: number): number {
   const first = asCount(raw.from);
   return first && first <= position ? first : position;
 }
 
-/** A chunk's position from its data, else from its frame's own id; undefined for what is none. */
+/** A chunk's position from its data, else from its frame's id; undefined if there is none. */
 export function positionOf(raw: JsonObject, frameId = ''): number | undefined {
   return asCount(raw.position) || (/^\d{1,15}$/.test(frameId) && Number(frameId)) || undefined;
 }
 
 /**
- * Leaves out what stands in the log before a turn, for a stream that knows only its number.
+ * Finds the start of a turn in the log, for a stream that knows only the turn's number.
  *
- * The log does not tell where a turn begins except by its own entries: the `done` of the turn before
- * it, and the first step, which carries the turn's number.
+ * Two entries show where a turn begins: the `done` of the turn before it, and its first step, which
+ * has the turn's number.
  */
 export class TurnStart {
   found: boolean;
@@ -72,7 +72,7 @@ export class TurnStart {
     this.found = this.#turn <= 1;
   }
 
-  /** What this chunk is part of: what stands before, the end of that, or the turn and what follows. */
+  /** Where a chunk belongs: before the turn, at its border, or to the turn and later ones. */
   part(raw: JsonObject): 'before' | 'border' | 'turn' {
     if (this.found) return 'turn';
     const turn = asCount(raw.turn);

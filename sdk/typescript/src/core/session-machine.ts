@@ -1,8 +1,8 @@
 /**
- * A session stream's life as a machine without I/O.
+ * The stream of a session's chunks as a machine without I/O.
  *
- * A chunk is passed on once, in order; anything missing means reading again from the last good
- * place. The rules of connections are link.ts's.
+ * Each chunk is passed on once, in order. After a gap the machine reads again from the last position.
+ * `reconnector.ts` has the rules of connections.
  */
 
 import { ConnectionLost, type StreamError } from '../errors.js';
@@ -38,12 +38,12 @@ export class SessionMachine extends Reconnector<Chunk> {
     this.#poller = new Poller(requests, buffer, rules.clock);
   }
 
-  /** Where the stream stands, as its caller has seen it. */
+  /** Where the caller stands in the stream. */
   get resumePoint(): ResumePoint {
     return this.#requests.resumePoint;
   }
 
-  /** Whether the session is named, and chunks are there or waited for. */
+  /** Whether the session is named, and chunks are there or awaited. */
   override get opened(): boolean {
     return super.opened || (this.polling && !this.#requests.unnamed);
   }
@@ -69,7 +69,7 @@ export class SessionMachine extends Reconnector<Chunk> {
     return this.#poller.request();
   }
 
-  /** Learns session, turn and epoch; another epoch than before throws PositionExpired. */
+  /** Learn session, turn and epoch. Throws PositionExpired if the epoch has changed. */
   protected meet(headers: Headers): void {
     const resumePoint = this.resumePoint;
     resumePoint.sessionId ||= headers.get('x-session-id') ?? undefined;
@@ -86,8 +86,8 @@ export class SessionMachine extends Reconnector<Chunk> {
       this.#requests.target === undefined &&
       !this.#requests.options.follow
     ) {
-      // The server ends a join when nothing is running or queued; one that drains ends it earlier.
-      // Asking once more tells which (204), and costs one request.
+      // The server ends a join when no turn runs or waits; a draining server ends it earlier. One
+      // more request tells which (204).
       return this.#buffer.fresh ? this.connect() : { do: 'finish' };
     }
     throw this.lost('the stream ended before its turn did');
@@ -111,7 +111,7 @@ export class SessionMachine extends Reconnector<Chunk> {
 
 type Next = Action<never> | undefined;
 
-/** Names the session and the place first, where they are not known, then reads on from there. */
+/** Polls a session. Asks for the session's name and the start first if they are not known. */
 export class Poller {
   readonly #requests: SessionRequests;
   readonly #buffer: ChunkBuffer;
@@ -144,18 +144,18 @@ export class Poller {
       }
       this.#turnStart = new TurnStart(last === undefined ? turn : undefined);
     }
-    // Not what was polled last: after a gap the same place is asked for again.
+    // The position received, not the one polled last: after a gap the same place is polled again.
     this.#after = last ?? this.#after;
     this.#read = (body) => this.#polled(body);
     this.#askedAt = this.#clock();
     return requests.poll(this.#after, !this.#over);
   }
 
-  /** What follows from an answer; undefined if it is not the one asked for. */
+  /** The action after an answer; undefined if the answer is not the expected one. */
   answer(answer: Answer): Next {
     if (answer.status >= 200 && answer.status < 300) return this.#read(asObject(answer.body));
     if (this.#turnStart && !this.#turnStart.found) {
-      // Before the turn's start is found, what was trimmed is not ours: go on behind it.
+      // Until the turn's start is found, trimmed chunks are not of this turn: continue behind them.
       const earliest = asCount(errorFromAnswer(answer).details.earliest) ?? 0;
       if (earliest - 1 > this.#after) {
         this.#after = earliest - 1;
@@ -186,7 +186,7 @@ export class Poller {
       this.#take(raw);
       if (this.#buffer.complete) return { do: 'finish' };
     }
-    // What is over needs one more look, for there may be more pages, but no waiting.
+    // After the end there may be more pages: poll once more, without waiting.
     this.#over = done === true && !this.#requests.options.follow;
     if (this.#over && !events.length) return { do: 'finish' };
     return { do: 'wait', seconds: Math.max(0, PACE - (this.#clock() - this.#askedAt)) };
@@ -200,13 +200,13 @@ export class Poller {
     if (!this.#turnStart || this.#turnStart.found) {
       this.#buffer.take(raw, position);
     } else if (firstPosition(raw, position) > before + 1) {
-      // What is missing may be the very entry that tells where the turn begins.
+      // The missing entry may be the one that shows where the turn begins.
       this.#after = before;
       throw this.#buffer.lost(`chunks before position ${position} are missing`);
     } else {
       const part = this.#turnStart.part(raw);
       if (part === 'turn') this.#buffer.take(raw, position);
-      // What follows the end of the turn before it must be its very next.
+      // The turn begins right behind the end of the turn before it.
       if (part === 'border') this.#buffer.begin(position);
     }
   }

@@ -1,13 +1,13 @@
-/** What a stream was asked for, and every request that may have to be made for it. */
+/** The requests that a stream of a session may need. No I/O. */
 
 import type { JsonObject } from '../types.js';
 import { asCount, asText, keyHeader, query, type Request, SESSIONS, segment } from './messages.js';
 
-/** How long the server may hold a poll, in seconds: below the 60 at which proxies cut. */
+/** Seconds that the server may hold a poll: below the 60 after which proxies cut. */
 export const POLL_WAIT = 25;
 export const POLL_LIMIT = 500;
 
-/** A proxy that compresses also collects, so streams ask for neither (browsers decide themselves). */
+/** A proxy that compresses also buffers, so streams ask for no compression (browsers ignore this). */
 export const SSE: Readonly<Record<string, string>> = {
   Accept: 'text/event-stream',
   'Accept-Encoding': 'identity',
@@ -19,7 +19,7 @@ export function detachedExecute(body: JsonObject, idempotencyKey: string | undef
   return { method: 'POST', path: executePath(body), body: { ...body, stream: false }, headers };
 }
 
-/** Where an execute goes; a session knows its agent, if the caller does not. */
+/** The path of an execute. A session knows its agent. */
 export function executePath(body: JsonObject): string {
   const sessionId = asText(body.session_id);
   return sessionId && body.agent_id === undefined
@@ -27,18 +27,18 @@ export function executePath(body: JsonObject): string {
     : `${SESSIONS}/execute`;
 }
 
-/** What is needed to find a stream again after it broke off. */
+/** What is needed to resume a stream. */
 export interface ResumePoint {
   idempotencyKey?: string | undefined;
   sessionId?: string | undefined;
   turn?: number | undefined;
   epoch?: string | undefined;
-  /** That of the last chunk handed to the caller; 0: none yet. */
+  /** The position of the last chunk handed to the caller; 0: none yet. */
   position: number;
 }
 
 export interface SessionRequestsOptions {
-  /** Of an execute, without `resume_from`; a join has none. */
+  /** The body of an execute, without `resume_from`; undefined for a join. */
   body?: JsonObject | undefined;
   resumePoint: ResumePoint;
   resumeFrom?: number | undefined;
@@ -47,7 +47,7 @@ export interface SessionRequestsOptions {
   compact?: boolean | undefined;
   follow?: boolean | undefined;
   raiseOnError?: boolean | undefined;
-  /** The stream was running before and is only taken up again. */
+  /** Whether the stream ran before and is resumed. */
   recalled?: boolean | undefined;
 }
 
@@ -62,7 +62,7 @@ export class SessionRequests {
     this.body = options.body;
   }
 
-  /** The position before the first chunk that is due; undefined where only the server knows. */
+  /** The position before the first chunk; undefined if only the server knows it. */
   get start(): number | undefined {
     const startsSession = this.body && this.body.session_id === undefined;
     return this.options.resumeFrom ?? (startsSession ? 0 : undefined);
@@ -73,7 +73,7 @@ export class SessionRequests {
     return this.body ? this.resumePoint.turn : this.options.turn;
   }
 
-  /** Whether the server has still to name the session, or the turn that it starts. */
+  /** Whether the server has yet to name the session or the turn. */
   get unnamed(): boolean {
     return !this.resumePoint.sessionId || (this.body !== undefined && !this.resumePoint.turn);
   }
@@ -85,10 +85,10 @@ export class SessionRequests {
     return (asCount(raw.turn) ?? target) >= target;
   }
 
-  /** Opens or reopens the stream behind `last`. */
+  /** Open or reopen the stream behind `last`. */
   open(last: number | undefined): Request {
     if (this.unnamed) return this.#execute(last);
-    // Nothing received yet of a known turn: its own start is the place, not the session's.
+    // Nothing of the turn was received: resume from the turn's start, not from the session's.
     const place = last === 0 && this.body ? undefined : last;
     return {
       method: 'GET',
@@ -103,17 +103,17 @@ export class SessionRequests {
     };
   }
 
-  /** Names the turn of an execute whose streamed answer never arrives. */
+  /** Ask for the turn's name, for an execute whose streamed answer never arrives. */
   detached(): Request {
     return detachedExecute(this.body ?? {}, this.resumePoint.idempotencyKey);
   }
 
-  /** The session as it is now. */
+  /** Ask for the session's state. */
   snapshot(): Request {
     return { method: 'GET', path: this.#session() };
   }
 
-  /** The chunks after `after`; with `waiting`, or the first that comes. */
+  /** Ask for the chunks after `after`; with `waiting`, wait for the first one. */
   poll(after: number, waiting: boolean): Request {
     const patience = waiting ? POLL_WAIT : 0;
     return {

@@ -1,13 +1,19 @@
-/** SHA-256 of what comes in pieces (FIPS 180-4), which WebCrypto cannot do: it wants it all at once. */
+/**
+ * SHA-256 of data that comes in pieces (FIPS 180-4).
+ *
+ * Written here because `crypto.subtle.digest` needs the whole file in memory, and because the package
+ * has no dependency at run time: nothing to audit, and no second copy in an application's bundle. It
+ * is loaded with the first upload or download, and tests compare it with Node's.
+ */
 
-/** The first 32 bits behind the point. */
+/** The first 32 bits of the fraction. */
 const fraction = (root: number) => ((root % 1) * 2 ** 32) | 0;
 
 const INITIAL = new Int32Array(8);
 const ROUNDS = new Int32Array(64);
 const w = new Int32Array(64);
-// They are the roots of the first primes. A double has 18 bits more than are taken of the largest,
-// and of none of them do those bits lie so that an engine's last one would matter.
+// The constants are fractions of roots of the first primes. A double has 18 bits more than the
+// largest needs, so rounding in an engine's last bit does not change any of them.
 for (let found = 0, n = 2; found < 64; n += 1) {
   if (isPrime(n)) {
     if (found < 8) INITIAL[found] = fraction(Math.sqrt(n));
@@ -35,7 +41,7 @@ export class Sha256 {
     this.#block.set(data.subarray(at));
   }
 
-  /** In hexadecimal; nothing can be added afterwards. */
+  /** The digest in hexadecimal. Nothing can be added afterwards. */
   digest(): string {
     const bits = this.#length * 8;
     const filled = this.#length % 64;
@@ -59,8 +65,8 @@ function isPrime(n: number): boolean {
 }
 
 /**
- * Takes 64 bytes into the state. Its letters are those of the standard. Every byte of a file goes
- * through here, so nothing is made on the way.
+ * Add 64 bytes to the state. The letters are the standard's. Every byte of a file passes here, so
+ * nothing is allocated.
  */
 function compress(state: Int32Array, data: DataView, at: number): void {
   for (let t = 0; t < 16; t += 1) w[t] = data.getInt32(at + t * 4);

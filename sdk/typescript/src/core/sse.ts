@@ -1,34 +1,34 @@
 /**
- * Decoder of `text/event-stream`, fed with bytes. Beyond the standard it has bounds, since a peer that
- * never ends a line must not take the memory; a CR ends its line at once; and the ids of blocks
- * without data are seen, by which a quiet subscription's place moves.
+ * Decoder of `text/event-stream`, fed with bytes. It differs from the standard in three points. Lines
+ * and events have a maximum size, so that no peer can fill the memory. A CR ends its line at once.
+ * The ids of blocks without data are visible; they move the place of a quiet subscription.
  */
 import { InvalidRequest } from '../errors.js';
 
-/** One dispatched event; `event` is `message` where the block named none. */
+/** One dispatched event; `event` is `message` if the block named none. */
 export interface Frame {
   readonly event: string;
   readonly data: string;
-  /** The last event id, also of an earlier block. */
+  /** The last event id, possibly of an earlier block. */
   readonly id: string;
   /** Whether this block named the id. */
   readonly ownId: boolean;
 }
 
-/** Bounds are in characters. */
+/** Limits are in characters. */
 export class SseDecoder {
   lastEventId = '';
-  /** The reconnection time that the peer named, in seconds. */
+  /** The reconnection time that the server named, in seconds. */
   retry: number | undefined;
   readonly #maxLine: number;
   readonly #maxEvent: number;
-  // Made with the first bytes: not every platform has one, and there all is polled.
+  // Made with the first bytes: a platform without TextDecoder polls and never gets here.
   #utf8: TextDecoder | undefined;
   #frames: Frame[] = [];
   #rest = '';
   #skipLf = false;
   #size = 0;
-  /** Of the block that is being read. */
+  /** Fields of the block that is being read. */
   #data: string[] = [];
   #event = '';
   #id: string | undefined;
@@ -38,12 +38,12 @@ export class SseDecoder {
     this.#maxEvent = maxEvent;
   }
 
-  /** The events that `data` completes. Throws InvalidRequest (PAYLOAD_TOO_LARGE). */
+  /** Return the events that `data` completes. Throws InvalidRequest (PAYLOAD_TOO_LARGE). */
   feed(data: Uint8Array): Frame[] {
     this.#frames = [];
     const text = this.#text(data);
     this.#rest += text;
-    // A long line is looked through once, when its end has come.
+    // A long line is scanned once, when its end has come.
     if (text.includes('\n')) {
       const lines = this.#rest.split('\n');
       this.#rest = lines.pop() ?? '';
@@ -53,7 +53,7 @@ export class SseDecoder {
     return this.#frames;
   }
 
-  /** Decoded, with LF as the only end of a line. */
+  /** Decode bytes; LF becomes the only end of a line. */
   #text(data: Uint8Array): string {
     this.#utf8 ??= new TextDecoder();
     let text = this.#utf8.decode(data, { stream: true });
