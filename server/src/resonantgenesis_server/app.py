@@ -29,7 +29,7 @@ from .datadir.clock import keeping_clock
 from .datadir.lock import lock_data
 from .events.limit_events import LimitEvents, Reached
 from .events.node_events import NodeEvents
-from .events.outbox import Relay
+from .events.outbox import OutboxRelay
 from .events.service import EventService
 from .feed.hub import Hub
 from .files.base import BlobError
@@ -50,7 +50,7 @@ from .http.limits import RequestLimit
 from .http.middleware import FastRoute, Gateway
 from .http.serving.run import CannotListen, Listener, listen, run, run_event_loop
 from .http.sse.routes import EventRoutes, StreamRoutes
-from .http.watchdog import Watch
+from .http.watchdog import StreamWatchdog
 from .http.websocket.asyncapi import asyncapi_router
 from .http.websocket.routes import SocketRoutes
 from .limit_setup import KeyLimits
@@ -69,9 +69,9 @@ from .records.bootstrap import bootstrap
 from .records.credentials import CredentialHasher, load_secret
 from .records.directory import AgentDirectory
 from .records.store import Records
-from .sessions.idempotency import TurnKeys
+from .sessions.idempotency import TurnIdempotency
 from .sessions.service import SessionService
-from .sessions.session_list import Mirror
+from .sessions.session_list import SessionList
 from .sessions.supervisor import Supervisor
 from .usage import UsageMeter, UsageService
 
@@ -94,7 +94,7 @@ class Routes:
     events: EventService
     usage: UsageService
     limits: Limits
-    watch: Watch
+    watch: StreamWatchdog
     requests: RequestLimit
     sockets: SocketRoutes
     files: FileService
@@ -121,7 +121,7 @@ class Parts:
 
     app: Gateway
     supervisor: Supervisor
-    watch: Watch
+    watch: StreamWatchdog
     service: SessionService
     events: EventService
     usage: UsageMeter
@@ -230,7 +230,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             settings.data / "log.db", on_commit=committed, clock=clock, on_broken=_stop_broken
         )
         stack.push_async_callback(log.close)
-        mirror = committed.mirror = Mirror(records.sessions, log)
+        mirror = committed.mirror = SessionList(records.sessions, log)
         stack.push_async_callback(mirror.close)
         of_key = KeyLimits.of(settings, log)
         files = await _open_files(stack, settings.data, records, limits, mirror, of_key.events)
@@ -249,7 +249,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             changed=of_key.counting(mirror.changed),
         )
         stack.push_async_callback(supervisor.close)
-        keys = TurnKeys(log, supervisor.states, window=limits.idempotency_window)
+        keys = TurnIdempotency(log, supervisor.states, window=limits.idempotency_window)
         service = SessionService(
             supervisor,
             keys,
@@ -264,7 +264,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             records.sessions, service.remove, mirror.settle, limits.session_retention, clock
         )
         authenticator = open_authenticator(records, hasher, settings.cors_origins)
-        watch = Watch(authenticator.recheck, of_key.streams, authenticator.refresh)
+        watch = StreamWatchdog(authenticator.recheck, of_key.streams, authenticator.refresh)
         events = EventService(log, hub, max_data=limits.context)
         sockets = SocketRoutes(service, events, authenticator, limits, watch, of_key.requests)
         once = IdempotentPosts(records.idempotency, limits.idempotency_window)
@@ -283,7 +283,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             clock.now,
             of_key.events.reached,
         )
-        relay = Relay(records.outbox, log)
+        relay = OutboxRelay(records.outbox, log)
         app = _app(settings, limits, records, authenticator, directory, routes, relay, engines)
         node_events = NodeEvents(
             log, records.organizations, fence=fence, version=version("resonantgenesis-server")
@@ -333,7 +333,7 @@ async def _open_files(
     data: Path,
     records: Records,
     limits: Limits,
-    mirror: Mirror,
+    mirror: SessionList,
     events: LimitEvents,
 ) -> FileService:
     def reached(organization_id: str, most: int) -> None:
@@ -351,7 +351,9 @@ async def _open_files(
     )
 
 
-async def _tell(stack: contextlib.AsyncExitStack, relay: Relay, node_events: NodeEvents) -> None:
+async def _tell(
+    stack: contextlib.AsyncExitStack, relay: OutboxRelay, node_events: NodeEvents
+) -> None:
     """What happened before the last stop is told before this start."""
     relay.start()
     stack.push_async_callback(relay.close)
@@ -359,7 +361,7 @@ async def _tell(stack: contextlib.AsyncExitStack, relay: Relay, node_events: Nod
     await node_events.started()
 
 
-async def _put_right(mirror: Mirror) -> None:
+async def _put_right(mirror: SessionList) -> None:
     """The list of sessions as the log has them, before anybody asks for it."""
     if not await mirror.ready(_LIST_PATIENCE):
         log_.warning("the list of sessions is being brought up to date")
@@ -376,7 +378,7 @@ def _jobs(
     events: EventService,
     retention: Retention,
     meter: UsageMeter,
-    mirror: Mirror,
+    mirror: SessionList,
     limits: Limits,
     clock: Clock,
 ) -> list[Job]:
@@ -399,7 +401,7 @@ def _app(
     authenticator: CredentialAuthenticator,
     directory: AgentDirectory,
     routes: Routes,
-    relay: Relay,
+    relay: OutboxRelay,
     engines: Engines,
 ) -> Gateway:
     async def ready() -> str | None:

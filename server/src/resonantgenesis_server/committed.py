@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from . import observe
 from .feed.hub import Hub
 from .log.base import Entry
-from .sessions.session_list import Mirror
+from .sessions.session_list import SessionList
 from .sessions.supervisor import Supervisor
 from .usage import UsageMeter
 
@@ -22,7 +22,7 @@ class Committed:
     def __init__(self, hub: Hub) -> None:
         self.supervisor: Supervisor | None = None
         self.meter: UsageMeter | None = None
-        self.mirror: Mirror | None = None
+        self.mirror: SessionList | None = None
         self._hub = hub
 
     def __call__(self, stream: str, entries: Sequence[Entry]) -> None:

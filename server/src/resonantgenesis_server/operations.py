@@ -9,10 +9,10 @@ from fastapi import APIRouter
 from .config.settings import Settings
 from .feed.hub import Hub
 from .http.api.metrics import metrics_router
-from .http.watchdog import Watch
+from .http.watchdog import StreamWatchdog
 from .http.websocket.routes import SocketRoutes
 from .log.sqlite import SqliteLog
-from .sessions.session_list import Mirror
+from .sessions.session_list import SessionList
 from .sessions.supervisor import Supervisor
 
 
@@ -21,8 +21,8 @@ def metrics_of(
     log: SqliteLog,
     hub: Hub,
     supervisor: Supervisor,
-    mirror: Mirror,
-    watch: Watch,
+    mirror: SessionList,
+    watch: StreamWatchdog,
     sockets: SocketRoutes,
 ) -> APIRouter:
     """`/metrics` over these parts, which are asked at the moment of a scrape."""

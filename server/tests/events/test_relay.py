@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from outbox_support import FaultyLog, ForgetfulOutbox, Stores
 from resonantgenesis_server.events import outbox as outbox_module
-from resonantgenesis_server.events.outbox import Relay
+from resonantgenesis_server.events.outbox import OutboxRelay
 from resonantgenesis_server.log.base import LogUnavailable
 from resonantgenesis_server.records.base import AgentChanges, StoreUnusable
 
@@ -29,7 +29,7 @@ async def emptied(stores: Stores) -> None:
 
 async def test_what_is_settled_is_in_the_log(stores: Stores) -> None:
     org = await stores.organization()
-    relay = Relay(stores.records.outbox, stores.log)
+    relay = OutboxRelay(stores.records.outbox, stores.log)
     relay.start()
     for number in range(20):
         await stores.make(org, f"a{number}")
@@ -43,7 +43,7 @@ async def test_an_entry_is_the_event_as_it_was_kept(stores: Stores) -> None:
     org = await stores.organization()
     await stores.make(org, "a")
     (row,) = await stores.records.outbox.pending()
-    await Relay(stores.records.outbox, stores.log).relay()
+    await OutboxRelay(stores.records.outbox, stores.log).relay()
     (event,) = await stores.events(org)
     assert event == {
         "id": row.event.id,
@@ -57,7 +57,7 @@ async def test_an_entry_is_the_event_as_it_was_kept(stores: Stores) -> None:
 
 async def test_many_who_settle_at_once_are_all_served(stores: Stores) -> None:
     org = await stores.organization()
-    relay = Relay(stores.records.outbox, stores.log)
+    relay = OutboxRelay(stores.records.outbox, stores.log)
     relay.start()
 
     async def change(number: int) -> None:
@@ -76,7 +76,7 @@ async def test_more_than_a_page_keeps_its_order(stores: Stores) -> None:
     for id in wanted:
         await stores.make(one, id)
         await stores.make(two, id)
-    assert await Relay(stores.records.outbox, stores.log).relay() == 80
+    assert await OutboxRelay(stores.records.outbox, stores.log).relay() == 80
     assert await stores.told(one) == await stores.told(two) == wanted
 
 
@@ -87,7 +87,7 @@ async def test_a_crash_before_the_relay_loses_and_doubles_nothing(stores: Stores
     assert await stores.told(org) == []
     for _ in range(2):
         await stores.reopen()
-        relay = Relay(stores.records.outbox, stores.log)
+        relay = OutboxRelay(stores.records.outbox, stores.log)
         relay.start()
         await relay.settle()
         assert await stores.told(org) == ["a", "b"]
@@ -101,11 +101,11 @@ async def test_a_crash_behind_the_append_doubles_nothing(stores: Stores) -> None
         await stores.make(org, id)
         made.append(id)
         with pytest.raises(StoreUnusable):
-            await Relay(ForgetfulOutbox(stores.records.outbox, 1), stores.log).relay()
+            await OutboxRelay(ForgetfulOutbox(stores.records.outbox, 1), stores.log).relay()
         assert await stores.told(org) == made
         assert len(await stores.records.outbox.pending()) == len(made)
         await stores.reopen()
-    await Relay(stores.records.outbox, stores.log).relay()
+    await OutboxRelay(stores.records.outbox, stores.log).relay()
     assert await stores.told(org) == made
     assert await stores.records.outbox.pending() == []
 
@@ -115,7 +115,7 @@ async def test_a_lost_answer_doubles_nothing(stores: Stores) -> None:
     await stores.make(org, "a", "b")
     log = FaultyLog(stores.log)
     log.answers_lost = 2
-    relay = Relay(stores.records.outbox, log)
+    relay = OutboxRelay(stores.records.outbox, log)
     relay.start()
     await emptied(stores)
     assert log.attempts == 3
@@ -127,7 +127,7 @@ async def test_a_log_that_is_down_holds_nobody_up_and_gets_it_later(stores: Stor
     org = await stores.organization()
     log = FaultyLog(stores.log)
     log.down = True
-    relay = Relay(stores.records.outbox, log)
+    relay = OutboxRelay(stores.records.outbox, log)
     relay.start()
     for id in ("a", "b"):
         await stores.make(org, id)
@@ -150,7 +150,7 @@ async def test_a_log_that_hangs_costs_a_bounded_wait(
     org = await stores.organization()
     log = FaultyLog(stores.log)
     log.hangs = True
-    relay = Relay(stores.records.outbox, log)
+    relay = OutboxRelay(stores.records.outbox, log)
     relay.start()
     await stores.make(org, "a")
     async with asyncio.timeout(20):
@@ -163,7 +163,7 @@ async def test_a_log_that_hangs_costs_a_bounded_wait(
 
 async def test_records_that_are_away_are_asked_again(stores: Stores) -> None:
     org = await stores.organization()
-    relay = Relay(ForgetfulOutbox(stores.records.outbox, 3), stores.log)
+    relay = OutboxRelay(ForgetfulOutbox(stores.records.outbox, 3), stores.log)
     relay.start()
     await stores.make(org, "a")
     await relay.settle()
@@ -176,7 +176,7 @@ async def test_close_ends_the_task_and_lets_everybody_go(stores: Stores) -> None
     log = FaultyLog(stores.log)
     log.hangs = True
     await stores.make(await stores.organization(), "a")
-    relay = Relay(stores.records.outbox, log)
+    relay = OutboxRelay(stores.records.outbox, log)
     await relay.settle()  # not started: nothing to wait for
     relay.start()
     async with asyncio.timeout(20):

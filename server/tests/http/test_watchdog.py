@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 from resonantgenesis_server.http import watchdog as watch_module
-from resonantgenesis_server.http.watchdog import Watch
+from resonantgenesis_server.http.watchdog import StreamWatchdog
 from resonantgenesis_server.model.errors import ApiError, Unauthenticated, Unavailable
 from resonantgenesis_server.model.principal import Principal
 
@@ -36,7 +36,7 @@ class World:
     """Streams under watch; `revoked` keys are refused, `meanwhile` happens while one is asked."""
 
     def __init__(self) -> None:
-        self.watch = Watch(self._recheck, refresh=self._refresh)
+        self.watch = StreamWatchdog(self._recheck, refresh=self._refresh)
         self.refreshed: list[set[str]] = []
         self.asked: list[str] = []
         self.revoked: set[str] = set()

@@ -26,10 +26,10 @@ from resonantgenesis_server.records.base import (
     SessionRecord,
     StoreUnusable,
 )
-from resonantgenesis_server.sessions.idempotency import TurnKeys
+from resonantgenesis_server.sessions.idempotency import TurnIdempotency
 from resonantgenesis_server.sessions.range import Place
 from resonantgenesis_server.sessions.service import SessionService
-from resonantgenesis_server.sessions.session_list import Mirror
+from resonantgenesis_server.sessions.session_list import SessionList
 from resonantgenesis_server.sessions.start import CreateSpec, ExecuteSpec, TurnRef
 from resonantgenesis_server.sessions.state import SessionState
 from resonantgenesis_server.sessions.supervisor import Supervisor
@@ -125,7 +125,7 @@ class Rig:
 
         self.log = await SqliteLog.open(self.directory / "log.db", on_commit=committed)
         log = wrap(self.log)
-        mirror = self.mirror = Mirror(self.rows, log)
+        mirror = self.mirror = SessionList(self.rows, log)
         supervisor = self.supervisor = Supervisor(
             log,
             self.hub,
@@ -135,7 +135,9 @@ class Rig:
             files=self.files,
             changed=self.mirror.changed,
         )
-        self.keys = TurnKeys(self.log, supervisor.states, window=self.limits.idempotency_window)
+        self.keys = TurnIdempotency(
+            self.log, supervisor.states, window=self.limits.idempotency_window
+        )
         self.service = SessionService(supervisor, self.keys, self.mirror, self.rows)
         self.mirror.start(Orgs())  # type: ignore[arg-type]
         return await supervisor.sweep() if sweep else None

@@ -21,8 +21,8 @@ from resonantgenesis_server.model.errors import (
     SessionBusy,
     SessionNotFound,
 )
-from resonantgenesis_server.sessions.agent_run import TurnRun
-from resonantgenesis_server.sessions.outcome import Ending
+from resonantgenesis_server.sessions.agent_run import AgentRun
+from resonantgenesis_server.sessions.outcome import TurnOutcome
 from resonantgenesis_server.sessions.range import Place
 from resonantgenesis_server.sessions.state import control_stream
 from structlog.testing import capture_logs
@@ -56,10 +56,10 @@ async def test_an_agent_that_stops(rig: Rig, gate: Gate) -> None:
 async def test_an_agent_that_fails_as_it_is_cancelled_is_in_the_log(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    turns: list[TurnRun] = []
-    run = TurnRun.run
+    turns: list[AgentRun] = []
+    run = AgentRun.run
 
-    async def noted(turn: TurnRun) -> Ending:
+    async def noted(turn: AgentRun) -> TurnOutcome:
         turns.append(turn)
         return await run(turn)
 
@@ -68,7 +68,7 @@ async def test_an_agent_that_fails_as_it_is_cancelled_is_in_the_log(
         assert turns[0].cancel()
         raise ValueError("broken")
 
-    monkeypatch.setattr(TurnRun, "run", noted)
+    monkeypatch.setattr(AgentRun, "run", noted)
     rig.agents["failing"] = PythonAgent("test:agent", agent)
     with capture_logs() as logs:
         result = await rig.result(await rig.execute(agent="failing"))

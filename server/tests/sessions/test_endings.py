@@ -363,10 +363,10 @@ async def test_an_ending_that_cannot_be_stored_is_replaced(
     rig: Rig, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever we do wrong in an ending, the session does not stay running."""
-    ledger = "resonantgenesis_server.sessions.session_log.Ledger.end"
+    ledger = "resonantgenesis_server.sessions.session_log.SessionLog.end"
     from_there = __import__(
-        "resonantgenesis_server.sessions.session_log", fromlist=["Ledger"]
-    ).Ledger.end
+        "resonantgenesis_server.sessions.session_log", fromlist=["SessionLog"]
+    ).SessionLog.end
 
     async def end(self: object, turn: object, ending: object) -> None:
         if ending.status == "success":  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ from resonantgenesis_server.log.sqlite import SqliteLog
 from resonantgenesis_server.model.errors import SessionNotFound
 from resonantgenesis_server.records.base import StoreUnusable
 from resonantgenesis_server.sessions.range import Place
-from resonantgenesis_server.sessions.session_list import Mirror
+from resonantgenesis_server.sessions.session_list import SessionList
 from resonantgenesis_server.sessions.start import CreateSpec
 from resonantgenesis_server.sessions.state import control_stream
 
@@ -231,7 +231,7 @@ async def test_the_list_waits_for_what_the_last_run_left(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("resonantgenesis_server.sessions.session_list._PATIENCE", 0.05)
-    mirror = Mirror(rig.rows, rig.log)
+    mirror = SessionList(rig.rows, rig.log)
     with pytest.raises(StoreUnusable, match="up to date"):
         await mirror.settle()
     mirror.start(Orgs())  # type: ignore[arg-type]

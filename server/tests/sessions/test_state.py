@@ -16,7 +16,7 @@ from resonantgenesis_server.log.base import Append, Entry, LogUnavailable, NewEn
 from resonantgenesis_server.log.sqlite import SqliteLog
 from resonantgenesis_server.model.errors import PayloadTooLarge
 from resonantgenesis_server.sessions import cache as states_module
-from resonantgenesis_server.sessions.cache import States, take_in
+from resonantgenesis_server.sessions.cache import SessionCache, take_in
 from resonantgenesis_server.sessions.state import (
     Request,
     SessionInfo,
@@ -169,7 +169,7 @@ async def test_loading_while_commits_come_never_gives_an_old_state(
     monkeypatch.setattr(states_module, "_PAGE_ENTRIES", 2)
     random.seed(cached)
     slow = Slow(rig.log)
-    states = States(slow, lambda _state: None)  # type: ignore[arg-type]
+    states = SessionCache(slow, lambda _state: None)  # type: ignore[arg-type]
     announced: dict[str, int] = {}
 
     def committed(stream: str, entries: Any) -> None:
@@ -226,7 +226,7 @@ async def test_the_cache_is_bounded_in_memory_too(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(states_module, "_CACHED_BYTES", 1_000_000)
-    states = States(rig.log, lambda _state: None)
+    states = SessionCache(rig.log, lambda _state: None)
     rig.before_commit = states.committed
     for n in range(20):
         name = f"sess_{n}"
@@ -302,7 +302,7 @@ async def test_a_session_deleted_while_it_is_loaded_does_not_come_back(rig: Rig)
             await go_on.wait()
             return page
 
-    states = States(Held(), lambda _state: None)  # type: ignore[arg-type]
+    states = SessionCache(Held(), lambda _state: None)  # type: ignore[arg-type]
     loading = [asyncio.create_task(states.load(name)) for _ in range(2)]
     await reached.wait()
     await rig.log.delete(control_stream(name))

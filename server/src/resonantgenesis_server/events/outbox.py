@@ -23,7 +23,7 @@ _ROUND, _PATIENCE = 30.0, 1.0
 _FIRST_DELAY, _MAX_DELAY = 0.5, 30.0
 
 
-class Relay:
+class OutboxRelay:
     """Owns the way from the outbox to the log.
 
     What waits, waits in the records: a log that is down loses nothing and stops nobody, and what

@@ -34,7 +34,7 @@ from .errors import error_response, from_http_exception, from_validation
 from .idempotency import IdempotentPosts
 from .limits import RequestLimit
 from .middleware import Drain, FastRoute, Gateway, Lifespan, store_unusable
-from .watchdog import Watch
+from .watchdog import StreamWatchdog
 
 #: What others call a request whose client has left.
 _CLIENT_LEFT = 499
@@ -76,7 +76,7 @@ class AppDeps:
     check_session: CheckSession = any_session
     requests: RequestLimit | None = None
     reached: Reached = nobody_is_told
-    watch: Watch | None = None
+    watch: StreamWatchdog | None = None
 
 
 def create_app(deps: AppDeps) -> Gateway:
@@ -92,7 +92,7 @@ def create_app(deps: AppDeps) -> Gateway:
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.limits = deps.limits
-    app.state.watch = deps.watch or Watch(deps.authenticator.recheck)
+    app.state.watch = deps.watch or StreamWatchdog(deps.authenticator.recheck)
     idempotent = IdempotentPosts(deps.records.idempotency, deps.limits.idempotency_window)
     for router in (
         agents_router(

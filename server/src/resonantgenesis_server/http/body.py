@@ -20,7 +20,7 @@ from ..model.errors import InvalidJson, InvalidRequest, PayloadTooLarge, Unsuppo
 from ..model.limits import Limits
 from .strictness import check_known, check_query, model_in
 from .waiting import reading
-from .watchdog import Watch
+from .watchdog import StreamWatchdog
 
 #: Seconds a body may take to arrive; one that dribbles longer only holds memory.
 BODY_TIMEOUT = 60.0
@@ -37,7 +37,7 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return None
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int, watch: Watch) -> bytes:
+async def read_body(scope: Scope, receive: Receive, limit: int, watch: StreamWatchdog) -> bytes:
     """The whole body, at most `limit` bytes, with or without a Content-Length.
 
     Raises `PayloadTooLarge` as soon as more is announced or has come, `InvalidRequest` when it
@@ -109,7 +109,7 @@ def check_media_type(scope: Scope) -> None:
         raise UnsupportedMediaType("send the body as Content-Type: application/json")
 
 
-async def read_json(scope: Scope, receive: Receive, limits: Limits, watch: Watch) -> Any:
+async def read_json(scope: Scope, receive: Receive, limits: Limits, watch: StreamWatchdog) -> Any:
     """The value of a required JSON body, with all of this module's checks."""
     data = await read_body(scope, receive, limits.body, watch)
     if not data:
@@ -138,7 +138,9 @@ class _JsonRequest(Request):
     _value: Any = None
     _data: bytes = b""
 
-    async def load(self, limits: Limits, watch: Watch, kind: type[BaseModel] | None) -> None:
+    async def load(
+        self, limits: Limits, watch: StreamWatchdog, kind: type[BaseModel] | None
+    ) -> None:
         """Read it; fields that `kind` lacks are refused unless the client is lenient."""
         self._data = await read_body(self.scope, self.receive, limits.body, watch)
         if self._data:

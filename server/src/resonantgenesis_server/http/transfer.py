@@ -28,7 +28,7 @@ from ..records.base import StoreError
 from .params import text_header
 from .serving.http_protocol import request_connection_of
 from .waiting import Held, holding, listening
-from .watchdog import Watch
+from .watchdog import StreamWatchdog
 
 log_ = structlog.get_logger("resonantgenesis.http")
 Headers = list[tuple[bytes, bytes]]
@@ -78,7 +78,7 @@ class Transfer(Held):
 
 @contextlib.asynccontextmanager
 async def transferring(
-    principal: Principal, watch: Watch, limits: Limits
+    principal: Principal, watch: StreamWatchdog, limits: Limits
 ) -> AsyncIterator[Transfer]:
     """The block is cancelled, and this raises why, when the credential or the server ends (an
     ApiError), the client has left (ClientDisconnect), or nothing `moved` for so long, or too
@@ -126,7 +126,7 @@ async def send_answer(
     receive: Receive,
     send: Send,
     *,
-    watch: Watch,
+    watch: StreamWatchdog,
     limits: Limits,
 ) -> None:
     """Send it to its end. What fails in the middle can only be told by cutting the connection:

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope
 from ..model.errors import ApiError
 from ..model.principal import Principal
 from .serving.http_protocol import request_connection_of
-from .watchdog import Watch
+from .watchdog import StreamWatchdog
 
 
 class Held:
@@ -59,7 +59,7 @@ class Held:
 
 
 @contextlib.asynccontextmanager
-async def holding(held: Held, scope: asyncio.Timeout, watch: Watch) -> AsyncIterator[None]:
+async def holding(held: Held, scope: asyncio.Timeout, watch: StreamWatchdog) -> AsyncIterator[None]:
     """The block is cancelled, and this raises why, when the credential or the server ends (an
     ApiError) or the client was told to have left (ClientDisconnect). `scope` is that of `held`;
     where it expires by itself, TimeoutError."""
@@ -77,7 +77,7 @@ async def holding(held: Held, scope: asyncio.Timeout, watch: Watch) -> AsyncIter
 
 
 @contextlib.asynccontextmanager
-async def waiting(scope: Scope, receive: Receive, watch: Watch) -> AsyncIterator[Held]:
+async def waiting(scope: Scope, receive: Receive, watch: StreamWatchdog) -> AsyncIterator[Held]:
     """The same for a request whose body was read, whose client is listened to."""
     limit = asyncio.timeout(None)
     held = Held(scope["state"]["principal"], limit)
@@ -86,7 +86,7 @@ async def waiting(scope: Scope, receive: Receive, watch: Watch) -> AsyncIterator
 
 
 @contextlib.asynccontextmanager
-async def reading(scope: Scope, watch: Watch) -> AsyncIterator[None]:
+async def reading(scope: Scope, watch: StreamWatchdog) -> AsyncIterator[None]:
     """The same while the body is read, which itself finds out that the client leaves."""
     principal = scope["state"].get("principal")
     connection = request_connection_of(scope)

@@ -53,7 +53,7 @@ class Watched(Protocol):
         ...
 
 
-class Watch:
+class StreamWatchdog:
     """Ends streams whose credential has ended or whose client has stalled."""
 
     def __init__(

@@ -16,13 +16,13 @@ from ..model.errors import AgentError
 from ..model.limits import Limits
 from .chunks import ChunkMaker
 from .events import TurnEvents
-from .outcome import Ending, Failure, Status
+from .outcome import Status, TurnFailure, TurnOutcome
 from .turn_writer import Sealed, TurnWriter
 
 log_ = structlog.get_logger("resonantgenesis.turns")
 
 
-class TurnRun:
+class AgentRun:
     """Drives an agent through one turn.
 
     `run` returns once everything but the ending is durable; writing the ending together with the
@@ -70,7 +70,7 @@ class TurnRun:
             self._halt.set()
         return self._cancelled
 
-    async def run(self) -> Ending:
+    async def run(self) -> TurnOutcome:
         """The whole turn. Raises nothing an agent does; StaleWriter when the turn is another's."""
         if self._cancelled:
             self._decided = True
@@ -163,21 +163,21 @@ class TurnRun:
     # -- endings ---------------------------------------------------------------------------
 
     def _ending(
-        self, status: Status, failure: Failure | None = None, *, unstored: bool = False
-    ) -> Ending:
+        self, status: Status, failure: TurnFailure | None = None, *, unstored: bool = False
+    ) -> TurnOutcome:
         self._writer.seal()
         chunks = list(self._maker.close_steps(status))
         if failure is not None:
             chunks.append(failure.chunk(self._request_id))
         usage = self._maker.usage()
         chunks.append(self._maker.done(status, usage))
-        return Ending(status, chunks, usage, failure, unstored)
+        return TurnOutcome(status, chunks, usage, failure, unstored)
 
-    def _timed_out(self) -> Ending:
+    def _timed_out(self) -> TurnOutcome:
         words = f"the turn took longer than {self._timeout:g} s"
-        return self._ending("timeout", Failure("TIMEOUT", words, retryable=True))
+        return self._ending("timeout", TurnFailure("TIMEOUT", words, retryable=True))
 
-    def _outcome(self, driver: asyncio.Task[None]) -> Ending:
+    def _outcome(self, driver: asyncio.Task[None]) -> TurnOutcome:
         if driver.cancelled():
             return self._failed(AgentError("the agent cancelled itself"))
         error = driver.exception()
@@ -190,13 +190,13 @@ class TurnRun:
         self._report(driver)
         return self._failed(AgentError("the agent failed"))
 
-    def _log_failed(self, error: LogError) -> Ending:
+    def _log_failed(self, error: LogError) -> TurnOutcome:
         log_.error("chunks refused by the log", session=self._turn.session_id, error=str(error))
-        failure = Failure("UNAVAILABLE", "the answer could not be stored", True, 1.0)
+        failure = TurnFailure("UNAVAILABLE", "the answer could not be stored", True, 1.0)
         return self._ending("failed", failure, unstored=True)
 
-    def _failed(self, error: AgentError) -> Ending:
-        failure = Failure.of(error)
+    def _failed(self, error: AgentError) -> TurnOutcome:
+        failure = TurnFailure.of(error)
         if failure.code == "RATE_LIMITED" and failure.retry_after is None:
             failure = replace(failure, retry_after=1.0)  # clients are promised a number
         return self._ending("failed", failure)

@@ -25,7 +25,7 @@ class _Reading:
         self.deleted = False
 
 
-class States:
+class SessionCache:
     """At most one state per session, which is therefore the current one.
 
     `changed` is called with a state each time it has moved on.

@@ -52,7 +52,7 @@ class EntryGone(LogUnavailable):
         self.earliest = earliest
 
 
-class Prepared:
+class PreparedTurn:
     """A turn ready to run."""
 
     __slots__ = ("_files", "agent", "request", "turn")
@@ -71,7 +71,7 @@ class Prepared:
             self._files.close()
 
 
-class Transcript:
+class TurnHistory:
     """Reads requests, endings and partial outputs of turns. All raise LogUnavailable."""
 
     def __init__(self, log: EventLog) -> None:
@@ -133,7 +133,7 @@ class Transcript:
         request: Request,
         found: ResolvedAgent,
         files: SessionFiles | None = None,
-    ) -> Prepared:
+    ) -> PreparedTurn:
         """The turn as its agent sees it."""
         view = Turn(
             goal=request.goal,
@@ -150,7 +150,7 @@ class Transcript:
             max_steps=request.max_steps,
             files=files or NO_FILES,
         )
-        return Prepared(found.agent, view, request, files)
+        return PreparedTurn(found.agent, view, request, files)
 
     async def _history(
         self, session_id: str, state: SessionState, turn: TurnState

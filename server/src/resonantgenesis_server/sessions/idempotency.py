@@ -19,7 +19,7 @@ from ..codec.json import dumps
 from ..log.base import IdempotencyKeys
 from ..model.errors import Conflict, InvalidRequest
 from ..model.principal import Principal
-from .cache import States
+from .cache import SessionCache
 
 _MAX_KEY = 255
 
@@ -40,10 +40,10 @@ def check_key(key: str) -> str:
     return key
 
 
-class TurnKeys:
+class TurnIdempotency:
     """Keys of one store, apart for every organization and what a token is bound to."""
 
-    def __init__(self, keys: IdempotencyKeys, states: States, *, window: float) -> None:
+    def __init__(self, keys: IdempotencyKeys, states: SessionCache, *, window: float) -> None:
         self._keys = keys
         self._states = states
         self._window = window

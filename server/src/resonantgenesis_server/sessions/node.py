@@ -13,7 +13,7 @@ from ..files.service import FileService
 from ..log.base import EventLog, Ownership
 from ..model.limits import Limits
 from .files import SessionFiles
-from .history import Prepared, Transcript
+from .history import PreparedTurn, TurnHistory
 from .state import Request, SessionInfo, SessionState, TurnState
 
 log_ = structlog.get_logger("resonantgenesis.supervisor")
@@ -41,7 +41,7 @@ class Node:
         self.fence = fence
         self.limits = limits
         self.agents = agents
-        self.transcript = Transcript(log)
+        self.transcript = TurnHistory(log)
         self.draining = False
         self.stopped = asyncio.Event()
         self._files = files
@@ -54,7 +54,7 @@ class Node:
 
     async def prepare(
         self, info: SessionInfo, state: SessionState, turn: TurnState, request: Request
-    ) -> Prepared:
+    ) -> PreparedTurn:
         """The agent and its view of the turn. Raises ApiError, e.g. when the agent is gone."""
         agent = await self.agents.resolve(info.organization_id, request.agent_id)
         files = None if self._files is None else SessionFiles(self._files, info)

@@ -15,7 +15,7 @@ _WORDS = 4_000
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class TurnFailure:
     """Why a turn is no success, as its `error` chunk says it."""
 
     code: str
@@ -24,7 +24,7 @@ class Failure:
     retry_after: float | None = None
 
     @classmethod
-    def of(cls, error: ApiError | AgentError) -> Failure:
+    def of(cls, error: ApiError | AgentError) -> TurnFailure:
         return cls(error.code, error.message[:_WORDS], error.retryable, error.retry_after)
 
     def chunk(self, request_id: str) -> Encoded:
@@ -39,7 +39,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class TurnOutcome:
     """How a turn ended: its last chunks, `done` being the very last.
 
     `unstored`: the log refused some of what the agent said, so `output` has to be read from it.
@@ -48,5 +48,5 @@ class Ending:
     status: Status
     chunks: list[Encoded]
     usage: Mapping[str, int]
-    failure: Failure | None = None
+    failure: TurnFailure | None = None
     unstored: bool = False

@@ -26,10 +26,10 @@ from .cache import take_in
 from .chunks import Output
 from .export import SessionExport
 from .history import EntryGone
-from .idempotency import TurnKeys
+from .idempotency import TurnIdempotency
 from .range import Place, expired
-from .session_list import Mirror
-from .start import CreateSpec, ExecuteSpec, Executor, TurnLimit, TurnRef
+from .session_list import SessionList
+from .start import CreateSpec, ExecuteSpec, TurnLimit, TurnRef, TurnStarter
 from .state import SessionState, TurnState
 from .subscription import SessionSubscription, keep_up, open_subscription, wait_over
 from .supervisor import Supervisor
@@ -58,8 +58,8 @@ class SessionService:
     def __init__(
         self,
         supervisor: Supervisor,
-        keys: TurnKeys,
-        mirror: Mirror,
+        keys: TurnIdempotency,
+        mirror: SessionList,
         records: Sessions,
         *,
         admit: Callable[[str], None] = lambda _organization_id: None,
@@ -67,9 +67,11 @@ class SessionService:
         turns: TurnLimit | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`admit`, `check_tools` and `turns` are asked before a turn starts; see Executor."""
+        """`admit`, `check_tools` and `turns` are asked before a turn starts; see TurnStarter."""
         self.supervisor = supervisor
-        self._executor = Executor(supervisor, keys, admit, check_tools, turns or TurnLimit(0), now)
+        self._executor = TurnStarter(
+            supervisor, keys, admit, check_tools, turns or TurnLimit(0), now
+        )
         self._mirror = mirror
         self._records = records
 

@@ -14,8 +14,8 @@ from ..model.errors import PayloadTooLarge, SessionBusy, SessionNotFound, Unavai
 from ..model.events import NewEvent
 from .events import TurnEvents, session_created, session_deleted
 from .node import Node
-from .outcome import Ending
-from .session_log import Ledger, trim_oldest
+from .outcome import TurnOutcome
+from .session_log import SessionLog, trim_oldest
 from .state import (
     MAX_OPEN_TURNS,
     Request,
@@ -27,7 +27,7 @@ from .state import (
     stopped_record,
     withdrawn_record,
 )
-from .turn_runner import Driver
+from .turn_runner import TurnRunner
 
 log_ = structlog.get_logger("resonantgenesis.sessions")
 
@@ -55,8 +55,8 @@ class Session:
         self.adopted = asyncio.Event()
         self._node = node
         self._retire = retire
-        self._ledger = Ledger(session_id, state, node)
-        self._driver = Driver(self._ledger, node)
+        self._ledger = SessionLog(session_id, state, node)
+        self._driver = TurnRunner(self._ledger, node)
         if state.running is None:
             self.adopted.set()
         else:
@@ -281,7 +281,7 @@ class Session:
             return None  # what waits goes on at the next start
         return next(iter(self.state.waiting), None)
 
-    async def _finish(self, turn: TurnState, ending: Ending) -> None:
+    async def _finish(self, turn: TurnState, ending: TurnOutcome) -> None:
         """Append `done` and the turn's record together; tries until the store takes it."""
         failures = 0
         while not turn.last:

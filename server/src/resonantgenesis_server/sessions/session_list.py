@@ -44,7 +44,7 @@ _PATIENCE = 10.0
 _STREAM = event_stream("")
 
 
-class Mirror:
+class SessionList:
     """Writes changed sessions to the records. What waits is bounded by the sessions that changed,
     one row each, however often they did.
 

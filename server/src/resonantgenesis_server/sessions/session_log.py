@@ -16,7 +16,7 @@ from ..model.events import NewEvent
 from .cache import take_in
 from .events import TurnEvents
 from .node import Node
-from .outcome import Ending
+from .outcome import TurnOutcome
 from .state import (
     SessionInfo,
     SessionState,
@@ -32,7 +32,7 @@ log_ = structlog.get_logger("resonantgenesis.turns")
 _END = 2**31
 
 
-class Ledger:
+class SessionLog:
     """Appends to a session's streams, each under the condition that they end where we think.
 
     `state` is kept by the supervisor from the log's announcements: when an append has returned,
@@ -88,7 +88,7 @@ class Ledger:
         record = started_record(turn.turn, self.head + 1)
         await self.record([record], pending=True, events=[started])
 
-    async def end(self, turn: TurnState, ending: Ending) -> None:
+    async def end(self, turn: TurnState, ending: TurnOutcome) -> None:
         """Append a turn's last chunks, its record and its events together."""
         last = self.head + len(ending.chunks)
         others = any(t.turn != turn.turn for t in self.state.unended)

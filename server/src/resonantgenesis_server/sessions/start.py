@@ -25,20 +25,20 @@ from ..model.errors import (
 )
 from ..model.ids import is_id, new_id
 from ..model.principal import Principal
-from .idempotency import Claim, TurnKeys, check_key, key_digest
+from .idempotency import Claim, TurnIdempotency, check_key, key_digest
 from .state import Request, SessionInfo, SessionState, digest
 from .supervisor import Supervisor
 
 _RACES = 3
 
 
-class Executor:
+class TurnStarter:
     """Answers execute for every transport. Raises ApiError, and LogError when the log fails."""
 
     def __init__(
         self,
         supervisor: Supervisor,
-        keys: TurnKeys,
+        keys: TurnIdempotency,
         admit: Callable[[str], None],
         check_tools: CheckTools,
         turns: TurnLimit,
@@ -161,7 +161,7 @@ class Executor:
         request = await self._request(principal, spec, info, request_id, key)
 
         async def promise(number: int) -> None:
-            """Name the turn by its key before it is recorded; see TurnKeys."""
+            """Name the turn by its key before it is recorded; see TurnIdempotency."""
             if key is not None:
                 claim = Claim(info.session_id, number, spec.fingerprint())
                 await self._keys.claim(principal, key, claim)

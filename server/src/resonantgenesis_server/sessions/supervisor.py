@@ -16,7 +16,7 @@ from ..files.service import FileService
 from ..log.base import Entry, LogError, Ownership
 from ..model.errors import SessionNotFound
 from ..model.limits import Limits
-from .cache import States
+from .cache import SessionCache
 from .events import SESSION_DELETED, session_of_event
 from .node import Node, OwnedLog
 from .session import Session
@@ -51,7 +51,7 @@ class Supervisor(Node):
         self._ownership: Ownership = log
         #: Tasks that did not end when `close` told them to.
         self.stuck = 0
-        self.states = States(log, changed)
+        self.states = SessionCache(log, changed)
         self._active: dict[str, Session] = {}
         self._requests: set[asyncio.Task[Any]] = set()
 

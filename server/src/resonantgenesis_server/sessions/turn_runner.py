@@ -13,13 +13,13 @@ from ..log.base import Entry, LogError, NewEntry, StaleWriter
 from ..model.errors import ApiError, Internal, Unavailable
 from ..model.events import event_stream
 from ..model.limits import Limits
-from .agent_run import TurnRun
+from .agent_run import AgentRun
 from .chunks import ChunkMaker, Encoded, Output, completed_step, cut_short, done_chunk
 from .events import TurnEvents
-from .history import EntryGone, Prepared, Transcript
+from .history import EntryGone, PreparedTurn, TurnHistory
 from .node import Node
-from .outcome import Ending, Failure, Status
-from .session_log import Ledger
+from .outcome import Status, TurnFailure, TurnOutcome
+from .session_log import SessionLog
 from .state import Request, TurnState, request_of
 from .turn_writer import TurnWriter
 
@@ -29,17 +29,17 @@ log_ = structlog.get_logger("resonantgenesis.sessions")
 _PREPARE_SECONDS = 30.0
 
 
-class Driver:
+class TurnRunner:
     """The running turn of a session. `orphan` is a turn that ran when its process died."""
 
-    def __init__(self, ledger: Ledger, node: Node) -> None:
+    def __init__(self, ledger: SessionLog, node: Node) -> None:
         self.orphan = 0
         #: Number and record of the turn that was asked for last, if it need not wait.
         self.fresh: tuple[int, NewEntry] | None = None
         self.viewed_at = 0.0
         self._ledger = ledger
         self._node = node
-        self._run: TurnRun | None = None
+        self._run: AgentRun | None = None
         self._cancelled: set[int] = set()
         #: The turn whose ending is settled, and is being written.
         self._decided = 0
@@ -68,13 +68,13 @@ class Driver:
         """The turn has ended."""
         self._cancelled.discard(number)
 
-    async def run(self, turn: TurnState) -> Ending:
+    async def run(self, turn: TurnState) -> TurnOutcome:
         """Run the turn. Raises LogError if it could not even be started, and may be later."""
         ending = await self._run_turn(turn)
         self._decided = turn.turn  # in the same breath: nobody can cancel it in between
         return ending
 
-    async def _run_turn(self, turn: TurnState) -> Ending:
+    async def _run_turn(self, turn: TurnState) -> TurnOutcome:
         # The task is the session's, made by whatever request came first.
         bind_contextvars(
             session=self._ledger.session_id,
@@ -96,27 +96,27 @@ class Driver:
             raise
         except LogError as error:
             log_.error("turn could not start", session=self._ledger.session_id, error=str(error))
-            failure = Failure.of(Unavailable("the turn could not be stored", retry_after=1))
+            failure = TurnFailure.of(Unavailable("the turn could not be stored", retry_after=1))
         except ApiError as error:
-            failure = Failure.of(error)
+            failure = TurnFailure.of(error)
         except Exception as error:  # a defect of ours must not leave the session running for ever
             log_.error("turn failed internally", session=self._ledger.session_id, exc_info=error)
-            failure = Failure.of(Internal("the turn failed internally"))
+            failure = TurnFailure.of(Internal("the turn failed internally"))
         return self._failed(turn, failure)
 
-    async def complete(self, turn: TurnState, ending: Ending) -> Ending:
+    async def complete(self, turn: TurnState, ending: TurnOutcome) -> TurnOutcome:
         """The ending with the output that viewers can read. Raises LogUnavailable."""
         if not ending.unstored:
             return ending
         return await self._from_log(turn, ending.failure, ending.usage)
 
-    def internal(self, turn: TurnState) -> Ending:
+    def internal(self, turn: TurnState) -> TurnOutcome:
         """For a turn whose own ending cannot be stored."""
-        return self._failed(turn, Failure.of(Internal("the turn failed internally")))
+        return self._failed(turn, TurnFailure.of(Internal("the turn failed internally")))
 
     async def _from_log(
-        self, turn: TurnState, failure: Failure | None, usage: Mapping[str, int] | None = None
-    ) -> Ending:
+        self, turn: TurnState, failure: TurnFailure | None, usage: Mapping[str, int] | None = None
+    ) -> TurnOutcome:
         node = self._node
         return await ending_from_log(
             node.transcript, self._ledger.session_id, turn, failure, usage, node.limits
@@ -132,7 +132,7 @@ class Driver:
             if not turn.withdrawn:
                 await self._ledger.begin(turn, request.goal)
 
-    async def _prepare(self, turn: TurnState) -> tuple[Request, Prepared]:
+    async def _prepare(self, turn: TurnState) -> tuple[Request, PreparedTurn]:
         ledger, node = self._ledger, self._node
         try:
             async with asyncio.timeout(_PREPARE_SECONDS):
@@ -147,7 +147,9 @@ class Driver:
             return request_of(fresh[1].body)
         return await self._node.transcript.request(self._ledger.session_id, turn)
 
-    async def _drive(self, turn: TurnState, request: Request, prepared: Prepared) -> Ending:
+    async def _drive(
+        self, turn: TurnState, request: Request, prepared: PreparedTurn
+    ) -> TurnOutcome:
         ledger, node = self._ledger, self._node
         writer = TurnWriter(
             node.log,
@@ -156,7 +158,7 @@ class Driver:
             position=ledger.head,
             event_stream=event_stream(ledger.info.organization_id),
         )
-        self._run = run = TurnRun(
+        self._run = run = AgentRun(
             prepared.agent,
             prepared.turn,
             writer,
@@ -182,7 +184,7 @@ class Driver:
             if watch is not None:
                 watch.cancel()
 
-    async def _cancel_unwatched(self, run: TurnRun) -> None:
+    async def _cancel_unwatched(self, run: AgentRun) -> None:
         """Cancels the turn once nobody has read its stream for the whole grace.
 
         Who waits for a turn's end reads its records and not its chunks, and counts all the same, as
@@ -198,24 +200,24 @@ class Driver:
             await asyncio.sleep(min(0.5, grace / 4))
         run.cancel()
 
-    def _failed(self, turn: TurnState, failure: Failure) -> Ending:
+    def _failed(self, turn: TurnState, failure: TurnFailure) -> TurnOutcome:
         """For a turn whose agent was not run to its end; who cancelled it was told so."""
         if turn.turn in self._cancelled:
             return self._without_agent(turn, "cancelled")
         return self._without_agent(turn, "failed", failure)
 
     def _without_agent(
-        self, turn: TurnState, status: Status, failure: Failure | None = None
-    ) -> Ending:
+        self, turn: TurnState, status: Status, failure: TurnFailure | None = None
+    ) -> TurnOutcome:
         session_id, limits = self._ledger.session_id, self._node.limits
         maker = ChunkMaker(session_id, turn.turn, "", max_steps=1, limits=limits)
         usage = maker.usage()
         done = maker.done(status, usage)
         chunks = [done] if failure is None else [failure.chunk(turn.request_id), done]
-        return Ending(status, chunks, usage, failure)
+        return TurnOutcome(status, chunks, usage, failure)
 
 
-RUNNER_LOST = Failure(
+RUNNER_LOST = TurnFailure(
     "RUNNER_LOST",
     "the server process that ran this turn died; what it had produced is kept",
     retryable=True,
@@ -252,13 +254,13 @@ class _Steps:
 
 
 async def ending_from_log(
-    transcript: Transcript,
+    transcript: TurnHistory,
     session_id: str,
     turn: TurnState,
-    failure: Failure | None,
+    failure: TurnFailure | None,
     usage: Mapping[str, int] | None,
     limits: Limits,
-) -> Ending:
+) -> TurnOutcome:
     """The open steps completed, `error` and `done`, with what the log holds of the turn; without
     a failure it was cancelled.
 
@@ -275,7 +277,7 @@ async def ending_from_log(
     status: Status = "cancelled" if failure is None else "failed"
     done = done_chunk(session_id, turn.turn, status, output, counted)
     errors = [] if failure is None else [failure.chunk(turn.request_id)]
-    return Ending(status, [*steps.close(status), *errors, done], counted, failure)
+    return TurnOutcome(status, [*steps.close(status), *errors, done], counted, failure)
 
 
 def _without_run(turn: TurnState, steps: _Steps) -> dict[str, int]:

@@ -21,7 +21,7 @@ from ..errors import documented_errors, unrouted
 from ..middleware import FastRoute, fast_route
 from ..params import QueryParams
 from ..transfer import Answer, disposition, send_answer
-from ..watchdog import Watch
+from ..watchdog import StreamWatchdog
 from .events import FiltersText, Patterns, Since, parse_filters, split_patterns
 from .sessions import SessionId
 
@@ -38,7 +38,7 @@ class ExportRoutes:
     """Plain ASGI, since an export may take as long as its reader likes."""
 
     def __init__(
-        self, sessions: SessionService, events: EventService, limits: Limits, watch: Watch
+        self, sessions: SessionService, events: EventService, limits: Limits, watch: StreamWatchdog
     ) -> None:
         self._sessions = sessions
         self._events = events

@@ -39,7 +39,7 @@ from ..transfer import (
     type_header,
     upload_type,
 )
-from ..watchdog import Watch
+from ..watchdog import StreamWatchdog
 from .files import CONTENT, PATH, FileBody
 
 #: Bytes read from the disk and given to the connection at once.
@@ -60,7 +60,7 @@ class FileRoutes:
     """Upload and download; plain ASGI."""
 
     def __init__(
-        self, files: FileService, limits: Limits, watch: Watch, once: IdempotentPosts
+        self, files: FileService, limits: Limits, watch: StreamWatchdog, once: IdempotentPosts
     ) -> None:
         self._files = files
         self._limits = limits

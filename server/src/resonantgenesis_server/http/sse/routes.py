@@ -34,7 +34,7 @@ from ..middleware import FastRoute, fast_route
 from ..params import QueryParams, position_of, text_header
 from ..serving.eager import result_at_once
 from ..waiting import waiting
-from ..watchdog import Watch
+from ..watchdog import StreamWatchdog
 from .stream import (
     CHUNKS,
     COMPACT_CHUNKS,
@@ -52,7 +52,7 @@ class StreamRoutes:
     """The routes whose answer may be a stream."""
 
     def __init__(
-        self, service: SessionService, limits: Limits, watch: Watch, requests: RequestLimit
+        self, service: SessionService, limits: Limits, watch: StreamWatchdog, requests: RequestLimit
     ) -> None:
         self._service = service
         self._limits = limits
@@ -234,7 +234,7 @@ class SseEventEncoder(SseEncoder):
 class EventRoutes:
     """Plain ASGI, since these are many: a framework's request costs more than the event."""
 
-    def __init__(self, service: EventService, limits: Limits, watch: Watch) -> None:
+    def __init__(self, service: EventService, limits: Limits, watch: StreamWatchdog) -> None:
         self._service = service
         self._limits = limits
         self._watch = watch

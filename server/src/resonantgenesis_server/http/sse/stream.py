@@ -24,7 +24,7 @@ from ...model.principal import Principal
 from ..serving.eager import start_eagerly
 from ..serving.http_protocol import connection_of
 from ..serving.stream_connection import StreamConnection, chunked
-from ..watchdog import INTERVAL, Watch
+from ..watchdog import INTERVAL, StreamWatchdog
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class SseStream:
         self._connection: StreamConnection | None = None
         self._error: ApiError | None = None
         self._gone = False
-        self._watch: Watch | None = None
+        self._watch: StreamWatchdog | None = None
         self._task: asyncio.Task[None] | None = None
         self._parked = False
         #: What the group had been written when this was last looked at.
@@ -140,7 +140,7 @@ class SseStream:
         """Whether its client is there, on our own protocol class: it can start at once."""
         return self._way is not None and not self._way.lost
 
-    async def run(self, headers: Headers, opening: bytes, watch: Watch) -> None:
+    async def run(self, headers: Headers, opening: bytes, watch: StreamWatchdog) -> None:
         """Write `opening`, then the entries, until the subscription, the client or the credential
         ends.
 
@@ -165,13 +165,13 @@ class SseStream:
                 disconnect.cancel()
                 await asyncio.wait({disconnect}, timeout=5)
 
-    def start(self, headers: Headers, opening: bytes, watch: Watch) -> None:
+    def start(self, headers: Headers, opening: bytes, watch: StreamWatchdog) -> None:
         """Begin on our own protocol class, with a task only for what has to wait."""
         self._enter(watch)
         self._begin(headers, opening)
         self._task = start_eagerly(self._resume(), "stream")
 
-    def _enter(self, watch: Watch) -> None:
+    def _enter(self, watch: StreamWatchdog) -> None:
         self._watch = watch
         watch.add(self)
         if self._way is not None and self._way.lost:  # before anybody listened

@@ -19,7 +19,7 @@ from ...records.base import StoreError
 from ..limits import Allowance
 from ..middleware import store_unusable
 from ..schemas import rfc3339_or_none
-from ..watchdog import Watch
+from ..watchdog import StreamWatchdog
 from .commands import Commands, Services
 from .messages import MessageId
 from .protocol import (
@@ -65,7 +65,7 @@ class Socket:
         self,
         services: Services,
         authenticator: Verifies,
-        watch: Watch,
+        watch: StreamWatchdog,
         wire: AsgiWire,
         principal: Principal | None,
         request_id: str,

@@ -16,7 +16,7 @@ from ...sessions.service import SessionService
 from ..limits import RequestLimit, SocketLimits
 from ..middleware import FastRoute, fast_route
 from ..serving.websocket_protocol import handshake_error, not_taken, socket_of
-from ..watchdog import Watch
+from ..watchdog import StreamWatchdog
 from .commands import Services
 from .connection import Socket, Verifies
 from .unauthenticated import UnauthenticatedSockets, client_address
@@ -46,7 +46,7 @@ class SocketRoutes:
         events: EventService,
         authenticator: Verifies,
         limits: Limits,
-        watch: Watch,
+        watch: StreamWatchdog,
         requests: RequestLimit,
         socket_limits: SocketLimits | None = None,
     ) -> None:
