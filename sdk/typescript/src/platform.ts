@@ -1,7 +1,7 @@
-/** What differs between browsers, Node, Deno, Bun and edge runtimes, and what time is made of. */
+/** Differences between browsers, Node, Deno, Bun and edge runtimes; waiting and time-outs. */
 import { ConnectionLost, InvalidRequest } from './errors.js';
 
-/** What `withTimeout` gives when the time was up first. */
+/** The result of `withTimeout` when the time was up first. */
 export const TIMED_OUT = Symbol('late');
 
 type Wake = 'online' | 'offline' | 'visible';
@@ -17,12 +17,12 @@ interface Surroundings {
 
 const world = globalThis as unknown as Surroundings;
 
-/** Whether the browser says that there is no network; elsewhere nobody can say. */
+/** Whether the browser reports that there is no network; false elsewhere. */
 export function isOffline(): boolean {
   return world.navigator?.onLine === false;
 }
 
-/** Tells when the network comes and goes, and when a hidden page is looked at again. */
+/** Report when the network comes or goes, and when a hidden page becomes visible. */
 export function onWake(listener: (what: Wake) => void): () => void {
   const { document } = world;
   const online = () => listener('online');

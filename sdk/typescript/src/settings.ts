@@ -1,4 +1,4 @@
-/** What a client is told when it is made. Nothing here throws before it is used. */
+/** Settings of a client: address, credential, reachability. Nothing throws before it is used. */
 
 import { MAX_EVENT } from './core/chunk-buffer.js';
 import { asObject, asText, errorFromAnswer, parseJson } from './core/messages.js';
@@ -38,7 +38,7 @@ export function settingsOf(options: ClientOptions): Settings {
     silence: 8,
     maxEvent: MAX_EVENT,
     clock: now,
-    // What the caller brings is seen by what it answers.
+    // Whether a caller's own `fetch` can stream shows with its first answer.
     streams: {
       possible: (options.fetch !== undefined || canStream()) && typeof TextDecoder === 'function',
     },
@@ -47,7 +47,7 @@ export function settingsOf(options: ClientOptions): Settings {
   };
 }
 
-/** The address without `/v1`. Throws InvalidRequest for what is none. */
+/** The base URL without `/v1`. Throws InvalidRequest if it is no address. */
 export function baseUrlOf(options: ClientOptions): string {
   const { location } = globalThis as { location?: { href: string } };
   try {
@@ -56,7 +56,7 @@ export function baseUrlOf(options: ClientOptions): string {
     const [, origin, path = ''] = /^(https?:\/\/[^/?#@]+)(\/[^?#]*)?$/i.exec(href) ?? [];
     if (origin) return origin + path.replace(/\/+$/, '').replace(/\/v1$/, '');
   } catch {
-    // What is no URL at all is refused in the same words.
+    // A text that is no URL gets the same error.
   }
   throw new InvalidRequest('baseUrl must look like https://host[:port][/prefix]');
 }
@@ -65,7 +65,7 @@ function namedUrl({ baseUrl }: ClientOptions): string | undefined {
   return baseUrl || variable(BASE_URL) || (globalThis as { [BASE_URL]?: string })[BASE_URL];
 }
 
-/** Host and port, and what a reader of an error has to know about them. */
+/** Host and port, for error messages; says so if they are the default. */
 export function addressOf(options: ClientOptions): string {
   const [scheme, , host = ''] = baseUrlOf(options).split('/');
   const port = /:\d+$/.test(host) ? '' : scheme === 'https:' ? ':443' : ':80';
@@ -74,8 +74,8 @@ export function addressOf(options: ClientOptions): string {
 }
 
 /**
- * Why the server cannot be reached, while it cannot: said as soon as that is known, once an outage.
- * Every request of a client takes part, whatever it is for.
+ * Why the server cannot be reached; null while it can. Every request of the client updates it. Logs
+ * once for each outage.
  */
 export class Reach implements Readable<StreamError | null> {
   readonly #options: ClientOptions;
@@ -92,7 +92,7 @@ export class Reach implements Readable<StreamError | null> {
   readonly getSnapshot = (): StreamError | null => this.#error;
 
   readonly subscribe = (listener: () => void): (() => void) => {
-    // A function of its own: the same one may listen twice.
+    // A function of its own, since the same listener may subscribe twice.
     const entry = () => listener();
     this.#listeners.add(entry);
     return () => {
@@ -100,7 +100,7 @@ export class Reach implements Readable<StreamError | null> {
     };
   };
 
-  /** No connection could be made. Returns why, with the address. */
+  /** Note that no connection could be made. Returns the reason with the address. */
   lost(why: string): string {
     const text = `could not connect to ${addressOf(this.#options)}: ${why}`;
     if (!this.#out) this.#log('warn', text);
@@ -109,14 +109,14 @@ export class Reach implements Readable<StreamError | null> {
     return text;
   }
 
-  /** There is a connection. */
+  /** Note that there is a connection. */
   found(): void {
     if (this.#out) this.#log('warn', `connected again to ${addressOf(this.#options)}`);
     this.#out = false;
     this.failed(undefined);
   }
 
-  /** The last attempt failed, as the next one need not; undefined: it has not. */
+  /** Note the error of the last attempt; undefined: it succeeded. */
   failed(error: StreamError | undefined): void {
     if (error?.message === this.#error?.message && error?.code === this.#error?.code) return;
     this.#error = error ?? null;
@@ -133,7 +133,7 @@ function logOf({ logLevel = 'warn', logger = console }: ClientOptions): Settings
   };
 }
 
-/** The credential of a client: a fixed one, or fresh ones from a function of the caller's. */
+/** The credential of a client: a fixed one, or fresh ones from `getToken`. */
 export class Credential {
   readonly #fixed: string;
   readonly #getToken: GetToken | undefined;
@@ -147,19 +147,18 @@ export class Credential {
     this.#getToken = getToken;
   }
 
-  /** Whether there is a function to ask for another one. */
+  /** Whether `getToken` can bring another credential. */
   get renewable(): boolean {
     return this.#getToken !== undefined;
   }
 
   /**
-   * The one to use now. Throws AuthenticationError where there is none, the error of the answer that
-   * `getToken` brought in its place, ConnectionLost where it fails or takes too long, since that may
-   * pass.
+   * The current credential. Throws AuthenticationError if there is none, the error of the answer that
+   * `getToken` returned, or ConnectionLost if `getToken` fails or takes too long.
    */
   async get(): Promise<string> {
     const token = this.#getToken ? await this.#current(this.#getToken) : this.#fixed;
-    // Says what is wrong without repeating the credential: messages end up in logs.
+    // The message does not repeat the credential, because messages end up in logs.
     if (!/^[\x21-\x7e]+$/.test(token)) {
       throw new AuthenticationError(
         `${token ? 'the credential cannot stand in a header' : 'no credential'}: pass apiKey, token or getToken`,
@@ -168,7 +167,7 @@ export class Credential {
     return token;
   }
 
-  /** Whether there is another one than this, which was refused or is about to end. */
+  /** Replace a credential that was refused or is about to expire. Returns whether there is another. */
   async renew(old: string): Promise<boolean> {
     if (!this.#getToken) return false;
     if (this.#token === old) this.#token = undefined;
@@ -177,7 +176,7 @@ export class Credential {
 
   async #current(getToken: GetToken): Promise<string> {
     if (this.#token !== undefined) return this.#token;
-    // Asked once, however many calls wait for it.
+    // One call of `getToken` serves all requests that wait.
     this.#asked ??= ask(getToken, this.#reach).finally(() => {
       this.#asked = undefined;
     });
@@ -192,7 +191,7 @@ async function ask(getToken: GetToken, reach: Reach): Promise<string> {
     if (token === TIMED_OUT) throw new ConnectionLost('getToken took too long');
     return token;
   } catch (cause) {
-    // The function is the caller's: whatever it throws, it brought no credential.
+    // Whatever the caller's function throws, there is no credential.
     const error =
       cause instanceof StreamError
         ? cause

@@ -1,4 +1,4 @@
-/** The transport: does what the machines ask with `fetch`, and nothing else. */
+/** Performs requests with `fetch`: credentials, time-outs, retries of calls, open streams. */
 
 import type { Outcome } from './core/actions.js';
 import {
@@ -19,9 +19,9 @@ import { pause, TIMED_OUT, throwIfAborted, withTimeout } from './platform.js';
 import { addressOf, baseUrlOf, CONNECT, type Settings } from './settings.js';
 import type { JsonObject } from './types.js';
 
-/** Seconds that the end of a finished stream is waited for. */
+/** Seconds to wait for the end of a finished stream. */
 const LAST_BYTES = 0.1;
-/** No answer may be another one the next time. */
+/** Stands for an answer that never came: it may be retried. */
 const NO_STATUS = { status: 200 };
 
 export class Transport {
@@ -32,8 +32,8 @@ export class Transport {
   }
 
   /**
-   * Sends a request, again while that may help, and returns its answer's object. All that is asked
-   * for may be repeated: what makes something carries an Idempotency-Key. Throws StreamError.
+   * Send a request, with retries, and return the object of its answer. Every request may be repeated:
+   * one that creates something has an idempotency key. Throws StreamError.
    */
   async call(request: Request, signal?: AbortSignal): Promise<JsonObject> {
     const retries = new Retries(this.settings);
@@ -50,7 +50,7 @@ export class Transport {
     }
   }
 
-  /** Sends, and reads the whole answer. */
+  /** Send a request and read the whole answer. */
   async fetch(request: Request, signal?: AbortSignal): Promise<Outcome> {
     const scope = new RequestScope(signal);
     const limit = this.settings.timeout + (request.patience ?? 0);
@@ -62,10 +62,10 @@ export class Transport {
     }
   }
 
-  /** Sends, and leaves an event stream or a file's content open. */
+  /** Send a request and leave the event stream or file content open. */
   async open(request: Request, signal: AbortSignal): Promise<[Outcome, Connection?]> {
     const scope = new RequestScope(signal);
-    // What holds the headers back is silent as well; a connection alone may take its time.
+    // A proxy that holds the headers back is silent too; a connection alone may take longer.
     const sent = await this.#send(request, scope, Math.max(CONNECT, this.settings.silence));
     let outcome: Outcome = { was: 'silent' };
     if ('was' in sent) {
@@ -75,14 +75,14 @@ export class Transport {
     } else if (sent.body) {
       return [{ was: 'opened', headers: sent.headers }, new Connection(sent.body, scope)];
     } else {
-      // The platform cannot read a body as it comes: from here on streams are polled.
+      // The platform cannot read a body as a stream: from now on streams are polled.
       if (this.settings.streams) this.settings.streams.possible = false;
     }
     scope.close();
     return [outcome];
   }
 
-  /** Notes what the outcome says about the server. */
+  /** Note whether the outcome shows that the server is away. */
   #seen(outcome: Outcome): Outcome {
     const { reach, options } = this.settings;
     if (outcome.was === 'silent' || (outcome.was === 'answered' && isAway(outcome.answer.status))) {
@@ -110,12 +110,12 @@ export class Transport {
       });
     const send = async (token: string): Promise<Response> => {
       const response = await fetching(token).catch((error: unknown) => {
-        // A body's own failure is none of the network.
+        // A failure of the upload's body is no failure of the network.
         if (scope.signal.aborted || request.send) throw error;
         throw new ConnectionLost(reach.lost(reasonOf(error)), { cause: error });
       });
       if (!isAway(response.status)) reach.found();
-      // Some platforms follow them whatever they are told.
+      // Some platforms follow redirections although they must not.
       if (response.redirected) throw redirected(response.status, response.url);
       return response;
     };
@@ -131,7 +131,7 @@ export class Transport {
   }
 }
 
-/** What can be cut: by its reader, by the caller's signal, or because time is up. */
+/** The life of one request. Its reader, the caller's signal or a time-out can end it. */
 class RequestScope {
   readonly #control = new AbortController();
   readonly #outer: AbortSignal | undefined;
@@ -148,14 +148,14 @@ class RequestScope {
     return this.#control.signal;
   }
 
-  /** Ends it; what is under way on it has this outcome. */
+  /** End the request; pending work on it gets this outcome. */
   close(outcome?: Outcome): void {
     if (outcome) this.#cut = outcome;
     this.#outer?.removeEventListener('abort', this.#abort);
     this.#control.abort();
   }
 
-  /** The outcome of work on it; what fails is a lost connection, except for errors of our own. */
+  /** Run work of the request. A failure is a lost connection, except for a StreamError. */
   async guard<T extends Response | Outcome>(work: () => Promise<T>): Promise<T | Outcome> {
     try {
       return await work();
@@ -170,7 +170,7 @@ class RequestScope {
   }
 }
 
-/** Some platforms keep what happened in the cause. */
+/** Some platforms keep the reason in the cause. */
 function reasonOf(error: unknown): string {
   const { message, cause } = error as Error;
   return (cause as Error | undefined)?.message || message;
@@ -195,14 +195,14 @@ export class Connection {
     });
   }
 
-  /** Ends it; a read that is under way has this outcome. */
+  /** End the connection; a pending read gets this outcome. */
   cut(outcome?: Outcome): void {
     this.#scope.close(outcome);
   }
 
   /**
-   * Reads the rest of a stream whose last chunk has come, so that others can use the line. The end
-   * follows the last chunk at once; what takes longer is not worth waiting for.
+   * Read the rest of a stream whose last chunk has come, so that the connection can be reused. The
+   * end follows the last chunk at once; a later end is not worth waiting for.
    */
   async finish(): Promise<void> {
     while ((await this.read(LAST_BYTES)).was === 'received');
@@ -219,7 +219,7 @@ async function whole(response: Response, scope: RequestScope, limit: number): Pr
   });
 }
 
-/** Whether the server, or what stands before it, takes no requests. */
+/** Whether the server, or a proxy before it, takes no requests. */
 function isAway(status: number): boolean {
   return status >= 502 && status <= 504;
 }
@@ -228,7 +228,7 @@ function isSuccess(status: number): boolean {
   return status >= 200 && status < 300;
 }
 
-/** What is wrong with the outcome of a call. */
+/** The error of a call's outcome; undefined for a success. */
 export function errorOfCall(outcome: Outcome, place: string): StreamError | undefined {
   if (outcome.was !== 'answered') {
     const silent = `no answer in time from ${place}`;

@@ -1,11 +1,11 @@
-/** What an upload sends: counted, hashed and told while it goes. */
+/** The body of an upload: its source, its pieces, their count and hash, and the caller's progress. */
 import { Sha256 } from '../core/sha256.js';
 import { AuthenticationError, ConnectionLost, InvalidRequest } from '../errors.js';
 import { abortError, throwIfAborted, withTimeout } from '../platform.js';
 import type { Transport } from '../transport.js';
 import type { UploadOptions, UploadSource } from '../types.js';
 
-/** Bytes that are handed on at once, at most. */
+/** The largest piece, in bytes. */
 const PIECE = 256 * 1024;
 
 /** Reads once from the beginning. */
@@ -98,7 +98,7 @@ function checked(piece: unknown): Uint8Array {
   throw new InvalidRequest('the source gives something else than Uint8Array');
 }
 
-/** Bytes a second below which a platform that tells nothing of an upload is thought to hang. */
+/** Bytes a second below which an upload without progress events counts as hanging. */
 const SLOWEST = 16 * 1024;
 /** Seconds for a source to end its work, once nothing more of it is wanted. */
 const PARTING = 1;
@@ -251,7 +251,7 @@ class StreamedBody extends UploadBody {
   }
 }
 
-/** For browsers, which send a Blob without having it in memory, and a stream over HTTP/2 only. */
+/** For browsers: they send a Blob without loading it, but a stream over HTTP/2 only. */
 class BlobBody extends UploadBody {
   readonly repeatable = true;
   readonly length = undefined;
@@ -341,7 +341,7 @@ async function gather(source: Source, signal: AbortSignal | undefined): Promise<
   }
 }
 
-/** All of them call themselves so, and nothing else does: neither Node, Deno, Bun nor the edge. */
+/** Every browser's user agent begins so; Node's, Deno's, Bun's and the edge runtimes' do not. */
 function isBrowser(): boolean {
   return /^Mozilla\//.test(globalThis.navigator?.userAgent ?? '');
 }

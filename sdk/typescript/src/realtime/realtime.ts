@@ -19,15 +19,15 @@ import { SocketRunner } from './socket-runner.js';
 import { SocketStream, SocketSubscription } from './socket-streams.js';
 
 /**
- * One socket, renewed for as long as that takes.
+ * One socket, replaced by a new one whenever it is lost.
  *
- * After a cut, a silence, or a restart of the server it comes back after a back-off with full jitter
- * (above what the server asked for) and goes on from the last cursors and positions: no gap, no
- * duplicate. `maxRetries` sockets in a row that bring nothing end it, for all who read.
+ * After a cut, a silence or a restart of the server it reconnects after a back-off with full jitter,
+ * and not before the time that the server asked for. It resumes from the last cursors and positions:
+ * no gap, no duplicate. After `maxRetries` failed sockets in a row all streams end with an error.
  *
- * Each consumer has a buffer of `bufferSize` items. When one is full, the server is told to stop
- * sending to it, and asked to go on from the place reached once most of it has been taken: a slow
- * consumer loses nothing and holds up nobody.
+ * Each consumer has a buffer of `bufferSize` items. When the buffer is full, the server stops sending
+ * to that consumer; it resumes once most of the buffer has been read. A slow consumer loses nothing
+ * and does not slow the others.
  */
 export class Realtime {
   readonly #runner: SocketRunner;
@@ -45,14 +45,14 @@ export class Realtime {
     this.#running = this.#runner.run();
   }
 
-  /** How the socket is. */
+  /** The state of the socket. */
   get state(): ConnectionState {
     return this.#runner.state;
   }
 
   /**
-   * Events of `channels` from now on, or from `since`; the promise is kept once the server has
-   * confirmed it. Throws StreamError.
+   * Events of `channels` from now on, or from `since`. Resolves when the server has confirmed the
+   * subscription. Throws StreamError.
    */
   async subscribe(params: RealtimeSubscribeParams): Promise<RealtimeSubscription> {
     const { events, filters, since, onExpired } = params;
@@ -71,8 +71,8 @@ export class Realtime {
   }
 
   /**
-   * A session's chunks from behind `resumeFrom`, else from the start of its newest turn (or from
-   * where this socket has got, if it reads the session already); stays for later turns.
+   * A session's chunks from behind `resumeFrom`, else from the start of its newest turn. If this
+   * socket reads the session already, the stream starts where the socket is. Includes later turns.
    */
   async session(sessionId: string, params: RealtimeSessionParams = {}): Promise<AgentStream> {
     segment(sessionId);
@@ -86,8 +86,8 @@ export class Realtime {
   }
 
   /**
-   * Starts a turn and streams its chunks. Whatever happens to the socket, an Idempotency-Key names
-   * the turn, so that an execute whose answer was lost never starts a second one.
+   * Starts a turn and streams its chunks. An idempotency key names the turn, so an execute whose
+   * answer was lost never starts a second turn.
    */
   async execute(
     params: RealtimeExecuteParams,
@@ -107,7 +107,7 @@ export class Realtime {
     return this.#runner.cancel(sessionId, params);
   }
 
-  /** Closes the socket; whoever still reads gets ConnectionLost, turns go on. */
+  /** Closes the socket. Open streams throw ConnectionLost; turns continue. */
   async close(): Promise<void> {
     this.#runner.stop();
     await this.#running;

@@ -1,4 +1,4 @@
-/** One socket, from its opening to its end: authenticates, listens, speaks, pings. */
+/** One socket from opening to close: authentication, messages, pings. Only this module knows WebSocket. */
 import { Keepalive, SendRate } from '../core/realtime/keepalive.js';
 import type { SocketMachine } from '../core/realtime/socket-machine.js';
 import {
@@ -13,11 +13,11 @@ import { onWake } from '../platform.js';
 import { baseUrlOf, CONNECT, type Settings } from '../settings.js';
 import type { ClientOptions, WebSocketLike } from '../types.js';
 
-/** Seconds before a token that could not be fetched is asked for again; never more often. */
+/** Seconds between two attempts to fetch a token. */
 const RENEW_AGAIN = 1;
-/** A token is replaced when so much of its remaining life is over. */
+/** The part of a token's remaining life after which it is replaced. */
 const USED = 0.8;
-/** Seconds after which what the pace held back is tried again. */
+/** Seconds after which messages over the send rate are tried again. */
 const HELD_BACK = 0.05;
 
 export interface SocketConnectionOptions {
@@ -29,9 +29,9 @@ export interface SocketConnectionOptions {
   readonly interval: number;
   readonly patience: number;
   opened(): void;
-  /** Something came through. */
+  /** An item came through. */
   progress(): void;
-  /** Why it ended, and with which credential. */
+  /** The socket ended: the error, and the credential in use. */
   ended(error: StreamError, token: string): void;
 }
 
@@ -39,7 +39,7 @@ export class SocketConnection {
   readonly #parts: SocketConnectionOptions;
   readonly #sendRate: SendRate;
   readonly #forget: () => void;
-  /** There once the socket is open. */
+  /** Set once the socket is open. */
   #watch: Keepalive | undefined;
   #token: string;
   #renewAt: number | undefined;
@@ -65,15 +65,15 @@ export class SocketConnection {
     socket.onmessage = ({ data }) => this.#hear(String(data));
     socket.onclose = ({ code, reason }) => {
       const error = closedError(code, reason);
-      // Before it is open, it could not be: the platforms do not say why.
+      // The socket never opened. Platforms do not say why.
       const never = !this.#watch && error instanceof ConnectionLost;
       this.end(never ? new ConnectionLost(settings.reach.lost(error.message)) : error);
     };
-    // What went wrong, the closing that follows tells; unheard, it would end a Node process.
+    // The close event that follows has the reason. Without a listener an error ends a Node process.
     socket.onerror = () => {};
   }
 
-  /** Ends it. Harmless if repeated. */
+  /** End the socket. Harmless if repeated. */
   end(error: StreamError): void {
     if (this.#over) return;
     this.#over = true;
@@ -84,14 +84,14 @@ export class SocketConnection {
     socket.onopen = null;
     socket.onmessage = null;
     socket.onclose = null;
-    // A dead link would not answer the goodbye: nobody waits for it.
+    // A dead connection would not answer the close, so nobody waits for it.
     socket.close();
     state.socketClosed();
     const last = state.lastError;
     this.#parts.ended(last?.code === error.code ? last : error, this.#token);
   }
 
-  /** Says what is to be said, at a pace that the server takes, and sets the time to look again. */
+  /** Send pending messages at the rate the server accepts, and schedule the next call. */
   speak(): void {
     if (!this.#watch || this.#over) return;
     const { socket, state, settings } = this.#parts;
@@ -146,7 +146,7 @@ export class SocketConnection {
     this.speak();
   }
 
-  /** A fresh token, said again before the old one ends. */
+  /** Fetch a fresh token and authenticate again before the old one expires. */
   async #renew(now: number): Promise<void> {
     this.#renewAt = now + RENEW_AGAIN;
     if (this.#renewing) return;
@@ -165,17 +165,17 @@ export class SocketConnection {
   }
 }
 
-/** Where the socket of a server is. */
+/** The URL of a server's socket. */
 export function socketUrl(options: ClientOptions): string {
   return `${baseUrlOf(options).replace(/^http/, 'ws')}/v1/ws`;
 }
 
-/** The class: the caller's, the platform's, or that of the package `ws`. Throws InvalidRequest. */
+/** The WebSocket class: the caller's, the platform's, or the package `ws`'s. Throws InvalidRequest. */
 export async function socketClass({ webSocket }: ClientOptions): Promise<typeof WebSocket> {
   const found: WebSocketLike | undefined = webSocket ?? globalThis.WebSocket;
-  // What is given to us has the handlers of every WebSocket, which differ in their types alone.
+  // Every WebSocket has the handlers that are used here; only the types differ.
   if (found) return found as typeof WebSocket;
-  // Not written as a literal, or bundlers for browsers would look for it.
+  // A literal would make bundlers for browsers look for the package.
   const name = 'ws';
   try {
     return (await import(/* @vite-ignore */ /* webpackIgnore: true */ name)).default;
@@ -186,7 +186,7 @@ export async function socketClass({ webSocket }: ClientOptions): Promise<typeof 
   }
 }
 
-/** What it means that a socket was closed, by its code (PROTOCOL.md, section 6). */
+/** The error of a close code (PROTOCOL.md, section 6). */
 export function closedError(code: number, reason: string): StreamError {
   const why = reason || `the socket was closed with code ${code}`;
   switch (code) {

@@ -1,4 +1,4 @@
-/** Keeps a socket: one after the other, and whoever reads from them. */
+/** Keeps one socket open: opens a new one whenever the last was lost, until the retries are spent. */
 
 import { snake } from '../core/messages.js';
 import type { Consumer } from '../core/realtime/consumers.js';
@@ -29,7 +29,7 @@ export class SocketRunner {
     this.#logic = new SocketMachine(settings);
   }
 
-  // -- what readers want ------------------------------------------------------------------------
+  // -- consumers --------------------------------------------------------------------------------
 
   watch(listener: (state: ConnectionState) => void): () => void {
     this.#watchers.add(listener);
@@ -57,9 +57,9 @@ export class SocketRunner {
     await answer;
   }
 
-  // -- life -------------------------------------------------------------------------------------
+  // -- sockets ----------------------------------------------------------------------------------
 
-  /** One socket after the other, until none can be had or it is stopped. */
+  /** Open one socket after the other until the retries are spent or `stop` is called. */
   async run(): Promise<void> {
     const { signal } = this.#stop;
     while (!signal.aborted) {
@@ -74,7 +74,7 @@ export class SocketRunner {
     this.#tell('closed');
   }
 
-  /** Ends it for all: they get ConnectionLost, turns go on. */
+  /** End all streams with ConnectionLost; turns continue. */
   stop(): void {
     this.#fail(new ConnectionLost('the realtime() was closed', { retryable: false }));
     this.#stop.abort();
@@ -85,7 +85,7 @@ export class SocketRunner {
     this.#logic.fail(error);
   }
 
-  /** Connects, and serves until the link is lost; why it was. */
+  /** Connect and serve until the socket is lost. Returns the reason. */
   async #oneSocket(): Promise<StreamError> {
     const { credential, options } = this.#settings;
     try {
@@ -94,7 +94,7 @@ export class SocketRunner {
       if (this.#stop.signal.aborted) return new ConnectionLost('closed');
       const { error, token } = await this.#serve(new Socket(socketUrl(options)), first);
       error.retryAfter = this.#logic.draining ?? error.retryAfter;
-      // Refused or ended: another credential may do, if there is another one.
+      // The credential was refused or expired: another one may be accepted.
       const renewed = error instanceof AuthenticationError && (await credential.renew(token));
       return renewed ? new ConnectionLost(error.message) : error;
     } catch (error) {

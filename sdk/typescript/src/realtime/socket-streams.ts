@@ -1,4 +1,4 @@
-/** What callers iterate over on a socket: events of channels, chunks of sessions. */
+/** The streams of a socket that callers iterate over: events of channels, chunks of sessions. */
 
 import type { ChunkConsumer, Consumer, EventConsumer } from '../core/realtime/consumers.js';
 import { throwIfAborted } from '../platform.js';
@@ -32,7 +32,7 @@ abstract class ConsumerReader<T> extends IterableStream<T> {
     return this.#closed ? 'closed' : this.runner.state;
   }
 
-  /** Waits until the server has confirmed it, so that nothing from here on is missed. */
+  /** Wait until the server has confirmed the subscription: from then on nothing is missed. */
   protected async connect(): Promise<void> {
     this.runner.start(this.#consumer);
     await this.#until(() => this.#consumer.there);
@@ -57,12 +57,12 @@ abstract class ConsumerReader<T> extends IterableStream<T> {
     this.#closed = true;
     this.#unwatch();
     this.runner.leave(this.#consumer);
-    // Over already, it would not wake whoever waits.
+    // A consumer that is over already would not wake a pending read.
     this.#consumer.wake();
     this.controls.onState?.('closed');
   }
 
-  /** Bounded by the socket's own retries: when they are spent, the consumer is over. */
+  /** Wait for a condition. The socket's retries bound the wait: then the consumer is over. */
   async #until(reached: () => boolean): Promise<void> {
     while (!reached() && !this.#consumer.over && !this.#closed) {
       await new Promise<void>((resolve) => {
@@ -74,9 +74,9 @@ abstract class ConsumerReader<T> extends IterableStream<T> {
 }
 
 /**
- * Events of channels, in order, each once, over as many sockets as it takes. Has no end of its own.
- * Throws StreamError: PositionExpired where what was asked for is no longer kept, the server's
- * refusal, or ConnectionLost once the retries are spent.
+ * Events of channels, in order, each once, over any number of sockets. Ends only by an error: throws
+ * PositionExpired if the requested events were trimmed, the error of a refusal, or ConnectionLost
+ * once the retries are spent.
  */
 export class SocketSubscription
   extends ConsumerReader<PlatformEvent>
@@ -97,8 +97,8 @@ export class SocketSubscription
 }
 
 /**
- * Chunks of a session, in order, each once, over as many sockets as it takes. Of an execute it ends
- * after the turn's `done`; of a session it stays for later turns.
+ * Chunks of a session, in order, each once, over any number of sockets. The stream of an execute ends
+ * after the turn's `done`; the stream of a session includes later turns.
  */
 export class SocketStream extends ConsumerReader<Chunk> implements AgentStream {
   readonly #chunks: ChunkConsumer;

@@ -3,10 +3,10 @@ import type { Readable } from '../types.js';
 import { nextFrame } from './page-visibility.js';
 
 /**
- * A state that changes often and is told seldom.
+ * A state that changes often and is published once a frame.
  *
- * `touch` notes a change and tells it with the next frame; `publish` tells it now. While nobody
- * listens nothing is scheduled, and `getSnapshot` reads the state as it is.
+ * `touch` notes a change and publishes it with the next frame; `publish` does so now. Without
+ * listeners nothing is scheduled, and `getSnapshot` reads the current state.
  */
 export abstract class Observable<S> implements Readable<S> {
   readonly #listeners = new Set<{ readonly tell: () => void }>();
@@ -25,7 +25,7 @@ export abstract class Observable<S> implements Readable<S> {
 
   readonly subscribe = (listener: () => void): (() => void) => {
     if (this.#stale && this.#listeners.size === 0) this.#take();
-    // An object of its own: the same function may listen twice.
+    // An object of its own, since the same function may subscribe twice.
     const entry = { tell: listener };
     this.#listeners.add(entry);
     return () => {
@@ -37,7 +37,7 @@ export abstract class Observable<S> implements Readable<S> {
     };
   };
 
-  /** The state as it is now; the same object as before where nothing changed. */
+  /** The current state: the same object as before if nothing changed. */
   protected abstract view(): S;
 
   protected touch(): void {
@@ -57,7 +57,7 @@ export abstract class Observable<S> implements Readable<S> {
       try {
         listener.tell();
       } catch (error) {
-        // One listener's fault is its own: the others still hear, and the error is still seen.
+        // An error of one listener must not stop the others, and must still be reported.
         throwLater(error);
       }
     }

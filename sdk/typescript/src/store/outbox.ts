@@ -5,14 +5,14 @@ import type { ConnectionState, ExecuteStreamParams, StreamControls } from '../ty
 import type { SendParams } from './snapshots.js';
 import type { StreamClient } from './stream-client.js';
 
-/** Where a turn is that the server has taken. */
+/** A turn that the server has accepted. */
 export interface AcceptedTurn {
   readonly sessionId: string;
   readonly turn: number;
 }
 
 /**
- * Has the server take a turn, and leaves it running there: its chunks are for others to read.
+ * Start a turn and leave it running; its chunks are read elsewhere.
  *
  * Throws the StreamError of a refusal, and the reason of the signal when that aborts.
  */
@@ -30,20 +30,20 @@ export async function beginTurn(
   return { sessionId, turn };
 }
 
-/** Cancels the turn of a key, if there is one. */
+/** Cancel the turn of an idempotency key, if there is one. */
 export async function cancelByKey(client: StreamClient, idempotencyKey: string): Promise<void> {
   try {
     await client.sessions.cancel({ idempotencyKey });
   } catch (error) {
     if (!(error instanceof NotFound)) throw error;
-    // The server has never heard of it, and now never will.
+    // The server does not know the key.
   }
 }
 
 /** Milliseconds in which a goal may be sent again: an hour is left for clocks and queues. */
 const RESEND_WINDOW_MS = KEY_WINDOW_MS - 3_600_000;
 
-/** A goal and what it is sent with. */
+/** A goal and its parameters. */
 export interface UnsentGoal {
   readonly goal: string;
   readonly params: SendParams;
@@ -56,7 +56,7 @@ export interface OutboxPort {
   /** Null until the first goal has made the session. */
   sessionId(): string | null;
   taken(key: string, place: AcceptedTurn): void;
-  /** Not taken: with an error it was refused, else withdrawn. */
+  /** The goal was refused (`error`) or withdrawn (null). */
   dropped(key: string, error: Error | null): void;
   connection(state: ConnectionState): void;
 }
@@ -74,18 +74,18 @@ export class Outbox {
     this.#port = port;
   }
 
-  /** What was given and neither taken nor withdrawn, by key. */
+  /** Goals that were neither accepted nor withdrawn, by idempotency key. */
   get sends(): Readonly<Record<string, UnsentGoal>> {
     return Object.fromEntries(this.#sends);
   }
 
-  /** What may be sent again under this key, which makes it the same turn. */
+  /** The goal of this key, if it may be sent again as the same turn. */
   again(key: string): UnsentGoal | undefined {
     const send = this.#sends.get(key);
     return send !== undefined && Date.now() - send.at < RESEND_WINDOW_MS ? send : undefined;
   }
 
-  /** Takes over what an earlier page has not got rid of. */
+  /** Take over a goal that an earlier page did not send. */
   keep(key: string, send: UnsentGoal): void {
     this.#sends.set(key, send);
   }
@@ -100,8 +100,8 @@ export class Outbox {
   }
 
   /**
-   * Withdraws what the server has not answered for yet, and cancels what of it the server has all the
-   * same. Rejects with a StreamError where the server could not be told.
+   * Withdraw goals that the server has not answered, and cancel those that it has accepted all the
+   * same. Rejects with a StreamError if the server cannot be reached.
    */
   async withdraw(): Promise<void> {
     const keys = [...this.#unanswered.keys()];

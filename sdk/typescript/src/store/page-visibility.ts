@@ -1,12 +1,12 @@
-/** Milliseconds after which a change is told undrawn: browsers draw nothing in a tab nobody sees. */
+/** Milliseconds after which a change is published without a frame: hidden tabs have no frames. */
 const UNDRAWN = 250;
-/** Milliseconds between two tellings where nothing is ever drawn (a server, a worker). */
+/** Milliseconds between two publications where there are no frames (a server, a worker). */
 const UNSEEN = 16;
 
 /**
- * Calls `callback` once: before the next frame is drawn, or soon, where none is.
+ * Call `callback` once: before the next frame, or soon where there are no frames.
  *
- * Returns what calls it off.
+ * Returns a function that cancels the call.
  */
 export function nextFrame(callback: () => void): () => void {
   if (typeof requestAnimationFrame !== 'function' || isHidden()) {
@@ -27,7 +27,7 @@ export function nextFrame(callback: () => void): () => void {
   return callOff;
 }
 
-/** Whether this is a page that nobody sees. */
+/** Whether this is a hidden page. */
 export function isHidden(): boolean {
   return typeof document !== 'undefined' && document.visibilityState === 'hidden';
 }

@@ -38,19 +38,19 @@ interface Shared {
 const shared = new WeakMap<StreamClient, Shared>();
 
 /**
- * The socket, and what gives it back, which closes it after the last one and may be called again.
- * Throws StreamError.
+ * The shared socket and a function that releases it. The last release closes the socket. Releasing
+ * twice is harmless. Throws StreamError.
  */
 export async function takeSocket(
   client: StreamClient,
 ): Promise<readonly [socket: SocketClient, release: () => Promise<void>]> {
   const known = shared.get(client);
-  // Held before anything is awaited, so that nobody closes it meanwhile.
+  // Hold it before anything is awaited, so that nobody closes it meanwhile.
   const mine = known ?? start(client);
   const release = hold(client, mine);
   const socket = await mine.socket;
   if (known === undefined || socket.state !== 'closed') return [socket, release];
-  // It has spent its retries, and never comes back.
+  // Its retries are spent: it never reconnects.
   await release();
   const next = shared.get(client);
   const other = next === undefined || next === mine ? start(client) : next;

@@ -6,7 +6,7 @@ import type { EventConsumer } from './consumers.js';
 import type { PendingRequests } from './pending-requests.js';
 import { Subscription } from './subscription.js';
 
-/** The one subscription to its channels. */
+/** The subscription to a set of channels. */
 export class ChannelSubscription extends Subscription {
   readonly consumer: EventConsumer;
   readonly consumers: readonly EventConsumer[];
@@ -27,7 +27,7 @@ export class ChannelSubscription extends Subscription {
     this.consumer.confirmed();
   }
 
-  /** Over, unless its place is gone and it may go on from the earliest that is kept. */
+  /** End the subscription, or continue from the earliest event if its place was trimmed and it may. */
   override failed(error: StreamError): void {
     const earliest = asText(error.details.earliest);
     const skips = this.consumer.earliest && error.code === 'POSITION_EXPIRED';
@@ -40,7 +40,7 @@ export class ChannelSubscription extends Subscription {
   }
 }
 
-/** All of them; a channel belongs to one subscription, as on the server. */
+/** All subscriptions to channels. A channel has one subscription, as on the server. */
 export class ChannelSubscriptions {
   readonly #requests: PendingRequests;
   readonly #subscriptions = new Map<string, ChannelSubscription>();
@@ -49,7 +49,7 @@ export class ChannelSubscriptions {
     this.#requests = requests;
   }
 
-  /** Throws InvalidRequest where a channel is subscribed to already. */
+  /** Subscribe. Throws InvalidRequest if a channel has a subscription already. */
   subscribe(consumer: EventConsumer): void {
     const taken = consumer.channels.filter((channel) => this.#subscription(channel));
     if (taken.length) {
@@ -63,7 +63,7 @@ export class ChannelSubscriptions {
     subscription.ask();
   }
 
-  /** Its reader is gone. */
+  /** Remove a consumer. */
   leave(consumer: EventConsumer): void {
     const subscription = this.#of(consumer);
     if (!subscription) return;
@@ -71,13 +71,13 @@ export class ChannelSubscriptions {
     subscription.unsubscribe();
   }
 
-  /** Its reader has made room. */
+  /** Resume a paused consumer whose buffer has room. */
   resume(consumer: EventConsumer): void {
     consumer.paused = false;
     this.#of(consumer)?.ask();
   }
 
-  /** An event has come. */
+  /** Take one event. */
   event(channel: string, raw: JsonObject, size: number): void {
     const subscription = this.#subscription(channel);
     if (!subscription || subscription.asking) return;
@@ -86,7 +86,7 @@ export class ChannelSubscriptions {
     subscription.pauseIfFull();
   }
 
-  /** Quiet channels have got as far as this. */
+  /** Move the cursor of quiet channels. */
   cursor(channels: readonly string[], cursor: string): void {
     for (const subscription of this.named(channels)) {
       if (subscription.asking) continue;
@@ -105,12 +105,12 @@ export class ChannelSubscriptions {
     return found;
   }
 
-  /** A new socket. */
+  /** Subscribe on a new socket. */
   socketOpened(): void {
     for (const subscription of this.named(this.#subscriptions.keys())) subscription.ensure();
   }
 
-  /** There will be no more sockets. */
+  /** Fail all consumers: there will be no more sockets. */
   fail(error: StreamError): void {
     for (const subscription of this.named(this.#subscriptions.keys()))
       subscription.consumer.end(error);

@@ -1,4 +1,4 @@
-/** What one consumer of a socket reads from: a bounded buffer and its place in the log. No I/O. */
+/** Consumers of a socket: each has a bounded buffer and a position in the log. No I/O. */
 
 import type { StreamError } from '../../errors.js';
 import type { Chunk, JsonObject, PlatformEvent } from '../../types.js';
@@ -6,22 +6,22 @@ import { EventQueue } from '../event-queue.js';
 import { asCount, asText, camel, errorFromChunk, newKey } from '../messages.js';
 import { Sequence, TurnStart } from '../sequence.js';
 
-/** A buffer is full with so many items, or this many characters of them. */
+/** Limits of a buffer: items, and characters of all items. */
 export const MAX_ITEMS = 1024;
 const MAX_SIZE = 8 * 1024 * 1024;
 
 export abstract class Consumer<T> {
-  /** Called when there is something to see: an item, an answer, the end. */
+  /** Called after an item, a confirmation or the end. */
   wake: () => void = () => {};
   /**
-   * The buffer was full, and what came then was left out; it is asked for again, from the consumer's own
-   * place, when the consumer has taken most of what was there. So a consumer that is slow holds up
-   * neither the socket nor the others, and loses nothing.
+   * Whether the buffer was full and later items were dropped. They are requested again from the
+   * consumer's position once most of the buffer has been read. So a slow consumer loses nothing and
+   * delays neither the socket nor the other consumers.
    */
   paused = false;
-  /** The server has confirmed it. */
+  /** Whether the server has confirmed the subscription. */
   there = false;
-  /** Nothing more will come; `error` says why, if it is not simply over. */
+  /** Whether nothing more will come; `error` is the reason, if there is one. */
   over = false;
   error: StreamError | undefined;
   readonly #maxItems: number;
@@ -32,23 +32,23 @@ export abstract class Consumer<T> {
     this.#maxItems = maxItems;
   }
 
-  /** How many items are in the buffer. */
+  /** Number of items in the buffer. */
   get waiting(): number {
     return this.#sizes.length;
   }
 
-  /** Whether it is worth asking for more: most of the buffer is free. */
+  /** Whether most of the buffer is free, so that more may be requested. */
   get drained(): boolean {
     return this.#sizes.length <= this.#maxItems / 4 && this.#size <= MAX_SIZE / 4;
   }
 
-  /** The server follows it. */
+  /** Note the server's confirmation. */
   confirmed(): void {
     this.there = true;
     this.wake();
   }
 
-  /** Nothing more will come; what is in the buffer can still be read. */
+  /** End the consumer. Items in the buffer can still be read. */
   end(error?: StreamError): void {
     if (this.over) return;
     this.over = true;
@@ -56,7 +56,7 @@ export abstract class Consumer<T> {
     this.wake();
   }
 
-  /** The oldest item; there must be one. Throws StreamError for a chunk that tells of one. */
+  /** Remove and return the oldest item; there must be one. Throws StreamError for an `error` chunk. */
   take(): T {
     this.#size -= this.#sizes.shift() ?? 0;
     return this.pop();
@@ -64,7 +64,7 @@ export abstract class Consumer<T> {
 
   protected abstract pop(): T;
 
-  /** Whether another item fits; from the first that does not, the consumer is paused. */
+  /** Whether another item fits. If not, the consumer is paused. */
   protected room(): boolean {
     this.paused ||= this.#sizes.length >= this.#maxItems || this.#size >= MAX_SIZE;
     return !this.paused;
@@ -85,7 +85,7 @@ export abstract class Consumer<T> {
 /** Events of channels. */
 export class EventConsumer extends Consumer<PlatformEvent> {
   readonly channels: readonly string[];
-  /** Where its place is gone it goes on from the earliest that is kept. */
+  /** Whether to continue from the earliest event if the place was trimmed. */
   readonly earliest: boolean;
   readonly queue = new EventQueue();
   readonly #wanted: JsonObject;
@@ -105,29 +105,29 @@ export class EventConsumer extends Consumer<PlatformEvent> {
     this.#since = since;
   }
 
-  /** The place of the last event taken, or of a quiet time behind it. */
+  /** The cursor of the last event read, or of a quiet time behind it. */
   get cursor(): string | undefined {
     return this.queue.handed ?? this.#since;
   }
 
-  /** Asks for everything behind what has arrived. */
+  /** The message that subscribes behind the last arrival. */
   message(): JsonObject {
     const since = this.queue.cursor ?? this.#since;
     const head = { type: 'subscribe', channels: this.channels, format: 'envelope' };
     return { ...head, ...this.#wanted, ...(since !== undefined && { since }) };
   }
 
-  /** An event has come. */
+  /** Take one event. */
   offer(raw: JsonObject, size: number): void {
     if (this.room() && this.queue.add(raw, asText(raw.cursor) ?? '')) this.count(size);
   }
 
-  /** A quiet subscription has got as far as this. */
+  /** Move the cursor of a quiet subscription. */
   reach(cursor: string): void {
     if (!this.paused) this.queue.reach(cursor);
   }
 
-  /** Its place is no longer kept. */
+  /** Note that the place was trimmed. */
   gap(earliest: string): void {
     this.queue.gap(earliest);
     this.count(0);
@@ -141,7 +141,7 @@ export class EventConsumer extends Consumer<PlatformEvent> {
 export interface ChunkConsumerOptions {
   sessionId?: string | undefined;
   resumeFrom?: number | undefined;
-  /** Of the execute that starts the turn which is read; without it all is read from a place on. */
+  /** The body of an execute that starts the turn; undefined: read the session from a position. */
   body?: JsonObject | undefined;
   key?: string | undefined;
   compact?: boolean | undefined;
@@ -153,12 +153,12 @@ export class ChunkConsumer extends Consumer<Chunk> {
   sessionId: string | undefined;
   turn: number | undefined;
   readonly body: JsonObject | undefined;
-  /** A key of the caller's may name a turn of long ago. */
+  /** Whether the caller chose the idempotency key, which may name an old turn. */
   readonly ownKey: boolean;
   readonly compact: boolean;
-  /** Its turn began somewhere before what is read of the session: to be looked for from here. */
+  /** Where to search for the turn's start, if it is before the subscription's position. */
   seekFrom: number | undefined;
-  /** That of the last chunk taken. */
+  /** The position of the last chunk read. */
   position: number;
   readonly #key: string;
   readonly #raiseOnError: boolean;
@@ -178,28 +178,28 @@ export class ChunkConsumer extends Consumer<Chunk> {
     this.#sequence = new Sequence(options.resumeFrom);
   }
 
-  /** Everything up to here has arrived; undefined: the server says where it begins. */
+  /** The last position that arrived; undefined: the server sets the start. */
   get last(): number | undefined {
     return this.#sequence.last;
   }
 
-  /** Where a subscription must begin for it; undefined: the server says. */
+  /** The position behind which a subscription must begin; undefined: the server sets it. */
   get place(): number | undefined {
     return this.last ?? this.seekFrom;
   }
 
-  /** Whether its turn must be asked for (again): nothing of it has come. */
+  /** Whether the turn must be executed (again) because none of its chunks has come. */
   get starting(): boolean {
     return this.body !== undefined && this.last === undefined;
   }
 
-  /** Starts the turn, or joins it if it was started by a message whose answer got lost. */
+  /** The message that starts the turn, or joins it if an earlier message started it. */
   executeMessage(): JsonObject {
     const message = { type: 'execute', ...this.body, idempotency_key: this.#key };
     return this.compact ? { ...message, compact: true } : message;
   }
 
-  /** The server has named the turn; `begin`: the place before it, if that is known. */
+  /** Note the turn that the server named; `begin` is the position before it, if known. */
   started(sessionId: string, turn: number, begin: number | undefined): void {
     this.sessionId = sessionId;
     this.turn = turn;
@@ -208,7 +208,7 @@ export class ChunkConsumer extends Consumer<Chunk> {
     this.confirmed();
   }
 
-  /** A subscription begins behind this position. */
+  /** Note the position behind which the subscription begins. */
   placed(position: number): void {
     if (this.last === undefined && !this.body) {
       this.#sequence.last = position;
@@ -217,11 +217,11 @@ export class ChunkConsumer extends Consumer<Chunk> {
     this.confirmed();
   }
 
-  /** A chunk has come; false: chunks before it are missing. */
+  /** Take one chunk. Returns false if chunks before it are missing. */
   offer(raw: JsonObject, position: number, size: number): boolean {
     if (this.over || this.paused || !this.there) return true;
     const part = this.last === undefined ? this.#turnStart.part(raw) : 'turn';
-    // The end of the turn before may come again, since others read here too.
+    // The end of the turn before may come again, because consumers share the subscription.
     if (part === 'border') this.#sequence.last = position;
     if (part !== 'turn' || !this.room()) return true;
     const verdict = this.#sequence.take(raw, position);

@@ -1,10 +1,10 @@
-/** When to ping, when a link that does not answer is dead, and how fast to speak. Times in seconds. */
+/** Pings, the detection of dead sockets, and the send rate. Times in seconds. */
 
-/** What a server takes of one socket is 100 messages a second, 200 at once (PROTOCOL.md, 9). */
+/** A server accepts 100 messages a second from one socket, 200 at once (PROTOCOL.md, section 9). */
 const SENDS_PER_SECOND = 80;
 const SENDS_AT_ONCE = 100;
 
-/** A ping every `interval`; dead when `patience` after one nothing at all has come. */
+/** Pings every `interval`. The socket is dead if nothing comes for `patience` after a ping. */
 export class Keepalive {
   readonly #interval: number;
   readonly #patience: number;
@@ -19,22 +19,22 @@ export class Keepalive {
     this.#pingAt = now + interval;
   }
 
-  /** When `due` must be asked again. */
+  /** When to call `due` again. */
   get nextAt(): number {
     return Math.min(this.#pingAt, this.#deadAt ?? this.#pingAt);
   }
 
-  /** Something came. */
+  /** Note that a message came. */
   received(): void {
     this.#deadAt = undefined;
   }
 
-  /** Nobody has looked for a while: the next ping is due now. */
+  /** Ping now, because the page was asleep. */
   pingNow(now: number): void {
     this.#pingAt = now;
   }
 
-  /** What is to be done now. */
+  /** What to do now. */
   due(now: number): 'ping' | 'dead' | undefined {
     if (this.#deadAt !== undefined && now >= this.#deadAt) return 'dead';
     if (now < this.#pingAt) return undefined;
@@ -43,13 +43,13 @@ export class Keepalive {
     return 'ping';
   }
 
-  /** Whether the link has stood long enough to be called good. */
+  /** Whether the socket was open long enough to reset the retries. */
   outlived(now: number): boolean {
     return now - this.#opened >= this.#interval;
   }
 }
 
-/** A bucket of messages that refills with time. */
+/** A token bucket of messages. */
 export class SendRate {
   #left = SENDS_AT_ONCE;
   #at: number;
@@ -58,7 +58,7 @@ export class SendRate {
     this.#at = now;
   }
 
-  /** Takes one message's place, if there is one. */
+  /** Take one token. Returns false if there is none. */
   take(now: number): boolean {
     this.#left = Math.min(SENDS_AT_ONCE, this.#left + (now - this.#at) * SENDS_PER_SECOND);
     this.#at = now;

@@ -1,4 +1,4 @@
-/** Sessions and turns on a socket: a session's chunks come once, whoever reads them here. */
+/** Sessions and turns on a socket. All consumers of a session share one subscription. */
 import { ConnectionLost, type StreamError } from '../../errors.js';
 import type { JsonObject } from '../../types.js';
 import { asCount, asText } from '../messages.js';
@@ -7,16 +7,16 @@ import type { ChunkConsumer } from './consumers.js';
 import type { PendingRequest, PendingRequests } from './pending-requests.js';
 import { Subscription } from './subscription.js';
 
-/** Of so many of a session's newest turns it is known where they begin. */
+/** Number of a session's newest turns whose start positions are remembered. */
 const KNOWN_TURNS = 4;
 
-/** One session. */
+/** The subscription to one session. */
 export class SessionSubscription extends Subscription {
   readonly sessionId: string;
   consumers: ChunkConsumer[] = [];
   #last = 0;
   #epoch: string | undefined;
-  /** The places before its newest turns, as far as they were seen. */
+  /** Turn → the position before its start, for the newest turns seen. */
   readonly #begun = new Map<number, number>([[1, 0]]);
 
   constructor(sessionId: string, requests: PendingRequests) {
@@ -24,7 +24,7 @@ export class SessionSubscription extends Subscription {
     this.sessionId = sessionId;
   }
 
-  /** From the place of whoever has least; the others drop what they know. */
+  /** Subscribe from the lowest position of all consumers; the others drop duplicates. */
   protected message(): JsonObject {
     const reading = this.consumers.filter((consumer) => !consumer.paused);
     const known = reading.flatMap(({ place }) => (place === undefined ? [] : [place]));
@@ -43,15 +43,15 @@ export class SessionSubscription extends Subscription {
   }
 
   /**
-   * A turn of this session was started for `consumer`; `followed`: the server does not begin with it,
-   * but goes on from where its subscription has got.
+   * Add the consumer of a turn that was just started. With `followed` the server continues the
+   * existing subscription, which may be behind or past the turn's start.
    */
   join(consumer: ChunkConsumer, turn: number, followed: boolean): void {
     const begin = this.#begun.get(turn);
     const newest = Math.max(...this.#begun.keys(), ...this.consumers.map((one) => one.turn ?? 0));
     if (begin === undefined && followed && (turn < newest || consumer.ownKey)) {
-      // Followed from behind the turn's beginning, which only the log knows: it is looked for from
-      // the last one before it that is known.
+      // The subscription is past the turn's start, which only the log knows. Search for it from the
+      // last known start before it.
       const before = [...this.#begun].filter(([known]) => known < turn);
       consumer.seekFrom = Math.max(0, ...before.map(([, place]) => place));
     }
@@ -61,7 +61,7 @@ export class SessionSubscription extends Subscription {
     if (consumer.seekFrom !== undefined || (followed && passed)) this.ask();
   }
 
-  /** A chunk has come. */
+  /** Take one chunk. */
   chunk(raw: JsonObject, size: number, now: number): void {
     const position = positionOf(raw);
     if (!position) return;
@@ -85,7 +85,7 @@ export class SessionSubscription extends Subscription {
   }
 }
 
-/** All of them, and the turns that are about to start. */
+/** The subscriptions of all sessions, and the turns that are being started. */
 export class SessionSubscriptions {
   readonly #requests: PendingRequests;
   readonly #subscriptions = new Map<string, SessionSubscription>();
@@ -95,25 +95,25 @@ export class SessionSubscriptions {
     this.#requests = requests;
   }
 
-  /** Reads a session, from the consumer's place. */
+  /** Read a session from the consumer's position. */
   watch(consumer: ChunkConsumer, sessionId: string): void {
     const subscription = this.#subscription(sessionId);
     subscription.consumers.push(consumer);
     subscription.ask();
   }
 
-  /** Starts a turn, once, and reads it. */
+  /** Start a turn once and read it. */
   execute(consumer: ChunkConsumer): void {
     const ask = this.#requests.send({
       message: () => consumer.executeMessage(),
       answered: (answer) => this.#started(consumer, answer),
       failed: (error) => this.#refused(consumer, error),
     });
-    // Refused without being sent, it is over already.
+    // A request that was refused before it was sent is over already.
     if (!consumer.over) this.#starting.set(consumer, ask);
   }
 
-  /** Its reader is gone; a turn goes on. */
+  /** Remove a consumer; its turn continues. */
   leave(consumer: ChunkConsumer): void {
     const ask = this.#starting.get(consumer);
     if (ask) this.#requests.cancel(ask);
@@ -125,13 +125,13 @@ export class SessionSubscriptions {
     }
   }
 
-  /** Its reader has made room. */
+  /** Resume a paused consumer whose buffer has room. */
   resume(consumer: ChunkConsumer): void {
     consumer.paused = false;
     this.#subscriptions.get(consumer.sessionId ?? '')?.ask();
   }
 
-  /** A chunk has come. */
+  /** Take one chunk. */
   chunk(sessionId: string, raw: JsonObject, size: number, now: number): void {
     const subscription = this.#subscriptions.get(sessionId);
     if (!subscription) return;
@@ -140,7 +140,7 @@ export class SessionSubscriptions {
     this.#tidy(subscription);
   }
 
-  /** The sessions of these channels. */
+  /** The subscriptions of these channels. */
   named(channels: readonly string[]): SessionSubscription[] {
     return [...this.#subscriptions.values()].filter(({ channels: [own = ''] }) =>
       channels.includes(own),
@@ -148,8 +148,8 @@ export class SessionSubscriptions {
   }
 
   /**
-   * A new socket: turns of which nothing has come are asked for by their keys again, since nobody
-   * knows where they begin; the rest from their places.
+   * Restore everything on a new socket. A turn without any chunk yet is executed again with its
+   * idempotency key, since its start is unknown. The rest resumes from its position.
    */
   socketOpened(): void {
     for (const subscription of [...this.#subscriptions.values()]) {
@@ -161,7 +161,7 @@ export class SessionSubscriptions {
     }
   }
 
-  /** There will be no more sockets. */
+  /** Fail all consumers: there will be no more sockets. */
   fail(error: StreamError): void {
     const reading = [...this.#subscriptions.values()].flatMap(
       (subscription) => subscription.consumers,
@@ -198,8 +198,8 @@ export class SessionSubscriptions {
   }
 
   /**
-   * Without readers the subscription goes; but not while a turn of the session is about to start,
-   * which the server would tell over it.
+   * Unsubscribe a session without consumers. It stays while a turn of the session is being started,
+   * because the server sends the turn over it.
    */
   #tidy(subscription: SessionSubscription): void {
     const starting = [...this.#starting.keys()];

@@ -1,8 +1,8 @@
 /**
- * The client's half of a socket without I/O: who reads what, from where, and what to say for it.
+ * The client's half of a socket without I/O: consumers, their positions, and the messages they need.
  *
- * It outlives sockets: on a new one it says what subscriptions, turns and questions need, each from
- * its own place. Times in seconds.
+ * It outlives sockets. On a new socket it restores subscriptions, turns and requests, each from its
+ * own position. Times in seconds.
  */
 
 import type { StreamError } from '../../errors.js';
@@ -16,13 +16,13 @@ import { SessionSubscriptions } from './session-subscriptions.js';
 
 export class SocketMachine {
   readonly requests: PendingRequests;
-  /** It is over for all. */
+  /** The error that ended everything. */
   error: StreamError | undefined;
-  /** Told when the credential that was said last ends, as the server writes it. */
+  /** Called with the expiry of the credential, as the server writes it. */
   authenticated: (expiresAt: unknown) => void = () => {};
-  /** The server goes away and asks to come back after so many seconds. */
+  /** Set when the server drains: seconds after which to reconnect. */
   draining: number | undefined;
-  /** The error it told before it closed. */
+  /** The last error message that concerned the socket itself. */
   lastError: StreamError | undefined;
   readonly #channels: ChannelSubscriptions;
   readonly #turns: SessionSubscriptions;
@@ -33,9 +33,9 @@ export class SocketMachine {
     this.#turns = new SessionSubscriptions(this.requests);
   }
 
-  // -- what consumers want ----------------------------------------------------------------------
+  // -- consumers --------------------------------------------------------------------------------
 
-  /** Subscribes, watches a session or starts a turn: what the consumer is for. Throws StreamError. */
+  /** Subscribe, watch a session or start a turn, by the kind of consumer. Throws StreamError. */
   start(consumer: Consumer<unknown>): void {
     if (this.error) consumer.end(this.error);
     else if (consumer instanceof EventConsumer) this.#channels.subscribe(consumer);
@@ -45,21 +45,21 @@ export class SocketMachine {
     }
   }
 
-  /** Its consumer is gone; the turn, if it is one, goes on. */
+  /** Remove a consumer. Its turn, if any, continues. */
   leave(consumer: Consumer<unknown>): void {
     if (consumer instanceof EventConsumer) this.#channels.leave(consumer);
     else if (consumer instanceof ChunkConsumer) this.#turns.leave(consumer);
     consumer.end();
   }
 
-  /** Its consumer has taken something. */
+  /** Note that a consumer has read an item; resume it if it was paused and has room. */
   taken(consumer: Consumer<unknown>): void {
     if (!consumer.paused || consumer.over || !consumer.drained || this.error) return;
     if (consumer instanceof EventConsumer) this.#channels.resume(consumer);
     else if (consumer instanceof ChunkConsumer) this.#turns.resume(consumer);
   }
 
-  /** Asks something else. */
+  /** Send any other request. */
   request(message: JsonObject): Promise<JsonObject> {
     return new Promise((answered, failed) => {
       if (this.error) failed(this.error);
@@ -67,9 +67,9 @@ export class SocketMachine {
     });
   }
 
-  // -- what the socket does ---------------------------------------------------------------------
+  // -- the socket -------------------------------------------------------------------------------
 
-  /** A socket is there. */
+  /** Restore everything on a new socket. */
   socketOpened(): void {
     this.draining = undefined;
     this.lastError = undefined;
@@ -78,12 +78,12 @@ export class SocketMachine {
     this.requests.socketOpened();
   }
 
-  /** It is gone. */
+  /** Note that the socket is lost. */
   socketClosed(): void {
     this.requests.socketClosed();
   }
 
-  /** There will be no socket any more. */
+  /** Fail everything: there will be no more sockets. */
   fail(error: StreamError): void {
     if (this.error) return;
     this.error = error;
@@ -92,7 +92,7 @@ export class SocketMachine {
     this.#channels.fail(error);
   }
 
-  /** A message has come; true if it brought something. */
+  /** Take one message. Returns whether it was an event or a chunk. */
   receive(text: string, now: number): boolean {
     const message = asObject(parseJson(text));
     const { channel, session_id: sessionId, event } = message;
@@ -121,7 +121,7 @@ export class SocketMachine {
     }
   }
 
-  /** An error that nobody asked for: about channels, or about the socket itself. */
+  /** Handle an error without a request: of channels, or of the socket itself. */
   #told(error: StreamError, now: number): void {
     const channels = texts(error.details.channels);
     const subscriptions = [...this.#channels.named(channels), ...this.#turns.named(channels)];

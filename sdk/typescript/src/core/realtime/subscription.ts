@@ -1,15 +1,15 @@
-/** What both kinds of subscriptions on a socket share: one question at a time, retries, parking. */
+/** What all subscriptions on a socket share: one request at a time, retries, pausing. */
 import { StreamError } from '../../errors.js';
 import type { JsonObject } from '../../types.js';
 import type { Retries } from '../retry.js';
 import type { Consumer } from './consumers.js';
 import type { PendingRequest, PendingRequests } from './pending-requests.js';
 
-/** One subscription of the server's, and who reads it. */
+/** One subscription at the server, and its consumers. */
 export abstract class Subscription {
   readonly channels: readonly string[];
   protected readonly requests: PendingRequests;
-  /** Of the subscription itself, which the server may end or leave incomplete. */
+  /** Retries of a subscription that the server ended or left incomplete. */
   readonly #retries: Retries;
   #ask: PendingRequest | undefined;
   #stopped = false;
@@ -21,21 +21,21 @@ export abstract class Subscription {
   }
 
   /**
-   * Whether the server has not answered yet. What an older subscription still sends until then must
-   * neither make a gap nor come twice.
+   * Whether the server's confirmation is pending. Until then items of an older subscription are
+   * ignored: they must neither make a gap nor come twice.
    */
   get asking(): boolean {
     return this.#ask !== undefined;
   }
 
-  /** Who reads it. */
+  /** The consumers of this subscription. */
   abstract readonly consumers: readonly Consumer<unknown>[];
-  /** Subscribes, from where the readers are. */
+  /** The message that subscribes from the consumers' positions. */
   protected abstract message(): JsonObject;
-  /** The server follows it. Throws StreamError if it is not what it was. */
+  /** Take the server's confirmation. Throws StreamError if the log has changed. */
   protected abstract subscribed(answer: JsonObject): void;
 
-  /** (Re-)subscribes, now or when it is due. */
+  /** Subscribe (again), now or at `due`. */
   ask(due?: number): void {
     this.withdraw();
     this.#stopped = false;
@@ -47,42 +47,42 @@ export abstract class Subscription {
     });
   }
 
-  /** On a new socket: subscribed, if anybody has room. */
+  /** Subscribe on a new socket, if any consumer has room. */
   ensure(): void {
     if (!this.#ask && !this.#allPaused()) this.ask();
   }
 
-  /** With nobody left who has room, the server need not send. */
+  /** Unsubscribe if all consumers are paused. */
   pauseIfFull(): void {
     if (!this.#ask && !this.#stopped && this.#allPaused()) this.unsubscribe();
   }
 
-  /** The answer does not matter any more. */
+  /** Ignore the pending confirmation. */
   withdraw(): void {
     if (this.#ask) this.requests.cancel(this.#ask);
     this.#ask = undefined;
   }
 
-  /** The server need not send any more. */
+  /** Tell the server to stop sending. */
   unsubscribe(): void {
     this.withdraw();
     this.#stopped = true;
     this.requests.notify({ type: 'unsubscribe', channels: this.channels });
   }
 
-  /** Something came through. */
+  /** Note that an item came through. */
   came(): void {
     this.#retries.progress();
   }
 
-  /** The subscription has ended, or is incomplete: asked for again while that may help. */
+  /** Subscribe again after an error, while retries are left. */
   broken(error: StreamError, now: number): void {
     const wait = error.retryable ? this.#retries.after(error) : undefined;
     if (wait === undefined) this.failed(error);
     else this.ask(now + wait);
   }
 
-  /** It is over, for all its readers. */
+  /** End the subscription for all its consumers. */
   failed(error: StreamError): void {
     this.withdraw();
     for (const consumer of this.consumers) consumer.end(error);
