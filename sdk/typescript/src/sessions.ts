@@ -260,7 +260,7 @@ export class Session extends Fields {
   }
 }
 
-export class SessionStream extends StreamReader<Chunk, SessionMachine> implements AgentStream {
+class SessionStream extends StreamReader<Chunk, SessionMachine> implements AgentStream {
   readonly #resumePoint: ResumePoint;
 
   constructor(transport: Transport, requests: SessionRequests, controls: StreamControls) {

@@ -77,7 +77,7 @@ export function addressOf(options: ClientOptions): string {
  * Why the server cannot be reached; null while it can. Every request of the client updates it. Logs
  * once for each outage.
  */
-export class Reach implements Readable<StreamError | null> {
+class Reach implements Readable<StreamError | null> {
   readonly #options: ClientOptions;
   readonly #log: Settings['log'];
   readonly #listeners = new Set<() => void>();
@@ -134,7 +134,7 @@ function logOf({ logLevel = 'warn', logger = console }: ClientOptions): Settings
 }
 
 /** The credential of a client: a fixed one, or fresh ones from `getToken`. */
-export class Credential {
+class Credential {
   readonly #fixed: string;
   readonly #getToken: GetToken | undefined;
   #token: string | undefined;

@@ -37,7 +37,7 @@ import type { Frame } from './sse.js';
 const AFTER_ALL = '9999-12-31T23:59:59Z';
 
 /** The requests of a subscription. Without `since` it starts now. */
-export class EventRequests {
+class EventRequests {
   readonly since: string | undefined;
   readonly earliest: boolean;
   readonly #query: Record<string, string>;

@@ -5,12 +5,12 @@ import type { StreamError } from '../errors.js';
 const MAX_RETRY_AFTER = 60;
 
 /** In seconds: the ceiling doubles from `base` up to `cap`. */
-export interface Backoff {
+interface Backoff {
   readonly base: number;
   readonly cap: number;
 }
 
-export type Random = () => number;
+type Random = () => number;
 
 /**
  * Seconds to wait after `failures` (1, 2 …) in a row. The jitter is full, so that those a restart

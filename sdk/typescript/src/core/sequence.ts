@@ -4,7 +4,7 @@ import type { JsonObject } from '../types.js';
 import { asCount } from './messages.js';
 
 /** What to do with a chunk: pass it on, drop it, or read again from the last position. */
-export type Verdict = 'new' | 'seen' | 'gap';
+type Verdict = 'new' | 'seen' | 'gap';
 
 /** Checks that received chunks are in the log's order: without gaps, each once. */
 export class Sequence {

@@ -112,7 +112,7 @@ export class SessionMachine extends Reconnector<Chunk> {
 type Next = Action<never> | undefined;
 
 /** Polls a session. Asks for the session's name and the start first if they are not known. */
-export class Poller {
+class Poller {
   readonly #requests: SessionRequests;
   readonly #buffer: ChunkBuffer;
   readonly #clock: () => number;

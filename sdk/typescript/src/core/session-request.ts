@@ -37,7 +37,7 @@ export interface ResumePoint {
   position: number;
 }
 
-export interface SessionRequestsOptions {
+interface SessionRequestsOptions {
   /** The body of an execute, without `resume_from`; undefined for a join. */
   body?: JsonObject | undefined;
   resumePoint: ResumePoint;

@@ -16,7 +16,7 @@ export interface Pieces {
   close(): Promise<void>;
 }
 
-export interface Source {
+interface Source {
   readonly size: number | undefined;
   /** Whether `open` may be called more than once. */
   readonly repeatable: boolean;
@@ -24,7 +24,7 @@ export interface Source {
 }
 
 /** Throws InvalidRequest for what is no source. */
-export function sourceOf(source: UploadSource): Source {
+function sourceOf(source: UploadSource): Source {
   if (source instanceof Blob) {
     return { size: source.size, repeatable: true, open: () => small(ofStream(source.stream())) };
   }
@@ -347,7 +347,7 @@ function isBrowser(): boolean {
 }
 
 /** Calls `onSent` with the bytes of the body that have gone so far. */
-export function sendWithXhr(onSent: (bytes: number) => void): typeof fetch {
+function sendWithXhr(onSent: (bytes: number) => void): typeof fetch {
   return (input, init = {}) =>
     new Promise((resolve, reject) => {
       const xhr = new XMLHttpRequest();

@@ -229,7 +229,7 @@ export class OfflineQueue {
 
 const STORE = 'executes';
 
-export class MemoryStorage implements QueueStorage {
+class MemoryStorage implements QueueStorage {
   readonly #items = new Map<string, QueuedExecute>();
 
   async load(): Promise<QueuedExecute[]> {
@@ -246,7 +246,7 @@ export class MemoryStorage implements QueueStorage {
 }
 
 /** Pages of one origin that open the same name share what it holds. */
-export class IndexedDbStorage implements QueueStorage {
+class IndexedDbStorage implements QueueStorage {
   readonly #database: IDBDatabase;
 
   private constructor(database: IDBDatabase) {

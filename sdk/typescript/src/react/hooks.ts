@@ -33,7 +33,7 @@ import {
 import { defaultClient } from '../store/stream-client.js';
 
 /** What the last render was given, for effects and handlers that must not depend on it. */
-export function useLatest<T>(value: T): Readonly<RefObject<T>> {
+function useLatest<T>(value: T): Readonly<RefObject<T>> {
   const latest = useRef(value);
   useEffect(() => {
     latest.current = value;

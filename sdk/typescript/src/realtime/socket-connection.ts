@@ -20,7 +20,7 @@ const USED = 0.8;
 /** Seconds after which messages over the send rate are tried again. */
 const HELD_BACK = 0.05;
 
-export interface SocketConnectionOptions {
+interface SocketConnectionOptions {
   readonly socket: WebSocket;
   readonly token: string;
   readonly state: SocketMachine;
@@ -187,7 +187,7 @@ export async function socketClass({ webSocket }: ClientOptions): Promise<typeof 
 }
 
 /** The error of a close code (PROTOCOL.md, section 6). */
-export function closedError(code: number, reason: string): StreamError {
+function closedError(code: number, reason: string): StreamError {
   const why = reason || `the socket was closed with code ${code}`;
   switch (code) {
     case 4401:

@@ -25,7 +25,7 @@ export type AgentTaskParams = Omit<
  * One turn, read as often as it takes: its Idempotency-Key stays the same, so that however often it
  * is asked for, it runs once.
  */
-export class TurnRun {
+class TurnRun {
   readonly task: AgentTask;
   readonly #key: string;
   readonly #fold = new TurnFold();

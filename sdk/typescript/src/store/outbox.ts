@@ -6,7 +6,7 @@ import type { SendParams } from './snapshots.js';
 import type { StreamClient } from './stream-client.js';
 
 /** A turn that the server has accepted. */
-export interface AcceptedTurn {
+interface AcceptedTurn {
   readonly sessionId: string;
   readonly turn: number;
 }
@@ -52,7 +52,7 @@ export interface UnsentGoal {
 }
 
 /** What an `Outbox` needs from the session it sends to. */
-export interface OutboxPort {
+interface OutboxPort {
   /** Null until the first goal has made the session. */
   sessionId(): string | null;
   taken(key: string, place: AcceptedTurn): void;

@@ -3,7 +3,7 @@ import { onWake } from '../platform.js';
 import type { ConnectionState, MaybePromise, ResumableStream, StreamControls } from '../types.js';
 
 /** What a `ResumableReader` needs from the one who has it. */
-export interface ResumableReaderPort<T> {
+interface ResumableReaderPort<T> {
   /** Opens the stream where the last one left off. */
   open(controls: StreamControls): MaybePromise<ResumableStream<T>>;
   take(item: T): void;

@@ -41,7 +41,7 @@ const shared = new WeakMap<StreamClient, Shared>();
  * The shared socket and a function that releases it. The last release closes the socket. Releasing
  * twice is harmless. Throws StreamError.
  */
-export async function takeSocket(
+async function takeSocket(
   client: StreamClient,
 ): Promise<readonly [socket: SocketClient, release: () => Promise<void>]> {
   const known = shared.get(client);

@@ -26,7 +26,7 @@ export function placeStorage(
 }
 
 /** What a page knew of a session when it was left. */
-export interface SessionPlace {
+interface SessionPlace {
   readonly position: number;
   readonly turns: readonly TurnSnapshot[];
   /** What was given and not taken, by key: the same key, the same request. */

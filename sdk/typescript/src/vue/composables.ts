@@ -62,7 +62,7 @@ export function bind<S extends object>(
 }
 
 /** Calls `begin` when the component is on its page, so not on a server; outside of components at once. */
-export function whenMounted(begin: () => void): void {
+function whenMounted(begin: () => void): void {
   if (getCurrentInstance() === null) {
     begin();
   } else {
@@ -71,7 +71,7 @@ export function whenMounted(begin: () => void): void {
 }
 
 /** Calls `end` with the component or scope that is being set up. */
-export function whenDisposed(end: () => void): void {
+function whenDisposed(end: () => void): void {
   if (getCurrentScope() !== undefined) onScopeDispose(end);
 }
 

@@ -7,7 +7,7 @@ import type { PendingRequests } from './pending-requests.js';
 import { Subscription } from './subscription.js';
 
 /** The subscription to a set of channels. */
-export class ChannelSubscription extends Subscription {
+class ChannelSubscription extends Subscription {
   readonly consumer: EventConsumer;
   readonly consumers: readonly EventConsumer[];
 

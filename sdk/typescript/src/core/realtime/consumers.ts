@@ -138,7 +138,7 @@ export class EventConsumer extends Consumer<PlatformEvent> {
   }
 }
 
-export interface ChunkConsumerOptions {
+interface ChunkConsumerOptions {
   sessionId?: string | undefined;
   resumeFrom?: number | undefined;
   /** The body of an execute that starts the turn; undefined: read the session from a position. */

@@ -11,7 +11,7 @@ import { Subscription } from './subscription.js';
 const KNOWN_TURNS = 4;
 
 /** The subscription to one session. */
-export class SessionSubscription extends Subscription {
+class SessionSubscription extends Subscription {
   readonly sessionId: string;
   consumers: ChunkConsumer[] = [];
   #last = 0;
