@@ -103,7 +103,7 @@ class Outlet:
     ready = True
 
     @property
-    def form(self) -> Outlet:
+    def encoder(self) -> Outlet:
         return self
 
     def live(self, entries: Sequence[Entry]) -> bytes:
