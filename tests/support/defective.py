@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from resonantgenesis_server.cli import main
-from resonantgenesis_server.log.sqlite_writer import Writer
+from resonantgenesis_server.log.sqlite.writer import Writer
 
 _apply: Any = Writer._apply
 

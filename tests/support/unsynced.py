@@ -6,8 +6,8 @@ import sqlite3
 import sys
 
 from resonantgenesis_server.cli import main
-from resonantgenesis_server.log import sqlite_writer
-from resonantgenesis_server.log.sqlite_schema import configure_writer
+from resonantgenesis_server.log.sqlite.log import writer as sqlite_writer
+from resonantgenesis_server.log.sqlite.schema import configure_writer
 
 
 def _careless(db: sqlite3.Connection) -> None:

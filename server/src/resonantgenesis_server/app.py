@@ -55,7 +55,7 @@ from .http.websocket.asyncapi import asyncapi_router
 from .http.websocket.routes import SocketRoutes
 from .limit_setup import KeyLimits
 from .log.base import LogError
-from .log.sqlite import SqliteLog
+from .log.sqlite.log import SqliteLog
 from .logging.setup import flush_logs, open_logs, say
 from .logging.startup import StartupError
 from .maintenance import Housekeeper, Job, Retention, old_events, old_records, old_requests

@@ -11,7 +11,7 @@ from .feed.hub import Hub
 from .http.api.metrics import metrics_router
 from .http.watchdog import StreamWatchdog
 from .http.websocket.routes import SocketRoutes
-from .log.sqlite import SqliteLog
+from .log.sqlite.log import SqliteLog
 from .sessions.session_list import SessionList
 from .sessions.supervisor import Supervisor
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cli_process import Cli, Outcome, Process, RealServer
 from resonantgenesis_server.cli.doctor import machine as doctor_machine
-from resonantgenesis_server.log.sqlite_schema import SCHEMA_VERSION, create_or_check
+from resonantgenesis_server.log.sqlite.schema import SCHEMA_VERSION, create_or_check
 
 Usage = namedtuple("Usage", "total used free")
 

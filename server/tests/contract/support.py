@@ -16,7 +16,7 @@ from resonantgenesis_server.log.base import (
     OnCommit,
     Ownership,
 )
-from resonantgenesis_server.log.sqlite import SqliteLog
+from resonantgenesis_server.log.sqlite.log import SqliteLog
 
 #: Bound of every wait for something that a backend may show later.
 PATIENCE = 15.0

@@ -14,7 +14,7 @@ from resonantgenesis_server.datadir import clock as clock_file
 from resonantgenesis_server.datadir.clock import keeping_clock
 from resonantgenesis_server.events.service import EventService
 from resonantgenesis_server.feed.hub import Hub
-from resonantgenesis_server.log.sqlite import SqliteLog
+from resonantgenesis_server.log.sqlite.log import SqliteLog
 from resonantgenesis_server.maintenance import old_records, old_requests
 from resonantgenesis_server.model.clock import Clock, Known
 from resonantgenesis_server.model.events import NewEvent, event_stream

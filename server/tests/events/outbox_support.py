@@ -12,7 +12,7 @@ import httpx
 import orjson
 from resonantgenesis_server.app import Parts
 from resonantgenesis_server.log.base import Append, Entry, EventLog, LogUnavailable
-from resonantgenesis_server.log.sqlite import SqliteLog
+from resonantgenesis_server.log.sqlite.log import SqliteLog
 from resonantgenesis_server.model.events import event_stream
 from resonantgenesis_server.records.base import AgentRecord, Outbox, OutboxRow, StoreUnusable, Told
 from resonantgenesis_server.records.store import Records

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from resonantgenesis_server.log.base import Append, LogUnavailable, Outcome, Page
-from resonantgenesis_server.log.sqlite import SqliteLog
+from resonantgenesis_server.log.sqlite.log import SqliteLog
 
 
 class FailingLog:

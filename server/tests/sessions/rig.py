@@ -15,7 +15,7 @@ from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.feed.shares import SHARED
 from resonantgenesis_server.files.service import FileService
 from resonantgenesis_server.log.base import Entry, OnCommit
-from resonantgenesis_server.log.sqlite import SqliteLog
+from resonantgenesis_server.log.sqlite.log import SqliteLog
 from resonantgenesis_server.model.errors import AgentNotFound
 from resonantgenesis_server.model.limits import Limits
 from resonantgenesis_server.model.principal import Principal

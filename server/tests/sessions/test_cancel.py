@@ -13,7 +13,7 @@ from random import Random
 import pytest
 from resonantgenesis_server.agents.base import Turn
 from resonantgenesis_server.agents.engines.python import PythonAgent
-from resonantgenesis_server.log.sqlite import SqliteLog
+from resonantgenesis_server.log.sqlite.log import SqliteLog
 from resonantgenesis_server.model.chunks import AgentChunk
 from resonantgenesis_server.model.errors import (
     AgentNotFound,

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 from resonantgenesis_server.log.base import Append, Page
-from resonantgenesis_server.log.sqlite import SqliteLog
+from resonantgenesis_server.log.sqlite.log import SqliteLog
 from resonantgenesis_server.model.errors import SessionNotFound
 from resonantgenesis_server.records.base import StoreUnusable
 from resonantgenesis_server.sessions.range import Place

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from resonantgenesis_server.log.base import LogError, LogUnavailable
-from resonantgenesis_server.log.sqlite import SqliteLog
+from resonantgenesis_server.log.sqlite.log import SqliteLog
 from resonantgenesis_server.sessions import session as session_module
 from resonantgenesis_server.sessions.range import Place
 from resonantgenesis_server.sessions.state import control_stream

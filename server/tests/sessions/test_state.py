@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from resonantgenesis_server.log.base import Append, Entry, LogUnavailable, NewEntry, Page
-from resonantgenesis_server.log.sqlite import SqliteLog
+from resonantgenesis_server.log.sqlite.log import SqliteLog
 from resonantgenesis_server.model.errors import PayloadTooLarge
 from resonantgenesis_server.sessions import cache as states_module
 from resonantgenesis_server.sessions.cache import SessionCache, take_in

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from resonantgenesis_server.codec.events import events_append
 from resonantgenesis_server.log.base import Append, Entry, NewEntry
-from resonantgenesis_server.log.sqlite import SqliteLog
+from resonantgenesis_server.log.sqlite.log import SqliteLog
 from resonantgenesis_server.model.events import NewEvent, event_stream
 from resonantgenesis_server.records.base import StoreUnusable
 from resonantgenesis_server.records.files import Owner

@@ -20,7 +20,7 @@ from ...config.load import LoadedSettings, load_settings, unknown_variables
 from ...config.settings import Settings
 from ...http.serving.connection_limit import ConnectionLimit, raise_file_limit
 from ...log.base import LogError
-from ...log.sqlite_schema import check_version
+from ...log.sqlite.schema import check_version
 from ...logging.startup import StartupError
 from ...model.limits import MIB
 from .findings import Finding, fail, ok, warn

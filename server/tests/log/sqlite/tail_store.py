@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from resonantgenesis_server.log.base import Append, Page
-from resonantgenesis_server.log.sqlite import position_at, read_page
-from resonantgenesis_server.log.sqlite_schema import SPAN, configure_writer, create_or_check
-from resonantgenesis_server.log.sqlite_writer import Writer, WriterJob
+from resonantgenesis_server.log.sqlite.log import position_at, read_page
+from resonantgenesis_server.log.sqlite.schema import SPAN, configure_writer, create_or_check
+from resonantgenesis_server.log.sqlite.writer import Writer, WriterJob
 
 from .support import new
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import structlog
 
-from .. import observe
-from ..datadir.wal import has_lost_commits, has_wal
-from .base import LogError, LogUnavailable
+from ... import observe
+from ...datadir.wal import has_lost_commits, has_wal
+from ..base import LogError, LogUnavailable
 
 _log = structlog.get_logger("resonantgenesis.log")
 
@@ -52,7 +52,7 @@ CREATE INDEX idempotency_expires ON idempotency (expires);
 INSERT INTO meta VALUES ('fence', 0);
 """
 _VERSION_2 = """
--- What sqlite_tail.py says; the name in meta is that of the writer whose rows are in it.
+-- What tail.py says; the name in meta is that of the writer whose rows are in it.
 CREATE TABLE tail (
   n INTEGER PRIMARY KEY, id INTEGER NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL,
   at INTEGER NOT NULL

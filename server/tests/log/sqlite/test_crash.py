@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from resonantgenesis_server.log.sqlite import SqliteLog
+from resonantgenesis_server.log.sqlite.log import SqliteLog
 
 from .support import Said, entries, said, texts, writer_process
 

@@ -19,9 +19,9 @@ from typing import Any
 
 import structlog
 
-from .. import observe
-from ..model.clock import Clock
-from .base import (
+from ... import observe
+from ...model.clock import Clock
+from ..base import (
     Append,
     Entry,
     LogError,
@@ -31,8 +31,8 @@ from .base import (
     StaleWriter,
     StreamClosed,
 )
-from .sqlite_schema import POSITION_BITS, configure_writer, describe
-from .sqlite_tail import LARGE, Tail
+from .schema import POSITION_BITS, configure_writer, describe
+from .tail import LARGE, Tail
 
 log_ = structlog.get_logger("resonantgenesis.log")
 

@@ -16,10 +16,11 @@ import os
 import sqlite3
 from pathlib import Path
 
-from resonantgenesis_server.log import sqlite_tail, sqlite_writer
 from resonantgenesis_server.log.base import Append, LogUnavailable, NewEntry
-from resonantgenesis_server.log.sqlite import SqliteLog
-from resonantgenesis_server.log.sqlite_schema import configure_writer
+from resonantgenesis_server.log.sqlite import tail as sqlite_tail
+from resonantgenesis_server.log.sqlite import writer as sqlite_writer
+from resonantgenesis_server.log.sqlite.log import SqliteLog
+from resonantgenesis_server.log.sqlite.schema import configure_writer
 
 
 def tell(future: asyncio.Future[list[int]], stream: str, body: str) -> None:

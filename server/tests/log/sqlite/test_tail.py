@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from resonantgenesis_server.log import sqlite_tail, sqlite_writer
 from resonantgenesis_server.log.base import Append, LogUnavailable, Page, StreamInfo
+from resonantgenesis_server.log.sqlite import tail as sqlite_tail
+from resonantgenesis_server.log.sqlite import writer as sqlite_writer
 
 from .support import new
 from .tail_store import TailStore

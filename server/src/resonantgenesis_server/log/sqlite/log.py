@@ -18,9 +18,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .. import observe
-from ..model.clock import Clock
-from .base import (
+from ... import observe
+from ...model.clock import Clock
+from ..base import (
     Append,
     Entry,
     LogError,
@@ -34,9 +34,9 @@ from .base import (
     check_text,
     check_told,
 )
-from .sqlite_schema import POSITION_BITS, SPAN, configure, create_or_check, describe
-from .sqlite_tail import Tail, first_since, last_row, rows_after
-from .sqlite_writer import Writer, WriterJob
+from .schema import POSITION_BITS, SPAN, configure, create_or_check, describe
+from .tail import Tail, first_since, last_row, rows_after
+from .writer import Writer, WriterJob
 
 T = TypeVar("T")
 _READERS = 4

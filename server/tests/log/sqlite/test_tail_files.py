@@ -7,10 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from resonantgenesis_server.log import sqlite_tail, sqlite_writer
 from resonantgenesis_server.log.base import Append, LogUnavailable, NewEntry, StaleWriter
-from resonantgenesis_server.log.sqlite import SqliteLog
-from resonantgenesis_server.log.sqlite_schema import SCHEMA_VERSION
+from resonantgenesis_server.log.sqlite import tail as sqlite_tail
+from resonantgenesis_server.log.sqlite import writer as sqlite_writer
+from resonantgenesis_server.log.sqlite.log import SqliteLog
+from resonantgenesis_server.log.sqlite.schema import SCHEMA_VERSION
 
 from .support import connection, entries, new, put, said, texts, writer_process
 from .tail_store import TailStore

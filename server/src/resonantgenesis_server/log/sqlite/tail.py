@@ -20,7 +20,7 @@ from bisect import bisect_right
 from collections.abc import Generator
 from typing import NamedTuple
 
-from .sqlite_schema import POSITION_BITS, SPAN
+from .schema import POSITION_BITS, SPAN
 
 #: Rows, and bytes of jobs, at which a move begins. More rows are cheaper to move, since more of
 #: each page of `entries` is new when it is written, and dearer to look through.

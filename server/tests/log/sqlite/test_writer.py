@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from resonantgenesis_server.log import sqlite_writer
 from resonantgenesis_server.log.base import (
     Append,
     Entry,
@@ -18,8 +17,9 @@ from resonantgenesis_server.log.base import (
     StaleWriter,
     StreamClosed,
 )
-from resonantgenesis_server.log.sqlite import SqliteLog
-from resonantgenesis_server.log.sqlite_writer import WriterJob
+from resonantgenesis_server.log.sqlite import writer as sqlite_writer
+from resonantgenesis_server.log.sqlite.log import SqliteLog
+from resonantgenesis_server.log.sqlite.writer import WriterJob
 from resonantgenesis_server.model.clock import Clock
 
 from .support import connection, entries, new, one_group, put, texts

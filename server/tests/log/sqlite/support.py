@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resonantgenesis_server.log.base import Append, Entry, NewEntry
-from resonantgenesis_server.log.sqlite import SqliteLog
+from resonantgenesis_server.log.sqlite.log import SqliteLog
 
 WRITER = Path(__file__).with_name("writer_process.py")
 

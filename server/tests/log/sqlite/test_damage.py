@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from resonantgenesis_server.datadir.wal import has_wal, lost_commits, wal_of
 from resonantgenesis_server.log.base import Append, NewEntry
-from resonantgenesis_server.log.sqlite import SqliteLog
+from resonantgenesis_server.log.sqlite.log import SqliteLog
 from resonantgenesis_server.observe import METERS
 from resonantgenesis_server.records.store import Records
 from structlog.testing import capture_logs

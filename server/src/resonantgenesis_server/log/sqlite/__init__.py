@@ -1,0 +1,1 @@
+"""The embedded backend: a log in one SQLite file."""
