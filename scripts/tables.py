@@ -9,8 +9,8 @@ from typing import get_type_hints
 from pydantic import BaseModel
 from resonantgenesis_server.config.load import effective, variable_of
 from resonantgenesis_server.config.settings import Settings
+from resonantgenesis_server.metrics import METERS, PREFIX
 from resonantgenesis_server.model.limits import Limits
-from resonantgenesis_server.observe import METERS, PREFIX
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 #: The first setting of each group, its heading, and what stands above its table. Small groups:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 import structlog
 from resonantgenesis_server.background import Background, Backoff
-from resonantgenesis_server.observe import METERS
+from resonantgenesis_server.metrics import METERS
 
 
 @pytest.fixture

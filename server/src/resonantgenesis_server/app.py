@@ -59,10 +59,10 @@ from .log.sqlite.log import SqliteLog
 from .logging.setup import flush_logs, open_logs, say
 from .logging.startup import StartupError
 from .maintenance import Housekeeper, Job, Retention, old_events, old_records, old_requests
+from .metrics import LoopLag
 from .model.clock import Clock
 from .model.errors import ApiError, Unavailable
 from .model.limits import Limits
-from .observe import LoopLag
 from .operations import metrics_of
 from .records.base import StoreError
 from .records.bootstrap import bootstrap

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from . import observe
+from . import metrics
 
 log_ = structlog.get_logger("resonantgenesis.background")
 
@@ -60,7 +60,7 @@ class Background:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            observe.defect("other")
+            metrics.defect("other")
             log_.error("a background loop failed", loop=self._name, exc_info=error)
 
 

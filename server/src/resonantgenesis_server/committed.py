@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import observe
+from . import metrics
 from .feed.hub import Hub
 from .log.base import Entry
 from .sessions.session_list import SessionList
@@ -27,10 +27,10 @@ class Committed:
 
     def __call__(self, stream: str, entries: Sequence[Entry]) -> None:
         # Nearly all are chunks, which none of them asks for.
-        kind = observe.kind_of(stream)
-        observe.appended(kind, len(entries))
-        if kind != observe.CHUNKS:
-            if kind == observe.EVENTS and self.meter is not None:
+        kind = metrics.kind_of(stream)
+        metrics.appended(kind, len(entries))
+        if kind != metrics.CHUNKS:
+            if kind == metrics.EVENTS and self.meter is not None:
                 self.meter.committed(stream, entries)
             if self.supervisor is not None:
                 self.supervisor.committed(stream, entries)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import orjson
 import structlog
 
-from . import observe
+from . import metrics
 from .background import Background, Backoff
 from .codec.events import events_append
 from .events.node_events import each_organization
@@ -403,7 +403,7 @@ class Budget:
             return
         left = count.month.ends - self._clock()
         if left > 0:
-            observe.limit_hit("monthly_tokens")
+            metrics.limit_hit("monthly_tokens")
             raise RateLimited(
                 f"the organization's budget of tokens for {count.month.name} is used up;"
                 " it begins anew with the next month (UTC)",

@@ -10,13 +10,13 @@ import pytest
 from resonantgenesis_server.files.base import BlobError
 from resonantgenesis_server.files.disk import DiskBlobs
 from resonantgenesis_server.files.service import FileService, pieces
+from resonantgenesis_server.metrics import METERS
 from resonantgenesis_server.model.errors import (
     Internal,
     NotFound,
     PayloadTooLarge,
     Unavailable,
 )
-from resonantgenesis_server.observe import METERS
 from resonantgenesis_server.records.base import Organization, SessionRecord, StoreUnusable
 from resonantgenesis_server.records.files import FileRecord, Owner
 from resonantgenesis_server.records.store import Records

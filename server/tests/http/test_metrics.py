@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from resonantgenesis_server import observe
+from resonantgenesis_server import metrics
 from resonantgenesis_server.app import Parts, open_parts
 from resonantgenesis_server.config.settings import Settings
-from resonantgenesis_server.observe import METERS, PREFIX
+from resonantgenesis_server.metrics import METERS, PREFIX
 
 pytestmark = pytest.mark.anyio
 
@@ -126,4 +126,4 @@ async def test_labels_are_those_of_the_table_and_no_ids(tmp_path: Path) -> None:
             if metric is not None:
                 assert set(sample.labels) == ({metric.label} if metric.label else set())
     assert 'request_errors_total{code="SESSION_NOT_FOUND"}' in text
-    assert observe.METERS.turns.counts["success"] >= 1
+    assert metrics.METERS.turns.counts["success"] >= 1

@@ -17,7 +17,7 @@ import pytest
 import structlog
 from resonantgenesis_server.logging.output import MAX_WAITING, Output, OutputStream
 from resonantgenesis_server.logging.setup import _Lines, _Logger, hide
-from resonantgenesis_server.observe import METERS
+from resonantgenesis_server.metrics import METERS
 
 PATIENCE = 20.0
 

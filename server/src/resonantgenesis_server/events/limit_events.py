@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
-from .. import observe
+from .. import metrics
 from ..background import Background
 from ..codec.events import events_append
 from ..log.base import EventLog, LogError
@@ -50,7 +50,7 @@ class LimitEvents:
 
     def met(self, organization_id: str, key_id: str | None, limit: str, most: int) -> None:
         """The same; without a key where it is not known by whose request."""
-        observe.limit_hit(limit)
+        metrics.limit_hit(limit)
         whose = key_id if key_id and not limit.startswith(ORGANIZATION) else organization_id
         name, now = (whose, limit), self._clock()
         if now - self._told.get(name, 0.0) < INTERVAL or self._waiting.full():

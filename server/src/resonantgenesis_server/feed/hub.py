@@ -19,7 +19,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from .. import observe
+from .. import metrics
 from ..log.base import Entry
 from .filter import CompiledFilter
 
@@ -122,7 +122,7 @@ class Topic:
     __slots__ = ("attached", "head", "kind", "parked", "readers", "tail", "tail_bytes")
 
     def __init__(self, kind: str) -> None:
-        #: What `observe.kind_of` says of the stream.
+        #: What `metrics.kind_of` says of the stream.
         self.kind = kind
         self.readers: set[Reader] = set()
         #: Attached readers by their selection; None: they get everything.
@@ -206,7 +206,7 @@ class Hub:
         """From now on, what is announced for `stream` counts against `attach`."""
         topic = self._topics.get(stream)
         if topic is None:
-            topic = self._topics[stream] = Topic(observe.kind_of(stream))
+            topic = self._topics[stream] = Topic(metrics.kind_of(stream))
         self._take_up(stream)
         topic.readers.add(reader)
 
@@ -333,7 +333,7 @@ class Hub:
         if topic.attached:
             taken += self._push(topic, entries)
         if taken:
-            observe.delivered(topic.kind, taken)
+            metrics.delivered(topic.kind, taken)
 
     def _push(self, topic: Topic, entries: Sequence[Entry]) -> int:
         """Push to everybody attached; how many entries were taken, by all together."""
@@ -399,7 +399,7 @@ class Hub:
         """How many readers of chunks and events are handed what comes, and how many are behind."""
         live = total = 0
         for topic in self._topics.values():
-            if topic.readers and topic.kind != observe.RECORDS:
+            if topic.readers and topic.kind != metrics.RECORDS:
                 total += len(topic.readers)
                 live += sum(map(len, topic.attached.values()))
                 live += sum(len(group.writes) for group in topic.parked.values())

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol, Self
 
-from .. import observe
+from .. import metrics
 from ..log.base import Entry, EventLog
 from .filter import CompiledFilter
 from .hub import BroadcastGroup, Hub, Sink
@@ -148,7 +148,7 @@ class Cursor(ABC):
         """Of a page, what the reader is to see."""
         picked = found if self.selection is None else self.selection.pick(found)
         if picked:
-            observe.replayed(self._stream, len(picked))
+            metrics.replayed(self._stream, len(picked))
         return picked
 
 

@@ -16,7 +16,7 @@ from collections.abc import (
 
 import structlog
 
-from .. import observe
+from .. import metrics
 from ..model.errors import Internal, NotFound, PayloadTooLarge, Unavailable
 from ..model.ids import is_id
 from ..records.base import Once, Page, StoreError
@@ -226,7 +226,7 @@ async def pieces(blob: Blob, start: int, end: int, size: int) -> AsyncGenerator[
         with _told():
             data = await blob.read(start, min(size, end - start))
         if not data:
-            observe.file_damaged()
+            metrics.file_damaged()
             log_.error("content is shorter than its file says", missing=end - start)
             raise Internal("the file's content is damaged")
         start += len(data)
@@ -250,7 +250,7 @@ def _told() -> Iterator[None]:
     except BlobGone:
         raise
     except BlobDamaged as error:
-        observe.file_damaged()
+        metrics.file_damaged()
         log_.error("a file's content is damaged; restore it from a backup", error=str(error))
         raise Internal("the file's content is damaged") from error
     except BlobsFull as error:

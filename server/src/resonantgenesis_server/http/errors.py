@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .. import observe
+from .. import metrics
 from ..model.errors import (
     ApiError,
     Internal,
@@ -144,7 +144,7 @@ def error_headers(err: ApiError) -> dict[str, str]:
 
 def error_response(err: ApiError, request_id: str) -> Response:
     """The whole answer; a Starlette response is an ASGI app, so both worlds can send it."""
-    observe.refused(err.code)
+    metrics.refused(err.code)
     if err.status < 500:  # of what failed there is a line already
         log_.debug("request refused", request_id=request_id, code=err.code, status=err.status)
     return Response(

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from time import monotonic, sleep
 
-from .. import observe
+from .. import metrics
 
 #: Bytes that wait at most.
 MAX_WAITING = 4 * 1024 * 1024
@@ -101,7 +101,7 @@ class Output:
 
     def _drop(self, lines: int) -> None:
         self._dropped += lines
-        observe.log_dropped(self._name, lines)
+        metrics.log_dropped(self._name, lines)
 
     def _run(self) -> None:
         most = self._most_at_once()

@@ -25,7 +25,7 @@ from typing import Any
 
 import structlog
 
-from .. import observe
+from .. import metrics
 from .masking import Hidden, secret_variables
 from .output import Output, OutputStream, open_standard_descriptors
 
@@ -236,7 +236,7 @@ def _recovered(name: str) -> Any:
 
 
 def _unraisable(found: sys.UnraisableHookArgs, /) -> None:
-    observe.defect("other")
+    metrics.defect("other")
     _log.error(
         "an exception that nobody can catch",
         where=found.object,

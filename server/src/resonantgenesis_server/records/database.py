@@ -23,7 +23,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from .. import observe
+from .. import metrics
 from ..datadir.wal import lost_commits
 from .base import StoreUnusable
 from .migrate import migrate
@@ -141,7 +141,7 @@ def _prepare_file(url: URL) -> None:
     except OSError as error:
         raise StoreUnusable(f"{path}: {error.strerror or error}") from error
     if lost_commits(path):
-        observe.store_damaged("records")
+        metrics.store_damaged("records")
         log_.error(
             "the records have lost what was committed: their write-ahead log is damaged; keys,"
             " agents and files made or changed last may be as they were before",

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 import structlog
 
-from .. import observe
+from .. import metrics
 from ..events.node_events import each_organization
 from ..log.base import Entry, EventLog, LogError
 from ..model.events import event_stream
@@ -102,14 +102,14 @@ class SessionList:
 
     def committed(self, stream: str, entries: Sequence[Entry]) -> None:
         """From the log, in commit order, before readers are told."""
-        kind = observe.kind_of(stream)
-        if kind == observe.RECORDS:
+        kind = metrics.kind_of(stream)
+        if kind == metrics.RECORDS:
             session_id = session_of(stream)
             state = self._dirty.get(session_id)
             if state is None or state.position < entries[-1].position:
                 self._dirty[session_id] = None
                 self._wake.set()
-        elif kind == observe.EVENTS:
+        elif kind == metrics.EVENTS:
             self._announced(stream.removeprefix(_STREAM), entries)
 
     def _announced(self, organization_id: str, entries: Sequence[Entry]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from .. import observe
+from .. import metrics
 from ..codec.events import events_append
 from ..feed.trimming import trim_in_steps
 from ..log.base import Append, LogError, LogOverloaded, NewEntry, StaleWriter
@@ -117,7 +117,7 @@ class SessionLog:
             ),
         )
         self.head = last
-        observe.turn_ended(ending.status, code)
+        metrics.turn_ended(ending.status, code)
         say = log_.info if failure else log_.debug
         say(
             "turn ended",

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from .. import observe
+from .. import metrics
 from ..agents.base import AgentSource
 from ..feed.hub import Hub
 from ..files.service import FileService
@@ -56,7 +56,7 @@ class Supervisor(Node):
         self._requests: set[asyncio.Task[Any]] = set()
 
     def committed(self, stream: str, entries: Sequence[Entry]) -> None:
-        if observe.kind_of(stream) != observe.EVENTS:
+        if metrics.kind_of(stream) != metrics.EVENTS:
             self.states.committed(stream, entries)
             return
         for entry in entries:

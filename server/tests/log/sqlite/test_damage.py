@@ -12,7 +12,7 @@ import pytest
 from resonantgenesis_server.datadir.wal import has_wal, lost_commits, wal_of
 from resonantgenesis_server.log.base import Append, NewEntry
 from resonantgenesis_server.log.sqlite.log import SqliteLog
-from resonantgenesis_server.observe import METERS
+from resonantgenesis_server.metrics import METERS
 from resonantgenesis_server.records.store import Records
 from structlog.testing import capture_logs
 

@@ -23,8 +23,8 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 from starlette.types import Scope
 
+from ...metrics import METERS, PREFIX, Counter, Histogram
 from ...model.errors import Unauthenticated
-from ...observe import METERS, PREFIX, Counter, Histogram
 from ..body import api_router, header
 from ..errors import only_errors
 
@@ -109,7 +109,7 @@ def _is_loopback(address: str) -> bool:
 
 
 class ServerMetrics(Collector):
-    """Every metric of `observe.METERS`, as prometheus-client wants them."""
+    """Every metric of `metrics.METERS`, as prometheus-client wants them."""
 
     def __init__(self, gauges: Gauges) -> None:
         build = {version("resonantgenesis-server"): 1.0}

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from ... import observe
+from ... import metrics
 from ...model.errors import Unavailable
 
 
@@ -41,7 +41,7 @@ class UnauthenticatedSockets:
         give way."""
         waiting = {known: of for known, of in self._waiting.items() if known.is_waiting}
         if len(waiting) >= most:
-            observe.limit_hit("unauthenticated_sockets")
+            metrics.limit_hit("unauthenticated_sockets")
             del waiting[_displaced(waiting, address)]
         waiting[socket] = address
         self._waiting = waiting

@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ... import observe
+from ... import metrics
 from ...model.clock import Clock
 from ..base import (
     Append,
@@ -184,7 +184,7 @@ class SqliteLog:
     def _deliver(self, done: list[WriterJob]) -> None:
         for job in done:
             self._queued -= job.size
-            observe.announcing(job.submitted_at)
+            metrics.announcing(job.submitted_at)
             for stream, entries in job.committed:
                 self._tell(stream, entries)
             job.outcome(job.result, job.error)

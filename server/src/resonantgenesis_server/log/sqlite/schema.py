@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from ... import observe
+from ... import metrics
 from ...datadir.wal import has_lost_commits, has_wal
 from ..base import LogError, LogUnavailable
 
@@ -148,7 +148,7 @@ def create_or_check(path: Path, new_epoch: str) -> str:
                 file=str(path),
                 epoch=new_epoch,
             )
-            observe.store_damaged("log")
+            metrics.store_damaged("log")
             return new_epoch
     except sqlite3.Error as error:
         raise LogUnavailable(f"{path}: {describe(error)}") from error

@@ -19,7 +19,7 @@ from typing import Any
 
 import structlog
 
-from ... import observe
+from ... import metrics
 from ...model.clock import Clock
 from ..base import (
     Append,
@@ -182,7 +182,7 @@ class Writer:
             db.execute("COMMIT")
             size = sum([job.size for job in group])
             self.tail.grew(self._placed, size)
-            observe.committed(self._placed, size, perf_counter() - began)
+            metrics.committed(self._placed, size, perf_counter() - began)
             self._defects.pop("commit", None)
         except sqlite3.Error as error:
             self._roll_back(db, group, describe(error), error)
@@ -213,15 +213,15 @@ class Writer:
             self._defects.pop("move", None)
             return
         except sqlite3.Error:  # who commits next says why
-            observe.commit_failed()
+            metrics.commit_failed()
         except Exception as error:  # a defect as well; the thread must live
-            observe.commit_failed()
+            metrics.commit_failed()
             self._defect("move", error)
         with contextlib.suppress(sqlite3.Error):
             db.rollback()
 
     def _defect(self, where: str, error: BaseException) -> None:
-        observe.defect("log")
+        metrics.defect("log")
         count = self._defects[where] = self._defects.get(where, 0) + 1
         log_.error("the log failed internally", where=where, in_a_row=count, exc_info=error)
         if count >= _MAX_DEFECTS:
@@ -236,7 +236,7 @@ class Writer:
         *,
         is_defect: bool = False,
     ) -> None:
-        observe.commit_failed()
+        metrics.commit_failed()
         self._streams.clear()
         self._rows.clear()
         # SQLite has often rolled back by itself; what fails here fails again at the next BEGIN.

@@ -9,7 +9,7 @@ from contextlib import aclosing
 
 import structlog
 
-from .... import observe
+from .... import metrics
 from .calls import Delta, ModelCall, ModelClient, ModelFailure
 from .vision import Sight
 
@@ -39,7 +39,7 @@ async def ask(
                     yield delta
             return
         except ModelFailure as failure:
-            observe.model_failed(failure.kind)
+            metrics.model_failed(failure.kind)
             if not has_begun and sight.gives_up(call, failure):
                 log_.info("the model is asked without images", model=call.model, said=failure.said)
                 continue

@@ -9,15 +9,15 @@ from collections.abc import AsyncGenerator, Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resonantgenesis_server import observe
+from resonantgenesis_server import metrics
 from resonantgenesis_server.agents.engines.llm.calls import Delta, ModelCall, ModelFailure
 from resonantgenesis_server.agents.engines.llm.names import ModelName
 from resonantgenesis_server.agents.engines.llm.retrying import ask
 from resonantgenesis_server.agents.engines.llm.vision import Sight
 from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.log.base import Entry
+from resonantgenesis_server.metrics import METERS, OTHER, Counter, Histogram, LoopLag
 from resonantgenesis_server.model.events import event_stream
-from resonantgenesis_server.observe import METERS, OTHER, Counter, Histogram, LoopLag
 from resonantgenesis_server.sessions.state import control_stream
 
 
@@ -43,32 +43,32 @@ def test_words_without_end_are_one_word() -> None:
 
 
 def test_streams_are_told_apart_by_their_names() -> None:
-    assert observe.kind_of(event_stream("org_1")) == observe.EVENTS
-    assert observe.kind_of(control_stream("sess_1")) == observe.RECORDS
-    assert observe.kind_of("sess_1") == observe.CHUNKS
+    assert metrics.kind_of(event_stream("org_1")) == metrics.EVENTS
+    assert metrics.kind_of(control_stream("sess_1")) == metrics.RECORDS
+    assert metrics.kind_of("sess_1") == metrics.CHUNKS
 
 
 def test_a_batch_has_one_latency_for_all_its_readers() -> None:
     before = METERS.append_to_socket.cumulative[-1]
     sums = METERS.append_to_socket.sum
-    chunks = METERS.chunks_delivered.counts[observe.LIVE]
-    events = METERS.events_delivered.counts[observe.LIVE]
-    observe.announcing(time.perf_counter() - 3.0)
-    observe.delivered(observe.CHUNKS, 20)
+    chunks = METERS.chunks_delivered.counts[metrics.LIVE]
+    events = METERS.events_delivered.counts[metrics.LIVE]
+    metrics.announcing(time.perf_counter() - 3.0)
+    metrics.delivered(metrics.CHUNKS, 20)
     assert METERS.append_to_socket.sum - sums >= 3.0
     assert METERS.append_to_socket.cumulative[-1] == before + 1
-    assert METERS.chunks_delivered.counts[observe.LIVE] == chunks + 20
-    observe.delivered(observe.RECORDS, 7)  # nobody's viewers
+    assert METERS.chunks_delivered.counts[metrics.LIVE] == chunks + 20
+    metrics.delivered(metrics.RECORDS, 7)  # nobody's viewers
     assert METERS.append_to_socket.cumulative[-1] == before + 1
-    observe.delivered(observe.EVENTS, 3)
-    assert METERS.events_delivered.counts[observe.LIVE] == events + 3
+    metrics.delivered(metrics.EVENTS, 3)
+    assert METERS.events_delivered.counts[metrics.LIVE] == events + 3
 
 
 def test_limits_and_ends_are_counted_by_their_words() -> None:
     limits = METERS.limits.counts.get("test_limit", 0)
     failed = METERS.turns.counts["failed"]
-    observe.limit_hit("test_limit")
-    observe.turn_ended("failed", "MAX_STEPS")
+    metrics.limit_hit("test_limit")
+    metrics.turn_ended("failed", "MAX_STEPS")
     assert METERS.limits.counts["test_limit"] == limits + 1
     assert METERS.turns.counts["failed"] == failed + 1
     assert METERS.turn_errors.counts["MAX_STEPS"] >= 1
@@ -138,15 +138,15 @@ def test_the_hub_counts_per_batch_what_readers_took() -> None:
         assert hub.attach("sess_1", reader)
     waiter = Taker(True)
     hub.register(control_stream("sess_1"), waiter)  # of records; no viewer
-    before = METERS.chunks_delivered.counts[observe.LIVE]
+    before = METERS.chunks_delivered.counts[metrics.LIVE]
     entries = [Entry(position, "message", b"{}", 0) for position in (1, 2)]
     hub.publish("sess_1", entries)
-    assert METERS.chunks_delivered.counts[observe.LIVE] == before + 2 * 2
+    assert METERS.chunks_delivered.counts[metrics.LIVE] == before + 2 * 2
     assert hub.standing() == (2, 1)
     readers[0].position = 2
     assert hub.park("sess_1", readers[0], Outlet())
     hub.publish("sess_1", [Entry(3, "message", b"{}", 0)])
-    assert METERS.chunks_delivered.counts[observe.LIVE] == before + 2 * 2 + 2
+    assert METERS.chunks_delivered.counts[metrics.LIVE] == before + 2 * 2 + 2
     assert hub.standing() == (2, 1)
     for reader in readers:
         hub.unregister("sess_1", reader)
