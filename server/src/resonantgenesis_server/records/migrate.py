@@ -9,30 +9,19 @@ from __future__ import annotations
 import importlib
 import sqlite3
 from pathlib import Path
-from typing import Protocol, cast
 
-from sqlalchemy import Column, Connection, MetaData, NullPool, String, Table, create_engine
+from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy import inspect as inspector_of
 from sqlalchemy.exc import SQLAlchemyError
 
 from .base import StoreIsNewer
-from .tables import metadata
+from .tables import metadata, schema_version
 
 #: The names of the steps begin with `r` and their revision; the last leads to `tables`.
 REVISIONS = sorted(
     path.stem.partition("_")[0].removeprefix("r")
     for path in (Path(__file__).parent / "versions").glob("r*.py")
 )
-#: As Alembic makes it and looks for it.
-_version = Table(
-    "alembic_version",
-    MetaData(naming_convention={"pk": "%(table_name)s_pkc"}),
-    Column("version_num", String(32), primary_key=True),
-)
-
-
-class _Upgrade(Protocol):
-    def upgrade(self, connection: Connection) -> None: ...
 
 
 def migrate(connection: Connection) -> None:
@@ -52,11 +41,11 @@ def migrate(connection: Connection) -> None:
         return
     if not inspector_of(connection).get_table_names():
         metadata.create_all(connection, checkfirst=False)
-        _version.create(connection)
-        connection.execute(_version.insert().values(version_num=REVISIONS[-1]))
+        schema_version.create(connection)
+        connection.execute(schema_version.insert().values(version_num=REVISIONS[-1]))
         return
-    steps = cast("_Upgrade", importlib.import_module(".upgrade", __package__))
-    steps.upgrade(connection)
+    steps = importlib.import_module(".upgrade", __package__)
+    steps.upgrade(connection, max(found, default=None))
 
 
 def check_revision(path: Path) -> str | None:
@@ -78,9 +67,9 @@ def _read_only(path: Path) -> sqlite3.Connection:
 
 def _revisions(connection: Connection) -> list[str]:
     """The store's; none in a new one."""
-    if not inspector_of(connection).has_table(_version.name):
+    if not inspector_of(connection).has_table(schema_version.name):
         return []
-    return list(connection.scalars(_version.select()))
+    return list(connection.scalars(schema_version.select()))
 
 
 def _unknown(found: list[str]) -> list[str]:

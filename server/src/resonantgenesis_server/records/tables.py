@@ -183,6 +183,14 @@ usage_places = Table(
     Column("limit_month", String(7)),
 )
 
+#: The revision that the store has reached. Apart from the tables of the records: `versions/` has
+#: no step that makes it. Name and shape are Alembic's, which wrote it in earlier versions.
+schema_version = Table(
+    "alembic_version",
+    MetaData(naming_convention={"pk": "%(table_name)s_pkc"}),
+    Column("version_num", String(32), primary_key=True),
+)
+
 
 def micros(seconds: float) -> int:
     """Seconds as they are kept."""
