@@ -15,7 +15,10 @@ from .events.service import EventService
 from .files.base import BlobError
 from .log.base import LogError
 from .model.clock import Clock
-from .records.base import Idempotency, Organizations, Sessions, StoreError
+from .records.access import OrganizationRepository
+from .records.base import StoreError
+from .records.idempotency import IdempotencyRepository
+from .records.sessions import SessionRepository
 
 log_ = structlog.get_logger("resonantgenesis.housekeeping")
 
@@ -66,7 +69,7 @@ class Housekeeper:
 
 
 def old_events(
-    organizations: Organizations,
+    organizations: OrganizationRepository,
     events: EventService,
     seconds: float,
     *,
@@ -99,7 +102,9 @@ class Purged(Protocol):
         """Delete up to `limit` that are older; how many there were."""
 
 
-def old_requests(idempotency: Idempotency, window: float, clock: Clock | None = None) -> Job:
+def old_requests(
+    idempotency: IdempotencyRepository, window: float, clock: Clock | None = None
+) -> Job:
     """Answers remembered for Idempotency-Keys whose window is over."""
     passed = (clock or Clock()).passed
     return _old("requests", idempotency, lambda: passed() - window)
@@ -129,7 +134,7 @@ class Retention:
 
     def __init__(
         self,
-        sessions: Sessions,
+        sessions: SessionRepository,
         remove: Callable[[list[str], float], Awaitable[int]],
         settle: Callable[[], Awaitable[None]],
         seconds: float,

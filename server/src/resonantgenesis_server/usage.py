@@ -20,9 +20,10 @@ from .log.base import Entry, EventLog, LogError
 from .model.errors import RateLimited
 from .model.events import NewEvent, event_id, event_stream
 from .model.principal import Principal
-from .records.base import Organizations, StoreError
+from .records.access import OrganizationRepository
+from .records.base import StoreError
 from .records.files import Owner
-from .records.usage import GroupBy, Usage, UsagePlace, UsageReport, UsageRow, UsageWanted
+from .records.usage import GroupBy, UsagePlace, UsageReport, UsageRepository, UsageRow, UsageWanted
 from .sessions.service import rfc3339
 
 log_ = structlog.get_logger("resonantgenesis.usage")
@@ -43,7 +44,11 @@ class UsageMeter:
     """
 
     def __init__(
-        self, log: EventLog, records: Usage, organizations: Organizations, budget: Budget
+        self,
+        log: EventLog,
+        records: UsageRepository,
+        organizations: OrganizationRepository,
+        budget: Budget,
     ) -> None:
         self.budget = budget
         self._log = log
@@ -59,8 +64,8 @@ class UsageMeter:
     async def open(
         cls,
         log: EventLog,
-        records: Usage,
-        organizations: Organizations,
+        records: UsageRepository,
+        organizations: OrganizationRepository,
         monthly_tokens: int,
         now: Callable[[], float] = time.time,
     ) -> UsageMeter:
@@ -235,7 +240,7 @@ class UsageTail:
     task at a time.
     """
 
-    def __init__(self, log: EventLog, records: Usage, organization_id: str) -> None:
+    def __init__(self, log: EventLog, records: UsageRepository, organization_id: str) -> None:
         self.organization_id = organization_id
         #: The newest month whose limit is known to have been told.
         self.limit_month: str | None = None
@@ -440,7 +445,7 @@ class Budget:
 class UsageService:
     """Raises ApiError, LogError and StoreError."""
 
-    def __init__(self, meter: UsageMeter, records: Usage) -> None:
+    def __init__(self, meter: UsageMeter, records: UsageRepository) -> None:
         self._meter = meter
         self._records = records
 

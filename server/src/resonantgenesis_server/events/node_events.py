@@ -10,7 +10,8 @@ import structlog
 from ..codec.events import events_append
 from ..log.base import EventLog, LogError
 from ..model.events import NewEvent, event_id
-from ..records.base import Organization, Organizations, StoreError
+from ..records.access import OrganizationRepository
+from ..records.base import Organization, StoreError
 
 log_ = structlog.get_logger("resonantgenesis.announce")
 
@@ -18,7 +19,9 @@ log_ = structlog.get_logger("resonantgenesis.announce")
 _START_PATIENCE, _STOP_PATIENCE = 5.0, 1.0
 
 
-async def each_organization(organizations: Organizations) -> AsyncIterator[list[Organization]]:
+async def each_organization(
+    organizations: OrganizationRepository,
+) -> AsyncIterator[list[Organization]]:
     """All organizations, page by page. Raises StoreError."""
     cursor: str | None = None
     while True:
@@ -36,7 +39,7 @@ class NodeEvents:
     """
 
     def __init__(
-        self, log: EventLog, organizations: Organizations, *, fence: int, version: str
+        self, log: EventLog, organizations: OrganizationRepository, *, fence: int, version: str
     ) -> None:
         self._log = log
         self._organizations = organizations

@@ -11,7 +11,8 @@ from ..background import Background, Backoff
 from ..codec.events import events_append
 from ..log.base import Append, EventLog, LogError
 from ..model.events import NewEvent
-from ..records.base import Outbox, OutboxRow, StoreError
+from ..records.base import OutboxRow, StoreError
+from ..records.outbox import OutboxRepository
 
 log_ = structlog.get_logger("resonantgenesis.outbox")
 
@@ -31,7 +32,7 @@ class OutboxRelay:
     event's id is its entry's key.
     """
 
-    def __init__(self, outbox: Outbox, log: EventLog) -> None:
+    def __init__(self, outbox: OutboxRepository, log: EventLog) -> None:
         self._outbox = outbox
         self._log = log
         self._next: asyncio.Future[None] | None = None

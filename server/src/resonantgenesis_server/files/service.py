@@ -20,7 +20,7 @@ from .. import metrics
 from ..model.errors import Internal, NotFound, PayloadTooLarge, Unavailable
 from ..model.ids import is_id
 from ..records.base import Once, Page, StoreError
-from ..records.files import Content, FileRecord, Files, Owner
+from ..records.files import Content, FileRecord, FileRepository, Owner
 from .base import Blob, BlobDamaged, BlobError, BlobGone, Blobs, BlobsFull, BlobWriter
 from .quota import Quota, Reached, nobody_is_told
 
@@ -80,7 +80,7 @@ class FileService:
 
     def __init__(
         self,
-        records: Files,
+        records: FileRepository,
         blobs: Blobs,
         *,
         limit: int,

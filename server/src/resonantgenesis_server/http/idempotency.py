@@ -14,7 +14,8 @@ from starlette.responses import Response
 from ..model.errors import ApiError, Conflict
 from ..model.ids import new_id
 from ..model.principal import Principal
-from ..records.base import Idempotency, KeyUsed, Once, Remembered, RequestName
+from ..records.base import KeyUsed, Once, Remembered, RequestName
+from ..records.idempotency import IdempotencyRepository
 
 T = TypeVar("T")
 
@@ -34,7 +35,11 @@ class Making:
     """What `make` is given: how the key of its request is used up together with what it makes."""
 
     def __init__(
-        self, store: Idempotency, name: RequestName | None, fingerprint: str, window: float
+        self,
+        store: IdempotencyRepository,
+        name: RequestName | None,
+        fingerprint: str,
+        window: float,
     ) -> None:
         """`name` None: the request has no key."""
         self.is_reserved = False
@@ -88,7 +93,7 @@ class IdempotentPosts:
     what it has made; a repeat makes nothing twice and waits for nobody.
     """
 
-    def __init__(self, store: Idempotency, window: float) -> None:
+    def __init__(self, store: IdempotencyRepository, window: float) -> None:
         self._store = store
         self._window = window
         #: Requests of this process that are being answered.

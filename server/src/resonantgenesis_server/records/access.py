@@ -49,6 +49,7 @@ class OrganizationRepository:
         scopes: frozenset[str],
         once: Once[Organization] | None = None,
     ) -> tuple[Organization, KeyRecord]:
+        """Both or neither. Raises `Conflict` when a key with this hash exists."""
         try:
             async with self._database.write() as connection:
                 row = (await connection.execute(self._insert(name))).mappings().one()
@@ -67,12 +68,15 @@ class OrganizationRepository:
         return await self._one(query)
 
     async def first(self) -> Organization | None:
+        """The oldest one: who the bootstrap key belongs to."""
         table = tables.organizations
         return await self._one(select(table).order_by(table.c.created_at, table.c.id).limit(1))
 
     async def update(
         self, organization_id: str, *, name: str | Unset = UNSET, disabled: bool | Unset = UNSET
     ) -> Organization | None:
+        """The organization with the changes made; None if there is none. One that is disabled
+        already keeps its `disabled_at`."""
         table = tables.organizations
         changed: dict[str, object] = {"id": organization_id}
         if not isinstance(name, Unset):
@@ -86,6 +90,7 @@ class OrganizationRepository:
         return None if row is None else _organization(row)
 
     async def all(self, *, limit: int = 200, cursor: str | None = None) -> Page[Organization]:
+        """Every one, oldest first."""
         table = tables.organizations
         query = select(table)
         if cursor is not None:
@@ -123,6 +128,7 @@ class KeyRepository:
         is_bootstrap: bool = False,
         once: Once[KeyRecord] | None = None,
     ) -> KeyRecord:
+        """A new key. Raises `Conflict` when a key with this hash exists."""
         now = self._clock()
         query = _insert_key(
             organization_id,
@@ -142,9 +148,11 @@ class KeyRepository:
         return made
 
     async def find_by_hash(self, hash: str) -> KeyRecord | None:
+        """The key of this hash in any organization, revoked and expired ones included."""
         return await self._find(tables.keys.c.hash == hash)
 
     async def count_live(self, organization_id: str) -> int:
+        """How many of its keys are neither revoked nor expired."""
         columns, now = tables.keys.c, micros(self._clock())
         query = select(func.count()).where(
             columns.organization_id == organization_id,
@@ -155,9 +163,11 @@ class KeyRepository:
             return int((await connection.execute(query)).scalar_one())
 
     async def find(self, key_id: str) -> KeyRecord | None:
+        """The key of this id in any organization: who made a client token."""
         return await self._find(tables.keys.c.id == key_id)
 
     async def find_all(self, key_ids: Collection[str]) -> Sequence[KeyRecord]:
+        """The keys of these ids, as `find` finds them, in any order."""
         asked = list(key_ids)
         found: list[KeyRecord] = []
         for start in range(0, len(asked), _ASKED_AT_ONCE):
@@ -179,6 +189,7 @@ class KeyRepository:
     async def list(
         self, organization_id: str, *, limit: int = 50, cursor: str | None = None
     ) -> Page[KeyRecord]:
+        """Newest first, revoked and expired ones included."""
         table = tables.keys
         query = select(table).where(table.c.organization_id == organization_id)
         if cursor is not None:
@@ -190,6 +201,7 @@ class KeyRepository:
             return await read_page(connection, query, limit, _key, _place)
 
     async def revoke(self, organization_id: str, key_id: str) -> KeyRecord | None:
+        """The key, revoked now or before; None if the organization has no such key."""
         table = tables.keys
         mine = and_(table.c.organization_id == organization_id, table.c.id == key_id)
         revoke = (

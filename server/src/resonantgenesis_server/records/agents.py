@@ -21,6 +21,9 @@ from .tables import micros, seconds
 
 
 class AgentRepository:
+    """Each change that is `told` leaves its event (agent.created, agent.updated, agent.deleted) in
+    the outbox, in the same transaction."""
+
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
@@ -67,6 +70,7 @@ class AgentRepository:
     async def list(
         self, organization_id: str, *, limit: int = 50, cursor: str | None = None
     ) -> Page[AgentRecord]:
+        """By id, ascending in ASCII order. The cursor stands after the last id of a page."""
         table = tables.agents
         query = select(table).where(table.c.organization_id == organization_id)
         if cursor is not None:
@@ -84,6 +88,8 @@ class AgentRepository:
         *,
         told: Told | None = None,
     ) -> AgentRecord | None:
+        """The agent with the changes made; None if there is none. What leaves every field as it
+        was is no event."""
         now = micros(self._clock())
         one = _one(organization_id, agent_id)
         values = {**_values(changes), "updated_at": now}
@@ -105,6 +111,7 @@ class AgentRepository:
     async def delete(
         self, organization_id: str, agent_id: str, *, told: Told | None = None
     ) -> bool:
+        """Whether there was one."""
         query = delete(tables.agents).where(_one(organization_id, agent_id))
         async with self._database.write() as connection:
             result = await connection.execute(query.returning(tables.agents))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ..datadir.private_file import read_private, write_private
 from ..model.errors import Conflict
-from .base import KeyRecord, Keys, StoreUnusable
+from .access import KeyRepository
+from .base import KeyRecord, StoreUnusable
 from .credentials import KEY_PREFIX, CredentialHasher, new_api_key
 from .store import Records
 
@@ -101,11 +102,11 @@ async def _was_used(records: Records, organization_id: str) -> bool:
     return any(not key.is_bootstrap for key in keys.items)
 
 
-async def _make(keys: Keys, organization_id: str, hashed: str, name: str) -> None:
+async def _make(keys: KeyRepository, organization_id: str, hashed: str, name: str) -> None:
     await keys.create(organization_id, name=name, hash=hashed, scopes=_ALL, is_bootstrap=True)
 
 
-async def _live_ones(keys: Keys, organization_id: str) -> list[KeyRecord]:
+async def _live_ones(keys: KeyRepository, organization_id: str) -> list[KeyRecord]:
     found: list[KeyRecord] = []
     cursor: str | None = None
     while True:

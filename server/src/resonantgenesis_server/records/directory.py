@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..model.errors import AgentNotFound, Conflict
-from .base import AgentChanges, AgentRecord, Agents, Once, Page, Told
+from .agents import AgentRepository
+from .base import AgentChanges, AgentRecord, Once, Page, Told
 from .paging import decode_cursor, encode_cursor
 
 
@@ -14,7 +15,7 @@ class AgentDirectory:
     """Configured agents are in every organization's list, cannot be changed through the API, and
     win over a stored one of the same id."""
 
-    def __init__(self, agents: Agents, configured: Mapping[str, AgentRecord]) -> None:
+    def __init__(self, agents: AgentRepository, configured: Mapping[str, AgentRecord]) -> None:
         self._agents = agents
         self._configured = dict(configured)
 

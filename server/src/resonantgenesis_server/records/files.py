@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from sqlalchemy import ColumnElement, RowMapping, and_, delete, func, insert, or_, select
 
@@ -63,29 +62,6 @@ class FileRecord:
     created_at: float
 
 
-class Files(Protocol):
-    async def create(
-        self, owner: Owner, content: Content, *, once: Once[FileRecord] | None = None
-    ) -> FileRecord: ...
-
-    async def get(self, seen_by: Owner, file_id: str) -> FileRecord | None: ...
-
-    async def list(
-        self, seen_by: Owner, *, limit: int = 50, cursor: str | None = None
-    ) -> Page[FileRecord]:
-        """Newest first."""
-
-    async def delete(self, seen_by: Owner, file_id: str) -> FileRecord | None:
-        """The file that was deleted; None if there was none. Files made in a session go with the
-        session: `Sessions.delete` removes them in the same transaction."""
-
-    async def size_of(self, organization_id: str) -> int:
-        """Bytes of all its files together."""
-
-    async def held(self, digests: Sequence[str]) -> frozenset[str]:
-        """Those of these contents that some file of any organization holds."""
-
-
 class FileRepository:
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
@@ -122,6 +98,7 @@ class FileRepository:
     async def list(
         self, seen_by: Owner, *, limit: int = 50, cursor: str | None = None
     ) -> Page[FileRecord]:
+        """Newest first."""
         columns = tables.files.c
         query = select(tables.files).where(_seen(seen_by))
         if cursor is not None:
@@ -133,12 +110,15 @@ class FileRepository:
             return await read_page(connection, query, limit, _file, _place)
 
     async def delete(self, seen_by: Owner, file_id: str) -> FileRecord | None:
+        """The file that was deleted; None if there was none. Files made in a session go with the
+        session: `Sessions.delete` removes them in the same transaction."""
         query = delete(tables.files).where(_one(seen_by, file_id)).returning(tables.files)
         async with self._database.write() as connection:
             row = (await connection.execute(query)).mappings().first()
         return None if row is None else _file(row)
 
     async def size_of(self, organization_id: str) -> int:
+        """Bytes of all its files together."""
         columns = tables.files.c
         query = select(func.coalesce(func.sum(columns.size), 0))
         async with self._database.read() as connection:
@@ -148,6 +128,7 @@ class FileRepository:
             return int(found.scalar_one())
 
     async def held(self, digests: Sequence[str]) -> frozenset[str]:
+        """Those of these contents that some file of any organization holds."""
         digest = tables.files.c.sha256
         query = select(digest).where(digest.in_(digests)).distinct()
         async with self._database.read() as connection:

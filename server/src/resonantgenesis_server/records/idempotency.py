@@ -42,18 +42,23 @@ class IdempotencyRepository:
         self._database = database
 
     async def get(self, name: RequestName, *, window: float) -> Remembered | None:
+        """What the key stands for, if it was used less than `window` seconds ago."""
         since = micros(self._database.passed() - window)
         async with self._database.read() as connection:
             known = await _get(connection, name)
         return None if known is None or micros(known.created_at) <= since else known
 
     async def remember(self, once: Once[T], made: T) -> None:
+        """Use the key up for what no repository makes. Raises `KeyUsed`."""
         async with self._database.write() as connection:
             await use_key(connection, once, made, self._database.passed())
 
     async def reserve(
         self, name: RequestName, fingerprint: str, thing: str, *, window: float
     ) -> Remembered:
+        """What the key stands for now: with `thing`, unless it was used or reserved before. For
+        what is made elsewhere than here: whoever repeats the request makes it with the same id,
+        or finds it made."""
         values = {"fingerprint": fingerprint, "thing": thing}
         async with self._database.write() as connection:
             await _insert(connection, name, micros(self._database.passed()), window, values)
@@ -63,16 +68,19 @@ class IdempotencyRepository:
         return known
 
     async def finish(self, name: RequestName, status: int, body: bytes) -> None:
+        """Remember the answer of what was reserved."""
         query = update(tables.idempotency).where(_named(name)).values(status=status, body=body)
         async with self._database.write() as connection:
             await connection.execute(query)
 
     async def release(self, name: RequestName) -> None:
+        """Forget what was reserved: the request was refused and does not use the key up."""
         reserved = and_(_named(name), tables.idempotency.c.status.is_(None))
         async with self._database.write() as connection:
             await connection.execute(delete(tables.idempotency).where(reserved))
 
     async def purge(self, before: float, limit: int = 1_000) -> int:
+        """Delete up to `limit` entries older than `before`; how many there were."""
         table = tables.idempotency
         keys = (table.c.organization_id, table.c.subject, table.c.route, table.c.key)
         old = select(*keys).where(table.c.created_at < micros(before)).limit(limit)

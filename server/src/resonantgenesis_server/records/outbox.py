@@ -33,16 +33,21 @@ async def keep_event(
 
 
 class OutboxRepository:
+    """Events on their way from a transaction of the records to the log. They get there exactly
+    once: a row stays until the log has it, and the log drops what it has, by the event's id."""
+
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def pending(self, limit: int = 32) -> Sequence[OutboxRow]:
+        """The oldest rows, in order; those of one agent are in the order of its changes."""
         query = select(tables.outbox).order_by(tables.outbox.c.id).limit(limit)
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).mappings().all()
         return [_row(row) for row in rows]
 
     async def done(self, ids: Sequence[int]) -> None:
+        """The log has these: remove them."""
         if not ids:
             return
         query = delete(tables.outbox).where(tables.outbox.c.id.in_(ids))

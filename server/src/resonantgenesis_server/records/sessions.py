@@ -61,6 +61,10 @@ class SessionRepository:
         *,
         anew: bool = False,
     ) -> None:
+        """Mirror these sessions, and keep the places that are reached with them, in one
+        transaction. A row whose `updated_at` is older than what is kept is ignored, so that rows
+        may arrive in any order and more than once; but not with `anew`: the log has another
+        history than that of which the rows tell."""
         if not rows and not places:
             return
         upsert = self._upsert_anew if anew else self._upsert
@@ -71,6 +75,7 @@ class SessionRepository:
                 await connection.execute(self._upsert_place, [asdict(place) for place in places])
 
     async def places(self) -> Sequence[ListPlace]:
+        """Those of every organization that has one."""
         async with self._database.read() as connection:
             rows = (await connection.execute(select(tables.session_places))).all()
         return [ListPlace(*row) for row in rows]
@@ -94,6 +99,7 @@ class SessionRepository:
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page[SessionRecord]:
+        """Newest first by creation; a filter that is None lets everything through."""
         columns = tables.sessions.c
         query = select(tables.sessions).where(columns.organization_id == organization_id)
         for column, wanted in (
@@ -112,6 +118,7 @@ class SessionRepository:
             return await read_page(connection, query, limit, _session, _place)
 
     async def delete(self, session_ids: Sequence[str]) -> None:
+        """Forget these sessions, and the files that were made in them."""
         if not session_ids:
             return
         async with self._database.write() as connection:
@@ -121,6 +128,7 @@ class SessionRepository:
                     await connection.execute(delete(column.table).where(column.in_(batch)))
 
     async def last_used_before(self, time: float, limit: int = 100) -> Sequence[SessionRecord]:
+        """Sessions of all organizations whose `updated_at` is before `time`, oldest first."""
         columns = tables.sessions.c
         query = (
             select(tables.sessions)

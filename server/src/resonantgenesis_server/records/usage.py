@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from sqlalchemy import (
     CTE,
@@ -112,34 +112,6 @@ class UsageWanted:
 
 #: What `UsageWanted.fields` may name.
 FIELDS = ("agent_id", "key_id", "subject", "session_id")
-
-
-class Usage(Protocol):
-    async def place(self, organization_id: str) -> UsagePlace | None:
-        """How far this organization's events have been taken in; None: not begun."""
-
-    async def take_in(
-        self, organization_id: str, rows: Sequence[UsageRow], place: UsagePlace
-    ) -> None:
-        """Keep the rows and the place that was reached with them, in one transaction. A row of a
-        turn that is there already takes its place, so that reading events again doubles nothing."""
-
-    async def report(
-        self,
-        seen_by: Owner,
-        wanted: UsageWanted,
-        group_by: GroupBy,
-        *,
-        limit: int = 50,
-        cursor: str | None = None,
-    ) -> UsageReport:
-        """Grouped sums of what the caller sees. Days and turns newest first, the others by id."""
-
-    async def tokens(self, organization_id: str, since: float) -> int:
-        """Of the turns that ended since then, in and out."""
-
-    async def purge(self, before: float, limit: int = 1_000) -> int:
-        """Delete up to `limit` rows of turns that ended before; how many there were."""
 
 
 _SUMS = ("turns", "input_tokens", "output_tokens", "steps", "duration_ms")
@@ -285,6 +257,7 @@ class UsageRepository:
         self._database = database
 
     async def place(self, organization_id: str) -> UsagePlace | None:
+        """How far this organization's events have been taken in; None: not begun."""
         columns = tables.usage_places.c
         query = select(columns.epoch, columns.position, columns.limit_month).where(
             columns.organization_id == organization_id
@@ -296,6 +269,8 @@ class UsageRepository:
     async def take_in(
         self, organization_id: str, rows: Sequence[UsageRow], place: UsagePlace
     ) -> None:
+        """Keep the rows and the place that was reached with them, in one transaction. A row of a
+        turn that is there already takes its place, so that reading events again doubles nothing."""
         if any(row.organization_id != organization_id for row in rows):
             raise ValueError("rows of another organization")
         reached = {
@@ -326,12 +301,14 @@ class UsageRepository:
         limit: int = 50,
         cursor: str | None = None,
     ) -> UsageReport:
+        """Grouped sums of what the caller sees. Days and turns newest first, the others by id."""
         query = report_query(seen_by, wanted, group_by, limit=limit, cursor=cursor)
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).mappings().all()
         return report_of(rows, group_by, limit)
 
     async def tokens(self, organization_id: str, since: float) -> int:
+        """Of the turns that ended since then, in and out."""
         columns = tables.usage.c
         query = select(func.sum(columns.input_tokens + columns.output_tokens)).where(
             columns.organization_id == organization_id, columns.ended_at >= micros(since)
@@ -340,6 +317,7 @@ class UsageRepository:
             return int((await connection.execute(query)).scalar() or 0)
 
     async def purge(self, before: float, limit: int = 1_000) -> int:
+        """Delete up to `limit` rows of turns that ended before; how many there were."""
         table = tables.usage
         old = select(*(table.c[name] for name in _KEY)).where(table.c.ended_at < micros(before))
         async with self._database.write() as connection:

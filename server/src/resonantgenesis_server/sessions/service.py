@@ -21,7 +21,8 @@ from ..log.base import Entry
 from ..model.errors import NotFound, SessionBusy, SessionNotFound
 from ..model.limits import LOOKED_BYTES, PAGE_BYTES
 from ..model.principal import Principal
-from ..records.base import Page, SessionRecord, Sessions
+from ..records.base import Page, SessionRecord
+from ..records.sessions import SessionRepository
 from .cache import take_in
 from .chunks import Output
 from .export import SessionExport
@@ -60,7 +61,7 @@ class SessionService:
         supervisor: Supervisor,
         keys: TurnIdempotency,
         mirror: SessionList,
-        records: Sessions,
+        records: SessionRepository,
         *,
         admit: Callable[[str], None] = lambda _organization_id: None,
         check_tools: CheckTools = any_tools,

@@ -18,14 +18,14 @@ from .. import metrics
 from ..events.node_events import each_organization
 from ..log.base import Entry, EventLog, LogError
 from ..model.events import event_stream
+from ..records.access import OrganizationRepository
 from ..records.base import (
     ListPlace,
-    Organizations,
     SessionRecord,
-    Sessions,
     StoreError,
     StoreUnusable,
 )
+from ..records.sessions import SessionRepository
 from .cache import take_in
 from .events import SESSION_DELETED, SESSION_EVENTS, session_of_event
 from .state import SessionState, session_of
@@ -51,7 +51,7 @@ class SessionList:
     `committed` is to be called with everything the log commits, after the states.
     """
 
-    def __init__(self, sessions: Sessions, log: EventLog) -> None:
+    def __init__(self, sessions: SessionRepository, log: EventLog) -> None:
         self._sessions = sessions
         self._log = log
         #: Changed sessions; None: nobody has its state in memory.
@@ -68,7 +68,7 @@ class SessionList:
         self._flushing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, organizations: Organizations) -> None:
+    def start(self, organizations: OrganizationRepository) -> None:
         """Take in what the last run left in the log, then whatever is announced."""
         self._task = asyncio.create_task(self._run(organizations), name="mirror")
         self._task.add_done_callback(_report)
@@ -190,7 +190,7 @@ class SessionList:
             if position != self._kept.get(name)
         ]
 
-    async def _run(self, organizations: Organizations) -> None:
+    async def _run(self, organizations: OrganizationRepository) -> None:
         while not self._ready.is_set():
             try:
                 await self._catch_up(organizations)
@@ -211,7 +211,7 @@ class SessionList:
 
     # -- what the last run left ------------------------------------------------------------
 
-    async def _catch_up(self, organizations: Organizations) -> None:
+    async def _catch_up(self, organizations: OrganizationRepository) -> None:
         places = {place.organization_id: place for place in await self._sessions.places()}
         async for page in each_organization(organizations):
             for organization in page:

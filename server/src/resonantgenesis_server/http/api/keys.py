@@ -16,7 +16,8 @@ from ...events.limit_events import ORGANIZATION, Reached, nobody_is_told
 from ...model.errors import Conflict, Forbidden, NotFound
 from ...model.ids import is_id
 from ...model.principal import SCOPES, Principal
-from ...records.base import KeyRecord, Keys
+from ...records.access import KeyRepository
+from ...records.base import KeyRecord
 from ...records.credentials import new_api_key
 from ..auth.authenticator import CredentialAuthenticator, scoped
 from ..body import api_router
@@ -58,7 +59,7 @@ LIMIT = ORGANIZATION + "keys"
 
 
 def keys_router(
-    keys: Keys,
+    keys: KeyRepository,
     authenticator: CredentialAuthenticator,
     once: IdempotentPosts,
     *,
@@ -146,7 +147,7 @@ def keys_router(
     return router
 
 
-async def _own(keys: Keys, principal: Principal, key_id: str) -> KeyRecord:
+async def _own(keys: KeyRepository, principal: Principal, key_id: str) -> KeyRecord:
     """The organization's key of this id."""
     record = await keys.find(key_id) if is_id(key_id) else None
     if record is None or record.organization_id != principal.organization_id:

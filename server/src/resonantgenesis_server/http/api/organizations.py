@@ -10,7 +10,8 @@ from pydantic import BaseModel, Field
 from ...model.errors import Conflict, NotFound
 from ...model.ids import is_id
 from ...model.principal import Principal
-from ...records.base import UNSET, Keys, Organization, Organizations
+from ...records.access import KeyRepository, OrganizationRepository
+from ...records.base import UNSET, Organization
 from ...records.credentials import new_api_key
 from ..auth.authenticator import CredentialAuthenticator, administrator
 from ..body import api_router
@@ -54,8 +55,8 @@ class MadeOrganization(OrganizationBody):
 
 
 def organizations_router(
-    organizations: Organizations,
-    keys: Keys,
+    organizations: OrganizationRepository,
+    keys: KeyRepository,
     authenticator: CredentialAuthenticator,
     once: IdempotentPosts,
 ) -> APIRouter:
@@ -163,7 +164,7 @@ def organizations_router(
     return router
 
 
-async def _known(organizations: Organizations, organization_id: str) -> Organization:
+async def _known(organizations: OrganizationRepository, organization_id: str) -> Organization:
     found = await organizations.get(organization_id) if is_id(organization_id) else None
     return _found(found)
 

@@ -14,7 +14,8 @@ from starlette.types import Scope
 
 from ...model.errors import Forbidden, Unauthenticated
 from ...model.principal import Principal
-from ...records.base import KeyRecord, Keys
+from ...records.access import KeyRepository
+from ...records.base import KeyRecord
 from ...records.credentials import CredentialHasher
 from ...records.store import Records
 from ..body import header
@@ -72,7 +73,7 @@ class CredentialAuthenticator:
 
     def __init__(
         self,
-        keys: Keys,
+        keys: KeyRepository,
         hasher: CredentialHasher,
         signing: SigningKeys,
         *,

@@ -14,8 +14,8 @@ import jwt
 from ...model.errors import Conflict
 from ...model.ids import new_id
 from ...model.principal import SCOPES, Principal
-from ...records.base import Secrets
 from ...records.credentials import CredentialHasher
+from ...records.secrets import SecretRepository
 
 _ALGORITHM = "HS256"
 _REQUIRED = ["org", "key", "scopes", "exp", "jti"]
@@ -147,7 +147,7 @@ class SigningKeys:
 
     def __init__(
         self,
-        secrets: Secrets,
+        secrets: SecretRepository,
         hasher: CredentialHasher,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
