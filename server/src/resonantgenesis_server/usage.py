@@ -15,16 +15,17 @@ import structlog
 from . import metrics
 from .background import Background, Backoff
 from .codec.events import events_append
+from .codec.times import rfc3339
 from .events.node_events import each_organization
 from .log.base import Entry, EventLog, LogError
 from .model.errors import RateLimited
-from .model.events import NewEvent, event_id, event_stream
+from .model.events import NewEvent, event_stream
+from .model.ids import event_id
 from .model.principal import Principal
 from .records.access import OrganizationRepository
 from .records.base import StoreError
 from .records.files import Owner
 from .records.usage import GroupBy, UsagePlace, UsageReport, UsageRepository, UsageRow, UsageWanted
-from .sessions.service import rfc3339
 
 log_ = structlog.get_logger("resonantgenesis.usage")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 from ..log.base import Append, Entry, NewEntry
 from ..model.events import NewEvent, channel_of, event_stream
 from .json import dumps
+from .times import rfc3339
 
 #: `c_`, the store's epoch in hexadecimal, `.`, the position in hexadecimal.
 _CURSOR = re.compile(r"c_([0-9a-f]{1,32})\.([0-9a-f]{1,8})")
@@ -50,10 +50,9 @@ def parse_cursor(text: str) -> tuple[str, int]:
 
 def event_json(entry: Entry, epoch: str) -> bytes:
     """The whole event: the body with `created_at` and `cursor` spliced in at the end."""
-    made = datetime.fromtimestamp(entry.at / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     return b'%b,"created_at":"%b","cursor":"%b"}' % (
         entry.body[:-1],
-        made.encode(),
+        rfc3339(entry.at / 1e6).encode(),
         cursor_of(epoch, entry.position).encode(),
     )
 
@@ -73,15 +72,3 @@ def event_frame(entry: Entry, epoch: str, *, as_message: bool = False) -> bytes:
 def cursor_frame(epoch: str, position: int) -> bytes:
     """A heartbeat that keeps a quiet subscription's place fresh."""
     return b"id: %b\n\n" % cursor_of(epoch, position).encode()
-
-
-def parse_time(text: str) -> int | None:
-    """Microseconds since 1970 of an RFC 3339 time (UTC if it names no zone), or of the
-    midnight (UTC) with which a date begins; None if it is neither."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1e6)

@@ -12,7 +12,8 @@ from .. import metrics
 from ..background import Background
 from ..codec.events import events_append
 from ..log.base import EventLog, LogError
-from ..model.events import NewEvent, event_id
+from ..model.events import NewEvent
+from ..model.ids import event_id
 from ..model.principal import Principal
 
 log_ = structlog.get_logger("resonantgenesis.limits")

@@ -9,7 +9,8 @@ import structlog
 
 from ..codec.events import events_append
 from ..log.base import EventLog, LogError
-from ..model.events import NewEvent, event_id
+from ..model.events import NewEvent
+from ..model.ids import event_id
 from ..records.access import OrganizationRepository
 from ..records.base import Organization, StoreError
 

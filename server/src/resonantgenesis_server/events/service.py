@@ -9,14 +9,8 @@ from typing import Any
 
 import orjson
 
-from ..codec.events import (
-    BadCursor,
-    cursor_of,
-    entry_of,
-    event_json,
-    parse_cursor,
-    parse_time,
-)
+from ..codec.events import BadCursor, cursor_of, entry_of, event_json, parse_cursor
+from ..codec.times import parse_time
 from ..feed.filter import (
     BadFilter,
     BadPattern,
@@ -40,15 +34,8 @@ from ..model.errors import (
     PayloadTooLarge,
     PositionExpired,
 )
-from ..model.events import (
-    PUBLISHABLE,
-    SERVER_TYPES,
-    NewEvent,
-    event_id,
-    event_stream,
-    prefix_of,
-)
-from ..model.ids import new_id
+from ..model.events import PUBLISHABLE, SERVER_TYPES, NewEvent, event_stream, prefix_of
+from ..model.ids import event_id, new_id
 from ..model.limits import LOOKED_BYTES, PAGE_BYTES
 from ..model.principal import Principal
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
@@ -54,13 +53,3 @@ class PageBody(BaseModel, Generic[T]):
     data: list[T]
     next_cursor: str | None = Field(description="Ask with it for the next page; null at the end.")
     has_more: bool
-
-
-def rfc3339(seconds: float) -> str:
-    """UTC with microseconds, e.g. `2026-02-21T00:00:00.000000Z`."""
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def rfc3339_or_none(seconds: float | None) -> str | None:
-    return None if seconds is None else rfc3339(seconds)

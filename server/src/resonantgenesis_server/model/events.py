@@ -1,13 +1,10 @@
-"""Platform events: their channels, the types the server itself writes, their ids."""
+"""Platform events: their channels and the types that the server itself writes."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-from .ids import base32
 
 #: Channel by the first segment of a type; PROTOCOL.md, section 5.
 _CHANNEL_OF = {
@@ -74,12 +71,6 @@ def channel_of(kind: str) -> str | None:
 def prefix_of(channel: str) -> str | None:
     """The first segment of a channel's types; None for no channel."""
     return next((first for first, name in _CHANNEL_OF.items() if name == channel), None)
-
-
-def event_id(*parts: str | int) -> str:
-    """An id that the same happening always gets, so that repeating it doubles nothing."""
-    said = "\0".join(str(part) for part in parts).encode()
-    return "evt_" + base32(hashlib.sha256(said).digest())
 
 
 @dataclass(frozen=True, slots=True)

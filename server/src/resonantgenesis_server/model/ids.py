@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 
@@ -29,10 +30,17 @@ def new_id(prefix: str) -> str:
             fetched[start : start + _EACH] for start in range(_EACH, len(fetched), _EACH)
         )
         random = fetched[:_EACH]
-    return f"{prefix}_{base32(random)}"
+    return f"{prefix}_{_base32(random)}"
 
 
-def base32(data: bytes) -> str:
+def event_id(*parts: str | int) -> str:
+    """The id of a platform event; equal parts give an equal id, so repeating an append doubles
+    nothing."""
+    name = "\0".join(str(part) for part in parts).encode()
+    return "evt_" + _base32(hashlib.sha256(name).digest())
+
+
+def _base32(data: bytes) -> str:
     """The first 100 bits of 13 bytes as 20 characters of [0-9a-v], as base32hex has them."""
     bits = int.from_bytes(data[:13]) >> 4
     return "".join([_PAIRS[bits >> shift & 1023] for shift in range(90, -1, -10)])

@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 
 from ..log.base import Entry
-from ..model.events import NewEvent, event_id
+from ..model.events import NewEvent
+from ..model.ids import event_id
 from ..model.limits import KIB
 from .chunks import beginning
 from .state import SessionInfo, TurnState

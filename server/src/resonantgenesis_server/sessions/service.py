@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -14,6 +13,7 @@ import structlog
 
 from ..agents.tools.toolbox import CheckTools, any_tools
 from ..codec.sse import chunk_json
+from ..codec.times import rfc3339
 from ..feed.compact import compact
 from ..feed.shares import SHARED
 from ..feed.subscription import Caller
@@ -397,8 +397,3 @@ def _from_record(row: SessionRecord) -> dict[str, Any]:
         "created_at": rfc3339(row.created_at),
         "updated_at": rfc3339(row.updated_at),
     }
-
-
-def rfc3339(seconds: float) -> str:
-    """UTC with microseconds."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field, StringConstraints
 
 from ...agents.tools.toolbox import CheckTools
+from ...codec.times import rfc3339
 from ...model.errors import AgentNotFound, Forbidden
 from ...model.ids import is_agent_id, new_id
 from ...model.principal import Principal
@@ -18,7 +19,7 @@ from ..auth.authenticator import scoped
 from ..body import api_router
 from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
-from ..schemas import NO_NUL, Body, Name, PageBody, PageCursor, PageLimit, rfc3339
+from ..schemas import NO_NUL, Body, Name, PageBody, PageCursor, PageLimit
 
 PATH = "/v1/agents"
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from ...codec.times import rfc3339
 from ...files.service import FileService
 from ...model.principal import Principal
 from ...records.base import Page
@@ -17,7 +18,7 @@ from ..auth.authenticator import scoped
 from ..body import api_router
 from ..errors import Responses, documented_errors, unrouted
 from ..idempotency import IdempotencyKey
-from ..schemas import PageBody, PageCursor, PageLimit, rfc3339
+from ..schemas import PageBody, PageCursor, PageLimit
 from .session_models import Subject
 
 PATH = "/v1/files"

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from ...codec.times import rfc3339, rfc3339_or_none
 from ...events.limit_events import ORGANIZATION, Reached, nobody_is_told
 from ...model.errors import Conflict, Forbidden, NotFound
 from ...model.ids import is_id
@@ -23,7 +24,7 @@ from ..auth.authenticator import CredentialAuthenticator, scoped
 from ..body import api_router
 from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
-from ..schemas import Body, Name, PageBody, PageCursor, PageLimit, rfc3339, rfc3339_or_none
+from ..schemas import Body, Name, PageBody, PageCursor, PageLimit
 
 PATH = "/v1/keys"
 _TEN_YEARS = 10 * 365 * 86_400

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 
+from ...codec.times import rfc3339, rfc3339_or_none
 from ...model.errors import Conflict, NotFound
 from ...model.ids import is_id
 from ...model.principal import Principal
@@ -17,7 +18,7 @@ from ..auth.authenticator import CredentialAuthenticator, administrator
 from ..body import api_router
 from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
-from ..schemas import Body, Name, PageBody, PageCursor, PageLimit, rfc3339, rfc3339_or_none
+from ..schemas import Body, Name, PageBody, PageCursor, PageLimit
 from .keys import MadeKey, NewKey, expiry, made_key
 
 PATH = "/v1/organizations"

@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field, StringConstraints
 
+from ...codec.times import rfc3339
 from ...model.errors import Forbidden
 from ...model.principal import Principal
 from ..auth.authenticator import COOKIE, CredentialAuthenticator, administrator, scoped
@@ -17,7 +18,7 @@ from ..auth.signing import MAX_TOKEN_LIFE
 from ..body import api_router
 from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
-from ..schemas import NO_NUL, Body, Id, rfc3339
+from ..schemas import NO_NUL, Body, Id
 from .keys import ScopeList, check_grant
 
 PATH = "/v1/tokens"

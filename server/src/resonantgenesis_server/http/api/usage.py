@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
-from ...codec.events import parse_time
+from ...codec.times import parse_time, rfc3339
 from ...model.errors import InvalidRequest
 from ...model.principal import Principal
 from ...records.usage import GroupBy, UsageGroup, UsageSums, UsageWanted
@@ -18,7 +18,7 @@ from ...usage import BudgetState, UsageService
 from ..auth.authenticator import scoped
 from ..body import api_router
 from ..errors import documented_errors
-from ..schemas import NO_NUL, PageBody, PageCursor, PageLimit, rfc3339
+from ..schemas import NO_NUL, PageBody, PageCursor, PageLimit
 
 PATH = "/v1/usage"
 #: Days that are told of without `from`, the current one included.

@@ -10,6 +10,7 @@ import structlog
 from starlette.types import Receive
 from structlog.contextvars import bind_contextvars
 
+from ...codec.times import rfc3339_or_none
 from ...codec.websocket import control
 from ...feed.shares import LARGE, SHARED, SMALL
 from ...log.base import LogError
@@ -18,7 +19,6 @@ from ...model.principal import Principal
 from ...records.base import StoreError
 from ..limits import Allowance
 from ..middleware import store_unusable
-from ..schemas import rfc3339_or_none
 from ..watchdog import StreamWatchdog
 from .commands import Commands, Services
 from .messages import MessageId
