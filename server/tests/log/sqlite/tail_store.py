@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from resonantgenesis_server.log.base import Append, Page
+from resonantgenesis_server.log.queue import Job
 from resonantgenesis_server.log.sqlite.log import position_at, read_page
 from resonantgenesis_server.log.sqlite.schema import SPAN, configure_writer, create_or_check
-from resonantgenesis_server.log.sqlite.writer import Writer, WriterJob
+from resonantgenesis_server.log.sqlite.writer import Writer
 
 from .support import new
 
@@ -56,9 +57,9 @@ class TailStore:
     def commit(self, *group: Append | Work) -> list[Any]:
         """Each a job of one group; what came of them."""
         jobs = [
-            WriterJob((each,), None, _nobody, 0)
+            Job((each,), None, _nobody, 0)
             if isinstance(each, Append)
-            else WriterJob((), each, _nobody, 0)
+            else Job((), each, _nobody, 0)
             for each in group
         ]
         self.writer._commit(self.db, jobs)

@@ -17,9 +17,9 @@ from resonantgenesis_server.log.base import (
     StaleWriter,
     StreamClosed,
 )
+from resonantgenesis_server.log.queue import Job
 from resonantgenesis_server.log.sqlite import writer as sqlite_writer
 from resonantgenesis_server.log.sqlite.log import SqliteLog
-from resonantgenesis_server.log.sqlite.writer import WriterJob
 from resonantgenesis_server.model.clock import Clock
 
 from .support import connection, entries, new, one_group, put, texts
@@ -106,7 +106,7 @@ async def test_everything_that_waits_is_committed_together(log: SqliteLog, path:
     groups: list[int] = []
     announce = log._writer._announce
 
-    def count(done: list[WriterJob]) -> None:
+    def count(done: list[Job]) -> None:
         groups.append(len(done))
         announce(done)
 

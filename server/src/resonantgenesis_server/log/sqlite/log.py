@@ -18,25 +18,21 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ... import metrics
 from ...model.clock import Clock
 from ..base import (
     Append,
     Entry,
-    LogError,
-    LogOverloaded,
     LogUnavailable,
     OnCommit,
-    Outcome,
     Page,
     StreamInfo,
-    check_appends,
     check_text,
     check_told,
 )
+from ..queue import Job, QueuedLog
 from .schema import POSITION_BITS, SPAN, configure, create_or_check, describe
 from .tail import Tail, first_since, last_row, rows_after
-from .writer import Writer, WriterJob
+from .writer import Writer
 
 T = TypeVar("T")
 _READERS = 4
@@ -44,7 +40,7 @@ _READERS = 4
 _MAX_TIME = (1 << 63) - 1
 
 
-class SqliteLog:
+class SqliteLog(QueuedLog):
     """EventLog and IdempotencyKeys over one file. Made by `open`, ended by `close`."""
 
     durability = "fsync per group commit"
@@ -59,17 +55,11 @@ class SqliteLog:
         on_commit: OnCommit,
         max_queued_bytes: int,
     ) -> None:
+        super().__init__(on_commit, max_queued_bytes)
         self.epoch = epoch
         self._path = path
         self._writer = writer
         self._clock = clock
-        self._on_commit = on_commit
-        self._bound = max_queued_bytes
-        self._loop = asyncio.get_running_loop()
-        self._room: asyncio.Event = asyncio.Event()
-        self._room.set()
-        self._queued = 0
-        self._closing = False
         self._readers = futures.ThreadPoolExecutor(_READERS, thread_name_prefix="log-reader")
         self._reads: set[futures.Future[Any]] = set()
         self._local = threading.local()
@@ -113,8 +103,7 @@ class SqliteLog:
 
         Waits at most `timeout` seconds; raises LogUnavailable if the disk did not answer by then.
         """
-        self._closing = True
-        self._room.set()
+        self._shut()
         stopped = await asyncio.to_thread(self._stop, timeout)
         await asyncio.sleep(0)  # lets the last commits' callbacks run
         if not stopped:
@@ -138,41 +127,10 @@ class SqliteLog:
 
     # -- writing ---------------------------------------------------------------------------
 
-    def append(self, *appends: Append) -> asyncio.Future[list[int]]:
-        future: asyncio.Future[list[int]] = self._loop.create_future()
-        self.submit(appends, lambda result, error: _resolve(future, result, error))
-        return future
-
-    def submit(self, appends: Sequence[Append], outcome: Outcome) -> None:
-        try:
-            size = check_appends(appends)
-            for append in appends:  # empty ones count too: they hold memory like others
-                size += 64 + 64 * len(append.entries)
-            if self._closing:
-                raise LogUnavailable("the log is shut down")
-            if self._queued > 2 * self._bound:
-                raise LogOverloaded(f"{self._queued} bytes wait to be committed")
-        except (ValueError, LogError) as error:
-            self._loop.call_soon(outcome, None, error)
-        else:
-            self._submit(WriterJob(appends, None, outcome, size))
-
-    @property
-    def queued(self) -> int:
-        """Bytes that wait to be committed."""
-        return self._queued
-
-    async def room(self) -> None:
-        while self._queued >= self._bound and not self._closing:
-            await self._room.wait()
-
-    def _submit(self, job: WriterJob) -> None:
-        self._queued += job.size
-        if self._queued >= self._bound:
-            self._room.clear()
+    def _put(self, job: Job) -> None:
         self._writer.submit(job)
 
-    def _deliver_soon(self, done: list[WriterJob]) -> None:
+    def _deliver_soon(self, done: list[Job]) -> None:
         """From the writer thread, after a commit (or its failure)."""
         self._soon(lambda: self._deliver(done))
 
@@ -181,36 +139,12 @@ class SqliteLog:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call)
 
-    def _deliver(self, done: list[WriterJob]) -> None:
-        for job in done:
-            self._queued -= job.size
-            metrics.announcing(job.submitted_at)
-            for stream, entries in job.committed:
-                self._tell(stream, entries)
-            job.outcome(job.result, job.error)
-        if self._queued < self._bound:
-            self._room.set()
-
-    def _tell(self, stream: str, entries: list[Entry]) -> None:
-        try:
-            self._on_commit(stream, entries)
-        except Exception as error:  # the listener's defect; the producers' futures must resolve
-            self._loop.call_exception_handler(
-                {"message": f"on_commit failed for {stream!r}", "exception": error}
-            )
-
     async def _write(
         self, work: Callable[[sqlite3.Connection], T], told: Sequence[Append] = ()
     ) -> T:
         """Run `work` inside the writer's next transaction, and append what is `told` of it."""
-        await self.room()
-        if self._closing:
-            raise LogUnavailable("the log is shut down")
-        future: asyncio.Future[T] = self._loop.create_future()
-        size = 64 + sum(64 + len(entry.body) for append in told for entry in append.entries)
-        done = WriterJob(told, work, lambda result, error: _resolve(future, result, error), size)
-        self._submit(done)
-        return await future
+        result: T = await self._work(work, told)
+        return result
 
     async def next_fence(self) -> int:
         return await self._write(_next_fence)
@@ -307,15 +241,6 @@ class SqliteLog:
             db.execute("DELETE FROM idempotency WHERE scope=? AND key=?", (scope, key))
 
         await self._write(forget)
-
-
-def _resolve(future: asyncio.Future[T], result: T | None, error: Exception | None) -> None:
-    if future.done():  # its waiter was cancelled
-        return
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(result)  # type: ignore[arg-type]  # an outcome has one or the other
 
 
 def _next_fence(db: sqlite3.Connection) -> int:

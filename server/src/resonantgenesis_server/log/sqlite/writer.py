@@ -27,10 +27,8 @@ from ..base import (
     LogError,
     LogUnavailable,
     NewEntry,
-    PositionConflict,
-    StaleWriter,
-    StreamClosed,
 )
+from ..queue import Job, Stream, check
 from .schema import POSITION_BITS, configure_writer, describe
 from .tail import LARGE, Tail
 
@@ -70,7 +68,7 @@ class Writer:
         self._now = 0
         self.tail = Tail()
         #: Jobs in the order of their submission; None: nothing comes after.
-        self._queue: SimpleQueue[WriterJob | None] = SimpleQueue()
+        self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._stopping = False
         #: In the order in which they were first needed.
         self._streams: dict[str, Stream] = {}
@@ -79,14 +77,14 @@ class Writer:
         #: Entries placed in this transaction.
         self._placed = 0
         self._thread: threading.Thread | None = None
-        self._announce: Callable[[list[WriterJob]], None] = lambda _done: None
+        self._announce: Callable[[list[Job]], None] = lambda _done: None
         self._broken: Callable[[], None] = lambda: None
         #: Defects in a row, by where.
         self._defects: dict[str, int] = {}
 
     def start(
         self,
-        announce: Callable[[list[WriterJob]], None],
+        announce: Callable[[list[Job]], None],
         broken: Callable[[], None] = lambda: None,
     ) -> None:
         """Both are called in this thread: `announce` with the jobs of each transaction, in order,
@@ -96,7 +94,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, job: WriterJob) -> None:
+    def submit(self, job: Job) -> None:
         self._queue.put(job)
 
     def stop(self, timeout: float) -> bool:
@@ -144,10 +142,10 @@ class Writer:
                 job.error = error
             self._announce(group)
 
-    def _take_group(self, patience: float | None = None) -> list[WriterJob]:
+    def _take_group(self, patience: float | None = None) -> list[Job]:
         """Wait for a job and take what else is there; empty when there was none for `patience`
         seconds, or the writer is to stop."""
-        group: list[WriterJob] = []
+        group: list[Job] = []
         size = 0
         while not self._stopping and size < _MAX_GROUP_BYTES:
             try:
@@ -161,7 +159,7 @@ class Writer:
                 size += job.size
         return group
 
-    def _commit(self, db: sqlite3.Connection, group: list[WriterJob]) -> None:
+    def _commit(self, db: sqlite3.Connection, group: list[Job]) -> None:
         began = perf_counter()
         self._placed = 0
         try:
@@ -230,7 +228,7 @@ class Writer:
     def _roll_back(
         self,
         db: sqlite3.Connection,
-        group: list[WriterJob],
+        group: list[Job],
         words: str,
         cause: Exception,
         *,
@@ -260,7 +258,7 @@ class Writer:
 
     # -- one append ------------------------------------------------------------------------
 
-    def _apply(self, db: sqlite3.Connection, job: WriterJob) -> None:
+    def _apply(self, db: sqlite3.Connection, job: Job) -> None:
         known: list[Stream | None] = []
         for append in job.appends:
             found = self._streams.get(append.stream) or self._read_state(db, append.stream)
@@ -373,60 +371,3 @@ class Writer:
             db.execute("DELETE FROM entry_keys WHERE stream=?", (state.number,))
             db.execute("DELETE FROM streams WHERE id=?", (state.number,))
             self._streams.pop(name, None)
-
-
-class WriterJob:
-    """Something for the next transaction: appends, or `work`, or both; `outcome` is called after
-    it, with what the work gave where there is work.
-
-    Only what appends did is announced to readers, by `committed`.
-    """
-
-    __slots__ = (
-        "appends", "committed", "error", "outcome", "result", "size", "submitted_at", "work",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        appends: Sequence[Append],
-        work: Callable[[sqlite3.Connection], Any] | None,
-        outcome: Callable[[Any, Exception | None], None],
-        size: int,
-    ) -> None:
-        self.appends = appends
-        self.work = work
-        self.outcome = outcome
-        self.size = size
-        self.submitted_at = perf_counter()
-        self.result: Any = None
-        self.error: Exception | None = None
-        self.committed: list[tuple[str, list[Entry]]] = []
-
-
-class Stream:
-    """What the writer knows of a stream."""
-
-    __slots__ = ("closed", "fence", "head", "last_at", "number", "pending")
-
-    def __init__(
-        self, number: int, head: int, last_at: int, fence: int, closed: bool, pending: bool
-    ) -> None:
-        self.number = number
-        self.head = head
-        self.last_at = last_at
-        self.fence = fence
-        self.closed = closed
-        self.pending = pending
-
-
-def check(append: Append, state: Stream | None) -> None:
-    """Raises what rules 4 and 6 of base.py and `expect` refuse it with; None: a new stream."""
-    head = 0 if state is None else state.head
-    if append.expect is not None and append.expect != head:
-        raise PositionConflict(f"{append.stream} ends at {head}, not at {append.expect}")
-    if state is None:
-        return
-    if append.fence is not None and append.fence < state.fence:
-        raise StaleWriter(f"{append.stream} is owned by fence {state.fence}, not {append.fence}")
-    if state.closed:
-        raise StreamClosed(f"{append.stream} is closed")
