@@ -76,6 +76,12 @@ async def test_pages_of_a_replay(client: ResonantGenesis, monkeypatch: pytest.Mo
     assert [event async for event in lazily] == found == await lazily.all()
     until = client.events.replay(first.cursor, until=found[9].cursor, filters={"n": due})
     assert await until == found[:10]
+    some = client.events.replay(first.cursor, events=["app.page"], limit=14)
+    assert await some == found[:14] and (some.has_more, some.cursor) == (True, found[13].cursor)
+    rest = client.events.replay(some.cursor, until=found[-1].cursor, events=["app.page"])
+    assert [event async for event in rest] == found[14:] and not rest.has_more
+    with pytest.raises(ValueError, match="limit"):
+        client.events.replay(first.cursor, limit=0)
     page = await client.events.list(since=first.cursor, events="app.page", limit=7)
     assert list(page) == found[:7] and page.has_more
     after = await client.events.list(cursor=page.next_cursor, events="app.page", limit=7)

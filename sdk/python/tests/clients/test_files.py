@@ -46,7 +46,7 @@ class Both:
             return await call(*arguments, **options)
         return await asyncio.to_thread(call, *arguments, **options)
 
-    async def content(self, file_id: str, **options: Any) -> bytes:
+    async def content(self, file_id: str | File, **options: Any) -> bytes:
         """A file's content, as `stream` brings it."""
         stream = self.client.files.stream(file_id, **options)
         if self._is_async:
@@ -201,9 +201,10 @@ async def test_refusals_are_raised_at_once(fake: FakeFiles, files: Both) -> None
 
 async def test_what_is_stored_is_what_was_sent(fake: FakeFiles, files: Both) -> None:
     fake.upload_faults.append("lie")
-    with pytest.raises(ConnectionLost, match="not what was sent"):
+    with pytest.raises(ConnectionLost, match="not what was sent") as raised:
         await files("upload", CONTENT, name="a")
     assert not fake.files
+    assert raised.value.status == 201 and raised.value.details == {"file_id": "file_1"}
 
 
 async def test_sources_that_cannot_be(files: Both, tmp_path: Path) -> None:
@@ -413,6 +414,20 @@ async def test_a_servers_name_is_never_a_path(
     path = await files("download", file_id, tmp_path / "down")
     assert path == tmp_path / "down" / saved
     assert left_in(tmp_path) == ["down"]
+
+
+async def test_what_stands_there_can_be_kept(fake: FakeFiles, files: Both, tmp_path: Path) -> None:
+    file = await files("get", fake.put(CONTENT, "a.bin"))
+    place = tmp_path / "a.bin"
+    assert await files("download", file, tmp_path, replace=False) == place
+    assert [one.path for one in fake.asked].count(f"/v1/files/{file.id}") == 1
+    place.write_bytes(b"mine")
+    with pytest.raises(FileExistsError) as raised:
+        await files("download", file, tmp_path, replace=False)
+    assert raised.value.filename == str(place)
+    assert place.read_bytes() == b"mine" and left_in(tmp_path) == ["a.bin"]
+    assert await files("download", file, tmp_path) == place and place.read_bytes() == CONTENT
+    assert await files.content(file) == CONTENT
 
 
 async def test_a_place_that_cannot_be_written(fake: FakeFiles, files: Both, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from resonantgenesis import (
     AgentFailed,
     ConnectionLost,
+    InternalError,
     NotFound,
     ResonantGenesis,
     StreamError,
@@ -146,6 +147,13 @@ async def test_ids_cannot_leave_their_place_in_the_path(
     for bad in ("", ".", ".."):
         with pytest.raises(ValueError, match="is not an id"):
             await client.sessions.get(bad)
+
+
+async def test_a_cancel_says_what_it_cancelled(server: FakeServer, client: ResonantGenesis) -> None:
+    session = await client.sessions.create("a")
+    server.fail_next(f"/v1/sessions/{session.id}/cancel", 200, {})
+    with pytest.raises(InternalError, match="did not say which turns"):
+        await session.cancel()
 
 
 async def test_a_refusal_is_tried_again_and_a_lie_is_no_answer(

@@ -105,6 +105,7 @@ CALLS: dict[str, Callable[[ResonantGenesis, Path], Awaitable[Any]]] = {
 def _check(error: InvalidRequest, redirector: Redirector) -> None:
     assert f"localhost:{redirector.port(1)}/v1/" in str(error)
     assert "secret" not in str(error) and KEY not in str(error)
+    assert "secret" not in str(error.details) and KEY not in str(error.details)
     assert error.status == redirector.status and not error.retryable
     assert redirector.heads and redirector.strangers == []
 

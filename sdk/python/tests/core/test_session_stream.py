@@ -150,3 +150,12 @@ def test_no_fault_loses_doubles_or_reorders(start: int, length: int, faults: lis
     assert due == len(world.log) + 1
     assert text == "".join(str(n) for n in range(length - 1))
     assert plan.resume_point.settled and not plan.resume_point.broken
+
+
+def test_the_epoch_goes_with_every_request_for_more() -> None:
+    """The server refuses a position of another store before it sends anything."""
+    plan = StreamPlan(resume_point=ResumePoint(session_id="s", epoch="ep_1"), turn=1)
+    assert plan.open(3).headers["X-Log-Epoch"] == "ep_1"
+    assert plan.poll(3, wait=True).headers["X-Log-Epoch"] == "ep_1"
+    unknown = StreamPlan(resume_point=ResumePoint(session_id="s"), turn=1)
+    assert "X-Log-Epoch" not in unknown.open(None).headers

@@ -158,6 +158,19 @@ def test_a_subscription_names_its_cursor() -> None:
     # A stream that is open has not brought anything yet.
     subscription.give(Waited(), OPENED)
     assert len(told) == 2
+    # Nor does the comment at its beginning: a server that is about to stop opens streams as well.
+    subscription.give(Received(b": stream\n"), Received(b"\n"))
+    assert len(told) == 2
     subscription.give(Received(b"id: c_6\n\n"))
+    assert len(told) == 3
     assert (told[2].connected, told[2].attempt, told[2].cursor) == (True, 2, "c_6")
     assert len(told) == 3
+
+
+def test_a_heartbeat_shows_that_a_stream_carries() -> None:
+    told: list[Reconnection] = []
+    subscription = Subscription(told)
+    subscription.give(Lost("the connection broke"), Waited(), OPENED, Received(b": stream\n\n"))
+    assert [one.connected for one in told] == [False]
+    subscription.give(Received(b": hb\n\n"), Received(b": hb\n\n"))
+    assert [one.connected for one in told] == [False, True]

@@ -257,7 +257,7 @@ class FakeServer:
         turn = request.body.get("turn") or session.turns
         session.cancelled.add(turn)
         self.release.set()
-        return 200, {"session_id": session_id, "turn": turn, "status": "cancelled"}, {}
+        return 200, {"session_id": session_id, "cancelled": [turn], "status": "cancelled"}, {}
 
     async def _cancel_key(self, request: Request) -> Any:
         known = self.keys.get(request.body["idempotency_key"])

@@ -18,7 +18,7 @@ from .._files.calls import (
 from .._files.download import BytesInOrder, DownloadMachine, Piece
 from .._files.local import Content, Progress, Readable, Target, readable
 from .._http.async_io import Source, sleep, to_thread
-from ..errors import ConnectionLost
+from ..errors import ConnectionLost, StreamError
 from ..models import File, Page
 from .transport import AsyncConnection, AsyncTransport
 
@@ -69,27 +69,37 @@ class AsyncFiles:
         machine = UploadMachine(call, self._transport.settings, content.can_repeat)
         made = await self._transport.run(machine, body.blocks, ReconnectNotifier(on_reconnect))
         if made.sha256 != content.sha256:
-            await self.delete(made.id)
-            raise ConnectionLost("what the server stored is not what was sent")
+            problem = ConnectionLost(
+                "the server stored something else, not what was sent",
+                status=201,
+                details={"file_id": made.id},
+            )
+            try:
+                await self.delete(made.id)
+            except StreamError as error:
+                raise problem from error
+            raise problem
         return made
 
     async def download(
         self,
-        file_id: str,
+        file_id: str | File,
         to: str | os.PathLike[str],
         *,
+        replace: bool = True,
         on_progress: Progress | None = None,
         on_reconnect: OnReconnect | None = None,
     ) -> Path:
         """Save a file's content, and return where.
 
-        `to`: a path, or a directory, where it gets its own name; what stood there is replaced at
-        the end, in one step, and only by the whole content, checked against its SHA-256. A lost
-        connection is resumed where it broke off. Raises OSError for a place that cannot be
-        written.
+        `file_id`: its id, or the File itself, which spares a request. `to`: a path, or a
+        directory, where it gets its own name. A file that stood there is replaced at the end, in
+        one step, and only by the whole content, checked against its SHA-256; with
+        `replace=False` it is a FileExistsError. A lost connection is resumed where it broke off.
+        Raises OSError for a place that cannot be written.
         """
-        file = await self.get(file_id)
-        target = await to_thread(Target, to, file.name)
+        file = await self._file(file_id)
+        target = await to_thread(Target, to, file.name, replace)
         try:
             async with _AsyncDownload(self._transport, file, on_reconnect) as pieces:
                 async for piece in pieces:
@@ -103,17 +113,18 @@ class AsyncFiles:
 
     async def stream(
         self,
-        file_id: str,
+        file_id: str | File,
         *,
         on_progress: Progress | None = None,
         on_reconnect: OnReconnect | None = None,
     ) -> AsyncIterator[bytes]:
         """A file's content as it comes, in blocks: for a pipe, or where no copy on disk is needed.
 
-        Each byte comes once, over as many connections as it takes. Only at the end can the whole
-        be compared with the file's SHA-256; ConnectionLost is raised if it differs.
+        `file_id`: its id, or the File itself. Each byte comes once, over as many connections as
+        it takes. Only at the end can the whole be compared with the file's SHA-256;
+        ConnectionLost is raised if it differs.
         """
-        file = await self.get(file_id)
+        file = await self._file(file_id)
         reader = BytesInOrder(file)
         async with _AsyncDownload(self._transport, file, on_reconnect) as pieces:
             async for piece in pieces:
@@ -141,6 +152,9 @@ class AsyncFiles:
     async def delete(self, file_id: str) -> None:
         """Delete a file."""
         await self._transport.call(delete_file(file_id))
+
+    async def _file(self, file_id: str | File) -> File:
+        return file_id if isinstance(file_id, File) else await self.get(file_id)
 
 
 class _AsyncUploadBody:

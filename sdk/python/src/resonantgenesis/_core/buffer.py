@@ -30,6 +30,14 @@ class StreamBuffer(ABC):
         """The reconnection time that the stream named, in seconds."""
         return self._decoder.retry or 0.0
 
+    @property
+    def carries(self) -> bool:
+        """Whether this connection brought more than a comment at its beginning.
+
+        A server that is about to stop still opens streams.
+        """
+        return self.fresh > 0 or self._decoder.blocks > 1 or bool(self._decoder.last_event_id)
+
     def connected(self) -> None:
         """Begin a new connection: drop the unfinished bytes of the old one."""
         self._decoder = self._new_decoder()

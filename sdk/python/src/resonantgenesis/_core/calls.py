@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
+from ..errors import InternalError
 from ..models import (
     Agent,
     ApiKey,
@@ -208,7 +209,9 @@ def usage_report(
 
 def _cancelled(raw: Object) -> list[int]:
     turns = raw.get("cancelled")
-    return [turn for turn in turns if isinstance(turn, int)] if isinstance(turns, list) else []
+    if not isinstance(turns, list):
+        raise InternalError("the server did not say which turns it cancelled", retryable=False)
+    return [turn for turn in turns if isinstance(turn, int)]
 
 
 def _nothing(raw: Object) -> None:

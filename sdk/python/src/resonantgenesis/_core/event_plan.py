@@ -135,25 +135,41 @@ def publish_event(type: str, data: Mapping[str, Any] | None, key: str | None) ->
 
 
 class ReplayPager:
-    """The pages of a replay, one call after the other, while `more`."""
+    """The pages of a replay, one call after the other, while `more`.
 
-    def __init__(self, event_filter: EventFilter, since: Place, until: Place) -> None:
+    `cursor`: the end of the pages that were taken. `has_more`: events follow it.
+    """
+
+    def __init__(
+        self, event_filter: EventFilter, since: Place, until: Place, limit: int | None = None
+    ) -> None:
         body = without_none(since=place_of(since), until=place_of(until, "until"))
         if "since" not in body:
             raise ValueError("replay needs since=: a time, a cursor or a datetime")
-        self._body = body | event_filter.fields() | {"limit": _PAGE}
+        if limit is not None and limit < 1:
+            raise ValueError("limit must be 1 or more")
+        self._body = body | event_filter.fields()
+        self._left = limit
         self.cursor: str | None = None
-        self.more = True
+        self.has_more = True
+
+    @property
+    def more(self) -> bool:
+        """Whether to ask for another page."""
+        return self.has_more and self._left != 0
 
     def call(self) -> Call[Page[Event]]:
         """The next page."""
-        body = self._body | without_none(cursor=self.cursor)
+        size = _PAGE if self._left is None else min(self._left, _PAGE)
+        body = self._body | {"limit": size} | without_none(cursor=self.cursor)
         return Call(Request("POST", f"{PATH}/replay", body=body), event_page)
 
     def take(self, page: Page[Event]) -> list[Event]:
         """The page's events; moves on behind it."""
-        self.more = page.has_more and page.next_cursor not in (None, self.cursor)
+        self.has_more = page.has_more and page.next_cursor not in (None, self.cursor)
         self.cursor = page.next_cursor or self.cursor
+        if self._left is not None:
+            self._left = max(0, self._left - len(page))
         return page.data
 
 

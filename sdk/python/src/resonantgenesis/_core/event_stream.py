@@ -52,7 +52,7 @@ class EventBuffer(StreamBuffer):
         raw = json_object(frame.data)
         if not frame.own_id:
             self._aside(frame, raw or {})
-        elif raw is None:
+        elif raw is None or (frame.event == "message" and "type" not in raw):
             raise ConnectionLost("garbled event")
         else:
             raw.setdefault("type", frame.event)

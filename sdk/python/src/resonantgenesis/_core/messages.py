@@ -256,10 +256,12 @@ def _code_of_status(status: int) -> str:
 
 def _redirected(answer: Answer) -> StreamError:
     """Redirections are never followed, because they would take the credential to another server."""
+    location = _target(answer)
     return _make(
         "INVALID_REQUEST",
-        f"the server redirects ({answer.status}) to {_target(answer)}, which is not followed; "
+        f"the server redirects ({answer.status}) to {location}, which is not followed; "
         "base_url must be the final address",
+        details={"location": location},
         request_id=answer.headers.get("x-request-id"),
         status=answer.status,
     )

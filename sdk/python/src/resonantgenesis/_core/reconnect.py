@@ -94,7 +94,7 @@ class Reconnector(ABC, Generic[T]):
 
     @property
     def carries(self) -> bool:
-        """Whether data has come over the present connection, or as the answer to a poll."""
+        """Whether data or a heartbeat has come over the present connection, or a poll's answer."""
         return self._carries
 
     @property
@@ -201,7 +201,7 @@ class Reconnector(ABC, Generic[T]):
         finally:
             if self._arrivals.fresh > before:
                 self._retries.progress()
-        self._carries = True
+        self._carries = self._arrivals.carries
         return Finish() if self._arrivals.complete else Read(self._limit)
 
     def _on_poll(self, outcome: Outcome) -> Action[T]:

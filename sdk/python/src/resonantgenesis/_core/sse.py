@@ -40,7 +40,7 @@ class SSEDecoder:
     """Bytes in, events out; `max_line` and `max_event` are bounds in bytes.
 
     `last_event_id` is the id to reconnect from; `retry` is the reconnection time in seconds, None
-    until the peer has sent one.
+    until the peer has sent one; `blocks` counts the blocks, also those without data.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class SSEDecoder:
     ) -> None:
         self.last_event_id = ""
         self.retry: float | None = None
+        self.blocks = 0
         self._max_line = max_line
         self._max_event = max_event
         self._buffer = bytearray()
@@ -130,6 +131,7 @@ class SSEDecoder:
 
     def _dispatch(self) -> Frame | None:
         self.last_event_id = self._id
+        self.blocks += 1
         event, data, own_id = self._event, self._data, self._own_id
         self._event, self._data, self._data_size, self._own_id = "", [], 0, False
         if not data:

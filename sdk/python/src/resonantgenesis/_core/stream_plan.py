@@ -68,7 +68,8 @@ class StreamPlan:
             params["compact"] = "true"
         if self.follow:
             params["follow"] = "true"
-        return Request("GET", f"{self._session()}/stream", params, stream=True, headers=SSE)
+        headers = SSE | self._epoch()
+        return Request("GET", f"{self._session()}/stream", params, stream=True, headers=headers)
 
     def detached(self) -> Request:
         """The request that names the turn of an execute whose streamed answer never arrives."""
@@ -86,7 +87,8 @@ class StreamPlan:
         params = {"after": str(after), "limit": str(POLL_LIMIT), "wait": str(patience)}
         if self.compact:
             params["compact"] = "true"
-        return Request("GET", f"{self._session()}/events", params, patience=patience)
+        path = f"{self._session()}/events"
+        return Request("GET", path, params, headers=self._epoch(), patience=patience)
 
     def _execute(self, last: int | None) -> Request:
         body = {**(self.body or {}), "stream": True}
@@ -106,6 +108,11 @@ class StreamPlan:
 
     def _session(self) -> str:
         return f"/v1/sessions/{segment(self.resume_point.session_id or '')}"
+
+    def _epoch(self) -> dict[str, str]:
+        # Another store refuses a position that is not its own, before it sends anything.
+        epoch = self.resume_point.epoch
+        return {"X-Log-Epoch": epoch} if epoch else {}
 
     def _key(self) -> dict[str, str]:
         key = self.resume_point.idempotency_key

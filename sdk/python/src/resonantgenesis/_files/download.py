@@ -37,6 +37,7 @@ from .calls import file_path
 
 #: How many wrong contents end a download.
 MAX_DAMAGED = 2
+_DAMAGED = "the content is damaged: it is not what the server has"
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 
 
@@ -126,7 +127,7 @@ class DownloadMachine:
 
     def _received(self, data: bytes) -> Action[Piece]:
         if self._at + len(data) > self._file.size:
-            raise self._damage("more came than the file has")
+            raise self._damage("the content is damaged: it is longer than the file")
         if data:
             self._piece = Piece(self._at, data)
             self._hash.update(data)
@@ -138,7 +139,7 @@ class DownloadMachine:
         if self._at < self._file.size:
             return Read(self._silence)
         if self._hash.hexdigest() != self._file.sha256:
-            raise self._damage("what came is not what the server has")
+            raise self._damage(_DAMAGED)
         return Finish()
 
     def _refused(self, answer: Answer) -> Action[Piece]:
@@ -175,4 +176,4 @@ class BytesInOrder:
     def check(self) -> None:
         """Compare all bytes with the file's SHA-256. Raises ConnectionLost."""
         if self._hash.hexdigest() != self._sha256:
-            raise ConnectionLost("what came is not what the server has", retryable=False)
+            raise ConnectionLost(_DAMAGED, retryable=False)

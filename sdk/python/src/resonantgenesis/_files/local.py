@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -137,12 +138,15 @@ class Content:
 class Target:
     """Where a download goes: into a file beside `path`, which takes its place when it is whole.
 
-    Threads may use it one after the other.
+    Threads may use it one after the other. Raises OSError for a place that cannot be written,
+    FileExistsError for one that is taken, unless it may `replace`.
     """
 
-    def __init__(self, to: str | os.PathLike[str], name: str) -> None:
+    def __init__(self, to: str | os.PathLike[str], name: str, replace: bool = True) -> None:
         path = Path(to)
         self.path = path / _local_name(name) if path.is_dir() else path
+        if not replace and self.path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.path))
         self._part = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
         self._lock = threading.Lock()
         self._file: BinaryIO | None = self._part.open("xb")

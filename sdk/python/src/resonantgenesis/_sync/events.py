@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .._core.event_plan import (
@@ -53,25 +53,46 @@ class SyncReplay:
     """
 
     def __init__(
-        self, transport: SyncTransport, event_filter: EventFilter, since: Place, until: Place
+        self,
+        transport: SyncTransport,
+        make_pager: Callable[[], ReplayPager],
+        on_reconnect: OnReconnect | None = None,
     ) -> None:
         self._transport = transport
-        self._what = (event_filter, since, until)
-        # Made for its checks: the call refuses bad arguments, not the loop.
-        ReplayPager(*self._what)
+        self._make_pager = make_pager
+        self._on_reconnect = on_reconnect
+        # Made here for its checks: the call refuses bad arguments, not the loop.
+        self._pager = make_pager()
+
+    @property
+    def cursor(self) -> str | None:
+        """The place behind the last page that was fetched, as `since` of another replay."""
+        return self._pager.cursor
+
+    @property
+    def has_more(self) -> bool:
+        """Whether events follow that `limit` left out, or that were not fetched yet."""
+        return self._pager.has_more
 
     def all(self) -> list[Event]:
         """The list; raises InvalidRequest (PAYLOAD_TOO_LARGE) where there are more."""
-        found, pager = ReplayList(), ReplayPager(*self._what)
+        found, pager = ReplayList(), self._begin()
         while pager.more:
-            found.add(pager.take(self._transport.call(pager.call())))
+            found.add(self._page(pager))
         return found.events
 
     def __iter__(self) -> Iterator[Event]:
-        pager = ReplayPager(*self._what)
+        pager = self._begin()
         while pager.more:
-            for event in pager.take(self._transport.call(pager.call())):
+            for event in self._page(pager):
                 yield event
+
+    def _begin(self) -> ReplayPager:
+        self._pager = self._make_pager()
+        return self._pager
+
+    def _page(self, pager: ReplayPager) -> list[Event]:
+        return pager.take(self._transport.call(pager.call(), self._on_reconnect))
 
 
 class SyncEvents:
@@ -110,10 +131,15 @@ class SyncEvents:
         until: Place = None,
         events: Patterns = None,
         filters: Filters = None,
+        limit: int | None = None,
+        on_reconnect: OnReconnect | None = None,
     ) -> SyncReplay:
         """Events since a time (inclusive) or a cursor (exclusive), until a time (exclusive), a
-        cursor (inclusive) or now; see SyncReplay."""
-        return SyncReplay(self._transport, EventFilter.of(events, filters), since, until)
+        cursor (inclusive) or now; at most `limit`. See SyncReplay."""
+        event_filter = EventFilter.of(events, filters)
+        return SyncReplay(
+            self._transport, lambda: ReplayPager(event_filter, since, until, limit), on_reconnect
+        )
 
     def list(
         self,
@@ -144,6 +170,8 @@ class SyncEvents:
         data: Mapping[str, Any] | None = None,
         *,
         idempotency_key: str | None = None,
+        on_reconnect: OnReconnect | None = None,
     ) -> Event:
-        """Writes an `app.*` event of your own, once, however often the network repeats it."""
-        return self._transport.call(publish_event(type, data, idempotency_key))
+        """Write an `app.*` event of your own, once, however often the network repeats it."""
+        call = publish_event(type, data, idempotency_key)
+        return self._transport.call(call, on_reconnect)

@@ -19,7 +19,7 @@ from .._files.calls import (
 from .._files.download import BytesInOrder, DownloadMachine, Piece
 from .._files.local import Content, Progress, Readable, Target, readable
 from .._http.sync_io import Source, sleep, to_thread
-from ..errors import ConnectionLost
+from ..errors import ConnectionLost, StreamError
 from ..models import File, Page
 from .transport import SyncConnection, SyncTransport
 
@@ -70,27 +70,37 @@ class SyncFiles:
         machine = UploadMachine(call, self._transport.settings, content.can_repeat)
         made = self._transport.run(machine, body.blocks, ReconnectNotifier(on_reconnect))
         if made.sha256 != content.sha256:
-            self.delete(made.id)
-            raise ConnectionLost("what the server stored is not what was sent")
+            problem = ConnectionLost(
+                "the server stored something else, not what was sent",
+                status=201,
+                details={"file_id": made.id},
+            )
+            try:
+                self.delete(made.id)
+            except StreamError as error:
+                raise problem from error
+            raise problem
         return made
 
     def download(
         self,
-        file_id: str,
+        file_id: str | File,
         to: str | os.PathLike[str],
         *,
+        replace: bool = True,
         on_progress: Progress | None = None,
         on_reconnect: OnReconnect | None = None,
     ) -> Path:
         """Save a file's content, and return where.
 
-        `to`: a path, or a directory, where it gets its own name; what stood there is replaced at
-        the end, in one step, and only by the whole content, checked against its SHA-256. A lost
-        connection is resumed where it broke off. Raises OSError for a place that cannot be
-        written.
+        `file_id`: its id, or the File itself, which spares a request. `to`: a path, or a
+        directory, where it gets its own name. A file that stood there is replaced at the end, in
+        one step, and only by the whole content, checked against its SHA-256; with
+        `replace=False` it is a FileExistsError. A lost connection is resumed where it broke off.
+        Raises OSError for a place that cannot be written.
         """
-        file = self.get(file_id)
-        target = to_thread(Target, to, file.name)
+        file = self._file(file_id)
+        target = to_thread(Target, to, file.name, replace)
         try:
             with _SyncDownload(self._transport, file, on_reconnect) as pieces:
                 for piece in pieces:
@@ -104,17 +114,18 @@ class SyncFiles:
 
     def stream(
         self,
-        file_id: str,
+        file_id: str | File,
         *,
         on_progress: Progress | None = None,
         on_reconnect: OnReconnect | None = None,
     ) -> Iterator[bytes]:
         """A file's content as it comes, in blocks: for a pipe, or where no copy on disk is needed.
 
-        Each byte comes once, over as many connections as it takes. Only at the end can the whole
-        be compared with the file's SHA-256; ConnectionLost is raised if it differs.
+        `file_id`: its id, or the File itself. Each byte comes once, over as many connections as
+        it takes. Only at the end can the whole be compared with the file's SHA-256;
+        ConnectionLost is raised if it differs.
         """
-        file = self.get(file_id)
+        file = self._file(file_id)
         reader = BytesInOrder(file)
         with _SyncDownload(self._transport, file, on_reconnect) as pieces:
             for piece in pieces:
@@ -142,6 +153,9 @@ class SyncFiles:
     def delete(self, file_id: str) -> None:
         """Delete a file."""
         self._transport.call(delete_file(file_id))
+
+    def _file(self, file_id: str | File) -> File:
+        return file_id if isinstance(file_id, File) else self.get(file_id)
 
 
 class _SyncUploadBody:

@@ -22,7 +22,7 @@ from .._core.actions import (
 )
 from .._core.call_machine import CallMachine
 from .._core.messages import Call, Request, is_opened
-from .._core.retry import ReconnectNotifier
+from .._core.retry import OnReconnect, ReconnectNotifier
 from .._core.settings import Settings
 from .._http.adapter import (
     BodyCollector,
@@ -54,9 +54,9 @@ class SyncTransport:
         """Whether the server can be reached from this process."""
         return self._connections.get().reach
 
-    def call(self, call: Call[T]) -> T:
-        """Run a call to its result. Raises StreamError."""
-        return self.run(CallMachine(call, self.settings))
+    def call(self, call: Call[T], on_reconnect: OnReconnect | None = None) -> T:
+        """Run a call to its result. Raises StreamError, and what `on_reconnect` raises."""
+        return self.run(CallMachine(call, self.settings), notifier=ReconnectNotifier(on_reconnect))
 
     def run(
         self,
