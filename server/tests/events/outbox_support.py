@@ -14,7 +14,8 @@ from resonantgenesis_server.app import Parts
 from resonantgenesis_server.log.base import Append, Entry, EventLog, LogUnavailable
 from resonantgenesis_server.log.sqlite.log import SqliteLog
 from resonantgenesis_server.model.events import event_stream
-from resonantgenesis_server.records.base import AgentRecord, Outbox, OutboxRow, StoreUnusable, Told
+from resonantgenesis_server.records.base import AgentRecord, OutboxRow, StoreUnusable, Told
+from resonantgenesis_server.records.outbox import OutboxRepository
 from resonantgenesis_server.records.store import Records
 
 TOLD = Told("key_1", "req_1")
@@ -123,7 +124,7 @@ class FaultyLog:
 class ForgetfulOutbox:
     """An outbox whose process dies before it has taken note of what the log has, `times` times."""
 
-    def __init__(self, outbox: Outbox, times: int) -> None:
+    def __init__(self, outbox: OutboxRepository, times: int) -> None:
         self._outbox = outbox
         self._times = times
 

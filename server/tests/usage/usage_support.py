@@ -15,7 +15,13 @@ from resonantgenesis_server.model.events import NewEvent, event_stream
 from resonantgenesis_server.records.base import StoreUnusable
 from resonantgenesis_server.records.files import Owner
 from resonantgenesis_server.records.store import Records
-from resonantgenesis_server.records.usage import Usage, UsagePlace, UsageRow, UsageSums, UsageWanted
+from resonantgenesis_server.records.usage import (
+    UsagePlace,
+    UsageRepository,
+    UsageRow,
+    UsageSums,
+    UsageWanted,
+)
 from resonantgenesis_server.sessions.events import TurnEvents
 from resonantgenesis_server.sessions.state import SessionInfo
 from resonantgenesis_server.usage import Budget, UsageMeter
@@ -35,7 +41,7 @@ def ending(org: str, session_id: str, turn: int, tokens: int) -> list[Append]:
 class FaultyUsage:
     """Rows that cannot be written while `down`, or are and their answer is lost."""
 
-    def __init__(self, usage: Usage) -> None:
+    def __init__(self, usage: UsageRepository) -> None:
         self._usage = usage
         self.down = False
         self.answers_lost = 0
