@@ -11,8 +11,8 @@ from .agents.registry import Agents, Engines
 from .agents.tools.toolbox import Toolbox
 from .config.settings import Settings
 from .logging.startup import StartupError
+from .records.agents import AgentDirectory
 from .records.base import AgentRecord
-from .records.directory import AgentDirectory
 from .records.store import Records
 
 GUIDE = "guide"

@@ -34,12 +34,10 @@ from .events.service import EventService
 from .feed.hub import Hub
 from .files.base import BlobError
 from .files.disk import DiskBlobs
-from .files.quota import NAME as QUOTA
-from .files.service import FileService
+from .files.service import QUOTA, FileService
 from .http.api.events import events_router
 from .http.api.exports import ExportRoutes, exports_router
-from .http.api.file_transfers import FileRoutes
-from .http.api.files import files_router
+from .http.api.files import FileRoutes, files_router
 from .http.api.sessions import sessions_router
 from .http.api.tools import tools_router
 from .http.api.usage import usage_router
@@ -64,10 +62,9 @@ from .model.clock import Clock
 from .model.errors import ApiError, Unavailable
 from .model.limits import Limits
 from .operations import metrics_of
+from .records.agents import AgentDirectory
 from .records.base import StoreError
-from .records.bootstrap import bootstrap
-from .records.credentials import CredentialHasher, load_secret
-from .records.directory import AgentDirectory
+from .records.credentials import CredentialHasher, bootstrap, load_secret
 from .records.store import Records
 from .sessions.idempotency import TurnIdempotency
 from .sessions.service import SessionService
@@ -346,7 +343,7 @@ async def _open_files(
         blobs,
         limit=limits.file,
         settle=mirror.removals,
-        of_organization=limits.organization_files,
+        quota=limits.organization_files,
         reached=reached,
     )
 

@@ -25,7 +25,7 @@ from .model.principal import Principal
 from .records.access import OrganizationRepository
 from .records.base import StoreError
 from .records.files import Owner
-from .records.usage import GroupBy, UsagePlace, UsageReport, UsageRepository, UsageRow, UsageWanted
+from .records.usage import GroupBy, UsageFilter, UsagePlace, UsageReport, UsageRepository, UsageRow
 
 log_ = structlog.get_logger("resonantgenesis.usage")
 
@@ -453,7 +453,7 @@ class UsageService:
     async def report(
         self,
         principal: Principal,
-        wanted: UsageWanted,
+        wanted: UsageFilter,
         group_by: GroupBy,
         *,
         limit: int,

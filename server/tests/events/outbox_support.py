@@ -14,11 +14,11 @@ from resonantgenesis_server.app import Parts
 from resonantgenesis_server.log.base import Append, Entry, EventLog, LogUnavailable
 from resonantgenesis_server.log.sqlite.log import SqliteLog
 from resonantgenesis_server.model.events import event_stream
-from resonantgenesis_server.records.base import AgentRecord, OutboxRow, StoreUnusable, Told
+from resonantgenesis_server.records.base import Actor, AgentRecord, OutboxRow, StoreUnusable
 from resonantgenesis_server.records.outbox import OutboxRepository
 from resonantgenesis_server.records.store import Records
 
-TOLD = Told("key_1", "req_1")
+TOLD = Actor("key_1", "req_1")
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Stores:
         """Agents whose events are in the outbox."""
         for id in ids:
             agent = AgentRecord(id, organization_id, id, "guide")
-            await self.records.agents.create(agent, told=TOLD)
+            await self.records.agents.create(agent, actor=TOLD)
 
     async def events(self, organization_id: str) -> list[dict[str, Any]]:
         return await events_of(self.log, organization_id)

@@ -83,7 +83,7 @@ async def test_more_than_a_page_keeps_its_order(stores: Stores) -> None:
 async def test_a_crash_before_the_relay_loses_and_doubles_nothing(stores: Stores) -> None:
     org = await stores.organization()
     await stores.make(org, "a", "b")
-    await stores.records.agents.update(org, "a", AgentChanges(name="new"), told=None)
+    await stores.records.agents.update(org, "a", AgentChanges(name="new"), actor=None)
     assert await stores.told(org) == []
     for _ in range(2):
         await stores.reopen()

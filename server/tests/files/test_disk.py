@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from resonantgenesis_server.files import disk_io
+from resonantgenesis_server.files import disk
 from resonantgenesis_server.files.base import BlobDamaged, BlobError, BlobGone, BlobsFull
 from resonantgenesis_server.files.disk import DiskBlobs
 
@@ -160,10 +160,10 @@ async def test_the_last_of_the_room_is_left_to_others(
     with pytest.raises(BlobsFull):
         await blobs.begin(1 << 60)
     # Also when the room goes while something is written.
-    monkeypatch.setattr(disk_io, "SYNC_EVERY", 10)
+    monkeypatch.setattr(disk, "SYNC_EVERY", 10)
     writer = await blobs.begin()
     await writer.write(b"123456789")
-    monkeypatch.setattr(writer, "_place", replace(writer._place, reserve=1 << 60))
+    monkeypatch.setattr(writer, "_target", replace(writer._target, reserve=1 << 60))
     with pytest.raises(BlobsFull):
         await writer.write(b"0")
     await writer.discard()
@@ -261,7 +261,7 @@ async def test_a_folder_is_synced_until_that_succeeds(
     """That it can be seen does not say that it will be there after the power was lost."""
     synced: list[Path] = []
     fails = 2
-    sync = disk_io.sync_directory
+    sync = disk.sync_directory
 
     def flaky(path: Path) -> None:
         if path == root and len(synced) < fails:
@@ -270,7 +270,7 @@ async def test_a_folder_is_synced_until_that_succeeds(
         synced.append(path)
         sync(path)
 
-    monkeypatch.setattr(disk_io, "sync_directory", flaky)
+    monkeypatch.setattr(disk, "sync_directory", flaky)
     for _ in range(fails):
         with pytest.raises(BlobError):
             await put(blobs, b"content")
@@ -281,7 +281,7 @@ async def test_a_folder_is_synced_until_that_succeeds(
     # The process before this one may have died in between.
     again = await DiskBlobs.open(root)
     synced.clear()
-    monkeypatch.setattr(disk_io, "sync_directory", synced.append)
+    monkeypatch.setattr(disk, "sync_directory", synced.append)
     await put(again, b"content")
     assert synced == [root, root / digest[:2]]
     await again.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from resonantgenesis_server.files.quota import Quota, nobody_is_told
+from resonantgenesis_server.files.service import Quota, ignore_reached
 from resonantgenesis_server.model.errors import PayloadTooLarge
 
 pytestmark = pytest.mark.anyio
@@ -20,7 +20,7 @@ async def test_a_file_that_is_recorded_while_the_records_are_asked_counts() -> N
         await may_answer.wait()
         return told
 
-    quota = Quota(10, used, nobody_is_told)
+    quota = Quota(10, used, ignore_reached)
     may_answer.set()
     first = quota.recording("org", 3)
     await first.__aenter__()

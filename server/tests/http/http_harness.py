@@ -27,9 +27,9 @@ from resonantgenesis_server.http.cors import Cors
 from resonantgenesis_server.http.middleware import FastRoute, Gateway, Lifespan
 from resonantgenesis_server.model.errors import InvalidRequest
 from resonantgenesis_server.model.limits import Limits
+from resonantgenesis_server.records.agents import AgentDirectory
 from resonantgenesis_server.records.base import AgentRecord
 from resonantgenesis_server.records.credentials import CredentialHasher, load_secret
-from resonantgenesis_server.records.directory import AgentDirectory
 from resonantgenesis_server.records.store import Records
 
 GUIDE = AgentRecord("guide", "", "Guide", "guide", created_at=1.0, updated_at=1.0)

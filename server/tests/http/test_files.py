@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from files_harness import World, opened
-from resonantgenesis_server.files.disk_io import DiskWriter
+from resonantgenesis_server.files.disk import DiskWriter
 from starlette.types import Message
 
 pytestmark = pytest.mark.anyio

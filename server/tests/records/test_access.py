@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from resonantgenesis_server.model.errors import Conflict, InvalidRequest
 from resonantgenesis_server.records.base import KeyRecord, Organization, StoreUnusable
-from resonantgenesis_server.records.bootstrap import bootstrap
 from resonantgenesis_server.records.credentials import (
     CredentialHasher,
+    bootstrap,
     load_secret,
     new_api_key,
 )

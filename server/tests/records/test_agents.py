@@ -8,13 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from resonantgenesis_server.model.errors import AgentNotFound, Conflict
+from resonantgenesis_server.records.agents import AgentDirectory
 from resonantgenesis_server.records.base import (
     AgentChanges,
     AgentRecord,
+    ListPage,
     Organization,
-    Page,
 )
-from resonantgenesis_server.records.directory import AgentDirectory
 from resonantgenesis_server.records.paging import decode_cursor, encode_cursor
 from resonantgenesis_server.records.store import Records
 
@@ -103,11 +103,11 @@ class Stored:
 
     async def list(
         self, organization_id: str, *, limit: int = 50, cursor: str | None = None
-    ) -> Page[AgentRecord]:
+    ) -> ListPage[AgentRecord]:
         after = decode_cursor(cursor, str)[0] if cursor else ""
         left = [id for id in self._ids if id > after]
         items = [AgentRecord(id, organization_id, "stored", "guide") for id in left[:limit]]
-        return Page(items, encode_cursor(items[-1].id) if len(left) > limit else None)
+        return ListPage(items, encode_cursor(items[-1].id) if len(left) > limit else None)
 
 
 IDS = st.sets(st.text(string.ascii_letters + string.digits + "_-", min_size=1, max_size=2))

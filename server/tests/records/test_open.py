@@ -8,7 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from resonantgenesis_server.records.base import StoreIsNewer, StoreUnusable
+from resonantgenesis_server.records.base import RecordsTooNew, StoreUnusable
 from resonantgenesis_server.records.database import Database
 from resonantgenesis_server.records.store import Records
 
@@ -52,7 +52,7 @@ async def test_a_store_of_a_newer_version_is_refused_and_left_alone(
     path = tmp_path / "records.db"
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(StoreIsNewer, match="newer version") as caught:
+    with pytest.raises(RecordsTooNew, match="newer version") as caught:
         await Records.open(url)
     assert "\n" not in str(caught.value)
     with sqlite3.connect(path) as connection:

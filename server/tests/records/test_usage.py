@@ -15,18 +15,18 @@ from resonantgenesis_server.records.files import Owner
 from resonantgenesis_server.records.store import Records
 from resonantgenesis_server.records.usage import (
     GroupBy,
+    UsageFilter,
     UsageGroup,
     UsagePlace,
     UsageRow,
     UsageSums,
-    UsageWanted,
 )
 
 pytestmark = pytest.mark.anyio
 
 DAY = 86_400.0
 START = 20_000 * DAY  # 2024-10-04
-ALL = UsageWanted(0.0)
+ALL = UsageFilter(0.0)
 GROUPS: Sequence[GroupBy] = ("day", "agent", "key", "subject", "session", "turn")
 
 
@@ -63,7 +63,7 @@ def sums(rows: Sequence[UsageRow]) -> UsageSums:
 
 
 async def groups(
-    records: Records, owner: Owner, by: GroupBy, wanted: UsageWanted = ALL, limit: int = 3
+    records: Records, owner: Owner, by: GroupBy, wanted: UsageFilter = ALL, limit: int = 3
 ) -> tuple[list[UsageGroup], UsageSums]:
     """All pages; each says the same totals."""
     found: list[UsageGroup] = []
@@ -162,7 +162,7 @@ async def test_a_caller_sees_its_own(
         assert totals == sums([r for r in rows if r.subject == "ann"])
         bound = Owner(org.id, session_id="sess_1", agent_id="agent1")
         assert (await groups(records, bound, by))[1] == sums(rows[3:6])
-        asked = UsageWanted(0.0, fields={"subject": "bob"})
+        asked = UsageFilter(0.0, fields={"subject": "bob"})
         assert await groups(records, Owner(org.id, subject="ann"), by, asked) == ([], UsageSums())
         assert await groups(records, Owner("org_none"), by) == ([], UsageSums())
 
@@ -173,9 +173,9 @@ async def test_filters_and_times(records: Records, org: Organization) -> None:
     owner = Owner(org.id)
     for fields in ({"agent_id": "agent1"}, {"key_id": "key2"}, {"session_id": "sess_2"}):
         (name, value), *_ = fields.items()
-        _, totals = await groups(records, owner, "day", UsageWanted(0.0, fields=fields))
+        _, totals = await groups(records, owner, "day", UsageFilter(0.0, fields=fields))
         assert totals == sums([r for r in rows if getattr(r, name) == value])
-    wanted = UsageWanted(rows[3].ended_at, rows[9].ended_at)
+    wanted = UsageFilter(rows[3].ended_at, rows[9].ended_at)
     assert (await groups(records, owner, "turn", wanted))[1] == sums(rows[3:9])
     assert await records.usage.tokens(org.id, rows[15].ended_at) == sums(rows[15:]).total_tokens
     assert await records.usage.tokens("org_none", 0.0) == 0

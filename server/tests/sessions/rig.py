@@ -20,9 +20,9 @@ from resonantgenesis_server.model.errors import AgentNotFound
 from resonantgenesis_server.model.limits import Limits
 from resonantgenesis_server.model.principal import Principal
 from resonantgenesis_server.records.base import (
+    ListPage,
     ListPlace,
     Organization,
-    Page,
     SessionRecord,
     StoreUnusable,
 )
@@ -73,9 +73,9 @@ class Rows:
     async def get(self, organization_id: str, session_id: str) -> SessionRecord | None:
         return self.rows.get(session_id)
 
-    async def list(self, organization_id: str, **asked: Any) -> Page[SessionRecord]:
+    async def list(self, organization_id: str, **asked: Any) -> ListPage[SessionRecord]:
         status = asked.get("status")
-        return Page([row for row in self.rows.values() if status in {None, row.status}])
+        return ListPage([row for row in self.rows.values() if status in {None, row.status}])
 
     async def delete(self, session_ids: Sequence[str]) -> None:
         self._check()
@@ -89,8 +89,8 @@ class Rows:
 class Orgs:
     """The only one."""
 
-    async def all(self, **_asked: Any) -> Page[Organization]:
-        return Page([Organization("org", "org", 0.0)])
+    async def all(self, **_asked: Any) -> ListPage[Organization]:
+        return ListPage([Organization("org", "org", 0.0)])
 
 
 class Rig:

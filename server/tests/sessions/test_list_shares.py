@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from resonantgenesis_server.feed import shares
 from resonantgenesis_server.model.principal import Principal
-from resonantgenesis_server.records.base import Page, SessionRecord
+from resonantgenesis_server.records.base import ListPage, SessionRecord
 
 from .rig import ME, Rig
 
@@ -24,10 +24,10 @@ async def test_a_page_of_sessions_waits_for_that_before_it(
     await rig.mirror.settle()  # which lists as well, at its start
     reached, go_on = asyncio.Queue[str](), asyncio.Event()
 
-    async def held(organization_id: str, **_asked: Any) -> Page[SessionRecord]:
+    async def held(organization_id: str, **_asked: Any) -> ListPage[SessionRecord]:
         reached.put_nowait(organization_id)
         await go_on.wait()
-        return Page([])
+        return ListPage([])
 
     monkeypatch.setattr(rig.rows, "list", held)
 

@@ -16,17 +16,17 @@ from resonantgenesis_server.records.base import StoreUnusable
 from resonantgenesis_server.records.files import Owner
 from resonantgenesis_server.records.store import Records
 from resonantgenesis_server.records.usage import (
+    UsageFilter,
     UsagePlace,
     UsageRepository,
     UsageRow,
     UsageSums,
-    UsageWanted,
 )
 from resonantgenesis_server.sessions.events import TurnEvents
 from resonantgenesis_server.sessions.state import SessionInfo
 from resonantgenesis_server.usage import Budget, UsageMeter
 
-ALL = UsageWanted(0.0)
+ALL = UsageFilter(0.0)
 
 
 def ending(org: str, session_id: str, turn: int, tokens: int) -> list[Append]:

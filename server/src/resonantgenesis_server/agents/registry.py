@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from ..model.errors import InvalidRequest, Unavailable
+from ..records.agents import AgentDirectory
 from ..records.base import AgentRecord, StoreError
-from ..records.directory import AgentDirectory
 from .base import Agent, ResolvedAgent
 from .tools.toolbox import Toolbox
 

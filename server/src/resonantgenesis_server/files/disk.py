@@ -1,6 +1,10 @@
-"""Blobs in a directory: `ab/abcd…` by digest, `tmp/` for what is on its way in.
+"""Blobs in a directory: `ab/abcd…` by digest, `tmp/` for uploads under way.
 
 The directory belongs to one process: whatever lies in `tmp/` when it starts is of one that died.
+
+Calls that wait for the disk run in threads. A caller that is cancelled leaves its call running, so
+each open file has a lock: nothing is closed while a thread uses it, and nothing is opened once it
+was given up.
 """
 
 from __future__ import annotations
@@ -8,17 +12,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import hashlib
+import os
 import re
 import secrets
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 from ..datadir.private_file import sync_directory
-from .base import BlobError, BlobGone, BlobsFull
-from .disk_io import DiskBlob, DiskWriter, Folders, Place
+from .base import BlobDamaged, BlobError, BlobGone, BlobsFull
 
 T = TypeVar("T")
 
@@ -26,13 +34,17 @@ T = TypeVar("T")
 _THREADS = 4
 #: Seconds that calls under way have when the store is closed.
 _LAST_CALLS = 10.0
+#: Digests listed at once.
 _BATCH = 500
+#: Bytes after which the file is synced and the free space checked. The last sync is then short, and
+#: an upload that is faster than the disk waits here and not at its end.
+SYNC_EVERY = 32 * 1024 * 1024
 _DIGEST, _FOLDER = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{2}")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Disk:
-    """Runs what may wait for the disk in threads, and turns its errors into ours."""
+    """Runs calls that may wait for the disk in threads, and translates their errors."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="files")
@@ -53,17 +65,17 @@ class Disk:
 
 
 class DiskBlobs:
-    """The blobs in `root`; made by `open`. `reserve`: bytes of free space that are left alone."""
+    """The blobs in `root`; made by `open`. `reserve`: bytes of free space that stay free."""
 
     def __init__(self, root: Path, disk: Disk, reserve: int) -> None:
         self._root = root
-        self._folders = Folders(root)
+        self._folders = _Folders(root)
         self._disk = disk
         self._reserve = reserve
 
     @classmethod
     async def open(cls, root: Path, *, reserve: int = 0) -> DiskBlobs:
-        """Made on first use; what a process that died left half-written is removed."""
+        """Make the directory on first use; remove what a process that died left half-written."""
         disk = Disk()
         try:
             await disk.run(lambda: _prepare(root))
@@ -74,7 +86,8 @@ class DiskBlobs:
 
     async def begin(self, expected: int = 0) -> DiskWriter:
         path = self._root / "tmp" / secrets.token_hex(16)
-        writer = DiskWriter(Place(path, self._root, self._folders, self._reserve), self._disk.run)
+        target = _Target(path, self._root, self._folders, self._reserve)
+        writer = DiskWriter(target, self._disk)
         try:
             await writer.start(expected)
         except BaseException:
@@ -83,7 +96,7 @@ class DiskBlobs:
         return writer
 
     async def find(self, digest: str) -> DiskBlob:
-        blob = DiskBlob(self._path(digest), self._disk.run)
+        blob = DiskBlob(self._path(digest), self._disk)
         try:
             await blob.start()
         except BlobError as error:
@@ -101,9 +114,9 @@ class DiskBlobs:
 
     async def batches(self) -> AsyncIterator[list[str]]:
         for folder in await self._disk.run(lambda: _folders(self._root)):
-            found = await self._disk.run(partial(_digests, folder))
-            for start in range(0, len(found), _BATCH):
-                yield found[start : start + _BATCH]
+            digests = await self._disk.run(partial(_digests, folder))
+            for start in range(0, len(digests), _BATCH):
+                yield digests[start : start + _BATCH]
 
     async def close(self) -> None:
         await self._disk.close()
@@ -112,6 +125,201 @@ class DiskBlobs:
         if _DIGEST.fullmatch(digest) is None:
             raise ValueError(f"{digest[:80]!r} is not a digest")
         return self._root / digest[:2] / digest
+
+
+class _Folders:
+    """The folders of a store, by the first characters of the digests in them.
+
+    A folder counts as known once its own entry is on stable storage. That it can be seen proves
+    nothing: the process that made it may have failed to sync it, or have died before.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._known: set[str] = set()
+
+    def of(self, digest: str) -> Path:
+        """The folder for this blob, durably there."""
+        name = digest[:2]
+        folder = self._root / name
+        if name not in self._known:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            sync_directory(self._root)
+            self._known.add(name)
+        return folder
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A blob is written to `path` and kept below `root`; `reserve` bytes of space stay free."""
+
+    path: Path
+    root: Path
+    folders: _Folders
+    reserve: int
+
+    def open(self) -> int:
+        """A descriptor of the new file."""
+        return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+    def check_room(self, size: int = 0) -> None:
+        """Raises BlobsFull where `size` bytes more would go into the reserve."""
+        space = os.statvfs(self.root)
+        if space.f_bavail * space.f_frsize - size < self.reserve:
+            raise BlobsFull(f"{self.root}: less than {self.reserve} bytes would stay free")
+
+    def keep(self, digest: str) -> None:
+        """Move the blob to its folder, durably."""
+        folder = self.folders.of(digest)
+        self.path.replace(folder / digest)
+        sync_directory(folder)
+
+
+class _OpenFile:
+    """A descriptor that is opened once and closed once, used by one thread at a time."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._lock = threading.Lock()
+        self._descriptor: int | None = None
+        self._closed = False
+
+    @property
+    def _fd(self) -> int:
+        """With the lock held."""
+        if self._descriptor is None:
+            raise ValueError("the file is not open")
+        return self._descriptor
+
+    def _start(self, open_: Callable[[], int]) -> None:
+        with self._lock:
+            if not self._closed:
+                self._descriptor = open_()
+
+    def _close(self) -> bool:
+        """Whether it was open until now; with the lock held."""
+        descriptor, self._descriptor, self._closed = self._descriptor, None, True
+        if descriptor is not None:
+            os.close(descriptor)
+        return descriptor is not None
+
+
+class DiskWriter(_OpenFile):
+    """A BlobWriter over a temporary file."""
+
+    def __init__(self, target: _Target, disk: Disk) -> None:
+        super().__init__(disk)
+        self._target = target
+        self._hash = hashlib.sha256()
+        self._unsynced = 0
+        self._digest: str | None = None
+        self._kept = False
+
+    async def start(self, expected: int) -> None:
+        """To be called first."""
+
+        def start() -> None:
+            self._target.check_room(expected)
+            self._start(self._target.open)
+
+        await self._disk.run(start)
+
+    async def write(self, data: bytes) -> None:
+        await self._disk.run(lambda: self._write(data))
+
+    async def finish(self) -> str:
+        await self._disk.run(self._finish)
+        self._digest = self._hash.hexdigest()
+        return self._digest
+
+    async def keep(self) -> None:
+        digest = self._digest
+        if digest is None:
+            raise ValueError("keep before finish")
+        await self._disk.run(lambda: self._keep(digest))
+
+    async def discard(self) -> None:
+        await self._disk.run(self._discard)
+
+    def _write(self, data: bytes) -> None:
+        with self._lock:
+            left = memoryview(data)
+            while left:
+                left = left[os.write(self._fd, left) :]
+            self._hash.update(data)
+            self._unsynced += len(data)
+            if self._unsynced >= SYNC_EVERY:
+                self._unsynced = 0
+                os.fdatasync(self._fd)
+                self._target.check_room()
+
+    def _finish(self) -> None:
+        with self._lock:
+            os.fsync(self._fd)
+
+    def _keep(self, digest: str) -> None:
+        with self._lock:
+            self._target.keep(digest)
+            self._kept = True
+
+    def _discard(self) -> None:
+        with self._lock:
+            if self._close() and not self._kept:
+                self._target.path.unlink(missing_ok=True)
+
+
+class DiskBlob(_OpenFile):
+    """A Blob over a file, whose name is its digest."""
+
+    def __init__(self, path: Path, disk: Disk) -> None:
+        super().__init__(disk)
+        self._path = path
+        self.size = 0
+        # Of the first `_hashed` bytes, which were read in order and without a gap.
+        self._hash = hashlib.sha256()
+        self._hashed = 0
+
+    async def start(self) -> None:
+        """To be called first."""
+
+        def start() -> None:
+            self._start(lambda: os.open(self._path, os.O_RDONLY | os.O_CLOEXEC))
+            with self._lock:
+                if not self._closed:
+                    self.size = os.fstat(self._fd).st_size
+
+        await self._disk.run(start)
+
+    async def read(self, offset: int, size: int) -> bytes:
+        return await self._disk.run(lambda: self._read(offset, size))
+
+    async def close(self) -> None:
+        await self._disk.run(self._shut)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def _read(self, offset: int, size: int) -> bytes:
+        with self._lock:
+            data = os.pread(self._fd, size, offset)
+            if data and offset == self._hashed:
+                self._hash.update(data)
+                self._hashed += len(data)
+                if self._hashed == self.size and self._hash.hexdigest() != self._path.name:
+                    raise BlobDamaged(f"{self._path}: is not what was written")
+            return data
+
+    def _shut(self) -> None:
+        with self._lock:
+            self._close()
 
 
 def _prepare(root: Path) -> None:
@@ -147,7 +355,7 @@ def _translated() -> Iterator[None]:
         yield
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        told = f"{where}{error.strerror or error}"
+        message = f"{where}{error.strerror or error}"
         if error.errno in _FULL:
-            raise BlobsFull(told) from error
-        raise BlobError(told) from error
+            raise BlobsFull(message) from error
+        raise BlobError(message) from error

@@ -1,4 +1,4 @@
-"""Files as every transport offers them: taken in whole, found by those who may, removed at last."""
+"""Files for every transport: uploads, the quota, access, and the removal of unused content."""
 
 from __future__ import annotations
 
@@ -19,22 +19,24 @@ import structlog
 from .. import metrics
 from ..model.errors import Internal, NotFound, PayloadTooLarge, Unavailable
 from ..model.ids import is_id
-from ..records.base import Once, Page, StoreError
+from ..records.base import ListPage, Once, StoreError
 from ..records.files import Content, FileRecord, FileRepository, Owner
 from .base import Blob, BlobDamaged, BlobError, BlobGone, Blobs, BlobsFull, BlobWriter
-from .quota import Quota, Reached, nobody_is_told
 
 log_ = structlog.get_logger("resonantgenesis.files")
 
-#: Bytes gathered before a thread is asked to write them: a hop for every packet would cost more
-#: than the writing.
+#: Bytes gathered for one write: a hop to a thread for every packet would cost more than to write.
 _GATHER = 256 * 1024
 #: Seconds after which a client may try again when there is no room.
 _RETRY_AFTER = 10.0
+#: The name of the limit on an organization's files.
+QUOTA = "organization_files"
+#: How often the quota asks the records while other files are recorded.
+_COUNTS = 10
 
 
 class Upload:
-    """A file on its way in, of at most `limit` bytes; made by `FileService.receiving`."""
+    """The content of a file under way, at most `limit` bytes; made by `FileService.receiving`."""
 
     def __init__(self, writer: BlobWriter, limit: int) -> None:
         self.size = 0
@@ -44,7 +46,7 @@ class Upload:
         self._waiting_size = 0
 
     async def write(self, data: bytes) -> None:
-        """Returns when more can be taken. Raises PayloadTooLarge, Unavailable."""
+        """Append; returns when the store can take more. Raises PayloadTooLarge, Unavailable."""
         self.size += len(data)
         if self.size > self._limit:
             raise too_large(self._limit)
@@ -54,21 +56,101 @@ class Upload:
             await self._flush()
 
     async def finish(self) -> str:
-        """The content's SHA-256 in hexadecimal; it is on disk now, but nobody's yet."""
+        """The content's SHA-256 in hexadecimal. It is stored now, but belongs to no file yet."""
         await self._flush()
-        with _told():
+        with _as_api_errors():
             return await self._writer.finish()
 
     async def keep(self) -> None:
-        """Called by the service."""
-        with _told():
+        """Let the content be found under its digest; the service calls this."""
+        with _as_api_errors():
             await self._writer.keep()
 
     async def _flush(self) -> None:
         waiting, self._waiting, self._waiting_size = self._waiting, [], 0
         if waiting:
-            with _told():
+            with _as_api_errors():
                 await self._writer.write(b"".join(waiting))
+
+
+#: Called with the organization that met the quota, and the quota in bytes; never waits nor raises.
+QuotaReached = Callable[[str, int], None]
+
+
+def ignore_reached(_organization_id: str, _limit: int) -> None:
+    """For a server without events."""
+
+
+class Quota:
+    """How many bytes the files of one organization may have together.
+
+    The records are asked once for an organization, and again before an upload is refused: sessions
+    that were deleted since have freed room.
+    """
+
+    def __init__(
+        self, limit: int, used: Callable[[str], Awaitable[int]], reached: QuotaReached
+    ) -> None:
+        """`limit` 0: any number of bytes. `used`: how many an organization has in the records."""
+        self._limit = limit
+        self._used = used
+        self._reached = reached
+        # Never too low: files that are being recorded count.
+        self._known: dict[str, int] = {}
+        self._recording: Counter[str] = Counter()
+        # How many recordings have ended.
+        self._recorded = 0
+        # Held while the room is checked, so that two uploads do not take the room of one.
+        self._checking = asyncio.Lock()
+
+    async def check(self, organization_id: str, size: int) -> None:
+        """Raises PayloadTooLarge when `size` bytes more find no room now."""
+        if not self._limit:
+            return
+        known = self._known.get(organization_id)
+        if known is None or known + size > self._limit:
+            known = self._known[organization_id] = await self._count(organization_id)
+        if known + size > self._limit:
+            self._reached(organization_id, self._limit)
+            raise PayloadTooLarge(
+                f"the files of this organization may have {self._limit} bytes together; delete some"
+                " first",
+                details={"limit": QUOTA, "most": self._limit},
+            )
+
+    async def _count(self, organization_id: str) -> int:
+        """The bytes that are recorded or about to be.
+
+        A file whose recording ends while the records are asked would be in neither number: then
+        they are asked again.
+        """
+        for _ in range(_COUNTS):
+            recorded = self._recorded
+            used = await self._used(organization_id)
+            if recorded == self._recorded:
+                break
+        return used + self._recording[organization_id]
+
+    @contextlib.asynccontextmanager
+    async def recording(self, organization_id: str, size: int) -> AsyncIterator[None]:
+        """Around the recording of a file; the room is free again if the block fails.
+
+        Raises PayloadTooLarge."""
+        async with self._checking:
+            await self.check(organization_id, size)
+            if self._limit:
+                self._known[organization_id] += size
+                self._recording[organization_id] += size
+        try:
+            yield
+        except BaseException:
+            if self._limit:
+                self._known[organization_id] -= size
+            raise
+        finally:
+            if self._limit:
+                self._recording[organization_id] -= size
+                self._recorded += 1
 
 
 async def _nothing_to_settle() -> None:
@@ -85,35 +167,36 @@ class FileService:
         *,
         limit: int,
         settle: Callable[[], Awaitable[None]] = _nothing_to_settle,
-        of_organization: int = 0,
-        reached: Reached = nobody_is_told,
+        quota: int = 0,
+        reached: QuotaReached = ignore_reached,
     ) -> None:
-        """`settle` returns when the records show no file of a session that was deleted before.
-        `of_organization`: bytes of all its files, 0: any number; who meets it is `reached`."""
+        """`settle` returns when the records have dropped the files of every deleted session.
+        `quota`: bytes of all files of an organization, 0: any number; `reached` hears who met it.
+        """
         self.limit = limit
-        self._quota = Quota(of_organization, self._used, reached)
+        self._quota = Quota(quota, self._used, reached)
         self._settle = settle
         self._records = records
         self._blobs = blobs
-        #: Contents whose file is about to be recorded, and how often.
+        # Digests whose file is about to be recorded, with the number of such files.
         self._held: Counter[str] = Counter()
-        #: Held while contents are removed: none of them may come to be held meanwhile.
+        # Held while contents are removed: no file may begin to use one meanwhile.
         self._removing = asyncio.Lock()
 
     @contextlib.asynccontextmanager
     async def receiving(self, expected: int = 0) -> AsyncIterator[Upload]:
-        """An upload, of `expected` bytes as far as is known; what has not become a file by the end
-        of the block leaves nothing. Raises PayloadTooLarge, Unavailable."""
+        """An upload of `expected` bytes, 0 if unknown. An upload that has not become a file by the
+        end of the block leaves nothing. Raises PayloadTooLarge, Unavailable."""
         if expected > self.limit:
             raise too_large(self.limit)
-        with _told():
+        with _as_api_errors():
             writer = await self._blobs.begin(expected)
         try:
             yield Upload(writer, self.limit)
         finally:
             try:
                 await writer.discard()
-            except BlobError as error:  # the next start removes what is left
+            except BlobError as error:  # the next start removes it
                 log_.warning("an upload could not be removed", error=str(error))
 
     async def create(
@@ -141,7 +224,7 @@ class FileService:
         return await self._records.size_of(organization_id)
 
     async def check_room(self, organization_id: str, size: int) -> None:
-        """Raises PayloadTooLarge when so many bytes more are too many for the organization."""
+        """Raises PayloadTooLarge when the organization has no room for `size` bytes more."""
         await self._quota.check(organization_id, size)
 
     @contextlib.asynccontextmanager
@@ -163,15 +246,16 @@ class FileService:
             raise _missing()
         return found
 
-    async def list(self, seen_by: Owner, *, limit: int, cursor: str | None) -> Page[FileRecord]:
+    async def list(self, seen_by: Owner, *, limit: int, cursor: str | None) -> ListPage[FileRecord]:
         """Newest first."""
         await self._settle()
         return await self._records.list(seen_by, limit=limit, cursor=cursor)
 
     async def open(self, file: FileRecord) -> Blob:
-        """Its content. Raises NotFound if it was deleted just now, Internal if it is damaged."""
+        """The file's content. Raises NotFound if the file was deleted meanwhile, Internal if its
+        content is damaged."""
         try:
-            with _told():
+            with _as_api_errors():
                 blob = await self._blobs.find(file.content.sha256)
                 if blob.size != file.content.size:
                     await _shut(blob)
@@ -192,12 +276,12 @@ class FileService:
         try:
             await self._collect([gone.content.sha256])
         except (BlobError, StoreError) as error:
-            # The file is deleted all the same; what is left of it is removed by the timer.
+            # The file is deleted all the same; housekeeping removes its content later.
             log_.warning("content could not be removed", file=gone.id, error=str(error))
 
     async def collect(self) -> int:
-        """Remove the content that no file holds; how many. A job of housekeeping. Raises BlobError
-        and StoreError."""
+        """Remove the contents that no file holds, and return their number. A job of housekeeping.
+        Raises BlobError and StoreError."""
         removed = 0
         async for digests in self._blobs.batches():
             removed += await self._collect(digests)
@@ -205,7 +289,7 @@ class FileService:
 
     async def _collect(self, digests: Sequence[str]) -> int:
         async with self._removing:
-            # Before the records are asked: what is let go meanwhile has a record they do not tell.
+            # Before the records are asked: a file recorded meanwhile is not in their answer.
             asked = [one for one in digests if one not in self._held]
             held = await self._records.held(asked) if asked else frozenset()
             free = [one for one in asked if one not in held]
@@ -220,10 +304,9 @@ async def _shut(blob: Blob) -> None:
 async def pieces(blob: Blob, start: int, end: int, size: int) -> AsyncGenerator[bytes, None]:
     """Bytes from `start` up to `end`, at most `size` at a time. Raises Unavailable, Internal.
 
-    The last piece of the whole is held back if that is not what was written; of a part nobody can
-    say."""
+    The last piece of a whole content is held back if the digest is wrong. A part has no digest."""
     while start < end:
-        with _told():
+        with _as_api_errors():
             data = await blob.read(start, min(size, end - start))
         if not data:
             metrics.file_damaged()
@@ -243,8 +326,8 @@ def _missing() -> NotFound:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """What clients are told; the log has the reason."""
+def _as_api_errors() -> Iterator[None]:
+    """Log the store's errors with their reasons, and raise those that clients may see."""
     try:
         yield
     except BlobGone:

@@ -18,8 +18,8 @@ from ..events.limit_events import Reached, nobody_is_told
 from ..log.base import LogError
 from ..model.errors import ApiError, Internal
 from ..model.limits import Limits
+from ..records.agents import AgentDirectory
 from ..records.base import StoreUnusable
-from ..records.directory import AgentDirectory
 from ..records.store import Records
 from .api.agents import Settle, ValidateEngine, agents_router
 from .api.docs import docs_router

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from ..records.base import ListPage
+
+S = TypeVar("S")
 T = TypeVar("T")
 
 #: Text that every store can keep: PostgreSQL has no NUL.
@@ -53,3 +57,12 @@ class PageBody(BaseModel, Generic[T]):
     data: list[T]
     next_cursor: str | None = Field(description="Ask with it for the next page; null at the end.")
     has_more: bool
+
+
+def page_body(page: ListPage[S], body: Callable[[S], T]) -> PageBody[T]:
+    """The answer to a request for a list; `body` makes the body of one item."""
+    return PageBody(
+        data=[body(item) for item in page.items],
+        next_cursor=page.next_cursor,
+        has_more=page.next_cursor is not None,
+    )

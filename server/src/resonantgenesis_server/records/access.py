@@ -20,10 +20,10 @@ from sqlalchemy import (
 from ..model.errors import Conflict
 from ..model.ids import new_id
 from . import tables
-from .base import UNSET, KeyRecord, Once, Organization, Page, Unset
+from .base import UNSET, KeyRecord, ListPage, Once, Organization, Unset
 from .database import Database, Duplicate
 from .idempotency import use_key
-from .paging import decode_cursor, read_page
+from .paging import by_creation, read_page
 from .tables import micros, micros_or_none, seconds, seconds_or_none
 
 #: Ids named in one query; databases bound how many parameters it may have.
@@ -89,15 +89,11 @@ class OrganizationRepository:
             row = (await connection.execute(query.returning(table))).mappings().first()
         return None if row is None else _organization(row)
 
-    async def all(self, *, limit: int = 200, cursor: str | None = None) -> Page[Organization]:
+    async def all(self, *, limit: int = 200, cursor: str | None = None) -> ListPage[Organization]:
         """Every one, oldest first."""
-        table = tables.organizations
-        query = select(table)
-        if cursor is not None:
-            made, last = decode_cursor(cursor, int, str)
-            younger = and_(table.c.created_at == made, table.c.id > last)
-            query = query.where(or_(table.c.created_at > made, younger))
-        query = query.order_by(table.c.created_at, table.c.id)
+        query = by_creation(
+            select(tables.organizations), tables.organizations, cursor, newest_first=False
+        )
         async with self._database.read() as connection:
             return await read_page(connection, query, limit, _organization, _place)
 
@@ -188,15 +184,11 @@ class KeyRepository:
 
     async def list(
         self, organization_id: str, *, limit: int = 50, cursor: str | None = None
-    ) -> Page[KeyRecord]:
+    ) -> ListPage[KeyRecord]:
         """Newest first, revoked and expired ones included."""
         table = tables.keys
         query = select(table).where(table.c.organization_id == organization_id)
-        if cursor is not None:
-            made, last = decode_cursor(cursor, int, str)
-            older = and_(table.c.created_at == made, table.c.id < last)
-            query = query.where(or_(table.c.created_at < made, older))
-        query = query.order_by(table.c.created_at.desc(), table.c.id.desc())
+        query = by_creation(query, table, cursor)
         async with self._database.read() as connection:
             return await read_page(connection, query, limit, _key, _place)
 

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, and_, delete, insert, select, update
 
-from ..model.errors import Conflict
+from ..model.errors import AgentNotFound, Conflict
 from ..model.events import NewEvent
 from ..model.ids import new_id
 from . import tables
-from .base import UNSET, AgentChanges, AgentRecord, Once, Page, Told
+from .base import UNSET, Actor, AgentChanges, AgentRecord, ListPage, Once
 from .database import Database, Duplicate
 from .idempotency import use_key
 from .outbox import keep_event
-from .paging import decode_cursor, read_page
+from .paging import decode_cursor, encode_cursor, read_page
 from .tables import micros, seconds
 
 
 class AgentRepository:
-    """Each change that is `told` leaves its event (agent.created, agent.updated, agent.deleted) in
+    """Each change that is `actor` leaves its event (agent.created, agent.updated, agent.deleted) in
     the outbox, in the same transaction."""
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
@@ -32,7 +32,7 @@ class AgentRepository:
         self,
         agent: AgentRecord,
         *,
-        told: Told | None = None,
+        actor: Actor | None = None,
         once: Once[AgentRecord] | None = None,
     ) -> AgentRecord:
         """The times of `agent` are ignored: both are now."""
@@ -53,8 +53,8 @@ class AgentRepository:
             async with self._database.write() as connection:
                 result = await connection.execute(query.returning(tables.agents))
                 made = _agent(result.mappings().one())
-                if told is not None:
-                    event = agent_event("created", made, told)
+                if actor is not None:
+                    event = agent_event("created", made, actor)
                     await keep_event(connection, made.organization_id, event, now)
                 await use_key(connection, once, made, self._database.passed())
         except Duplicate:
@@ -69,7 +69,7 @@ class AgentRepository:
 
     async def list(
         self, organization_id: str, *, limit: int = 50, cursor: str | None = None
-    ) -> Page[AgentRecord]:
+    ) -> ListPage[AgentRecord]:
         """By id, ascending in ASCII order. The cursor stands after the last id of a page."""
         table = tables.agents
         query = select(table).where(table.c.organization_id == organization_id)
@@ -86,7 +86,7 @@ class AgentRepository:
         agent_id: str,
         changes: AgentChanges,
         *,
-        told: Told | None = None,
+        actor: Actor | None = None,
     ) -> AgentRecord | None:
         """The agent with the changes made; None if there is none. What leaves every field as it
         was is no event."""
@@ -103,21 +103,21 @@ class AgentRepository:
             before = _agent(row)
             after = _agent((await connection.execute(query)).mappings().one())
             changed = changed_fields(before, after)
-            if told is not None and changed:
-                event = agent_event("updated", after, told, changed)
+            if actor is not None and changed:
+                event = agent_event("updated", after, actor, changed)
                 await keep_event(connection, organization_id, event, now)
         return after
 
     async def delete(
-        self, organization_id: str, agent_id: str, *, told: Told | None = None
+        self, organization_id: str, agent_id: str, *, actor: Actor | None = None
     ) -> bool:
         """Whether there was one."""
         query = delete(tables.agents).where(_one(organization_id, agent_id))
         async with self._database.write() as connection:
             result = await connection.execute(query.returning(tables.agents))
             row = result.mappings().first()
-            if row is not None and told is not None:
-                event = agent_event("deleted", _agent(row), told)
+            if row is not None and actor is not None:
+                event = agent_event("deleted", _agent(row), actor)
                 await keep_event(connection, organization_id, event, micros(self._clock()))
         return row is not None
 
@@ -167,7 +167,7 @@ _FIELDS = ("name", "engine", "instructions", "model", "tools", "defaults")
 
 
 def agent_event(
-    kind: str, agent: AgentRecord, told: Told, changes: Mapping[str, Any] | None = None
+    kind: str, agent: AgentRecord, actor: Actor, changes: Mapping[str, Any] | None = None
 ) -> NewEvent:
     """`kind` is created, updated or deleted.
 
@@ -176,11 +176,11 @@ def agent_event(
     """
     metadata: dict[str, Any] = {
         "organization_id": agent.organization_id,
-        "key_id": told.key_id,
-        "request_id": told.request_id,
+        "key_id": actor.key_id,
+        "request_id": actor.request_id,
     }
-    if told.subject is not None:
-        metadata["subject"] = told.subject
+    if actor.subject is not None:
+        metadata["subject"] = actor.subject
     data = {"agent_id": agent.id, "name": agent.name, "changes": dict(changes or {})}
     return NewEvent(new_id("evt"), f"agent.{kind}", data, metadata)
 
@@ -198,3 +198,85 @@ def _shown(name: str, value: Any) -> Any:
     if name == "instructions" and value is not None:
         return value[:SHOWN_INSTRUCTIONS]
     return value
+
+
+class AgentDirectory:
+    """Configured agents are in every organization's list, cannot be changed through the API, and
+    win over a stored one of the same id."""
+
+    def __init__(self, agents: AgentRepository, configured: Mapping[str, AgentRecord]) -> None:
+        self._agents = agents
+        self._configured = dict(configured)
+
+    def is_configured(self, agent_id: str) -> bool:
+        return agent_id in self._configured
+
+    async def get(self, organization_id: str, agent_id: str) -> AgentRecord:
+        """Raises `AgentNotFound`."""
+        shared = self._configured.get(agent_id)
+        if shared is not None:
+            return replace(shared, organization_id=organization_id)
+        found = await self._agents.get(organization_id, agent_id)
+        if found is None:
+            raise AgentNotFound("there is no such agent")
+        return found
+
+    async def list(
+        self, organization_id: str, *, limit: int = 50, cursor: str | None = None
+    ) -> ListPage[AgentRecord]:
+        """By id; the same cursors as the stored agents' list."""
+        after = decode_cursor(cursor, str)[0] if cursor else ""
+        stored = await self._agents.list(organization_id, limit=limit, cursor=cursor)
+        shared = [
+            replace(agent, organization_id=organization_id)
+            for agent_id, agent in self._configured.items()
+            if agent_id > after
+        ]
+        own = [agent for agent in stored.items if agent.id not in self._configured]
+        merged = sorted([*own, *shared], key=lambda agent: agent.id)
+        if stored.next_cursor is not None:
+            # What lies behind the last stored one of this page comes with the next page.
+            merged = [agent for agent in merged if agent.id <= stored.items[-1].id]
+        page, rest = merged[:limit], merged[limit:]
+        if not rest and stored.next_cursor is None:
+            return ListPage(page)
+        last = page[-1].id if rest or not stored.items else stored.items[-1].id
+        return ListPage(page, encode_cursor(last))
+
+    async def create(
+        self,
+        agent: AgentRecord,
+        *,
+        actor: Actor | None = None,
+        once: Once[AgentRecord] | None = None,
+    ) -> AgentRecord:
+        """Raises `Conflict` when the id is taken."""
+        self._check_free(agent.id)
+        return await self._agents.create(agent, actor=actor, once=once)
+
+    async def update(
+        self,
+        organization_id: str,
+        agent_id: str,
+        changes: AgentChanges,
+        *,
+        actor: Actor | None = None,
+    ) -> AgentRecord:
+        """Raises `AgentNotFound`, and `Conflict` for a configured agent."""
+        self._check_free(agent_id)
+        changed = await self._agents.update(organization_id, agent_id, changes, actor=actor)
+        if changed is None:
+            raise AgentNotFound("there is no such agent")
+        return changed
+
+    async def delete(
+        self, organization_id: str, agent_id: str, *, actor: Actor | None = None
+    ) -> None:
+        """Raises `AgentNotFound`, and `Conflict` for a configured agent."""
+        self._check_free(agent_id)
+        if not await self._agents.delete(organization_id, agent_id, actor=actor):
+            raise AgentNotFound("there is no such agent")
+
+    def _check_free(self, agent_id: str) -> None:
+        if agent_id in self._configured:
+            raise Conflict("this agent comes from the server's configuration")

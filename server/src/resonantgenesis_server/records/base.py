@@ -28,7 +28,7 @@ class StoreError(Exception):
     """The records cannot be used; the message is one line, written for the operator."""
 
 
-class StoreIsNewer(StoreError):
+class RecordsTooNew(StoreError):
     """The store was written by a newer version of this program."""
 
 
@@ -44,7 +44,7 @@ UNSET: Final = Unset()
 
 
 @dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
+class ListPage(Generic[T]):
     """A part of a list; `next_cursor` asks for the next one."""
 
     items: Sequence[T]
@@ -115,7 +115,7 @@ class AgentChanges:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Actor:
     """Who asked for a change, for the metadata of the event that tells of it."""
 
     key_id: str

@@ -55,7 +55,7 @@ class Database:
 
     @classmethod
     async def open(cls, url: str, *, busy_timeout: float = BUSY_TIMEOUT) -> Database:
-        """Connect and migrate. Raises `StoreUnusable`, `StoreIsNewer`."""
+        """Connect and migrate. Raises `StoreUnusable`, `RecordsTooNew`."""
         parsed = _parse(url)
         if parsed.get_backend_name() == "sqlite":
             await asyncio.to_thread(_prepare_file, parsed)

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, RowMapping, and_, delete, func, insert, or_, select
+from sqlalchemy import ColumnElement, RowMapping, and_, delete, func, insert, select
 
 from ..model.ids import new_id
 from ..model.principal import Principal
 from . import tables
-from .base import Once, Page
+from .base import ListPage, Once
 from .database import Database
 from .idempotency import use_key
-from .paging import decode_cursor, read_page
+from .paging import by_creation, read_page
 from .tables import micros, seconds
 
 
@@ -97,15 +97,10 @@ class FileRepository:
 
     async def list(
         self, seen_by: Owner, *, limit: int = 50, cursor: str | None = None
-    ) -> Page[FileRecord]:
+    ) -> ListPage[FileRecord]:
         """Newest first."""
-        columns = tables.files.c
-        query = select(tables.files).where(_seen(seen_by))
-        if cursor is not None:
-            made, last = decode_cursor(cursor, int, str)
-            older = and_(columns.created_at == made, columns.id < last)
-            query = query.where(or_(columns.created_at < made, older))
-        query = query.order_by(columns.created_at.desc(), columns.id.desc())
+        table = tables.files
+        query = by_creation(select(table).where(_seen(seen_by)), table, cursor)
         async with self._database.read() as connection:
             return await read_page(connection, query, limit, _file, _place)
 

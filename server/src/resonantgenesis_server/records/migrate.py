@@ -14,7 +14,7 @@ from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy import inspect as inspector_of
 from sqlalchemy.exc import SQLAlchemyError
 
-from .base import StoreIsNewer
+from .base import RecordsTooNew
 from .tables import metadata, schema_version
 
 #: The names of the steps begin with `r` and their revision; the last leads to `tables`.
@@ -27,13 +27,13 @@ REVISIONS = sorted(
 def migrate(connection: Connection) -> None:
     """Make the tables or run the missing steps, inside the caller's transaction.
 
-    Raises `StoreIsNewer` when the store's version is not one of ours: going on could damage what
+    Raises `RecordsTooNew` when the store's version is not one of ours: going on could damage what
     the newer program wrote.
     """
     found = _revisions(connection)
     unknown = _unknown(found)
     if unknown:
-        raise StoreIsNewer(
+        raise RecordsTooNew(
             f"the records were written by a newer version (revision {', '.join(unknown)}); "
             "update this program or restore an older backup"
         )

@@ -1,24 +1,44 @@
-"""Opaque cursors of lists: the sort key of a page's last item."""
+"""Pages of lists. A cursor is opaque to clients: the sort key of the last item before it."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import orjson
-from sqlalchemy import RowMapping, Select
+from sqlalchemy import BigInteger, ColumnElement, RowMapping, Select, Table, literal, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..model.errors import InvalidRequest
 from ..model.limits import PAGE_BYTES
-from .base import Page
+from .base import ListPage
 
 T = TypeVar("T")
 _MAX = 512
-#: Rows that are asked for at once; of the largest there are, that is some MB.
+#: Rows fetched at once; some MB if each has the largest size.
 _ROWS = 16
+
+
+def by_creation(
+    query: Select[Any], table: Table, cursor: str | None, *, newest_first: bool = True
+) -> Select[Any]:
+    """Order the rows by creation, then by id, and begin behind the cursor."""
+    columns = (table.c.created_at, table.c.id)
+    if cursor is not None:
+        query = query.where(behind(columns, decode_cursor(cursor, int, str), newest_first))
+    return query.order_by(*(column.desc() if newest_first else column for column in columns))
+
+
+def behind(
+    columns: Sequence[ColumnElement[Any]], key: Sequence[str | int], descending: bool
+) -> ColumnElement[bool]:
+    """Whether a row comes after this sort key."""
+    # A number of a forged cursor may be larger than the column's type.
+    parts = (literal(part, BigInteger) if isinstance(part, int) else literal(part) for part in key)
+    place = tuple_(*parts)
+    return tuple_(*columns) < place if descending else tuple_(*columns) > place
 
 
 async def read_page(
@@ -27,20 +47,20 @@ async def read_page(
     limit: int,
     make: Callable[[RowMapping], T],
     place: Callable[[T], tuple[str | int, ...]],
-) -> Page[T]:
-    """The first rows of an ordered query, made into items: at most `limit`, and fewer, but at least
-    one, where they are large. `place` is an item's sort key."""
+) -> ListPage[T]:
+    """Make items of the first rows of an ordered query. At most `limit`; fewer, but at least one,
+    where rows are large. `place` gives an item's sort key."""
     items: list[T] = []
     size = 0
     async with connection.stream(query.limit(limit + 1)) as result:
-        found = result.mappings()
-        while rows := await found.fetchmany(_ROWS):
+        mappings = result.mappings()
+        while rows := await mappings.fetchmany(_ROWS):
             for row in rows:
                 if len(items) >= limit or size >= PAGE_BYTES:
-                    return Page(items, encode_cursor(*place(items[-1])))
+                    return ListPage(items, encode_cursor(*place(items[-1])))
                 items.append(make(row))
                 size += len(orjson.dumps(list(row.values()), default=str))
-    return Page(items)
+    return ListPage(items)
 
 
 def encode_cursor(*key: str | int) -> str:
@@ -66,5 +86,5 @@ def decode_cursor(cursor: str, *types: type) -> tuple[Any, ...]:
 
 
 def _is_unstorable(part: str | int) -> bool:
-    """What no database of ours can compare with: it was never in a list."""
+    """Whether some database of ours could not compare with it. No list has such a value."""
     return "\0" in part if isinstance(part, str) else not 0 <= part < 2**63

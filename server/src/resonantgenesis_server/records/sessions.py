@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from sqlalchemy import Insert, RowMapping, and_, delete, or_, select
+from sqlalchemy import Insert, RowMapping, and_, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from . import tables
-from .base import ListPlace, Page, SessionRecord
+from .base import ListPage, ListPlace, SessionRecord
 from .database import Database
-from .paging import decode_cursor, read_page
+from .paging import by_creation, read_page
 from .tables import micros, seconds
 
 #: Ids in one statement, under every database's limit on parameters.
@@ -98,7 +98,7 @@ class SessionRepository:
         status: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
-    ) -> Page[SessionRecord]:
+    ) -> ListPage[SessionRecord]:
         """Newest first by creation; a filter that is None lets everything through."""
         columns = tables.sessions.c
         query = select(tables.sessions).where(columns.organization_id == organization_id)
@@ -109,11 +109,7 @@ class SessionRepository:
         ):
             if wanted is not None:
                 query = query.where(column == wanted)
-        if cursor is not None:
-            made, last = decode_cursor(cursor, int, str)
-            older = and_(columns.created_at == made, columns.id < last)
-            query = query.where(or_(columns.created_at < made, older))
-        query = query.order_by(columns.created_at.desc(), columns.id.desc())
+        query = by_creation(query, tables.sessions, cursor)
         async with self._database.read() as connection:
             return await read_page(connection, query, limit, _session, _place)
 

@@ -48,7 +48,7 @@ class Records:
         `clock` dates what is shown; Idempotency-Keys are dated and expire by `passed`, one that
         does not step.
 
-        Raises `StoreIsNewer` or `StoreUnusable`, each with one line that says why.
+        Raises `RecordsTooNew` or `StoreUnusable`, each with one line that says why.
         """
         return cls(await Database.open(url, busy_timeout=busy_timeout), clock, passed or clock)
 

@@ -19,9 +19,8 @@ from sqlalchemy import (
     Table,
     delete,
     func,
-    literal,
     select,
-    tuple_,
+    true,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql.dml import Insert as PostgresInsert
@@ -29,10 +28,10 @@ from sqlalchemy.dialects.sqlite.dml import Insert as SqliteInsert
 
 from ..model.errors import InvalidRequest
 from . import tables
-from .base import Page
+from .base import ListPage
 from .database import Database
 from .files import Owner
-from .paging import decode_cursor, encode_cursor
+from .paging import behind, decode_cursor, encode_cursor
 from .tables import micros, seconds
 
 GroupBy = Literal["day", "agent", "key", "subject", "session", "turn"]
@@ -96,12 +95,12 @@ class UsageGroup:
 class UsageReport:
     """One page of groups, and the sums over all of them, from one view of the rows."""
 
-    page: Page[UsageGroup]
+    page: ListPage[UsageGroup]
     totals: UsageSums
 
 
 @dataclass(frozen=True, slots=True)
-class UsageWanted:
+class UsageFilter:
     """Which turns: those that ended from `since` (inclusive) to `until` (exclusive), seconds since
     1970, and have these fields; None lets everything through."""
 
@@ -110,7 +109,7 @@ class UsageWanted:
     fields: Mapping[str, str | None] = field(default_factory=dict)
 
 
-#: What `UsageWanted.fields` may name.
+#: What `UsageFilter.fields` may name.
 FIELDS = ("agent_id", "key_id", "subject", "session_id")
 
 
@@ -167,7 +166,7 @@ _GROUPS: Mapping[GroupBy, _Group] = {
 
 
 def report_query(
-    seen_by: Owner, wanted: UsageWanted, group_by: GroupBy, *, limit: int, cursor: str | None
+    seen_by: Owner, wanted: UsageFilter, group_by: GroupBy, *, limit: int, cursor: str | None
 ) -> Select[Any]:
     """Rows of groups beside the totals; one row of totals alone where no group is left.
 
@@ -179,11 +178,9 @@ def report_query(
         *(func.coalesce(func.sum(groups.c[name]), 0).label(f"all_{name}") for name in _SUMS)
     ).subquery("totals")
     order = [groups.c[name] for name in group.order]
-    after: ColumnElement[bool] = literal(True)
+    after: ColumnElement[bool] = true()
     if cursor is not None:
-        place = tuple_(*(literal(part) for part in _place(group_by, group, cursor)))
-        here = tuple_(*order)
-        after = here < place if group.newest_first else here > place
+        after = behind(order, _place(group_by, group, cursor), group.newest_first)
     return (
         select(totals, groups)
         .select_from(totals.outerjoin(groups, after))
@@ -192,7 +189,7 @@ def report_query(
     )
 
 
-def _grouped(group: _Group, seen_by: Owner, wanted: UsageWanted) -> CTE:
+def _grouped(group: _Group, seen_by: Owner, wanted: UsageFilter) -> CTE:
     table = tables.usage
     order = [table.c[name] for name in group.order]
     return (
@@ -208,7 +205,7 @@ def _grouped(group: _Group, seen_by: Owner, wanted: UsageWanted) -> CTE:
     )
 
 
-def _conditions(seen_by: Owner, wanted: UsageWanted) -> list[ColumnElement[bool]]:
+def _conditions(seen_by: Owner, wanted: UsageFilter) -> list[ColumnElement[bool]]:
     columns = tables.usage.c
     found = [
         columns.organization_id == seen_by.organization_id,
@@ -237,10 +234,10 @@ def report_of(rows: Sequence[RowMapping], group_by: GroupBy, limit: int) -> Usag
     found = [row for row in rows if row["turns"] is not None]
     groups = [UsageGroup(group.names(row), _sums(row)) for row in found[:limit]]
     if len(found) <= limit:
-        return UsageReport(Page(groups), totals)
+        return UsageReport(ListPage(groups), totals)
     last = found[limit - 1]
     cursor = encode_cursor(group_by, *(last[name] for name in group.order))
-    return UsageReport(Page(groups, cursor), totals)
+    return UsageReport(ListPage(groups, cursor), totals)
 
 
 def _sums(row: RowMapping, prefix: str = "") -> UsageSums:
@@ -295,7 +292,7 @@ class UsageRepository:
     async def report(
         self,
         seen_by: Owner,
-        wanted: UsageWanted,
+        wanted: UsageFilter,
         group_by: GroupBy,
         *,
         limit: int = 50,

@@ -21,7 +21,7 @@ from ..log.base import Entry
 from ..model.errors import NotFound, SessionBusy, SessionNotFound
 from ..model.limits import LOOKED_BYTES, PAGE_BYTES
 from ..model.principal import Principal
-from ..records.base import Page, SessionRecord
+from ..records.base import ListPage, SessionRecord
 from ..records.sessions import SessionRepository
 from .cache import take_in
 from .chunks import Output
@@ -134,16 +134,16 @@ class SessionService:
         status: str | None,
         limit: int,
         cursor: str | None,
-    ) -> Page[dict[str, Any]]:
+    ) -> ListPage[dict[str, Any]]:
         """Newest first, in the state that the log showed when this was called."""
         await self._mirror.settle()
         if principal.session_id is not None:
             state = await self._executor.authorize(principal, principal.session_id)
             one = _described(state)
             wanted = agent_id in {None, one["agent_id"]} and status in {None, one["status"]}
-            return Page([one] if wanted else [])
+            return ListPage([one] if wanted else [])
         if principal.agent_id is not None and agent_id not in {None, principal.agent_id}:
-            return Page([])
+            return ListPage([])
         # Of the largest sessions a page takes 40 ms of the loop.
         async with SHARED.alone(principal.organization_id):
             page = await self._records.list(
@@ -154,7 +154,7 @@ class SessionService:
                 limit=limit,
                 cursor=cursor,
             )
-        return Page([_from_record(row) for row in page.items], page.next_cursor)
+        return ListPage([_from_record(row) for row in page.items], page.next_cursor)
 
     async def cancel(
         self, principal: Principal, session_id: str, turn: int | None

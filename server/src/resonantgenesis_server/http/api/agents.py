@@ -13,13 +13,13 @@ from ...codec.times import rfc3339
 from ...model.errors import AgentNotFound, Forbidden
 from ...model.ids import is_agent_id, new_id
 from ...model.principal import Principal
-from ...records.base import UNSET, AgentChanges, AgentRecord, Page, Told
-from ...records.directory import AgentDirectory
+from ...records.agents import AgentDirectory
+from ...records.base import UNSET, Actor, AgentChanges, AgentRecord, ListPage
 from ..auth.authenticator import scoped
 from ..body import api_router
 from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
-from ..schemas import NO_NUL, Body, Name, PageBody, PageCursor, PageLimit
+from ..schemas import NO_NUL, Body, Name, PageBody, PageCursor, PageLimit, page_body
 
 PATH = "/v1/agents"
 
@@ -145,7 +145,7 @@ def agents_router(
         async def make(making: Making) -> BaseModel:
             made = await directory.create(
                 _record(principal, body),
-                told=_told(request, principal),
+                actor=_actor(request, principal),
                 once=making.answering(shown.body),
             )
             await settle()
@@ -179,8 +179,8 @@ def agents_router(
         owner, changes = principal.organization_id, body.changes()
         await _check_outcome(directory, validate_engine, owner, agent_id, changes)
         await check_tools(body.tools or ())
-        told = _told(request, principal)
-        changed = await directory.update(owner, agent_id, changes, told=told)
+        actor = _actor(request, principal)
+        changed = await directory.update(owner, agent_id, changes, actor=actor)
         await settle()
         return shown.body(changed)
 
@@ -193,7 +193,9 @@ def agents_router(
     async def delete(request: Request, agent_id: str, principal: Writer) -> None:
         """Delete it; its sessions and their logs stay."""
         _check_visible(principal, agent_id)
-        await directory.delete(principal.organization_id, agent_id, told=_told(request, principal))
+        await directory.delete(
+            principal.organization_id, agent_id, actor=_actor(request, principal)
+        )
         await settle()
 
     return router
@@ -220,8 +222,8 @@ async def _check_outcome(
     )
 
 
-def _told(request: Request, principal: Principal) -> Told:
-    return Told(principal.key_id, request.state.request_id, principal.subject)
+def _actor(request: Request, principal: Principal) -> Actor:
+    return Actor(principal.key_id, request.state.request_id, principal.subject)
 
 
 def _check_visible(principal: Principal, agent_id: str) -> None:
@@ -256,17 +258,13 @@ class _Shown:
             page = await self._directory.list(principal.organization_id, limit=limit, cursor=cursor)
         else:
             page = await self._only(principal.organization_id, principal.agent_id)
-        return PageBody(
-            data=[self.body(agent) for agent in page.items],
-            next_cursor=page.next_cursor,
-            has_more=page.next_cursor is not None,
-        )
+        return page_body(page, self.body)
 
-    async def _only(self, organization_id: str, agent_id: str) -> Page[AgentRecord]:
+    async def _only(self, organization_id: str, agent_id: str) -> ListPage[AgentRecord]:
         try:
-            return Page([await self._directory.get(organization_id, agent_id)])
+            return ListPage([await self._directory.get(organization_id, agent_id)])
         except AgentNotFound:
-            return Page([])
+            return ListPage([])
 
     def body(self, agent: AgentRecord) -> AgentBody:
         configured = self._directory.is_configured(agent.id)

@@ -1,29 +1,60 @@
-"""`/v1/files`: found and deleted by those who may; the streams' documentation."""
+"""`/v1/files`. Uploads and downloads are plain ASGI, in constant memory whatever their size."""
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from ...codec.times import rfc3339
-from ...files.service import FileService
+from ...files.names import check_name
+from ...files.service import FileService, Upload, pieces
+from ...model.errors import InvalidRequest
+from ...model.limits import Limits
 from ...model.principal import Principal
-from ...records.base import Page
+from ...records.base import ListPage
 from ...records.files import FileRecord, Owner
-from ..auth.authenticator import scoped
+from ...sessions.idempotency import check_key
+from ..auth.authenticator import require, scoped
 from ..body import api_router
 from ..errors import Responses, documented_errors, unrouted
-from ..idempotency import IdempotencyKey
-from ..schemas import PageBody, PageCursor, PageLimit
+from ..idempotency import IdempotencyKey, IdempotentPosts, Making
+from ..middleware import FastRoute, fast_route
+from ..params import QueryParams, text_header
+from ..schemas import PageBody, PageCursor, PageLimit, page_body
+from ..transfer import (
+    Answer,
+    Headers,
+    Part,
+    Stalled,
+    Transfer,
+    announced_digest,
+    announced_size,
+    check_digest,
+    digest_header,
+    disposition,
+    has_already,
+    part_of,
+    read_pieces,
+    send_answer,
+    transferring,
+    type_header,
+    upload_type,
+)
+from ..watchdog import StreamWatchdog
 from .session_models import Subject
 
 PATH = "/v1/files"
 CONTENT = PATH + "/{file_id}/content"
 UPLOADED = "application/octet-stream"
+#: Bytes read from the disk and given to the connection at once.
+BLOCK = 64 * 1024
+_MAX_QUERY = 2_048
 
 Reader = Annotated[Principal, Depends(scoped("files:read"))]
 Writer = Annotated[Principal, Depends(scoped("files:write"))]
@@ -55,8 +86,168 @@ class FileBody(BaseModel):
         )
 
 
+class _Announced(BaseModel):
+    """What an upload says of its file. With the digest of its content, what makes two the same."""
+
+    name: str
+    content_type: str
+    subject: str | None
+    sha256: str | None
+
+
+class FileRoutes:
+    """Upload and download; plain ASGI."""
+
+    def __init__(
+        self, files: FileService, limits: Limits, watch: StreamWatchdog, once: IdempotentPosts
+    ) -> None:
+        self._files = files
+        self._limits = limits
+        self._watch = watch
+        self._once = once
+
+    def routes(self) -> list[FastRoute]:
+        return [
+            fast_route("POST", PATH, self.upload),
+            fast_route("GET", CONTENT, self.content),
+            fast_route("HEAD", CONTENT, self.content),
+        ]
+
+    async def upload(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """POST /v1/files."""
+        response = await self._take(_FileUpload(scope, receive))
+        await response(scope, receive, send)
+
+    async def _take(self, incoming: _FileUpload) -> Response:
+        scope, principal = incoming.scope, incoming.principal
+        require(principal, "files:write")
+        key = text_header(scope, b"idempotency-key")
+        if key is not None:
+            check_key(key)
+        announced = _announced(scope, principal)
+        self._watch.check_room(principal)
+        size = announced_size(scope)
+        if key is None:  # a repeat of an upload that is stored already needs no room
+            await self._files.check_room(principal.organization_id, size)
+        async with self._files.receiving(size) as upload:
+            try:
+                async with transferring(principal, self._watch, self._limits) as transfer:
+                    await incoming.read_into(upload, transfer)
+            except Stalled as error:
+                raise InvalidRequest.field("body", str(error)) from None
+            digest = await upload.finish()
+            check_digest(announced.sha256, digest)
+            same = announced.model_copy(update={"sha256": digest})
+            owner = replace(Owner.of(principal), subject=announced.subject)
+
+            async def make(making: Making) -> FileBody:
+                made = await self._files.create(
+                    upload,
+                    owner,
+                    announced.name,
+                    announced.content_type,
+                    digest,
+                    once=making.answering(FileBody.of),
+                )
+                return FileBody.of(made)
+
+            return await self._once.run(principal, PATH, key, same, make)
+
+    async def content(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """GET and HEAD /v1/files/{id}/content."""
+        principal: Principal = scope["state"]["principal"]
+        require(principal, "files:read")
+        file = await self._files.get(Owner.of(principal), scope["path_params"]["file_id"])
+        etag = f'"{file.content.sha256}"'
+        if has_already(text_header(scope, b"if-none-match"), etag):
+            await _send_head(304, _caching(etag), send)
+            return
+        if scope["method"] == "HEAD":
+            await _send_head(200, _describing(file, None), send)
+            return
+        part = part_of(
+            text_header(scope, b"range"),
+            text_header(scope, b"if-range"),
+            etag,
+            file.content.size,
+        )
+        start, end = (part.start, part.end) if part else (0, file.content.size)
+        async with await self._files.open(file) as blob:
+            answer = Answer(
+                206 if part else 200,
+                _describing(file, part),
+                pieces(blob, start, end, BLOCK),
+            )
+            await send_answer(answer, scope, receive, send, watch=self._watch, limits=self._limits)
+
+
+class _FileUpload:
+    """A request whose body is a file."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.scope = scope
+        self.principal: Principal = scope["state"]["principal"]
+        self._receive = receive
+
+    async def read_into(self, upload: Upload, transfer: Transfer) -> None:
+        async with aclosing(read_pieces(self._receive, transfer)) as arriving:
+            async for piece in arriving:
+                await upload.write(piece)
+                transfer.moved()
+
+
+def _announced(scope: Scope, principal: Principal) -> _Announced:
+    """Raises ApiError for a name, subject, type or digest that no file can have."""
+    query = QueryParams(scope)
+    name = query.text("name", _MAX_QUERY)
+    if name is None:
+        raise InvalidRequest.field("name", "is required, as in ?name=report.pdf")
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise InvalidRequest.field("name", str(error)) from None
+    subject = query.text("subject", 200)
+    if subject is not None and (not subject or "\0" in subject):
+        raise InvalidRequest.field("subject", "must have 1 to 200 characters, none of them NUL")
+    return _Announced(
+        name=name,
+        content_type=upload_type(scope, name),
+        subject=principal.subject_of_new(subject),
+        sha256=announced_digest(scope),
+    )
+
+
+def _describing(file: FileRecord, part: Part | None) -> Headers:
+    """The headers of an answer with the file, or with a part of it."""
+    content = file.content
+    length = part.end - part.start if part else content.size
+    headers = [
+        (b"content-type", type_header(content.content_type)),
+        (b"content-length", b"%d" % length),
+        (b"accept-ranges", b"bytes"),
+        (b"content-disposition", disposition(content.name)),
+        (b"repr-digest", digest_header(content.sha256)),
+        (b"x-content-type-options", b"nosniff"),
+        (b"content-security-policy", b"default-src 'none'; sandbox"),
+        *_caching(f'"{content.sha256}"'),
+    ]
+    if part:
+        place = b"bytes %d-%d/%d" % (part.start, part.end - 1, content.size)
+        headers.append((b"content-range", place))
+    return headers
+
+
+def _caching(etag: str) -> Headers:
+    return [(b"etag", etag.encode()), (b"cache-control", b"private, no-cache, no-transform")]
+
+
+async def _send_head(status: int, headers: Headers, send: Send) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
 def files_router(files: FileService) -> APIRouter:
-    """Routes over the service; those of `FileRoutes` are here for the documentation."""
+    """Routes over the service. Those of `FileRoutes` stand here for the documentation only."""
     router = api_router(tag="files")
     _document_streams(router)
 
@@ -72,8 +263,8 @@ def files_router(files: FileService) -> APIRouter:
         if session_id is not None and seen_by.session_id is None:
             seen_by = replace(seen_by, session_id=session_id)
         if session_id not in {None, seen_by.session_id}:
-            return _page(Page([]))
-        return _page(await files.list(seen_by, limit=limit, cursor=cursor))
+            return page_body(ListPage([]), FileBody.of)
+        return page_body(await files.list(seen_by, limit=limit, cursor=cursor), FileBody.of)
 
     @router.get(PATH + "/{file_id}", responses=documented_errors(404), operation_id="get_file")
     async def get(file_id: FileId, principal: Reader) -> FileBody:
@@ -93,14 +284,6 @@ def files_router(files: FileService) -> APIRouter:
     return router
 
 
-def _page(page: Page[FileRecord]) -> PageBody[FileBody]:
-    return PageBody(
-        data=[FileBody.of(file) for file in page.items],
-        next_cursor=page.next_cursor,
-        has_more=page.next_cursor is not None,
-    )
-
-
 _BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _ANY: dict[str, Any] = {"*/*": _BYTES}
 _DOWNLOADED: Responses = {
@@ -112,7 +295,7 @@ _DOWNLOADED: Responses = {
 
 
 def _document_streams(router: APIRouter) -> None:
-    """Routes that the edge answers first."""
+    """Routes that `FileRoutes` answers before the framework."""
 
     @router.post(
         PATH,

@@ -24,7 +24,14 @@ from ..auth.authenticator import CredentialAuthenticator, scoped
 from ..body import api_router
 from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
-from ..schemas import Body, Name, PageBody, PageCursor, PageLimit
+from ..schemas import (
+    Body,
+    Name,
+    PageBody,
+    PageCursor,
+    PageLimit,
+    page_body,
+)
 
 PATH = "/v1/keys"
 _TEN_YEARS = 10 * 365 * 86_400
@@ -118,11 +125,7 @@ def keys_router(
         """All keys of the organization, newest first, without their credentials."""
         _check_unbound(principal)
         page = await keys.list(principal.organization_id, limit=limit, cursor=cursor)
-        return PageBody(
-            data=[_body(record) for record in page.items],
-            next_cursor=page.next_cursor,
-            has_more=page.next_cursor is not None,
-        )
+        return page_body(page, _body)
 
     @router.get(PATH + "/{key_id}", responses=documented_errors(404), operation_id="get_key")
     async def get(key_id: str, principal: Reader) -> KeyBody:

@@ -18,7 +18,14 @@ from ..auth.authenticator import CredentialAuthenticator, administrator
 from ..body import api_router
 from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
-from ..schemas import Body, Name, PageBody, PageCursor, PageLimit
+from ..schemas import (
+    Body,
+    Name,
+    PageBody,
+    PageCursor,
+    PageLimit,
+    page_body,
+)
 from .keys import MadeKey, NewKey, expiry, made_key
 
 PATH = "/v1/organizations"
@@ -95,11 +102,7 @@ def organizations_router(
     ) -> PageBody[OrganizationBody]:
         """All organizations of the server, oldest first."""
         page = await organizations.all(limit=limit, cursor=cursor)
-        return PageBody(
-            data=[_body(one) for one in page.items],
-            next_cursor=page.next_cursor,
-            has_more=page.next_cursor is not None,
-        )
+        return page_body(page, _body)
 
     @router.get(
         PATH + "/{organization_id}",

@@ -9,14 +9,14 @@ from starlette.responses import Response
 
 from ...model.limits import Limits
 from ...model.principal import Principal
-from ...records.base import Page
+from ...records.base import ListPage
 from ...sessions.service import SessionService
 from ...sessions.state import SessionStatus
 from ..auth.authenticator import scoped
 from ..body import api_router
 from ..errors import Responses, documented_errors, unrouted
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
-from ..schemas import EVENT_STREAM, PageBody, PageCursor, PageLimit
+from ..schemas import EVENT_STREAM, PageBody, PageCursor, PageLimit, page_body
 from ..waiting import waiting_for
 from .session_models import (
     MAX_POSITION,
@@ -269,9 +269,5 @@ def _document_streams(router: APIRouter) -> None:
         raise unrouted(request)
 
 
-def _page(page: Page[dict[str, Any]]) -> PageBody[SessionItem]:
-    return PageBody(
-        data=[SessionItem(**item) for item in page.items],
-        next_cursor=page.next_cursor,
-        has_more=page.next_cursor is not None,
-    )
+def _page(page: ListPage[dict[str, Any]]) -> PageBody[SessionItem]:
+    return page_body(page, lambda item: SessionItem(**item))

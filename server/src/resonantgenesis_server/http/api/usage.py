@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from ...codec.times import parse_time, rfc3339
 from ...model.errors import InvalidRequest
 from ...model.principal import Principal
-from ...records.usage import GroupBy, UsageGroup, UsageSums, UsageWanted
+from ...records.usage import GroupBy, UsageFilter, UsageGroup, UsageSums
 from ...usage import BudgetState, UsageService
 from ..auth.authenticator import scoped
 from ..body import api_router
@@ -128,7 +128,7 @@ def usage_router(service: UsageService, now: Callable[[], float] = time.time) ->
 
 def _wanted(
     since: str | None, to: str | None, fields: dict[str, str | None], now: Callable[[], float]
-) -> UsageWanted:
+) -> UsageFilter:
     until = None if to is None else _moment("to", to)
     if since is not None:
         begins = _moment("from", since)
@@ -138,7 +138,7 @@ def _wanted(
         begins = (midnight - timedelta(days=_DAYS - 1)).timestamp()
     if until is not None and until <= begins:
         raise InvalidRequest.field("to", "is not after from")
-    return UsageWanted(begins, until, fields)
+    return UsageFilter(begins, until, fields)
 
 
 def _moment(name: str, text: str) -> float:
