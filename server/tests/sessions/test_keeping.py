@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from resonantgenesis_server.feed import trimming
+from resonantgenesis_server.log import base
 from resonantgenesis_server.maintenance import Retention
 from resonantgenesis_server.model.clock import Clock
 from resonantgenesis_server.model.errors import (
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.anyio
 async def test_the_oldest_ended_turns_are_trimmed_whole(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    monkeypatch.setattr(trimming, "TRIM_STEP", step)
+    monkeypatch.setattr(base, "TRIM_STEP", step)
     rig.supervisor.limits = replace(rig.limits, chunks_per_session=100)
     session = await rig.create()
     goal = " ".join(["w"] * 17)  # 20 chunks a turn

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from ..log.base import Entry
 
 #: Sent at once, so that proxies and clients see the stream begin before the agent says a word.
@@ -27,11 +25,6 @@ def chunk_frame(entry: Entry) -> bytes:
             entry.position,
         )
     return frame
-
-
-def chunk_frames(entries: Iterable[Entry]) -> bytes:
-    """The frames of several chunks, for one write."""
-    return b"".join([chunk_frame(entry) for entry in entries])
 
 
 def frame_without_id(event: str, data: bytes) -> bytes:

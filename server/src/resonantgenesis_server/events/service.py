@@ -23,8 +23,7 @@ from ..feed.filter import (
 from ..feed.hub import Hub
 from ..feed.shares import SHARED
 from ..feed.subscription import Subscription
-from ..feed.trimming import trim_in_steps
-from ..log.base import Append, Entry, EventLog, StreamInfo
+from ..log.base import Append, Entry, EventLog, StreamInfo, trim_in_steps
 from ..model.clock import Clock
 from ..model.errors import (
     Conflict,

@@ -326,3 +326,20 @@ class IdempotencyKeys(Protocol):
     async def release(self, scope: str, key: str) -> None:
         """Forget the key."""
         ...
+
+
+#: Entries removed per call of `trim`.
+TRIM_STEP = 10_000
+
+
+async def trim_in_steps(log: EventLog, stream: str, earliest: int, before: int) -> int:
+    """Trim a stream up to `before` in steps, so that writers never wait long.
+
+    `earliest` is the stream's first position. Returns the number of removed positions. Raises
+    LogUnavailable; entries removed before the failure stay removed.
+    """
+    reached = earliest
+    while reached < before:
+        reached = min(reached + TRIM_STEP, before)
+        await log.trim(stream, reached)
+    return max(before - earliest, 0)

@@ -9,8 +9,7 @@ import structlog
 
 from .. import metrics
 from ..codec.events import events_append
-from ..feed.trimming import trim_in_steps
-from ..log.base import Append, LogError, LogOverloaded, NewEntry, StaleWriter
+from ..log.base import Append, LogError, LogOverloaded, NewEntry, StaleWriter, trim_in_steps
 from ..model.errors import Internal
 from ..model.events import NewEvent
 from .cache import take_in
