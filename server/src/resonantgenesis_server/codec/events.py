@@ -55,20 +55,3 @@ def event_json(entry: Entry, epoch: str) -> bytes:
         rfc3339(entry.at / 1e6).encode(),
         cursor_of(epoch, entry.position).encode(),
     )
-
-
-def event_frame(entry: Entry, epoch: str, *, as_message: bool = False) -> bytes:
-    """The SSE frame; made once per entry, but for the form that names every event `message`."""
-    if not as_message and entry.frame is not None:
-        return entry.frame
-    name = b"message" if as_message else entry.kind.encode()
-    cursor = cursor_of(epoch, entry.position).encode()
-    frame = b"id: %b\nevent: %b\ndata: %b\n\n" % (cursor, name, event_json(entry, epoch))
-    if not as_message:
-        entry.frame = frame
-    return frame
-
-
-def cursor_frame(epoch: str, position: int) -> bytes:
-    """A heartbeat that keeps a quiet subscription's place fresh."""
-    return b"id: %b\n\n" % cursor_of(epoch, position).encode()

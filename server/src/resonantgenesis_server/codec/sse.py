@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..log.base import Entry
+from .events import cursor_of, event_json
 
 #: Sent at once, so that proxies and clients see the stream begin before the agent says a word.
 OPENING = b": stream\n\n"
@@ -25,6 +26,23 @@ def chunk_frame(entry: Entry) -> bytes:
             entry.position,
         )
     return frame
+
+
+def event_frame(entry: Entry, epoch: str, *, as_message: bool = False) -> bytes:
+    """The SSE frame; made once per entry, but for the form that names every event `message`."""
+    if not as_message and entry.frame is not None:
+        return entry.frame
+    name = b"message" if as_message else entry.kind.encode()
+    cursor = cursor_of(epoch, entry.position).encode()
+    frame = b"id: %b\nevent: %b\ndata: %b\n\n" % (cursor, name, event_json(entry, epoch))
+    if not as_message:
+        entry.frame = frame
+    return frame
+
+
+def cursor_frame(epoch: str, position: int) -> bytes:
+    """A heartbeat that keeps a quiet subscription's place fresh."""
+    return b"id: %b\n\n" % cursor_of(epoch, position).encode()
 
 
 def frame_without_id(event: str, data: bytes) -> bytes:

@@ -13,8 +13,8 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ...codec.events import cursor_frame, cursor_of, event_frame
-from ...codec.sse import OPENING, frame_without_id
+from ...codec.events import cursor_of
+from ...codec.sse import OPENING, cursor_frame, event_frame, frame_without_id
 from ...events.service import EventService
 from ...log.base import Entry
 from ...model.errors import InvalidRequest, Unavailable
