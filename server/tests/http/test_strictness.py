@@ -8,7 +8,7 @@ import pytest
 from http_harness import Service
 from resonantgenesis_server.http.api.agents import NewAgent
 from resonantgenesis_server.http.api.session_models import ExecuteBody, TurnBody, validated
-from resonantgenesis_server.http.strictness import check_known, check_query, is_lenient
+from resonantgenesis_server.http.params import check_known, check_query, is_lenient
 from resonantgenesis_server.http.websocket.messages import CLIENT_MESSAGES
 from resonantgenesis_server.model.errors import InvalidRequest
 

@@ -18,7 +18,7 @@ from ..codec.json import has_more_values, nests_deeper
 from ..feed.shares import LARGE, SHARED
 from ..model.errors import InvalidJson, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
 from ..model.limits import Limits
-from .strictness import check_known, check_query, model_in
+from .params import check_known, check_query, header, model_in
 from .waiting import reading
 from .watchdog import StreamWatchdog
 
@@ -27,14 +27,6 @@ BODY_TIMEOUT = 60.0
 #: What a body takes of the event loop's time until its answer has left, in times of its parsing:
 #: its values are checked, compared, stored and told again. Of one with 20,000 values 4 ms.
 _AND_USED = 8
-
-
-def header(scope: Scope, name: bytes) -> bytes | None:
-    """The first header of this (lower-case) name."""
-    for key, value in scope["headers"]:
-        if key == name:
-            return bytes(value)
-    return None
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int, watch: StreamWatchdog) -> bytes:

@@ -32,12 +32,11 @@ from ..model.errors import (
 from ..model.ids import new_id
 from ..model.principal import Principal
 from ..records.base import StoreError, StoreUnusable
-from .body import announces_body, header
+from .body import announces_body
 from .cors import Cors, HeaderList
 from .errors import error_response, method_not_allowed
-from .params import reject_duplicate_headers
+from .params import APPLIED, check_query, header, is_lenient, reject_duplicate_headers
 from .serving.http_protocol import request_connection_of
-from .strictness import APPLIED, check_query, is_lenient
 
 log = structlog.get_logger("resonantgenesis.http")
 

@@ -13,6 +13,8 @@ from ..records.base import ListPage
 S = TypeVar("S")
 T = TypeVar("T")
 
+#: The largest position and the largest number of a turn that a request may name.
+MAX_POSITION = 2**31 - 1
 #: Text that every store can keep: PostgreSQL has no NUL.
 NO_NUL = r"^[^\x00]*$"
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_NUL)]
@@ -46,7 +48,7 @@ EVENT_STREAM: dict[str, Any] = {
 
 class Body(BaseModel):
     """A request body: wrong types are refused and never converted. Fields that nobody knows are
-    refused before (`strictness`), or let pass where the client prefers that."""
+    refused before (`params.check_known`), or let pass where the client prefers that."""
 
     model_config = ConfigDict(
         strict=True, extra="ignore", json_schema_extra={"additionalProperties": False}

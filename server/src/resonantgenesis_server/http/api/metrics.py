@@ -25,8 +25,9 @@ from starlette.types import Scope
 
 from ...metrics import METERS, PREFIX, Counter, Histogram
 from ...model.errors import Unauthenticated
-from ..body import api_router, header
+from ..body import api_router
 from ..errors import only_errors
+from ..params import header
 
 #: What proxies add: who sends them is not the one who connects.
 _FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")

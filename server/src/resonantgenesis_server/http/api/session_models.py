@@ -11,10 +11,9 @@ from ...model.errors import PayloadTooLarge
 from ...model.limits import MIB, Limits
 from ...sessions.start import CreateSpec, ExecuteSpec
 from ..errors import bad_fields, problem_text
-from ..schemas import NO_NUL, Body, JsonObject, Name
-from ..strictness import check_known
+from ..params import check_known
+from ..schemas import MAX_POSITION, NO_NUL, Body, JsonObject, Name
 
-MAX_POSITION = 2**31 - 1
 Position = Annotated[int, Field(ge=0, le=MAX_POSITION)]
 TurnNumber = Annotated[int, Field(ge=1, le=MAX_POSITION)]
 AgentId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]

@@ -16,10 +16,9 @@ from ..auth.authenticator import scoped
 from ..body import api_router
 from ..errors import Responses, documented_errors, unrouted
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
-from ..schemas import EVENT_STREAM, PageBody, PageCursor, PageLimit, page_body
+from ..schemas import EVENT_STREAM, MAX_POSITION, PageBody, PageCursor, PageLimit, page_body
 from ..waiting import waiting_for
 from .session_models import (
-    MAX_POSITION,
     AgentId,
     CancelBody,
     CancelByKeyBody,

@@ -18,8 +18,8 @@ from ...records.access import KeyRepository
 from ...records.base import KeyRecord
 from ...records.credentials import CredentialHasher
 from ...records.store import Records
-from ..body import header
 from ..cors import Cors, is_same_host
+from ..params import header
 from .signing import Rotated, SigningKeys, TokenSigner, may_be_token
 
 #: Seconds a key is believed without asking the records, so that a revocation holds within two.

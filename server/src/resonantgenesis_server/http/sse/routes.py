@@ -28,10 +28,10 @@ from ...sessions.subscription import SessionSubscription
 from ..api.events import MAX_TEXT, PATH, PublishBody, json_response, parse_filters, split_patterns
 from ..api.session_models import ExecuteBody, TurnBody, validated
 from ..auth.authenticator import require
-from ..body import header, read_json
+from ..body import read_json
 from ..limits import RequestLimit
 from ..middleware import FastRoute, fast_route
-from ..params import QueryParams, position_of, text_header
+from ..params import QueryParams, header, position_of, text_header
 from ..serving.eager import result_at_once
 from ..waiting import waiting
 from ..watchdog import StreamWatchdog
