@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .config.settings import Settings
-from .events.limit_events import LimitEvents
+from .events.system_events import LimitEvents
 from .http.limits import RequestLimit, StreamLimit
 from .log.base import EventLog
 from .sessions.start import TurnLimit

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from ..agents.tools.toolbox import CheckTools, any_tools
-from ..events.limit_events import Reached, nobody_is_told
+from ..events.system_events import Reached, nobody_is_told
 from ..log.base import LogError
 from ..model.errors import ApiError, Internal
 from ..model.limits import Limits

@@ -19,7 +19,7 @@ from limits.errors import ConfigurationError, StorageError
 from limits.storage import storage_from_string
 from starlette.types import Scope
 
-from ..events.limit_events import ORGANIZATION, Reached, nobody_is_told
+from ..events.system_events import ORGANIZATION, Reached, nobody_is_told
 from ..model.errors import ApiError, RateLimited
 from ..model.limits import KIB, Limits
 from ..model.principal import Principal

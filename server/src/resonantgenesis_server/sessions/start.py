@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from ..agents.tools.toolbox import CheckTools
 from ..codec.json import dumps
-from ..events.limit_events import ORGANIZATION, Reached, nobody_is_told
+from ..events.system_events import ORGANIZATION, Reached, nobody_is_told
 from ..log.base import PositionConflict
 from ..model.errors import (
     ApiError,

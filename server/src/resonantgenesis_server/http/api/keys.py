@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from ...codec.times import rfc3339, rfc3339_or_none
-from ...events.limit_events import ORGANIZATION, Reached, nobody_is_told
+from ...events.system_events import ORGANIZATION, Reached, nobody_is_told
 from ...model.errors import Conflict, Forbidden, NotFound
 from ...model.ids import is_id
 from ...model.principal import SCOPES, Principal
