@@ -27,10 +27,9 @@ from .config.load import secrets_of, unknown_variables
 from .config.settings import Settings
 from .datadir.clock import keeping_clock
 from .datadir.lock import lock_data
-from .events.node_events import NodeEvents
 from .events.outbox import OutboxRelay
 from .events.service import EventService
-from .events.system_events import LimitEvents, Reached
+from .events.system_events import LimitEvents, NodeEvents, Reached
 from .feed.hub import Hub
 from .files.base import BlobError
 from .files.disk import DiskBlobs

@@ -10,8 +10,8 @@ from typing import Protocol
 import structlog
 
 from .background import Background
-from .events.node_events import each_organization
 from .events.service import EventService
+from .events.system_events import each_organization
 from .files.base import BlobError
 from .log.base import LogError
 from .model.clock import Clock

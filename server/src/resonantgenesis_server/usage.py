@@ -16,7 +16,7 @@ from . import metrics
 from .background import Background, Backoff
 from .codec.events import events_append
 from .codec.times import rfc3339
-from .events.node_events import each_organization
+from .events.system_events import each_organization
 from .log.base import Entry, EventLog, LogError
 from .model.errors import RateLimited
 from .model.events import NewEvent, event_stream

@@ -1,10 +1,10 @@
-"""system.limit.reached: an organization is told when it, or one of its keys, meets a limit."""
+"""The events of type `system.*`: a limit was met, a node has started, a node is draining."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import structlog
 
@@ -15,58 +15,66 @@ from ..log.base import EventLog, LogError
 from ..model.events import NewEvent
 from ..model.ids import event_id
 from ..model.principal import Principal
+from ..records.access import OrganizationRepository
+from ..records.base import Organization, StoreError
 
-log_ = structlog.get_logger("resonantgenesis.limits")
+log_ = structlog.get_logger("resonantgenesis.system_events")
 
-KIND = "system.limit.reached"
-#: Seconds between two events of the same key and limit.
+LIMIT_REACHED = "system.limit.reached"
+#: Seconds between two events of one limit and one key (or organization).
 INTERVAL = 60.0
-#: Events waiting to be written, and keys remembered; beyond, the log of the server tells alone.
-_WAITING, _KEYS = 1_000, 10_000
+#: Events that may wait to be written. An event beyond is only in the server's own log.
+_MAX_WAITING = 1_000
+#: Limits and keys whose last event is remembered.
+_MAX_REMEMBERED = 10_000
 
-#: What limits begin with that an organization's keys share.
+#: The prefix of limits that an organization's keys share.
 ORGANIZATION = "organization_"
 
-#: Called with who met which limit, and how much it allows; never waits and never raises.
+#: Takes the principal that met a limit, the limit's name and its value. Never waits or raises.
 Reached = Callable[[Principal, str, int], None]
 
 
-def nobody_is_told(_principal: Principal, _limit: str, _most: int) -> None:
-    """For a server without events."""
+def ignore_limit(_principal: Principal, _name: str, _limit: int) -> None:
+    """The `Reached` of a server without events."""
 
 
 class LimitEvents:
-    """Writes at most one event a minute for each limit and key, or organization, whoever asks."""
+    """Writes `system.limit.reached`, at most once a minute for each limit and key.
+
+    An event of a limit that keys share is written at most once a minute for the organization.
+    """
 
     def __init__(self, log: EventLog, *, clock: Callable[[], float] = time.time) -> None:
         self._log = log
         self._clock = clock
-        self._told: dict[tuple[str, str], float] = {}
-        self._waiting: asyncio.Queue[tuple[str, NewEvent]] = asyncio.Queue(_WAITING)
+        #: The time of the last event, by key (or organization) and limit.
+        self._last: dict[tuple[str, str], float] = {}
+        self._waiting: asyncio.Queue[tuple[str, NewEvent]] = asyncio.Queue(_MAX_WAITING)
         self._loop = Background("limit events", self._run)
 
-    def reached(self, principal: Principal, limit: str, most: int) -> None:
-        """A key, or its organization, has met a limit. Cheap: those who meet limits do so often."""
-        self.met(principal.organization_id, principal.key_id, limit, most)
+    def reached(self, principal: Principal, name: str, limit: int) -> None:
+        """A key or its organization has met a limit. Cheap, since limits are met often."""
+        self.met(principal.organization_id, principal.key_id, name, limit)
 
-    def met(self, organization_id: str, key_id: str | None, limit: str, most: int) -> None:
-        """The same; without a key where it is not known by whose request."""
-        metrics.limit_hit(limit)
-        whose = key_id if key_id and not limit.startswith(ORGANIZATION) else organization_id
-        name, now = (whose, limit), self._clock()
-        if now - self._told.get(name, 0.0) < INTERVAL or self._waiting.full():
+    def met(self, organization_id: str, key_id: str | None, name: str, limit: int) -> None:
+        """Like `reached`; `key_id` is None where the request's key is not known."""
+        metrics.limit_hit(name)
+        owner = key_id if key_id and not name.startswith(ORGANIZATION) else organization_id
+        now = self._clock()
+        if now - self._last.get((owner, name), 0.0) < INTERVAL or self._waiting.full():
             return
-        if len(self._told) >= _KEYS:
-            self._told = {k: at for k, at in self._told.items() if now - at < INTERVAL}
-        self._told[name] = now
+        if len(self._last) >= _MAX_REMEMBERED:
+            self._last = {of: at for of, at in self._last.items() if now - at < INTERVAL}
+        self._last[owner, name] = now
         log_.warning(
-            "limit reached", organization=organization_id, key=key_id, limit=limit, most=most
+            "limit reached", organization=organization_id, key=key_id, limit=name, most=limit
         )
         event = NewEvent(
-            # The minute is in it so that nodes that share a log tell it once.
-            event_id(KIND, whose, limit, int(now // INTERVAL)),
-            KIND,
-            {"limit": limit, "most": most, "key_id": key_id},
+            # The id holds the minute, so nodes that share a log write the event once.
+            event_id(LIMIT_REACHED, owner, name, int(now // INTERVAL)),
+            LIMIT_REACHED,
+            {"limit": name, "most": limit, "key_id": key_id},
             {"organization_id": organization_id, "key_id": key_id, "request_id": None},
         )
         self._waiting.put_nowait((organization_id, event))
@@ -83,5 +91,75 @@ class LimitEvents:
             try:
                 await self._log.room()
                 await self._log.append(*events_append(organization_id, [event]))
-            except LogError as error:  # the next minute's event says it again
-                log_.warning("limit not told", limit=event.data["limit"], error=str(error))
+            except LogError as error:  # an event of the next minute replaces this one
+                log_.warning("limit event not written", limit=event.data["limit"], error=str(error))
+
+
+#: Seconds for the events of a start and of a stop. A stop must not wait longer.
+_START_PATIENCE, _STOP_PATIENCE = 5.0, 1.0
+
+
+async def each_organization(
+    organizations: OrganizationRepository,
+) -> AsyncIterator[list[Organization]]:
+    """All organizations, page by page. Raises StoreError."""
+    cursor: str | None = None
+    while True:
+        page = await organizations.all(cursor=cursor)
+        yield list(page.items)
+        cursor = page.next_cursor
+        if cursor is None:
+            return
+
+
+class NodeEvents:
+    """Writes `system.node.started` and `system.node.draining` for every organization.
+
+    A fence is given out once in the life of the store, so `fence` names this run of the node.
+    """
+
+    def __init__(
+        self, log: EventLog, organizations: OrganizationRepository, *, fence: int, version: str
+    ) -> None:
+        self._log = log
+        self._organizations = organizations
+        self._fence = fence
+        self._data = {"node_id": f"node_{fence}", "version": version}
+
+    async def started(self) -> bool:
+        """Return whether every organization has the event. A failure is logged, never raised."""
+        return await self._publish("system.node.started", _START_PATIENCE)
+
+    async def draining(self) -> bool:
+        """Like `started`, in one second at most. Call this before the drain begins."""
+        return await self._publish("system.node.draining", _STOP_PATIENCE)
+
+    async def _publish(self, kind: str, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                async for page in each_organization(self._organizations):
+                    await self._write(kind, [organization.id for organization in page])
+        except (LogError, StoreError, TimeoutError) as error:
+            problem = str(error) or f"not done after {seconds:g} s"
+            log_.warning("node event not written everywhere", event_type=kind, error=problem)
+            return False
+        return True
+
+    async def _write(self, kind: str, organization_ids: list[str]) -> None:
+        parts = [
+            part
+            for organization_id in organization_ids
+            for part in events_append(organization_id, [self._event(kind, organization_id)])
+        ]
+        if parts:
+            await self._log.room()
+            await self._log.append(*parts)
+
+    def _event(self, kind: str, organization_id: str) -> NewEvent:
+        return NewEvent(
+            event_id("node", self._fence, kind, organization_id),
+            kind,
+            self._data,
+            # No request caused the event, so there is no key either.
+            {"organization_id": organization_id, "key_id": None, "request_id": None},
+        )

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from ..agents.tools.toolbox import CheckTools, any_tools
-from ..events.system_events import Reached, nobody_is_told
+from ..events.system_events import Reached, ignore_limit
 from ..log.base import LogError
 from ..model.errors import ApiError, Internal
 from ..model.limits import Limits
@@ -75,7 +75,7 @@ class AppDeps:
     check_tools: CheckTools = any_tools
     check_session: CheckSession = any_session
     requests: RequestLimit | None = None
-    reached: Reached = nobody_is_told
+    reached: Reached = ignore_limit
     watch: StreamWatchdog | None = None
 
 

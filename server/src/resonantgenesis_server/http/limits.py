@@ -19,7 +19,7 @@ from limits.errors import ConfigurationError, StorageError
 from limits.storage import storage_from_string
 from starlette.types import Scope
 
-from ..events.system_events import ORGANIZATION, Reached, nobody_is_told
+from ..events.system_events import ORGANIZATION, Reached, ignore_limit
 from ..model.errors import ApiError, RateLimited
 from ..model.limits import KIB, Limits
 from ..model.principal import Principal
@@ -59,7 +59,7 @@ class RequestLimit:
         most: int,
         *,
         storage: str = "memory://",
-        reached: Reached = nobody_is_told,
+        reached: Reached = ignore_limit,
         of_organization: int = 0,
     ) -> None:
         """`most` of a key and `of_organization`; 0: any number. Raises BadStorage."""
@@ -157,7 +157,7 @@ class StreamLimit:
     """Streams, sockets and transfers that a key, and an organization, has open in this process."""
 
     def __init__(
-        self, most: int = 0, reached: Reached = nobody_is_told, *, of_organization: int = 0
+        self, most: int = 0, reached: Reached = ignore_limit, *, of_organization: int = 0
     ) -> None:
         """`most` of a key and `of_organization`; 0: any number."""
         self._most = most

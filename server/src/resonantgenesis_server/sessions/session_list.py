@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 import structlog
 
 from .. import metrics
-from ..events.node_events import each_organization
+from ..events.system_events import each_organization
 from ..log.base import Entry, EventLog, LogError
 from ..model.events import event_stream
 from ..records.access import OrganizationRepository

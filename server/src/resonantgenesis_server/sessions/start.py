@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from ..agents.tools.toolbox import CheckTools
 from ..codec.json import dumps
-from ..events.system_events import ORGANIZATION, Reached, nobody_is_told
+from ..events.system_events import ORGANIZATION, Reached, ignore_limit
 from ..log.base import PositionConflict
 from ..model.errors import (
     ApiError,
@@ -350,7 +350,7 @@ class TurnLimit:
     """Counts from what the log announces, so turns that a restart found count as well."""
 
     def __init__(
-        self, most: int, reached: Reached = nobody_is_told, *, of_organization: int = 0
+        self, most: int, reached: Reached = ignore_limit, *, of_organization: int = 0
     ) -> None:
         """`most` of a key and `of_organization`; 0: any number."""
         self._most = most

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from ...codec.times import rfc3339, rfc3339_or_none
-from ...events.system_events import ORGANIZATION, Reached, nobody_is_told
+from ...events.system_events import ORGANIZATION, Reached, ignore_limit
 from ...model.errors import Conflict, Forbidden, NotFound
 from ...model.ids import is_id
 from ...model.principal import SCOPES, Principal
@@ -72,7 +72,7 @@ def keys_router(
     once: IdempotentPosts,
     *,
     most: int = 0,
-    reached: Reached = nobody_is_told,
+    reached: Reached = ignore_limit,
 ) -> APIRouter:
     """`most` keys that are neither revoked nor expired in an organization; 0: any number."""
     router = api_router(tag="keys")

@@ -12,8 +12,8 @@ from outbox_support import FaultyLog, Stores, events_of
 from resonantgenesis_server import app as main
 from resonantgenesis_server.app import open_parts
 from resonantgenesis_server.config.settings import Settings
-from resonantgenesis_server.events import node_events as announce
-from resonantgenesis_server.events.node_events import NodeEvents, each_organization
+from resonantgenesis_server.events import system_events
+from resonantgenesis_server.events.system_events import NodeEvents, each_organization
 from resonantgenesis_server.http.middleware import Gateway
 from resonantgenesis_server.http.serving.run import Listener, listen
 from resonantgenesis_server.sessions.supervisor import Supervisor
@@ -62,7 +62,7 @@ async def test_organizations_beyond_a_page_are_told_too(stores: Stores) -> None:
 async def test_a_log_that_is_down_or_hangs_holds_up_neither_start_nor_stop(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(announce, "_STOP_PATIENCE", 0.02)
+    monkeypatch.setattr(system_events, "_STOP_PATIENCE", 0.02)
     org = await stores.organization()
     log = FaultyLog(stores.log)
     log.down = True
