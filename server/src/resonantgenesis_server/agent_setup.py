@@ -6,7 +6,7 @@ import contextlib
 
 from .agents.base import Agent
 from .agents.engines.llm.settings import EngineWorkers
-from .agents.engines.loading import AgentLoadError
+from .agents.loading import AgentLoadError
 from .agents.registry import Agents, Engines
 from .agents.tools.toolbox import Toolbox
 from .config.settings import Settings

@@ -17,7 +17,7 @@ import structlog
 from fastapi import APIRouter
 
 from .agent_setup import configured_agents, open_engines
-from .agents.engines.loading import AgentLoadError, look_beside
+from .agents.loading import AgentLoadError, look_beside
 from .agents.registry import Engines
 from .agents.tools.functions import ToolLoadError
 from .agents.tools.opening import open_toolbox

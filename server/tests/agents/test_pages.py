@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 from resonantgenesis_server import agent_api
-from resonantgenesis_server.agents.engines.threads import AHEAD, AgentThread
+from resonantgenesis_server.agents.threads import AHEAD, AgentThread
 from resonantgenesis_server.agents.tools import calculator, docs_search
 from resonantgenesis_server.agents.tools.base import DEFAULT_MAX_RESULT, DEFAULT_TIMEOUT
 from resonantgenesis_server.agents.tools.docs_search import PAGES, page_files, read_sections

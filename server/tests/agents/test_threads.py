@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from resonantgenesis_server.agents.base import Turn
 from resonantgenesis_server.agents.engines.python import PythonAgent
-from resonantgenesis_server.agents.engines.threads import AHEAD, AgentThread
+from resonantgenesis_server.agents.threads import AHEAD, AgentThread
 from resonantgenesis_server.model.errors import AgentError
 
 pytestmark = pytest.mark.anyio

@@ -12,9 +12,9 @@ from typing import Any
 
 from ...model.chunks import AgentChunk, Step, Text, ToolCall, ToolResult, Usage
 from ..base import Agent, Turn
+from ..loading import AgentLoadError, find
+from ..threads import AgentThread, Returned
 from ..tools.toolbox import Toolbox, TurnToolbox
-from .loading import AgentLoadError, find
-from .threads import AgentThread, Returned
 
 __all__ = ["AgentLoadError", "PythonAgent", "build", "load"]
 

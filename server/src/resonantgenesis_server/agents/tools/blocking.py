@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ...model.errors import AgentError
-from ..engines.threads import AgentThread, Returned
+from ..threads import AgentThread, Returned
 from .base import ToolError
 
 T = TypeVar("T")

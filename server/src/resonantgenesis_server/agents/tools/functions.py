@@ -18,7 +18,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 from typing_extensions import TypedDict
 
-from ..engines.loading import AgentLoadError, attribute_of
+from ..loading import AgentLoadError, attribute_of
 from .base import JsonValue, ToolContext, ToolError
 from .blocking import in_thread
 

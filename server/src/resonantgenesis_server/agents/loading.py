@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
-from ..base import Turn
+from .base import Turn
 
 
 class AgentLoadError(Exception):

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ...model.errors import AgentError
+from ..model.errors import AgentError
 
 #: How many chunks an agent may be ahead of its reader: one half waits for the reader, which takes
 #: all that wait at once, while the other half is in the reader's hands.
