@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from resonantgenesis_server import metrics
 from resonantgenesis_server.agents.engines.llm.calls import Delta, ModelCall, ModelFailure
-from resonantgenesis_server.agents.engines.llm.names import ModelName
-from resonantgenesis_server.agents.engines.llm.retrying import ask
+from resonantgenesis_server.agents.engines.llm.loop import ask
+from resonantgenesis_server.agents.engines.llm.settings import ModelName
 from resonantgenesis_server.agents.engines.llm.vision import Sight
 from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.log.base import Entry

@@ -10,9 +10,14 @@ from resonantgenesis_server.agents.base import Turn
 from resonantgenesis_server.agents.engines.llm.engine import LlmAgent, LlmEngine
 from resonantgenesis_server.agents.engines.llm.models import Models
 from resonantgenesis_server.agents.engines.llm.settings import LlmSettings
-from resonantgenesis_server.agents.tools.base import JsonValue, Tool, ToolContext, ToolError
+from resonantgenesis_server.agents.tools.base import (
+    JsonValue,
+    Tool,
+    ToolBounds,
+    ToolContext,
+    ToolError,
+)
 from resonantgenesis_server.agents.tools.images import Image
-from resonantgenesis_server.agents.tools.registry import ToolBounds
 from resonantgenesis_server.agents.tools.toolbox import Toolbox
 from resonantgenesis_server.model.chunks import AgentChunk, Text, Usage
 from support.models import FakeProvider

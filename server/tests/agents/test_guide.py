@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from resonantgenesis_server.agents.base import PastTurn, Turn
-from resonantgenesis_server.agents.engines.guide.engine import GuideAgent, build
-from resonantgenesis_server.agents.tools.base import JsonValue, ToolContext, ToolError
+from resonantgenesis_server.agents.engines.guide import GuideAgent, build
+from resonantgenesis_server.agents.tools.base import JsonValue, ToolContext, ToolError, ToolRegistry
 from resonantgenesis_server.agents.tools.calculator import Calculator
-from resonantgenesis_server.agents.tools.registry import ToolRegistry
 from resonantgenesis_server.model.chunks import Step, Text, ToolCall, ToolResult, Usage
 from resonantgenesis_server.model.errors import InvalidRequest
 

@@ -4,8 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from resonantgenesis_server.agents.base import PastTurn
-from resonantgenesis_server.agents.engines.guide.arithmetic import continued, find_expressions
-from resonantgenesis_server.agents.engines.guide.intent import Demo, last_result, understand
+from resonantgenesis_server.agents.engines.guide import (
+    Demo,
+    continued,
+    find_expressions,
+    last_result,
+    understand,
+)
 
 
 @pytest.mark.parametrize(

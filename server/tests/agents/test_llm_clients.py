@@ -24,8 +24,7 @@ from resonantgenesis_server.agents.engines.llm.calls import (
     UserMessage,
 )
 from resonantgenesis_server.agents.engines.llm.models import Models
-from resonantgenesis_server.agents.engines.llm.names import ModelName
-from resonantgenesis_server.agents.engines.llm.settings import LlmSettings
+from resonantgenesis_server.agents.engines.llm.settings import LlmSettings, ModelName
 from resonantgenesis_server.model.errors import AgentError
 from support.models import Call, FakeProvider, Reply
 

@@ -19,11 +19,10 @@ from resonantgenesis_server.agents.engines.llm.calls import (
     UserMessage,
 )
 from resonantgenesis_server.agents.engines.llm.conversation import open_conversation
-from resonantgenesis_server.agents.engines.llm.failures import agent_error
+from resonantgenesis_server.agents.engines.llm.engine import agent_error
 from resonantgenesis_server.agents.engines.llm.models import named
-from resonantgenesis_server.agents.engines.llm.names import ModelName, parse_model
 from resonantgenesis_server.agents.engines.llm.openai.request import request_body
-from resonantgenesis_server.agents.engines.llm.settings import LlmSettings
+from resonantgenesis_server.agents.engines.llm.settings import LlmSettings, ModelName, parse_model
 from resonantgenesis_server.model.errors import AgentError
 
 from .llm_quirks import faults_of

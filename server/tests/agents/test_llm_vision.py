@@ -15,8 +15,7 @@ from resonantgenesis_server.agents.engines.llm.calls import (
     ToolMessage,
     UserMessage,
 )
-from resonantgenesis_server.agents.engines.llm.names import ModelName, parse_model
-from resonantgenesis_server.agents.engines.llm.settings import LlmSettings
+from resonantgenesis_server.agents.engines.llm.settings import LlmSettings, ModelName, parse_model
 from resonantgenesis_server.agents.engines.llm.vision import Sight
 from resonantgenesis_server.agents.tools.images import MAX_IMAGE, Image, read_image
 from resonantgenesis_server.model.chunks import ToolResult

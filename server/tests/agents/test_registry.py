@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from resonantgenesis_server.agents.engines.guide.engine import GuideAgent
+from resonantgenesis_server.agents.engines.guide import GuideAgent
 from resonantgenesis_server.agents.engines.python import AgentLoadError, PythonAgent
 from resonantgenesis_server.agents.registry import Engines, engine_names
 from resonantgenesis_server.model.errors import InvalidRequest

@@ -6,8 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from resonantgenesis_server.agents.tools.base import JsonValue, ToolContext, ToolError, run_tool
-from resonantgenesis_server.agents.tools.registry import ToolRegistry, embedded_tools
+from resonantgenesis_server.agents.tools.base import (
+    JsonValue,
+    ToolContext,
+    ToolError,
+    ToolRegistry,
+    run_tool,
+)
+from resonantgenesis_server.agents.tools.toolbox import embedded_tools
 from resonantgenesis_server.model.chunks import ToolCall, ToolResult
 
 pytestmark = pytest.mark.anyio

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from .engines.llm.engine import LlmEngine
     from .engines.llm.settings import EngineWorkers, LlmSettings
 
-
 _LLM = "llm"
 _PYTHON = "python"
 
@@ -32,7 +31,7 @@ class _Engine:
 
 #: All but `llm` have `build(settings) -> Agent`; python's also takes the toolbox.
 _ENGINES: Mapping[str, _Engine] = {
-    "guide": _Engine(".engines.guide.engine"),
+    "guide": _Engine(".engines.guide"),
     _LLM: _Engine(".engines.llm.engine"),
     _PYTHON: _Engine(".engines.python", trusted_only=True),
 }

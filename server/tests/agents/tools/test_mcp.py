@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 from mcp_rig import SDK_SERVER, Rig, http_server, is_alive, open_rig
-from resonantgenesis_server.agents.tools.base import NO_CONTEXT
+from resonantgenesis_server.agents.tools.base import NO_CONTEXT, ToolBounds
 from resonantgenesis_server.agents.tools.images import Image
 from resonantgenesis_server.agents.tools.mcp.tools import tool_name
-from resonantgenesis_server.agents.tools.registry import ToolBounds
 from resonantgenesis_server.model.chunks import ToolCall
 
 pytestmark = pytest.mark.anyio

@@ -12,11 +12,11 @@ import pytest
 import uvloop
 from mcp_rig import dies, ended, is_alive, open_rig, server_of, started, tiny, tiny_server
 from resonantgenesis_server.agents.tools.base import ToolError
-from resonantgenesis_server.agents.tools.mcp.connection import MAX_TOOLS
+from resonantgenesis_server.agents.tools.mcp.server import MAX_TOOLS
 
 pytestmark = pytest.mark.anyio
 
-STDIO = "resonantgenesis_server.agents.tools.mcp.stdio"
+STDIO = "resonantgenesis_server.agents.tools.mcp.transports"
 
 
 @pytest.fixture

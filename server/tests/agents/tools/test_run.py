@@ -13,13 +13,14 @@ from resonantgenesis_server.agents.base import Turn
 from resonantgenesis_server.agents.tools.base import (
     NO_CONTEXT,
     JsonValue,
+    ToolBounds,
     ToolContext,
     ToolError,
+    ToolRegistry,
     cut_text,
     run_tool,
 )
 from resonantgenesis_server.agents.tools.calculator import Calculator
-from resonantgenesis_server.agents.tools.registry import ToolBounds, ToolRegistry
 from resonantgenesis_server.codec.json import dumps
 from resonantgenesis_server.model.chunks import ToolCall, ToolResult
 

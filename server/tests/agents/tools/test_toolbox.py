@@ -12,13 +12,13 @@ from resonantgenesis_server.agents.tools.base import (
     NO_CONTEXT,
     JsonValue,
     Tool,
+    ToolBounds,
     ToolContext,
     ToolError,
 )
 from resonantgenesis_server.agents.tools.calculator import Calculator
 from resonantgenesis_server.agents.tools.functions import FunctionTool, ToolLoadError
 from resonantgenesis_server.agents.tools.opening import open_toolbox
-from resonantgenesis_server.agents.tools.registry import ToolBounds
 from resonantgenesis_server.agents.tools.settings import ToolSettings
 from resonantgenesis_server.agents.tools.toolbox import Toolbox
 from resonantgenesis_server.agents.tools.web_search import WebSearch

@@ -19,8 +19,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from typing_extensions import TypedDict
 
 from ..loading import AgentLoadError, attribute_of
-from .base import JsonValue, ToolContext, ToolError
-from .blocking import in_thread
+from .base import JsonValue, ToolContext, ToolError, in_thread
 
 #: Seconds that a function which was cancelled gets to end.
 _GRACE = 0.5

@@ -8,14 +8,13 @@ import importlib
 from collections.abc import AsyncIterator, Callable
 from typing import cast
 
-from .base import Tool, ToolSource
+from .base import Tool, ToolBounds, ToolSource
 from .calculator import Calculator
 from .current_time import CurrentTime
 from .docs_search import DocsSearch
 from .fetch.network import AllowedHost
 from .fetch.url import fetch_tool
 from .functions import FunctionTool, ToolLoadError, load_tool
-from .registry import ToolBounds
 from .settings import McpSettings, SearchSettings, ToolSettings
 from .toolbox import Toolbox
 from .web_search import WebSearch

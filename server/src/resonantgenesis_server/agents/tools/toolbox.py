@@ -11,9 +11,20 @@ from typing import Literal
 from ...model.chunks import ToolCall, ToolResult
 from ...model.errors import InvalidRequest
 from ..base import Turn
-from .base import SEPARATOR, Tool, ToolContext, ToolError, ToolSource, source_of
+from .base import (
+    DEFAULT_BOUNDS,
+    SEPARATOR,
+    Tool,
+    ToolBounds,
+    ToolContext,
+    ToolError,
+    ToolRegistry,
+    ToolSource,
+    source_of,
+)
+from .calculator import Calculator
+from .docs_search import DocsSearch
 from .functions import FunctionTool
-from .registry import DEFAULT_BOUNDS, ToolBounds, ToolRegistry, embedded_tools
 from .web_search import WebSearch
 
 Origin = Literal["built-in", "function", "mcp"]
@@ -214,3 +225,8 @@ class TurnToolbox:
             work.close()
             raise
         return waiting.result(_THREAD_WAIT)
+
+
+def embedded_tools() -> ToolRegistry:
+    """The tools that need no key, no network and no setting."""
+    return ToolRegistry([Calculator(), DocsSearch()])

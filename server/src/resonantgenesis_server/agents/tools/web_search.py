@@ -12,8 +12,7 @@ import httpx
 
 from ...codec.json import NotJson, loads
 from ...model.limits import MIB
-from .base import JsonValue, ToolContext, ToolError, number_argument, text_argument
-from .blocking import in_thread
+from .base import JsonValue, ToolContext, ToolError, in_thread, number_argument, text_argument
 from .fetch.html_text import read_html
 
 MAX_QUERY = 500

@@ -2,36 +2,55 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
-from ....model.chunks import AgentChunk, Step
+import structlog
+
+from .... import metrics
+from ....codec.json import dumps
+from ....model.chunks import AgentChunk, Step, ToolResult, Usage
 from ....model.errors import AgentError
 from ...base import Turn
-from ...tools.base import ToolContext
-from ...tools.registry import ToolRegistry
+from ...tools.base import ToolContext, ToolRegistry
 from .calls import (
     AssistantMessage,
     CallRequest,
+    Delta,
     Finish,
     ModelCall,
     ModelClient,
     ModelFailure,
     Reasoning,
     Sampling,
+    ToolMessage,
     ToolSpec,
+    UserMessage,
 )
-from .conversation import Opening
-from .counting import TokenCount
-from .retrying import ask
+from .conversation import Opening, Planned, plan
 from .settings import LlmSettings
-from .tool_calls import plan, run_calls
 from .vision import Sight
 
 #: The name of every step: one call of the model, and the tools that it wanted.
 STEP = "model"
 #: Characters of reasoning that are worth a chunk.
 _THOUGHT = 200
+
+#: Characters of a token, about: what is told before the provider tells it.
+_CHARS = 4
+#: What an image takes, in characters.
+_IMAGE = 1_000 * _CHARS
+#: Tokens of output after which they are told.
+_EVERY = 50
+#: The longest that a provider's wish to wait is followed; a client may come back later by itself.
+_LONGEST = 15.0
+log_ = structlog.get_logger("resonantgenesis.llm")
+#: Calls of one turn that run at the same time.
+_AT_ONCE = 8
+_STOP_SECONDS = 5.0
 
 
 class ToolLoop:
@@ -177,3 +196,115 @@ class _Answer:
                 " raise the agent's max_output_tokens"
             )
         return finish
+
+
+class TokenCount:
+    """Estimates until the Finish, whose numbers then count: what differs is added or taken back."""
+
+    def __init__(self, call: ModelCall) -> None:
+        self._input = sum(map(_size, call.messages)) + len(call.system)
+        self._input += sum(len(dumps(tool.parameters)) for tool in call.tools)
+        self._input //= _CHARS
+        self._told_input = 0
+        self._told_output = 0
+        self._chars = 0
+
+    def saw(self, delta: Delta) -> Usage | None:
+        """What to tell now that this came, if anything."""
+        if isinstance(delta, Finish):
+            return self._tell(
+                self._input if delta.input_tokens is None else delta.input_tokens,
+                self._estimate() if delta.output_tokens is None else delta.output_tokens,
+            )
+        self._chars += len(delta if isinstance(delta, str) else _text(delta))
+        output = self._estimate()
+        if self._told_input and output - self._told_output < _EVERY:
+            return None
+        return self._tell(self._input, output)
+
+    def _estimate(self) -> int:
+        return -(-self._chars // _CHARS)
+
+    def _tell(self, read: int, written: int) -> Usage | None:
+        usage = Usage(read - self._told_input, written - self._told_output)
+        self._told_input, self._told_output = read, written
+        return usage if usage.input_tokens or usage.output_tokens else None
+
+
+def _text(delta: Delta) -> str:
+    if isinstance(delta, CallRequest):
+        return delta.arguments
+    return getattr(delta, "text", "")
+
+
+def _size(message: UserMessage | AssistantMessage | ToolMessage) -> int:
+    if isinstance(message, ToolMessage):
+        return len(message.result)
+    if isinstance(message, UserMessage):
+        return len(message.text) + _IMAGE * len(message.images)
+    return len(message.text) + sum(len(call.arguments) for call in message.calls)
+
+
+async def ask(
+    client: ModelClient, call: ModelCall, sight: Sight, *, retries: int, delay: float
+) -> AsyncGenerator[Delta, None]:
+    """As `ModelClient.stream` promises, but what is `unavailable` is tried `retries` times more.
+
+    Never once a delta has come: it may have been shown. Waits `delay` seconds first, then twice as
+    long each time, with jitter, or as long as the provider says if that is longer. A call that is
+    refused for its images is made once more without them.
+    """
+    attempt = 0
+    while True:
+        has_begun = False
+        try:
+            async with aclosing(client.stream(call)) as deltas:
+                async for delta in deltas:
+                    if not has_begun:
+                        has_begun = True
+                        sight.answered()
+                    yield delta
+            return
+        except ModelFailure as failure:
+            metrics.model_failed(failure.kind)
+            if not has_begun and sight.gives_up(call, failure):
+                log_.info("the model is asked without images", model=call.model, said=failure.said)
+                continue
+            wait = max(delay * 2**attempt, failure.retry_after or 0.0)
+            if has_begun or failure.kind != "unavailable" or attempt >= retries or wait > _LONGEST:
+                raise
+            log_.info("model call is tried again", model=call.model, said=failure.said, wait=wait)
+        await asyncio.sleep(wait * random.uniform(1.0, 1.25))  # noqa: S311 - no secret
+        attempt += 1
+
+
+async def run_calls(
+    planned: Sequence[Planned], tools: ToolRegistry, context: ToolContext
+) -> AsyncGenerator[tuple[Planned, ToolResult], None]:
+    """Each call with its result, in the order in which they come; closing it cancels the rest.
+
+    Raises nothing of its own: a call that fails has a result with `is_error`.
+    """
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def run(one: Planned) -> tuple[Planned, ToolResult]:
+        if one.problem:
+            call = one.call
+            return one, ToolResult(call.tool, one.problem, call.call_id, is_error=True)
+        async with slots:
+            shown = replace(context, show_image=one.images.append)
+            return one, await tools.run(one.call, shown)
+
+    running = {asyncio.create_task(run(one), name=f"tool {one.call.tool}") for one in planned}
+    try:
+        while running:
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                yield task.result()
+    finally:
+        for task in running:
+            task.cancel()
+        if running:
+            _, deaf = await asyncio.wait(running, timeout=_STOP_SECONDS)
+            for task in deaf:
+                log_.error("a tool ignores its cancellation", task=task.get_name())

@@ -14,8 +14,7 @@ import structlog
 
 from ....model.errors import AgentError
 from .calls import ModelClient
-from .names import BadModelName, ModelName, parse_model
-from .settings import LlmSettings
+from .settings import BadModelName, LlmSettings, ModelName, parse_model
 
 _CLOSE_SECONDS = 5.0
 log_ = structlog.get_logger("resonantgenesis.llm")

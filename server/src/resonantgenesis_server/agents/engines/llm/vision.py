@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from ....model.limits import MIB
 from ...tools.images import Image
 from .calls import FailureKind, Message, ModelCall, ModelFailure, UserMessage
-from .names import ModelName
+from .settings import ModelName
 
 #: Images of one step that a model is shown.
 MAX_IMAGES = 4

@@ -14,12 +14,10 @@ from typing import TYPE_CHECKING
 
 import httpcore
 
-from ..base import ToolError
-from ..blocking import in_thread
+from ..base import ToolError, in_thread
 
 if TYPE_CHECKING:
     from httpcore._backends.base import SOCKET_OPTION
-
 
 #: The IP addresses of a host and port. Raises OSError.
 Resolve = Callable[[str, int], Awaitable[list[str]]]

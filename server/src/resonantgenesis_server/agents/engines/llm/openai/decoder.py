@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..calls import Delta, Finish, ModelFailure, Reasoning
-from ..endings import why_it_stopped
+from ..calls import Delta, Finish, ModelFailure, Reasoning, why_it_stopped
 from .errors import failure_in_other_words, is_error, silent_failure, stream_failure
 from .lines import EventReader, shown
 from .pieces import CallAssembler
 from .state import StateKeeper, is_state
-from .texts import Mender, content_pieces, thought_of
-from .think import ThinkSplitter
+from .texts import Mender, ThinkSplitter, content_pieces, thought_of
 
 #: Where servers put reasoning as text; the first that a delta has is shown.
 _THOUGHTS = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "thinking_blocks")

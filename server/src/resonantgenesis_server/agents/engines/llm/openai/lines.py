@@ -12,10 +12,9 @@ from typing import Any
 import orjson
 
 from ..calls import ModelFailure
+from . import MAX_EVENT
 from .errors import MAX_WORDS, stream_failure
 
-#: Bytes of one line, of one event, and of an answer that is one JSON text.
-MAX_EVENT = 4 * 1024 * 1024
 #: Bytes of an event that is tried before its line ends.
 _MAX_TRIED = 64 * 1024
 _BOM = b"\xef\xbb\xbf"

@@ -14,7 +14,7 @@ import orjson
 
 from .....codec.json import NotJson, dumps
 from ..calls import CallRequest, ModelFailure
-from .lines import MAX_EVENT
+from . import MAX_EVENT
 from .texts import mended
 
 #: Tool calls in one answer, and places (`index`) that are named.

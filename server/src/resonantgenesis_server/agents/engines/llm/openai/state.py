@@ -13,7 +13,7 @@ from typing import Any
 
 from .....codec.json import NotJson, dumps, loads
 from ..calls import ModelFailure
-from .lines import MAX_EVENT
+from . import MAX_EVENT
 
 _OWN = re.compile(
     r"reasoning|thinking|thought|signature|encrypted|extra_content|provider_specific|provider_data"
