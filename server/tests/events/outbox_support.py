@@ -14,8 +14,8 @@ from resonantgenesis_server.app import Parts
 from resonantgenesis_server.log.base import Append, Entry, EventLog, LogUnavailable
 from resonantgenesis_server.log.sqlite.log import SqliteLog
 from resonantgenesis_server.model.events import event_stream
-from resonantgenesis_server.records.base import Actor, AgentRecord, OutboxRow, StoreUnusable
-from resonantgenesis_server.records.outbox import OutboxRepository
+from resonantgenesis_server.records.base import Actor, AgentRecord, StoreUnusable
+from resonantgenesis_server.records.outbox import OutboxRepository, OutboxRow
 from resonantgenesis_server.records.store import Records
 
 TOLD = Actor("key_1", "req_1")

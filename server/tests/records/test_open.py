@@ -111,6 +111,7 @@ async def test_an_address_that_cannot_work_is_refused(url: str) -> None:
 
 
 async def test_a_cancelled_write_is_undone_and_holds_nothing(url: str) -> None:
+    await (await Records.open(url)).close()
     database = await Database.open(url, busy_timeout=1.0)
     inside, never = anyio.Event(), anyio.Event()
 

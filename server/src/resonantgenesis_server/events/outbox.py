@@ -11,8 +11,8 @@ from ..background import Background, Backoff
 from ..codec.events import events_append
 from ..log.base import Append, EventLog, LogError
 from ..model.events import NewEvent
-from ..records.base import OutboxRow, StoreError
-from ..records.outbox import OutboxRepository
+from ..records.base import StoreError
+from ..records.outbox import OutboxRepository, OutboxRow
 
 log_ = structlog.get_logger("resonantgenesis.outbox")
 

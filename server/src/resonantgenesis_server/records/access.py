@@ -68,15 +68,14 @@ class OrganizationRepository:
         return await self._one(query)
 
     async def first(self) -> Organization | None:
-        """The oldest one: who the bootstrap key belongs to."""
+        """The oldest one, which the bootstrap key belongs to."""
         table = tables.organizations
         return await self._one(select(table).order_by(table.c.created_at, table.c.id).limit(1))
 
     async def update(
         self, organization_id: str, *, name: str | Unset = UNSET, disabled: bool | Unset = UNSET
     ) -> Organization | None:
-        """The organization with the changes made; None if there is none. One that is disabled
-        already keeps its `disabled_at`."""
+        """The changed organization; None if there is none. Disabling twice keeps `disabled_at`."""
         table = tables.organizations
         changed: dict[str, object] = {"id": organization_id}
         if not isinstance(name, Unset):
@@ -90,7 +89,7 @@ class OrganizationRepository:
         return None if row is None else _organization(row)
 
     async def all(self, *, limit: int = 200, cursor: str | None = None) -> ListPage[Organization]:
-        """Every one, oldest first."""
+        """All organizations, oldest first."""
         query = by_creation(
             select(tables.organizations), tables.organizations, cursor, newest_first=False
         )
@@ -148,7 +147,7 @@ class KeyRepository:
         return await self._find(tables.keys.c.hash == hash)
 
     async def count_live(self, organization_id: str) -> int:
-        """How many of its keys are neither revoked nor expired."""
+        """The number of keys that are neither revoked nor expired."""
         columns, now = tables.keys.c, micros(self._clock())
         query = select(func.count()).where(
             columns.organization_id == organization_id,
@@ -159,7 +158,7 @@ class KeyRepository:
             return int((await connection.execute(query)).scalar_one())
 
     async def find(self, key_id: str) -> KeyRecord | None:
-        """The key of this id in any organization: who made a client token."""
+        """The key of this id in any organization, e.g. the maker of a client token."""
         return await self._find(tables.keys.c.id == key_id)
 
     async def find_all(self, key_ids: Collection[str]) -> Sequence[KeyRecord]:

@@ -1,4 +1,4 @@
-"""Agents, each within its organization."""
+"""Agents: those that an organization stores, and those that the configuration gives to all."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from .tables import micros, seconds
 
 
 class AgentRepository:
-    """Each change that is `actor` leaves its event (agent.created, agent.updated, agent.deleted) in
-    the outbox, in the same transaction."""
+    """A change by an `actor` puts its event (agent.created, agent.updated, agent.deleted) into the
+    outbox, in the same transaction."""
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
@@ -35,7 +35,8 @@ class AgentRepository:
         actor: Actor | None = None,
         once: Once[AgentRecord] | None = None,
     ) -> AgentRecord:
-        """The times of `agent` are ignored: both are now."""
+        """Keep a new agent; its times are now, whatever `agent` says. Raises `Conflict` when the id
+        is taken in the organization."""
         now = micros(self._clock())
         query = insert(tables.agents).values(
             id=agent.id,
@@ -88,16 +89,15 @@ class AgentRepository:
         *,
         actor: Actor | None = None,
     ) -> AgentRecord | None:
-        """The agent with the changes made; None if there is none. What leaves every field as it
-        was is no event."""
+        """The changed agent; None if there is none. There is no event when no field changes."""
         now = micros(self._clock())
         one = _one(organization_id, agent_id)
         values = {**_values(changes), "updated_at": now}
         query = update(tables.agents).where(one).values(values).returning(tables.agents)
         async with self._database.write() as connection:
-            # Locked, so that the event tells the difference to what this change replaced.
-            known = await connection.execute(select(tables.agents).where(one).with_for_update())
-            row = known.mappings().first()
+            # Locked, so that the event shows the difference to the row that this change replaces.
+            existing = await connection.execute(select(tables.agents).where(one).with_for_update())
+            row = existing.mappings().first()
             if row is None:
                 return None
             before = _agent(row)
@@ -111,7 +111,7 @@ class AgentRepository:
     async def delete(
         self, organization_id: str, agent_id: str, *, actor: Actor | None = None
     ) -> bool:
-        """Whether there was one."""
+        """Whether there was such an agent."""
         query = delete(tables.agents).where(_one(organization_id, agent_id))
         async with self._database.write() as connection:
             result = await connection.execute(query.returning(tables.agents))
@@ -161,7 +161,7 @@ def _agent(row: RowMapping) -> AgentRecord:
     )
 
 
-#: Characters of the instructions that an event shows; the agent itself has them all.
+#: Characters of the instructions that an event shows.
 SHOWN_INSTRUCTIONS = 1_000
 _FIELDS = ("name", "engine", "instructions", "model", "tools", "defaults")
 
@@ -171,8 +171,7 @@ def agent_event(
 ) -> NewEvent:
     """`kind` is created, updated or deleted.
 
-    The id is random: it is made once and kept with the change, so a repeat on the way to the log
-    has the same one.
+    The id is random. It is kept with the change, so a repeat on the way to the log has the same id.
     """
     metadata: dict[str, Any] = {
         "organization_id": agent.organization_id,
@@ -201,8 +200,11 @@ def _shown(name: str, value: Any) -> Any:
 
 
 class AgentDirectory:
-    """Configured agents are in every organization's list, cannot be changed through the API, and
-    win over a stored one of the same id."""
+    """The agents that an organization can use: its own and the configured ones.
+
+    Configured agents are in every organization's list and cannot be changed through the API. A
+    configured agent hides a stored one of the same id.
+    """
 
     def __init__(self, agents: AgentRepository, configured: Mapping[str, AgentRecord]) -> None:
         self._agents = agents
@@ -216,10 +218,10 @@ class AgentDirectory:
         shared = self._configured.get(agent_id)
         if shared is not None:
             return replace(shared, organization_id=organization_id)
-        found = await self._agents.get(organization_id, agent_id)
-        if found is None:
+        stored = await self._agents.get(organization_id, agent_id)
+        if stored is None:
             raise AgentNotFound("there is no such agent")
-        return found
+        return stored
 
     async def list(
         self, organization_id: str, *, limit: int = 50, cursor: str | None = None
@@ -235,7 +237,7 @@ class AgentDirectory:
         own = [agent for agent in stored.items if agent.id not in self._configured]
         merged = sorted([*own, *shared], key=lambda agent: agent.id)
         if stored.next_cursor is not None:
-            # What lies behind the last stored one of this page comes with the next page.
+            # Agents behind the last stored one of this page belong to the next page.
             merged = [agent for agent in merged if agent.id <= stored.items[-1].id]
         page, rest = merged[:limit], merged[limit:]
         if not rest and stored.next_cursor is None:

@@ -1,8 +1,8 @@
-"""What the records promise, whatever database holds them.
+"""What the records hold, and what they promise on whatever database.
 
-The records are what has no log of its own: organizations, API keys, agents, the mirror of the
-sessions, remembered requests. What the log is to be told of their changes is kept in the same
-transaction as the change, in the outbox. Every repository promises:
+The records are the data that has no log of its own: organizations, API keys, agents, files, usage,
+the list of sessions, idempotency keys. An event about a change waits in the outbox, written in the
+transaction of the change, until the log has it. Every repository promises:
 
 - A call that returns has been committed durably; one that raises has changed nothing.
 - Nothing crosses organizations: each call names one, and answers as if no other existed.
@@ -19,8 +19,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
-from ..model.events import NewEvent
-
 T = TypeVar("T")
 
 
@@ -29,7 +27,7 @@ class StoreError(Exception):
 
 
 class RecordsTooNew(StoreError):
-    """The store was written by a newer version of this program."""
+    """A newer version of this program wrote the records."""
 
 
 class StoreUnusable(StoreError):
@@ -53,7 +51,7 @@ class ListPage(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Organization:
-    """`disabled_at`: since when none of its credentials opens anything; None: they do."""
+    """`disabled_at`: since when its credentials open nothing; None: it is not disabled."""
 
     id: str
     name: str
@@ -63,9 +61,9 @@ class Organization:
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """An API key, without its credential, of which only `hash` is known.
+    """An API key; of its credential only the `hash` is kept.
 
-    `is_suspended`: its organization is disabled; told by what finds a key, not by lists.
+    `is_suspended`: its organization is disabled. Look-ups of a key set it, lists do not.
     """
 
     id: str
@@ -116,7 +114,7 @@ class AgentChanges:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who asked for a change, for the metadata of the event that tells of it."""
+    """The caller that asked for a change, for the metadata of the change's event."""
 
     key_id: str
     request_id: str
@@ -124,17 +122,8 @@ class Actor:
 
 
 @dataclass(frozen=True, slots=True)
-class OutboxRow:
-    """An event that the log has not been given yet; rows are in the order of their ids."""
-
-    id: int
-    organization_id: str
-    event: NewEvent
-
-
-@dataclass(frozen=True, slots=True)
 class SessionRecord:
-    """A session as its log last had it: a mirror for lists, never the truth."""
+    """A session in the list of sessions. The session's log is the truth; the list follows it."""
 
     id: str
     organization_id: str
@@ -149,7 +138,7 @@ class SessionRecord:
 
 @dataclass(frozen=True, slots=True)
 class ListPlace:
-    """The list of an organization's sessions shows what its events tell up to `position` of the
+    """How far the list of an organization's sessions follows its events: up to `position` of the
     log's `epoch`."""
 
     organization_id: str
@@ -158,9 +147,22 @@ class ListPlace:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestName:
+    """What makes an idempotency key unique; `subject` is "" for an API key."""
+
+    organization_id: str
+    subject: str
+    route: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Remembered:
-    """What an Idempotency-Key stands for. `thing` is the id of what it has made; with `status`
-    None, of what it is to make: whether it has, is to be seen where such things are."""
+    """What an idempotency key stands for.
+
+    With a `status`: an answer, and `thing` is the id of the resource that was made. Without: a
+    reservation of the id `thing`. Whether that resource exists, its own store knows.
+    """
 
     fingerprint: str
     status: int | None
@@ -170,22 +172,12 @@ class Remembered:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestName:
-    """What makes an Idempotency-Key unique; `subject` is "" for an API key."""
-
-    organization_id: str
-    subject: str
-    route: str
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
 class Once(Generic[T]):
-    """An Idempotency-Key that is used up by what is made, in the transaction that makes it.
+    """An idempotency key that the transaction uses up which makes the resource.
 
-    `thing` gives its id, `render` the answer that is to be remembered; None: there is none, or it
-    must not be kept since it shows a secret. Whoever is given one raises `KeyUsed`, and has made
-    nothing, where the key was used less than `window` seconds ago.
+    `thing` gives the id of the resource, `render` the answer to remember. `render` is None for an
+    answer that shows a secret. A repository that takes one raises `KeyUsed`, and makes nothing,
+    where the key was used less than `window` seconds ago.
     """
 
     name: RequestName
@@ -196,7 +188,7 @@ class Once(Generic[T]):
 
 
 class KeyUsed(Exception):
-    """An Idempotency-Key stands for something already."""
+    """An idempotency key stands for something already."""
 
 
 @dataclass(frozen=True, slots=True)

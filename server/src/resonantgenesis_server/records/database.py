@@ -26,7 +26,6 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from .. import metrics
 from ..datadir.wal import lost_commits
 from .base import StoreUnusable
-from .migrate import migrate
 
 log_ = structlog.get_logger("resonantgenesis.records")
 
@@ -55,18 +54,12 @@ class Database:
 
     @classmethod
     async def open(cls, url: str, *, busy_timeout: float = BUSY_TIMEOUT) -> Database:
-        """Connect and migrate. Raises `StoreUnusable`, `RecordsTooNew`."""
+        """The database at `sqlite:///PATH` or `postgresql://…`, reached when first used. Raises
+        `StoreUnusable`."""
         parsed = _parse(url)
         if parsed.get_backend_name() == "sqlite":
             await asyncio.to_thread(_prepare_file, parsed)
-        database = cls(_engine(parsed, busy_timeout), busy_timeout)
-        try:
-            async with database.write() as connection:
-                await connection.run_sync(migrate)
-        except BaseException:
-            await database.close()
-            raise
-        return database
+        return cls(_engine(parsed, busy_timeout), busy_timeout)
 
     @property
     def dialect(self) -> str:

@@ -1,7 +1,7 @@
-"""Files, each within its organization: what they are called, what they hold, whose they are.
+"""Files, each within its organization: their names, owners and contents.
 
-The guarantees are those of `base`. Content lies elsewhere, under its digest, and several files may
-hold the same.
+The guarantees are those of `base`. A content lies in a blob store, under its digest; several files
+may hold the same.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from .tables import micros, seconds
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose a file is, or which files somebody sees: those of the organization and of every one
-    that is named; None is no restriction."""
+    """The owner of a file, or the files that a caller sees. A field of None restricts nothing."""
 
     organization_id: str
     subject: str | None = None
@@ -33,7 +32,7 @@ class Owner:
 
     @classmethod
     def of(cls, principal: Principal) -> Owner:
-        """What the caller makes is its own, and what it sees."""
+        """The owner of the files that the caller makes, and the files that it sees."""
         return cls(
             principal.organization_id,
             principal.subject,
@@ -44,7 +43,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a file holds: `size` in bytes, `sha256` in hexadecimal."""
+    """The content of a file; `size` in bytes, `sha256` in hexadecimal."""
 
     name: str
     content_type: str
@@ -105,8 +104,8 @@ class FileRepository:
             return await read_page(connection, query, limit, _file, _place)
 
     async def delete(self, seen_by: Owner, file_id: str) -> FileRecord | None:
-        """The file that was deleted; None if there was none. Files made in a session go with the
-        session: `Sessions.delete` removes them in the same transaction."""
+        """The deleted file; None if there was none. `SessionRepository.delete` removes the files of
+        a session in the transaction that removes the session."""
         query = delete(tables.files).where(_one(seen_by, file_id)).returning(tables.files)
         async with self._database.write() as connection:
             row = (await connection.execute(query)).mappings().first()
@@ -123,7 +122,7 @@ class FileRepository:
             return int(found.scalar_one())
 
     async def held(self, digests: Sequence[str]) -> frozenset[str]:
-        """Those of these contents that some file of any organization holds."""
+        """The digests among these that some file of any organization holds."""
         digest = tables.files.c.sha256
         query = select(digest).where(digest.in_(digests)).distinct()
         async with self._database.read() as connection:

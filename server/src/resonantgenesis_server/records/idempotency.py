@@ -1,8 +1,8 @@
-"""What each Idempotency-Key stands for.
+"""What each idempotency key stands for.
 
-What the records hold is made in the transaction that uses its key up: a crash leaves both or
-neither. What is made elsewhere has its id reserved first, and whoever repeats the request after a
-crash makes it with that id, or finds it made.
+A resource of the records is made in the transaction that uses its key up: a crash leaves both or
+neither. A resource of another store has its id reserved first. After a crash, a repeat of the
+request makes the resource with that id, or finds it made.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, and_, delete, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from . import tables
@@ -23,8 +22,8 @@ _ANSWERED = 201
 
 
 async def use_key(connection: AsyncConnection, once: Once[T] | None, made: T, now: float) -> None:
-    """Remember within the caller's transaction what an Idempotency-Key has made, at `now` by
-    `Database.passed`. Raises `KeyUsed`; the transaction must then be given up."""
+    """Use the key of `once` up for the resource `made`, within the caller's transaction, at `now`
+    by `Database.passed`. Raises `KeyUsed`; the transaction must then be rolled back."""
     if once is None:
         return
     values = {
@@ -45,42 +44,41 @@ class IdempotencyRepository:
         """What the key stands for, if it was used less than `window` seconds ago."""
         since = micros(self._database.passed() - window)
         async with self._database.read() as connection:
-            known = await _get(connection, name)
-        return None if known is None or micros(known.created_at) <= since else known
+            existing = await _get(connection, name)
+        return None if existing is None or micros(existing.created_at) <= since else existing
 
     async def remember(self, once: Once[T], made: T) -> None:
-        """Use the key up for what no repository makes. Raises `KeyUsed`."""
+        """Use the key up for a resource that no repository makes. Raises `KeyUsed`."""
         async with self._database.write() as connection:
             await use_key(connection, once, made, self._database.passed())
 
     async def reserve(
         self, name: RequestName, fingerprint: str, thing: str, *, window: float
     ) -> Remembered:
-        """What the key stands for now: with `thing`, unless it was used or reserved before. For
-        what is made elsewhere than here: whoever repeats the request makes it with the same id,
-        or finds it made."""
+        """Reserve the id `thing` for a resource of another store, and return what the key stands
+        for now. That is another id where the key was used or reserved before."""
         values = {"fingerprint": fingerprint, "thing": thing}
         async with self._database.write() as connection:
             await _insert(connection, name, micros(self._database.passed()), window, values)
-            known = await _get(connection, name)
-        if known is None:
+            existing = await _get(connection, name)
+        if existing is None:
             raise StoreUnusable("an idempotency key was not kept")
-        return known
+        return existing
 
     async def finish(self, name: RequestName, status: int, body: bytes) -> None:
-        """Remember the answer of what was reserved."""
+        """Remember the answer for a reserved key."""
         query = update(tables.idempotency).where(_named(name)).values(status=status, body=body)
         async with self._database.write() as connection:
             await connection.execute(query)
 
     async def release(self, name: RequestName) -> None:
-        """Forget what was reserved: the request was refused and does not use the key up."""
+        """Forget a reservation: the request was refused and does not use the key up."""
         reserved = and_(_named(name), tables.idempotency.c.status.is_(None))
         async with self._database.write() as connection:
             await connection.execute(delete(tables.idempotency).where(reserved))
 
     async def purge(self, before: float, limit: int = 1_000) -> int:
-        """Delete up to `limit` entries older than `before`; how many there were."""
+        """Delete up to `limit` entries older than `before`, and return their number."""
         table = tables.idempotency
         keys = (table.c.organization_id, table.c.subject, table.c.route, table.c.key)
         old = select(*keys).where(table.c.created_at < micros(before)).limit(limit)
@@ -94,16 +92,15 @@ class IdempotencyRepository:
 async def _insert(
     connection: AsyncConnection, name: RequestName, now: int, window: float, values: dict[str, Any]
 ) -> bool:
-    """Whether the key was free; one is that was used long ago, or by a request that died before
-    anything was reserved for it."""
+    """Whether the key was free. A key is free again when its use is older than `window`, or when
+    its request died before it reserved an id."""
     table = tables.idempotency
     over = or_(
         table.c.created_at <= now - micros(window),
         and_(table.c.status.is_(None), table.c.thing.is_(None)),
     )
     await connection.execute(delete(table).where(_named(name), over))
-    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    query = make(table).values(
+    query = tables.insert_into(connection.dialect.name, table).values(
         organization_id=name.organization_id,
         subject=name.subject,
         route=name.route,

@@ -1,16 +1,25 @@
-"""Events that wait in the records for the log."""
+"""Events on their way from a transaction of the records to the log."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import RowMapping, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..model.events import NewEvent
 from . import tables
-from .base import OutboxRow
 from .database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """An event that the log does not have yet; rows are in the order of their ids."""
+
+    id: int
+    organization_id: str
+    event: NewEvent
 
 
 async def keep_event(
@@ -18,8 +27,8 @@ async def keep_event(
 ) -> None:
     """Keep an event within the caller's transaction, at `now` (microseconds since 1970).
 
-    To be called after the change it tells of: then whoever changes the same row next, in whatever
-    process, gets the later number.
+    To be called after the change that the event is about. The next change of the row, by any
+    process, then gets the later number.
     """
     await connection.execute(
         insert(tables.outbox).values(
@@ -33,8 +42,8 @@ async def keep_event(
 
 
 class OutboxRepository:
-    """Events on their way from a transaction of the records to the log. They get there exactly
-    once: a row stays until the log has it, and the log drops what it has, by the event's id."""
+    """Events that wait for the log. Each gets there exactly once: a row stays until the log has the
+    event, and the log drops an event whose id it has."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -47,7 +56,7 @@ class OutboxRepository:
         return [_row(row) for row in rows]
 
     async def done(self, ids: Sequence[int]) -> None:
-        """The log has these: remove them."""
+        """Remove these rows: the log has their events."""
         if not ids:
             return
         query = delete(tables.outbox).where(tables.outbox.c.id.in_(ids))

@@ -40,7 +40,7 @@ class SecretRepository:
         return made
 
     async def versions(self, name: str) -> Sequence[SecretVersion]:
-        """Every version that is kept, newest first; the first is made when first asked for."""
+        """The kept versions, newest first; the first one is made when first asked for."""
         async with self._database.read() as connection:
             found = await _read(connection, name)
         if not found:
@@ -50,9 +50,8 @@ class SecretRepository:
         return [_version(row) for row in found]
 
     async def renew(self, name: str, *, keep: float, most: int) -> SecretVersion:
-        """A new version, at random. Those that were replaced `keep` seconds ago or earlier are
-        forgotten; 0: all. Raises `Conflict` when more than `most` would have to be kept beside
-        it."""
+        """A new version, at random. Versions that were replaced `keep` seconds ago or earlier are
+        dropped; 0: all. Raises `Conflict` when more than `most` versions are still needed."""
         await self.versions(name)  # there is one to be replaced
         now = micros(self._clock())
         table = tables.secrets

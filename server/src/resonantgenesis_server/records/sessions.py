@@ -1,4 +1,4 @@
-"""The mirror of the sessions: what lists and retention ask, while the logs are the truth."""
+"""The list of sessions, for lists and retention. It follows the sessions' logs, the truth."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from sqlalchemy import Insert, RowMapping, and_, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from . import tables
 from .base import ListPage, ListPlace, SessionRecord
@@ -19,9 +18,8 @@ _BATCH = 500
 
 
 def _upsert(dialect: str, *, anew: bool) -> Insert:
-    """Made once: to make it costs more than to run it."""
-    make = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    query = make(tables.sessions)
+    """Made once per repository: to make the statement costs more than to run it."""
+    query = tables.insert_into(dialect, tables.sessions)
     new = query.excluded
     mine = tables.sessions.c.organization_id == new.organization_id
     return query.on_conflict_do_update(
@@ -38,8 +36,7 @@ def _upsert(dialect: str, *, anew: bool) -> Insert:
 
 
 def _upsert_place(dialect: str) -> Insert:
-    make = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    query = make(tables.session_places)
+    query = tables.insert_into(dialect, tables.session_places)
     new = query.excluded
     return query.on_conflict_do_update(
         index_elements=["organization_id"],
@@ -61,10 +58,12 @@ class SessionRepository:
         *,
         anew: bool = False,
     ) -> None:
-        """Mirror these sessions, and keep the places that are reached with them, in one
-        transaction. A row whose `updated_at` is older than what is kept is ignored, so that rows
-        may arrive in any order and more than once; but not with `anew`: the log has another
-        history than that of which the rows tell."""
+        """Write these sessions, and the places that the list reaches with them, in one transaction.
+
+        A row with an older `updated_at` than the kept one is ignored: rows may come in any order,
+        and more than once. With `anew` every row is written: the log has another history than the
+        one that the list followed.
+        """
         if not rows and not places:
             return
         upsert = self._upsert_anew if anew else self._upsert
@@ -75,7 +74,7 @@ class SessionRepository:
                 await connection.execute(self._upsert_place, [asdict(place) for place in places])
 
     async def places(self) -> Sequence[ListPlace]:
-        """Those of every organization that has one."""
+        """The places of all organizations that have one."""
         async with self._database.read() as connection:
             rows = (await connection.execute(select(tables.session_places))).all()
         return [ListPlace(*row) for row in rows]

@@ -10,6 +10,7 @@ from .agents import AgentRepository
 from .database import BUSY_TIMEOUT, Database
 from .files import FileRepository
 from .idempotency import IdempotencyRepository
+from .migrate import migrate
 from .outbox import OutboxRepository
 from .secrets import SecretRepository
 from .sessions import SessionRepository
@@ -50,7 +51,14 @@ class Records:
 
         Raises `RecordsTooNew` or `StoreUnusable`, each with one line that says why.
         """
-        return cls(await Database.open(url, busy_timeout=busy_timeout), clock, passed or clock)
+        database = await Database.open(url, busy_timeout=busy_timeout)
+        try:
+            async with database.write() as connection:
+                await connection.run_sync(migrate)
+        except BaseException:
+            await database.close()
+            raise
+        return cls(database, clock, passed or clock)
 
     async def ping(self) -> None:
         """Raises `StoreUnusable` when the database does not answer."""

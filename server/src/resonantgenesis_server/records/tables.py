@@ -1,4 +1,4 @@
-"""The tables; `versions/` holds the steps that lead a store to them.
+"""The tables; `versions/` has the steps that lead an older store to them.
 
 Times are whole microseconds since 1970: they compare the same in every database.
 """
@@ -19,6 +19,9 @@ from sqlalchemy import (
     Table,
     Text,
 )
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql.dml import Insert as PostgresInsert
+from sqlalchemy.dialects.sqlite.dml import Insert as SqliteInsert
 
 metadata = MetaData(
     naming_convention={
@@ -122,7 +125,7 @@ idempotency = Table(
 outbox = Table(
     "outbox",
     metadata,
-    # Numbers are never given out again: they are the order in which the log is told.
+    # Never given out again: the log gets the events in this order.
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("organization_id", ID, ForeignKey("organizations.id"), nullable=False),
     Column("event_id", String(64), nullable=False),
@@ -159,7 +162,7 @@ usage = Table(
     Column("turn", Integer, primary_key=True),
     Column("agent_id", ID, nullable=False),
     Column("key_id", ID, nullable=False),
-    # "" for none: it is grouped and compared like any other.
+    # "" for none, which is grouped and compared like any other.
     Column("subject", Text, nullable=False),
     Column("status", String(32), nullable=False),
     Column("input_tokens", BigInteger, nullable=False),
@@ -167,7 +170,7 @@ usage = Table(
     Column("steps", Integer, nullable=False),
     Column("duration_ms", BigInteger, nullable=False),
     Column("ended_at", BigInteger, nullable=False),
-    # Days since 1970, so that every database groups by them in the same way.
+    # Days since 1970: every database groups by a number in the same way.
     Column("day", Integer, nullable=False),
     Index(None, "organization_id", "ended_at", "session_id", "turn"),
     Index(None, "organization_id", "subject", "ended_at"),
@@ -192,13 +195,18 @@ schema_version = Table(
 )
 
 
+def insert_into(dialect: str, table: Table) -> PostgresInsert | SqliteInsert:
+    """An INSERT with ON CONFLICT, which both databases have and SQLAlchemy knows per database."""
+    return (postgresql.insert if dialect == "postgresql" else sqlite.insert)(table)
+
+
 def micros(seconds: float) -> int:
     """Seconds as they are kept."""
     return round(seconds * 1_000_000)
 
 
 def seconds(kept: int) -> float:
-    """What `micros` made, back; exact for any date of this age of the world."""
+    """The reverse of `micros`; exact for any date of this age of the world."""
     return kept / 1_000_000
 
 

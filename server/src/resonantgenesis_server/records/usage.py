@@ -1,7 +1,6 @@
-"""What turns took: the values, and what the repository promises.
+"""The usage of turns: rows that follow the log's `billing.usage.recorded` events, and reports.
 
-The truth is the log; these rows follow from its `billing.usage.recorded` events. The guarantees
-are those of `base`.
+The log is the truth. The guarantees are those of `base`.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Any, Literal
 from sqlalchemy import (
     CTE,
     ColumnElement,
+    Insert,
     RowMapping,
     Select,
     Table,
@@ -22,9 +22,6 @@ from sqlalchemy import (
     select,
     true,
 )
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql.dml import Insert as PostgresInsert
-from sqlalchemy.dialects.sqlite.dml import Insert as SqliteInsert
 
 from ..model.errors import InvalidRequest
 from . import tables
@@ -39,8 +36,8 @@ GroupBy = Literal["day", "agent", "key", "subject", "session", "turn"]
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
-    """What one turn took. `key_id` is the key that started it, `status` how it ended (None: not
-    known); `ended_at` is the time of the commit of its `done`."""
+    """The usage of one turn. `key_id` is the API key that started it, `status` how it ended (None:
+    unknown), `ended_at` the time at which its `done` was committed."""
 
     organization_id: str
     session_id: str
@@ -58,9 +55,9 @@ class UsageRow:
 
 @dataclass(frozen=True, slots=True)
 class UsagePlace:
-    """How far an organization's events have been taken in: up to `position` of the log's `epoch`.
+    """How far the rows of an organization follow its events: up to `position` of the log's `epoch`.
 
-    `limit_month` is the newest month (`2026-02`) whose billing.limit.reached was among them.
+    `limit_month` is the newest month (`2026-02`) with a billing.limit.reached among the events.
     """
 
     epoch: str
@@ -70,7 +67,7 @@ class UsagePlace:
 
 @dataclass(frozen=True, slots=True)
 class UsageSums:
-    """Over how many turns, and what they took together; times in milliseconds."""
+    """The sums over a number of turns; times in milliseconds."""
 
     turns: int = 0
     input_tokens: int = 0
@@ -85,7 +82,7 @@ class UsageSums:
 
 @dataclass(frozen=True, slots=True)
 class UsageGroup:
-    """The sums of what has the same `names`, e.g. `{"agent_id": "guide"}`."""
+    """The sums over the turns with the same `names`, e.g. `{"agent_id": "guide"}`."""
 
     names: Mapping[str, Any]
     sums: UsageSums
@@ -93,7 +90,7 @@ class UsageGroup:
 
 @dataclass(frozen=True, slots=True)
 class UsageReport:
-    """One page of groups, and the sums over all of them, from one view of the rows."""
+    """One page of groups, and the sums over all groups, from one snapshot of the rows."""
 
     page: ListPage[UsageGroup]
     totals: UsageSums
@@ -101,15 +98,15 @@ class UsageReport:
 
 @dataclass(frozen=True, slots=True)
 class UsageFilter:
-    """Which turns: those that ended from `since` (inclusive) to `until` (exclusive), seconds since
-    1970, and have these fields; None lets everything through."""
+    """The turns that ended from `since` (inclusive) to `until` (exclusive), seconds since 1970, and
+    have these fields. A field that is None lets every turn through."""
 
     since: float
     until: float | None = None
     fields: Mapping[str, str | None] = field(default_factory=dict)
 
 
-#: What `UsageFilter.fields` may name.
+#: The names that `UsageFilter.fields` may have.
 FIELDS = ("agent_id", "key_id", "subject", "session_id")
 
 
@@ -119,8 +116,8 @@ _EPOCH = date(1970, 1, 1)
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """`order` are the columns that name a group and sort the groups, of these types; `more` are
-    the same for all rows of a group; `names` is what callers see of them."""
+    """`order`: the columns that name a group and sort the groups, with their types. `more`: columns
+    with one value per group. `names` makes the names that callers see."""
 
     order: Mapping[str, type]
     names: Callable[[RowMapping], dict[str, Any]]
@@ -168,9 +165,9 @@ _GROUPS: Mapping[GroupBy, _Group] = {
 def report_query(
     seen_by: Owner, wanted: UsageFilter, group_by: GroupBy, *, limit: int, cursor: str | None
 ) -> Select[Any]:
-    """Rows of groups beside the totals; one row of totals alone where no group is left.
+    """Rows of a group beside the totals; one row of totals alone where no group is left.
 
-    Raises InvalidRequest for a cursor that is none of this grouping.
+    Raises InvalidRequest for a cursor of another grouping.
     """
     group = _GROUPS[group_by]
     groups = _grouped(group, seen_by, wanted)
@@ -213,7 +210,7 @@ def _conditions(seen_by: Owner, wanted: UsageFilter) -> list[ColumnElement[bool]
     ]
     if wanted.until is not None:
         found.append(columns.ended_at < micros(wanted.until))
-    # Both what the caller is bound to and what it asks for: asking for another's finds nothing.
+    # Both the caller's own bounds and the filter: who asks for another's turns finds nothing.
     bound = {name: getattr(seen_by, name, None) for name in FIELDS}
     for fields in (bound, wanted.fields):
         found += [columns[name] == value for name, value in fields.items() if value is not None]
@@ -228,7 +225,7 @@ def _place(group_by: GroupBy, group: _Group, cursor: str) -> tuple[Any, ...]:
 
 
 def report_of(rows: Sequence[RowMapping], group_by: GroupBy, limit: int) -> UsageReport:
-    """What the rows of `report_query` say."""
+    """The report in the rows of `report_query`."""
     group = _GROUPS[group_by]
     totals = _sums(rows[0], "all_")
     found = [row for row in rows if row["turns"] is not None]
@@ -254,7 +251,7 @@ class UsageRepository:
         self._database = database
 
     async def place(self, organization_id: str) -> UsagePlace | None:
-        """How far this organization's events have been taken in; None: not begun."""
+        """How far the organization's rows follow its events; None: not begun."""
         columns = tables.usage_places.c
         query = select(columns.epoch, columns.position, columns.limit_month).where(
             columns.organization_id == organization_id
@@ -266,8 +263,8 @@ class UsageRepository:
     async def take_in(
         self, organization_id: str, rows: Sequence[UsageRow], place: UsagePlace
     ) -> None:
-        """Keep the rows and the place that was reached with them, in one transaction. A row of a
-        turn that is there already takes its place, so that reading events again doubles nothing."""
+        """Keep the rows and the place that they reach, in one transaction. A row replaces that of
+        the same turn, so that events which are read again double nothing."""
         if any(row.organization_id != organization_id for row in rows):
             raise ValueError("rows of another organization")
         reached = {
@@ -283,9 +280,8 @@ class UsageRepository:
             places = self._upsert(tables.usage_places, _KEY[:1])
             await connection.execute(places, [reached])
 
-    def _upsert(self, table: Table, key: Sequence[str]) -> SqliteInsert | PostgresInsert:
-        make = postgresql.insert if self._database.dialect == "postgresql" else sqlite.insert
-        query = make(table)
+    def _upsert(self, table: Table, key: Sequence[str]) -> Insert:
+        query = tables.insert_into(self._database.dialect, table)
         others = {c.name: query.excluded[c.name] for c in table.c if c.name not in key}
         return query.on_conflict_do_update(index_elements=list(key), set_=others)
 
@@ -305,7 +301,7 @@ class UsageRepository:
         return report_of(rows, group_by, limit)
 
     async def tokens(self, organization_id: str, since: float) -> int:
-        """Of the turns that ended since then, in and out."""
+        """Input and output tokens of the turns that ended since `since`."""
         columns = tables.usage.c
         query = select(func.sum(columns.input_tokens + columns.output_tokens)).where(
             columns.organization_id == organization_id, columns.ended_at >= micros(since)
@@ -314,7 +310,7 @@ class UsageRepository:
             return int((await connection.execute(query)).scalar() or 0)
 
     async def purge(self, before: float, limit: int = 1_000) -> int:
-        """Delete up to `limit` rows of turns that ended before; how many there were."""
+        """Delete up to `limit` rows of turns that ended before `before`; return their number."""
         table = tables.usage
         old = select(*(table.c[name] for name in _KEY)).where(table.c.ended_at < micros(before))
         async with self._database.write() as connection:
