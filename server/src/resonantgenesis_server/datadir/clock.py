@@ -1,4 +1,4 @@
-"""What is known of the time, kept over a restart in the file `clock` of the data directory."""
+"""Keeps what a clock knows over a restart, in the file `clock` of the data directory."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .private_file import read_private, write_private
 
 log_ = structlog.get_logger("resonantgenesis.clock")
 
-#: Seconds between two times that it is written.
+#: Seconds between two writes of the file.
 _EVERY = 60.0
 
 
 @contextlib.asynccontextmanager
 async def keeping_clock(path: Path) -> AsyncIterator[Clock]:
-    """The clock of a process, which goes on from what the last one knew."""
+    """The clock of this process; it goes on from what the last process knew."""
     known = await asyncio.to_thread(_load, path)
     clock = Clock(boot=boot_id(), known=known)
     keeper = asyncio.create_task(_keep(path, clock), name="clock")
@@ -34,7 +34,7 @@ async def keeping_clock(path: Path) -> AsyncIterator[Clock]:
 
 
 async def _keep(path: Path, clock: Clock) -> None:
-    """Also looks at the clock, so that a step is seen when nobody asks what time it is."""
+    """Also reads the clock each second, so that a step is noticed when nobody asks for the time."""
     while True:
         await asyncio.to_thread(_save, path, clock)
         until = asyncio.get_running_loop().time() + _EVERY
@@ -69,6 +69,6 @@ def _save(path: Path, clock: Clock) -> None:
         "skipped": known.skipped,
         "gaps": gaps,
     }
-    # A disk that is full says so where something would be lost.
+    # A full disk is reported where data would be lost.
     with contextlib.suppress(OSError):
         write_private(path, json.dumps(kept) + "\n")

@@ -1,4 +1,4 @@
-"""The data directory: one process at a time, nobody else's eyes, and no way into git."""
+"""The data directory: for one process at a time, closed to other users, and out of git."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .private_file import sync_directory
 
 log_ = structlog.get_logger("resonantgenesis.data")
 
-#: What the server makes in it.
+#: The names that the server makes in it.
 _OURS = ("lock", "secret", "api-key", "clock", "records.db", "log.db", "files")
 _IGNORE = ".gitignore"
 _PRIVATE = stat.S_IRWXG | stat.S_IRWXO
@@ -38,7 +38,7 @@ def lock_data(data: Path) -> Iterator[None]:
             f"{data} is in use by another server; stop it or choose another with --data"
         ) from error
     try:
-        with contextlib.suppress(OSError):  # a disk that is full says so when data is written
+        with contextlib.suppress(OSError):  # a full disk is reported when data is written
             _keep_out_of_git(data)
         _close_to_others(data)
         yield
@@ -47,21 +47,21 @@ def lock_data(data: Path) -> Iterator[None]:
 
 
 def _make_private(folder: Path) -> None:
-    """Also the parents, whose mode would follow the umask."""
+    """Make the folder and its parents, whose mode would follow the umask."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     for each in reversed(missing):
         each.mkdir(mode=0o700, exist_ok=True)
     if not folder.is_dir():
-        folder.mkdir()  # says what is wrong
-    # At every start: the one that made it may have died before it had synced it.
+        folder.mkdir()  # raises the reason
+    # At every start: the process that made it may have died before it synced it.
     for each in missing or [folder]:
         with contextlib.suppress(PermissionError):  # may be entered, not listed
             sync_directory(each.absolute().parent)
 
 
 def _keep_out_of_git(data: Path) -> None:
-    """Keys and logs are no source. A file of the user's own stays as it is, and where the directory
-    is also that of a project only what is ours is named."""
+    """Write a .gitignore, since keys and logs are no source. An existing one stays as it is. Where
+    the directory is also a project's, only our own names are ignored."""
     is_project = (data / ".git").exists() or data.resolve() in (Path.cwd(), *Path.cwd().parents)
     named = [f"/{name}*" for name in _OURS] + [f"/.{name}.*" for name in _OURS]
     lines = [*named, f"/{_IGNORE}"] if is_project else ["*"]
@@ -73,11 +73,10 @@ def _keep_out_of_git(data: Path) -> None:
 
 
 def _close_to_others(data: Path) -> None:
-    """Put right the modes of what is ours, and name the directory, whose mode somebody may have
-    chosen."""
-    found = [entry for entry in data.iterdir() if entry.name.startswith(_OURS)]
+    """Correct the modes of our files. Only warn of the directory: its mode may be a choice."""
+    ours = [entry for entry in data.iterdir() if entry.name.startswith(_OURS)]
     opened: list[str] = []
-    for entry in found:
+    for entry in ours:
         try:
             mode = entry.lstat().st_mode
             if mode & _PRIVATE and not stat.S_ISLNK(mode):

@@ -1,5 +1,4 @@
-"""Small files that only their owner reads, written so that a crash leaves none, the old or the
-new one, and never a part."""
+"""Small files for their owner alone. A crash leaves the old file or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ MODE = 0o600
 def write_private(path: Path, text: str, *, replaces: bool = True) -> None:
     """Write the ASCII text durably: when this returns the file survives a power loss.
 
-    Raises OSError, FileExistsError if the file is there and may not be replaced; nothing has
+    Raises OSError, and FileExistsError if the file exists and may not be replaced. Nothing has
     changed then.
     """
     draft = path.with_name(f"{_draft(path)}{secrets.token_hex(8)}")
@@ -34,9 +33,9 @@ def write_private(path: Path, text: str, *, replaces: bool = True) -> None:
 
 
 def read_private(path: Path) -> str | None:
-    """The file's text without blanks around it, None if there is no such file; from then on no
-    one else can read it. Raises OSError."""
-    for left in path.parent.glob(f"{_draft(path)}*"):  # by a crash
+    """The file's text without blanks around it; None if there is no such file. Nobody else can
+    read the file from then on. Raises OSError."""
+    for left in path.parent.glob(f"{_draft(path)}*"):  # of a crash
         left.unlink(missing_ok=True)
     try:
         text = path.read_text("ascii", "replace").strip()

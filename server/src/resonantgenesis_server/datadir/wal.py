@@ -1,10 +1,10 @@
-"""Whether SQLite has dropped what was committed, as it opened a store.
+"""Whether SQLite dropped committed transactions when it opened a store.
 
-A write-ahead log is read up to the first frame whose checksum is wrong, and what is behind that is
-dropped without a word. After a crash that is right: of the last transaction some frames may never
-have reached the disk, and nobody was told of it. But a transaction is only begun once the one
-before it is synced. So where a frame behind the end continues the one before it, which ended a
-transaction, that one was on stable storage, and somebody may have seen what it held.
+SQLite reads a write-ahead log up to the first frame with a wrong checksum, and drops the rest
+silently. After a crash that is right: some frames of the last transaction may never have reached
+the disk, and no commit was reported. But a transaction begins only once the one before it is
+synced. Where a frame behind the end continues one that ended a transaction, that transaction was
+on stable storage, and somebody may have seen its data.
 
 The format is that of https://www.sqlite.org/fileformat2.html#walformat, and of the index beside it
 https://www.sqlite.org/walformat.html.
@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 _HEADER, _FRAME = 32, 24
-#: The first byte of it says in which order the words of a checksum are read.
+#: Its first byte gives the byte order of the words of a checksum.
 _MAGIC = 0x377F0682
-#: Of the index: the number of frames that count.
+#: In the index: the number of valid frames.
 _INDEX_FRAMES = struct.Struct("=16xI")
 
 
 def has_wal(path: Path) -> bool:
-    """Whether the store was not closed in order. To be asked before it is opened."""
+    """Whether the store was not closed in order. To be called before it is opened."""
     try:
         return wal_of(path).stat().st_size > _HEADER
     except OSError:
@@ -39,8 +39,8 @@ def wal_of(path: Path) -> Path:
 
 
 def has_lost_commits(db: sqlite3.Connection, path: Path) -> bool:
-    """To be asked of the first connection, which must stay open meanwhile, before anything is
-    written. False where it cannot be told. Raises sqlite3.Error."""
+    """Whether committed transactions are gone. To be called with the first connection, which stays
+    open meanwhile, before anything is written. False where it is unknown. Raises sqlite3.Error."""
     (page,) = db.execute("PRAGMA page_size").fetchone()
     db.execute("SELECT count(*) FROM sqlite_master").fetchone()  # now the end is known
     try:
@@ -53,19 +53,19 @@ def has_lost_commits(db: sqlite3.Connection, path: Path) -> bool:
 
 
 def lost_commits(path: Path) -> bool:
-    """The same for a store that nobody has open, which is closed in order afterwards."""
+    """`has_lost_commits` of a store that nobody has open; closes the store in order."""
     if not has_wal(path):
         return False
     try:
         with contextlib.closing(sqlite3.connect(path)) as db:
             return has_lost_commits(db, path)
     except sqlite3.Error:
-        return False  # opening it says why
+        return False  # opening the store will say why
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """`commit`: it ends a transaction. `start` and `content` are what its checksum is over."""
+    """`commit`: the frame ends a transaction. The checksum is over `start` and `content`."""
 
     commit: bool
     salt: bytes
@@ -83,7 +83,7 @@ class _Wal:
         self._words = ">" if magic & 1 else "<"
         self._salt = header[16:24]
         if magic & ~1 != _MAGIC or self._sum((0, 0), header[:24]) != (first, second):
-            # All is dropped. Was it written whole, its frames are of its own salt.
+            # All is dropped. A log that was written whole has frames of its own salt.
             frame = self._read(1)
             if frame is not None and frame.salt != self._salt:
                 mended = header[:16] + frame.salt

@@ -1,15 +1,14 @@
-"""What a store of blobs promises, whatever holds it.
+"""What every store of blobs promises.
 
-A blob is content without a name: it lies under its digest (SHA-256, in hexadecimal), once, however
+A blob is content without a name. It lies under its digest (SHA-256, in hexadecimal) once, however
 many files hold it. Every store promises:
 
-- **Whole or not at all.** What a writer was given can be opened only once `keep` has returned, and
-  is then on stable storage. A writer that is discarded leaves nothing, nor does one whose process
-  dies: what is left of it is removed at the next start.
+- **Whole or not at all.** A blob can be opened only once `keep` has returned, and is then on stable
+  storage. A discarded writer leaves nothing. The next start removes what a dead process left.
 - **Constant memory**, whatever the size, and nothing that blocks the event loop.
 - **Readers are safe.** A blob that was opened is read to its end, even if it is removed meanwhile.
-- **What was changed is not given out as whole.** Who reads a blob from its beginning on, piece by
-  piece, gets `BlobDamaged` instead of the last piece if it is not what was written.
+- **Damage is noticed.** A reader that reads a blob in order from its beginning gets `BlobDamaged`
+  in place of the last piece if the digest is wrong.
 - A store that cannot be used right now raises `BlobError`; no other exception leaves it.
 """
 
@@ -25,11 +24,11 @@ class BlobError(Exception):
 
 
 class BlobsFull(BlobError):
-    """There is no room, or no more than is to be left to others."""
+    """There is no room, or only the reserve."""
 
 
 class BlobDamaged(BlobError):
-    """What is kept under a digest has another: the disk has changed it."""
+    """The content under a digest has another digest: the storage has changed it."""
 
 
 class BlobGone(BlobError):
@@ -37,20 +36,20 @@ class BlobGone(BlobError):
 
 
 class BlobWriter(Protocol):
-    """Content on its way in. Its methods are called one after the other, `finish` before `keep`."""
+    """A blob being written. Its methods are called one after the other, `finish` before `keep`."""
 
     async def write(self, data: bytes) -> None:
         """Append; returns when the store can take more."""
 
     async def finish(self) -> str:
-        """The digest of all that was written, which is on stable storage now."""
+        """The digest of all written bytes, which are on stable storage now."""
         ...
 
     async def keep(self) -> None:
-        """Let it be opened under its digest, durably."""
+        """Let the blob be opened under its digest, durably."""
 
     async def discard(self) -> None:
-        """Give up what has not been kept, whatever state it is in; may be called more than once."""
+        """Drop a blob that was not kept; may be called in any state, and more than once."""
 
 
 class Blob(Protocol):
@@ -83,12 +82,12 @@ class Blobs(Protocol):
         ...
 
     async def remove(self, digests: Sequence[str]) -> int:
-        """Remove those of these blobs that exist; how many."""
+        """Remove the blobs that exist among these; return their number."""
         ...
 
     def batches(self) -> AsyncIterator[list[str]]:
-        """The digests of all blobs, a bounded number at a time; those that come or go meanwhile
-        may be missing."""
+        """The digests of all blobs, a bounded number at a time. Blobs that come or go meanwhile may
+        be missing."""
         ...
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""API keys and what is kept of them, and the file that holds the server's own secret."""
+"""API keys: made, hashed under the server's secret, and the first one of a new store."""
 
 from __future__ import annotations
 
@@ -32,29 +32,28 @@ class CredentialHasher:
     A key that a person chose may be guessable; without the secret, a stolen copy of the records
     does not let anyone try guesses.
 
-    It also makes the look-up by hash tell nothing by its time. What an index compares, and how
-    far two values agree, is the hash; nobody without the secret can choose a guess whose hash is
-    close to a real one, so the time that a look-up takes says nothing about the key.
+    A look-up by hash reveals nothing by its time. The index compares hashes. Without the secret
+    nobody can choose a guess whose hash is close to a real one.
     """
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
     def hash(self, credential: str) -> str:
-        """What the records keep of `credential`, in hexadecimal."""
+        """The hash that the records keep of `credential`, in hexadecimal."""
         message = credential.encode("utf-8", "surrogatepass")
         return hmac.digest(self._secret, b"api-key\0" + message, "sha256").hex()
 
     def derive(self, purpose: str, material: bytes) -> bytes:
-        """A key for another purpose, that neither the secret file nor `material` alone gives."""
+        """A key for another purpose, from the secret and `material`; neither alone gives it."""
         return hmac.digest(self._secret, purpose.encode() + b"\0" + material, "sha256")
 
 
 def load_secret(path: Path) -> bytes:
     """The secret in this file, made at random (mode 0600) when the file does not exist.
 
-    It belongs beside the records and not into them: whoever has only a copy of the database then
-    has no use for the hashes. Raises `StoreUnusable` with one line when that fails.
+    The secret lies beside the records and not in them: a copy of the database alone then has no
+    use for the hashes. Raises `StoreUnusable` with one line.
     """
     try:
         secret = _read(path) or _create(path)
@@ -76,7 +75,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _create(path: Path) -> bytes:
-    """Never in the place of another, so that two starts at once agree on one."""
+    """Never replaces a secret, so that two starts at once agree on one."""
     secret = secrets.token_bytes(SECRET_BYTES)
     try:
         write_private(path, secret.hex() + "\n", replaces=False)
@@ -96,8 +95,8 @@ _CONFIGURED, _GENERATED = "bootstrap (configured)", "bootstrap"
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """`generated` is a key that the records know since just now, to be shown once; None if it was
-    given or is known. `former`: how many bootstrap keys beside it stay valid."""
+    """`generated`: the new key, to be shown once; None if it was configured or existed before.
+    `former`: the number of other bootstrap keys that stay valid."""
 
     organization_id: str
     generated: str | None
@@ -109,9 +108,9 @@ async def bootstrap(
 ) -> Bootstrap:
     """Make sure there is an organization, and a bootstrap key for it.
 
-    A `configured` key takes the place of every earlier bootstrap key, which are revoked: that is
-    how a leaked one is replaced. Without it the key in `file` is the one, and one is generated if
-    that opens nothing. Raises StoreUnusable.
+    A `configured` key replaces every earlier bootstrap key: those are revoked, e.g. after a leak.
+    Without it the key in `file` counts, and a new one is generated if that key opens nothing.
+    Raises StoreUnusable, and Conflict for a configured key that cannot be the bootstrap key.
     """
     organization = await records.organizations.first()
     if organization is None:
@@ -135,21 +134,24 @@ async def bootstrap(
 async def _in_file(
     records: Records, hasher: CredentialHasher, organization_id: str, file: Path
 ) -> Bootstrap:
-    """The key is durable in its file before the records know it. So a crash at any point leaves a
-    key that opens the server, or one in the file that the next start makes known; and none that is
-    valid without that anybody has seen it."""
+    """The bootstrap key of `file`.
+
+    A new key is durable in the file before the records know it. A crash then leaves a key that
+    opens the server, or one in the file that the next start makes known. No valid key is left that
+    nobody has seen.
+    """
     try:
         key = read_private(file)
     except OSError as error:
         raise StoreUnusable(f"{file}: {error.strerror or error}") from error
     if key is not None and _KEY.fullmatch(key) is None:
-        key = None  # half of one, by a version that did not sync it; or whatever was put there
+        key = None  # half a key of a version that did not sync it, or anything else
     known = None if key is None else await records.keys.find_by_hash(hasher.hash(key))
     if known is not None and known.is_live(time.time()):
         return Bootstrap(organization_id, None)
     former = await _live_ones(records.keys, organization_id)
     if any(each.name == _CONFIGURED for each in former):
-        return Bootstrap(organization_id, None)  # whoever set it has it
+        return Bootstrap(organization_id, None)  # the operator who configured it has it
     if key is None or known is not None:
         key = new_api_key()
         try:
@@ -158,7 +160,7 @@ async def _in_file(
             raise StoreUnusable(f"{file}: {error.strerror or error}") from error
     await _make(records.keys, organization_id, hasher.hash(key), _GENERATED)
     if former and not await _was_used(records, organization_id):
-        # Nobody has ever seen it: it was made by a start that came to no end.
+        # Nobody has ever seen the former keys: they are of starts that did not finish.
         for each in former:
             await records.keys.revoke(organization_id, each.id)
         former = []
@@ -166,7 +168,7 @@ async def _in_file(
 
 
 async def _was_used(records: Records, organization_id: str) -> bool:
-    """Whether anybody has done anything that leaves a trace."""
+    """Whether the organization has a session, or a key that is no bootstrap key."""
     if await records.sessions.last_used_before(_FOR_EVER, limit=1):
         return True
     keys = await records.keys.list(organization_id, limit=_PAGE)

@@ -1,4 +1,4 @@
-"""The connection pool, transactions, and the border that no driver exception passes."""
+"""The connection pool and transactions; no exception of a driver leaves this module."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from .base import StoreUnusable
 
 log_ = structlog.get_logger("resonantgenesis.records")
 
-#: Seconds that a statement waits for another process's lock, or a request for a connection.
+#: Seconds of waiting for the lock of another process, and for a free connection.
 BUSY_TIMEOUT = 5.0
 POOL_SIZE = 5
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 
 
 class Duplicate(Exception):
-    """A row with this key is there already; repositories turn it into what it means."""
+    """A row with this key exists; repositories translate that for their callers."""
 
 
 class Database:
@@ -49,7 +49,7 @@ class Database:
         self.passed: Callable[[], float] = time.time
         self._busy_timeout = busy_timeout
         self._closed = False
-        # SQLite has one writer; waiting here is fair and woken at once, its own lock is polled.
+        # SQLite has one writer. Its lock is polled; this one is fair and wakes at once.
         self._writer = asyncio.Lock() if engine.dialect.name == "sqlite" else None
 
     @classmethod
@@ -83,7 +83,7 @@ class Database:
         async with self._turn(self._writer):
             with _translated():
                 async with self._engine.begin() as connection:
-                    # Taking the lock at once cannot deadlock; upgrading from a read can.
+                    # Taken at once: upgrading a read lock can deadlock.
                     await connection.exec_driver_sql("BEGIN IMMEDIATE")
                     yield connection
 
@@ -125,7 +125,7 @@ def _parse(url: str) -> URL:
 
 
 def _prepare_file(url: URL) -> None:
-    """Make the file readable for its owner only; the database would follow the umask."""
+    """Make the file, readable for its owner only; SQLite would follow the umask."""
     if not url.database:
         raise StoreUnusable("the records need a file: sqlite:///PATH")
     path = Path(url.database)
@@ -150,10 +150,10 @@ def _engine(url: URL, busy_timeout: float) -> AsyncEngine:
             pool_size=POOL_SIZE,
             max_overflow=0,
             pool_timeout=busy_timeout,
-            # The library's own parser takes five times as long, on the event loop.
+            # The standard library's parser takes five times as long, on the event loop.
             json_serializer=lambda value: orjson.dumps(value).decode(),
             json_deserializer=orjson.loads,
-            # `write` begins itself; the driver would begin late, and only before some statements.
+            # `write` begins transactions. The driver would begin them late, or not at all.
             connect_args={"isolation_level": None} if is_sqlite else {},
         )
     except (ImportError, NoSuchModuleError) as error:
@@ -178,8 +178,8 @@ def _engine(url: URL, busy_timeout: float) -> AsyncEngine:
             _entry: ConnectionPoolEntry,
             _error: BaseException | None,
         ) -> None:
-            # A task that is cancelled within a statement has its connection closed; but that one
-            # lives on, with its transaction and its lock, until its last statement is collected.
+            # A task that is cancelled within a statement closes its connection. SQLite keeps the
+            # transaction and its lock until the last statement is collected.
             connection.rollback()
 
     return engine
@@ -200,7 +200,7 @@ def _translated() -> Iterator[None]:
 
 
 def _is_duplicate(error: IntegrityError) -> bool:
-    # PostgreSQL tells by code, SQLite by its extended code's name.
+    # 23505: unique_violation of PostgreSQL. SQLite names its extended codes.
     if getattr(error.orig, "sqlstate", None) == "23505":
         return True
     return getattr(error.orig, "sqlite_errorname", None) in {

@@ -1,7 +1,7 @@
 """Brings a store to the newest version when it is opened.
 
-A new store is made at once from `tables`, and one of the newest version is only looked at. Nobody
-but who opens an older one waits for Alembic, which was a fifth of the server's start.
+A new store is made from `tables`. A store of the newest version costs one look. Only an older one
+waits for Alembic, whose import takes a fifth of a server's start.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from .base import RecordsTooNew
 from .tables import metadata, schema_version
 
-#: The names of the steps begin with `r` and their revision; the last leads to `tables`.
+#: The names of the steps begin with `r` and their revision. The last one leads to `tables`.
 REVISIONS = sorted(
     path.stem.partition("_")[0].removeprefix("r")
     for path in (Path(__file__).parent / "versions").glob("r*.py")
@@ -27,8 +27,7 @@ REVISIONS = sorted(
 def migrate(connection: Connection) -> None:
     """Make the tables or run the missing steps, inside the caller's transaction.
 
-    Raises `RecordsTooNew` when the store's version is not one of ours: going on could damage what
-    the newer program wrote.
+    Raises `RecordsTooNew` for an unknown version: going on could damage what a newer program wrote.
     """
     found = _revisions(connection)
     unknown = _unknown(found)
@@ -66,12 +65,12 @@ def _read_only(path: Path) -> sqlite3.Connection:
 
 
 def _revisions(connection: Connection) -> list[str]:
-    """The store's; none in a new one."""
+    """The revision of the store; none in a new one."""
     if not inspector_of(connection).has_table(schema_version.name):
         return []
     return list(connection.scalars(schema_version.select()))
 
 
 def _unknown(found: list[str]) -> list[str]:
-    """Those that are not ours."""
+    """The revisions that this program does not know."""
     return [revision for revision in found if revision not in REVISIONS]
