@@ -138,7 +138,7 @@ async def test_a_stop_while_it_starts(starts: Path) -> None:
 async def test_pauses_between_starts_grow_and_a_success_ends_them(
     starts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("random.uniform", lambda low, high: 1.0)
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
     now = 1_000.0
     server = tiny_server("quits", starts, lambda: now)
 

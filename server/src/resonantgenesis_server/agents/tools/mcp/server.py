@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -16,12 +15,13 @@ from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
+from ....background import Backoff
 from ..base import ToolError, no_progress
 
-#: Opens what a session speaks over: a context manager of its two streams. It is given what to call
-#: when they have ended by themselves, and when the server knows the session no more.
+#: Opens a transport: a context manager of its two streams. The arguments are called when the
+#: streams have ended by themselves, and when the server no longer knows the session.
 Connect = Callable[[Callable[[], None], Callable[[], None]], AbstractAsyncContextManager[Any]]
-#: Called each time that a tool says it goes on.
+#: Called each time that a tool reports progress.
 Progress = Callable[[], None]
 
 #: Tools, and pages of tools, that are taken from one server.
@@ -29,37 +29,37 @@ MAX_TOOLS = 512
 _MAX_PAGES = 64
 #: Seconds that a connection gets to end by itself.
 _END_SECONDS = 6.0
+#: Characters of an error.
 _WORDS = 1_000
-
-log_ = structlog.get_logger("resonantgenesis.tools")
-
 #: Seconds after which the list of tools is asked for again.
 _LIST_AGE = 60.0
 #: Seconds of the first pause between two starts, and of the longest.
-_FIRST_PAUSE = 1.0
-_MAX_PAUSE = 60.0
+_FIRST_PAUSE, _MAX_PAUSE = 1.0, 60.0
 #: Seconds in which a server that let a call hang must list its tools, or it is restarted.
 _ALIVE_SECONDS = 5.0
 #: Calls of one server under way at once; others wait.
 _MAX_CALLS = 64
 
+log_ = structlog.get_logger("resonantgenesis.tools")
+
 
 class ConnectionFailed(Exception):
-    """The server could not be started or reached, or is gone; the message says why."""
+    """The server could not be started or reached, or is gone. The message says why."""
 
 
 class SessionLost(ConnectionFailed):
-    """The server knows the session no more: what was asked was not done, and may be asked anew."""
+    """The server no longer knows the session. It did nothing; the call may be repeated."""
 
 
 class ServerError(Exception):
-    """The server answered with an error, or with what cannot be read; the message says which."""
+    """The server answered with an error, or its answer cannot be read. The message says which."""
 
 
-class Connection:
-    """A server that is being started, runs, or has ended.
+class McpConnection:
+    """One connection to an MCP server, from its start to its end, in a task of its own.
 
-    `ready` is waited for before anything else. `start_seconds` bounds the start.
+    The library wants a session entered and left by one task; calls may come from any task. Wait
+    for `ready` first. `start_seconds` bounds the start.
     """
 
     def __init__(self, name: str, connect: Connect, start_seconds: float) -> None:
@@ -79,16 +79,16 @@ class Connection:
 
     @property
     def is_over(self) -> bool:
-        """It has ended, or is about to."""
+        """The connection has ended, or is about to."""
         return self._ending.is_set() or self._task.done()
 
     async def ready(self) -> None:
-        """Waits until the server has started. Raises ConnectionFailed."""
+        """Wait until the server has started. Raises ConnectionFailed."""
         await self._started.wait()
         self._running()
 
     async def list_tools(self) -> None:
-        """Brings `tools` up to date. Raises ConnectionFailed."""
+        """Bring `tools` up to date. Raises ConnectionFailed."""
         self.stale = False
         try:
             self.tools = await _list_tools(self._running(), self._name)
@@ -98,18 +98,18 @@ class Connection:
             raise ConnectionFailed(f"it does not list its tools: {_words(exc)}") from exc
 
     async def call(
-        self, tool: str, args: dict[str, Any], goes_on: Progress
+        self, tool: str, args: dict[str, Any], on_progress: Progress
     ) -> types.CallToolResult:
-        """Raises ServerError and ConnectionFailed."""
+        """Call a tool. Raises ServerError and ConnectionFailed."""
 
-        async def heard(progress: float, total: float | None, message: str | None) -> None:
-            goes_on()
+        async def report(progress: float, total: float | None, message: str | None) -> None:
+            on_progress()
 
         try:
-            return await self._running().call_tool(tool, args, progress_callback=heard)
+            return await self._running().call_tool(tool, args, progress_callback=report)
         except MCPError as exc:
             self._check_session(exc)
-            # The second is what the library says when the server knows the session no more.
+            # The library says "Session terminated" when the server no longer knows the session.
             if exc.code == types.CONNECTION_CLOSED or exc.message == "Session terminated":
                 raise ConnectionFailed(self.problem or "its connection ended") from exc
             raise ServerError(_words(exc)) from exc
@@ -127,13 +127,13 @@ class Connection:
         self._ending.set()
 
     def end(self) -> None:
-        """Begin to end it."""
+        """Begin to end the connection."""
         self._ending.set()
         if not self._started.is_set():
             self._task.cancel()
 
     async def close(self) -> None:
-        """End it; returns when the process, if it is one, is gone."""
+        """End the connection. Returns when the process, if there is one, is gone."""
         self.end()
         _, running = await asyncio.wait({self._task}, timeout=_END_SECONDS)
         if running:
@@ -144,8 +144,6 @@ class Connection:
         if self._client is None or self.is_over:
             raise ConnectionFailed(self.problem or "it has ended")
         return self._client
-
-    # -- in the task -----------------------------------------------------------------------
 
     async def _live(self) -> None:
         try:
@@ -158,9 +156,11 @@ class Connection:
                 await self._ending.wait()
         except TimeoutError:
             self.problem = f"it did not start within {self._start_seconds:g} s"
-        except Exception as exc:  # the library's, httpx2's or the system's, often in groups
-            began = self._client is not None
-            self.problem = "its connection failed" if began else "it cannot be started or reached"
+        except Exception as exc:  # of the library, of httpx2 or of the system, often in groups
+            had_started = self._client is not None
+            self.problem = (
+                "its connection failed" if had_started else "it cannot be started or reached"
+            )
             log_.warning("MCP server failed", server=self._name, error=_words(exc))
         finally:
             self._ending.set()
@@ -172,10 +172,10 @@ class Connection:
             client_info=types.Implementation(
                 name="resonantgenesis", version=version("resonantgenesis-server")
             ),
-            message_handler=self._heard,
+            message_handler=self._on_message,
         )
 
-    async def _heard(self, message: object) -> None:
+    async def _on_message(self, message: object) -> None:
         if isinstance(message, types.ToolListChangedNotification):
             self.stale = True
 
@@ -203,10 +203,11 @@ def _words(error: BaseException) -> str:
 
 
 class McpServer:
-    """Keeps one connection at most.
+    """A server of the settings, with one connection at most; `close` ends it.
 
-    After a failure the next need starts it anew; after a second one in a row there is a pause,
-    longer each time, in which it is said to be unavailable. To be closed.
+    The first need starts the server, and the next need after a failure starts it again. From the
+    second failure in a row there is a pause before each start, with back-off. Calls within the
+    pause fail at once.
     """
 
     def __init__(
@@ -222,9 +223,10 @@ class McpServer:
         self._start_seconds = start_seconds
         self._clock = clock
         self._starting = asyncio.Lock()
-        self._connection: Connection | None = None
+        self._connection: McpConnection | None = None
         self._listed_at = 0.0
-        self._failures = 0
+        self._backoff = Backoff(_FIRST_PAUSE, _MAX_PAUSE)
+        self._has_failed = False
         self._not_before = 0.0
         self._problem = ""
         self._calls = asyncio.Semaphore(_MAX_CALLS)
@@ -232,7 +234,7 @@ class McpServer:
         self._closed = False
 
     async def tools(self) -> list[types.Tool]:
-        """What the server offers, at most a minute old; starts it. Raises ToolError."""
+        """The tools of the server, at most a minute old. Starts the server. Raises ToolError."""
         connection = await self._connected()
         if connection.stale or self._clock() - self._listed_at > _LIST_AGE:
             try:
@@ -249,10 +251,10 @@ class McpServer:
     async def call(
         self, tool: str, args: dict[str, Any], progress: Progress = no_progress
     ) -> types.CallToolResult:
-        """Calls a tool; starts the server. Raises ToolError.
+        """Call a tool. Starts the server. Raises ToolError.
 
-        A server that knows the session no more gets a new one, and the call once more. Cancelled,
-        it leaves behind a look at whether the server still lives.
+        A server that no longer knows the session gets a new one, and the call is repeated once. A
+        cancelled call leaves a check behind, whether the server still answers.
         """
         async with self._calls:
             try:
@@ -263,26 +265,23 @@ class McpServer:
     async def _call(
         self, tool: str, args: dict[str, Any], progress: Progress
     ) -> types.CallToolResult:
-        """Raises SessionLost where that is no failure of the server's, and ToolError."""
+        """Raises SessionLost if the server had not failed before, and ToolError."""
         connection = await self._connected()
         try:
             result = await connection.call(tool, args, progress)
         except asyncio.CancelledError:
-            self._look_at(connection)
-            raise
-        except SessionLost as exc:
-            if self._failures:
-                self._lost(connection, str(exc))
-                raise ToolError(self._unavailable()) from exc
-            self._lost(connection, str(exc))
+            self._begin_check(connection)
             raise
         except ConnectionFailed as exc:
+            may_repeat = isinstance(exc, SessionLost) and not self._has_failed
             self._lost(connection, str(exc))
+            if may_repeat:
+                raise
             raise ToolError(self._unavailable()) from exc
         except ServerError as exc:
-            self._failures = 0
+            self._succeeded()
             raise ToolError(f"MCP server {self.name}: {exc}") from exc
-        self._failures = 0
+        self._succeeded()
         return result
 
     async def close(self) -> None:
@@ -293,9 +292,7 @@ class McpServer:
         if self._connection is not None:
             await self._connection.close()
 
-    # -- inside ----------------------------------------------------------------------------
-
-    async def _connected(self) -> Connection:
+    async def _connected(self) -> McpConnection:
         async with self._starting:
             connection = self._connection
             if connection is None or connection.is_over:
@@ -307,42 +304,45 @@ class McpServer:
             raise ToolError(self._unavailable()) from exc
         return connection
 
-    async def _start(self, before: Connection | None) -> Connection:
+    async def _start(self, before: McpConnection | None) -> McpConnection:
         if before is not None and not self._problem:
             self._failed(before.problem or "it ended by itself")
         if self._clock() < self._not_before:
             raise ToolError(self._unavailable())
         if before is not None:
-            await before.close()  # two at once might be in each other's way
+            await before.close()  # two processes at once might disturb each other
         if self._closed:
             raise ToolError(f"MCP server {self.name} is shut down")
         self._problem = ""
         self._listed_at = self._clock()
-        return Connection(self.name, self._connect, self._start_seconds)
+        return McpConnection(self.name, self._connect, self._start_seconds)
 
-    def _lost(self, connection: Connection, why: str) -> None:
+    def _lost(self, connection: McpConnection, why: str) -> None:
         if connection is self._connection and not self._problem:
             connection.end()
             self._failed(why)
 
     def _failed(self, why: str) -> None:
         self._problem = why
-        self._failures += 1
-        if self._failures > 1:
-            pause = min(_MAX_PAUSE, _FIRST_PAUSE * 2 ** min(self._failures - 2, 16))
-            self._not_before = self._clock() + pause * random.uniform(0.75, 1.25)  # noqa: S311
+        if self._has_failed:
+            self._not_before = self._clock() + self._backoff.failed()
+        self._has_failed = True
         log_.warning("MCP server is lost", server=self.name, reason=why)
+
+    def _succeeded(self) -> None:
+        self._has_failed = False
+        self._backoff.succeeded()
 
     def _unavailable(self) -> str:
         wait = self._not_before - self._clock()
         again = f"; it is tried again in {wait:.0f} s" if wait >= 1 else ""
         return f"MCP server {self.name} is not available: {self._problem}{again}"
 
-    def _look_at(self, connection: Connection) -> None:
+    def _begin_check(self, connection: McpConnection) -> None:
         if self._check is None or self._check.done():
-            self._check = asyncio.create_task(self._look(connection))
+            self._check = asyncio.create_task(self._check_alive(connection))
 
-    async def _look(self, connection: Connection) -> None:
+    async def _check_alive(self, connection: McpConnection) -> None:
         try:
             async with asyncio.timeout(_ALIVE_SECONDS):
                 await connection.list_tools()

@@ -1,4 +1,10 @@
-"""The tools of MCP servers, named SERVER__TOOL."""
+"""The tools of MCP servers, named SERVER__TOOL, and what their answers mean to an agent.
+
+The library holds a server to its schema to the letter: one block of an unknown kind, one tool
+without a schema, or one result that misses the schema of its tool would cost the whole answer.
+An agent is better served by the part that can be understood. So answers are mended before the
+library reads them.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +39,7 @@ _NO_PARAMETERS = {"type": "object", "properties": {}}
 
 
 def open_server(name: str, settings: McpSettings) -> McpTools:
-    """The tools of the server in the settings, which is not started yet."""
+    """The tools of the server in the settings. The server is not started yet."""
     if settings.command:
         env = {key: value.get_secret_value() for key, value in settings.env.items()}
         command = settings.command
@@ -58,9 +64,9 @@ class McpTools:
         self._server = server
 
     async def tools(self) -> list[McpTool]:
-        """Those there are now, starting the server if need be. Raises `ToolError`.
+        """The tools of the server now; starts the server. Raises `ToolError`.
 
-        One whose schema is too large to be given to a model is left out.
+        A tool whose schema is too large for a model is left out.
         """
         tools: dict[str, McpTool] = {}
         for tool in await self._server.tools():
@@ -70,12 +76,12 @@ class McpTools:
         return list(tools.values())
 
     async def close(self) -> None:
-        """Ends the server, and whatever it started in its process group."""
+        """End the server, and all that it started in its process group."""
         await self._server.close()
 
 
 class McpTool:
-    """One tool of a server; what it gives becomes JSON, or text."""
+    """One tool of a server. Its result becomes JSON or text."""
 
     def __init__(self, server: McpServer, tool: types.Tool) -> None:
         self.name = tool_name(server.name, tool.name)
@@ -85,11 +91,9 @@ class McpTool:
         self._tool = tool.name
 
     async def call(self, args: Mapping[str, Any], context: ToolContext) -> JsonValue:
-        """Its structured result, else its texts; both, where the texts say something else.
+        """The structured result, else the texts; both, where the texts say something else.
 
-        Images are shown beside it.
-
-        Raises `ToolError`.
+        Images go to the context. Raises `ToolError`.
         """
         result = await self._server.call(self._tool, dict(args), context.progress)
         for data in _images(result):
@@ -103,16 +107,16 @@ class McpTool:
             return text
         value: JsonValue = structured
         if isinstance(structured, dict) and set(structured) == {"result"}:
-            value = structured["result"]  # how servers wrap what is no object
+            value = structured["result"]  # servers wrap a value that is no object
         if not text or _says_the_same(text, structured, value):
             return value
         return {"text": text, "structured": value}
 
 
 def _says_the_same(text: str, *values: JsonValue) -> bool:
-    """Whether a text is one of the values, as it is or as JSON: for clients that read only text.
+    """Whether the text repeats one of the values, plainly or as JSON, for clients that read text.
 
-    A list may come as one block for each of its items.
+    A list may come as one block per item.
     """
     lines = [_loads(line) for line in text.splitlines()]
     return _loads(text) in values or any(lines == value for value in values)
@@ -127,7 +131,7 @@ def _loads(line: str) -> JsonValue:
 
 
 def tool_name(server: str, tool: str) -> str:
-    """SERVER__TOOL in the letters that models' providers allow; cut ones end in a digest."""
+    """SERVER__TOOL in the letters that model providers allow; a cut name ends in a digest."""
     name = _NOT_IN_NAMES.sub("_", f"{server}{SEPARATOR}{tool}")
     if len(name) <= _MAX_NAME and name.endswith(tool):
         return name
@@ -143,7 +147,7 @@ def _is_sound(schema: Mapping[str, Any]) -> bool:
 
 
 def _images(result: types.CallToolResult) -> Iterator[str]:
-    """The images of a result as base64."""
+    """The images of a result, as base64."""
     for block in result.content:
         if isinstance(block, types.ImageContent):
             yield block.data
@@ -196,13 +200,13 @@ def _(block: types.EmbeddedResource) -> str:
 
 @contextlib.asynccontextmanager
 async def mended(transport: AbstractAsyncContextManager[Any]) -> AsyncIterator[tuple[Any, Any]]:
-    """The streams of a transport; what comes in is mended."""
+    """The streams of a transport; incoming messages are mended."""
     async with transport as (incoming, outgoing):
         yield _Mended(incoming), outgoing
 
 
 class _Mended:
-    """A stream of messages, as the library reads it."""
+    """A stream of messages with the methods that the library calls."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -236,7 +240,7 @@ class _Mended:
 
 
 def _mend(item: Any) -> Any:
-    """A message, its result mended in place; an exception of the transport as it is."""
+    """Mend the result of a message in place. Exceptions of the transport stay as they are."""
     result = getattr(getattr(item, "message", None), "result", None)
     if isinstance(result, dict):
         if isinstance(tools := result.get("tools"), list):
@@ -249,9 +253,9 @@ def _mend(item: Any) -> Any:
 
 
 def mend_tool(tool: Any) -> Any:
-    """A tool of a list: its arguments are an object with properties, its results are not bound.
+    """A listed tool whose arguments are an object with properties; its results have no schema.
 
-    Providers of models refuse an object without `properties`.
+    Model providers refuse an object without `properties`.
     """
     if not isinstance(tool, dict):
         return tool
@@ -264,7 +268,7 @@ def mend_tool(tool: Any) -> Any:
 
 
 def mend_block(block: Any) -> Any:
-    """A block of a result; one that cannot be read is a text that says so."""
+    """A block of a result; a text says so where the block cannot be read."""
     try:
         _BLOCK.validate_python(block, by_name=False)
     except ValidationError:

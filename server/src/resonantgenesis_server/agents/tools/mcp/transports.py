@@ -1,52 +1,59 @@
-"""An MCP server as a process of ours: JSON-RPC messages, one a line, over its pipes.
+"""The two ways to an MCP server: the pipes of a child process, and HTTP. Every message is bounded.
 
-Beside what the library's own transport does: lines are bounded, what the server says on stderr is
-kept for the log, and whatever it leaves behind in its process group is ended with it.
+HTTP is the library's (`mcp` 2.3) with two bounds around it. The library's `stdio_client` cannot
+be bounded from outside: it reads lines of any length, it gives stderr to a file only, and it
+leaves the process group alone when the server ends by itself. So `stdio_transport` does its work
+on anyio's process, with the library's own end of a process group.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import os
-import signal
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import anyio
 import httpx2
 import structlog
+from anyio.abc import ByteReceiveStream, ByteSendStream, Process
+from anyio.streams.buffered import BufferedByteReceiveStream
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.client.sse import sse_client
 from mcp.client.stdio import get_default_environment
 from mcp.client.streamable_http import streamable_http_client
+from mcp.os.posix.utilities import terminate_posix_process_tree
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
 from ....model.limits import MIB
 from ..base import in_thread
 
-Incoming = MemoryObjectReceiveStream[SessionMessage | Exception]
-Outgoing = MemoryObjectSendStream[SessionMessage]
-
-#: Bytes of one message.
-MAX_LINE = 4 * MIB
-#: Seconds that the process gets to end after its stdin was closed, and again after SIGTERM.
-_GRACE = 1.0
-_STDERR_LINES = 5
-_STDERR_LINE = 500
-
-log_ = structlog.get_logger("resonantgenesis.tools")
+Incoming: TypeAlias = MemoryObjectReceiveStream[SessionMessage | Exception]
+Outgoing: TypeAlias = MemoryObjectSendStream[SessionMessage]
+ToSession: TypeAlias = MemoryObjectSendStream[SessionMessage | Exception]
 
 #: Bytes of one message.
 MAX_MESSAGE = 4 * MIB
-_SECONDS = 30.0
-#: How long a stream may be silent; the time limit of a call is the tool's.
+
+#: Seconds that the process gets to end after its stdin was closed, and again after SIGTERM.
+_GRACE = 1.0
+_POLL_SECONDS = 0.01
+#: Lines of stderr that are kept for the log, and characters of each.
+_STDERR_LINES = 5
+_STDERR_LINE = 500
+
+_HTTP_SECONDS = 30.0
+#: Seconds that a stream may be silent; the time limit of a call is the tool's.
 _SILENCE_SECONDS = 3600.0
-#: What a server answers for a session that it does not know, and where a request names its own.
-_NOT_FOUND, _SESSION = 404, "mcp-session-id"
+_NOT_FOUND = 404
+_SESSION_HEADER = "mcp-session-id"
 _PLAIN = {"Accept-Encoding": "identity"}
+
+_PIPE_ERRORS = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
+
+log_ = structlog.get_logger("resonantgenesis.tools")
 
 
 @contextlib.asynccontextmanager
@@ -57,77 +64,71 @@ async def stdio_transport(
     cwd: Path | None,
     ended: Callable[[], None],
 ) -> AsyncIterator[tuple[Incoming, Outgoing]]:
-    """Runs `command` for the length of the block, in a process group of its own.
+    """Run `command` in a process group of its own, for the length of the block.
 
-    `ended` is called when it ends, or closes its stdout, by itself. Of our environment it gets
-    what is harmless (PATH, HOME and the like), and `env`. Raises OSError when it cannot be started.
+    The process gets `env` and the harmless part of our environment (PATH, HOME and the like).
+    `ended` is called when the process ends or closes its stdout by itself. Raises OSError when the
+    process cannot be started.
     """
+    process, stdin, stdout, stderr = await _start(name, command, env, cwd)
+    to_session, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+    outgoing, from_session = anyio.create_memory_object_stream[SessionMessage](0)
+    last_lines: deque[str] = deque(maxlen=_STDERR_LINES)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_read, name, stdout, to_session, ended)
+        tasks.start_soon(_write, stdin, from_session, to_session)
+        tasks.start_soon(_log_stderr, name, stderr, last_lines)
+        try:
+            yield incoming, outgoing
+        finally:
+            with anyio.CancelScope(shield=True):
+                code = process.returncode
+                incoming.close()
+                outgoing.close()
+                await _stop(process, stdin)
+                if code:
+                    said = list(last_lines)
+                    log_.warning("MCP server ended", server=name, code=code, said=said)
+            tasks.cancel_scope.cancel()
+
+
+async def _start(
+    name: str, command: Sequence[str], env: Mapping[str, str], cwd: Path | None
+) -> tuple[Process, ByteSendStream, ByteReceiveStream, ByteReceiveStream]:
+    """The process with its stdin, stdout and stderr."""
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=get_default_environment() | dict(env),
-            cwd=cwd,
-            start_new_session=True,
-            limit=MAX_LINE,
+        process = await anyio.open_process(
+            command, env=get_default_environment() | dict(env), cwd=cwd, start_new_session=True
         )
     except OSError as error:
         why = f"{command[0]}: {error.strerror or error}"
         raise OSError(f"{why}; look at tools.mcp.{name}.command and its cwd") from error
-    to_session, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
-    outgoing, from_session = anyio.create_memory_object_stream[SessionMessage](0)
-    said: deque[str] = deque(maxlen=_STDERR_LINES)
-    tasks = [
-        asyncio.create_task(_take(name, process, to_session, ended)),
-        asyncio.create_task(_write(process, from_session, to_session)),
-        asyncio.create_task(_listen(name, process, said)),
-    ]
-    try:
-        yield incoming, outgoing
-    finally:
-        if process.returncode:
-            log_.warning("MCP server ended", server=name, code=process.returncode, said=list(said))
-        for stream in (incoming, outgoing):
-            stream.close()
-        await _end(process)
-        # They end by themselves when the pipes do, and only then is everything closed.
-        _, running = await asyncio.wait(tasks, timeout=_GRACE)
-        for task in running:
-            task.cancel()
-        for task in running:
-            await asyncio.wait({task})
-
-
-async def _take(
-    name: str,
-    process: asyncio.subprocess.Process,
-    to_session: MemoryObjectSendStream[SessionMessage | Exception],
-    ended: Callable[[], None],
-) -> None:
-    if process.stdout is None:
-        return
-    with to_session:
-        await _read(name, process.stdout, to_session)
-    ended()
-    while await process.stdout.read(65_536):  # a pipe that nobody reads would never be closed
-        pass
+    if process.stdin is None or process.stdout is None or process.stderr is None:
+        raise RuntimeError("anyio opens a process with three pipes")
+    return process, process.stdin, process.stdout, process.stderr
 
 
 async def _read(
-    name: str,
-    stdout: asyncio.StreamReader,
-    to_session: MemoryObjectSendStream[SessionMessage | Exception],
+    name: str, stdout: ByteReceiveStream, to_session: ToSession, ended: Callable[[], None]
 ) -> None:
-    """From the server's lines; its end, or a line that is too long, ends the session."""
+    with to_session:
+        await _read_messages(name, stdout, to_session)
+    ended()
+    with contextlib.suppress(anyio.EndOfStream, *_PIPE_ERRORS):
+        while True:  # a server that writes into a full pipe would not end
+            await stdout.receive()
+
+
+async def _read_messages(name: str, stdout: ByteReceiveStream, to_session: ToSession) -> None:
+    """Read until the server or the session ends, or until a line is too long."""
+    lines = BufferedByteReceiveStream(stdout)
     while True:
         try:
-            line = await stdout.readuntil(b"\n")
-        except asyncio.IncompleteReadError:
+            line = await lines.receive_until(b"\n", MAX_MESSAGE)
+        except (anyio.IncompleteRead, *_PIPE_ERRORS):
             return
-        except asyncio.LimitOverrunError:
-            log_.error("MCP server sent too long a message", server=name, most=MAX_LINE)
+        except anyio.DelimiterNotFound:
+            log_.error("MCP server sent too long a message", server=name, most=MAX_MESSAGE)
             return
         try:
             message = SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
@@ -141,74 +142,60 @@ async def _read(
 
 
 async def _write(
-    process: asyncio.subprocess.Process,
+    stdin: ByteSendStream,
     from_session: MemoryObjectReceiveStream[SessionMessage],
-    to_session: MemoryObjectSendStream[SessionMessage | Exception],
+    to_session: ToSession,
 ) -> None:
-    if process.stdin is None:
-        return
     try:
         with from_session:
             async for message in from_session:
                 text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
-                process.stdin.write(text.encode() + b"\n")
-                await process.stdin.drain()
-    except (OSError, RuntimeError):
-        # It takes nothing more (uvloop's word for a closed pipe is a RuntimeError): the session
-        # must see its end.
-        to_session.close()
+                await stdin.send(text.encode() + b"\n")
+    except (*_PIPE_ERRORS, RuntimeError):  # uvloop raises RuntimeError for a closed pipe
+        to_session.close()  # the session must see that its server takes nothing more
 
 
-async def _listen(name: str, process: asyncio.subprocess.Process, said: deque[str]) -> None:
-    """Keeps the last lines of stderr, and reads the others so that the server is never stuck."""
-    if process.stderr is None:
-        return
+async def _log_stderr(name: str, stderr: ByteReceiveStream, last_lines: deque[str]) -> None:
+    """Read all of stderr, so that the server never waits for us; keep the last lines."""
     rest = ""
-    while chunk := await process.stderr.read(8_192):
-        *lines, rest = (rest + chunk.decode("utf-8", "replace")).split("\n")
-        rest = rest[:_STDERR_LINE]
-        for line in lines:
-            if line.strip():
-                said.append(line.strip()[:_STDERR_LINE])
-                log_.debug("MCP server says", server=name, line=said[-1])
+    with contextlib.suppress(anyio.EndOfStream, *_PIPE_ERRORS):
+        while True:
+            text = (await stderr.receive()).decode("utf-8", "replace")
+            *lines, rest = (rest + text).split("\n")
+            rest = rest[:_STDERR_LINE]
+            for line in filter(None, map(str.strip, lines)):
+                last_lines.append(line[:_STDERR_LINE])
+                log_.debug("MCP server says", server=name, line=last_lines[-1])
     if rest.strip():
-        said.append(rest.strip())
+        last_lines.append(rest.strip())
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """By closing its stdin, then with SIGTERM; then nothing of its group is left."""
-    if process.stdin is not None:
-        process.stdin.close()
-    if not await _ends(process):
-        _signal(process, signal.SIGTERM)
-        await _ends(process)
-    _signal(process, signal.SIGKILL)
-    if not await _ends(process):
+async def _stop(process: Process, stdin: ByteSendStream) -> None:
+    """Close stdin, wait, then end all that is left of the process group."""
+    with contextlib.suppress(*_PIPE_ERRORS):
+        await stdin.aclose()
+    await _exited(process)
+    await terminate_posix_process_tree(process, _GRACE)
+    if not await _exited(process):
         log_.error("the process of an MCP server cannot be ended", pid=process.pid)
 
 
-async def _ends(process: asyncio.subprocess.Process) -> bool:
-    try:
-        async with asyncio.timeout(_GRACE):
-            await process.wait()
-    except TimeoutError:
-        return process.returncode is not None
-    return True
-
-
-def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
+async def _exited(process: Process) -> bool:
+    """Wait _GRACE seconds for the exit. `Process.wait` would wait for the end of the pipes too."""
+    with anyio.move_on_after(_GRACE):
+        while process.returncode is None:  # noqa: ASYNC110 - there is no event for it
+            await anyio.sleep(_POLL_SECONDS)
+    return process.returncode is not None
 
 
 @contextlib.asynccontextmanager
 async def http_transport(
     url: str, headers: Mapping[str, str], lost: Callable[[], None]
 ) -> AsyncIterator[tuple[object, object]]:
-    """The session's streams for the length of the block; every message is bounded.
+    """The session's streams, for the length of the block.
 
-    `lost` is called when the server knows the session no more, as after a restart. A server that
-    takes no POST at the address speaks the older transport, with server-sent events.
+    `lost` is called when the server no longer knows the session, as after a restart. A server that
+    refuses a POST at the address is asked over the older transport, with server-sent events.
     """
     tls = await in_thread(httpx2.create_ssl_context, "mcp reads certificates")
     all_headers = {**_PLAIN, **headers}
@@ -220,8 +207,8 @@ async def http_transport(
     ) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(
             headers=all_headers | (headers or {}),
-            timeout=httpx2.Timeout(_SECONDS, read=_SILENCE_SECONDS),
-            transport=_Bounded(httpx2.AsyncHTTPTransport(verify=tls), lost),
+            timeout=httpx2.Timeout(_HTTP_SECONDS, read=_SILENCE_SECONDS),
+            transport=_BoundedTransport(httpx2.AsyncHTTPTransport(verify=tls), lost),
             auth=auth,
         )
 
@@ -237,7 +224,7 @@ async def http_transport(
 
 
 async def _is_older(http: httpx2.AsyncClient, url: str) -> bool:
-    """Whether a POST is refused where a GET gives events (MCP 2025-03-26, transports,
+    """Whether the server refuses a POST and answers a GET with events (MCP 2025-03-26, transports,
     backwards compatibility)."""
     ping = {"jsonrpc": "2.0", "id": "probe", "method": "ping"}
     accept = {"Accept": "application/json, text/event-stream"}
@@ -246,14 +233,17 @@ async def _is_older(http: httpx2.AsyncClient, url: str) -> bool:
             if answer.status_code not in (404, 405):
                 return False
         async with http.stream("GET", url, headers={"Accept": "text/event-stream"}) as answer:
-            kind = answer.headers.get("content-type", "")
-            return answer.is_success and kind.startswith("text/event-stream")
+            return answer.is_success and _is_stream(answer)
 
 
-class _Bounded(httpx2.AsyncBaseTransport):
-    """Ends answers that are one message and too long; the library bounds the events of a stream.
+def _is_stream(response: httpx2.Response) -> bool:
+    return response.headers.get("content-type", "").startswith("text/event-stream")
 
-    Tells when the server knows the session no more.
+
+class _BoundedTransport(httpx2.AsyncBaseTransport):
+    """Bounds answers that are one message; the library bounds only the events of a stream.
+
+    Calls `lost` when the server does not know the session.
     """
 
     def __init__(self, inner: httpx2.AsyncBaseTransport, lost: Callable[[], None]) -> None:
@@ -262,10 +252,9 @@ class _Bounded(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         response = await self._inner.handle_async_request(request)
-        if response.status_code == _NOT_FOUND and _SESSION in request.headers:
+        if response.status_code == _NOT_FOUND and _SESSION_HEADER in request.headers:
             self._lost()
-        is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
-        if not is_stream and isinstance(response.stream, httpx2.AsyncByteStream):
+        if not _is_stream(response) and isinstance(response.stream, httpx2.AsyncByteStream):
             response.stream = _BoundedStream(response.stream)
         return response
 
