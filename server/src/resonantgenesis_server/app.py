@@ -35,7 +35,7 @@ from .files.base import BlobError
 from .files.disk import DiskBlobs
 from .files.service import QUOTA, FileService
 from .http.api.events import events_router
-from .http.api.exports import ExportRoutes, exports_router
+from .http.api.exports import ExportRoutes
 from .http.api.files import FileRoutes, files_router
 from .http.api.sessions import sessions_router
 from .http.api.tools import tools_router
@@ -44,7 +44,7 @@ from .http.app import AppDeps, create_app
 from .http.auth.authenticator import CredentialAuthenticator, open_authenticator
 from .http.idempotency import IdempotentPosts
 from .http.limits import RequestLimit
-from .http.middleware import FastRoute, Gateway
+from .http.middleware import Gateway
 from .http.serving.run import CannotListen, Listener, listen, run, run_event_loop
 from .http.sse.routes import EventRoutes, StreamRoutes
 from .http.watchdog import StreamWatchdog
@@ -100,15 +100,16 @@ class Routes:
     now: Callable[[], float]
     reached: Reached
 
-    def fast(self) -> list[FastRoute]:
-        """Those that are answered before the framework."""
+    def streams(self) -> list[APIRouter]:
+        """The routers of what is answered before the framework."""
         return [
-            *self.sockets.routes(),
-            *StreamRoutes(self.sessions, self.limits, self.watch, self.requests).routes(),
-            *EventRoutes(self.events, self.limits, self.watch).routes(),
-            *ExportRoutes(self.sessions, self.events, self.limits, self.watch).routes(),
-            *FileRoutes(self.files, self.limits, self.watch, self.once).routes(),
+            StreamRoutes(self.sessions, self.limits, self.watch, self.requests).router(),
+            EventRoutes(self.events, self.limits, self.watch).router(),
+            ExportRoutes(self.sessions, self.events, self.limits, self.watch).router(),
         ]
+
+    def files_router(self) -> APIRouter:
+        return files_router(self.files, FileRoutes(self.files, self.limits, self.watch, self.once))
 
 
 @dataclass(slots=True)
@@ -421,11 +422,11 @@ def _app(
             reached=routes.reached,
             watch=routes.watch,
             cors_origins=settings.cors_origins,
-            fast=routes.fast(),
+            fast=routes.sockets.routes(),
             routers=[
+                *routes.streams(),
                 sessions_router(routes.sessions, limits, routes.once),
-                exports_router(),
-                files_router(routes.files),
+                routes.files_router(),
                 events_router(routes.events, limits),
                 usage_router(routes.usage, routes.now),
                 tools_router(routes.tools),

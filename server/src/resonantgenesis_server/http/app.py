@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI, Request
@@ -28,12 +28,12 @@ from .api.keys import keys_router
 from .api.organizations import organizations_router
 from .api.tokens import CheckSession, any_session, tokens_router
 from .auth.authenticator import CredentialAuthenticator
-from .body import query_names
 from .cors import Cors
 from .errors import error_response, from_http_exception, from_validation
 from .idempotency import IdempotentPosts
 from .limits import RequestLimit
 from .middleware import Drain, FastRoute, Gateway, Lifespan, store_unusable
+from .streamed import streamed_routes
 from .watchdog import StreamWatchdog
 
 #: What others call a request whose client has left.
@@ -54,11 +54,10 @@ async def always_ready() -> str | None:
 class AppDeps:
     """What the application is made of.
 
-    `validate_engine` raises an `ApiError` for an engine the server does not have or that refuses
-    the defaults of an agent, `check_tools` one for tools that there are not. `settle` is awaited
-    after every change of the records that has an event, before the answer; it never raises. Every
-    one of `fast` also needs a documented route of the same method and path in `routers`, which is
-    never called. `cors_origins` are those that `authenticator` was given.
+    `validate_engine` raises an `ApiError` for an engine that the server does not have or that
+    refuses the defaults of an agent; `check_tools` one for unknown tools. `settle` is awaited after
+    every change of the records that has an event, before the answer; it never raises. `fast` are
+    apps that no route of `routers` documents. `cors_origins` are those of `authenticator`.
     """
 
     records: Records
@@ -116,7 +115,7 @@ def create_app(deps: AppDeps) -> Gateway:
         # What `include_router` does to routes with nothing to add, which costs as much as to make
         # them: it works each out a second time.
         app.router.routes.extend(router.routes)
-    fast = _with_queries(app, deps.fast)
+    fast = [*deps.fast, *streamed_routes(app.router.routes)]
     _install_handlers(app, fast)
     return Gateway(
         app,
@@ -128,17 +127,6 @@ def create_app(deps: AppDeps) -> Gateway:
         lifespan=deps.lifespan,
         drain=drain,
     )
-
-
-def _with_queries(app: FastAPI, fast: Sequence[FastRoute]) -> list[FastRoute]:
-    """Each with the query parameters that its documented route has."""
-    known = {
-        (method, route.path): query_names(route)
-        for context in iter_route_contexts(app.routes)
-        if isinstance(route := context.original_route, APIRoute)
-        for method in route.methods or ()
-    }
-    return [replace(route, query=known.get((route.method, route.path))) for route in fast]
 
 
 def _with_head(methods: frozenset[str], path: str, fast: Sequence[FastRoute]) -> frozenset[str]:

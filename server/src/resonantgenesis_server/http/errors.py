@@ -11,7 +11,6 @@ import structlog
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 
 from .. import metrics
@@ -159,11 +158,6 @@ def _retry_after(err: ApiError) -> float | None:
     if err.retry_after is None and isinstance(err, RateLimited | Unavailable):
         return DEFAULT_RETRY_AFTER
     return err.retry_after
-
-
-def unrouted(request: Request) -> Internal:
-    """For a route that is there for the documentation: the edge answers its path first."""
-    return Internal(f"{request.url.path} was not routed to what answers it")
 
 
 def from_validation(err: RequestValidationError) -> InvalidRequest:

@@ -96,6 +96,7 @@ def fast_route(
     *,
     counted: bool = True,
     public: bool = False,
+    query: frozenset[str] | None = None,
 ) -> FastRoute:
     """A route for `path` with `{name}` segments, which arrive in `scope["path_params"]`.
 
@@ -105,7 +106,8 @@ def fast_route(
     `at_once` is tried before it, with the same in its scope; an `ApiError` from it counts as False.
     """
     pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path))
-    return FastRoute(method, path, re.compile(pattern, re.DOTALL), app, at_once, counted, public)
+    compiled = re.compile(pattern, re.DOTALL)
+    return FastRoute(method, path, compiled, app, at_once, counted, public, query)
 
 
 class Gateway:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
@@ -17,8 +17,7 @@ from ...model.principal import Principal
 from ..auth.authenticator import scoped
 from ..body import api_router, parse_json
 from ..errors import documented_errors
-from ..idempotency import IdempotencyKey
-from ..schemas import EVENT_STREAM, Body, JsonObject
+from ..schemas import Body, JsonObject
 from ..waiting import waiting_for
 
 PATH = "/v1/events"
@@ -70,10 +69,8 @@ class EventPageBody(BaseModel):
 
 
 def events_router(service: EventService, limits: Limits) -> APIRouter:
-    """Routes over the service; the stream is here for the documentation."""
+    """Routes over the service; `EventRoutes` has the stream and the publishing."""
     router = api_router(tag="events")
-    _document_stream(router)
-    _document_publish(router)
 
     @router.post(
         PATH + "/replay",
@@ -141,45 +138,6 @@ def events_router(service: EventService, limits: Limits) -> APIRouter:
         return json_response(await service.get(principal, event_id))
 
     return router
-
-
-def _document_stream(router: APIRouter) -> None:
-    @router.get(
-        PATH + "/subscribe",
-        response_class=Response,
-        responses={
-            200: {
-                "description": "Events as server-sent events; the id is the cursor.",
-                "content": EVENT_STREAM,
-            },
-            **documented_errors(410),
-        },
-        operation_id="subscribe_events",
-    )
-    async def subscribe(
-        principal: Reader,
-        events: Patterns = None,
-        filters: FiltersText = None,
-        since: Since = None,
-        event_name: Annotated[str | None, Query(pattern="^message$")] = None,
-        on_expired: Annotated[str | None, Query(pattern="^earliest$")] = None,
-        last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", max_length=200)] = None,
-    ) -> None:
-        """Follow events from now, or from a place without loss."""
-        raise InvalidRequest.field("path", "was not routed to its stream")
-
-
-def _document_publish(router: APIRouter) -> None:
-    @router.post(
-        PATH,
-        status_code=201,
-        response_model=EventBody,
-        responses=documented_errors(409, body=True),
-        operation_id="publish_event",
-    )
-    async def publish(body: PublishBody, principal: Writer, key: IdempotencyKey = None) -> None:
-        """Publish app.* events, and those of team.*, billing.*, system.* that no server writes."""
-        raise InvalidRequest.field("path", "was not routed to where it is answered")
 
 
 def split_patterns(text: str | None) -> list[str] | None:

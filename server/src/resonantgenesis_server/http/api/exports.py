@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -17,9 +17,9 @@ from ...sessions.export import Batch, event_batches
 from ...sessions.service import SessionService
 from ..auth.authenticator import require, scoped
 from ..body import api_router
-from ..errors import documented_errors, unrouted
-from ..middleware import FastRoute, fast_route
+from ..errors import documented_errors
 from ..params import QueryParams
+from ..streamed import streamed
 from ..transfer import Answer, disposition, send_answer
 from ..watchdog import StreamWatchdog
 from .events import FiltersText, Patterns, Since, parse_filters, split_patterns
@@ -34,6 +34,14 @@ _MAX_TEXT = 8_192
 _FIRST = "1970-01-01T00:00:00Z"
 
 
+_LINES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Objects, each on a line of its own.",
+        "content": {NDJSON: {"schema": {"type": "string"}}},
+    }
+}
+
+
 class ExportRoutes:
     """Plain ASGI, since an export may take as long as its reader likes."""
 
@@ -45,11 +53,45 @@ class ExportRoutes:
         self._limits = limits
         self._watch = watch
 
-    def routes(self) -> list[FastRoute]:
-        return [
-            fast_route("GET", SESSION, self.session),
-            fast_route("GET", EVENTS, self.events),
-        ]
+    def router(self) -> APIRouter:
+        router = api_router(tag="exports")
+
+        @streamed(
+            router,
+            "GET",
+            SESSION,
+            self.session,
+            response_class=Response,
+            responses={**_LINES, **documented_errors(404)},
+            operation_id="export_session",
+        )
+        def session(
+            session_id: SessionId,
+            principal: Annotated[Principal, Depends(scoped("sessions:read"))],
+        ) -> None:
+            """The session as it is now: itself, then each turn's request before its chunks."""
+
+        @streamed(
+            router,
+            "GET",
+            EVENTS,
+            self.events,
+            response_class=Response,
+            responses={**_LINES, **documented_errors(410)},
+            operation_id="export_events",
+        )
+        def events(
+            principal: Annotated[Principal, Depends(scoped("events:read"))],
+            events: Patterns = None,
+            filters: FiltersText = None,
+            since: Since = None,
+            until: Annotated[
+                str | None, Query(max_length=200, description="As `since`; now by default.")
+            ] = None,
+        ) -> None:
+            """All events of a period, in order; without `since` from the earliest kept."""
+
+        return router
 
     async def session(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /v1/sessions/{id}/export."""
@@ -109,51 +151,3 @@ async def _lines(batches: AsyncGenerator[Batch, None]) -> AsyncGenerator[bytes, 
                     waiting, size = [], 0
             if waiting:
                 yield b"".join(waiting)
-
-
-_LINES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "Objects, each on a line of its own.",
-        "content": {NDJSON: {"schema": {"type": "string"}}},
-    }
-}
-
-
-def exports_router() -> APIRouter:
-    """The exports for the documentation; the edge answers them first."""
-    router = api_router(tag="exports")
-
-    @router.get(
-        SESSION,
-        response_class=Response,
-        responses={**_LINES, **documented_errors(404)},
-        operation_id="export_session",
-    )
-    async def session(
-        request: Request,
-        session_id: SessionId,
-        principal: Annotated[Principal, Depends(scoped("sessions:read"))],
-    ) -> None:
-        """The session as it is now: itself, then each turn's request before its chunks."""
-        raise unrouted(request)
-
-    @router.get(
-        EVENTS,
-        response_class=Response,
-        responses={**_LINES, **documented_errors(410)},
-        operation_id="export_events",
-    )
-    async def events(
-        request: Request,
-        principal: Annotated[Principal, Depends(scoped("events:read"))],
-        events: Patterns = None,
-        filters: FiltersText = None,
-        since: Since = None,
-        until: Annotated[
-            str | None, Query(max_length=200, description="As `since`; now by default.")
-        ] = None,
-    ) -> None:
-        """All events of a time, in order, from the earliest that is kept unless told otherwise."""
-        raise unrouted(request)
-
-    return router

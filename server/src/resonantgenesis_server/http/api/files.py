@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from fastapi import APIRouter, Depends, Header, Path, Query
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -22,11 +22,11 @@ from ...records.files import FileRecord, Owner
 from ...sessions.idempotency import check_key
 from ..auth.authenticator import require, scoped
 from ..body import api_router
-from ..errors import Responses, documented_errors, unrouted
+from ..errors import Responses, documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
-from ..middleware import FastRoute, fast_route
 from ..params import QueryParams, text_header
 from ..schemas import PageBody, PageCursor, PageLimit, page_body
+from ..streamed import streamed
 from ..transfer import (
     Answer,
     Headers,
@@ -95,6 +95,16 @@ class _Announced(BaseModel):
     sha256: str | None
 
 
+_BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+_ANY: dict[str, Any] = {"*/*": _BYTES}
+_DOWNLOADED: Responses = {
+    200: {"description": "The content, with its own type.", "content": _ANY},
+    206: {"description": "The part that `Range` names.", "content": _ANY},
+    304: {"description": "The client has it already (`If-None-Match`)."},
+    **documented_errors(404, 416),
+}
+
+
 class FileRoutes:
     """Upload and download; plain ASGI."""
 
@@ -106,12 +116,48 @@ class FileRoutes:
         self._watch = watch
         self._once = once
 
-    def routes(self) -> list[FastRoute]:
-        return [
-            fast_route("POST", PATH, self.upload),
-            fast_route("GET", CONTENT, self.content),
-            fast_route("HEAD", CONTENT, self.content),
-        ]
+    def declare(self, router: APIRouter) -> None:
+        @streamed(
+            router,
+            "POST",
+            PATH,
+            self.upload,
+            status_code=201,
+            response_model=FileBody,
+            responses=documented_errors(409, 413, 415),
+            openapi_extra={"requestBody": {"required": True, "content": {UPLOADED: _BYTES}}},
+            operation_id="upload_file",
+        )
+        def upload(
+            principal: Writer,
+            name: Annotated[str, Query(min_length=1, max_length=255)],
+            subject: Annotated[Subject | None, Query()] = None,
+            content_digest: Annotated[
+                str | None, Header(description="`sha-256=:BASE64:`: refuse anything else.")
+            ] = None,
+            key: IdempotencyKey = None,
+        ) -> None:
+            """Store the body as a file, whole or not at all. Its type is that of the request, else
+            what the name's ending says."""
+
+        @streamed(router, "HEAD", CONTENT, self.content, include_in_schema=False)
+        @streamed(
+            router,
+            "GET",
+            CONTENT,
+            self.content,
+            response_class=Response,
+            responses=_DOWNLOADED,
+            operation_id="download_file",
+        )
+        def content(
+            file_id: FileId,
+            principal: Reader,
+            range_: Annotated[str | None, Header(alias="Range")] = None,
+            if_range: Annotated[str | None, Header()] = None,
+            if_none_match: Annotated[str | None, Header()] = None,
+        ) -> None:
+            """The content, or the one part that `Range` names, as fast as it is taken."""
 
     async def upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /v1/files."""
@@ -246,10 +292,10 @@ async def _send_head(status: int, headers: Headers, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def files_router(files: FileService) -> APIRouter:
-    """Routes over the service. Those of `FileRoutes` stand here for the documentation only."""
+def files_router(files: FileService, streams: FileRoutes) -> APIRouter:
+    """Routes over the service, and those of `streams`."""
     router = api_router(tag="files")
-    _document_streams(router)
+    streams.declare(router)
 
     @router.get(PATH, responses=documented_errors(), operation_id="list_files")
     async def list_files(
@@ -282,57 +328,3 @@ def files_router(files: FileService) -> APIRouter:
         await files.delete(Owner.of(principal), file_id)
 
     return router
-
-
-_BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
-_ANY: dict[str, Any] = {"*/*": _BYTES}
-_DOWNLOADED: Responses = {
-    200: {"description": "The content, with its own type.", "content": _ANY},
-    206: {"description": "The part that `Range` names.", "content": _ANY},
-    304: {"description": "The client has it already (`If-None-Match`)."},
-    **documented_errors(404, 416),
-}
-
-
-def _document_streams(router: APIRouter) -> None:
-    """Routes that `FileRoutes` answers before the framework."""
-
-    @router.post(
-        PATH,
-        status_code=201,
-        response_model=FileBody,
-        responses=documented_errors(409, 413, 415),
-        openapi_extra={"requestBody": {"required": True, "content": {UPLOADED: _BYTES}}},
-        operation_id="upload_file",
-    )
-    async def upload(
-        request: Request,
-        principal: Writer,
-        name: Annotated[str, Query(min_length=1, max_length=255)],
-        subject: Annotated[Subject | None, Query()] = None,
-        content_digest: Annotated[
-            str | None, Header(description="`sha-256=:BASE64:`: refuse anything else.")
-        ] = None,
-        key: IdempotencyKey = None,
-    ) -> None:
-        """Store the body as a file, whole or not at all. Its type is that of the request, else
-        what the name's ending says."""
-        raise unrouted(request)
-
-    @router.head(CONTENT, include_in_schema=False)
-    @router.get(
-        CONTENT,
-        response_class=Response,
-        responses=_DOWNLOADED,
-        operation_id="download_file",
-    )
-    async def content(
-        request: Request,
-        file_id: FileId,
-        principal: Reader,
-        range_: Annotated[str | None, Header(alias="Range")] = None,
-        if_range: Annotated[str | None, Header()] = None,
-        if_none_match: Annotated[str | None, Header()] = None,
-    ) -> None:
-        """The content, or the one part that `Range` names, as fast as it is taken."""
-        raise unrouted(request)

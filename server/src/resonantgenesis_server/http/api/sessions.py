@@ -1,4 +1,4 @@
-"""`/v1/sessions`: everything of a session that is not a stream, and the streams' documentation."""
+"""`/v1/sessions`: all of a session but its streams, which `http/sse` serves."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ...sessions.service import SessionService
 from ...sessions.state import SessionStatus
 from ..auth.authenticator import scoped
 from ..body import api_router
-from ..errors import Responses, documented_errors, unrouted
+from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
-from ..schemas import EVENT_STREAM, MAX_POSITION, PageBody, PageCursor, PageLimit, page_body
+from ..schemas import MAX_POSITION, PageBody, PageCursor, PageLimit, page_body
 from ..waiting import waiting_for
 from .session_models import (
     AgentId,
@@ -24,13 +24,10 @@ from .session_models import (
     CancelByKeyBody,
     CancelResult,
     CreateBody,
-    ExecuteBody,
     PollResult,
     SessionBody,
     SessionItem,
     StepBody,
-    TurnBody,
-    TurnResult,
 )
 
 PATH = "/v1/sessions"
@@ -40,30 +37,12 @@ Writer = Annotated[Principal, Depends(scoped("sessions:write"))]
 SessionId = Annotated[str, Path(min_length=1, max_length=128)]
 Status = Annotated[SessionStatus | None, Query()]
 Place = Annotated[int, Query(ge=0, le=MAX_POSITION)]
-
-_FRAMES: dict[str, Any] = {
-    "description": "The turn's chunks, or JSON with how it ended.",
-    "content": EVENT_STREAM,
-}
-_EXECUTED: Responses = {
-    200: _FRAMES,
-    202: {"model": TurnResult, "description": "Under way; Location names the session."},
-    204: {"description": "A join where nothing follows."},
-    **documented_errors(404, 409, 410, body=True),
-}
-_JOINED: Responses = {
-    200: {**_FRAMES, "description": "Chunks as server-sent events."},
-    204: {"description": "Nothing follows this place, and no turn runs or waits."},
-    **documented_errors(404, 410),
-}
-LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", pattern=r"^[0-9]{0,10}$")]
 Epoch = Annotated[str | None, Header(alias="X-Log-Epoch", max_length=64)]
 
 
 def sessions_router(service: SessionService, limits: Limits, once: IdempotentPosts) -> APIRouter:
-    """Routes over the service. Those of `_document_streams` are answered before the framework."""
+    """Routes over the service. `http/sse` has those that stream."""
     router = api_router(tag="sessions")
-    _document_streams(router)
 
     @router.post(
         PATH,
@@ -209,63 +188,6 @@ def sessions_router(service: SessionService, limits: Limits, once: IdempotentPos
         return Response(body, media_type="application/json", headers=headers)
 
     return router
-
-
-def _document_streams(router: APIRouter) -> None:
-    """Routes that the edge answers first; here for the documentation and its checks."""
-
-    @router.post(
-        PATH + "/execute",
-        response_model=TurnResult,
-        responses=_EXECUTED,
-        operation_id="execute",
-    )
-    async def execute(
-        request: Request,
-        body: ExecuteBody,
-        principal: Writer,
-        key: IdempotencyKey = None,
-        last_event_id: LastEventId = None,
-    ) -> None:
-        """Start a turn of a new or given session, or join one (`resume_from`, `Last-Event-ID`)."""
-        raise unrouted(request)
-
-    @router.post(
-        PATH + "/{session_id}/execute",
-        response_model=TurnResult,
-        responses=_EXECUTED,
-        operation_id="execute_in_session",
-    )
-    async def execute_in_session(
-        request: Request,
-        session_id: SessionId,
-        body: TurnBody,
-        principal: Writer,
-        key: IdempotencyKey = None,
-        last_event_id: LastEventId = None,
-    ) -> None:
-        """Start a further turn of a session, or join one (`resume_from`, `Last-Event-ID`)."""
-        raise unrouted(request)
-
-    @router.get(
-        PATH + "/{session_id}/stream",
-        response_class=Response,
-        responses=_JOINED,
-        operation_id="stream_session",
-    )
-    async def stream(
-        request: Request,
-        session_id: SessionId,
-        principal: Reader,
-        resume_from: Place | None = None,
-        turn: Annotated[int | None, Query(ge=1, le=MAX_POSITION)] = None,
-        follow: bool = False,
-        compact: bool = False,
-        last_event_id: LastEventId = None,
-        epoch: Epoch = None,
-    ) -> None:
-        """Join a session's stream from a position, or from the start of its current turn."""
-        raise unrouted(request)
 
 
 def _page(page: ListPage[dict[str, Any]]) -> PageBody[SessionItem]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
 import orjson
+from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -25,14 +27,34 @@ from ...sessions.range import Place
 from ...sessions.service import SessionService
 from ...sessions.start import ExecuteSpec, TurnRef
 from ...sessions.subscription import SessionSubscription
-from ..api.events import MAX_TEXT, PATH, PublishBody, json_response, parse_filters, split_patterns
-from ..api.session_models import ExecuteBody, TurnBody, validated
+from ..api.events import (
+    MAX_TEXT,
+    EventBody,
+    FiltersText,
+    Patterns,
+    PublishBody,
+    Since,
+    json_response,
+    parse_filters,
+    split_patterns,
+)
+from ..api.events import PATH as EVENTS
+from ..api.events import Reader as EventReader
+from ..api.events import Writer as EventWriter
+from ..api.session_models import ExecuteBody, TurnBody, TurnResult, validated
+from ..api.sessions import PATH as SESSIONS
+from ..api.sessions import Epoch, SessionId
+from ..api.sessions import Reader as SessionReader
+from ..api.sessions import Writer as SessionWriter
 from ..auth.authenticator import require
-from ..body import read_json
+from ..body import api_router, read_json
+from ..errors import Responses, documented_errors
+from ..idempotency import IdempotencyKey
 from ..limits import RequestLimit
-from ..middleware import FastRoute, fast_route
 from ..params import QueryParams, header, position_of, text_header
+from ..schemas import EVENT_STREAM, MAX_POSITION
 from ..serving.eager import result_at_once
+from ..streamed import streamed
 from ..waiting import waiting
 from ..watchdog import StreamWatchdog
 from .stream import (
@@ -47,6 +69,23 @@ from .stream import (
     stream_headers,
 )
 
+_FRAMES: dict[str, Any] = {
+    "description": "The turn's chunks, or JSON with how it ended.",
+    "content": EVENT_STREAM,
+}
+_EXECUTED: Responses = {
+    200: _FRAMES,
+    202: {"model": TurnResult, "description": "Under way; Location names the session."},
+    204: {"description": "A join where nothing follows."},
+    **documented_errors(404, 409, 410, body=True),
+}
+_JOINED: Responses = {
+    200: {**_FRAMES, "description": "Chunks as server-sent events."},
+    204: {"description": "Nothing follows this place, and no turn runs or waits."},
+    **documented_errors(404, 410),
+}
+LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", pattern=r"^[0-9]{0,10}$")]
+
 
 class StreamRoutes:
     """The routes whose answer may be a stream."""
@@ -59,14 +98,72 @@ class StreamRoutes:
         self._watch = watch
         self._requests = requests
 
-    def routes(self) -> list[FastRoute]:
+    def router(self) -> APIRouter:
         """Joins are not counted, and only its body says whether an execute is one."""
-        one = "/v1/sessions/{session_id}"
-        return [
-            fast_route("POST", "/v1/sessions/execute", self.execute, counted=False),
-            fast_route("POST", f"{one}/execute", self.execute, counted=False),
-            fast_route("GET", f"{one}/stream", self.join, self.join_at_once, counted=False),
-        ]
+        router = api_router(tag="sessions")
+
+        @streamed(
+            router,
+            "POST",
+            SESSIONS + "/execute",
+            self.execute,
+            counted=False,
+            response_model=TurnResult,
+            responses=_EXECUTED,
+            operation_id="execute",
+        )
+        def execute(
+            body: ExecuteBody,
+            principal: SessionWriter,
+            key: IdempotencyKey = None,
+            last_event_id: LastEventId = None,
+        ) -> None:
+            """Start a turn of a new or an existing session, or join one (`resume_from`,
+            `Last-Event-ID`)."""
+
+        @streamed(
+            router,
+            "POST",
+            SESSIONS + "/{session_id}/execute",
+            self.execute,
+            counted=False,
+            response_model=TurnResult,
+            responses=_EXECUTED,
+            operation_id="execute_in_session",
+        )
+        def execute_in_session(
+            session_id: SessionId,
+            body: TurnBody,
+            principal: SessionWriter,
+            key: IdempotencyKey = None,
+            last_event_id: LastEventId = None,
+        ) -> None:
+            """Start a further turn of a session, or join one (`resume_from`, `Last-Event-ID`)."""
+
+        @streamed(
+            router,
+            "GET",
+            SESSIONS + "/{session_id}/stream",
+            self.join,
+            at_once=self.join_at_once,
+            counted=False,
+            response_class=Response,
+            responses=_JOINED,
+            operation_id="stream_session",
+        )
+        def stream(
+            session_id: SessionId,
+            principal: SessionReader,
+            resume_from: Annotated[int | None, Query(ge=0, le=MAX_POSITION)] = None,
+            turn: Annotated[int | None, Query(ge=1, le=MAX_POSITION)] = None,
+            follow: bool = False,
+            compact: bool = False,
+            last_event_id: LastEventId = None,
+            epoch: Epoch = None,
+        ) -> None:
+            """Join a session's stream from a position, or from the start of its current turn."""
+
+        return router
 
     async def execute(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST …/execute, streaming or not."""
@@ -239,11 +336,53 @@ class EventRoutes:
         self._limits = limits
         self._watch = watch
 
-    def routes(self) -> list[FastRoute]:
-        return [
-            fast_route("GET", PATH + "/subscribe", self.subscribe, counted=False),
-            fast_route("POST", PATH, self.publish),
-        ]
+    def router(self) -> APIRouter:
+        router = api_router(tag="events")
+
+        @streamed(
+            router,
+            "GET",
+            EVENTS + "/subscribe",
+            self.subscribe,
+            counted=False,
+            response_class=Response,
+            responses={
+                200: {
+                    "description": "Events as server-sent events; the id is the cursor.",
+                    "content": EVENT_STREAM,
+                },
+                **documented_errors(410),
+            },
+            operation_id="subscribe_events",
+        )
+        def subscribe(
+            principal: EventReader,
+            events: Patterns = None,
+            filters: FiltersText = None,
+            since: Since = None,
+            event_name: Annotated[str | None, Query(pattern="^message$")] = None,
+            on_expired: Annotated[str | None, Query(pattern="^earliest$")] = None,
+            last_event_id: Annotated[
+                str | None, Header(alias="Last-Event-ID", max_length=200)
+            ] = None,
+        ) -> None:
+            """Follow events from now, or from a place without loss."""
+
+        @streamed(
+            router,
+            "POST",
+            EVENTS,
+            self.publish,
+            status_code=201,
+            response_model=EventBody,
+            responses=documented_errors(409, body=True),
+            operation_id="publish_event",
+        )
+        def publish(body: PublishBody, principal: EventWriter, key: IdempotencyKey = None) -> None:
+            """Publish an event of app.*, or one of team.*, billing.* or system.* that no server
+            writes."""
+
+        return router
 
     async def subscribe(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /v1/events/subscribe."""
