@@ -16,7 +16,7 @@ import yaml
 from resonantgenesis import ResonantGenesis, SyncResonantGenesis
 from resonantgenesis_server.config.load import load_settings
 from support.models import FakeProvider, Reply
-from support.server import KEY, ServerProcess, _free_port, bearer
+from support.server import KEY, ServerProcess, bearer, free_port
 from support.snippets import Block, blocks_of, python_page, run_shell
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,7 +101,7 @@ class Reader:
         for file in self.folder.glob("*.*"):
             if file.is_file():
                 (folder / file.name).write_bytes(file.read_bytes())
-        url = f"http://127.0.0.1:{(port := _free_port())}"
+        url = f"http://127.0.0.1:{(port := free_port())}"
         environment = {
             **self.environment,
             "RESONANTGENESIS_BASE_URL": url,

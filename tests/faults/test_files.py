@@ -210,7 +210,7 @@ async def test_what_the_disk_has_changed_is_never_ended(serve: Serve, size: int)
         content = b"x" * size
         made = (await client.post("/v1/files?name=a", content=content)).json()
         path = f"/v1/files/{made['id']}/content"
-        (blob,) = (server.data / "files").glob(f"??/{made['sha256']}")
+        (blob,) = (server.data / "files").glob(f"??/{made['sha256']}.*")
         changed = bytearray(content)
         changed[size // 2] ^= 1
         blob.write_bytes(changed)

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support.server import PATIENCE, ServerProcess, _free_port
+from support.server import PATIENCE, ServerProcess, free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +29,7 @@ class Quiet(ServerProcess):
         self._err = err
 
     def launch(self, port: int = 0) -> subprocess.Popen[bytes]:
-        self.port = port or _free_port()
+        self.port = port or free_port()
         closed = "".join(
             f" {name}>&-" for name, value in ((1, self._out), (2, self._err)) if value is None
         )

@@ -35,7 +35,7 @@ def bearer(credential: str = KEY) -> dict[str, str]:
     return {"Authorization": f"Bearer {credential}"}
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """One that the system gives to nobody by itself, so it is free when a server comes back."""
     while True:
         port = 10_240 + secrets.randbelow(20_000)
@@ -83,7 +83,7 @@ class ServerProcess:
 
     def start(self, port: int | None = None) -> ServerProcess:
         """Start and wait until it takes requests; on the same port as before, if it had one."""
-        self.launch((self.port or _free_port()) if port is None else port)
+        self.launch((self.port or free_port()) if port is None else port)
         self.wait_ready()
         return self
 

@@ -20,9 +20,11 @@ def resident(server: ServerProcess) -> int:
 
 
 def kept(server: ServerProcess) -> list[str]:
-    """What lies in the directory of files, finished (by its digest) or not (below tmp)."""
+    """What lies in the directory of files, finished (by its digest, without the id behind it) or
+    not (below tmp)."""
     root = server.data / "files"
-    return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
+    found = (str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
+    return sorted(name.partition(".")[0] for name in found)
 
 
 async def until(what: Callable[[], bool]) -> None:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from resonantgenesis_server.files.base import BlobError
-from resonantgenesis_server.files.disk import DiskBlobs
+from resonantgenesis_server.files.base import BlobError, Blobs
 from resonantgenesis_server.files.service import FileService, pieces
 from resonantgenesis_server.metrics import METERS
 from resonantgenesis_server.model.errors import (
@@ -22,7 +21,7 @@ from resonantgenesis_server.records.files import FileRecord, Owner
 from resonantgenesis_server.records.store import Records
 from structlog.testing import capture_logs
 
-from .conftest import left_in
+from .conftest import Stored
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +38,7 @@ async def content_of(files: FileService, file: FileRecord) -> bytes:
         return await blob.read(0, blob.size)
 
 
-async def test_a_file_comes_and_goes(files: FileService, org: Organization, root: Path) -> None:
+async def test_a_file_comes_and_goes(files: FileService, org: Organization, stored: Stored) -> None:
     me = Owner(org.id, "ann")
     made = await put(files, me, b"content", "a.txt")
     assert (made.content.name, made.content.size) == ("a.txt", 7)
@@ -47,7 +46,7 @@ async def test_a_file_comes_and_goes(files: FileService, org: Organization, root
     assert (await files.list(me, limit=5, cursor=None)).items == [made]
     assert await content_of(files, made) == b"content"
     await files.delete(me, made.id)
-    assert left_in(root) == []
+    assert await stored.left() == []
     for gone in (files.get(me, made.id), files.delete(me, made.id), files.open(made)):
         with pytest.raises(NotFound, match="no such file"):
             await gone
@@ -64,7 +63,7 @@ async def test_pieces_of_any_size_make_one_file(files: FileService, org: Organiz
 
 
 async def test_what_is_too_large_leaves_nothing(
-    files: FileService, org: Organization, root: Path
+    files: FileService, org: Organization, stored: Stored
 ) -> None:
     with pytest.raises(PayloadTooLarge) as caught:
         async with files.receiving(1_000_001):
@@ -75,52 +74,52 @@ async def test_what_is_too_large_leaves_nothing(
         await upload.write(b"x")
         with pytest.raises(PayloadTooLarge):
             await upload.write(b"y")
-    assert left_in(root) == []
+    assert await stored.left() == []
     assert len(await content_of(files, await put(files, Owner(org.id), bytes(1_000_000)))) == 10**6
 
 
-async def test_an_upload_that_breaks_off_leaves_nothing(files: FileService, root: Path) -> None:
+async def test_an_upload_that_breaks_off_leaves_nothing(files: FileService, stored: Stored) -> None:
     with pytest.raises(ConnectionError):
         async with files.receiving() as upload:
             await upload.write(bytes(700_000))
-            assert left_in(root)
+            assert await stored.left()
             raise ConnectionError
     async with files.receiving() as upload:
         await upload.write(bytes(700_000))
         await upload.finish()
-    assert left_in(root) == []
+    assert await stored.left() == []
 
 
 async def test_content_goes_with_the_last_file_that_holds_it(
-    files: FileService, org: Organization, root: Path
+    files: FileService, org: Organization, stored: Stored
 ) -> None:
     me = Owner(org.id)
     first, second = [await put(files, me, b"the same") for _ in range(2)]
-    assert len(left_in(root)) == 1
+    assert len(await stored.left()) == 1
     await files.delete(me, first.id)
     assert await content_of(files, second) == b"the same"
     await files.delete(me, second.id)
-    assert left_in(root) == []
+    assert await stored.left() == []
 
 
 async def test_content_that_no_file_holds_is_collected(
-    files: FileService, records: Records, org: Organization, root: Path
+    impatient: FileService, records: Records, org: Organization, stored: Stored
 ) -> None:
     """As after a session was removed, or a process died between the content and its record."""
     row = SessionRecord("sess_1", org.id, None, "guide", "created", 0, 1.0, 1.0)
     await records.sessions.upsert_many([row])
-    await put(files, Owner(org.id, None, "sess_1"), b"made in the session")
-    kept = await put(files, Owner(org.id), b"kept")
-    async with files.receiving() as upload:
+    await put(impatient, Owner(org.id, None, "sess_1"), b"made in the session")
+    kept = await put(impatient, Owner(org.id), b"kept")
+    async with impatient.receiving() as upload:
         await upload.write(b"nobody's")
         await upload.finish()
         await upload.keep()
-    assert len(left_in(root)) == 3
+    assert len(await stored.left()) == 3
     await records.sessions.delete(["sess_1"])
-    assert await files.collect() == 2
-    assert await files.collect() == 0
-    assert await content_of(files, kept) == b"kept"
-    assert len(left_in(root)) == 1
+    assert await impatient.collect() == 2
+    assert await impatient.collect() == 0
+    assert await content_of(impatient, kept) == b"kept"
+    assert len(await stored.left()) == 1
 
 
 async def test_content_about_to_be_recorded_is_not_collected(
@@ -140,57 +139,91 @@ async def test_content_about_to_be_recorded_is_not_collected(
     assert await content_of(files, made) == b"content"
 
 
-async def test_content_recorded_while_records_are_asked_is_not_collected(
-    files: FileService, records: Records, org: Organization, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("first_in", ["release", "create"])
+async def test_content_recorded_while_it_is_given_up_is_not_collected(
+    files: FileService,
+    records: Records,
+    org: Organization,
+    monkeypatch: pytest.MonkeyPatch,
+    first_in: str,
 ) -> None:
-    """The answer of the records is older than what has happened since."""
+    """Whichever of the two comes to the records first."""
     me = Owner(org.id)
     first = await put(files, me, b"content")
-    create, held = records.files.create, records.files.held
-    in_create, go = asyncio.Event(), asyncio.Event()
+    create, release = records.files.create, records.files.release
+    kept, go, released = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    async def slow(*arguments: object, **more: object) -> FileRecord:
-        in_create.set()
+    async def late(*arguments: object, **more: object) -> FileRecord:
+        kept.set()
         await go.wait()
         return await create(*arguments, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(records.files, "create", slow)
-    second = asyncio.create_task(put(files, me, b"content"))
-    await in_create.wait()
-
-    async def stale(digests: Sequence[str]) -> frozenset[str]:
-        found = await held(digests)
+    async def releasing(digests: Sequence[str]) -> Sequence[str]:
+        if first_in == "create":
+            go.set()
+            await second
+        found = await release(digests)
         go.set()
-        await second
+        released.set()
         return found
 
-    monkeypatch.setattr(records.files, "held", stale)
+    monkeypatch.setattr(records.files, "create", late)
+    monkeypatch.setattr(records.files, "release", releasing)
+    second = asyncio.create_task(put(files, me, b"content"))
+    await kept.wait()
     await files.delete(me, first.id)
-    go.set()  # where the records were not even asked
+    assert released.is_set()
     assert await content_of(files, await second) == b"content"
 
 
 async def test_content_that_comes_again_while_it_is_removed_is_there(
-    files: FileService, blobs: DiskBlobs, org: Organization, monkeypatch: pytest.MonkeyPatch
+    files: FileService, blobs: Blobs, org: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     me = Owner(org.id)
     first = await put(files, me, b"content")
     remove = blobs.remove
-    uploads: list[asyncio.Task[FileRecord]] = []
+    uploads: list[FileRecord] = []
 
-    async def removing(digests: Sequence[str]) -> int:
-        # Looked up and found to be nobody's; now somebody uploads the same.
-        uploads.append(asyncio.create_task(put(files, me, b"content")))
-        for _ in range(50):
-            await asyncio.sleep(0.001)
-        return await remove(digests)
+    async def removing(names: Sequence[str]) -> int:
+        # No row names it any more; now somebody uploads the same.
+        monkeypatch.setattr(blobs, "remove", remove)
+        uploads.append(await put(files, me, b"content"))
+        return await remove(names)
 
     monkeypatch.setattr(blobs, "remove", removing)
     await files.delete(me, first.id)
-    assert await content_of(files, await uploads[0]) == b"content"
+    assert await content_of(files, uploads[0]) == b"content"
 
 
-async def test_many_at_once(files: FileService, org: Organization, root: Path) -> None:
+async def test_two_nodes_upload_and_delete_the_same(
+    stored: Stored, blobs: Blobs, records: Records, org: Organization, tmp_path: Path
+) -> None:
+    """At once, with the records of one and those of the other; nobody loses what it has."""
+    others = await Records.open(f"sqlite:///{tmp_path / 'records.db'}")
+    second = await stored.open(shared=True)
+    nodes = [
+        FileService(records.files, blobs, limit=1_000_000),
+        FileService(others.files, second, limit=1_000_000),
+    ]
+    me = Owner(org.id)
+
+    async def come_and_go(number: int) -> None:
+        node, other = nodes[number % 2], nodes[(number + 1) % 2]
+        for turn in range(6):
+            content = b"x" * (turn % 2)
+            made = await put(node, me, content)
+            assert await content_of(other, made) == content
+            await (node if turn % 3 else other).delete(me, made.id)
+            if number == turn:
+                await node.collect()
+
+    await asyncio.gather(*(come_and_go(number) for number in range(8)))
+    assert await stored.left() == []
+    await second.close()
+    await others.close()
+
+
+async def test_many_at_once(files: FileService, org: Organization, stored: Stored) -> None:
     me = Owner(org.id)
 
     async def come_and_go(number: int) -> None:
@@ -202,22 +235,26 @@ async def test_many_at_once(files: FileService, org: Organization, root: Path) -
                 await files.collect()
 
     await asyncio.gather(*(come_and_go(number) for number in range(12)))
-    assert left_in(root) == []
+    assert await stored.left() == []
 
 
 async def test_a_store_that_fails_is_told_to_clients_without_its_reason(
     files: FileService,
-    blobs: DiskBlobs,
+    blobs: Blobs,
     org: Organization,
-    root: Path,
+    records: Records,
+    stored: Stored,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     me = Owner(org.id)
     made = await put(files, me, b"content")
-    (root / left_in(root)[0]).unlink()
+    await stored.change(records, made, None)
     with pytest.raises(Internal) as missing:
         await files.open(made)
-    assert str(root) not in missing.value.message
+    place = str(stored.root or (stored.bucket and stored.bucket.name))
+    assert place not in missing.value.message
+    assert await content_of(files, await put(files, me, b"content")) == b"content", "mended"
+    assert await content_of(files, made) == b"content"
 
     async def broken(*_: object) -> int:
         raise BlobError("/secret/path: I/O error")
@@ -229,19 +266,19 @@ async def test_a_store_that_fails_is_told_to_clients_without_its_reason(
     await blobs.close()
     with pytest.raises(Unavailable) as unusable:
         await put(files, me, b"more")
-    assert unusable.value.retry_after and str(root) not in unusable.value.message
+    assert unusable.value.retry_after and place not in unusable.value.message
 
 
 async def test_a_record_that_cannot_be_written_leaves_no_file(
-    files: FileService, records: Records, org: Organization, root: Path
+    impatient: FileService, records: Records, org: Organization, stored: Stored
 ) -> None:
-    async with files.receiving() as upload:
+    async with impatient.receiving() as upload:
         await upload.write(b"content")
         digest = await upload.finish()
         with pytest.raises(StoreUnusable):
-            await files.create(upload, Owner("org_none"), "f", "x/y", digest)
-    assert await files.collect() == 1
-    assert left_in(root) == []
+            await impatient.create(upload, Owner("org_none"), "f", "x/y", digest)
+    assert await impatient.collect() == 1
+    assert await stored.left() == []
 
 
 @pytest.mark.parametrize("file_id", ["", "a b", "x" * 200, "../x", "file\x00", "fil\ud800"])
@@ -255,13 +292,12 @@ async def test_what_is_no_id_is_no_file(
 
 
 async def test_damaged_content_is_told_and_never_ended(
-    files: FileService, org: Organization, root: Path
+    files: FileService, records: Records, org: Organization, stored: Stored
 ) -> None:
     me = Owner(org.id)
     content = b"0123456789" * 1_000
     file = await put(files, me, content)
-    path = root / file.content.sha256[:2] / file.content.sha256
-    path.write_bytes(b"x" + content[1:])
+    await stored.change(records, file, b"x" + content[1:])
     counted = METERS.damaged.counts["file"]
     given = b""
     with capture_logs() as told, pytest.raises(Internal, match="damaged"):
@@ -276,7 +312,9 @@ async def test_damaged_content_is_told_and_never_ended(
     async with await files.open(file) as blob:  # of a part nobody can say
         assert [piece async for piece in pieces(blob, 5, 10, 4_096)] == [b"56789"]
     for changed in (content[:-1], content + b"0"):
-        path.write_bytes(changed)
+        await stored.change(records, file, changed)
         with pytest.raises(Internal, match="damaged"):
             await files.open(file)
     assert METERS.damaged.counts["file"] == counted + 3
+    await put(files, me, content)  # who uploads it again mends it
+    assert await content_of(files, file) == content

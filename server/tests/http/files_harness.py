@@ -59,8 +59,9 @@ class World:
         return made
 
     def kept(self) -> list[str]:
-        """Every file on disk, finished or not."""
-        return [path.name for path in (self.data / "files").rglob("*") if path.is_file()]
+        """Every file on disk, finished (by its digest, without the id behind it) or not."""
+        found = (self.data / "files").rglob("*")
+        return [path.name.partition(".")[0] for path in found if path.is_file()]
 
 
 @asynccontextmanager

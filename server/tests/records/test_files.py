@@ -88,14 +88,32 @@ async def test_content_is_held_by_any_file_of_anybody(
     records: Records, org: Organization, other: Organization
 ) -> None:
     mine = await records.files.create(Owner(org.id), REPORT)
-    theirs = await records.files.create(Owner(other.id), REPORT)
+    theirs = await records.files.create(Owner(other.id), REPORT, blob="second")
     digests = [REPORT.sha256, "cd" * 32]
-    assert await records.files.held(digests) == {REPORT.sha256}
+    assert await records.files.blob_of(REPORT.sha256) == REPORT.sha256, "the first one's"
+    assert await records.files.release(digests) == []
     await records.files.delete(Owner(org.id), mine.id)
-    assert await records.files.held(digests) == {REPORT.sha256}
+    assert await records.files.release(digests) == [] == await records.files.unheld()
     await records.files.delete(Owner(other.id), theirs.id)
-    assert await records.files.held(digests) == frozenset()
-    assert await records.files.held([]) == frozenset()
+    assert await records.files.unheld() == [REPORT.sha256]
+    assert await records.files.named([REPORT.sha256, "second"]) == {REPORT.sha256}
+    assert await records.files.release(digests) == [REPORT.sha256]
+    assert await records.files.release(digests) == [] == await records.files.unheld()
+    assert await records.files.release([]) == []
+    assert await records.files.blob_of(REPORT.sha256) is None
+
+
+async def test_a_damaged_blob_is_replaced_by_the_next(records: Records, org: Organization) -> None:
+    for blob in ("first", "second"):
+        await records.files.create(Owner(org.id), REPORT, blob=blob)
+    await records.files.mark_damaged(REPORT.sha256, "second")  # which is nobody's
+    await records.files.create(Owner(org.id), REPORT, blob="third")
+    assert await records.files.blob_of(REPORT.sha256) == "first"
+    await records.files.mark_damaged(REPORT.sha256, "first")
+    assert await records.files.blob_of(REPORT.sha256) == "first", "parts of it may be read"
+    for blob in ("fourth", "fifth"):
+        await records.files.create(Owner(org.id), REPORT, blob=blob)
+    assert await records.files.blob_of(REPORT.sha256) == "fourth"
 
 
 async def test_the_files_of_a_session_go_with_it(records: Records, org: Organization) -> None:

@@ -13,6 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from resonantgenesis_server.records import migrate
+from resonantgenesis_server.records.files import Content, Owner
 from resonantgenesis_server.records.store import Records
 from resonantgenesis_server.records.tables import metadata
 from resonantgenesis_server.records.upgrade import upgrade
@@ -102,6 +103,7 @@ async def test_a_store_of_an_older_version_is_brought_up(url: str, tmp_path: Pat
     with sqlite3.connect(tmp_path / "records.db") as connection:
         connection.execute("DROP TABLE outbox")
         connection.execute("DROP TABLE files")
+        connection.execute("DROP TABLE blobs")
         connection.execute("DROP TABLE usage")
         connection.execute("DROP TABLE usage_places")
         connection.execute("DROP TABLE session_places")
@@ -114,3 +116,19 @@ async def test_a_store_of_an_older_version_is_brought_up(url: str, tmp_path: Pat
     assert await second.outbox.pending() == []
     await second.close()
     assert described(create_engine(url)) == new
+
+
+async def test_files_of_an_older_version_have_their_blobs(url: str, tmp_path: Path) -> None:
+    first = await Records.open(url)
+    organization = await first.organizations.create("kept")
+    content = Content("a", "x/y", 7, "ab" * 32)
+    for _ in range(2):
+        await first.files.create(Owner(organization.id), content, blob="b")
+    await first.close()
+    with sqlite3.connect(tmp_path / "records.db") as connection:
+        connection.execute("DROP TABLE blobs")
+        connection.execute("UPDATE alembic_version SET version_num = '0007'")
+    second = await Records.open(url)
+    assert await second.files.blob_of("ab" * 32) == "ab" * 32
+    assert await second.files.release(["ab" * 32]) == []
+    await second.close()

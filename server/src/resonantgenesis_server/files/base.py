@@ -1,12 +1,14 @@
 """What every store of blobs promises.
 
-A blob is content without a name. It lies under its digest (SHA-256, in hexadecimal) once, however
-many files hold it. Every store promises:
+A blob is content under a name that the store chooses and never uses again. The records say which
+blob has which content. Every store promises:
 
 - **Whole or not at all.** A blob can be opened only once `keep` has returned, and is then on stable
-  storage. A discarded writer leaves nothing. The next start removes what a dead process left.
-- **Constant memory**, whatever the size, and nothing that blocks the event loop.
-- **Readers are safe.** A blob that was opened is read to its end, even if it is removed meanwhile.
+  storage. A discarded writer leaves nothing. `clear`, or the next start, removes what a dead
+  process left.
+- **Bounded memory**, whatever the size, and nothing that blocks the event loop.
+- **Readers are safe.** A blob that was opened is read to its end, even if it is removed meanwhile,
+  as far as the storage allows.
 - **Damage is noticed.** A reader that reads a blob in order from its beginning gets `BlobDamaged`
   in place of the last piece if the digest is wrong.
 - A store that cannot be used right now raises `BlobError`; no other exception leaves it.
@@ -28,11 +30,15 @@ class BlobsFull(BlobError):
 
 
 class BlobDamaged(BlobError):
-    """The content under a digest has another digest: the storage has changed it."""
+    """A blob has another digest than when it was written: the storage has changed it."""
 
 
 class BlobGone(BlobError):
-    """There is no blob under this digest."""
+    """There is no blob of this name."""
+
+
+class BlobsRefused(BlobError):
+    """The store answers, but will not be used like this: other settings are needed."""
 
 
 class BlobWriter(Protocol):
@@ -45,8 +51,9 @@ class BlobWriter(Protocol):
         """The digest of all written bytes, which are on stable storage now."""
         ...
 
-    async def keep(self) -> None:
-        """Let the blob be opened under its digest, durably."""
+    async def keep(self) -> str:
+        """Let the blob be opened, durably; return its name."""
+        ...
 
     async def discard(self) -> None:
         """Drop a blob that was not kept; may be called in any state, and more than once."""
@@ -77,17 +84,27 @@ class Blobs(Protocol):
         """A new writer. Raises BlobsFull where `expected` bytes would find no room."""
         ...
 
-    async def find(self, digest: str) -> Blob:
-        """The blob, open. Raises BlobGone."""
+    async def find(self, name: str, digest: str, *, start: int = 0, end: int | None = None) -> Blob:
+        """The blob of this digest, open, for a reader that begins at `start` and stops at `end`
+        (None: at the blob's end). Raises BlobGone."""
         ...
 
-    async def remove(self, digests: Sequence[str]) -> int:
-        """Remove the blobs that exist among these; return their number."""
+    async def size(self, name: str) -> int:
+        """The blob's size in bytes. Raises BlobGone."""
         ...
 
-    def batches(self) -> AsyncIterator[list[str]]:
-        """The digests of all blobs, a bounded number at a time. Blobs that come or go meanwhile may
-        be missing."""
+    async def remove(self, names: Sequence[str]) -> int:
+        """Remove these blobs; return how many there were, as far as the storage tells."""
+        ...
+
+    def batches(self, older: float) -> AsyncIterator[list[str]]:
+        """The names of all blobs older than so many seconds by the storage's own clock, a bounded
+        number at a time. Blobs that come or go meanwhile may be missing."""
+        ...
+
+    async def clear(self, older: float) -> int:
+        """Remove the rests of writers that were not used for so many seconds; return their
+        number."""
         ...
 
     async def close(self) -> None:

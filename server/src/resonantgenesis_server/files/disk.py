@@ -1,6 +1,9 @@
-"""Blobs in a directory: `ab/abcd…` by digest, `tmp/` for uploads under way.
+"""Blobs in a directory: `ab/abcd….ID` by digest, `tmp/` for uploads under way.
 
-The directory belongs to one process: whatever lies in `tmp/` when it starts is of one that died.
+A name is used once, so whoever removes a blob cannot meet another one. A directory that belongs to
+one process is tidied when it is opened: whatever lies in `tmp/` is of a process that died, as is
+every older blob without a record. In one that several nodes share only age tells, by the clock of
+the file system.
 
 Calls that wait for the disk run in threads. A caller that is cancelled leaves its call running, so
 each open file has a lock: nothing is closed while a thread uses it, and nothing is opened once it
@@ -34,12 +37,13 @@ T = TypeVar("T")
 _THREADS = 4
 #: Seconds that calls under way have when the store is closed.
 _LAST_CALLS = 10.0
-#: Digests listed at once.
+#: Names listed at once.
 _BATCH = 500
 #: Bytes after which the file is synced and the free space checked. The last sync is then short, and
 #: an upload that is faster than the disk waits here and not at its end.
 SYNC_EVERY = 32 * 1024 * 1024
-_DIGEST, _FOLDER = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{2}")
+#: A blob that an older version has written has no ID.
+_NAME, _FOLDER = re.compile(r"([0-9a-f]{64})(\.[0-9a-f]{32})?"), re.compile(r"[0-9a-f]{2}")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -67,22 +71,25 @@ class Disk:
 class DiskBlobs:
     """The blobs in `root`; made by `open`. `reserve`: bytes of free space that stay free."""
 
-    def __init__(self, root: Path, disk: Disk, reserve: int) -> None:
+    def __init__(self, root: Path, disk: Disk, reserve: int, opened: float) -> None:
         self._root = root
         self._folders = _Folders(root)
         self._disk = disk
         self._reserve = reserve
+        # What was kept before is of a process that has ended.
+        self._opened = opened
 
     @classmethod
-    async def open(cls, root: Path, *, reserve: int = 0) -> DiskBlobs:
-        """Make the directory on first use; remove what a process that died left half-written."""
+    async def open(cls, root: Path, *, reserve: int = 0, shared: bool = False) -> DiskBlobs:
+        """Make the directory on first use; remove what a process that died left half-written,
+        unless other nodes share the directory."""
         disk = Disk()
         try:
-            await disk.run(lambda: _prepare(root))
+            opened = await disk.run(lambda: _prepare(root, shared))
         except BaseException:
             await disk.close()
             raise
-        return cls(root, disk, reserve)
+        return cls(root, disk, reserve, 0.0 if shared else opened)
 
     async def begin(self, expected: int = 0) -> DiskWriter:
         path = self._root / "tmp" / secrets.token_hex(16)
@@ -95,36 +102,49 @@ class DiskBlobs:
             raise
         return writer
 
-    async def find(self, digest: str) -> DiskBlob:
-        blob = DiskBlob(self._path(digest), self._disk)
+    async def find(
+        self, name: str, digest: str, *, start: int = 0, end: int | None = None
+    ) -> DiskBlob:
+        blob = DiskBlob(self._path(name), digest, self._disk)
         try:
-            await blob.start()
-        except BlobError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                raise BlobGone(str(error)) from error
-            raise
+            with _absence():
+                await blob.start()
         except BaseException:
             await blob.close()
             raise
         return blob
 
-    async def remove(self, digests: Sequence[str]) -> int:
-        paths = [self._path(digest) for digest in digests]
+    async def size(self, name: str) -> int:
+        path = self._path(name)
+        with _absence():
+            return await self._disk.run(lambda: path.stat().st_size)
+
+    async def remove(self, names: Sequence[str]) -> int:
+        paths = [self._path(name) for name in names]
         return await self._disk.run(lambda: sum(map(_unlink, paths)))
 
-    async def batches(self) -> AsyncIterator[list[str]]:
+    async def batches(self, older: float) -> AsyncIterator[list[str]]:
+        now = await self._disk.run(lambda: _now(self._root))
         for folder in await self._disk.run(lambda: _folders(self._root)):
-            digests = await self._disk.run(partial(_digests, folder))
-            for start in range(0, len(digests), _BATCH):
-                yield digests[start : start + _BATCH]
+            names = await self._disk.run(partial(_names, folder, now - older, self._opened))
+            for start in range(0, len(names), _BATCH):
+                yield names[start : start + _BATCH]
+
+    async def clear(self, older: float) -> int:
+        def clear() -> int:
+            before = _now(self._root) - older
+            left = (self._root / "tmp").iterdir()
+            return sum(_unlink(path) for path in left if _changed(path, before) <= before)
+
+        return await self._disk.run(clear)
 
     async def close(self) -> None:
         await self._disk.close()
 
-    def _path(self, digest: str) -> Path:
-        if _DIGEST.fullmatch(digest) is None:
-            raise ValueError(f"{digest[:80]!r} is not a digest")
-        return self._root / digest[:2] / digest
+    def _path(self, name: str) -> Path:
+        if _NAME.fullmatch(name) is None:
+            raise ValueError(f"{name[:80]!r} is no blob's name")
+        return self._root / name[:2] / name
 
 
 class _Folders:
@@ -168,11 +188,13 @@ class _Target:
         if space.f_bavail * space.f_frsize - size < self.reserve:
             raise BlobsFull(f"{self.root}: less than {self.reserve} bytes would stay free")
 
-    def keep(self, digest: str) -> None:
-        """Move the blob to its folder, durably."""
+    def keep(self, digest: str) -> str:
+        """Move the blob to its folder, durably; its name."""
         folder = self.folders.of(digest)
-        self.path.replace(folder / digest)
+        name = f"{digest}.{self.path.name}"
+        self.path.replace(folder / name)
         sync_directory(folder)
+        return name
 
 
 class _OpenFile:
@@ -232,11 +254,11 @@ class DiskWriter(_OpenFile):
         self._digest = self._hash.hexdigest()
         return self._digest
 
-    async def keep(self) -> None:
+    async def keep(self) -> str:
         digest = self._digest
         if digest is None:
             raise ValueError("keep before finish")
-        await self._disk.run(lambda: self._keep(digest))
+        return await self._disk.run(lambda: self._keep(digest))
 
     async def discard(self) -> None:
         await self._disk.run(self._discard)
@@ -257,10 +279,11 @@ class DiskWriter(_OpenFile):
         with self._lock:
             os.fsync(self._fd)
 
-    def _keep(self, digest: str) -> None:
+    def _keep(self, digest: str) -> str:
         with self._lock:
-            self._target.keep(digest)
+            name = self._target.keep(digest)
             self._kept = True
+            return name
 
     def _discard(self) -> None:
         with self._lock:
@@ -269,11 +292,12 @@ class DiskWriter(_OpenFile):
 
 
 class DiskBlob(_OpenFile):
-    """A Blob over a file, whose name is its digest."""
+    """A Blob over a file."""
 
-    def __init__(self, path: Path, disk: Disk) -> None:
+    def __init__(self, path: Path, digest: str, disk: Disk) -> None:
         super().__init__(disk)
         self._path = path
+        self._digest = digest
         self.size = 0
         # Of the first `_hashed` bytes, which were read in order and without a gap.
         self._hash = hashlib.sha256()
@@ -313,7 +337,7 @@ class DiskBlob(_OpenFile):
             if data and offset == self._hashed:
                 self._hash.update(data)
                 self._hashed += len(data)
-                if self._hashed == self.size and self._hash.hexdigest() != self._path.name:
+                if self._hashed == self.size and self._hash.hexdigest() != self._digest:
                     raise BlobDamaged(f"{self._path}: is not what was written")
             return data
 
@@ -322,14 +346,34 @@ class DiskBlob(_OpenFile):
             self._close()
 
 
-def _prepare(root: Path) -> None:
+def _prepare(root: Path, shared: bool) -> float:
+    """The time when it was done, by the clock of the file system."""
     temporary = root / "tmp"
     for folder in (root, temporary):  # parents would follow the umask
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for left in temporary.iterdir():
+    for left in () if shared else temporary.iterdir():
         left.unlink()
     sync_directory(root)
     sync_directory(root.parent)
+    return _now(root)
+
+
+def _now(root: Path) -> float:
+    """The time of the file system, which may be another machine's."""
+    path = root / "tmp" / secrets.token_hex(16)
+    path.touch(mode=0o600, exist_ok=False)
+    try:
+        return path.stat().st_mtime
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _changed(path: Path, gone: float) -> float:
+    """When it was written last; `gone` for what is no longer there."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return gone
 
 
 def _unlink(path: Path) -> bool:
@@ -344,9 +388,26 @@ def _folders(root: Path) -> list[Path]:
     return sorted(folder for folder in root.iterdir() if _FOLDER.fullmatch(folder.name))
 
 
-def _digests(folder: Path) -> list[str]:
-    names = [entry.name for entry in folder.iterdir()]
-    return sorted(n for n in names if n.startswith(folder.name) and _DIGEST.fullmatch(n))
+def _names(folder: Path, before: float, opened: float) -> list[str]:
+    """The blobs that were kept up to the time `before`, or earlier than `opened`."""
+    found = sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+    times = [(path.name, _changed(path, before)) for path in found]
+    return [
+        name
+        for name, kept in times
+        if name.startswith(folder.name) and (kept <= before or kept < opened)
+    ]
+
+
+@contextlib.contextmanager
+def _absence() -> Iterator[None]:
+    """A file that is not there is a blob that is gone."""
+    try:
+        yield
+    except BlobError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise BlobGone(str(error)) from error
+        raise
 
 
 @contextlib.contextmanager

@@ -1,9 +1,16 @@
-"""Files for every transport: uploads, the quota, access, and the removal of unused content."""
+"""Files for every transport: uploads, the quota, access, and the removal of unused content.
+
+Many nodes may do all of this over the same records and the same store. They agree by the row of a
+digest: the first upload of a content gives it a blob, later ones give up theirs, and a blob is
+removed by whoever has taken the row away.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import time
 from collections import Counter
 from collections.abc import (
     AsyncGenerator,
@@ -13,13 +20,16 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
+from functools import partial
+from types import TracebackType
+from typing import Self
 
 import structlog
 
 from .. import metrics
 from ..model.errors import Internal, NotFound, PayloadTooLarge, Unavailable
 from ..model.ids import is_id
-from ..records.base import ListPage, Once, StoreError
+from ..records.base import KeyUsed, ListPage, Once, StoreError
 from ..records.files import Content, FileRecord, FileRepository, Owner
 from .base import Blob, BlobDamaged, BlobError, BlobGone, Blobs, BlobsFull, BlobWriter
 
@@ -31,6 +41,11 @@ _GATHER = 256 * 1024
 _RETRY_AFTER = 10.0
 #: The name of the limit on an organization's files.
 QUOTA = "organization_files"
+#: Seconds after which what belongs to no file is nobody's any more. An upload has been recorded
+#: long before, or never is.
+ABANDONED = 86_400.0
+#: How often a file's blob is looked for: it may be another one by the time it is opened.
+_LOOKS = 5
 #: How often the quota asks the records while other files are recorded.
 _COUNTS = 10
 
@@ -61,10 +76,10 @@ class Upload:
         with _as_api_errors():
             return await self._writer.finish()
 
-    async def keep(self) -> None:
-        """Let the content be found under its digest; the service calls this."""
+    async def keep(self) -> str:
+        """Let the content be found; the name of its blob. The service calls this."""
         with _as_api_errors():
-            await self._writer.keep()
+            return await self._writer.keep()
 
     async def _flush(self) -> None:
         waiting, self._waiting, self._waiting_size = self._waiting, [], 0
@@ -85,16 +100,25 @@ class Quota:
     """How many bytes the files of one organization may have together.
 
     The records are asked once for an organization, and again before an upload is refused: sessions
-    that were deleted since have freed room.
+    that were deleted since have freed room. Where other nodes take files as well, they are asked
+    again after some seconds.
     """
 
     def __init__(
-        self, limit: int, used: Callable[[str], Awaitable[int]], reached: QuotaReached
+        self,
+        limit: int,
+        used: Callable[[str], Awaitable[int]],
+        reached: QuotaReached,
+        *,
+        recount: float = math.inf,
     ) -> None:
-        """`limit` 0: any number of bytes. `used`: how many an organization has in the records."""
+        """`limit` 0: any number of bytes. `used`: how many an organization has in the records.
+        `recount`: seconds for which the answer of the records counts."""
         self._limit = limit
         self._used = used
         self._reached = reached
+        self._recount = recount
+        self._counted: dict[str, float] = {}
         # Never too low: files that are being recorded count.
         self._known: dict[str, int] = {}
         self._recording: Counter[str] = Counter()
@@ -108,8 +132,12 @@ class Quota:
         if not self._limit:
             return
         known = self._known.get(organization_id)
+        now = time.monotonic()
+        if now - self._counted.get(organization_id, now) > self._recount:
+            known = None
         if known is None or known + size > self._limit:
             known = self._known[organization_id] = await self._count(organization_id)
+            self._counted[organization_id] = now
         if known + size > self._limit:
             self._reached(organization_id, self._limit)
             raise PayloadTooLarge(
@@ -169,19 +197,20 @@ class FileService:
         settle: Callable[[], Awaitable[None]] = _nothing_to_settle,
         quota: int = 0,
         reached: QuotaReached = ignore_reached,
+        recount: float = math.inf,
+        abandoned: float = ABANDONED,
     ) -> None:
         """`settle` returns when the records have dropped the files of every deleted session.
-        `quota`: bytes of all files of an organization, 0: any number; `reached` hears who met it.
+        `quota`: bytes of all files of an organization, 0: any number; `reached` hears who met it;
+        `recount`: see `Quota`. `abandoned`: see `ABANDONED`.
         """
         self.limit = limit
-        self._quota = Quota(quota, self._used, reached)
+        self._quota = Quota(quota, self._used, reached, recount=recount)
         self._settle = settle
         self._records = records
         self._blobs = blobs
-        # Digests whose file is about to be recorded, with the number of such files.
-        self._held: Counter[str] = Counter()
-        # Held while contents are removed: no file may begin to use one meanwhile.
-        self._removing = asyncio.Lock()
+        self._abandoned = abandoned
+        self._swept: float | None = None
 
     @contextlib.asynccontextmanager
     async def receiving(self, expected: int = 0) -> AsyncIterator[Upload]:
@@ -211,13 +240,45 @@ class FileService:
     ) -> FileRecord:
         """The file of a finished upload; durable when this returns. Raises KeyUsed, and
         PayloadTooLarge when the organization has too many bytes with it."""
-        async with (
-            self._quota.recording(owner.organization_id, upload.size),
-            self._holding(digest),
-        ):
-            await upload.keep()
+        async with self._quota.recording(owner.organization_id, upload.size):
+            await self._check_held(digest, upload.size)
+            blob = await upload.keep()
             content = Content(name, content_type, upload.size, digest)
-            return await self._records.create(owner, content, once=once)
+            try:
+                made = await self._records.create(owner, content, blob=blob, once=once)
+            except KeyUsed:  # nothing was recorded; after another error that is not known
+                await self._give_up(blob)
+                raise
+        await self._give_up_spare(digest, blob)
+        return made
+
+    async def _check_held(self, digest: str, size: int) -> None:
+        """Before a file relies on the blob that holds this content already: is it still there?"""
+        held = await self._records.blob_of(digest)
+        if held is None:
+            return
+        try:
+            with _as_api_errors():
+                found = await self._blobs.size(held)
+        except BlobGone:
+            found = -1
+        if found != size:
+            await self._records.mark_damaged(digest, held)
+
+    async def _give_up_spare(self, digest: str, blob: str) -> None:
+        """Remove the blob unless it holds the content now: then nobody ever looks for it."""
+        try:
+            if await self._records.blob_of(digest) != blob:
+                await self._give_up(blob)
+        except StoreError as error:
+            log_.warning("content could not be removed", blob=blob, error=str(error))
+
+    async def _give_up(self, blob: str) -> None:
+        """What fails is done by `collect`, later."""
+        try:
+            await self._blobs.remove([blob])
+        except BlobError as error:
+            log_.warning("content could not be removed", blob=blob, error=str(error))
 
     async def _used(self, organization_id: str) -> int:
         await self._settle()
@@ -226,17 +287,6 @@ class FileService:
     async def check_room(self, organization_id: str, size: int) -> None:
         """Raises PayloadTooLarge when the organization has no room for `size` bytes more."""
         await self._quota.check(organization_id, size)
-
-    @contextlib.asynccontextmanager
-    async def _holding(self, digest: str) -> AsyncIterator[None]:
-        async with self._removing:
-            self._held[digest] += 1
-        try:
-            yield
-        finally:
-            self._held[digest] -= 1
-            if not self._held[digest]:
-                del self._held[digest]
 
     async def get(self, seen_by: Owner, file_id: str) -> FileRecord:
         """Raises NotFound, whatever the reason."""
@@ -251,21 +301,37 @@ class FileService:
         await self._settle()
         return await self._records.list(seen_by, limit=limit, cursor=cursor)
 
-    async def open(self, file: FileRecord) -> Blob:
-        """The file's content. Raises NotFound if the file was deleted meanwhile, Internal if its
-        content is damaged."""
+    async def open(self, file: FileRecord, start: int = 0, end: int | None = None) -> Blob:
+        """The file's content, to be read from `start` up to `end`. Raises NotFound if the file was
+        deleted meanwhile, Internal if its content is damaged."""
+        digest, missing = file.content.sha256, None
+        for _ in range(_LOOKS):
+            name = await self._records.blob_of(digest)
+            if name is None or name == missing:
+                break
+            damaged = partial(self._mark_damaged, digest, name)
+            try:
+                with _as_api_errors():
+                    blob = _Content(
+                        await self._blobs.find(name, digest, start=start, end=end), damaged
+                    )
+                    await blob.check_size(file.content.size)
+                    return blob
+            except BlobGone:
+                missing = name
+        if await self._records.get(file.owner, file.id) is None:
+            raise _missing()
+        if missing is not None:
+            await self._mark_damaged(digest, missing)
+        log_.error("content is missing", file=file.id, sha256=digest)
+        raise Internal("the file's content is missing")
+
+    async def _mark_damaged(self, digest: str, blob: str) -> None:
+        """Who uploads the content again mends it."""
         try:
-            with _as_api_errors():
-                blob = await self._blobs.find(file.content.sha256)
-                if blob.size != file.content.size:
-                    await _shut(blob)
-                    raise BlobDamaged(f"{file.content.sha256}: has {blob.size} bytes")
-                return blob
-        except BlobGone as error:
-            if await self._records.get(file.owner, file.id) is None:
-                raise _missing() from error
-            log_.error("content is missing", file=file.id, error=str(error))
-            raise Internal("the file's content is missing") from error
+            await self._records.mark_damaged(digest, blob)
+        except StoreError as error:
+            log_.warning("damage could not be recorded", error=str(error))
 
     async def delete(self, seen_by: Owner, file_id: str) -> None:
         """Raises NotFound. Its content goes with the last file that holds it."""
@@ -274,7 +340,7 @@ class FileService:
         if gone is None:
             raise _missing()
         try:
-            await self._collect([gone.content.sha256])
+            await self._release([gone.content.sha256])
         except (BlobError, StoreError) as error:
             # The file is deleted all the same; housekeeping removes its content later.
             log_.warning("content could not be removed", file=gone.id, error=str(error))
@@ -283,22 +349,65 @@ class FileService:
         """Remove the contents that no file holds, and return their number. A job of housekeeping.
         Raises BlobError and StoreError."""
         removed = 0
-        async for digests in self._blobs.batches():
-            removed += await self._collect(digests)
+        while digests := await self._records.unheld():
+            released = await self._release(digests)
+            removed += released
+            if not released:  # others were faster
+                break
+        if self._swept is None or time.monotonic() - self._swept >= self._abandoned:
+            removed += await self._sweep()
+            self._swept = time.monotonic()
         return removed
 
-    async def _collect(self, digests: Sequence[str]) -> int:
-        async with self._removing:
-            # Before the records are asked: a file recorded meanwhile is not in their answer.
-            asked = [one for one in digests if one not in self._held]
-            held = await self._records.held(asked) if asked else frozenset()
-            free = [one for one in asked if one not in held]
-            return await self._blobs.remove(free) if free else 0
+    async def _release(self, digests: Sequence[str]) -> int:
+        blobs = await self._records.release(digests)
+        return await self._blobs.remove(blobs) if blobs else 0
+
+    async def _sweep(self) -> int:
+        """Remove the blobs that no row names: what is left of processes that died."""
+        removed = await self._blobs.clear(self._abandoned)
+        async for names in self._blobs.batches(self._abandoned):
+            named = await self._records.named(names) if names else frozenset()
+            free = [name for name in names if name not in named]
+            removed += await self._blobs.remove(free) if free else 0
+        return removed
 
 
-async def _shut(blob: Blob) -> None:
-    async with blob:
-        pass
+class _Content:
+    """A Blob of a file; tells once its content turns out to be damaged."""
+
+    def __init__(self, blob: Blob, damaged: Callable[[], Awaitable[None]]) -> None:
+        self._blob = blob
+        self._damaged = damaged
+
+    @property
+    def size(self) -> int:
+        return self._blob.size
+
+    async def check_size(self, size: int) -> None:
+        if self.size != size:
+            async with self:
+                await self._damaged()
+            raise BlobDamaged(f"has {self.size} bytes instead of {size}")
+
+    async def read(self, offset: int, size: int) -> bytes:
+        try:
+            return await self._blob.read(offset, size)
+        except BlobDamaged:
+            await self._damaged()
+            raise
+
+    async def __aenter__(self) -> Self:
+        await self._blob.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._blob.__aexit__(kind, error, trace)
 
 
 async def pieces(blob: Blob, start: int, end: int, size: int) -> AsyncGenerator[bytes, None]:

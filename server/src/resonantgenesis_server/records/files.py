@@ -1,7 +1,9 @@
 """Files, each within its organization: their names, owners and contents.
 
-The guarantees are those of `base`. A content lies in a blob store, under its digest; several files
-may hold the same.
+The guarantees are those of `base`. A content lies in a blob store; several files may hold the same.
+One row for each digest names its blob, and nodes agree by that row: `create` locks the row before
+it adds a file, `release` locks the row before it looks for files. So a blob is given up only when
+no file holds its content, and none begins to.
 """
 
 from __future__ import annotations
@@ -9,7 +11,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, RowMapping, and_, delete, func, insert, select
+from sqlalchemy import (
+    ColumnElement,
+    RowMapping,
+    and_,
+    case,
+    delete,
+    exists,
+    false,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..model.ids import new_id
 from ..model.principal import Principal
@@ -67,8 +83,15 @@ class FileRepository:
         self._clock = clock
 
     async def create(
-        self, owner: Owner, content: Content, *, once: Once[FileRecord] | None = None
+        self,
+        owner: Owner,
+        content: Content,
+        *,
+        blob: str | None = None,
+        once: Once[FileRecord] | None = None,
     ) -> FileRecord:
+        """The file, over the blob that holds this content already, else over the one named `blob`
+        (None: as the digest); `blob_of` tells which it is."""
         now = micros(self._clock())
         query = insert(tables.files).values(
             id=new_id("file"),
@@ -83,6 +106,7 @@ class FileRepository:
             created_at=now,
         )
         async with self._database.write() as connection:
+            await _hold(connection, content, blob or content.sha256)
             result = await connection.execute(query.returning(tables.files))
             made = _file(result.mappings().one())
             await use_key(connection, once, made, self._database.passed())
@@ -121,12 +145,59 @@ class FileRepository:
             )
             return int(found.scalar_one())
 
-    async def held(self, digests: Sequence[str]) -> frozenset[str]:
-        """The digests among these that some file of any organization holds."""
-        digest = tables.files.c.sha256
-        query = select(digest).where(digest.in_(digests)).distinct()
+    async def blob_of(self, digest: str) -> str | None:
+        """The name of the blob with this content."""
+        query = select(tables.blobs.c.name).where(tables.blobs.c.digest == digest)
         async with self._database.read() as connection:
-            return frozenset((await connection.execute(query)).scalars())
+            return (await connection.execute(query)).scalar()
+
+    async def mark_damaged(self, digest: str, blob: str) -> None:
+        """Let the next file with this content bring a blob of its own in the place of this one."""
+        columns = tables.blobs.c
+        query = update(tables.blobs).where(columns.digest == digest, columns.name == blob)
+        async with self._database.write() as connection:
+            await connection.execute(query.values(damaged=True))
+
+    async def unheld(self, limit: int = 500) -> Sequence[str]:
+        """Digests of blobs that no file of any organization holds; some of them."""
+        query = select(tables.blobs.c.digest).where(~_is_held()).limit(limit)
+        async with self._database.read() as connection:
+            return (await connection.execute(query)).scalars().all()
+
+    async def release(self, digests: Sequence[str]) -> Sequence[str]:
+        """The names of the blobs with these contents that no file holds. They are the caller's
+        now, and its alone, to be removed: no row names them any more."""
+        digest = tables.blobs.c.digest
+        lock = select(digest).where(digest.in_(digests)).order_by(digest).with_for_update()
+        free = delete(tables.blobs).where(digest.in_(digests), ~_is_held())
+        async with self._database.write() as connection:
+            # A statement sees what was committed before it began. So the locks come first, then
+            # a statement that sees the files of all who had them.
+            await connection.execute(lock)
+            return (await connection.execute(free.returning(tables.blobs.c.name))).scalars().all()
+
+    async def named(self, blobs: Sequence[str]) -> frozenset[str]:
+        """Those of these blobs that a row names."""
+        name = tables.blobs.c.name
+        async with self._database.read() as connection:
+            found = await connection.execute(select(name).where(name.in_(blobs)))
+            return frozenset(found.scalars())
+
+
+async def _hold(connection: AsyncConnection, content: Content, blob: str) -> None:
+    """Lock the row of this content, made where there is none, until the transaction ends."""
+    table = tables.blobs
+    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    query = make(table).values(digest=content.sha256, name=blob, size=content.size, damaged=False)
+    name = case((table.c.damaged, query.excluded.name), else_=table.c.name)
+    held = query.on_conflict_do_update(
+        index_elements=[table.c.digest], set_={"name": name, "damaged": false()}
+    )
+    await connection.execute(held)
+
+
+def _is_held() -> ColumnElement[bool]:
+    return exists().where(tables.files.c.sha256 == tables.blobs.c.digest)
 
 
 def _seen(seen_by: Owner) -> ColumnElement[bool]:

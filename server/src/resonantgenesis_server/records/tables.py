@@ -154,6 +154,18 @@ files = Table(
     Index(None, "sha256"),
 )
 
+#: Where the content of files lies: one row for each digest, however many files have it. Rows go by
+#: `FileRepository.release` alone, which locks them first.
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    # The name that the store of blobs gave it.
+    Column("name", ID, nullable=False, unique=True),
+    Column("size", BigInteger, nullable=False),
+    Column("damaged", Boolean, nullable=False),
+)
+
 usage = Table(
     "usage",
     metadata,
