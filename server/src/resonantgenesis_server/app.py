@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -65,6 +66,7 @@ from .records.agents import AgentDirectory
 from .records.base import StoreError
 from .records.credentials import CredentialHasher, bootstrap, load_secret
 from .records.store import Records
+from .sessions.files import SessionFiles
 from .sessions.idempotency import TurnIdempotency
 from .sessions.service import SessionService
 from .sessions.session_list import SessionList
@@ -242,11 +244,11 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             fence=fence,
             limits=limits,
             agents=agents,
-            files=files,
+            files=partial(SessionFiles, files),
             changed=of_key.counting(mirror.changed),
         )
         stack.push_async_callback(supervisor.close)
-        keys = TurnIdempotency(log, supervisor.states, window=limits.idempotency_window)
+        keys = TurnIdempotency(log, supervisor.states.load, window=limits.idempotency_window)
         service = SessionService(
             supervisor,
             keys,
@@ -293,7 +295,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             ]
         )
 
-        await _sweep(supervisor)
+        await _sweep(supervisor, log)
         mirror.start(records.organizations)
         meter.start()
         await _put_right(mirror)
@@ -364,8 +366,8 @@ async def _put_right(mirror: SessionList) -> None:
         log_.warning("the list of sessions is being brought up to date")
 
 
-async def _sweep(supervisor: Supervisor) -> None:
-    lost, resumed = await supervisor.sweep()
+async def _sweep(supervisor: Supervisor, log: SqliteLog) -> None:
+    lost, resumed = await supervisor.sweep(await log.pending())
     if lost or resumed:
         log_.warning("turns of the last run", lost=lost, resumed=resumed)
 

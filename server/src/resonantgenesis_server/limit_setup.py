@@ -9,8 +9,8 @@ from .config.settings import Settings
 from .events.system_events import LimitEvents
 from .http.limits import RequestLimit, StreamLimit
 from .log.base import EventLog
-from .sessions.start import TurnLimit
 from .sessions.state import SessionState
+from .sessions.turn_limit import TurnLimit
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from resonantgenesis_server.http.limits import BadStorage, Limited, RequestLimit
 from resonantgenesis_server.http.serving.connection_limit import ConnectionLimit
 from resonantgenesis_server.model.errors import RateLimited
 from resonantgenesis_server.model.principal import Principal
-from resonantgenesis_server.sessions.start import TurnLimit
 from resonantgenesis_server.sessions.state import SessionState
+from resonantgenesis_server.sessions.turn_limit import TurnLimit
 
 pytestmark = pytest.mark.anyio
 

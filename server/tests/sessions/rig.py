@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,13 @@ from resonantgenesis_server.records.base import (
     SessionRecord,
     StoreUnusable,
 )
+from resonantgenesis_server.sessions.files import SessionFiles
 from resonantgenesis_server.sessions.idempotency import TurnIdempotency
-from resonantgenesis_server.sessions.range import Place
+from resonantgenesis_server.sessions.range import ReadFrom
+from resonantgenesis_server.sessions.request import CreateSpec, TurnRef, TurnRequest
 from resonantgenesis_server.sessions.service import SessionService
+from resonantgenesis_server.sessions.session import no_files
 from resonantgenesis_server.sessions.session_list import SessionList
-from resonantgenesis_server.sessions.start import CreateSpec, ExecuteSpec, TurnRef
 from resonantgenesis_server.sessions.state import SessionState
 from resonantgenesis_server.sessions.supervisor import Supervisor
 
@@ -132,15 +135,18 @@ class Rig:
             fence=await self.log.next_fence(),
             limits=self.limits,
             agents=self,
-            files=self.files,
+            files=no_files if self.files is None else partial(SessionFiles, self.files),
             changed=self.mirror.changed,
         )
         self.keys = TurnIdempotency(
-            self.log, supervisor.states, window=self.limits.idempotency_window
+            self.log, supervisor.states.load, window=self.limits.idempotency_window
         )
         self.service = SessionService(supervisor, self.keys, self.mirror, self.rows)
         self.mirror.start(Orgs())  # type: ignore[arg-type]
-        return await supervisor.sweep() if sweep else None
+        return await self.sweep() if sweep else None
+
+    async def sweep(self) -> tuple[int, int]:
+        return await self.supervisor.sweep(await self.log.pending())
 
     async def close(self) -> None:
         self.stubborn.released = True
@@ -174,8 +180,8 @@ class Rig:
         **fields: Any,
     ) -> TurnRef:
         agent_id = None if session is not None and agent == "echo" else agent
-        spec = ExecuteSpec(goal, agent_id, session, **fields)
-        return await self.service.execute(who, spec, key=key, request_id="req_1")
+        request = TurnRequest(goal, agent_id, session_id=session, **fields)
+        return await self.service.execute(who, request, key=key, request_id="req_1")
 
     async def create(self, agent: str = "echo", who: Principal = ME, **fields: Any) -> str:
         made = await self.service.create(who, CreateSpec(agent, **fields), request_id="req_1")
@@ -203,9 +209,9 @@ class Rig:
         page = await self.log.read(session, after, limit=100_000, max_bytes=1 << 30)
         return [orjson.loads(e.body) | {"position": e.position} for e in page.entries]
 
-    async def watch(self, session: str, place: Place | None = None) -> list[Json]:
+    async def watch(self, session: str, place: ReadFrom | None = None) -> list[Json]:
         """What a viewer gets from this place until its stream ends."""
-        view = await self.service.subscribe(ME, session, place or Place())
+        view = await self.service.subscribe(ME, session, place or ReadFrom())
         seen: list[Json] = []
         if view is not None:
             async with asyncio.timeout(20):
@@ -215,7 +221,7 @@ class Rig:
 
     async def until_head(self, session: str, position: int) -> None:
         """Return once the session's log reaches this position."""
-        view = await self.service.subscribe(ME, session, Place(after=0, follow=True))
+        view = await self.service.subscribe(ME, session, ReadFrom(after=0, follow=True))
         assert view is not None
         async with asyncio.timeout(10):
             async for entries in view.batches(5):

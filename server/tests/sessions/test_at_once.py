@@ -12,8 +12,8 @@ from resonantgenesis_server.agents.engines.python import PythonAgent
 from resonantgenesis_server.http.serving.eager import result_at_once, start_eagerly
 from resonantgenesis_server.http.sse.stream import CHUNKS, SseEncoder
 from resonantgenesis_server.log.base import Entry, Page
-from resonantgenesis_server.sessions.range import Place
-from resonantgenesis_server.sessions.start import TurnRef
+from resonantgenesis_server.sessions.range import ReadFrom
+from resonantgenesis_server.sessions.request import TurnRef
 from resonantgenesis_server.sessions.subscription import SessionSubscription
 
 from .agents import Gate
@@ -53,7 +53,7 @@ class Watcher:
 
 async def begin(rig: Rig, ref: TurnRef) -> tuple[Watcher, SessionSubscription] | None:
     """Watch a turn from its first chunk; None if something has to be read for that."""
-    view = result_at_once(rig.service.subscribe(ME, ref.session_id, Place(turn=ref.turn)))
+    view = result_at_once(rig.service.subscribe(ME, ref.session_id, ReadFrom(turn=ref.turn)))
     if view is None:
         return None
     watcher = Watcher()
@@ -110,7 +110,9 @@ async def test_at_whatever_moment_it_comes_it_sees_every_chunk_once(rig: Rig) ->
         )
         for _ in range(n * 37 % 2_000):
             await asyncio.sleep(0)
-        assert rig.supervisor.announced(ref.session_id) in {None, heads.get(ref.session_id, 0)}
+        state = await rig.state(ref.session_id)
+        announced = rig.supervisor.states.announced(ref.session_id, state)
+        assert announced in {None, heads.get(ref.session_id, 0)}
         begun = await begin(rig, ref)
         ways.add(begun is not None)
         if begun is not None:

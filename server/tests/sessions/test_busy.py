@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 from resonantgenesis_server.model.errors import SessionBusy
-from resonantgenesis_server.sessions.range import Place
-from resonantgenesis_server.sessions.start import TurnRef
+from resonantgenesis_server.sessions.range import ReadFrom
+from resonantgenesis_server.sessions.request import TurnRef
 
 from .agents import Gate
 from .rig import ME, Rig, assert_sound
@@ -124,7 +124,7 @@ async def test_a_repeated_interrupt_interrupts_once(rig: Rig, gate: Gate) -> Non
     ]  # fmt: skip
     # Also when everything is over.
     again = await start(rig, session, "interrupt", key="once")
-    assert (again.turn, (await rig.state(session)).open_turns) == (2, False)
+    assert (again.turn, (await rig.state(session)).open_turns) == (2, [])
 
 
 async def test_a_refused_interrupt_cancels_nothing(rig: Rig, gate: Gate) -> None:
@@ -157,7 +157,7 @@ async def test_never_busy_once_done_was_seen_pushed(rig: Rig) -> None:
     for turn in range(1, 201):
         ref = await rig.execute("x", session=session)
         assert ref.turn == turn
-        view = await rig.service.subscribe(ME, session, Place(turn=turn))
+        view = await rig.service.subscribe(ME, session, ReadFrom(turn=turn))
         assert view is not None
         async for entries in view.batches(5):
             if entries and entries[-1].kind == "done":
@@ -208,7 +208,7 @@ async def test_never_busy_even_if_announcements_come_late(rig: Rig) -> None:
         assert (poll.status, poll.done) == ("completed", True)
         described = await rig.get(session)
         assert (described["status"], described["turns"]) == ("completed", turn)
-        assert await rig.watch(session, Place(after=after)) == []
+        assert await rig.watch(session, ReadFrom(after=after)) == []
         rig.log._writer._announce = deliver
         for done in late:
             rig.log._deliver(done)  # type: ignore[arg-type]
@@ -227,7 +227,7 @@ async def test_a_queued_turn_can_be_awaited_in_a_session_whose_beginning_is_trim
     await start(rig, session, "reject")
     queued = await start(rig, session, "enqueue")
     await rig.log.trim(session, done["position"] + 1)
-    watching = asyncio.create_task(rig.watch(session, Place(turn=queued.turn)))
+    watching = asyncio.create_task(rig.watch(session, ReadFrom(turn=queued.turn)))
     for turn in (2, 3):
         gate.say(f"said {turn}", turn=turn)
         gate.end(turn=turn)

@@ -22,8 +22,8 @@ from resonantgenesis_server.model.errors import (
     SessionNotFound,
 )
 from resonantgenesis_server.sessions.agent_run import AgentRun
-from resonantgenesis_server.sessions.outcome import TurnOutcome
-from resonantgenesis_server.sessions.range import Place
+from resonantgenesis_server.sessions.chunks import TurnOutcome
+from resonantgenesis_server.sessions.range import ReadFrom
 from resonantgenesis_server.sessions.state import control_stream
 from structlog.testing import capture_logs
 
@@ -204,7 +204,7 @@ async def test_what_is_answered_is_what_the_log_says_of_many_turns_at_once(rig: 
         if random.random() < 0.3:
             cancels.append(cancel(None, None))
         await asyncio.gather(*cancels)
-        await rig.watch(session, Place(after=0))
+        await rig.watch(session, ReadFrom(after=0))
         ends = {t.turn: t.status for t in (await rig.state(session)).turns}
         kinds_of_end.update(ends.values())
         cancelled = {turn for turn, status in ends.items() if status == "cancelled"}

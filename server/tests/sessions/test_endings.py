@@ -89,7 +89,7 @@ async def test_the_agent_sees_the_tools_that_earlier_turns_called(rig: Rig) -> N
     await rig.run("first", session=session)
     for forgotten in (False, True):
         if forgotten:
-            rig.supervisor.transcript._known.clear()
+            rig.supervisor.history._known.clear()
         await rig.run("second", session=session)
         past = said.turns[-1].history[0]
         assert past.output == "Let me see. So.Done."
@@ -363,7 +363,7 @@ async def test_an_ending_that_cannot_be_stored_is_replaced(
     rig: Rig, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever we do wrong in an ending, the session does not stay running."""
-    ledger = "resonantgenesis_server.sessions.session_log.SessionLog.end"
+    session_end = "resonantgenesis_server.sessions.session_log.SessionLog.end"
     from_there = __import__(
         "resonantgenesis_server.sessions.session_log", fromlist=["SessionLog"]
     ).SessionLog.end
@@ -373,7 +373,7 @@ async def test_an_ending_that_cannot_be_stored_is_replaced(
             raise ValueError("an append of 5000000 bytes")
         await from_there(self, turn, ending)
 
-    monkeypatch.setattr(ledger, end)
+    monkeypatch.setattr(session_end, end)
     gate.say("some")
     gate.end()
     ref = await rig.execute(agent="gate")

@@ -77,7 +77,7 @@ async def test_a_crash_between_claim_and_record_leaves_the_key_free(rig: Rig) ->
     session = await rig.create()
     await rig.keys.claim(ME, "new", Claim("sess_that_never_came", 1, "x"))
     await rig.keys.claim(ME, "next", Claim(session, 1, "x"))
-    assert await rig.service._executor.find_by_key(ME, "new") is None
+    assert await rig.service._starter.find_by_key(ME, "new") is None
     assert not (await rig.execute("go", key="new")).joined
     assert not (await rig.execute("go", key="next", session=session)).joined
 

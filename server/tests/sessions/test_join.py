@@ -12,8 +12,8 @@ from resonantgenesis_server.model.errors import (
     PositionExpired,
     SessionNotFound,
 )
-from resonantgenesis_server.sessions.range import Place
-from resonantgenesis_server.sessions.start import CreateSpec
+from resonantgenesis_server.sessions.range import ReadFrom
+from resonantgenesis_server.sessions.request import CreateSpec
 from resonantgenesis_server.sessions.subscription import SessionSubscription
 
 from .agents import Gate
@@ -34,7 +34,7 @@ def places(chunks: list[Json]) -> list[int]:
     return [chunk["position"] for chunk in chunks]
 
 
-async def view(rig: Rig, session: str, place: Place) -> SessionSubscription | None:
+async def view(rig: Rig, session: str, place: ReadFrom) -> SessionSubscription | None:
     return await rig.service.subscribe(ME, session, place)
 
 
@@ -63,32 +63,32 @@ async def test_without_a_place_the_running_turn_from_its_start(rig: Rig, gate: G
 @pytest.mark.parametrize("after", range(12))
 async def test_after_any_place_everything_that_follows(rig: Rig, after: int) -> None:
     session = await talk(rig)
-    assert places(await rig.watch(session, Place(after=after))) == list(range(after + 1, 13))
+    assert places(await rig.watch(session, ReadFrom(after=after))) == list(range(after + 1, 13))
 
 
 async def test_nothing_follows_and_nothing_runs(rig: Rig) -> None:
     session = await talk(rig)
-    assert await view(rig, session, Place(after=12)) is None
+    assert await view(rig, session, ReadFrom(after=12)) is None
     empty = await rig.create()
-    assert await view(rig, empty, Place()) is None
-    assert await view(rig, empty, Place(after=0)) is None
-    assert await view(rig, empty, Place(follow=True)) is not None
+    assert await view(rig, empty, ReadFrom()) is None
+    assert await view(rig, empty, ReadFrom(after=0)) is None
+    assert await view(rig, empty, ReadFrom(follow=True)) is not None
 
 
 async def test_beyond_the_end(rig: Rig) -> None:
     session = await talk(rig)
     for follow in (False, True):
         with pytest.raises(InvalidRequest):
-            await view(rig, session, Place(after=13, follow=follow))
+            await view(rig, session, ReadFrom(after=13, follow=follow))
     with pytest.raises(InvalidRequest):
-        await view(rig, await rig.create(), Place(after=1))
+        await view(rig, await rig.create(), ReadFrom(after=1))
 
 
 async def test_another_epoch(rig: Rig) -> None:
     session = await talk(rig)
-    assert await view(rig, session, Place(after=3, epoch=rig.service.epoch)) is not None
+    assert await view(rig, session, ReadFrom(after=3, epoch=rig.service.epoch)) is not None
     with pytest.raises(PositionExpired) as told:
-        await view(rig, session, Place(after=3, epoch="another"))
+        await view(rig, session, ReadFrom(after=3, epoch="another"))
     assert told.value.details == {"earliest": 1, "epoch": rig.service.epoch}
 
 
@@ -96,12 +96,12 @@ async def test_another_epoch(rig: Rig) -> None:
 async def test_one_turn(rig: Rig, turn: int) -> None:
     session = await talk(rig, 3)
     first = 6 * turn - 5
-    assert places(await rig.watch(session, Place(turn=turn))) == list(range(first, first + 6))
-    inside = await rig.watch(session, Place(turn=turn, after=first + 1))
+    assert places(await rig.watch(session, ReadFrom(turn=turn))) == list(range(first, first + 6))
+    inside = await rig.watch(session, ReadFrom(turn=turn, after=first + 1))
     assert places(inside) == list(range(first + 2, first + 6))
-    assert await view(rig, session, Place(turn=turn, after=first + 5)) is None
+    assert await view(rig, session, ReadFrom(turn=turn, after=first + 5)) is None
     with pytest.raises(InvalidRequest):
-        await view(rig, session, Place(turn=4))
+        await view(rig, session, ReadFrom(turn=4))
 
 
 async def test_a_view_ends_with_what_was_queued_last_when_it_caught_up(
@@ -111,7 +111,7 @@ async def test_a_view_ends_with_what_was_queued_last_when_it_caught_up(
     session = first.session_id
     await rig.execute("2", session=session, agent="gate", if_busy="enqueue")
     watching = asyncio.create_task(rig.watch(session))
-    one = asyncio.create_task(rig.watch(session, Place(turn=1)))
+    one = asyncio.create_task(rig.watch(session, ReadFrom(turn=1)))
     while rig.hub.readers(session) < 2:
         await asyncio.sleep(0)
     await gate.begun()
@@ -126,7 +126,7 @@ async def test_a_view_ends_with_what_was_queued_last_when_it_caught_up(
 
 async def test_follow_stays_for_later_turns(rig: Rig) -> None:
     session = await rig.create()
-    opened = await view(rig, session, Place(follow=True))
+    opened = await view(rig, session, ReadFrom(follow=True))
     assert opened is not None
     seen: list[int] = []
 
@@ -147,7 +147,7 @@ async def test_a_queued_turn_by_number_waits_for_its_start(rig: Rig, gate: Gate)
     first = await rig.execute(agent="gate")
     session = first.session_id
     await rig.execute("2", session=session, agent="gate", if_busy="enqueue")
-    opened = await view(rig, session, Place(turn=2))
+    opened = await view(rig, session, ReadFrom(turn=2))
     assert opened is not None
     batches = opened.batches(0.01)
     assert await anext(batches) == []  # a heartbeat while it waits
@@ -166,7 +166,7 @@ async def test_a_queued_turn_that_is_withdrawn_ends_its_view(rig: Rig, gate: Gat
     first = await rig.execute(agent="gate")
     session = first.session_id
     await rig.execute("2", session=session, agent="gate", if_busy="enqueue")
-    watching = asyncio.create_task(rig.watch(session, Place(turn=2)))
+    watching = asyncio.create_task(rig.watch(session, ReadFrom(turn=2)))
     while not rig.hub.readers(f"{session}/turns"):
         await asyncio.sleep(0)
     await rig.cancel(session, 2)
@@ -184,7 +184,9 @@ async def test_any_number_of_viewers_see_the_same(rig: Rig, gate: Gate) -> None:
         gate.say(f"{n} ")
         if n % 3 == 0:
             compact = n % 2 == 0
-            viewers.append(asyncio.create_task(rig.watch(session, Place(after=0, compact=compact))))
+            viewers.append(
+                asyncio.create_task(rig.watch(session, ReadFrom(after=0, compact=compact)))
+            )
         await asyncio.sleep(0)
     gate.end()
     expected = None
@@ -229,7 +231,7 @@ async def test_resume_from_with_a_known_key_joins_that_turn(rig: Rig) -> None:
     await rig.run("later", session=ref.session_id)
     joined = await rig.execute("go", key="k", resume_from=2)
     assert (joined.session_id, joined.turn) == (ref.session_id, 1)
-    chunks = await rig.watch(ref.session_id, Place(after=2, turn=joined.turn))
+    chunks = await rig.watch(ref.session_id, ReadFrom(after=2, turn=joined.turn))
     assert (kinds(chunks)[-1], chunks[0]["position"]) == ("done", 3)
 
 
@@ -260,7 +262,7 @@ async def test_what_is_not_the_callers_does_not_exist(rig: Rig) -> None:
     ):
         calls = [
             rig.service.get(stranger, session),
-            rig.service.subscribe(stranger, session, Place()),
+            rig.service.subscribe(stranger, session, ReadFrom()),
             rig.service.cancel(stranger, session, None),
             rig.service.delete(stranger, session),
             rig.service.steps(stranger, session, turn=None, after=0, limit=5),

@@ -17,7 +17,7 @@ from resonantgenesis_server.model.errors import (
     SessionBusy,
     SessionNotFound,
 )
-from resonantgenesis_server.sessions.range import Place
+from resonantgenesis_server.sessions.range import ReadFrom
 
 from .agents import Gate
 from .rig import ME, Rig, assert_sound, kinds
@@ -47,12 +47,17 @@ async def test_the_oldest_ended_turns_are_trimmed_whole(
     assert page.info.earliest == 141  # seven turns of twenty
     assert_sound(await rig.chunks(session), first=141)
     # Positions go on; what is gone is told.
-    for place in (Place(after=0), Place(after=139), Place(turn=7), Place(after=0, follow=True)):
+    for place in (
+        ReadFrom(after=0),
+        ReadFrom(after=139),
+        ReadFrom(turn=7),
+        ReadFrom(after=0, follow=True),
+    ):
         with pytest.raises(PositionExpired) as told:
             await rig.service.subscribe(ME, session, place)
         assert told.value.details["earliest"] == 141
-    assert len(await rig.watch(session, Place(after=140))) == 100
-    assert len(await rig.watch(session, Place(turn=8))) == 20
+    assert len(await rig.watch(session, ReadFrom(after=140))) == 100
+    assert len(await rig.watch(session, ReadFrom(turn=8))) == 20
     assert (await rig.get(session))["position"] == 240
     steps, _ = await rig.service.steps(ME, session, turn=None, after=0, limit=100)
     assert [s["turn"] for s in steps] == [8, 8, 9, 9, 10, 10, 11, 11, 12, 12]
@@ -78,7 +83,7 @@ async def test_an_agent_of_a_long_session_is_given_what_is_left(rig: Rig) -> Non
     session = await rig.create()
     for n in range(10):
         await rig.run(f"{n} " * 20, session=session)
-    rig.supervisor.transcript._known.clear()
+    rig.supervisor.history._known.clear()
     echo = rig.agents["echo"]
     await rig.run("now", session=session)
     history = echo.turns[-1].history  # type: ignore[attr-defined]
@@ -89,7 +94,7 @@ async def test_an_agent_of_a_long_session_is_given_what_is_left(rig: Rig) -> Non
 async def test_a_reader_that_is_too_slow_is_told(rig: Rig) -> None:
     session = await rig.create()
     await rig.run(" ".join(["w"] * 17), session=session)
-    view = await rig.service.subscribe(ME, session, Place(after=3, follow=True))
+    view = await rig.service.subscribe(ME, session, ReadFrom(after=3, follow=True))
     assert view is not None
     await rig.log.trim(session, 10)
     with pytest.raises(PositionExpired):
@@ -105,7 +110,13 @@ async def test_deletion_ends_every_reader(rig: Rig, gate: Gate) -> None:
     await rig.execute("2", session=session, agent="gate", if_busy="enqueue")
     gate.say("some")
     await rig.until_head(session, 2)
-    places = [Place(after=0), Place(after=0, follow=True), Place(turn=2), Place(turn=1), Place()]
+    places = [
+        ReadFrom(after=0),
+        ReadFrom(after=0, follow=True),
+        ReadFrom(turn=2),
+        ReadFrom(turn=1),
+        ReadFrom(),
+    ]
     readers = [asyncio.create_task(rig.watch(session, place)) for place in places]
     while rig.hub.readers(session) + rig.hub.readers(f"{session}/turns") < len(readers):
         await asyncio.sleep(0)
@@ -116,7 +127,7 @@ async def test_deletion_ends_every_reader(rig: Rig, gate: Gate) -> None:
     assert kinds(seen[1])[-1] == "done"
     for call in (
         rig.get(session),
-        rig.service.subscribe(ME, session, Place()),
+        rig.service.subscribe(ME, session, ReadFrom()),
         rig.execute("3", session=session, agent="gate"),
         rig.service.delete(ME, session),
     ):
@@ -132,7 +143,7 @@ async def test_a_reader_that_comes_between_check_and_deletion_ends_too(rig: Rig)
     """It was let in, then the session went, then it registered: nobody tells it any more."""
     session = await rig.create()
     await rig.run(session=session)
-    view = await rig.service.subscribe(ME, session, Place(after=0, follow=True))
+    view = await rig.service.subscribe(ME, session, ReadFrom(after=0, follow=True))
     assert view is not None
     await rig.service.delete(ME, session)
     async with asyncio.timeout(20):

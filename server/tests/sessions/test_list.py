@@ -13,9 +13,9 @@ from resonantgenesis_server.log.base import Append, Page
 from resonantgenesis_server.log.sqlite.log import SqliteLog
 from resonantgenesis_server.model.errors import SessionNotFound
 from resonantgenesis_server.records.base import StoreUnusable
-from resonantgenesis_server.sessions.range import Place
+from resonantgenesis_server.sessions.range import ReadFrom
+from resonantgenesis_server.sessions.request import CreateSpec
 from resonantgenesis_server.sessions.session_list import SessionList
-from resonantgenesis_server.sessions.start import CreateSpec
 from resonantgenesis_server.sessions.state import control_stream
 
 from .agents import Gate
@@ -80,7 +80,7 @@ async def test_a_turn_that_waited_is_counted_after_a_crash(rig: Rig, gate: Gate)
     await rig.crash()
     rig.agents["gate"] = rig.agents["echo"]
     await rig.open()
-    await rig.watch(first, Place(after=0, turn=2))
+    await rig.watch(first, ReadFrom(after=0, turn=2))
     assert (await agrees(rig))[first] == "completed"
     assert rig.rows.rows[first].turns == 2
 
@@ -183,7 +183,7 @@ async def read_until_gone(rig: Rig, session_id: str, position: int) -> None:
             assert page.events and page.position == position
             steps, _ = await rig.service.steps(ME, session_id, turn=None, after=0, limit=50)
             assert steps
-            assert await rig.service.subscribe(ME, session_id, Place(after=0)) is not None
+            assert await rig.service.subscribe(ME, session_id, ReadFrom(after=0)) is not None
     except SessionNotFound:
         assert session_id not in await listed(rig)
 

@@ -10,7 +10,7 @@ import pytest
 from resonantgenesis_server.log.base import LogError, LogUnavailable
 from resonantgenesis_server.log.sqlite.log import SqliteLog
 from resonantgenesis_server.sessions import session as session_module
-from resonantgenesis_server.sessions.range import Place
+from resonantgenesis_server.sessions.range import ReadFrom
 from resonantgenesis_server.sessions.state import control_stream
 
 from .agents import Gate
@@ -51,7 +51,7 @@ async def test_in_mid_turn_it_ends_unavailable_once_the_log_is_back(
     while rig.failing.refused < 5:  # the chunk, then the ending again and again
         await asyncio.sleep(0.001)
     assert (await rig.get(session))["status"] == "running"
-    watching = asyncio.create_task(rig.watch(session, Place(after=0)))
+    watching = asyncio.create_task(rig.watch(session, ReadFrom(after=0)))
     rig.failing.heal()
     result = await rig.result(ref)
     assert (result["status"], result["error"]["code"]) == ("failed", "UNAVAILABLE")
@@ -177,15 +177,15 @@ async def test_a_begin_whose_answer_was_lost_runs_the_turn_once(rig: Failing, ga
     second = await rig.execute("2", session=session, agent="gate", if_busy="enqueue")
     await gate.begun()
     begun = rig.supervisor._active[session]
-    finish = begun._driver._begin
+    finish = begun._runner._begin
 
     async def begin(turn: object) -> None:
         rig.failing.streams = {control_stream(session)}
         rig.failing.lost = 1
-        begun._driver._begin = finish  # type: ignore[method-assign]
+        begun._runner._begin = finish  # type: ignore[method-assign]
         await finish(turn)  # type: ignore[arg-type]
 
-    begun._driver._begin = begin  # type: ignore[method-assign,assignment]
+    begun._runner._begin = begin  # type: ignore[method-assign,assignment]
     gate.end()
     gate.say("two", turn=2)
     gate.end(turn=2)

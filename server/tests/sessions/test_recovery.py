@@ -11,7 +11,7 @@ import pytest
 from resonantgenesis_server.model.chunks import Step, Usage
 from resonantgenesis_server.model.errors import Unavailable
 from resonantgenesis_server.sessions import supervisor as supervisor_module
-from resonantgenesis_server.sessions.range import Place
+from resonantgenesis_server.sessions.range import ReadFrom
 
 from .agents import Gate
 from .failing import FailingLog
@@ -38,7 +38,7 @@ async def test_a_turn_whose_process_died_ends_with_runner_lost(rig: Rig, gate: G
     result = await rig.result(ref)
     assert (result["status"], result["error"]["code"]) == ("failed", "RUNNER_LOST")
     # A viewer goes on from where it was; the agent is not asked again.
-    assert kinds(await rig.watch(session, Place(after=2))) == ["text", "step", "error", "done"]
+    assert kinds(await rig.watch(session, ReadFrom(after=2))) == ["text", "step", "error", "done"]
     assert len(gate.turns) == 1
     assert (await rig.run("next", session=session, agent="gate", timeout_seconds=0.01))["turn"] == 2
     await rig.mirror.settle()
@@ -102,7 +102,7 @@ async def test_what_waited_goes_on_and_what_was_withdrawn_ends(rig: Rig, gate: G
     gate.say("four", turn=4)
     gate.end(turn=4)
     assert await rig.open() == (1, 1)
-    chunks = await rig.watch(session, Place(after=0))
+    chunks = await rig.watch(session, ReadFrom(after=0))
     assert_sound(chunks)
     done = {chunk["turn"]: chunk for chunk in chunks if chunk["type"] == "done"}
     assert [done[n]["status"] for n in (1, 2, 3, 4)] == [
@@ -120,7 +120,7 @@ async def test_twenty_sessions_at_once_and_a_crash_of_the_recovery(rig: Rig, gat
     for _ in range(3):
         await rig.crash()
         await rig.open(sweep=False)
-    lost, resumed = await rig.supervisor.sweep()
+    lost, resumed = await rig.sweep()
     assert (lost, resumed) == (20, 0)
     for ref in refs:
         chunks = await rig.chunks(ref.session_id)

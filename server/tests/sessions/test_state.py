@@ -12,13 +12,16 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.log.base import Append, Entry, LogUnavailable, NewEntry, Page
 from resonantgenesis_server.log.sqlite.log import SqliteLog
 from resonantgenesis_server.model.errors import PayloadTooLarge
 from resonantgenesis_server.sessions import cache as states_module
-from resonantgenesis_server.sessions.cache import SessionCache, take_in
+from resonantgenesis_server.sessions import state as state_module
+from resonantgenesis_server.sessions.cache import SessionCache
+from resonantgenesis_server.sessions.request import TurnRequest
+from resonantgenesis_server.sessions.session_log import SessionLog
 from resonantgenesis_server.sessions.state import (
-    Request,
     SessionInfo,
     SessionState,
     control_stream,
@@ -53,7 +56,9 @@ def histories(draw: st.DrawFn) -> list[NewEntry]:
         what = draw(st.sampled_from(choices))
         if what == "queue" and len(waiting) < 20:
             count += 1
-            records.append(Request(f"goal {count}", "echo", {"n": count}, key=None).record(count))
+            records.append(
+                TurnRequest(f"goal {count}", "echo", {"n": count}, key=None).record(count)
+            )
             waiting.append((count, False))
         elif what == "begin":
             turn, withdrawn = waiting.pop(0)
@@ -121,8 +126,8 @@ def test_what_the_state_says_of_itself_holds_together(records: list[NewEntry]) -
         running = [t for t in state.turns if t.status == "running"]
         assert len(running) <= 1
         assert state.running is (running[0] if running else None)
-        assert state.open_turns is bool(state.unended)
-        assert state.busy is any(not t.withdrawn for t in state.unended)
+        assert state.open_turns == [t for t in state.turns if t.status in {"queued", "running"}]
+        assert state.busy is any(not t.withdrawn for t in state.open_turns)
         assert state.status == {True: "running"}.get(bool(running), state.status)
         assert (state.status in {"queued", "running"}) is (state.busy or bool(running))
         assert [t.turn for t in state.turns] == list(range(1, len(state.turns) + 1))
@@ -133,7 +138,7 @@ def test_what_the_state_says_of_itself_holds_together(records: list[NewEntry]) -
 
 def test_a_turn_that_never_ran_begins_and_ends_with_its_done() -> None:
     state = SessionState()
-    records = [info().record(), Request("g", "echo").record(1), withdrawn_record(1)]
+    records = [info().record(), TurnRequest("g", "echo").record(1), withdrawn_record(1)]
     state.apply(entries_of([*records, ended_record(1, "cancelled", 4)]))
     (turn,) = state.turns
     assert (turn.first, turn.last, turn.status) == (4, 4, "cancelled")
@@ -166,10 +171,10 @@ async def test_loading_while_commits_come_never_gives_an_old_state(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, cached: int
 ) -> None:
     monkeypatch.setattr(states_module, "_CACHED", cached)
-    monkeypatch.setattr(states_module, "_PAGE_ENTRIES", 2)
+    monkeypatch.setattr(state_module, "_PAGE_ENTRIES", 2)
     random.seed(cached)
     slow = Slow(rig.log)
-    states = SessionCache(slow, lambda _state: None)  # type: ignore[arg-type]
+    states = SessionCache(slow, rig.hub)  # type: ignore[arg-type]
     announced: dict[str, int] = {}
 
     def committed(stream: str, entries: Any) -> None:
@@ -184,7 +189,7 @@ async def test_loading_while_commits_come_never_gives_an_old_state(
 
     async def write(name: str) -> None:
         for turn in range(1, 40):
-            records = [Request("g", "echo").record(turn), started_record(turn, turn)]
+            records = [TurnRequest("g", "echo").record(turn), started_record(turn, turn)]
             records.append(ended_record(turn, "success", turn))
             for record in records[: None if turn < 39 else 2]:
                 await rig.log.append(Append(control_stream(name), [record]))
@@ -203,7 +208,7 @@ async def test_loading_while_commits_come_never_gives_an_old_state(
             assert state.position >= announced[control_stream(name)], "an old state"
             loads += 1
             if random.random() < 0.2:
-                states.pin(name, state)
+                states.pin(SessionLog(rig.log, name, state, fence=1))
                 await asyncio.sleep(0)
                 states.unpin(name)
             await asyncio.sleep(0)
@@ -226,7 +231,7 @@ async def test_the_cache_is_bounded_in_memory_too(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(states_module, "_CACHED_BYTES", 1_000_000)
-    states = SessionCache(rig.log, lambda _state: None)
+    states = SessionCache(rig.log, rig.hub)
     rig.before_commit = states.committed
     for n in range(20):
         name = f"sess_{n}"
@@ -234,7 +239,7 @@ async def test_the_cache_is_bounded_in_memory_too(
         await rig.log.append(Append(control_stream(name), records))
         await states.load(name)
         # It grows while it is cached.
-        large = Request("g", "echo", {"text": "x" * 50_000}).record(1)
+        large = TurnRequest("g", "echo", {"text": "x" * 50_000}).record(1)
         await rig.log.append(Append(control_stream(name), [large]))
     assert 4 <= len(states._cache) <= 7
     assert states._weight == sum(state.weight for state in states._cache.values()) <= 1_000_000
@@ -255,9 +260,15 @@ def test_what_a_state_is_counted_as_is_what_it_takes(part: str, value: str) -> N
     state = SessionState()
     records = [made.record()]
     if part == "later":
-        records += [Request("g", "echo", held).record(1), Request("g", "echo", {"b": 1}).record(2)]
+        records += [
+            TurnRequest("g", "echo", held).record(1),
+            TurnRequest("g", "echo", {"b": 1}).record(2),
+        ]
     else:
-        records = [replace(made, **{part: held}).record(), Request("g", "echo", {"b": 1}).record(1)]
+        records = [
+            replace(made, **{part: held}).record(),
+            TurnRequest("g", "echo", {"b": 1}).record(1),
+        ]
     state.apply(
         Entry(position, record.kind, record.body, 0) for position, record in enumerate(records, 1)
     )
@@ -302,7 +313,7 @@ async def test_a_session_deleted_while_it_is_loaded_does_not_come_back(rig: Rig)
             await go_on.wait()
             return page
 
-    states = SessionCache(Held(), lambda _state: None)  # type: ignore[arg-type]
+    states = SessionCache(Held(), Hub())  # type: ignore[arg-type]
     loading = [asyncio.create_task(states.load(name)) for _ in range(2)]
     await reached.wait()
     await rig.log.delete(control_stream(name))
@@ -315,11 +326,11 @@ async def test_a_session_deleted_while_it_is_loaded_does_not_come_back(rig: Rig)
 @pytest.mark.anyio
 async def test_a_state_can_take_in_what_was_not_announced_yet(rig: Rig) -> None:
     name = "sess_y"
-    records = [info(name).record(), Request("g", "echo").record(1), started_record(1, 1)]
+    records = [info(name).record(), TurnRequest("g", "echo").record(1), started_record(1, 1)]
     await rig.log.append(Append(control_stream(name), records))
     state = SessionState()
-    assert await take_in(rig.log, name, state) == 3
+    assert await state.take_in(rig.log, name) == 3
     assert state.running is not None
     await rig.log.append(Append(control_stream(name), [ended_record(1, "success", 9)]))
-    await take_in(rig.log, name, state)
+    await state.take_in(rig.log, name)
     assert (state.running, state.end) == (None, 9)

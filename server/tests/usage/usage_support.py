@@ -22,7 +22,7 @@ from resonantgenesis_server.records.usage import (
     UsageRow,
     UsageSums,
 )
-from resonantgenesis_server.sessions.events import TurnEvents
+from resonantgenesis_server.sessions.session_log import TurnEvents
 from resonantgenesis_server.sessions.state import SessionInfo
 from resonantgenesis_server.usage import Budget, UsageMeter
 

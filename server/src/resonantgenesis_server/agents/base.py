@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -156,6 +156,14 @@ class NoTools:
 
 
 NO_TOOLS: TurnTools = NoTools()
+
+
+#: Raises an ApiError for names of tools that do not exist.
+CheckTools = Callable[[Sequence[str]], Awaitable[None]]
+
+
+async def any_tools(_names: Sequence[str]) -> None:
+    """The `CheckTools` without a toolbox: every tool exists."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from ..feed.filter import (
 from ..feed.hub import Hub
 from ..feed.shares import SHARED
 from ..feed.subscription import Subscription
-from ..log.base import Append, Entry, EventLog, StreamInfo, trim_in_steps
+from ..log.base import Append, Entry, EventLog, StreamInfo, stream_info, trim_in_steps
 from ..model.clock import Clock
 from ..model.errors import (
     Conflict,
@@ -46,8 +46,6 @@ _LOOKED_AT = 20_000
 _PAGE = 2_000
 #: Bytes of the log between two waits: parsed and matched within some 10 ms at worst.
 _READ_BYTES = 256 * 1024
-#: Past every position: reading after it gives a stream's info and no entries.
-_END = 2**31
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +160,7 @@ class EventService:
             raise InvalidRequest.field(name, "is not a cursor of this server") from None
 
     async def _info(self, stream: str) -> StreamInfo:
-        page = await self.log.read(stream, _END, limit=1)
-        return page.info or StreamInfo(0, 1, 0, False)
+        return await stream_info(self.log, stream) or StreamInfo(0, 1, 0, False)
 
     # -- reading ---------------------------------------------------------------------------
 

@@ -184,6 +184,8 @@ class Subscription(Cursor):
             page_bytes=page_bytes,
         )
         self.caller = caller
+        #: The last position that `batches` gives; None: it gives all that comes.
+        self.end: int | None = None
         #: `batches` has ended without the subscription being over.
         self.parked = False
         #: The sinks that are written to together with this one while it is parked.
@@ -328,7 +330,7 @@ class Subscription(Cursor):
 
     def _is_over(self) -> bool:
         """Whether nothing is to be given any more."""
-        return False
+        return self.end is not None and not self._pending and self.reached >= self.end
 
     def expired(self, earliest: int) -> Exception:
         """The error for a place that was trimmed."""
@@ -336,6 +338,8 @@ class Subscription(Cursor):
 
     async def _shown(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         """Of the next entries, those that the reader is to see; all within the range."""
+        if self.end is not None and entries[-1].position > self.end:
+            return [entry for entry in entries if entry.position <= self.end]
         return entries
 
     def _take(self) -> list[Entry]:

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from ..agents.tools.toolbox import CheckTools, any_tools
+from ..agents.base import CheckTools, any_tools
 from ..events.system_events import Reached, ignore_limit
 from ..log.base import LogError
 from ..model.errors import ApiError, Internal

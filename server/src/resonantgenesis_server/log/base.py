@@ -48,6 +48,8 @@ from typing import Any, NamedTuple, Protocol
 #: An append call may carry at most this much, so that a full queue stays small.
 MAX_APPEND_BYTES = 4 * 1024 * 1024
 
+_PAST_EVERY_POSITION = 1 << 31
+
 #: Fences are signed 64-bit integers in every backend.
 MAX_FENCE = (1 << 63) - 1
 
@@ -295,6 +297,15 @@ class EventLog(Protocol):
         the log learns of the deletion. It carries no conditions, and every entry has a key.
         """
         ...
+
+
+async def stream_info(log: EventLog, stream: str) -> StreamInfo | None:
+    """Where a stream begins and ends; None if it does not exist. Raises LogUnavailable.
+
+    A page past every position: a backend needs nothing beside `read` for it.
+    """
+    page = await log.read(stream, _PAST_EVERY_POSITION, limit=1)
+    return page.info
 
 
 class Ownership(Protocol):

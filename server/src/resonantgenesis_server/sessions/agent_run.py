@@ -9,14 +9,11 @@ from dataclasses import replace
 import structlog
 
 from ..agents.base import Agent, Turn
-from ..codec.events import entry_of
-from ..log.base import LogError
+from ..log.base import LogError, NewEntry
 from ..model.chunks import AgentChunk, Step
 from ..model.errors import AgentError
 from ..model.limits import Limits
-from .chunks import ChunkMaker
-from .events import TurnEvents
-from .outcome import Status, TurnFailure, TurnOutcome
+from .chunks import ChunkMaker, Status, TurnFailure, TurnOutcome
 from .turn_writer import Sealed, TurnWriter
 
 log_ = structlog.get_logger("resonantgenesis.turns")
@@ -25,8 +22,8 @@ log_ = structlog.get_logger("resonantgenesis.turns")
 class AgentRun:
     """Drives an agent through one turn.
 
-    `run` returns once everything but the ending is durable; writing the ending together with the
-    turn's record is the session's. `cancel` may be called at any time, more than once.
+    `run` returns once everything but the outcome is durable; the session appends the outcome
+    together with the turn's record. `cancel` may be called at any time, more than once.
     """
 
     def __init__(
@@ -34,67 +31,66 @@ class AgentRun:
         agent: Agent,
         turn: Turn,
         writer: TurnWriter,
-        events: TurnEvents,
+        step_event: Callable[[int, str, int], NewEntry],
         *,
         timeout: float,
         limits: Limits,
         request_id: str,
         abandon: Callable[[asyncio.Task[None]], None],
     ) -> None:
+        """`step_event` makes the platform event of a completed step: number, name, duration in ms.
+        `abandon` is given the task of an agent that ignores its cancellation. `timeout` is in
+        seconds."""
         self.number = turn.turn
         self._agent = agent
         self._turn = turn
         self._writer = writer
-        self._events = events
+        self._step_event = step_event
         self._timeout = timeout
         self._limits = limits
         self._request_id = request_id
         self._abandon = abandon
         self._maker = ChunkMaker(turn.session_id, turn.turn, turn.agent_id, turn.max_steps, limits)
         self._cancelled = False
-        #: How it ends is settled; a cancel comes too late.
+        #: The outcome is settled; a cancel comes too late.
         self._decided = False
-        #: Set when the agent is to be stopped: cancelled, or what it says cannot be stored.
+        #: Set when the agent must stop: the turn is cancelled, or its chunks cannot be stored.
         self._halt = asyncio.Event()
         writer.on_error = self._halt.set
 
-    @property
-    def durable(self) -> int | None:
-        """The position up to which its chunks are stored and announced; None: that is not known."""
-        return self._writer.durable if self._writer.error is None else None
-
     def cancel(self) -> bool:
-        """Whether the turn ends as cancelled; not when it was over already."""
+        """Cancel the turn. Returns whether it ends as cancelled: False if it was over already."""
         if not self._decided:
             self._cancelled = True
             self._halt.set()
         return self._cancelled
 
     async def run(self) -> TurnOutcome:
-        """The whole turn. Raises nothing an agent does; StaleWriter when the turn is another's."""
+        """Run the whole turn. An agent's exceptions become its outcome. Raises StaleWriter when
+        another process writes the session."""
         if self._cancelled:
             self._decided = True
-            return self._ending("cancelled")  # the agent is not even asked
+            return self._outcome_of("cancelled")  # the agent is not even asked
         driver = asyncio.create_task(self._drive(), name=f"agent {self._turn.session_id}")
         stop = asyncio.create_task(self._halt.wait())
         try:
             await asyncio.wait(
                 {driver, stop}, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED
             )
-            # Whatever had won when the wait returned has won: a cancel that came first is not
-            # overtaken by an agent that finishes while it is being told, and one that comes later
-            # is told that it does.
+            # What is first when the wait returns decides. A cancel that came first is not overtaken
+            # by an agent that finishes meanwhile. The caller of a later cancel learns that it is
+            # too late.
             self._decided = True
             if self._cancelled:
-                ending = self._ending("cancelled")
+                outcome = self._outcome_of("cancelled")
                 if driver.done():  # it failed in the same moment
                     self._report(driver)
             elif driver.done():
-                ending = self._outcome(driver)
+                outcome = self._end_of(driver)
             elif self._writer.error is not None:
-                ending = self._log_failed(self._writer.error)
+                outcome = self._log_failed(self._writer.error)
             else:
-                ending = self._timed_out()
+                outcome = self._timed_out()
         finally:
             self._writer.seal()
             stop.cancel()
@@ -103,9 +99,9 @@ class AgentRun:
             await self._writer.flush()
         except LogError as error:
             failed = self._log_failed(error)
-            # Who cancelled it was told so.
-            ending = replace(ending, unstored=True) if self._cancelled else failed
-        return ending
+            # The caller of the cancel has its answer already.
+            outcome = replace(outcome, unstored=True) if self._cancelled else failed
+        return outcome
 
     async def _drive(self) -> None:
         try:
@@ -120,7 +116,7 @@ class AgentRun:
         last = self._writer.position + self._limits.chunks_per_session
         try:
             async for chunk in chunks:
-                # Nearly all that is said is a token, and what each costs is paid by every stream.
+                # The hot path: nearly every chunk is a token.
                 if isinstance(chunk, str) and (token := maker.token(chunk)) is not None:
                     if not put("message", token):
                         await self._writer.write("message", token)
@@ -137,12 +133,12 @@ class AgentRun:
     async def _take(self, chunk: AgentChunk) -> None:
         try:
             for kind, body, step in self._maker.encode(chunk):
-                event = None if step is None else entry_of(self._events.step_completed(*step))
-                # A step that the agent did not speak of is followed by what implied it.
+                event = None if step is None else self._step_event(*step)
+                # A step that the agent did not yield is followed by the chunk that implied it.
                 implied = kind == "step" and not isinstance(chunk, Step)
                 await self._writer.write(kind, body, event, more=implied)
         finally:
-            self._writer.push()  # unless that was refused
+            self._writer.push()  # the implied step goes out even if its chunk was refused
 
     async def _stop(self, driver: asyncio.Task[None]) -> None:
         if driver.done():
@@ -160,9 +156,9 @@ class AgentRun:
         else:
             self._report(driver)
 
-    # -- endings ---------------------------------------------------------------------------
+    # -- outcomes --------------------------------------------------------------------------
 
-    def _ending(
+    def _outcome_of(
         self, status: Status, failure: TurnFailure | None = None, *, unstored: bool = False
     ) -> TurnOutcome:
         self._writer.seal()
@@ -175,14 +171,14 @@ class AgentRun:
 
     def _timed_out(self) -> TurnOutcome:
         words = f"the turn took longer than {self._timeout:g} s"
-        return self._ending("timeout", TurnFailure("TIMEOUT", words, retryable=True))
+        return self._outcome_of("timeout", TurnFailure("TIMEOUT", words, retryable=True))
 
-    def _outcome(self, driver: asyncio.Task[None]) -> TurnOutcome:
+    def _end_of(self, driver: asyncio.Task[None]) -> TurnOutcome:
         if driver.cancelled():
             return self._failed(AgentError("the agent cancelled itself"))
         error = driver.exception()
         if error is None:
-            return self._ending("success")
+            return self._outcome_of("success")
         if isinstance(error, AgentError):
             return self._failed(error)
         if isinstance(error, LogError):
@@ -193,16 +189,16 @@ class AgentRun:
     def _log_failed(self, error: LogError) -> TurnOutcome:
         log_.error("chunks refused by the log", session=self._turn.session_id, error=str(error))
         failure = TurnFailure("UNAVAILABLE", "the answer could not be stored", True, 1.0)
-        return self._ending("failed", failure, unstored=True)
+        return self._outcome_of("failed", failure, unstored=True)
 
     def _failed(self, error: AgentError) -> TurnOutcome:
         failure = TurnFailure.of(error)
         if failure.code == "RATE_LIMITED" and failure.retry_after is None:
             failure = replace(failure, retry_after=1.0)  # clients are promised a number
-        return self._ending("failed", failure)
+        return self._outcome_of("failed", failure)
 
     def _report(self, driver: asyncio.Task[None]) -> None:
-        """What an agent's exception says is for the server's log, not for clients."""
+        """Log an agent's exception, which clients must not see."""
         if driver.cancelled():
             return
         error = driver.exception()

@@ -1,22 +1,27 @@
-"""Session states in memory: folded from the log when first asked for, then kept up to date by
-the log's announcements while they stay here."""
+"""The sessions that are in memory: one state each, and what was announced of their chunks.
+
+A state is folded from the log when somebody first asks for it. The log's announcements keep it up
+to date as long as it stays here.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
+from ..feed.hub import Hub
 from ..log.base import Entry, EventLog
+from ..model.errors import SessionNotFound
+from .session_log import SessionLog
 from .state import SessionState, control_stream, session_of
 
-#: States kept of sessions that nobody writes now, and how much memory they may take.
+#: States kept of sessions that nobody writes now, and bytes of memory for all of them.
 _CACHED, _CACHED_BYTES = 10_000, 256 << 20
 _SUFFIX = control_stream("")
-_PAGE_ENTRIES, _PAGE_BYTES = 2_000, 4 << 20
 
 
 class _Reading:
-    """A session being read from the log: what was announced of it meanwhile."""
+    """A session that is being read from the log, and what was announced of it meanwhile."""
 
     __slots__ = ("announced", "deleted")
 
@@ -28,17 +33,21 @@ class _Reading:
 class SessionCache:
     """At most one state per session, which is therefore the current one.
 
-    `changed` is called with a state each time it has moved on.
+    `changed` is called with a state each time it has moved on. A session that is written in this
+    process is pinned: its SessionLog knows more than its state.
     """
 
-    def __init__(self, log: EventLog, changed: Callable[[SessionState], None]) -> None:
-        self._log = log
+    def __init__(
+        self, log: EventLog, hub: Hub, changed: Callable[[SessionState], None] = lambda _state: None
+    ) -> None:
+        self.log = log
+        self.hub = hub
         self._changed = changed
         self._cache: OrderedDict[str, SessionState] = OrderedDict()
-        #: What each cached state was counted as, and the sum.
+        #: The weight with which each cached state was counted, and the sum.
         self._weights: dict[str, int] = {}
         self._weight = 0
-        self._pinned: dict[str, SessionState] = {}
+        self._pinned: dict[str, SessionLog] = {}
         self._readings: dict[str, list[_Reading]] = {}
 
     def committed(self, stream: str, entries: Sequence[Entry]) -> None:
@@ -55,10 +64,59 @@ class SessionCache:
                 self._weigh(session_id, state)
             self._changed(state)
 
+    # -- readers ---------------------------------------------------------------------------
+
     async def load(self, session_id: str) -> SessionState | None:
-        """The state as of now; None if there is no such session. Raises LogUnavailable."""
+        """The current state; None if there is no such session. Raises LogUnavailable."""
         state = self.known(session_id) or await self._read(session_id)
         return None if state is None or state.info is None else state
+
+    def announced(self, session_id: str, state: SessionState) -> int | None:
+        """The last position of the chunks that was announced; None if memory does not hold it."""
+        head = self.hub.head(session_id)
+        if head:
+            return head
+        if state.running is None:
+            return state.end  # every chunk is of a turn, and all turns that were announced ended
+        pinned = self._pinned.get(session_id)
+        return None if pinned is None else pinned.announced
+
+    async def keep_up(
+        self, session_id: str, entries: Sequence[Entry], state: SessionState | None = None
+    ) -> None:
+        """Bring the state up to chunks that were read, before a client sees them.
+
+        Chunks read from the log can be ahead of their announcement. A client that has seen a
+        `done` must find the turn ended, whatever it asks next. `state` is that of the session, if
+        the caller has it.
+        """
+        done = last_done(entries)
+        if not done:
+            return
+        state = state or await self.load(session_id)
+        if state is not None and done > state.end:
+            await state.take_in(self.log, session_id)
+
+    async def check_kept(self, session_id: str) -> None:
+        """Raise SessionNotFound if the session was deleted.
+
+        For a reader that found no chunk of a session. A deletion under way is waited for, until it
+        was announced: nobody finds the session after this.
+        """
+        state = await self.load(session_id)
+        pinned = self._pinned.get(session_id)
+        if pinned is not None:
+            await pinned.check_kept()
+        elif state is None:
+            raise SessionNotFound("no such session")
+
+    def viewed(self, session_id: str) -> None:
+        """Note that somebody has just read the session, if only for a moment."""
+        pinned = self._pinned.get(session_id)
+        if pinned is not None:
+            pinned.viewed()
+
+    # -- the writer ------------------------------------------------------------------------
 
     async def _read(self, session_id: str) -> SessionState | None:
         state = SessionState()
@@ -66,7 +124,7 @@ class SessionCache:
         self._readings.setdefault(session_id, []).append(reading)
         try:
             while not reading.deleted:
-                if await take_in(self._log, session_id, state) >= reading.announced:
+                if await state.take_in(self.log, session_id) >= reading.announced:
                     break
         finally:
             self._readings[session_id].remove(reading)
@@ -79,7 +137,7 @@ class SessionCache:
         return self.keep(session_id, state)
 
     def keep(self, session_id: str, state: SessionState) -> SessionState:
-        """Put a state under the log's announcements."""
+        """Let the log's announcements keep this state up to date."""
         self._cache[session_id] = state
         self._cache.move_to_end(session_id)
         self._weigh(session_id, state)
@@ -95,18 +153,18 @@ class SessionCache:
         self._cache.pop(session_id, None)
         self._weight -= self._weights.pop(session_id, 0)
 
-    def pin(self, session_id: str, state: SessionState) -> None:
-        """Keep the state, whatever else is asked for, until `unpin`."""
-        self._pinned[session_id] = state
-        self._uncache(session_id)
+    def pin(self, written: SessionLog) -> None:
+        """Keep the state of a session that is written here, until `unpin`."""
+        self._pinned[written.session_id] = written
+        self._uncache(written.session_id)
 
     def unpin(self, session_id: str) -> None:
-        state = self._pinned.pop(session_id, None)
-        if state is not None and state.info is not None:
-            self.keep(session_id, state)
+        written = self._pinned.pop(session_id, None)
+        if written is not None and written.state.info is not None:
+            self.keep(session_id, written.state)
 
     def forget(self, session_id: str) -> None:
-        """The session was deleted, or its state cannot be trusted any more."""
+        """Drop a session that was deleted, or whose state cannot be trusted any more."""
         self._uncache(session_id)
         self._pinned.pop(session_id, None)
         for reading in self._readings.get(session_id, ()):
@@ -114,23 +172,15 @@ class SessionCache:
 
     def known(self, session_id: str) -> SessionState | None:
         """The state, if it is in memory."""
-        state = self._pinned.get(session_id)
-        if state is None and session_id in self._cache:
+        pinned = self._pinned.get(session_id)
+        if pinned is not None:
+            return pinned.state
+        if session_id in self._cache:
             self._cache.move_to_end(session_id)
-            state = self._cache[session_id]
-        return state
+            return self._cache[session_id]
+        return None
 
 
-async def take_in(log: EventLog, session_id: str, state: SessionState) -> int:
-    """Bring a state up to what the log shows now; its position. Raises LogUnavailable.
-
-    Who reads a session's chunks can be ahead of the announcements that keep its state; what it
-    tells of them must not be older than what it has read.
-    """
-    while True:
-        page = await log.read(
-            control_stream(session_id), state.position, limit=_PAGE_ENTRIES, max_bytes=_PAGE_BYTES
-        )
-        state.apply(page.entries)
-        if page.at_end:
-            return state.position
+def last_done(entries: Sequence[Entry]) -> int:
+    """The position of the last `done` among entries; 0: there is none."""
+    return max((entry.position for entry in entries if entry.kind == "done"), default=0)

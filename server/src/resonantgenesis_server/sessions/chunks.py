@@ -1,4 +1,4 @@
-"""From what an agent yields to what the log keeps: numbering, limits, sums."""
+"""A turn's chunks: what an agent yields, numbered and bounded, and how the turn ends."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
 from ..codec.json import NotJson, dumps
 from ..model.chunks import AgentChunk, Step, Text, ToolCall, ToolResult, Usage
-from ..model.errors import AgentError
+from ..model.errors import AgentError, ApiError
 from ..model.limits import LARGEST_PART, Limits
 
 #: Bytes of a step's name; every step that is open when the turn ends is completed in its last
@@ -350,3 +350,46 @@ def beginning(text: str, room: int) -> str:
 def encoded_size(text: str) -> int:
     """Bytes of JSON, without the quotes."""
     return len(dumps(text)) - 2
+
+
+Status = Literal["success", "failed", "cancelled", "timeout"]
+#: Characters of an error's message: the message of an agent may have any length.
+_MAX_MESSAGE = 4_000
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFailure:
+    """Why a turn is no success, as its `error` chunk says it."""
+
+    code: str
+    message: str
+    retryable: bool
+    retry_after: float | None = None
+
+    @classmethod
+    def of(cls, error: ApiError | AgentError) -> TurnFailure:
+        return cls(error.code, error.message[:_MAX_MESSAGE], error.retryable, error.retry_after)
+
+    def chunk(self, request_id: str) -> Encoded:
+        """`request_id` is that of the request that asked for the turn."""
+        return error_chunk(
+            self.code,
+            self.message,
+            retryable=self.retryable,
+            request_id=request_id,
+            retry_after=self.retry_after,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TurnOutcome:
+    """How a turn ended: its last chunks, `done` being the very last.
+
+    `unstored`: the log refused some of what the agent said, so `output` has to be read from it.
+    """
+
+    status: Status
+    chunks: list[Encoded]
+    usage: Mapping[str, int]
+    failure: TurnFailure | None = None
+    unstored: bool = False

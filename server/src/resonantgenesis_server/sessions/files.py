@@ -1,4 +1,4 @@
-"""The files of one turn: who they belong to, how many, and that nothing comes after its end."""
+"""The files of one turn: their owner, their number, and their end with the turn."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from typing import Self
 
 import structlog
 
@@ -28,7 +29,10 @@ _THREAD_WAIT = 600.0
 
 
 class SessionFiles:
-    """The `TurnFiles` of a turn of this session; made on the event loop, closed by the runner."""
+    """The `TurnFiles` of a turn of this session, for the length of a `with` block.
+
+    After the block everything fails, also of an agent that goes on all the same.
+    """
 
     def __init__(self, files: FileService, info: SessionInfo) -> None:
         self._files = files
@@ -40,8 +44,10 @@ class SessionFiles:
         self._size = 0
         self._closed = False
 
-    def close(self) -> None:
-        """The turn has ended: what is under way fails, and nothing new begins."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
         self._closed = True
 
     async def store(
@@ -56,7 +62,7 @@ class SessionFiles:
         self._count += 1
         if self._count > MAX_FILES:
             raise AgentError(f"a turn stores at most {MAX_FILES} files", "PAYLOAD_TOO_LARGE")
-        with _told():
+        with _agent_errors():
             expected = len(content) if isinstance(content, bytes) else 0
             async with self._files.receiving(expected) as upload:
                 if isinstance(content, bytes):
@@ -83,12 +89,12 @@ class SessionFiles:
 
     async def get(self, file_id: str) -> StoredFile:
         self._check_open()
-        with _told():
+        with _agent_errors():
             return _stored(await self._files.get(self._seen, file_id))
 
     async def read(self, file_id: str) -> AsyncIterator[bytes]:
         self._check_open()
-        with _told():
+        with _agent_errors():
             file = await self._files.get(self._seen, file_id)
             async with await self._files.open(file) as blob:
                 async for piece in pieces(blob, 0, file.content.size, PIECE):
@@ -115,8 +121,8 @@ def _stored(file: FileRecord) -> StoredFile:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """What the agent, and through it the client, is told."""
+def _agent_errors() -> Iterator[None]:
+    """Turn errors into AgentErrors, which the client may see."""
     try:
         yield
     except PayloadTooLarge as error:

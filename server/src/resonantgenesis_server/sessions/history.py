@@ -1,46 +1,47 @@
-"""Reads back from the log what turns were asked and answered."""
+"""Earlier turns, read back from the log: requests, outputs, endings, calls of tools."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from ..agents.base import (
-    NO_FILES,
-    Agent,
     PastCall,
     PastStep,
     PastTurn,
     ResolvedAgent,
     Turn,
+    TurnFiles,
     shortened,
 )
 from ..codec.json import dumps
 from ..log.base import Entry, EventLog, LogUnavailable
 from ..model.limits import Limits
-from .chunks import Output
-from .files import SessionFiles
-from .state import (
-    Request,
-    SessionInfo,
-    SessionState,
-    TurnState,
-    control_stream,
-    request_of,
+from .chunks import (
+    Encoded,
+    Output,
+    Status,
+    TurnFailure,
+    TurnOutcome,
+    completed_step,
+    cut_short,
+    done_chunk,
 )
+from .request import TurnRequest
+from .state import SessionInfo, SessionState, TurnState, control_stream
 
-#: What of the earlier turns an agent is given: the newest, within both bounds.
+#: An agent is given the newest of the earlier turns, within both bounds.
 _HISTORY_TURNS = 50
 _HISTORY_CHARS = 200_000
 #: Earlier turns kept in memory, over all sessions.
 _KNOWN_TURNS, _KNOWN_CHARS = 10_000, 8_000_000
 _PAGE_ENTRIES, _PAGE_BYTES = 5_000, 1 << 20
-#: Chunks of a turn that are looked through for calls of tools, and how many a turn of a single step
-#: may have to be looked through.
+#: The last chunks of a turn are searched for calls of tools; a turn of one step is not searched if
+#: it has more than the second number.
 _STEP_CHUNKS, _PLAIN_CHUNKS = 20_000, 1_000
 
 
@@ -52,37 +53,18 @@ class EntryGone(LogUnavailable):
         self.earliest = earliest
 
 
-class PreparedTurn:
-    """A turn ready to run."""
-
-    __slots__ = ("_files", "agent", "request", "turn")
-
-    def __init__(
-        self, agent: Agent, turn: Turn, request: Request, files: SessionFiles | None = None
-    ) -> None:
-        self.agent = agent
-        self.turn = turn
-        self.request = request
-        self._files = files
-
-    def close(self) -> None:
-        """The turn is over: an agent that goes on all the same can store nothing any more."""
-        if self._files is not None:
-            self._files.close()
-
-
 class TurnHistory:
-    """Reads requests, endings and partial outputs of turns. All raise LogUnavailable."""
+    """Reads requests, outputs and endings of turns. All methods raise LogUnavailable."""
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
         self._known: OrderedDict[tuple[str, int], PastTurn] = OrderedDict()
         self._known_chars = 0
 
-    async def request(self, session_id: str, turn: TurnState) -> Request:
-        """What a turn was asked for."""
+    async def request(self, session_id: str, turn: TurnState) -> TurnRequest:
+        """The request of a turn."""
         entry = await self._one(control_stream(session_id), turn.record)
-        return request_of(entry.body)
+        return TurnRequest.of(entry.body)
 
     async def done(self, session_id: str, turn: TurnState) -> dict[str, Any]:
         """The `done` chunk of a turn that has ended, as JSON."""
@@ -104,9 +86,9 @@ class TurnHistory:
         limits: Limits,
         see: Callable[[Entry], None] = lambda _entry: None,
     ) -> tuple[Output, int]:
-        """A turn's text up to now, and the position it reaches; `see` is shown every entry.
+        """A turn's text up to now, and the position it reaches; `see` is called with every entry.
 
-        Raises EntryGone where there is no chunk of the session at all."""
+        Raises EntryGone if the session has no chunk at all."""
         output = Output(limits)
         position = max(turn.first - 1, 0)
         while True:
@@ -130,70 +112,69 @@ class TurnHistory:
         info: SessionInfo,
         state: SessionState,
         turn: TurnState,
-        request: Request,
-        found: ResolvedAgent,
-        files: SessionFiles | None = None,
-    ) -> PreparedTurn:
+        request: TurnRequest,
+        agent: ResolvedAgent,
+        files: TurnFiles,
+    ) -> Turn:
         """The turn as its agent sees it."""
-        view = Turn(
+        return Turn(
             goal=request.goal,
             session_id=info.session_id,
             turn=turn.turn,
-            agent_id=request.agent_id,
+            agent_id=info.agent_id,
             context=state.context,
             history=await self._history(info.session_id, state, turn),
             subject=info.subject,
             metadata={**info.metadata, **request.metadata},
-            model=request.model or found.model,
-            tools=request.tools if request.tools is not None else found.tools,
-            instructions=found.instructions,
+            model=request.model or agent.model,
+            tools=request.tools if request.tools is not None else agent.tools,
+            instructions=agent.instructions,
             max_steps=request.max_steps,
-            files=files or NO_FILES,
+            files=files,
         )
-        return PreparedTurn(found.agent, view, request, files)
 
     async def _history(
         self, session_id: str, state: SessionState, turn: TurnState
     ) -> list[PastTurn]:
         history: list[PastTurn] = []
-        room = _HISTORY_CHARS
-        past = [t for t in state.turns[: turn.turn - 1] if t.last]
-        for earlier in reversed(past[-_HISTORY_TURNS:]):
+        chars = _HISTORY_CHARS
+        ended = [t for t in state.turns[: turn.turn - 1] if t.last]
+        for earlier in reversed(ended[-_HISTORY_TURNS:]):
             try:
-                told = await self._past(session_id, earlier)
+                past_turn = await self._past(session_id, earlier)
             except LogUnavailable:
                 break  # trimmed: what is older is gone too
-            if told.steps and _size(told) > room / 2:
-                told = replace(told, steps=())
-            room -= _size(told)
-            if room < 0:
+            if past_turn.steps and _size(past_turn) > chars / 2:
+                past_turn = replace(past_turn, steps=())
+            chars -= _size(past_turn)
+            if chars < 0:
                 break
-            history.append(told)
+            history.append(past_turn)
         history.reverse()
         return history
 
     async def _past(self, session_id: str, turn: TurnState) -> PastTurn:
-        """A turn that has ended: it never changes, and a conversation asks for it again."""
+        """A turn that has ended. It never changes, and each later turn asks for it again."""
         name = (session_id, turn.turn)
-        told = self._known.get(name)
-        if told is None:
-            request = await self.request(session_id, turn)
-            done = await self.done(session_id, turn)
-            steps = await self._steps(session_id, turn, done)
-            told = PastTurn(request.goal, done["output"], done["status"], steps)
-            self._known[name] = told
-            self._known_chars += _size(told)
-            while self._known_chars > _KNOWN_CHARS or len(self._known) > _KNOWN_TURNS:
-                _, oldest = self._known.popitem(last=False)
-                self._known_chars -= _size(oldest)
-        else:
+        past = self._known.get(name)
+        if past is not None:
             self._known.move_to_end(name)
-        return told
+            return past
+        request = await self.request(session_id, turn)
+        done = await self.done(session_id, turn)
+        steps = await self._steps(session_id, turn, done)
+        past = PastTurn(request.goal, done["output"], done["status"], steps)
+        self._known[name] = past
+        self._known_chars += _size(past)
+        while self._known_chars > _KNOWN_CHARS or len(self._known) > _KNOWN_TURNS:
+            _, oldest = self._known.popitem(last=False)
+            self._known_chars -= _size(oldest)
+        return past
 
     async def _steps(
         self, session_id: str, turn: TurnState, done: dict[str, Any]
     ) -> tuple[PastStep, ...]:
-        """The turn's calls of tools; those of its last chunks if there are very many."""
+        """The turn's calls of tools; of its last chunks only, if it has very many."""
         count = turn.last - turn.first
         if count > _PLAIN_CHUNKS and done["usage"].get("steps", 0) < 2:
             return ()  # one long text: no tool is called in the only step of a model
@@ -226,18 +207,18 @@ def _size(past: PastTurn) -> int:
     return len(past.goal) + len(past.output) + sum(len(step.text) for step in past.steps) + tools
 
 
-#: Calls of one turn that are kept, the newest, and characters of one result and of one call's
-#: arguments; of those past `_MAX_TOTAL` of all together.
+#: The newest calls of one turn that are kept. Each result and each call's arguments keep _MAX_TEXT
+#: characters; once all texts together exceed _MAX_TOTAL, the next texts keep _MAX_REST.
 _MAX_CALLS = 100
 _MAX_TEXT = 4_000
 _MAX_TOTAL, _MAX_REST = 60_000, 100
-#: Bytes of what was said before a call; a longer text is not told apart from the whole output.
+#: Bytes of the text before a call. A longer text stays in the whole output only.
 _MAX_SAID = 1 << 20
 
 
 class StepReader:
-    """Takes a turn's entries in order; `steps` are then what it said and called, up to its last
-    call. A call without a result has `result` None."""
+    """Takes a turn's entries in order. `steps` are then its text and its calls of tools, up to the
+    last call. A call without a result has `result` None."""
 
     def __init__(self) -> None:
         self._said: list[bytes] = []
@@ -274,7 +255,7 @@ class StepReader:
             oldest = self._steps.pop(0)
             self._count -= len(oldest.calls)
             self._open = [call for call in self._open if call.step is not oldest]
-        call = _Call(body, self._steps[-1], self._most())
+        call = _Call(body, self._steps[-1], self._text_limit())
         self._size += len(dumps(call.args))
         self._steps[-1].calls.append(call)
         self._open.append(call)
@@ -290,11 +271,11 @@ class StepReader:
         call.step.has_result = True
         result = body["result"]
         text = result if isinstance(result, str) else dumps(result).decode()
-        call.result, call.is_error = shortened(text, self._most()), bool(body["is_error"])
+        call.result, call.is_error = shortened(text, self._text_limit()), bool(body["is_error"])
         self._size += len(call.result)
 
-    def _most(self) -> int:
-        """Characters that are kept of the next text."""
+    def _text_limit(self) -> int:
+        """Characters of the next text that are kept."""
         return _MAX_TEXT if self._size < _MAX_TOTAL else _MAX_REST
 
 
@@ -314,13 +295,13 @@ class _Step:
 
 
 class _Call:
-    def __init__(self, body: dict[str, Any], step: _Step, most: int) -> None:
+    def __init__(self, body: dict[str, Any], step: _Step, limit: int) -> None:
         self.step = step
         self.tool: str = body["tool"]
         self.call_id: str = body["call_id"]
         self.args: dict[str, Any] = body["args"]
         size = len(dumps(self.args))
-        if size > most:
+        if size > limit:
             self.args = {"left_out": f"{size} bytes of arguments"}
         self.result: str | None = None
         self.is_error = False
@@ -328,3 +309,76 @@ class _Call:
 
 def _text(bodies: Iterable[bytes]) -> str:
     return "".join(orjson.loads(body)["content"] for body in bodies)
+
+
+RUNNER_LOST = TurnFailure(
+    "RUNNER_LOST",
+    "the server process that ran this turn died; what it had produced is kept",
+    retryable=True,
+)
+
+
+class _TurnSteps:
+    """A turn's steps, folded from its chunks, with the times of their commits."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        #: The commit of the newest chunk, in microseconds since 1970.
+        self.last_at = 0
+        self._open: dict[int, tuple[str, int]] = {}
+
+    def see(self, entry: Entry) -> None:
+        self.last_at = entry.at
+        if entry.kind != "step":
+            return
+        body = orjson.loads(entry.body)
+        number = body["step"]
+        if body["status"] == "started":
+            self.count = max(self.count, number)
+            self._open[number] = body["name"], entry.at
+        elif body["status"] == "completed":
+            self._open.pop(number, None)
+
+    def close(self, status: str) -> Iterator[Encoded]:
+        """Completes the open steps, the innermost first; `status` is how the turn ends."""
+        reason = cut_short(status)
+        for number in reversed(list(self._open)):
+            name, began = self._open.pop(number)
+            yield completed_step(number, name, _milliseconds(self.last_at - began), reason)
+
+
+async def ending_from_log(
+    history: TurnHistory,
+    session_id: str,
+    turn: TurnState,
+    failure: TurnFailure | None,
+    usage: Mapping[str, int] | None,
+    limits: Limits,
+) -> TurnOutcome:
+    """The outcome of a turn from its chunks in the log: open steps completed, `error`, `done`.
+
+    Without a failure the turn was cancelled. `usage` is the count of the turn's run. Without a run
+    the duration is that up to the last chunk, and the tokens are 0: only the end of a run tells
+    them. Raises LogUnavailable.
+    """
+    steps = _TurnSteps()
+    try:
+        output, _ = await history.output_so_far(session_id, turn, limits, steps.see)
+    except EntryGone:  # its process died before its first chunk
+        output = Output(limits)
+    counted = dict(usage) if usage is not None else _without_run(turn, steps)
+    counted["steps"] = steps.count
+    status: Status = "cancelled" if failure is None else "failed"
+    done = done_chunk(session_id, turn.turn, status, output, counted)
+    errors = [] if failure is None else [failure.chunk(turn.request_id)]
+    return TurnOutcome(status, [*steps.close(status), *errors, done], counted, failure)
+
+
+def _without_run(turn: TurnState, steps: _TurnSteps) -> dict[str, int]:
+    began = round(turn.started_at * 1e6)
+    took = _milliseconds(steps.last_at - began) if steps.last_at else 0
+    return {"input_tokens": 0, "output_tokens": 0, "steps": 0, "duration_ms": took}
+
+
+def _milliseconds(micros: int) -> int:
+    return max(0, round(micros / 1_000))

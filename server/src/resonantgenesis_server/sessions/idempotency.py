@@ -1,8 +1,7 @@
 """Idempotency-Keys of execute: the same key names the same turn.
 
-A key is claimed before its turn is recorded, so there are moments, and crashes, in which a key
-names a turn that never came to be. Whether the turn's own record carries the key decides: if it
-does not, the key is free.
+A key is claimed before its turn is recorded. After a crash in between, the key names a turn that
+does not exist. So the turn's own record decides: a key that the record does not carry is free.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 import orjson
@@ -19,14 +18,14 @@ from ..codec.json import dumps
 from ..log.base import IdempotencyKeys
 from ..model.errors import Conflict, InvalidRequest
 from ..model.principal import Principal
-from .cache import SessionCache
+from .state import SessionState
 
 _MAX_KEY = 255
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a key stands for."""
+    """The turn that an Idempotency-Key names."""
 
     session_id: str
     turn: int
@@ -41,11 +40,18 @@ def check_key(key: str) -> str:
 
 
 class TurnIdempotency:
-    """Keys of one store, apart for every organization and what a token is bound to."""
+    """Idempotency-Keys of one store; each organization and each bound token has its own."""
 
-    def __init__(self, keys: IdempotencyKeys, states: SessionCache, *, window: float) -> None:
+    def __init__(
+        self,
+        keys: IdempotencyKeys,
+        load: Callable[[str], Awaitable[SessionState | None]],
+        *,
+        window: float,
+    ) -> None:
+        """`load` gives a session's current state. Keys are kept `window` seconds."""
         self._keys = keys
-        self._states = states
+        self._load = load
         self._window = window
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
 
@@ -71,7 +77,7 @@ class TurnIdempotency:
         if value is None:
             return None
         claim = Claim(**orjson.loads(value))
-        state = await self._states.load(claim.session_id)
+        state = await self._load(claim.session_id)
         turn = None if state is None else state.turn(claim.turn)
         if turn is None or turn.key != key_digest(key):
             await self._keys.release(_scope(principal), key)
@@ -87,8 +93,8 @@ class TurnIdempotency:
                 "fingerprint": claim.fingerprint,
             }
         )
-        standing = await self._keys.claim(_scope(principal), key, value, ttl=self._window)
-        if standing is not None and standing != value:
+        existing = await self._keys.claim(_scope(principal), key, value, ttl=self._window)
+        if existing is not None and existing != value:
             raise Conflict("another request with this Idempotency-Key is under way")
 
     async def release(self, principal: Principal, key: str) -> None:

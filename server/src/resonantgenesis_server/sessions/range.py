@@ -15,11 +15,12 @@ from .state import SessionState, TurnState
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ReadFrom:
     """Where in a session's log a reader stands, and what it wants to see.
 
-    `after`: it has everything up to there; None: from the start of the running, else the last
-    turn (with `turn`: of that one). `turn`: ends after that turn. `follow`: never ends.
+    `after`: the reader has everything up to this position; None: it starts with turn `turn`, else
+    with the running turn, else with the last. `turn`: the reading ends after that turn. `follow`:
+    it never ends.
     """
 
     after: int | None = None
@@ -115,16 +116,11 @@ class SessionRange:
         return self.until is not None and not self.follow and turn >= self.until
 
 
-def last_done(entries: Sequence[Entry]) -> int:
-    """The position of the last `done` among entries; 0: there is none."""
-    return max((entry.position for entry in entries if entry.kind == "done"), default=0)
-
-
-def turn_at(state: SessionState, place: Place) -> TurnState | None:
+def turn_at(state: SessionState, start: ReadFrom) -> TurnState | None:
     """The turn with which a reader begins. Raises InvalidRequest for one that is not there."""
-    if place.turn is None:
+    if start.turn is None:
         return state.current
-    turn = state.turn(place.turn)
+    turn = state.turn(start.turn)
     if turn is None:
         count = len(state.turns)
         has = "one turn" if count == 1 else f"{count or 'no'} turns"
@@ -132,24 +128,24 @@ def turn_at(state: SessionState, place: Place) -> TurnState | None:
     return turn
 
 
-def first_position(state: SessionState, place: Place) -> int:
+def first_position(state: SessionState, start: ReadFrom) -> int:
     """The position to read after."""
-    if place.after is not None:
-        return place.after
-    turn = turn_at(state, place)
+    if start.after is not None:
+        return start.after
+    turn = turn_at(state, start)
     return 0 if turn is None or not turn.first else turn.first - 1
 
 
 def checked_position(
-    state: SessionState, place: Place, *, head: int, earliest: int, epoch: str
+    state: SessionState, start: ReadFrom, *, head: int, earliest: int, epoch: str
 ) -> int:
     """The position to read after, held against what the log has.
 
-    Raises InvalidRequest beyond the end, PositionExpired for a trimmed place or one of another
-    epoch.
+    Raises InvalidRequest beyond the end, PositionExpired for a trimmed position or one of
+    another epoch.
     """
-    after = first_position(state, place)
-    if place.epoch not in {None, epoch}:
+    after = first_position(state, start)
+    if start.epoch not in {None, epoch}:
         raise PositionExpired(
             "the server's history has changed since, so positions from before mean nothing;"
             f" start anew, at {earliest} the earliest",
@@ -159,9 +155,9 @@ def checked_position(
         raise InvalidRequest.field("resume_from", f"the session ends at {head}")
     if after + 1 >= earliest:
         return after
-    # A turn that waits has no place yet, which is not one that is gone.
-    turn = turn_at(state, place)
-    if place.after is not None or (place.turn is not None and turn is not None and turn.first):
+    # A turn that waits has no position yet, so its position has not expired.
+    turn = turn_at(state, start)
+    if start.after is not None or (start.turn is not None and turn is not None and turn.first):
         raise expired(earliest, epoch)
     return earliest - 1
 

@@ -1,4 +1,4 @@
-"""Sessions as every transport offers them: what callers see, with who may see it checked."""
+"""Sessions as every transport offers them: what callers do and see, within their rights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import structlog
 
-from ..agents.tools.toolbox import CheckTools, any_tools
+from ..agents.base import CheckTools, any_tools
 from ..codec.sse import chunk_json
 from ..codec.times import rfc3339
 from ..feed.compact import compact
@@ -19,21 +19,22 @@ from ..feed.shares import SHARED
 from ..feed.subscription import Caller
 from ..log.base import Entry
 from ..model.errors import NotFound, SessionBusy, SessionNotFound
+from ..model.ids import is_id
 from ..model.limits import LOOKED_BYTES, PAGE_BYTES
 from ..model.principal import Principal
 from ..records.base import ListPage, SessionRecord
 from ..records.sessions import SessionRepository
-from .cache import take_in
 from .chunks import Output
-from .export import SessionExport
 from .history import EntryGone
 from .idempotency import TurnIdempotency
-from .range import Place, expired
-from .session_list import SessionList
-from .start import CreateSpec, ExecuteSpec, TurnLimit, TurnRef, TurnStarter
+from .range import ReadFrom, expired
+from .request import CreateSpec, TurnRef, TurnRequest
+from .session_list import SessionList, record_of
+from .start import TurnStarter
 from .state import SessionState, TurnState
-from .subscription import SessionSubscription, keep_up, open_subscription, wait_over
+from .subscription import SessionSubscription, open_subscription, wait_over
 from .supervisor import Supervisor
+from .turn_limit import TurnLimit
 
 log_ = structlog.get_logger("resonantgenesis.sessions")
 
@@ -60,7 +61,7 @@ class SessionService:
         self,
         supervisor: Supervisor,
         keys: TurnIdempotency,
-        mirror: SessionList,
+        session_list: SessionList,
         records: SessionRepository,
         *,
         admit: Callable[[str], None] = lambda _organization_id: None,
@@ -70,15 +71,24 @@ class SessionService:
     ) -> None:
         """`admit`, `check_tools` and `turns` are asked before a turn starts; see TurnStarter."""
         self.supervisor = supervisor
-        self._executor = TurnStarter(
-            supervisor, keys, admit, check_tools, turns or TurnLimit(0), now
+        self.sessions = supervisor.states
+        self._starter = TurnStarter(
+            supervisor,
+            supervisor.states,
+            supervisor.session,
+            self.authorize,
+            keys,
+            admit=admit,
+            check_tools=check_tools,
+            turns=turns or TurnLimit(0),
+            now=now,
         )
-        self._mirror = mirror
+        self._list = session_list
         self._records = records
 
     @property
     def epoch(self) -> str:
-        return self.supervisor.log.epoch
+        return self.sessions.log.epoch
 
     async def create(
         self,
@@ -88,43 +98,48 @@ class SessionService:
         request_id: str,
         session_id: str | None = None,
     ) -> dict[str, Any]:
-        """With an id of its own: the session of this id where there is one, of a request that
-        went before this one and was never answered."""
-        made = self._executor.create(principal, spec, request_id, session_id)
-        return _described(await self.supervisor.detached(made))
+        """A session without turns. With `session_id`: the existing session of this id, if an
+        earlier request, which was never answered, has made it."""
+        creating = self._starter.create(principal, spec, request_id, session_id)
+        return described(await self.supervisor.detached(creating))
 
     async def execute(
-        self, principal: Principal, spec: ExecuteSpec, *, key: str | None, request_id: str
+        self, principal: Principal, request: TurnRequest, *, key: str | None, request_id: str
     ) -> TurnRef:
-        """Start, queue or join a turn; durable when this returns.
-
-        Goes on when its caller is cancelled: the turn is recorded and runs, or it is not.
-        """
-        started = self._executor.execute(principal, spec, key=key, request_id=request_id)
-        return await self.supervisor.detached(started)
+        """Start, queue or join a turn; durable when this returns. Goes on when its caller is
+        cancelled."""
+        starting = self._starter.execute(principal, request, key=key, request_id=request_id)
+        return await self.supervisor.detached(starting)
 
     async def get(self, principal: Principal, session_id: str) -> dict[str, Any]:
         """The session with the newest turn's output so far and its position, from one read."""
-        state = await self._executor.authorize(principal, session_id)
+        state = await self.authorize(principal, session_id)
         turn = state.current
         if turn is None or not turn.first:
-            return _described(state) | {"turn": None, "output": "", "position": 0}
+            return described(state) | {"turn": None, "output": "", "position": 0}
         try:
-            output, position = await self.supervisor.transcript.output_so_far(
+            output, position = await self.supervisor.history.output_so_far(
                 session_id, turn, self.supervisor.limits
             )
         except EntryGone:
-            await self.supervisor.check_there(session_id)
+            await self.sessions.check_kept(session_id)
             output, position = Output(self.supervisor.limits), max(turn.first - 1, 0)
         if not turn.last:  # the read may have seen its end before it was announced
-            await take_in(self.supervisor.log, session_id, state)
-        described = _described(state)
-        described |= {"turn": turn.turn, "output": output.text, "position": position}
-        return described | {"output_truncated": True} if output.truncated else described
+            await state.take_in(self.sessions.log, session_id)
+        session = described(state)
+        session |= {"turn": turn.turn, "output": output.text, "position": position}
+        return session | {"output_truncated": True} if output.truncated else session
 
     async def check(self, principal: Principal, session_id: str) -> None:
         """Raises SessionNotFound for a session that the caller does not see."""
-        await self._executor.authorize(principal, session_id)
+        await self.authorize(principal, session_id)
+
+    async def authorize(self, principal: Principal, session_id: str) -> SessionState:
+        """The session, if the caller may see it. Raises SessionNotFound, whatever the reason."""
+        state = await self.sessions.load(session_id) if is_id(session_id) else None
+        if state is None or not _may_see(principal, session_id, state):
+            raise SessionNotFound("no such session")
+        return state
 
     async def list_sessions(
         self,
@@ -136,12 +151,12 @@ class SessionService:
         cursor: str | None,
     ) -> ListPage[dict[str, Any]]:
         """Newest first, in the state that the log showed when this was called."""
-        await self._mirror.settle()
+        await self._list.settle()
         if principal.session_id is not None:
-            state = await self._executor.authorize(principal, principal.session_id)
-            one = _described(state)
-            wanted = agent_id in {None, one["agent_id"]} and status in {None, one["status"]}
-            return ListPage([one] if wanted else [])
+            state = await self.authorize(principal, principal.session_id)
+            record = record_of(state)
+            matches = agent_id in {None, record.agent_id} and status in {None, record.status}
+            return ListPage([session_item(record)] if matches else [])
         if principal.agent_id is not None and agent_id not in {None, principal.agent_id}:
             return ListPage([])
         # Of the largest sessions a page takes 40 ms of the loop.
@@ -154,13 +169,13 @@ class SessionService:
                 limit=limit,
                 cursor=cursor,
             )
-        return ListPage([_from_record(row) for row in page.items], page.next_cursor)
+        return ListPage([session_item(record) for record in page.items], page.next_cursor)
 
     async def cancel(
         self, principal: Principal, session_id: str, turn: int | None
     ) -> dict[str, Any]:
         """Cancel a turn, or all that are open now. Idle: nothing happens."""
-        state = await self._executor.authorize(principal, session_id)
+        state = await self.authorize(principal, session_id)
         if turn is not None and state.turn(turn) is None:
             raise NotFound("the session has no such turn")
         cancelled: list[int] = []
@@ -170,7 +185,7 @@ class SessionService:
 
     async def cancel_by_key(self, principal: Principal, key: str) -> dict[str, Any]:
         """Cancel the turn that an Idempotency-Key started."""
-        found = await self._executor.find_by_key(principal, key)
+        found = await self._starter.find_by_key(principal, key)
         if found is None:
             raise NotFound("no turn was started with this Idempotency-Key")
         return await self.cancel(principal, found.session_id, found.turn)
@@ -188,11 +203,11 @@ class SessionService:
         await self.supervisor.detached(deleting)
 
     async def _delete(self, principal: Principal, session_id: str, request_id: str | None) -> None:
-        state = await self._executor.authorize(principal, session_id)
+        state = await self.authorize(principal, session_id)
         for _ in range(_DELETE_TRIES):
-            for turn in state.unended:
+            for turn in state.open_turns:
                 await self._cancel(session_id, turn.turn)
-                await wait_over(self.supervisor, session_id, state, turn, _DELETE_WAIT)
+                await wait_over(self.sessions, session_id, state, turn, _DELETE_WAIT)
             try:
                 return await self._remove(session_id, principal.key_id, request_id)
             except SessionBusy:
@@ -204,16 +219,16 @@ class SessionService:
         time and that have none to run; how many."""
         removed = 0
         for session_id in session_ids:
-            state = await self.supervisor.states.load(session_id)
+            state = await self.sessions.load(session_id)
             if state is not None and (state.open_turns or state.updated_at >= before):
-                self._mirror.changed(state)  # the record is behind the log
+                self._list.changed(state)  # the record is behind the log
                 continue
             try:
                 await self._remove(session_id)
             except SessionBusy:
                 continue
             removed += 1
-        await self._mirror.settle()
+        await self._list.settle()
         return removed
 
     async def _remove(
@@ -225,19 +240,19 @@ class SessionService:
             await self.supervisor.delete(session_id, key_id, request_id)
         except SessionNotFound:
             log_.info("a record of a session without log", session=session_id)
-        self._mirror.forget(session_id)
-        await self._mirror.flush()
+        self._list.forget(session_id)
+        await self._list.flush()
 
     # -- reading ---------------------------------------------------------------------------
 
     async def subscribe(
-        self, principal: Principal, session_id: str, place: Place
+        self, principal: Principal, session_id: str, start: ReadFrom
     ) -> SessionSubscription | None:
-        """One reader of the session from this place; None when nothing is there or to come.
+        """A subscription from this position; None when nothing follows it and nothing is to come.
 
         Does not suspend when memory holds everything that the reader lacks."""
-        state = await self._executor.authorize(principal, session_id)
-        return await open_subscription(self.supervisor, session_id, state, place)
+        state = await self.authorize(principal, session_id)
+        return await open_subscription(self.sessions, session_id, state, start)
 
     async def result(
         self, ref: TurnRef, seconds: float, caller: Caller | None = None
@@ -247,15 +262,15 @@ class SessionService:
         session_id, state = ref.session_id, await self._state(ref)
         turn = state.turns[ref.turn - 1]
         head = {"session_id": session_id, "turn": ref.turn}
-        if not await wait_over(self.supervisor, session_id, state, turn, seconds, caller):
+        if not await wait_over(self.sessions, session_id, state, turn, seconds, caller):
             await self._state(ref)  # else it was deleted meanwhile
             return head | {"status": "queued" if turn.status == "queued" else "running"}
-        transcript = self.supervisor.transcript
+        history = self.supervisor.history
         try:
-            done = await transcript.done(session_id, turn)
-            error = await transcript.error(session_id, turn)
+            done = await history.done(session_id, turn)
+            error = await history.error(session_id, turn)
         except EntryGone as gone:
-            await self.supervisor.check_there(session_id)
+            await self.sessions.check_kept(session_id)
             raise expired(gone.earliest, self.epoch) from gone
         answer = head | {
             "status": done["status"],
@@ -283,16 +298,16 @@ class SessionService:
         caller: Caller | None = None,
     ) -> Poll:
         """Chunks after a position, waiting up to `wait` seconds for the first."""
-        place = Place(after=after, follow=True, compact=compacted, epoch=epoch)
-        subscription = await self.subscribe(principal, session_id, place)
+        start = ReadFrom(after=after, follow=True, compact=compacted, epoch=epoch)
+        subscription = await self.subscribe(principal, session_id, start)
         if subscription is None:  # never with follow
             raise NotFound("nothing to read")
         subscription.caller = caller
-        state, log = subscription.state, self.supervisor.log
-        self.supervisor.viewed(session_id)
+        state, log = subscription.state, self.sessions.log
+        self.sessions.viewed(session_id)
         page = await log.read(session_id, after, limit=limit, max_bytes=PAGE_BYTES)
         if page.info is None:
-            await self.supervisor.check_there(session_id)
+            await self.sessions.check_kept(session_id)
         page_entries: Sequence[Entry] = page.entries
         if page.info is not None and page.info.earliest > after + 1 <= page.info.head:
             raise expired(page.info.earliest, log.epoch)
@@ -300,8 +315,8 @@ class SessionService:
             async with aclosing(subscription.batches(wait)) as batches:
                 page_entries = (await anext(batches, []))[:limit]
             if not page_entries:
-                await self._executor.authorize(principal, session_id)  # else it was deleted
-        await keep_up(self.supervisor, session_id, state, page_entries)
+                await self.authorize(principal, session_id)  # else it was deleted
+        await self.sessions.keep_up(session_id, page_entries, state)
         position = page_entries[-1].position if page_entries else after
         shown = compact(page_entries) if compacted else page_entries
         return Poll(
@@ -315,7 +330,7 @@ class SessionService:
         self, principal: Principal, session_id: str, *, turn: int | None, after: int, limit: int
     ) -> tuple[list[dict[str, Any]], int | None]:
         """The steps with positions over `after`, and the place to go on from if there are more."""
-        state = await self._executor.authorize(principal, session_id)
+        state = await self.authorize(principal, session_id)
         wanted = None if turn is None else state.turn(turn)
         if turn is not None and wanted is None:
             raise NotFound("the session has no such turn")
@@ -326,9 +341,9 @@ class SessionService:
         found: list[dict[str, Any]] = []
         looked = seen = size = 0
         while looked < _STEPS_ENTRIES and seen < LOOKED_BYTES:
-            page = await self.supervisor.log.read(session_id, after, limit=2_000)
+            page = await self.sessions.log.read(session_id, after, limit=2_000)
             if page.info is None:
-                await self.supervisor.check_there(session_id)
+                await self.sessions.check_kept(session_id)
             looked += len(page.entries)
             for entry in page.entries:
                 after = entry.position
@@ -344,13 +359,8 @@ class SessionService:
                 return found, None
         return found, after
 
-    async def export(self, principal: Principal, session_id: str) -> SessionExport:
-        """The session as it is now, to be read to its end."""
-        state = await self._executor.authorize(principal, session_id)
-        return SessionExport(self.supervisor, session_id, state, _described)
-
     async def _state(self, ref: TurnRef) -> SessionState:
-        state = await self.supervisor.states.load(ref.session_id)
+        state = await self.sessions.load(ref.session_id)
         if state is None:
             raise NotFound("the session was deleted")
         return state
@@ -369,31 +379,33 @@ def _turn_at(turns: list[TurnState], position: int) -> int:
     return 0
 
 
-def _described(state: SessionState) -> dict[str, Any]:
+def _may_see(principal: Principal, session_id: str, state: SessionState) -> bool:
     info = state.info
-    if info is None:
+    return (
+        info is not None
+        and info.organization_id == principal.organization_id
+        and principal.subject in {None, info.subject}
+        and principal.session_id in {None, session_id}
+        and principal.agent_id in {None, info.agent_id}
+    )
+
+
+def described(state: SessionState) -> dict[str, Any]:
+    """The session as its own endpoint shows it."""
+    if state.info is None:
         raise NotFound("the session was deleted")
-    return {
-        "session_id": info.session_id,
-        "agent_id": info.agent_id,
-        "subject": info.subject,
-        "status": state.status,
-        "turns": len(state.turns),
-        "context": state.context,
-        "metadata": info.metadata,
-        "created_at": rfc3339(info.created_at),
-        "updated_at": rfc3339(state.updated_at),
-    }
+    return session_item(record_of(state)) | {"context": state.context}
 
 
-def _from_record(row: SessionRecord) -> dict[str, Any]:
+def session_item(record: SessionRecord) -> dict[str, Any]:
+    """The session as a list shows it."""
     return {
-        "session_id": row.id,
-        "agent_id": row.agent_id,
-        "subject": row.subject,
-        "status": row.status,
-        "turns": row.turns,
-        "metadata": dict(row.metadata),
-        "created_at": rfc3339(row.created_at),
-        "updated_at": rfc3339(row.updated_at),
+        "session_id": record.id,
+        "agent_id": record.agent_id,
+        "subject": record.subject,
+        "status": record.status,
+        "turns": record.turns,
+        "metadata": dict(record.metadata),
+        "created_at": rfc3339(record.created_at),
+        "updated_at": rfc3339(record.updated_at),
     }

@@ -1,138 +1,166 @@
-"""One session with open turns: starts, queues and cancels them; its pump runs them one by one."""
+"""One session with open turns: starts, queues and cancels them, and runs them one by one."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import structlog
+from structlog.contextvars import bind_contextvars
 
-from ..codec.events import events_append
+from ..agents.base import NO_FILES, Agent, AgentSource, Turn, TurnFiles
+from ..codec.events import entry_of
 from ..codec.json import dumps, has_more_values
-from ..log.base import LogError, NewEntry, StaleWriter
-from ..model.errors import PayloadTooLarge, SessionBusy, SessionNotFound, Unavailable
+from ..feed.hub import Hub
+from ..log.base import EventLog, LogError, NewEntry, StaleWriter
+from ..model.errors import (
+    ApiError,
+    Internal,
+    PayloadTooLarge,
+    SessionBusy,
+    SessionNotFound,
+    Unavailable,
+)
 from ..model.events import NewEvent
-from .events import TurnEvents, session_created, session_deleted
-from .node import Node
-from .outcome import TurnOutcome
-from .session_log import SessionLog, trim_oldest
+from ..model.limits import Limits
+from .agent_run import AgentRun
+from .chunks import ChunkMaker, Status, TurnFailure, TurnOutcome
+from .history import RUNNER_LOST, TurnHistory, ending_from_log
+from .request import IfBusy, TurnRequest
+from .session_log import SessionLog, TurnEvents, session_created, session_deleted
 from .state import (
     MAX_OPEN_TURNS,
-    Request,
     SessionInfo,
     SessionState,
     TurnState,
-    control_stream,
     started_record,
     stopped_record,
     withdrawn_record,
 )
-from .turn_runner import TurnRunner
 
 log_ = structlog.get_logger("resonantgenesis.sessions")
 
 _RETRY_FIRST, _RETRY_MAX = 0.2, 10.0
-#: How often a session without open turns is looked at again, when it cannot be read.
+#: How often a session without open turns is looked at again when it cannot be read.
 _LOOKS = 5
+#: Seconds to look up the agent and the history, which are local. The agent is asked only after it.
+_PREPARE_SECONDS = 30.0
+
+#: The files of a turn, for the length of its `with` block.
+OpenFiles = Callable[[SessionInfo], AbstractContextManager[TurnFiles]]
+
+
+def no_files(_info: SessionInfo) -> AbstractContextManager[TurnFiles]:
+    return nullcontext(NO_FILES)
+
+
+class Node:
+    """What the sessions of this process share. The supervisor is the node that owns them."""
+
+    def __init__(
+        self, log: EventLog, hub: Hub, *, limits: Limits, agents: AgentSource, files: OpenFiles
+    ) -> None:
+        self.log = log
+        self.hub = hub
+        self.limits = limits
+        self.agents = agents
+        self.files = files
+        self.history = TurnHistory(log)
+        self.draining = False
+        self.stopped = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def own(self, task: asyncio.Task[None]) -> None:
+        """Keep a task until it ends; it is cancelled when the process stops."""
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log_.error("a turn's task failed", task=task.get_name(), exc_info=error)
 
 
 class Session:
     """The one place in this process where a session's streams are written.
 
-    Kept by the supervisor while it has users or open turns.
+    The supervisor keeps it while it has users or open turns.
     """
 
     def __init__(
-        self, session_id: str, state: SessionState, node: Node, retire: Callable[[str], None]
+        self, log: SessionLog, node: Node, retire: Callable[[str], None], *, orphan: int
     ) -> None:
-        """`retire` is called with the session's id when it may have nothing left to do."""
-        self.session_id = session_id
+        """`retire` is called with the session's id when it may have nothing left to do. `orphan`
+        is the turn whose process died while it ran; 0: there is none."""
+        self.session_id = log.session_id
+        self.log = log
         self.users = 0
         self.pump: asyncio.Task[None] | None = None
-        self.deleted = False
-        self._deleting = False
-        #: Set once no turn is left that ran in a process before this one.
+        #: Set once the orphan has its end.
         self.adopted = asyncio.Event()
         self._node = node
         self._retire = retire
-        self._ledger = SessionLog(session_id, state, node)
-        self._driver = TurnRunner(self._ledger, node)
-        if state.running is None:
+        self._runner = TurnRunner(log, node, orphan)
+        if not orphan:
             self.adopted.set()
-        else:
-            self._driver.orphan = state.running.turn
 
     @property
     def state(self) -> SessionState:
-        return self._ledger.state
+        return self.log.state
 
     @property
     def idle(self) -> bool:
         """Whether nobody uses it and nothing is left to do."""
         return not self.users and (self.pump is None or self.pump.done())
 
-    @property
-    def unsure(self) -> bool:
-        """Whether the state may be behind the log."""
-        return self._ledger.unsure
-
-    @property
-    def announced(self) -> int | None:
-        """The last position of the chunks that was announced; None: it is not known."""
-        return self._driver.announced
-
-    def viewed(self) -> None:
-        """Somebody has just read the session, if only for a moment."""
-        self._driver.viewed_at = asyncio.get_running_loop().time()
-
     # -- asked for -------------------------------------------------------------------------
     #
-    # To be called in tasks that are not cancelled with the request that asked: between a record
-    # and the pump that acts on it, nothing may get lost.
+    # Callers run these in tasks that are not cancelled with a request: nothing may get lost
+    # between a record and the pump that acts on it.
 
     async def create(self, info: SessionInfo, key_id: str, request_id: str) -> None:
         """Record a new session without a turn. Raises Unavailable while draining."""
-        async with self._ledger.lock:
+        async with self.log.lock:
             self._check_open()
             created = session_created(info, key_id, request_id)
-            await self._ledger.record([info.record()], pending=False, events=[created])
+            await self.log.record([info.record()], pending=False, events=[created])
 
     async def start(
         self,
-        request: Request,
+        request: TurnRequest,
         *,
-        if_busy: str,
         new: SessionInfo | None = None,
         promise: Callable[[int], Awaitable[None]] | None = None,
     ) -> TurnState:
-        """Record a turn durably and run it, or queue it behind those that are open.
+        """Record a turn durably and run it, or queue it behind the open turns.
 
-        `promise` is called with the turn's number before it is recorded; nobody else can take
-        that number meanwhile. Raises SessionBusy, SessionNotFound if it was deleted, Unavailable,
-        and PositionConflict when the log is not where we thought.
+        `promise` is called with the turn's number before the turn is recorded; no other turn can
+        take that number meanwhile. Raises SessionBusy, SessionNotFound if the session was deleted,
+        Unavailable, and PositionConflict when the log is not where we thought.
         """
-        async with self._ledger.lock:
+        async with self.log.lock:
             self._check_open()
-            await self._ledger.look_again()
+            await self.log.look_again()
             number = len(self.state.turns) + 1
-            self._check_room(if_busy)
+            self._check_queue(request.if_busy)
             self._check_context(request)
             if promise is not None:
                 await promise(number)
             records, events = self._beginning(request, number, new)
-            concerned = self._open() if if_busy == "interrupt" else []
+            interrupted = self._wanted_turns() if request.if_busy == "interrupt" else []
             try:
-                await self._ledger.record(
-                    [*_cancelled(concerned), *records], pending=True, events=events
+                await self.log.record(
+                    [*_cancelled(interrupted), *records], pending=True, events=events
                 )
             finally:
                 self.resume()  # also if nobody knows whether it was recorded
-            for turn in concerned:
+            for turn in interrupted:
                 self._stop(turn)
             return self.state.turns[number - 1]
 
     def _beginning(
-        self, request: Request, number: int, new: SessionInfo | None
+        self, request: TurnRequest, number: int, new: SessionInfo | None
     ) -> tuple[list[NewEntry], list[NewEvent]]:
         """The records and events of a new turn, which runs at once unless others are open."""
         records: list[NewEntry] = []
@@ -143,33 +171,33 @@ class Session:
         record = request.record(number)
         records.append(record)
         if not self.state.open_turns:
-            self._driver.fresh = number, record
-            records.append(started_record(number, self._ledger.head + 1))
-            info = new or self._ledger.info
-            told = TurnEvents(info, number, request.key_id, request.request_id)
-            events.append(told.started(request.goal))
+            self._runner.expect(number, record)
+            records.append(started_record(number, self.log.head + 1))
+            info = new or self.log.info
+            turn_events = TurnEvents(info, number, request.key_id, request.request_id)
+            events.append(turn_events.started(request.goal))
         return records, events
 
     def _check_open(self) -> None:
-        if self.deleted:
+        if self.log.deleted:
             raise SessionNotFound("no such session")
         if self._node.draining:
             raise Unavailable("the server is shutting down", retry_after=1)
 
-    def _check_room(self, if_busy: str) -> None:
-        if len(self.state.unended) >= MAX_OPEN_TURNS:
+    def _check_queue(self, if_busy: IfBusy) -> None:
+        if len(self.state.open_turns) >= MAX_OPEN_TURNS:
             raise SessionBusy("the cancelled turns have not ended yet", retry_after=1)
         if not self.state.busy:
             return
         if if_busy == "reject":
             raise SessionBusy("a turn is running; wait for its end, queue behind it or interrupt")
-        waiting = [turn for turn in self.state.waiting if not turn.withdrawn]
-        if if_busy == "enqueue" and len(waiting) >= self._node.limits.queued_turns:
-            wait = "a turn waits" if len(waiting) == 1 else f"{len(waiting)} turns wait"
+        waiting = sum(turn.status == "queued" for turn in self._wanted_turns())
+        if if_busy == "enqueue" and waiting >= self._node.limits.queued_turns:
+            wait = "a turn waits" if waiting == 1 else f"{waiting} turns wait"
             raise SessionBusy(f"{wait} already", retry_after=1)
 
-    def _check_context(self, request: Request) -> None:
-        """What turns add is merged into the session's context, which has the same bound."""
+    def _check_context(self, request: TurnRequest) -> None:
+        """The contexts of turns are merged into the session's, which has the same bound."""
         if not request.context:
             return
         limits = self._node.limits
@@ -185,124 +213,96 @@ class Session:
             )
 
     async def cancel(self, number: int | None) -> list[int]:
-        """Cancel the given turn, or all that are open now; the numbers of those that end as
-        cancelled for it, whatever becomes of this process."""
-        async with self._ledger.lock:
-            await self._ledger.look_again()
-            asked = [turn for turn in self._open() if number in {None, turn.turn}]
-            concerned = [turn for turn in asked if self._stop(turn)]
-            records = _cancelled(concerned)
+        """Cancel this turn, or all that are open. Returns the numbers of the turns that end as
+        cancelled, whatever becomes of this process."""
+        async with self.log.lock:
+            await self.log.look_again()
+            asked = [turn for turn in self._wanted_turns() if number in {None, turn.turn}]
+            cancelled = [turn for turn in asked if self._stop(turn)]
+            records = _cancelled(cancelled)
             if records:
                 try:
-                    await self._ledger.record(records, pending=True)
+                    await self.log.record(records, pending=True)
                 finally:
                     self.resume()
-            return [turn.turn for turn in concerned]
+            return [turn.turn for turn in cancelled]
 
     async def delete(self, key_id: str | None, request_id: str | None) -> None:
-        """Remove the session's streams for good, and tell of it in the same transaction; when
-        this returns that was announced. Raises SessionBusy while turns are open."""
-        async with self._ledger.lock:
-            if self.deleted:
+        """Remove the session's streams for good. Raises SessionBusy while turns are open."""
+        async with self.log.lock:
+            if self.log.deleted:
                 return
-            await self._ledger.look_again()
+            await self.log.look_again()
             if self.state.open_turns:
                 raise SessionBusy("a turn is running")
-            info = self._ledger.info
-            told = session_deleted(info, key_id, request_id)
-            self._deleting = True
-            try:
-                await self._node.log.delete(
-                    self.session_id,
-                    control_stream(self.session_id),
-                    told=events_append(info.organization_id, [told]),
-                )
-                self.deleted = True
-            finally:
-                self._deleting = False
+            await self.log.delete(session_deleted(self.log.info, key_id, request_id))
 
-    async def settled(self) -> None:
-        """Return when no deletion is under way."""
-        if self._deleting:
-            async with self._ledger.lock:
-                return
-
-    def _open(self) -> list[TurnState]:
-        return [turn for turn in self.state.unended if not turn.withdrawn]
+    def _wanted_turns(self) -> list[TurnState]:
+        """The open turns that were not withdrawn."""
+        return [turn for turn in self.state.open_turns if not turn.withdrawn]
 
     def _stop(self, turn: TurnState) -> bool:
-        """Stop the turn if it runs. False: it ends in another way already."""
-        return turn.status != "running" or self._driver.cancel(turn.turn)
+        """Stop the turn if it runs. Returns False if it ends in another way already."""
+        return turn.status != "running" or self._runner.cancel(turn.turn)
 
     # -- running ---------------------------------------------------------------------------
 
     def resume(self) -> None:
-        """See to it that open turns are run."""
+        """Run the open turns, unless they are run already."""
         if self.pump is None or self.pump.done():
             self.pump = asyncio.create_task(self._run_turns(), name=f"turns {self.session_id}")
             self.pump.add_done_callback(lambda _task: self._retire(self.session_id))
             self._node.own(self.pump)
 
     async def _run_turns(self) -> None:
-        """Until nothing is left to run. What fails here is the log; that is tried again."""
+        """Run turns until none is left. Only the log fails here, and is tried again."""
         failures = 0
         while not self._node.stopped.is_set():
             try:
                 turn = await self._next()
                 if turn is None:
                     return
-                await self._finish(turn, await self._driver.run(turn))
+                await self._finish(turn, await self._runner.run(turn))
                 self.adopted.set()
-                await trim_oldest(self._node, self.state, self.session_id, self._ledger.head)
+                await self.log.trim(self._node.limits.chunks_per_session)
                 failures = 0
             except StaleWriter:
                 log_.warning("session taken over by another writer", session=self.session_id)
                 return
             except LogError as error:
                 failures += 1
-                log_.error(
-                    "turn could not start",
-                    session=self.session_id,
-                    error=str(error),
-                    exc_info=error if error.is_defect else None,
-                )
+                self._log_failure("turn could not start", error)
                 if failures >= _LOOKS and not self.state.open_turns:
                     return  # it is read anew when somebody asks for it
                 await asyncio.sleep(_pause(failures))
 
     async def _next(self) -> TurnState | None:
-        if self._ledger.unsure:
-            async with self._ledger.lock:
-                await self._ledger.look_again()
-        running = self.state.running
-        if running is not None:
-            return running
-        if self._node.draining and not any(t.withdrawn for t in self.state.waiting[:1]):
-            return None  # what waits goes on at the next start
-        return next(iter(self.state.waiting), None)
+        """The turn that runs, else the first that waits."""
+        if self.log.unsure:
+            async with self.log.lock:
+                await self.log.look_again()
+        turn = next(iter(self.state.open_turns), None)
+        if turn is not None and self._node.draining and turn.status == "queued":
+            return turn if turn.withdrawn else None  # a waiting turn goes on at the next start
+        return turn
 
-    async def _finish(self, turn: TurnState, ending: TurnOutcome) -> None:
-        """Append `done` and the turn's record together; tries until the store takes it."""
+    async def _finish(self, turn: TurnState, outcome: TurnOutcome) -> None:
+        """Append `done` and the turn's record together; tries until the store takes them."""
         failures = 0
         while not turn.last:
             try:
                 # Under the lock until the state shows it: an execute that follows the `done` at
                 # once waits here instead of finding the session busy.
-                async with self._ledger.lock:
-                    await self._ledger.look_again()
-                    if not turn.last:  # else an append whose answer was lost has taken
-                        ending = await self._driver.complete(turn, ending)
-                        await self._ledger.end(turn, ending)
+                async with self.log.lock:
+                    await self.log.look_again()
+                    if not turn.last:  # else an append whose answer was lost has succeeded
+                        outcome = await self._runner.complete(turn, outcome)
+                        await self.log.end(turn, outcome)
             except StaleWriter:
                 raise
             except LogError as error:
                 failures += 1
-                log_.error(
-                    "turn could not be ended",
-                    session=self.session_id,
-                    error=str(error),
-                    exc_info=error if error.is_defect else None,
-                )
+                self._log_failure("turn could not be ended", error)
                 if self._node.stopped.is_set():
                     return  # the next start finds it open and closes it
                 await asyncio.sleep(_pause(failures))
@@ -310,13 +310,21 @@ class Session:
                 # A defect of ours must not leave the session running for ever.
                 failures += 1
                 log_.error("turn ended internally", session=self.session_id, exc_info=error)
-                ending = self._driver.internal(turn)
+                outcome = self._runner.internal_error(turn)
                 await asyncio.sleep(_pause(failures))
-        self._driver.forget(turn.turn)
+        self._runner.forget(turn.turn)
+
+    def _log_failure(self, event: str, error: LogError) -> None:
+        log_.error(
+            event,
+            session=self.session_id,
+            error=str(error),
+            exc_info=error if error.is_defect else None,
+        )
 
 
 def _cancelled(turns: list[TurnState]) -> list[NewEntry]:
-    """The records that say so of turns that wait or run, unless it is said already."""
+    """The records that these turns are cancelled, unless they have one already."""
     return [
         withdrawn_record(turn.turn) if turn.status == "queued" else stopped_record(turn.turn)
         for turn in turns
@@ -326,3 +334,183 @@ def _cancelled(turns: list[TurnState]) -> list[NewEntry]:
 
 def _pause(failures: int) -> float:
     return float(min(_RETRY_FIRST * 2 ** min(failures - 1, 10), _RETRY_MAX))
+
+
+class TurnRunner:
+    """Runs one turn of a session at a time, from its record to its outcome."""
+
+    def __init__(self, log: SessionLog, node: Node, orphan: int) -> None:
+        self._log = log
+        self._node = node
+        self._orphan = orphan
+        #: Number and record of the newest turn, if it runs at once.
+        self._expected: tuple[int, NewEntry] | None = None
+        self._run: AgentRun | None = None
+        self._cancelled: set[int] = set()
+        #: The turn whose outcome is settled, and is being written.
+        self._decided = 0
+
+    def expect(self, number: int, record: NewEntry) -> None:
+        """Keep the record of a turn that runs at once: it need not be read from the log."""
+        self._expected = number, record
+
+    def cancel(self, number: int) -> bool:
+        """Stop a running turn, whether or not its agent was asked yet.
+
+        Returns False for a turn that is over and ends in another way, even if its `done` is not in
+        the log yet.
+        """
+        if self._run is not None and self._run.number == number:
+            succeeds = self._run.cancel()
+        else:
+            succeeds = number in self._cancelled or number not in {self._decided, self._orphan}
+        if succeeds:
+            self._cancelled.add(number)
+        return succeeds
+
+    def forget(self, number: int) -> None:
+        """The turn has ended."""
+        self._cancelled.discard(number)
+
+    async def run(self, turn: TurnState) -> TurnOutcome:
+        """Run the turn. Raises LogError if it could not even be started, and may be later."""
+        outcome = await self._run_turn(turn)
+        self._decided = turn.turn  # without an await in between: nobody can cancel it meanwhile
+        return outcome
+
+    async def _run_turn(self, turn: TurnState) -> TurnOutcome:
+        # The task is the session's, made by whatever request came first.
+        bind_contextvars(
+            session=self._log.session_id,
+            turn=turn.turn,
+            request_id=turn.request_id,
+            key_id=turn.key_id,
+        )
+        if turn.turn == self._orphan:
+            return await self._from_log(turn, None if turn.stopped else RUNNER_LOST)
+        if turn.status == "queued":
+            await self._begin(turn)
+        if turn.withdrawn:
+            return self._without_agent(turn, "cancelled")
+        try:
+            with self._node.files(self._log.info) as files:
+                request, agent, view = await self._prepare(turn, files)
+                return await self._run_agent(turn, request, agent, view)
+        except StaleWriter:
+            raise
+        except LogError as error:
+            log_.error("turn could not start", session=self._log.session_id, error=str(error))
+            failure = TurnFailure.of(Unavailable("the turn could not be stored", retry_after=1))
+        except ApiError as error:
+            failure = TurnFailure.of(error)
+        except Exception as error:  # a defect of ours must not leave the session running for ever
+            log_.error("turn failed internally", session=self._log.session_id, exc_info=error)
+            failure = TurnFailure.of(Internal("the turn failed internally"))
+        return self._failed(turn, failure)
+
+    async def complete(self, turn: TurnState, outcome: TurnOutcome) -> TurnOutcome:
+        """The outcome with the output that viewers can read. Raises LogUnavailable."""
+        if not outcome.unstored:
+            return outcome
+        return await self._from_log(turn, outcome.failure, outcome.usage)
+
+    def internal_error(self, turn: TurnState) -> TurnOutcome:
+        """For a turn whose own outcome cannot be stored."""
+        return self._failed(turn, TurnFailure.of(Internal("the turn failed internally")))
+
+    async def _from_log(
+        self, turn: TurnState, failure: TurnFailure | None, usage: Mapping[str, int] | None = None
+    ) -> TurnOutcome:
+        history, limits = self._node.history, self._node.limits
+        return await ending_from_log(history, self._log.session_id, turn, failure, usage, limits)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    async def _begin(self, turn: TurnState) -> None:
+        """Record the start of a turn that waited, unless it was withdrawn meanwhile."""
+        request = await self._node.history.request(self._log.session_id, turn)
+        await self._node.log.room()
+        async with self._log.lock:
+            if not turn.withdrawn:
+                await self._log.begin(turn, request.goal)
+
+    async def _prepare(self, turn: TurnState, files: TurnFiles) -> tuple[TurnRequest, Agent, Turn]:
+        """The request, the agent and the agent's view of the turn. Raises ApiError, e.g. when the
+        agent is gone."""
+        info, node = self._log.info, self._node
+        try:
+            async with asyncio.timeout(_PREPARE_SECONDS):
+                request = await self._request(turn)
+                agent = await node.agents.resolve(info.organization_id, info.agent_id)
+                view = await node.history.prepare(
+                    info, self._log.state, turn, request, agent, files
+                )
+                return request, agent.agent, view
+        except TimeoutError as error:
+            raise Unavailable("the turn could not be prepared in time", retry_after=1) from error
+
+    async def _request(self, turn: TurnState) -> TurnRequest:
+        expected, self._expected = self._expected, None
+        if expected is not None and expected[0] == turn.turn:
+            return TurnRequest.of(expected[1].body)
+        return await self._node.history.request(self._log.session_id, turn)
+
+    async def _run_agent(
+        self, turn: TurnState, request: TurnRequest, agent: Agent, view: Turn
+    ) -> TurnOutcome:
+        node, events = self._node, TurnEvents.of(self._log.info, turn)
+        watch: asyncio.Task[None] | None = None
+        with self._log.writing() as writer:
+            self._run = run = AgentRun(
+                agent,
+                view,
+                writer,
+                lambda *step: entry_of(events.step_completed(*step)),
+                timeout=request.timeout_seconds,
+                limits=node.limits,
+                request_id=request.request_id,
+                abandon=node.own,
+            )
+            if turn.turn in self._cancelled or turn.stopped:
+                run.cancel()
+            if request.on_disconnect == "cancel":
+                watch = asyncio.create_task(self._cancel_unwatched(run), name="on_disconnect")
+                node.own(watch)
+            try:
+                return await run.run()
+            finally:
+                self._run = None
+                if watch is not None:
+                    watch.cancel()
+
+    async def _cancel_unwatched(self, run: AgentRun) -> None:
+        """Cancel the turn once nobody has read its session for the whole grace.
+
+        A client that waits for the turn's end reads the records instead of the chunks, and counts
+        as long as it is there. A poll counts for its moment.
+        """
+        loop, hub, log = asyncio.get_running_loop(), self._node.hub, self._log
+        grace = self._node.limits.disconnect_grace
+        log.viewed()
+        while loop.time() - log.viewed_at < grace:
+            if hub.is_watched(log.session_id) or hub.is_watched(log.control):
+                log.viewed()
+            await asyncio.sleep(min(0.5, grace / 4))
+        run.cancel()
+
+    def _failed(self, turn: TurnState, failure: TurnFailure) -> TurnOutcome:
+        """The outcome of a turn whose agent was not run to its end. A cancelled turn ends as
+        cancelled, since the caller of the cancel has that answer already."""
+        if turn.turn in self._cancelled:
+            return self._without_agent(turn, "cancelled")
+        return self._without_agent(turn, "failed", failure)
+
+    def _without_agent(
+        self, turn: TurnState, status: Status, failure: TurnFailure | None = None
+    ) -> TurnOutcome:
+        session_id, limits = self._log.session_id, self._node.limits
+        maker = ChunkMaker(session_id, turn.turn, "", max_steps=1, limits=limits)
+        usage = maker.usage()
+        done = maker.done(status, usage)
+        chunks = [done] if failure is None else [failure.chunk(turn.request_id), done]
+        return TurnOutcome(status, chunks, usage, failure)

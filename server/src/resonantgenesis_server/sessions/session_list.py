@@ -26,8 +26,7 @@ from ..records.base import (
     StoreUnusable,
 )
 from ..records.sessions import SessionRepository
-from .cache import take_in
-from .events import SESSION_DELETED, SESSION_EVENTS, session_of_event
+from .session_log import SESSION_DELETED, SESSION_EVENTS, session_of_event
 from .state import SessionState, session_of
 
 log_ = structlog.get_logger("resonantgenesis.mirror")
@@ -160,7 +159,7 @@ class SessionList:
                 if removed:  # first: a session may be made anew under its id
                     await self._sessions.delete(list(removed))
                 if dirty or reached:
-                    rows = [_row(state) for state in await self._states(dirty)]
+                    rows = [record_of(state) for state in await self._states(dirty)]
                     await self._sessions.upsert_many(rows, reached)
             except BaseException:
                 self._removed |= removed
@@ -263,7 +262,7 @@ class SessionList:
                 there = await self._read(asked)
                 await self._sessions.delete([name for name in asked if name not in there])
                 await self._sessions.upsert_many(
-                    [_row(state) for state in there.values()], anew=True
+                    [record_of(state) for state in there.values()], anew=True
                 )
 
     async def _read(self, session_ids: Iterable[str]) -> dict[str, SessionState]:
@@ -271,13 +270,14 @@ class SessionList:
         found: dict[str, SessionState] = {}
         for session_id in session_ids:
             state = SessionState()
-            await take_in(self._log, session_id, state)
+            await state.take_in(self._log, session_id)
             if state.info is not None:
                 found[session_id] = state
         return found
 
 
-def _row(state: SessionState) -> SessionRecord:
+def record_of(state: SessionState) -> SessionRecord:
+    """The session's row in the list."""
     info = state.info
     if info is None:
         raise ValueError("a session without its first record")

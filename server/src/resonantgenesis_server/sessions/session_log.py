@@ -1,21 +1,33 @@
-"""The two streams of one session, as the one process writes them that owns the session."""
+"""What is written of a session: its records, its chunks and the events beside them, together."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
+import orjson
 import structlog
 
 from .. import metrics
 from ..codec.events import events_append
-from ..log.base import Append, LogError, LogOverloaded, NewEntry, StaleWriter, trim_in_steps
-from ..model.errors import Internal
-from ..model.events import NewEvent
-from .cache import take_in
-from .events import TurnEvents
-from .node import Node
-from .outcome import TurnOutcome
+from ..log.base import (
+    Append,
+    Entry,
+    EventLog,
+    LogError,
+    LogOverloaded,
+    NewEntry,
+    StaleWriter,
+    stream_info,
+    trim_in_steps,
+)
+from ..model.errors import Internal, SessionNotFound
+from ..model.events import NewEvent, event_stream
+from ..model.ids import event_id
+from ..model.limits import KIB
+from .chunks import TurnOutcome, beginning
 from .state import (
     SessionInfo,
     SessionState,
@@ -24,33 +36,37 @@ from .state import (
     ended_record,
     started_record,
 )
+from .turn_writer import TurnWriter
 
 log_ = structlog.get_logger("resonantgenesis.turns")
 
-#: Past every position; reading after it gives a stream's info and no entries.
-_END = 2**31
-
 
 class SessionLog:
-    """Appends to a session's streams, each under the condition that they end where we think.
+    """Appends to a session's two streams, each under the condition that they end where we think.
 
-    `state` is kept by the supervisor from the log's announcements: when an append has returned,
-    `state` already shows it. `head` is the last position of the chunks' stream. Whoever writes
-    holds `lock`. All raise LogError.
+    `fence` says that this process writes the session. `state` is kept up to date by the log's
+    announcements: when an append has returned, `state` already shows it. `head` is the last
+    position of the chunks' stream. A writer holds `lock`. All methods raise LogError.
 
-    An append that failed may have taken all the same (its answer was lost); then `unsure` is set,
-    and `look_again` has to find out before anything else is written.
+    An append that failed may have succeeded all the same, with its answer lost. Then `unsure` is
+    set, and `look_again` has to find out before anything else is written.
     """
 
-    def __init__(self, session_id: str, state: SessionState, node: Node) -> None:
+    def __init__(self, log: EventLog, session_id: str, state: SessionState, *, fence: int) -> None:
         self.session_id = session_id
         self.control = control_stream(session_id)
         self.state = state
         self.head = state.end
         self.lock = asyncio.Lock()
-        #: A turn that ran when we took the session over has chunks that the state does not tell.
+        #: A turn that ran before this process has chunks that the state does not tell.
         self.unsure = state.running is not None
-        self._node = node
+        self.deleted = False
+        #: When somebody last read the session for a moment, in the loop's seconds.
+        self.viewed_at = 0.0
+        self._log = log
+        self._fence = fence
+        self._deleting = False
+        self._writer: TurnWriter | None = None
 
     @property
     def info(self) -> SessionInfo:
@@ -58,28 +74,45 @@ class SessionLog:
             raise Internal("the session has no beginning")
         return self.state.info
 
+    @property
+    def announced(self) -> int | None:
+        """The last position of the chunks that was announced; None if that is not known."""
+        if self.unsure:
+            return None
+        if self._writer is None:
+            return self.head
+        return None if self._writer.error is not None else self._writer.durable
+
+    def viewed(self) -> None:
+        """Note that somebody has just read the session, if only for a moment."""
+        self.viewed_at = asyncio.get_running_loop().time()
+
     async def look_again(self) -> None:
         """Read where the streams end."""
         if not self.unsure:
             return
-        log = self._node.log
-        await take_in(log, self.session_id, self.state)
-        page = await log.read(self.session_id, _END, limit=1)
-        self.head = 0 if page.info is None else page.info.head
+        await self.state.take_in(self._log, self.session_id)
+        info = await stream_info(self._log, self.session_id)
+        self.head = 0 if info is None else info.head
         self.unsure = False
+
+    async def check_kept(self) -> None:
+        """Raise SessionNotFound if the session was deleted; waits for a deletion under way."""
+        if self._deleting:
+            async with self.lock:
+                pass
+        if self.deleted:
+            raise SessionNotFound("no such session")
+
+    # -- appends ---------------------------------------------------------------------------
 
     async def record(
         self, records: Sequence[NewEntry], *, pending: bool, events: Sequence[NewEvent] = ()
     ) -> None:
         organization = events[0].metadata["organization_id"] if events else ""
-        control = Append(
-            self.control,
-            records,
-            fence=self._node.fence,
-            expect=self.state.position,
-            pending=pending,
+        await self._append(
+            self._control_append(records, pending=pending), *events_append(organization, events)
         )
-        await self._append(control, *events_append(organization, events))
 
     async def begin(self, turn: TurnState, goal: str) -> None:
         """Record the start of a turn that waited."""
@@ -87,73 +120,214 @@ class SessionLog:
         record = started_record(turn.turn, self.head + 1)
         await self.record([record], pending=True, events=[started])
 
-    async def end(self, turn: TurnState, ending: TurnOutcome) -> None:
+    @contextmanager
+    def writing(self) -> Iterator[TurnWriter]:
+        """The writer of the running turn's chunks."""
+        writer = self._writer = TurnWriter(
+            self._log,
+            self.session_id,
+            fence=self._fence,
+            position=self.head,
+            event_stream=event_stream(self.info.organization_id),
+        )
+        try:
+            yield writer
+        finally:
+            self.head = writer.durable
+            self.unsure = self.unsure or writer.error is not None
+            self._writer = None
+
+    async def end(self, turn: TurnState, outcome: TurnOutcome) -> None:
         """Append a turn's last chunks, its record and its events together."""
-        last = self.head + len(ending.chunks)
-        others = any(t.turn != turn.turn for t in self.state.unended)
-        told = TurnEvents.of(self.info, turn)
-        steps = [told.step_completed(*chunk.step) for chunk in ending.chunks if chunk.step]
-        failure = ending.failure
-        code, words = (failure.code, failure.message) if failure else (None, None)
-        fence = self._node.fence
+        last = self.head + len(outcome.chunks)
+        others = any(t.turn != turn.turn for t in self.state.open_turns)
+        events = TurnEvents.of(self.info, turn)
+        steps = [events.step_completed(*chunk.step) for chunk in outcome.chunks if chunk.step]
+        failure = outcome.failure
+        code, message = (failure.code, failure.message) if failure else (None, None)
+        ended = events.ended(outcome.status, outcome.usage, code, message)
         await self._append(
-            Append(
-                self.control,
-                [ended_record(turn.turn, ending.status, last)],
-                fence=fence,
-                expect=self.state.position,
-                pending=others,
-            ),
+            self._control_append([ended_record(turn.turn, outcome.status, last)], pending=others),
             Append(
                 self.session_id,
-                [NewEntry(chunk.kind, chunk.body) for chunk in ending.chunks],
-                fence=fence,
+                [NewEntry(chunk.kind, chunk.body) for chunk in outcome.chunks],
+                fence=self._fence,
                 expect=self.head,
             ),
-            *events_append(
-                told.organization_id,
-                [*steps, *told.ended(ending.status, ending.usage, code, words)],
-            ),
+            *events_append(events.organization_id, [*steps, *ended]),
         )
         self.head = last
-        metrics.turn_ended(ending.status, code)
-        say = log_.info if failure else log_.debug
-        say(
+        metrics.turn_ended(outcome.status, code)
+        log = log_.info if failure else log_.debug
+        log(
             "turn ended",
             agent=self.info.agent_id,
-            status=ending.status,
+            status=outcome.status,
             code=code,
-            duration_ms=ending.usage["duration_ms"],
+            duration_ms=outcome.usage["duration_ms"],
+        )
+
+    async def delete(self, deleted: NewEvent) -> None:
+        """Remove both streams and append the event, in one transaction. The deletion is announced
+        when this returns."""
+        self._deleting = True
+        try:
+            await self._log.delete(
+                self.session_id,
+                self.control,
+                told=events_append(self.info.organization_id, [deleted]),
+            )
+            self.deleted = True
+        finally:
+            self._deleting = False
+
+    async def trim(self, limit: int) -> None:
+        """Trim whole ended turns, oldest first, while the session holds more chunks than `limit`.
+
+        A turn that cannot be trimmed now is trimmed after the next turn.
+        """
+        surplus = self.head - limit
+        if surplus < 1:
+            return
+        before = 0
+        for turn in self.state.turns[:-1]:
+            if not turn.last or turn.first > surplus:
+                break
+            before = turn.last + 1
+        if not before:
+            return
+        try:
+            info = await stream_info(self._log, self.session_id)
+            earliest = 1 if info is None else info.earliest
+            await trim_in_steps(self._log, self.session_id, earliest, before)
+        except LogError as error:
+            log_.error("session could not be trimmed", session=self.session_id, error=str(error))
+
+    def _control_append(self, records: Sequence[NewEntry], *, pending: bool) -> Append:
+        return Append(
+            self.control,
+            records,
+            fence=self._fence,
+            expect=self.state.position,
+            pending=pending,
         )
 
     async def _append(self, *appends: Append) -> None:
         try:
-            await self._node.log.append(*appends)
+            await self._log.append(*appends)
         except (StaleWriter, LogOverloaded):
-            raise  # refused, so certainly not taken
+            raise  # refused, so nothing was written
         except (LogError, asyncio.CancelledError):
             self.unsure = True
             raise
 
 
-async def trim_oldest(node: Node, state: SessionState, session_id: str, head: int) -> None:
-    """Trim whole ended turns, oldest first, while the session holds more than the limit.
+#: Bytes of JSON of the goal in session.started: a goal of the default limit always fits.
+_GOAL = 6 * 64 * KIB
+#: Error codes with which an agent fails; only these become an agent.error.
+_AGENT_CODES = frozenset({"AGENT_FAILED", "MODEL_UNAVAILABLE", "MAX_STEPS", "RATE_LIMITED"})
 
-    What cannot be trimmed now is trimmed after the next turn.
-    """
-    surplus = head - node.limits.chunks_per_session
-    if surplus < 1:
-        return
-    before = 0
-    for turn in state.turns[:-1]:
-        if not turn.last or turn.first > surplus:
-            break
-        before = turn.last + 1
-    if not before:
-        return
-    try:
-        page = await node.log.read(session_id, before - 2, limit=1)
-        earliest = 1 if page.info is None else page.info.earliest
-        await trim_in_steps(node.log, session_id, earliest, before)
-    except LogError as error:
-        log_.error("session could not be trimmed", session=session_id, error=str(error))
+
+#: Appended in the transaction that deletes a session's streams. Followers of the log do the rest,
+#: now or at the next start.
+SESSION_DELETED = "session.deleted"
+#: The events of a change of the session itself.
+SESSION_EVENTS = frozenset(
+    {
+        "session.created",
+        "session.started",
+        "session.completed",
+        "session.failed",
+        "session.cancelled",
+        SESSION_DELETED,
+    }
+)
+
+
+def _metadata(info: SessionInfo, key_id: str | None, request_id: str | None) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "organization_id": info.organization_id,
+        "key_id": key_id,
+        "request_id": request_id,
+    }
+    if info.subject is not None:
+        metadata["subject"] = info.subject
+    return metadata
+
+
+def session_created(info: SessionInfo, key_id: str, request_id: str) -> NewEvent:
+    data = {"session_id": info.session_id, "agent_id": info.agent_id, "metadata": info.metadata}
+    return NewEvent(
+        event_id(info.session_id, "session.created"),
+        "session.created",
+        data,
+        _metadata(info, key_id, request_id),
+    )
+
+
+def session_deleted(info: SessionInfo, key_id: str | None, request_id: str | None) -> NewEvent:
+    """`key_id` and `request_id` are None for a session that retention removes."""
+    metadata = _metadata(info, key_id, request_id)
+    data = {"session_id": info.session_id, "agent_id": info.agent_id}
+    return NewEvent(event_id(info.session_id, SESSION_DELETED), SESSION_DELETED, data, metadata)
+
+
+def session_of_event(entry: Entry) -> str:
+    """The session that one of SESSION_EVENTS is about."""
+    return str(orjson.loads(entry.body)["data"]["session_id"])
+
+
+class TurnEvents:
+    """Events of one turn."""
+
+    def __init__(self, info: SessionInfo, turn: int, key_id: str, request_id: str) -> None:
+        self.organization_id = info.organization_id
+        self._info = info
+        self._turn = turn
+        self._metadata = _metadata(info, key_id, request_id)
+
+    @classmethod
+    def of(cls, info: SessionInfo, turn: TurnState) -> TurnEvents:
+        return cls(info, turn.turn, turn.key_id, turn.request_id)
+
+    def started(self, goal: str) -> NewEvent:
+        shown = beginning(goal, _GOAL)
+        truncated = {} if shown == goal else {"goal_truncated": True}
+        return self._event("session.started", {"goal": shown, **truncated})
+
+    def step_completed(self, step: int, name: str, duration_ms: int) -> NewEvent:
+        data = {"step": step, "name": name, "duration_ms": duration_ms}
+        return self._event("session.step.completed", data, step)
+
+    def ended(
+        self, status: str, usage: Mapping[str, int], error_code: str | None, error: str | None
+    ) -> list[NewEvent]:
+        """The events in the append of a turn's `done`."""
+        tokens = usage["input_tokens"] + usage["output_tokens"]
+        data: dict[str, Any] = {
+            "status": status,
+            "steps": usage["steps"],
+            "duration_ms": usage["duration_ms"],
+            "tokens_used": tokens,
+        }
+        kind = "session.completed"
+        if status == "cancelled":
+            kind = "session.cancelled"
+        elif status != "success":
+            kind = "session.failed"
+            data |= {"error_code": error_code, "error": error}
+        recorded = self._event("billing.usage.recorded", {"status": status, **usage})
+        events = [self._event(kind, data), recorded]
+        if error_code in _AGENT_CODES:
+            events.append(self._event("agent.error", {"error_code": error_code, "error": error}))
+        return events
+
+    def _event(self, kind: str, data: Mapping[str, Any], *detail: int) -> NewEvent:
+        info = self._info
+        named = {"session_id": info.session_id, "agent_id": info.agent_id, "turn": self._turn}
+        return NewEvent(
+            event_id(info.session_id, self._turn, kind, *detail),
+            kind,
+            {**named, **data},
+            self._metadata,
+        )

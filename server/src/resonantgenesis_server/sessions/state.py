@@ -2,28 +2,28 @@
 
 A session owns two streams of one group: `SESSION` with its chunks, which viewers read, and
 `SESSION/turns` with the records below, which are written in the same append as the chunks they
-belong to. So a turn's end and its `done` are visible together, and nothing else needs to know.
+belong to. So a turn's end and its `done` are visible together.
 
 kind        body
 session     {session_id, organization_id, subject, agent_id, context, metadata, created_at}
-queued      {turn, …the request: see Request}
+queued      {turn, …}                    the request: see `TurnRequest`
 started     {turn, first}                the position of its first chunk
 ended       {turn, status, last, …}      the position of its `done`
 withdrawn   {turn}                       cancelled while it waited; its `ended` follows in its turn
-stopped     {turn}                       cancelled while it ran; so it ends, even over a crash
+stopped     {turn}                       cancelled while it ran: it ends so, even after a crash
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import orjson
 
 from ..codec.json import dumps, memory_of
-from ..log.base import Entry, NewEntry
+from ..log.base import Entry, EventLog, NewEntry
 
 #: Session status for the status of its newest turn.
 _STATUS_OF_TURN = {
@@ -38,10 +38,10 @@ SessionStatus = Literal[
     "created", "queued", "running", "waiting", "completed", "failed", "cancelled", "timeout"
 ]
 
-#: No session has more turns than this that are not over; see MAX_OPEN_TURNS.
-_OPEN_WINDOW = 64
 #: Turns of one session whose `done` is still to come, withdrawn ones included.
 MAX_OPEN_TURNS = 32
+#: Pages of control records that are read into a state.
+_PAGE_ENTRIES, _PAGE_BYTES = 2_000, 4 << 20
 
 
 def control_stream(session_id: str) -> str:
@@ -56,7 +56,7 @@ def session_of(control: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """What a session is from its making on."""
+    """The part of a session that never changes."""
 
     session_id: str
     organization_id: str
@@ -67,40 +67,9 @@ class SessionInfo:
     created_at: float
 
     def record(self) -> NewEntry:
-        return NewEntry("session", dumps(_said(self)))
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a turn was asked for; durable from the moment it is queued."""
-
-    goal: str
-    agent_id: str
-    context: dict[str, Any] = field(default_factory=dict)
-    model: str | None = None
-    tools: list[str] | None = None
-    metadata: dict[str, Any] = field(default_factory=dict)
-    max_steps: int = 10
-    timeout_seconds: float = 120.0
-    on_disconnect: str = "continue"
-    key: str | None = None
-    key_id: str = ""
-    request_id: str = ""
-
-    def record(self, turn: int) -> NewEntry:
-        return NewEntry("queued", dumps({"turn": turn, **_said(self)}))
-
-
-def _said(told: SessionInfo | Request) -> dict[str, Any]:
-    """Its fields; `asdict` would copy all that is in them."""
-    return {each.name: getattr(told, each.name) for each in fields(told)}
-
-
-def request_of(record: bytes) -> Request:
-    """What was asked for, from the body of its record."""
-    body = orjson.loads(record)
-    del body["turn"]
-    return Request(**body)
+        # `asdict` would copy the context and the metadata.
+        body = {each.name: getattr(self, each.name) for each in fields(self)}
+        return NewEntry("session", dumps(body))
 
 
 @dataclass(slots=True)
@@ -124,32 +93,32 @@ class TurnState:
     stopped: bool = False
 
     @property
-    def over(self) -> bool:
-        """Whether the turn has ended, or was withdrawn and only its `done` is to come."""
-        return self.withdrawn or self.status not in {"queued", "running"}
+    def is_open(self) -> bool:
+        """Whether its `done` is still to come."""
+        return self.status in {"running", "queued"}
 
 
 def digest(goal: str) -> bytes:
-    """For comparing goals without keeping them."""
+    """Compares goals without keeping them."""
     return hashlib.sha256(goal.encode("utf-8", "surrogatepass")).digest()[:16]
 
 
 class SessionState:
     """The fold. `position` is that of the last control record taken in."""
 
-    __slots__ = ("_made_of", "context", "info", "memory", "position", "turns", "updated_at")
+    __slots__ = ("_initial_memory", "context", "info", "memory", "position", "turns", "updated_at")
 
     def __init__(self) -> None:
         self.info: SessionInfo | None = None
         self.context: dict[str, Any] = {}
-        #: About how many bytes it is made of, and those that it began with and keeps.
-        self.memory = self._made_of = 0
+        #: About how many bytes the state takes, and how many of them the session began with.
+        self.memory = self._initial_memory = 0
         self.turns: list[TurnState] = []
         self.position = 0
         self.updated_at = 0.0
 
     def apply(self, entries: Iterable[Entry]) -> None:
-        """Take in control records, in order; those already taken in are skipped."""
+        """Apply control records, in order; records applied before are skipped."""
         for entry in entries:
             if entry.position <= self.position:
                 continue
@@ -161,13 +130,13 @@ class SessionState:
         if kind == "session":
             self.info = SessionInfo(**body)
             self.context = self.info.context
-            self.memory = self._made_of = memory_of(entry.body)
+            self.memory = self._initial_memory = memory_of(entry.body)
             return
         number = int(body["turn"])
         if kind == "queued":
             if body["context"]:
                 self.context = {**self.context, **body["context"]}
-                self.memory = self._made_of + memory_of(dumps(self.context))
+                self.memory = self._initial_memory + memory_of(dumps(self.context))
             self.turns.append(
                 TurnState(
                     number,
@@ -200,33 +169,27 @@ class SessionState:
         """About how many bytes of memory the state takes."""
         return 1_000 + 500 * len(self.turns) + self.memory
 
-    # -- questions -------------------------------------------------------------------------
+    # -- what follows from the records ---------------------------------------------------
+
+    @property
+    def open_turns(self) -> list[TurnState]:
+        """The turns whose `done` is still to come, in order, withdrawn ones included."""
+        count = 0
+        for turn in reversed(self.turns):  # turns end in the order in which they were queued
+            if not turn.is_open:
+                break
+            count += 1
+        return self.turns[len(self.turns) - count :]
 
     @property
     def running(self) -> TurnState | None:
-        return next(
-            (t for t in reversed(self.turns[-_OPEN_WINDOW:]) if t.status == "running"), None
-        )
-
-    @property
-    def waiting(self) -> list[TurnState]:
-        """Queued turns in order, those withdrawn included: their `done` is still to come."""
-        return [t for t in self.turns[-_OPEN_WINDOW:] if t.status == "queued"]
+        """The open turn that runs."""
+        return next((turn for turn in self.open_turns if turn.status == "running"), None)
 
     @property
     def busy(self) -> bool:
-        """Whether a turn runs, or waits and was not withdrawn."""
-        return any(not turn.over for turn in self.turns[-_OPEN_WINDOW:])
-
-    @property
-    def unended(self) -> list[TurnState]:
-        """The turns whose `done` is still to come, in order, withdrawn ones included."""
-        return [t for t in self.turns[-_OPEN_WINDOW:] if t.status in {"queued", "running"}]
-
-    @property
-    def open_turns(self) -> bool:
-        """Whether any turn's `done` is still to come."""
-        return any(turn.status in {"queued", "running"} for turn in self.turns[-_OPEN_WINDOW:])
+        """Whether an open turn runs, or waits and was not withdrawn."""
+        return any(not turn.withdrawn for turn in self.open_turns)
 
     @property
     def end(self) -> int:
@@ -256,6 +219,25 @@ class SessionState:
 
     def turn(self, number: int) -> TurnState | None:
         return self.turns[number - 1] if 1 <= number <= len(self.turns) else None
+
+    # -- reading ---------------------------------------------------------------------------
+
+    async def take_in(self, log: EventLog, session_id: str) -> int:
+        """Bring the state up to what the log shows now; its position. Raises LogUnavailable.
+
+        A reader of a session's chunks can be ahead of the announcements that keep the state. The
+        state must not be older than the chunks that the reader has seen.
+        """
+        while True:
+            page = await log.read(
+                control_stream(session_id),
+                self.position,
+                limit=_PAGE_ENTRIES,
+                max_bytes=_PAGE_BYTES,
+            )
+            self.apply(page.entries)
+            if page.at_end:
+                return self.position
 
 
 def started_record(turn: int, first: int) -> NewEntry:

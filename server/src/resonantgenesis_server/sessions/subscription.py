@@ -16,55 +16,58 @@ from ..feed.subscription import (
 )
 from ..log.base import Entry
 from ..model.errors import PositionExpired
-from .cache import take_in
+from .cache import SessionCache
 from .range import (
-    Place,
+    ReadFrom,
     SessionRange,
     checked_position,
     expired,
     first_position,
-    last_done,
     turn_at,
 )
 from .state import SessionState, TurnState, control_stream
-from .supervisor import Supervisor
 
 
 class SessionSubscription(Subscription):
-    """One reader's way through a session; made by `open_subscription`. Single use.
+    """A subscription to a session's chunks; made by `open_subscription`. Single use.
 
-    The sink's encoder refuses a batch with a `done`: whether the range ends there is decided here.
+    The sink's encoder refuses a batch with a `done`, since the range may end there.
     """
 
     def __init__(
-        self, supervisor: Supervisor, session_id: str, state: SessionState, place: Place, after: int
+        self,
+        sessions: SessionCache,
+        session_id: str,
+        state: SessionState,
+        start: ReadFrom,
+        after: int,
     ) -> None:
         super().__init__(
-            supervisor.hub,
-            supervisor.log,
+            sessions.hub,
+            sessions.log,
             session_id,
             after,
-            page_entries=COMPACT_ENTRIES if place.compact else PAGE_ENTRIES,
-            page_bytes=COMPACT_BYTES if place.compact else PAGE_BYTES,
+            page_entries=COMPACT_ENTRIES if start.compact else PAGE_ENTRIES,
+            page_bytes=COMPACT_BYTES if start.compact else PAGE_BYTES,
         )
         self.session_id = session_id
         self.state = state
-        self.range = SessionRange(place.turn, follow=place.follow)
-        self._supervisor = supervisor
-        self._has_place = place.after is not None
+        self.range = SessionRange(start.turn, follow=start.follow)
+        self._sessions = sessions
+        self._has_position = start.after is not None
         #: The position up to which the client was given everything.
         self._shown_up_to = after
-        #: Reads the session's records while a queued turn has no place yet.
+        #: Reads the session's records until a queued turn starts.
         self._waiting: Subscription | None = None
 
     @property
     def turn(self) -> TurnState | None:
-        """The turn that a client is told it sees."""
+        """The turn that the client's answer names."""
         until = self.range.until
         return self.state.current if until is None else self.state.turn(until)
 
     def announced(self) -> int | None:
-        return announced(self._supervisor, self.session_id, self.state)
+        return self._sessions.announced(self.session_id, self.state)
 
     def stop(self) -> None:
         super().stop()
@@ -76,16 +79,16 @@ class SessionSubscription(Subscription):
             yield
         async for _ in super()._begin(silence):
             yield
-        if await self._supervisor.states.load(self.session_id) is None:
-            self.close()  # deleted before it was registered, so nobody would tell it
+        if await self._sessions.load(self.session_id) is None:
+            self.close()  # deleted before it was registered, so `gone` is not called any more
 
     async def _wait_for_start(self, silence: float) -> AsyncGenerator[None, None]:
-        """A queued turn asked for by number has no place yet; yields after each silence."""
+        """Wait for the start of a queued turn; yields after each silence."""
         turn = self.turn
-        if self.range.until is None or turn is None or turn.first or self._has_place:
+        if self.range.until is None or turn is None or turn.first or self._has_position:
             return
-        supervisor, stream = self._supervisor, control_stream(self.session_id)
-        records = Subscription(supervisor.hub, supervisor.log, stream, self.state.position)
+        sessions, stream = self._sessions, control_stream(self.session_id)
+        records = Subscription(sessions.hub, sessions.log, stream, self.state.position)
         with records as self._waiting:
             while not turn.first and not self._stopped:
                 try:
@@ -100,12 +103,13 @@ class SessionSubscription(Subscription):
         self.position = self._shown_up_to = turn.first - 1
 
     def _is_over(self) -> bool:
-        return self.range.is_over(self.state, self._shown_up_to)
+        return super()._is_over() or self.range.is_over(self.state, self._shown_up_to)
 
     async def _shown(self, entries: Sequence[Entry]) -> Sequence[Entry]:
-        await keep_up(self._supervisor, self.session_id, self.state, entries)
-        shown, _ = self.range.cut(entries)
-        self._shown_up_to = shown[-1].position
+        await self._sessions.keep_up(self.session_id, entries, self.state)
+        shown, _ = self.range.cut(await super()._shown(entries))
+        if shown:
+            self._shown_up_to = shown[-1].position
         return shown
 
     def expired(self, earliest: int) -> PositionExpired:
@@ -113,94 +117,65 @@ class SessionSubscription(Subscription):
 
 
 async def open_subscription(
-    supervisor: Supervisor, session_id: str, state: SessionState, place: Place
+    sessions: SessionCache, session_id: str, state: SessionState, start: ReadFrom
 ) -> SessionSubscription | None:
-    """A subscription from this place; None when nothing follows it and nothing is to come.
+    """A subscription from this position; None when nothing follows it and nothing is to come.
 
     Does not suspend when memory holds everything that the reader lacks. Raises InvalidRequest
-    beyond the end or for a turn that is not there, PositionExpired for a trimmed place or one of
-    another epoch.
+    beyond the end or for a turn that is not there, PositionExpired for a trimmed position or
+    one of another epoch.
     """
-    turn_at(state, place)
-    head, earliest = _known_bounds(supervisor, session_id, state, place) or await _bounds(
-        supervisor, session_id, first_position(state, place)
+    turn_at(state, start)
+    head, earliest = _known_bounds(sessions, session_id, state, start) or await _bounds(
+        sessions, session_id, first_position(state, start)
     )
-    # A turn may have ended since the log was read; the state, being live, would say that nothing
-    # is to come, and the log that nothing is there.
+    # A turn may have ended since the log was read. The live state then says that nothing is to
+    # come, and the older page that nothing is there.
     head = max(head, state.end)
-    after = checked_position(state, place, head=head, earliest=earliest, epoch=supervisor.log.epoch)
-    subscription = SessionSubscription(supervisor, session_id, state, place, after)
+    after = checked_position(state, start, head=head, earliest=earliest, epoch=sessions.log.epoch)
+    subscription = SessionSubscription(sessions, session_id, state, start, after)
     return None if subscription.range.is_empty(state, after, head) else subscription
 
 
 def _known_bounds(
-    supervisor: Supervisor, session_id: str, state: SessionState, place: Place
+    sessions: SessionCache, session_id: str, state: SessionState, start: ReadFrom
 ) -> tuple[int, int] | None:
     """The session's head, and a position that is kept, if memory has all that the reader lacks."""
-    head, after = announced(supervisor, session_id, state), first_position(state, place)
-    if head is None or place.epoch not in {None, supervisor.log.epoch}:
+    head, after = sessions.announced(session_id, state), first_position(state, start)
+    if head is None or start.epoch not in {None, sessions.log.epoch}:
         return None
-    if SessionRange(place.turn, follow=place.follow).is_over(state, head):
+    if SessionRange(start.turn, follow=start.follow).is_over(state, head):
         return None  # nothing live is to come, and the log may have been trimmed since
-    if after == head or supervisor.hub.recent(session_id, after, 1):
+    if after == head or sessions.hub.recent(session_id, after, 1):
         return head, after + 1
     return None
 
 
-async def _bounds(supervisor: Supervisor, session_id: str, after: int) -> tuple[int, int]:
+async def _bounds(sessions: SessionCache, session_id: str, after: int) -> tuple[int, int]:
     """The session's head and its earliest position. Raises SessionNotFound."""
-    page = await supervisor.log.read(session_id, after, limit=1)
+    page = await sessions.log.read(session_id, after, limit=1)
     if page.info is None:
-        await supervisor.check_there(session_id)
+        await sessions.check_kept(session_id)
         return 0, 1
     return page.info.head, page.info.earliest
 
 
-def announced(supervisor: Supervisor, session_id: str, state: SessionState) -> int | None:
-    """The last position that was announced, if that is in memory."""
-    head = supervisor.hub.head(session_id)
-    if head:
-        return head
-    if state.running is not None:
-        return supervisor.announced(session_id)
-    return state.end  # every chunk is of a turn, and what was announced of those has ended
-
-
-async def keep_up(
-    supervisor: Supervisor,
-    session_id: str,
-    state: SessionState | None,
-    entries: Sequence[Entry],
-) -> None:
-    """Bring the state up to entries that were read, before a client sees them.
-
-    Entries read from the log can be ahead of their announcement. A client that has seen a `done`
-    must find the turn ended, whatever it asks next. `state` None: the one in use, if any is.
-    """
-    done = last_done(entries)
-    if not done:
-        return
-    state = state or await supervisor.states.load(session_id)
-    if state is not None and done > state.end:
-        await take_in(supervisor.log, session_id, state)
-
-
 async def wait_over(
-    supervisor: Supervisor,
+    sessions: SessionCache,
     session_id: str,
     state: SessionState,
     turn: TurnState,
     seconds: float,
     caller: Caller | None = None,
 ) -> bool:
-    """Whether the turn was over within `seconds`; `caller` watches it meanwhile."""
+    """Whether the turn ended within `seconds`; `caller` waits for it meanwhile."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     stream = control_stream(session_id)
-    records = Subscription(supervisor.hub, supervisor.log, stream, state.position, caller=caller)
+    records = Subscription(sessions.hub, sessions.log, stream, state.position, caller=caller)
     with records:
-        if await supervisor.states.load(session_id) is None:
-            return False  # deleted before it was registered, so nobody would tell it
+        if await sessions.load(session_id) is None:
+            return False  # deleted before it was registered, so `gone` is not called any more
         while not turn.last:
             left = deadline - loop.time()
             if left <= 0:

@@ -1,4 +1,8 @@
-"""Owns every running turn of this process: activation, the start-up sweep, the drain."""
+"""Owns the sessions that are written in this process: activation, the sweep, the drain.
+
+Only `Supervisor` decides that this process may write a session, with which fence, and which
+running turn is an orphan.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,12 @@ import structlog
 from .. import metrics
 from ..agents.base import AgentSource
 from ..feed.hub import Hub
-from ..files.service import FileService
-from ..log.base import Entry, LogError, Ownership
+from ..log.base import Entry, EventLog, LogError
 from ..model.errors import SessionNotFound
 from ..model.limits import Limits
 from .cache import SessionCache
-from .events import SESSION_DELETED, session_of_event
-from .node import Node, OwnedLog
-from .session import Session
+from .session import Node, OpenFiles, Session, no_files
+from .session_log import SESSION_DELETED, SessionLog, session_of_event
 from .state import SessionState, control_stream, session_of
 
 log_ = structlog.get_logger("resonantgenesis.supervisor")
@@ -33,25 +35,25 @@ _CLOSE_SECONDS = 5.0
 class Supervisor(Node):
     """The node with the sessions that are open in it.
 
-    `committed` is to be called with everything the log commits, before readers are told.
+    `committed` must be called with everything the log commits, before readers get it.
     """
 
     def __init__(
         self,
-        log: OwnedLog,
+        log: EventLog,
         hub: Hub,
         *,
         fence: int,
         limits: Limits,
         agents: AgentSource,
-        files: FileService | None = None,
+        files: OpenFiles = no_files,
         changed: Callable[[SessionState], None] = lambda _state: None,
     ) -> None:
-        super().__init__(log, hub, fence=fence, limits=limits, agents=agents, files=files)
-        self._ownership: Ownership = log
-        #: Tasks that did not end when `close` told them to.
+        super().__init__(log, hub, limits=limits, agents=agents, files=files)
+        self._fence = fence
+        #: Tasks that `close` cancelled and that did not end.
         self.stuck = 0
-        self.states = SessionCache(log, changed)
+        self.states = SessionCache(log, hub, changed)
         self._active: dict[str, Session] = {}
         self._requests: set[asyncio.Task[Any]] = set()
 
@@ -64,11 +66,10 @@ class Supervisor(Node):
                 self._deleted(session_of_event(entry))
 
     def _deleted(self, session_id: str) -> None:
-        """The log has let go of the session: all here does in the same moment, and its readers'
-        streams end."""
+        """Drop a session that the log has deleted, and end its readers' streams."""
         session = self._active.pop(session_id, None)
         if session is not None:
-            session.deleted = True
+            session.log.deleted = True
         self.states.forget(session_id)
         for stream in (session_id, control_stream(session_id)):
             self.hub.delete(stream)
@@ -76,11 +77,11 @@ class Supervisor(Node):
     # -- sessions --------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def session(self, session_id: str, *, new: bool = False) -> AsyncIterator[Session]:
+    async def session(self, session_id: str, new: bool = False) -> AsyncIterator[Session]:
         """The session's writer, for the length of the block. Raises SessionNotFound."""
         session = self._active.get(session_id)
         if session is None:
-            session = await self._activate(session_id, new=new)
+            session = await self._activate(session_id, new)
         session.users += 1
         try:
             yield session
@@ -88,16 +89,19 @@ class Supervisor(Node):
             session.users -= 1
             self.retire(session_id)
 
-    async def _activate(self, session_id: str, *, new: bool) -> Session:
+    async def _activate(self, session_id: str, new: bool) -> Session:
         state = SessionState() if new else await self.states.load(session_id)
         if state is None:
             raise SessionNotFound("no such session")
-        standing = self._active.get(session_id)
-        if standing is not None:  # somebody else was faster
-            return standing
+        existing = self._active.get(session_id)
+        if existing is not None:  # another caller was faster
+            return existing
         # Nothing is awaited between loading and pinning, so the state cannot fall behind.
-        session = self._active[session_id] = Session(session_id, state, self, self.retire)
-        self.states.pin(session_id, state)
+        log = SessionLog(self.log, session_id, state, fence=self._fence)
+        # One process owns the whole log: a turn that runs, and not here, has lost its process.
+        orphan = 0 if state.running is None else state.running.turn
+        session = self._active[session_id] = Session(log, self, self.retire, orphan=orphan)
+        self.states.pin(log)
         if state.open_turns:
             session.resume()
         return session
@@ -107,44 +111,23 @@ class Supervisor(Node):
         if session is None or not session.idle:
             return
         del self._active[session_id]
-        if session.unsure or session.deleted:
+        if session.log.unsure or session.log.deleted:
             self.states.forget(session_id)
         else:
             self.states.unpin(session_id)
 
-    def announced(self, session_id: str) -> int | None:
-        """The last position of a session's chunks that was announced; None: it is not known here.
-        Of a session at rest, its state says that."""
-        session = self._active.get(session_id)
-        return None if session is None else session.announced
-
-    def viewed(self, session_id: str) -> None:
-        """Somebody has just read the session, if only for a moment."""
-        session = self._active.get(session_id)
-        if session is not None:
-            session.viewed()
-
     async def delete(
         self, session_id: str, key_id: str | None = None, request_id: str | None = None
     ) -> None:
-        """Remove the session's log and end its readers. Raises SessionNotFound, and SessionBusy
+        """Remove the session's streams and end its readers. Raises SessionNotFound, and SessionBusy
         while turns are open."""
         async with self.session(session_id) as session:
             await session.delete(key_id, request_id)
-            if self._active.get(session_id) is session:  # a repeat, of which nobody was told
+            if self._active.get(session_id) is session:  # a repeat, which is not announced
                 self._deleted(session_id)
 
-    async def check_there(self, session_id: str) -> None:
-        """To be asked by who has found no chunk of a session that it has looked up: raises
-        SessionNotFound if the session was deleted since, but not before that was announced, so
-        that nobody finds it after this."""
-        async with self.session(session_id) as session:
-            await session.settled()
-            if session.deleted:
-                raise SessionNotFound("no such session")
-
     async def detached(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do this to its end, whatever becomes of the caller."""
+        """Run `work` to its end, also if the caller is cancelled."""
         task = asyncio.create_task(work)
         self._requests.add(task)
         task.add_done_callback(self._answered)
@@ -153,35 +136,36 @@ class Supervisor(Node):
     def _answered(self, task: asyncio.Task[Any]) -> None:
         self._requests.discard(task)
         if not task.cancelled():
-            task.exception()  # the caller's affair, if it is still there
+            task.exception()  # the caller handles it, unless it was cancelled
 
     @property
     def running(self) -> int:
-        """How many sessions have a turn under way in this process."""
+        """How many sessions have a running turn in this process."""
         return sum(1 for session in self._active.values() if session.state.running is not None)
 
     def open_turns(self) -> tuple[int, int]:
-        """How many turns run in this process, and how many wait for their own."""
-        unended = [turn for session in self._active.values() for turn in session.state.unended]
-        running = sum(turn.status == "running" for turn in unended)
-        return running, len(unended) - running
+        """How many turns run in this process, and how many wait."""
+        turns = [turn for session in self._active.values() for turn in session.state.open_turns]
+        running = sum(turn.status == "running" for turn in turns)
+        return running, len(turns) - running
 
     # -- start and stop --------------------------------------------------------------------
 
-    async def sweep(self) -> tuple[int, int]:
-        """Close the turns whose process died and go on with those that waited; how many each.
+    async def sweep(self, pending: Sequence[str]) -> tuple[int, int]:
+        """End the turns whose process died, and run those that waited. Returns both numbers.
 
-        To be called once, before anything else is asked of this supervisor. What cannot be closed
-        within _SWEEP_SECONDS, since the log is failing, is closed when it no longer is.
+        `pending` are the streams with unfinished work, from `Ownership.pending`. Must be called
+        once, before any other method. Turns that cannot be ended within _SWEEP_SECONDS, because
+        the log fails, are ended when the log works again.
         """
         lost = resumed = 0
         adopted: list[asyncio.Task[bool]] = []
-        for control in await self._ownership.pending():
+        for control in pending:
             session_id = session_of(control)
             try:
                 async with self.session(session_id) as session:
                     lost += session.state.running is not None
-                    resumed += bool(session.state.waiting)
+                    resumed += any(t.status == "queued" for t in session.state.open_turns)
                     adopted.append(asyncio.create_task(session.adopted.wait()))
             except SessionNotFound:
                 continue
@@ -194,7 +178,7 @@ class Supervisor(Node):
         return lost, resumed
 
     async def drain(self, seconds: float) -> None:
-        """No new turns; those that run have `seconds` to end, then they are cancelled."""
+        """Start no turn any more. Running turns have `seconds` to end, then they are cancelled."""
         self.draining = True
         await self._settle(seconds)
         for session in list(self._active.values()):
@@ -211,10 +195,10 @@ class Supervisor(Node):
             await asyncio.wait(pumps, timeout=seconds)
 
     async def close(self) -> int:
-        """Cancel whatever still runs. What has no end in the log gets it at the next start.
+        """Cancel all tasks. Turns without an end in the log get it at the next start.
 
-        How many tasks did not end within _CLOSE_SECONDS: agents that ignore their cancellation,
-        for which an event loop that is closed in the usual way would wait for ever.
+        Returns how many tasks did not end within _CLOSE_SECONDS. These are agents that ignore
+        their cancellation; closing the event loop in the usual way would wait for them for ever.
         """
         self.draining = True
         self.stopped.set()
@@ -224,7 +208,7 @@ class Supervisor(Node):
         if not tasks:
             return 0
         await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
-        # Turns that were ended just now may have left their agent to us.
+        # Turns that ended just now may have left us their agents' tasks.
         running = [task for task in (*self._tasks, *self._requests) if not task.done()]
         for task in running:
             log_.error("a task could not be ended", task=task.get_name())

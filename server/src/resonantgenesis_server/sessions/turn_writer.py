@@ -14,15 +14,16 @@ _OVERLOAD_PAUSE = 0.05
 
 
 class Sealed(Exception):
-    """The turn is over; nothing more is taken."""
+    """The turn is over; no chunk is accepted any more."""
 
 
 class TurnWriter:
     """The one writer of a running turn's chunks, in order.
 
-    At most one append is under way; what the agent yields meanwhile goes out together in the
-    next. `position` is that of the last chunk accepted, known before it is durable because a
-    fenced turn is the only writer of its session; `durable` that of the last one committed.
+    At most one append is under way; chunks that the agent yields meanwhile go out together in the
+    next. `position` is that of the last accepted chunk. It is known before the chunk is durable,
+    because a fenced turn is the only writer of its session. `durable` is the position of the last
+    committed chunk.
     """
 
     def __init__(
@@ -30,12 +31,12 @@ class TurnWriter:
     ) -> None:
         self.position = position
         self.durable = position
-        #: Called once when the log has refused a chunk; an agent that is silent would not notice.
+        #: Called once when the log has refused a chunk; a silent agent would not notice.
         self.on_error: Callable[[], None] = lambda: None
         self._log = log
         self._event_stream = event_stream
-        # Two lists in turn: one fills while the other is with the log. What each token costs is
-        # paid by every stream, so the appends are made once.
+        # Two lists in turn: one fills while the log has the other. The appends are made once, for
+        # every token of every stream passes here.
         self._buffer: list[NewEntry] = []
         self._under_way: list[NewEntry] = []
         self._append = (Append(stream, self._buffer, fence),)
@@ -56,8 +57,8 @@ class TurnWriter:
     async def write(
         self, kind: str, body: bytes, event: NewEntry | None = None, *, more: bool = False
     ) -> None:
-        """Accept a chunk, and the platform event that goes with it; waits while the buffer is
-        full. With `more` another follows at once, and they go out together.
+        """Accept a chunk with its platform event; waits while the buffer is full. With `more`
+        another chunk follows at once, and both go out together.
 
         Raises Sealed, and the LogError that an earlier chunk met.
         """
@@ -67,7 +68,7 @@ class TurnWriter:
     def put(
         self, kind: str, body: bytes, event: NewEntry | None = None, *, more: bool = False
     ) -> bool:
-        """`write` for who is in a hurry: False when it would have to wait."""
+        """`write` without a wait: returns False when it would have to wait."""
         if self._sealed or self._error is not None:
             self._check()
         if self._size >= _BUFFER_BYTES or len(self._buffer) >= _BUFFER_ENTRIES:
@@ -82,17 +83,17 @@ class TurnWriter:
         return True
 
     def push(self) -> None:
-        """What was to be followed goes out without."""
+        """Send a chunk that was written with `more`, although no other follows."""
         if self._buffer and not self._under_way and self._pause is None and self._error is None:
             self._send()
 
     def seal(self) -> None:
-        """Refuse every later write; what was accepted still goes out."""
+        """Refuse every later write; accepted chunks still go out."""
         self._sealed = True
         self._wake()
 
     async def flush(self) -> None:
-        """Return when all that was accepted is durable; raises the LogError it met."""
+        """Return when all accepted chunks are durable. Raises the LogError that one met."""
         self.push()
         while self._error is None and (self._buffer or self._under_way):
             await self._change()

@@ -21,7 +21,7 @@ from resonantgenesis_server.model.errors import AgentError
 from resonantgenesis_server.model.events import NewEvent
 from resonantgenesis_server.model.limits import LARGEST_PART, MAX_MESSAGE, Limits
 from resonantgenesis_server.sessions.chunks import ChunkMaker
-from resonantgenesis_server.sessions.events import TurnEvents
+from resonantgenesis_server.sessions.session_log import TurnEvents
 from resonantgenesis_server.sessions.state import SessionInfo
 from ws_harness import Server, is_chunk
 

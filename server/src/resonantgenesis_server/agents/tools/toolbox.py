@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,17 +28,11 @@ from .functions import FunctionTool
 from .web_search import WebSearch
 
 Origin = Literal["built-in", "function", "mcp"]
-#: Raises an ApiError for names of tools that there are not.
-CheckTools = Callable[[Sequence[str]], Awaitable[None]]
 
 #: Names that an error shows.
 _SHOWN = 100
 #: Seconds that somebody who only asks about tools waits for MCP servers that start.
 _PATIENCE = 5.0
-
-
-async def any_tools(names: Sequence[str]) -> None:
-    """The `CheckTools` of who has no toolbox."""
 
 
 @dataclass(frozen=True, slots=True)

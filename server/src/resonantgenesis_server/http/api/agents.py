@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field, StringConstraints
 
-from ...agents.tools.toolbox import CheckTools
+from ...agents.base import CheckTools
 from ...codec.times import rfc3339
 from ...model.errors import AgentNotFound, Forbidden
 from ...model.ids import is_agent_id, new_id

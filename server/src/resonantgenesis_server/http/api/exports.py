@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from ...events.service import EventService
 from ...model.limits import Limits
 from ...model.principal import Principal
-from ...sessions.export import Batch, event_batches
+from ...sessions.export import Batch, event_batches, open_session_export
 from ...sessions.service import SessionService
 from ..auth.authenticator import require, scoped
 from ..body import api_router
@@ -98,7 +98,7 @@ class ExportRoutes:
         principal: Principal = scope["state"]["principal"]
         require(principal, "sessions:read")
         session_id = scope["path_params"]["session_id"]
-        export = await self._sessions.export(principal, session_id)
+        export = await open_session_export(self._sessions, principal, session_id)
         await self._send(export.batches(), f"{session_id}.ndjson", scope, receive, send)
 
     async def events(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
 from ...codec.json import dumps
 from ...model.errors import PayloadTooLarge
 from ...model.limits import MIB, Limits
-from ...sessions.start import CreateSpec, ExecuteSpec
+from ...sessions.request import CreateSpec, IfBusy, OnDisconnect, TurnRequest
 from ..errors import bad_fields, problem_text
 from ..params import check_known
 from ..schemas import MAX_POSITION, NO_NUL, Body, JsonObject, Name
@@ -50,23 +50,23 @@ class TurnBody(Body):
     tools: Annotated[list[Name], Field(max_length=128)] | None = None
     metadata: JsonObject = Field(default_factory=dict)
     subject: Subject | None = None
-    if_busy: Literal["reject", "enqueue", "interrupt"] = "reject"
-    on_disconnect: Literal["continue", "cancel"] = "continue"
+    if_busy: IfBusy = "reject"
+    on_disconnect: OnDisconnect = "continue"
     compact: bool = False
 
-    def spec(self, limits: Limits, session_id: str | None = None) -> ExecuteSpec:
+    def request(self, limits: Limits, session_id: str | None = None) -> TurnRequest:
         """Raises PayloadTooLarge."""
         if len(self.goal.encode("utf-8", "surrogatepass")) > limits.goal:
             raise PayloadTooLarge(
                 f"the goal is over {limits.goal} bytes", details={"limit": limits.goal}
             )
-        return ExecuteSpec(
+        return TurnRequest(
             goal=self.goal,
             session_id=session_id,
             context=_context(self.context, limits),
             resume_from=self.resume_from,
-            max_steps=self.max_steps,
-            timeout_seconds=self.timeout_seconds,
+            max_steps=self.max_steps or 0,
+            timeout_seconds=self.timeout_seconds or 0.0,
             model=self.model,
             tools=self.tools,
             metadata=_metadata(self.metadata, limits),
@@ -92,7 +92,7 @@ class CancelByKeyBody(Body):
     idempotency_key: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[\x20-\x7e]+$")]
 
 
-class Usage(BaseModel):
+class TurnUsage(BaseModel):
     input_tokens: int
     output_tokens: int
     steps: int
@@ -120,7 +120,7 @@ class TurnResult(BaseModel):
     output_truncated: bool | None = None
     error: TurnError | None = None
     steps: int | None = None
-    usage: Usage | None = None
+    usage: TurnUsage | None = None
     position: int | None = None
 
 

@@ -23,9 +23,9 @@ from ...model.errors import InvalidRequest, Unavailable
 from ...model.limits import Limits
 from ...model.principal import Principal
 from ...sessions.idempotency import check_key
-from ...sessions.range import Place
+from ...sessions.range import ReadFrom
+from ...sessions.request import TurnRef, TurnRequest
 from ...sessions.service import SessionService
-from ...sessions.start import ExecuteSpec, TurnRef
 from ...sessions.subscription import SessionSubscription
 from ..api.events import (
     MAX_TEXT,
@@ -173,63 +173,63 @@ class StreamRoutes:
         lenient: bool = scope["state"]["lenient"]
         if session_id is None:
             body: TurnBody = validated(ExecuteBody, value, lenient=lenient)
-            spec = body.spec(self._limits, getattr(body, "session_id", None))
+            turn_request = body.request(self._limits, getattr(body, "session_id", None))
         else:
             # Clients that are out there name the session in the body as well.
             if isinstance(value, dict) and value.get("session_id") == session_id:
                 value = {name: of for name, of in value.items() if name != "session_id"}
             body = validated(TurnBody, value, lenient=lenient)
-            spec = body.spec(self._limits, session_id)
+            turn_request = body.request(self._limits, session_id)
         # Clients that read streams of POSTs send the same again when one breaks off, and only this
         # header says so.
         last = position_of(text_header(scope, b"last-event-id"))
         if last is not None:
-            spec = replace(spec, resume_from=last, again=True)
-        self._authorize(principal, spec)
-        if not spec.joins:
+            turn_request = replace(turn_request, resume_from=last, again=True)
+        self._authorize(principal, turn_request)
+        if not turn_request.joins:
             await self._requests.take_for(scope)
         wants_stream = body.stream or _accepts_stream(scope)
         with self._watch.opening(principal) if wants_stream else nullcontext():
             ref = await self._service.execute(
                 principal,
-                spec,
+                turn_request,
                 key=text_header(scope, b"idempotency-key"),
                 request_id=scope["state"]["request_id"],
             )
         if wants_stream:
-            place = Place(after=ref.resume_from, turn=ref.turn, compact=body.compact)
-            await self._stream(scope, receive, send, ref.session_id, place)
+            start = ReadFrom(after=ref.resume_from, turn=ref.turn, compact=body.compact)
+            await self._stream(scope, receive, send, ref.session_id, start)
         else:
             await self._answer(scope, receive, send, ref)
 
-    def _authorize(self, principal: Principal, spec: ExecuteSpec) -> None:
+    def _authorize(self, principal: Principal, turn_request: TurnRequest) -> None:
         """Joining needs only to read, starting to write; who may not start may still join."""
-        joins = spec.joins and spec.session_id is not None
+        joins = turn_request.joins and turn_request.session_id is not None
         require(principal, "sessions:read" if joins else "sessions:write")
 
     async def join(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET …/stream."""
-        session_id, place = self._joined(scope)
-        await self._stream(scope, receive, send, session_id, place)
+        session_id, start = self._joined(scope)
+        await self._stream(scope, receive, send, session_id, start)
 
     def join_at_once(self, scope: Scope) -> bool:
         """`join` without a task; False: something must be read from the log, or be refused."""
         principal: Principal = scope["state"]["principal"]
         self._watch.check_room(principal)
-        session_id, place = self._joined(scope)
-        subscription = result_at_once(self._service.subscribe(principal, session_id, place))
+        session_id, start = self._joined(scope)
+        subscription = result_at_once(self._service.subscribe(principal, session_id, start))
         if subscription is None:
             return False
-        stream = self._sse(scope, nothing_more, nowhere, subscription, place)
+        stream = self._sse(scope, nothing_more, nowhere, subscription, start)
         if not stream.here:
             return False
         stream.start(self._headers(subscription), OPENING, self._watch)
         return True
 
-    def _joined(self, scope: Scope) -> tuple[str, Place]:
+    def _joined(self, scope: Scope) -> tuple[str, ReadFrom]:
         require(scope["state"]["principal"], "sessions:read")
         query = QueryParams(scope)
-        return scope["path_params"]["session_id"], Place(
+        return scope["path_params"]["session_id"], ReadFrom(
             after=query.position("resume_from", text_header(scope, b"last-event-id")),
             turn=query.number("turn", 1),
             follow=query.flag("follow"),
@@ -238,16 +238,16 @@ class StreamRoutes:
         )
 
     async def _stream(
-        self, scope: Scope, receive: Receive, send: Send, session_id: str, place: Place
+        self, scope: Scope, receive: Receive, send: Send, session_id: str, start: ReadFrom
     ) -> None:
         principal: Principal = scope["state"]["principal"]
         with self._watch.opening(principal):
-            subscription = await self._service.subscribe(principal, session_id, place)
+            subscription = await self._service.subscribe(principal, session_id, start)
         if subscription is None:
-            headers = session_headers(session_id, place.turn, self._service.epoch)
+            headers = session_headers(session_id, start.turn, self._service.epoch)
             await Response(status_code=204, headers=_as_dict(headers))(scope, receive, send)
             return
-        stream = self._sse(scope, receive, send, subscription, place)
+        stream = self._sse(scope, receive, send, subscription, start)
         await stream.run(self._headers(subscription), OPENING, self._watch)
 
     def _sse(
@@ -256,11 +256,11 @@ class StreamRoutes:
         receive: Receive,
         send: Send,
         subscription: SessionSubscription,
-        place: Place,
+        start: ReadFrom,
     ) -> SseStream:
         return SseStream(
             subscription,
-            COMPACT_CHUNKS if place.compact else CHUNKS,
+            COMPACT_CHUNKS if start.compact else CHUNKS,
             scope["state"]["principal"],
             self._limits,
             scope=scope,

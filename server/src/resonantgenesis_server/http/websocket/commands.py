@@ -13,9 +13,9 @@ from ...model.errors import PayloadTooLarge, SessionNotFound
 from ...model.events import event_stream, notes_on
 from ...model.limits import Limits
 from ...model.principal import Principal
-from ...sessions.range import Place, StartPosition, start_of_turn
+from ...sessions.range import ReadFrom, StartPosition, start_of_turn
+from ...sessions.request import TurnRef, TurnRequest
 from ...sessions.service import SessionService
-from ...sessions.start import ExecuteSpec, TurnRef
 from ..auth.authenticator import require
 from ..limits import RequestLimit, SocketLimits
 from .messages import session_channel, session_in
@@ -127,8 +127,8 @@ class Commands:
         self, principal: Principal, session_id: str, after: int | None, compact: bool
     ) -> StartPosition:
         """Where a subscription that stays begins. Raises what `subscribe` does."""
-        place = Place(after=after, follow=True, compact=compact)
-        subscription = await self._sessions.subscribe(principal, session_id, place)
+        start = ReadFrom(after=after, follow=True, compact=compact)
+        subscription = await self._sessions.subscribe(principal, session_id, start)
         return StartPosition(0 if subscription is None else subscription.position)
 
     def _where_it_was(self, channel: str) -> StartPosition | None:
@@ -144,7 +144,7 @@ class Commands:
         return SocketChunks(
             self._writer,
             self._ended,
-            self._sessions.supervisor,
+            self._sessions.sessions,
             session_id,
             start.after,
             until=until,
@@ -154,7 +154,7 @@ class Commands:
 
     async def _check_there(self, feed: SocketChunks) -> None:
         """A session deleted before the feed was registered: nobody else would tell it."""
-        if await self._sessions.supervisor.states.load(feed.session_id) is None:
+        if await self._sessions.sessions.load(feed.session_id) is None:
             feed.gone()
 
     # -- both ------------------------------------------------------------------------------
@@ -193,16 +193,16 @@ class Commands:
     async def execute(self, principal: Principal, request: Execute, request_id: str) -> None:
         """StartPosition or join a turn, and follow it unless its session is followed already."""
         message = request.message
-        spec = message.spec(self._limits, message.session_id)
-        joins = spec.joins and spec.session_id is not None
+        turn_request = message.request(self._limits, message.session_id)
+        joins = turn_request.joins and turn_request.session_id is not None
         require(principal, "sessions:read" if joins else "sessions:write")
-        if not spec.joins:
+        if not turn_request.joins:
             await self._requests.take(principal)
-        if spec.session_id is None:
+        if turn_request.session_id is None:
             self._check_room([])
-            await self._run(principal, request, spec, request_id)
+            await self._run(principal, request, turn_request, request_id)
             return
-        channel = session_channel(spec.session_id)
+        channel = session_channel(turn_request.session_id)
         if session_in(channel) is None:
             raise SessionNotFound("no such session")
         self._check_room([channel])
@@ -211,17 +211,17 @@ class Commands:
         if feed is not None:
             feed.hold()
         try:
-            await self._run(principal, request, spec, request_id)
+            await self._run(principal, request, turn_request, request_id)
         finally:
             if feed is not None:
                 feed.release()
 
     async def _run(
-        self, principal: Principal, request: Execute, spec: ExecuteSpec, request_id: str
+        self, principal: Principal, request: Execute, turn_request: TurnRequest, request_id: str
     ) -> None:
         message = request.message
         ref = await self._sessions.execute(
-            principal, spec, key=message.idempotency_key, request_id=request_id
+            principal, turn_request, key=message.idempotency_key, request_id=request_id
         )
         start = await self._place_of_turn(principal, ref, message.compact)
         self._answer("started", message.id, session_id=ref.session_id, turn=ref.turn)
@@ -236,10 +236,10 @@ class Commands:
     ) -> StartPosition | None:
         """Where the turn's chunks begin for this client; None if it has them all."""
         if ref.resume_from is not None:
-            place = Place(after=ref.resume_from, turn=ref.turn, compact=compact)
-            subscription = await self._sessions.subscribe(principal, ref.session_id, place)
+            start = ReadFrom(after=ref.resume_from, turn=ref.turn, compact=compact)
+            subscription = await self._sessions.subscribe(principal, ref.session_id, start)
             return None if subscription is None else StartPosition(ref.resume_from)
-        state = await self._sessions.supervisor.states.load(ref.session_id)
+        state = await self._sessions.sessions.load(ref.session_id)
         if state is None:
             raise SessionNotFound("the session was deleted")
         return start_of_turn(state, ref.turn)

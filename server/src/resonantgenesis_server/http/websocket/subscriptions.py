@@ -25,9 +25,8 @@ from ...feed.subscription import (
 from ...log.base import Entry, EventLog, LogError
 from ...model.errors import ApiError, SessionNotFound, Unavailable
 from ...model.events import channel_of
+from ...sessions.cache import SessionCache
 from ...sessions.range import SessionRange, expired
-from ...sessions.subscription import keep_up
-from ...sessions.supervisor import Supervisor
 from .writer import SocketEncoder, SocketWriter
 
 S = TypeVar("S")
@@ -431,7 +430,7 @@ class SocketChunks(SocketSubscription):
         self,
         writer: SocketWriter,
         ended: Ended,
-        supervisor: Supervisor,
+        sessions: SessionCache,
         session_id: str,
         after: int,
         *,
@@ -442,8 +441,8 @@ class SocketChunks(SocketSubscription):
         super().__init__(
             writer,
             ended,
-            supervisor.hub,
-            supervisor.log,
+            sessions.hub,
+            sessions.log,
             session_id,
             after,
             page_entries=COMPACT_ENTRIES if compacted else PAGE_ENTRIES,
@@ -451,7 +450,7 @@ class SocketChunks(SocketSubscription):
         )
         self.session_id = session_id
         self.range = SessionRange(until, follow=until is None, skip=skip)
-        self._supervisor = supervisor
+        self._sessions = sessions
         self._compacted = compacted
 
     @property
@@ -471,7 +470,7 @@ class SocketChunks(SocketSubscription):
                 self._writer.behind(self)
 
     async def _catch_up(self, found: Sequence[Entry]) -> None:
-        await keep_up(self._supervisor, self.session_id, None, found)
+        await self._sessions.keep_up(self.session_id, found)
 
     def _may_park(self) -> bool:
         return super()._may_park() and not self.range.skip

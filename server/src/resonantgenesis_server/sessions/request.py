@@ -1,0 +1,121 @@
+"""What callers ask for: a session to make, a turn to start or to join."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+
+from ..codec.json import dumps
+from ..log.base import NewEntry
+
+IfBusy = Literal["reject", "enqueue", "interrupt"]
+OnDisconnect = Literal["continue", "cancel"]
+
+
+@dataclass(frozen=True, slots=True)
+class CreateSpec:
+    """A session to make."""
+
+    agent_id: str
+    context: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    subject: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRequest:
+    """The request of a turn; PROTOCOL.md, section 4, says what each field means.
+
+    `agent_id` may be None only with a session. `max_steps` and `timeout_seconds` are 0 where the
+    caller leaves the choice to the agent; TurnStarter fills them in, and the caller's `key` (the
+    digest of its Idempotency-Key), `key_id` and `request_id`.
+    """
+
+    goal: str
+    agent_id: str | None = None
+    context: dict[str, Any] = field(default_factory=dict)
+    model: str | None = None
+    tools: list[str] | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    max_steps: int = 0
+    timeout_seconds: float = 0.0
+    on_disconnect: OnDisconnect = "continue"
+    key: str | None = None
+    key_id: str = ""
+    request_id: str = ""
+    # The fields below say which turn is meant, and are not recorded with it.
+    session_id: str | None = None
+    subject: str | None = None
+    if_busy: IfBusy = "reject"
+    resume_from: int | None = None
+    #: The request was sent before, and its answer broke off: it never starts a turn.
+    again: bool = False
+
+    @property
+    def joins(self) -> bool:
+        """Whether the request never starts a turn."""
+        after = self.resume_from
+        return self.again or (after is not None and (after > 0 or self.session_id is not None))
+
+    @property
+    def position_name(self) -> str:
+        """The caller's name of `resume_from`."""
+        return "Last-Event-ID" if self.again else "resume_from"
+
+    def fingerprint(self) -> str:
+        """Equal for requests with the same body under an Idempotency-Key."""
+        body = (
+            self.goal,
+            self.agent_id,
+            self.session_id,
+            self.context,
+            self.max_steps or None,
+            self.timeout_seconds or None,
+            self.model,
+            self.tools,
+            self.metadata,
+            self.subject,
+            self.if_busy,
+        )
+        return hashlib.sha256(dumps(body)).hexdigest()
+
+    def record(self, turn: int) -> NewEntry:
+        """The control record that queues the turn."""
+        body = {"turn": turn, **{name: getattr(self, name) for name in _RECORDED}}
+        return NewEntry("queued", dumps(body))
+
+    @classmethod
+    def of(cls, record: bytes) -> TurnRequest:
+        """The request in the body of its record."""
+        body = orjson.loads(record)
+        del body["turn"]
+        return cls(**body)
+
+
+_RECORDED = (
+    "goal",
+    "agent_id",
+    "context",
+    "model",
+    "tools",
+    "metadata",
+    "max_steps",
+    "timeout_seconds",
+    "on_disconnect",
+    "key",
+    "key_id",
+    "request_id",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRef:
+    """A turn that was started, queued or joined. `resume_from` as the caller gave it."""
+
+    session_id: str
+    turn: int
+    resume_from: int | None = None
+    joined: bool = False
