@@ -30,7 +30,7 @@ from .datadir.clock import keeping_clock
 from .datadir.lock import lock_data
 from .events.outbox import OutboxRelay
 from .events.service import EventService
-from .events.system_events import LimitEvents, NodeEvents, Reached
+from .events.system_events import LimitEvents, NodeEvents
 from .feed.hub import Hub
 from .files.base import BlobError
 from .files.disk import DiskBlobs
@@ -61,6 +61,7 @@ from .metrics import LoopLag
 from .model.clock import Clock
 from .model.errors import ApiError, Unavailable
 from .model.limits import Limits
+from .model.principal import Reached
 from .operations import metrics_of
 from .records.agents import AgentDirectory
 from .records.base import StoreError

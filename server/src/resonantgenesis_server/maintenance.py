@@ -11,11 +11,10 @@ import structlog
 
 from .background import Background
 from .events.service import EventService
-from .events.system_events import each_organization
 from .files.base import BlobError
 from .log.base import LogError
 from .model.clock import Clock
-from .records.access import OrganizationRepository
+from .records.access import OrganizationRepository, each_organization
 from .records.base import StoreError
 from .records.idempotency import IdempotencyRepository
 from .records.sessions import SessionRepository

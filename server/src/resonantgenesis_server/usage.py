@@ -16,13 +16,12 @@ from . import metrics
 from .background import Background, Backoff
 from .codec.events import events_append
 from .codec.times import rfc3339
-from .events.system_events import each_organization
 from .log.base import Entry, EventLog, LogError
 from .model.errors import RateLimited
 from .model.events import NewEvent, event_stream
 from .model.ids import event_id
 from .model.principal import Principal
-from .records.access import OrganizationRepository
+from .records.access import OrganizationRepository, each_organization
 from .records.base import StoreError
 from .records.files import Owner
 from .records.usage import GroupBy, UsageFilter, UsagePlace, UsageReport, UsageRepository, UsageRow

@@ -98,7 +98,9 @@ def test_streams() -> None:
 def session(name: str, *keys: str) -> SessionState:
     """A state with open turns of these keys."""
     turns = [SimpleNamespace(key_id=key) for key in keys]
-    return cast(SessionState, SimpleNamespace(info=SimpleNamespace(session_id=name), unended=turns))
+    return cast(
+        SessionState, SimpleNamespace(info=SimpleNamespace(session_id=name), open_turns=turns)
+    )
 
 
 def test_turns_are_those_that_the_log_tells_of() -> None:

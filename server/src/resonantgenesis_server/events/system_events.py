@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import structlog
 
@@ -14,9 +14,9 @@ from ..codec.events import events_append
 from ..log.base import EventLog, LogError
 from ..model.events import NewEvent
 from ..model.ids import event_id
-from ..model.principal import Principal
-from ..records.access import OrganizationRepository
-from ..records.base import Organization, StoreError
+from ..model.principal import ORGANIZATION, Principal
+from ..records.access import OrganizationRepository, each_organization
+from ..records.base import StoreError
 
 log_ = structlog.get_logger("resonantgenesis.system_events")
 
@@ -27,16 +27,6 @@ INTERVAL = 60.0
 _MAX_WAITING = 1_000
 #: Limits and keys whose last event is remembered.
 _MAX_REMEMBERED = 10_000
-
-#: The prefix of limits that an organization's keys share.
-ORGANIZATION = "organization_"
-
-#: Takes the principal that met a limit, the limit's name and its value. Never waits or raises.
-Reached = Callable[[Principal, str, int], None]
-
-
-def ignore_limit(_principal: Principal, _name: str, _limit: int) -> None:
-    """The `Reached` of a server without events."""
 
 
 class LimitEvents:
@@ -97,19 +87,6 @@ class LimitEvents:
 
 #: Seconds for the events of a start and of a stop. A stop must not wait longer.
 _START_PATIENCE, _STOP_PATIENCE = 5.0, 1.0
-
-
-async def each_organization(
-    organizations: OrganizationRepository,
-) -> AsyncIterator[list[Organization]]:
-    """All organizations, page by page. Raises StoreError."""
-    cursor: str | None = None
-    while True:
-        page = await organizations.all(cursor=cursor)
-        yield list(page.items)
-        cursor = page.next_cursor
-        if cursor is None:
-            return
 
 
 class NodeEvents:

@@ -14,10 +14,10 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from ..agents.base import CheckTools, any_tools
-from ..events.system_events import Reached, ignore_limit
 from ..log.base import LogError
 from ..model.errors import ApiError, Internal
 from ..model.limits import Limits
+from ..model.principal import Reached, ignore_limit
 from ..records.agents import AgentDirectory
 from ..records.base import StoreUnusable
 from ..records.store import Records

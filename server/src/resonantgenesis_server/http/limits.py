@@ -19,10 +19,9 @@ from limits.errors import ConfigurationError, StorageError
 from limits.storage import storage_from_string
 from starlette.types import Scope
 
-from ..events.system_events import ORGANIZATION, Reached, ignore_limit
 from ..model.errors import ApiError, RateLimited
 from ..model.limits import KIB, Limits
-from ..model.principal import Principal
+from ..model.principal import ORGANIZATION, Principal, Reached, ignore_limit
 
 log_ = structlog.get_logger("resonantgenesis.limits")
 

@@ -1,8 +1,9 @@
-"""Who is asking: the outcome of authentication."""
+"""The caller of a request, as authentication finds it, and what is told when it meets a limit."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from .errors import Forbidden
@@ -59,3 +60,14 @@ class Principal:
     def allows(self, scope: str) -> bool:
         """Whether `scope` (e.g. `sessions:write`) is granted."""
         return "*" in self.scopes or scope in self.scopes
+
+
+#: The prefix of limits that an organization's keys share.
+ORGANIZATION = "organization_"
+
+#: Takes the principal that met a limit, the limit's name and its value. Never waits or raises.
+Reached = Callable[[Principal, str, int], None]
+
+
+def ignore_limit(_principal: Principal, _name: str, _limit: int) -> None:
+    """The `Reached` of a server without events."""

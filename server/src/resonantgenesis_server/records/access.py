@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
 from sqlalchemy import (
     ColumnElement,
@@ -105,6 +105,19 @@ class OrganizationRepository:
         async with self._database.read() as connection:
             row = (await connection.execute(query)).mappings().first()
         return None if row is None else _organization(row)
+
+
+async def each_organization(
+    organizations: OrganizationRepository,
+) -> AsyncIterator[list[Organization]]:
+    """All organizations, page by page. Raises StoreError."""
+    cursor: str | None = None
+    while True:
+        page = await organizations.all(cursor=cursor)
+        yield list(page.items)
+        cursor = page.next_cursor
+        if cursor is None:
+            return
 
 
 class KeyRepository:

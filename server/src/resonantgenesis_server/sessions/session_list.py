@@ -15,10 +15,9 @@ from collections.abc import Iterable, Sequence
 import structlog
 
 from .. import metrics
-from ..events.system_events import each_organization
 from ..log.base import Entry, EventLog, LogError
 from ..model.events import event_stream
-from ..records.access import OrganizationRepository
+from ..records.access import OrganizationRepository, each_organization
 from ..records.base import (
     ListPlace,
     SessionRecord,

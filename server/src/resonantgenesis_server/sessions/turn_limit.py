@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..events.system_events import ORGANIZATION, Reached, ignore_limit
 from ..model.errors import RateLimited
-from ..model.principal import Principal
+from ..model.principal import ORGANIZATION, Principal, Reached, ignore_limit
 from .state import SessionState
 
 NAME = "running_turns"

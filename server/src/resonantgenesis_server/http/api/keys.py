@@ -13,10 +13,9 @@ from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from ...codec.times import rfc3339, rfc3339_or_none
-from ...events.system_events import ORGANIZATION, Reached, ignore_limit
 from ...model.errors import Conflict, Forbidden, NotFound
 from ...model.ids import is_id
-from ...model.principal import SCOPES, Principal
+from ...model.principal import ORGANIZATION, SCOPES, Principal, Reached, ignore_limit
 from ...records.access import KeyRepository
 from ...records.base import KeyRecord
 from ...records.credentials import new_api_key
