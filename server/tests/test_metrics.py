@@ -142,15 +142,15 @@ def test_the_hub_counts_per_batch_what_readers_took() -> None:
     entries = [Entry(position, "message", b"{}", 0) for position in (1, 2)]
     hub.publish("sess_1", entries)
     assert METERS.chunks_delivered.counts[metrics.LIVE] == before + 2 * 2
-    assert hub.standing() == (2, 1)
+    assert hub.live_and_behind() == (2, 1)
     readers[0].position = 2
     assert hub.park("sess_1", readers[0], Outlet())
     hub.publish("sess_1", [Entry(3, "message", b"{}", 0)])
     assert METERS.chunks_delivered.counts[metrics.LIVE] == before + 2 * 2 + 2
-    assert hub.standing() == (2, 1)
+    assert hub.live_and_behind() == (2, 1)
     for reader in readers:
         hub.unregister("sess_1", reader)
-    assert hub.standing() == (0, 0)
+    assert hub.live_and_behind() == (0, 0)
 
 
 @pytest.mark.anyio

@@ -32,7 +32,7 @@ def metrics_of(
         return {**watch.kinds(), "websocket": sockets.count}
 
     def viewers() -> Mapping[str, float]:
-        live, behind = hub.standing()
+        live, behind = hub.live_and_behind()
         return {"live": live, "behind": behind}
 
     def turns() -> Mapping[str, float]:

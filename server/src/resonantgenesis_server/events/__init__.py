@@ -1,1 +1,1 @@
-"""Platform events: the organization's log, the outbox before it, what a node tells."""
+"""Platform events: an organization's log of events, the outbox before it, the events of a node."""

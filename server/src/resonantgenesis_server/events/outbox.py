@@ -1,4 +1,4 @@
-"""Brings events that were kept with a change of the records to the log, in order, each once."""
+"""Moves events from the outbox of the records to the log: in order, each once."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ from ..records.outbox import OutboxRepository, OutboxRow
 
 log_ = structlog.get_logger("resonantgenesis.outbox")
 
-#: Rows per append: 32 of the largest there can be (128 long names of tools, each) fit into one.
+#: Rows per append. 32 of the largest rows (an agent with 128 long names of tools) fit into one.
 _PAGE = 32
-#: Seconds that one round may take, and that an answer waits for it.
+#: Seconds of one round at most, and seconds that an answer waits for it.
 _ROUND, _PATIENCE = 30.0, 1.0
-#: Back-off after a failed round, in seconds; with jitter, doubled up to the second.
+#: Back-off after a failed round in seconds: the first wait, and the limit.
 _FIRST_DELAY, _MAX_DELAY = 0.5, 30.0
 
 
 class OutboxRelay:
-    """Owns the way from the outbox to the log.
+    """Appends the events of the outbox to the log.
 
-    What waits, waits in the records: a log that is down loses nothing and stops nobody, and what
-    a crash left there is brought by the next start. A repeat is dropped by the log, since an
-    event's id is its entry's key.
+    Events wait in the records, so a failed log loses none and blocks no request. After a crash the
+    next start relays them. The log drops a repeated event, since the event's id is its entry key.
     """
 
     def __init__(self, outbox: OutboxRepository, log: EventLog) -> None:
@@ -40,7 +39,7 @@ class OutboxRelay:
         self._loop = Background("outbox", self._run)
 
     def start(self) -> None:
-        """Relay what is there, then whatever `settle` announces."""
+        """Relay the rows that exist, then those that `settle` announces."""
         self._loop.start()
         self._loop.wake()
 
@@ -49,8 +48,10 @@ class OutboxRelay:
         self._release()
 
     async def settle(self) -> None:
-        """Return when the log has what the outbox held at the time of the call, or cannot have it
-        now; after 1 s in any case. To be called after every change that left an event."""
+        """Wait until the log has the events that the outbox holds now, or a round has failed.
+
+        Waits at most 1 s. Call this after every change that left an event.
+        """
         if not self._loop.running:
             return
         if self._next is None:
@@ -59,7 +60,7 @@ class OutboxRelay:
         await asyncio.wait({self._next}, timeout=_PATIENCE)
 
     async def relay(self) -> int:
-        """Bring everything to the log that waits now; how many. Raises LogError, StoreError."""
+        """Append all events that wait. Returns their number. Raises LogError, StoreError."""
         count = 0
         while True:
             rows = await self._outbox.pending(_PAGE)
@@ -76,7 +77,7 @@ class OutboxRelay:
         delay: float | None = None
         while True:
             await self._loop.woken(delay)
-            # Whoever asks from here on may have written after this round has looked.
+            # A `settle` from here on may follow a change that this round does not see.
             waiting, self._next = self._next, None
             try:
                 async with asyncio.timeout(_ROUND):
@@ -92,7 +93,7 @@ class OutboxRelay:
                 _resolve(waiting)
 
     def _fell_behind(self, error: Exception) -> None:
-        if not self._behind:  # said once, however often it is tried
+        if not self._behind:  # logged once, not at every attempt
             log_.warning("events wait in the outbox", error=str(error) or "the log does not answer")
         self._behind = True
 

@@ -1,4 +1,4 @@
-"""An organization's events: selected, replayed, followed, published, as every transport needs."""
+"""An organization's events: select, replay, follow and publish them, for every transport."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ from ..model.principal import Principal
 _TYPE = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)+")
 _MAX_TYPE = 200
 MAX_PATTERNS = 50
-#: How much of the log one page of `replay` looks through before it answers with what it found.
-_LOOKED_AT = 20_000
+#: Entries that one call of `replay` reads at most. It then answers with the matches so far.
+_MAX_ENTRIES = 20_000
 _PAGE = 2_000
-#: Bytes of the log between two waits: parsed and matched within some 10 ms at worst.
+#: Bytes of the log between two awaits: parsed and matched within some 10 ms at worst.
 _READ_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class EventPage:
-    """Events as JSON; `next_cursor` is how far was looked, whether or not there is more."""
+    """Events as JSON. `next_cursor` is the last position that was read, matching or not."""
 
     events: list[bytes]
     next_cursor: str
@@ -58,14 +58,14 @@ class EventPage:
 
 
 class EventSubscription(Subscription):
-    """One reader of an organization's events; made by `EventService.subscribe`."""
+    """One reader of an organization's events. `EventService.subscribe` makes it."""
 
     def expired(self, earliest: int) -> PositionExpired:
         return events_expired(earliest, self._log.epoch)
 
 
 class EventService:
-    """Raises ApiError, and LogError when the log fails."""
+    """Every method may raise ApiError, and LogError when the log fails."""
 
     def __init__(
         self, log: EventLog, hub: Hub, *, max_data: int, clock: Clock | None = None
@@ -80,7 +80,7 @@ class EventService:
     def epoch(self) -> str:
         return self.log.epoch
 
-    # -- what and from where ---------------------------------------------------------------
+    # -- filters and positions -------------------------------------------------------------
 
     def select(
         self,
@@ -90,8 +90,10 @@ class EventService:
         filters: Filters | None = None,
         channels: Sequence[str] | None = None,
     ) -> CompiledFilter:
-        """What this caller gets of what it asks for; `events` within `channels`, if both are
-        given. Raises InvalidRequest."""
+        """Compile the filter of a subscription, within the bounds of the caller's token.
+
+        With both `events` and `channels` an event must match both. Raises InvalidRequest.
+        """
         if events is not None and len(events) > MAX_PATTERNS:
             raise InvalidRequest.field("events", f"at most {MAX_PATTERNS} patterns")
         try:
@@ -120,10 +122,10 @@ class EventService:
         expired_ok: bool = False,
         name: str = "since",
     ) -> tuple[int, bool]:
-        """The position to read after, and whether events before it are gone that were asked for.
+        """Return the position to read after, and whether requested events were trimmed.
 
-        `since`: a cursor (exclusive), a time (inclusive), None for now; `name` is what the caller
-        called it. Raises InvalidRequest, and PositionExpired unless `expired_ok`.
+        `since` is a cursor (exclusive), a time (inclusive) or None for now. `name` is the name of
+        the request's field. Raises InvalidRequest, and PositionExpired unless `expired_ok`.
         """
         stream = event_stream(principal.organization_id)
         info = await self._info(stream)
@@ -150,7 +152,7 @@ class EventService:
         found = await self.log.locate(stream, at=at)
         if found is None:
             return info.head, False
-        # Whatever was trimmed may have been younger than the time asked for.
+        # A trimmed event may have been younger than the requested time.
         return found - 1, found == info.earliest > 1
 
     def _parse(self, cursor: str, name: str) -> tuple[str, int]:
@@ -167,7 +169,7 @@ class EventService:
     def subscribe(
         self, principal: Principal, selection: CompiledFilter, after: int
     ) -> EventSubscription:
-        """One reader of the matching events after a position."""
+        """A reader of the matching events after a position."""
         stream = event_stream(principal.organization_id)
         return EventSubscription(self.hub, self.log, stream, after, selection=selection)
 
@@ -180,25 +182,30 @@ class EventService:
         until: str | None,
         limit: int,
     ) -> EventPage:
-        """Matching events after a position and before `until` (a time, exclusive, or a cursor,
-        inclusive; None: now), at most `limit`, in order; fewer where they, or what was looked
-        through for them, are large."""
+        """At most `limit` matching events after a position, in order.
+
+        `until` is a time (exclusive), a cursor (inclusive) or None for now. The page has fewer
+        events when they are large, or when many others had to be read. Raises InvalidRequest,
+        PositionExpired.
+        """
         stream = event_stream(principal.organization_id)
         end = await self._end(stream, until)
         found: list[bytes] = []
-        looked = seen = size = 0
+        entries_read = bytes_read = size = 0
         full = False
-        while after < end and looked < _LOOKED_AT and seen < LOOKED_BYTES and not full:
+        while (
+            after < end and entries_read < _MAX_ENTRIES and bytes_read < LOOKED_BYTES and not full
+        ):
             async with SHARED.alone(principal.organization_id):
                 page = await self.log.read(stream, after, limit=_PAGE, max_bytes=_READ_BYTES)
                 if not page.entries:
                     break
                 for entry in page.entries:
                     after = min(entry.position, end)
-                    if entry.position > end:  # what was before it has been trimmed meanwhile
+                    if entry.position > end:  # the entries before it were trimmed meanwhile
                         break
-                    looked += 1
-                    seen += len(entry.body)
+                    entries_read += 1
+                    bytes_read += len(entry.body)
                     if selection.matches(entry):
                         found.append(event_json(entry, self.log.epoch))
                         size += len(found[-1])
@@ -249,25 +256,26 @@ class EventService:
         key: str | None,
         request_id: str,
     ) -> bytes:
-        """Write an event of the user's own; the event as JSON once it is durable.
+        """Append an event of the caller. Returns the event as JSON once it is durable.
 
-        The same Idempotency-Key writes it once. Raises Forbidden for the server's own types,
-        InvalidRequest, PayloadTooLarge, Conflict for another event under the same key.
+        `key` is the Idempotency-Key: a repeated request appends nothing. Raises Forbidden for the
+        server's own types, InvalidRequest, PayloadTooLarge, Conflict for another event under the
+        same key.
         """
         _check_type(kind)
         if principal.is_bound and not kind.startswith("app."):
             raise Forbidden("a token bound to a subject, session or agent publishes app.* only")
-        said: dict[str, Any] = {
+        metadata: dict[str, Any] = {
             "organization_id": principal.organization_id,
             "key_id": principal.key_id,
             "request_id": request_id,
         }
-        said |= _bound(principal)
+        metadata |= _bound(principal)
         name = new_id("evt")
         if key is not None:
             owner = (principal.organization_id, principal.idempotency_scope)
             name = event_id("published", *owner, key)
-        entry = entry_of(NewEvent(name, kind, data, said))
+        entry = entry_of(NewEvent(name, kind, data, metadata))
         if len(entry.body) > self._max_data:
             raise PayloadTooLarge(f"the event is over {self._max_data} bytes")
         await self.log.room()
@@ -275,7 +283,7 @@ class EventService:
         (position,) = await self.log.append(Append(stream, [entry]))
         if key is not None:
             return await self._published(principal, name, kind, data)
-        # Whoever follows the events has it in memory.
+        # The hub has the entry in memory when somebody follows the events.
         written = self.hub.recent(stream, position - 1, 1)
         if not written:
             written = (await self.log.read(stream, position - 1, limit=1)).entries
@@ -284,7 +292,7 @@ class EventService:
     async def _published(
         self, principal: Principal, name: str, kind: str, data: Mapping[str, Any]
     ) -> bytes:
-        """The event that this key wrote, now or before."""
+        """The event that was written under this Idempotency-Key, now or by an earlier request."""
         written = await self._find(principal, name)
         entry = _still_there([] if written is None else [written])
         kept = orjson.loads(entry.body)
@@ -293,10 +301,11 @@ class EventService:
         return event_json(entry, self.log.epoch)
 
     async def trim_before(self, organization_id: str, seconds: float) -> int:
-        """Forget events older than this many seconds; how many.
+        """Remove events older than `seconds`. Returns the number of removed positions.
 
-        The youngest of them stays as a mark: who asks for a time after it has lost nothing, even
-        where no younger event is left; who asks for one before it is told so.
+        The youngest old event stays as a mark. A reader that asks for a time after the mark has
+        lost nothing, even without a younger event. A reader that asks for a time before the mark
+        gets PositionExpired.
         """
         stream = event_stream(organization_id)
         at = round(self._clock.before(seconds) * 1e6)
@@ -307,7 +316,7 @@ class EventService:
 
 
 def events_expired(earliest: int, epoch: str) -> PositionExpired:
-    """The error for a place of which the events are gone."""
+    """The error for a position whose events were trimmed."""
     return PositionExpired(
         "these events are no longer kept; start at details.earliest",
         details={"earliest": cursor_of(epoch, earliest - 1), "epoch": epoch},
@@ -331,7 +340,7 @@ def _check_type(kind: str) -> None:
 
 
 def _bound(principal: Principal) -> dict[str, str]:
-    """What a token is bound to: the only events that it sees, and said of those it publishes."""
+    """The bounds of a token: it sees only events with these values, and its own events get them."""
     bound = {
         "subject": principal.subject,
         "session_id": principal.session_id,

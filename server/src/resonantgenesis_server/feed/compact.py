@@ -1,4 +1,4 @@
-"""Neighbouring text chunks merged into one, for readers who want the text and not the pace."""
+"""Merge neighbouring text chunks into one, for readers that want the text and not its pace."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import orjson
 from ..codec.json import dumps
 from ..log.base import Entry
 
-#: A merged chunk's text stays within this, in bytes of JSON: common WebSocket clients take no
-#: message over 1 MiB.
+#: Largest text of a merged chunk, in bytes of JSON. Common WebSocket clients refuse messages over
+#: 1 MiB.
 MERGED_BYTES = 768 * 1024
-#: What a text chunk's JSON takes around its content.
+#: Bytes of a text chunk's JSON around its content.
 _FRAME = len(dumps({"type": "text", "content": ""}))
 _TEXT = "message"
 
 
 def compact(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """The same log with runs of text chunks as one each.
+    """Merge each run of text chunks into one chunk.
 
-    A merged chunk has the `position` of its last part and `from`, that of its first; a run of one
-    stays as it is. Runs end at every other chunk, so never reach over the end of a turn.
+    A merged chunk has the `position` of its last part, and the position of its first part in
+    `from`. A run of one chunk stays unchanged. Any other chunk ends a run, so no merged chunk
+    spans two turns.
     """
     run: list[Entry] = []
     size = 0

@@ -1,4 +1,4 @@
-"""What a subscription lets through: compiled and matched once for all who asked for the same."""
+"""Filters of events: compiled once and matched once for all equal subscriptions."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from ..codec.json import SCALARS
 from ..log.base import Entry
 from ..model.events import SERVER_TYPES
 
-# Patterns are compared segment by segment. As one regular expression, the largest set of patterns
+# Patterns are compared segment by segment: as one regular expression, the largest set of patterns
 # that a client may send took 400 ms to compile.
 _PATTERN = re.compile(r"(\*|[A-Za-z0-9_-]+)(\.(\*|[A-Za-z0-9_-]+))*")
-#: Characters and segments of one, and segments of all that are compared with each new type.
+#: Characters and segments of one pattern, and segments of all patterns of a subscription.
 MAX_PATTERN, MAX_SEGMENTS, _MAX_TOGETHER = 200, 16, 200
 
 
 class BadPattern(ValueError):
-    """Not a pattern, or more than one subscription may have; the message is for clients."""
+    """Not a pattern, or too many for one subscription. The message is for clients."""
 
 
 class Patterns:
-    """Several of them: a last `*` is one or more segments, an inner one exactly one.
+    """A set of patterns. A last `*` stands for one or more segments, any other `*` for one.
 
     Raises BadPattern.
     """
@@ -42,7 +42,7 @@ class Patterns:
         self._shapes = [_Shape(each) for each in split if "*" in each]
 
     def match(self, kind: str) -> bool:
-        """Whether one of them stands for this type."""
+        """Whether one of the patterns matches this type."""
         if kind in self._types:
             return True
         segments = kind.split(".")
@@ -50,7 +50,7 @@ class Patterns:
 
 
 class _Shape:
-    """A pattern with stars: how many segments it has, and which stand where."""
+    """A pattern with stars: the number of its segments, and the fixed ones with their places."""
 
     __slots__ = ("_fixed", "_length", "_open", "_pick")
 
@@ -58,7 +58,7 @@ class _Shape:
         self._length = len(segments)
         self._open = segments[-1] == "*"
         named = [place for place, segment in enumerate(segments) if segment != "*"]
-        # One call compares all: of a single place it gives the segment, else a tuple.
+        # One call compares all: it gives the segment of a single place, else a tuple.
         self._pick = itemgetter(*named) if named else None
         self._fixed = None if self._pick is None else self._pick(segments)
 
@@ -84,9 +84,9 @@ _MISSING = object()
 Scalar = str | int | float | bool | None
 Filters = Mapping[str, Scalar | Sequence[Scalar]]
 
-# What one subscription may cost for each event, and what it may keep: its fields, a path's
-# characters and steps, the steps of all paths (0.15 µs each for each event), a field's values, a
-# text's characters, and the characters of all of it.
+# Bounds of one subscription's cost for each event, and of its memory: fields, characters and steps
+# of a path, steps of all paths (0.15 µs each for each event), values of a field, characters of a
+# value, characters of all patterns and filters.
 MAX_FILTERS = 20
 _MAX_PATH, _MAX_STEPS, _MAX_STEPS_TOGETHER = 200, 16, 64
 _MAX_VALUES, _MAX_VALUE = 100, 1_000
@@ -94,7 +94,7 @@ _MAX_SIZE = 16_384
 
 
 class BadFilter(ValueError):
-    """Not a filter, or more than one subscription may have; `field` names the place."""
+    """Not a filter, or too much for one subscription. `field` names the request's field."""
 
     def __init__(self, problem: str, field: str = "filters") -> None:
         super().__init__(problem)
@@ -103,11 +103,11 @@ class BadFilter(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """A subscription in its canonical form; equal ones share a CompiledFilter.
+    """The filter of a subscription in canonical form. Equal filters share a CompiledFilter.
 
-    `patterns`: None for every type. `filters`: dotted paths into an event, each with the values
-    it may have; all must hold. `within`: patterns of which one must hold as well, for channels.
-    `bound`: whose events they must be, by `subject`, `session_id` and `agent_id`.
+    `patterns`: types to match; None for every type. `filters`: dotted paths into an event, each
+    with its allowed values; all must match. `within`: patterns of the channels, of which one must
+    match as well. `bound`: required values of `subject`, `session_id` and `agent_id`.
     """
 
     patterns: tuple[str, ...] | None = None
@@ -117,7 +117,7 @@ class EventFilter:
 
 
 class CompiledFilter:
-    """Picks entries of an event log. Made by `CompiledFilters`; raises BadPattern there."""
+    """Picks entries of an event log. `CompiledFilters` makes it, and raises BadPattern."""
 
     __slots__ = ("__weakref__", "_filters", "_patterns", "_types", "wanted")
 
@@ -135,7 +135,7 @@ class CompiledFilter:
         self._types: dict[str, bool] = {}
 
     def pick(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Those that match, in order."""
+        """The entries that match, in order."""
         return [entry for entry in entries if self.matches(entry)]
 
     def matches(self, entry: Entry) -> bool:
@@ -147,13 +147,16 @@ class CompiledFilter:
         return self._is_theirs(event) and self._data_matches(event)
 
     def _is_theirs(self, event: Mapping[str, Any]) -> bool:
-        """By what the server said of it: in `metadata`, and in the `data` of its own types. What
-        a publisher put into `data` never decides who sees it."""
+        """Whether the event has the bound values where the server wrote them.
+
+        These are in `metadata`, and in the `data` of the server's own types. The `data` of a
+        published event never decides who sees it.
+        """
         if not self.wanted.bound:
             return True
         metadata = event["metadata"]
-        said = {**event["data"], **metadata} if event["type"] in SERVER_TYPES else metadata
-        return all(said.get(name) == value for name, value in self.wanted.bound)
+        trusted = {**event["data"], **metadata} if event["type"] in SERVER_TYPES else metadata
+        return all(trusted.get(name) == value for name, value in self.wanted.bound)
 
     def _type_matches(self, kind: str) -> bool:
         known = self._types.get(kind)
@@ -177,7 +180,7 @@ class CompiledFilter:
 
 
 class CompiledFilters:
-    """One CompiledFilter for all equal subscriptions, as long as somebody holds it."""
+    """Keeps one CompiledFilter for all equal subscriptions, as long as one of them holds it."""
 
     def __init__(self) -> None:
         self._known: weakref.WeakValueDictionary[EventFilter, CompiledFilter] = (
@@ -197,9 +200,9 @@ class CompiledFilters:
 
 
 def event_filters(filters: Filters, *, beside: int) -> list[tuple[str, tuple[Scalar, ...]]]:
-    """`{field: value or [values]}` on `data`, in the form of `EventFilter.filters`.
+    """Turn `{field: value or [values]}` on `data` into `EventFilter.filters`.
 
-    `beside`: characters of the patterns that are asked for with them. Raises BadFilter.
+    `beside`: number of characters of the subscription's patterns. Raises BadFilter.
     """
     if len(filters) > MAX_FILTERS:
         raise BadFilter(f"at most {MAX_FILTERS} fields")
@@ -239,14 +242,14 @@ def _checked_values(path: str, value: Scalar | Sequence[Scalar]) -> Sequence[Sca
 
 
 def parsed(entry: Entry) -> Mapping[str, Any]:
-    """The entry's body as an object; made once, while somebody filters by it."""
+    """The entry's body as an object, parsed once for all filters."""
     if entry.data is None:
         entry.data = orjson.loads(entry.body)
     return entry.data
 
 
 def _tagged(value: Scalar) -> tuple[str, Scalar]:
-    """JSON tells true from 1 and "1"; Python's equality does not."""
+    """A key under which true, 1 and "1" differ, as in JSON. For Python true equals 1."""
     if isinstance(value, bool):
         return "bool", value
     return ("number", value) if isinstance(value, int | float) else ("other", value)

@@ -1,12 +1,12 @@
 """Live is pushed, behind is pulled.
 
-A reader that has everything is *attached*: the call that announces a commit pushes it the new
-entries. A reader whose socket is full, or that has just come, is *behind*: it reads the log at its
-own pace and attaches when it has caught up. So a slow reader costs a cursor, not a queue.
+A reader that has every entry is *attached*: the call that announces a commit pushes the new entries
+to it. A reader that is new, or whose socket is full, is *behind*: it reads the log at its own pace
+and attaches when it has caught up. So a slow reader costs a cursor, not a queue.
 
-A reader that only passes bytes on *parks*: its sink joins a broadcast group. Sinks with equal
+A reader that only passes on bytes *parks*: its sink joins a broadcast group. Sinks with equal
 encoders share a group. New entries are encoded once for the group, and the bytes are written to
-each sink. The hub keeps one position for the group, and does not ask a connection for space: a
+each sink. The hub keeps one position for the group. It does not ask a connection for space: a
 connection that a write fills leaves the group before that write returns.
 
 The hub lives on the event loop and awaits nothing. Therefore `attach` is a handover without a gap:
@@ -23,50 +23,50 @@ from .. import metrics
 from ..log.base import Entry
 from .filter import CompiledFilter
 
-#: Newest entries of a stream kept in memory while it has readers, so that one who reconnects or
-#: lags a little is served without touching the file.
+#: Newest entries of a stream that stay in memory while it has readers. A reader that reconnects or
+#: lags a little is served without a read of the file.
 TAIL_ENTRIES = 512
 TAIL_BYTES = 256 * 1024
 
 
 class Reader(Protocol):
-    """One reader of one stream; `position` is the last entry it has taken."""
+    """A reader of one stream. `position` is the last entry that it has taken."""
 
     position: int
 
     @property
     def here(self) -> bool:
-        """Whether somebody is there to whom it tells what it reads, as far as that is known."""
+        """False if the reader's client is known to have left."""
         ...
 
     def push(self, entries: Sequence[Entry]) -> bool:
-        """Take new entries, in order; older ones among them are to be skipped.
+        """Take new entries, in order; skip those that the reader has.
 
-        False: it cannot now; it took none of them, is detached and will read them from the log.
-        Must not raise, or call the hub but to unpark.
+        Returns False if the reader cannot take them now: it took none, is detached and will read
+        them from the log. Must not raise. Of the hub's methods it may call `unpark` only.
         """
         ...
 
     def gone(self) -> None:
-        """The stream was deleted; nothing will follow."""
+        """The stream was deleted. No entry will follow."""
         ...
 
 
-#: Takes bytes for a connection; raises RuntimeError when that is closed. Whoever fills the
-#: connection by it is unparked before it returns.
+#: Takes bytes for a connection. Raises RuntimeError if the connection is closed. A reader whose
+#: connection the bytes fill is unparked before the call returns.
 Write = Callable[[bytes], object]
 
 
 class Encoder(Protocol):
-    """How entries look on a wire. Forms that are equal, and have equal hashes, share the bytes."""
+    """Makes the bytes of entries. Equal encoders, with equal hashes, share the bytes."""
 
     def live(self, entries: Sequence[Entry]) -> bytes:
-        """What all parked readers are written; empty if each must look at these by itself."""
+        """The bytes for all parked readers. Empty if each must take these entries by itself."""
         ...
 
 
 class Sink(Protocol):
-    """Where the live entries of a parked reader go."""
+    """Takes the live entries of a parked reader."""
 
     @property
     def encoder(self) -> Encoder: ...
@@ -76,37 +76,40 @@ class Sink(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether bytes may be written now: the connection is open and not full, and nothing
-        waits to be written before them."""
+        """Whether bytes may be written now: the connection is open and not full, and no earlier
+        bytes wait."""
         ...
 
     def wake(self) -> None:
-        """The reader is parked no more, and has something to do."""
+        """The reader is no longer parked and must go on by itself."""
         ...
 
 
 class BroadcastGroup:
-    """Parked readers that are written the same bytes."""
+    """Parked readers that get the same bytes."""
 
     __slots__ = ("broadcasts", "encoder", "head", "writes")
 
     def __init__(self, encoder: Encoder, head: int) -> None:
         self.encoder = encoder
-        #: The position up to which all of them have everything.
+        #: The position up to which every reader of the group has all entries.
         self.head = head
         self.writes: dict[Reader, Write] = {}
-        #: How often they were written to.
+        #: The number of broadcasts.
         self.broadcasts = 0
 
     def broadcast(self, entries: Sequence[Entry], head: int) -> tuple[Reader, ...]:
-        """The hot path of every stream: write entries up to `head`. Who did not take them."""
+        """Write entries up to `head`. Returns the readers that did not take them.
+
+        The hot path of every stream.
+        """
         data = self.encoder.live(entries)
         if not data:
             return tuple(self.writes)
         self.head = head
         self.broadcasts += 1
         closed: list[Write] = []
-        for write in tuple(self.writes.values()):  # a write that fills its connection unparks
+        for write in tuple(self.writes.values()):  # a full connection unparks during the write
             try:
                 write(data)
             except RuntimeError:
@@ -117,20 +120,20 @@ class BroadcastGroup:
 
 
 class Topic:
-    """What the hub knows of a stream that somebody reads."""
+    """The readers and the newest entries of one stream."""
 
     __slots__ = ("attached", "head", "kind", "parked", "readers", "tail", "tail_bytes")
 
     def __init__(self, kind: str) -> None:
-        #: What `metrics.kind_of` says of the stream.
+        #: The result of `metrics.kind_of` for the stream.
         self.kind = kind
         self.readers: set[Reader] = set()
-        #: Attached readers by their selection; None: they get everything.
+        #: Attached readers by their selection; None: they get every entry.
         self.attached: dict[CompiledFilter | None, dict[Reader, None]] = {}
         #: Readers at the end, by their selection and encoder.
         self.parked: dict[tuple[CompiledFilter | None, Encoder], BroadcastGroup] = {}
-        #: Position of the last entry that was announced or that an attached reader has read; 0:
-        #: none yet.
+        #: Position of the last entry that was announced or that an attached reader has read; 0
+        #: before the first.
         self.head = 0
         self.tail: deque[Entry] = deque()
         self.tail_bytes = 0
@@ -143,7 +146,7 @@ class Topic:
         self.unpark(reader)
 
     def unpark(self, reader: Reader) -> tuple[CompiledFilter | None, Encoder] | None:
-        """Under what the reader was parked; None: it was not."""
+        """Take the reader out of its group. Returns the group's key, or None if it had none."""
         for key, group in self.parked.items():
             if group.writes.pop(reader, None) is not None:
                 reader.position = group.head
@@ -173,37 +176,37 @@ class Topic:
             self.tail_bytes -= len(tail.popleft().body)
 
     def learn(self, entries: Sequence[Entry]) -> None:
-        """The same for entries that are older than the tail, or all of it."""
+        """Put entries that are older than the tail, or the whole tail, into memory."""
         tail = self.tail
         if not tail:
             self.remember(entries)
             return
         older = [entry for entry in entries if entry.position < tail[0].position]
-        room = TAIL_ENTRIES - len(tail)
-        for entry in reversed(older[-room:] if room > 0 else ()):
+        space = TAIL_ENTRIES - len(tail)
+        for entry in reversed(older[-space:] if space > 0 else ()):
             if entry.position + 1 != tail[0].position or self.tail_bytes > TAIL_BYTES:
                 return
             tail.appendleft(entry)
             self.tail_bytes += len(entry.body)
 
 
-#: Streams whose last reader has left, and bytes of entries that are kept of them, all together.
+#: Streams without readers that stay in memory, and the bytes of their entries together.
 LEFT_TOPICS = 256
 LEFT_BYTES = 16 * 1024 * 1024
 
 
 class Hub:
-    """Hands what was committed to those who read it."""
+    """Hands committed entries to the readers of their streams."""
 
     def __init__(self) -> None:
         self._topics: dict[str, Topic] = {}
-        #: Those of `_topics` that nobody reads now, in the order in which they were left.
+        #: The topics without readers, in the order in which their last readers left.
         self._left: OrderedDict[str, Topic] = OrderedDict()
-        #: Bytes of entries that are kept of those.
+        #: Bytes of entries of those topics.
         self._left_bytes = 0
 
     def register(self, stream: str, reader: Reader) -> None:
-        """From now on, what is announced for `stream` counts against `attach`."""
+        """Add a reader. From now on `attach` compares its position with announced entries."""
         topic = self._topics.get(stream)
         if topic is None:
             topic = self._topics[stream] = Topic(metrics.kind_of(stream))
@@ -211,7 +214,7 @@ class Hub:
         topic.readers.add(reader)
 
     def unregister(self, stream: str, reader: Reader) -> None:
-        """The reader has left; harmless when it already had."""
+        """Remove a reader. Harmless if it is not registered."""
         topic = self._topics.get(stream)
         if topic is None:
             return
@@ -222,8 +225,8 @@ class Hub:
                 self._leave(stream, topic)
 
     def _leave(self, stream: str, topic: Topic) -> None:
-        """Keep the newest of what nobody reads any more: a thousand viewers that a proxy has cut
-        off come back at once, and for the same."""
+        """Keep the newest entries of a stream without readers: a thousand viewers that a proxy has
+        cut off come back at the same moment for the same entries."""
         self._left[stream] = topic
         self._left_bytes += topic.tail_bytes
         self._bound_left()
@@ -235,7 +238,7 @@ class Hub:
             del self._topics[name]
 
     def _take_up(self, stream: str) -> bool:
-        """Whether the stream was one of those left; it no longer is."""
+        """Take a stream out of those without readers. Returns whether it was one."""
         topic = self._left.pop(stream, None)
         if topic is None:
             return False
@@ -243,14 +246,15 @@ class Hub:
         return True
 
     def attach(self, stream: str, reader: Reader, selection: CompiledFilter | None = None) -> bool:
-        """Attach a registered reader if it has everything announced; else it must read on.
+        """Attach a registered reader if it has every announced entry; else it must read on.
 
-        With a selection it is pushed only what that picks, matched once for all its readers.
+        A reader with a selection gets only the entries that it picks, matched once for all readers
+        with that selection.
         """
         topic = self._topics[stream]
         if topic.head > reader.position:
             return False
-        if not topic.attached and not topic.parked:  # of whose place `head` tells
+        if not topic.attached and not topic.parked:  # nobody's position is in `head` yet
             topic.head = reader.position
         topic.attach(reader, selection)
         return True
@@ -258,10 +262,12 @@ class Hub:
     def park(
         self, stream: str, reader: Reader, sink: Sink, selection: CompiledFilter | None = None
     ) -> BroadcastGroup | None:
-        """Write what comes to the sink of an attached reader that is at the end, until `unpark`,
-        or until the sink's encoder or connection refuses; then the reader is attached as before,
-        with its `position` set, and pushed what was refused. None: it is not at the end of what
-        was announced."""
+        """Write new entries to the sink of an attached reader that is at the end.
+
+        This lasts until `unpark`, or until the sink's encoder or connection refuses entries. Then
+        the reader is attached as before, with its `position` set, and the refused entries are
+        pushed to it. Returns None if the reader is not at the end of the announced entries.
+        """
         topic = self._topics[stream]
         if topic.head != reader.position:
             return None
@@ -274,31 +280,33 @@ class Hub:
         return group
 
     def unpark(self, stream: str, reader: Reader) -> None:
-        """Push to a reader instead of writing to its sink. Harmless if it is not parked."""
+        """Push to a reader again instead of writing to its sink. Harmless if it is not parked."""
         topic = self._topics.get(stream)
         if topic is not None and (key := topic.unpark(reader)) is not None:
             topic.attach(reader, key[0])
 
     def learn(self, stream: str, entries: Sequence[Entry]) -> None:
-        """Keep what a reader has read up to the end for those who come after it."""
+        """Keep entries that a reader has read up to the end, for the readers after it."""
         topic = self._topics.get(stream)
         if topic is not None and entries:
             topic.learn(entries)
 
     def detach(self, stream: str, reader: Reader) -> None:
-        """Push nothing more to the reader; it stays registered."""
+        """Push no more entries to the reader. It stays registered."""
         topic = self._topics.get(stream)
         if topic is not None:
             topic.detach(reader)
 
     def head(self, stream: str) -> int:
-        """The last position announced since the stream has readers; 0: none yet."""
+        """The last position announced since the stream has readers; 0 before the first."""
         topic = self._topics.get(stream)
         return 0 if topic is None else topic.head
 
     def recent(self, stream: str, after: int, max_bytes: int) -> list[Entry]:
-        """Entries right after `after` if they are still in memory, at most about `max_bytes`;
-        else none, which says nothing about whether there are any."""
+        """Entries right after `after`, at most about `max_bytes`, if memory holds them.
+
+        An empty list does not mean that the log has none.
+        """
         topic = self._topics.get(stream)
         if topic is None or not topic.tail:
             return []
@@ -316,7 +324,7 @@ class Hub:
         return found
 
     def publish(self, stream: str, entries: Sequence[Entry]) -> None:
-        """Announce committed entries; called in commit order, before the append's own answer."""
+        """Announce committed entries. Called in commit order, before the append returns."""
         topic = self._topics.get(stream)
         if topic is None:
             return
@@ -336,7 +344,7 @@ class Hub:
             metrics.delivered(topic.kind, taken)
 
     def _push(self, topic: Topic, entries: Sequence[Entry]) -> int:
-        """Push to everybody attached; how many entries were taken, by all together."""
+        """Push to all attached readers. Returns the number of entries that they took together."""
         taken = 0
         for selection, readers in tuple(topic.attached.items()):
             picked = entries if selection is None else selection.pick(entries)
@@ -350,9 +358,11 @@ class Hub:
         return taken
 
     def _broadcast(self, topic: Topic, entries: Sequence[Entry], before: int) -> int:
-        """Write to everybody parked, all of whom have what came `before`; how many entries were
-        taken, by all together. Who did not take them is attached again, and pushed to next; so is
-        everybody when entries are missing before these."""
+        """Write to all parked readers, which have every entry up to `before`.
+
+        Returns the number of entries that they took together. A reader that did not take them is
+        attached again, and pushed to next. So are all readers if entries before these are missing.
+        """
         taken = 0
         first = entries[0].position
         missing = first > before + 1
@@ -386,17 +396,17 @@ class Hub:
         topic.parked.clear()
         topic.tail.clear()
         topic.tail_bytes = 0
-        topic.head = 0  # who registers from now on has missed nothing of what is there: nothing
+        topic.head = 0  # for readers that register from now on the stream is empty
         for reader in tuple(topic.readers):
             reader.gone()
 
     @property
     def busy(self) -> bool:
-        """Whether anybody reads anything."""
+        """Whether any stream has a reader."""
         return len(self._topics) > len(self._left)
 
-    def standing(self) -> tuple[int, int]:
-        """How many readers of chunks and events are handed what comes, and how many are behind."""
+    def live_and_behind(self) -> tuple[int, int]:
+        """Numbers of readers of chunks and events: those that get live entries, those behind."""
         live = total = 0
         for topic in self._topics.values():
             if topic.readers and topic.kind != metrics.RECORDS:
@@ -406,11 +416,11 @@ class Hub:
         return live, total - live
 
     def is_watched(self, stream: str) -> bool:
-        """Whether anybody reads the stream now who has not left."""
+        """Whether the stream has a reader whose client has not left."""
         topic = self._topics.get(stream)
         return topic is not None and any(reader.here for reader in topic.readers)
 
     def readers(self, stream: str) -> int:
-        """How many read the stream now, attached or behind."""
+        """The number of the stream's readers, attached or behind."""
         topic = self._topics.get(stream)
         return 0 if topic is None else len(topic.readers)

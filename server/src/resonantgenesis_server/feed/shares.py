@@ -1,4 +1,4 @@
-"""The event loop's time, shared among organizations: what parsing and looking for them may take."""
+"""The event loop's time, shared among organizations: each has a bound on parsing and searching."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from dataclasses import dataclass, field
 
 from ..model.errors import RateLimited
 
-#: Of the loop's time for one organization, all its requests and sockets together.
+#: Part of the loop's time that one organization may take with all its requests and sockets.
 _SHARE = 0.2
 #: Seconds that an organization may be ahead of its share before it waits.
 _AHEAD = 0.25
-#: Seconds after which who waits for a turn is refused.
+#: Seconds that a request waits before it is refused.
 _PATIENCE = 20.0
-#: Seconds that a small message takes, which is not measured.
+#: Seconds that a small message is assumed to take. Its time is not measured.
 SMALL = 25e-6
-#: Bytes from which a text is large: its time is measured, and others come first.
+#: Bytes from which a text is large: its time is measured, and it waits its turn.
 LARGE = 16_384
 _REMEMBERED = 1_000
 
 
 @dataclass(slots=True)
 class _Account:
-    """Of one organization. `paid`: when what it has taken is made up for, by the loop's clock."""
+    """What one organization has taken. `paid`: the loop's time at which its share covers that."""
 
     paid: float = 0.0
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -36,22 +36,26 @@ class _Account:
 
 
 class Shares:
-    """Who has taken more than a share waits, one text after the other, so that whatever one
-    organization sends on however many connections, others find the loop free in between."""
+    """Makes an organization that has taken more than its share wait, one text after the other.
+
+    So other organizations find the loop free in between, however many connections one opens.
+    """
 
     def __init__(self) -> None:
         self._accounts: dict[str, _Account] = {}
 
     async def turn(self, organization_id: str) -> None:
-        """Return when a text of the organization may be parsed, at once if it has not taken more
-        than its share. Raises RateLimited."""
+        """Wait until a text of the organization may be parsed.
+
+        Returns at once if the organization is within its share. Raises RateLimited.
+        """
         account = self._account(organization_id)
         now = asyncio.get_running_loop().time()
         if account.paid - now <= _AHEAD and not account.turns.locked():
             return
         try:
             async with asyncio.timeout(_PATIENCE), account.turns:
-                # Released before the text is parsed: the next in line sees what that took.
+                # Released before the text is parsed, so the next in line sees its time.
                 await asyncio.sleep(account.paid - asyncio.get_running_loop().time())
         except TimeoutError:
             problem = "large messages and bodies of this organization come too fast"
@@ -59,8 +63,10 @@ class Shares:
 
     @asynccontextmanager
     async def alone(self, organization_id: str) -> AsyncIterator[None]:
-        """For a page of a long look through an organization's log, and no longer: of all its
-        requests one has its page parsed at a time. Raises RateLimited."""
+        """Hold the organization's lock for one page of a long search through its events.
+
+        Of all its requests one has its page parsed at a time. Raises RateLimited.
+        """
         looks = self._account(organization_id).looks
         try:
             async with asyncio.timeout(_PATIENCE):
@@ -74,14 +80,14 @@ class Shares:
             looks.release()
 
     def took(self, organization_id: str, seconds: float) -> None:
-        """So much of the loop's time went to a text."""
+        """Charge the organization with `seconds` of the loop's time."""
         account = self._account(organization_id)
         now = asyncio.get_running_loop().time()
         account.paid = max(account.paid, now) + seconds / _SHARE
 
     @contextmanager
     def measured(self, organization_id: str) -> Iterator[None]:
-        """Nothing is awaited within: what it takes is the organization's."""
+        """Charge the organization with the time of the block, which must not await."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
@@ -103,5 +109,5 @@ class Shares:
         self._accounts = kept
 
 
-#: Of this process, which has one loop.
+#: One for the process, which has one loop.
 SHARED = Shares()

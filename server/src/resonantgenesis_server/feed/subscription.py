@@ -1,7 +1,7 @@
 """A cursor over one stream, and a subscription: a cursor with a range, an end and a sink.
 
-Every transport reads through these: from replay to live in `Cursor`, to a client that reads at its
-own pace in `Subscription`. A socket has its own kind of cursor, since one task drives many.
+Every transport reads through these. `Cursor` is the handover from replay to live. `Subscription`
+adds a client that reads at its own pace. A socket has its own cursor, since one task drives many.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from ..log.base import Entry, EventLog
 from .filter import CompiledFilter
 from .hub import BroadcastGroup, Hub, Sink
 
-#: Entries pushed but not yet taken may hold this much; then the reader is behind and pulls.
+#: Bytes of entries that were pushed and not taken yet. Beyond, the reader is behind and pulls.
 PENDING_BYTES = 64 * 1024
 PAGE_ENTRIES = 2_000
 PAGE_BYTES = 256 * 1024
-#: A compact reader's pages: large, so that a gap of 10,000 chunks becomes few messages. Each such
+#: Pages of a compact reader: large, so that a gap of 10,000 chunks becomes few messages. Each such
 #: reader holds one page in memory.
 COMPACT_ENTRIES = 20_000
 COMPACT_BYTES = 1024 * 1024
@@ -39,20 +39,20 @@ class PlaceExpired(Exception):
 
 
 class Caller(Protocol):
-    """Who waits for what is read."""
+    """The client that waits for the entries."""
 
     @property
     def here(self) -> bool:
-        """False: it may have left, though it can still be answered."""
+        """False if the client may have left. It can still be answered."""
         ...
 
 
 class Cursor(ABC):
     """One reader's place in a stream, and the handover from replay to live.
 
-    `pull` until `attached`, then entries come through `push`, which a subclass fills; when it
-    answers False the cursor is behind again and pulls on. Use as a context manager, by one task.
-    `position` is the last entry given out; with a `selection`, the last one looked at.
+    Call `pull` until `attached`; then entries come through `push`, which a subclass implements.
+    When `push` returns False, the cursor is behind again and pulls on. Use it as a context manager,
+    in one task. `position` is the last entry given out; with a `selection`, the last one read.
     """
 
     def __init__(
@@ -88,26 +88,28 @@ class Cursor(ABC):
 
     @property
     def reached(self) -> int:
-        """How far the reader has got, entries that its selection leaves out included."""
+        """The last position that the reader has passed, with entries that its selection skips."""
         if not self.attached:
             return self.position
         return max(self.position, self._hub.head(self._stream))
 
     def announced(self) -> int | None:
-        """The position of the last entry that was announced; None if memory does not hold it."""
+        """The position of the last announced entry; None if memory does not hold it."""
         return self._hub.head(self._stream) or None
 
     @abstractmethod
     def push(self, entries: Sequence[Entry]) -> bool:
-        """Take live entries, or say False; see `Reader` and `accept`."""
+        """Take live entries, or return False; see `Reader` and `accept`."""
 
     @abstractmethod
     def gone(self) -> None:
         """The stream was deleted."""
 
     def accept(self, entries: Sequence[Entry]) -> Sequence[Entry] | None:
-        """What of pushed entries is new; None if some before them are missing, so that the
-        reader must pull. Moves `position`."""
+        """Return the new ones of pushed entries, and move `position`.
+
+        None if entries before them are missing: the reader must pull.
+        """
         if entries[0].position > self.position + 1 and self.selection is None:
             self.attached = False
             return None
@@ -118,14 +120,15 @@ class Cursor(ABC):
         return entries
 
     async def pull(self) -> list[Entry]:
-        """One step of the handover: what the reader has next, and attached if that is all.
+        """One step of the handover: read the next page, and attach if it is the last one.
 
-        The reader is registered, so whatever is committed after the page was read either raises
-        the topic's head before `attach` looks at it, or is pushed afterwards. Does not suspend
-        when memory holds what the reader lacks. Raises PlaceExpired and the log's LogUnavailable.
+        The reader is registered. So an entry that is committed after the page was read either
+        raises the topic's head before `attach` compares it, or is pushed afterwards. Does not
+        suspend if memory holds the missing entries. Raises PlaceExpired, and LogUnavailable of the
+        log.
         """
         found = self._hub.recent(self._stream, self.position, self._page_bytes)
-        at_end = True  # of what is announced, which `attach` compares with the position
+        at_end = True  # of the announced entries; `attach` compares their head with the position
         if not found and self.announced() != self.position:
             page = await self._log.read(
                 self._stream,
@@ -145,7 +148,7 @@ class Cursor(ABC):
         return self._given(found)
 
     def _given(self, found: list[Entry]) -> list[Entry]:
-        """Of a page, what the reader is to see."""
+        """The entries of a page that the selection picks."""
         picked = found if self.selection is None else self.selection.pick(found)
         if picked:
             metrics.replayed(self._stream, len(picked))
@@ -153,12 +156,12 @@ class Cursor(ABC):
 
 
 class Subscription(Cursor):
-    """Reads a stream from `after` on: every entry once, in order, without gaps; without end, unless
-    a subclass says where it ends. Single use.
+    """Reads a stream from `after` on: every entry once, in order, without gaps. Single use.
 
-    `batches` is for a transport. With a sink it ends, `parked`, as soon as only live entries are
-    left: the hub then writes them to the sink, and `batches` is called again when the sink wakes.
-    `batch` is the part for a reader without a sink, inside the subscription as a context manager.
+    It has no end unless a subclass says where. A transport iterates `batches`. With a sink,
+    `batches` ends with `parked = True` as soon as only live entries are left: the hub then writes
+    them to the sink. Call `batches` again when the sink wakes. A reader without a sink calls
+    `batch`, with the subscription as a context manager.
     """
 
     def __init__(
@@ -184,11 +187,11 @@ class Subscription(Cursor):
             page_bytes=page_bytes,
         )
         self.caller = caller
-        #: The last position that `batches` gives; None: it gives all that comes.
+        #: The last position that `batches` yields; None: there is no end.
         self.end: int | None = None
         #: `batches` has ended without the subscription being over.
         self.parked = False
-        #: The sinks that are written to together with this one while it is parked.
+        #: The group in which the sink is while it is parked.
         self.group: BroadcastGroup | None = None
         self._entered = self._stopped = False
         self._bound = pending_bytes
@@ -197,7 +200,7 @@ class Subscription(Cursor):
         self._gone = False
         self._waiter: asyncio.Future[None] | None = None
         self._sink: Sink | None = None
-        #: The sink to be woken; None while it is not parked.
+        #: The sink to wake; None while it is not parked.
         self._parked_sink: Sink | None = None
 
     @property
@@ -237,14 +240,14 @@ class Subscription(Cursor):
     # -- called by the reader --------------------------------------------------------------
 
     def write_to(self, sink: Sink) -> None:
-        """Park on this sink whenever only live entries are left."""
+        """Use this sink whenever only live entries are left."""
         self._sink = sink
 
     def park(self, sink: Sink | None = None) -> BroadcastGroup | None:
-        """Write live entries to the sink from here on, without a task that waits in `batch`.
+        """Let the hub write live entries to the sink, without a task that waits in `batch`.
 
-        The sink is woken once when it takes something no more, or when the stream is gone; then
-        `batch` goes on. None if there is something to do right now, or the sink is not ready.
+        The hub wakes the sink once: when it takes no more, or when the stream is gone. Then call
+        `batch` again. Returns None if there is something to do now, or the sink is not ready.
         """
         sink = sink or self._sink
         if sink is None or not self.attached or self._pending or self._gone or not sink.ready:
@@ -255,13 +258,13 @@ class Subscription(Cursor):
         return group
 
     def unpark(self) -> None:
-        """The sink is full: wake it when something comes, instead of writing to it."""
+        """The sink is full: wake it for the next entry instead of writing to it."""
         self._hub.unpark(self._stream, self)
 
     async def batch(self, timeout: float | None = None) -> list[Entry]:
-        """The next entries, at least one; empty when `timeout` seconds passed without any.
+        """The next entries, at least one. Empty after `timeout` seconds without an entry.
 
-        Raises StreamGone, PlaceExpired and the log's LogUnavailable.
+        Raises StreamGone, PlaceExpired, and LogUnavailable of the log.
         """
         while True:
             if self._pending:
@@ -276,11 +279,11 @@ class Subscription(Cursor):
                 return []
 
     async def batches(self, silence: float) -> AsyncGenerator[Sequence[Entry], None]:
-        """Entries in order, each once; an empty list after every `silence` seconds without any.
+        """Entries in order, each once; an empty list after every `silence` seconds without one.
 
-        Ends as the range says, when the stream is deleted, by `stop`, or `parked`. Does not
-        suspend before it has given what memory holds. Raises `expired` when the reader is so slow
-        that its place is trimmed, and the log's LogUnavailable.
+        Ends at the end of the range, when the stream is deleted, after `stop`, or `parked`. Does
+        not suspend before it has yielded the entries in memory. Raises the error of `expired` if a
+        slow reader's position was trimmed, and LogUnavailable of the log.
         """
         self.parked = False
         try:
@@ -304,40 +307,40 @@ class Subscription(Cursor):
                 self.close()
 
     async def _next(self, silence: float) -> list[Entry] | None:
-        """The next entries; empty after `silence`; None if a step brought none, but no wait."""
+        """The next entries; empty after `silence`; None if a page had none for this reader."""
         if self.attached or self._pending or self._gone:
             return await self.batch(silence)
         return await self.pull() or None
 
     def stop(self) -> None:
-        """End `batches` now: the reader has left or must."""
+        """End `batches` now: the reader has left, or must leave."""
         self._stopped = True
         self.gone()
 
     def close(self) -> None:
-        """End, parked or not."""
+        """End the subscription, parked or not."""
         self._stopped = True
         self.__exit__()
 
     # -- the range -------------------------------------------------------------------------
 
     async def _begin(self, silence: float) -> AsyncGenerator[None, None]:
-        """Register, once the place to start is known; yields after each `silence` before that."""
+        """Register at the first position. Yields after each `silence` while it is not known yet."""
         self._entered = True
         self.__enter__()
         return
         yield
 
     def _is_over(self) -> bool:
-        """Whether nothing is to be given any more."""
+        """Whether the range is at its end."""
         return self.end is not None and not self._pending and self.reached >= self.end
 
     def expired(self, earliest: int) -> Exception:
-        """The error for a place that was trimmed."""
+        """The error for a position that was trimmed."""
         return PlaceExpired(earliest)
 
     async def _shown(self, entries: Sequence[Entry]) -> Sequence[Entry]:
-        """Of the next entries, those that the reader is to see; all within the range."""
+        """The entries within the range."""
         if self.end is not None and entries[-1].position > self.end:
             return [entry for entry in entries if entry.position <= self.end]
         return entries
@@ -347,7 +350,7 @@ class Subscription(Cursor):
         return taken
 
     async def _wait(self, timeout: float | None) -> bool:
-        """False after `timeout` seconds in which nothing was pushed."""
+        """Wait for a push. Returns False after `timeout` seconds without one."""
         loop = asyncio.get_running_loop()
         self._waiter = waiter = loop.create_future()
         timer = None if timeout is None else loop.call_later(timeout, self._wake)
