@@ -1,7 +1,15 @@
-"""The embedded agent `guide`: no key, no network, no model, and yet real work.
+"""The built-in agent `guide`: real work without a key, a network or a model.
 
-It computes with the calculator and answers from the packaged documentation; `guide_intent` holds
-the rules by which it decides. The same turn always gives the same chunks.
+The guide computes with the calculator and answers from the packaged documentation. Equal turns
+give equal chunks. A few rules decide what to do for a goal:
+
+1. "count to N" and "lorem N" are demonstrations: N pieces of text, no tools.
+2. "more" and the like continue the last search of the session.
+3. Arithmetic, in signs or in words, is computed. A goal that begins with an operator
+   ("and times 3?") goes on from the last result in the session.
+4. The rest of the goal is looked up in the documentation. "and …?" and "what about …?" are looked
+   up together with the last query.
+5. A goal with neither gets a list of what the guide can do.
 """
 
 from __future__ import annotations
@@ -9,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -45,29 +53,33 @@ I answer questions about this streaming server from its own documentation, and I
 _MAX_TEXT = 2_000
 #: How many sums of one goal are done.
 MAX_EXPRESSIONS = 3
-_NUMBERS = (
+_NUMBER_NAMES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
     "sixteen seventeen eighteen nineteen twenty"
 )
-_WORDS = _NUMBERS.split()
-_NUMBER_WORD = re.compile(rf"(?<![-\w])(?:{'|'.join(_WORDS)})(?![-\w])")
+_NUMBERS = _NUMBER_NAMES.split()
+_NUMBER_WORD = re.compile(rf"(?<![-\w])(?:{'|'.join(_NUMBERS)})(?![-\w])")
 _N = r"(?<![\w.])[0-9]+(?:\.[0-9]+)?"
-_POWER = r"(?:raised\s+)?to the (?:power(?: of)?)"
-_Replacement = str | Callable[[re.Match[str]], str]
-#: Words become signs, in this order.
-_REWRITES: tuple[tuple[re.Pattern[str], _Replacement], ...] = (
+#: Signs by their words, between two operands.
+_SIGN_WORDS = {
+    r"(?:raised )?to the power(?: of)?": "**",
+    "multiplied by|times|x": "*",
+    "divided by": "/",
+    "plus": "+",
+    "minus": "-",
+    "mod(?:ulo)?": "%",
+}
+#: Replacements of words by signs, in this order.
+_REWRITES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))"), ""),
-    (_NUMBER_WORD, lambda match: str(_WORDS.index(match.group()))),
     (re.compile(rf"({_N})\s*(?:%|percent)\s+of\s+({_N})"), r"\1 * \2 / 100"),
     (re.compile(rf"(?:the )?square root of\s+({_N})"), r"\1 ** 0.5"),
-    (re.compile(rf"({_N})\s+squared\b"), r"\1 ** 2"),
-    (re.compile(rf"({_N})\s+cubed\b"), r"\1 ** 3"),
-    (re.compile(rf"(?<=[0-9)])\s+{_POWER}\s+(?=[-(0-9])"), " ** "),
-    (re.compile(r"(?<=[0-9)])\s+(?:multiplied by|times|x)\s+(?=[-(0-9])"), " * "),
-    (re.compile(r"(?<=[0-9)])\s+divided by\s+(?=[-(0-9])"), " / "),
-    (re.compile(r"(?<=[0-9)])\s+plus\s+(?=[-(0-9])"), " + "),
-    (re.compile(r"(?<=[0-9)])\s+minus\s+(?=[-(0-9])"), " - "),
-    (re.compile(r"(?<=[0-9)])\s+mod(?:ulo)?\s+(?=[-(0-9])"), " % "),
+    (re.compile(r"(?<=[0-9)])\s+squared\b"), " ** 2"),
+    (re.compile(r"(?<=[0-9)])\s+cubed\b"), " ** 3"),
+    *(
+        (re.compile(rf"(?<=[0-9)])\s+(?:{words})\s+(?=[-(0-9])"), f" {sign} ")
+        for words, sign in _SIGN_WORDS.items()
+    ),
 )
 _SIGNS = str.maketrans({"×": "*", "÷": "/", "−": "-", "^": "**"})
 _RUN = re.compile(r"(?<![\w.])[-+(]*[0-9.][-+*/%(). 0-9]*")
@@ -78,17 +90,8 @@ _ASKED = re.compile(
 )
 _COMMAND = re.compile(r"(?:please\s+)?(?:calculate|compute|evaluate)\s+(.*?[-+*/%(].*)", re.DOTALL)
 _BINARY = re.compile(r"[0-9)]\s*(?:\*\*|//|[-+*/%])\s*[-+]*[(0-9.]")
-_FOLLOW = re.compile(
-    r"(?:(?:and|now|then|what about|how about)\s+)*"
-    r"(?:(?P<sign>\*\*|//|[*/%^×÷])|(?P<lone>[-+])"
-    r"|(?P<word>times|multiplied by|divided by|plus|minus|mod(?:ulo)?"
-    rf"|{_POWER}|squared|cubed))"
-    r"\s*(?P<rest>.*)",
-    re.DOTALL,
-)
+_LEADS = re.compile(r"\A(?:(?:and|now|then|what about|how about)\s+)+")
 _THAT = re.compile(r"\b(?:that|the result)\b")
-_WORD_SIGNS = {"times": "*", "multiplied by": "*", "divided by": "/", "plus": "+", "minus": "-"}
-_WHOLE = {"squared": "** 2", "cubed": "** 3"}
 #: The most pieces a demonstration streams.
 MAX_PIECES = 1_000_000
 #: Earlier turns that a follow-up may go back over.
@@ -100,7 +103,7 @@ _MORE = re.compile(
 _LEAD = re.compile(r"(?:and|now|then|what about|how about)\s+", re.I)
 #: Results stand at the beginning of an answer; other agents' outputs may be long.
 _RESULT_WITHIN = 20_000
-#: How an answer shows a result, on a line of its own; what it quotes begins with ">".
+#: A result stands on a line of its own in an answer; quoted lines begin with ">".
 _RESULT = re.compile(r"^[^>\n].* = (-?[0-9](?:[0-9.e+-]*[0-9])?)$", re.MULTILINE)
 _SMALL_TALK = "hello hi hey thanks thank ok okay yes no help good morning evening bye nice cool"
 _SUMS = "calculate compute evaluate equals equal result sum value answer add number much"
@@ -124,9 +127,328 @@ _LOREM_IPSUM = (
 _LOREM = _LOREM_IPSUM.split()
 
 
+def build(settings: Mapping[str, Any]) -> Agent:
+    """A guide with the setting `words_per_second`, 0 to 1000. Raises `InvalidRequest`."""
+    pace = settings.get("words_per_second")
+    if pace is not None and _pace(pace) != pace:
+        raise InvalidRequest.field(
+            "defaults.words_per_second", f"must be a number from 0 to {MAX_PACE:g}"
+        )
+    return GuideAgent(pace)
+
+
+class GuideAgent:
+    """The guide with a pace of `words_per_second`; 0 or None is as fast as possible.
+
+    A turn's context may hold another `words_per_second` (brought within 0 to 1000; ignored if it
+    is no number), and `user_name`, which the first turn greets.
+    """
+
+    def __init__(
+        self, words_per_second: float | None = None, tools: ToolRegistry | None = None
+    ) -> None:
+        self._words_per_second = words_per_second or 0.0
+        self._tools = embedded_tools() if tools is None else tools
+
+    async def run(self, turn: Turn) -> AsyncGenerator[AgentChunk, None]:
+        """Yield steps, tool calls and their results, then the answer word by word.
+
+        Usage counts words as tokens. There are at most `turn.max_steps` steps.
+        """
+        asked = _pace(turn.context.get("words_per_second"))
+        pace = _Pace(self._words_per_second if asked is None else asked)
+        words = 0
+        yield Usage(input_tokens=len(turn.goal.split()))
+        async with aclosing(self._chunks(turn)) as chunks:
+            async for chunk in chunks:
+                if isinstance(chunk, str):
+                    await pace.keep()
+                    words += 1
+                yield chunk
+                if words == _USAGE_EVERY:
+                    yield Usage(output_tokens=words)
+                    words = 0
+        if words:
+            yield Usage(output_tokens=words)
+
+    async def _chunks(self, turn: Turn) -> AsyncGenerator[AgentChunk, None]:
+        intent = understand(turn.goal, turn.history)
+        if intent.demo is not None:
+            for piece in _demo_pieces(intent.demo):
+                yield piece
+            return
+        tools = self._tools.select(turn.tools)
+        calls = _plan(intent, tools, turn.turn)
+        findings = Findings(greeting=_greeting(turn), goes_on=bool(intent.before))
+        step: str | None = None
+        for phase, name in _steps([*calls, "answer"], turn.max_steps):
+            if name != step and step is not None:
+                yield Step(step, "completed")
+            if name != step and name is not None:
+                yield Step(name, "started")
+            step = name
+            for call in calls.get(phase, ()):
+                yield call
+                result = await tools.run(call, ToolContext.of(turn))
+                yield result
+                _note(findings, call, result, intent.before)
+        for piece in _PIECE.findall(write(findings)):
+            yield piece
+        if step is not None:
+            yield Step(step, "completed")
+
+
+class _Pace:
+    """Lets one word pass per interval, without drift. Delays over a second are not made up for."""
+
+    def __init__(self, words_per_second: float) -> None:
+        self._interval = 1 / words_per_second if words_per_second > 0 else 0.0
+        self._due: float | None = None
+        self._passed = 0
+
+    async def keep(self) -> None:
+        if not self._interval:
+            self._passed += 1
+            if self._passed % _YIELD_EVERY == 0:
+                await asyncio.sleep(0)
+            return
+        now = asyncio.get_running_loop().time()
+        if self._due is None or now - self._due > 1.0:
+            self._due = now
+        elif now < self._due:
+            await asyncio.sleep(self._due - now)
+        self._due += self._interval
+
+
+def _pace(value: object) -> float | None:
+    """`value` brought within the bounds; None if it is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        return None
+    return min(max(value, 0.0), MAX_PACE)
+
+
+def _plan(intent: Intent, tools: ToolRegistry, turn: int) -> dict[str, list[ToolCall]]:
+    """The tool calls of each phase; phases without calls are left out."""
+    wanted: list[tuple[str, str, dict[str, Any]]] = [
+        ("calculate", "calculator", {"expression": expression}) for expression in intent.expressions
+    ]
+    if intent.query is not None:
+        limit = min(len(intent.before) * QUOTED + _RESULTS, MAX_RESULTS)
+        wanted.append(("search", "docs_search", {"query": intent.query, "limit": limit}))
+    plan: dict[str, list[ToolCall]] = {}
+    for number, (phase, tool, args) in enumerate(wanted, start=1):
+        if tool in tools:
+            plan.setdefault(phase, []).append(ToolCall(tool, args, f"call_{turn}_{number}"))
+    return plan
+
+
+def _steps(phases: Sequence[str], max_steps: int) -> Iterator[tuple[str, str | None]]:
+    """Each phase with the name of its step. If steps are too few, the last phases share one."""
+    for index, phase in enumerate(phases):
+        if max_steps < 1:
+            yield phase, None
+        else:
+            yield phase, phase if index < max_steps - 1 else phases[-1]
+
+
+def _note(findings: Findings, call: ToolCall, result: ToolResult, before: Sequence[str]) -> None:
+    if call.tool == "calculator":
+        said = result.result if result.is_error else result.result["result"]
+        findings.sums.append((call.args["expression"], str(said), not result.is_error))
+        return
+    findings.query = call.args["query"]
+    if result.is_error:
+        findings.problem = str(result.result)
+        return
+    found = [Passage(**passage) for passage in result.result]
+    findings.passages = [
+        passage
+        for passage in found
+        if passage.score >= _MIN_SCORE and not any(is_quoted(passage, text) for text in before)
+    ]
+
+
+def _greeting(turn: Turn) -> str:
+    name = turn.context.get("user_name")
+    if turn.history or not isinstance(name, str):
+        return ""
+    plain = " ".join("".join(c if c.isprintable() else " " for c in name[:64]).split())
+    return f"Hello {plain}. " if plain else ""
+
+
+def _demo_pieces(demo: Demo) -> Iterator[str]:
+    if not 1 <= demo.pieces <= MAX_PIECES:
+        yield from _PIECE.findall(f"Please give me a number from 1 to {MAX_PIECES:,}.\n")
+        return
+    for number in range(1, demo.pieces + 1):
+        word = str(number) if demo.kind == "count" else _LOREM[(number - 1) % len(_LOREM)]
+        yield word if number == demo.pieces else f"{word} "
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """A demonstration: `kind` is "count" or "lorem", `pieces` the chunks of text asked for."""
+
+    kind: str
+    pieces: int
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """The work for a goal. Passages that the answers in `before` quote are not quoted again."""
+
+    expressions: Sequence[str] = ()
+    query: str | None = None
+    before: Sequence[str] = ()
+    demo: Demo | None = None
+
+
+def understand(goal: str, history: Sequence[PastTurn]) -> Intent:
+    """Decide what to do for a goal, by the rules at the top of this module."""
+    text = goal.strip()
+    demo = _DEMO.fullmatch(text)
+    if demo is not None:
+        kind = "count" if demo[1].lower().startswith("count") else "lorem"
+        return Intent(demo=Demo(kind, int(demo[2].replace(",", "").replace("_", ""))))
+    recent = history[-_LOOK_BACK:]
+    if _is_more(text):
+        return _more(recent)
+    expressions, rest = _expressions(text, recent)
+    # The rest of "2 + 2 and how do I …?" begins like a follow-up, but is none.
+    return Intent(expressions=expressions, query=_query(rest, () if expressions else recent))
+
+
+def last_result(history: Sequence[PastTurn]) -> str | None:
+    """The newest result of a calculation in the answers of the session."""
+    for past in reversed(history):
+        results: list[str] = _RESULT.findall(past.output[:_RESULT_WITHIN])
+        if results:
+            return results[-1]
+    return None
+
+
+def _is_more(goal: str) -> bool:
+    return _MORE.fullmatch(goal.strip(" \t\n.!?…")) is not None
+
+
+def _expressions(goal: str, recent: Sequence[PastTurn]) -> tuple[list[str], str]:
+    before = last_result(recent)
+    expression = continued(goal, before) if before is not None else None
+    return ([expression], "") if expression is not None else find_expressions(goal)
+
+
+def _query(rest: str, recent: Sequence[PastTurn]) -> str | None:
+    """The query for the documentation; None if the goal says nothing to look up."""
+    telling = _telling(rest)
+    if not telling:
+        return None
+    if _LEAD.match(rest.strip()) and len(telling) <= 3:
+        before = _last_query(recent)
+        if before is not None:
+            return f"{' '.join(telling)} {before}"
+    return " ".join(telling)
+
+
+def _telling(text: str) -> list[str]:
+    return [term for term in terms_of(text) if term not in _IGNORED and not term.isdigit()]
+
+
+def _more(recent: Sequence[PastTurn]) -> Intent:
+    for turns, past in enumerate(reversed(recent), start=1):
+        if not _is_more(past.goal):
+            before = [earlier.output for earlier in recent[-turns:]]
+            return Intent(query=_last_query([past]), before=before)
+    return Intent()
+
+
+def _last_query(recent: Sequence[PastTurn]) -> str | None:
+    for past in reversed(recent):
+        if _is_more(past.goal) or _DEMO.fullmatch(past.goal.strip()) is not None:
+            continue
+        _, rest = find_expressions(past.goal)
+        telling = _telling(rest)
+        if telling:
+            return " ".join(telling)
+    return None
+
+
+def find_expressions(text: str) -> tuple[list[str], str]:
+    """The expressions in `text`, ready for the calculator, and the text without them.
+
+    At most MAX_EXPRESSIONS, in order. After "calculate", "compute" or "evaluate" any text with an
+    operator counts; the calculator then says what is wrong with it.
+    """
+    plain = _rewrite(text)
+    meant = (run for run in _RUN.finditer(plain) if _is_meant(plain, run))
+    runs = list(islice(meant, MAX_EXPRESSIONS))
+    if runs:
+        rest = plain
+        for run in reversed(runs):
+            rest = f"{rest[: run.start()]} {rest[run.end() :]}"
+        return [_trim(run.group()) for run in runs], rest
+    command = _COMMAND.fullmatch(plain)
+    if command is not None:
+        return [command[1].strip(" ?!.=")], ""
+    return [], text
+
+
+def continued(text: str, before: str) -> str | None:
+    """The expression of a follow-up like "and times 3?" on the result `before`."""
+    plain = _rewrite(text).strip(" \t\n?!.=")
+    follow = _LEADS.sub("", plain)
+    if follow[:1] in {"-", "+"} and find_expressions(follow)[0]:
+        return None  # "-3 + 5" stands for itself
+    left = f"({before})" if before.startswith("-") else before
+    expression = _rewrite(f"{left} {follow}")
+    if re.match(r" [-+*/%]", expression[len(left) :]):
+        return expression if is_expression(expression) else None
+    return _about_that(plain, before)
+
+
+def _about_that(plain: str, before: str) -> str | None:
+    """The expression of "12% of that": the result takes the place of the pronoun."""
+    replaced = _THAT.sub(before, plain)
+    if replaced == plain or find_expressions(plain)[0]:
+        return None
+    expressions, _ = find_expressions(replaced)
+    return expressions[0] if expressions else None
+
+
+def _rewrite(text: str) -> str:
+    plain = " ".join(text[:_MAX_TEXT].lower().translate(_SIGNS).split())
+    plain = _NUMBER_WORD.sub(lambda match: str(_NUMBERS.index(match.group())), plain)
+    for pattern, replacement in _REWRITES:
+        plain = pattern.sub(replacement, plain)
+    return plain
+
+
+def _trim(run: str) -> str:
+    """The run without the full stop and the brackets of the sentence around it."""
+    text = run.strip().rstrip("-+*/%. (")
+    while text.endswith(")") and text.count(")") > text.count("("):
+        text = text[:-1].rstrip()
+    while text.startswith("(") and text.count("(") > text.count(")"):
+        text = text[1:].lstrip()
+    return text
+
+
+def _is_meant(text: str, run: re.Match[str]) -> bool:
+    """True if a run of digits and signs is arithmetic, and no date, version or range."""
+    expression = _trim(run.group())
+    if _BINARY.search(expression) is None or _DATE.search(expression) is not None:
+        return False
+    after = text[run.start() + len(run.group().rstrip()) :]
+    if after[:1].isalnum() or after[:1] == "_" or not is_expression(expression):
+        return False
+    # "24/7" and "100-200" are sums only on their own or after a question, not in a sentence.
+    if _TIGHT.fullmatch(expression) is not None:
+        return _ASKED.fullmatch(text[: run.start()]) is not None
+    return True
+
+
 @dataclass(slots=True)
 class Findings:
-    """What the tools gave for one goal. `sums`: expression, result or problem, whether done."""
+    """The results of the tools for one goal. A sum: expression, result or problem, success."""
 
     greeting: str = ""
     sums: list[tuple[str, str, bool]] = field(default_factory=list)
@@ -137,12 +459,12 @@ class Findings:
 
 
 def is_quoted(passage: Passage, answer: str) -> bool:
-    """Whether `answer`, written here, quotes the passage."""
+    """True if `answer`, written by this agent, quotes the passage."""
     return f"rom {_place(passage)}:" in answer
 
 
 def write(findings: Findings) -> str:
-    """The answer; ends with a line break."""
+    """The answer in Markdown; ends with a line break."""
     parts = [_sums(findings), _looked_up(findings)]
     text = "\n\n".join(part.strip("\n") for part in parts if part) or CAPABILITIES.strip("\n")
     return f"{findings.greeting}{text}\n"
@@ -200,10 +522,10 @@ def _quote(passage: Passage, terms: Sequence[str], length: int) -> str:
 
 
 def excerpt(text: str, terms: Sequence[str], length: int) -> list[str]:
-    """Lines of whole blocks of `text`: the one that fits `terms` best, and those around it.
+    """Lines of whole blocks of `text`: the block that fits `terms` best, and its neighbours.
 
-    What follows the best block comes along, then what leads to it, while all stays within
-    `length` characters; the best block itself is never cut.
+    Following blocks are added first, then preceding ones, up to `length` characters in all. The
+    best block itself is never cut.
     """
     blocks = blocks_of(text)
     if not blocks:
@@ -221,337 +543,5 @@ def excerpt(text: str, terms: Sequence[str], length: int) -> list[str]:
 
 def _hits(block: str, terms: Sequence[str]) -> int:
     lower = block.lower()
-    # The first letters stand for the word's forms: resume, resuming, resumed.
+    # The first letters stand for all forms of a word: resume, resuming, resumed.
     return sum(term[:5] in lower for term in terms)
-
-
-def find_expressions(text: str) -> tuple[list[str], str]:
-    """The expressions in `text`, ready for the calculator, and the text without them.
-
-    At most MAX_EXPRESSIONS, in their order. After "calculate", "compute" or "evaluate" whatever
-    holds an operator counts: the calculator then says what is wrong with it.
-    """
-    plain = _rewrite(text)
-    meant = (run for run in _RUN.finditer(plain) if _is_meant(plain, run))
-    runs = list(islice(meant, MAX_EXPRESSIONS))
-    if runs:
-        rest = plain
-        for run in reversed(runs):
-            rest = f"{rest[: run.start()]} {rest[run.end() :]}"
-        return [_trim(run.group()) for run in runs], rest
-    command = _COMMAND.fullmatch(plain)
-    if command is not None:
-        return [command[1].strip(" ?!.=")], ""
-    return [], text
-
-
-def continued(text: str, before: str) -> str | None:
-    """The expression of a follow-up like "and times 3?" on the result `before`."""
-    plain = _rewrite(text).strip(" \t\n?!.=")
-    match = _FOLLOW.fullmatch(plain)
-    if match is None:
-        return _about_that(plain, before)
-    left = _operand(before)
-    rest = _rewrite(match["rest"]).strip()
-    word = match["word"]
-    if word in _WHOLE:
-        return f"{left} {_WHOLE[word]}" if not rest else None
-    if match["lone"] is not None and find_expressions(f"{match['lone']}{rest}")[0]:
-        return None  # "-3 + 5" stands for itself
-    sign = match["sign"] or match["lone"] or _WORD_SIGNS.get(word) or _long_sign(word)
-    expression = f"{left} {sign} {rest}"
-    return expression if is_expression(expression) else None
-
-
-def _about_that(plain: str, before: str) -> str | None:
-    """ "12% of that": the result takes the pronoun's place."""
-    replaced = _THAT.sub(before, plain)
-    if replaced == plain or find_expressions(plain)[0]:
-        return None
-    found, _ = find_expressions(replaced)
-    return found[0] if found else None
-
-
-def _operand(number: str) -> str:
-    return f"({number})" if number.startswith("-") else number
-
-
-def _long_sign(word: str) -> str:
-    return "%" if word.startswith("mod") else "**"
-
-
-def _rewrite(text: str) -> str:
-    plain = " ".join(text[:_MAX_TEXT].lower().translate(_SIGNS).split())
-    for pattern, replacement in _REWRITES:
-        plain = pattern.sub(replacement, plain)
-    return plain
-
-
-def _trim(run: str) -> str:
-    """The run without what belongs to the sentence: its full stop, its brackets."""
-    text = run.strip().rstrip("-+*/%. (")
-    while text.endswith(")") and text.count(")") > text.count("("):
-        text = text[:-1].rstrip()
-    while text.startswith("(") and text.count("(") > text.count(")"):
-        text = text[1:].lstrip()
-    return text
-
-
-def _is_meant(text: str, run: re.Match[str]) -> bool:
-    """Whether a run of digits and signs is arithmetic, and not a date, a version or a range."""
-    expression = _trim(run.group())
-    if _BINARY.search(expression) is None or _DATE.search(expression) is not None:
-        return False
-    after = text[run.start() + len(run.group().rstrip()) :]
-    if after[:1].isalnum() or after[:1] == "_" or not is_expression(expression):
-        return False
-    # "24/7" and "100-200" within a sentence are not sums; on their own, or asked for, they are.
-    if _TIGHT.fullmatch(expression) is not None:
-        return _ASKED.fullmatch(text[: run.start()]) is not None
-    return True
-
-
-@dataclass(frozen=True, slots=True)
-class Demo:
-    """`kind` is "count" or "lorem", `pieces` how many chunks of text, as asked for."""
-
-    kind: str
-    pieces: int
-
-
-@dataclass(frozen=True, slots=True)
-class Intent:
-    """What to do for a goal. `before`: answers whose passages are not to be quoted again."""
-
-    expressions: Sequence[str] = ()
-    query: str | None = None
-    before: Sequence[str] = ()
-    demo: Demo | None = None
-
-
-def understand(goal: str, history: Sequence[PastTurn]) -> Intent:
-    """The rules above."""
-    text = goal.strip()
-    demo = _DEMO.fullmatch(text)
-    if demo is not None:
-        kind = "count" if demo[1].lower().startswith("count") else "lorem"
-        return Intent(demo=Demo(kind, int(demo[2].replace(",", "").replace("_", ""))))
-    recent = history[-_LOOK_BACK:]
-    if _is_more(text):
-        return _more(recent)
-    expressions, rest = _expressions(text, recent)
-    # "2 + 2 and how do I …?" is no follow-up, though what is left of it begins like one.
-    return Intent(expressions=expressions, query=_query(rest, () if expressions else recent))
-
-
-def last_result(history: Sequence[PastTurn]) -> str | None:
-    """The newest number that an answer of the session ended a calculation with."""
-    for past in reversed(history):
-        results: list[str] = _RESULT.findall(past.output[:_RESULT_WITHIN])
-        if results:
-            return results[-1]
-    return None
-
-
-def _is_more(goal: str) -> bool:
-    return _MORE.fullmatch(goal.strip(" \t\n.!?…")) is not None
-
-
-def _expressions(goal: str, recent: Sequence[PastTurn]) -> tuple[list[str], str]:
-    before = last_result(recent)
-    expression = continued(goal, before) if before is not None else None
-    return ([expression], "") if expression is not None else find_expressions(goal)
-
-
-def _query(rest: str, recent: Sequence[PastTurn]) -> str | None:
-    """What to look up: None when nothing is left that could be asked about."""
-    telling = _telling(rest)
-    if not telling:
-        return None
-    if _LEAD.match(rest.strip()) and len(telling) <= 3:
-        before = _last_query(recent)
-        if before is not None:
-            return f"{' '.join(telling)} {before}"
-    return " ".join(telling)
-
-
-def _telling(text: str) -> list[str]:
-    return [term for term in terms_of(text) if term not in _IGNORED and not term.isdigit()]
-
-
-def _more(recent: Sequence[PastTurn]) -> Intent:
-    for turns, past in enumerate(reversed(recent), start=1):
-        if not _is_more(past.goal):
-            before = [earlier.output for earlier in recent[-turns:]]
-            return Intent(query=_last_query([past]), before=before)
-    return Intent()
-
-
-def _last_query(recent: Sequence[PastTurn]) -> str | None:
-    for past in reversed(recent):
-        if _is_more(past.goal) or _DEMO.fullmatch(past.goal.strip()) is not None:
-            continue
-        _, rest = find_expressions(past.goal)
-        telling = _telling(rest)
-        if telling:
-            return " ".join(telling)
-    return None
-
-
-def build(settings: Mapping[str, Any]) -> Agent:
-    """A guide with the setting `words_per_second`, 0 to 1000. Raises `InvalidRequest`."""
-    pace = settings.get("words_per_second")
-    if pace is not None and _pace(pace) != pace:
-        raise InvalidRequest.field(
-            "defaults.words_per_second", f"must be a number from 0 to {MAX_PACE:g}"
-        )
-    return GuideAgent(pace)
-
-
-class GuideAgent:
-    """`words_per_second`: its pace; 0 or None is as fast as possible.
-
-    A turn's context may hold `words_per_second`, which then counts instead (brought within 0 to
-    1000; what is not a number is ignored), and `user_name`, greeted in the first turn.
-    """
-
-    def __init__(
-        self, words_per_second: float | None = None, tools: ToolRegistry | None = None
-    ) -> None:
-        self._words_per_second = words_per_second or 0.0
-        self._tools = embedded_tools() if tools is None else tools
-
-    async def run(self, turn: Turn) -> AsyncGenerator[AgentChunk, None]:
-        """Steps, tool calls and their results, then the answer word by word.
-
-        The words, put together, are the answer; tokens of usage are words. Never more steps than
-        `turn.max_steps`.
-        """
-        asked = _pace(turn.context.get("words_per_second"))
-        pace = _Pace(self._words_per_second if asked is None else asked)
-        words = 0
-        yield Usage(input_tokens=len(turn.goal.split()))
-        async with aclosing(self._chunks(turn)) as chunks:
-            async for chunk in chunks:
-                if isinstance(chunk, str):
-                    await pace.keep()
-                    words += 1
-                yield chunk
-                if words == _USAGE_EVERY:
-                    yield Usage(output_tokens=words)
-                    words = 0
-        if words:
-            yield Usage(output_tokens=words)
-
-    async def _chunks(self, turn: Turn) -> AsyncGenerator[AgentChunk, None]:
-        intent = understand(turn.goal, turn.history)
-        if intent.demo is not None:
-            for piece in _demo_pieces(intent.demo):
-                yield piece
-            return
-        tools = self._tools.select(turn.tools)
-        calls = _plan(intent, tools, turn.turn)
-        findings = Findings(greeting=_greeting(turn), goes_on=bool(intent.before))
-        step: str | None = None
-        for phase, name in _steps([*calls, "answer"], turn.max_steps):
-            if name != step and step is not None:
-                yield Step(step, "completed")
-            if name != step and name is not None:
-                yield Step(name, "started")
-            step = name
-            for call in calls.get(phase, ()):
-                yield call
-                result = await tools.run(call, ToolContext.of(turn))
-                yield result
-                _note(findings, call, result, intent.before)
-        for piece in _PIECE.findall(write(findings)):
-            yield piece
-        if step is not None:
-            yield Step(step, "completed")
-
-
-class _Pace:
-    """Lets one word pass per interval, without drift; a delay of over a second is not made up."""
-
-    def __init__(self, words_per_second: float) -> None:
-        self._interval = 1 / words_per_second if words_per_second > 0 else 0.0
-        self._due: float | None = None
-        self._passed = 0
-
-    async def keep(self) -> None:
-        if not self._interval:
-            self._passed += 1
-            if self._passed % _YIELD_EVERY == 0:
-                await asyncio.sleep(0)
-            return
-        now = asyncio.get_running_loop().time()
-        if self._due is None or now - self._due > 1.0:
-            self._due = now
-        elif now < self._due:
-            await asyncio.sleep(self._due - now)
-        self._due += self._interval
-
-
-def _pace(value: object) -> float | None:
-    """`value` within the bounds; None for what is not a number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-        return None
-    return min(max(value, 0.0), MAX_PACE)
-
-
-def _plan(intent: Intent, tools: ToolRegistry, turn: int) -> dict[str, list[ToolCall]]:
-    """The tool calls of each phase that has any."""
-    wanted: list[tuple[str, str, dict[str, Any]]] = [
-        ("calculate", "calculator", {"expression": expression}) for expression in intent.expressions
-    ]
-    if intent.query is not None:
-        limit = min(len(intent.before) * QUOTED + _RESULTS, MAX_RESULTS)
-        wanted.append(("search", "docs_search", {"query": intent.query, "limit": limit}))
-    plan: dict[str, list[ToolCall]] = {}
-    for number, (phase, tool, args) in enumerate(wanted, start=1):
-        if tool in tools:
-            plan.setdefault(phase, []).append(ToolCall(tool, args, f"call_{turn}_{number}"))
-    return plan
-
-
-def _steps(phases: Sequence[str], max_steps: int) -> Iterator[tuple[str, str | None]]:
-    """Each phase with its step's name; with too few steps the last phases share one."""
-    for index, phase in enumerate(phases):
-        if max_steps < 1:
-            yield phase, None
-        else:
-            yield phase, phase if index < max_steps - 1 else phases[-1]
-
-
-def _note(findings: Findings, call: ToolCall, result: ToolResult, before: Sequence[str]) -> None:
-    if call.tool == "calculator":
-        said = result.result if result.is_error else result.result["result"]
-        findings.sums.append((call.args["expression"], str(said), not result.is_error))
-        return
-    findings.query = call.args["query"]
-    if result.is_error:
-        findings.problem = str(result.result)
-        return
-    found = [Passage(**passage) for passage in result.result]
-    findings.passages = [
-        passage
-        for passage in found
-        if passage.score >= _MIN_SCORE and not any(is_quoted(passage, text) for text in before)
-    ]
-
-
-def _greeting(turn: Turn) -> str:
-    name = turn.context.get("user_name")
-    if turn.history or not isinstance(name, str):
-        return ""
-    plain = " ".join("".join(c if c.isprintable() else " " for c in name[:64]).split())
-    return f"Hello {plain}. " if plain else ""
-
-
-def _demo_pieces(demo: Demo) -> Iterator[str]:
-    if not 1 <= demo.pieces <= MAX_PIECES:
-        yield from _PIECE.findall(f"Please give me a number from 1 to {MAX_PIECES:,}.\n")
-        return
-    for number in range(1, demo.pieces + 1):
-        word = str(number) if demo.kind == "count" else _LOREM[(number - 1) % len(_LOREM)]
-        yield word if number == demo.pieces else f"{word} "
