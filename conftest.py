@@ -1,8 +1,18 @@
-"""What every test process needs, whatever it was started from."""
+"""What every test process needs, whatever it was started from, and what all suites share."""
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "tests"))
+
+from support.postgres import PostgresMissing, PostgresServer
 
 
 def pytest_configure() -> None:
@@ -13,3 +23,24 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One PostgreSQL for all tests of this process that leave it running."""
+    try:
+        server = PostgresServer()
+    except PostgresMissing as missing:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(missing))
+    try:
+        yield server.start()
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def postgres(postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL of an empty database."""
+    url = postgres_server.database()
+    yield url
+    postgres_server.recycle(url)

@@ -17,7 +17,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(params=sorted(BACKENDS))
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    return BACKENDS[request.param](tmp_path)
+    return BACKENDS[request.param](request, tmp_path)
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def elsewhere(request: pytest.FixtureRequest, backend: Backend, tmp_path: Path) 
     """A place of the same kind for another store."""
     directory = tmp_path / "elsewhere"
     directory.mkdir()
-    return BACKENDS[request.node.callspec.params["backend"]](directory)
+    return BACKENDS[request.node.callspec.params["backend"]](request, directory)
 
 
 @pytest.fixture

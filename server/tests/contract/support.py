@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import pytest
 from resonantgenesis_server.log.base import (
     Append,
     Entry,
@@ -16,7 +17,9 @@ from resonantgenesis_server.log.base import (
     OnCommit,
     Ownership,
 )
+from resonantgenesis_server.log.postgres.log import PostgresLog
 from resonantgenesis_server.log.sqlite.log import SqliteLog
+from support.postgres import PostgresServer
 
 #: Bound of every wait for something that a backend may show later.
 PATIENCE = 15.0
@@ -52,8 +55,33 @@ class SqliteBackend:
         )
 
 
+class PostgresBackend:
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def open(
+        self,
+        *,
+        on_commit: OnCommit = lambda _stream, _entries: None,
+        max_queued_bytes: int = QUEUE_BOUND,
+    ) -> Store:
+        return await PostgresLog.open(
+            self._url, on_commit=on_commit, max_queued_bytes=max_queued_bytes
+        )
+
+
+def _postgres(request: pytest.FixtureRequest, _directory: Path) -> Backend:
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    url = server.database()
+    request.addfinalizer(lambda: server.recycle(url))
+    return PostgresBackend(url)
+
+
 #: A backend joins the suite by a line here; it gets an empty directory of its own.
-BACKENDS: dict[str, Callable[[Path], Backend]] = {"sqlite": SqliteBackend}
+BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], Backend]] = {
+    "sqlite": lambda _request, directory: SqliteBackend(directory),
+    "postgres": _postgres,
+}
 
 
 class Recorder:

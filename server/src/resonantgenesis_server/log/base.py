@@ -81,6 +81,10 @@ class LogUnavailable(LogError):
     """The store cannot be written or read now: disk full, file locked or damaged, shut down."""
 
 
+class StoreIsNewer(LogError):
+    """A later version of the program wrote this store."""
+
+
 # Tuples: these two are made for every chunk of every stream, and a frozen dataclass takes three
 # times as long to make.
 class NewEntry(NamedTuple):
@@ -248,7 +252,10 @@ Outcome = Callable[[list[int] | None, Exception | None], None]
 class EventLog(Protocol):
     """Named append-only streams. The module's docstring says what each call guarantees."""
 
-    epoch: str
+    @property
+    def epoch(self) -> str:
+        """See rule 8."""
+        ...
 
     def append(self, *appends: Append) -> asyncio.Future[list[int]]:
         """Submit; the future gives each stream's last position once all is durable.

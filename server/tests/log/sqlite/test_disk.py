@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from resonantgenesis_server.log.base import Append, LogUnavailable
+from resonantgenesis_server.log.base import Append, LogUnavailable, StoreIsNewer
 from resonantgenesis_server.log.sqlite import schema as sqlite_schema
 from resonantgenesis_server.log.sqlite.log import SqliteLog
-from resonantgenesis_server.log.sqlite.schema import SCHEMA_VERSION, StoreIsNewer
+from resonantgenesis_server.log.sqlite.schema import SCHEMA_VERSION
 
 from .support import connection, new, put, run_writer, texts
 

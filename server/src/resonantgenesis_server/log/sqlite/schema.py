@@ -10,7 +10,7 @@ import structlog
 
 from ... import metrics
 from ...datadir.wal import has_lost_commits, has_wal
-from ..base import LogError, LogUnavailable
+from ..base import LogUnavailable, StoreIsNewer
 
 _log = structlog.get_logger("resonantgenesis.log")
 
@@ -74,10 +74,6 @@ _CHECKPOINT_PAGES = 8_000
 _CACHE_KIB = 16_384
 
 _DAMAGED = "the log's file is damaged; restore a backup"
-
-
-class StoreIsNewer(LogError):
-    """A later version of the program wrote this store."""
 
 
 def configure(db: sqlite3.Connection) -> None:

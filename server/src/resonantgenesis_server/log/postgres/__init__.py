@@ -1,0 +1,1 @@
+"""The backend for many nodes: a log in a PostgreSQL database."""

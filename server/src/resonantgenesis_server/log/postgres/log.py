@@ -1,0 +1,257 @@
+"""The backend for many nodes: a PostgreSQL database, 14 or newer, by asyncpg.
+
+Durability: a commit is a flush of the database's write-ahead log, on its synchronous standby as
+well if it has one; `durability` says which. All work is done on the event loop. Any number of
+processes may have the store open; each is a node of its own.
+
+Reads, and streams that are taken over, have connections beside the writer's. While the database is
+away appends wait, at most `patience` seconds, and reads a few; then they raise LogUnavailable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import asyncpg
+import structlog
+
+from ..base import (
+    Append,
+    LogUnavailable,
+    OnCommit,
+    Page,
+    check_text,
+    check_told,
+)
+from ..queue import Job, QueuedLog
+from . import reader
+from .connection import Database, until_answered
+from .writer import Delete, Trim, Writer
+
+log_ = structlog.get_logger("resonantgenesis.log")
+T = TypeVar("T")
+
+#: Connections for what is neither an append nor a read: streams taken over, keys, fences.
+_SIDE = 2
+#: Seconds that a read, a claim or a fence waits for a database that is away.
+_READ_PATIENCE = 5.0
+#: Seconds that one query may take.
+_QUERY_SECONDS = 30.0
+#: Entries of deleted streams that are removed at once, and seconds after which what another
+#: process left of one is looked for.
+_SWEEP_ROWS = 5_000
+_SWEEP_SECONDS = 600.0
+#: So many claims after which those that have expired are removed, and so many of them at once.
+_EXPIRED_EVERY, _EXPIRED_ROWS = 64, 256
+
+
+class PostgresLog(QueuedLog):
+    """EventLog, Ownership and IdempotencyKeys over one database. Made by `open`, ended by
+    `close`."""
+
+    def __init__(self, database: Database, on_commit: OnCommit, max_queued_bytes: int) -> None:
+        super().__init__(on_commit, max_queued_bytes)
+        self._database = database
+        self._writer: Writer
+        self._readers: asyncpg.Pool
+        self._side: asyncpg.Pool
+        self._queries: set[asyncio.Task[Any]] = set()
+        self._claims = 0
+        self._sweeper: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        on_commit: OnCommit = lambda _stream, _entries: None,
+        max_queued_bytes: int = 64 * 1024 * 1024,
+        on_broken: Callable[[], None] = lambda: None,
+        readers: int = 4,
+        patience: float = 60.0,
+        name: str = "",
+        address: str = "",
+        version: str = "",
+    ) -> PostgresLog:
+        """Open or create the store in the database at `url`, and join as a new node.
+
+        `on_broken` is called on the event loop when the log cannot be expected to recover: it
+        fails for mistakes of ours time after time, the node was declared dead, or the database
+        has lost what it had acknowledged. `readers` are connections for reading; `patience` is
+        in seconds; `name`, `address` and `version` are what other nodes see of this one.
+
+        Raises LogUnavailable, with one line, if the database cannot be used, StoreIsNewer if a
+        later version of the program wrote the store.
+        """
+        database = Database(url)
+        await database.open(name=name, address=address, version=version)
+        for warning in database.server.warnings:
+            log_.warning(warning)
+        log = cls(database, on_commit, max_queued_bytes)
+        log._side = await database.pool(_SIDE, "side")
+        try:
+            log._readers = await database.pool(readers, "reader")
+            try:
+                log._writer = Writer(
+                    database, log._side, log._deliver, on_broken, patience=patience
+                )
+                await log._writer.start()
+            except BaseException:
+                log._readers.terminate()
+                raise
+        except BaseException:
+            log._side.terminate()
+            raise
+        log._sweeper = asyncio.create_task(log._sweep_for_ever(), name="log-sweeper")
+        return log
+
+    @property
+    def epoch(self) -> str:
+        return self._database.epoch
+
+    @property
+    def durability(self) -> str:
+        """What a commit survives, for people."""
+        return self._database.server.durability
+
+    @property
+    def node(self) -> int:
+        """This process among those that have had the store open."""
+        return self._database.node
+
+    async def close(self, timeout: float = 10.0) -> None:
+        """Commit what was accepted, refuse what comes after, let go of the database.
+
+        Waits at most about `timeout` seconds; raises LogUnavailable if the database did not
+        answer by then.
+        """
+        if self._closing:
+            return
+        self._shut()
+        deadline = self._loop.time() + timeout
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        stopped = await self._writer.stop(timeout)
+        if self._queries:
+            left = max(0.0, deadline - self._loop.time())
+            _, late = await asyncio.wait(self._queries, timeout=left)
+            stopped = stopped and not late
+        await self._database.leave()
+        self._readers.terminate()
+        self._side.terminate()
+        if not stopped:
+            raise LogUnavailable(f"the log did not finish its work within {timeout:g} s")
+
+    # -- writing ---------------------------------------------------------------------------
+
+    def _put(self, job: Job) -> None:
+        self._writer.submit(job)
+
+    async def next_fence(self) -> int:
+        return await self._ask(self._side, lambda db: reader.next_fence(db, self._database.node))
+
+    async def trim(self, stream: str, before: int) -> None:
+        check_text(stream)
+        while not await self._work(Trim(stream, max(before, 0))):
+            pass
+
+    async def delete(self, *streams: str, told: Sequence[Append] = ()) -> None:
+        check_text(*streams)
+        check_told(streams, told)
+        if not streams:
+            return
+        for number in await self._work(Delete(streams), told):
+            await self._remove(number)
+
+    async def _remove(self, number: int) -> None:
+        """Remove the entries of a stream that is deleted; nobody sees them any more."""
+        while await self._ask(self._side, lambda db: reader.remove_some(db, number, _SWEEP_ROWS)):
+            pass
+
+    async def _sweep_for_ever(self) -> None:
+        """Remove what processes that ended left of deleted streams."""
+        while True:
+            try:
+                for number in await self._ask(self._side, reader.left_over):
+                    await self._remove(number)
+            except LogUnavailable:
+                pass  # the database is away: there is time
+            except Exception as error:
+                log_.error("removing deleted streams failed", exc_info=error)
+            await asyncio.sleep(_SWEEP_SECONDS)
+
+    # -- reading ---------------------------------------------------------------------------
+
+    async def read(
+        self, stream: str, after: int, *, limit: int = 1000, max_bytes: int = 1 << 20
+    ) -> Page:
+        if limit < 1:
+            raise ValueError(f"limit is {limit}; a page holds at least one entry")
+        check_text(stream)
+        return await self._ask(
+            self._readers, lambda db: reader.read_page(db, stream, after, limit, max_bytes)
+        )
+
+    async def locate(
+        self, stream: str, *, key: str | None = None, at: int | None = None
+    ) -> int | None:
+        check_text(stream)
+        if (key is None) == (at is None):
+            raise ValueError("locate takes either a key or a time")
+        if key is not None:
+            check_text(key)
+            wanted = key
+            return await self._ask(self._readers, lambda db: reader.position_of(db, stream, wanted))
+        moment = at or 0
+        return await self._ask(self._readers, lambda db: reader.position_at(db, stream, moment))
+
+    async def pending(self) -> list[str]:
+        return await self._ask(self._readers, reader.pending)
+
+    async def _ask(
+        self, pool: asyncpg.Pool, ask: Callable[[asyncpg.Connection], Awaitable[T]]
+    ) -> T:
+        """Ask on one of the connections; again while the database is away. Not cancelled with its
+        caller: a query that is given up costs the database more than one that ends."""
+        if self._closing:
+            raise LogUnavailable("the log is shut down")
+        if self._writer.fatal is not None:
+            raise self._writer.fatal
+
+        async def once() -> T:
+            async with pool.acquire(timeout=_QUERY_SECONDS) as db:
+                if self._closing:
+                    raise LogUnavailable("the log is shut down")
+                return await ask(db)
+
+        query: asyncio.Task[T] = asyncio.create_task(
+            until_answered(once, _READ_PATIENCE, lambda: self._closing)
+        )
+        self._queries.add(query)
+        query.add_done_callback(self._forget_query)
+        await asyncio.wait({query})
+        return query.result()
+
+    def _forget_query(self, query: asyncio.Task[Any]) -> None:
+        self._queries.discard(query)
+        if not query.cancelled():
+            query.exception()  # its caller may have gone
+
+    # -- idempotency keys ------------------------------------------------------------------
+
+    async def claim(self, scope: str, key: str, value: bytes, *, ttl: float) -> bytes | None:
+        check_text(scope, key)
+        self._claims += 1
+        if self._claims % _EXPIRED_EVERY == 1:
+            await self._ask(self._side, lambda db: reader.forget_expired(db, _EXPIRED_ROWS))
+        return await self._ask(self._side, lambda db: reader.claim(db, scope, key, value, ttl))
+
+    async def lookup(self, scope: str, key: str) -> bytes | None:
+        check_text(scope, key)
+        return await self._ask(self._readers, lambda db: reader.lookup(db, scope, key))
+
+    async def release(self, scope: str, key: str) -> None:
+        check_text(scope, key)
+        await self._ask(self._side, lambda db: reader.release(db, scope, key))

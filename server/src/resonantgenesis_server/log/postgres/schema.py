@@ -1,0 +1,271 @@
+"""Tables and functions of the PostgreSQL log, and what a store is before it is opened.
+
+All lies in one schema of the database, so that other tables may lie beside it. `entries` is one
+table: a later version can make it the first partition of a table by stream number, since numbers
+only grow.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+import asyncpg
+import structlog
+
+from ... import metrics
+from ..base import LogUnavailable, StoreIsNewer
+
+_log = structlog.get_logger("resonantgenesis.log")
+
+#: The schema, in PostgreSQL's sense, that holds the log.
+SCHEMA = "resonantgenesis_log"
+#: PostgreSQL 14: the oldest that its makers maintain.
+_OLDEST = 14
+
+# Names, kinds and keys are bytes: they may hold \0, and differ when their bytes differ.
+_VERSION_1 = """
+CREATE TABLE meta (name text PRIMARY KEY, value text NOT NULL);
+INSERT INTO meta VALUES ('fence', '0');
+CREATE TABLE fences (fence bigint PRIMARY KEY, node bigint NOT NULL);
+
+-- One row in each of the three per start of a process. `writers` is what fences a node's commits:
+-- the node raises `committed` from the number of its last group to that of the next; whoever takes
+-- a stream from it raises `generation`; whoever declares it dead clears `alive`. Each of them waits
+-- for the group under way and stops the next one. `at` is the date of the last group.
+CREATE TABLE nodes (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  name text NOT NULL, address text NOT NULL, version text NOT NULL
+);
+CREATE TABLE writers (
+  node bigint PRIMARY KEY,
+  alive boolean NOT NULL DEFAULT true,
+  generation bigint NOT NULL DEFAULT 0,
+  committed bigint NOT NULL DEFAULT 0,
+  at bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 10);
+CREATE TABLE beats (node bigint PRIMARY KEY, beat bigint NOT NULL DEFAULT 0)
+  WITH (fillfactor = 10);
+-- Streams that were taken from a node, for it to forget what it knows of them.
+CREATE TABLE taken (
+  node bigint, generation bigint, stream bigint, PRIMARY KEY (node, generation, stream)
+);
+
+-- `owner`: the node that may keep the stream's state in memory; 0: none. `head` and `last_at` hold
+-- only while the stream has no entry, else the last entry tells.
+CREATE SEQUENCE stream_numbers INCREMENT BY 1000;
+CREATE TABLE streams (
+  id bigint PRIMARY KEY,
+  name bytea NOT NULL,
+  owner bigint NOT NULL DEFAULT 0,
+  fence bigint NOT NULL DEFAULT 0,
+  head bigint NOT NULL DEFAULT 0,
+  last_at bigint NOT NULL DEFAULT 0,
+  earliest bigint NOT NULL DEFAULT 1,
+  closed boolean NOT NULL DEFAULT false,
+  pending boolean NOT NULL DEFAULT false,
+  CONSTRAINT streams_name UNIQUE (name)
+) WITH (fillfactor = 70);
+CREATE INDEX streams_pending ON streams (id) WHERE pending;
+CREATE TABLE entries (
+  stream bigint NOT NULL,
+  position bigint NOT NULL,
+  at bigint NOT NULL,
+  kind bytea NOT NULL,
+  body bytea NOT NULL,
+  key bytea,
+  PRIMARY KEY (stream, position)
+);
+CREATE UNIQUE INDEX entries_key ON entries (stream, key) WHERE key IS NOT NULL;
+-- Streams that are deleted, whose entries are still to be removed.
+CREATE TABLE removed (stream bigint PRIMARY KEY);
+
+CREATE TABLE idempotency (
+  scope bytea NOT NULL, key bytea NOT NULL, value bytea NOT NULL, expires timestamptz NOT NULL,
+  PRIMARY KEY (scope, key)
+);
+CREATE INDEX idempotency_expires ON idempotency (expires);
+
+-- Make the node `me` the owner of those of the streams that there are, and tell their state.
+-- Locks are taken in one order, owners by number and then streams by number. `hold`: keep the
+-- node's own row as well, so that nobody takes a stream from it before this transaction ends.
+CREATE FUNCTION take_streams(me bigint, wanted bytea[], hold boolean)
+RETURNS TABLE (
+  id bigint, name bytea, fence bigint, head bigint, last_at bigint, earliest bigint,
+  closed boolean, pending boolean, generation bigint
+) LANGUAGE plpgsql AS $take$
+#variable_conflict use_column
+DECLARE
+  owners bigint[];
+  numbers bigint[];
+BEGIN
+  IF NOT EXISTS (SELECT 1 FROM writers w WHERE w.node = me AND w.alive) THEN
+    RETURN;
+  END IF;
+  SELECT coalesce(array_agg(DISTINCT s.owner), '{}') INTO owners FROM streams s
+    WHERE s.name = ANY(wanted) AND s.owner <> 0 AND s.owner <> me;
+  IF hold THEN
+    owners := owners || me;
+  END IF;
+  PERFORM 1 FROM writers w WHERE w.node = ANY(owners) ORDER BY w.node FOR NO KEY UPDATE;
+  SELECT coalesce(array_agg(l.id), '{}') INTO numbers FROM (
+    SELECT s.id FROM streams s WHERE s.name = ANY(wanted) ORDER BY s.id FOR NO KEY UPDATE
+  ) l;
+  IF EXISTS (
+    SELECT 1 FROM streams s WHERE s.id = ANY(numbers)
+    AND s.owner <> 0 AND s.owner <> me AND s.owner <> ALL(owners)
+  ) THEN
+    RAISE EXCEPTION 'another node was faster' USING ERRCODE = 'serialization_failure';
+  END IF;
+  UPDATE writers w SET generation = w.generation + 1 WHERE w.alive AND w.node IN (
+    SELECT s.owner FROM streams s WHERE s.id = ANY(numbers) AND s.owner <> me
+  );
+  INSERT INTO taken SELECT w.node, w.generation, s.id FROM streams s, writers w
+    WHERE s.id = ANY(numbers) AND s.owner <> me AND w.node = s.owner AND w.alive;
+  UPDATE streams s SET owner = me WHERE s.id = ANY(numbers) AND s.owner <> me;
+  RETURN QUERY SELECT s.id, s.name, s.fence, coalesce(e.position, s.head),
+      coalesce(e.at, s.last_at), s.earliest, s.closed, s.pending,
+      (SELECT w.generation FROM writers w WHERE w.node = me)
+    FROM unnest(numbers) AS n(id) JOIN streams s ON s.id = n.id
+    LEFT JOIN LATERAL (
+      SELECT position, at FROM entries WHERE stream = n.id ORDER BY position DESC LIMIT 1
+    ) e ON true;
+END
+$take$;
+"""
+#: What makes each version of the one before it.
+_VERSIONS = (_VERSION_1,)
+SCHEMA_VERSION = len(_VERSIONS)
+
+_RIGHTS = """
+SELECT string_agg(DISTINCT p || ' on ' || c.relname, ', ')
+FROM pg_class c, unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS p
+WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'r' AND NOT has_table_privilege(c.oid, p)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What a PostgreSQL promises. `durability` is for people; `warnings` are whole lines."""
+
+    durability: str
+    #: Its own word for `synchronous_commit`.
+    commit: str
+    warnings: tuple[str, ...]
+    history: str
+
+
+async def look_at(db: asyncpg.Connection) -> Server:
+    """Raises LogUnavailable for a server on which no log can be kept."""
+    major = db.get_server_version().major
+    if major < _OLDEST:
+        raise LogUnavailable(f"PostgreSQL {major} is too old for the log; {_OLDEST} is the oldest")
+    row = await db.fetchrow(
+        "SELECT pg_is_in_recovery() AS standby, current_setting('fsync') AS fsync,"
+        " current_setting('transaction_read_only') AS read_only,"
+        " current_setting('full_page_writes') AS whole_pages,"
+        " current_setting('synchronous_standby_names') AS standbys,"
+        " current_setting('synchronous_commit') AS commit"
+    )
+    if row["standby"] or row["read_only"] == "on":
+        raise LogUnavailable("the database is a standby or read-only; name the primary")
+    warnings = []
+    if row["fsync"] == "off" or row["whole_pages"] == "off":
+        durability = "none: the database may lose everything with its machine (fsync is off)"
+        warnings.append(
+            "the database runs with fsync or full_page_writes off: a power loss may take everything"
+        )
+    elif row["standbys"]:
+        durability = "on the disks of the primary and of a synchronous standby"
+    else:
+        durability = (
+            "on the primary's disk; a failover may lose the last commits (no synchronous standby)"
+        )
+    if row["commit"] not in ("on", "remote_apply"):
+        warnings.append(
+            f"the database's synchronous_commit is {row['commit']}; the log's connections use on"
+        )
+    return Server(durability, row["commit"], tuple(warnings), await _history(db))
+
+
+async def _history(db: asyncpg.Connection) -> str:
+    """Which writing of which server's history this is; empty where the server does not say.
+
+    A restored backup and a promoted standby are other ones: they may lack what was committed.
+    """
+    try:
+        return str(
+            await db.fetchval(
+                "SELECT system_identifier || '/' || (SELECT oid FROM pg_database"
+                " WHERE datname=current_database()) || '/' ||"
+                " left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()"
+            )
+        )
+    except (asyncpg.InsufficientPrivilegeError, asyncpg.FeatureNotSupportedError):
+        return ""
+
+
+async def create_or_check(db: asyncpg.Connection, schema: str, history: str) -> str:
+    """Create the store or check its version and bring it to this one; its epoch, which is a new
+    one where the database's history is another. Any number of processes may do so at once.
+
+    Raises LogUnavailable and StoreIsNewer, and what asyncpg raises.
+    """
+    async with db.transaction():
+        await db.execute("SELECT pg_advisory_xact_lock(hashtext($1))", schema)
+        version = await _version(db, schema)
+        if version > SCHEMA_VERSION:
+            raise StoreIsNewer(
+                f"the log has version {version}; this program reads up to {SCHEMA_VERSION}"
+            )
+        if version < SCHEMA_VERSION:
+            await _upgrade(db, schema, version)
+        if missing := await db.fetchval(_RIGHTS, schema):
+            raise LogUnavailable(f"the database's user lacks rights: {missing}")
+        rows = await db.fetch("SELECT name, value FROM meta WHERE name IN ('epoch', 'history')")
+        meta = {row["name"]: str(row["value"]) for row in rows}
+        if not meta:
+            meta = {"epoch": secrets.token_hex(8), "history": history}
+            await db.executemany("INSERT INTO meta VALUES ($1, $2)", list(meta.items()))
+        elif history and meta["history"] != history:
+            meta["epoch"] = await new_epoch(db, meta["epoch"], history)
+        return meta["epoch"]
+
+
+async def new_epoch(db: asyncpg.Connection, old: str, history: str) -> str:
+    """Give the store another epoch unless somebody has just done so; the one that it has now."""
+    changed = await db.fetchval(
+        "UPDATE meta SET value=$2 WHERE name='epoch' AND value=$1 RETURNING value",
+        old,
+        secrets.token_hex(8),
+    )
+    if changed is None:
+        return str(await db.fetchval("SELECT value FROM meta WHERE name='epoch'"))
+    await db.execute("UPDATE meta SET value=$1 WHERE name='history'", history)
+    _log.error(
+        "the database's history is another: a failover or a backup has perhaps lost what was"
+        " committed; positions and cursors from before mean nothing now",
+        epoch=changed,
+    )
+    metrics.store_damaged("log")
+    return str(changed)
+
+
+async def _version(db: asyncpg.Connection, schema: str) -> int:
+    """0: there is no store yet."""
+    if await db.fetchval("SELECT to_regclass($1)", f"{schema}.meta") is None:
+        return 0
+    return int(await db.fetchval("SELECT value FROM meta WHERE name='version'"))
+
+
+async def _upgrade(db: asyncpg.Connection, schema: str, version: int) -> None:
+    """In the caller's transaction: the store is whole afterwards, as it was or as it is to be."""
+    if await db.fetchval("SELECT to_regnamespace($1)", schema) is None:
+        await db.execute(f"CREATE SCHEMA {schema}")
+    for statements in _VERSIONS[version:]:
+        await db.execute(statements)
+    await db.execute(
+        "INSERT INTO meta VALUES ('version', $1)"
+        " ON CONFLICT (name) DO UPDATE SET value=excluded.value",
+        str(SCHEMA_VERSION),
+    )

@@ -1,0 +1,762 @@
+"""The writer of the PostgreSQL log: group commit, one statement a group, one group at a time.
+
+What was submitted while one group was being committed goes into the next one. For streams that
+this node owns, conditions are checked and positions given in memory; the statement that inserts
+the rows raises the node's own row in `writers`, and inserts nothing if somebody has taken a stream
+from the node or declared it dead meanwhile. Then what is known is forgotten, and the group placed
+anew. Streams of which nothing is known are taken over on another connection, while groups about
+others go on.
+
+Every group has a number of its own, and commits only upon the group before it: after a broken
+connection the node's row tells whether a group was committed, and one that commits late, by a
+connection that was given up, cannot slip in unnoticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from time import perf_counter
+from typing import Any
+
+import asyncpg
+import structlog
+
+from ... import metrics
+from ..base import LogError, LogUnavailable, StaleWriter, group_of
+from ..queue import Job
+from .connection import (
+    ERRORS,
+    RETRY_SECONDS,
+    Database,
+    HistoryLost,
+    Standing,
+    is_lost,
+    unavailable,
+    until_answered,
+)
+from .placing import Batch, Keys, OwnedStream, date, keyed, names_of, place
+
+log_ = structlog.get_logger("resonantgenesis.log")
+
+#: Defects in a row after which the log is broken: a process that starts anew may do better.
+_MAX_DEFECTS = 5
+#: A group's size in bytes, as the queue counts them.
+_MAX_GROUP_BYTES = 8 * 1024 * 1024
+#: A group of this many jobs says that many producers are at work: the next one is gathered for
+#: _GATHER seconds, since a commit costs the same for one job as for fifty.
+_BUSY = 4
+_GATHER = 0.004
+#: Seconds that a statement may take before its connection is given up.
+_STATEMENT_SECONDS = 20.0
+#: A group that was refused so often is written while its streams are held, and so often at most.
+_HOLD_AFTER, _MAX_REFUSALS = 2, 20
+#: Streams whose state is remembered; what falls out is asked for again.
+_MAX_STATES = 50_000
+#: Groups of streams in which this node made one, so that another one of it is taken for new.
+_MAX_MADE = 20_000
+#: Streams that are taken over at once, and jobs that are written while their streams are held.
+_MAX_TAKEN, _MAX_HELD = 1_000, 256
+
+# Everything hangs on `me`: no row from it, and the statement does nothing.
+_ME = """
+WITH me AS (
+  UPDATE writers SET committed=$2, at=(extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+  WHERE node=$1 AND committed=$3 AND generation=$4 AND alive RETURNING at
+)"""
+_ROWS = """, rows AS (
+  INSERT INTO entries (stream, position, at, kind, body, key)
+  SELECT s, p, greatest(me.at, l), k, b, y FROM me, unnest(
+    $5::bigint[], $6::bigint[], $7::bigint[], $8::bytea[], $9::bytea[], $10::bytea[]
+  ) AS u(s, p, l, k, b, y)
+)"""
+_STREAMS = """, marked AS (
+  UPDATE streams s SET fence=u.f, pending=u.p, closed=u.c
+  FROM unnest($11::bigint[], $12::bigint[], $13::boolean[], $14::boolean[]) AS u(i, f, p, c)
+  WHERE s.id=u.i AND EXISTS (SELECT 1 FROM me)
+), new AS (
+  INSERT INTO streams (id, name, owner, fence, pending, closed)
+  SELECT u.i, u.n, $1, u.f, u.p, u.c FROM me, unnest(
+    $15::bigint[], $16::bytea[], $17::bigint[], $18::boolean[], $19::boolean[]
+  ) AS u(i, n, f, p, c)
+)"""
+_GONE = """, gone AS (
+  DELETE FROM streams s USING unnest($20::bigint[]) AS u(i)
+  WHERE s.id=u.i AND EXISTS (SELECT 1 FROM me)
+), left_over AS (
+  INSERT INTO removed SELECT u.i FROM me, unnest($20::bigint[]) AS u(i)
+)"""
+_AT = " SELECT at FROM me"
+APPEND = _ME + _ROWS + _AT
+APPEND_AND_MARK = _ME + _ROWS + _STREAMS + _AT
+DELETE = _ME + _ROWS + _STREAMS + _GONE + _AT
+_TRIMMED = """, gone AS (
+  DELETE FROM entries WHERE stream=$5 AND position<$6 AND EXISTS (SELECT 1 FROM me)
+), kept AS (
+  UPDATE streams SET head=$7, last_at=$8, earliest=$6
+  WHERE id=$5 AND EXISTS (SELECT 1 FROM me)
+)"""
+TRIM = _ME + _TRIMMED + _AT
+TAKE = "SELECT * FROM take_streams($1, $2::bytea[], $3)"
+KEYS = """
+SELECT u.s, u.k FROM unnest($1::bigint[], $2::bytea[]) AS u(s, k)
+WHERE EXISTS (SELECT 1 FROM entries e WHERE e.stream=u.s AND e.key=u.k)
+"""
+FORGET = "DELETE FROM taken WHERE node=$1 AND generation<=$2 RETURNING generation, stream"
+_GENERATION = "SELECT generation FROM writers WHERE node=$1"
+_STANDING = "SELECT generation, alive, committed, at FROM writers WHERE node=$1"
+
+
+class Trim:
+    """Work: remove some of a stream's entries below a position; gives whether that was all."""
+
+    #: Entries that one step removes: other groups wait for it.
+    STEP = 5_000
+
+    def __init__(self, name: str, before: int) -> None:
+        self.names = [name]
+        self._before = before
+
+    def step(self, stream: OwnedStream) -> int:
+        """Where the stream is to begin now."""
+        return min(self._before, stream.head + 1, stream.earliest + self.STEP)
+
+    def is_done(self, stream: OwnedStream) -> bool:
+        return not stream.number or stream.earliest >= min(self._before, stream.head + 1)
+
+
+class Delete:
+    """Work: remove streams; gives their numbers, whose entries are still to be removed."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = list(dict.fromkeys(names))
+
+
+class _Refused(Exception):
+    """The group left nothing; what it was placed upon is not so any more."""
+
+
+class Writer:
+    """Places and commits jobs, from `start` to `stop`. Lives on the event loop."""
+
+    def __init__(
+        self,
+        database: Database,
+        side: asyncpg.Pool,
+        deliver: Callable[[list[Job]], None],
+        broken: Callable[[], None],
+        *,
+        patience: float,
+    ) -> None:
+        """`side` is where streams are taken over; `deliver` is called with the jobs of each group,
+        in order, `broken` once, when the log cannot be expected to recover."""
+        self._database = database
+        self._side = side
+        self._deliver = deliver
+        self._report_broken = broken
+        self._patience = patience
+        self._loop = asyncio.get_running_loop()
+        self._db: asyncpg.Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._taker: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._close_by: float | None = None
+        self._jobs: deque[Job] = deque()
+        #: Jobs that wait until their streams are taken over, and all streams they are about: what
+        #: comes later for one of these waits as well.
+        self._waiting: list[Job] = []
+        self._held: set[str] = set()
+        self._wanted: set[str] = set()
+        self._streams: dict[str, OwnedStream] = {}
+        #: Streams in `_streams` that are not there yet, and during which group that was known: it
+        #: is right for the next one, and for none after.
+        self._fresh: dict[str, int] = {}
+        self._made: dict[str, None] = {}
+        self._doubted: set[str] = set()
+        self._numbers: list[int] = []
+        #: Whether the next group has a key that is there already.
+        self._ask_keys = False
+        #: The generation as of which `_streams` is right, and since when a stream is another's.
+        self._generation = 0
+        self._taken: dict[int, int] = {}
+        #: The number of the last group, and of the last one that is committed.
+        self._number = 0
+        self._committed = 0
+        self._refusals = 0
+        self._defects = 0
+        #: The group under way.
+        self._group: list[Job] = []
+        #: Why nothing more can be written.
+        self.fatal: LogError | None = None
+
+    async def start(self) -> None:
+        """Raises LogUnavailable."""
+        try:
+            self._db, standing = await self._database.connect("writer")
+        except ERRORS as error:
+            raise unavailable(error) from error
+        self._generation = standing.generation
+        self._task = asyncio.create_task(self._run(), name="log-writer")
+
+    def submit(self, job: Job) -> None:
+        self._jobs.append(job)
+        self._wake.set()
+
+    async def stop(self, timeout: float) -> bool:
+        """Commit what is queued and end; False if that took longer than `timeout` seconds. Every
+        job has its outcome on return."""
+        if self._task is None:
+            return True
+        self._close_by = self._loop.time() + timeout
+        self._wake.set()
+        done, _ = await asyncio.wait({self._task}, timeout=timeout)
+        if not done:
+            # Not cancelled: that would ask the server to cancel the statement, and a commit that
+            # waits for its standby would be seen before it is there.
+            self._drop()
+            await asyncio.wait({self._task}, timeout=1.0)
+        for task in (self._task, self._taker):
+            if task is not None and not task.done():
+                task.cancel()
+        self._fail_rest(LogUnavailable("the log was shut down before this was committed"))
+        self._drop()
+        return bool(done)
+
+    # -- the loop --------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                self._group = group = self._take_group()
+                if group:
+                    began = perf_counter()
+                    ended = await self._commit(group)
+                    self._group = []
+                    if ended:
+                        self._deliver(group)
+                    if len(group) >= _BUSY and self._close_by is None:
+                        await asyncio.sleep(max(0.0, _GATHER - (perf_counter() - began)))
+                elif self._close_by is not None and not self._waiting and not self._jobs:
+                    return
+                else:
+                    self._wake.clear()
+                    await self._wake.wait()
+        except Exception as error:  # nobody would write any more
+            self._defects = _MAX_DEFECTS
+            self._defect(error)
+            self._break(LogUnavailable("the log failed internally"))
+            self._fail_rest(LogUnavailable("the log failed internally"))
+
+    def _take_group(self) -> list[Job]:
+        """What can be written now; what cannot waits for its streams."""
+        if self._refusals >= _HOLD_AFTER:
+            return self._take_oldest()
+        group: list[Job] = []
+        size = 0
+        while self._jobs and size < _MAX_GROUP_BYTES:
+            if self._jobs[0].work is not None and group:
+                break
+            job = self._jobs.popleft()
+            if not self._is_ready(job):
+                self._waiting.append(job)
+                self._held.update(names_of(job))
+                continue
+            group.append(job)
+            size += job.size
+            if job.work is not None:
+                break
+        if self._wanted and self._taker is None:
+            self._taker = asyncio.create_task(self._take_over(), name="log-taker")
+        return group
+
+    def _take_oldest(self) -> list[Job]:
+        self._put_back([])
+        group: list[Job] = []
+        while self._jobs and len(group) < _MAX_HELD:
+            if self._jobs[0].work is not None and group:
+                break
+            group.append(self._jobs.popleft())
+            if group[-1].work is not None:
+                break
+        return group
+
+    def _put_back(self, group: Sequence[Job]) -> None:
+        """Before all others: `group` is older than what waits for the same streams, and that is
+        older than what is queued."""
+        self._jobs.extendleft(reversed(self._waiting))
+        self._jobs.extendleft(reversed(group))
+        self._waiting.clear()
+        self._held.clear()
+        self._wake.set()
+
+    def _is_ready(self, job: Job) -> bool:
+        streams, held = self._streams, self._held
+        ready = True
+        unknown: list[str] = []
+        for append in job.appends:
+            name = append.stream
+            if held and name in held:
+                ready = False
+            if name not in streams:
+                unknown.append(name)
+        if job.work is not None:
+            ready = ready and not any(name in held for name in job.work.names)
+            unknown += [name for name in job.work.names if name not in streams]
+        if not unknown:
+            return ready
+        if ready and job.work is None and self._all_new(job, unknown):
+            for name in unknown:
+                self._learn_absent(name)
+            return True
+        self._wanted.update(unknown)
+        return False
+
+    def _all_new(self, job: Job, unknown: Iterable[str]) -> bool:
+        """Whether streams are taken for new ones without asking: the statement fails if not."""
+        groups = {group_of(append.stream) for append in job.appends if append.expect == 0}
+        for append in job.appends:
+            if append.stream in self._streams:
+                continue
+            group = group_of(append.stream)
+            if append.expect not in (None, 0) or append.stream in self._doubted:
+                return False
+            if group not in groups and group not in self._made:
+                return False
+        return True
+
+    # -- taking over -----------------------------------------------------------------------
+
+    async def _take_over(self) -> None:
+        """Ask for the streams that are wanted, and let the jobs go on that wait for them."""
+        try:
+            names = sorted(self._wanted)[:_MAX_TAKEN]
+            self._wanted.clear()
+            try:
+                rows = await until_answered(
+                    lambda: self._ask_for(names), self._patience, self._is_over
+                )
+            except LogError as error:
+                self._refuse_waiting(error)
+                return
+            found = {row["name"].decode(): row for row in rows}
+            for name in names:
+                if name in self._streams:
+                    continue
+                if name in found:
+                    self._learn(name, found[name])
+                else:
+                    self._learn_absent(name)
+                self._doubted.discard(name)
+        except Exception as error:
+            self._defect(error)
+            self._refuse_waiting(_internal(error))
+        finally:
+            self._taken.clear()
+            self._taker = None
+            self._put_back([])
+
+    async def _ask_for(self, names: list[str]) -> list[asyncpg.Record]:
+        encoded = [name.encode() for name in names]
+        while True:
+            try:
+                async with self._side.acquire(timeout=_STATEMENT_SECONDS) as db:
+                    rows: list[asyncpg.Record] = await db.fetch(
+                        TAKE, self._database.node, encoded, False, timeout=_STATEMENT_SECONDS
+                    )
+                    return rows
+            except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError):
+                if self._is_over():
+                    raise
+            await asyncio.sleep(random.uniform(0, 0.005))  # noqa: S311
+
+    def _learn(self, name: str, row: asyncpg.Record) -> None:
+        if self._taken.get(row["id"], -1) > row["generation"]:
+            return  # somebody has taken it from us since
+        self._streams[name] = _stream_of(name, row)
+
+    def _learn_absent(self, name: str) -> None:
+        self._streams[name] = OwnedStream(name, since=self._generation)
+        self._fresh[name] = self._number
+
+    def _refuse_waiting(self, error: LogError) -> None:
+        group = list(self._waiting)
+        self._waiting.clear()
+        self._held.clear()
+        for job in group:
+            job.error = error
+        self._deliver(group)
+
+    def _is_over(self) -> bool:
+        return self.fatal is not None or (
+            self._close_by is not None and self._loop.time() >= self._close_by
+        )
+
+    # -- a group ---------------------------------------------------------------------------
+
+    async def _commit(self, group: list[Job]) -> bool:
+        """Whether it has ended, well or badly; if not, it is queued again."""
+        self._number += 1
+        began = perf_counter()
+        try:
+            if self.fatal is not None:
+                raise self.fatal
+            if self._refusals < _HOLD_AFTER:
+                batch = await self._commit_owned(group)
+            else:
+                batch = await self._commit_held(group)
+        except _Refused:
+            return await self._refused(group)
+        except asyncpg.UniqueViolationError as error:
+            self._contradicted(group, error)
+            return await self._refused(group)
+        except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError):
+            return await self._refused(group)
+        except LogError as error:
+            self._fail(group, error)
+        except ERRORS as error:
+            if isinstance(error, ValueError):
+                self._defect(error)
+                self._fail(group, _internal(error))
+            else:
+                self._fail(group, unavailable(error))
+        except Exception as error:  # a defect; the producers must hear of it, the loop must live
+            self._defect(error)
+            self._fail(group, _internal(error))
+        else:
+            self._defects = self._refusals = 0
+            self._ask_keys = False
+            size = sum([job.size for job in group])
+            metrics.committed(len(batch.numbers), size, perf_counter() - began)
+        self._forget_some()
+        return True
+
+    async def _commit_owned(self, group: list[Job]) -> Batch:
+        streams = self._streams
+        await self._fill_numbers(len(self._fresh))
+        keys: Keys = {}
+        if self._ask_keys:
+            keys = await until_answered(
+                lambda: self._look_up(self._side, group, streams), self._patience, self._is_over
+            )
+        batch = place(group, streams, self._numbers.pop, keys)
+        at = await self._send(
+            group, lambda db: self._write(db, group, batch, streams, self._generation)
+        )
+        self._accept(group, streams, at)
+        for name in batch.new:
+            self._fresh.pop(name, None)
+            self._made[group_of(name)] = None
+        return batch
+
+    async def _commit_held(self, group: list[Job]) -> Batch:
+        """Take the group's streams and write it in one transaction: nobody comes in between."""
+        names = sorted({name for job in group for name in names_of(job)})
+        encoded = [name.encode() for name in names]
+        self._forget(names)
+        await self._fill_numbers(len(names))
+        batch, streams, numbers = Batch(), dict[str, OwnedStream](), self._numbers
+
+        async def write(db: asyncpg.Connection) -> int | None:
+            nonlocal batch, streams, numbers
+            async with db.transaction():
+                rows = await db.fetch(TAKE, self._database.node, encoded, True)
+                streams = {name: OwnedStream(name) for name in names}
+                for row in rows:
+                    name = row["name"].decode()
+                    streams[name] = _stream_of(name, row)
+                generation = await db.fetchval(_GENERATION, self._database.node)
+                keys = await self._look_up(db, group, streams)
+                numbers = self._numbers.copy()
+                batch = place(group, streams, numbers.pop, keys)
+                return await self._write(db, group, batch, streams, generation)
+
+        at = await self._send(group, write)
+        self._numbers = numbers
+        self._accept(group, streams, at)
+        return batch
+
+    async def _send(
+        self, group: list[Job], write: Callable[[asyncpg.Connection], Awaitable[int | None]]
+    ) -> int:
+        """The group's date. Outlasts broken connections.
+
+        Raises _Refused, LogUnavailable, StaleWriter, and what asyncpg raises for the statement.
+        """
+        deadline = self._loop.time() + self._patience - (perf_counter() - group[0].submitted_at)
+        while True:
+            try:
+                if self._db is None:
+                    at = await self._connect()
+                    if at is not None:
+                        return at
+                at = await self._bounded(write)
+                if at is not None:
+                    return at
+                at = await self._settle()
+                if at is not None:
+                    return at
+                raise _Refused
+            except LogError:
+                raise
+            except ERRORS as error:
+                if not is_lost(error):
+                    raise
+                self._drop()
+                if self._is_over() or self._loop.time() >= deadline:
+                    raise unavailable(error) from error
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _connect(self) -> int | None:
+        """As `_settle`, on a new connection."""
+        try:
+            self._db, _ = await self._database.connect("writer")
+        except (HistoryLost, StaleWriter) as error:
+            self._break(error)
+            raise
+        return await self._settle()
+
+    async def _settle(self) -> int | None:
+        """After a refusal, or where an answer was lost: the group's date if it is committed, None
+        if it is not, and may be sent as it is. Raises _Refused if it may not."""
+        generation = self._generation
+        standing = await self._look()
+        if standing.committed == self._number:
+            return standing.at
+        if standing.committed != self._committed:
+            # A group that was given up has come in after all: nothing known is certain.
+            self._committed = standing.committed
+            self._streams.clear()
+            self._fresh.clear()
+            raise _Refused
+        if standing.generation != generation:
+            raise _Refused
+        return None
+
+    async def _look(self) -> Standing:
+        """What the database says of this node; forgets the streams that were taken from it."""
+        db, node = self._connected(), self._database.node
+        with self._limited(db):
+            row = await db.fetchrow(_STANDING, node)
+            if row is None or not row["alive"]:
+                self._break(StaleWriter("this node was declared dead"))
+                raise StaleWriter("this node was declared dead")
+            if row["generation"] != self._generation:
+                taken = await db.fetch(FORGET, node, row["generation"])
+                self._lose({each["stream"]: each["generation"] for each in taken})
+                self._generation = row["generation"]
+        return Standing(row["generation"], row["committed"], row["at"])
+
+    def _lose(self, taken: dict[int, int]) -> None:
+        """These streams are others' since these generations."""
+        if self._taker is not None:
+            self._taken.update(taken)
+        gone = [
+            name
+            for name, stream in self._streams.items()
+            if taken.get(stream.number, -1) > stream.since
+        ]
+        self._forget(gone)
+
+    async def _bounded(
+        self, write: Callable[[asyncpg.Connection], Awaitable[int | None]]
+    ) -> int | None:
+        db = self._connected()
+        with self._limited(db):
+            return await write(db)
+
+    @contextlib.contextmanager
+    def _limited(self, db: asyncpg.Connection) -> Iterator[None]:
+        """The connection is given up when this takes too long. The server is not asked to cancel:
+        a commit that waits for its standby would be seen before it is there."""
+        timer = self._loop.call_later(_STATEMENT_SECONDS, db.terminate)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _connected(self) -> asyncpg.Connection:
+        if self._db is None:
+            raise ConnectionError("not connected")
+        return self._db
+
+    def _drop(self) -> None:
+        if self._db is not None:
+            self._db.terminate()
+            self._db = None
+
+    # -- statements ------------------------------------------------------------------------
+
+    async def _write(
+        self,
+        db: asyncpg.Connection,
+        group: list[Job],
+        batch: Batch,
+        streams: dict[str, OwnedStream],
+        generation: int,
+    ) -> int | None:
+        """The group's one statement; None: it did nothing."""
+        me = self._database.node, self._number, self._committed, generation
+        work = group[0].work
+        if isinstance(work, Trim):
+            stream = streams[work.names[0]]
+            if (before := work.step(stream)) > stream.earliest:
+                trim = stream.number, before, stream.head, stream.last_at
+                return _at(await db.fetchval(TRIM, *me, *trim))
+        if isinstance(work, Delete) and group[0].error is None:
+            gone = [number for name in work.names if (number := streams[name].number)]
+            return _at(await db.fetchval(DELETE, *me, *batch.rows, *_states(batch), gone))
+        if batch.new or batch.marked:
+            return _at(await db.fetchval(APPEND_AND_MARK, *me, *batch.rows, *_states(batch)))
+        return _at(await db.fetchval(APPEND, *me, *batch.rows))
+
+    def _accept(self, group: list[Job], streams: dict[str, OwnedStream], at: int) -> None:
+        """The group is committed."""
+        self._committed = self._database.acknowledged = self._number
+        date(group, streams, at)
+        job, work = group[0], group[0].work
+        if isinstance(work, Trim):
+            stream = streams[work.names[0]]
+            stream.earliest = max(stream.earliest, work.step(stream))
+            job.result = work.is_done(stream)
+        elif isinstance(work, Delete) and job.error is None:
+            job.result = [number for name in work.names if (number := streams[name].number)]
+            self._forget(work.names)
+
+    async def _look_up(
+        self,
+        db: asyncpg.Connection | asyncpg.Pool,
+        group: list[Job],
+        streams: dict[str, OwnedStream],
+    ) -> Keys:
+        """Which of the group's keys their streams hold."""
+        pairs = [(name, key) for name, key in set(keyed(group)) if streams[name].number]
+        if not pairs:
+            return {}
+        names = {streams[name].number: name for name, _ in pairs}
+        numbers = [streams[name].number for name, _ in pairs]
+        held: dict[str, set[bytes]] = {}
+        for row in await db.fetch(KEYS, numbers, [key for _, key in pairs]):
+            held.setdefault(names[row["s"]], set()).add(row["k"])
+        return held
+
+    async def _fill_numbers(self, needed: int) -> None:
+        """Have numbers for so many new streams."""
+        while len(self._numbers) < needed:
+            first: int = await until_answered(
+                lambda: self._side.fetchval("SELECT nextval('stream_numbers')"),
+                self._patience,
+                self._is_over,
+            )
+            # Taken from the end: in order, but for those that are left.
+            self._numbers[:0] = range(first + 999, first - 1, -1)
+
+    # -- what did not work -----------------------------------------------------------------
+
+    def _contradicted(self, group: list[Job], error: asyncpg.UniqueViolationError) -> None:
+        """The table has something that was taken for new."""
+        match error.constraint_name:
+            case "streams_name":
+                self._doubted.update(name for job in group for name in names_of(job))
+            case "entries_key":
+                self._ask_keys = True
+            case "streams_pkey":  # numbers that the database forgot in a crash, and gave out again
+                self._numbers.clear()
+            case constraint:
+                log_.warning("the log found an entry where one was to be", constraint=constraint)
+
+    async def _refused(self, group: list[Job]) -> bool:
+        self._refusals += 1
+        self._forget({name for job in group for name in names_of(job)})
+        if self._refusals > _MAX_REFUSALS:
+            self._refusals = 0
+            self._fail(group, LogUnavailable("other nodes write the same streams all the time"))
+            return True
+        self._put_back(group)
+        await asyncio.sleep(random.uniform(0, min(0.05, 0.001 * 2**self._refusals)))  # noqa: S311
+        return False
+
+    def _forget(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._streams.pop(name, None)
+            self._fresh.pop(name, None)
+
+    def _forget_some(self) -> None:
+        self._forget([name for name, number in self._fresh.items() if number < self._number])
+        if (excess := len(self._streams) - _MAX_STATES) > 0:
+            self._forget(list(self._streams)[:excess])
+        while len(self._made) > _MAX_MADE:
+            del self._made[next(iter(self._made))]
+
+    def _fail(self, group: list[Job], error: LogError) -> None:
+        metrics.commit_failed()
+        self._forget({name for job in group for name in names_of(job)})
+        for job in group:
+            # Also those refused before: their reason may be an append that is undone now.
+            job.error, job.committed = error, []
+
+    def _fail_rest(self, error: LogError) -> None:
+        rest = [*self._group, *self._waiting, *self._jobs]
+        self._group = []
+        self._waiting.clear()
+        self._jobs.clear()
+        for job in rest:
+            job.error, job.committed = error, []
+        self._deliver(rest)
+
+    def _defect(self, error: BaseException) -> None:
+        metrics.defect("log")
+        self._defects += 1
+        log_.error("the log failed internally", in_a_row=self._defects, exc_info=error)
+        if self._defects == _MAX_DEFECTS:
+            self._report_broken()
+
+    def _break(self, error: LogError) -> None:
+        """Nothing can be written by this node any more."""
+        if self.fatal is None:
+            self.fatal = error
+            log_.error("the log ends", reason=str(error))
+            self._report_broken()
+
+
+def _states(batch: Batch) -> tuple[Sequence[object], ...]:
+    """The columns of the streams that are marked, and of the new ones."""
+    marked, new = list(batch.marked.values()), list(batch.new.values())
+    return (
+        [stream.number for stream in marked],
+        [stream.fence for stream in marked],
+        [stream.pending for stream in marked],
+        [stream.closed for stream in marked],
+        [stream.number for stream in new],
+        [stream.name.encode() for stream in new],
+        [stream.fence for stream in new],
+        [stream.pending for stream in new],
+        [stream.closed for stream in new],
+    )
+
+
+def _at(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def _stream_of(name: str, row: asyncpg.Record) -> OwnedStream:
+    return OwnedStream(
+        name,
+        row["id"],
+        row["head"],
+        row["last_at"],
+        row["fence"],
+        row["closed"],
+        row["pending"],
+        row["earliest"],
+        row["generation"],
+    )
+
+
+def _internal(error: BaseException) -> LogUnavailable:
+    made = LogUnavailable("the log failed internally")
+    made.is_defect = True
+    made.__cause__ = error
+    return made

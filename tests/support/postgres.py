@@ -1,0 +1,197 @@
+"""PostgreSQL as Debian packages it, for a test: its own data directory, a Unix socket, no port."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+#: Seconds that a start, recovery included, or a stop may take on a busy machine.
+PATIENCE = 60.0
+#: The server that tests share is not there to survive a power loss.
+CARELESS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "on"}
+_SETTINGS = {
+    "listen_addresses": "",
+    "max_connections": "200",
+    "shared_buffers": "32MB",
+    "max_wal_size": "2GB",
+    "log_min_messages": "fatal",
+}
+_PR_SET_PDEATHSIG = 1
+_EMPTY = r"""
+DO $$ DECLARE each text; BEGIN
+  FOR each IN SELECT nspname FROM pg_namespace
+    WHERE nspname NOT LIKE 'pg\_%' AND nspname <> 'information_schema'
+  LOOP EXECUTE format('DROP SCHEMA %I CASCADE', each); END LOOP;
+END $$;
+CREATE SCHEMA public;
+"""
+
+
+class PostgresMissing(Exception):
+    """The programs are not on this machine; the message says what to install."""
+
+
+def programs() -> Path:
+    """The folder of the newest PostgreSQL here. Raises PostgresMissing."""
+    found = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: float(p.parts[-3])
+    )
+    on_path = shutil.which("initdb")
+    if found:
+        return found[-1].parent
+    if on_path:
+        return Path(on_path).resolve().parent
+    raise PostgresMissing("no PostgreSQL here: sudo apt-get install postgresql")
+
+
+class PostgresServer:
+    """One data directory and its server; may be killed and started again.
+
+    `settings` are PostgreSQL's own. The server ends with this process, however that ends.
+    """
+
+    def __init__(self, settings: Mapping[str, str] = CARELESS) -> None:
+        self._bin = programs()
+        self._settings = {**_SETTINGS, **settings}
+        self._user = _unprivileged()
+        self._numbers = itertools.count(1)
+        self._spare: list[str] = []
+        self._process: subprocess.Popen[bytes] | None = None
+        #: Short, since the path of a socket may have 107 characters.
+        self.folder = Path(tempfile.mkdtemp(prefix="rg-pg-"))
+        if self._user is not None:
+            shutil.chown(self.folder, self._user, self._user)
+        self.data = self.folder / "data"
+        self._run("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "--no-sync")
+
+    def start(self) -> PostgresServer:
+        """Start it and wait until it takes connections."""
+        command = [str(self._bin / "postgres"), "-D", str(self.data), "-k", str(self.folder)]
+        for name, value in self._settings.items():
+            command += ["-c", f"{name}={value}"]
+        with (self.folder / "log").open("ab") as output:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509  # calls nothing that locks
+                **self._as_user(),
+            )
+        deadline = time.monotonic() + PATIENCE
+        while not self._is_ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                log = (self.folder / "log").read_text(errors="replace")
+                raise AssertionError(f"PostgreSQL did not start:\n{log}")
+            time.sleep(0.02)
+        return self
+
+    def recycle(self, url: str) -> None:
+        """Make the database as new: making another would copy some megabytes."""
+        name = url.partition("?")[0].rpartition("/")[2]
+        self.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        self.sql(_EMPTY, name)
+        self._spare.append(url)
+
+    def stop(self) -> None:
+        """End it as an operator does who is in a hurry: sessions are cut, everything is kept."""
+        self._end(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End all its processes at once, as if the machine had lost power."""
+        assert self._process is not None
+        try:
+            children = psutil.Process(self._process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            children = []
+        self._end(signal.SIGKILL)
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        psutil.wait_procs(children, timeout=PATIENCE)
+
+    def close(self) -> None:
+        """End it and remove its data."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._end(signal.SIGQUIT)
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def sql(self, text: str, database: str = "postgres") -> str:
+        """What the statements give, unadorned."""
+        return self._run(
+            "psql", "-h", str(self.folder), "-U", "postgres", "-d", database,
+            "-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", text,
+        )  # fmt: skip
+
+    def database(self) -> str:
+        """An empty database; its URL."""
+        if self._spare:
+            return self._spare.pop()
+        name = f"test{next(self._numbers)}"
+        self.sql(f"CREATE DATABASE {name} TEMPLATE template0")
+        return self.url(name)
+
+    def url(self, database: str, user: str = "postgres") -> str:
+        return f"postgresql://{user}@/{database}?host={self.folder}"
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+            self._process.wait(PATIENCE)
+
+    def _is_ready(self) -> bool:
+        # What PostgreSQL's own pg_ctl looks at.
+        try:
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            return False
+        assert self._process is not None
+        return lines[:1] == [str(self._process.pid)] and lines[-1].strip() == "ready"
+
+    def _run(self, program: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [str(self._bin / program), *arguments],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+            **self._as_user(),
+        )
+        assert done.returncode == 0, f"{program}: {done.stderr}"
+        return done.stdout.strip()
+
+    def _as_user(self) -> dict[str, object]:
+        if self._user is None:
+            return {}
+        return {"user": self._user, "group": self._user, "extra_groups": []}
+
+
+def _unprivileged() -> str | None:
+    """Whom PostgreSQL is to run as: it refuses root. None: as we do."""
+    if os.getuid() != 0:
+        return None
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return next(name for name in ("postgres", "nobody", "daemon") if name in known)
+
+
+def _end_with_parent() -> None:
+    """In the child, before it becomes PostgreSQL: its parent's end stops it (Linux alone)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
