@@ -1,4 +1,7 @@
-"""The composition root: the only place that picks backends."""
+"""The composition root: `serve` runs the process, `open_parts` makes everything that it runs.
+
+No other module chooses a backend.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -17,13 +20,14 @@ from pathlib import Path
 import structlog
 from fastapi import APIRouter
 
-from .agent_setup import configured_agents, open_engines
+from . import metrics
+from .agents.base import Agent
+from .agents.engines.llm.settings import EngineWorkers
 from .agents.loading import AgentLoadError, look_beside
-from .agents.registry import Engines
+from .agents.registry import Agents, Engines
 from .agents.tools.functions import ToolLoadError
 from .agents.tools.opening import open_toolbox
 from .agents.tools.toolbox import Toolbox
-from .committed import Committed
 from .config.load import secrets_of, unknown_variables
 from .config.settings import Settings
 from .datadir.clock import keeping_clock
@@ -38,21 +42,21 @@ from .files.service import QUOTA, FileService
 from .http.api.events import events_router
 from .http.api.exports import ExportRoutes
 from .http.api.files import FileRoutes, files_router
+from .http.api.metrics import metrics_router
 from .http.api.sessions import sessions_router
 from .http.api.tools import tools_router
 from .http.api.usage import usage_router
 from .http.app import AppDeps, create_app
 from .http.auth.authenticator import CredentialAuthenticator, open_authenticator
 from .http.idempotency import IdempotentPosts
-from .http.limits import RequestLimit
+from .http.limits import RequestLimit, StreamLimit
 from .http.middleware import Gateway
 from .http.serving.run import CannotListen, Listener, listen, run, run_event_loop
 from .http.sse.routes import EventRoutes, StreamRoutes
 from .http.watchdog import StreamWatchdog
 from .http.websocket.asyncapi import asyncapi_router
 from .http.websocket.routes import SocketRoutes
-from .limit_setup import KeyLimits
-from .log.base import LogError
+from .log.base import Entry, EventLog, LogError
 from .log.sqlite.log import SqliteLog
 from .logging.setup import flush_logs, open_logs, say
 from .logging.startup import StartupError
@@ -62,32 +66,33 @@ from .model.clock import Clock
 from .model.errors import ApiError, Unavailable
 from .model.limits import Limits
 from .model.principal import Reached
-from .operations import metrics_of
 from .records.agents import AgentDirectory
-from .records.base import StoreError
+from .records.base import AgentRecord, StoreError
 from .records.credentials import CredentialHasher, bootstrap, load_secret
 from .records.store import Records
 from .sessions.files import SessionFiles
 from .sessions.idempotency import TurnIdempotency
 from .sessions.service import SessionService
 from .sessions.session_list import SessionList
+from .sessions.state import SessionState
 from .sessions.supervisor import Supervisor
+from .sessions.turn_limit import TurnLimit
 from .usage import UsageMeter, UsageService
 
 log_ = structlog.get_logger("resonantgenesis.main")
 
 
 _broken = threading.Event()
-#: Objects made before the young are looked at, and looks before the next older ones are.
+#: The garbage collector's thresholds: new objects, then collections of the younger generation.
 _GC_THRESHOLDS = 20_000, 20, 20
-#: Seconds that a start waits for what the last run left of the list of sessions. It is little,
-#: unless an older version wrote the store, or the log's history is another.
+#: Seconds that a start waits until the list of sessions is up to date. It takes long only if an
+#: older version wrote the store, or if the log was restored from a backup.
 _LIST_PATIENCE = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """What the transports offer."""
+    """The parts that routes need."""
 
     sessions: SessionService
     events: EventService
@@ -104,7 +109,7 @@ class Routes:
     reached: Reached
 
     def streams(self) -> list[APIRouter]:
-        """The routers of what is answered before the framework."""
+        """The routers of routes that are answered before the framework."""
         return [
             StreamRoutes(self.sessions, self.limits, self.watch, self.requests).router(),
             EventRoutes(self.events, self.limits, self.watch).router(),
@@ -134,10 +139,10 @@ class Parts:
 
 
 def serve(settings: Settings, config: Path | None = None) -> int:
-    """Run the server until it is told to stop; the exit code. Python modules are looked for beside
-    `config`, the file that the settings came from.
+    """Run the server until a signal stops it; returns the exit code.
 
-    Raises StartupError, with one line, when it cannot start.
+    Python modules are searched beside `config`, the file of the settings. Raises StartupError, with
+    one line, when the server cannot start.
     """
     if config is not None:
         look_beside(config)
@@ -159,17 +164,19 @@ def _started(settings: Settings) -> int:
         raise StartupError(error.message) from error
 
 
-def _leave_what_stays() -> None:
-    """Tell the garbage collector that what is here now stays, and to look less often: with the
-    interpreter's own thresholds it took a tenth of the time of 10,000 tokens a second, and
-    stopped them all for 100 ms now and then."""
+def _freeze_garbage() -> None:
+    """Exclude the objects of the start from garbage collection, and collect less often.
+
+    With the interpreter's own thresholds the collector took a tenth of the time at 10,000 tokens
+    a second, and stopped all of them for up to 100 ms.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
 
 
 def _stop_broken() -> None:
-    """The log fails time after time: end as on a signal, and say so by the exit code."""
+    """End as on a signal, with exit code 1: the log fails time after time."""
     if not _broken.is_set():
         _broken.set()
         log_.critical("the log fails time after time; the server stops")
@@ -180,7 +187,7 @@ async def _serve(settings: Settings, listener: Listener, hears_signals: asyncio.
     async with open_parts(settings) as parts:
 
         async def drain() -> None:
-            # Both before anything is awaited: who is told "draining" gets no turn any more.
+            # Both before the first await: after "draining" no caller gets a turn any more.
             parts.app.draining = parts.supervisor.draining = True
             await parts.node_events.draining()
             async with asyncio.TaskGroup() as group:
@@ -190,7 +197,7 @@ async def _serve(settings: Settings, listener: Listener, hears_signals: asyncio.
 
         def ready() -> None:
             hears_signals.set()
-            _leave_what_stays()
+            _freeze_garbage()
             log_.info("serving", url=listener.url, data=str(settings.data))
 
         limits = settings.limits
@@ -200,16 +207,86 @@ async def _serve(settings: Settings, listener: Listener, hears_signals: asyncio.
             hears_signals.clear()
     code = 1 if _broken.is_set() else code
     if parts.supervisor.stuck:
-        # The event loop would wait for these tasks for ever; everything of ours is closed.
+        # The event loop would wait for these tasks for ever. All of our parts are closed.
         log_.error("an agent ignores its end; the process ends without it")
         flush_logs()
         os._exit(code)
     return code
 
 
+class CommitDispatcher:
+    """The log's `on_commit`: followers of the log get a commit before its readers.
+
+    So a reader that asks for the consequences of an entry finds them. The log is opened first;
+    the followers are set once they exist.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self.supervisor: Supervisor | None = None
+        self.meter: UsageMeter | None = None
+        self.session_list: SessionList | None = None
+        self._hub = hub
+
+    def __call__(self, stream: str, entries: Sequence[Entry]) -> None:
+        # Nearly all commits are chunks, which no follower needs.
+        kind = metrics.kind_of(stream)
+        metrics.appended(kind, len(entries))
+        if kind != metrics.CHUNKS:
+            if kind == metrics.EVENTS and self.meter is not None:
+                self.meter.committed(stream, entries)
+            if self.supervisor is not None:
+                self.supervisor.committed(stream, entries)
+            if self.session_list is not None:
+                self.session_list.committed(stream, entries)
+        self._hub.publish(stream, entries)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """The limits of PROTOCOL.md, section 9, that are counted per API key and organization.
+
+    `events` and `requests` must be started and closed.
+    """
+
+    events: LimitEvents
+    turns: TurnLimit
+    requests: RequestLimit
+    streams: StreamLimit
+
+    @classmethod
+    def of(cls, settings: Settings, log: EventLog) -> KeyLimits:
+        """Raises BadStorage."""
+        limits, events = settings.limits, LimitEvents(log)
+        reached = events.reached
+        return cls(
+            events,
+            TurnLimit(
+                limits.running_turns, reached, of_organization=limits.organization_running_turns
+            ),
+            RequestLimit(
+                limits.requests_per_minute,
+                storage=settings.limits_storage,
+                reached=reached,
+                of_organization=limits.organization_requests_per_minute,
+            ),
+            StreamLimit(
+                limits.open_streams, reached, of_organization=limits.organization_open_streams
+            ),
+        )
+
+    def counting(self, changed: Callable[[SessionState], None]) -> Callable[[SessionState], None]:
+        """`changed` for a supervisor, which also counts the open turns."""
+
+        def counted(state: SessionState) -> None:
+            self.turns.changed(state)
+            changed(state)
+
+        return counted
+
+
 @contextlib.asynccontextmanager
 async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
-    """Everything but the sockets, started; closed in the opposite order."""
+    """Start everything but the listening sockets; it is closed in the opposite order."""
     async with contextlib.AsyncExitStack() as stack:
         limits = settings.limits
         clock = await stack.enter_async_context(keeping_clock(settings.data / "clock"))
@@ -218,42 +295,44 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         )
         stack.push_async_callback(records.close)
         hasher = await _open_secret(settings.data / "secret", records)
-        # What can be refused is refused before a key is made and shown.
+        # Bad settings of tools and agents are found before an API key is made and shown.
         tools = await stack.enter_async_context(open_toolbox(settings.tools, limits.chunk))
-        engines = await open_engines(stack, settings, tools)
-        directory, agents = configured_agents(settings, records, engines)
+        engines = await _open_engines(stack, settings, tools)
+        directory, agents = _configured_agents(settings, records, engines)
         await _bootstrap(settings, records, hasher)
 
         hub = Hub()
-        committed = Committed(hub)
+        dispatcher = CommitDispatcher(hub)
         log = await SqliteLog.open(
-            settings.data / "log.db", on_commit=committed, clock=clock, on_broken=_stop_broken
+            settings.data / "log.db", on_commit=dispatcher, clock=clock, on_broken=_stop_broken
         )
         stack.push_async_callback(log.close)
-        mirror = committed.mirror = SessionList(records.sessions, log)
-        stack.push_async_callback(mirror.close)
+        session_list = dispatcher.session_list = SessionList(records.sessions, log)
+        stack.push_async_callback(session_list.close)
         of_key = KeyLimits.of(settings, log)
-        files = await _open_files(stack, settings.data, records, limits, mirror, of_key.events)
-        meter = committed.meter = await UsageMeter.open(
+        files = await _open_files(
+            stack, settings.data, records, limits, session_list, of_key.events
+        )
+        meter = dispatcher.meter = await UsageMeter.open(
             log, records.usage, records.organizations, limits.monthly_tokens, clock.now
         )
         stack.push_async_callback(meter.close)
         fence = await log.next_fence()
-        supervisor = committed.supervisor = Supervisor(
+        supervisor = dispatcher.supervisor = Supervisor(
             log,
             hub,
             fence=fence,
             limits=limits,
             agents=agents,
             files=partial(SessionFiles, files),
-            changed=of_key.counting(mirror.changed),
+            changed=of_key.counting(session_list.changed),
         )
         stack.push_async_callback(supervisor.close)
         keys = TurnIdempotency(log, supervisor.states.load, window=limits.idempotency_window)
         service = SessionService(
             supervisor,
             keys,
-            mirror,
+            session_list,
             records.sessions,
             admit=meter.budget.check,
             check_tools=tools.check,
@@ -261,7 +340,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             now=clock.now,
         )
         retention = Retention(
-            records.sessions, service.remove, mirror.settle, limits.session_retention, clock
+            records.sessions, service.remove, session_list.settle, limits.session_retention, clock
         )
         authenticator = open_authenticator(records, hasher, settings.cors_origins)
         watch = StreamWatchdog(authenticator.recheck, of_key.streams, authenticator.refresh)
@@ -279,7 +358,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             files,
             once,
             tools,
-            metrics_of(settings, log, hub, supervisor, mirror, watch, sockets),
+            _metrics_of(settings, log, hub, supervisor, session_list, watch, sockets),
             clock.now,
             of_key.events.reached,
         )
@@ -288,19 +367,19 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         node_events = NodeEvents(
             log, records.organizations, fence=fence, version=version("resonantgenesis-server")
         )
-        # Files after the sessions, whose own are nobody's once they are gone.
+        # Files after the sessions: the files of a removed session have no owner any more.
         housekeeper = Housekeeper(
             [
-                *_jobs(records, events, retention, meter, mirror, limits, clock),
+                *_jobs(records, events, retention, meter, session_list, limits, clock),
                 Job("files", files.collect),
             ]
         )
 
         await _sweep(supervisor, log)
-        mirror.start(records.organizations)
+        session_list.start(records.organizations)
         meter.start()
-        await _put_right(mirror)
-        await _tell(stack, relay, node_events)
+        await _wait_for_list(session_list)
+        await _announce_start(stack, relay, node_events)
         for timer in (housekeeper, watch, LoopLag(), of_key.requests, of_key.events):
             timer.start()
             stack.push_async_callback(timer.close)
@@ -333,7 +412,7 @@ async def _open_files(
     data: Path,
     records: Records,
     limits: Limits,
-    mirror: SessionList,
+    session_list: SessionList,
     events: LimitEvents,
 ) -> FileService:
     def reached(organization_id: str, most: int) -> None:
@@ -345,25 +424,25 @@ async def _open_files(
         records.files,
         blobs,
         limit=limits.file,
-        settle=mirror.removals,
+        settle=session_list.removals,
         quota=limits.organization_files,
         reached=reached,
     )
 
 
-async def _tell(
+async def _announce_start(
     stack: contextlib.AsyncExitStack, relay: OutboxRelay, node_events: NodeEvents
 ) -> None:
-    """What happened before the last stop is told before this start."""
+    """Relay the events of before the last stop, then write this start's own."""
     relay.start()
     stack.push_async_callback(relay.close)
     await relay.settle()
     await node_events.started()
 
 
-async def _put_right(mirror: SessionList) -> None:
-    """The list of sessions as the log has them, before anybody asks for it."""
-    if not await mirror.ready(_LIST_PATIENCE):
+async def _wait_for_list(session_list: SessionList) -> None:
+    """Wait until the list of sessions shows what the log holds, at most _LIST_PATIENCE."""
+    if not await session_list.ready(_LIST_PATIENCE):
         log_.warning("the list of sessions is being brought up to date")
 
 
@@ -378,13 +457,13 @@ def _jobs(
     events: EventService,
     retention: Retention,
     meter: UsageMeter,
-    mirror: SessionList,
+    session_list: SessionList,
     limits: Limits,
     clock: Clock,
 ) -> list[Job]:
     async def settle() -> None:
         await meter.settle()
-        await mirror.settle()
+        await session_list.settle()
 
     return [
         Job("sessions", retention.sweep),
@@ -452,6 +531,75 @@ async def _bootstrap(settings: Settings, records: Records, hasher: CredentialHas
             file=str(path),
             former_keys_still_valid=made.former,
         )
-    # Shown this once, and on a terminal only: whatever else the output goes to would keep it.
-    told = f"(also in {path}): {made.generated}" if os.isatty(1) else f"is in {path}"
-    say(f"API key {told}")
+    # Shown once, and on a terminal only: a file or a log would keep the key.
+    where = f"(also in {path}): {made.generated}" if os.isatty(1) else f"is in {path}"
+    say(f"API key {where}")
+
+
+_GUIDE = "guide"
+
+
+async def _open_engines(
+    stack: contextlib.AsyncExitStack, settings: Settings, tools: Toolbox
+) -> Engines:
+    """The engines that agents run on; `stack` closes them."""
+    workers = EngineWorkers(settings.engine_workers, settings.log_level, settings.log_format)
+    engines = Engines(settings.llm, tools, workers)
+    stack.push_async_callback(engines.close)
+    await engines.start()
+    return engines
+
+
+def _configured_agents(
+    settings: Settings, records: Records, engines: Engines
+) -> tuple[AgentDirectory, Agents]:
+    """The agents of the configuration and of the records. Raises StartupError."""
+    built: dict[str, Agent] = {
+        _GUIDE: engines.build(_GUIDE, {"words_per_second": settings.words_per_second})
+    }
+    configured = {_GUIDE: AgentRecord(_GUIDE, "", "Guide", _GUIDE)}
+    for name, reference in settings.agents.items():
+        try:
+            built[name] = engines.build("python", {"reference": reference}, trusted=True)
+        except AgentLoadError as error:
+            raise StartupError(f"agent {name}: {str(error).removeprefix('agent ')}") from error
+        configured[name] = AgentRecord(name, "", name, "python")
+    directory = AgentDirectory(records.agents, configured)
+    return directory, Agents(directory, built, engines)
+
+
+def _metrics_of(
+    settings: Settings,
+    log: SqliteLog,
+    hub: Hub,
+    supervisor: Supervisor,
+    session_list: SessionList,
+    watch: StreamWatchdog,
+    sockets: SocketRoutes,
+) -> APIRouter:
+    """`/metrics` over these parts; each scrape reads them."""
+
+    def streams() -> Mapping[str, float]:
+        # The watchdog knows a socket only after its authentication.
+        return {**watch.kinds(), "websocket": sockets.count}
+
+    def viewers() -> Mapping[str, float]:
+        live, behind = hub.live_and_behind()
+        return {"live": live, "behind": behind}
+
+    def turns() -> Mapping[str, float]:
+        running, queued = supervisor.open_turns()
+        return {"running": running, "queued": queued}
+
+    token = settings.metrics_token
+    return metrics_router(
+        {
+            "draining": lambda: {"": float(supervisor.draining)},
+            "streams_open": streams,
+            "viewers": viewers,
+            "turns_open": turns,
+            "log_queue_bytes": lambda: {"": log.queued},
+            "session_list_queue": lambda: {"": session_list.waiting},
+        },
+        None if token is None else token.get_secret_value(),
+    )
