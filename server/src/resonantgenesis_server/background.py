@@ -1,4 +1,4 @@
-"""Loops that work beside the requests: one owner for a task, one way to wake it, one back-off."""
+"""Loops beside the requests: one owner of a task, one way to wake it, one back-off."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Background:
     """One coroutine in a task of its own, from `start` to `close`.
 
     `run` loops without an end and waits in `woken`. An exception that leaves `run` is a defect: it
-    is logged with its traceback and counted, and the loop is over.
+    is logged with its traceback and counted, and ends the loop.
     """
 
     def __init__(self, name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -45,7 +45,7 @@ class Background:
             await asyncio.wait({self._task}, timeout=CLOSE_SECONDS)
 
     def wake(self) -> None:
-        """Make the wait in `woken` return, now or when the loop gets there."""
+        """End the wait in `woken`: the current one, or the next one."""
         self._wake.set()
 
     async def woken(self, timeout: float | None = None) -> bool:
@@ -67,8 +67,8 @@ class Background:
 class Backoff:
     """Waits between attempts: doubled after each failure, up to a limit, with jitter.
 
-    A wait is between half of the delay and all of it, so that many who failed together do not come
-    back together.
+    A wait is between half of the delay and the whole delay. So clients that failed together do not
+    come back together.
     """
 
     def __init__(self, first: float, limit: float) -> None:

@@ -1,10 +1,10 @@
-"""The metrics: every one is declared here, and counted here; `http/api/metrics.py` shows them.
+"""Every metric, declared and counted here. `http/api/metrics.py` serves them.
 
-The counts are plain numbers of the process, which runs one server. Any layer that has something to
-count calls a function of this module. No function waits, raises or allocates much, and the module
-imports nothing of ours. A gauge is not counted: its value is asked for at a scrape.
+The counts are plain numbers of the process, which runs one server. Any layer calls a function of
+this module to count. No function waits, raises or allocates much, and the module imports nothing of
+ours. A gauge is not counted: its value is read at a scrape.
 
-Labels are words of our own source, never an id: how many series there can be is known.
+Labels are words of our own source, never ids. So the number of series is bounded.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-#: Different words a counter keeps apart; what comes beyond is counted as OTHER.
+#: Different words of a counter. Any further word is counted as OTHER.
 _MAX_WORDS = 64
 OTHER = "other"
-#: Every name of ours begins with it.
+#: The prefix of every name.
 PREFIX = "resonantgenesis_"
 
-#: What a stream holds, by its name: a session's chunks, its records, an organization's events.
+#: Kinds of streams: a session's chunks, a session's records, an organization's events.
 CHUNKS, RECORDS, EVENTS = "chunks", "records", "events"
-#: How an entry came to its reader.
+#: Ways of an entry to its reader.
 LIVE, REPLAYED = "live", "replayed"
 
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -37,7 +37,7 @@ class Counter:
     __slots__ = ("_counts",)
 
     def __init__(self, *words: str) -> None:
-        """`words` are shown as 0 before they first happen."""
+        """`words` are shown as 0 before their first count."""
         self._counts = dict.fromkeys(words, 0)
 
     def add(self, word: str, count: int = 1) -> None:
@@ -55,7 +55,7 @@ class Counter:
 
 
 class Histogram:
-    """How often a value was how large."""
+    """Counts values by size."""
 
     __slots__ = ("_counts", "bounds", "sum")
 
@@ -70,7 +70,7 @@ class Histogram:
 
     @property
     def cumulative(self) -> list[int]:
-        """How many values were at most each bound; the last is how many there were."""
+        """The number of values up to each bound; last the number of all values."""
         total = 0
         sums: list[int] = []
         for count in list(self._counts):
@@ -85,7 +85,7 @@ C = TypeVar("C", "Counter", "Histogram")
 class Metric(NamedTuple):
     """One metric: its name without PREFIX, its label (or none), its help, and its counts.
 
-    A gauge has no counts; its value is asked for at a scrape.
+    A gauge has no counts. Its value is read at a scrape.
     """
 
     name: str
@@ -99,13 +99,13 @@ class Metric(NamedTuple):
 
 
 class Meters:
-    """All metrics: here and nowhere else each gets its name and its words.
+    """The declaration of every metric: its name, its labels, its help.
 
-    Only `commit_*` are written by another thread, and only by that one.
+    Only the thread of the log's writer counts `commit_*`.
     """
 
     def __init__(self) -> None:
-        #: In the order in which they are shown.
+        #: All metrics, in the order of the endpoint.
         self.table: list[Metric] = []
         self._gauge("build_info", "version", "1, with the version of the program.")
         self._gauge("draining", "", "1 while the server is on its way out, else 0.")
@@ -229,26 +229,27 @@ METERS = Meters()
 
 
 def kind_of(stream: str) -> str:
-    """What a stream of this name holds."""
+    """The kind of a stream, by its name."""
     if stream.startswith("events:"):
         return EVENTS
     return RECORDS if "/" in stream else CHUNKS
 
 
 def announcing(submitted_at: float) -> None:
-    """What is announced next was given to the log at this moment (`time.perf_counter`)."""
+    """Note when the next announced batch was given to the log (`time.perf_counter`)."""
     METERS.submitted_at = submitted_at
 
 
 def appended(kind: str, entries: int) -> None:
-    """So many entries of a stream are stored and about to be handed to their readers; `kind` as
-    in `kind_of`."""
+    """Count entries that are stored and about to go to their readers; `kind` as in `kind_of`."""
     METERS.appended.add(kind, entries)
 
 
 def delivered(kind: str, entries: int) -> None:
-    """Readers took so many entries, all together, of what is being announced: one call for all
-    readers of a batch, right after it was written to their connections."""
+    """Count entries of the announced batch that its readers took, all readers together.
+
+    One call for all readers of a batch, right after the writes to their connections.
+    """
     if kind == RECORDS:
         return
     (METERS.chunks_delivered if kind == CHUNKS else METERS.events_delivered).add(LIVE, entries)
@@ -256,7 +257,7 @@ def delivered(kind: str, entries: int) -> None:
 
 
 def replayed(stream: str, entries: int) -> None:
-    """A reader that was behind read so many entries: one call for a page."""
+    """Count the entries of a page that a reader behind has read."""
     kind = kind_of(stream)
     if kind == RECORDS:
         return
@@ -264,63 +265,63 @@ def replayed(stream: str, entries: int) -> None:
 
 
 def committed(entries: int, size: int, seconds: float) -> None:
-    """The log's writer has committed a group; `size` in bytes, as the queue counts them."""
+    """Count a group that the log's writer has committed; `size` in bytes, as the queue counts."""
     METERS.commit_seconds.add(seconds)
     METERS.commit_entries.add(entries)
     METERS.commit_bytes.add(size)
 
 
 def commit_failed() -> None:
-    """The log's writer could not commit a group."""
+    """Count a group that the log's writer could not commit."""
     METERS.commit_failures.add("failed")
 
 
 def turn_ended(status: str, code: str | None) -> None:
-    """A turn's end is stored; `code` is that of its error, if it has one."""
+    """Count a turn whose end is stored; `code` is the code of its error, if it has one."""
     METERS.turns.add(status)
     if code is not None:
         METERS.turn_errors.add(code)
 
 
 def model_failed(kind: str) -> None:
-    """A model's provider gave no answer, or not all of it; it may be asked again."""
+    """Count a failed call of a model. A retry is a further call."""
     METERS.model_failures.add(kind)
 
 
 def refused(code: str) -> None:
-    """A request was answered with this error."""
+    """Count a request that was answered with this error."""
     METERS.refusals.add(code)
 
 
 def limit_hit(name: str) -> None:
-    """Somebody was held back by a limit; `name` is a fixed word, such as `requests`."""
+    """Count a request or turn that a limit held back; `name` is a fixed word like `requests`."""
     METERS.limits.add(name)
 
 
 def log_dropped(output: str, lines: int) -> None:
-    """Lines of the server's own log could not be written."""
+    """Count lines of the server's own log that could not be written."""
     METERS.log_dropped.add(output, lines)
 
 
 def defect(place: str) -> None:
-    """Something failed that cannot, but for a mistake of ours; `place` is a fixed word."""
+    """Count a failure that only a mistake of ours explains; `place` is a fixed word."""
     METERS.defects.add(place)
 
 
 def file_damaged() -> None:
-    """A file's content is not what was written."""
+    """Count a file whose content is not what was written."""
     METERS.damaged.add("file")
 
 
 def store_damaged(store: str) -> None:
-    """At its opening, something that was committed could not be read; `store` is log or records."""
+    """Count a store (log or records) that had lost committed data when it was opened."""
     METERS.damaged.add(store)
 
 
 class LoopLag:
-    """Measures how late the event loop runs what is due. Made and ended on the loop."""
+    """Measures how late the event loop runs a timer. Made and closed on the loop."""
 
-    #: Seconds between two looks.
+    #: Seconds between two measurements.
     EVERY = 0.25
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from resonantgenesis_server.logging.masking import (
     Hidden,
     mask_addresses,
     mask_arguments,
-    mask_told,
+    mask_quoted,
     secrets_in,
     secrets_in_arguments,
 )
@@ -74,8 +74,8 @@ def test_what_is_hidden_is_known() -> None:
 
 
 def test_what_is_no_address_for_want_of_a_sign() -> None:
-    assert mask_told("'redis:/u:pass@h' is none") == f"'{MASK}@h' is none"
-    assert mask_told("port: '99999': too large") == "port: '99999': too large"
+    assert mask_quoted("'redis:/u:pass@h' is none") == f"'{MASK}@h' is none"
+    assert mask_quoted("port: '99999': too large") == "port: '99999': too large"
 
 
 def test_hidden_values_and_places_together() -> None:
@@ -88,5 +88,5 @@ def test_hidden_values_and_places_together() -> None:
 def test_no_text_takes_long(unit: str) -> None:
     began = time.process_time()
     Hidden().mask(unit * 30_000 + "@=")
-    mask_told(unit * 30_000)
+    mask_quoted(unit * 30_000)
     assert time.process_time() - began < 5

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import structlog
-from resonantgenesis_server.logging.output import MAX_WAITING, Output, OutputStream
+from resonantgenesis_server.logging.output import MAX_WAITING, LineOutput, OutputStream
 from resonantgenesis_server.logging.setup import _Lines, _Logger, hide
 from resonantgenesis_server.metrics import METERS
 
@@ -35,7 +35,7 @@ class Reader:
     def __init__(self) -> None:
         self.read_end, self.write_end = os.pipe()
         self.told: list[int] = []
-        self.output = Output(self.write_end, "stderr", self.told.append)
+        self.output = LineOutput(self.write_end, "stderr", self.told.append)
 
     def read(self, wanted: int = 1 << 20) -> bytes:
         return os.read(self.read_end, wanted)
@@ -106,7 +106,7 @@ def test_a_descriptor_that_takes_nothing(broken: str) -> None:
     if broken == "closed":
         os.close(descriptor)
         descriptor = 1_000_000
-    output = Output(descriptor, "stderr", lambda _count: None)
+    output = LineOutput(descriptor, "stderr", lambda _count: None)
     for _ in range(100):
         output.put(b"lost\n")
     assert not output.flush(0.1)
@@ -121,7 +121,7 @@ def test_a_descriptor_that_takes_nothing(broken: str) -> None:
 def test_the_end_writes_what_waits(tmp_path: Path) -> None:
     path = tmp_path / "log"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
-    output = Output(descriptor, "stderr", lambda _count: None)
+    output = LineOutput(descriptor, "stderr", lambda _count: None)
     for number in range(5_000):
         output.put(b"%d\n" % number)
     assert output.flush(PATIENCE)

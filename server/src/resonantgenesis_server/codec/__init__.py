@@ -1,1 +1,1 @@
-"""Values to bytes and back; no I/O. Whatever many readers get is encoded once."""
+"""Values to bytes and back, without I/O. Bytes for many readers are made once."""

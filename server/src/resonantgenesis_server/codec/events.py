@@ -1,4 +1,4 @@
-"""Platform events between value, log entry, cursor and wire."""
+"""Platform events as values, as entries of the log and as JSON; cursors."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _CURSOR = re.compile(r"c_([0-9a-f]{1,32})\.([0-9a-f]{1,8})")
 
 
 class BadCursor(ValueError):
-    """Not a cursor of ours."""
+    """Not a cursor of this server."""
 
 
 def entry_of(event: NewEvent) -> NewEntry:
-    """What the log keeps; the id is the entry's key, so a repeat is dropped."""
+    """The entry of an event. The event's id is the entry key, so the log drops a repeat."""
     body = {
         "id": event.id,
         "type": event.type,
@@ -31,7 +31,7 @@ def entry_of(event: NewEvent) -> NewEntry:
 
 
 def events_append(organization_id: str, events: Iterable[NewEvent]) -> list[Append]:
-    """The part of an append call that writes these events; empty without any."""
+    """The arguments of an append call that writes these events; empty for no events."""
     entries = [entry_of(event) for event in events]
     return [Append(event_stream(organization_id), entries)] if entries else []
 
@@ -49,7 +49,7 @@ def parse_cursor(text: str) -> tuple[str, int]:
 
 
 def event_json(entry: Entry, epoch: str) -> bytes:
-    """The whole event: the body with `created_at` and `cursor` spliced in at the end."""
+    """The whole event: the body with `created_at` and `cursor` added at its end."""
     return b'%b,"created_at":"%b","cursor":"%b"}' % (
         entry.body[:-1],
         rfc3339(entry.at / 1e6).encode(),

@@ -1,4 +1,4 @@
-"""JSON as it goes over the wire: one line, UTF-8, safe for line readers."""
+"""JSON for the wire: one line, UTF-8, safe for line readers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 
-# Line readers of the field (httpx, Python's str.splitlines) break lines at these characters too,
-# which JSON lets stand raw inside strings.
+# Line readers (httpx, Python's str.splitlines) also break lines at these characters, which JSON
+# allows inside strings.
 _BREAKERS = (
     (b"\xc2\x85", rb"\u0085"),
     (b"\xe2\x80\xa8", rb"\u2028"),
@@ -18,7 +18,7 @@ _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
-#: Types of values that hold no others, as `loads` makes them.
+#: Types of values without inner values, as `loads` makes them.
 SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
@@ -27,9 +27,9 @@ class NotJson(ValueError):
 
 
 def dumps(value: Any) -> bytes:
-    """`value` as one line of JSON. Lone surrogates in it become U+FFFD.
+    """`value` as one line of JSON. Lone surrogates become U+FFFD.
 
-    Raises NotJson for what has no JSON form: sets, integers over 64 bits, cycles.
+    Raises NotJson for a value without a JSON form: sets, integers over 64 bits, cycles.
     """
     try:
         data = orjson.dumps(value)
@@ -41,7 +41,7 @@ def dumps(value: Any) -> bytes:
         for raw, escaped in _BREAKERS:
             if raw in data:
                 data = data.replace(raw, escaped)
-    # orjson leaves the 4 KiB it began with behind even the smallest result, and these are kept.
+    # A copy: orjson allocates 4 KiB for the smallest result, and results are kept in memory.
     return bytes(memoryview(data))
 
 
@@ -54,26 +54,26 @@ def loads(data: bytes | str) -> Any:
 
 
 def has_more_values(data: bytes, limit: int) -> bool:
-    """Whether a JSON text has more than `limit` values and names, counted as the commas, colons
-    and opening brackets outside of its strings.
+    """Whether a JSON text has more than `limit` values and names.
 
-    Parsing costs time per value and not per byte: 1 MiB of `{},` takes a hundred times as long as
-    1 MiB of text. Counting costs 1 ms, and at most 4, a MiB. `data` need not be JSON.
+    Counts commas, colons and opening brackets outside of strings. Parsing costs time per value, not
+    per byte: 1 MiB of `{},` takes a hundred times as long as 1 MiB of text. Counting a MiB takes 1
+    to 4 ms. `data` need not be JSON.
     """
     if _separators(data) <= limit:
         return False
     bare = _without_escapes(data)
-    if bare.count(b'"') > 4 * (limit + 1):  # two a string, and a value has one name at most
+    if bare.count(b'"') > 4 * (limit + 1):  # two per string; a value has at most one name
         return True
     return _separators(_outside_strings(bare)) > limit
 
 
 def nests_deeper(data: bytes, depth: int) -> bool:
-    """Whether arrays and objects of a JSON text nest deeper than that; 0 is a scalar's depth."""
+    """Whether arrays and objects of a JSON text nest deeper than `depth`; a scalar has depth 0."""
     if data.count(b"[") + data.count(b"{") <= depth:
         return False
     brackets = _outside_strings(_without_escapes(data)).translate(_ONE_KIND, _NO_BRACKETS)
-    for _ in range(depth):  # each time those that have nothing in them are taken out
+    for _ in range(depth):  # each round removes the innermost level
         brackets = brackets.replace(b"[]", b"")
         if not brackets:
             return False
@@ -81,8 +81,11 @@ def nests_deeper(data: bytes, depth: int) -> bool:
 
 
 def memory_of(data: bytes) -> int:
-    """About how many bytes the values of a JSON text take at most, once they are parsed. That goes
-    by their number more than by the text's size: `{"":1},` is 7 bytes, and some 250 in memory."""
+    """About the most bytes of memory that the parsed values of a JSON text take.
+
+    The number of values counts more than the size of the text: `{"":1},` has 7 bytes, and takes
+    some 250 in memory.
+    """
     return 4 * len(data) + 80 * _separators(data)
 
 
@@ -91,7 +94,7 @@ def _separators(data: bytes) -> int:
 
 
 def _without_escapes(data: bytes) -> bytes:
-    """Without what a string hides: every quote that is left begins or ends one."""
+    """Remove escaped quotes: every quote that is left begins or ends a string."""
     return data.replace(b"\\\\", b"").replace(b'\\"', b"")
 
 

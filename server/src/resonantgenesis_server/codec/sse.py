@@ -1,22 +1,22 @@
-"""Server-sent events, the encoding side (the decoding side is in the SDKs)."""
+"""Frames of server-sent events. The SDKs decode them."""
 
 from __future__ import annotations
 
 from ..log.base import Entry
 from .events import cursor_of, event_json
 
-#: Sent at once, so that proxies and clients see the stream begin before the agent says a word.
+#: Sent at once, so that proxies and clients see the stream begin before the agent's first chunk.
 OPENING = b": stream\n\n"
 HEARTBEAT = b": hb\n\n"
 
 
 def chunk_json(entry: Entry) -> bytes:
-    """A session chunk's JSON object: the body with `position` spliced in at the end."""
+    """A session chunk as a JSON object: the body with `position` added at its end."""
     return b'%b,"position":%d}' % (entry.body[:-1], entry.position)
 
 
 def chunk_frame(entry: Entry) -> bytes:
-    """The frame of a session chunk; made once per entry, whoever asks."""
+    """The frame of a session chunk, made once per entry."""
     frame = entry.frame
     if frame is None:
         frame = entry.frame = b'id: %d\nevent: %b\ndata: %b,"position":%d}\n\n' % (
@@ -29,7 +29,10 @@ def chunk_frame(entry: Entry) -> bytes:
 
 
 def event_frame(entry: Entry, epoch: str, *, as_message: bool = False) -> bytes:
-    """The SSE frame; made once per entry, but for the form that names every event `message`."""
+    """The frame of an event, made once per entry.
+
+    `as_message` names every event `message`; that form is not kept.
+    """
     if not as_message and entry.frame is not None:
         return entry.frame
     name = b"message" if as_message else entry.kind.encode()
@@ -41,10 +44,10 @@ def event_frame(entry: Entry, epoch: str, *, as_message: bool = False) -> bytes:
 
 
 def cursor_frame(epoch: str, position: int) -> bytes:
-    """A heartbeat that keeps a quiet subscription's place fresh."""
+    """A heartbeat with the current cursor, for a quiet subscription."""
     return b"id: %b\n\n" % cursor_of(epoch, position).encode()
 
 
 def frame_without_id(event: str, data: bytes) -> bytes:
-    """A frame that is no part of a log, e.g. the end of a credential."""
+    """A frame that is not in the log, e.g. the end of a credential."""
     return b"event: %b\ndata: %b\n\n" % (event.encode(), data)

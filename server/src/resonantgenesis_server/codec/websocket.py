@@ -1,4 +1,4 @@
-"""WebSocket messages and frames, the encoding side. What many sockets get is made once."""
+"""WebSocket messages and frames, encoded once for all sockets that get them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..model.limits import MAX_MESSAGE
 from .events import event_json
 from .json import SCALARS, dumps, loads
 
-#: Names of a flat event that a field of `data` never takes.
+#: Fields of an event that a field of `data` never replaces.
 _TAKEN = frozenset({"id", "type", "channel", "created_at", "cursor", "data", "metadata"})
-#: Kinds of chunk that may name their session themselves.
+#: Kinds of chunk whose body may have a `session_id` already.
 _NAMING = frozenset({"step", "done"})
-#: A sync flush ends with this, which a compressed message leaves out (RFC 7692, 7.2.1).
+#: The end of a sync flush. A compressed message leaves it out (RFC 7692, 7.2.1).
 _FLUSHED = b"\x00\x00\xff\xff"
 
 
 def chunk_message(entry: Entry, session_id: str) -> bytes:
-    """A session chunk with `position` and `session_id`; made once per entry."""
+    """A session chunk with `position` and `session_id`, made once per entry."""
     message = entry.message
     if message is None:
         named = entry.kind in _NAMING and b'"session_id":' in entry.body
@@ -35,8 +35,11 @@ def chunk_message(entry: Entry, session_id: str) -> bytes:
 
 
 def event_message(entry: Entry, epoch: str) -> bytes:
-    """An event flat: section 5's fields, and the scalars of `data` beside them where the name is
-    free; made once per entry."""
+    """An event, made once per entry.
+
+    It has the fields of PROTOCOL.md, section 5, and beside them the scalars of `data` whose names
+    are free.
+    """
     message = entry.message
     if message is None:
         event = loads(entry.body) if entry.data is None else entry.data
@@ -53,16 +56,16 @@ def event_message(entry: Entry, epoch: str) -> bytes:
     return message
 
 
-def _fitting(lifted: dict[str, Any], room: int) -> dict[str, Any]:
-    """Those fields that so many bytes of JSON have room for."""
-    if len(dumps(lifted)) <= room:
+def _fitting(lifted: dict[str, Any], space: int) -> dict[str, Any]:
+    """The fields that fit into `space` bytes of JSON."""
+    if len(dumps(lifted)) <= space:
         return lifted
     kept: dict[str, Any] = {}
     for name, value in lifted.items():
         size = len(dumps({name: value}))
-        if size <= room:
+        if size <= space:
             kept[name] = value
-            room -= size
+            space -= size
     return kept
 
 
@@ -73,17 +76,17 @@ def event_envelope(entry: Entry, epoch: str) -> bytes:
 
 
 def cursor_message(channels: Sequence[str], cursor: str) -> bytes:
-    """How far a quiet subscription has got."""
+    """The current cursor of a quiet subscription."""
     return control("cursor", channels=list(channels), cursor=cursor)
 
 
 def control(kind: str, **fields: Any) -> bytes:
-    """A message of the socket's own; fields that are None are left out."""
+    """A control message. Fields that are None are left out."""
     return dumps({"type": kind} | {k: v for k, v in fields.items() if v is not None})
 
 
 def text_frame(payload: bytes, *, compressed: bool = False) -> bytes:
-    """A server's unfragmented text frame; `compressed` says that the payload is deflated."""
+    """An unfragmented text frame of a server; `compressed`: the payload is deflated."""
     head = 0xC1 if compressed else 0x81
     size = len(payload)
     if size < 126:
@@ -94,8 +97,10 @@ def text_frame(payload: bytes, *, compressed: bool = False) -> bytes:
 
 
 def deflated(payload: bytes, window_bits: int) -> bytes:
-    """The payload of a compressed message that needs no context, so that it suits every client
-    whose window is at least this wide."""
+    """The payload of a compressed message without context.
+
+    It suits every client whose window has at least `window_bits`.
+    """
     deflate = zlib.compressobj(wbits=-window_bits, memLevel=5)
     data = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)
     return data.removesuffix(_FLUSHED)

@@ -1,4 +1,4 @@
-"""What no line shows: secrets by their value, and by the place where people put them."""
+"""Masks secrets in lines: by their value, and by the places where people put them."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from collections.abc import Iterable
 from urllib.parse import unquote
 
 MASK = "********"
-#: Shorter values are words that happen to be set, and masking them would tell what they are.
+#: Shorter values are ordinary words, and masking them would give them away.
 _MIN_SECRET = 8
-#: Names that say that what they name is a secret: of variables, options and parameters.
+#: Names of secrets in variables, options and parameters.
 _NAMED = r"(?:key|token|secret|password|passwd|credentials?|signature|authorization)"
 _SECRET_VARIABLE = re.compile(rf".*{_NAMED}", re.IGNORECASE)
 #: Names of parameters of an address: `api_key`, `access-token`, `sig`, but not `monkey`.
 _PARAMETER = rf"(?:[\w.-]{{0,64}}[_.-])?(?:{_NAMED}|apikey|auth|pass|pwd|sig|pat)"
-#: What looks like a credential, whoever's it is: ours, a signed token, a provider's key, and
-#: what follows the name of an authorization scheme.
+#: Texts with the form of a credential: our API keys, signed tokens, keys of providers, and the text
+#: after the name of an authorization scheme.
 _CREDENTIALS = (
     r"\brg_(?:live|test)_[\w-]{8,}"
     r"|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]+"
     r"|\bsk-[\w-]{16,}"
     r"|(?<=bearer )[^\s\"'\\,;]{12,}|(?<=basic )[^\s\"'\\,;]{12,}"
 )
-#: `//user:password@host`: the user may be the secret as well. Up to the last `@` of the authority,
-#: or to the first one behind a password with a sign in it that should have been escaped.
+#: `//user:password@host`; the user may be the secret as well. It ends at the last `@` of the
+#: authority, or at the first one after a password with a sign that should have been escaped.
 _USER = r"(?<=//)(?:[^\s/?#\"'<>]{1,200}|[^\s\"'<>@]{1,200})(?=@)"
 #: `?key=…`, `&token=…`, `#access_token=…`: the value of such a parameter.
 _QUERY = rf"(?P<name>[?&;#]{_PARAMETER}=)(?P<value>[^\s&;#\"'<>\\]+)"
@@ -36,7 +36,7 @@ _ASSIGNED = re.compile(rf"(?P<name>[\w-]*{_NAMED}[\w-]*\s*[=:]\s*).+", re.I | re
 
 
 class Hidden:
-    """Values that no line may show, whatever line it is."""
+    """The values that no line may show."""
 
     def __init__(self) -> None:
         self._values: set[str] = set()
@@ -44,7 +44,7 @@ class Hidden:
 
     def add(self, values: Iterable[str]) -> None:
         new = {value for value in values if len(value) >= _MIN_SECRET}
-        # As a line of JSON or the representation of a string shows them.
+        # Also in the form that JSON and the representation of a string give them.
         self._values |= new | {json.dumps(value)[1:-1] for value in new}
         known = sorted(self._values, key=len, reverse=True)
         exact = "|".join(map(re.escape, known))
@@ -53,24 +53,26 @@ class Hidden:
 
     def mask(self, text: str) -> str:
         text = self._pattern.sub(MASK, text)
-        # Nearly no line has an address with more than a path.
+        # Few lines have an address with more than a path.
         return mask_addresses(text) if "@" in text or "=" in text else text
 
 
 def mask_addresses(text: str) -> str:
-    """The text with what addresses in it carry: `user:password@`, `?token=…`, `&api_key=…`."""
+    """Mask the secrets of addresses in a text: `user:password@`, `?token=…`, `&api_key=…`."""
     return _PLACES.sub(lambda found: (found["name"] or "") + MASK, text)
 
 
-def mask_told(text: str) -> str:
-    """`mask_addresses` for words on what somebody wrote, which may be no address at all for want
-    of a sign: what is quoted and looks like `user:password@` is masked as well."""
+def mask_quoted(text: str) -> str:
+    """Like `mask_addresses`, for a text that quotes an address.
+
+    The quoted text may lack a sign of an address. So quoted `user:password@` is masked as well.
+    """
     return mask_addresses(_QUOTED.sub(MASK, text))
 
 
 def mask_arguments(arguments: Iterable[str]) -> list[str]:
-    """A command's arguments without secrets: `--token X`, `--api-key=X`, `API_KEY=X`,
-    `Authorization: X`, and addresses."""
+    """Mask the secrets in a command's arguments: `--token X`, `--api-key=X`, `API_KEY=X`,
+    `Authorization: X`, and those in addresses."""
     shown: list[str] = []
     is_value = False
     for argument in arguments:
@@ -91,7 +93,7 @@ def mask_arguments(arguments: Iterable[str]) -> list[str]:
 
 
 def secrets_in(text: str) -> list[str]:
-    """What `mask_addresses` hides of the text, also as it is without percent signs."""
+    """The texts that `mask_addresses` hides, also in their form without percent signs."""
     found: list[str] = []
     for place in _PLACES.finditer(text):
         value = place["value"] or place[0].partition(":")[2] or place[0]
@@ -100,7 +102,7 @@ def secrets_in(text: str) -> list[str]:
 
 
 def secrets_in_arguments(arguments: Iterable[str]) -> list[str]:
-    """What `mask_arguments` hides of them."""
+    """The texts that `mask_arguments` hides."""
     given = list(arguments)
     found: list[str] = []
     for argument, shown in zip(given, mask_arguments(given), strict=True):
@@ -111,5 +113,5 @@ def secrets_in_arguments(arguments: Iterable[str]) -> list[str]:
 
 
 def secret_variables() -> list[str]:
-    """The values of variables of this process whose names say that they are secret."""
+    """The values of the process's variables whose names are names of secrets."""
     return [value for name, value in os.environ.items() if _SECRET_VARIABLE.fullmatch(name)]

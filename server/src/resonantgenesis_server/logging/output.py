@@ -1,7 +1,7 @@
-"""Where lines go: a thread writes them, so that nobody waits for what takes them.
+"""Output of lines by a thread, so that no caller waits for a slow descriptor.
 
-A full disk, a pipe whose reader is gone or reads nothing, a descriptor that is closed: lines wait
-in a bounded queue, beyond which they are dropped and counted. Nothing here raises or blocks.
+The disk may be full, the reader of a pipe gone or idle, the descriptor closed. Lines then wait in a
+bounded queue; beyond its bound they are dropped and counted. No function here raises or blocks.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from time import monotonic, sleep
 
 from .. import metrics
 
-#: Bytes that wait at most.
+#: Most bytes that may wait.
 MAX_WAITING = 4 * 1024 * 1024
-#: What one write takes. Others write to the same pipe, and up to this size a write stays whole.
+#: Bytes of one write. Other processes may write to the same pipe, and a write up to PIPE_BUF is
+#: atomic.
 _PIPE_WRITE, _FILE_WRITE = select.PIPE_BUF, 64 * 1024
-#: Seconds between two tries to write what was refused.
+#: Seconds before a refused write is tried again: first, and at most.
 _RETRY_FIRST, _RETRY_MAX = 0.05, 1.0
 
 
-class Output:
-    """A descriptor, and what is still to be written to it.
+class LineOutput:
+    """A descriptor, and the lines that wait to be written to it.
 
-    `recovered` is called in the thread with how many lines were dropped, once it writes again.
+    `recovered` is called in the thread once it writes again, with the number of dropped lines.
     """
 
     def __init__(self, descriptor: int, name: str, recovered: Callable[[int], None]) -> None:
@@ -40,10 +41,10 @@ class Output:
         self._lines: deque[bytes] = deque()
         self._size = 0
         self._dropped = 0
-        # Both reentrant: the garbage collector may run a destructor that logs in the middle.
+        # Both are reentrant, since the garbage collector may run a destructor that logs.
         self._lock = threading.RLock()
         self._wake: SimpleQueue[None] = SimpleQueue()
-        #: Whether the thread has a batch in hand.
+        #: Whether the thread is writing a batch.
         self._writing = False
         self._closed = False
         self._is_child = False
@@ -51,7 +52,7 @@ class Output:
         os.register_at_fork(after_in_child=self._forked)
 
     def put(self, line: bytes) -> None:
-        """Have it written; it ends with its line feed."""
+        """Queue a line, which ends with a line feed."""
         if self._is_child:
             with contextlib.suppress(OSError):
                 os.write(self.descriptor, line)
@@ -69,7 +70,7 @@ class Output:
             self._wake.put(None)
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all is written, at most so many seconds; False if something is not."""
+        """Wait until all lines are written, at most `timeout` seconds. Returns whether they are."""
         ends_at = monotonic() + timeout
         while self._lines or self._writing:
             if monotonic() >= ends_at:
@@ -78,7 +79,7 @@ class Output:
         return True
 
     def close(self) -> None:
-        """Take nothing any more, and end the thread once what it has is written or refused."""
+        """Take no more lines, and end the thread once its lines are written or refused."""
         self._closed = True
         self._wake.put(None)
 
@@ -89,12 +90,12 @@ class Output:
         thread = threading.Thread(target=self._run, name=name, daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # no more threads, or the interpreter ends: the next line tries again
+        except RuntimeError:  # no more threads, or the interpreter ends; the next line tries again
             return
         self._thread = thread
 
     def _forked(self) -> None:
-        """A child has no thread, and its parent writes what waits."""
+        """A child process has no thread. Its parent writes the lines that wait."""
         self._is_child = True
         self._lock = threading.RLock()
         self._lines.clear()
@@ -104,29 +105,29 @@ class Output:
         metrics.log_dropped(self._name, lines)
 
     def _run(self) -> None:
-        most = self._most_at_once()
+        limit = self._write_limit()
         while True:
-            while batch := self._take(most):
+            while batch := self._take(limit):
                 if not self._write(batch):
                     return
-                self._tell_dropped()
+                self._report_dropped()
             if self._closed:
                 return
             self._wake.get()
 
-    def _most_at_once(self) -> int:
+    def _write_limit(self) -> int:
         try:
             is_file = stat.S_ISREG(os.fstat(self.descriptor).st_mode)
         except OSError:
             is_file = False
         return _FILE_WRITE if is_file else _PIPE_WRITE
 
-    def _take(self, most: int) -> bytes:
-        """Whole lines of this size together; a longer one comes alone."""
+    def _take(self, limit: int) -> bytes:
+        """Whole lines, at most `limit` bytes together; a longer line comes alone."""
         taken: list[bytes] = []
         size = 0
         with self._lock:
-            while self._lines and (not taken or size + len(self._lines[0]) <= most):
+            while self._lines and (not taken or size + len(self._lines[0]) <= limit):
                 line = self._lines.popleft()
                 size += len(line)
                 taken.append(line)
@@ -135,7 +136,7 @@ class Output:
         return b"".join(taken)
 
     def _write(self, batch: bytes) -> bool:
-        """Try until it is written; False if it was refused when nothing more is to come."""
+        """Try until the batch is written. Returns False if refused after `close`."""
         rest = memoryview(batch)
         pause = _RETRY_FIRST
         while rest:
@@ -158,7 +159,7 @@ class Output:
             poll.register(self.descriptor, select.POLLOUT)
             poll.poll(seconds * 1000)
 
-    def _tell_dropped(self) -> None:
+    def _report_dropped(self) -> None:
         with self._lock:
             if not self._dropped or self._size > MAX_WAITING // 2:
                 return
@@ -167,12 +168,12 @@ class Output:
 
 
 class OutputStream(io.TextIOWrapper):
-    """Stands in for `sys.stdout` or `sys.stderr`: what agents print and libraries complain about
-    neither blocks nor fails. Text passes `masked` first."""
+    """Replaces `sys.stdout` or `sys.stderr`, so that prints of agents and warnings of libraries
+    neither block nor fail. `masked` is applied to each text first."""
 
-    def __init__(self, output: Output, masked: Callable[[str], str]) -> None:
+    def __init__(self, output: LineOutput, masked: Callable[[str], str]) -> None:
         super().__init__(
-            _Raw(output),  # type: ignore[arg-type]  # a raw stream serves: nothing is to be buffered
+            _Raw(output),  # type: ignore[arg-type]  # a raw stream, since no text may wait in a buffer
             encoding="utf-8",
             errors="backslashreplace",
             line_buffering=True,
@@ -185,7 +186,7 @@ class OutputStream(io.TextIOWrapper):
 
 
 class _Raw(io.RawIOBase):
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: LineOutput) -> None:
         super().__init__()
         self._output = output
 
@@ -193,9 +194,9 @@ class _Raw(io.RawIOBase):
         return True
 
     def write(self, data: object, /) -> int:
-        given = bytes(data)  # type: ignore[call-overload]  # whatever has a buffer
-        self._output.put(given)
-        return len(given)
+        line = bytes(data)  # type: ignore[call-overload]  # any object with a buffer
+        self._output.put(line)
+        return len(line)
 
     def fileno(self) -> int:
         return self._output.descriptor
@@ -205,8 +206,11 @@ class _Raw(io.RawIOBase):
 
 
 def open_standard_descriptors() -> None:
-    """Open those of 0, 1 and 2 that are closed: else the next file that is opened, such as the
-    log's, gets the number, and whatever prints writes into it."""
+    """Open the descriptors 0, 1 and 2 that are closed.
+
+    Else the next opened file, such as the log's, would get such a number, and prints would go into
+    it.
+    """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)

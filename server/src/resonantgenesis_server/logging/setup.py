@@ -1,14 +1,14 @@
 """Structured logs on standard error: text for people, JSON lines for machines.
 
-Lines carry `request_id` and `key_id` of the request they belong to, and `session` and `turn` of
-the turn: whoever begins one binds them to its task (structlog's contextvars).
+Lines carry `request_id` and `key_id` of their request, and `session` and `turn` of their turn. The
+code that begins a request or a turn binds them to its task (structlog's contextvars).
 
-No line shows a secret: every line is looked through as a whole before it is written, those of
-libraries and the words of foreign exceptions included. Tracebacks are without local variables.
+No line shows a secret: every line is searched as a whole before it is written, with lines of
+libraries and texts of foreign exceptions. Tracebacks are without local variables.
 
-Whoever logs is neither stopped nor held up by it: what cannot be shown is named, what is huge is
-cut, and lines are written by a thread (`log_output`). That goes for libraries, warnings, what
-agents print, and what nobody caught.
+Logging neither fails nor blocks: a value that cannot be shown is named, a huge value is cut, and a
+thread writes the lines (`output.py`). This holds for libraries, warnings, prints of agents, and
+uncaught exceptions as well.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ import structlog
 
 from .. import metrics
 from .masking import Hidden, secret_variables
-from .output import Output, OutputStream, open_standard_descriptors
+from .output import LineOutput, OutputStream, open_standard_descriptors
 
 #: Characters of one value, of a traceback, of a line; items of a list and depth of a value.
 _MAX_TEXT, _MAX_TRACEBACK, _MAX_LINE = 8_000, 32_000, 64_000
 _MAX_ITEMS, _MAX_DEPTH = 30, 4
-#: Longer than any secret: where a text is cut, no part of one is left that no pattern knows.
+#: Longer than any secret, so that a cut leaves no part of one that no pattern matches.
 _MARGIN = 4_096
-#: Whole numbers of more bits are not shown: a number's digits take the square of their count.
+#: Whole numbers of more bits are not shown: the time for digits grows with the square of their
+#: count.
 _MAX_BITS = 1_000
-#: Seconds that the last lines get to be written.
+#: Seconds for the last lines.
 _LAST_LINES = 2.0
 
 #: By their descriptors.
@@ -44,26 +45,26 @@ _NAMES = {1: "stdout", 2: "stderr"}
 _OF_ERRORS = {"exc_info", "stack_info"}
 
 _HIDDEN = Hidden()
-_ALL: list[Output] = []
+_ALL: list[LineOutput] = []
 _log = structlog.get_logger("resonantgenesis.log")
 
 
 def hide(*secrets: str) -> None:
-    """Mask these in every line from now on."""
+    """Mask these secrets in every line from now on."""
     _HIDDEN.add(secrets)
 
 
 @contextlib.contextmanager
 def open_logs(level: str, form: str, secrets: Iterable[str] = ()) -> Iterator[None]:
-    """Log within; at the end what is still to be written gets some seconds for it.
+    """Log within the block. At its end the lines that wait get some seconds to be written.
 
     `level` is a name of the logging module, `form` is text or json. `secrets`, and the values of
-    variables whose names say that they are secret, are never shown. Meanwhile `sys.stdout` and
-    `sys.stderr` are ours.
+    variables with names of secrets, are never shown. Within the block `sys.stdout` and `sys.stderr`
+    are replaced.
     """
     hide(*secrets, *secret_variables())
     open_standard_descriptors()
-    stdout, stderr = (Output(number, name, _recovered(name)) for number, name in _NAMES.items())
+    stdout, stderr = (LineOutput(number, name, _recovered(name)) for number, name in _NAMES.items())
     _configure(level, _Lines(form), stderr)
     _ALL[:] = [stdout, stderr]
     before = sys.stdout, sys.stderr, sys.unraisablehook, threading.excepthook
@@ -81,7 +82,7 @@ def open_logs(level: str, form: str, secrets: Iterable[str] = ()) -> Iterator[No
 
 
 def say(line: str) -> None:
-    """Write a line to standard output as it is, for a person."""
+    """Write a line to standard output unchanged, for a person."""
     if _ALL:
         _ALL[0].put(f"{line}\n".encode("utf-8", "backslashreplace"))
     else:
@@ -89,7 +90,7 @@ def say(line: str) -> None:
 
 
 def flush_logs() -> None:
-    """Wait, some seconds at most, until what was logged and printed is written."""
+    """Wait until all logged and printed lines are written, some seconds at most."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # an agent may have closed or replaced it
             stream.flush()
@@ -98,7 +99,7 @@ def flush_logs() -> None:
         each.flush(ends_at - time.monotonic())
 
 
-def _configure(level: str, lines: _Lines, output: Output) -> None:
+def _configure(level: str, lines: _Lines, output: LineOutput) -> None:
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[lines.of_event],
@@ -106,15 +107,15 @@ def _configure(level: str, lines: _Lines, output: Output) -> None:
         logger_factory=lambda *_names: _Logger(output),
         cache_logger_on_first_use=True,
     )
-    # Libraries speak through the standard module; only what matters of them is shown.
+    # Libraries log through the standard module; only their warnings and errors are shown.
     handler = _Handler(lines, output)
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
 
 
 class _Logger:
-    """What structlog gives its lines to."""
+    """The logger that structlog calls."""
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: LineOutput) -> None:
         self._output = output
 
     def msg(self, line: bytes) -> None:
@@ -124,9 +125,9 @@ class _Logger:
 
 
 class _Handler(logging.Handler):
-    """What the standard module gives its records to."""
+    """The handler of the standard module's records."""
 
-    def __init__(self, lines: _Lines, output: Output) -> None:
+    def __init__(self, lines: _Lines, output: LineOutput) -> None:
         super().__init__()
         self._lines = lines
         self._output = output
@@ -136,7 +137,7 @@ class _Handler(logging.Handler):
 
 
 class _Lines:
-    """Makes lines of what is to be logged, and raises nothing whatever that is."""
+    """Makes lines of events and records. Never raises, whatever they hold."""
 
     def __init__(self, form: str) -> None:
         self._stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
@@ -153,14 +154,14 @@ class _Lines:
     def of_event(
         self, _logger: structlog.types.WrappedLogger, level: str, event: structlog.types.EventDict
     ) -> bytes:
-        """structlog's only processor."""
+        """The only processor of structlog."""
         return self._line("error" if level == "exception" else level, event)
 
     def of_record(self, record: logging.LogRecord) -> bytes:
         event: dict[str, Any] = {"logger": record.name, "exc_info": record.exc_info}
         try:
             event["event"] = record.getMessage()
-        except BaseException:  # its arguments do not fit, or cannot be shown
+        except BaseException:  # the arguments do not fit, or cannot be shown
             event["event"] = record.msg
             event["args"] = record.args
         return self._line(record.levelname.lower(), event)
@@ -188,7 +189,7 @@ class _Lines:
 
 
 def _shown(value: object, depth: int = _MAX_DEPTH) -> Any:
-    """The value as a line can show it: short, and of plain types."""
+    """The value for a line: short, and of plain types."""
     try:
         if value is None or isinstance(value, bool | float):
             return value
@@ -220,7 +221,7 @@ def _traceback(error: BaseException) -> str:
 
 
 def _cut(text: str, limit: int) -> str:
-    """The beginning and the end of a long text; nothing of a secret that is cut in two."""
+    """The beginning and the end of a long text, without parts of a secret."""
     if len(text) <= limit + 3 * _MARGIN:
         return text
     head = _HIDDEN.mask(text[: limit // 3 + _MARGIN])[:-_MARGIN]
@@ -229,10 +230,10 @@ def _cut(text: str, limit: int) -> str:
 
 
 def _recovered(name: str) -> Any:
-    def tell(lines: int) -> None:
+    def report(lines: int) -> None:
         _log.warning(f"{lines} lines were dropped", lines=lines, output=name)
 
-    return tell
+    return report
 
 
 def _unraisable(found: sys.UnraisableHookArgs, /) -> None:

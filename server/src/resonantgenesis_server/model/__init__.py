@@ -1,1 +1,1 @@
-"""Values of the domain. Imports nothing else of ours."""
+"""Values of the domain. They import nothing else of ours."""

@@ -1,7 +1,7 @@
-"""What an agent yields: the payloads of a session's chunks, without their position.
+"""The values that an agent yields: payloads of a session's chunks.
 
-Each value has `event`, the SSE event name, and `payload()`, the JSON object of PROTOCOL.md,
-section 4, without `position` (the log gives that).
+Each value has `event`, the name of the SSE event, and `payload()`, the JSON object of PROTOCOL.md,
+section 4, without `position`, which the log gives.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool gave back; any JSON value."""
+    """The result of a tool: any JSON value."""
 
     event: ClassVar[str] = "tool_result"
     tool: str
@@ -58,12 +58,12 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step of the turn began, got on, or ended.
+    """A step of the turn began, went on, or ended.
 
-    The runner numbers the steps (1, 2 … within the turn), measures `duration_ms` and counts
-    `started` against `max_steps`; an agent gives only the name and the status. `detail` is a word
-    about it for people, with `progress` the next piece of what it does (reasoning, say);
-    `finish_reason` why a model stopped.
+    An agent gives the name and the status. The runner numbers the steps (1, 2 … within the turn),
+    measures `duration_ms` and counts `started` against `max_steps`. `detail` is a note for people;
+    with `progress` it is the next piece of the step's output (reasoning, say). `finish_reason` is
+    the reason why a model stopped.
     """
 
     event: ClassVar[str] = "step"
@@ -75,14 +75,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens an agent used since it last said so; added up by the runner, not itself a chunk.
+    """Tokens that an agent used since its last `Usage`. The runner adds them up; it is no chunk.
 
-    An agent that estimates may take back what was too much, with numbers below zero.
+    An agent that estimates may correct an estimate with numbers below zero.
     """
 
     input_tokens: int = 0
     output_tokens: int = 0
 
 
-#: What an agent may yield.
+#: The values that an agent may yield.
 AgentChunk = str | Text | ToolCall | ToolResult | Step | Usage

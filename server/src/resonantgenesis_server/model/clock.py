@@ -1,16 +1,15 @@
-"""What time it is, for what is dated and for what expires, when the clock of the machine may jump.
+"""The time, for dates and for expiry, on a machine whose clock may jump.
 
-A clock that is set, or that is wrong for a moment, moves without that time has passed. So:
+A clock that is set, or wrong for a moment, moves although no time has passed. So:
 
-- `now` follows the machine's clock but for steps: those it follows once the clock has stood by them
+- `now` follows the machine's clock, except for steps. It follows a step once the clock has kept it
   for ten minutes. A clock that is wrong for a moment dates nothing.
-- `passed` does not step. Seconds on it are seconds that have passed, also while the program did not
-  run, as far as that can be known. What keeps its own dates to itself is dated and expires by it.
-- `before` says for dates of `now` which of them are older than so many seconds that have passed.
+- `passed` has no steps. Its seconds are seconds that have passed, also while the program did not
+  run, as far as that is known. Values whose dates are internal use it.
+- `before` converts a number of passed seconds into a date of `now`.
 
-What passed while the program did not run is known by the kernel's clock since its start, unless the
-machine was started anew meanwhile. Then the machine's clock is asked, and believed once it has
-stood by its answer for a day.
+The kernel's clock since the machine's start tells how long the program did not run. After a reboot
+it cannot. Then the machine's clock is used, and believed once it has kept its answer for a day.
 """
 
 from __future__ import annotations
@@ -21,33 +20,36 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-#: By so much the two clocks may be apart that are read one after the other, in seconds; and by
-#: so much they move apart in a second, where the machine's is put right without a step.
+#: Seconds that two clocks may differ when they are read one after the other; and seconds that they
+#: drift apart in a second while the machine's clock is slewed.
 _TOLERANCE, _SLEW = 2.0, 0.0005
-#: So long a step must last until it is followed.
+#: Seconds that a step must last before `now` follows it.
 _HOLD = 600.0
-#: So long until time of which nothing is known but a step has passed.
+#: Seconds after which an unknown gap counts as passed time.
 _BELIEVED = 86_400.0
 _MAX_GAPS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Dates between which no time passed. `is_known`: not as far as anybody knows."""
+    """Two dates without passed time between them. `is_known`: False if time may have passed."""
 
     since: float
     until: float
     is_known: bool
 
     def counts(self, now: float) -> bool:
-        """Whether its time is taken as passed after all."""
+        """Whether the gap counts as passed time after all."""
         return not self.is_known and now >= self.until + _BELIEVED
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is kept over a restart: a moment by `now` and by the kernel's clock since the machine's
-    start `boot`, the gaps, and how much `passed` is behind `now` for gaps that are forgotten."""
+    """The clock's state over a restart.
+
+    A moment by `now` and by the kernel's clock since the machine's start `boot`; the gaps; and the
+    seconds that `passed` is behind `now` for older gaps.
+    """
 
     now: float
     steady: float
@@ -57,18 +59,18 @@ class Known:
 
 
 def wall_time() -> float:
-    """Seconds since 1970, as the machine has them."""
+    """Seconds since 1970 by the machine's clock."""
     return time.time()
 
 
 def steady_time() -> float:
-    """Seconds since the machine started, sleep included where the system tells."""
+    """Seconds since the machine started, with its sleep where the system counts it."""
     number = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if number is None else time.clock_gettime(number)
 
 
 def boot_id() -> str:
-    """Another one for each start of the machine; empty where the system does not tell."""
+    """An id of the machine's current start; empty where the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
@@ -76,10 +78,10 @@ def boot_id() -> str:
 
 
 class Clock:
-    """The one clock of a process; may be asked from any thread.
+    """The clock of a process, for any thread.
 
-    `wall` and `steady` are the machine's clock and the kernel's since the machine's start `boot`;
-    `known` is what the last process kept.
+    `wall` is the machine's clock, `steady` the kernel's clock since the machine's start `boot`.
+    `known` is the state of the last process.
     """
 
     def __init__(
@@ -96,10 +98,10 @@ class Clock:
         self._lock = threading.RLock()
         self._skipped = 0.0 if known is None else known.skipped
         self._gaps: list[Gap] = [] if known is None else list(known.gaps)
-        #: By how much `now` is ahead of the steady clock, and when the machine's agreed to that.
+        #: Seconds that `now` is ahead of the steady clock, and when the machine's agreed last.
         self._offset = wall() - steady()
         self._agreed = steady()
-        #: The step that is not followed yet: where it leads, and since when.
+        #: The step that `now` does not follow yet: its offset, and the time of its beginning.
         self._doubted: tuple[float, float] | None = None
         if known is not None:
             self._resume(known)
@@ -115,13 +117,13 @@ class Clock:
         return steady + self._offset
 
     def passed(self) -> float:
-        """Seconds that have passed; as dates of `now` where the clock never jumped."""
+        """Seconds that have passed; equal to `now` while the clock never jumped."""
         now = self.now()
         with self._lock:
             return now - self._skipped - sum(_length(gap, now) for gap in self._gaps)
 
     def before(self, seconds: float) -> float:
-        """The date since which so many seconds have passed: what is dated earlier is older."""
+        """The date since which `seconds` have passed. Things with an earlier date are older."""
         date = self.now()
         left = seconds
         with self._lock:
@@ -134,7 +136,7 @@ class Clock:
         return date - left
 
     def known(self) -> Known:
-        """What to keep for the next process."""
+        """The state for the next process."""
         now = self.now()
         with self._lock:
             return Known(now, self._steady(), self._boot, self._skipped, tuple(self._gaps))
@@ -144,14 +146,14 @@ class Clock:
     def _resume(self, known: Known) -> None:
         steady = self._steady()
         if self._boot and self._boot == known.boot and steady >= known.steady:
-            # The same as if the program had run meanwhile.
+            # As if the program had run meanwhile.
             self._offset, self._agreed = known.now - known.steady, known.steady
             return
         now = steady + self._offset
         if now > known.now + _TOLERANCE:
             self._skip(Gap(known.now, now, is_known=False))
         elif now < known.now:
-            # It was later already: a machine whose clock was lost, and is not set yet.
+            # The clock was later before: the machine has lost its clock and is not set yet.
             self._offset = known.now - steady
 
     def _agrees(self, offset: float, steady: float) -> bool:
@@ -161,7 +163,7 @@ class Clock:
     def _look(self, offset: float, steady: float) -> None:
         with self._lock:
             if self._agrees(offset, steady):
-                self._doubted = None  # it was for a moment
+                self._doubted = None  # the step was for a moment
                 self._offset, self._agreed = offset, steady
                 return
             doubted = self._doubted
@@ -176,7 +178,7 @@ class Clock:
         if now > before:
             self._skip(Gap(before, now, is_known=True))
             return
-        # Back: what was skipped beyond `now` is still to come, and no more time has passed.
+        # Back in time: gaps beyond `now` are still to come, and no time has passed.
         passed = before - self._skipped - sum(_length(gap, before) for gap in self._gaps)
         cut = [replace(gap, until=min(gap.until, now)) for gap in self._gaps if gap.since < now]
         self._gaps = cut

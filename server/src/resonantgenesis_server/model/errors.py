@@ -1,4 +1,4 @@
-"""Every error a client can be told, with its code, HTTP status and whether a retry helps.
+"""Every error that a client can get: its code, its HTTP status, and whether a retry helps.
 
     ApiError
     ├── Unauthenticated      UNAUTHENTICATED        401
@@ -20,7 +20,7 @@
     ├── Unavailable          UNAVAILABLE            503  retryable
     └── Internal             INTERNAL               500  retryable
 
-The codes that occur only inside a stream (TIMEOUT, AGENT_FAILED, MODEL_UNAVAILABLE,
+The codes that only a stream has (TIMEOUT, AGENT_FAILED, MODEL_UNAVAILABLE,
 MAX_STEPS, RUNNER_LOST) are in STREAM_CODES. The table is PROTOCOL.md, section 3.
 """
 
@@ -31,7 +31,7 @@ from typing import Any, ClassVar
 
 
 class ApiError(Exception):
-    """An error with a code that clients are told; `message` is written for them."""
+    """An error with a code for clients. `message` is written for them."""
 
     code: ClassVar[str] = "INTERNAL"
     status: ClassVar[int] = 500
@@ -83,7 +83,7 @@ class SessionBusy(Conflict):
 
 
 class PositionExpired(ApiError):
-    """The place asked for was trimmed, or belongs to another epoch."""
+    """The requested position was trimmed, or belongs to another epoch."""
 
     code, status, retryable = "POSITION_EXPIRED", 410, False
 
@@ -105,18 +105,18 @@ class InvalidJson(ApiError):
 
 
 class InvalidRequest(ApiError):
-    """The request is well-formed JSON but wrong; `details["fields"]` names each bad field."""
+    """The request is JSON but not valid. `details["fields"]` names each bad field."""
 
     code, status, retryable = "INVALID_REQUEST", 422, False
 
     @classmethod
     def field(cls, name: str, problem: str) -> InvalidRequest:
-        """For one bad field; the message names it too."""
+        """The error for one bad field. The message names the field too."""
         return cls(f"{name}: {problem}", details={"fields": {name: problem}})
 
 
 class UpgradeRequired(InvalidRequest):
-    """A plain request at a path that is a WebSocket."""
+    """A plain request at the path of a WebSocket."""
 
     status = 426
 
@@ -144,10 +144,10 @@ STREAM_CODES: Mapping[str, bool] = {
 
 
 class AgentError(Exception):
-    """Raised by an agent to tell the client, in its own words, why the turn failed.
+    """Raised by an agent whose turn failed, with a message for the client.
 
-    What any other exception of an agent says goes to the server's log only. `code` is one of
-    STREAM_CODES, RATE_LIMITED or PAYLOAD_TOO_LARGE; `retry_after` is in seconds.
+    The text of any other exception of an agent goes to the server's log only. `code` is one of
+    STREAM_CODES, RATE_LIMITED or PAYLOAD_TOO_LARGE. `retry_after` is in seconds.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Platform events: their channels and the types that the server itself writes."""
+"""Platform events: their channels, and the types that only the server writes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CHANNEL_OF = {
 }
 CHANNELS = tuple(_CHANNEL_OF.values())
 
-#: What only the server writes; users may publish other team.*, billing.* and system.* types.
+#: Types that only the server writes. Users may publish other team.*, billing.* and system.* types.
 SERVER_TYPES = frozenset(
     {
         "session.created",
@@ -51,7 +51,7 @@ SERVER_TYPES = frozenset(
 PUBLISHABLE = frozenset({"app", "team", "billing", "system"})
 
 
-#: Channels whose own types nothing writes yet, and what may come in them all the same.
+#: Channels whose own types nothing writes yet, with a note for their subscribers.
 _NOTHING_WRITES = {
     "teams": "this server has no teams yet; team.* comes only from what you publish yourself",
     "webhooks": "this server has no webhooks yet; nothing comes in this channel",
@@ -59,7 +59,7 @@ _NOTHING_WRITES = {
 
 
 def notes_on(channels: Iterable[str]) -> list[str]:
-    """What a subscriber of these channels should know who waits for their events."""
+    """Notes for a subscriber of these channels."""
     return [f"{name}: {_NOTHING_WRITES[name]}" for name in channels if name in _NOTHING_WRITES]
 
 
@@ -75,7 +75,7 @@ def prefix_of(channel: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """An event about to be written; `created_at` and `cursor` come with the commit."""
+    """An event that is not written yet. `created_at` and `cursor` come with the commit."""
 
     id: str
     type: str

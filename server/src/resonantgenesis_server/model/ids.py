@@ -1,4 +1,4 @@
-"""Identifiers: a prefix that tells the kind, then 20 random characters of [0-9a-v] (100 bits)."""
+"""Identifiers: a prefix that names the kind, then 20 random characters of [0-9a-v] (100 bits)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ _AGENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ANY_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
-#: Random bytes for the next ids, fetched many at a time: a call of the system costs more than the
-#: rest of an id. A list gives each of them out once, whichever threads ask.
+#: Random bytes for the next ids, fetched many at a time, since a system call costs more than the
+#: rest of an id. `list.pop` gives each of them to one thread only.
 _random: list[bytes] = []
 _EACH, _AT_ONCE = 13, 256
 _DIGITS = "0123456789abcdefghijklmnopqrstuv"
@@ -21,7 +21,7 @@ os.register_at_fork(after_in_child=_random.clear)
 
 
 def new_id(prefix: str) -> str:
-    """A fresh id, e.g. `sess_0h2c…`; unguessable, safe in URLs and file names."""
+    """A new id, e.g. `sess_0h2c…`: unguessable, safe in URLs and file names."""
     try:
         random = _random.pop()
     except IndexError:
@@ -34,8 +34,7 @@ def new_id(prefix: str) -> str:
 
 
 def event_id(*parts: str | int) -> str:
-    """The id of a platform event; equal parts give an equal id, so repeating an append doubles
-    nothing."""
+    """The id of a platform event. Equal parts give an equal id, so the log drops a repeat."""
     name = "\0".join(str(part) for part in parts).encode()
     return "evt_" + _base32(hashlib.sha256(name).digest())
 
@@ -52,5 +51,5 @@ def is_agent_id(text: str) -> bool:
 
 
 def is_id(text: str) -> bool:
-    """Whether `text` could be any id of ours; what is not cannot exist."""
+    """Whether `text` has the form of an id. No other text can name a thing."""
     return _ANY_ID.fullmatch(text) is not None

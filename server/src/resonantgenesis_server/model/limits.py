@@ -1,4 +1,4 @@
-"""Limits on what a stranger can send or keep open; defaults are PROTOCOL.md, section 9."""
+"""Limits on what clients send, store and keep open; PROTOCOL.md, section 9, has the defaults."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 
-#: No message over a socket is larger, in bytes: common clients take 1 MiB at most, and close.
+#: Largest message over a socket, in bytes. Common clients close the connection over 1 MiB.
 MAX_MESSAGE = 1_000_000
-#: The largest setting of what goes into one: the rest is for what stands around it.
+#: Largest setting of a part of such a message. The rest is for the fields around the part.
 LARGEST_PART = 960 * KIB
 
-#: What a page of anything holds at most, about, unless its first item alone is more. Not a setting:
-#: whoever pages on gets everything, and nobody can take that many bytes at once faster.
+#: Bytes of a page of any list, at most, unless its first item alone is larger. Not a setting: a
+#: client that pages on gets every item, and larger pages would not be faster.
 PAGE_BYTES = 2 * MIB
-#: What is looked through for a page, at most: what is not wanted costs as well.
+#: Bytes that are searched for a page, at most: items that do not match cost time as well.
 LOOKED_BYTES = 32 * MIB
 
 
@@ -28,11 +28,11 @@ _DAY = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes, times in seconds; 0 of what is counted per key or month: any number.
+    """Sizes in bytes, times in seconds. For a limit per key or month 0 means any number.
 
-    This is the one declaration of a limit: its default, the bounds of the setting `limits.NAME` (a
-    maximum is the largest value that the server was built for), and the words of the documentation.
-    Only settings are held to the bounds; `Limits(...)` checks nothing.
+    This is the one declaration of a limit: its default, the bounds of the setting `limits.NAME`
+    (the maximum is the largest value that the server was built for), and its description. Settings
+    are checked against the bounds; `Limits(...)` checks nothing.
     """
 
     body: Annotated[int, Field(ge=KIB, le=1024 * MIB, description="Body of a request.")] = MIB

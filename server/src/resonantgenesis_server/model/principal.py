@@ -1,4 +1,4 @@
-"""The caller of a request, as authentication finds it, and what is told when it meets a limit."""
+"""The authenticated caller of a request, and the callback for a limit that it meets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .errors import Forbidden
 
-#: What scopes can be about; each with `:read` or `:write`, and `*` for everything.
+#: The nouns of scopes. Each has `:read` and `:write`; the scope `*` stands for all.
 RESOURCES = (
     "agents", "sessions", "events", "files", "teams", "webhooks", "usage", "keys", "tokens",
 )  # fmt: skip
@@ -20,8 +20,8 @@ class Principal:
     """An authenticated caller.
 
     An API key has no `subject` and sees its whole organization. A client token may be bound to a
-    subject, to one session, to one agent, and ends at `expires_at` (seconds since 1970);
-    `signed_by` is the id of the key that signed it.
+    subject, to a session and to an agent. It ends at `expires_at` (seconds since 1970). `signed_by`
+    is the id of the signing key.
     """
 
     organization_id: str
@@ -36,22 +36,27 @@ class Principal:
 
     @property
     def is_bound(self) -> bool:
-        """Whether it sees less than its organization."""
+        """Whether the caller sees less than its organization."""
         return (self.subject, self.session_id, self.agent_id) != (None, None, None)
 
     @property
     def idempotency_scope(self) -> str:
-        """Within its organization: callers of the same one share their Idempotency-Keys. A token's
-        is what it is bound to, so that it cannot learn of the keys of others, nor take them."""
+        """The scope of its Idempotency-Keys in the organization; callers of one scope share them.
+
+        The scope of a token follows from its bounds. So it can neither learn nor take the
+        Idempotency-Keys of others.
+        """
         if self.session_id is None and self.agent_id is None:
             subject = self.subject or ""
-            if not subject.startswith("["):  # what a list below looks like
+            if not subject.startswith("["):  # else it could equal a list below
                 return subject
         return json.dumps([self.subject, self.session_id, self.agent_id])
 
     def subject_of_new(self, named: str | None) -> str | None:
-        """Who something new belongs to, where the caller named this subject. Raises `Forbidden`
-        when it is bound and named another than its own."""
+        """The subject of a new thing, for which the caller named the subject `named` (or none).
+
+        Raises `Forbidden` if the caller is bound and named another subject than its own.
+        """
         if self.is_bound and named not in {None, self.subject}:
             own = "without a subject" if self.subject is None else "to another subject"
             raise Forbidden(f"this token is bound {own}; leave `subject` out")
