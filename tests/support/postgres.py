@@ -78,6 +78,12 @@ class PostgresServer:
 
     def start(self) -> PostgresServer:
         """Start it and wait until it takes connections."""
+        self.launch()
+        self.wait()
+        return self
+
+    def launch(self) -> None:
+        """Start it. To be called in a thread that lasts as long as the server is to."""
         command = [str(self._bin / "postgres"), "-D", str(self.data), "-k", str(self.folder)]
         for name, value in self._settings.items():
             command += ["-c", f"{name}={value}"]
@@ -91,13 +97,16 @@ class PostgresServer:
                 preexec_fn=_end_with_parent,  # noqa: PLW1509  # calls nothing that locks
                 **self._as_user(),
             )
+
+    def wait(self) -> None:
+        """Wait until it takes connections; after a crash it first recovers."""
+        assert self._process is not None
         deadline = time.monotonic() + PATIENCE
         while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 log = (self.folder / "log").read_text(errors="replace")
                 raise AssertionError(f"PostgreSQL did not start:\n{log}")
             time.sleep(0.02)
-        return self
 
     def recycle(self, url: str) -> None:
         """Make the database as new: making another would copy some megabytes."""

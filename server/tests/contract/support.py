@@ -33,7 +33,12 @@ class Store(EventLog, Ownership, IdempotencyKeys, Protocol):
 
 
 class Backend(Protocol):
-    """A place where one store lives. Every `open` is a new handle on that same store."""
+    """A place where one store lives. Every `open` is a new handle on that same store.
+
+    `place` is that for another process: the backend's name in BACKENDS, and a path or URL.
+    """
+
+    place: tuple[str, str]
 
     async def open(
         self, *, on_commit: OnCommit = ..., max_queued_bytes: int = QUEUE_BOUND
@@ -43,6 +48,7 @@ class Backend(Protocol):
 class SqliteBackend:
     def __init__(self, directory: Path) -> None:
         self._path = directory / "log.db"
+        self.place = "sqlite", str(self._path)
 
     async def open(
         self,
@@ -58,6 +64,7 @@ class SqliteBackend:
 class PostgresBackend:
     def __init__(self, url: str) -> None:
         self._url = url
+        self.place = "postgres", url
 
     async def open(
         self,

@@ -182,6 +182,8 @@ class Writer:
         #: The generation as of which `_streams` is right, and since when a stream is another's.
         self._generation = 0
         self._taken: dict[int, int] = {}
+        #: Streams that were written while they were asked for: the answer is of before.
+        self._overtaken: set[str] = set()
         #: The number of the last group, and of the last one that is committed.
         self._number = 0
         self._committed = 0
@@ -343,7 +345,7 @@ class Writer:
                 return
             found = {row["name"].decode(): row for row in rows}
             for name in names:
-                if name in self._streams:
+                if name in self._streams or name in self._overtaken:
                     continue
                 if name in found:
                     self._learn(name, found[name])
@@ -355,6 +357,7 @@ class Writer:
             self._refuse_waiting(_internal(error))
         finally:
             self._taken.clear()
+            self._overtaken.clear()
             self._taker = None
             self._put_back([])
 
@@ -426,7 +429,9 @@ class Writer:
             self._defect(error)
             self._fail(group, _internal(error))
         else:
-            self._defects = self._refusals = 0
+            # Where nodes fight for streams the next refusal is answered by holding them at once.
+            self._refusals = 0 if self._refusals < _HOLD_AFTER else _HOLD_AFTER - 1
+            self._defects = 0
             self._ask_keys = False
             size = sum([job.size for job in group])
             metrics.committed(len(batch.numbers), size, perf_counter() - began)
@@ -456,6 +461,8 @@ class Writer:
         names = sorted({name for job in group for name in names_of(job)})
         encoded = [name.encode() for name in names]
         self._forget(names)
+        if self._taker is not None:
+            self._overtaken.update(names)
         await self._fill_numbers(len(names))
         batch, streams, numbers = Batch(), dict[str, OwnedStream](), self._numbers
 
