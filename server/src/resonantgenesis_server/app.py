@@ -307,7 +307,9 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             settings.data / "log.db", on_commit=dispatcher, clock=clock, on_broken=_stop_broken
         )
         stack.push_async_callback(log.close)
-        session_list = dispatcher.session_list = SessionList(records.sessions, log)
+        session_list = dispatcher.session_list = SessionList(
+            records.sessions, records.organizations, log
+        )
         stack.push_async_callback(session_list.close)
         of_key = KeyLimits.of(settings, log)
         files = await _open_files(
@@ -376,7 +378,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         )
 
         await _sweep(supervisor, log)
-        session_list.start(records.organizations)
+        session_list.start()
         meter.start()
         await _wait_for_list(session_list)
         await _announce_start(stack, relay, node_events)

@@ -123,12 +123,12 @@ class Rig:
             self.before_commit(stream, entries)
             if supervisor is not None:
                 supervisor.committed(stream, entries)
-                mirror.committed(stream, entries)
+                session_list.committed(stream, entries)
             self.hub.publish(stream, entries)
 
         self.log = await SqliteLog.open(self.directory / "log.db", on_commit=committed)
         log = wrap(self.log)
-        mirror = self.mirror = SessionList(self.rows, log)
+        session_list = self.session_list = SessionList(self.rows, Orgs(), log)
         supervisor = self.supervisor = Supervisor(
             log,
             self.hub,
@@ -136,13 +136,13 @@ class Rig:
             limits=self.limits,
             agents=self,
             files=no_files if self.files is None else partial(SessionFiles, self.files),
-            changed=self.mirror.changed,
+            changed=self.session_list.changed,
         )
         self.keys = TurnIdempotency(
             self.log, supervisor.states.load, window=self.limits.idempotency_window
         )
-        self.service = SessionService(supervisor, self.keys, self.mirror, self.rows)
-        self.mirror.start(Orgs())  # type: ignore[arg-type]
+        self.service = SessionService(supervisor, self.keys, self.session_list, self.rows)
+        self.session_list.start()  # type: ignore[arg-type]
         return await self.sweep() if sweep else None
 
     async def sweep(self) -> tuple[int, int]:
@@ -151,7 +151,7 @@ class Rig:
     async def close(self) -> None:
         self.stubborn.released = True
         await self.supervisor.close()
-        await self.mirror.close()
+        await self.session_list.close()
         await self.log.close()
 
     async def crash(self) -> None:
@@ -164,7 +164,7 @@ class Rig:
         await self.supervisor.close()
         self.rows.broken = True
         with contextlib.suppress(StoreUnusable):  # what it had not written is lost
-            await self.mirror.close()
+            await self.session_list.close()
         self.rows.broken = False
 
     # -- short words -----------------------------------------------------------------------

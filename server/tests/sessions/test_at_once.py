@@ -68,7 +68,7 @@ async def begin(rig: Rig, ref: TurnRef) -> tuple[Watcher, SessionSubscription] |
 async def test_who_asked_for_a_turn_is_told_of_it_without_a_look_into_the_log(
     rig: Rig, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert await rig.mirror.ready(10)  # at the start it reads what the last run left
+    assert await rig.session_list.ready(10)  # at the start it reads what the last run left
     read, reads = rig.log.read, list[str]()
 
     async def counted(stream: str, *args: int, **kwargs: int) -> Page:

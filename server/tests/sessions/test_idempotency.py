@@ -138,7 +138,7 @@ async def test_a_caller_that_is_cancelled_leaves_one_turn_that_runs(rig: Rig) ->
         assert refs[0].session_id == refs[1].session_id
         assert (await rig.result(refs[0], 5))["status"] == "success"
     await asyncio.gather(*rig.supervisor._requests)
-    await rig.mirror.settle()
+    await rig.session_list.settle()
     assert len(rig.rows.rows) == 60
 
 

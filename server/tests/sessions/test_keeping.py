@@ -173,7 +173,7 @@ async def test_starts_that_race_with_the_deletion(rig: Rig) -> None:
         assert (await rig.log.read(session, 0)).info is None
         assert (await rig.log.read(f"{session}/turns", 0)).info is None
         assert await rig.supervisor.states.load(session) is None
-    await rig.mirror.settle()
+    await rig.session_list.settle()
     assert rig.rows.rows == {}
 
 
@@ -191,7 +191,7 @@ async def test_deletion_of_a_stubborn_turn(rig: Rig) -> None:
 def keeper(rig: Rig, seconds: float, now: float | None = None) -> Retention:
     """`now` is what the sweep takes for the time."""
     clock = None if now is None else Clock(lambda: now, lambda: now)
-    return Retention(rig.rows, rig.service.remove, rig.mirror.settle, seconds, clock)
+    return Retention(rig.rows, rig.service.remove, rig.session_list.settle, seconds, clock)
 
 
 async def test_sessions_long_unused_are_removed_and_no_others(rig: Rig, gate: Gate) -> None:
@@ -201,7 +201,7 @@ async def test_sessions_long_unused_are_removed_and_no_others(rig: Rig, gate: Ga
     now = time.time() + 1_000
     new = await rig.create()
     assert await keeper(rig, 1_000, now).sweep() == 250
-    await rig.mirror.settle()
+    await rig.session_list.settle()
     assert set(rig.rows.rows) == {running.session_id, new}
     for session in old[::50]:
         with pytest.raises(SessionNotFound):
@@ -215,11 +215,11 @@ async def test_a_list_that_is_behind_its_log_is_repaired_not_obeyed(rig: Rig) ->
     fresh = await rig.create()
     stale = await rig.create()
     gone = await rig.create()
-    await rig.mirror.settle()
+    await rig.session_list.settle()
     await asyncio.sleep(0.01)
     now = time.time() + 1_000
     await rig.run(session=fresh)
-    await rig.mirror.settle()
+    await rig.session_list.settle()
     old = rig.rows.rows[gone].updated_at
     rows = rig.rows.rows
     rows[fresh] = replace(rows[fresh], updated_at=old, status="created")
@@ -232,7 +232,7 @@ async def test_a_list_that_is_behind_its_log_is_repaired_not_obeyed(rig: Rig) ->
 
 async def test_a_removal_that_fails_is_tried_again(rig: Rig) -> None:
     session = await rig.create()
-    await rig.mirror.settle()
+    await rig.session_list.settle()
     sweeper = keeper(rig, -1)
     rig.rows.broken = True
     with pytest.raises(Exception, match="broken"):
@@ -247,7 +247,7 @@ async def test_a_removal_that_fails_is_tried_again(rig: Rig) -> None:
 async def test_rows_of_running_sessions_do_not_stop_the_sweep(rig: Rig, gate: Gate) -> None:
     refs: list[Any] = [await rig.execute(agent="gate") for _ in range(3)]
     session = await rig.create()
-    await rig.mirror.settle()
+    await rig.session_list.settle()
     assert await keeper(rig, -1).sweep() == 1
     assert session not in rig.rows.rows
     assert len(rig.rows.rows) == len(refs)

@@ -56,7 +56,7 @@ async def crashed(rig: Rig) -> None:
 
 async def test_what_a_crash_kept_from_the_list_is_in_it_after_the_start(rig: Rig) -> None:
     old = await ran(rig)
-    await rig.mirror.settle()
+    await rig.session_list.settle()
     rig.rows.broken = True
     made = await rig.create()
     ended = await ran(rig)
@@ -74,7 +74,7 @@ async def test_what_a_crash_kept_from_the_list_is_in_it_after_the_start(rig: Rig
 
 async def test_a_turn_that_waited_is_counted_after_a_crash(rig: Rig, gate: Gate) -> None:
     first = (await rig.execute(agent="gate")).session_id
-    await rig.mirror.settle()
+    await rig.session_list.settle()
     rig.rows.broken = True
     await rig.execute(agent=None, session=first, if_busy="enqueue")
     await rig.crash()
@@ -104,7 +104,7 @@ async def test_a_start_reads_only_what_came_since_the_last(rig: Rig) -> None:
             return await self._log.read(stream, after, **bounds)
 
     await rig.open(Counted)
-    await rig.mirror.settle()
+    await rig.session_list.settle()
     assert rig.rows.writes == writes
     assert {stream for stream, _ in reads} == {"events:org"}
     assert len(reads) <= 2 and all(after > 0 for _, after in reads)
@@ -114,7 +114,7 @@ async def test_a_ghost_of_an_older_version_goes(rig: Rig) -> None:
     """Its row was left by a crash between the log's deletion and the records', of which no event
     tells; nor was any place kept."""
     kept, ghost = await ran(rig), await ran(rig)
-    await rig.mirror.settle()
+    await rig.session_list.settle()
     rig.rows.rows[kept] = replace(rig.rows.rows[kept], status="running", updated_at=9e9)
     await rig.log.delete(ghost, control_stream(ghost))
     await rig.crash()
@@ -125,7 +125,7 @@ async def test_a_ghost_of_an_older_version_goes(rig: Rig) -> None:
 
 async def test_rows_follow_a_log_that_was_put_back(rig: Rig) -> None:
     kept = await ran(rig)
-    await rig.mirror.settle()
+    await rig.session_list.settle()
     await rig.close()
     copy = {p: p.read_bytes() for p in rig.directory.glob("log.db*")}
     await rig.open()
@@ -144,7 +144,7 @@ async def test_rows_follow_a_log_that_was_put_back(rig: Rig) -> None:
 
 async def test_a_crash_after_the_log_let_go_leaves_no_ghost(rig: Rig) -> None:
     session_id = await ran(rig)
-    await rig.mirror.settle()
+    await rig.session_list.settle()
     rig.rows.broken = True
     with pytest.raises(StoreUnusable):
         await rig.service.delete(ME, session_id)
@@ -205,7 +205,7 @@ async def test_who_sees_the_deletion_before_it_is_announced_waits_for_that(rig: 
     """The writer's thread has committed, the loop has not heard of it: readers have."""
     done = await rig.run()
     session_id, position = done["session_id"], done["position"]
-    await rig.mirror.settle()
+    await rig.session_list.settle()
     late: list[Any] = []
     deliver, rig.log._writer._announce = rig.log._writer._announce, late.append
     deleting = asyncio.create_task(rig.service.delete(ME, session_id))
@@ -231,12 +231,12 @@ async def test_the_list_waits_for_what_the_last_run_left(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("resonantgenesis_server.sessions.session_list._PATIENCE", 0.05)
-    mirror = SessionList(rig.rows, rig.log)
+    session_list = SessionList(rig.rows, Orgs(), rig.log)  # type: ignore[arg-type]
     with pytest.raises(StoreUnusable, match="up to date"):
-        await mirror.settle()
-    mirror.start(Orgs())  # type: ignore[arg-type]
-    await mirror.settle()
-    await mirror.close()
+        await session_list.settle()
+    session_list.start()
+    await session_list.settle()
+    await session_list.close()
 
 
 async def test_a_session_with_a_reserved_id_is_made_once(rig: Rig) -> None:

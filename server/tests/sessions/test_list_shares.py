@@ -21,7 +21,7 @@ async def test_a_page_of_sessions_waits_for_that_before_it(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("resonantgenesis_server.sessions.service.SHARED", shares.Shares())
-    await rig.mirror.settle()  # which lists as well, at its start
+    await rig.session_list.settle()  # which lists as well, at its start
     reached, go_on = asyncio.Queue[str](), asyncio.Event()
 
     async def held(organization_id: str, **_asked: Any) -> ListPage[SessionRecord]:

@@ -217,7 +217,7 @@ async def test_the_list_shows_what_the_log_showed(rig: Rig, gate: Gate) -> None:
 
 async def test_records_that_fail_for_a_while_are_caught_up(rig: Rig) -> None:
     doomed = await rig.create()
-    await rig.mirror.settle()
+    await rig.session_list.settle()
     rig.rows.broken = True
     made = await rig.create()
     with pytest.raises(StoreError):
@@ -227,5 +227,5 @@ async def test_records_that_fail_for_a_while_are_caught_up(rig: Rig) -> None:
     with pytest.raises(SessionNotFound):  # its log is gone all the same
         await rig.get(doomed)
     rig.rows.broken = False
-    await rig.mirror.settle()
+    await rig.session_list.settle()
     assert set(rig.rows.rows) == {made}

@@ -41,7 +41,7 @@ async def test_a_turn_whose_process_died_ends_with_runner_lost(rig: Rig, gate: G
     assert kinds(await rig.watch(session, ReadFrom(after=2))) == ["text", "step", "error", "done"]
     assert len(gate.turns) == 1
     assert (await rig.run("next", session=session, agent="gate", timeout_seconds=0.01))["turn"] == 2
-    await rig.mirror.settle()
+    await rig.session_list.settle()
     assert rig.rows.rows[session].status == "timeout"
 
 
@@ -183,7 +183,7 @@ async def test_a_process_that_was_replaced_writes_nothing_more(rig: Rig, gate: G
     ref = await rig.execute(agent="gate")
     gate.say("before")
     await rig.until_head(ref.session_id, 2)
-    zombie = rig.supervisor, rig.log, rig.mirror
+    zombie = rig.supervisor, rig.log, rig.session_list
     other = Rig(rig.directory)
     other.agents["gate"] = Gate()
     assert await other.open() == (1, 0)

@@ -1,10 +1,10 @@
 """Keeps the records' list of sessions in step with the log, whatever dies.
 
 The log decides; a row follows from a session's own records. While the process runs, the log's
-announcements say which sessions changed. What a process that died has not written, the next one
-finds in the events of the organizations: every session is told of there when it is made, starts,
-ends or is deleted, in the append that does it. How far those are taken in is kept with the rows,
-so a start reads only what came since.
+announcements say which sessions changed. Changes that a dead process has not written are found in
+the events of the organizations: the append that makes, starts, ends or deletes a session writes an
+event of it. The position up to which the events are taken in is kept with the rows, so a start
+reads only newer events.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 import structlog
 
 from .. import metrics
+from ..background import Background
 from ..log.base import Entry, EventLog, LogError
 from ..model.events import event_stream
 from ..records.access import OrganizationRepository, each_organization
@@ -28,51 +29,54 @@ from ..records.sessions import SessionRepository
 from .session_log import SESSION_DELETED, SESSION_EVENTS, session_of_event
 from .state import SessionState, session_of
 
-log_ = structlog.get_logger("resonantgenesis.mirror")
+log_ = structlog.get_logger("resonantgenesis.session_list")
+#: Seconds between two attempts.
 _RETRY = 1.0
 #: Seconds in which changes gather: a turn changes its session three times, and a transaction
-#: costs more than all else of a small turn. Who reads the list settles first.
+#: costs more than the rest of a small turn. A reader of the list settles it first.
 _GATHER = 0.1
-#: Seconds between two writes of places: so much is read again after a crash, and a turn pays
-#: nothing for it. Events that change no session are not written for until there are so many.
-_PLACES, _FAR = 1.0, 10_000
+#: Seconds between two writes of positions: after a crash, so many seconds of events are read again.
+_PLACES = 1.0
+#: Events that change no session, after which the position is written all the same.
+_FAR = 10_000
+#: Events of a page, sessions of a repair, rows of a page.
 _EVENTS, _SESSIONS, _ROWS = 2_000, 50, 200
-#: Seconds that who reads the list waits until it is brought up to date after a start.
+#: Seconds that a reader of the list waits until the list is up to date after a start.
 _PATIENCE = 10.0
 _STREAM = event_stream("")
 
 
 class SessionList:
-    """Writes changed sessions to the records. What waits is bounded by the sessions that changed,
-    one row each, however often they did.
+    """Writes changed sessions to the records: one row each, however often they changed.
 
-    `committed` is to be called with everything the log commits, after the states.
+    `committed` must be called with everything the log commits, after the states.
     """
 
-    def __init__(self, sessions: SessionRepository, log: EventLog) -> None:
+    def __init__(
+        self, sessions: SessionRepository, organizations: OrganizationRepository, log: EventLog
+    ) -> None:
         self._sessions = sessions
+        self._organizations = organizations
         self._log = log
-        #: Changed sessions; None: nobody has its state in memory.
+        #: Changed sessions with their states; None: the state is not in memory.
         self._dirty: dict[str, SessionState | None] = {}
         self._removed: set[str] = set()
         self._removing = False
-        #: By organization: the last event announced, and the one up to which the rows tell.
+        #: By organization: the last event announced, and the last that the rows show.
         self._reached: dict[str, int] = {}
         self._kept: dict[str, int] = {}
         self._placed_at = 0.0
         #: Set once the rows show what the log held at the start.
         self._ready = asyncio.Event()
-        self._wake = asyncio.Event()
         self._flushing = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
+        self._loop = Background("session list", self._run)
 
-    def start(self, organizations: OrganizationRepository) -> None:
-        """Take in what the last run left in the log, then whatever is announced."""
-        self._task = asyncio.create_task(self._run(organizations), name="mirror")
-        self._task.add_done_callback(_report)
+    def start(self) -> None:
+        """Take in the changes of the last run, then whatever is announced."""
+        self._loop.start()
 
     async def ready(self, seconds: float) -> bool:
-        """Whether what the last run left was taken in within so many seconds."""
+        """Whether the changes of the last run were taken in within so many seconds."""
         try:
             async with asyncio.timeout(seconds):
                 await self._ready.wait()
@@ -81,32 +85,30 @@ class SessionList:
         return True
 
     async def close(self) -> None:
-        """Write what is left and stop; what cannot be written now is found by the next start."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=5)
+        """Write the waiting changes and stop. The next start finds what could not be written."""
+        await self._loop.close()
         try:
             await self.flush(places=True)
         except (LogError, StoreError) as error:
             log_.warning("the list of sessions waits in the log", error=str(error))
 
-    # -- told by the log -------------------------------------------------------------------
+    # -- announcements ---------------------------------------------------------------------
 
     def changed(self, state: SessionState) -> None:
-        """From the states, which have it in memory."""
+        """A state in memory has moved on."""
         if state.info is not None:
             self._dirty[state.info.session_id] = state
-            self._wake.set()
+            self._loop.wake()
 
     def committed(self, stream: str, entries: Sequence[Entry]) -> None:
-        """From the log, in commit order, before readers are told."""
+        """Called by the log, in commit order, before readers get the entries."""
         kind = metrics.kind_of(stream)
         if kind == metrics.RECORDS:
             session_id = session_of(stream)
             state = self._dirty.get(session_id)
             if state is None or state.position < entries[-1].position:
                 self._dirty[session_id] = None
-                self._wake.set()
+                self._loop.wake()
         elif kind == metrics.EVENTS:
             self._announced(stream.removeprefix(_STREAM), entries)
 
@@ -116,13 +118,13 @@ class SessionList:
             if entry.kind == SESSION_DELETED:
                 self.forget(session_of_event(entry))
         if position - self._kept.get(organization_id, 0) >= _FAR:
-            self._wake.set()
+            self._loop.wake()
 
     def forget(self, session_id: str) -> None:
-        """The session was deleted: remove its row, after whatever is being written of it."""
+        """Remove the row of a deleted session, after the write that may be under way."""
         self._dirty.pop(session_id, None)
         self._removed.add(session_id)
-        self._wake.set()
+        self._loop.wake()
 
     @property
     def waiting(self) -> int:
@@ -134,20 +136,20 @@ class SessionList:
     async def settle(self) -> None:
         """Return when the records show all that the log showed at the time of the call.
 
-        Raises StoreError if they cannot take it, or do not show yet what the last run left.
+        Raises StoreError if they cannot, or if the changes of the last run are still missing.
         """
         if not self._ready.is_set() and not await self.ready(_PATIENCE):
             raise StoreUnusable("the list of sessions is being brought up to date")
         await self.flush()
 
     async def removals(self) -> None:
-        """Return when the records show no session, and no file of one, that was deleted before
+        """Return when the records show no session, and no session's file, that was deleted before
         the call. Raises StoreError."""
         if self._removed or self._removing:
             await self.flush()
 
     async def flush(self, *, places: bool = False) -> None:
-        """Write what was announced; with `places` also how far that is. Raises StoreError and
+        """Write the announced changes; with `places` also their positions. Raises StoreError and
         LogError."""
         async with self._flushing:
             dirty, self._dirty = self._dirty, {}
@@ -177,7 +179,7 @@ class SessionList:
         return [*known, *unknown.values()]
 
     def _due_places(self, *, now: bool) -> list[ListPlace]:
-        """How far the rows tell once all that was announced is written."""
+        """The positions that the rows show once all announced changes are written."""
         moment = asyncio.get_running_loop().time()
         if not self._ready.is_set() or not (now or moment - self._placed_at >= _PLACES):
             return []
@@ -188,35 +190,34 @@ class SessionList:
             if position != self._kept.get(name)
         ]
 
-    async def _run(self, organizations: OrganizationRepository) -> None:
+    async def _run(self) -> None:
         while not self._ready.is_set():
             try:
-                await self._catch_up(organizations)
+                await self._catch_up()
                 self._ready.set()
             except (LogError, StoreError) as error:
                 log_.error("session list is not up to date", error=str(error))
                 await asyncio.sleep(_RETRY)
         while True:
-            await self._wake.wait()
+            await self._loop.woken()
             await asyncio.sleep(_GATHER)
-            self._wake.clear()
             try:
                 await self.flush()
             except (LogError, StoreError) as error:
                 log_.error("session list is behind", error=str(error))
-                self._wake.set()
+                self._loop.wake()
                 await asyncio.sleep(_RETRY)
 
-    # -- what the last run left ------------------------------------------------------------
+    # -- changes of the last run -----------------------------------------------------------
 
-    async def _catch_up(self, organizations: OrganizationRepository) -> None:
+    async def _catch_up(self) -> None:
         places = {place.organization_id: place for place in await self._sessions.places()}
-        async for page in each_organization(organizations):
+        async for page in each_organization(self._organizations):
             for organization in page:
                 await self._take_in(organization.id, places.get(organization.id))
 
     async def _take_in(self, organization_id: str, place: ListPlace | None) -> None:
-        """An organization's sessions, of which its events tell since this place."""
+        """Take in the sessions of which an organization's events tell since this position."""
         stream = event_stream(organization_id)
         after = self._kept.get(organization_id, 0)
         if not after and place is not None and place.epoch == self._log.epoch:
@@ -224,13 +225,13 @@ class SessionList:
         first = await self._log.read(stream, after, limit=1)
         verified: set[str] = set()
         if not after or after > (0 if first.info is None else first.info.head):
-            # Nothing was kept, or another history of the log: each row is held against it.
+            # No position, or one of another history of the log: each row is compared with the log.
             after = 0
             verified = await self._verify(organization_id)
         while True:
             page = await self._log.read(stream, after, limit=_EVENTS)
-            told = {session_of_event(e): None for e in page.entries if e.kind in SESSION_EVENTS}
-            await self._repair([name for name in told if name not in verified])
+            changed = {session_of_event(e): None for e in page.entries if e.kind in SESSION_EVENTS}
+            await self._repair([name for name in changed if name not in verified])
             if page.entries:
                 after = page.entries[-1].position
                 reached = ListPlace(organization_id, self._log.epoch, after)
@@ -238,10 +239,10 @@ class SessionList:
                     await self._sessions.upsert_many([], [reached])
                 self._kept[organization_id] = after
             if page.at_end:
-                return  # what came since the start was announced
+                return  # all later events are announced
 
     async def _verify(self, organization_id: str) -> set[str]:
-        """Hold every row of the organization against the log; the sessions of those."""
+        """Compare every row of the organization with the log. Returns the sessions of the rows."""
         found: set[str] = set()
         cursor: str | None = None
         while True:
@@ -254,25 +255,25 @@ class SessionList:
                 return found
 
     async def _repair(self, session_ids: Sequence[str]) -> None:
-        """Make the rows of these sessions what the log says now."""
+        """Write the rows of these sessions from the log."""
         for start in range(0, len(session_ids), _SESSIONS):
             async with self._flushing:
                 asked = session_ids[start : start + _SESSIONS]
-                there = await self._read(asked)
-                await self._sessions.delete([name for name in asked if name not in there])
+                states = await self._read(asked)
+                await self._sessions.delete([name for name in asked if name not in states])
                 await self._sessions.upsert_many(
-                    [record_of(state) for state in there.values()], anew=True
+                    [record_of(state) for state in states.values()], anew=True
                 )
 
     async def _read(self, session_ids: Iterable[str]) -> dict[str, SessionState]:
-        """The sessions as the log has them now; those it has not are left out."""
-        found: dict[str, SessionState] = {}
+        """The current states of these sessions, without those that the log does not have."""
+        states: dict[str, SessionState] = {}
         for session_id in session_ids:
             state = SessionState()
             await state.take_in(self._log, session_id)
             if state.info is not None:
-                found[session_id] = state
-        return found
+                states[session_id] = state
+        return states
 
 
 def record_of(state: SessionState) -> SessionRecord:
@@ -291,8 +292,3 @@ def record_of(state: SessionState) -> SessionRecord:
         updated_at=state.updated_at,
         metadata=info.metadata,
     )
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log_.error("the task of the session list failed", exc_info=error)
