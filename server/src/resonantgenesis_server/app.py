@@ -60,7 +60,7 @@ from .log.base import Entry, EventLog, LogError
 from .log.sqlite.log import SqliteLog
 from .logging.setup import flush_logs, open_logs, say
 from .logging.startup import StartupError
-from .maintenance import Housekeeper, Job, Retention, old_events, old_records, old_requests
+from .maintenance import Housekeeper, Retention, RetentionJob, old_events, old_records, old_requests
 from .metrics import LoopLag
 from .model.clock import Clock
 from .model.errors import ApiError, Unavailable
@@ -373,7 +373,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         housekeeper = Housekeeper(
             [
                 *_jobs(records, events, retention, meter, session_list, limits, clock),
-                Job("files", files.collect),
+                RetentionJob("files", files.collect),
             ]
         )
 
@@ -462,13 +462,13 @@ def _jobs(
     session_list: SessionList,
     limits: Limits,
     clock: Clock,
-) -> list[Job]:
+) -> list[RetentionJob]:
     async def settle() -> None:
         await meter.settle()
         await session_list.settle()
 
     return [
-        Job("sessions", retention.sweep),
+        RetentionJob("sessions", retention.sweep),
         old_events(records.organizations, events, limits.event_retention, settle=settle),
         old_requests(records.idempotency, limits.idempotency_window, clock),
         old_records("usage", records.usage, limits.usage_retention, clock),

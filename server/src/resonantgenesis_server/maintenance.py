@@ -1,11 +1,10 @@
-"""What is done every hour: forgetting what is no longer to be kept."""
+"""Housekeeping: removes what is older than its retention, every hour."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import structlog
 
@@ -18,6 +17,7 @@ from .records.access import OrganizationRepository, each_organization
 from .records.base import StoreError
 from .records.idempotency import IdempotencyRepository
 from .records.sessions import SessionRepository
+from .records.usage import UsageRepository
 
 log_ = structlog.get_logger("resonantgenesis.housekeeping")
 
@@ -27,8 +27,8 @@ _SESSIONS_PER_CALL = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """`run` does what is due now and tells how many it removed. Raises LogError, StoreError,
+class RetentionJob:
+    """`run` removes what is due now and returns how many. It raises LogError, StoreError,
     BlobError."""
 
     name: str
@@ -36,10 +36,13 @@ class Job:
 
 
 class Housekeeper:
-    """Runs the jobs one after the other, at the start and then every hour. By a timer, not by
-    traffic; a job that fails is tried again the next time and holds up no other."""
+    """Runs the jobs one after the other, at the start and then every hour.
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    A timer starts them, not traffic. A job that fails is tried again the next time, and stops no
+    other job.
+    """
+
+    def __init__(self, jobs: Sequence[RetentionJob]) -> None:
         self._jobs = tuple(jobs)
         self._loop = Background("housekeeping", self._run)
 
@@ -50,7 +53,7 @@ class Housekeeper:
         await self._loop.close()
 
     async def sweep(self) -> dict[str, int]:
-        """Do what is due now; how many each job that succeeded has removed."""
+        """Run all jobs now. Returns how many each job has removed, without the jobs that failed."""
         removed: dict[str, int] = {}
         for job in self._jobs:
             try:
@@ -73,11 +76,11 @@ def old_events(
     seconds: float,
     *,
     settle: Callable[[], Awaitable[None]] | None = None,
-) -> Job:
-    """Events older than this many seconds, of every organization.
+) -> RetentionJob:
+    """Removes events older than this many seconds, of every organization.
 
-    `settle` returns when all that follows from the events there are is kept elsewhere. Where it
-    fails nothing is removed, and what came after it stays until the next time.
+    `settle` returns when the projections of all current events are stored. If it fails, nothing is
+    removed. Events after it stay until the next run.
     """
 
     async def run() -> int:
@@ -91,31 +94,28 @@ def old_events(
                 removed += await events.trim_before(organization.id, seconds + since)
         return removed
 
-    return Job("events", run)
-
-
-class Purged(Protocol):
-    """Records that are deleted by age."""
-
-    async def purge(self, before: float, limit: int) -> int:
-        """Delete up to `limit` that are older; how many there were."""
+    return RetentionJob("events", run)
 
 
 def old_requests(
     idempotency: IdempotencyRepository, window: float, clock: Clock | None = None
-) -> Job:
-    """Answers remembered for Idempotency-Keys whose window is over."""
+) -> RetentionJob:
+    """Removes the answers of Idempotency-Keys whose window is over."""
     passed = (clock or Clock()).passed
     return _old("requests", idempotency, lambda: passed() - window)
 
 
-def old_records(name: str, records: Purged, seconds: float, clock: Clock) -> Job:
-    """Records older than this many seconds."""
+def old_records(
+    name: str, records: IdempotencyRepository | UsageRepository, seconds: float, clock: Clock
+) -> RetentionJob:
+    """Removes records older than this many seconds."""
     return _old(name, records, lambda: clock.before(seconds))
 
 
-def _old(name: str, records: Purged, before: Callable[[], float]) -> Job:
-    """A bounded number at a time."""
+def _old(
+    name: str, records: IdempotencyRepository | UsageRepository, before: Callable[[], float]
+) -> RetentionJob:
+    """Removes a bounded number of records at a time."""
 
     async def run() -> int:
         removed = 0
@@ -125,11 +125,11 @@ def _old(name: str, records: Purged, before: Callable[[], float]) -> Job:
             if count < _PURGED_PER_CALL:
                 return removed
 
-    return Job(name, run)
+    return RetentionJob(name, run)
 
 
 class Retention:
-    """Removes sessions whose last turn is longer ago than the limit; a job of housekeeping."""
+    """The job that removes sessions whose last turn is longer ago than the limit."""
 
     def __init__(
         self,
@@ -146,13 +146,13 @@ class Retention:
         self._clock = clock or Clock()
 
     async def sweep(self) -> int:
-        """Remove what is due now; how many sessions. Raises LogError and StoreError."""
+        """Remove the due sessions. Returns how many. Raises LogError and StoreError."""
         removed = 0
         while True:
             await self._settle()
             before = self._clock.before(self._seconds)
             due = await self._sessions.last_used_before(before, limit=_SESSIONS_PER_CALL)
-            # The records are only a mirror: `remove` asks the log whether it is true.
+            # The rows may be behind the log, so `remove` looks at the log.
             gone = await self._remove([row.id for row in due], before)
             if not gone:
                 return removed

@@ -1,4 +1,4 @@
-"""What turns take: taken from the log into the records, and held against the monthly budget."""
+"""The tokens of turns: from the log into the records, and counted against a monthly budget."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .records.usage import GroupBy, UsageFilter, UsagePlace, UsageReport, UsageR
 log_ = structlog.get_logger("resonantgenesis.usage")
 
 _EVENTS = event_stream("")
-#: Seconds between two writes: turns that end meanwhile share a transaction. Who asks for usage
+#: Seconds between two writes: turns that end meanwhile share a transaction. A request for usage
 #: writes at once.
 _GATHER = 0.5
 #: Back-off after a failed write, in seconds, doubled up to the second.
@@ -37,10 +37,10 @@ _FIRST_DELAY, _MAX_DELAY = 0.5, 30.0
 
 
 class UsageMeter:
-    """Owns the way from the log's billing events to the records and the budget.
+    """Takes the log's billing events into the records and the budget.
 
-    The budget counts a turn before any reader hears of its end; the records have it a moment
-    later, and a crash in between loses nothing, since the next start reads on from there.
+    The budget counts a turn before any reader gets its end. The records have it a moment later; a
+    crash in between loses nothing, since the next start reads on from the stored position.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class UsageMeter:
         self._organizations = organizations
         self._tails: dict[str, UsageTail] = {}
         self._writing = asyncio.Lock()
-        #: Set when a limit is to be told, which does not wait for _GATHER.
+        #: Set when a billing.limit.reached is due, which does not wait for _GATHER.
         self._urgent = asyncio.Event()
         self._loop = Background("usage", self._run)
 
@@ -75,8 +75,10 @@ class UsageMeter:
         return meter
 
     async def load(self) -> None:
-        """Take in what the last run left in the log. To be called before anything is appended in
-        this one. Raises LogError and StoreError."""
+        """Take in the events of the last run. Must be called before this run appends anything.
+
+        Raises LogError and StoreError.
+        """
         async for page in each_organization(self._organizations):
             for organization in page:
                 name = organization.id
@@ -91,7 +93,7 @@ class UsageMeter:
         self._loop.wake()
 
     async def close(self) -> None:
-        """Write what is left and stop; what cannot be written now is found by the next start."""
+        """Write the waiting rows and stop. The next start finds what could not be written."""
         await self._loop.close()
         try:
             await self.settle()
@@ -99,7 +101,7 @@ class UsageMeter:
             log_.warning("usage waits in the log", error=str(error))
 
     def committed(self, stream: str, entries: Sequence[Entry]) -> None:
-        """From the log, in commit order, before readers are told."""
+        """Called by the log, in commit order, before readers get the entries."""
         if not stream.startswith(_EVENTS):
             return
         name = stream.removeprefix(_EVENTS)
@@ -113,8 +115,8 @@ class UsageMeter:
                     self._count(row)
             elif entry.kind == LIMIT:
                 month = limit_month_of(entry)
-                tail.told(month)
-                self.budget.told(name, month)
+                tail.limit_reached(month)
+                self.budget.written(name, month)
         tail.announced(entries, rows)
         if tail.due:
             self._loop.wake()
@@ -147,7 +149,7 @@ class UsageMeter:
             await self._loop.woken()
             self._urgent.clear()
             try:
-                await self._tell()
+                await self._write_limits()
                 await self.settle()
             except (LogError, StoreError) as error:
                 log_.error("usage is behind", error=str(error))
@@ -164,13 +166,15 @@ class UsageMeter:
         except TimeoutError:
             return
 
-    async def _tell(self) -> None:
-        """Write billing.limit.reached for whom it is due. A repeat after a crash is dropped by the
-        log while it has the event, and not tried once the records know of it."""
+    async def _write_limits(self) -> None:
+        """Write the billing.limit.reached that are due.
+
+        After a crash the log drops a repeat while it has the event. Later the records prevent it.
+        """
         for state in self.budget.due():
             await self._log.room()
             await self._log.append(*events_append(state.organization_id, [_reached(state)]))
-            self.budget.told(state.organization_id, state.month.name)
+            self.budget.written(state.organization_id, state.month.name)
 
 
 def _reached(state: BudgetState) -> NewEvent:
@@ -183,23 +187,23 @@ def _reached(state: BudgetState) -> NewEvent:
             "used_tokens": state.used,
             "resets_at": rfc3339(state.month.ends),
         },
-        # Nobody asked for it: there is no key and no request.
+        # No request caused it.
         {"organization_id": state.organization_id, "key_id": None, "request_id": None},
     )
 
 
 USAGE, LIMIT = "billing.usage.recorded", "billing.limit.reached"
-#: Rows that wait to be written; past this they are read again from the log.
-_MOST_ROWS = 10_000
-#: Events that tell of no usage, after which the place is written all the same: they need not be
-#: read again at the next start.
+#: Rows that wait to be written; beyond this they are read again from the log.
+_MAX_ROWS = 10_000
+#: Events without usage, after which the position is written all the same. The next start need not
+#: read them again.
 _FAR = 10_000
 _PAGE = 2_000
 
 
 def row_of(organization_id: str, entry: Entry) -> UsageRow | None:
-    """What a billing.usage.recorded says; None, and a word in the log, for one that says nothing:
-    it must not keep the others from being counted and read."""
+    """The row of a billing.usage.recorded. An event without the fields of one is logged, and gives
+    None: it must not stop the others."""
     body = orjson.loads(entry.body)
     data, metadata = body["data"], body["metadata"]
     try:
@@ -233,50 +237,50 @@ def limit_month_of(entry: Entry) -> str:
 
 
 class UsageTail:
-    """One organization's. What the log announces is kept in memory until `write`; what is not
-    there, at the start or after a failure, is read from the log.
+    """The usage of one organization, from its events to the records.
 
-    `announced` is to be called with every commit of its event stream, in order; `write` by one
-    task at a time.
+    Announced rows wait in memory until `write`. Rows that are not in memory, at the start or after
+    a failure, are read from the log. `announced` must be called with every commit of the event
+    stream, in order; `write` by one task at a time.
     """
 
     def __init__(self, log: EventLog, records: UsageRepository, organization_id: str) -> None:
         self.organization_id = organization_id
-        #: The newest month whose limit is known to have been told.
+        #: The newest month with a billing.limit.reached.
         self.limit_month: str | None = None
         self._log = log
         self._records = records
         self._stream = event_stream(organization_id)
         self._rows: list[UsageRow] = []
-        #: Positions: what the records have; what is in `_rows` too; what the log has announced.
+        #: Positions: in the records; in the records or in `_rows`; announced by the log.
         self._kept = self._seen = self._newest = 0
         self._opened = False
         self._behind = True
 
     @property
     def due(self) -> bool:
-        """Whether there is something to write."""
+        """Whether `write` has something to do."""
         return bool(self._rows) or self._behind or self._seen - self._kept >= _FAR
 
     def announced(self, entries: Sequence[Entry], rows: Sequence[UsageRow]) -> None:
-        """`rows` are those of the entries that tell of usage."""
+        """`rows` are those of the entries with usage."""
         self._newest = entries[-1].position
         if self._behind:
             return
-        if entries[0].position != self._seen + 1 or len(self._rows) >= _MOST_ROWS:
+        if entries[0].position != self._seen + 1 or len(self._rows) >= _MAX_ROWS:
             self._fall_behind()
             return
         self._rows += rows
         self._seen = self._newest
 
-    def told(self, month: str) -> None:
-        """The log has the billing.limit.reached of this month."""
+    def limit_reached(self, month: str) -> None:
+        """Note that the log has the billing.limit.reached of this month."""
         self.limit_month = max(month, self.limit_month or "") or None
 
     async def write(self) -> None:
-        """Return when the records show what the log showed at the time of the call.
+        """Return when the records show all that the log showed at the time of the call.
 
-        Raises LogError and StoreError; what was not written then is written by the next call.
+        Raises LogError and StoreError; the next call writes the rest.
         """
         if self._behind:
             await self._catch_up()
@@ -296,7 +300,7 @@ class UsageTail:
         try:
             await self._records.take_in(self.organization_id, rows, place)
         except BaseException:
-            self._fall_behind()  # nobody knows whether it was taken
+            self._fall_behind()  # nobody knows whether the rows were written
             raise
         self._kept = position
 
@@ -307,7 +311,7 @@ class UsageTail:
         while True:
             page = await self._log.read(self._stream, after, limit=_PAGE)
             head = 0 if page.info is None else page.info.head
-            if after > head:  # the log was put back from a copy: its positions mean other events
+            if after > head:  # the log was restored from a copy: its positions mean other events
                 log_.warning("usage is read anew", organization=self.organization_id)
                 after = 0
                 continue
@@ -317,7 +321,7 @@ class UsageTail:
             after = page.entries[-1].position if page.entries else head
             if after != self._kept:
                 await self._take_in([row for row in rows if row is not None], after)
-            # What was announced meanwhile was not kept in memory.
+            # Rows that were announced meanwhile are not in memory.
             if page.at_end and after >= self._newest:
                 break
         self._seen = after
@@ -325,7 +329,7 @@ class UsageTail:
 
     def _row(self, entry: Entry) -> UsageRow | None:
         if entry.kind == LIMIT:
-            self.told(limit_month_of(entry))
+            self.limit_reached(limit_month_of(entry))
         return row_of(self.organization_id, entry) if entry.kind == USAGE else None
 
     async def _open(self) -> None:
@@ -355,7 +359,7 @@ class Month:
 
 @dataclass(frozen=True, slots=True)
 class BudgetState:
-    """What an organization has taken in the current month; `limit` 0: there is none."""
+    """The tokens of an organization in the current month; `limit` 0: there is no limit."""
 
     organization_id: str
     month: Month
@@ -367,13 +371,15 @@ class BudgetState:
 class _Count:
     month: Month
     used: int = 0
-    #: Whether the log knows that the limit was reached, or is being told.
-    told: bool = False
+    #: Whether the log has the billing.limit.reached, or it is being written.
+    written: bool = False
 
 
 class Budget:
-    """Counts the tokens of turns that have ended. A turn counts in the month in which its `done`
-    was committed; what runs when the budget is reached runs to its end."""
+    """Counts the tokens of ended turns, in the month in which their `done` was committed.
+
+    Turns that run when the budget is reached run to their end.
+    """
 
     def __init__(self, monthly_tokens: int, *, clock: Callable[[], float] = time.time) -> None:
         self.monthly_tokens = monthly_tokens
@@ -382,18 +388,18 @@ class Budget:
 
     @property
     def month(self) -> Month:
-        """The current one."""
+        """The current month."""
         return Month.of(self._clock())
 
     def load(self, organization_id: str, used: int, limit_month: str | None) -> None:
-        """What was counted of the current month before this process; `limit_month` is the newest
-        whose limit was told."""
+        """Start with the tokens of the current month before this process. `limit_month` is the
+        newest month with a billing.limit.reached."""
         month = self.month
-        told = limit_month is not None and limit_month >= month.name
-        self._counts[organization_id] = _Count(month, used, told)
+        written = limit_month is not None and limit_month >= month.name
+        self._counts[organization_id] = _Count(month, used, written)
 
     def add(self, organization_id: str, ended_at: float, tokens: int) -> bool:
-        """Count a turn; whether the limit is reached now and that is not told yet."""
+        """Count a turn. Returns whether a billing.limit.reached is due."""
         count = self._counts.get(organization_id)
         if count is None or ended_at >= count.month.ends:
             count = self._counts[organization_id] = _Count(Month.of(ended_at))
@@ -422,28 +428,28 @@ class Budget:
         used = count.used if count is not None and count.month == month else 0
         return BudgetState(organization_id, month, used, self.monthly_tokens)
 
-    # -- telling of it ---------------------------------------------------------------------
+    # -- billing.limit.reached -------------------------------------------------------------
 
     def due(self) -> list[BudgetState]:
-        """Who has reached the limit without that being told."""
+        """The organizations whose billing.limit.reached is to be written."""
         return [
             BudgetState(name, count.month, count.used, self.monthly_tokens)
             for name, count in self._counts.items()
             if self._is_due(count)
         ]
 
-    def told(self, organization_id: str, month: str) -> None:
-        """The log has the billing.limit.reached of this month."""
+    def written(self, organization_id: str, month: str) -> None:
+        """Note that the log has the billing.limit.reached of this month."""
         count = self._counts.get(organization_id)
         if count is not None and count.month.name == month:
-            count.told = True
+            count.written = True
 
     def _is_due(self, count: _Count) -> bool:
-        return 0 < self.monthly_tokens <= count.used and not count.told
+        return 0 < self.monthly_tokens <= count.used and not count.written
 
 
 class UsageService:
-    """Raises ApiError, LogError and StoreError."""
+    """Reports of usage, and the budget. All methods raise ApiError, LogError and StoreError."""
 
     def __init__(self, meter: UsageMeter, records: UsageRepository) -> None:
         self._meter = meter
@@ -458,14 +464,14 @@ class UsageService:
         limit: int,
         cursor: str | None,
     ) -> UsageReport:
-        """Sums over the turns that the caller may see and that had ended when this was called."""
+        """Sums over the turns that the caller may see and that had ended at the time of the call."""
         await self._meter.settle(principal.organization_id)
         return await self._records.report(
             Owner.of(principal), wanted, group_by, limit=limit, cursor=cursor
         )
 
     def budget(self, principal: Principal) -> BudgetState | None:
-        """The organization's; None if it has none, or the caller sees only a part of it."""
+        """The organization's budget; None without a budget, or if the caller sees only a part."""
         owner = Owner.of(principal)
         if owner != Owner(owner.organization_id) or not self._meter.budget.monthly_tokens:
             return None

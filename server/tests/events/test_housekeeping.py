@@ -18,7 +18,7 @@ from resonantgenesis_server.events import service as event_log
 from resonantgenesis_server.events.service import EventService
 from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.log.base import Append, LogUnavailable
-from resonantgenesis_server.maintenance import Housekeeper, Job, old_events, old_requests
+from resonantgenesis_server.maintenance import Housekeeper, RetentionJob, old_events, old_requests
 from resonantgenesis_server.model import clock as model_clock
 from resonantgenesis_server.model.errors import PositionExpired
 from resonantgenesis_server.model.events import NewEvent, event_stream
@@ -187,7 +187,7 @@ async def test_a_job_that_fails_holds_up_no_other_and_is_tried_again(
             thrice.set()
         return calls["good"]
 
-    keeper = Housekeeper([Job("bad", bad), Job("good", good)])
+    keeper = Housekeeper([RetentionJob("bad", bad), RetentionJob("good", good)])
     assert await keeper.sweep() == {"good": 1}
     keeper.start()
     async with asyncio.timeout(10):

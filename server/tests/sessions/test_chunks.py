@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from resonantgenesis_server.model.chunks import AgentChunk, Step, Text, ToolCall, ToolResult, Usage
 from resonantgenesis_server.model.errors import AgentError
 from resonantgenesis_server.model.limits import Limits
-from resonantgenesis_server.sessions.chunks import ChunkMaker, Output, encoded_size
+from resonantgenesis_server.sessions.chunks import ChunkMaker, TurnOutput, encoded_size
 
 SMALL = Limits(chunk=1_024, output=2_000)
 
@@ -68,7 +68,7 @@ def test_a_half_of_a_pair_is_one_replacement_character_and_a_pair_is_its_charact
 
 
 def test_what_follows_a_cut_is_left_out_even_if_it_would_fit() -> None:
-    output = Output(replace(SMALL, output=10))
+    output = TurnOutput(replace(SMALL, output=10))
     for piece in ("12345678", "\u00e9\u00e9", "x", ""):
         output.add(piece)
     assert (output.text, output.truncated) == ("12345678\u00e9", True)
@@ -76,10 +76,10 @@ def test_what_follows_a_cut_is_left_out_even_if_it_would_fit() -> None:
 
 def test_a_cut_through_one_long_piece_takes_what_fits() -> None:
     for room, expected in ((0, ""), (5, ""), (6, "\x01"), (12, "\x01\x01"), (17, "\x01\x01")):
-        output = Output(replace(SMALL, output=room))
+        output = TurnOutput(replace(SMALL, output=room))
         output.add("\x01" * 50)
         assert (output.text, output.truncated) == (expected, True)
-    output = Output(replace(SMALL, output=6))
+    output = TurnOutput(replace(SMALL, output=6))
     output.add("\x01")
     assert (output.text, output.truncated) == ("\x01", False)
 

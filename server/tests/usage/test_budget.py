@@ -74,10 +74,10 @@ def test_who_reached_it_is_due_until_it_is_told(clock: Clock) -> None:
     budget.add("org", clock.now, 100)
     budget.add("other", clock.now, 99)
     assert [(due.organization_id, due.used) for due in budget.due()] == [("org", 100)]
-    budget.told("org", "2028-01")
-    budget.told("nobody", "2028-02")
+    budget.written("org", "2028-01")
+    budget.written("nobody", "2028-02")
     assert budget.due()
-    budget.told("org", "2028-02")
+    budget.written("org", "2028-02")
     assert not budget.due()
     assert not budget.add("org", clock.now, 5)
     clock.now = MARCH + 1

@@ -99,13 +99,13 @@ class ChunkMaker:
     steps: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    _output: Output = field(init=False)
+    _output: TurnOutput = field(init=False)
     _open: list[_OpenStep] = field(default_factory=list)
     _calls: _Calls = field(default_factory=_Calls)
     _piece: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self._output = Output(self.limits)
+        self._output = TurnOutput(self.limits)
         # A code point takes at most 6 bytes of JSON (an escape), so such pieces always fit.
         self._piece = self.limits.chunk // 6 - 64
 
@@ -254,7 +254,7 @@ def completed_step(number: int, name: str, duration_ms: int, told: Mapping[str, 
 
 
 def done_chunk(
-    session_id: str, turn: int, status: str, output: Output, usage: Mapping[str, int]
+    session_id: str, turn: int, status: str, output: TurnOutput, usage: Mapping[str, int]
 ) -> Encoded:
     """A turn's last chunk."""
     body: dict[str, Any] = {
@@ -307,7 +307,7 @@ def _ms_since(began: float) -> int:
     return round((time.monotonic() - began) * 1000)
 
 
-class Output:
+class TurnOutput:
     """Joins text until it is `limits.output` bytes of JSON; what comes after is left out.
 
     Counted as JSON and not as characters, since the `done` that it is part of has to fit into one

@@ -23,10 +23,10 @@ from ..log.base import Entry, EventLog, LogUnavailable
 from ..model.limits import Limits
 from .chunks import (
     Encoded,
-    Output,
     Status,
     TurnFailure,
     TurnOutcome,
+    TurnOutput,
     completed_step,
     cut_short,
     done_chunk,
@@ -85,11 +85,11 @@ class TurnHistory:
         turn: TurnState,
         limits: Limits,
         see: Callable[[Entry], None] = lambda _entry: None,
-    ) -> tuple[Output, int]:
+    ) -> tuple[TurnOutput, int]:
         """A turn's text up to now, and the position it reaches; `see` is called with every entry.
 
         Raises EntryGone if the session has no chunk at all."""
-        output = Output(limits)
+        output = TurnOutput(limits)
         position = max(turn.first - 1, 0)
         while True:
             page = await self._log.read(
@@ -365,7 +365,7 @@ async def ending_from_log(
     try:
         output, _ = await history.output_so_far(session_id, turn, limits, steps.see)
     except EntryGone:  # its process died before its first chunk
-        output = Output(limits)
+        output = TurnOutput(limits)
     counted = dict(usage) if usage is not None else _without_run(turn, steps)
     counted["steps"] = steps.count
     status: Status = "cancelled" if failure is None else "failed"

@@ -24,7 +24,7 @@ from ..model.limits import LOOKED_BYTES, PAGE_BYTES
 from ..model.principal import Principal
 from ..records.base import ListPage, SessionRecord
 from ..records.sessions import SessionRepository
-from .chunks import Output
+from .chunks import TurnOutput
 from .history import EntryGone
 from .idempotency import TurnIdempotency
 from .range import ReadFrom, expired
@@ -123,7 +123,7 @@ class SessionService:
             )
         except EntryGone:
             await self.sessions.check_kept(session_id)
-            output, position = Output(self.supervisor.limits), max(turn.first - 1, 0)
+            output, position = TurnOutput(self.supervisor.limits), max(turn.first - 1, 0)
         if not turn.last:  # the read may have seen its end before it was announced
             await state.take_in(self.sessions.log, session_id)
         session = described(state)
