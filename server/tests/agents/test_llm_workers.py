@@ -30,7 +30,7 @@ from resonantgenesis_server.agents.engines.llm.calls import (
 )
 from resonantgenesis_server.agents.engines.llm.settings import LlmSettings
 from resonantgenesis_server.agents.engines.llm.workers.ipc import (
-    Link,
+    WorkerLink,
     call_json,
     call_of,
     delta_json,
@@ -332,7 +332,7 @@ words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 @given(st.lists(words, max_size=5), st.data())
 def test_messages_arrive_whole_however_they_are_cut(said: list[str], data: st.DataObject) -> None:
     heard: list[Any] = []
-    link = Link(lambda message, _size: heard.append(message), lambda: None)
+    link = WorkerLink(lambda message, _size: heard.append(message), lambda: None)
     raw = b"".join(dumps([n, text]) + b"\n" for n, text in enumerate(said))
     places = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=8)))
     for start, end in zip([0, *places], [*places, len(raw)], strict=True):

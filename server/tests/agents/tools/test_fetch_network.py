@@ -9,7 +9,11 @@ from typing import Any
 import httpcore
 import pytest
 from resonantgenesis_server.agents.tools.base import NO_CONTEXT, ToolError
-from resonantgenesis_server.agents.tools.fetch.network import AllowedHost, PublicNetwork, Refused
+from resonantgenesis_server.agents.tools.fetch.network import (
+    AddressRefused,
+    AllowedHost,
+    PublicNetwork,
+)
 from resonantgenesis_server.agents.tools.fetch.url import FetchUrl, fetch_tool
 from web_site import WebSite
 
@@ -119,7 +123,7 @@ async def test_a_public_name_is_reached_at_the_address_that_was_checked(world: W
 )
 async def test_a_name_that_points_inside_is_refused(world: World, address: str) -> None:
     world.dns.names["a.example"] = [[address]]
-    with pytest.raises(Refused, match=r"a\.example is not on the public internet"):
+    with pytest.raises(AddressRefused, match=r"a\.example is not on the public internet"):
         await world.fetch("http://a.example/")
     assert world.internet.connected == []
 
@@ -127,7 +131,7 @@ async def test_a_name_that_points_inside_is_refused(world: World, address: str) 
 async def test_a_name_that_changes_its_mind_is_checked_each_time(world: World) -> None:
     world.dns.names["a.example"] = [[PUBLIC], ["127.0.0.1"]]
     await world.fetch("http://a.example/")
-    with pytest.raises(Refused):
+    with pytest.raises(AddressRefused):
         await world.fetch("http://a.example/")
     assert world.internet.connected == [PUBLIC]
 
@@ -168,7 +172,7 @@ async def test_this_machine_by_any_spelling_is_refused(site: WebSite, host: str)
 
 async def test_a_redirect_to_the_inside_is_refused(world: World) -> None:
     world.site.redirect("/away", "http://127.0.0.1/admin")
-    with pytest.raises(Refused, match=r"127\.0\.0\.1 is not on the public internet"):
+    with pytest.raises(AddressRefused, match=r"127\.0\.0\.1 is not on the public internet"):
         world.dns.names["a.example"] = [[PUBLIC]]
         await world.fetch("http://a.example/away")
     assert world.internet.connected == [PUBLIC]
@@ -177,14 +181,14 @@ async def test_a_redirect_to_the_inside_is_refused(world: World) -> None:
 async def test_a_redirect_to_a_name_that_points_inside_is_refused(world: World) -> None:
     world.dns.names |= {"a.example": [[PUBLIC]], "b.example": [["10.0.0.1"]]}
     world.site.redirect("/away", "http://b.example/")
-    with pytest.raises(Refused, match=r"b\.example is not on the public internet"):
+    with pytest.raises(AddressRefused, match=r"b\.example is not on the public internet"):
         await world.fetch("http://a.example/away")
 
 
 async def test_a_redirect_to_the_same_name_is_looked_up_again(world: World) -> None:
     world.dns.names["a.example"] = [[PUBLIC], ["127.0.0.1"]]
     world.site.redirect("/away", "/")
-    with pytest.raises(Refused):
+    with pytest.raises(AddressRefused):
         await world.fetch("http://a.example/away")
     assert world.dns.asked == ["a.example", "a.example"]
     assert world.internet.connected == [PUBLIC]
@@ -193,7 +197,7 @@ async def test_a_redirect_to_the_same_name_is_looked_up_again(world: World) -> N
 async def test_a_public_address_of_this_machine_gets_nothing(world: World) -> None:
     world.internet.ours = PUBLIC
     world.dns.names["a.example"] = [[PUBLIC]]
-    with pytest.raises(Refused, match="leads back to this server's own network"):
+    with pytest.raises(AddressRefused, match="leads back to this server's own network"):
         await world.fetch("http://a.example/")
     (stream,) = world.internet.streams
     assert (stream.written, stream.closed) == (b"", True)
@@ -202,7 +206,7 @@ async def test_a_public_address_of_this_machine_gets_nothing(world: World) -> No
 async def test_a_connection_that_ends_up_inside_gets_nothing(world: World) -> None:
     world.internet.peer = "10.0.0.1"
     world.dns.names["a.example"] = [[PUBLIC]]
-    with pytest.raises(Refused, match="own network"):
+    with pytest.raises(AddressRefused, match="own network"):
         await world.fetch("http://a.example/")
     assert world.internet.streams[0].written == b""
 
@@ -223,7 +227,7 @@ async def test_proxies_of_the_environment_are_not_used(
     monkeypatch.setenv("http_proxy", site.url())
     monkeypatch.setenv("ALL_PROXY", site.url())
     tool = fetch_tool([])
-    with pytest.raises(Refused):
+    with pytest.raises(AddressRefused):
         await tool.call({"url": "http://127.0.0.1:1/"}, NO_CONTEXT)
     await tool.close()
     assert site.requests == []
@@ -238,10 +242,10 @@ async def test_an_allowed_host_is_reached_by_its_name_and_port_only(site: WebSit
     assert found["text"] == "inside"
     for url in (site.url(), "http://wiki.intra:1/", site.url("/", "x.wiki.intra")):
         dns.names["x.wiki.intra"] = [["127.0.0.1"]]
-        with pytest.raises(Refused):
+        with pytest.raises(AddressRefused):
             await tool.call({"url": url}, NO_CONTEXT)
     site.redirect("/away", site.url("/", "127.0.0.1"))
-    with pytest.raises(Refused):
+    with pytest.raises(AddressRefused):
         await tool.call({"url": site.url("/away", "wiki.intra")}, NO_CONTEXT)
     await tool.close()
 
@@ -270,5 +274,5 @@ def test_what_is_no_host(text: str) -> None:
 
 
 async def test_local_sockets_are_no_internet() -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(AddressRefused):
         await PublicNetwork().connect_unix_socket("/run/docker.sock")

@@ -174,6 +174,10 @@ class ModelClient(Protocol):
         """
         ...
 
+    async def close(self) -> None:
+        """End the connections of this client."""
+        ...
+
 
 class ModelFailure(Exception):
     """A call that failed; `said` are the provider's words, for the server's log only."""

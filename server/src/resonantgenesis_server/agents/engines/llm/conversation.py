@@ -138,7 +138,7 @@ def _shown(arguments: str) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class Conversation:
     """`note` says, for people, which earlier turns are not among the messages; `ids` are those of
     the calls in them."""
 
@@ -171,7 +171,7 @@ class _Told:
 
 def open_conversation(
     turn: Turn, model: str, history_chars: int, *, with_tools: bool = True
-) -> Opening:
+) -> Conversation:
     """The newest turns that fit into `history_chars` characters, then the goal.
 
     No turn is told that is older than one left out. What a turn said and was asked is told whole;
@@ -195,7 +195,7 @@ def open_conversation(
     # The session may have had more than the runner hands on.
     earlier = max(turn.turn - 1, len(turn.history))
     note = _note(earlier - len(kept), history_chars)
-    return Opening(model, _system(turn), messages, note, ids)
+    return Conversation(model, _system(turn), messages, note, ids)
 
 
 def _fitting(past: PastTurn, room: int, *, with_tools: bool) -> _Told:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -11,6 +10,7 @@ from dataclasses import replace
 import structlog
 
 from .... import metrics
+from ....background import Backoff
 from ....codec.json import dumps
 from ....model.chunks import AgentChunk, Step, ToolResult, Usage
 from ....model.errors import AgentError
@@ -30,7 +30,7 @@ from .calls import (
     ToolSpec,
     UserMessage,
 )
-from .conversation import Opening, Planned, plan
+from .conversation import Conversation, Planned, plan
 from .settings import LlmSettings
 from .vision import Sight
 
@@ -45,7 +45,7 @@ _CHARS = 4
 _IMAGE = 1_000 * _CHARS
 #: Tokens of output after which they are told.
 _EVERY = 50
-#: The longest that a provider's wish to wait is followed; a client may come back later by itself.
+#: Seconds of the longest wait; where a provider asks for more, the client may come back by itself.
 _LONGEST = 15.0
 log_ = structlog.get_logger("resonantgenesis.llm")
 #: Calls of one turn that run at the same time.
@@ -61,7 +61,7 @@ class ToolLoop:
         turn: Turn,
         client: ModelClient,
         tools: ToolRegistry,
-        opening: Opening,
+        opening: Conversation,
         settings: LlmSettings,
         sight: Sight,
         *,
@@ -248,13 +248,14 @@ def _size(message: UserMessage | AssistantMessage | ToolMessage) -> int:
 async def ask(
     client: ModelClient, call: ModelCall, sight: Sight, *, retries: int, delay: float
 ) -> AsyncGenerator[Delta, None]:
-    """As `ModelClient.stream` promises, but what is `unavailable` is tried `retries` times more.
+    """Stream as `ModelClient.stream` does; try what is `unavailable` up to `retries` times more.
 
-    Never once a delta has come: it may have been shown. Waits `delay` seconds first, then twice as
-    long each time, with jitter, or as long as the provider says if that is longer. A call that is
-    refused for its images is made once more without them.
+    A call is never repeated once a delta has come, since the delta may have been shown. The first
+    wait is `delay` seconds, with back-off and jitter, after the time that the provider asks for. A
+    call that is refused for its images is made once more without them.
     """
     attempt = 0
+    backoff = Backoff(delay, max(delay, _LONGEST))
     while True:
         has_begun = False
         try:
@@ -270,11 +271,13 @@ async def ask(
             if not has_begun and sight.gives_up(call, failure):
                 log_.info("the model is asked without images", model=call.model, said=failure.said)
                 continue
-            wait = max(delay * 2**attempt, failure.retry_after or 0.0)
-            if has_begun or failure.kind != "unavailable" or attempt >= retries or wait > _LONGEST:
+            asked = failure.retry_after or 0.0
+            is_final = failure.kind != "unavailable" or attempt >= retries or asked > _LONGEST
+            if has_begun or is_final:
                 raise
+            wait = asked + backoff.failed()
             log_.info("model call is tried again", model=call.model, said=failure.said, wait=wait)
-        await asyncio.sleep(wait * random.uniform(1.0, 1.25))  # noqa: S311 - no secret
+        await asyncio.sleep(wait)
         attempt += 1
 
 

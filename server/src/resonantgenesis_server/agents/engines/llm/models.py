@@ -23,10 +23,6 @@ NO_MODEL = "models cannot be asked right now"
 _EXTRA = "install it: pip install 'resonantgenesis-server[llm]'"
 
 
-class _Closeable(ModelClient, Protocol):
-    async def close(self) -> None: ...
-
-
 class ModelSource(Protocol):
     """Where models are found and asked."""
 
@@ -57,7 +53,7 @@ class Models:
 
     def __init__(self, settings: LlmSettings) -> None:
         self.settings = settings
-        self._clients: dict[str, _Closeable] = {}
+        self._clients: dict[str, ModelClient] = {}
         self._making = asyncio.Lock()
 
     async def start(self) -> None:
@@ -84,7 +80,7 @@ class Models:
         except TimeoutError:
             log_.warning("connections to providers did not close in time")
 
-    async def _make(self, model: ModelName) -> _Closeable:
+    async def _make(self, model: ModelName) -> ModelClient:
         url, key = self.settings.chat_url(model.provider), self.settings.key(model)
         # Said before a key is asked for: without it no key would help.
         _check_installed("pydantic_ai" if url is None else "aiohttp")
@@ -94,9 +90,9 @@ class Models:
             return await self._make_chat(model.provider, url, key)
         return await self._make_other(model, key)
 
-    async def _make_chat(self, provider: str, url: str, key: str | None) -> _Closeable:
+    async def _make_chat(self, provider: str, url: str, key: str | None) -> ModelClient:
         module = await _import("openai.client")
-        client: _Closeable = module.OpenAIChatClient(
+        client: ModelClient = module.OpenAIChatClient(
             url,
             key=key,
             idle_seconds=self.settings.idle_seconds,
@@ -110,7 +106,7 @@ class Models:
         )
         return client
 
-    async def _make_other(self, model: ModelName, key: str | None) -> _Closeable:
+    async def _make_other(self, model: ModelName, key: str | None) -> ModelClient:
         module = await _import("pydantic_client")
         try:
             client = await asyncio.to_thread(
@@ -128,7 +124,7 @@ class Models:
         except module.NotSetUp as error:
             raise AgentError(_not_set_up(model, error.variable)) from error
         await client.open()
-        made: _Closeable = client
+        made: ModelClient = client
         return made
 
 

@@ -26,7 +26,7 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 _MOST_ADDRESSES = 4
 
 
-class Refused(ToolError):
+class AddressRefused(ToolError):
     """The connection leads to where this tool must not go."""
 
 
@@ -95,7 +95,7 @@ class PublicNetwork(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Raises Refused, and httpcore's errors of connecting."""
+        """Raises AddressRefused, and httpcore's errors of connecting."""
         is_free = any(allowed.covers(host, port) for allowed in self._allowed)
         error: httpcore.NetworkError | httpcore.TimeoutException | None = None
         for address in await self._addresses(host, port, is_free):
@@ -117,7 +117,7 @@ class PublicNetwork(httpcore.AsyncNetworkBackend):
         timeout: float | None = None,
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        raise Refused("a local socket is not of the public internet")
+        raise AddressRefused("a local socket is not of the public internet")
 
     async def sleep(self, seconds: float) -> None:
         await self._inner.sleep(seconds)
@@ -130,7 +130,7 @@ class PublicNetwork(httpcore.AsyncNetworkBackend):
         if not is_free:
             public = [address for address in found if is_public(address)]
             if found and not public:
-                raise Refused(f"{host} is not on the public internet; it may not be fetched")
+                raise AddressRefused(f"{host} is not on the public internet; it may not be fetched")
             found = public
         return found[:_MOST_ADDRESSES]
 
@@ -140,7 +140,9 @@ async def _check_peer(stream: httpcore.AsyncNetworkStream, host: str) -> None:
     ours, theirs = stream.get_extra_info("client_addr"), stream.get_extra_info("server_addr")
     if not ours or not theirs or ours[0] == theirs[0] or not is_public(str(theirs[0])):
         await stream.aclose()
-        raise Refused(f"{host} leads back to this server's own network; it may not be fetched")
+        raise AddressRefused(
+            f"{host} leads back to this server's own network; it may not be fetched"
+        )
 
 
 # IANA's registries of special-purpose addresses, whole blocks: no web site lives in the few

@@ -129,15 +129,15 @@ class FetchUrl:
         if self._pool is not None:
             await self._pool.aclose()
 
-    async def _fetch(self, url: httpx.URL) -> tuple[httpx.URL, Body]:
+    async def _fetch(self, url: httpx.URL) -> tuple[httpx.URL, FetchedBody]:
         for _ in range(MAX_REDIRECTS + 1):
             answer = await self._get(url)
-            if isinstance(answer, Body):
+            if isinstance(answer, FetchedBody):
                 return url, answer
             url = answer
         raise ToolError(f"more than {MAX_REDIRECTS} redirects, the last one to {_shown(url)}")
 
-    async def _get(self, url: httpx.URL) -> httpx.URL | Body:
+    async def _get(self, url: httpx.URL) -> httpx.URL | FetchedBody:
         """The body, or where it says to look instead."""
         pool = await self._open()
         target = httpcore.URL(
@@ -233,12 +233,12 @@ def _pause() -> None:
     time.sleep(0.0002)
 
 
-def _readable(body: Body, url: str, pause: Callable[[], None]) -> Page:
+def _readable(body: FetchedBody, url: str, pause: Callable[[], None]) -> Page:
     text = body.text()
     return read_html(text, url, pause) if body.is_html else Page("", text)
 
 
-def _result(url: str, body: Body, page: Page, start: int, length: int) -> JsonValue:
+def _result(url: str, body: FetchedBody, page: Page, start: int, length: int) -> JsonValue:
     part = page.text[start : start + length]
     result: dict[str, JsonValue] = {"url": url}
     if page.title:
@@ -254,7 +254,7 @@ def _result(url: str, body: Body, page: Page, start: int, length: int) -> JsonVa
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
+class FetchedBody:
     """`content_type` without parameters, in lower case; `cut` when there is more than was read."""
 
     content_type: str
@@ -284,7 +284,9 @@ class Body:
         return None
 
 
-async def read_body(headers: Mapping[str, str], chunks: AsyncIterable[bytes], most: int) -> Body:
+async def read_body(
+    headers: Mapping[str, str], chunks: AsyncIterable[bytes], most: int
+) -> FetchedBody:
     """Reads at most `most` bytes, counted before and after decompression.
 
     `headers` have lower-case names. Raises ToolError for what is not text, before it is read.
@@ -302,8 +304,8 @@ async def read_body(headers: Mapping[str, str], chunks: AsyncIterable[bytes], mo
         taken += len(chunk)
         data += chunk if decoder is None else _inflate(decoder, chunk, most - len(data) + 1)
         if len(data) > most or taken > most:
-            return Body(content_type, charset, bytes(data[:most]), cut=True)
-    return Body(content_type, charset, bytes(data), cut=False)
+            return FetchedBody(content_type, charset, bytes(data[:most]), cut=True)
+    return FetchedBody(content_type, charset, bytes(data), cut=False)
 
 
 def _inflate(decoder: zlib._Decompress, chunk: bytes, most: int) -> bytes:

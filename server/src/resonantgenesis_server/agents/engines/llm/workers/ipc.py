@@ -36,7 +36,7 @@ MAX_LINE = 64 * 1024 * 1024
 Json = dict[str, Any]
 
 
-class Link(asyncio.Protocol):
+class WorkerLink(asyncio.Protocol):
     """One end. `heard` gets every message and its size in bytes, `lost` is called once when the
     other end is gone."""
 

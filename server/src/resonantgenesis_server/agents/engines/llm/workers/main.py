@@ -23,7 +23,7 @@ from .....model.errors import AgentError
 from ..calls import ModelFailure
 from ..models import Models
 from ..settings import LlmSettings
-from .ipc import WINDOW, Json, Link, call_of, delta_json, failure_json
+from .ipc import WINDOW, Json, WorkerLink, call_of, delta_json, failure_json
 
 log_ = structlog.get_logger("resonantgenesis.worker")
 _CLOSE_SECONDS = 3.0
@@ -57,7 +57,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.ended = asyncio.Event()
-        self.link = Link(self._heard, self.ended.set)
+        self.link = WorkerLink(self._heard, self.ended.set)
         self._models: Models | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._credits: dict[int, _Credit] = {}

@@ -17,11 +17,12 @@ from typing import Any
 
 import structlog
 
+from .....background import Backoff
 from .....model.errors import AgentError
 from ..calls import Delta, Finish, ModelCall, ModelClient, ModelFailure
 from ..models import NO_MODEL, named
 from ..settings import LlmSettings, ModelName
-from .ipc import WINDOW, Link, call_json, delta_of
+from .ipc import WINDOW, WorkerLink, call_json, delta_of
 
 log_ = structlog.get_logger("resonantgenesis.llm")
 _START_SECONDS = 30.0
@@ -37,7 +38,7 @@ class WorkerEnd:
 
     def __init__(self) -> None:
         self.gone = asyncio.Event()
-        self.link = Link(self._heard, self._lost)
+        self.link = WorkerLink(self._heard, self._lost)
         self._numbers = itertools.count(1)
         self._inboxes: dict[int, _Inbox] = {}
 
@@ -185,15 +186,16 @@ class ModelWorkers:
     async def _keep(self) -> None:
         """One worker after the other; a pause before the next where they end soon."""
         loop = asyncio.get_running_loop()
-        pause = _RESTART_FIRST
+        backoff = Backoff(_RESTART_FIRST, _RESTART_MAX)
         while True:
             began = loop.time()
             try:
                 await self._run()
             except OSError as error:
                 log_.error("an engine worker could not be started", error=str(error))
-            pause = _RESTART_FIRST if loop.time() - began > _RESTART_MAX else 2 * pause
-            await asyncio.sleep(min(pause, _RESTART_MAX))
+            if loop.time() - began > _RESTART_MAX:
+                backoff.succeeded()
+            await asyncio.sleep(backoff.failed())
 
     async def _run(self) -> None:
         """One worker from its start to its end."""
@@ -235,6 +237,9 @@ class _RemoteClient:
         async with contextlib.aclosing(worker.stream(self._provider, call)) as deltas:
             async for delta in deltas:
                 yield delta
+
+    async def close(self) -> None:
+        """Nothing to end: the workers have the connections."""
 
 
 def _plain(settings: LlmSettings) -> dict[str, Any]:
