@@ -464,7 +464,7 @@ class UsageService:
         limit: int,
         cursor: str | None,
     ) -> UsageReport:
-        """Sums over the turns that the caller may see and that had ended at the time of the call."""
+        """Sums over the ended turns that the caller may see, as of the time of the call."""
         await self._meter.settle(principal.organization_id)
         return await self._records.report(
             Owner.of(principal), wanted, group_by, limit=limit, cursor=cursor

@@ -91,7 +91,7 @@ async def test_the_task_tries_again_by_itself(
 async def test_more_than_memory_is_given_is_read_from_the_log(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(usage_module, "_MOST_ROWS", 4)
+    monkeypatch.setattr(usage_module, "_MAX_ROWS", 4)
     await stores.turns(30)
     tail = stores.meter._tail(stores.organization)
     assert len(tail._rows) <= 4

@@ -91,7 +91,7 @@ async def main(folder: Path, place: str, nth: int, turns: int, monthly_tokens: i
     if place == "telling":
         usage_module._reached = after(usage_module._reached, kill)
     if place == "told":
-        Budget.told = after(Budget.told, kill)  # type: ignore[method-assign]
+        Budget.written = after(Budget.written, kill)  # type: ignore[method-assign]
     await stores.open(load=False)
     if place == "reading":
         stores.log.read = after_awaiting(stores.log.read, kill)  # type: ignore[method-assign]
