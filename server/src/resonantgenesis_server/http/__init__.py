@@ -1,4 +1,4 @@
-"""The HTTP face: application, wings, and the server below."""
+"""HTTP: the application, its packages, and the server below them."""
 
 from .dependencies import check_dependencies
 

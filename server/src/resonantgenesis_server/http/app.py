@@ -1,4 +1,4 @@
-"""The HTTP application: the framework's app for what is not a stream, the edge around it."""
+"""The HTTP application: the framework's app, and the gateway around it."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ from .middleware import Drain, FastRoute, Gateway, Lifespan, store_unusable
 from .streamed import streamed_routes
 from .watchdog import StreamWatchdog
 
-#: What others call a request whose client has left.
+#: The status of a request whose client has left, as other servers log it.
 _CLIENT_LEFT = 499
 TITLE = "ResonantGenesis Streaming"
 
 
 async def nothing_to_settle() -> None:
-    """For an app whose events nobody relays."""
+    """The `settle` of an app without events."""
 
 
 async def always_ready() -> str | None:
-    """For an app without parts that could be away."""
+    """The `ready` of an app without stores."""
     return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppDeps:
-    """What the application is made of.
+    """The parts of the application.
 
     `validate_engine` raises an `ApiError` for an engine that the server does not have or that
     refuses the defaults of an agent; `check_tools` one for unknown tools. `settle` is awaited after
@@ -79,7 +79,7 @@ class AppDeps:
 
 
 def create_app(deps: AppDeps) -> Gateway:
-    """The ASGI app. Set `draining` on it when the server begins to stop."""
+    """Make the ASGI app. Set its `draining` when the server begins to stop."""
     drain = Drain()
     app = FastAPI(
         title=TITLE,
@@ -112,8 +112,7 @@ def create_app(deps: AppDeps) -> Gateway:
         health_router(drain, deps.ready),
         docs_router(app),
     ):
-        # What `include_router` does to routes with nothing to add, which costs as much as to make
-        # them: it works each out a second time.
+        # Not `include_router`: it builds each route a second time.
         app.router.routes.extend(router.routes)
     fast = [*deps.fast, *streamed_routes(app.router.routes)]
     _install_handlers(app, fast)
@@ -130,7 +129,7 @@ def create_app(deps: AppDeps) -> Gateway:
 
 
 def _with_head(methods: frozenset[str], path: str, fast: Sequence[FastRoute]) -> frozenset[str]:
-    """With HEAD where the edge answers it: as GET, but for what streams."""
+    """Add HEAD where the gateway answers it as GET: on every path that does not stream."""
     streams = any(r.method == "GET" and r.pattern.fullmatch(path) for r in fast)
     return methods if streams or "GET" not in methods else methods | {"HEAD"}
 
@@ -157,14 +156,14 @@ def _allowed(app: FastAPI, path: str, fast: Sequence[FastRoute]) -> frozenset[st
 
 def _install_handlers(app: FastAPI, fast: Sequence[FastRoute]) -> None:
     async def answer(request: Request, error: Exception) -> Response:
-        told = _as_api_error(app, request, error, fast)
-        return error_response(told, request.state.request_id)
+        known = _as_api_error(app, request, error, fast)
+        return error_response(known, request.state.request_id)
 
     async def left(_request: Request, _error: Exception) -> Response:
-        return Response(status_code=_CLIENT_LEFT)  # for nobody
+        return Response(status_code=_CLIENT_LEFT)  # nobody reads it
 
     app.add_exception_handler(ClientDisconnect, left)
-    # Behind the last one the framework raises again, and the edge logs what it was.
+    # After the handler of Exception the framework raises again, and the gateway logs the error.
     for kind in (
         ApiError,
         RequestValidationError,

@@ -1,4 +1,4 @@
-"""Reading a JSON body: counted while it arrives, strict, and never deeper than allowed."""
+"""JSON bodies, read strictly: their size is counted while they arrive, their depth is bounded."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from .params import check_known, check_query, header, model_in
 from .waiting import reading
 from .watchdog import StreamWatchdog
 
-#: Seconds a body may take to arrive; one that dribbles longer only holds memory.
+#: Seconds that a body may take to arrive. A slower one would only hold memory.
 BODY_TIMEOUT = 60.0
-#: What a body takes of the event loop's time until its answer has left, in times of its parsing:
-#: its values are checked, compared, stored and told again. Of one with 20,000 values 4 ms.
+#: The event loop's time for a body until its answer has left, in multiples of its parsing: its
+#: values are checked, compared, stored and sent again. 20,000 values take 4 ms.
 _AND_USED = 8
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int, watch: StreamWatchdog) -> bytes:
     """The whole body, at most `limit` bytes, with or without a Content-Length.
 
-    Raises `PayloadTooLarge` as soon as more is announced or has come, `InvalidRequest` when it
-    takes more than BODY_TIMEOUT seconds, `ClientDisconnect` when the client is gone, and the
-    `ApiError` with which its credential or the server ends meanwhile.
+    Raises `PayloadTooLarge` as soon as more bytes are announced or have come, `InvalidRequest`
+    after BODY_TIMEOUT seconds, `ClientDisconnect` when the client has left, and the `ApiError` of a
+    credential or server that ends meanwhile.
     """
     async with reading(scope, watch):
         return await _read_body(scope, receive, limit)
@@ -42,7 +42,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int, watch: StreamWat
 
 async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     announced = header(scope, b"content-length")
-    # However many digits: eighteen are more than any limit.
+    # Eighteen digits are more than any limit.
     if announced is not None and announced.isdigit() and int(announced[:18]) > limit:
         raise _too_large(limit)
     parts: list[bytes] = []
@@ -67,10 +67,13 @@ async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
 
 
 def parse_json(data: bytes, depth: int, values: int, what: str = "body") -> Any:
-    """The value of a JSON text. Raises `InvalidJson` for what RFC 8259 does not allow (NaN,
-    Infinity, invalid UTF-8, lone surrogates included), `PayloadTooLarge` when it nests deeper than
-    `depth` or has more than `values` values and names; `what` is what they call it."""
-    # Before it is parsed: the parser keeps the interpreter's lock, whatever thread it runs in.
+    """Parse a JSON text; errors call it `what`.
+
+    Raises `InvalidJson` for a text that RFC 8259 does not allow (also NaN, Infinity, invalid UTF-8,
+    lone surrogates). Raises `PayloadTooLarge` if it nests deeper than `depth`, or has more than
+    `values` values and names.
+    """
+    # Counted before parsing, since the parser holds the interpreter's lock in any thread.
     if has_more_values(data, values):
         problem = f"the {what} has more than {values} JSON values and names; send it in parts"
         raise PayloadTooLarge(problem, details={"values": values})
@@ -79,7 +82,7 @@ def parse_json(data: bytes, depth: int, values: int, what: str = "body") -> Any:
     except orjson.JSONDecodeError as error:
         if "depth limit" in error.msg:
             raise _too_deep(depth, what) from None
-        # orjson raises from what it was reading; its message holds none of the body's text.
+        # `from None`: the cause holds the text; its message does not.
         raise InvalidJson(f"the {what} is not JSON: {error}") from None
     if nests_deeper(data, depth):
         raise _too_deep(depth, what)
@@ -102,7 +105,7 @@ def check_media_type(scope: Scope) -> None:
 
 
 async def read_json(scope: Scope, receive: Receive, limits: Limits, watch: StreamWatchdog) -> Any:
-    """The value of a required JSON body, with all of this module's checks."""
+    """The value of a required JSON body, with all checks of this module."""
     data = await read_body(scope, receive, limits.body, watch)
     if not data:
         raise InvalidRequest.field("body", "a JSON object is required")
@@ -111,7 +114,7 @@ async def read_json(scope: Scope, receive: Receive, limits: Limits, watch: Strea
 
 
 async def _parsed(scope: Scope, data: bytes, limits: Limits) -> Any:
-    """The value of an organization's text, when it is its turn."""
+    """Parse a text; a large one waits for its organization's turn."""
     if len(data) < LARGE:
         return parse_json(data, limits.json_depth, limits.json_values)
     organization_id = scope["state"]["principal"].organization_id
@@ -125,7 +128,7 @@ async def _parsed(scope: Scope, data: bytes, limits: Limits) -> Any:
 
 
 class _JsonRequest(Request):
-    """A request whose body was read and checked before the framework asks for it."""
+    """A request whose body is read and checked before the framework reads it."""
 
     _value: Any = None
     _data: bytes = b""
@@ -133,7 +136,7 @@ class _JsonRequest(Request):
     async def load(
         self, limits: Limits, watch: StreamWatchdog, kind: type[BaseModel] | None
     ) -> None:
-        """Read it; fields that `kind` lacks are refused unless the client is lenient."""
+        """Read the body. Fields that `kind` lacks are refused, unless the client is lenient."""
         self._data = await read_body(self.scope, self.receive, limits.body, watch)
         if self._data:
             check_media_type(self.scope)
@@ -151,8 +154,8 @@ class _JsonRequest(Request):
 class JsonRoute(APIRoute):
     """A route whose query and JSON body pass our checks instead of the framework's.
 
-    The framework turns what goes wrong while it reads a body into one vague 400, and ignores
-    what it does not know.
+    The framework answers every failure while it reads a body with one vague 400, and ignores
+    unknown names.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -184,7 +187,7 @@ def api_router(prefix: str = "", tag: str | None = None) -> APIRouter:
 
 
 def announces_body(scope: Scope) -> bool:
-    """Whether the request says that it has a body."""
+    """Whether the request's headers announce a body."""
     if header(scope, b"transfer-encoding") is not None:
         return True
     return (header(scope, b"content-length") or b"0").strip() != b"0"

@@ -1,7 +1,7 @@
-"""Which pages of other origins a browser lets read our answers (PROTOCOL.md, section 2).
+"""CORS: the pages of other origins that may read our answers (PROTOCOL.md, section 2).
 
-The framework's middleware answers refused preflights in plain text and wraps every stream once
-more; this one is a table of headers that the edge adds.
+The framework's middleware answers refused preflights in plain text, and wraps every stream once
+more. This module only makes headers, which the gateway adds.
 """
 
 from __future__ import annotations
@@ -25,18 +25,21 @@ _ALLOWED = [
     "X-Request-Id", "X-Requested-With", "traceparent", "tracestate", "baggage",
 ]  # fmt: skip
 _KNOWN = frozenset(name.lower() for name in _ALLOWED)
-#: Others that a preflight may name at once; of more none is granted.
+#: Further header names that one preflight may ask for. Of a longer list none is granted.
 _MOST_ASKED = 64
 _NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,128}")
-#: Proxies believe these, or take another path or method from them: no page sets them for us.
+#: Proxies trust these headers, or take a path or method from them. So no page may send them.
 _PROXYS = re.compile(r"forwarded|x-forwarded-.*|x-real-ip|x-original-.*|x-rewrite-.*|x-.*method.*")
 _METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 _PREFLIGHT_SECONDS = b"600"
 
 
 class Cors:
-    """`origins`: those that may send credentials, e.g. `https://app.example`; empty: any origin
-    may read, without credentials."""
+    """Headers for the answers to pages of other origins.
+
+    `origins` may send credentials, e.g. `https://app.example`. Without any, every origin may read,
+    without credentials.
+    """
 
     def __init__(self, origins: Collection[str] = ()) -> None:
         self._origins = frozenset(origin.rstrip("/").lower() for origin in origins)
@@ -46,7 +49,7 @@ class Cors:
         return origin.lower() in self._origins
 
     def headers(self, origin: bytes | None) -> HeaderList:
-        """What a response to a request of `origin` (None: no browser, or our own page) carries."""
+        """The headers of a response to `origin`; None is no browser, or a page of our own."""
         if not self._origins:
             if origin is None:
                 return []
@@ -54,7 +57,7 @@ class Cors:
                 (b"access-control-allow-origin", b"*"),
                 (b"access-control-expose-headers", _EXPOSED),
             ]
-        # The answer depends on the origin, so a cache must keep them apart, even without one.
+        # The answer depends on the origin, also on a missing one, so a cache must keep them apart.
         vary = (b"vary", b"Origin")
         if origin is None or not self.lists(origin.decode("latin-1")):
             return [vary]
@@ -66,12 +69,11 @@ class Cors:
         ]
 
     def preflight(self, origin: bytes, asked: bytes) -> HeaderList | None:
-        """What a preflight of `origin` is told beyond `headers`; None: refused. `asked`: the
-        header names that it wants to send.
+        """The headers of the answer to a preflight, beside `headers`; None if it is refused.
 
-        Libraries add headers of their own to every request (`x-stainless-os`, `sentry-trace`), so
-        a list would always lack some. They are granted to whom the answer may be read by anyway,
-        and mean nothing to us.
+        `asked`: the header names that the page wants to send. Libraries add headers of their own to
+        every request (`x-stainless-os`, `sentry-trace`), so a list would always lack some. They
+        mean nothing to us, and are granted to every origin that may read the answer.
         """
         if self._origins and not self.lists(origin.decode("latin-1")):
             return None
@@ -83,7 +85,7 @@ class Cors:
 
 
 def _allowed(asked: bytes) -> list[str]:
-    """Our list, and those of `asked` that are no proxy's."""
+    """Our list, and the names of `asked` that no proxy trusts."""
     names = [name.strip().lower() for name in asked.decode("latin-1").split(",", _MOST_ASKED)]
     if len(names) > _MOST_ASKED:
         return _ALLOWED
@@ -94,7 +96,7 @@ def _allowed(asked: bytes) -> list[str]:
 def is_same_host(origin: str, host: str) -> bool:
     """Whether a page of `origin` came from the host and port of the Host header.
 
-    The scheme is left out: behind a proxy that ends TLS we see http where the browser saw https.
+    The scheme is not compared: behind a proxy that ends TLS we see http and the browser https.
     """
-    scheme, _, rest = origin.lower().partition("://")  # an origin has nothing behind its port
+    scheme, _, rest = origin.lower().partition("://")  # an origin ends with its port
     return scheme in {"http", "https"} and rest == host.lower() != ""

@@ -1,4 +1,4 @@
-"""The libraries whose private parts we rely on, and the minor versions that we tested.
+"""The libraries whose private parts we use, and the minor versions that we tested.
 
 `http/serving` subclasses uvicorn's protocols and sets their fields; `http/app.py` walks FastAPI's
 route contexts. A new minor version may change either without a word. So the import of

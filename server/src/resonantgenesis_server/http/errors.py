@@ -1,4 +1,4 @@
-"""Section 3's error body, on every path."""
+"""Errors as responses: the error body of PROTOCOL.md, section 3, on every path."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from ..model.errors import (
 
 log_ = structlog.get_logger("resonantgenesis.http")
 
-#: Seconds told with an error that must name some and was raised without.
+#: `retry_after` of an error that must have one and was raised without.
 DEFAULT_RETRY_AFTER = 1.0
-#: Bad fields that one answer names, and characters of a name that the client chose itself.
+#: Bad fields that one answer names, and characters of a field's name, which the client may choose.
 MOST_ERRORS = 20
 _LONGEST_NAME = 200
 
@@ -81,27 +81,29 @@ _DOCUMENTED: Mapping[int, dict[str, Any]] = {
 }
 #: `responses=` of a route.
 Responses = dict[int | str, dict[str, Any]]
-#: What every operation behind authentication may answer.
+#: Statuses of every operation behind authentication, and of those with a JSON body.
 _ALWAYS = (401, 403, 422, 429, 500, 503)
 _WITH_BODY = (400, 413, 415)
 
 
 def documented_errors(*statuses: int, body: bool = False) -> Responses:
-    """The `responses=` of a route: its own statuses beside those that every route has;
-    `body`: those of a JSON body as well."""
+    """The `responses=` of a route: its own statuses, and those of every route.
+
+    `body`: those of a JSON body as well.
+    """
     wanted = {*_ALWAYS, *(_WITH_BODY if body else ()), *statuses}
     return only_errors(*sorted(wanted))
 
 
 def only_errors(*statuses: int) -> Responses:
-    """The same for exactly these statuses: routes without authentication."""
-    # Not `model=`: the framework would file it under the media type of the route's success.
+    """The `responses=` of a route without authentication: exactly these statuses."""
+    # Not `model=`: the framework would document it under the media type of the route's success.
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
     return {status: {**_DOCUMENTED[status], "content": content} for status in statuses}
 
 
 def add_error_schema(openapi: dict[str, Any]) -> dict[str, Any]:
-    """The document with the schema that `only_errors` refers to."""
+    """Add the schema that `only_errors` refers to."""
     schemas = openapi.setdefault("components", {}).setdefault("schemas", {})
     schema = ErrorBody.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(schema.pop("$defs"))
@@ -110,7 +112,7 @@ def add_error_schema(openapi: dict[str, Any]) -> dict[str, Any]:
 
 
 def error_body(err: ApiError, request_id: str) -> bytes:
-    """The JSON body; `retry_after` is there whenever RATE_LIMITED or UNAVAILABLE is told."""
+    """The JSON body. RATE_LIMITED and UNAVAILABLE always have a `retry_after`."""
     error: dict[str, Any] = {
         "code": err.code,
         "message": err.message,
@@ -124,7 +126,7 @@ def error_body(err: ApiError, request_id: str) -> bytes:
 
 
 def error_headers(err: ApiError) -> dict[str, str]:
-    """What the status itself asks for: WWW-Authenticate, Allow, Content-Range, Retry-After."""
+    """The headers that the status needs: WWW-Authenticate, Allow, Content-Range, Retry-After."""
     headers = {"Cache-Control": "no-store"}
     retry_after = _retry_after(err)
     if retry_after is not None:
@@ -142,9 +144,9 @@ def error_headers(err: ApiError) -> dict[str, str]:
 
 
 def error_response(err: ApiError, request_id: str) -> Response:
-    """The whole answer; a Starlette response is an ASGI app, so both worlds can send it."""
+    """The response to an error. It is an ASGI app, so routes and plain apps can send it."""
     metrics.refused(err.code)
-    if err.status < 500:  # of what failed there is a line already
+    if err.status < 500:  # a failure of the server is logged where it happens
         log_.debug("request refused", request_id=request_id, code=err.code, status=err.status)
     return Response(
         error_body(err, request_id),
@@ -161,14 +163,14 @@ def _retry_after(err: ApiError) -> float | None:
 
 
 def from_validation(err: RequestValidationError) -> InvalidRequest:
-    """Each bad field by its dotted name, without the place (body, query, path) it stood in."""
+    """Name each bad field by its dotted name, without its place (body, query, path)."""
     return bad_fields(
         (_field_name(problem["loc"]), problem_text(problem)) for problem in err.errors()
     )
 
 
 def bad_fields(problems: Iterable[tuple[str, str]]) -> InvalidRequest:
-    """Fields with what is wrong with each, the first `MOST_ERRORS` of them."""
+    """The error for bad fields and their problems; the first MOST_ERRORS of them."""
     fields: dict[str, str] = {}
     for name, text in problems:
         fields.setdefault(name[:_LONGEST_NAME], text)
@@ -179,7 +181,7 @@ def bad_fields(problems: Iterable[tuple[str, str]]) -> InvalidRequest:
 
 
 def problem_text(problem: Mapping[str, Any]) -> str:
-    """One problem of a body, without the names of our classes."""
+    """The text of one problem of a body, without the names of our classes."""
     if problem["type"] in {"model_type", "model_attributes_type", "dict_type"}:
         return "must be a JSON object"
     return str(problem["msg"]).removeprefix("Value error, ")
@@ -202,13 +204,13 @@ _BY_STATUS: Mapping[int, type[ApiError]] = {
 
 
 def method_not_allowed(known: Collection[str]) -> MethodNotAllowed:
-    """For a path that knows these methods."""
+    """The error of a path that has only these methods."""
     allow = sorted(known)
     return MethodNotAllowed(f"this path knows {', '.join(allow)}", details={"allow": allow})
 
 
 def from_http_exception(err: HTTPException, allow: Collection[str] = ()) -> ApiError:
-    """What the framework itself refuses, in our codes; `allow` are the methods the path knows."""
+    """The framework's refusals with our codes; `allow` are the methods of the path."""
     kind = _BY_STATUS.get(err.status_code, Internal)
     if kind is NotFound:
         return NotFound("there is nothing at this path")

@@ -1,4 +1,4 @@
-"""Idempotency-Key on POSTs that make a resource: a repeat gets the first answer again."""
+"""Idempotency-Key on POSTs that create a resource: a repeat gets the first answer again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ IdempotencyKey = Annotated[
 
 
 class Making:
-    """What `make` is given: how the key of its request is used up together with what it makes."""
+    """The argument of `make`: uses up the request's key in the transaction of the new resource."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Making:
         fingerprint: str,
         window: float,
     ) -> None:
-        """`name` None: the request has no key."""
+        """`name` is None for a request without a key."""
         self.is_reserved = False
         self._store = store
         self._name = name
@@ -49,7 +49,7 @@ class Making:
         self._window = window
 
     def answering(self, body: Callable[[T], BaseModel]) -> Once[T] | None:
-        """For the repository that makes it: the answer, from what was made."""
+        """For the repository that creates the resource: makes the answer from the resource."""
         if self._name is None:
             return None
         return Once(
@@ -60,20 +60,23 @@ class Making:
         )
 
     def showing_secret(self, thing: Callable[[T], str] | None = None) -> Once[T] | None:
-        """The same for an answer that must not be kept; `thing` gives the id of what was made."""
+        """Like `answering`, for an answer that must not be stored; `thing` gives the new id."""
         if self._name is None:
             return None
         return Once(self._name, self._fingerprint, self._window, thing=thing)
 
     async def remember(self) -> None:
-        """The key is used up, and nothing was made that is kept."""
+        """Use the key up for a request that has stored nothing."""
         once: Once[None] | None = self.showing_secret()
         if once is not None:
             await self._store.remember(once, None)
 
     async def reserve(self, prefix: str) -> str:
-        """The id to make something with that the records do not hold. It is the same for every
-        repeat until the request is answered, so what is there under it was made by this key."""
+        """The id for a resource outside of the records.
+
+        Every repeat gets the same id until the request is answered. So an existing resource of that
+        id was made under this key.
+        """
         thing = new_id(prefix)
         if self._name is None:
             return thing
@@ -87,16 +90,16 @@ class Making:
 
 
 class IdempotentPosts:
-    """Runs each request once per organization, binding, route and key; without a key, always.
+    """Runs a request once per organization, binding, route and key. Without a key it always runs.
 
-    A crash at any point, or a store that fails, leaves a key that is free or used up together with
-    what it has made; a repeat makes nothing twice and waits for nobody.
+    After a crash or a failed store the key is free, or used up together with its resource. So a
+    repeat makes nothing twice, and waits for no other request.
     """
 
     def __init__(self, store: IdempotencyRepository, window: float) -> None:
         self._store = store
         self._window = window
-        #: Requests of this process that are being answered.
+        #: Requests of this process that run now.
         self._running: set[RequestName] = set()
 
     async def run(
@@ -107,10 +110,10 @@ class IdempotentPosts:
         body: BaseModel,
         make: Callable[[Making], Awaitable[BaseModel]],
     ) -> Response:
-        """201 with what `make` returns, and its Location if it has an `id`.
+        """Return 201 with the result of `make`, and its Location if it has an `id`.
 
-        A refusal (an `ApiError` of `make`) does not use the key up. Another body under the same
-        key is a `Conflict`; so is the repeat of what shows a secret.
+        A refusal (an `ApiError` of `make`) does not use the key up. Raises `Conflict` for another
+        body under the same key, and for the repeat of a request that showed a secret.
         """
         fingerprint = _fingerprint(body)
         if key is None:

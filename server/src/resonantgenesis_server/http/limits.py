@@ -1,7 +1,7 @@
-"""What a key, and an organization, may ask of the server; PROTOCOL.md, section 9.
+"""Limits of an API key and of an organization; PROTOCOL.md, section 9.
 
-Requests are counted in a storage of the library `limits`, so that several nodes can share it.
-Streams are counted in this process, where they are open.
+Requests are counted in a storage of the library `limits`, which several nodes can share. Streams
+are counted in the process that has them open.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ log_ = structlog.get_logger("resonantgenesis.limits")
 
 REQUESTS, STREAMS = "requests_per_minute", "open_streams"
 _WINDOW = 60
-#: Seconds that a client is told to wait for a stream of its to end.
+#: `retry_after` of a client that must close a stream first, in seconds.
 _STREAM_RETRY_AFTER = 1.0
-#: Seconds between two looks for counts whose time is over, and two complaints about a storage.
-_SWEEP, _COMPLAIN = 60.0, 60.0
-#: Seconds a storage may take; what it cannot count by then is let pass.
+#: Seconds between two removals of old counts, and between two log lines about a failed storage.
+_SWEEP, _COMPLAINT_INTERVAL = 60.0, 60.0
+#: Seconds that a storage may take. A request that it has not counted by then passes.
 _STORAGE_TIMEOUT = 0.5
 
 
-#: Sockets whose first message is awaited, at most.
+#: Sockets without a first message, at most.
 _UNAUTHENTICATED = 200
 
 
@@ -44,36 +44,34 @@ class BadStorage(ApiError):
 
 
 class RequestLimit:
-    """Requests of a key, and of an organization, per minute, from the first one on.
+    """Requests of an API key and of an organization per minute, from the first request on.
 
-    What a key is refused does not count for its organization, or one that asks too much would shut
-    out all others.
-
-    A storage that fails lets requests pass, and the log says so: a limiter that is away must not
-    take the server with it.
+    A refused request of a key does not count for its organization: else one busy key would shut
+    out all others. If the storage fails, requests pass and the log says so, since a failed limiter
+    must not stop the server.
     """
 
     def __init__(
         self,
-        most: int,
+        limit: int,
         *,
         storage: str = "memory://",
         reached: Reached = ignore_limit,
         of_organization: int = 0,
     ) -> None:
-        """`most` of a key and `of_organization`; 0: any number. Raises BadStorage."""
-        self._most = most
+        """`limit` of a key, and `of_organization`; 0 is any number. Raises BadStorage."""
+        self._limit = limit
         self._of_organization = of_organization
         self._reached = reached
-        self._item = RateLimitItemPerMinute(max(most, 1))
+        self._item = RateLimitItemPerMinute(max(limit, 1))
         self._storage = _open(storage)
-        self._complained = -math.inf
+        self._last_complaint = -math.inf
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         if isinstance(self._storage, MemoryStorage):
-            # The library's own sweep would be a task for every request that looks at every key;
-            # it makes none while this one is there.
+            # The library's own sweep would be a task for each request that visits every key. It
+            # makes none while `timer` is set.
             self._task = asyncio.create_task(_sweep(self._storage), name="request counts")
             self._storage.timer = self._task
 
@@ -83,22 +81,22 @@ class RequestLimit:
             await asyncio.wait({self._task}, timeout=5)
 
     async def take(self, principal: Principal) -> list[tuple[bytes, bytes]]:
-        """Count a request; the headers that tell what is left. Raises RateLimited."""
+        """Count a request. Returns the headers with the rest of the limit. Raises RateLimited."""
         if principal.is_bootstrap:
             return []
-        of_key = await self._count(principal, REQUESTS, principal.key_id, self._most)
+        of_key = await self._count(principal, REQUESTS, principal.key_id, self._limit)
         of_all = await self._count(
             principal, ORGANIZATION + REQUESTS, principal.organization_id, self._of_organization
         )
         return of_key or of_all
 
     async def _count(
-        self, principal: Principal, name: str, whose: str, most: int
+        self, principal: Principal, name: str, owner: str, limit: int
     ) -> list[tuple[bytes, bytes]]:
-        """Count it for this key or organization. Raises RateLimited."""
-        if not most:
+        """Count a request for `owner`, a key or an organization. Raises RateLimited."""
+        if not limit:
             return []
-        key = self._item.key_for(name, whose)
+        key = self._item.key_for(name, owner)
         try:
             if isinstance(self._storage, MemoryStorage):
                 taken, ends = await _take(self._storage, key)
@@ -109,19 +107,19 @@ class RequestLimit:
             self._complain(error)
             return []
         left = min(max(math.ceil(ends - time.time()), 1), _WINDOW)
-        headers = _headers(most, max(most - taken, 0), left)
-        if taken <= most:
+        headers = _headers(limit, max(limit - taken, 0), left)
+        if taken <= limit:
             return headers
-        self._reached(principal, name, most)
+        self._reached(principal, name, limit)
         raise Limited(
-            f"this {_whose(name)} may send {most} requests a minute",
-            details={"limit": name, "most": most},
+            f"this {_owner(name)} may send {limit} requests a minute",
+            details={"limit": name, "most": limit},
             retry_after=float(left),
             headers=headers,
         )
 
     async def take_for(self, scope: Scope) -> None:
-        """`take` for an HTTP request; whatever it is answered tells what is left."""
+        """Like `take`, for an HTTP request: every answer to it gets the headers."""
         state: dict[str, Any] = scope["state"]
         state["counted"] = True
         try:
@@ -132,13 +130,13 @@ class RequestLimit:
 
     def _complain(self, error: Exception) -> None:
         now = time.monotonic()
-        if now - self._complained >= _COMPLAIN:
-            self._complained = now
+        if now - self._last_complaint >= _COMPLAINT_INTERVAL:
+            self._last_complaint = now
             log_.error("requests are not counted", error=str(error) or "the storage takes long")
 
 
 class Limited(RateLimited):
-    """With the headers of the limit that was met."""
+    """RateLimited, with the headers of the limit."""
 
     def __init__(
         self,
@@ -153,47 +151,49 @@ class Limited(RateLimited):
 
 
 class StreamLimit:
-    """Streams, sockets and transfers that a key, and an organization, has open in this process."""
+    """Open streams, sockets and transfers of a key and of an organization in this process."""
 
     def __init__(
-        self, most: int = 0, reached: Reached = ignore_limit, *, of_organization: int = 0
+        self, limit: int = 0, reached: Reached = ignore_limit, *, of_organization: int = 0
     ) -> None:
-        """`most` of a key and `of_organization`; 0: any number."""
-        self._most = most
+        """`limit` of a key, and `of_organization`; 0 is any number."""
+        self._limit = limit
         self._of_organization = of_organization
         self._reached = reached
 
     def check(self, principal: Principal, count: int, of_organization: int = 0) -> None:
-        """Whether one more may be opened beside `count` of the key and those of the organization.
-        Raises RateLimited."""
+        """Check that one more may open beside `count` of the key and those of the organization.
+
+        Raises RateLimited.
+        """
         if principal.is_bootstrap:
             return
-        for name, open_now, most in (
-            (STREAMS, count, self._most),
+        for name, open_now, limit in (
+            (STREAMS, count, self._limit),
             (ORGANIZATION + STREAMS, of_organization, self._of_organization),
         ):
-            if not most or open_now < most:
+            if not limit or open_now < limit:
                 continue
-            self._reached(principal, name, most)
+            self._reached(principal, name, limit)
             raise RateLimited(
-                f"this {_whose(name)} may have {most} streams, sockets and transfers open; close"
+                f"this {_owner(name)} may have {limit} streams, sockets and transfers open; close"
                 " some first",
-                details={"limit": name, "most": most},
+                details={"limit": name, "most": limit},
                 retry_after=_STREAM_RETRY_AFTER,
             )
 
 
-def _whose(name: str) -> str:
+def _owner(name: str) -> str:
     return "organization" if name.startswith(ORGANIZATION) else "key"
 
 
-def _headers(most: int, remaining: int, reset: int) -> list[tuple[bytes, bytes]]:
+def _headers(limit: int, remaining: int, reset: int) -> list[tuple[bytes, bytes]]:
     left, seconds = b"%d" % remaining, b"%d" % reset
     return [
         # draft-ietf-httpapi-ratelimit-headers-10, and the names in use before it.
-        (b"ratelimit-policy", b'"requests";q=%d;w=%d' % (most, _WINDOW)),
+        (b"ratelimit-policy", b'"requests";q=%d;w=%d' % (limit, _WINDOW)),
         (b"ratelimit", b'"requests";r=%b;t=%b' % (left, seconds)),
-        (b"x-ratelimit-limit", b"%d" % most),
+        (b"x-ratelimit-limit", b"%d" % limit),
         (b"x-ratelimit-remaining", left),
         (b"x-ratelimit-reset", seconds),
     ]
@@ -210,10 +210,10 @@ def _open(uri: str) -> Storage:
 
 
 async def _take(storage: Storage, key: str) -> tuple[int, float]:
-    """How many of the window are taken now, and when it ends (seconds since 1970)."""
+    """Count one. Returns the count of the window, and the window's end (seconds since 1970)."""
     taken, ends = await storage.incr(key, _WINDOW), await storage.get_expiry(key)
     if ends > time.time() + 2 * _WINDOW:
-        # Begun while the clock was ahead: without this the key would be held back until then.
+        # The window began while the clock was ahead; it would hold the key back until then.
         await storage.clear(key)
         taken, ends = await storage.incr(key, _WINDOW), await storage.get_expiry(key)
     return taken, ends
@@ -223,12 +223,12 @@ async def _sweep(storage: MemoryStorage) -> None:
     while True:
         await asyncio.sleep(_SWEEP)
         for key in list(storage.expirations):
-            await storage.get(key)  # forgets it when its time is over
+            await storage.get(key)  # removes an old count
 
 
 @dataclass(frozen=True, slots=True)
 class SocketLimits:
-    """Sizes in bytes, times in seconds."""
+    """Limits of one socket; sizes in bytes, times in seconds."""
 
     message: int = 256 * KIB
     json_depth: int = 32
@@ -236,35 +236,35 @@ class SocketLimits:
     unsent: int = 64 * KIB
     stall: float = 60.0
     subscriptions: int = 100
-    #: Sustained; twice as many may come at once. Fragments, pings and pongs count as messages.
+    #: Sustained; a burst may have twice as many. Fragments, pings and pongs count as messages.
     messages_per_second: float = 100.0
-    #: That many bad messages within the window end the connection.
+    #: Bad messages within the window that end the connection.
     errors: int = 20
     errors_window: float = 10.0
     auth_wait: float = 10.0
-    #: Sockets of this process whose first message is still awaited.
+    #: Sockets of this process without a first message.
     unauthenticated: int = _UNAUTHENTICATED
-    #: Executes under way on one socket, and how long its next messages wait for one to end.
+    #: Executes that run on one socket, and the time that the next message waits for one to end.
     executes: int = 16
     execute_wait: float = 5.0
-    #: What those under way have to end once the client has gone.
+    #: Time for running executes to end once the client has gone.
     finish_wait: float = 30.0
-    #: Silence after which a subscription is told its cursor.
+    #: Silence after which a subscription gets its cursor.
     quiet: float = 25.0
-    #: How long a client may take to answer a close.
+    #: Time for a client to answer a close.
     close_wait: float = 10.0
 
     @classmethod
     def of(cls, limits: Limits) -> SocketLimits:
-        """Those that are settings taken from the server's.
+        """The limits of the server's settings.
 
-        Sockets that have not said who they are get a quarter of a cap on connections, at most.
+        Unauthenticated sockets get at most a quarter of `limits.connections`.
         """
-        strangers = _UNAUTHENTICATED
+        unauthenticated = _UNAUTHENTICATED
         if limits.connections:
-            strangers = min(strangers, max(limits.connections // 4, 1))
+            unauthenticated = min(unauthenticated, max(limits.connections // 4, 1))
         return cls(
-            unauthenticated=strangers,
+            unauthenticated=unauthenticated,
             message=limits.socket_message,
             json_depth=limits.json_depth,
             json_values=limits.json_values,
@@ -276,9 +276,9 @@ class SocketLimits:
 
 
 class Allowance:
-    """How many frames a socket may send now: grows by the rate, up to a burst of two seconds'.
+    """Frames that a socket may send now. It grows with the rate, up to the burst of two seconds.
 
-    Times are of a clock that never goes back, in seconds.
+    Times are seconds of a monotonic clock.
     """
 
     __slots__ = ("_burst", "_left", "_rate", "_seen")
@@ -289,7 +289,7 @@ class Allowance:
         self._seen = now
 
     def take(self, now: float) -> bool:
-        """Count a message, if it is allowed."""
+        """Count a message. Returns whether it is allowed."""
         self._grow(now)
         if self._left < 1:
             return False
@@ -297,8 +297,11 @@ class Allowance:
         return True
 
     def charge(self, now: float, frames: int) -> float:
-        """Count frames that have been read. Seconds for which no more may be read: 0 while some
-        are left, else until half of the burst is back, since a message may follow them at once."""
+        """Count frames that have been read. Returns the seconds for which no more may be read.
+
+        0 while some are left; else the time until half of the burst is back, since a message may
+        follow the frames at once.
+        """
         self._grow(now)
         self._left -= frames
         return 0.0 if self._left >= 1 else (self._burst / 2 - self._left) / self._rate

@@ -23,7 +23,7 @@ from .schemas import MAX_POSITION
 
 #: Query parameters of one request.
 MAX_PARAMETERS = 50
-#: Headers that are no lists: a second one says something else, or nothing.
+#: Headers that are no lists. A second one would contradict the first, or add nothing.
 SINGLE_HEADERS = (
     b"authorization",
     b"access-control-request-method",
@@ -49,8 +49,10 @@ _TRUE, _FALSE = frozenset({"true", "1"}), frozenset({"false", "0", ""})
 
 
 def reject_duplicate_headers(scope: Scope) -> None:
-    """Raises InvalidRequest for a header that is given twice and is no list: which one counts
-    would be a guess, and differ between the parts of a chain of servers."""
+    """Raise InvalidRequest for a repeated header that is no list.
+
+    The choice of one would be a guess, and differ between the servers of a chain.
+    """
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     names = [name for name, _ in headers]
     if len(set(names)) < len(names):
@@ -60,7 +62,7 @@ def reject_duplicate_headers(scope: Scope) -> None:
 
 
 class QueryParams:
-    """A stream's query parameters. Raises InvalidRequest for what they cannot be."""
+    """The query parameters of a stream. Every method may raise InvalidRequest."""
 
     def __init__(self, scope: Scope) -> None:
         text = scope["query_string"].decode("latin-1")
@@ -79,7 +81,7 @@ class QueryParams:
         return value
 
     def last_event_id(self) -> str | None:
-        """Where event-source-polyfill puts it: browsers ask before they send the header."""
+        """The parameter of event-source-polyfill, since the header would need a preflight."""
         return self.text("lastEventId", 200) or None
 
     def number(self, name: str, least: int) -> int | None:
@@ -87,8 +89,10 @@ class QueryParams:
         return None if value is None else _integer(name, value, least)
 
     def position(self, name: str, last_event_id: str | None) -> int | None:
-        """From the header Last-Event-ID, else from the query: an EventSource that comes back by
-        itself asks with its first URL, and only the header says how far it got since."""
+        """The position of the header Last-Event-ID, else of the query parameter.
+
+        An EventSource reconnects with its first URL. Only the header says how far it has read.
+        """
         last = position_of(last_event_id or self.last_event_id())
         return self.number(name, 0) if last is None else last
 
@@ -102,7 +106,7 @@ class QueryParams:
 
 
 def position_of(last_event_id: str | None) -> int | None:
-    """The position that the header names, if it does. Raises InvalidRequest."""
+    """The position in the header Last-Event-ID, if it has one. Raises InvalidRequest."""
     return _integer("Last-Event-ID", last_event_id, 0) if last_event_id else None
 
 
@@ -132,20 +136,20 @@ APPLIED = (b"preference-applied", b"handling=lenient")
 _LENIENT = re.compile(
     rb'(?:^|,)[ \t]*handling[ \t]*=[ \t]*"?lenient"?[ \t]*(?:[;,]|$)', re.IGNORECASE
 )
-#: What browsers' libraries, caches and trackers put behind any address: cache-busters, tags; and
-#: what clients add to every GET because lists take it.
+#: Parameters that libraries of browsers, caches and trackers add to any address, and parameters of
+#: lists that clients add to every GET. They are never refused.
 _PASSING = re.compile(r"_.*|utm_.*|t|ts|cb|nocache|lastEventId|after|cursor|limit|wait", re.DOTALL)
-#: Characters of a name that are compared with those we know, and names that are told.
+#: Characters of an unknown name that are compared with known ones, and known names in an error.
 _COMPARED, _TOLD = 64, 20
 
 
 def is_lenient(scope: Scope) -> bool:
-    """Whether the client wants names that nobody knows to be ignored."""
+    """Whether the client wants unknown names to be ignored."""
     return any(name == b"prefer" and _LENIENT.search(value) for name, value in scope["headers"])
 
 
 def check_known(kind: type[BaseModel], value: object) -> None:
-    """Raises InvalidRequest for fields of a JSON value that the model, or one within it, lacks."""
+    """Raise InvalidRequest for fields of a JSON value that the model, or an inner model, lacks."""
     problems = _unknown_fields(kind, value, "")
     first = next(problems, None)
     if first is not None:
@@ -153,9 +157,11 @@ def check_known(kind: type[BaseModel], value: object) -> None:
 
 
 def check_query(scope: Scope, known: frozenset[str] | None) -> None:
-    """Raises InvalidRequest for a query parameter that is given twice (which one counts would be
-    a guess, and differ between the parts of a chain of servers), and for one that is not in
-    `known`; None: whatever comes is let pass."""
+    """Raise InvalidRequest for a repeated query parameter, and for one that is not in `known`.
+
+    With `known` None every name passes. The choice of one of two values would be a guess, and
+    differ between the servers of a chain.
+    """
     query: bytes = scope.get("query_string", b"")
     if not query or (known is None and b"&" not in query):
         return
@@ -190,7 +196,7 @@ def _unknown_fields(kind: type[BaseModel], value: object, within: str) -> Iterat
 
 @cache
 def _fields_of(kind: type[BaseModel]) -> Mapping[str, type[BaseModel] | None]:
-    """The names of a model's fields, each with the model of its value, if it is one."""
+    """The names of a model's fields, each with the model of its value, if it has one."""
     return MappingProxyType(
         {
             field.alias or name: model_in(field.annotation)
@@ -200,7 +206,7 @@ def _fields_of(kind: type[BaseModel]) -> Mapping[str, type[BaseModel] | None]:
 
 
 def model_in(annotation: object) -> type[BaseModel] | None:
-    """The model that a value of this type is checked by, as in `Model | None`."""
+    """The model in the type of a value, as in `Model | None`."""
     for kind in (annotation, *get_args(annotation)):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind
@@ -217,7 +223,7 @@ def _problem(name: str, known: Iterable[str]) -> str:
 
 
 def _plain(name: str) -> str:
-    """`sessionId`, `Session-Id` as we would write it."""
+    """`sessionId` or `Session-Id` in our spelling: `session_id`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])|-", "_", name[:_COMPARED]).lower()
 
 

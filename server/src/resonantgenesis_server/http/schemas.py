@@ -15,13 +15,13 @@ T = TypeVar("T")
 
 #: The largest position and the largest number of a turn that a request may name.
 MAX_POSITION = 2**31 - 1
-#: Text that every store can keep: PostgreSQL has no NUL.
+#: Text for every store: PostgreSQL has no NUL.
 NO_NUL = r"^[^\x00]*$"
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_NUL)]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 
-#: An object whose names and values are the client's own. Its bytes are bounded where it is used,
-#: its values by `limits.json_values`; this one stops the validation.
+#: An object of the client, with any names and values. Its bytes are bounded where it is used, its
+#: values by `limits.json_values`. This bound stops the validation early.
 JsonObject = Annotated[dict[str, Any], Field(max_length=10_000)]
 
 PageLimit = Annotated[int, Query(ge=1, le=500, description="How many at most.")]
@@ -29,7 +29,7 @@ PageCursor = Annotated[
     str | None, Query(max_length=512, description="`next_cursor` of the page before.")
 ]
 
-#: How OpenAPI before 3.2 describes a stream: `schema` is that of each event in it.
+#: A stream in OpenAPI before 3.2: `schema` describes one event.
 EVENT_STREAM: dict[str, Any] = {
     "text/event-stream": {
         "schema": {
@@ -47,8 +47,10 @@ EVENT_STREAM: dict[str, Any] = {
 
 
 class Body(BaseModel):
-    """A request body: wrong types are refused and never converted. Fields that nobody knows are
-    refused before (`params.check_known`), or let pass where the client prefers that."""
+    """A request body. Wrong types are refused, never converted.
+
+    `params.check_known` refuses unknown fields before, unless the client is lenient.
+    """
 
     model_config = ConfigDict(
         strict=True, extra="ignore", json_schema_extra={"additionalProperties": False}

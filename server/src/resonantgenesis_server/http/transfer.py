@@ -1,5 +1,7 @@
-"""Bodies that take long, up or down: each ends with its credential, with the server, and when
-nothing moves for too long."""
+"""Long uploads and downloads. Each ends with its credential, with the server, or after a stall.
+
+Ranges, ETags, digests and the headers of files stand here as well.
+"""
 
 from __future__ import annotations
 
@@ -33,16 +35,16 @@ from .watchdog import StreamWatchdog
 log_ = structlog.get_logger("resonantgenesis.http")
 Headers = list[tuple[bytes, bytes]]
 
-#: Seconds in which a server tells that a connection that was cut is lost.
+#: Seconds in which the server reports a cut connection as lost.
 _CUT = 5.0
 
 
 class Stalled(Exception):
-    """Nothing moved, or too little, for as long as the limits allow; the message is for people."""
+    """No byte moved, or too few, for as long as the limits allow. The message is for people."""
 
 
 class Transfer(Held):
-    """One body under way, within `transferring`."""
+    """One body that is sent or received, within `transferring`."""
 
     kind: ClassVar[str] = "transfer"
 
@@ -50,24 +52,26 @@ class Transfer(Held):
         super().__init__(principal, scope)
         self._stall = limits.stall
         self._rate = limits.transfer_rate
-        #: What the client took, or gave, in the seconds that it was waited for, of one window.
+        #: Bytes that the client took or gave in one window, and the seconds that we waited for it.
         self._size, self._seconds = 0, 0.0
 
     def moved(self) -> None:
-        """Some of the body has gone through."""
+        """Note that a part of the body has gone through."""
         if self.reason is None:
             self._expire_in(self._stall)
 
     @contextlib.contextmanager
     def waiting_for_client(self) -> Iterator[None]:
-        """Time in this block is the client's, all other is ours: a disk, a search in a log."""
+        """Count the block's time as the client's; all other time is ours (a disk, a search)."""
         began = time.monotonic()
         yield
         self._seconds += time.monotonic() - began
 
     def passed(self, size: int) -> None:
-        """So many bytes have gone through. Raises Stalled when they are too few for the time that
-        the client took; over a window, since on a bad link nothing comes for seconds."""
+        """Count bytes that have gone through. Raises Stalled if the client was too slow.
+
+        The rate is measured over a window, since on a bad link no byte comes for seconds.
+        """
         self.moved()
         self._size += size
         if self._seconds >= self._stall:
@@ -80,9 +84,11 @@ class Transfer(Held):
 async def transferring(
     principal: Principal, watch: StreamWatchdog, limits: Limits
 ) -> AsyncIterator[Transfer]:
-    """The block is cancelled, and this raises why, when the credential or the server ends (an
-    ApiError), the client has left (ClientDisconnect), or nothing `moved` for so long, or too
-    little (Stalled). Raises RateLimited when no more may be open."""
+    """Cancel the block when the transfer must end, and raise the reason.
+
+    The reason is an ApiError (the credential or the server ends), ClientDisconnect (the client has
+    left), or Stalled (no byte `moved`, or too few). Raises RateLimited if no more may be open.
+    """
     watch.check_room(principal)
     scope = asyncio.timeout(limits.stall)
     transfer = Transfer(principal, scope, limits)
@@ -96,8 +102,10 @@ async def transferring(
 
 
 async def read_pieces(receive: Receive, transfer: Transfer) -> AsyncGenerator[bytes, None]:
-    """A request's body as it comes; nothing is read ahead. Raises ClientDisconnect when the client
-    leaves before its end."""
+    """The body of a request in pieces, without reading ahead.
+
+    Raises ClientDisconnect if the client leaves before the end.
+    """
     while True:
         with transfer.waiting_for_client():
             message = await receive()
@@ -113,7 +121,7 @@ async def read_pieces(receive: Receive, transfer: Transfer) -> AsyncGenerator[by
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response whose body is read while it is sent: as fast as the client takes it."""
+    """A response whose body is read while it is sent, as fast as the client takes it."""
 
     status: int
     headers: Headers
@@ -129,10 +137,13 @@ async def send_answer(
     watch: StreamWatchdog,
     limits: Limits,
 ) -> None:
-    """Send it to its end. What fails in the middle can only be told by cutting the connection:
-    the client sees that the body is not whole. Raises RateLimited before its beginning."""
+    """Send an answer to its end.
+
+    A failure in the middle cuts the connection, so that the client sees an incomplete body. Raises
+    RateLimited before the beginning.
+    """
     principal: Principal = scope["state"]["principal"]
-    watch.check_room(principal)  # here, where it can still be told
+    watch.check_room(principal)  # here, while an error can still be sent
     try:
         async with (
             transferring(principal, watch, limits) as transfer,
@@ -162,36 +173,36 @@ async def send_answer(
 
 
 async def _break_off(scope: Scope, error: Exception) -> None:
-    """Cut the connection; where the server gives us none, it does so itself with what we raise."""
+    """Cut the connection. A foreign server gives us none; it cuts when we raise the error."""
     connection = request_connection_of(scope)
     if connection is None:
         raise error
     lost = asyncio.Event()
     connection.on_lost = lost.set
     connection.transport.abort()
-    if not connection.lost:  # the server is told in the loop's next round
+    if not connection.lost:  # the server learns it in the loop's next round
         await asyncio.wait_for(lost.wait(), _CUT)
 
 
 _RANGE = re.compile(r"bytes[ \t]*=[ \t,]*([0-9]*)-([0-9]*)[ \t,]*", re.IGNORECASE)
 _TAG = re.compile(r'(?:W/)?("[^"]*")')
-#: No content is longer; a number with more digits is as good as infinite.
+#: No content has a length of more digits.
 _DIGITS = 18
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The bytes from `start` up to `end`, which is not in it."""
+    """The bytes from `start` up to `end`, exclusive."""
 
     start: int
     end: int
 
 
 def part_of(wanted: str | None, if_range: str | None, etag: str, size: int) -> Part | None:
-    """The part that a GET with these headers is answered with; None: the whole.
+    """The part for a GET with these headers; None is the whole content.
 
-    What is no range of bytes, or names several, is ignored, as is one of content that has changed
-    (`if_range`) or is empty. Raises RangeNotSatisfiable for one that begins behind the end.
+    A header that is no range of bytes, or several ranges, is ignored. So is a range of content that
+    has changed (`if_range`) or is empty. Raises RangeNotSatisfiable for a range behind the end.
     """
     if wanted is None or not size or if_range not in {None, etag}:
         return None
@@ -212,7 +223,7 @@ def part_of(wanted: str | None, if_range: str | None, etag: str, size: int) -> P
 
 
 def has_already(if_none_match: str | None, etag: str) -> bool:
-    """Whether the client named this content among what it has."""
+    """Whether the client has this content, by its If-None-Match."""
     if if_none_match is None:
         return False
     return if_none_match.strip() == "*" or etag in _TAG.findall(if_none_match)
@@ -226,13 +237,15 @@ def _number(digits: str) -> int:
 #: One member of a Content-Digest: an algorithm and base64 between colons (RFC 9530).
 _MEMBER = re.compile(r"[ \t]*([a-z0-9*][a-z0-9_.*-]*)=:([A-Za-z0-9+/=]*):[ \t]*")
 _SHA256_BYTES = 32
-#: What RFC 5987 lets stand in an extended parameter.
+#: Characters that RFC 5987 allows in an extended parameter.
 _PLAIN = "!#$&+-.^_`|~"
 
 
 def announced_digest(scope: Scope) -> str | None:
-    """The SHA-256 that the header Content-Digest announces, in hexadecimal; other algorithms are
-    not looked at. Raises InvalidRequest for a header that is none."""
+    """The SHA-256 in the header Content-Digest, in hexadecimal; other algorithms are ignored.
+
+    Raises InvalidRequest for a malformed header.
+    """
     value = text_header(scope, b"content-digest")
     if value is None:
         return None
@@ -252,7 +265,7 @@ def announced_digest(scope: Scope) -> str | None:
 
 
 def check_digest(announced: str | None, found: str) -> None:
-    """Raises InvalidRequest when something else came than was announced."""
+    """Raise InvalidRequest if the content differs from the announced digest."""
     if announced is not None and announced != found:
         raise _bad_digest(f"is not that of what came, which is sha256 {found}")
 
@@ -263,8 +276,11 @@ def digest_header(sha256: str) -> bytes:
 
 
 def upload_type(scope: Scope, name: str) -> str:
-    """The type of the file that is the body. Raises UnsupportedMediaType for a body that is not
-    simply the file, InvalidRequest for what is no type."""
+    """The content type of an uploaded file.
+
+    Raises UnsupportedMediaType for a body that is not the plain file, InvalidRequest for a text
+    that is no type.
+    """
     given = text_header(scope, b"content-type")
     if (given or "").lower().startswith("multipart/form-data"):
         raise UnsupportedMediaType("send the file itself as the body, not in a form")
@@ -278,21 +294,25 @@ def upload_type(scope: Scope, name: str) -> str:
 
 
 def type_header(content_type: str) -> bytes:
-    """The value of Content-Type for a stored file; an older server stored types that no header
-    can carry."""
+    """The value of Content-Type for a stored file.
+
+    An older server stored types that no header can carry.
+    """
     return (content_type if is_content_type(content_type) else UNKNOWN_TYPE).encode("ascii")
 
 
 def announced_size(scope: Scope) -> int:
-    """The body's length as announced; 0 if it was not."""
+    """The announced length of the body; 0 without one."""
     value = text_header(scope, b"content-length") or ""
-    # However many digits: more than any limit is enough to know.
+    # Eighteen digits are more than any limit.
     return int(value[:18]) if value.isascii() and value.isdigit() else 0
 
 
 def disposition(name: str) -> bytes:
-    """A Content-Disposition under which no browser shows the content, and any saves it under this
-    name (RFC 6266): in ASCII for old ones, then as it is."""
+    """A Content-Disposition with which a browser saves the content under `name` (RFC 6266).
+
+    It has the name in ASCII for old browsers, then the full name.
+    """
     fallback = "".join(c if " " <= c <= "~" and c not in '"\\%' else "_" for c in name)
     extended = quote(name, safe=_PLAIN)
     return f"attachment; filename=\"{fallback}\"; filename*=UTF-8''{extended}".encode("ascii")

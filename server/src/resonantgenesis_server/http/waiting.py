@@ -1,5 +1,4 @@
-"""A request that is held open: whatever it waits for, it hears the end of its credential, of the
-server and of its client."""
+"""Requests that are held open, and hear the end of their credential, server and client."""
 
 from __future__ import annotations
 
@@ -18,35 +17,35 @@ from .watchdog import StreamWatchdog
 
 
 class Held:
-    """One request, within `holding`."""
+    """One request that waits, within `holding`."""
 
     kind: ClassVar[str] = "wait"
 
     def __init__(self, principal: Principal, scope: asyncio.Timeout) -> None:
         self.principal = principal
-        #: Whether its client is there. One that has ended its side is answered all the same: it
-        #: may have left, or only have no more to say.
+        #: False if the client may have left. A client that has ended its side is answered all the
+        #: same, since it may only have no more to send.
         self.here = True
-        #: What ended it.
+        #: The reason of the end.
         self.reason: Exception | None = None
         self._scope = scope
 
     def leave(self) -> None:
-        """The client is gone."""
+        """The client has left."""
         self.here = False
         self._stop(ClientDisconnect())
 
     def end_side(self) -> None:
-        """The client will send nothing more."""
+        """The client will send no more."""
         self.here = False
 
-    # -- called by the watch ---------------------------------------------------------------
+    # -- called by the watchdog ------------------------------------------------------------
 
     def end(self, error: ApiError) -> None:
         self._stop(error)
 
     def check_progress(self, now: float) -> None:
-        """A wait has a time-out of its own."""
+        """No check: a wait has a time-out of its own."""
 
     def _stop(self, reason: Exception) -> None:
         if self.reason is None:
@@ -60,9 +59,11 @@ class Held:
 
 @contextlib.asynccontextmanager
 async def holding(held: Held, scope: asyncio.Timeout, watch: StreamWatchdog) -> AsyncIterator[None]:
-    """The block is cancelled, and this raises why, when the credential or the server ends (an
-    ApiError) or the client was told to have left (ClientDisconnect). `scope` is that of `held`;
-    where it expires by itself, TimeoutError."""
+    """Cancel the block when `held` must end, and raise the reason.
+
+    The reason is an ApiError (the credential or the server ends) or ClientDisconnect (the client
+    has left). `scope` is the time-out of `held`; if it expires by itself, raises TimeoutError.
+    """
     try:
         async with scope:
             watch.add(held)
@@ -78,7 +79,7 @@ async def holding(held: Held, scope: asyncio.Timeout, watch: StreamWatchdog) -> 
 
 @contextlib.asynccontextmanager
 async def waiting(scope: Scope, receive: Receive, watch: StreamWatchdog) -> AsyncIterator[Held]:
-    """The same for a request whose body was read, whose client is listened to."""
+    """Like `holding`, for a request whose body was read: it also hears its client leave."""
     limit = asyncio.timeout(None)
     held = Held(scope["state"]["principal"], limit)
     async with holding(held, limit, watch), listening(scope, receive, held):
@@ -87,11 +88,11 @@ async def waiting(scope: Scope, receive: Receive, watch: StreamWatchdog) -> Asyn
 
 @contextlib.asynccontextmanager
 async def reading(scope: Scope, watch: StreamWatchdog) -> AsyncIterator[None]:
-    """The same while the body is read, which itself finds out that the client leaves."""
+    """Like `holding`, while the body is read. The reading itself hears the client leave."""
     principal = scope["state"].get("principal")
     connection = request_connection_of(scope)
     if principal is None or (connection is not None and not connection.unread):
-        yield  # nothing has to be waited for
+        yield  # the whole body is here
         return
     limit = asyncio.timeout(None)
     async with holding(Held(principal, limit), limit, watch):
@@ -99,13 +100,13 @@ async def reading(scope: Scope, watch: StreamWatchdog) -> AsyncIterator[None]:
 
 
 def waiting_for(request: Request) -> contextlib.AbstractAsyncContextManager[Held]:
-    """`waiting` for a route of the framework's."""
+    """Like `waiting`, for a route of the framework."""
     return waiting(request.scope, request.receive, request.app.state.watch)
 
 
 @contextlib.asynccontextmanager
 async def listening(scope: Scope, receive: Receive, held: Held) -> AsyncIterator[None]:
-    """Tell `held` that its client leaves: our own server does, another is asked by a task."""
+    """Make `held` hear its client leave: from our own server, or from a task that asks another."""
     connection = request_connection_of(scope)
     if connection is not None:
         with connection.telling(held):
