@@ -12,9 +12,9 @@ from pathlib import Path
 from resonantgenesis_server import agent_api
 from resonantgenesis_server.agents.threads import AHEAD, AgentThread
 from resonantgenesis_server.agents.tools import calculator, docs_search
-from resonantgenesis_server.agents.tools.base import DEFAULT_MAX_RESULT, DEFAULT_TIMEOUT
 from resonantgenesis_server.agents.tools.docs_search import PAGES, page_files, read_sections
 from resonantgenesis_server.agents.tools.fetch import url as fetch_url
+from resonantgenesis_server.agents.tools.settings import DEFAULT_MAX_RESULT, DEFAULT_TIMEOUT
 from resonantgenesis_server.model import errors
 from resonantgenesis_server.model.limits import GIB, KIB, MIB, Limits
 from resonantgenesis_server.sessions.files import MAX_FILES

@@ -11,10 +11,10 @@ import pytest
 from resonantgenesis_server.agents.tools.base import NO_CONTEXT, ToolError
 from resonantgenesis_server.agents.tools.fetch.network import (
     AddressRefused,
-    AllowedHost,
     PublicNetwork,
 )
 from resonantgenesis_server.agents.tools.fetch.url import FetchUrl, fetch_tool
+from resonantgenesis_server.agents.tools.settings import AllowedHost
 from web_site import WebSite
 
 pytestmark = pytest.mark.anyio

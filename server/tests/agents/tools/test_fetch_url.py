@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import trustme
 from resonantgenesis_server.agents.tools.base import NO_CONTEXT, ToolError
-from resonantgenesis_server.agents.tools.fetch.network import AllowedHost, PublicNetwork
+from resonantgenesis_server.agents.tools.fetch.network import PublicNetwork
 from resonantgenesis_server.agents.tools.fetch.url import FetchUrl, fetch_tool, read_body
+from resonantgenesis_server.agents.tools.settings import AllowedHost
 from web_site import Answer, WebSite, open_site
 
 pytestmark = pytest.mark.anyio

@@ -12,18 +12,13 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from ...codec.json import NotJson, dumps
 from ...model.chunks import ToolCall, ToolResult
 from ...model.errors import AgentError
-from ...model.limits import KIB
 from ..base import NO_FILES, Turn, TurnFiles
 from ..threads import AgentThread, Returned
 from .images import Image
+from .settings import DEFAULT_MAX_RESULT, DEFAULT_TIMEOUT
 
 #: Any value of JSON.
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
-
-#: Seconds a tool may take unless its caller says otherwise.
-DEFAULT_TIMEOUT = 30.0
-#: Bytes of JSON of the largest result, unless its caller says otherwise.
-DEFAULT_MAX_RESULT = 64 * KIB
 
 #: A tool that says it goes on may take so many times its time limit.
 _PROGRESS = 10

@@ -12,10 +12,9 @@ from .base import Tool, ToolBounds, ToolSource
 from .calculator import Calculator
 from .current_time import CurrentTime
 from .docs_search import DocsSearch
-from .fetch.network import AllowedHost
 from .fetch.url import fetch_tool
 from .functions import FunctionTool, ToolLoadError, load_tool
-from .settings import McpSettings, SearchSettings, ToolSettings
+from .settings import AllowedHost, McpSettings, SearchSettings, ToolSettings
 from .toolbox import Toolbox
 from .web_search import WebSearch
 

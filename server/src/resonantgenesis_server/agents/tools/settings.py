@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -21,10 +22,15 @@ from pydantic import (
 from pydantic_settings import NoDecode
 
 from ...model.limits import KIB, MIB
-from .base import DEFAULT_MAX_RESULT, DEFAULT_TIMEOUT
-from .fetch.network import AllowedHost
-from .fetch.url import DEFAULT_MAX_BYTES
-from .web_search import ProviderName
+
+#: Seconds that a tool may take, and bytes of JSON of its largest result, unless a setting or a
+#: caller says otherwise.
+DEFAULT_TIMEOUT = 30.0
+DEFAULT_MAX_RESULT = 64 * KIB
+#: Bytes of an answer that `fetch_url` reads.
+DEFAULT_MAX_BYTES = MIB
+
+ProviderName = Literal["searxng", "brave", "tavily"]
 
 #: Names of functions as tools, and of MCP servers: no `__`, which parts a server from its tool.
 _NAME = re.compile(r"(?!.*__)[A-Za-z0-9_-]{1,40}")
@@ -45,6 +51,37 @@ def _words(value: object) -> object:
     if not isinstance(value, str):
         return value
     return json.loads(value) if value.lstrip().startswith("[") else shlex.split(value)
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedHost:
+    """A host that may be reached wherever it is; `port` None: any."""
+
+    host: str
+    port: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> AllowedHost:
+        """`HOST`, `HOST:PORT`, `IPV6` or `[IPV6]:PORT`. Raises ValueError."""
+        host, port = text.strip().lower(), ""
+        if host.startswith("["):
+            host, _, rest = host[1:].partition("]")
+            if rest and not rest.startswith(":"):
+                raise ValueError(f"{text!r} is not HOST or HOST:PORT")
+            port = rest[1:]
+        elif host.count(":") == 1:
+            host, _, port = host.partition(":")
+        host = host.rstrip(".")
+        if not host or any(sign in host for sign in "/@*? ") or (port and not _is_port(port)):
+            raise ValueError(f"{text!r} is not HOST or HOST:PORT")
+        return cls(host, int(port) if port else None)
+
+    def covers(self, host: str, port: int) -> bool:
+        return self.host == host.lower().rstrip(".") and self.port in {None, port}
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) <= 65_535
 
 
 class _Model(BaseModel):

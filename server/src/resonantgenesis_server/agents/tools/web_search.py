@@ -14,6 +14,7 @@ from ...codec.json import NotJson, loads
 from ...model.limits import MIB
 from .base import JsonValue, ToolContext, ToolError, in_thread, number_argument, text_argument
 from .fetch.html_text import read_html
+from .settings import ProviderName
 
 MAX_QUERY = 500
 MAX_RESULTS = 20
@@ -144,9 +145,6 @@ def _plain(result: Found) -> Found:
     return Found(
         title, result.url[:_MAX_SNIPPET], read_html(result.snippet, "").text[:_MAX_SNIPPET]
     )
-
-
-ProviderName = Literal["searxng", "brave", "tavily"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING
 
 import httpcore
 
 from ..base import ToolError, in_thread
+from ..settings import AllowedHost
 
 if TYPE_CHECKING:
     from httpcore._backends.base import SOCKET_OPTION
@@ -28,37 +28,6 @@ _MOST_ADDRESSES = 4
 
 class AddressRefused(ToolError):
     """The connection leads to where this tool must not go."""
-
-
-@dataclass(frozen=True, slots=True)
-class AllowedHost:
-    """A host that may be reached wherever it is; `port` None: any."""
-
-    host: str
-    port: int | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> AllowedHost:
-        """`HOST`, `HOST:PORT`, `IPV6` or `[IPV6]:PORT`. Raises ValueError."""
-        host, port = text.strip().lower(), ""
-        if host.startswith("["):
-            host, _, rest = host[1:].partition("]")
-            if rest and not rest.startswith(":"):
-                raise ValueError(f"{text!r} is not HOST or HOST:PORT")
-            port = rest[1:]
-        elif host.count(":") == 1:
-            host, _, port = host.partition(":")
-        host = host.rstrip(".")
-        if not host or any(sign in host for sign in "/@*? ") or (port and not _is_port(port)):
-            raise ValueError(f"{text!r} is not HOST or HOST:PORT")
-        return cls(host, int(port) if port else None)
-
-    def covers(self, host: str, port: int) -> bool:
-        return self.host == host.lower().rstrip(".") and self.port in {None, port}
-
-
-def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) <= 65_535
 
 
 async def resolve(host: str, port: int) -> list[str]:

@@ -17,18 +17,17 @@ from typing import Any
 import httpcore
 import httpx
 
-from ....model.limits import KIB, MIB
+from ....model.limits import KIB
 from ..base import JsonValue, ToolContext, ToolError, in_thread, number_argument, text_argument
+from ..settings import DEFAULT_MAX_BYTES, AllowedHost
 from .html_text import Page, read_html
-from .network import AllowedHost, PublicNetwork
+from .network import PublicNetwork
 
 MAX_URL = 4 * KIB
 MAX_REDIRECTS = 5
 #: Characters of a text in one result, by default and at most.
 DEFAULT_LENGTH = 20_000
 MAX_LENGTH = 100_000
-#: Bytes of an answer that are read unless told otherwise.
-DEFAULT_MAX_BYTES = MIB
 #: Seconds for each of: connecting to one address, and a silence.
 _CONNECT_SECONDS = 5.0
 _SILENCE_SECONDS = 20.0
