@@ -54,9 +54,6 @@ class Authenticates(Protocol):
         """Who sends this request; None without a credential. Raises `Unauthenticated` for a bad
         one."""
 
-    def remembered(self, scope: Scope) -> Principal | None:
-        """The same without waiting; None if it cannot be told, or not without a refusal."""
-
 
 @dataclass(slots=True)
 class Drain:
@@ -65,8 +62,6 @@ class Drain:
     draining: bool = False
 
 
-#: Answers a request in the call that read it; False: it cannot, and has done nothing.
-AtOnce = Callable[[Scope], bool]
 #: Counts a request of the scope's principal; raises RateLimited.
 CountRequest = Callable[[Scope], Awaitable[None]]
 
@@ -79,7 +74,6 @@ class FastRoute:
     path: str
     pattern: re.Pattern[str]
     app: ASGIApp
-    at_once: AtOnce | None = None
     #: Whether its requests count against the key's limit; if not, the app counts what it wants.
     counted: bool = True
     #: Answered without a credential too.
@@ -92,7 +86,6 @@ def fast_route(
     method: str,
     path: str,
     app: ASGIApp,
-    at_once: AtOnce | None = None,
     *,
     counted: bool = True,
     public: bool = False,
@@ -102,12 +95,11 @@ def fast_route(
 
     The app finds `scope["state"]["principal"]` (authenticated, scopes not yet checked),
     `scope["state"]["request_id"]` and `scope["state"]["headers"]`, which are added to what it
-    sends; it may raise any `ApiError` before it starts its response. On our own protocol class
-    `at_once` is tried before it, with the same in its scope; an `ApiError` from it counts as False.
+    sends; it may raise any `ApiError` before it starts its response.
     """
     pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path))
     compiled = re.compile(pattern, re.DOTALL)
-    return FastRoute(method, path, compiled, app, at_once, counted, public, query)
+    return FastRoute(method, path, compiled, app, counted, public, query)
 
 
 class Gateway:
@@ -151,26 +143,6 @@ class Gateway:
         with any answer to it."""
         request_id = _request_id(scope)
         return request_id, self._headers(request_id, header(scope, b"origin"))
-
-    def at_once(self, scope: Scope) -> bool:
-        """Answer a GET without a task, where nothing has to be waited for: a thousand clients
-        that come back at once are a thousand tasks less. False: call the app."""
-        path = _without_alias(scope["path"])
-        for route in self._fast:
-            if route.at_once is None or (match := route.pattern.fullmatch(path)) is None:
-                continue
-            try:
-                reject_duplicate_headers(scope)
-                principal = self._authenticator.remembered(scope)
-                if principal is None:
-                    return False
-                state = self._state(scope, _request_id(scope), header(scope, b"origin"))
-                state["principal"] = principal
-                check_query({**scope, "state": state}, route.query)
-                return route.at_once({**scope, "state": state, "path_params": match.groupdict()})
-            except ApiError:
-                return False
-        return False
 
     def _state(self, scope: Scope, request_id: str, origin: bytes | None) -> dict[str, Any]:
         headers = self._headers(request_id, origin)

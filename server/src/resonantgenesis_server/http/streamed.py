@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 
 from ..model.errors import Internal
 from .body import JsonRoute, query_names
-from .middleware import AtOnce, FastRoute, fast_route
+from .middleware import FastRoute, fast_route
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,7 +41,6 @@ def streamed(
     path: str,
     app: ASGIApp,
     *,
-    at_once: AtOnce | None = None,
     counted: bool = True,
     **documentation: Any,
 ) -> Callable[[F], F]:
@@ -56,9 +55,7 @@ def streamed(
             path, signature, methods=[method], route_class_override=StreamedRoute, **documentation
         )
         route = cast(StreamedRoute, router.routes[-1])
-        route.fast = fast_route(
-            method, path, app, at_once, counted=counted, query=query_names(route)
-        )
+        route.fast = fast_route(method, path, app, counted=counted, query=query_names(route))
         return signature
 
     return declare

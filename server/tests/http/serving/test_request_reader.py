@@ -11,7 +11,12 @@ import httptools
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from resonantgenesis_server.http.serving.request_head import HEADERS_LIMIT, URL_LIMIT, Refused
+from resonantgenesis_server.http.serving.request_head import (
+    HEADERS_LIMIT,
+    URL_LIMIT,
+    Refused,
+    RequestHead,
+)
 from resonantgenesis_server.http.serving.request_reader import RequestReader
 
 HOST = b"Host: x\r\n"
@@ -446,3 +451,98 @@ def test_what_waits_is_as_much_as_was_sent_and_no_more() -> None:
     assert reader.waiting == 2_000
     assert len(reader.rest()) == 2_000
     assert reader.waiting == 0
+
+
+# -- requests for streams ----------------------------------------------------------------------
+
+STREAM = (
+    b"GET /v1/sessions/sess_1/stream?resume_from=7 HTTP/1.1\r\n"
+    b"Host: localhost:8080\r\nAuthorization:\t Bearer x \r\nX-Empty:\r\n\r\n"
+)
+NAMES = st.sampled_from(
+    [b"Host", b"authorization", b"Cookie", b"Connection", b"Content-Length", b"Last-Event-ID",
+     b"Upgrade", b"Transfer-Encoding", b"X_Under", b"X-Any", b"X Any", b"", b" Folded"]
+)  # fmt: skip
+VALUES = st.one_of(
+    st.sampled_from([b"keep-alive", b"close", b"0", b"3", b"chunked", b"a:b", b"a\tb", b"\x00"]),
+    st.text(st.characters(max_codepoint=255), max_size=8).map(lambda text: text.encode("latin-1")),
+)
+FIELDS = st.lists(st.tuples(NAMES, st.sampled_from([b":", b": ", b" :", b""]), VALUES), max_size=4)
+PATHS = st.sampled_from(
+    [b"/v1/sessions/sess_1/stream", b"/api/v1/sessions/s/stream", b"/v1/sessions/%41/stream",
+     b"/v1/sessions/a/b/stream", b"/v1/ws", b"/v1/sessions//stream", b"/v1/sessions/s/stream#f"]
+)  # fmt: skip
+QUERIES = st.sampled_from([b"", b"?", b"?resume_from=1&follow=true", b"?a=%20", b"?a b", b"?a#b"])
+FINISHES = st.sampled_from([b"\r\n\r\n", b"\n\n", b"\r\n", b"\r\n\r\nGET / HTTP/1.1\r\n\r\n", b""])
+
+
+def head_of(data: bytes) -> RequestHead | None:
+    """Of bytes that are a head and no more; None: they are not."""
+    reader = RequestReader()
+    reader.feed(data)
+    try:
+        head = reader.head()
+    except Refused:
+        return None
+    return head if head is not None and not head.has_body and not reader.waiting else None
+
+
+@given(st.sampled_from([b"GET", b"HEAD", b"get"]), PATHS, QUERIES, FIELDS, FINISHES,
+       st.sampled_from([b"HTTP/1.1", b"HTTP/1.0"]))  # fmt: skip
+@example(
+    b"GET", b"/v1/sessions/s/stream", b"?a=1", [(b"Host", b": ", b"h")], b"\r\n\r\n", b"HTTP/1.1"
+)
+def test_a_head_is_read_as_the_other_reads_it(
+    method: bytes, path: bytes, query: bytes, fields: Any, finish: bytes, version: bytes
+) -> None:
+    first = b" ".join([method, path + query, version])
+    data = b"\r\n".join([first, *(b"".join(line) for line in fields)]) + finish
+    head = head_of(data)
+    if head is None:
+        return
+    other = Other()
+    other.parser.feed_data(data)
+    assert len(other.messages) == 1
+    read = (other.parser.get_method().decode(), other.parser.get_http_version())
+    assert read == (head.method, head.version)
+    if head.version == "1.1":
+        assert other.parser.should_keep_alive() == head.keep_alive
+    assert (other.target, other.headers) == (head.target, head.headers)
+
+
+def test_the_head_of_a_plain_request() -> None:
+    head = head_of(STREAM)
+    assert head is not None
+    assert (head.method, head.version, head.keep_alive) == ("GET", "1.1", True)
+    assert head.target == b"/v1/sessions/sess_1/stream?resume_from=7"
+    assert head.headers == [
+        (b"host", b"localhost:8080"),
+        (b"authorization", b"Bearer x"),
+        (b"x-empty", b""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("what", "instead"),
+    [
+        (b"X-Empty:", b"Content-Length: 3"),
+        (b"X-Empty:", b"Transfer-Encoding: chunked"),
+        (b"X-Empty:", b" folded"),
+        (b"X-Empty:", b"X-Empty : x"),
+        (b"X-Empty:", b"X-Empty: \x00"),
+        (b"X-Empty:", b"X-Empty: a\rb"),
+        (b"X-Empty:\r\n", b"X-Empty:\n"),
+        (b"\r\n\r\n", b"\r\n\r\nmore"),
+        (b"\r\n\r\n", b"\r\n"),
+    ],
+)
+def test_what_is_no_plain_request(what: bytes, instead: bytes) -> None:
+    assert head_of(STREAM) is not None
+    assert head_of(STREAM.replace(what, instead, 1)) is None
+
+
+@pytest.mark.parametrize("what", [b"Connection: close", b"Connection: x, Close"])
+def test_the_last_request_of_a_connection(what: bytes) -> None:
+    head = head_of(STREAM.replace(b"X-Empty:", what, 1))
+    assert head is not None
+    assert not head.keep_alive

@@ -1,4 +1,4 @@
-"""Streams that are opened at once, over real connections: no task, no look into a store."""
+"""Streams that are opened in the call that read the request: no task, no look into a store."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import httpx
 import pytest
 from resonantgenesis_server.http.cors import Cors
 from resonantgenesis_server.http.middleware import Gateway, fast_route
+from resonantgenesis_server.http.serving.eager import EagerStarter
 from resonantgenesis_server.http.serving.http_protocol import request_connection_of
 from structlog.testing import capture_logs
 from ws_agents import gates
@@ -46,16 +47,18 @@ async def wire(server: Server) -> AsyncIterator[Wire]:
 
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Paths that the app was called for, which takes a task."""
-    paths: list[str] = []
-    call = Gateway.__call__
+    """The requests that needed a task."""
+    names: list[str] = []
+    start = EagerStarter.start
 
-    async def calling(self: Gateway, scope: Any, receive: Any, send: Any) -> None:
-        paths.append(scope["path"])
-        await call(self, scope, receive, send)
+    def starting(self: EagerStarter, work: Any) -> asyncio.Task[None] | None:
+        task = start(self, work)
+        if task is not None:
+            names.append(task.get_name())
+        return task
 
-    monkeypatch.setattr(Gateway, "__call__", calling)
-    return paths
+    monkeypatch.setattr(EagerStarter, "start", starting)
+    return names
 
 
 async def test_who_joins_a_stream_that_is_read_is_let_in_at_once(

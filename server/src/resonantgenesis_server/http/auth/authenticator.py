@@ -97,21 +97,6 @@ class CredentialAuthenticator:
         token = self._cookie(scope)
         return None if token is None else await self._verify_token(token)
 
-    def remembered(self, scope: Scope) -> Principal | None:
-        """`authenticate` without asking the records; None where that would be needed, or where
-        there is anything to refuse."""
-        value = header(scope, b"authorization")
-        if value is None:
-            return None
-        try:
-            credential = _bearer(value)
-            if may_be_token(credential):
-                return self._remembered_token(credential)
-            key = self._by_hash.get(self._hasher.hash(credential))
-            return None if key is None else self._live(key, _holder(key))
-        except Unauthenticated:
-            return None
-
     async def verify(self, credential: str) -> Principal:
         """Whose API key or client token this is. Raises `Unauthenticated`."""
         if not 0 < len(credential) <= MAX_CREDENTIAL:
@@ -168,12 +153,6 @@ class CredentialAuthenticator:
         """A key was revoked here, or an organization disabled: ask the records anew."""
         self._by_hash.clear()
         self._by_id.clear()
-
-    def _remembered_token(self, token: str) -> Principal | None:
-        signer = self._signing.remembered()
-        principal = None if signer is None else signer.read(token, now=self._clock())
-        key = None if principal is None else self._by_id.get(principal.key_id)
-        return None if principal is None or key is None else self._live(key, principal)
 
     async def _verify_token(self, token: str) -> Principal:
         return await self._verified(await self._signing.signer_for(token), token)

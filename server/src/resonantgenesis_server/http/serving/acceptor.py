@@ -1,25 +1,20 @@
-"""Where connections come in. Who asks for a stream that can be opened at once is let in by a short
-way, since a thousand of those come back together; everybody else is uvicorn's guest."""
+"""The acceptor of connections: finds a place for each, and its protocol with its first bytes."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from ...model.limits import Limits
-from ..cors import HeaderList
 from .connection_limit import SURPLUS, ConnectionLimit
+from .eager import EagerStarter
 from .fair_reading import FairReading
-from .http_protocol import EXTENSION, HEADERS_WITHIN, LAST_REQUEST, StreamHttpProtocol
-from .request_head import Refused, parse_head
+from .http_protocol import HEADERS_WITHIN, LAST_REQUEST, StreamHttpProtocol
 from .sending import Sending
 from .silent_connections import SilentConnections, address_of, has_input
-from .stream_connection import StreamConnection, opening
 
 
 class ConnectionAcceptor:
@@ -43,8 +38,8 @@ class ConnectionAcceptor:
         self.draining = False
         self.connections: set[asyncio.Protocol] = set()
         self._doorway = doorway or PendingConnection
+        self.requests = EagerStarter("request")
         self._server: tuple[Config, ServerState, dict[str, Any], asyncio.AbstractEventLoop]
-        self._at_once: Callable[[dict[str, Any]], bool] | None = None
 
     def __call__(
         self,
@@ -55,17 +50,11 @@ class ConnectionAcceptor:
     ) -> PendingConnection:
         self._server = (config, server_state, app_state, _loop or asyncio.get_running_loop())
         self.connections = server_state.connections  # type: ignore[assignment]  # a set of its own
-        self._at_once = getattr(config.loaded_app, "at_once", None)
         return self._doorway(self)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         return self._server[3]
-
-    @property
-    def defaults(self) -> HeaderList:
-        """Headers of every answer."""
-        return self._server[1].default_headers
 
     def welcome(self, doorway: PendingConnection, transport: asyncio.Transport) -> None:
         """Find a place for a new connection. Where there is none the longest silent gives way;
@@ -79,26 +68,6 @@ class ConnectionAcceptor:
         else:
             doorway.leave()
             transport.abort()
-
-    def admit(self, doorway: PendingConnection, transport: asyncio.Transport, data: bytes) -> None:
-        """Serve a connection of which these are the first bytes."""
-        request = None if self._at_once is None else parse_stream_request(data)
-        if request is None or not self._let_in(request, doorway):
-            self.serve(transport).data_received(data)
-
-    def _let_in(self, request: StreamRequest, doorway: PendingConnection) -> bool:
-        _, _, app_state, _ = self._server
-        scope = {
-            "type": "http",
-            "http_version": "1.1",
-            "method": "GET",
-            "path": request.path,
-            "query_string": request.query,
-            "headers": request.headers,
-            "state": app_state,
-            "extensions": {EXTENSION: doorway},
-        }
-        return self._at_once is not None and self._at_once(scope)
 
     def serve(self, transport: asyncio.Transport) -> StreamHttpProtocol:
         """Serve a connection in full from here on."""
@@ -116,6 +85,10 @@ class ConnectionAcceptor:
         if data:
             protocol.data_received(data)
 
+    async def close(self) -> None:
+        """End what the acceptor holds; the connections are closed by the server."""
+        await self.requests.close()
+
     def closing(self, transport: asyncio.Transport) -> None:
         """See `Home`."""
         Sending(transport, self.loop, self.stall).watch()
@@ -124,22 +97,12 @@ class ConnectionAcceptor:
 class PendingConnection(asyncio.Protocol):
     """A connection of which nothing has come yet."""
 
-    __slots__ = ("_door", "_overdue", "_transport", "lost")
+    __slots__ = ("_door", "_overdue", "_transport")
 
     def __init__(self, door: ConnectionAcceptor) -> None:
         self._door = door
         self._overdue: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport
-        self.lost = False
-
-    def begin(self, headers: HeaderList, first: bytes) -> StreamConnection:
-        """See `Connection`."""
-        door, transport = self._door, self._transport
-        stays = not door.draining
-        stream = StreamConnection(door, transport, keep_alive=stays, full=False)
-        stream.take_over()
-        stream.send(opening([*door.defaults, *headers], first, keep_alive=stays))
-        return stream
 
     # -- the protocol ----------------------------------------------------------------------
 
@@ -156,7 +119,7 @@ class PendingConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.leave()
-        self._door.admit(self, self._transport, data)
+        self._door.serve(self._transport).data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.leave()
@@ -189,35 +152,3 @@ class PendingConnection(asyncio.Protocol):
         if self._overdue is not None:
             self._overdue.cancel()
             self._overdue = None
-
-
-#: Longer requests go the long way.
-_MOST = 8_192
-_START = re.compile(
-    rb"GET (/(?:api/)?v1/sessions/[A-Za-z0-9_-]+/stream)(?:\?([A-Za-z0-9_.=&-]*))? HTTP/1\.1\r\n"
-)
-#: Whoever sends one of these wants more than a stream on a connection that stays.
-_LONG_WAY = frozenset({b"content-length", b"cookie", b"expect", b"transfer-encoding", b"upgrade"})
-
-
-class StreamRequest(NamedTuple):
-    """A GET of HTTP/1.1 for a session's stream, on a connection that is kept alive. Header names
-    are in lower case."""
-
-    path: str
-    query: bytes
-    headers: list[tuple[bytes, bytes]]
-
-
-def parse_stream_request(data: bytes) -> StreamRequest | None:
-    """The request that these bytes are; None: it has to go the long way."""
-    start = _START.match(data)
-    if start is None or len(data) > _MOST or data.find(b"\r\n\r\n") != len(data) - 4:
-        return None
-    try:
-        head = parse_head(data)
-    except Refused:
-        return None
-    if not head.keep_alive or any(name in _LONG_WAY for name, _ in head.headers):
-        return None
-    return StreamRequest(start[1].decode(), start[2] or b"", head.headers)

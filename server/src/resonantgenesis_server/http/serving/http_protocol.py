@@ -24,6 +24,7 @@ from ...model.ids import new_id
 from ..cors import HeaderList
 from .close_delimited import close_delimited
 from .connection_limit import HEALTH_PATHS, SURPLUS_WITHIN, ConnectionLimit
+from .eager import EagerStarter
 from .fair_reading import FairReading
 from .request_head import (
     LARGE_HEADERS,
@@ -204,6 +205,8 @@ class House(Home, Protocol):
     surplus: SilentConnections
     #: Those that have more of a body than is read in one go.
     parts: FairReading
+    #: Starts the requests.
+    requests: EagerStarter
     #: Seconds: without a request; without progress of an answer.
     keep_alive: float
     stall: float
@@ -232,6 +235,8 @@ class StreamHttpProtocol(HttpToolsProtocol):
     _stops = False
     #: More of a body has come than is read at once.
     _reads_on = False
+    #: `_read` is under way, which deals with all that there is.
+    _is_in_read = False
     #: Bytes that a refused client may still send; None: it was not refused.
     _lingers: int | None = None
     _linger_timer: asyncio.TimerHandle | None = None
@@ -409,9 +414,16 @@ class StreamHttpProtocol(HttpToolsProtocol):
         self._read()
 
     def _read(self) -> None:
-        """Take from the reader what can be dealt with now."""
-        while self._take_part():
-            pass
+        """Take from the reader what can be dealt with now. A request that is answered within this
+        call leaves the rest to it."""
+        if self._is_in_read:
+            return
+        self._is_in_read = True
+        try:
+            while self._take_part():
+                pass
+        finally:
+            self._is_in_read = False
         too_much = self._reader.waiting > MOST_EARLY
         # Of a head, or of what stands between chunks, more has to come.
         self.flow.held = too_much and (
@@ -460,7 +472,10 @@ class StreamHttpProtocol(HttpToolsProtocol):
             self._change_to_socket(head)
             return False
         self._speak()
-        self._begin(head)
+        cycle = self._begin(head)
+        self._read_body()
+        if not cycle.disconnected:  # the body was not refused
+            self._start_asgi_task(cycle, self.app)
         return True
 
     def _rest(self) -> None:
@@ -494,7 +509,7 @@ class StreamHttpProtocol(HttpToolsProtocol):
             self._overdue.cancel()
             self._overdue = None
 
-    def _begin(self, head: RequestHead) -> None:
+    def _begin(self, head: RequestHead) -> RequestResponseCycle:
         """As uvicorn does when its parser has read a head."""
         raw_path, _, query = head.target.partition(b"?")
         path = raw_path.decode()
@@ -528,7 +543,7 @@ class StreamHttpProtocol(HttpToolsProtocol):
             keep_alive=head.keep_alive and not last,
             on_response=self.on_response_complete,
         )
-        self._start_asgi_task(self.cycle, self.app)
+        return self.cycle
 
     def _read_body(self) -> bool:
         """Hand on what has come; False: there is more to come."""
@@ -561,12 +576,16 @@ class StreamHttpProtocol(HttpToolsProtocol):
         cycle.scope["extensions"] = extensions
         if cycle.scope["http_version"] != "1.1":
             app = close_delimited(app, cycle, self)
-        task = self.loop.create_task(cycle.run_asgi(app))
-        task.add_done_callback(self._answered)
-        self.tasks.add(task)
+        task = self.home.requests.start(cycle.run_asgi(app))
+        if task is None:
+            self._answered()
+        else:
+            task.add_done_callback(self._answered)
+            self.tasks.add(task)
 
-    def _answered(self, task: asyncio.Task[None]) -> None:
-        self.tasks.discard(task)
+    def _answered(self, task: asyncio.Task[None] | None = None) -> None:
+        if task is not None:
+            self.tasks.discard(task)
         if self.transport.is_closing():  # what failed in the middle was cut off
             self._sending.watch()
 

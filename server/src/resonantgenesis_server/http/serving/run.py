@@ -109,7 +109,10 @@ async def run(
 
     async with _stop_signals(server, leave), watching_descriptors():
         ready()
-        await server.serve(sockets=[listener.socket])
+        try:
+            await server.serve(sockets=[listener.socket])
+        finally:
+            await door.close()
     return 0
 
 

@@ -53,7 +53,6 @@ from ..idempotency import IdempotencyKey
 from ..limits import RequestLimit
 from ..params import QueryParams, header, position_of, text_header
 from ..schemas import EVENT_STREAM, MAX_POSITION
-from ..serving.eager import result_at_once
 from ..streamed import streamed
 from ..waiting import waiting
 from ..watchdog import StreamWatchdog
@@ -63,8 +62,6 @@ from .stream import (
     Headers,
     SseEncoder,
     SseStream,
-    nothing_more,
-    nowhere,
     session_headers,
     stream_headers,
 )
@@ -145,7 +142,6 @@ class StreamRoutes:
             "GET",
             SESSIONS + "/{session_id}/stream",
             self.join,
-            at_once=self.join_at_once,
             counted=False,
             response_class=Response,
             responses=_JOINED,
@@ -209,33 +205,16 @@ class StreamRoutes:
 
     async def join(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET …/stream."""
-        session_id, start = self._joined(scope)
-        await self._stream(scope, receive, send, session_id, start)
-
-    def join_at_once(self, scope: Scope) -> bool:
-        """`join` without a task; False: something must be read from the log, or be refused."""
-        principal: Principal = scope["state"]["principal"]
-        self._watch.check_room(principal)
-        session_id, start = self._joined(scope)
-        subscription = result_at_once(self._service.subscribe(principal, session_id, start))
-        if subscription is None:
-            return False
-        stream = self._sse(scope, nothing_more, nowhere, subscription, start)
-        if not stream.here:
-            return False
-        stream.start(self._headers(subscription), OPENING, self._watch)
-        return True
-
-    def _joined(self, scope: Scope) -> tuple[str, ReadFrom]:
         require(scope["state"]["principal"], "sessions:read")
         query = QueryParams(scope)
-        return scope["path_params"]["session_id"], ReadFrom(
+        start = ReadFrom(
             after=query.position("resume_from", text_header(scope, b"last-event-id")),
             turn=query.number("turn", 1),
             follow=query.flag("follow"),
             compact=query.flag("compact"),
             epoch=text_header(scope, b"x-log-epoch"),
         )
+        await self._stream(scope, receive, send, scope["path_params"]["session_id"], start)
 
     async def _stream(
         self, scope: Scope, receive: Receive, send: Send, session_id: str, start: ReadFrom
@@ -247,26 +226,16 @@ class StreamRoutes:
             headers = session_headers(session_id, start.turn, self._service.epoch)
             await Response(status_code=204, headers=_as_dict(headers))(scope, receive, send)
             return
-        stream = self._sse(scope, receive, send, subscription, start)
-        await stream.run(self._headers(subscription), OPENING, self._watch)
-
-    def _sse(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        subscription: SessionSubscription,
-        start: ReadFrom,
-    ) -> SseStream:
-        return SseStream(
+        stream = SseStream(
             subscription,
             COMPACT_CHUNKS if start.compact else CHUNKS,
-            scope["state"]["principal"],
+            principal,
             self._limits,
             scope=scope,
             receive=receive,
             send=send,
         )
+        await stream.run(self._headers(subscription), OPENING, self._watch)
 
     def _headers(self, subscription: SessionSubscription) -> Headers:
         turn = None if subscription.turn is None else subscription.turn.turn

@@ -21,7 +21,6 @@ from ...log.base import Entry, LogError
 from ...model.errors import ApiError, Unavailable
 from ...model.limits import Limits
 from ...model.principal import Principal
-from ..serving.eager import start_eagerly
 from ..serving.http_protocol import connection_of
 from ..serving.stream_connection import StreamConnection, chunked
 from ..watchdog import INTERVAL, StreamWatchdog
@@ -135,11 +134,6 @@ class SseStream:
         if self._way is not None:
             subscription.write_to(self)
 
-    @property
-    def here(self) -> bool:
-        """Whether its client is there, on our own protocol class: it can start at once."""
-        return self._way is not None and not self._way.lost
-
     async def run(self, headers: Headers, opening: bytes, watch: StreamWatchdog) -> None:
         """Write `opening`, then the entries, until the subscription, the client or the credential
         ends.
@@ -164,12 +158,6 @@ class SseStream:
             if disconnect is not None:
                 disconnect.cancel()
                 await asyncio.wait({disconnect}, timeout=5)
-
-    def start(self, headers: Headers, opening: bytes, watch: StreamWatchdog) -> None:
-        """Begin on our own protocol class, with a task only for what has to wait."""
-        self._enter(watch)
-        self._begin(headers, opening)
-        self._task = start_eagerly(self._resume(), "stream")
 
     def _enter(self, watch: StreamWatchdog) -> None:
         self._watch = watch
