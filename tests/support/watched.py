@@ -12,9 +12,8 @@ from typing import Any
 
 import structlog
 from resonantgenesis_server.cli.app import main
-from resonantgenesis_server.http.serving import acceptor as door
+from resonantgenesis_server.http.serving import acceptor, stream_connection
 from resonantgenesis_server.http.serving import run as serving
-from resonantgenesis_server.http.serving import stream_connection
 from resonantgenesis_server.http.serving import websocket_protocol as ws_protocol
 from resonantgenesis_server.http.serving.connection_limit import ConnectionLimit
 from resonantgenesis_server.model.limits import Limits
@@ -37,16 +36,16 @@ class Watched:
         self._transport.write(data)
 
 
-class WatchedPending(door.PendingConnection):
+class WatchedPending(acceptor.PendingConnection):
     __slots__ = ()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(Watched(transport))  # type: ignore[arg-type]
 
 
-class WatchedAcceptor(door.ConnectionAcceptor):
-    def __init__(self, room: ConnectionLimit, limits: Limits) -> None:
-        super().__init__(room, doorway=WatchedPending, limits=limits)
+class WatchedAcceptor(acceptor.ConnectionAcceptor):
+    def __init__(self, limit: ConnectionLimit, limits: Limits) -> None:
+        super().__init__(limit, pending=WatchedPending, limits=limits)
 
 
 def _deaf(self: Any) -> None:

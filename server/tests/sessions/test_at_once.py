@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any, TypeVar
 
 import pytest
 from resonantgenesis_server.agents.base import Turn
 from resonantgenesis_server.agents.engines.python import PythonAgent
-from resonantgenesis_server.http.serving.eager import result_at_once, start_eagerly
 from resonantgenesis_server.http.sse.stream import CHUNKS, SseEncoder
 from resonantgenesis_server.log.base import Entry, Page
 from resonantgenesis_server.sessions.range import ReadFrom
@@ -20,6 +20,8 @@ from .agents import Gate
 from .rig import ME, Rig
 
 pytestmark = pytest.mark.anyio
+
+T = TypeVar("T")
 
 
 class Watcher:
@@ -51,18 +53,24 @@ class Watcher:
             await self.read(view)
 
 
+def first_step(work: Coroutine[Any, Any, T]) -> tuple[T] | None:
+    """The result of work that waits for nothing; None: it would wait, and was given up."""
+    try:
+        work.send(None)
+    except StopIteration as ended:
+        return (ended.value,)
+    work.close()
+    return None
+
+
 async def begin(rig: Rig, ref: TurnRef) -> tuple[Watcher, SessionSubscription] | None:
     """Watch a turn from its first chunk; None if something has to be read for that."""
-    view = result_at_once(rig.service.subscribe(ME, ref.session_id, ReadFrom(turn=ref.turn)))
-    if view is None:
+    opened = first_step(rig.service.subscribe(ME, ref.session_id, ReadFrom(turn=ref.turn)))
+    if opened is None or (view := opened[0]) is None:
         return None
     watcher = Watcher()
     view.write_to(watcher)
-    rest = start_eagerly(watcher.read(view), "watcher")
-    if rest is not None:
-        rest.cancel()
-        return None
-    return watcher, view
+    return None if first_step(watcher.read(view)) is None else (watcher, view)
 
 
 async def test_who_asked_for_a_turn_is_told_of_it_without_a_look_into_the_log(

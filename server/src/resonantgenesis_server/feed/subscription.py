@@ -285,26 +285,34 @@ class Subscription(Cursor):
         not suspend before it has yielded the entries in memory. Raises the error of `expired` if a
         slow reader's position was trimmed, and LogUnavailable of the log.
         """
+        try:
+            while (entries := await self.advance(silence)) is not None:
+                yield entries
+        finally:
+            if not self.parked:
+                self.close()
+
+    async def advance(self, silence: float) -> Sequence[Entry] | None:
+        """One step of `batches`; None at its end. A caller then closes what is not parked."""
         self.parked = False
         try:
-            if not self._entered:
-                async for _ in self._begin(silence):
-                    yield []
+            if not self._entered and not await self._begin(silence):
+                return []
             while not self._stopped and not self._is_over():
                 self.group = self.park()
                 if self.group is not None:
                     self.parked = True
-                    return
+                    return None
                 entries = await self._next(silence)
-                if entries is not None:
-                    yield await self._shown(entries) if entries else entries
+                if entries is not None and not entries:
+                    return entries
+                if entries and (shown := await self._shown(entries)):
+                    return shown
         except StreamGone:
-            return
+            return None
         except PlaceExpired as error:
             raise self.expired(error.earliest) from error
-        finally:
-            if not self.parked:
-                self.close()
+        return None
 
     async def _next(self, silence: float) -> list[Entry] | None:
         """The next entries; empty after `silence`; None if a page had none for this reader."""
@@ -324,12 +332,11 @@ class Subscription(Cursor):
 
     # -- the range -------------------------------------------------------------------------
 
-    async def _begin(self, silence: float) -> AsyncGenerator[None, None]:
-        """Register at the first position. Yields after each `silence` while it is not known yet."""
+    async def _begin(self, silence: float) -> bool:
+        """Register at the first position. False: it is not known after `silence`."""
         self._entered = True
         self.__enter__()
-        return
-        yield
+        return True
 
     def _is_over(self) -> bool:
         """Whether the range is at its end."""

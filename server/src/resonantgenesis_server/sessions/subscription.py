@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 
 from ..feed.subscription import (
     COMPACT_BYTES,
@@ -74,33 +74,44 @@ class SessionSubscription(Subscription):
         if self._waiting is not None:
             self._waiting.gone()
 
-    async def _begin(self, silence: float) -> AsyncGenerator[None, None]:
-        async for _ in self._wait_for_start(silence):
-            yield
-        async for _ in super()._begin(silence):
-            yield
+    def close(self) -> None:
+        super().close()
+        self._stop_waiting()
+
+    async def _begin(self, silence: float) -> bool:
+        turn = self.turn
+        waits = self.range.until is not None and turn is not None and not self._has_position
+        if waits and turn is not None and not turn.first:
+            if not await self._wait_for_start(turn, silence):
+                return self._stopped
+            self.position = self._shown_up_to = turn.first - 1
+        await super()._begin(silence)
         if await self._sessions.load(self.session_id) is None:
             self.close()  # deleted before it was registered, so `gone` is not called any more
+        return True
 
-    async def _wait_for_start(self, silence: float) -> AsyncGenerator[None, None]:
-        """Wait for the start of a queued turn; yields after each silence."""
-        turn = self.turn
-        if self.range.until is None or turn is None or turn.first or self._has_position:
-            return
-        sessions, stream = self._sessions, control_stream(self.session_id)
-        records = Subscription(sessions.hub, sessions.log, stream, self.state.position)
-        with records as self._waiting:
-            while not turn.first and not self._stopped:
-                try:
-                    found = await records.batch(silence)
-                except StreamGone:
-                    self._stopped = True
-                    return
-                self.state.apply(found)
-                if not found:
-                    yield
-        self._waiting = None
-        self.position = self._shown_up_to = turn.first - 1
+    async def _wait_for_start(self, turn: TurnState, silence: float) -> bool:
+        """Whether a queued turn, asked for by number, got its place within `silence`."""
+        if self._waiting is None:
+            sessions, stream = self._sessions, control_stream(self.session_id)
+            records = Subscription(sessions.hub, sessions.log, stream, self.state.position)
+            self._waiting = records.__enter__()
+        while not turn.first and not self._stopped:
+            try:
+                found = await self._waiting.batch(silence)
+            except StreamGone:
+                self._stopped = True
+                break
+            self.state.apply(found)
+            if not found:
+                return False
+        self._stop_waiting()
+        return not self._stopped
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.__exit__()
+            self._waiting = None
 
     def _is_over(self) -> bool:
         return super()._is_over() or self.range.is_over(self.state, self._shown_up_to)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from resonantgenesis_server.http.serving.fair_reading import FairReading
+from resonantgenesis_server.http.serving.connection_owner import FairReading
 
 pytestmark = pytest.mark.anyio
 

@@ -6,7 +6,7 @@ import random
 import time
 from collections import Counter
 
-from resonantgenesis_server.http.serving.silent_connections import SilentConnections
+from resonantgenesis_server.http.serving.connection_limit import SilentConnections
 
 
 class Connection:

@@ -8,7 +8,7 @@ import socket
 import pytest
 import uvicorn
 from resonantgenesis_server.http.serving import acceptor as door
-from resonantgenesis_server.http.serving import http_protocol as protocol
+from resonantgenesis_server.http.serving import http_connection as protocol
 from starlette.responses import PlainTextResponse
 
 pytestmark = pytest.mark.anyio

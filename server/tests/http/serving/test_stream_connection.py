@@ -85,7 +85,7 @@ def test_a_connection_that_was_just_reset_refuses_and_raises_nothing() -> None:
 def test_a_full_or_lost_connection_is_not_ready() -> None:
     home = Home()
     each = connection(Transport(), home)
-    each.holder = holder = Holder()
+    each.listener = holder = Holder()
     assert each.ready
     assert home.connections == {each}
     each.pause_writing()
@@ -102,7 +102,7 @@ def test_a_full_or_lost_connection_is_not_ready() -> None:
 async def test_who_waits_for_room_is_told_of_it_and_of_the_end() -> None:
     each = connection(Transport())
     each.pause_writing()
-    waiting = [asyncio.create_task(each.room()) for _ in range(2)]
+    waiting = [asyncio.create_task(each.drain()) for _ in range(2)]
     await asyncio.sleep(0)
     waiting[0].cancel()  # who gives up does not take the others along
     await asyncio.sleep(0)
@@ -110,9 +110,9 @@ async def test_who_waits_for_room_is_told_of_it_and_of_the_end() -> None:
     each.resume_writing()
     async with asyncio.timeout(5):
         await waiting[1]
-        await each.room()
+        await each.drain()
     each.pause_writing()
-    late = asyncio.create_task(each.room())
+    late = asyncio.create_task(each.drain())
     await asyncio.sleep(0)
     each.connection_lost(None)
     async with asyncio.timeout(5):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import websockets
-from resonantgenesis_server.http.websocket.unauthenticated import client_address
+from resonantgenesis_server.http.serving.connection_limit import client_address
 from ws_harness import KEY, PATIENCE, Client, Serve, Server
 
 pytestmark = pytest.mark.anyio
@@ -120,8 +120,8 @@ async def test_who_is_being_checked_does_not_give_way(serve: Serve) -> None:
     ],
 )
 def test_an_ipv6_client_is_counted_by_its_network(host: str, counted_to: str) -> None:
-    assert client_address({"client": (host, 4711)}) == counted_to
+    assert client_address((host, 4711)) == counted_to
 
 
 def test_a_client_without_an_address_is_one_of_those() -> None:
-    assert client_address({"client": None}) == client_address({}) == ""
+    assert client_address(None) == ""

@@ -9,37 +9,26 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from ...model.limits import Limits
-from .connection_limit import SURPLUS, ConnectionLimit
-from .eager import EagerStarter
-from .fair_reading import FairReading
-from .http_protocol import HEADERS_WITHIN, LAST_REQUEST, StreamHttpProtocol
-from .sending import Sending
-from .silent_connections import SilentConnections, address_of, has_input
+from .connection_limit import SURPLUS, ConnectionLimit, Peer, client_address, has_input, peer_of
+from .connection_owner import ConnectionOwner
+from .http_connection import HEADERS_WITHIN, LAST_REQUEST
+from .http_protocol import HttpProtocol
 
 
-class ConnectionAcceptor:
-    """What uvicorn calls for each connection to get its protocol, given as its setting `http`.
+class ConnectionAcceptor(ConnectionOwner):
+    """The maker of each connection's protocol, given to uvicorn as its setting `http`.
 
-    `room`: how many connections there may be. `limits`: how long it waits for clients. `doorway`:
-    the protocol of each connection at its start.
+    `limits`: how long it waits for clients. `pending`: the protocol of each new connection.
     """
 
     def __init__(
         self,
-        room: ConnectionLimit | None = None,
-        doorway: type[PendingConnection] | None = None,
+        limit: ConnectionLimit | None = None,
+        pending: type[PendingConnection] | None = None,
         limits: Limits | None = None,
     ) -> None:
-        limits = limits or Limits()
-        self.room = room or ConnectionLimit()
-        self.keep_alive, self.stall = limits.keep_alive, limits.stall
-        self.silent, self.surplus = SilentConnections(), SilentConnections()
-        self.parts = FairReading()
-        self.draining = False
-        self.connections: set[asyncio.Protocol] = set()
-        self._doorway = doorway or PendingConnection
-        self.requests = EagerStarter("request")
-        self._server: tuple[Config, ServerState, dict[str, Any], asyncio.AbstractEventLoop]
+        super().__init__(limit or ConnectionLimit(), limits or Limits())
+        self._pending = pending or PendingConnection
 
     def __call__(
         self,
@@ -48,78 +37,69 @@ class ConnectionAcceptor:
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> PendingConnection:
-        self._server = (config, server_state, app_state, _loop or asyncio.get_running_loop())
+        self.config, self.server_state, self.app_state = config, server_state, app_state
+        self.loop = _loop or asyncio.get_running_loop()
         self.connections = server_state.connections  # type: ignore[assignment]  # a set of its own
-        return self._doorway(self)
+        return self._pending(self)
 
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        return self._server[3]
+    def place(self, pending: PendingConnection, transport: asyncio.Transport, peer: Peer) -> None:
+        """Find a place for a new connection.
 
-    def welcome(self, doorway: PendingConnection, transport: asyncio.Transport) -> None:
-        """Find a place for a new connection. Where there is none the longest silent gives way;
-        where all are busy it is looked at whether this one asks for the server's health."""
-        over = len(self.connections) - self.room.most if self.room.most else 0
+        Without a place the longest silent connection gives way. If none is silent, only a health
+        check is answered.
+        """
+        over = len(self.connections) - self.limit.most if self.limit.most else 0
         if over <= 0 or self.silent.displace():
-            doorway.wait()
+            pending.wait()
         elif over <= SURPLUS or self.surplus.displace():
-            doorway.leave()
-            self.serve(transport).expect_first(surplus=True)
+            pending.leave()
+            self.serve(transport, peer).expect_first(surplus=True)
         else:
-            doorway.leave()
+            pending.leave()
             transport.abort()
 
-    def serve(self, transport: asyncio.Transport) -> StreamHttpProtocol:
-        """Serve a connection in full from here on."""
-        config, server_state, app_state, loop = self._server
-        protocol = StreamHttpProtocol(config, server_state, app_state, loop)
-        protocol.home = self
+    def serve(self, transport: asyncio.Transport, peer: Peer) -> HttpProtocol:
+        """Serve the requests of a connection from here on."""
+        protocol = HttpProtocol(self, transport, peer)
         transport.set_protocol(protocol)
-        protocol.connection_made(transport)
         return protocol
 
     def take_back(self, transport: asyncio.Transport, data: bytes) -> None:
-        """A stream has ended."""
-        protocol = self.serve(transport)
-        protocol.rest()
+        protocol = self.serve(transport, peer_of(transport))
+        protocol.on_response_complete()
         if data:
             protocol.data_received(data)
 
     async def close(self) -> None:
-        """End what the acceptor holds; the connections are closed by the server."""
+        """End what the acceptor holds; the server closes the connections."""
         await self.requests.close()
-
-    def closing(self, transport: asyncio.Transport) -> None:
-        """See `Home`."""
-        Sending(transport, self.loop, self.stall).watch()
 
 
 class PendingConnection(asyncio.Protocol):
-    """A connection of which nothing has come yet."""
+    """A connection before its first bytes."""
 
-    __slots__ = ("_door", "_overdue", "_transport")
+    __slots__ = ("_acceptor", "_peer", "_timer", "_transport")
 
-    def __init__(self, door: ConnectionAcceptor) -> None:
-        self._door = door
-        self._overdue: asyncio.TimerHandle | None = None
+    def __init__(self, acceptor: ConnectionAcceptor) -> None:
+        self._acceptor = acceptor
+        self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport
-
-    # -- the protocol ----------------------------------------------------------------------
+        self._peer: Peer = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._transport = transport
-        self._door.connections.add(self)
-        self._door.welcome(self, transport)
+        self._transport, self._peer = transport, peer_of(transport)
+        self._acceptor.connections.add(self)
+        self._acceptor.place(self, transport, self._peer)
 
     def wait(self) -> None:
-        """There is a place for it."""
-        door, transport = self._door, self._transport
-        door.silent.add(self, address_of(transport))
-        self._overdue = door.loop.call_later(HEADERS_WITHIN, transport.abort)
+        """Wait for the first bytes: there is a place."""
+        acceptor = self._acceptor
+        acceptor.silent.add(self, client_address(self._peer))
+        self._timer = acceptor.loop.call_later(HEADERS_WITHIN, self._transport.abort)
 
     def data_received(self, data: bytes) -> None:
         self.leave()
-        self._door.serve(self._transport).data_received(data)
+        self._acceptor.serve(self._transport, self._peer).data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.leave()
@@ -127,28 +107,28 @@ class PendingConnection(asyncio.Protocol):
     def shutdown(self) -> None:
         """From the server: it stops. A request that has come is still answered."""
         if has_input(self._transport):
-            self._wait_no_more()
-            self._overdue = self._door.loop.call_later(LAST_REQUEST, self._transport.close)
+            self._stop_timer()
+            self._timer = self._acceptor.loop.call_later(LAST_REQUEST, self._transport.close)
         else:
             self._transport.close()
 
     @property
     def speaks(self) -> bool:
-        """See `Silent`."""
+        """See `SilentConnection`."""
         return has_input(self._transport)
 
     def give_way(self) -> None:
-        """See `Silent`."""
+        """See `SilentConnection`."""
         self.leave()
         self._transport.close()
 
     def leave(self) -> None:
-        """The connection is another's now, or nobody's."""
-        self._door.connections.discard(self)
-        self._door.silent.discard(self)
-        self._wait_no_more()
+        """Another protocol has the connection now, or none has it."""
+        self._acceptor.connections.discard(self)
+        self._acceptor.silent.discard(self)
+        self._stop_timer()
 
-    def _wait_no_more(self) -> None:
-        if self._overdue is not None:
-            self._overdue.cancel()
-            self._overdue = None
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -22,9 +22,6 @@ URL_LIMIT = 64 * 1024
 HEADERS_LIMIT = 64 * 1024
 #: Fields of one request: each costs more memory than it has bytes.
 MOST_FIELDS = 256
-#: Seconds, and bytes, for which a refused client is let finish what it was saying: it would not
-#: find the answer if the connection were closed under its words.
-LINGER_SECONDS, LINGER_BYTES = 2.0, 1024 * 1024
 
 BAD_HTTP = HTTPStatus.BAD_REQUEST
 LONG_URL = HTTPStatus.REQUEST_URI_TOO_LONG

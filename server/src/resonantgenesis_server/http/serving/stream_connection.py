@@ -1,5 +1,7 @@
-"""A connection while a stream is written to it, which may be for hours: all that only requests
-need has been given back."""
+"""A connection while a stream is written to it, which may be for hours.
+
+Everything that only requests need has been given back.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,11 @@ from typing import Protocol
 from ..cors import HeaderList
 
 
-class Holder(Protocol):
-    """Whoever writes to a connection."""
+class StreamListener(Protocol):
+    """A stream, as its connection knows it."""
 
     def filled(self) -> None:
-        """More is unsent than the bound: write nothing. Called in the write that was one too
-        many."""
+        """More is unsent than the bound: write nothing. Called within the write that filled it."""
         ...
 
     def left(self) -> None:
@@ -22,8 +23,8 @@ class Holder(Protocol):
         ...
 
 
-class Home(Protocol):
-    """Where connections belong."""
+class StreamOwner(Protocol):
+    """The owner of a stream's connection: the server's, or the request that is still read."""
 
     #: All that are open, for the server's shutdown.
     connections: set[asyncio.Protocol]
@@ -33,63 +34,79 @@ class Home(Protocol):
         ...
 
     def closing(self, transport: asyncio.Transport) -> None:
-        """It is being closed, which waits until the client has taken everything: see to it that
-        it does not wait for ever."""
+        """Let no close of this connection wait for its client without a bound."""
         ...
 
 
 #: Bytes of a next request that are read while the stream goes on.
-MOST_EARLY = 64 * 1024
+EARLY_BYTES = 64 * 1024
 
 
 class StreamConnection(asyncio.Protocol):
-    """The transport's protocol from the first byte of a stream to its last; or, for a client that
-    has begun to ask on already, told by the one that reads what it asks."""
+    """The transport's protocol from the first byte of a stream to its last.
+
+    If the client has begun to send its next request, the protocol that reads it passes calls on.
+    """
 
     __slots__ = (
-        "_early", "_home", "_is_over", "_keep_alive", "_room", "full", "holder", "lost", "ready",
-        "transport",
+        "_early", "_head", "_is_over", "_keep_alive", "_owner", "_writable", "full", "listener",
+        "lost", "ready", "transport",
     )  # fmt: skip
 
     def __init__(
-        self, home: Home, transport: asyncio.Transport, *, keep_alive: bool, full: bool
+        self,
+        owner: StreamOwner,
+        transport: asyncio.Transport,
+        *,
+        keep_alive: bool,
+        full: bool,
+        head: bytes = b"",
     ) -> None:
-        self._home = home
+        """`head`: bytes to be sent before the first part, with it or by `flush`."""
+        self._owner = owner
         self._keep_alive = keep_alive
+        self._head = head
         #: The response is complete.
         self._is_over = False
-        #: What the client has sent of its next request.
+        #: The bytes that have come of the next request.
         self._early = b""
-        self._room: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
         self.transport = transport
         #: More is unsent than the transport's bound: nothing may be written now.
         self.full = full
         self.lost = False
         #: Neither full nor lost.
         self.ready = not full
-        self.holder: Holder | None = None
+        self.listener: StreamListener | None = None
 
     def take_over(self) -> None:
         """Become the transport's protocol."""
-        self._home.connections.add(self)
+        self._owner.connections.add(self)
         self.transport.set_protocol(self)
 
     # -- for the stream --------------------------------------------------------------------
 
-    async def room(self) -> None:
-        """Return when the client has taken enough of what was written, or is gone."""
+    async def drain(self) -> None:
+        """Wait until the client has taken enough of what was written, or has left."""
         while self.full and not self.lost:
-            if self._room is None:
-                self._room = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._room)
+            if self._writable is None:
+                self._writable = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._writable)
 
     def write(self, data: bytes) -> None:
-        """Write a part, for which there must be room."""
+        """Write a part; the connection must not be full."""
         if not self.lost:
             self.send(chunked(data))
 
+    def flush(self) -> None:
+        """Write the head, if that was not done."""
+        if self._head and not self.lost:
+            self.send(b"")
+
     def send(self, data: bytes) -> bool:
         """Write bytes as they are. False: the connection is closed, which `left` tells."""
+        if self._head:
+            data, self._head = self._head + data, b""
         try:
             self.transport.write(data)
         except RuntimeError:  # uvloop's, between a reset and `connection_lost`
@@ -102,15 +119,15 @@ class StreamConnection(asyncio.Protocol):
             return
         self._is_over = True
         self.send((chunked(last) if last else b"") + b"0\r\n\r\n")
-        self.holder = None
+        self.listener = None
         if not self._keep_alive or self.transport.is_closing():
             self.transport.close()
-            self._home.closing(self.transport)
+            self._owner.closing(self.transport)
             return
-        self._home.connections.discard(self)
-        if len(self._early) > MOST_EARLY:
+        self._owner.connections.discard(self)
+        if len(self._early) > EARLY_BYTES:
             self.transport.resume_reading()
-        self._home.take_back(self.transport, self._early)
+        self._owner.take_back(self.transport, self._early)
 
     def drop(self) -> None:
         """Cut off a client whose response was not completed: nothing else would tell it."""
@@ -120,36 +137,36 @@ class StreamConnection(asyncio.Protocol):
     # -- the protocol ----------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """A client that asks on before it has its answer waits for its turn; it is read on, since
-        it may leave."""
+        """Keep the next request until the stream is over. Reading goes on, since it tells that the
+        client has left."""
         self._early += data
-        if len(self._early) > MOST_EARLY:
+        if len(self._early) > EARLY_BYTES:
             self.transport.pause_reading()
 
     def eof_received(self) -> None:
         """The client has left, as far as anybody can tell; the transport closes."""
-        self._home.closing(self.transport)
+        self._owner.closing(self.transport)
 
     def pause_writing(self) -> None:
         self.full, self.ready = True, False
-        if self.holder is not None:
-            self.holder.filled()
+        if self.listener is not None:
+            self.listener.filled()
 
     def resume_writing(self) -> None:
         self.full, self.ready = False, not self.lost
-        self._make_room()
+        self._wake_writers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._home.connections.discard(self)
+        self._owner.connections.discard(self)
         self.lost, self.ready = True, False
-        self._make_room()
-        if self.holder is not None:
-            self.holder.left()
+        self._wake_writers()
+        if self.listener is not None:
+            self.listener.left()
 
-    def _make_room(self) -> None:
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
-        self._room = None
+    def _wake_writers(self) -> None:
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
 
     def shutdown(self) -> None:
         """From the server: serve no further request."""

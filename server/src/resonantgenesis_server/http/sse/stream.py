@@ -169,7 +169,7 @@ class SseStream:
         """What only the request needed is given back: a stream stays open for hours."""
         if self._way is not None:
             self._connection = self._way.begin([*headers, *self._extra], first)
-            self._connection.holder = self
+            self._connection.listener = self
             self._way, self._receive, self._send = None, nothing_more, nowhere
 
     async def _go_on(self) -> None:
@@ -233,14 +233,15 @@ class SseStream:
         if self._watch is not None:
             self._watch.discard(self)
         if self._connection is not None:
-            self._connection.holder = None
+            self._connection.listener = None
 
     def _drop(self) -> None:
         if self._connection is not None:
             self._connection.drop()
 
     async def _write_subscription(self) -> None:
-        async for entries in self._subscription.batches(self._limits.heartbeat):
+        subscription, silence = self._subscription, self._limits.heartbeat
+        while (entries := await subscription.advance(silence)) is not None:
             if self._gone or self._error is not None:
                 return
             if not entries:
@@ -267,7 +268,7 @@ class SseStream:
         if self._connection is None:
             await self._send({"type": "http.response.body", "body": data, "more_body": True})
         else:
-            await self._connection.room()
+            await self._connection.drain()
             self._connection.write(data)
 
     async def _close(self) -> None:
@@ -275,7 +276,7 @@ class SseStream:
         if self._connection is None:
             await self._send({"type": "http.response.body", "body": last, "more_body": False})
         else:
-            await self._connection.room()
+            await self._connection.drain()
             self._connection.finish(last)
 
     async def _wait_for_disconnect(self) -> None:

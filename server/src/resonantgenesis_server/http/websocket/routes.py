@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import nullcontext
 
 from starlette.types import Receive, Scope, Send
 
+from ... import metrics
 from ...events.service import EventService
 from ...model.errors import Unavailable
 from ...model.limits import Limits
@@ -15,11 +18,11 @@ from ...model.principal import Principal
 from ...sessions.service import SessionService
 from ..limits import RequestLimit, SocketLimits
 from ..middleware import FastRoute, fast_route
+from ..serving.connection_limit import client_address
 from ..serving.websocket_protocol import handshake_error, not_taken, socket_of
 from ..watchdog import StreamWatchdog
 from .commands import Services
 from .connection import Socket, Verifies
-from .unauthenticated import UnauthenticatedSockets, client_address
 from .writer import AsgiWire, DirectWire
 
 PATH = "/v1/ws"
@@ -91,7 +94,7 @@ class SocketRoutes:
             connection.allow(socket.allowance)
         if principal is None:
             most = self._services.socket.unauthenticated
-            self._unauthenticated.admit(socket, client_address(scope), most)
+            self._unauthenticated.admit(socket, client_address(scope.get("client")), most)
         opening = nullcontext() if principal is None else self._watch.opening(principal)
         self._sockets.add(socket)
         try:
@@ -136,3 +139,39 @@ class SocketRoutes:
         window = min(seconds, len(sockets) / _CLOSES_PER_SECOND)
         chance = random.SystemRandom()
         return {socket: now + chance.uniform(0, window) for socket in sockets}
+
+
+class UnauthenticatedSockets:
+    """The sockets that wait to be authenticated: a bounded number, fairly among addresses.
+
+    Without a place for one more, the oldest socket of the address with the most of them gives way.
+    So nobody keeps another address out, however many connections it opens. A fixed share for each
+    address would do that as well. But behind a proxy all clients have one address: it gets all
+    places, and a slow client gives way to a new one.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[Socket, str] = {}  # the oldest first
+
+    def admit(self, socket: Socket, address: str, most: int) -> None:
+        """Count this socket; at most `most` wait. Raises Unavailable when none can give way."""
+        waiting = {known: of for known, of in self._waiting.items() if known.is_waiting}
+        if len(waiting) >= most:
+            metrics.limit_hit("unauthenticated_sockets")
+            del waiting[_displaced(waiting, address)]
+        waiting[socket] = address
+        self._waiting = waiting
+
+    def discard(self, socket: Socket) -> None:
+        self._waiting.pop(socket, None)
+
+
+def _displaced(waiting: Mapping[Socket, str], newcomer: str) -> Socket:
+    """The socket that has given way. Raises Unavailable."""
+    crowds = Counter(waiting.values())
+    crowds[newcomer] += 1
+    largest = max(crowds.values())
+    for socket, address in waiting.items():
+        if crowds[address] == largest and socket.displace():
+            return socket
+    raise Unavailable("too many sockets wait to be authenticated", retry_after=1)
