@@ -37,8 +37,8 @@ trap 'rm -f "$lowest"' EXIT
 # The tools of the tests as locked: only what users install is at its lowest.
 {
     "${uv[@]}" pip compile --quiet --resolution lowest-direct --python-version 3.11 --no-header \
-        --no-annotate --extra mcp --extra llm --extra s3 --extra postgres \
-        server/pyproject.toml sdk/python/pyproject.toml
+        --no-annotate --no-emit-package resonantgenesis --extra mcp --extra llm --extra s3 \
+        --extra postgres server/pyproject.toml sdk/python/pyproject.toml
     printf '%s\n' pytest pytest-xdist hypothesis pyyaml psutil trustme jsonschema-rs hatchling
 } >"$lowest"
 make_env .venv-lowest .venv/bin/python "$lowest"

@@ -14,10 +14,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from cli_fake import KEY, FakeServer
 from cli_process import Cli, Outcome, RealServer
-from resonantgenesis_server.cli import backoff, main, nearby
+from resonantgenesis._core.retry import Backoff
+from resonantgenesis_server.cli import main, nearby
 from resonantgenesis_server.cli.doctor import command as doctor
 
 NOBODY = "http://127.0.0.1:1"
+
+
+def _short_delay(self: Backoff, failures: int, *, floor: float = 0.0, rng: object = None) -> float:
+    """Milliseconds on top of what the server asks for."""
+    return floor + 0.001
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +32,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith("RESONANTGENESIS_") or name in {"NO_COLOR", "FORCE_COLOR", "CI"}:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(backoff, "_FIRST_DELAY", 0.001)
+    monkeypatch.setattr(Backoff, "delay", _short_delay)
     # Where nobody listens, whatever runs on the machine that tests.
     for module in (doctor, nearby):
         monkeypatch.setattr(module, "DEFAULT_URL", NOBODY)

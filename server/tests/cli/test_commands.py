@@ -66,7 +66,7 @@ def test_an_id_cannot_lead_elsewhere(fake: FakeServer, cli: Cli) -> None:
 
 
 def test_sessions_stream_writes_text_and_a_summary_beside_it(fake: FakeServer, cli: Cli) -> None:
-    fake.script = [as_json(ROW), events(TURN)]
+    fake.script = [as_json(ROW), events(TURN), Reply(204)]
     got = cli("sessions", "stream", SESSION, "--from", "0")
     assert got.out == "● step 1: answer\nHello[2J\n"
     assert "success, 1 step in 1.2 s, position 4" in got.err
@@ -180,7 +180,7 @@ def test_the_exit_code_of_a_stream_is_that_of_its_last_turn(
 ) -> None:
     turn = turn_of("Hello", status="failed")
     last = turn_of("again", first=len(turn) + 1, turn=2, status=status)
-    fake.script = [as_json(ROW), events([*turn, *last])]
+    fake.script = [as_json(ROW), events([*turn, *last]), Reply(204)]
     assert cli("sessions", "stream", SESSION, "--from", "0", *more).code == code
 
 

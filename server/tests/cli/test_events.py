@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 from cli_fake import FakeServer, Reply, Seen, as_json, failure, stream_of
 from cli_process import Cli
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from resonantgenesis_server.cli import client, event_feed
+from resonantgenesis import SyncEventStream, SyncResonantGenesis
+from resonantgenesis_server.cli.client import END, Notice, Patience, open_client, translated
+from resonantgenesis_server.cli.commands import events as events_command
 from resonantgenesis_server.cli.errors import AuthError, NetworkError
-from resonantgenesis_server.cli.event_feed import EventTail, Wanted
+from resonantgenesis_server.cli.target import Target
 
 Event = dict[str, Any]
 
@@ -47,6 +49,31 @@ def end(code: str) -> bytes:
     return f"event: error\ndata: {json.dumps(error)}\n\n".encode()
 
 
+def place_of(seen: Seen) -> str:
+    """From where a request asks: a cursor that the client has, else what it began with."""
+    return seen.headers.get("last-event-id") or seen.query["since"]
+
+
+@pytest.fixture
+def sdk(fake: FakeServer) -> Iterator[SyncResonantGenesis]:
+    """The client that the commands follow events with."""
+    with open_client(Target(fake.url, "key"), patient=True) as opened:
+        yield opened
+
+
+def tail(
+    sdk: SyncResonantGenesis, since: str, patience: float = 30.0, say: Notice = lambda text: None
+) -> SyncEventStream:
+    return sdk.events.subscribe(since=since, on_reconnect=Patience(patience, say))
+
+
+def read(stream: SyncEventStream) -> Iterator[Event]:
+    """The events of a subscription; its errors are those of the commands."""
+    with translated("http://server"):
+        for each in stream:
+            yield each.raw
+
+
 REVOKED = stream_of(end("UNAUTHENTICATED"))
 
 
@@ -67,12 +94,14 @@ def test_tail_takes_its_place_first_and_goes_on_from_there(fake: FakeServer, cli
     got = cli("events", "tail", "app.*", "session.*", "--filter", "n=1", "--filter", "n=x")
     assert (got.code, numbers(got.out)) == (3, [8, 9, 21])
     first, *connections = fake.seen
-    asked = {"events": "app.*,session.*", "filters": '{"n": [1, "x"]}'}
-    assert first.query == {**asked, "since": event_feed.END, "limit": "1"}
+    asked = {"events": "app.*,session.*", "filters": '{"n":[1,"x"]}'}
+    assert first.query == {**asked, "since": END, "limit": "1"}
     assert {seen.path for seen in connections} == {"/v1/events/subscribe"}
-    places = [seen.query.pop("since") for seen in connections]
+    places = [place_of(seen) for seen in connections]
     assert places == ["c_7", "c_7", "c_9", "c_20", "c_20", "c_21"]
-    assert all(seen.query == asked for seen in connections)
+    for seen in connections:
+        seen.query.pop("since", None)
+        assert seen.query == asked
     assert "(go on with: --since c_21)" in got.err
 
 
@@ -81,19 +110,17 @@ def test_tail_since_a_time_asks_for_it_until_a_cursor_is_known(fake: FakeServer,
     got = cli("events", "tail", "--since", "2026-02-21T00:00:00Z")
     assert numbers(got.out) == [1]
     time = "2026-02-21T00:00:00.000000Z"
-    assert [seen.query["since"] for seen in fake.seen] == [time, time, time, "c_1"]
+    assert [place_of(seen) for seen in fake.seen] == [time, time, time, "c_1"]
 
 
 def test_a_heartbeat_shows_that_the_link_carries_and_an_opening_does_not(
-    fake: FakeServer, monkeypatch: pytest.MonkeyPatch
+    fake: FakeServer, sdk: SyncResonantGenesis
 ) -> None:
     told: list[str] = []
     away = failure(503, "UNAVAILABLE", retry_after=0.001)
     fake.script = [away, away, stream_of(b""), away, stream_of(b": hb\n\n"), REVOKED]
-    with httpx.Client(base_url=fake.url, trust_env=False) as http:
-        tail = EventTail(http, Wanted(), "c_1", patience=30, notice=told.append)
-        with pytest.raises(AuthError):
-            list(tail)
+    with pytest.raises(AuthError):
+        list(read(tail(sdk, "c_1", say=told.append)))
     assert told == ["connection lost, trying again from c_1", "connected again"]
     assert len(fake.seen) == 6
 
@@ -101,7 +128,7 @@ def test_a_heartbeat_shows_that_the_link_carries_and_an_opening_does_not(
 def test_a_tail_is_given_up_when_its_patience_is_spent(
     fake: FakeServer, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "TAIL_PATIENCE", 0.05)
+    monkeypatch.setattr(events_command, "TAIL_PATIENCE", 0.05)
 
     def answer(seen: Seen) -> Reply:
         return page(cursor="c_7") if seen.path == "/v1/events" else Reply(0)
@@ -122,36 +149,38 @@ def test_a_tail_is_given_up_when_its_patience_is_spent(
         Reply(200, b"<html>", {"Content-Type": "text/html"}),
     ],
 )
-def test_what_is_no_stream_of_ours_is_said(fake: FakeServer, reply: Reply) -> None:
+def test_what_is_no_stream_of_ours_is_said(
+    fake: FakeServer, sdk: SyncResonantGenesis, reply: Reply
+) -> None:
     fake.always = lambda seen: reply
-    with httpx.Client(base_url=fake.url, trust_env=False) as http:
-        tail = EventTail(http, Wanted(), "c_0", patience=0.0, notice=lambda text: None)
-        with pytest.raises(NetworkError, match="check --url"):
-            list(tail)
-    assert tail.place == "c_0"
+    stream = tail(sdk, "c_0", 0.0)
+    with pytest.raises(NetworkError, match="check --url"):
+        list(read(stream))
+    assert stream.cursor == "c_0"
 
 
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(cuts=st.lists(st.integers(0, 3000), max_size=4))
-def test_cut_anywhere_each_event_comes_once(fake: FakeServer, cuts: list[int]) -> None:
+def test_cut_anywhere_each_event_comes_once(
+    fake: FakeServer, sdk: SyncResonantGenesis, cuts: list[int]
+) -> None:
     left = list(cuts)
 
     def answer(seen: Seen) -> Reply:
-        rest = range(int(seen.query["since"].removeprefix("c_")) + 1, 13)
+        rest = range(int(place_of(seen).removeprefix("c_")) + 1, 13)
         if left:
             return stream_of(frames(*rest)[: left.pop(0)], cut=True)
         return stream_of(frames(*rest) + end("UNAUTHENTICATED"))
 
     fake.always = answer
     got: list[int] = []
-    with httpx.Client(base_url=fake.url, trust_env=False) as http:
-        tail = EventTail(http, Wanted(), "c_0", patience=30, notice=lambda text: None)
-        with pytest.raises(AuthError):
-            got += [each["data"]["n"] for each in tail]
-    assert got == [] or got == list(range(1, 13))
-    assert tail.place == "c_12"
+    stream = tail(sdk, "c_0")
+    with pytest.raises(AuthError):
+        got.extend(each["data"]["n"] for each in read(stream))
+    assert got == list(range(1, 13))
+    assert stream.cursor == "c_12"
 
 
 def test_replay_pages_to_where_it_began(fake: FakeServer, cli: Cli) -> None:
@@ -165,9 +194,10 @@ def test_replay_pages_to_where_it_began(fake: FakeServer, cli: Cli) -> None:
     got = cli("events", "replay", "app.*", "--since", "c_0", "--filter", "a.b=true")
     assert (got.code, numbers(got.out)) == (0, [1, 2, 9])
     assert got.err == "(3 events)\n"
-    asked = {"events": ["app.*"], "filters": {"a.b": True}, "until": "c_end", "limit": 500}
-    bodies = [seen.body for seen in fake.seen[1:]]
-    assert bodies == [{**asked, "since": place} for place in ("c_0", "c_5", "c_5", "c_8")]
+    asked = {"events": ["app.*"], "filters": {"a.b": True}, "until": "c_end", "limit": 1000}
+    first, *others = [seen.body for seen in fake.seen[1:]]
+    assert first == {**asked, "since": "c_0"}
+    assert others == [{**first, "cursor": place} for place in ("c_5", "c_5", "c_8")]
     assert {(seen.method, seen.path) for seen in fake.seen[1:]} == {("POST", "/v1/events/replay")}
 
 
@@ -200,7 +230,7 @@ def test_publish_repeats_itself_under_one_key(fake: FakeServer, cli: Cli) -> Non
 def test_a_publish_without_an_answer_says_how_to_repeat_it(
     fake: FakeServer, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "_CALL_PATIENCE", 0.02)
+    monkeypatch.setattr(events_command, "CALL_PATIENCE", 0.02)
     fake.always = lambda seen: Reply(0)
     got = cli("events", "publish", "app.x", "--idempotency-key", "k-1")
     assert (got.code, got.out) == (4, "")

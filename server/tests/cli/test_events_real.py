@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from cli_process import Cli, Process, RealServer
-from resonantgenesis_server.cli import event_feed
+from resonantgenesis._core import event_plan
 
 
 def publish(server: RealServer, *numbers: int, kind: str = "app.count") -> None:
@@ -103,7 +103,7 @@ def test_on_a_terminal_it_is_lines_in_colour(named: RealServer) -> None:
 def test_replay_pages_filters_and_goes_on_where_it_stopped(
     named: RealServer, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_feed, "_PAGE", 3)
+    monkeypatch.setattr(event_plan, "_PAGE", 3)
     publish(named, *range(20), kind="app.paged")
     everything = ["events", "replay", "app.paged", "--since", "1h"]
     assert numbers(cli(*everything).out) == list(range(20))

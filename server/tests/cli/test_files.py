@@ -160,7 +160,7 @@ def test_what_fails_for_good_leaves_nothing(fake: FakeServer, cli: Cli, tmp_path
     (tmp_path / "a.pdf").write_bytes(b"what stood there")
     damaged = Reply(200, bytes([CONTENT[0] ^ 1]) + CONTENT[1:], {})
     for script, code, words in (
-        ([as_json(FILE), damaged], 4, "damaged"),
+        ([as_json(FILE), damaged, damaged], 4, "damaged"),
         ([as_json(FILE), failure(404, "NOT_FOUND", "no such file")], 5, "no such file"),
         ([as_json(FILE), failure(401, "UNAUTHENTICATED")], 3, "RESONANTGENESIS_API_KEY"),
     ):

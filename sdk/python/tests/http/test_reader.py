@@ -167,6 +167,13 @@ def test_a_subscription_names_its_cursor() -> None:
     assert len(told) == 3
 
 
+def test_a_heartbeat_before_an_error_moves_the_cursor() -> None:
+    told: list[Reconnection] = []
+    error = b'event: error\ndata: {"code": "UNAVAILABLE", "message": "m", "retryable": true}\n\n'
+    Subscription(told).give(OPENED, Received(b"id: c_20\n\n" + error))
+    assert [one.cursor for one in told] == ["c_20"]
+
+
 def test_a_heartbeat_shows_that_a_stream_carries() -> None:
     told: list[Reconnection] = []
     subscription = Subscription(told)

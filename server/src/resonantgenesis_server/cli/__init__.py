@@ -1,4 +1,4 @@
-"""The command line. It speaks to servers by HTTP, like any client, and imports no SDK."""
+"""The command line. It speaks to servers through the Python SDK, like any client."""
 
 from .app import main
 

@@ -6,7 +6,6 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +17,7 @@ from ..logging.startup import StartupError
 from . import chat, demo, serve
 from .commands import agents, events, files, keys, organizations, sessions, tokens, usage
 from .doctor.command import doctor
-from .errors import CliError
+from .errors import UNWRITABLE, CliError
 from .render import show_text
 
 #: As a shell reports a program that SIGINT ended.
@@ -50,6 +49,8 @@ app.command("usage")(usage.usage)
 
 def _show_version(asked: bool) -> None:
     if asked:
+        from importlib.metadata import version
+
         typer.echo(f"resonantgenesis {version('resonantgenesis-server')}")
         raise typer.Exit
 
@@ -64,10 +65,6 @@ def _options(
     ] = False,
 ) -> None:
     pass
-
-
-#: How writing fails for reasons of the place that is written to.
-_UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Abort, KeyboardInterrupt):
         return _INTERRUPTED
     except OSError as error:
-        if error.errno not in _UNWRITABLE:
+        if error.errno not in UNWRITABLE:
             raise
         return _unwritable(error.errno)
     return code if isinstance(code, int) else 0

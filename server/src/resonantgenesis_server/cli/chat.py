@@ -8,19 +8,23 @@ import importlib
 import importlib.util
 import re
 import sys
-from typing import Annotated
+import uuid
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from .client import Client
-from .errors import AuthError, CliError, UsageProblem
+from .client import PATIENCE, Patience, open_client, translated
+from .errors import AuthError, CliError, NotFoundError, UsageProblem
 from .nearby import find_or_start
-from .options import AsJson, Data, Url, connect, program, to_stderr
+from .options import AsJson, Data, Url, program, to_stderr
 from .render import show_line, show_text
-from .stream import Stream
-from .target import Target
+from .target import Target, find_target
+from .values import identifier
 from .view import ChunkView, summary
+
+if TYPE_CHECKING:
+    from resonantgenesis import SyncResonantGenesis, SyncStream
 
 _AGENT = "guide"
 _LEAVE = frozenset({"exit", "quit"})
@@ -40,7 +44,8 @@ def chat(
         bool, typer.Option(help="With --model: whether it may call the server's tools.")
     ] = True,
     session: Annotated[
-        str | None, typer.Option(help="Go on with this session instead of a new one.")
+        str | None,
+        typer.Option(parser=identifier, help="Go on with this session instead of a new one."),
     ] = None,
     as_json: AsJson = False,
     url: Url = None,
@@ -56,27 +61,27 @@ def chat(
     console = Console()
     with contextlib.ExitStack() as stack:
         stays = True
-        beside = _Beside()
         if model is None:
-            client = stack.enter_context(connect(url, data, beside))
+            target = find_target(url, data)
         else:
             server = stack.enter_context(find_or_start(url, None, data, to_stderr, stands_in=False))
             stays = server.child is None or data is not None
             target = Target(server.url, server.key.value)
-            client = stack.enter_context(Client(target, notice=beside))
+        client = stack.enter_context(open_client(target))
+        if model is not None:
             agent = _agent_for(client, model, tools)
         if session is None:
             agent = agent or _AGENT
-            session = client.create_session(agent)
+            session = client.sessions.create(agent).session_id
         else:
-            agent = str(client.session(session)["agent_id"])
+            agent = str(client.sessions.get(session).agent_id)
         conversation = _Conversation(
             client,
+            stack.enter_context(open_client(target, patient=True)),
             console,
             agent,
             session,
             model or agent,
-            beside,
             stays=stays,
             as_json=as_json,
         )
@@ -84,52 +89,42 @@ def chat(
             raise typer.Exit(1)
 
 
-def _agent_for(client: Client, model: str, tools: bool) -> str:
+def _agent_for(client: SyncResonantGenesis, model: str, tools: bool) -> str:
     """The id of the agent for a model; one for each, made when it is first asked for."""
     kind = f"{model}{'' if tools else ' without tools'}"
     words = "-".join(re.findall(r"[A-Za-z0-9]+", kind))[:40]
     agent = f"chat-{words}-{hashlib.sha256(kind.encode()).hexdigest()[:6]}"
-    body = {"id": agent, "name": f"Chat with {kind}", "engine": "llm", "model": model}
+    fields: dict[str, Any] = {} if tools else {"tools": []}
     try:
-        client.call("POST", "/v1/agents", body | ({} if tools else {"tools": []}))
+        with translated(client.base_url):
+            client.agents.create(
+                id=agent, name=f"Chat with {kind}", engine="llm", model=model, **fields
+            )
     except CliError as error:
         if error.code != "CONFLICT":  # else it is there already
             raise
     return agent
 
 
-class _Beside:
-    """Tells a person what is no part of a turn, on a terminal on a line of its own."""
-
-    def __init__(self) -> None:
-        #: What is being shown.
-        self.view: ChunkView | None = None
-
-    def __call__(self, text: str) -> None:
-        if self.view is not None:
-            self.view.make_room()
-        to_stderr(text)
-
-
 class _Conversation:
     def __init__(
         self,
-        client: Client,
+        client: SyncResonantGenesis,
+        patient: SyncResonantGenesis,
         console: Console,
         agent: str,
         session: str,
         name: str,
-        beside: _Beside,
         *,
         stays: bool,
         as_json: bool,
     ) -> None:
         self._client = client
+        self._patient = patient
         self._console = console
         self._agent = agent
         self._session = session
         self._name = name
-        self._beside = beside
         #: Whether the session is kept when the program ends.
         self._stays = stays
         self._as_json = as_json
@@ -174,10 +169,10 @@ class _Conversation:
     def _turn(self, goal: str) -> None:
         if self._is_interactive:
             self._console.out(f"{self._name}:", style="bold green", highlight=False)
-        view = self._beside.view = ChunkView(self._console, as_json=self._as_json)
-        stream = self._client.execute(self._agent, goal, self._session)
+        view = ChunkView(self._console, as_json=self._as_json)
         try:
-            self._follow(stream, view)
+            with translated(self._client.base_url):
+                self._run_turn(goal, view)
         except AuthError:
             raise
         except CliError as error:
@@ -187,22 +182,50 @@ class _Conversation:
             view.end_line()
             show_text(Console(stderr=True), error.message, "red")
 
-    def _follow(self, stream: Stream, view: ChunkView) -> None:
+    def _run_turn(self, goal: str, view: ChunkView) -> None:
+        def say(text: str) -> None:
+            view.make_room()
+            to_stderr(text)
+
+        key = str(uuid.uuid4())
+        stream = self._patient.sessions.execute_stream(
+            self._agent,
+            goal,
+            session_id=self._session,
+            idempotency_key=key,
+            raise_on_error=False,
+            on_reconnect=Patience(PATIENCE, say),
+        )
         try:
             for chunk in stream:
-                view.show(chunk)
+                view.show(chunk.raw)
         except KeyboardInterrupt:
             view.end_line()
             to_stderr("cancelling")
-            if stream.session_id is None:
-                # It may have started all the same; its key names it.
-                self._client.cancel_by_key(stream.idempotency_key or "")
-                self._succeeded = False
+            if stream.turn is None:
+                self._cancel_unanswered(key)
                 return
-            self._client.cancel(stream.session_id, stream.turn)
-            for chunk in stream:
-                view.show(chunk)
+            self._cancel(stream, view, Patience(PATIENCE, say))
         view.end_line()
         self._succeeded = view.succeeded
         if view.done is not None and not view.succeeded:
             to_stderr(summary(view.done))
+
+    def _cancel_unanswered(self, key: str) -> None:
+        """Cancel a turn that may have started although no answer came; its key names it."""
+        self._succeeded = False
+        with contextlib.suppress(NotFoundError), translated(self._client.base_url):
+            self._client.sessions.cancel(idempotency_key=key)
+
+    def _cancel(self, stream: SyncStream, view: ChunkView, patience: Patience) -> None:
+        """Cancel the turn and show its end."""
+        self._client.sessions.cancel(self._session, turn=stream.turn)
+        rest = self._patient.sessions.join(
+            self._session,
+            resume_from=stream.position,
+            turn=stream.turn,
+            raise_on_error=False,
+            on_reconnect=patience,
+        )
+        for chunk in rest:
+            view.show(chunk.raw)

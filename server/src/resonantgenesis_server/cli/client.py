@@ -1,176 +1,157 @@
-"""A small synchronous client for the commands."""
+"""The Python SDK as the commands use it.
+
+The SDK reads, resumes and repeats; the commands decide how long that may take and what a person
+hears of it. The SDK is imported when a command first needs it, since `--help` does not.
+"""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
-import httpx
-
-from .answers import check, json_object, network_error
-from .backoff import PATIENCE, BackOff, Notice, is_retryable, no_notice
-from .errors import CliError, NetworkError
-from .event_feed import END, EVENTS, TAIL_PATIENCE, EventTail, Replay, Wanted
-from .stream import Opening, Place, Stream, session_path
+from .errors import CliError, NetworkError, broken_off, from_between, from_server, not_reached
 from .target import Target, is_loopback
-from .transfers import Transfers
 
-#: Seconds for an answer that is no stream.
-_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
-_PAGE = 200
+if TYPE_CHECKING:
+    from resonantgenesis import Page, Reconnection, StreamError, SyncResonantGenesis
+
+#: Takes a sentence for the person who waits.
+Notice = Callable[[str], None]
+
+#: Seconds of failing after which a broken stream of chunks, or a transfer, is given up.
+PATIENCE = 30.0
+#: Seconds that a tail, which is left alone for hours, waits for its server to come back.
+TAIL_PATIENCE = 300.0
 #: Seconds that a call which is safe to repeat is repeated for.
-_CALL_PATIENCE = 10.0
+CALL_PATIENCE = 10.0
+#: A time after all events: the cursor found there is the end of the log.
+END = "9999-12-31T23:59:59Z"
+
+_CONNECT, _SILENCE = 5.0, 15.0
+#: Seconds for an answer. A server that syncs a large file to its disk may need a while.
+_ANSWER, _TRANSFER_ANSWER = 30.0, 120.0
+#: About 300 s of the SDK's back-off, which the `Patience` of each call ends earlier.
+_RETRIES = 80
+_PAGE = 200
 
 
-class Client:
-    """Calls of one server. Raises CliError, with what to do next, for whatever goes wrong."""
+@contextlib.contextmanager
+def open_client(target: Target, *, patient: bool = False) -> Iterator[SyncResonantGenesis]:
+    """A client of the server. Whatever fails in the block becomes a CliError.
+
+    A failed call is raised at once. `patient`: it is repeated, and needs a `Patience` as its
+    `on_reconnect`.
+    """
+    from resonantgenesis import SyncResonantGenesis, Timeouts
+
+    # The commands say themselves that a server cannot be reached.
+    logging.getLogger("resonantgenesis").addHandler(logging.NullHandler())
+    answer = _TRANSFER_ANSWER if patient else _ANSWER
+    with (
+        translated(target.url),
+        SyncResonantGenesis(
+            api_key=target.key,
+            base_url=target.url,
+            timeout=Timeouts(connect=_CONNECT, answer=answer, silence=_SILENCE),
+            max_retries=_RETRIES if patient else 0,
+            # A proxy is for the network; a server on this machine is not behind one.
+            trust_env=not is_loopback(target.url),
+        ) as client,
+    ):
+        yield client
+
+
+@contextlib.contextmanager
+def translated(url: str) -> Iterator[None]:
+    """Raise a CliError for an error of the SDK; `url` is the server's address."""
+    from resonantgenesis import StreamError
+
+    try:
+        yield
+    except StreamError as error:
+        raise _from_sdk(error, url) from error
+
+
+def _from_sdk(error: StreamError, url: str) -> CliError:
+    from resonantgenesis import ConnectionLost
+
+    if isinstance(error, ConnectionLost):
+        if error.status is not None:  # the server answered, but not with what was sent
+            return CliError(f"{error.message}; try again")
+        return (broken_off if error.reached else not_reached)(url, error.message)
+    if error.status is not None and error.request_id is None:
+        return from_between(url, error.status, error.details.get("location"))
+    return from_server(
+        error.code,
+        error.message,
+        request_id=error.request_id or "",
+        details=error.details,
+    )
+
+
+class Patience:
+    """An `on_reconnect` that gives up a call when it has failed for too long.
+
+    It says once that the connection is lost, and once that there is one again. The first attempt
+    comes at once and is mostly all it takes, so only the second failure in a row is said.
+    """
 
     def __init__(
-        self, target: Target, *, patience: float = PATIENCE, notice: Notice = no_notice
+        self, seconds: float, say: Notice, doing: str | None = None, *, reached: bool = True
     ) -> None:
-        """`patience`: seconds that a stream tries to come back for; `notice` is told when."""
-        self.url = target.url
-        self._patience = patience
-        self._notice = notice
-        self._http = httpx.Client(
-            base_url=target.url,
-            headers={"Authorization": f"Bearer {target.key}"},
-            timeout=_TIMEOUT,
-            # A proxy is for the network; what runs on this machine is not behind it.
-            trust_env=not is_loopback(target.url),
-        )
+        """`doing`: what is said; else from where the stream goes on. `reached`: the server is
+        known to be there; if not, a first connection that cannot be made is final."""
+        self._seconds = seconds
+        self._say = say
+        self._doing = doing
+        self._reached = reached
+        self._failures = 0
+        self._since = 0.0
+        self._was_said = False
 
-    def __enter__(self) -> Self:
-        return self
+    def __call__(self, reconnection: Reconnection) -> None:
+        """Raises the StreamError that ended the last attempt, once the patience is spent."""
+        if reconnection.error is None:
+            self._connected()
+            return
+        now = time.monotonic()
+        if self._failures == 0:
+            self._since = now
+        self._failures += 1
+        self._reached = self._reached or getattr(reconnection.error, "reached", True)
+        if not self._reached or now - self._since + reconnection.delay > self._seconds:
+            raise reconnection.error
+        if self._failures > 1 and not self._was_said:
+            self._was_said = True
+            place = reconnection.cursor or f"position {reconnection.position or 0}"
+            self._say(self._doing or f"connection lost, trying again from {place}")
 
-    def __exit__(self, *_: object) -> None:
-        self._http.close()
+    def _connected(self) -> None:
+        self._failures = 0
+        if self._was_said:
+            self._was_said = False
+            self._say("connected again")
 
-    def call(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        query: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> dict[str, Any]:
-        """The JSON object of an answer; empty where there is none."""
-        asked = {name: value for name, value in (query or {}).items() if value is not None}
-        try:
-            response = self._http.request(method, path, json=body, params=asked, headers=headers)
-        except httpx.HTTPError as error:
-            raise network_error(self.url, error) from error
-        check(response)
-        return {} if response.status_code == 204 else json_object(response)
 
-    def repeat(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> dict[str, Any]:
-        """`call` for what is safe to repeat: again for a while, where that may help."""
-        back_off = BackOff(min(self._patience, _CALL_PATIENCE), self._notice)
-        while True:
-            try:
-                return self.call(method, path, body, headers=headers)
-            except CliError as error:
-                if not is_retryable(error):
-                    raise
-                back_off.wait(error, f"no answer from {self.url}, trying again")
+def items(list_page: Callable[..., Page[Any]], limit: int) -> Iterator[dict[str, Any]]:
+    """At most `limit` items of a list; `list_page` takes `limit` and `cursor`."""
+    cursor: str | None = None
+    while limit > 0:
+        page = list_page(limit=min(limit, _PAGE), cursor=cursor)
+        for item in page:
+            yield item.raw
+        limit -= len(page)
+        cursor = page.next_cursor
+        if cursor is None:
+            return
 
-    def pages(
-        self,
-        path: str,
-        query: Mapping[str, Any],
-        limit: int,
-        see: Callable[[dict[str, Any]], None] = lambda _answer: None,
-    ) -> Iterator[dict[str, Any]]:
-        """At most `limit` items of a list, over as many pages as it takes; `see` is shown each."""
-        cursor: str | None = None
-        while limit > 0:
-            page = {**query, "limit": min(limit, _PAGE), "cursor": cursor}
-            answer = self.call("GET", path, query=page)
-            see(answer)
-            items: list[dict[str, Any]] = answer["data"]
-            yield from items
-            limit -= len(items)
-            cursor = answer.get("next_cursor")
-            if cursor is None:
-                return
 
-    def transfers(self) -> Transfers:
-        """Files up and down."""
-        return Transfers(self._http, self.url, self._patience, self._notice)
-
-    def session(self, session_id: str) -> dict[str, Any]:
-        return self.call("GET", session_path(session_id))
-
-    def create_session(self, agent_id: str) -> str:
-        """The id of a new session without a turn."""
-        session_id: str = self.call("POST", "/v1/sessions", {"agent_id": agent_id})["session_id"]
-        return session_id
-
-    def execute(self, agent_id: str, goal: str, session_id: str | None = None) -> Stream:
-        """A turn's chunks; the turn starts when the stream is first read."""
-        body: dict[str, Any] = {"agent_id": agent_id, "goal": goal, "stream": True}
-        if session_id is not None:
-            body["session_id"] = session_id
-        opening = Opening("/v1/sessions/execute", body, str(uuid.uuid4()))
-        return Stream(self._http, opening, patience=self._patience, notice=self._notice)
-
-    def join(self, place: Place) -> Stream:
-        """A session's chunks from a place on."""
-        return Stream(self._http, place, patience=self._patience, notice=self._notice)
-
-    def cancel(self, session_id: str, turn: int | None = None) -> dict[str, Any]:
-        """Cancel a turn, or all that run or wait."""
-        body = {} if turn is None else {"turn": turn}
-        return self.call("POST", f"{session_path(session_id)}/cancel", body)
-
-    def cancel_by_key(self, idempotency_key: str) -> None:
-        """Cancel the turn whose answer never came; nothing happens if it never started."""
-        try:
-            self.call("POST", "/v1/sessions/cancel", {"idempotency_key": idempotency_key})
-        except CliError as error:
-            if error.code != "NOT_FOUND":
-                raise
-
-    def tail(self, wanted: Wanted, since: str | None) -> EventTail:
-        """Events from a place (a cursor or a time), else from now on.
-
-        That it cannot be had at all is said at once; the place of "now" is taken here, so that a
-        first connection which breaks loses nothing.
-        """
-        place = self._reached(wanted, since or END)
-        return EventTail(
-            self._http, wanted, since or place, patience=TAIL_PATIENCE, notice=self._notice
-        )
-
-    def replay(self, wanted: Wanted, since: str, until: str | None, limit: int | None) -> Replay:
-        """Events of the past; what happens while they are read does not lengthen it."""
-        end = until or self._reached(Wanted(), END)
-        return Replay(
-            lambda body: self.repeat("POST", f"{EVENTS}/replay", body), wanted, since, end, limit
-        )
-
-    def _reached(self, wanted: Wanted, since: str) -> str:
-        """The cursor behind the first event since a place; the end's if there is none."""
-        query = {**wanted.query(), "since": since, "limit": 1}
-        place = self.call("GET", EVENTS, query=query).get("next_cursor")
-        if not isinstance(place, str):
-            raise NetworkError(f"{self.url} did not say where its events end; check --url")
-        return place
-
-    def publish(self, kind: str, data: Mapping[str, Any], idempotency_key: str) -> dict[str, Any]:
-        """The event as it was written, once whatever happens to the calls."""
-        headers = {"Idempotency-Key": idempotency_key}
-        try:
-            return self.repeat("POST", EVENTS, {"type": kind, "data": data}, headers)
-        except NetworkError as error:
-            raise NetworkError(
-                f"{error.message}; if it was written, --idempotency-key {idempotency_key}"
-                " does not write it again"
-            ) from error
+def cursor_behind(client: SyncResonantGenesis, since: str, **event_filter: Any) -> str:
+    """The cursor behind the first event since a place; the end's if there is none."""
+    cursor = client.events.list(since=since, limit=1, **event_filter).next_cursor
+    if cursor is None:
+        raise NetworkError(f"{client.base_url} did not say where its events end; check --url")
+    return cursor

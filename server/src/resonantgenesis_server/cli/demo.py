@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from .client import Client
+from .client import PATIENCE, Patience, open_client
 from .errors import CliError
 from .nearby import PORT, Nearby, find_or_start
 from .options import Url, program, to_stderr
@@ -67,14 +67,16 @@ def _ask(console: Console, server: Nearby, question: str, stays: bool) -> bool:
     show_line(console, f"\nYou: {one_line(question, 500)}", "bold")
     show_line(console, f"{AGENT}:", "bold green")
     view = ChunkView(console)
-    with Client(Target(server.url, server.key.value), notice=to_stderr) as client:
-        stream = client.execute(AGENT, question)
+    with open_client(Target(server.url, server.key.value), patient=True) as client:
+        stream = client.sessions.execute_stream(
+            AGENT, question, raise_on_error=False, on_reconnect=Patience(PATIENCE, to_stderr)
+        )
         first = 0
         for chunk in stream:
-            first = first or int(chunk["position"])
-            view.show(chunk)
+            first = first or chunk.position
+            view.show(chunk.raw)
     done, session, last = view.done, stream.session_id, stream.position
-    if done is None or session is None or last is None:
+    if done is None or session is None:
         raise CliError("the turn ended without its last chunk; try again")
     show_line(console, f"\n{summary(done)}", "dim")
     show_line(console, f"session {session}, turn {stream.turn}, positions {first} to {last}", "dim")

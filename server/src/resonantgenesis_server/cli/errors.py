@@ -9,22 +9,23 @@ CliError          1   the server or a turn failed
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import errno
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 
 class CliError(Exception):
-    """`code` is the server's, where it said one; `retry_after` in seconds."""
+    """`code` is the server's, where it said one."""
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(
-        self, message: str, *, code: str | None = None, retry_after: float | None = None
-    ) -> None:
+    def __init__(self, message: str, *, code: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
-        self.retry_after = retry_after
 
 
 class UsageProblem(CliError):
@@ -68,12 +69,57 @@ _LISTS = {
 } | {"file": "`resonantgenesis files ls` shows those there are"}
 
 
+#: Meanings of statuses with which proxies refuse a request for good.
+_REFUSED = {
+    407: "wants credentials of its own (407); put them into HTTPS_PROXY, or go around it with"
+    " NO_PROXY",
+    413: "takes no body of this size (413), and it was not the server that said so; raise the"
+    " proxy's limit (nginx: `client_max_body_size 0;`), or send less",
+    414: "takes no address of this length (414); raise the proxy's limit",
+    431: "takes no header fields of this size (431); raise the proxy's limit",
+}
+#: Statuses of proxies that reach nobody.
+_NOBODY_BEHIND = frozenset({502, 503, 504})
+#: Failures of a system that has no place for the output.
+UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE})
+
+
+def not_reached(url: str, reason: str) -> NetworkError:
+    """The error of a connection that could not be made."""
+    hint = "start one with `resonantgenesis serve`, or name another with --url"
+    return NetworkError(f"no server answers at {url}; {hint} ({reason})")
+
+
+def broken_off(url: str, reason: str) -> NetworkError:
+    """The error of an exchange that began and did not end."""
+    return NetworkError(f"the exchange with {url} broke off: {reason}; try again, or check --url")
+
+
+def from_between(url: str, status: int, location: str | None = None) -> CliError:
+    """The error of an answer that is not in the server's form: something on the way made it.
+
+    `location`: where a redirection points.
+    """
+    host = urlsplit(url).netloc
+    if meaning := _REFUSED.get(status):
+        return UsageProblem(f"something on the way to {host} {meaning}")
+    if location is not None:
+        target = urlsplit(location).hostname or "another place"
+        return NetworkError(
+            f"{host} answered {status} and points to {target}; redirects are never followed, since"
+            " the key would go along: name the right address with --url"
+        )
+    text = f"{host} answered {status} and is no ResonantGenesis server; check --url"
+    if status in _NOBODY_BEHIND:
+        text += ", or see whether the server behind that proxy runs"
+    return NetworkError(text)
+
+
 def from_server(
     code: str,
     message: str,
     *,
     request_id: str = "",
-    retry_after: float | None = None,
     details: Mapping[str, Any] | None = None,
 ) -> CliError:
     """The error that a server's answer or stream stands for."""
@@ -83,7 +129,7 @@ def from_server(
     kind = _BY_CODE.get(code, CliError)
     if code not in _BY_CODE and code not in _NEXT:
         text = f"{code}: {text}"
-    return kind(text, code=code, retry_after=retry_after)
+    return kind(text, code=code)
 
 
 def _hint(code: str, message: str, details: Mapping[str, Any]) -> str:
@@ -100,3 +146,17 @@ def _hint(code: str, message: str, details: Mapping[str, Any]) -> str:
     if code == "NOT_FOUND":
         return next((hint for word, hint in _LISTS.items() if word in message), "")
     return _NEXT.get(code, "")
+
+
+@contextlib.contextmanager
+def using_file(path: Path) -> Iterator[None]:
+    """Raise a UsageProblem that names `path` where it cannot be read or written.
+
+    A full disk stays an OSError: naming another path does not help.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.errno in UNWRITABLE:
+            raise
+        raise UsageProblem(f"{path}: {error.strerror or error}") from error

@@ -10,16 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import httpx
-
-from ..config.load import load_settings
-from ..config.settings import ENV_PREFIX
-from .backoff import Notice
-from .client import Client
+from ..config import ENV_PREFIX
+from .client import Notice, open_client
 from .errors import AuthError, CliError, NetworkError
 from .options import to_stderr
 from .target import (
@@ -62,11 +59,11 @@ class Child:
     def wait_until_ready(self) -> None:
         """Raises CliError, with its own last words, when it ends before or takes too long."""
         deadline = time.monotonic() + _READY_SECONDS
-        with httpx.Client(base_url=self.url, timeout=2.0, trust_env=False) as http:
+        with _readiness_check(self.url) as is_ready:
             while time.monotonic() < deadline:
                 if self._process.poll() is not None:
                     raise CliError(f"the server did not start: {self._last_words()}")
-                if answers(http, "/readyz"):
+                if is_ready():
                     return
                 time.sleep(0.05)
         raise CliError(f"the server was not ready within {_READY_SECONDS:g} s; see {self._log}")
@@ -127,12 +124,21 @@ def free_port(wanted: int) -> int:
     raise CliError("no port is free on this machine")
 
 
-def answers(http: httpx.Client, path: str) -> bool:
-    """Whether a GET gives 200."""
-    try:
-        return http.get(path).status_code == 200
-    except httpx.HTTPError:
-        return False
+@contextlib.contextmanager
+def _readiness_check(url: str) -> Iterator[Callable[[], bool]]:
+    """A function that says whether a server at the address is ready. It needs no key."""
+    import httpx
+
+    with httpx.Client(timeout=2.0, trust_env=not is_loopback(url)) as http:
+
+        def is_ready() -> bool:
+            for ready in ready_urls(url):
+                with contextlib.suppress(httpx.HTTPError):
+                    if http.get(ready).status_code == httpx.codes.OK:
+                        return True
+            return False
+
+        yield is_ready
 
 
 @contextlib.contextmanager
@@ -181,7 +187,7 @@ def find_or_start(
         if folder is None:
             made = tempfile.TemporaryDirectory(prefix="resonantgenesis-")
             folder = Path(stack.enter_context(made))
-        wanted = port or httpx.URL(address).port or PORT
+        wanted = port or urlsplit(address).port or PORT
         child = stack.enter_context(start_server(_port(wanted, port is not None), folder))
         where = "a new directory" if data is None else str(folder)
         say(f"Starting a server at {child.url} with its data in {where}.")
@@ -196,20 +202,18 @@ def _running(address: str, data: Path | None, stands_in: bool) -> Nearby | None:
     for a server that runs only if `stands_in`; then raises.
     """
     is_local = is_loopback(address)
-    with httpx.Client(base_url=address, timeout=2.0, trust_env=not is_local) as http:
-        if not any(answers(http, ready) for ready in ready_urls(address)):
+    with _readiness_check(address) as is_ready:
+        if not is_ready():
             if is_local:
                 return None
             raise NetworkError(f"no server answers at {address}; check --url")
     key = find_key(address, data)
-    if key is not None:
-        with Client(Target(address, key.value)) as client:
-            try:
-                client.call("GET", f"/v1/agents/{_AGENT}")
-            except AuthError:
-                pass  # said below, for this and for no key at all
-            else:
-                return Nearby(address, key)
+    # A refused key is said below, as is none at all.
+    with contextlib.suppress(AuthError):
+        if key is not None:
+            with open_client(Target(address, key.value)) as client:
+                client.agents.get(_AGENT)
+            return Nearby(address, key)
     if is_local and stands_in:
         to_stderr(f"a server runs at {address}, but not with a key that is known here")
         return None
@@ -230,6 +234,8 @@ def _port(wanted: int, is_fixed: bool) -> int:
 
 def _key_of(folder: Path) -> Key:
     """The child's key: the one it was configured with, else the one it wrote."""
+    from ..config.load import load_settings
+
     configured = load_settings().settings.bootstrap_key
     if configured is not None:
         return Key(configured.get_secret_value(), f'"${BOOTSTRAP_VARIABLE}"')

@@ -5,16 +5,19 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from .backoff import Notice, no_notice
-from .client import Client
+from .client import open_client
 from .render import show_text
 from .target import DEFAULT_DATA, DEFAULT_URL, KEY_VARIABLE, URL_VARIABLE, find_target
+
+if TYPE_CHECKING:
+    from resonantgenesis import SyncResonantGenesis
 
 PROGRAM = "resonantgenesis"
 Url = Annotated[
@@ -31,9 +34,11 @@ Data = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="JSON lines instead of text.")]
 
 
-def connect(url: str | None, data: Path | None, notice: Notice = no_notice) -> Client:
-    """A client of the server that the options name."""
-    return Client(find_target(url, data), notice=notice)
+def connect(
+    url: str | None, data: Path | None, *, patient: bool = False
+) -> AbstractContextManager[SyncResonantGenesis]:
+    """A client of the server that the options name; see `open_client`."""
+    return open_client(find_target(url, data), patient=patient)
 
 
 def to_stderr(text: str) -> None:

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import gc
-import importlib
 from pathlib import Path
-from typing import Annotated, Protocol, cast
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from ..config.load import CONFIG_VARIABLE, DEFAULT_FILE, load_settings, unknown_variables
-from ..config.settings import Settings
+from ..config import CONFIG_VARIABLE, DEFAULT_FILE
 from ..logging.startup import StartupError
 from .errors import UsageProblem
 from .options import AsJson, to_stderr
 from .render import show_rows
-
-
-class _Main(Protocol):
-    def serve(self, settings: Settings, config: Path | None) -> int: ...
-
 
 Config = Annotated[
     Path | None,
@@ -77,33 +70,36 @@ def serve(
         "log_level": log_level,
         "log_format": log_format,
     }
-    loaded = load_settings(arguments, config)
-    raise typer.Exit(_server().serve(loaded.settings, loaded.file))
+    raise typer.Exit(_serve(arguments, config))
 
 
-def _server() -> _Main:
-    """Imported when it is wanted: the client commands start in a third of the time without it.
-
-    Nothing that an import makes is garbage, and looking for some was a fifth of its time.
-    """
+def _serve(arguments: dict[str, Any], config: Path | None) -> int:
+    # Nothing that an import makes is garbage. Looking for garbage took a fifth of its time.
     gc.disable()
     try:
-        return cast("_Main", importlib.import_module("resonantgenesis_server.app"))
+        from .. import app
+        from ..config.load import load_settings
     except ImportError as error:
         if error.name is not None:  # a module is missing or broken: its traceback tells which
             raise
         raise StartupError(str(error)) from None  # from http/dependencies.py, one line
     finally:
         gc.enable()
+    loaded = load_settings(arguments, config)
+    return app.serve(loaded.settings, loaded.file)
 
 
 def show_config(config: Config = None, as_json: AsJson = False) -> None:
     """Show the settings in effect and where each comes from, secrets masked."""
+    from ..config.load import load_settings, unknown_variables
+
     loaded = load_settings(config=config)
     columns = ("setting", "value", "source")
     rows = (dict(zip(columns, row, strict=True)) for row in loaded.effective())
     show_rows(Console(), rows, columns, as_json=as_json)
-    _warn_unknown()
+    for name, meant in unknown_variables():
+        hint = f"; did you mean {meant}?" if meant else ""
+        to_stderr(f"{name} is no setting and does nothing{hint}")
 
 
 def _agents(given: list[str]) -> dict[str, str]:
@@ -116,9 +112,3 @@ def _agents(given: list[str]) -> dict[str, str]:
             raise UsageProblem(f"--agent {text}: there is one named {name!r} already")
         agents[name] = reference
     return agents
-
-
-def _warn_unknown() -> None:
-    for name, meant in unknown_variables():
-        hint = f"; did you mean {meant}?" if meant else ""
-        to_stderr(f"{name} is no setting and does nothing{hint}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..config.settings import ENV_PREFIX
+from ..config import ENV_PREFIX
 from .errors import AuthError, UsageProblem
 
 DEFAULT_URL = "http://127.0.0.1:8080"

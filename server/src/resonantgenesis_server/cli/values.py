@@ -40,6 +40,13 @@ def duration(text: str, option: str) -> int:
     return int(timedelta(**{_UNIT[span[2]]: int(span[1])}).total_seconds())
 
 
+def identifier(text: str) -> str:
+    """An id. Raises UsageProblem for one that cannot stand in a path."""
+    if text in {"", ".", ".."}:
+        raise UsageProblem(f"{text!r} is not an id")
+    return text
+
+
 def json_object(text: str, what: str) -> dict[str, Any]:
     """Raises UsageProblem."""
     try:

@@ -22,10 +22,9 @@ from pydantic_settings import EnvSettingsSource, SettingsError
 from ..logging.masking import MASK, mask_addresses, mask_arguments, secrets_in, secrets_in_arguments
 from ..logging.startup import StartupError
 from ..model.limits import Limits
-from .settings import ENV_PREFIX, Settings, parse_agents
+from . import CONFIG_VARIABLE, DEFAULT_FILE, ENV_PREFIX
+from .settings import Settings, parse_agents
 
-CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
-DEFAULT_FILE = Path("resonantgenesis.toml")
 DEFAULT_SOURCE = "default"
 #: What pydantic calls a name that a model, and one that a dataclass does not have.
 _UNKNOWN = {"extra_forbidden", "unexpected_keyword_argument"}

@@ -24,8 +24,8 @@ from ..agents.engines.llm.settings import LlmSettings
 from ..agents.tools.settings import ToolSettings
 from ..model.ids import is_agent_id
 from ..model.limits import Limits
+from . import ENV_PREFIX
 
-ENV_PREFIX = "RESONANTGENESIS_"
 #: A bootstrap key travels in a header, so: printable ASCII without spaces.
 _KEY = re.compile(r"[\x21-\x7e]{16,512}")
 

@@ -51,6 +51,8 @@ class EventBuffer(StreamBuffer):
     def _frame(self, frame: Frame) -> None:
         raw = json_object(frame.data)
         if not frame.own_id:
+            if frame.id:  # of a heartbeat before this frame, which may end the connection
+                self.queue.reach(frame.id)
             self._aside(frame, raw or {})
         elif raw is None or (frame.event == "message" and "type" not in raw):
             raise ConnectionLost("garbled event")

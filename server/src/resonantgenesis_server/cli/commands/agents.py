@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from ..client import items
 from ..options import AsJson, Data, Url, connect
 from ..render import show_rows
 
@@ -24,5 +25,4 @@ def list_agents(
 ) -> None:
     """The agents there are, by id."""
     with connect(url, data) as client:
-        rows = client.pages("/v1/agents", {}, limit)
-        show_rows(Console(), rows, _COLUMNS, as_json=as_json)
+        show_rows(Console(), items(client.agents.list, limit), _COLUMNS, as_json=as_json)

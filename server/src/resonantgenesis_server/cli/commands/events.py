@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import shlex
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from ...model.events import channel_of, notes_on
-from ..errors import CliError, UsageProblem
-from ..event_feed import Wanted
+from ..client import CALL_PATIENCE, END, TAIL_PATIENCE, Patience, cursor_behind
+from ..errors import CliError, NetworkError, UsageProblem
 from ..event_view import EventView
 from ..options import AsJson, Data, Url, connect, program, to_stderr
 from ..render import show_json, show_line
@@ -59,29 +59,39 @@ def tail(
     """
     console = Console()
     view = EventView(console, as_json=as_json or not console.is_terminal)
-    wanted = _wanted(pattern, filter_)
+    types, filters = patterns(pattern or []), fields(filter_ or [], "--filter")
+    selection: dict[str, Any] = {"events": types or None, "filters": filters}
     start = None if since is None else place(since, "--since")
-    with connect(url, data, to_stderr) as client:
-        try:
-            events = client.tail(wanted, start)
-        except KeyboardInterrupt:
-            return
-        _tell_doubts(wanted)
-        go_on = f"go on with: --since {events.place}"
-        try:
-            if console.is_terminal:
-                to_stderr(f"{_named(wanted)} at {client.url}, as they happen; Ctrl-C ends")
-            for event in events:
-                view.show(event)
-                go_on = f"go on with: --since {events.place}"
-        except KeyboardInterrupt:
-            if console.is_terminal:
-                show_line(console, "")  # behind the terminal's own ^C
-                to_stderr(go_on)
-        except CliError as error:
-            if error.code != "POSITION_EXPIRED":
-                to_stderr(go_on)
-            raise
+    try:
+        with connect(url, data) as client:
+            # Says at once that there is no server, or that it refuses. And where "now" is, so that
+            # a first connection which breaks loses nothing.
+            reached = cursor_behind(client, start or END, **selection)
+    except KeyboardInterrupt:
+        return
+    _warn_of_doubts(types)
+    last: str | None = start or reached
+    try:
+        with connect(url, data, patient=True) as client:
+            events = client.events.subscribe(
+                **selection, since=last, on_reconnect=Patience(TAIL_PATIENCE, to_stderr)
+            )
+            try:
+                if console.is_terminal:
+                    named = _describe(types, filters)
+                    to_stderr(f"{named} at {client.base_url}, as they happen; Ctrl-C ends")
+                for event in events:
+                    view.show(event.raw)
+            finally:
+                last = events.cursor
+    except KeyboardInterrupt:
+        if console.is_terminal:
+            show_line(console, "")  # behind the terminal's own ^C
+            to_stderr(f"go on with: --since {last}")
+    except CliError as error:
+        if error.code != "POSITION_EXPIRED":
+            to_stderr(f"go on with: --since {last}")
+        raise
 
 
 @app.command()
@@ -105,17 +115,28 @@ def replay(
     """
     console = Console()
     view = EventView(console, as_json=as_json or not console.is_terminal)
-    wanted = _wanted(pattern, filter_)
+    types, filters = patterns(pattern or []), fields(filter_ or [], "--filter")
     start = place(since, "--since")
     end = None if until is None else place(until, "--until")
+    if end is None:
+        with connect(url, data) as client:
+            # What happens while the events are read does not lengthen the replay.
+            end = cursor_behind(client, END)
     count = 0
-    with connect(url, data, to_stderr) as client:
-        events = client.replay(wanted, start, end, limit)
+    with connect(url, data, patient=True) as client:
+        events = client.events.replay(
+            start,
+            until=end,
+            events=types or None,
+            filters=filters,
+            limit=limit,
+            on_reconnect=_call_patience(client.base_url),
+        )
         for event in events:
-            view.show(event)
+            view.show(event.raw)
             count += 1
-    _tell_doubts(wanted)
-    more = f"; go on with: --since {events.place}" if events.has_more else ""
+    _warn_of_doubts(types)
+    more = f"; go on with: --since {events.cursor}" if events.has_more else ""
     to_stderr(f"{count} {'event' if count == 1 else 'events'}{more}")
 
 
@@ -150,8 +171,15 @@ def publish(
         raise UsageProblem("give the data as JSON or with --field, not both")
     content = fields(field or [], "--field") if body is None else json_object(body, "DATA")
     key = idempotency_key or str(uuid.uuid4())
-    with connect(url, data, to_stderr) as client:
-        event = client.publish(kind, content, key)
+    try:
+        with connect(url, data, patient=True) as client:
+            patience = _call_patience(client.base_url)
+            made = client.events.publish(kind, content, idempotency_key=key, on_reconnect=patience)
+    except NetworkError as error:
+        raise NetworkError(
+            f"{error.message}; if it was written, --idempotency-key {key} does not write it again"
+        ) from error
+    event = made.raw
     console = Console()
     if as_json or not console.is_terminal:
         show_json(console, event)
@@ -160,12 +188,12 @@ def publish(
         to_stderr(f"published as {event.get('id')}, cursor {event.get('cursor')}")
 
 
-def _wanted(pattern: Sequence[str] | None, filters: Sequence[str] | None) -> Wanted:
-    return Wanted(patterns(pattern or []), fields(filters or [], "--filter"))
+def _call_patience(url: str) -> Patience:
+    return Patience(CALL_PATIENCE, to_stderr, f"no answer from {url}, trying again")
 
 
-def _tell_doubts(wanted: Wanted) -> None:
-    for pattern in wanted.patterns:
+def _warn_of_doubts(types: Sequence[str]) -> None:
+    for pattern in types:
         problem = doubt(pattern)
         if problem is not None:
             to_stderr(problem)
@@ -173,11 +201,11 @@ def _tell_doubts(wanted: Wanted) -> None:
             to_stderr(note)
 
 
-def _named(wanted: Wanted) -> str:
-    named = ", ".join(wanted.patterns) or "all events"
-    if wanted.filters:
-        named += " with " + ", ".join(wanted.filters)
-    return named
+def _describe(types: Sequence[str], filters: Mapping[str, Any]) -> str:
+    description = ", ".join(types) or "all events"
+    if filters:
+        description += " with " + ", ".join(filters)
+    return description
 
 
 def _check_directory(data: Path | None) -> None:

@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, BinaryIO
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
-from ..errors import UsageProblem
+from .. import values
+from ..client import PATIENCE, Patience, items
+from ..errors import UsageProblem, using_file
 from ..options import AsJson, Data, Url, connect, to_stderr
 from ..render import one_line, show_fields, show_json, show_line, show_rows
-from ..transfers import FILES, Moved, Outgoing, file_path
+
+#: Takes the bytes that have gone through, and their number in all, None if unknown.
+OnProgress = Callable[[int, int | None], object]
 
 app = typer.Typer(no_args_is_help=True, help="Upload, download, list and delete files.")
 
 _COLUMNS = ("id", "name", "size", "content_type", "created_at")
 _SHOWN = ("id", "name", "size", "content_type", "sha256")
 _STANDARD = Path("-")
-_NO_NAMES = frozenset({"", ".", ".."})
-FileId = Annotated[str, typer.Argument(metavar="FILE", help="The file's id.")]
+FileId = Annotated[
+    str, typer.Argument(metavar="FILE", parser=values.identifier, help="The file's id.")
+]
 
 
 @app.command()
@@ -47,11 +44,22 @@ def put(
     data: Data = None,
 ) -> None:
     """Upload a file, whole or not at all. In a pipe its id alone is written."""
-    with connect(url, data, to_stderr) as client, _outgoing(path, name) as (file, size):
-        called = name or path.name
-        outgoing = Outgoing(file, called, size, content_type, subject)
-        with _bar(called, size) as moved:
-            made = client.transfers().upload(outgoing, moved)
+    called = name or path.name
+    patience = Patience(PATIENCE, to_stderr, "connection lost, sending it again", reached=False)
+    with (
+        connect(url, data, patient=True) as client,
+        _opened(path, name) as source,
+        _bar(called) as on_progress,
+    ):
+        uploaded = client.files.upload(
+            source,
+            name=called,
+            content_type=content_type,
+            subject=subject,
+            on_progress=on_progress,
+            on_reconnect=patience,
+        )
+    made = uploaded.raw
     console = Console()
     if as_json:
         show_json(console, made)
@@ -75,19 +83,24 @@ def get(
     data: Data = None,
 ) -> None:
     """Download a file; it is in its place once it is whole. Writes where it is."""
-    with connect(url, data, to_stderr) as client:
-        file = client.call("GET", file_path(file_id))
-        called = _local_name(str(file["name"]))
-        with _bar(called, int(file["size"])) as moved:
-            if to == _STANDARD:
-                client.transfers().download(file, sys.stdout.buffer, moved)
-                sys.stdout.buffer.flush()
-                return
-            target = to / called if to.is_dir() else to
-            if target.exists() and not force:
-                raise UsageProblem(f"{target} exists; name another path, or --force to replace it")
-            with _beside(target) as part:
-                client.transfers().download(file, part, moved)
+    with connect(url, data) as client:
+        file = client.files.get(file_id)
+    patience = Patience(PATIENCE, to_stderr, "connection lost, trying again")
+    with connect(url, data, patient=True) as client, _bar(file.name) as on_progress:
+        if to == _STANDARD:
+            for block in client.files.stream(file, on_progress=on_progress, on_reconnect=patience):
+                sys.stdout.buffer.write(block)
+            sys.stdout.buffer.flush()
+            return
+        with using_file(to):
+            try:
+                target = client.files.download(
+                    file, to, replace=force, on_progress=on_progress, on_reconnect=patience
+                )
+            except FileExistsError as error:
+                raise UsageProblem(
+                    f"{error.filename} exists; name another path, or --force to replace it"
+                ) from error
     show_line(Console(), str(target))
 
 
@@ -101,83 +114,55 @@ def list_files(
 ) -> None:
     """Files, newest first."""
     with connect(url, data) as client:
-        rows = client.pages(FILES, {"session_id": session}, limit)
-        show_rows(Console(), rows, _COLUMNS, as_json=as_json)
+        list_page = partial(client.files.list, session_id=session)
+        show_rows(Console(), items(list_page, limit), _COLUMNS, as_json=as_json)
 
 
 @app.command()
 def rm(
-    file_ids: Annotated[list[str], typer.Argument(metavar="FILE...", help="The files' ids.")],
+    file_ids: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", parser=values.identifier, help="The files' ids."),
+    ],
     url: Url = None,
     data: Data = None,
 ) -> None:
     """Delete files."""
     with connect(url, data) as client:
         for file_id in file_ids:
-            client.call("DELETE", file_path(file_id))
+            client.files.delete(file_id)
 
 
 @contextlib.contextmanager
-def _outgoing(path: Path, name: str | None) -> Iterator[tuple[BinaryIO, int | None]]:
-    """The file and its size. Raises UsageProblem."""
+def _opened(path: Path, name: str | None) -> Iterator[BinaryIO]:
+    """The file, open for reading. Raises UsageProblem."""
     if path == _STANDARD:
         if not name:
             raise UsageProblem("what comes from the standard input needs a --name")
-        yield sys.stdin.buffer, None
+        yield sys.stdin.buffer
         return
-    with _told(path):
+    with using_file(path):
         file = path.open("rb")
     with file:
-        yield file, path.stat().st_size
+        yield file
 
 
 @contextlib.contextmanager
-def _beside(target: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `target` when the block is over, and is gone if it fails."""
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        with _told(target):
-            file = part.open("xb")
-        with file:
-            yield file
-        with _told(target):
-            part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UsageProblem(f"{path}: {error.strerror or error}") from error
-
-
-@contextlib.contextmanager
-def _bar(name: str, size: int | None) -> Iterator[Moved]:
+def _bar(name: str) -> Iterator[OnProgress | None]:
     """A progress bar on the terminal, which leaves when it is done; nothing elsewhere."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _unseen
+        yield None
         return
-    columns: list[Any] = [
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+    from rich import progress as bars
+
+    columns: list[bars.ProgressColumn] = [
+        bars.TextColumn("{task.description}", markup=False),
+        bars.BarColumn(),
+        bars.DownloadColumn(),
+        bars.TransferSpeedColumn(),
+        bars.TimeRemainingColumn(),
     ]
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(one_line(name, 40), total=size)
-        yield lambda done: progress.update(task, completed=done)
-
-
-def _unseen(_: int) -> None:
-    """For a bar that nobody sees."""
-
-
-def _local_name(name: str) -> str:
-    """What the file is called here: never a path, whatever the server says."""
-    last = name.replace("\\", "/").rsplit("/", 1)[-1].replace("\0", "")
-    return "download" if last in _NO_NAMES else last
+    with bars.Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(one_line(name, 40), total=None)
+        yield lambda done, size: progress.update(task, completed=done, total=size)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 from rich.console import Console
 
 from ...model.principal import RESOURCES
 from .. import values
+from ..client import items
 from ..options import AsJson, Data, Url, connect, to_stderr
 from ..render import show_fields, show_json, show_line, show_rows
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 
-PATH = "/v1/keys"
-#: What an application needs to run turns and watch them, and no more.
+#: The scopes with which an application runs turns and watches them.
 SCOPES = ["agents:read", "events:read", "sessions:read", "sessions:write"]
 _COLUMNS = ("id", "name", "scopes", "created_at", "expires_at", "revoked_at")
 
@@ -53,9 +52,10 @@ def create(
 
     In a pipe the key alone is written, e.g. KEY=$(resonantgenesis keys create --name app).
     """
-    body = key_body(name, scope or SCOPES, expires_in)
+    seconds = lifetime(expires_in)
     with connect(url, data) as client:
-        show_made_key(client.call("POST", PATH, body), as_json=as_json)
+        made = client.keys.create(name, scope or SCOPES, expires_in=seconds)
+    show_made_key(made.raw, as_json=as_json)
 
 
 @app.command("list")
@@ -64,12 +64,15 @@ def list_keys(
 ) -> None:
     """The keys of the organization, newest first, without their secrets."""
     with connect(url, data) as client:
-        show_rows(Console(), client.pages(PATH, {}, limit), _COLUMNS, as_json=as_json)
+        show_rows(Console(), items(client.keys.list, limit), _COLUMNS, as_json=as_json)
 
 
 @app.command()
 def revoke(
-    key_ids: Annotated[list[str], typer.Argument(metavar="KEY...", help="The keys' ids.")],
+    key_ids: Annotated[
+        list[str],
+        typer.Argument(metavar="KEY...", parser=values.identifier, help="The keys' ids."),
+    ],
     url: Url = None,
     data: Data = None,
 ) -> None:
@@ -77,15 +80,12 @@ def revoke(
     of theirs end within 2 seconds. Turns that run go on."""
     with connect(url, data) as client:
         for key_id in key_ids:
-            client.call("DELETE", f"{PATH}/{quote(key_id, safe='')}")
+            client.keys.revoke(key_id)
 
 
-def key_body(name: str, scopes: Sequence[str], expires_in: str | None) -> dict[str, Any]:
-    """What a new key is to be. Raises UsageProblem."""
-    body: dict[str, Any] = {"name": name, "scopes": list(scopes)}
-    if expires_in is not None:
-        body["expires_in"] = values.duration(expires_in, "--expires-in")
-    return body
+def lifetime(expires_in: str | None) -> int | None:
+    """Seconds of `--expires-in`; None: for ever. Raises UsageProblem."""
+    return None if expires_in is None else values.duration(expires_in, "--expires-in")
 
 
 def show_made_key(made: dict[str, Any], *, as_json: bool) -> None:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-from urllib.parse import quote
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from .. import values
+from ..client import items
 from ..options import AsJson, Data, Url, connect
 from ..render import show_rows
-from .keys import ExpiresIn, Limit, Name, ScopesOption, key_body, show_made_key, show_secret
+from .keys import ExpiresIn, Limit, Name, ScopesOption, lifetime, show_made_key, show_secret
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Tenants of one server, sealed off from each other. Needs the server's bootstrap key.",
 )
 
-PATH = "/v1/organizations"
 _COLUMNS = ("id", "name", "created_at", "disabled_at")
-Id = Annotated[str, typer.Argument(metavar="ORGANIZATION", help="The organization's id.")]
+Id = Annotated[
+    str,
+    typer.Argument(metavar="ORGANIZATION", parser=values.identifier, help="The organization's id."),
+]
 
 
 @app.command()
@@ -32,7 +35,7 @@ def create(
     """Make an organization and its first key, which is shown this once. In a pipe the key alone is
     written."""
     with connect(url, data) as client:
-        made = client.call("POST", PATH, {"name": name})
+        made = client.organizations.create(name).raw
     if as_json:
         show_secret(made, "key", (), as_json=True)
         return
@@ -46,20 +49,22 @@ def list_organizations(
 ) -> None:
     """All organizations of the server, oldest first."""
     with connect(url, data) as client:
-        show_rows(Console(), client.pages(PATH, {}, limit), _COLUMNS, as_json=as_json)
+        show_rows(Console(), items(client.organizations.list, limit), _COLUMNS, as_json=as_json)
 
 
 @app.command()
 def disable(organization: Id, url: Url = None, data: Data = None) -> None:
     """None of its credentials opens anything until it is enabled again, and its streams and
     sockets end within 2 seconds. Nothing is deleted."""
-    _update(organization, {"disabled": True}, url, data)
+    with connect(url, data) as client:
+        client.organizations.update(organization, disabled=True)
 
 
 @app.command()
 def enable(organization: Id, url: Url = None, data: Data = None) -> None:
     """What was disabled works again."""
-    _update(organization, {"disabled": False}, url, data)
+    with connect(url, data) as client:
+        client.organizations.update(organization, disabled=False)
 
 
 @app.command()
@@ -70,7 +75,8 @@ def rename(
     data: Data = None,
 ) -> None:
     """Give it another name."""
-    _update(organization, {"name": name}, url, data)
+    with connect(url, data) as client:
+        client.organizations.update(organization, name=name)
 
 
 @app.command()
@@ -85,15 +91,9 @@ def key(
 ) -> None:
     """Make a key in it, for an organization whose keys are lost; with every scope if none is
     named."""
-    body = key_body(name, scope or ["*"], expires_in)
+    seconds = lifetime(expires_in)
     with connect(url, data) as client:
-        show_made_key(client.call("POST", f"{_path(organization)}/keys", body), as_json=as_json)
-
-
-def _update(organization: str, change: dict[str, Any], url: Url, data: Data) -> None:
-    with connect(url, data) as client:
-        client.call("PATCH", _path(organization), change)
-
-
-def _path(organization: str) -> str:
-    return f"{PATH}/{quote(organization, safe='')}"
+        made = client.organizations.create_key(
+            organization, name, scope or ["*"], expires_in=seconds
+        )
+    show_made_key(made.raw, as_json=as_json)

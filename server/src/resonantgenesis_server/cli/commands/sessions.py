@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from ..errors import CliError
+from .. import values
+from ..client import PATIENCE, Patience, items
 from ..options import AsJson, Data, Url, connect, to_stderr
 from ..render import safe, show_fields, show_json, show_line, show_rows
-from ..stream import Place
 from ..view import ChunkView, summary
 
 app = typer.Typer(no_args_is_help=True, help="List, show, stream and cancel sessions.")
 
 _COLUMNS = ("session_id", "agent_id", "status", "turns", "updated_at")
-SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")]
+SessionId = Annotated[
+    str, typer.Argument(metavar="SESSION", parser=values.identifier, help="The session's id.")
+]
 Turn = Annotated[int | None, typer.Option(min=1, help="Only this turn.")]
 
 
@@ -31,8 +34,8 @@ def list_sessions(
 ) -> None:
     """Sessions, newest first."""
     with connect(url, data) as client:
-        rows = client.pages("/v1/sessions", {"agent_id": agent, "status": status}, limit)
-        show_rows(Console(), rows, _COLUMNS, as_json=as_json)
+        list_page = partial(client.sessions.list, agent_id=agent, status=status)
+        show_rows(Console(), items(list_page, limit), _COLUMNS, as_json=as_json)
 
 
 @app.command()
@@ -41,7 +44,7 @@ def show(
 ) -> None:
     """One session, with the output of its newest turn so far."""
     with connect(url, data) as client:
-        session = client.session(session_id)
+        session = client.sessions.get(session_id).raw
     console = Console()
     if as_json:
         show_json(console, session)
@@ -70,17 +73,25 @@ def stream(
     Exit code 1 if the last turn shown was no success.
     """
     view = ChunkView(Console(), as_json=as_json)
-    with connect(url, data, to_stderr) as client:
-        client.session(session_id)  # no server or no such session is said at once
-        joined = client.join(Place(session_id, resume_from, turn, follow))
+    with connect(url, data) as client:
+        client.sessions.get(session_id)  # no server or no such session is said at once
+    with connect(url, data, patient=True) as client:
+        joined = client.sessions.join(
+            session_id,
+            resume_from=resume_from,
+            turn=turn,
+            follow=follow,
+            raise_on_error=False,
+            on_reconnect=Patience(PATIENCE, to_stderr),
+        )
         try:
             for chunk in joined:
-                view.show(chunk)
+                view.show(chunk.raw)
         finally:
             view.end_line()
     if not as_json and view.done is not None:
         to_stderr(f"{summary(view.done)}, position {joined.position}")
-    elif not as_json and joined.position is not None:
+    elif not as_json and (joined.position or resume_from is not None):
         to_stderr(f"nothing follows position {joined.position}")
     if not view.succeeded:
         raise typer.Exit(1)
@@ -90,8 +101,6 @@ def stream(
 def cancel(session_id: SessionId, turn: Turn = None, url: Url = None, data: Data = None) -> None:
     """Cancel a session's turn, else all that run or wait now."""
     with connect(url, data) as client:
-        cancelled = client.cancel(session_id, turn).get("cancelled")
-    if not isinstance(cancelled, list):
-        raise CliError("the server did not say what it cancelled; check --url")
+        cancelled = client.sessions.cancel(session_id, turn=turn)
     turns = ", ".join(str(number) for number in cancelled)
     show_line(Console(), f"cancelled turn {turns}" if turns else "no turn runs or waits")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -16,7 +16,6 @@ app = typer.Typer(
     no_args_is_help=True, help="Make client tokens, and change the key that signs them."
 )
 
-PATH = "/v1/tokens"
 _SCOPES = ["sessions:read", "sessions:write"]
 _SHOWN = ("token", "scopes", "subject", "session_id", "agent_id", "expires_at")
 
@@ -43,14 +42,16 @@ def create(
     data: Data = None,
 ) -> None:
     """Make a short-lived token for a browser or an app. In a pipe the token alone is written."""
-    given = {"subject": subject, "session_id": session, "agent_id": agent}
-    body: dict[str, Any] = {
-        "scopes": scope or _SCOPES,
-        "ttl_seconds": values.duration(expires_in, "--expires-in"),
-        **{name: value for name, value in given.items() if value is not None},
-    }
+    seconds = values.duration(expires_in, "--expires-in")
     with connect(url, data) as client:
-        show_secret(client.call("POST", PATH, body), "token", _SHOWN, as_json=as_json)
+        made = client.tokens.create(
+            scope or _SCOPES,
+            subject=subject,
+            session_id=session,
+            agent_id=agent,
+            ttl_seconds=seconds,
+        )
+    show_secret(made.raw, "token", _SHOWN, as_json=as_json)
 
 
 @app.command()
@@ -70,7 +71,7 @@ def rotate(
     """Sign tokens with a new key from now on; the server goes on running. Tokens that are out stay
     valid until they expire. Needs the server's bootstrap key."""
     with connect(url, data) as client:
-        made = client.call("POST", f"{PATH}/rotate", {"end_tokens": end_tokens})
+        made = client.tokens.rotate(end_tokens=end_tokens).raw
     console = Console()
     if as_json:
         show_json(console, made)

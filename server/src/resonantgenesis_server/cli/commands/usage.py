@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from .. import values
+from ..client import items
 from ..options import AsJson, Data, Url, connect, to_stderr
 from ..render import safe, show_rows
+
+if TYPE_CHECKING:
+    from resonantgenesis import UsageReport
 
 _SUMS = ("turns", "input_tokens", "output_tokens", "steps", "duration_ms")
 
@@ -54,31 +58,39 @@ def usage(
 ) -> None:
     """Tokens, steps and time that turns took; on a terminal with their sum over all lines there
     are, also those beyond --limit."""
-    query = {
-        "group_by": by.value,
-        "from": None if since is None else values.place(since, "--since"),
-        "to": None if until is None else values.place(until, "--until"),
-        "agent_id": agent,
-        "key_id": key,
-        "subject": subject,
-        "session_id": session,
-    }
+    first = None if since is None else values.place(since, "--since")
+    last = None if until is None else values.place(until, "--until")
     console = Console()
-    answers: list[dict[str, Any]] = []
+    reports: list[UsageReport] = []
     with connect(url, data) as client:
-        rows = client.pages("/v1/usage", query, limit, answers.append)
+
+        def report(**page: Any) -> UsageReport:
+            made = client.usage.report(
+                by.value,
+                since=first,
+                until=last,
+                agent_id=agent,
+                key_id=key,
+                subject=subject,
+                session_id=session,
+                **page,
+            )
+            reports.append(made)
+            return made
+
+        rows = items(report, limit)
         if console.is_terminal and not as_json:
-            rows = _with_total(rows, answers, _COLUMNS[by][0])
+            rows = _with_total(rows, reports, _COLUMNS[by][0])
         show_rows(console, rows, _COLUMNS[by], as_json=as_json)
-    if not as_json and answers and answers[0].get("budget"):
-        to_stderr(_budget(answers[0]["budget"]))
+    if not as_json and reports and reports[0].budget:
+        to_stderr(_budget(reports[0].budget))
 
 
 def _with_total(
-    rows: Iterator[dict[str, Any]], answers: list[dict[str, Any]], first: str
+    rows: Iterator[dict[str, Any]], reports: list[UsageReport], first: str
 ) -> Iterator[dict[str, Any]]:
     yield from rows
-    yield {**answers[0].get("totals", {}), first: "total"}
+    yield {**reports[0].totals.raw, first: "total"}
 
 
 def _budget(budget: dict[str, Any]) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,9 +14,10 @@ from ..errors import AuthError
 from ..options import AsJson, Url
 from ..serve import Config
 from ..target import DEFAULT_URL, URL_VARIABLE, Key, check_url, find_key, is_loopback
-from . import machine
 from .findings import Finding, exit_code, fail, show
-from .probe import Probe
+
+if TYPE_CHECKING:
+    from .probe import Probe
 
 
 def doctor(
@@ -40,6 +40,11 @@ def doctor(
 
     The stream is measured with a few events `app.doctor.probe`.
     """
+    import asyncio
+
+    from . import machine
+    from .probe import Probe
+
     console = Console()
     found: list[Finding] = []
 

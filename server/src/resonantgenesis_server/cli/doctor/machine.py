@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib
 import os
 import resource
 import shutil
@@ -14,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol, cast
 
 from ...config.load import LoadedSettings, load_settings, unknown_variables
 from ...config.settings import Settings
@@ -23,6 +21,7 @@ from ...log.base import LogError
 from ...log.sqlite.schema import check_version
 from ...logging.startup import StartupError
 from ...model.limits import MIB
+from ...records.migrate import check_revision
 from .findings import Finding, fail, ok, warn
 
 #: Synced writes that are timed, and the median in seconds from which waiting for them shows.
@@ -34,10 +33,6 @@ _LAST_SPACE = 64 * MIB
 #: 2025: no clock that is right is before it.
 _PAST = 1_735_689_600
 _SKEW = 5.0
-
-
-class _Records(Protocol):
-    def check_revision(self, path: Path) -> str | None: ...
 
 
 def configuration(data: Path | None, config: Path | None) -> tuple[Settings, list[Finding]]:
@@ -125,11 +120,10 @@ def _is_in_use(data: Path) -> bool:
 
 
 def _version(data: Path) -> Iterator[Finding]:
-    records = cast("_Records", importlib.import_module("resonantgenesis_server.records.migrate"))
     todo = "update this program, or restore an older backup"
     checks: list[tuple[Path, Callable[[Path], str | None]]] = [
         (data / "log.db", _log_problem),
-        (data / "records.db", records.check_revision),
+        (data / "records.db", check_revision),
     ]
     for path, problem_of in checks:
         problem = problem_of(path) if path.exists() else None

@@ -17,8 +17,7 @@ import httpx
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
 
-from ..answers import check, network_error
-from ..errors import CliError
+from ..errors import CliError, NetworkError, broken_off, from_between, from_server, not_reached
 from ..target import Key, is_loopback, ready_urls
 from .findings import Finding, Level, fail, ok, warn
 
@@ -120,9 +119,9 @@ class Probe:
                 if answer.status_code != httpx.codes.NOT_FOUND:
                     break
             took = time.time() - began
-            check(answer)
+            _check(answer)
         except httpx.HTTPError as error:
-            said, _, todo = str(network_error(self.url, error)).partition("; ")
+            said, _, todo = str(_failure(self.url, error)).partition("; ")
             return (fail if self.expected else warn)("server", said, todo)
         except CliError as error:
             if error.code != "UNAVAILABLE":
@@ -151,8 +150,8 @@ class Probe:
             said = f"what the server sends at once has not come within {waited:.1f} s"
             return fail("stream", f"something holds the stream back: {said}", _BUFFERED)
         except httpx.HTTPError as error:
-            said, _, todo = str(network_error(self.url, error)).partition("; ")
-            return fail("stream", said, todo or "try again")
+            said, _, todo = str(_failure(self.url, error)).partition("; ")
+            return fail("stream", said, todo)
         except CliError as error:
             said, _, todo = str(error).partition("; ")
             return fail("stream", f"not measured: {said}", f"{todo}: {_SCOPES}")
@@ -180,17 +179,40 @@ class Probe:
                 stream = await stack.enter_async_context(opening)
                 if not stream.is_success:
                     await stream.aread()
-                    check(stream)
+                    _check(stream)
                 lines = stream.aiter_lines()
                 await anext(lines)  # a first comment leaves the server at once
             for number in range(_EVENTS):
                 began = time.monotonic()
                 body = {"type": _TYPE, "data": {"probe": probe, "number": number}}
-                check(await http.post("/v1/events", json=body))
+                _check(await http.post("/v1/events", json=body))
                 async with asyncio.timeout(self.patience):
                     await _until(lines, probe, number)
                 delays.append(time.monotonic() - began)
         return delays, stream.headers.get("content-encoding", "")
+
+
+def _failure(url: str, error: httpx.HTTPError) -> NetworkError:
+    """The error of an exchange that failed."""
+    if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+        return broken_off(url, "the server did not answer in time")
+    reason = str(error) or type(error).__name__
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return not_reached(url, reason)
+    return broken_off(url, reason)
+
+
+def _check(response: httpx.Response) -> None:
+    """Raises CliError for a read response that is no success."""
+    if response.is_success:
+        return
+    try:
+        error = response.json()["error"]
+        code, message = str(error["code"]), str(error["message"])
+    except (ValueError, KeyError, TypeError):
+        location = response.headers.get("Location", "") if response.is_redirect else None
+        raise from_between(str(response.url), response.status_code, location) from None
+    raise from_server(code, message, request_id=str(error.get("request_id", "")))
 
 
 def _refused(error: InvalidStatus) -> tuple[str, str]:
