@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -22,9 +23,17 @@ from .model.events import NewEvent, event_stream
 from .model.ids import event_id
 from .model.principal import Principal
 from .records.access import OrganizationRepository, each_organization
-from .records.base import StoreError
+from .records.base import StoreError, StoreUnusable
 from .records.files import Owner
-from .records.usage import GroupBy, UsageFilter, UsagePlace, UsageReport, UsageRepository, UsageRow
+from .records.usage import (
+    GroupBy,
+    PlaceMoved,
+    UsageFilter,
+    UsagePlace,
+    UsageReport,
+    UsageRepository,
+    UsageRow,
+)
 
 log_ = structlog.get_logger("resonantgenesis.usage")
 
@@ -198,6 +207,8 @@ _MAX_ROWS = 10_000
 #: Events without usage, after which the position is written all the same. The next start need not
 #: read them again.
 _FAR = 10_000
+#: Tries against other nodes that write the usage of the same organization.
+_RACES = 20
 _PAGE = 2_000
 
 
@@ -254,7 +265,7 @@ class UsageTail:
         self._rows: list[UsageRow] = []
         #: Positions: in the records; in the records or in `_rows`; announced by the log.
         self._kept = self._seen = self._newest = 0
-        self._opened = False
+        self._place: UsagePlace | None = None
         self._behind = True
 
     @property
@@ -282,6 +293,13 @@ class UsageTail:
 
         Raises LogError and StoreError; the next call writes the rest.
         """
+        for _ in range(_RACES):
+            with contextlib.suppress(PlaceMoved):  # another node was first: go on from there
+                await self._write()
+                return
+        raise StoreUnusable("other nodes write the usage all the time")
+
+    async def _write(self) -> None:
         if self._behind:
             await self._catch_up()
         if self._seen == self._kept:
@@ -298,15 +316,14 @@ class UsageTail:
     async def _take_in(self, rows: Sequence[UsageRow], position: int) -> None:
         place = UsagePlace(self._log.epoch, position, self.limit_month)
         try:
-            await self._records.take_in(self.organization_id, rows, place)
+            await self._records.take_in(self.organization_id, rows, place, behind=self._place)
         except BaseException:
             self._fall_behind()  # nobody knows whether the rows were written
             raise
-        self._kept = position
+        self._place, self._kept = place, position
 
     async def _catch_up(self) -> None:
-        if not self._opened:
-            await self._open()
+        await self._open()
         after = self._kept
         while True:
             page = await self._log.read(self._stream, after, limit=_PAGE)
@@ -333,11 +350,11 @@ class UsageTail:
         return row_of(self.organization_id, entry) if entry.kind == USAGE else None
 
     async def _open(self) -> None:
-        place = await self._records.place(self.organization_id)
+        place = self._place = await self._records.place(self.organization_id)
+        self._kept = 0
         if place is not None:
-            self.limit_month = place.limit_month
+            self.limit_month = max(place.limit_month or "", self.limit_month or "") or None
             self._kept = place.position if place.epoch == self._log.epoch else 0
-        self._opened = True
 
 
 @dataclass(frozen=True, slots=True)

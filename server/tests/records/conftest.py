@@ -1,4 +1,4 @@
-"""A real SQLite file per test, and a clock that only the test moves."""
+"""A real SQLite file and a real PostgreSQL database per test, and a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -29,8 +29,15 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'records.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> str:
+    """A new store on each backend."""
+    name = "sqlite_url" if request.param == "sqlite" else "postgres"
+    return str(request.getfixturevalue(name))
 
 
 @pytest.fixture

@@ -31,14 +31,20 @@ class Canceller:
             task.cancel()
 
 
+def usage_of(org: Organization) -> Sequence[UsageRow]:
+    return [
+        UsageRow(org.id, f"sess_{n}", 1, "agent", "key", None, None, 1, 1, 1, 1, 1.0)
+        for n in range(3)
+    ]
+
+
 @pytest.mark.parametrize("statement", [1, 2, 3])
 async def test_others_can_write_at_once(
     records: Records, org: Organization, url: str, statement: int
 ) -> None:
-    rows: Sequence[UsageRow] = [
-        UsageRow(org.id, f"sess_{n}", 1, "agent", "key", None, None, 1, 1, 1, 1, 1.0)
-        for n in range(3)
-    ]
+    if statement == 3 and url.startswith("postgresql"):
+        pytest.skip("SQLite's BEGIN IMMEDIATE is a statement, PostgreSQL's BEGIN is none")
+    rows = usage_of(org)
     Canceller(records, statement)
     writing = asyncio.create_task(records.usage.take_in(org.id, rows, UsagePlace("epoch", 1)))
     await asyncio.wait({writing})
@@ -48,5 +54,25 @@ async def test_others_can_write_at_once(
     await other.close()
     assert await records.usage.place(org.id) is None
     assert await records.usage.tokens(org.id, 0.0) == 0
+    await records.usage.take_in(org.id, rows, UsagePlace("epoch", 1))
+    assert await records.usage.tokens(org.id, 0.0) == 6
+
+
+async def test_cancelled_at_the_commit_all_is_kept_or_nothing(
+    records: Records, org: Organization, url: str
+) -> None:
+    """PostgreSQL may have committed already when the task hears of it."""
+    engine = records._database._engine.sync_engine
+    tasks: list[asyncio.Task[None]] = []
+    event.listen(engine, "commit", lambda _connection: [task.cancel() for task in tasks])
+    rows = usage_of(org)
+    tasks.append(asyncio.create_task(records.usage.take_in(org.id, rows, UsagePlace("epoch", 1))))
+    await asyncio.wait(tasks)
+    tasks.clear()
+    other = await Records.open(url, busy_timeout=0.2)
+    await other.organizations.create("another process")
+    await other.close()
+    place, tokens = await records.usage.place(org.id), await records.usage.tokens(org.id, 0.0)
+    assert (place, tokens) in [(None, 0), (UsagePlace("epoch", 1), 6)]
     await records.usage.take_in(org.id, rows, UsagePlace("epoch", 1))
     assert await records.usage.tokens(org.id, 0.0) == 6

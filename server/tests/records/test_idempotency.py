@@ -3,9 +3,7 @@ time."""
 
 from __future__ import annotations
 
-import sqlite3
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any
 
 import anyio
@@ -22,6 +20,8 @@ from resonantgenesis_server.records.base import (
 )
 from resonantgenesis_server.records.files import Content, Owner
 from resonantgenesis_server.records.store import Records
+
+from .records_support import run_sql
 
 pytestmark = pytest.mark.anyio
 
@@ -146,15 +146,15 @@ async def test_what_is_reserved_is_the_same_until_it_is_answered(
 
 
 async def test_a_claim_of_the_version_before_holds_nobody_up(
-    records: Records, name: RequestName, tmp_path: Path, clock: Any
+    records: Records, name: RequestName, clock: Any
 ) -> None:
-    with sqlite3.connect(tmp_path / "records.db") as connection:
-        connection.execute(
-            "INSERT INTO idempotency (organization_id, subject, route, key, fingerprint,"
-            " created_at) VALUES (?, ?, ?, ?, 'x', ?)",
-            (*(getattr(name, part) for part in name.__slots__), round(clock.now * 1e6)),
-        )
-    connection.close()
+    await run_sql(
+        records._database,
+        "INSERT INTO idempotency (organization_id, subject, route, key, fingerprint, created_at)"
+        " VALUES (:organization_id, :subject, :route, :key, 'x', :now)",
+        now=round(clock.now * 1e6),
+        **asdict(name),
+    )
     assert (await reserve(records, name, "sess_1")).thing == "sess_1"
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,65 +13,90 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from resonantgenesis_server.records import migrate
+from resonantgenesis_server.records.database import Database
 from resonantgenesis_server.records.files import Content, Owner
 from resonantgenesis_server.records.store import Records
 from resonantgenesis_server.records.tables import metadata
 from resonantgenesis_server.records.upgrade import upgrade
-from sqlalchemy import Engine, create_engine, inspect
+from sqlalchemy import Connection, inspect
+from sqlalchemy.schema import CreateSchema
+
+from .records_support import run_sql, run_sql_at
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def stepped(tmp_path: Path) -> Engine:
-    """A store that went through every version there was."""
-    engine = create_engine(f"sqlite:///{tmp_path / 'steps.db'}")
-    with engine.begin() as connection:
-        upgrade(connection)
-    return engine
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def stores(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[tuple[Database, Database]]:
+    """A new store, and one that went through every version there was."""
+    urls = [f"sqlite:///{tmp_path / name}" for name in ("new.db", "steps.db")]
+    if request.param == "postgresql":
+        server = request.getfixturevalue("postgres_server")
+        urls = [server.database() for _ in range(2)]
+    await (await Records.open(urls[0])).close()
+    new, stepped = [await Database.open(url) for url in urls]
+    async with stepped.write() as connection:
+        if request.param == "postgresql":
+            await connection.execute(CreateSchema("resonantgenesis_records"))
+        await connection.run_sync(upgrade)
+    yield new, stepped
+    await new.close()
+    await stepped.close()
 
 
-def described(engine: Engine) -> dict[str, Any]:
+async def described(database: Database) -> dict[str, Any]:
+    async with database.read() as connection:
+        return await connection.run_sync(_described)
+
+
+def _described(connection: Connection) -> dict[str, Any]:
     """What a database tells of its tables, in an order of ours."""
     found: dict[str, Any] = {}
-    with engine.connect() as connection:
-        inspector = inspect(connection)
-        for table in inspector.get_table_names():
-            columns = [
-                {**column, "type": str(column["type"])} for column in inspector.get_columns(table)
-            ]
-            named = (
-                inspector.get_indexes(table),
-                inspector.get_foreign_keys(table),
-                inspector.get_unique_constraints(table),
-            )
-            # An INSERT without names goes by the columns' own order.
-            found[table] = [
-                columns,
-                inspector.get_pk_constraint(table),
-                *(sorted(one, key=lambda each: str(each["name"])) for one in named),
-            ]
-        numbered = "SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINCREMENT%'"
-        found["numbered"] = connection.exec_driver_sql(numbered).scalars().all()
-        version = "SELECT version_num FROM alembic_version"
-        found["version"] = connection.exec_driver_sql(version).scalars().all()
-    engine.dispose()
+    inspector = inspect(connection)
+    for table in inspector.get_table_names():
+        columns = [
+            {**column, "type": str(column["type"])} for column in inspector.get_columns(table)
+        ]
+        named = (
+            inspector.get_indexes(table),
+            inspector.get_foreign_keys(table),
+            inspector.get_unique_constraints(table),
+        )
+        # An INSERT without names goes by the columns' own order.
+        found[table] = [
+            columns,
+            inspector.get_pk_constraint(table),
+            *(sorted(one, key=lambda each: str(each["name"])) for one in named),
+        ]
+    numbered = "SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINCREMENT%'"
+    if connection.dialect.name == "postgresql":
+        numbered = (
+            "SELECT table_name FROM information_schema.columns"
+            " WHERE table_schema = current_schema() AND column_default LIKE 'nextval%'"
+        )
+    found["numbered"] = connection.exec_driver_sql(numbered).scalars().all()
+    version = "SELECT version_num FROM alembic_version"
+    found["version"] = connection.exec_driver_sql(version).scalars().all()
     return found
 
 
-async def test_the_steps_lead_to_the_tables(stepped: Engine) -> None:
-    with stepped.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-    stepped.dispose()
+async def test_the_steps_lead_to_the_tables(stores: tuple[Database, Database]) -> None:
+    def differences(connection: Connection) -> Any:
+        return compare_metadata(MigrationContext.configure(connection), metadata)
+
+    async with stores[1].read() as connection:
+        assert await connection.run_sync(differences) == []
 
 
 async def test_a_new_store_is_as_one_that_came_through_every_version(
-    records: Records, stepped: Engine, tmp_path: Path
+    stores: tuple[Database, Database],
 ) -> None:
-    new = described(create_engine(f"sqlite:///{tmp_path / 'records.db'}"))
-    assert new == described(stepped)
-    assert new["numbered"] == ["outbox"]
-    assert new.keys() > {str(table) for table in metadata.tables.values()}
+    new, stepped = stores
+    assert await described(new) == await described(stepped)
+    assert (await described(new))["numbered"] == ["outbox"]
+    assert (await described(new)).keys() > {str(table) for table in metadata.tables.values()}
 
 
 def test_the_revisions_are_those_of_the_steps() -> None:
@@ -82,6 +107,7 @@ def test_the_revisions_are_those_of_the_steps() -> None:
 def test_a_store_of_this_version_is_made_and_opened_without_alembic(tmp_path: Path) -> None:
     program = """\
 import asyncio, sys
+from resonantgenesis_server.records.database import Database
 from resonantgenesis_server.records.store import Records
 
 async def main():
@@ -95,39 +121,39 @@ assert "alembic" not in sys.modules
     subprocess.run([sys.executable, "-c", program, url], check=True, timeout=60)
 
 
-async def test_a_store_of_an_older_version_is_brought_up(url: str, tmp_path: Path) -> None:
+async def test_a_store_of_an_older_version_is_brought_up(url: str) -> None:
     first = await Records.open(url)
     made = await first.organizations.create("kept")
+    new = await described(first._database)
+    await run_sql(
+        first._database,
+        "DROP TABLE outbox",
+        "DROP TABLE files",
+        "DROP TABLE blobs",
+        "DROP TABLE usage",
+        "DROP TABLE usage_places",
+        "DROP TABLE session_places",
+        "ALTER TABLE idempotency DROP COLUMN thing",
+        "ALTER TABLE organizations DROP COLUMN disabled_at",
+        "ALTER TABLE api_keys ADD COLUMN is_admin BOOLEAN",
+        "UPDATE alembic_version SET version_num = '0001'",
+    )
     await first.close()
-    new = described(create_engine(url))
-    with sqlite3.connect(tmp_path / "records.db") as connection:
-        connection.execute("DROP TABLE outbox")
-        connection.execute("DROP TABLE files")
-        connection.execute("DROP TABLE blobs")
-        connection.execute("DROP TABLE usage")
-        connection.execute("DROP TABLE usage_places")
-        connection.execute("DROP TABLE session_places")
-        connection.execute("ALTER TABLE idempotency DROP COLUMN thing")
-        connection.execute("ALTER TABLE organizations DROP COLUMN disabled_at")
-        connection.execute("ALTER TABLE api_keys ADD COLUMN is_admin BOOLEAN")
-        connection.execute("UPDATE alembic_version SET version_num = '0001'")
     second = await Records.open(url)
     assert await second.organizations.first() == made
     assert await second.outbox.pending() == []
+    assert await described(second._database) == new
     await second.close()
-    assert described(create_engine(url)) == new
 
 
-async def test_files_of_an_older_version_have_their_blobs(url: str, tmp_path: Path) -> None:
+async def test_files_of_an_older_version_have_their_blobs(url: str) -> None:
     first = await Records.open(url)
     organization = await first.organizations.create("kept")
     content = Content("a", "x/y", 7, "ab" * 32)
     for _ in range(2):
         await first.files.create(Owner(organization.id), content, blob="b")
     await first.close()
-    with sqlite3.connect(tmp_path / "records.db") as connection:
-        connection.execute("DROP TABLE blobs")
-        connection.execute("UPDATE alembic_version SET version_num = '0007'")
+    await run_sql_at(url, "DROP TABLE blobs", "UPDATE alembic_version SET version_num = '0007'")
     second = await Records.open(url)
     assert await second.files.blob_of("ab" * 32) == "ab" * 32
     assert await second.files.release(["ab" * 32]) == []

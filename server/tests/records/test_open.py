@@ -12,6 +12,8 @@ from resonantgenesis_server.records.base import RecordsTooNew, StoreUnusable
 from resonantgenesis_server.records.database import Database
 from resonantgenesis_server.records.store import Records
 
+from .records_support import run_sql_at
+
 pytestmark = pytest.mark.anyio
 
 
@@ -26,12 +28,13 @@ async def test_what_was_committed_is_there_after_reopening(url: str) -> None:
     await second.close()
 
 
-async def test_the_file_is_the_owners_only(url: str, records: Records, tmp_path: Path) -> None:
+async def test_the_file_is_the_owners_only(sqlite_url: str, tmp_path: Path) -> None:
+    await (await Records.open(sqlite_url)).close()
     assert stat.S_IMODE((tmp_path / "records.db").stat().st_mode) == 0o600
 
 
-async def test_the_connection_is_durable_and_checks_references(url: str) -> None:
-    database = await Database.open(url)
+async def test_the_connection_is_durable_and_checks_references(sqlite_url: str) -> None:
+    database = await Database.open(sqlite_url)
     found = {}
     async with database.read() as connection:
         for pragma in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout"):
@@ -45,26 +48,20 @@ async def test_the_connection_is_durable_and_checks_references(url: str) -> None
     }
 
 
-async def test_a_store_of_a_newer_version_is_refused_and_left_alone(
-    url: str, tmp_path: Path
-) -> None:
+async def test_a_store_of_a_newer_version_is_refused_and_left_alone(url: str) -> None:
     await (await Records.open(url)).close()
-    path = tmp_path / "records.db"
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    await run_sql_at(url, "UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(RecordsTooNew, match="newer version") as caught:
         await Records.open(url)
     assert "\n" not in str(caught.value)
-    with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [
-            ("9999",)
-        ]
+    found = await run_sql_at(url, "SELECT version_num FROM alembic_version")
+    assert found == [("9999",)]
 
 
-async def test_a_damaged_file_is_refused(url: str, tmp_path: Path) -> None:
+async def test_a_damaged_file_is_refused(sqlite_url: str, tmp_path: Path) -> None:
     (tmp_path / "records.db").write_bytes(b"this is no database at all\n" * 100)
     with pytest.raises(StoreUnusable, match="not a database") as caught:
-        await Records.open(url)
+        await Records.open(sqlite_url)
     assert "\n" not in str(caught.value)
 
 
@@ -76,19 +73,21 @@ async def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None
         assert "\n" not in str(caught.value)
 
 
-async def test_a_locked_store_is_refused(url: str, tmp_path: Path) -> None:
-    await (await Records.open(url)).close()
+async def test_a_locked_store_is_refused(sqlite_url: str, tmp_path: Path) -> None:
+    await (await Records.open(sqlite_url)).close()
     holder = sqlite3.connect(tmp_path / "records.db", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     with pytest.raises(StoreUnusable, match="locked"):
-        await Records.open(url, busy_timeout=0.05)
+        await Records.open(sqlite_url, busy_timeout=0.05)
     holder.execute("ROLLBACK")
     holder.close()
-    await (await Records.open(url)).close()
+    await (await Records.open(sqlite_url)).close()
 
 
-async def test_a_lock_taken_later_fails_writes_and_leaves_reads(url: str, tmp_path: Path) -> None:
-    records = await Records.open(url, busy_timeout=0.05)
+async def test_a_lock_taken_later_fails_writes_and_leaves_reads(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    records = await Records.open(sqlite_url, busy_timeout=0.05)
     made = await records.organizations.create("kept")
     holder = sqlite3.connect(tmp_path / "records.db", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
@@ -145,8 +144,8 @@ async def test_writers_of_one_process_take_turns(url: str) -> None:
     await records.close()
 
 
-async def test_a_writer_that_waits_too_long_is_told(url: str) -> None:
-    database = await Database.open(url, busy_timeout=0.02)
+async def test_a_writer_that_waits_too_long_is_told(sqlite_url: str) -> None:
+    database = await Database.open(sqlite_url, busy_timeout=0.02)
     async with database.write():
         with pytest.raises(StoreUnusable, match="busy"):
             async with database.write():

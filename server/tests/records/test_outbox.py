@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +15,8 @@ from resonantgenesis_server.records.base import (
     StoreUnusable,
 )
 from resonantgenesis_server.records.store import Records
+
+from .records_support import run_sql
 
 pytestmark = pytest.mark.anyio
 
@@ -91,12 +91,9 @@ async def test_the_directory_passes_on_who_asked(records: Records, org: Organiza
     assert kinds == ["agent.created", "agent.updated", "agent.deleted"]
 
 
-async def test_a_change_and_its_event_are_one(
-    records: Records, org: Organization, tmp_path: Path
-) -> None:
+async def test_a_change_and_its_event_are_one(records: Records, org: Organization) -> None:
     await records.agents.create(agent(org, "a"))
-    with sqlite3.connect(tmp_path / "records.db") as connection:
-        connection.execute("DROP TABLE outbox")
+    await run_sql(records._database, "DROP TABLE outbox")
     for change in (
         records.agents.create(agent(org, "b"), actor=TOLD),
         records.agents.update(org.id, "a", AgentChanges(name="new"), actor=TOLD),

@@ -50,11 +50,13 @@ class FaultyUsage:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._usage, name)
 
-    async def take_in(self, org: str, rows: Sequence[UsageRow], place: UsagePlace) -> None:
+    async def take_in(
+        self, org: str, rows: Sequence[UsageRow], place: UsagePlace, **options: Any
+    ) -> None:
         if self.down:
             raise StoreUnusable("the disk is full")
         self.writes += 1
-        await self._usage.take_in(org, rows, place)
+        await self._usage.take_in(org, rows, place, **options)
         if self.answers_lost:
             self.answers_lost -= 1
             raise StoreUnusable("nobody knows whether it was taken")

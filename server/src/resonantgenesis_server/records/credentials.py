@@ -104,19 +104,38 @@ class Bootstrap:
 
 
 async def bootstrap(
-    records: Records, hasher: CredentialHasher, configured: str | None, file: Path
+    records: Records,
+    hasher: CredentialHasher,
+    configured: str | None,
+    file: Path,
+    *,
+    is_shared: bool = False,
 ) -> Bootstrap:
     """Make sure there is an organization, and a bootstrap key for it.
 
     A `configured` key replaces every earlier bootstrap key: those are revoked, e.g. after a leak.
     Without it the key in `file` counts, and a new one is generated if that key opens nothing.
+    In a store that nodes share (`is_shared`) the key that any of them made counts for all.
+
     Raises StoreUnusable, and Conflict for a configured key that cannot be the bootstrap key.
     """
+    async with records.exclusive():
+        return await _bootstrap(records, hasher, configured, file, is_shared=is_shared)
+
+
+async def _bootstrap(
+    records: Records,
+    hasher: CredentialHasher,
+    configured: str | None,
+    file: Path,
+    *,
+    is_shared: bool,
+) -> Bootstrap:
     organization = await records.organizations.first()
     if organization is None:
         organization = await records.organizations.create("default")
     if configured is None:
-        return await _in_file(records, hasher, organization.id, file)
+        return await _in_file(records, hasher, organization.id, file, is_shared=is_shared)
     hashed = hasher.hash(configured)
     known = await records.keys.find_by_hash(hashed)
     if known is None:
@@ -132,7 +151,7 @@ async def bootstrap(
 
 
 async def _in_file(
-    records: Records, hasher: CredentialHasher, organization_id: str, file: Path
+    records: Records, hasher: CredentialHasher, organization_id: str, file: Path, *, is_shared: bool
 ) -> Bootstrap:
     """The bootstrap key of `file`.
 
@@ -150,8 +169,9 @@ async def _in_file(
     if known is not None and known.is_live(time.time()):
         return Bootstrap(organization_id, None)
     former = await _live_ones(records.keys, organization_id)
-    if any(each.name == _CONFIGURED for each in former):
-        return Bootstrap(organization_id, None)  # the operator who configured it has it
+    if any(is_shared or each.name == _CONFIGURED for each in former):
+        # The operator who configured it has it, or the node that made it.
+        return Bootstrap(organization_id, None)
     if key is None or known is not None:
         key = new_api_key()
         try:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import orjson
 import structlog
-from sqlalchemy import URL, event, make_url
+from sqlalchemy import URL, event, func, make_url, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
+    DisconnectionError,
     IntegrityError,
     NoSuchModuleError,
     SQLAlchemyError,
@@ -32,7 +35,12 @@ log_ = structlog.get_logger("resonantgenesis.records")
 #: Seconds of waiting for the lock of another process, and for a free connection.
 BUSY_TIMEOUT = 5.0
 POOL_SIZE = 5
-_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+#: Seconds that a node waits for others that make or upgrade the store, and between two tries.
+_EXCLUSIVE, _RETRY = 120.0, 0.05
+#: The advisory lock of `Database.exclusive`.
+_EXCLUSIVE_LOCK = int.from_bytes(b"rg-store")
+#: Seconds in which a database must answer that it is there.
+_PING = 5.0
 
 
 class Duplicate(Exception):
@@ -45,7 +53,7 @@ class Database:
 
     def __init__(self, engine: AsyncEngine, busy_timeout: float) -> None:
         self._engine = engine
-        #: The seconds by which Idempotency-Keys are dated and expire; see `model.clock`.
+        #: The seconds by which idempotency keys are dated and expire; see `model.clock`.
         self.passed: Callable[[], float] = time.time
         self._busy_timeout = busy_timeout
         self._closed = False
@@ -53,13 +61,16 @@ class Database:
         self._writer = asyncio.Lock() if engine.dialect.name == "sqlite" else None
 
     @classmethod
-    async def open(cls, url: str, *, busy_timeout: float = BUSY_TIMEOUT) -> Database:
+    async def open(
+        cls, url: str, *, busy_timeout: float = BUSY_TIMEOUT, pool_size: int = POOL_SIZE
+    ) -> Database:
         """The database at `sqlite:///PATH` or `postgresql://…`, reached when first used. Raises
         `StoreUnusable`."""
         parsed = _parse(url)
         if parsed.get_backend_name() == "sqlite":
             await asyncio.to_thread(_prepare_file, parsed)
-        return cls(_engine(parsed, busy_timeout), busy_timeout)
+            return cls(_sqlite(parsed, busy_timeout, pool_size), busy_timeout)
+        return cls(_postgres(url, busy_timeout, pool_size), busy_timeout)
 
     @property
     def dialect(self) -> str:
@@ -99,9 +110,44 @@ class Database:
         finally:
             lock.release()
 
+    @asynccontextmanager
+    async def exclusive(self) -> AsyncIterator[None]:
+        """Be the only process that makes or upgrades the store.
+
+        Several nodes may start at once on PostgreSQL. With SQLite the lock of the data directory
+        has decided already.
+        """
+        if self._writer is not None:
+            yield
+            return
+        self._check_open()
+        with _translated():
+            async with self._engine.connect() as plain:
+                # Outside of a transaction, which would be idle for as long as the block takes.
+                connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
+                await self._lock(connection)
+                try:
+                    yield
+                finally:
+                    await connection.invalidate()  # the lock ends with the connection
+
+    async def _lock(self, connection: AsyncConnection) -> None:
+        lock = select(func.pg_try_advisory_lock(_EXCLUSIVE_LOCK))
+        try:
+            async with asyncio.timeout(_EXCLUSIVE):
+                while True:
+                    if (await connection.execute(lock)).scalar_one():
+                        return
+                    await asyncio.sleep(_RETRY)
+        except TimeoutError:
+            raise StoreUnusable("another node has been upgrading the records for long") from None
+
     async def ping(self) -> None:
-        async with self.read() as connection:
-            await connection.exec_driver_sql("SELECT 1")
+        try:
+            async with asyncio.timeout(_PING), self.read() as connection:
+                await connection.exec_driver_sql("SELECT 1")
+        except TimeoutError:
+            raise StoreUnusable("the records do not answer") from None
 
     async def close(self) -> None:
         self._closed = True
@@ -116,12 +162,14 @@ class Database:
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise StoreUnusable("the address of the records is not a database URL") from error
     name = parsed.get_backend_name()
-    if name not in _DRIVERS:
+    if name == "postgres":  # libpq takes both
+        name = "postgresql"
+    if name not in {"sqlite", "postgresql"}:
         raise StoreUnusable(f"records cannot be kept in {name!r}; use sqlite or postgresql")
-    return parsed.set(drivername=_DRIVERS[name])
+    return parsed.set(drivername=name)
 
 
 def _prepare_file(url: URL) -> None:
@@ -142,45 +190,73 @@ def _prepare_file(url: URL) -> None:
         )
 
 
-def _engine(url: URL, busy_timeout: float) -> AsyncEngine:
-    is_sqlite = url.get_backend_name() == "sqlite"
+def _engine(url: str | URL, busy_timeout: float, pool_size: int, **options: Any) -> AsyncEngine:
     try:
-        engine = create_async_engine(
+        return create_async_engine(
             url,
-            pool_size=POOL_SIZE,
+            pool_size=pool_size,
             max_overflow=0,
             pool_timeout=busy_timeout,
             # The standard library's parser takes five times as long, on the event loop.
             json_serializer=lambda value: orjson.dumps(value).decode(),
             json_deserializer=orjson.loads,
-            # `write` begins transactions. The driver would begin them late, or not at all.
-            connect_args={"isolation_level": None} if is_sqlite else {},
+            **options,
         )
     except (ImportError, NoSuchModuleError) as error:
-        raise StoreUnusable(f"the driver for {url.drivername} is not installed") from error
-    if is_sqlite:
+        raise StoreUnusable("the driver of this database is not installed") from error
 
-        @event.listens_for(engine.sync_engine, "connect")
-        def configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-            cursor = connection.cursor()
-            for pragma in (
-                f"busy_timeout = {int(busy_timeout * 1_000)}",
-                "journal_mode = WAL",
-                "synchronous = FULL",
-                "foreign_keys = ON",
-            ):
-                cursor.execute(f"PRAGMA {pragma}")
-            cursor.close()
 
-        @event.listens_for(engine.sync_engine, "invalidate")
-        def roll_back(
-            connection: DBAPIConnection,
-            _entry: ConnectionPoolEntry,
-            _error: BaseException | None,
-        ) -> None:
-            # A task that is cancelled within a statement closes its connection. SQLite keeps the
-            # transaction and its lock until the last statement is collected.
-            connection.rollback()
+def _postgres(url: str, busy_timeout: float, pool_size: int) -> AsyncEngine:
+    try:
+        # The driver is an extra of the package.
+        driver = importlib.import_module(".postgres", __package__)
+    except ImportError as error:
+        raise StoreUnusable(
+            "PostgreSQL needs the extra: pip install 'resonantgenesis-server[postgres]'"
+        ) from error
+    engine = _engine(
+        "postgresql+asyncpg://",
+        busy_timeout,
+        pool_size,
+        async_creator=driver.connector(url, busy_timeout),
+    )
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def check(connection: DBAPIConnection, _entry: ConnectionPoolEntry, _proxy: object) -> None:
+        # After a restart of the database the pool holds dead connections; this makes a new one.
+        if connection.driver_connection.is_closed():
+            raise DisconnectionError
+
+    return engine
+
+
+def _sqlite(url: URL, busy_timeout: float, pool_size: int) -> AsyncEngine:
+    # `write` begins transactions. The driver would begin them late, or not at all.
+    options = {"isolation_level": None}
+    url = url.set(drivername="sqlite+aiosqlite")
+    engine = _engine(url, busy_timeout, pool_size, connect_args=options)
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        cursor = connection.cursor()
+        for pragma in (
+            f"busy_timeout = {int(busy_timeout * 1_000)}",
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "foreign_keys = ON",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "invalidate")
+    def roll_back(
+        connection: DBAPIConnection,
+        _entry: ConnectionPoolEntry,
+        _error: BaseException | None,
+    ) -> None:
+        # A task that is cancelled within a statement closes its connection. SQLite keeps the
+        # transaction and its lock until the last statement is collected.
+        connection.rollback()
 
     return engine
 
@@ -192,11 +268,19 @@ def _translated() -> Iterator[None]:
     except IntegrityError as error:
         if _is_duplicate(error):
             raise Duplicate from error
-        raise StoreUnusable(f"the records refused a row: {error.orig}") from error
+        raise StoreUnusable(f"the records refused a row: {_reason(error)}") from error
     except DBAPIError as error:
-        raise StoreUnusable(f"the records cannot be used: {error.orig}") from error
+        raise StoreUnusable(f"the records cannot be used: {_reason(error)}") from error
     except SQLAlchemyError as error:
         raise StoreUnusable(f"the records cannot be used: {error}") from error
+    except OSError as error:  # TimeoutError as well: a connection that died under a statement
+        raise StoreUnusable(f"the records cannot be used: {error}") from error
+
+
+def _reason(error: DBAPIError) -> str:
+    """One line."""
+    cause = error.orig.__cause__ if error.orig is not None else None
+    return " ".join(str(cause or error.orig).split())
 
 
 def _is_duplicate(error: IntegrityError) -> bool:

@@ -10,9 +10,10 @@ import importlib
 import sqlite3
 from pathlib import Path
 
-from sqlalchemy import Connection, NullPool, create_engine
+from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy import inspect as inspector_of
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.schema import CreateSchema
 
 from .base import RecordsTooNew
 from .tables import metadata, schema_version
@@ -29,6 +30,8 @@ def migrate(connection: Connection) -> None:
 
     Raises `RecordsTooNew` for an unknown version: going on could damage what a newer program wrote.
     """
+    if connection.dialect.name == "postgresql":
+        _make_schema(connection)
     found = _revisions(connection)
     unknown = _unknown(found)
     if unknown:
@@ -45,6 +48,14 @@ def migrate(connection: Connection) -> None:
         return
     steps = importlib.import_module(".upgrade", __package__)
     steps.upgrade(connection, max(found, default=None))
+
+
+def _make_schema(connection: Connection) -> None:
+    """Make PostgreSQL's schema; asked first, since one that exists needs no right to make it."""
+    name = connection.exec_driver_sql("SHOW search_path").scalar_one()
+    known = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
+    if connection.execute(known, {"name": name}).first() is None:
+        connection.execute(CreateSchema(name))
 
 
 def check_revision(path: Path) -> str | None:

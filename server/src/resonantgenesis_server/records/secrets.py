@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets as randomness
 from collections.abc import Callable, Sequence
 
@@ -10,12 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..model.errors import Conflict
 from . import tables
-from .base import SecretVersion
+from .base import SecretVersion, StoreUnusable
 from .database import Database, Duplicate
 from .tables import micros, seconds
 
 #: Between the name of a secret, which has none in it, and the number of a later version.
 _MARK = "/"
+#: Tries against other processes that renew a secret at the same time.
+_RACES = 20
 
 
 class SecretRepository:
@@ -53,6 +56,13 @@ class SecretRepository:
         """A new version, at random. Versions that were replaced `keep` seconds ago or earlier are
         dropped; 0: all. Raises `Conflict` when more than `most` versions are still needed."""
         await self.versions(name)  # there is one to be replaced
+        for _ in range(_RACES):
+            # Another process may have made the version of this number.
+            with contextlib.suppress(Duplicate):
+                return await self._renew(name, keep, most)
+        raise StoreUnusable("other nodes renew this secret all the time")
+
+    async def _renew(self, name: str, keep: float, most: int) -> SecretVersion:
         now = micros(self._clock())
         table = tables.secrets
         async with self._database.write() as connection:

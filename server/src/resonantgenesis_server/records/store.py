@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 from .access import KeyRepository, OrganizationRepository
 from .agents import AgentRepository
@@ -53,12 +54,16 @@ class Records:
         """
         database = await Database.open(url, busy_timeout=busy_timeout)
         try:
-            async with database.write() as connection:
+            async with database.exclusive(), database.write() as connection:
                 await connection.run_sync(migrate)
         except BaseException:
             await database.close()
             raise
         return cls(database, clock, passed or clock)
+
+    def exclusive(self) -> AbstractAsyncContextManager[None]:
+        """Be the only process that makes or upgrades this store. Raises `StoreUnusable`."""
+        return self._database.exclusive()
 
     async def ping(self) -> None:
         """Raises `StoreUnusable` when the database does not answer."""

@@ -34,6 +34,8 @@ metadata = MetaData(
 
 #: Ids compare byte by byte, as in SQLite, whatever the database's language is.
 ID = String(128).with_variant(String(128, collation="C"), "postgresql")
+#: Text that reports are sorted by: in the same order on both databases.
+_SORTED_TEXT = Text().with_variant(Text(collation="C"), "postgresql")
 
 organizations = Table(
     "organizations",
@@ -175,7 +177,7 @@ usage = Table(
     Column("agent_id", ID, nullable=False),
     Column("key_id", ID, nullable=False),
     # "" for none, which is grouped and compared like any other.
-    Column("subject", Text, nullable=False),
+    Column("subject", _SORTED_TEXT, nullable=False),
     Column("status", String(32), nullable=False),
     Column("input_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),

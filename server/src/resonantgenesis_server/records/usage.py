@@ -21,11 +21,13 @@ from sqlalchemy import (
     func,
     select,
     true,
+    update,
 )
+from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from ..model.errors import InvalidRequest
 from . import tables
-from .base import ListPage
+from .base import UNSET, ListPage, Unset
 from .database import Database
 from .files import Owner
 from .paging import behind, decode_cursor, encode_cursor
@@ -63,6 +65,10 @@ class UsagePlace:
     epoch: str
     position: int
     limit_month: str | None = None
+
+
+class PlaceMoved(Exception):
+    """Another process has taken usage in meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,10 +267,19 @@ class UsageRepository:
         return None if row is None else UsagePlace(*row)
 
     async def take_in(
-        self, organization_id: str, rows: Sequence[UsageRow], place: UsagePlace
+        self,
+        organization_id: str,
+        rows: Sequence[UsageRow],
+        place: UsagePlace,
+        *,
+        behind: UsagePlace | Unset | None = UNSET,
     ) -> None:
         """Keep the rows and the place that they reach, in one transaction. A row replaces that of
-        the same turn, so that events which are read again double nothing."""
+        the same turn, so that events which are read again double nothing.
+
+        With `behind` the rows follow that place (None: none yet). Raises `PlaceMoved`, and keeps
+        nothing, where another process has written another place since.
+        """
         if any(row.organization_id != organization_id for row in rows):
             raise ValueError("rows of another organization")
         reached = {
@@ -274,11 +289,33 @@ class UsageRepository:
             "limit_month": place.limit_month,
         }
         async with self._database.write() as connection:
+            # The place first: its row is the lock that makes processes take turns.
+            if isinstance(behind, Unset):
+                await connection.execute(self._upsert(tables.usage_places, _KEY[:1]), [reached])
+            elif (await connection.execute(self._move(behind, reached))).first() is None:
+                raise PlaceMoved(organization_id)
             if rows:
                 turns = self._upsert(tables.usage, _KEY)
                 await connection.execute(turns, [_row(row) for row in rows])
-            places = self._upsert(tables.usage_places, _KEY[:1])
-            await connection.execute(places, [reached])
+
+    def _move(
+        self, behind: UsagePlace | None, reached: Mapping[str, Any]
+    ) -> ReturningInsert[Any] | ReturningUpdate[Any]:
+        """One row comes back where the place was `behind`."""
+        table = tables.usage_places
+        if behind is None:
+            query = tables.insert_into(self._database.dialect, table).values(reached)
+            return query.on_conflict_do_nothing().returning(table.c.epoch)
+        return (
+            update(table)
+            .where(
+                table.c.organization_id == reached["organization_id"],
+                table.c.epoch == behind.epoch,
+                table.c.position == behind.position,
+            )
+            .values(reached)
+            .returning(table.c.epoch)
+        )
 
     def _upsert(self, table: Table, key: Sequence[str]) -> Insert:
         query = tables.insert_into(self._database.dialect, table)

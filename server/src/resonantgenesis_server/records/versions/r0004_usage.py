@@ -15,6 +15,7 @@ branch_labels = None
 depends_on = None
 
 ID = sa.String(128).with_variant(sa.String(128, collation="C"), "postgresql")
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 INDEXES = (
     ("organization_id", "ended_at", "session_id", "turn"),
     ("organization_id", "subject", "ended_at"),
@@ -30,7 +31,7 @@ def upgrade() -> None:
         sa.Column("turn", sa.Integer, nullable=False),
         sa.Column("agent_id", ID, nullable=False),
         sa.Column("key_id", ID, nullable=False),
-        sa.Column("subject", sa.Text, nullable=False),
+        sa.Column("subject", TEXT, nullable=False),
         sa.Column("status", sa.String(32), nullable=False),
         sa.Column("input_tokens", sa.BigInteger, nullable=False),
         sa.Column("output_tokens", sa.BigInteger, nullable=False),

@@ -1,0 +1,104 @@
+"""Connections of the records to PostgreSQL: the only module here that knows asyncpg."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+
+from .base import StoreUnusable
+
+#: The records' own schema: the log has another, and the database may be shared with others.
+SCHEMA = "resonantgenesis_records"
+OLDEST_VERSION = 14
+#: Seconds to connect. Seconds of one statement: a network that swallows packets is an error then.
+_CONNECT, _STATEMENT = 5.0, 20.0
+_SETTINGS = {
+    "application_name": "resonantgenesis/records",
+    "search_path": SCHEMA,
+    # Other nodes do not wait longer for a process that is stopped within a transaction.
+    "idle_in_transaction_session_timeout": "10s",
+    # PostgreSQL releases the locks of a node whose machine is gone (seconds, ms).
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "3",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "15000",
+}
+#: A commit is on stable storage here, and on a synchronous standby if there is one, whatever weaker
+#: setting the server or the role has.
+_DURABLE = """
+SELECT set_config('synchronous_commit', 'on', false)
+WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')
+"""
+#: Errors of a connection and of the network under it.
+ERRORS = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+_REASONS: list[tuple[type[BaseException], str]] = [
+    (asyncpg.InvalidAuthorizationSpecificationError, "PostgreSQL refuses the user or password"),
+    (asyncpg.InvalidCatalogNameError, "the database does not exist"),
+    (asyncpg.TooManyConnectionsError, "PostgreSQL has no connection left"),
+    (asyncpg.DiskFullError, "PostgreSQL's disk is full"),
+    (asyncpg.LockNotAvailableError, "the records are locked by another node"),
+    (asyncpg.ReadOnlySQLTransactionError, "the database is a standby or read-only"),
+    (asyncpg.TargetServerAttributeNotMatched, "the database is a standby or read-only"),
+    (asyncpg.ClientConfigurationError, "the address of the database cannot be understood"),
+    (TimeoutError, "PostgreSQL does not answer"),
+    (OSError, "PostgreSQL cannot be reached"),
+    (asyncpg.OperatorInterventionError, "PostgreSQL is being started or shut down"),
+    (asyncpg.PostgresConnectionError, "the connection to PostgreSQL broke"),
+    (asyncpg.InterfaceError, "the connection to PostgreSQL broke"),
+]
+
+
+def connector(url: str, busy_timeout: float) -> Callable[..., Awaitable[asyncpg.Connection]]:
+    """Connects to `url`, in the form of libpq (`sslmode`, several hosts, `passfile`, …). A
+    statement waits at most `busy_timeout` seconds for a lock. Raises StoreUnusable."""
+    settings = {**_SETTINGS, "lock_timeout": f"{int(busy_timeout * 1_000)}ms"}
+
+    async def connect(**_options: object) -> asyncpg.Connection:
+        try:
+            connection = await asyncpg.connect(
+                url,
+                timeout=_CONNECT,
+                command_timeout=_STATEMENT,
+                target_session_attrs="read-write",
+                server_settings=settings,
+            )
+        except (*ERRORS, ValueError) as error:
+            raise StoreUnusable(reason_of(error)) from error
+        try:
+            _check_server(connection)
+            await connection.execute(_DURABLE)
+        except ERRORS as error:
+            connection.terminate()
+            raise StoreUnusable(reason_of(error)) from error
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    return connect
+
+
+def _check_server(connection: asyncpg.Connection) -> None:
+    version = connection.get_server_version().major
+    if version < OLDEST_VERSION:
+        raise StoreUnusable(f"PostgreSQL {version} is too old; {OLDEST_VERSION} is needed")
+    encoding = connection.get_settings().server_encoding
+    if encoding != "UTF8":
+        raise StoreUnusable(f"the database is encoded in {encoding}; make one with UTF8")
+
+
+def reason_of(error: BaseException) -> str:
+    """One line for the operator; it has no part of the address."""
+    for kind, reason in _REASONS:
+        if isinstance(error, kind):
+            return reason
+    if isinstance(error, ValueError):
+        return "the address of the database cannot be understood"
+    return f"PostgreSQL refused: {' '.join(str(error).split())}"
