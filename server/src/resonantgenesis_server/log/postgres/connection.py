@@ -37,7 +37,8 @@ _SETTINGS = {
     "tcp_user_timeout": "15000",
 }
 _START = {"search_path": SCHEMA, "application_name": "resonantgenesis/start"}
-_PROOF = """
+BEAT = "UPDATE beats SET beat=beat+1 WHERE node=$1"
+PROOF = """
 SELECT generation, alive, committed, at, (SELECT value FROM meta WHERE name='epoch') AS epoch,
   (SELECT value FROM meta WHERE name='history') AS history
 FROM writers WHERE node=$1
@@ -68,6 +69,8 @@ class Database:
         self._commit = "on"
         #: The number of the last group whose commit was told to somebody.
         self.acknowledged = 0
+        #: Called when a connection finds that this node can write no more.
+        self.ended: Callable[[LogError], None] = lambda _error: None
 
     async def open(self, *, name: str, address: str, version: str) -> None:
         """Create or check the store and join as a new node.
@@ -76,9 +79,7 @@ class Database:
         """
         try:
             async with asyncio.timeout(_CONNECT_SECONDS * 6):
-                db = await asyncpg.connect(
-                    self._url, target_session_attrs="read-write", server_settings=_START
-                )
+                db = await self._first_connection()
                 try:
                     self.server = await look_at(db)
                     if self.server.commit == "remote_apply":
@@ -92,12 +93,21 @@ class Database:
                         address,
                         version,
                     )
+                    await db.close()
                 finally:
                     db.terminate()
         except LogError:
             raise
         except ERRORS as error:
             raise unavailable(error) from error
+
+    async def _first_connection(self) -> asyncpg.Connection:
+        try:
+            return await asyncpg.connect(
+                self._url, target_session_attrs="read-write", server_settings=_START
+            )
+        except ValueError as error:
+            raise LogUnavailable("the database's URL cannot be understood") from error
 
     async def connect(self, purpose: str) -> tuple[asyncpg.Connection, Standing]:
         """A connection that has proved itself. Raises what asyncpg raises, and as `prove`."""
@@ -137,15 +147,15 @@ class Database:
         """
         acknowledged = self.acknowledged
         async with asyncio.timeout(_CONNECT_SECONDS):
-            await db.execute("UPDATE beats SET beat=beat+1 WHERE node=$1", self.node)
-            row = await db.fetchrow(_PROOF, self.node)
+            await db.execute(BEAT, self.node)
+            row = await db.fetchrow(PROOF, self.node)
             lost = row is None or row["committed"] < acknowledged
             server = await look_at(db)
             if lost or row["epoch"] != self.epoch:
                 await self._change_epoch(db, server.history, lost=lost)
-                raise HistoryLost("the database has lost what it had acknowledged")
+                raise self._end(HistoryLost("the database has lost what it had acknowledged"))
             if not row["alive"]:
-                raise StaleWriter("this node was declared dead")
+                raise self._end(StaleWriter("this node was declared dead"))
             if server.history != row["history"] and server.history:
                 # Another history, which has all that was acknowledged to us.
                 await db.execute(
@@ -164,10 +174,15 @@ class Database:
                 try:
                     await db.execute("UPDATE writers SET alive=false WHERE node=$1", self.node)
                     await db.execute("DELETE FROM taken WHERE node=$1", self.node)
+                    await db.close()
                 finally:
                     db.terminate()
         except ERRORS:
             return
+
+    def _end(self, error: LogError) -> LogError:
+        self.ended(error)
+        return error
 
     async def _change_epoch(self, db: asyncpg.Connection, history: str, *, lost: bool) -> None:
         if lost:
@@ -211,7 +226,6 @@ _WORDS: list[tuple[type[BaseException], str]] = [
     (asyncpg.InsufficientPrivilegeError, "the database's user lacks rights"),
     (asyncpg.ReadOnlySQLTransactionError, "the database is a standby or read-only"),
     (asyncpg.TargetServerAttributeNotMatched, "the database is a standby or read-only"),
-    (asyncpg.ClientConfigurationError, "the database's URL cannot be understood"),
     (TimeoutError, "the database does not answer"),
     (OSError, "the database cannot be reached"),
     (asyncpg.PostgresConnectionError, "the connection to the database broke"),

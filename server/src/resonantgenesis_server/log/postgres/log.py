@@ -11,6 +11,7 @@ away appends wait, at most `patience` seconds, and reads a few; then they raise 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -39,6 +40,8 @@ _SIDE = 2
 _READ_PATIENCE = 5.0
 #: Seconds that one query may take.
 _QUERY_SECONDS = 30.0
+#: Seconds that a connection may take to say good-bye.
+_CLOSE_SECONDS = 1.0
 #: Entries of deleted streams that are removed at once, and seconds after which what another
 #: process left of one is looked for.
 _SWEEP_ROWS = 5_000
@@ -139,8 +142,11 @@ class PostgresLog(QueuedLog):
             _, late = await asyncio.wait(self._queries, timeout=left)
             stopped = stopped and not late
         await self._database.leave()
-        self._readers.terminate()
-        self._side.terminate()
+        for pool in (self._readers, self._side):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await pool.close()
+            pool.terminate()
         if not stopped:
             raise LogUnavailable(f"the log did not finish its work within {timeout:g} s")
 

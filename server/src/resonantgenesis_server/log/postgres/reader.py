@@ -76,7 +76,7 @@ SELECT value FROM idempotency WHERE scope=$1 AND key=$2 AND expires > clock_time
 RELEASE = "DELETE FROM idempotency WHERE scope=$1 AND key=$2"
 EXPIRED = """
 DELETE FROM idempotency WHERE ctid = ANY(ARRAY(
-  SELECT ctid FROM idempotency WHERE expires <= clock_timestamp() ORDER BY expires LIMIT $1
+  SELECT ctid FROM idempotency WHERE expires <= now() ORDER BY expires LIMIT $1
   FOR UPDATE SKIP LOCKED
 ))
 """

@@ -32,7 +32,6 @@ from .connection import (
     ERRORS,
     RETRY_SECONDS,
     Database,
-    HistoryLost,
     Standing,
     is_lost,
     unavailable,
@@ -107,7 +106,7 @@ WHERE EXISTS (SELECT 1 FROM entries e WHERE e.stream=u.s AND e.key=u.k)
 """
 FORGET = "DELETE FROM taken WHERE node=$1 AND generation<=$2 RETURNING generation, stream"
 _GENERATION = "SELECT generation FROM writers WHERE node=$1"
-_STANDING = "SELECT generation, alive, committed, at FROM writers WHERE node=$1"
+STANDING = "SELECT generation, alive, committed, at FROM writers WHERE node=$1"
 
 
 class Trim:
@@ -154,6 +153,7 @@ class Writer:
         """`side` is where streams are taken over; `deliver` is called with the jobs of each group,
         in order, `broken` once, when the log cannot be expected to recover."""
         self._database = database
+        database.ended = self._break
         self._side = side
         self._deliver = deliver
         self._report_broken = broken
@@ -224,6 +224,9 @@ class Writer:
             if task is not None and not task.done():
                 task.cancel()
         self._fail_rest(LogUnavailable("the log was shut down before this was committed"))
+        if self._db is not None and done:
+            with contextlib.suppress(*ERRORS):
+                await self._db.close(timeout=1.0)
         self._drop()
         return bool(done)
 
@@ -518,11 +521,7 @@ class Writer:
 
     async def _connect(self) -> int | None:
         """As `_settle`, on a new connection."""
-        try:
-            self._db, _ = await self._database.connect("writer")
-        except (HistoryLost, StaleWriter) as error:
-            self._break(error)
-            raise
+        self._db, _ = await self._database.connect("writer")
         return await self._settle()
 
     async def _settle(self) -> int | None:
@@ -546,7 +545,7 @@ class Writer:
         """What the database says of this node; forgets the streams that were taken from it."""
         db, node = self._connected(), self._database.node
         with self._limited(db):
-            row = await db.fetchrow(_STANDING, node)
+            row = await db.fetchrow(STANDING, node)
             if row is None or not row["alive"]:
                 self._break(StaleWriter("this node was declared dead"))
                 raise StaleWriter("this node was declared dead")
@@ -725,6 +724,7 @@ class Writer:
         if self.fatal is None:
             self.fatal = error
             log_.error("the log ends", reason=str(error))
+            self._wake.set()
             self._report_broken()
 
 

@@ -1,0 +1,149 @@
+"""Every statement reads a large store by index probes alone, by the one plan that it has."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from resonantgenesis_server.log.postgres import connection as connection_module
+from resonantgenesis_server.log.postgres import reader, writer
+from resonantgenesis_server.log.postgres.log import PostgresLog
+
+from .support import connection
+
+pytestmark = pytest.mark.anyio
+STREAMS, EACH = 2_000, 50
+
+_FILL = f"""
+INSERT INTO streams (id, name, owner, pending)
+  SELECT n, convert_to('s' || n, 'UTF8'), n % 5, n % 100 = 0 FROM generate_series(1, {STREAMS}) n;
+INSERT INTO entries (stream, position, at, kind, body, key)
+  SELECT n, p, p, 'm', '{{}}', CASE WHEN p % 2 = 0 THEN convert_to('k' || p, 'UTF8') END
+  FROM generate_series(1, {STREAMS}) n, generate_series(1, {EACH}) p;
+-- One that is as large as all others: what holds for the usual stream must not for this one.
+INSERT INTO entries (stream, position, at, kind, body, key)
+  SELECT 1, p, p, 'm', '{{}}', convert_to('k' || p, 'UTF8')
+  FROM generate_series({EACH + 1}, {STREAMS * EACH}) p;
+INSERT INTO idempotency SELECT 'o', convert_to('k' || n, 'UTF8'), 'v', now() - interval '1 day'
+  FROM generate_series(1, 20000) n;
+INSERT INTO writers (node) SELECT n FROM generate_series(1000, 3000) n;
+INSERT INTO beats (node) SELECT n FROM generate_series(1000, 3000) n;
+INSERT INTO fences SELECT n, 1 FROM generate_series(1000, 20000) n;
+INSERT INTO taken SELECT n % 50, n, n FROM generate_series(1, 20000) n;
+INSERT INTO removed SELECT n FROM generate_series(10000, 20000) n;
+"""
+
+_ME: list[Any] = [1, 2, 1, 0]
+_ROWS: list[Any] = [[7], [51], [0], [b"m"], [b"{}"], [None]]
+_STATES: list[Any] = [[7], [1], [True], [False], [9_999], [b"new"], [0], [False], [False]]
+STATEMENTS: dict[str, tuple[str, list[Any]]] = {
+    "append": (writer.APPEND, [*_ME, *_ROWS]),
+    "append and mark": (writer.APPEND_AND_MARK, [*_ME, *_ROWS, *_STATES]),
+    "delete": (writer.DELETE, [*_ME, *_ROWS, *_STATES, [7, 8]]),
+    "trim": (writer.TRIM, [*_ME, 7, 3, 50, 1]),
+    "keys": (writer.KEYS, [[1, 7], [b"k2", b"k4"]]),
+    "forget": (writer.FORGET, [7, 100]),
+    "standing": (writer.STANDING, [1]),
+    "proof": (connection_module.PROOF, [1]),
+    "beat": (connection_module.BEAT, [1]),
+    "read": (reader.READ, [b"s7", 10, 1000, 1 << 20]),
+    "position of": (reader.POSITION_OF, [b"s1", b"k200"]),
+    "position at": (reader.POSITION_AT, [b"s1", 70]),
+    "pending": (reader.PENDING, []),
+    "next fence": (reader.NEXT_FENCE, [1]),
+    "claim": (reader.CLAIM, [b"o", b"k7", b"v", 60.0]),
+    "lookup": (reader.LOOKUP, [b"o", b"k7"]),
+    "release": (reader.RELEASE, [b"o", b"k7"]),
+    "expired": (reader.EXPIRED, [100]),
+    "left over": (reader.LEFT_OVER, []),
+    "remove": (reader.REMOVE, [7, 100]),
+    "removed": (reader.REMOVED, [7]),
+}
+#: Nodes of a plan that touch a table and not all of it.
+PROBES = {"Index Scan", "Index Only Scan", "Bitmap Heap Scan", "Tid Scan"}
+#: Tables of a few rows, whatever the store: one for each name.
+SMALL = {"meta"}
+
+
+def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(node for each in plan.get("Plans", ()) for node in nodes(each))]
+
+
+def scans(plan: dict[str, Any]) -> list[str]:
+    """The parts of a plan that read a large table as a whole."""
+    found = []
+    for node in nodes(plan):
+        kind, table = node["Node Type"], node.get("Relation Name")
+        if table is None or kind == "ModifyTable" or table in SMALL:
+            continue
+        if kind not in PROBES:
+            found.append(f"{kind} of {table}")
+        elif kind.startswith("Index") and not (node.get("Index Cond") or bounded(node)):
+            found.append(f"all of {node['Index Name']}")
+    return found
+
+
+def bounded(node: dict[str, Any]) -> bool:
+    """Indexes that are read in their order up to a LIMIT, or that hold little by themselves."""
+    return node["Index Name"] in {"streams_pending", "removed_pkey"}
+
+
+def literal(value: Any) -> str:
+    """A value in SQL's words: the plan is made without it."""
+    if isinstance(value, list):
+        return "'{" + ", ".join(map(element, value)) + "}'"
+    if isinstance(value, bytes):
+        return rf"'\x{value.hex()}'"
+    return f"'{value}'"
+
+
+def element(value: Any) -> str:
+    if isinstance(value, bytes):
+        return rf'"\\x{value.hex()}"'
+    return "NULL" if value is None else str(value)
+
+
+async def test_every_statement_probes_indexes(postgres: str) -> None:
+    log = await PostgresLog.open(postgres)
+    async with connection(postgres) as db:
+        await db.execute(_FILL)
+        await db.execute("ANALYZE")
+    async with log._side.acquire() as db:  # with the settings that the log works with
+        for name, (sql, arguments) in STATEMENTS.items():
+            transaction = db.transaction()
+            await transaction.start()
+            await db.execute(f"PREPARE one AS {sql}")
+            values = f"({', '.join(map(literal, arguments))})" if arguments else ""
+            answer = await db.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE one{values}")
+            await db.execute("DEALLOCATE one")
+            await transaction.rollback()
+            plan = json.loads(answer)[0]["Plan"]
+            assert scans(plan) == [], name
+            read = max(n["Actual Rows"] + n.get("Rows Removed by Filter", 0) for n in nodes(plan))
+            assert read <= 1_000, f"{name} reads {read} rows"
+    await log.close()
+
+
+async def test_taking_streams_over_reads_no_table_as_a_whole(postgres: str) -> None:
+    """A function's plans are not to be seen; what it did to the tables is counted."""
+    log = await PostgresLog.open(postgres)
+    async with connection(postgres) as db:
+        await db.execute(_FILL)
+        await db.execute("ANALYZE")
+
+        async def whole_reads() -> dict[str, int]:
+            await db.execute("SELECT pg_stat_clear_snapshot()")
+            rows = await db.fetch("SELECT relname, seq_tup_read FROM pg_stat_user_tables")
+            return {row["relname"]: row["seq_tup_read"] for row in rows}
+
+        async with log._side.acquire() as side:
+            await side.execute("SELECT pg_stat_force_next_flush()")
+            before = await whole_reads()
+            for hold in (False, True):
+                names = [f"s{n}".encode() for n in range(1, 200)]
+                rows = await side.fetch(writer.TAKE, log.node, names, hold)
+                assert len(rows) == 199
+                await side.execute("SELECT pg_stat_force_next_flush()")
+            assert await whole_reads() == before
+    await log.close()
