@@ -101,7 +101,7 @@ def create_app(deps: AppDeps) -> Gateway:
             deps.records.keys,
             deps.authenticator,
             idempotent,
-            most=deps.limits.organization_keys,
+            limit=deps.limits.organization_keys,
             reached=deps.reached,
         ),
         tokens_router(deps.authenticator, idempotent, deps.check_session),

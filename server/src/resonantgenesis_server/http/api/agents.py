@@ -1,4 +1,4 @@
-"""`/v1/agents`: what turns goals into streams."""
+"""`/v1/agents`: the agents of an organization."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ AgentId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Instructions = Annotated[str, StringConstraints(max_length=65_536, pattern=NO_NUL)]
 Tools = Annotated[list[Name], Field(max_length=128)]
 
-#: Raises an ApiError for an engine that the server does not have, or one that refuses the agent's
-#: defaults or its `model`, which is among them.
+#: Raises an ApiError for an engine that the server does not have, and for defaults or a `model`
+#: that the engine refuses. `model` is passed as one of the defaults.
 ValidateEngine = Callable[[str, Mapping[str, Any]], Awaitable[None]]
-#: Called after a change: returns when its event is in the log, or waits there safely.
+#: Called after a change. Returns when the event of the change is in the log, or safe in the outbox.
 Settle = Callable[[], Awaitable[None]]
 
 
 class AgentDefaults(Body):
-    """What a turn of this agent gets unless its request says otherwise."""
+    """Values for turns of this agent whose request has none."""
 
     max_steps: int | None = Field(default=None, ge=1, le=1_000)
     timeout_seconds: float | None = Field(default=None, gt=0, le=86_400)
@@ -50,7 +50,7 @@ class AgentDefaults(Body):
         default=None, description="Engine `llm`: how long the model thinks before it answers."
     )
     show_reasoning: bool | None = Field(
-        default=None, description="Engine `llm`: steps tell what the model thinks, as it comes."
+        default=None, description="Engine `llm`: steps show what the model thinks, as it comes."
     )
 
     def kept(self) -> dict[str, Any]:
@@ -109,7 +109,7 @@ Reader = Annotated[Principal, Depends(scoped("agents:read"))]
 async def _changes_agents(
     principal: Annotated[Principal, Depends(scoped("agents:write"))],
 ) -> Principal:
-    """An agent is its organization's, so what sees less must not change one."""
+    """An agent belongs to its organization, so a caller that sees less must not change one."""
     if principal.is_bound:
         raise Forbidden("a token bound to a subject, session or agent cannot change agents")
     return principal
@@ -126,7 +126,7 @@ def agents_router(
     settle: Settle,
 ) -> APIRouter:
     router = api_router(tag="agents")
-    shown = _Shown(directory)
+    bodies = _AgentBodies(directory)
 
     @router.post(
         PATH,
@@ -138,7 +138,7 @@ def agents_router(
     async def create(
         request: Request, body: NewAgent, principal: Writer, key: IdempotencyKey = None
     ) -> Response:
-        """Make an agent; its id must be free in the organization."""
+        """Create an agent. Its id must be free in the organization."""
         await validate_engine(body.engine, {**body.defaults.kept(), "model": body.model})
         await check_tools(body.tools or ())
 
@@ -146,10 +146,10 @@ def agents_router(
             made = await directory.create(
                 _record(principal, body),
                 actor=_actor(request, principal),
-                once=making.answering(shown.body),
+                once=making.answering(bodies.body),
             )
             await settle()
-            return shown.body(made)
+            return bodies.body(made)
 
         return await once.run(principal, PATH, key, body, make)
 
@@ -158,13 +158,13 @@ def agents_router(
         principal: Reader, limit: PageLimit = 50, cursor: PageCursor = None
     ) -> PageBody[AgentBody]:
         """The organization's agents and those of the configuration, by id."""
-        return await shown.page(principal, limit, cursor)
+        return await bodies.page(principal, limit, cursor)
 
     @router.get(PATH + "/{agent_id}", responses=documented_errors(404), operation_id="get_agent")
     async def get(agent_id: str, principal: Reader) -> AgentBody:
         """One agent."""
         _check_visible(principal, agent_id)
-        return shown.body(await directory.get(principal.organization_id, agent_id))
+        return bodies.body(await directory.get(principal.organization_id, agent_id))
 
     @router.patch(
         PATH + "/{agent_id}",
@@ -174,7 +174,7 @@ def agents_router(
     async def update(
         request: Request, agent_id: str, body: AgentPatch, principal: Writer
     ) -> AgentBody:
-        """Change the fields that are sent; null clears what can be empty."""
+        """Change the fields that are sent. null clears a field that may be empty."""
         _check_visible(principal, agent_id)
         owner, changes = principal.organization_id, body.changes()
         await _check_outcome(directory, validate_engine, owner, agent_id, changes)
@@ -182,7 +182,7 @@ def agents_router(
         actor = _actor(request, principal)
         changed = await directory.update(owner, agent_id, changes, actor=actor)
         await settle()
-        return shown.body(changed)
+        return bodies.body(changed)
 
     @router.delete(
         PATH + "/{agent_id}",
@@ -191,7 +191,7 @@ def agents_router(
         operation_id="delete_agent",
     )
     async def delete(request: Request, agent_id: str, principal: Writer) -> None:
-        """Delete it; its sessions and their logs stay."""
+        """Delete an agent. Its sessions and their logs stay."""
         _check_visible(principal, agent_id)
         await directory.delete(
             principal.organization_id, agent_id, actor=_actor(request, principal)
@@ -208,16 +208,16 @@ async def _check_outcome(
     agent_id: str,
     changes: AgentChanges,
 ) -> None:
-    """Raises an ApiError when the changed agent could not run."""
+    """Raise an ApiError if the changed agent could not run."""
     if all(change is UNSET for change in (changes.engine, changes.defaults, changes.model)):
         return
     if directory.is_configured(agent_id):
-        return  # refused anyway, for that reason
-    known = await directory.get(organization_id, agent_id)
-    defaults = changes.defaults if isinstance(changes.defaults, Mapping) else known.defaults
-    model = known.model if changes.model is UNSET else changes.model
+        return  # the update itself refuses it
+    existing = await directory.get(organization_id, agent_id)
+    defaults = changes.defaults if isinstance(changes.defaults, Mapping) else existing.defaults
+    model = existing.model if changes.model is UNSET else changes.model
     await validate_engine(
-        changes.engine if isinstance(changes.engine, str) else known.engine,
+        changes.engine if isinstance(changes.engine, str) else existing.engine,
         {**defaults, "model": model},
     )
 
@@ -245,8 +245,8 @@ def _record(principal: Principal, body: NewAgent) -> AgentRecord:
     )
 
 
-class _Shown:
-    """Agents as clients see them."""
+class _AgentBodies:
+    """Agents as bodies of answers."""
 
     def __init__(self, directory: AgentDirectory) -> None:
         self._directory = directory

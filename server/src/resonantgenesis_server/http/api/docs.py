@@ -1,4 +1,4 @@
-"""`/openapi.json`, and `/docs` made from it: one page without scripts or outside requests."""
+"""`/openapi.json`, and `/docs` made from it: a page without scripts or outside requests."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ def docs_router(app: FastAPI) -> APIRouter:
         operation_id="openapi",
     )
     async def openapi() -> Response:
-        """This description."""
+        """The description of the API."""
         return Response(document(), media_type="application/json")
 
     @router.get(
         "/docs", response_class=HTMLResponse, responses=only_errors(500), operation_id="docs"
     )
     async def docs() -> HTMLResponse:
-        """This description for people."""
+        """The description of the API, for people."""
         return HTMLResponse(page(), headers={"Content-Security-Policy": _POLICY})
 
     return router
 
 
 def render(openapi: Mapping[str, Any]) -> str:
-    """The page for an OpenAPI document."""
+    """Make the page for an OpenAPI document."""
     info = openapi["info"]
     body = "".join(_sections(openapi))
     return (

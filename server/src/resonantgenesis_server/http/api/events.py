@@ -1,4 +1,4 @@
-"""`/v1/events`: an organization's events, followed, replayed, looked up and published."""
+"""`/v1/events`: list, replay, poll and get an organization's events."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FiltersText = Annotated[
 ]
 Since = Annotated[str | None, Query(max_length=200, description="A cursor, or an RFC 3339 time.")]
 PageSize = Annotated[int, Query(ge=1, le=1_000)]
-#: In bodies and messages; that they are patterns and filters is for the service to say.
+#: For bodies and messages. The service checks the patterns and filters themselves.
 PatternList = Annotated[
     list[Annotated[str, Field(max_length=MAX_PATTERN)]], Field(max_length=MAX_PATTERNS)
 ]
@@ -64,7 +64,7 @@ class EventBody(BaseModel):
 
 class EventPageBody(BaseModel):
     events: list[EventBody]
-    next_cursor: str = Field(description="Go on from here, now or when there is more.")
+    next_cursor: str = Field(description="Continue with it, now or later.")
     has_more: bool
 
 
@@ -106,7 +106,7 @@ def events_router(service: EventService, limits: Limits) -> APIRouter:
         cursor: Since = None,
         wait: float = Query(0.0, ge=0, le=limits.poll_wait),
     ) -> Response:
-        """The same as a query, from the earliest kept unless told otherwise; `wait` polls."""
+        """Events of a query, from the earliest kept without `since`. `wait` polls."""
         selection = service.select(
             principal,
             events=split_patterns(events),
@@ -141,7 +141,7 @@ def events_router(service: EventService, limits: Limits) -> APIRouter:
 
 
 def split_patterns(text: str | None) -> list[str] | None:
-    """`a.*,b` as a list; None when not given. Raises InvalidRequest."""
+    """`a.*,b` as a list; None for None. Raises InvalidRequest."""
     if text is None:
         return None
     patterns = [part.strip() for part in text.split(",")]
@@ -152,13 +152,13 @@ def split_patterns(text: str | None) -> list[str] | None:
 
 
 def parse_filters(text: str | None, limits: Limits) -> Filters | None:
-    """Raises InvalidRequest."""
+    """Parse the query parameter `filters`. Raises InvalidRequest."""
     if text is None:
         return None
     try:
         value = parse_json(text.encode("utf-8", "replace"), limits.json_depth, limits.json_values)
     except (InvalidJson, PayloadTooLarge):
-        # Those are words for bodies; this is a parameter.
+        # The error of `parse_json` speaks of a body; this is a parameter.
         raise InvalidRequest.field("filters", "is not JSON, or nests too deep") from None
     if not isinstance(value, dict):
         raise InvalidRequest.field("filters", "is not a JSON object")

@@ -1,4 +1,4 @@
-"""`/healthz`: the process answers. `/readyz`: it takes work."""
+"""`/healthz`: the process answers. `/readyz`: the server takes requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..body import api_router
 from ..errors import only_errors
 from ..middleware import Drain
 
-#: Asked by `/readyz`: None when ready, else why not.
+#: The check of `/readyz`: None when ready, else the reason.
 Ready = Callable[[], Awaitable[str | None]]
 READY_TIMEOUT = 2.0
 
@@ -35,7 +35,7 @@ def health_router(drain: Drain, ready: Ready) -> APIRouter:
     @router.head("/readyz", include_in_schema=False)
     @router.get("/readyz", responses=only_errors(500, 503), operation_id="readyz")
     async def readyz() -> Health:
-        """New requests are welcome: send traffic here."""
+        """The server takes requests."""
         if drain.draining:
             raise Unavailable("the server is draining", retry_after=1.0)
         try:

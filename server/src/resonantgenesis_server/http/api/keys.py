@@ -1,4 +1,4 @@
-"""`/v1/keys`: API keys, shown once when they are made."""
+"""`/v1/keys`: API keys. Each is shown once, when it is created."""
 
 from __future__ import annotations
 
@@ -70,22 +70,22 @@ def keys_router(
     authenticator: CredentialAuthenticator,
     once: IdempotentPosts,
     *,
-    most: int = 0,
+    limit: int = 0,
     reached: Reached = ignore_limit,
 ) -> APIRouter:
-    """`most` keys that are neither revoked nor expired in an organization; 0: any number."""
+    """`limit`: live keys of an organization, neither revoked nor expired; 0 is any number."""
     router = api_router(tag="keys")
-    #: Held from counting to making, or a hundred at once would all find room.
+    #: Held from the count to the creation; else concurrent requests would exceed the limit.
     counting = asyncio.Lock()
 
-    async def check_room(principal: Principal) -> None:
-        if not most or principal.is_bootstrap:
+    async def check_limit(principal: Principal) -> None:
+        if not limit or principal.is_bootstrap:
             return
-        if await keys.count_live(principal.organization_id) >= most:
-            reached(principal, LIMIT, most)
+        if await keys.count_live(principal.organization_id) >= limit:
+            reached(principal, LIMIT, limit)
             raise Conflict(
-                f"this organization may have {most} keys; revoke some first",
-                details={"limit": LIMIT, "most": most},
+                f"this organization may have {limit} keys; revoke some first",
+                details={"limit": LIMIT, "most": limit},
             )
 
     @router.post(
@@ -96,15 +96,15 @@ def keys_router(
         operation_id="create_key",
     )
     async def create(body: NewKey, principal: Writer, key: IdempotencyKey = None) -> Response:
-        """Make a key with scopes that the caller has. It ends no later than the caller's own
-        credential does."""
+        """Create a key with scopes that the caller has. It ends no later than the caller's own
+        credential."""
         _check_unbound(principal)
         scopes = check_grant(principal, body.scopes)
 
         async def make(making: Making) -> BaseModel:
             credential = new_api_key()
             async with counting:
-                await check_room(principal)
+                await check_limit(principal)
                 record = await keys.create(
                     principal.organization_id,
                     name=body.name,
@@ -139,10 +139,10 @@ def keys_router(
         operation_id="revoke_key",
     )
     async def revoke(key_id: str, principal: Writer) -> None:
-        """Revoke it, and with it every token it made. Open streams of theirs end within 2 s."""
+        """Revoke a key and every token that it made. Their open streams end within 2 s."""
         _check_unbound(principal)
         if (await _own(keys, principal, key_id)).is_bootstrap and not principal.is_bootstrap:
-            # Without it the server cannot be administered, or not be started with it again.
+            # Without the bootstrap key nobody could administer the server.
             raise Forbidden("only the bootstrap key can revoke the bootstrap key")
         await keys.revoke(principal.organization_id, key_id)
         authenticator.forget()
@@ -159,7 +159,7 @@ async def _own(keys: KeyRepository, principal: Principal, key_id: str) -> KeyRec
 
 
 def _check_unbound(principal: Principal) -> None:
-    """A key sees its whole organization, so what sees less must not deal in keys."""
+    """A key sees its whole organization, so a caller that sees less must not manage keys."""
     if principal.is_bound:
         raise Forbidden("a token bound to a subject, session or agent has no access to keys")
 
@@ -170,12 +170,12 @@ def _ends(principal: Principal, expires_in: int | None) -> float | None:
 
 
 def expiry(expires_in: int | None) -> float | None:
-    """The moment so many seconds from now."""
+    """The time in `expires_in` seconds."""
     return None if expires_in is None else time.time() + expires_in
 
 
 def made_key(record: KeyRecord, credential: str) -> MadeKey:
-    """A new key, shown this once."""
+    """The answer with a new key, which is shown this once."""
     return MadeKey(**_body(record).model_dump(), key=credential)
 
 
@@ -214,7 +214,7 @@ ScopeList = Annotated[list[Scope], Field(min_length=1, max_length=64)]
 
 
 def check_grant(principal: Principal, scopes: Iterable[str]) -> frozenset[str]:
-    """The scopes as a set. Raises `Forbidden` for one that `principal` lacks."""
+    """The scopes as a set. Raises `Forbidden` for a scope that `principal` lacks."""
     wanted = frozenset(scopes)
     lacking = sorted(scope for scope in wanted if not principal.allows(scope))
     if lacking:

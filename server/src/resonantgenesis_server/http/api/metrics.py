@@ -1,4 +1,4 @@
-"""`GET /metrics`: what the server counts, and how it stands now, for Prometheus."""
+"""`GET /metrics`: the metrics of the server, for Prometheus."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from ..body import api_router
 from ..errors import only_errors
 from ..params import header
 
-#: What proxies add: who sends them is not the one who connects.
+#: Headers that proxies add. The sender of such a request is not the one who connects.
 _FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")
 
 
 #: The values of a gauge by its label; without a label one value, under "".
 Values = Mapping[str, float]
-#: How each gauge is asked for its values, by its name. `build_info` is known here.
+#: For each gauge a function that returns its values. `build_info` is made here.
 Gauges = Mapping[str, Callable[[], Values]]
 
 
 def metrics_router(gauges: Gauges, token: str | None) -> APIRouter:
-    """`token`: what must be sent as a bearer; None: who asks from this machine needs nothing."""
+    """`token` is the required bearer. With None, programs on this machine need none."""
     router = api_router(tag="operations")
-    ours = ServerMetrics(gauges)
+    server = ServerMetrics(gauges)
     process = CollectorRegistry()
     ProcessCollector(registry=process)
     GCCollector(registry=process)
@@ -54,12 +54,12 @@ def metrics_router(gauges: Gauges, token: str | None) -> APIRouter:
         operation_id="metrics",
     )
     async def metrics(request: Request) -> Response:
-        """For Prometheus, in its text format. With the setting `metrics_token` it needs that as
-        a bearer; without, only programs on the server's own machine may ask."""
+        """For Prometheus, in its text format. With the setting `metrics_token` the request needs
+        that token as a bearer; without it only programs on the server's machine may ask."""
         _check(request.scope, token)
-        # Reading /proc lists every open file; the rest is read on the loop, where it changes.
-        of_process = await asyncio.to_thread(generate_latest, process)
-        body = generate_latest(ours) + of_process
+        # /proc lists every open file, so it is read in a thread. The loop reads its own counters.
+        process_metrics = await asyncio.to_thread(generate_latest, process)
+        body = generate_latest(server) + process_metrics
         return Response(
             body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4, "Cache-Control": "no-store"}
         )
@@ -76,17 +76,19 @@ def _check(scope: Scope, token: str | None) -> None:
                 " from elsewhere or through a proxy, and send it as Authorization: Bearer"
             )
         return
-    given = header(scope, b"authorization") or b""
-    scheme, _, credential = given.strip().partition(b" ")
-    right = hmac.compare_digest(credential.strip(), token.encode())
-    if scheme.lower() != b"bearer" or not right:
+    value = header(scope, b"authorization") or b""
+    scheme, _, credential = value.strip().partition(b" ")
+    matches = hmac.compare_digest(credential.strip(), token.encode())
+    if scheme.lower() != b"bearer" or not matches:
         raise Unauthenticated("send Authorization: Bearer with the server's metrics_token")
 
 
 def _is_local(scope: Scope) -> bool:
-    """Whether it comes from this machine, from no browser's page and through no proxy. A proxy
-    on this machine that hides itself still gives another host than ours away, unless it is told
-    not to: then metrics_token is needed, as the documentation says."""
+    """Whether the request comes from this machine, from no page and through no proxy.
+
+    A proxy on this machine that adds no headers still sends another host than ours, unless it is
+    configured not to. Then metrics_token is needed, as the documentation says.
+    """
     client = scope.get("client")
     if client is None or not _is_loopback(client[0]):
         return False
@@ -102,15 +104,15 @@ def _is_local(scope: Scope) -> bool:
 
 def _is_loopback(address: str) -> bool:
     try:
-        found = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(address)
     except ValueError:
         return False
-    mapped = getattr(found, "ipv4_mapped", None)
-    return (mapped or found).is_loopback
+    mapped = getattr(parsed, "ipv4_mapped", None)
+    return (mapped or parsed).is_loopback
 
 
 class ServerMetrics(Collector):
-    """Every metric of `metrics.METERS`, as prometheus-client wants them."""
+    """Every metric of `metrics.METERS`, in the form of prometheus-client."""
 
     def __init__(self, gauges: Gauges) -> None:
         build = {version("resonantgenesis-server"): 1.0}
@@ -137,7 +139,7 @@ def _labelled(family: CounterMetricFamily | GaugeMetricFamily, values: Values) -
 
 
 def _histogram(name: str, help: str, histogram: Histogram) -> Metric:
-    # A whole number without a point would be another series to a query than one with it.
+    # A bound with and without a point would be two series.
     bounds = [repr(float(bound)) for bound in histogram.bounds] + ["+Inf"]
     counts = [float(count) for count in histogram.cumulative]
     family = HistogramMetricFamily(name, help)

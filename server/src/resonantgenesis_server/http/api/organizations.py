@@ -1,4 +1,4 @@
-"""`/v1/organizations`: tenants of one server, sealed off from each other; for its own key alone."""
+"""`/v1/organizations`: the separate tenants of a server, for its bootstrap key alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ..schemas import (
 from .keys import MadeKey, NewKey, expiry, made_key
 
 PATH = "/v1/organizations"
-#: What its first key may do: everything, in it.
+#: The scopes of an organization's first key.
 _ALL = frozenset({"*"})
 
 Administrator = Annotated[Principal, Depends(administrator)]
@@ -46,7 +46,7 @@ class OrganizationPatch(Body):
     name: Name = Field(default_factory=str)
     disabled: bool = Field(
         default=False,
-        description="None of its credentials opens anything, and what they hold open ends within"
+        description="None of its credentials is valid, and their open streams end within"
         " 2 s. Nothing is deleted.",
     )
 
@@ -80,7 +80,7 @@ def organizations_router(
     async def create(
         body: NewOrganization, admin: Administrator, key: IdempotencyKey = None
     ) -> Response:
-        """Make an organization and its first key, which is shown this once."""
+        """Create an organization and its first key, which is shown this once."""
 
         async def make(making: Making) -> BaseModel:
             credential = new_api_key()
@@ -121,7 +121,7 @@ def organizations_router(
     async def update(
         organization_id: str, body: OrganizationPatch, admin: Administrator
     ) -> OrganizationBody:
-        """Rename it, disable it, or enable it again."""
+        """Rename, disable or enable an organization."""
         sent = body.model_fields_set
         if body.disabled and organization_id == admin.organization_id:
             raise Conflict("the server's own organization cannot be disabled")
@@ -144,7 +144,7 @@ def organizations_router(
     async def create_key(
         organization_id: str, body: NewKey, admin: Administrator, key: IdempotencyKey = None
     ) -> Response:
-        """Make a key in another organization: for one whose keys are lost."""
+        """Create a key in an organization whose keys are lost."""
         owner = await _known(organizations, organization_id)
 
         async def make(making: Making) -> BaseModel:
@@ -159,7 +159,7 @@ def organizations_router(
             )
             return made_key(record, credential)
 
-        # Not under this path: it is one of the organization's keys, at /v1/keys, for its own eyes.
+        # No Location: the key is at /v1/keys, which only its own organization sees.
         path = f"{PATH}/{owner.id}/keys"
         answer = await once.run(admin, path, key, body, make)
         del answer.headers["Location"]

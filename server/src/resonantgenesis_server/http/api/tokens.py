@@ -1,4 +1,4 @@
-"""`/v1/tokens`: short-lived client tokens, so that no key ever sits in a browser."""
+"""`/v1/tokens`: short-lived client tokens, so that no API key is in a browser."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ CheckSession = Callable[[Principal, str], Awaitable[None]]
 
 
 async def any_session(_principal: Principal, _session_id: str) -> None:
-    """For an app without sessions."""
+    """The `CheckSession` of an app without sessions."""
 
 
 def tokens_router(
@@ -89,11 +89,11 @@ def tokens_router(
     async def create(
         request: Request, body: NewToken, principal: Writer, key: IdempotencyKey = None
     ) -> Response:
-        """Make a token that can do no more, and lives no longer, than the caller's credential."""
+        """Create a token with at most the scopes and the lifetime of the caller's credential."""
         now = time.time()
         granted = _grant(principal, body, now)
         if principal.is_bound and body.session_id is not None:
-            # Else it would store files and publish events in the name of a session not its own.
+            # Else it could store files and publish events for a session of others.
             await check_session(principal, body.session_id)
         token = await authenticator.sign(granted, now=now)
 
@@ -119,9 +119,9 @@ def tokens_router(
         operation_id="rotate_token_signing_key",
     )
     async def rotate(body: Rotation, _administrator: Administrator) -> SigningKeyBody:
-        """Sign tokens with a new key from now on; for the server's bootstrap key alone. Tokens
-        that are out stay valid until they expire, unless `end_tokens`; then they, and what they
-        hold open, end within 2 s."""
+        """Sign tokens with a new key from now on; for the server's bootstrap key alone. Existing
+        tokens stay valid until they expire. With `end_tokens` they and their open streams end
+        within 2 s."""
         made = await authenticator.rotate(end_tokens=body.end_tokens)
         return SigningKeyBody(id=made.id, created_at=rfc3339(made.created_at), former=made.former)
 

@@ -1,4 +1,4 @@
-"""`/v1/tools`: what agents can call."""
+"""`/v1/tools`: the tools that agents can call."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ PATH = "/v1/tools"
 
 
 class ToolBody(BaseModel):
-    name: str = Field(description="As agents and executes name it in `tools`.")
+    name: str = Field(description="The name for `tools` of agents and executes.")
     description: str
     parameters: dict[str, Any] = Field(description="JSON Schema of the arguments.")
     source: Origin
-    server: str | None = Field(description="The MCP server it is of.")
+    server: str | None = Field(description="The MCP server that has it.")
     timeout_seconds: float
     problem: str | None = Field(description="Why it cannot be used now; null if it can.")
 
@@ -47,7 +47,7 @@ def tools_router(toolbox: Toolbox) -> APIRouter:
         request: Request,
         _principal: Annotated[Principal, Depends(scoped("agents:read"))],
     ) -> ToolPage:
-        """All tools on one page; those of MCP servers, which this starts, come last."""
+        """All tools on one page. Those of MCP servers come last; the request starts these."""
         async with waiting_for(request):
             listing = await toolbox.listing()
         return ToolPage(

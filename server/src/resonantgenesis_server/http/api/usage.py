@@ -1,4 +1,4 @@
-"""`/v1/usage`: what turns took, added up."""
+"""`/v1/usage`: the usage of turns, added up by group."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from ..errors import documented_errors
 from ..schemas import NO_NUL, PageBody, PageCursor, PageLimit
 
 PATH = "/v1/usage"
-#: Days that are told of without `from`, the current one included.
+#: Days of a report without `from`, the current one included.
 _DAYS = 30
-#: In microseconds; later times cannot be written back.
+#: In microseconds. Later times could not be formatted.
 _YEAR_9000 = round(datetime(9000, 1, 1, tzinfo=UTC).timestamp() * 1e6)
 
 Reader = Annotated[Principal, Depends(scoped("usage:read"))]
@@ -40,7 +40,7 @@ From = Annotated[
 
 
 class SumsBody(BaseModel):
-    turns: int = Field(description="That have ended, however they did.")
+    turns: int = Field(description="Turns that ended, in any way.")
     input_tokens: int
     output_tokens: int
     total_tokens: int = Field(description="In and out.")
@@ -49,7 +49,7 @@ class SumsBody(BaseModel):
 
 
 class UsageBody(SumsBody):
-    """The sums of one group. Which of the names are there, `group_by` says."""
+    """The sums of one group. `group_by` decides which names it has."""
 
     day: str | None = Field(default=None, description="`2026-02-21`, UTC.")
     agent_id: str | None = None
