@@ -1,1 +1,1 @@
-"""Agents: what turns a goal into a stream of chunks."""
+"""Agents: they turn a goal into a stream of chunks."""

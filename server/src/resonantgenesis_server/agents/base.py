@@ -1,4 +1,4 @@
-"""The Agent Protocol: what an engine gives the runner."""
+"""The Agent Protocol between an engine and the runner of turns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..model.errors import AgentError
 
 @dataclass(frozen=True, slots=True)
 class PastCall:
-    """A tool that an earlier turn called; a long `result` is cut, None where there came none."""
+    """A tool call of an earlier turn. A long `result` is cut; None means that no result came."""
 
     tool: str
     args: Mapping[str, Any]
@@ -21,7 +21,7 @@ class PastCall:
 
 
 def shortened(text: str, most: int) -> str:
-    """The beginning and the end of a text over `most` characters, and how much is missing."""
+    """The beginning and the end of a text over `most` characters, and the length of the gap."""
     if len(text) <= most:
         return text
     head, tail = text[: most * 3 // 4], text[len(text) - most // 4 :]
@@ -30,7 +30,7 @@ def shortened(text: str, most: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PastStep:
-    """What an earlier turn said, and the tools that it called then, side by side."""
+    """A text of an earlier turn, and the tools that it called after the text, side by side."""
 
     text: str
     calls: Sequence[PastCall]
@@ -40,7 +40,7 @@ class PastStep:
 class PastTurn:
     """An earlier turn of the session, as an agent sees it.
 
-    `output` is all that it said; `steps` are its calls of tools with what it said before each.
+    `output` is the whole text; `steps` are the calls of tools with the text before each.
     """
 
     goal: str
@@ -51,7 +51,7 @@ class PastTurn:
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file that can be downloaded by its id; `size` in bytes, `sha256` in hexadecimal."""
+    """A file that clients download by its id. `size` is in bytes, `sha256` in hexadecimal."""
 
     file_id: str
     name: str
@@ -60,18 +60,20 @@ class StoredFile:
     sha256: str
 
     def as_result(self) -> dict[str, Any]:
-        """What a tool_result says of it, for clients to fetch and to show."""
+        """The description for a tool_result, by which clients fetch and show the file."""
         return asdict(self)
 
 
 class TurnFiles(Protocol):
     """The files of a turn.
 
-    What is stored belongs to the session, and to its subject: both see it, and it goes when the
-    session goes. A file exists whole or not at all. Names are 1 to 255 characters without a path
-    (ValueError); without `content_type` the name's ending decides. A turn stores at most 100 files,
-    and no more bytes in all than one file may have: beyond, and where a file cannot be stored now,
-    AgentError, which tells the client so. After the turn's end everything raises RuntimeError.
+    A stored file belongs to the session and to its subject: both see it, and it is deleted with the
+    session. A file exists whole or not at all. Names have 1 to 255 characters and no path (else
+    ValueError). Without `content_type` the ending of the name decides.
+
+    A turn stores at most 100 files, with no more bytes in all than one file may have. Beyond these
+    bounds, and when a file cannot be stored now, AgentError tells the client so. After the end of
+    the turn every method raises RuntimeError.
     """
 
     async def store(
@@ -90,12 +92,12 @@ class TurnFiles(Protocol):
         ...
 
     async def get(self, file_id: str) -> StoredFile:
-        """A file that the session's subject sees; without a subject, one of the organization.
-        Raises AgentError when there is none."""
+        """A file that the subject of the session sees; without a subject, a file of the
+        organization. Raises AgentError when there is none."""
         ...
 
     def read(self, file_id: str) -> AsyncIterator[bytes]:
-        """Its content, in pieces of at most 256 KiB. Raises as `get` does."""
+        """The content, in pieces of at most 256 KiB. Raises as `get` does."""
         ...
 
 
@@ -131,11 +133,10 @@ NO_FILES: TurnFiles = NoFiles()
 
 
 class TurnTools(Protocol):
-    """The tools of a turn: those that `Turn.tools` names, or all that the server has.
+    """The tools of a turn: those that `Turn.tools` names, or all tools of the server.
 
-    A call gives its result within the tool's time limit; what went wrong, an unknown tool too, is
-    a result with `is_error`. Neither the call nor the result is in the stream unless the agent
-    yields them.
+    A call gives its result within the time limit of the tool. A failure, also an unknown tool, is a
+    result with `is_error`. The stream shows the call and its result only if the agent yields them.
     """
 
     async def run(self, call: ToolCall) -> ToolResult: ...
@@ -170,11 +171,11 @@ async def any_tools(_names: Sequence[str]) -> None:
 class Turn:
     """One execution of a goal, as an agent sees it.
 
-    `context` is the session's with the request's merged in; `history` the earlier turns, oldest
-    first; `subject` the end user behind a client token, if any; `model`, `tools` and
-    `instructions` the request's or else the agent's own. `max_steps` is enforced by the runner.
-    `files` is where it can store files, and read those that it may see; `toolbox` calls `tools`
-    (engine `python`; others have their own way).
+    `context` is that of the session with that of the request merged in. `history` are the earlier
+    turns, oldest first. `subject` is the end user behind a client token. `model`, `tools` and
+    `instructions` come from the request, or else from the agent's record. The runner enforces
+    `max_steps`. `files` stores and reads files. `toolbox` calls the `tools` (engine `python`; other
+    engines have their own way).
     """
 
     goal: str
@@ -196,10 +197,11 @@ class Turn:
 class Agent(Protocol):
     """Turns a goal into chunks.
 
-    `run` is called once per turn. The iterator is closed (`aclose`) when the turn is cancelled or
-    out of time, with `asyncio.CancelledError` thrown at its current await; it should stop within a
-    second, after which the turn ends without it. A `str` yielded is a text chunk. Raise
-    `AgentError` to tell the client why the turn fails; what other exceptions say stays in the log.
+    `run` is called once per turn. When the turn is cancelled or out of time,
+    `asyncio.CancelledError` is thrown at the current await and the iterator is closed (`aclose`).
+    The agent should stop within a second; after that the turn ends without it. A `str` is a text
+    chunk. Raise `AgentError` to tell the client why the turn fails; the words of other exceptions
+    stay in the log.
     """
 
     def run(self, turn: Turn) -> AsyncIterator[AgentChunk]: ...
@@ -207,7 +209,7 @@ class Agent(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ResolvedAgent:
-    """An agent with what its organization set for it."""
+    """An agent with the settings of its organization."""
 
     agent: Agent
     instructions: str | None
@@ -220,5 +222,5 @@ class AgentSource(Protocol):
     """Where agents come from."""
 
     async def resolve(self, organization_id: str, agent_id: str) -> ResolvedAgent:
-        """Raises AgentNotFound, and Unavailable while that cannot be told."""
+        """Raises AgentNotFound, and Unavailable while the records cannot be read."""
         ...

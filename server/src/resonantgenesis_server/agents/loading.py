@@ -16,7 +16,7 @@ from .base import Turn
 
 
 class AgentLoadError(Exception):
-    """A reference does not lead to an agent; the message is one line and says why."""
+    """A reference does not lead to an agent. The message is one line and says why."""
 
 
 #: Files that a traceback goes through before it comes to a module that is imported.
@@ -43,7 +43,7 @@ def find(reference: str) -> Callable[[Turn], object]:
 
 
 def attribute_of(reference: str) -> object:
-    """What `MODULE:ATTRIBUTE` names; imports the module. Raises `AgentLoadError`."""
+    """The object that `MODULE:ATTRIBUTE` names. Imports the module. Raises `AgentLoadError`."""
     module_name, _, attribute = reference.partition(":")
     if not _is_dotted(module_name) or not _is_dotted(attribute) or module_name.endswith(".py"):
         hint = "the module's name without .py" if ".py" in module_name else "e.g. my_agent:answer"
@@ -102,7 +102,7 @@ def _callable(reference: str, found: object) -> Callable[[Turn], object]:
 def _check_signature(reference: str, function: Callable[[Turn], object]) -> None:
     try:
         signature = inspect.signature(function)
-    except ValueError:  # some callables written in C do not tell; the first call will
+    except ValueError:  # some callables written in C have no signature; the first call will tell
         return
     try:
         signature.bind(None)

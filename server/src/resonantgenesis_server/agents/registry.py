@@ -29,7 +29,7 @@ class _Engine:
     trusted_only: bool = False
 
 
-#: All but `llm` have `build(settings) -> Agent`; python's also takes the toolbox.
+#: Every engine but `llm` has `build(settings) -> Agent`; python's takes the toolbox too.
 _ENGINES: Mapping[str, _Engine] = {
     "guide": _Engine(".engines.guide"),
     _LLM: _Engine(".engines.llm.engine"),
@@ -38,15 +38,15 @@ _ENGINES: Mapping[str, _Engine] = {
 
 
 def engine_names(*, trusted: bool = False) -> list[str]:
-    """The engines that an agent may name; `trusted` as in `Engines.build`."""
+    """The engines that an agent may name. `trusted` is as in `Engines.build`."""
     return [name for name, engine in _ENGINES.items() if trusted or not engine.trusted_only]
 
 
 class Engines:
-    """Every engine with what the server lends it; one for the process.
+    """Every engine with its parts of the server; one for the process.
 
-    The engine `llm` needs `llm` and `toolbox`; without them it has the defaults. `start` begins to
-    start the `workers`, `close` ends them and all connections.
+    The engine `llm` uses `llm` and `toolbox`, or their defaults. `start` begins to start the
+    `workers`; `close` ends them and all connections.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class Engines:
             await self._engine_llm().start()
 
     def build(self, engine: str, settings: Mapping[str, Any], *, trusted: bool = False) -> Agent:
-        """An agent of the engine so named, ready to run any number of turns.
+        """An agent of the named engine, ready for any number of turns.
 
-        `settings` are the agent's defaults and its model; the engine takes what it knows and
-        leaves the rest: guide `words_per_second`, python `reference` (MODULE:ATTRIBUTE), llm as
+        `settings` are the agent's defaults and its model. An engine takes the settings that it
+        knows: guide `words_per_second`, python `reference` (MODULE:ATTRIBUTE), llm as
         `LlmEngine.build` says. `trusted` is for agents of the command line and the configuration:
         only they may make the server import code.
 
@@ -119,12 +119,12 @@ def _known(engine: str, trusted: bool) -> _Engine:
     return known
 
 
-#: Agents kept built; past it all are built anew when they are next used.
+#: Agents that are kept; past this number all are built again at their next use.
 _BUILT = 1_000
 
 
 class Agents:
-    """Resolves ids to agents; one is built once and used until its record changes."""
+    """Resolves ids to agents. An agent is built once and used until its record changes."""
 
     def __init__(
         self, directory: AgentDirectory, built: Mapping[str, Agent], engines: Engines

@@ -1,8 +1,8 @@
 """Blocking agents: each turn in a daemon thread of its own, its chunks read on the event loop.
 
-Never a shared pool: an agent that hangs would take a worker from the others for ever. A thread
-whose turn is over is told to stop at its next yield; one that never comes to a yield is abandoned,
-can no longer emit, and keeps counting against the bound until it ends.
+There is no shared pool: an agent that hangs would take a worker from the others for ever. When the
+turn is over, the thread stops at its next yield. A thread without a next yield is abandoned: it can
+emit nothing, and counts against the bound until it ends.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """What a blocking function returned, if that was not an iterator."""
+    """The result of a blocking function that is no iterator."""
 
     value: object
 
@@ -40,8 +40,8 @@ class Returned:
 class AgentThread:
     """One turn of a blocking agent.
 
-    `work` is called in the thread, with the caller's context variables. What it returns is
-    iterated there; anything but an iterator comes out as one `Returned`.
+    `work` is called in the thread, with the caller's context variables. Its result is iterated in
+    the thread; another result comes out as one `Returned`.
     """
 
     #: How many agent threads exist in this process, abandoned ones included.
@@ -63,10 +63,10 @@ class AgentThread:
         self._stopped = False
 
     async def items(self) -> AsyncGenerator[object, None]:
-        """Starts the thread and gives what it produces; then raises what the agent raised.
+        """Start the thread and yield its items; then raise the agent's exception, if any.
 
-        Closing this iterator stops the thread without waiting for it. Raises `AgentError` with
-        code MODEL_UNAVAILABLE, which clients may retry, when there are `limit` threads already.
+        Closing this iterator stops the thread without waiting for it. Raises `AgentError` with code
+        MODEL_UNAVAILABLE, which clients may retry, when there are `limit` threads already.
         """
         self._start()
         try:
@@ -81,7 +81,7 @@ class AgentThread:
             self.stop()
 
     def stop(self) -> None:
-        """From now on nothing is emitted; the iterator is closed when the agent next yields."""
+        """Emit nothing from now on; the agent's iterator is closed at its next yield."""
         with self._changed:
             self._stopped = True
             self._buffer = []
@@ -98,7 +98,7 @@ class AgentThread:
         )
         try:
             thread.start()
-        except RuntimeError as exc:  # the system gives no more threads
+        except RuntimeError as exc:  # the system has no more threads
             _count_down()
             raise _unavailable() from exc
 
@@ -145,7 +145,7 @@ class AgentThread:
                 close()
 
     def _put(self, item: object) -> bool:
-        """Waits until the reader has room; False when there is no reader any more."""
+        """Wait until the reader has room; False when the reader is gone."""
         with self._changed:
             while len(self._buffer) >= AHEAD // 2 and not self._stopped:
                 if not self._changed.wait(_LOOP_CHECK) and self._loop.is_closed():

@@ -20,7 +20,7 @@ __all__ = ["AgentLoadError", "PythonAgent", "build", "load"]
 
 
 def load(reference: str, toolbox: Toolbox | None = None) -> PythonAgent:
-    """The agent of `MODULE:ATTRIBUTE`; imports the module. Raises `AgentLoadError`."""
+    """The agent of `MODULE:ATTRIBUTE`. Imports the module. Raises `AgentLoadError`."""
     return PythonAgent(reference, find(reference), toolbox)
 
 
@@ -37,10 +37,10 @@ def build(settings: Mapping[str, Any], toolbox: Toolbox) -> Agent:
 class PythonAgent:
     """Runs a callable that takes a `Turn`.
 
-    Async generator functions and coroutine functions run on the event loop; every other callable
-    in a thread of its own, since it may block. What is yielded or returned must be `str` or a
-    value of `agent_api`; anything else ends the turn with a `TypeError` that names it. With a
-    `toolbox` the turn can call the server's tools.
+    Async generator functions and coroutine functions run on the event loop. Every other callable
+    may block and runs in a thread of its own. It yields or returns `str` or values of `agent_api`;
+    another value ends the turn with a `TypeError` that names it. With a `toolbox` the turn can call
+    the server's tools.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class PythonAgent:
         )
 
     def run(self, turn: Turn) -> AsyncGenerator[AgentChunk, None]:
-        """As `Agent.run` promises; cancelled while a thread runs, it does not wait for it."""
+        """Run the turn, as `Agent.run` promises. A cancelled turn does not wait for its thread."""
         if self._toolbox is not None:
             turn = replace(turn, toolbox=TurnToolbox(self._toolbox, turn))
         return self._on_loop(turn) if self._is_async else self._in_thread(turn)
@@ -103,7 +103,7 @@ class PythonAgent:
 
 
 def _unfold(produced: object) -> AsyncGenerator[object, None]:
-    """What an async generator yields, or what a coroutine returns, or the value itself."""
+    """The items of an async generator, or the result of a coroutine, or the value itself."""
     return produced if isinstance(produced, AsyncGenerator) else _unfolded(produced)
 
 
@@ -123,7 +123,7 @@ async def _unfolded(produced: object) -> AsyncGenerator[object, None]:
 
 
 def _is_sound(chunk: Text | ToolCall | ToolResult | Step | Usage) -> bool:
-    """Whether the fields have the types they declare; JSON values are left to the codec."""
+    """True if the fields have their declared types; the codec checks JSON values."""
     match chunk:
         case Text():
             return isinstance(chunk.content, str)

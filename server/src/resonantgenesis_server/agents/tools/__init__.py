@@ -1,1 +1,1 @@
-"""Tools that agents call; each shows in the stream as a tool_call and its tool_result."""
+"""Tools that agents call. The stream shows each call as a tool_call and its tool_result."""

@@ -1,4 +1,4 @@
-"""What a tool is, and how an agent runs one."""
+"""The tool, its call within bounds, and the tools of a turn by name."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ T = TypeVar("T")
 
 
 class ToolError(Exception):
-    """A tool failed in a way that concerns its user; the message is written for them."""
+    """A tool failed in a way that concerns its user, for whom the message is written."""
 
 
 def no_progress() -> None:
-    """For who has no time to begin anew."""
+    """The `progress` of a caller without a time limit."""
 
 
 def no_viewer(image: Image) -> None:
-    """For who shows images to nobody."""
+    """The `show_image` of a caller that shows no images."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolContext:
-    """The turn that a tool works for; the fields are those of `Turn`."""
+    """The turn that a tool works for, with the fields of `Turn`."""
 
     session_id: str = ""
     turn: int = 0
@@ -55,7 +55,7 @@ class ToolContext:
     context: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     files: TurnFiles = NO_FILES
-    #: To be called by a tool that goes on: its time begins anew.
+    #: A long-running tool calls it to begin its time again.
     progress: Callable[[], None] = field(default=no_progress, compare=False)
     #: To be called with an image that belongs to the result, for a model that sees.
     show_image: Callable[[Image], None] = field(default=no_viewer, compare=False)
@@ -73,7 +73,7 @@ class ToolContext:
         )
 
 
-#: For who runs a tool without a turn.
+#: For a tool that runs without a turn.
 NO_CONTEXT = ToolContext()
 
 
@@ -96,9 +96,9 @@ class Tool(Protocol):
         ...
 
     async def call(self, args: Mapping[str, Any], context: ToolContext) -> JsonValue:
-        """Does the work without blocking the event loop. Raises `ToolError`.
+        """Do the work without blocking the event loop. Raises `ToolError`.
 
-        `args` is any JSON object: the tool checks it itself.
+        `args` is any JSON object; the tool checks it.
         """
         ...
 
@@ -113,10 +113,10 @@ async def run_tool(
 ) -> ToolResult:
     """The result of `call`; a tool that fails or takes too long gives one with `is_error`.
 
-    So the agent goes on whatever a tool does. What an unexpected exception says is logged, not
-    shown. Of a result over `max_result` bytes of JSON, the text that it is or the longest text in
-    it is cut and says so; what is too large all the same is an error. Raises nothing but
-    CancelledError, when the caller is cancelled.
+    So the agent goes on after any failure. The words of an unexpected exception are logged and not
+    shown. If the result has over `max_result` bytes of JSON, its longest text is cut and says so; a
+    result that is still too large is an error. Raises nothing but CancelledError, when the caller
+    is cancelled.
     """
     scope = asyncio.timeout(timeout)
     loop = asyncio.get_running_loop()
@@ -175,7 +175,7 @@ def _bounded(name: str, result: JsonValue, most: int) -> JsonValue:
 
 
 def cut_text(text: str, most: int) -> str:
-    """`text` so that its JSON takes at most `most` bytes; says at its end if it was cut."""
+    """The beginning of `text`, at most `most` bytes as JSON; a note says if it was cut."""
     if len(text) < most // 6 or len(dumps(text)) <= most:  # a character takes at most 6 bytes
         return text
     note = f"\n[cut: the whole has {len(text)} characters]"
@@ -202,7 +202,7 @@ def text_argument(args: Mapping[str, Any], name: str, max_length: int) -> str:
 def number_argument(
     args: Mapping[str, Any], name: str, *, default: int, least: int, most: int
 ) -> int:
-    """`args[name]`, a whole number within the bounds; `default` when absent. Raises `ToolError`."""
+    """`args[name]`, a whole number within the bounds; `default` if absent. Raises `ToolError`."""
     value = args.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise ToolError(f"{name} must be a whole number from {least} to {most}")
@@ -216,7 +216,8 @@ class ToolSource(Protocol):
     def name(self) -> str: ...
 
     async def tools(self) -> Sequence[Tool]:
-        """Its tools now. Raises `ToolError` when it cannot be had; bounded in time."""
+        """The tools of now, within a bounded time. Raises `ToolError` when the source does not
+        answer."""
         ...
 
     async def close(self) -> None: ...
@@ -230,16 +231,16 @@ def source_of(tool: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Boxed(Generic[T]):
-    """Keeps a result that is an iterator from being iterated."""
+    """Protects a result that is an iterator from being iterated."""
 
     value: T
 
 
 async def in_thread(work: Callable[[], T], name: str) -> T:
-    """What `work` returns, called in a daemon thread with the caller's context variables.
+    """The result of `work`, called in a daemon thread with the caller's context variables.
 
-    Cancelled, it does not wait for the thread. Raises what `work` raises, and ToolError when the
-    process has as many such threads as it may.
+    A cancelled call does not wait for the thread. Raises the exceptions of `work`, and ToolError
+    when the process has too many such threads.
     """
     try:
         async with aclosing(AgentThread(lambda: _Boxed(work()), name).items()) as items:
@@ -301,7 +302,7 @@ class ToolRegistry:
         return self._tools.get(name)
 
     def select(self, names: Sequence[str] | None) -> ToolRegistry:
-        """Only the tools that `names` allow, all for None; unknown names allow nothing."""
+        """The tools that `names` allow, all for None; unknown names allow nothing."""
         if names is None:
             return self
         chosen = [tool for tool in self if tool.name in names]
@@ -309,7 +310,7 @@ class ToolRegistry:
         return ToolRegistry(chosen, self._bounds, problems)
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolResult:
-        """The result of `call`, within the bounds; `is_error` for whatever went wrong.
+        """The result of `call` within the bounds, with `is_error` for any failure.
 
         Raises nothing but CancelledError, when the caller is cancelled.
         """

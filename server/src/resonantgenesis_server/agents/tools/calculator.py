@@ -15,7 +15,7 @@ from typing import Any
 from .base import JsonValue, ToolContext, ToolError, text_argument
 
 MAX_LENGTH = 500
-#: Of the syntax tree; a sum of n numbers is n deep, and no longer one fits into MAX_LENGTH.
+#: Depth of the syntax tree. A sum of n numbers is n deep, and no deeper one fits in MAX_LENGTH.
 MAX_DEPTH = 250
 #: Bits of the largest whole number: 1,233 digits, below Python's own bound for printing one.
 MAX_BITS = 4096
@@ -33,7 +33,7 @@ _NAME = re.compile(r"[^\W\d]\w*")
 
 
 class CalculatorError(ToolError):
-    """The expression was refused, or has no result; the message says why."""
+    """The expression was refused or has no result. The message says why."""
 
 
 def evaluate(expression: str) -> Number:
@@ -53,7 +53,7 @@ def evaluate(expression: str) -> Number:
 
 
 def is_expression(text: str) -> bool:
-    """Whether `text` reads as an expression, whatever its value may be."""
+    """True if `text` is an expression, with or without a value."""
     try:
         _parse(text)
     except CalculatorError:
@@ -75,7 +75,7 @@ def _parse(expression: str) -> ast.Expression:
         raise CalculatorError(f"the expression is longer than {MAX_LENGTH} characters")
     text = expression.translate(_SIGNS)
     _check_tokens(text)
-    # Line breaks would end a Python expression; here they are spaces like others.
+    # A line break would end a Python expression; here it is a space.
     text = " ".join(text.replace("^", "**").split())
     try:
         return ast.parse(text, mode="eval")
@@ -172,7 +172,7 @@ class Calculator:
     }
 
     async def call(self, args: Mapping[str, Any], context: ToolContext) -> JsonValue:
-        """`{expression, result}`; a whole number too long for a double comes as text."""
+        """`{expression, result}`; a whole number too long for a double is text."""
         expression = text_argument(args, "expression", MAX_LENGTH)
         value = evaluate(expression)
         shown = show(value)

@@ -39,7 +39,7 @@ class CurrentTime:
         self._now = now
 
     async def call(self, args: Mapping[str, Any], context: ToolContext) -> JsonValue:
-        """`{time, weekday, timezone, utc_offset}`; `time` is ISO 8601 to the second."""
+        """`{time, weekday, timezone, utc_offset}`, with `time` in ISO 8601 to the second."""
         name = text_argument(args, "timezone", _MAX_NAME) if "timezone" in args else "UTC"
         zone = UTC if name.upper() == "UTC" else await asyncio.to_thread(_zone, name)
         local = self._now().astimezone(zone).replace(microsecond=0)

@@ -50,7 +50,7 @@ def read_sections(folder: Path = PAGES) -> list[Section]:
 
 
 def split_page(page: str, markdown: str) -> list[Section]:
-    """The sections of one page; the text before the first subheading bears the page's title."""
+    """The sections of one page. The text before the first subheading has the title of the page."""
     title = heading = page
     sections: list[Section] = []
     lines: list[str] = []
@@ -97,7 +97,7 @@ def blocks_of(text: str) -> list[str]:
 
 MAX_QUERY = 1_000
 MAX_RESULTS = 20
-#: Terms of a query that are looked at; a goal may be 64 KiB long, a question is not.
+#: Terms of a query that are used; a goal may have 64 KiB, a question has not.
 _MAX_TERMS = 32
 
 _STOP_WORDS = """
@@ -107,7 +107,7 @@ _STOP_WORDS = """
     these they this those to us use using want was way we were what when where which who why will
     with would you your d ll m re s t ve
 """
-#: Words that say nothing about what is asked.
+#: Words that do not tell the subject of a question.
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 
 _TERM = re.compile(r"[^\W_]+(?:_[^\W_]+)*")
@@ -117,7 +117,7 @@ CREATE VIRTUAL TABLE passage USING fts5(
     title, section, text, page UNINDEXED, tokenize = 'porter unicode61 remove_diacritics 2'
 )
 """
-# bm25() is lower for better matches; a word in a heading weighs more than one in the text.
+# bm25() is lower for better matches; a word in a heading weighs more than one in a text.
 _SEARCH = """
 SELECT title, section, page, text, snippet(passage, 2, '', '', '…', 32),
        -bm25(passage, 4.0, 8.0, 1.0) AS score
@@ -138,7 +138,7 @@ class Passage:
 
 
 def terms_of(query: str) -> list[str]:
-    """The words of `query` that say something; all its words if none does. In order, once each."""
+    """The telling words of `query`, or all its words if none is telling. In order, once each."""
     words = [match.group().lower() for match in _TERM.finditer(query[:MAX_QUERY])]
     telling = [word for word in words if word not in STOP_WORDS]
     return list(dict.fromkeys(telling or words))[:_MAX_TERMS]
@@ -153,10 +153,10 @@ class DocsIndex:
         self._connection: sqlite3.Connection | None = None
 
     def search(self, query: str, limit: int = 5) -> list[Passage]:
-        """The best `limit` passages: those with all the terms first, then those with some.
+        """The best `limit` passages: those with all terms first, then those with some.
 
-        Any text is a query; what would be FTS5 syntax is not read as such. Raises `ToolError`
-        when the documentation cannot be read or this SQLite has no FTS5.
+        Any text is a query; syntax of FTS5 has no meaning in it. Raises `ToolError` when the
+        documentation cannot be read or this SQLite has no FTS5.
         """
         quoted = [f'"{term}"' for term in terms_of(query)]
         if not quoted or limit < 1:
@@ -174,7 +174,7 @@ class DocsIndex:
         return list(once.values())[:limit]
 
     def close(self) -> None:
-        """Frees the memory; a later search makes the index again."""
+        """Free the memory. A later search makes the index again."""
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
@@ -191,7 +191,7 @@ class DocsIndex:
 
 
 def _build(sections: list[Section]) -> sqlite3.Connection:
-    # One thread at a time uses it (the lock above), but not always the same one.
+    # One thread at a time uses it (the lock above), but not always one and the same.
     connection = sqlite3.connect(":memory:", check_same_thread=False)
     connection.execute(_SCHEMA)
     connection.executemany(
@@ -202,7 +202,7 @@ def _build(sections: list[Section]) -> sqlite3.Connection:
     return connection
 
 
-#: The index of the packaged documentation; one for the process, since it never changes.
+#: The index of the packaged documentation, one for the process: the pages never change.
 PACKAGED = DocsIndex()
 
 

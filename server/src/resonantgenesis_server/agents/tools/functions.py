@@ -24,16 +24,16 @@ from .base import JsonValue, ToolContext, ToolError, in_thread
 #: Seconds that a function which was cancelled gets to end.
 _GRACE = 0.5
 _MAX_PROBLEMS = 5
-#: Characters; some providers of models take no more.
+#: Characters; some model providers take no more.
 _MAX_DESCRIPTION = 1_024
 
 
 class ToolLoadError(Exception):
-    """A reference does not lead to a function that can be a tool; the message is one line."""
+    """A reference does not lead to a function that can be a tool. The message is one line."""
 
 
 def load_tool(name: str, reference: str) -> FunctionTool:
-    """The tool `name` of `MODULE:FUNCTION`; imports the module. Raises `ToolLoadError`."""
+    """The tool `name` of `MODULE:FUNCTION`. Imports the module. Raises `ToolLoadError`."""
     try:
         found = attribute_of(reference)
     except AgentLoadError as exc:
@@ -55,7 +55,7 @@ class _Untitled(GenerateJsonSchema):
 
 @dataclass(frozen=True, slots=True)
 class _Signature:
-    """`positional` parameters are given by place; `context` is the one that gets ToolContext."""
+    """`positional` parameters are given by place; `context` is the parameter for ToolContext."""
 
     arguments: TypeAdapter[dict[str, Any]]
     schema: dict[str, Any]
@@ -64,9 +64,9 @@ class _Signature:
 
 
 class FunctionTool:
-    """A tool that calls a function; `async` ones on the event loop, others each in a thread.
+    """A tool that calls a function: `async` ones on the event loop, others each in a thread.
 
-    A parameter annotated `ToolContext` gets the turn's and is not an argument. What is returned
+    A parameter annotated `ToolContext` gets the turn's and is not an argument. The return value
     becomes JSON as pydantic does it. The function may raise `ToolError` to tell the agent what is
     wrong. Raises `ToolLoadError` for a signature that has no schema. To be closed.
     """
@@ -85,7 +85,7 @@ class FunctionTool:
         return self._signature.schema
 
     async def call(self, args: Mapping[str, Any], context: ToolContext) -> JsonValue:
-        """What the function returns. Raises `ToolError`, and whatever the function raises."""
+        """The result of the function. Raises `ToolError`, and the exceptions of the function."""
         call = self._bound(args, context)
         if self._is_async:
             return await self._in_task(self._on_loop(call))
@@ -109,7 +109,7 @@ class FunctionTool:
             raise
 
     async def close(self) -> None:
-        """Cancels what still runs, and waits for it a moment."""
+        """Cancel the calls that still run, and wait for them a moment."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -174,7 +174,7 @@ def _read_signature(name: str, function: Callable[..., Any], documented: Documen
 
 def _arguments(name: str, fields: dict[str, Any]) -> Any:
     """The type of the arguments: a TypedDict, in which a parameter may have any name."""
-    make: Any = TypedDict  # type checkers know only of those whose fields stand in the source
+    make: Any = TypedDict  # type checkers know only a TypedDict whose fields stand in the source
     kind = make(f"{name}_arguments", fields)
     kind.__pydantic_config__ = ConfigDict(extra="forbid")
     return kind
@@ -241,7 +241,7 @@ class Documented:
 
 
 def read_docstring(docstring: str | None) -> Documented:
-    """Reads `Args:` sections (Google's style) and `:param name:` fields (Sphinx's)."""
+    """Read `Args:` sections (Google's style) and `:param name:` fields (Sphinx's)."""
     lines = inspect.cleandoc(docstring or "").splitlines()
     summary: list[str] = []
     parameters: dict[str, list[str]] = {}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ...model.limits import MIB
 
-#: Bytes of one image; as base64 it is below the 5 MB that Anthropic takes.
+#: Bytes of one image; its base64 is below the 5 MB that Anthropic takes.
 MAX_IMAGE = 3 * MIB
 _BASE64_SIZE = -(-MAX_IMAGE // 3) * 4
 #: How files of the types begin that the providers of models take.
@@ -36,9 +36,9 @@ class Image:
 
 
 def read_image(data: str) -> Image | None:
-    """From base64; None for what is no image of a known type, or too large.
+    """Read an image from base64; None for an unknown type, or a size over MAX_IMAGE.
 
-    The first bytes tell the type: what a tool says of it is often wrong, and then refused.
+    The first bytes tell the type: the type that a tool states is often wrong, and then refused.
     """
     data = "".join(data.split())
     if len(data) > _BASE64_SIZE:

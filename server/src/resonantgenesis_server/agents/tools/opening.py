@@ -21,7 +21,7 @@ from .web_search import WebSearch
 
 @contextlib.asynccontextmanager
 async def open_toolbox(settings: ToolSettings, max_chunk: int) -> AsyncIterator[Toolbox]:
-    """The tools of the settings; MCP servers are not started yet, and ended afterwards.
+    """The tools of the settings. MCP servers are started at need, and ended afterwards.
 
     Results fit into a chunk of `max_chunk` bytes. Raises `ToolLoadError`.
     """
@@ -57,7 +57,7 @@ def _functions(settings: ToolSettings, taken: set[str]) -> list[FunctionTool]:
 
 
 def _sources(servers: dict[str, McpSettings]) -> list[ToolSource]:
-    """Imports what speaks MCP, an extra, only if there are servers."""
+    """Import the MCP client, an extra, only if there are servers."""
     if not servers:
         return []
     try:

@@ -1,4 +1,4 @@
-"""What a user of the server may set about its tools."""
+"""The settings of the server's tools."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _words(value: object) -> object:
 
 @dataclass(frozen=True, slots=True)
 class AllowedHost:
-    """A host that may be reached wherever it is; `port` None: any."""
+    """A host that `fetch_url` may reach at any address, on `port` or on any port for None."""
 
     host: str
     port: int | None = None

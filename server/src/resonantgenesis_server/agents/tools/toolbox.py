@@ -1,4 +1,4 @@
-"""The server's tools: which there are, and those that one turn gets."""
+"""The tools of the server, and the choice of one turn."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ Origin = Literal["built-in", "function", "mcp"]
 
 #: Names that an error shows.
 _SHOWN = 100
-#: Seconds that somebody who only asks about tools waits for MCP servers that start.
+#: Seconds that a question about tools waits for MCP servers that start.
 _PATIENCE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class ListedTool:
-    """A tool as its users see it; `problem` says why it cannot be used now."""
+    """A tool as its users see it. `problem` says why it cannot be used now."""
 
     tool: Tool
     origin: Origin
@@ -56,14 +56,14 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What sources said: their tools, or why there are none."""
+    """The answers of sources: their tools, or the problem of each."""
 
     tools: dict[str, Sequence[Tool]]
     problems: dict[str, str]
 
 
 class Toolbox:
-    """What an engine gets its tools from; one for the process.
+    """The source of an engine's tools; one for the process.
 
     `sources` are asked when a tool of theirs is first needed.
     """
@@ -79,11 +79,11 @@ class Toolbox:
         self._bounds = bounds
 
     async def for_turn(self, names: Sequence[str] | None) -> ToolRegistry:
-        """The tools that `names` (`Turn.tools`) allow, all that work for None.
+        """The tools that `names` (`Turn.tools`) allow; for None all that work.
 
-        NAME__* stands for all tools of an MCP server. What is named and cannot be had now stands
-        in the registry's `problems`; calling it gives a result with `is_error`. Starts the MCP
-        servers it needs, each within its time limit.
+        NAME__* stands for all tools of an MCP server. A named tool that cannot be had now stands in
+        the registry's `problems`; a call of it gives a result with `is_error`. Starts the MCP
+        servers that are needed, each within its time limit.
         """
         if names is None:
             asked = await self._ask(self._sources)
@@ -96,10 +96,9 @@ class Toolbox:
         return ToolRegistry([*fixed, *chosen], self._bounds, self._missing(names or (), asked))
 
     async def check(self, names: Sequence[str]) -> None:
-        """Raises `InvalidRequest` that names the unknown ones and those that there are.
+        """Raises `InvalidRequest` that names the unknown tools and the known ones.
 
-        A tool of an MCP server that cannot be had within seconds passes: that is for the turn to
-        say.
+        A tool of an MCP server that does not answer within seconds passes; the turn reports it.
         """
         asked = await self._ask({name for tool in names if (name := source_of(tool))}, _PATIENCE)
         known = [tool.name for tool in self._tools]
@@ -120,7 +119,7 @@ class Toolbox:
                 raise InvalidRequest.field("tools", problem)
 
     async def listing(self) -> Listing:
-        """All there is; starts the MCP servers, and does not wait long for them."""
+        """All tools. Starts the MCP servers, and does not wait long for them."""
         asked = await self._ask(self._sources, _PATIENCE)
         listed = [
             ListedTool(
@@ -181,7 +180,7 @@ async def _tools_of(source: ToolSource, seconds: float | None) -> Sequence[Tool]
 
 
 def is_named(tool: str, names: Sequence[str]) -> bool:
-    """Whether `names` hold the tool, or NAME__* for its server."""
+    """True if `names` hold the tool, or NAME__* for its server."""
     return tool in names or f"{source_of(tool)}{SEPARATOR}*" in names
 
 
@@ -190,12 +189,12 @@ def _problem(tool: Tool) -> str | None:
     return tool.problem if isinstance(tool, WebSearch) else None
 
 
-#: Seconds that an agent's thread waits for a result; longer than any tool's time limit and start.
+#: Seconds that an agent's thread waits for a result; longer than any time limit and start.
 _THREAD_WAIT = 8_000.0
 
 
 class TurnToolbox:
-    """The `TurnTools` of a turn; made on the event loop. Only what is called is started."""
+    """The `TurnTools` of a turn, made on the event loop. Only servers of called tools start."""
 
     def __init__(self, toolbox: Toolbox, turn: Turn) -> None:
         self._toolbox = toolbox

@@ -29,7 +29,7 @@ NOT_CONFIGURED = (
 
 
 class WebSearch:
-    """The tool `web_search`; `problem` says why it cannot work, if it cannot. To be closed."""
+    """The tool `web_search`. `problem` says why it cannot work, if so. To be closed."""
 
     name = "web_search"
     description = "Searches the web and gives titles, addresses and short excerpts of pages."
@@ -185,7 +185,8 @@ class Provider:
         return given or next((key for key in found if key), None)
 
     def results(self, answer: Any, limit: int) -> list[Found]:
-        """Raises TypeError, KeyError or AttributeError for what is no answer of this provider."""
+        """The hits of an answer. Raises TypeError, KeyError or AttributeError for an unreadable
+        answer."""
         found: list[Found] = []
         for item in self.read(answer)[:limit]:
             title, url, snippet = (str(item.get(name) or "") for name in self.fields)

@@ -1,4 +1,4 @@
-"""One call of a model: what it is asked, what comes back, how it fails; no provider in it."""
+"""One call of a model, without a provider: the question, the answer, the failures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "error"
 Effort = Literal["minimal", "low", "medium", "high"]
 
 FailureKind = Literal[
-    "rate_limited",  # asked too often; `retry_after` if the provider said it
+    "rate_limited",  # asked too often; `retry_after` if the provider gave it
     "unavailable",  # overloaded, unreachable, silent, or broken off: another try may help
     "key",  # the credential was refused
     "quota",  # the account has nothing left
@@ -26,7 +26,7 @@ FailureKind = Literal[
     "tool_count",  # it was given more tools than the provider takes
     "refused",  # the request itself was refused
     "filtered",  # the provider's content filter stopped it
-    "unreadable",  # the answer is not what the provider's protocol says
+    "unreadable",  # the answer breaks the provider's protocol
     "crashed",  # the process that asked the model ended
 ]
 
@@ -51,7 +51,7 @@ _WORDS: dict[FinishReason, str] = {
 _KNOWN: dict[str, FinishReason] = {
     word: reason for reason, words in _WORDS.items() for word in words.split()
 }
-#: Parts of words that nobody has listed; the first that fits.
+#: Parts of other words; the first that fits counts.
 _PARTS: tuple[tuple[re.Pattern[str], FinishReason], ...] = (
     (
         re.compile(
@@ -72,7 +72,7 @@ _PARTS: tuple[tuple[re.Pattern[str], FinishReason], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A tool as a model is told of it; `parameters` is a JSON Schema of type object."""
+    """A tool for a model. `parameters` is a JSON Schema of type object."""
 
     name: str
     description: str
@@ -81,7 +81,7 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class CallRequest:
-    """The model wants a tool called; `arguments` are JSON as the model wrote it, maybe badly."""
+    """The model wants a tool called. `arguments` is JSON as the model wrote it, maybe badly."""
 
     call_id: str
     tool: str
@@ -96,8 +96,8 @@ class UserMessage:
 
 @dataclass(frozen=True, slots=True)
 class AssistantMessage:
-    """What the model said; `native` is what its provider wants back with it, which only the client
-    that made it can read. What `calls` say counts over that: it is always well written."""
+    """A message of the model. `native` is what the provider wants back with it; only the client
+    that made it can read it. `calls` count over `native`, since they are always well-formed."""
 
     text: str
     calls: Sequence[CallRequest] = ()
@@ -106,7 +106,7 @@ class AssistantMessage:
 
 @dataclass(frozen=True, slots=True)
 class ToolMessage:
-    """What a tool gave back for the call of this id, as text for the model."""
+    """The result of the call with this id, as text for the model."""
 
     call_id: str
     tool: str
@@ -119,7 +119,7 @@ Message: TypeAlias = UserMessage | AssistantMessage | ToolMessage
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """What an agent asks of its model; None: whatever the provider does by itself."""
+    """The wishes of an agent for its model; None leaves the choice to the provider."""
 
     temperature: float | None = None
     max_output_tokens: int | None = None
@@ -128,7 +128,7 @@ class Sampling:
 
 @dataclass(slots=True)
 class ModelCall:
-    """A question to a model; `model` is its name without the provider."""
+    """A question to a model. `model` is its name without the provider."""
 
     model: str
     system: str
@@ -139,17 +139,17 @@ class ModelCall:
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """A piece of what the model thinks before it answers."""
+    """A piece of reasoning before the answer."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The end of an answer; tokens are None where the provider does not tell them.
+    """The end of an answer; tokens are None where the provider does not report them.
 
-    `reason` is a `FinishReason`, or the provider's own word for a good end that is none of them.
-    `said` is the provider's word for an end that is no good one, for the server's log.
+    `reason` is a `FinishReason`, or the provider's own word for another good end. `said` is the
+    provider's word for a bad end, for the server's log.
     """
 
     reason: str
@@ -159,7 +159,7 @@ class Finish:
     said: str = ""
 
 
-#: What a model's answer is made of; `str` is text.
+#: The parts of a model's answer; `str` is text.
 Delta: TypeAlias = str | Reasoning | CallRequest | Finish
 
 
@@ -167,10 +167,10 @@ class ModelClient(Protocol):
     """Asks models of one provider. Safe for any number of calls at once."""
 
     def stream(self, call: ModelCall) -> AsyncGenerator[Delta, None]:
-        """The answer as it comes; the last is always a Finish. Raises ModelFailure.
+        """Yield the answer as it comes; the last delta is always a Finish. Raises ModelFailure.
 
-        Closing the generator closes the provider's stream. It waits only as long as its provider
-        may be silent, and tries nothing twice.
+        Closing the generator closes the provider's stream. A call waits only as long as its
+        provider may be silent, and is never repeated.
         """
         ...
 
@@ -180,7 +180,7 @@ class ModelClient(Protocol):
 
 
 class ModelFailure(Exception):
-    """A call that failed; `said` are the provider's words, for the server's log only."""
+    """A call that failed. `said` are the provider's words, for the server's log only."""
 
     def __init__(
         self, kind: FailureKind, said: str = "", *, retry_after: float | None = None
@@ -191,7 +191,7 @@ class ModelFailure(Exception):
         self.retry_after = retry_after
 
     def without(self, secret: str | None) -> ModelFailure:
-        """The same without a key that a provider may have repeated."""
+        """This failure without a key that the provider may have repeated."""
         if not secret or secret not in self.said:
             return self
         said = self.said.replace(secret, "…")
@@ -199,7 +199,7 @@ class ModelFailure(Exception):
 
 
 def why_it_stopped(word: str) -> str:
-    """The `FinishReason` that a server's word stands for; else the word, which is a good end."""
+    """The `FinishReason` for a server's word, or the word itself for another good end."""
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", word).lower()
     plain = re.sub(r"[^a-z]+", "_", apart).strip("_").removeprefix("finish_reason_")
     known = _KNOWN.get(plain)

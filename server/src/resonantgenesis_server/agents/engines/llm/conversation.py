@@ -1,4 +1,4 @@
-"""What a model is told before it answers: instructions, context, and the turns so far."""
+"""The messages of a conversation with a model: instructions, context, earlier turns, tool calls."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _ID = re.compile(r"[\x21-\x7e]{1,64}")
 #: Words for no arguments.
 _NOTHING = frozenset({"", "null", "none", "undefined"})
 
-#: Characters of an earlier turn's results that are told, each; the first with which its tools take
-#: no more than half of the room that there is.
+#: Characters of each result of an earlier turn. The first number counts whose results take no more
+#: than half of the room.
 _RESULT_CHARS = (4_000, 1_000, 200)
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A call as it is told to the model again, and as it is shown; `problem` says why it cannot be
-    made; `images` are those that its tool has given."""
+    """A call for the model and for clients. `problem` says why the call cannot be made; `images`
+    are those that the tool has given."""
 
     request: CallRequest
     call: ToolCall
@@ -45,9 +45,9 @@ class Planned:
 
 
 class CallIds:
-    """The ids of calls in one conversation with a model: no two are the same.
+    """The ids of calls in one conversation with a model, all different.
 
-    Those that are made have nine letters and digits, as Mistral wants them.
+    New ids have nine letters and digits, as Mistral wants them.
     """
 
     def __init__(self) -> None:
@@ -64,10 +64,10 @@ class CallIds:
 
 
 def plan(request: CallRequest, call_id: str, ids: CallIds) -> Planned:
-    """`call_id` is the one that clients see: providers may give the same one twice.
+    """Understand a call. Clients see it as `call_id`, since providers may repeat their ids.
 
-    A server refuses a conversation with a badly written call in it, though its own model wrote that
-    call. So the model is told what was understood: `{}` where nothing was.
+    A server refuses a conversation with a malformed call in it, even if its own model wrote that
+    call. So the model gets the arguments that were understood, `{}` if none were.
     """
     tool = request.tool.strip()
     args, problem = _understood(request.arguments)
@@ -80,12 +80,12 @@ def plan(request: CallRequest, call_id: str, ids: CallIds) -> Planned:
 
 
 def legal_name(name: str) -> str:
-    """A name that servers take, the same one if it is."""
+    """A name that servers accept; a legal name stays as it is."""
     return _NAME_SIGNS.sub("_", name)[:_MAX_NAME] or "unknown"
 
 
 def result_text(result: object, *, is_error: bool) -> str:
-    """A result for a model; never empty, which some servers refuse."""
+    """A result for a model. It is never empty, since some servers refuse that."""
     text = result if isinstance(result, str) else dumps(result).decode()
     if not text.strip():
         text = "(nothing)"
@@ -93,7 +93,7 @@ def result_text(result: object, *, is_error: bool) -> str:
 
 
 def _understood(arguments: str) -> tuple[dict[str, Any] | None, str]:
-    """The arguments, or None and what is wrong with them."""
+    """The arguments, or None with the problem."""
     text = arguments.strip()
     if text.lower().strip('"') in _NOTHING:
         return {}, ""
@@ -112,7 +112,7 @@ def _understood(arguments: str) -> tuple[dict[str, Any] | None, str]:
 
 
 def _parsed(text: str) -> Any:
-    """JSON; models write line breaks into its strings as they are. Raises NotJson."""
+    """Parse JSON whose strings may have raw line breaks, as models write them. Raises NotJson."""
     try:
         return loads(text)
     except NotJson:
@@ -139,8 +139,8 @@ def _shown(arguments: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """`note` says, for people, which earlier turns are not among the messages; `ids` are those of
-    the calls in them."""
+    """The messages for a model. `note` names, for people, the earlier turns that are left out;
+    `ids` are those of the calls in the messages."""
 
     model: str
     system: str
@@ -151,7 +151,7 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """An earlier turn, with results of at most so many characters; None: without its tools."""
+    """An earlier turn with results of at most `result_chars` characters; None: without tools."""
 
     past: PastTurn
     result_chars: int | None
@@ -174,10 +174,9 @@ def open_conversation(
 ) -> Conversation:
     """The newest turns that fit into `history_chars` characters, then the goal.
 
-    No turn is told that is older than one left out. What a turn said and was asked is told whole;
-    results of its tools are shortened where room is short, or it is told without its tools, never
-    with a call that lacks its result. `with_tools`: the model has some; others refuse to read of
-    calls.
+    No turn is older than one that is left out. Goals and texts of turns are whole. Results of tools
+    are shortened where room is short, or the turn comes without its tools, but never with a call
+    that lacks its result. `with_tools`: the model has tools; models without tools refuse calls.
     """
     kept: list[_Told] = []
     room = history_chars
@@ -233,7 +232,7 @@ def _step(step: PastStep, text: str, past: PastTurn, most: int, ids: CallIds) ->
 
 
 def _arguments(call: PastCall) -> Mapping[str, Any]:
-    """Without those that could not be read: the model was told `{}` of them."""
+    """The arguments for the model: `{}` if they could not be read."""
     return {} if call.is_error and set(call.args) == {"unreadable"} else dict(call.args)
 
 
@@ -254,7 +253,7 @@ def _note(left_out: int, history_chars: int) -> str:
 
 
 def _answer(past: PastTurn, text: str) -> str:
-    """Never empty: some providers refuse that, and two messages of the same side in a row."""
+    """The text of an answer, never empty: some providers refuse that."""
     if past.status == "success":
         return text if text.strip() else "(no answer)"
     return f"{text}\n(the answer ended here: {past.status})".lstrip()

@@ -58,7 +58,7 @@ _STATED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class LlmOptions:
-    """What an agent's defaults say; `show_reasoning`: its steps tell what the model thinks."""
+    """The options in an agent's defaults. `show_reasoning`: steps show the model's reasoning."""
 
     model: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
@@ -76,7 +76,7 @@ class LlmOptions:
 
 
 class LlmEngine:
-    """Makes agents that ask one source of models; `close` ends its connections."""
+    """Makes agents on one source of models; `close` ends its connections."""
 
     def __init__(self, models: ModelSource, toolbox: Toolbox) -> None:
         self._models = models
@@ -105,9 +105,9 @@ class LlmEngine:
 class LlmAgent:
     """An agent on a language model, as `Agent` promises.
 
-    Its chunks: a step per call of the model, its text as it comes, the calls of tools and their
-    results, usage. A tool that fails is told to the model. Never more steps than `max_steps`.
-    `blind`: see `Sight`.
+    Its chunks are a step per call of the model, the text as it comes, the calls of tools and their
+    results, and usage. The model learns of a tool that fails. There are never more steps than
+    `max_steps`. `blind`: see `Sight`.
     """
 
     def __init__(
@@ -213,7 +213,7 @@ def stated_limit(said: str) -> int | None:
 
 
 def too_many_tools(model: ModelName, count: int, most: int | None) -> str:
-    """What clients are told."""
+    """The error text for clients."""
     takes = "fewer" if most is None else f"at most {most}"
     return (
         f"the turn has {count} tools, {model.provider} takes {takes}:"

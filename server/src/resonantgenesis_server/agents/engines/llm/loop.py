@@ -39,22 +39,22 @@ STEP = "model"
 #: Characters of reasoning that are worth a chunk.
 _THOUGHT = 200
 
-#: Characters of a token, about: what is told before the provider tells it.
+#: Characters of a token, about: the estimate until the provider reports its count.
 _CHARS = 4
 #: What an image takes, in characters.
 _IMAGE = 1_000 * _CHARS
-#: Tokens of output after which they are told.
+#: Tokens of output between two reports of usage.
 _EVERY = 50
-#: Seconds of the longest wait; where a provider asks for more, the client may come back by itself.
+#: Seconds of the longest wait. If a provider asks for more, the client may come back by itself.
 _LONGEST = 15.0
 log_ = structlog.get_logger("resonantgenesis.llm")
-#: Calls of one turn that run at the same time.
+#: Calls of one turn that run side by side.
 _AT_ONCE = 8
 _STOP_SECONDS = 5.0
 
 
 class ToolLoop:
-    """One turn of a conversation with a model; `chunks` is to be called once."""
+    """One turn of a conversation with a model; call `chunks` once."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class ToolLoop:
         )
 
     async def chunks(self) -> AsyncGenerator[AgentChunk, None]:
-        """Raises ModelFailure, and AgentError for what the model made of the turn."""
+        """Run the turn. Raises ModelFailure, and AgentError if the answer cannot be used."""
         most = self._turn.max_steps
         for number in range(1, most + 1):
             yield Step(STEP, detail=self._note if number == 1 else "")
@@ -106,7 +106,7 @@ class ToolLoop:
                 return
 
     async def _ask(self, answer: _Answer) -> AsyncGenerator[AgentChunk, None]:
-        """The text of one answer as it comes; all of it goes into `answer`."""
+        """Yield the text of one answer as it comes; collect everything in `answer`."""
         count = TokenCount(self._call)
         settings = self._settings
         deltas = ask(
@@ -118,7 +118,7 @@ class ToolLoop:
         )
         async with aclosing(deltas):
             async for delta in deltas:
-                # First: whoever stops the turn at what follows has been told.
+                # Usage comes first: a turn that is stopped at the next chunk has reported it.
                 usage = count.saw(delta)
                 if usage is not None:
                     yield usage
@@ -137,7 +137,7 @@ class ToolLoop:
             yield answer.thought()
 
     async def _run_tools(self, answer: _Answer) -> AsyncGenerator[AgentChunk, None]:
-        """The calls of the answer and their results; then the conversation has both."""
+        """Yield the calls of the answer and their results, and add both to the conversation."""
         planned = []
         for request in answer.requests:
             self._calls_made += 1
@@ -157,7 +157,7 @@ class ToolLoop:
 
 
 class _Answer:
-    """What a model said in one call."""
+    """The answer of one call of the model."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -178,7 +178,7 @@ class _Answer:
         return Step(STEP, "progress", detail=text)
 
     def message(self, calls: Sequence[CallRequest]) -> AssistantMessage:
-        """With its calls as the model is to be told of them."""
+        """The message for the conversation, with calls that are well-formed."""
         native = None if self._finish is None else self._finish.native
         return AssistantMessage("".join(self.texts), calls, native)
 
@@ -199,7 +199,7 @@ class _Answer:
 
 
 class TokenCount:
-    """Estimates until the Finish, whose numbers then count: what differs is added or taken back."""
+    """Estimates tokens until the Finish, then reports the difference to the provider's count."""
 
     def __init__(self, call: ModelCall) -> None:
         self._input = sum(map(_size, call.messages)) + len(call.system)
@@ -210,7 +210,7 @@ class TokenCount:
         self._chars = 0
 
     def saw(self, delta: Delta) -> Usage | None:
-        """What to tell now that this came, if anything."""
+        """The usage to report after this delta, if any."""
         if isinstance(delta, Finish):
             return self._tell(
                 self._input if delta.input_tokens is None else delta.input_tokens,
@@ -284,7 +284,7 @@ async def ask(
 async def run_calls(
     planned: Sequence[Planned], tools: ToolRegistry, context: ToolContext
 ) -> AsyncGenerator[tuple[Planned, ToolResult], None]:
-    """Each call with its result, in the order in which they come; closing it cancels the rest.
+    """Yield each call with its result, in the order of completion; closing cancels the rest.
 
     Raises nothing of its own: a call that fails has a result with `is_error`.
     """

@@ -34,14 +34,14 @@ class ModelSource(Protocol):
         ...
 
     async def find(self, text: str | None) -> tuple[ModelName, ModelClient]:
-        """The model so named and how to ask it.
+        """The named model and its client.
 
-        Raises AgentError with a message that says what to set or to install.
+        Raises AgentError, whose message says what to set or to install.
         """
         ...
 
     async def close(self) -> None:
-        """Ends every connection to providers."""
+        """End every connection to providers."""
         ...
 
 
@@ -60,7 +60,7 @@ class Models:
         """Nothing to do: clients are made when they are first wanted."""
 
     async def find(self, text: str | None) -> tuple[ModelName, ModelClient]:
-        """As `ModelSource.find` promises."""
+        """Find the client, or make it."""
         model = named(text, self.settings)
         client = self._clients.get(model.provider)
         if client is None:
@@ -129,7 +129,7 @@ class Models:
 
 
 def named(text: str | None, settings: LlmSettings) -> ModelName:
-    """Raises AgentError for what is no name of a model, and for one that nobody may name."""
+    """Raises AgentError for a malformed name, and for a model that the settings do not allow."""
     try:
         model = parse_model(text)
     except BadModelName as error:

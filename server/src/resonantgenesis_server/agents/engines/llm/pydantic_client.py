@@ -55,7 +55,7 @@ from .calls import (
 from .openai.errors import refusal_kind
 from .vision import has_images
 
-#: Models kept made, past which all are made anew.
+#: Models that are kept; past this number all are made again.
 _KEPT = 100
 _WORDS = 1_000
 _VARIABLE = re.compile(r"`([A-Z][A-Z0-9_]+)`")
@@ -67,7 +67,7 @@ _FINISH: Mapping[str, FinishReason] = {
     "content_filter": "content_filter",
     "error": "error",
 }
-#: The first that fits; what derives from others stands before them.
+#: The first that fits counts; subclasses stand before their bases.
 _KINDS: Sequence[tuple[type[errors.AgentRunError], FailureKind]] = (
     (errors.ModelRateLimitError, "rate_limited"),
     (errors.ModelQuotaExceededError, "quota"),
@@ -90,7 +90,7 @@ class NoSuchProvider(Exception):
 
 
 class NotSetUp(Exception):
-    """The provider lacks something; `variable` is the environment variable to set, if known."""
+    """The provider lacks something. `variable` is the environment variable to set, if known."""
 
     def __init__(self, said: str, variable: str | None) -> None:
         super().__init__(said)
@@ -100,8 +100,8 @@ class NotSetUp(Exception):
 class PydanticClient:
     """Models of one provider of pydantic-ai; `close` ends its connections.
 
-    Making one is slow the first time: it imports the provider's library. Raises NoSuchProvider,
-    and NotSetUp for a library or a key that is missing.
+    The first one is slow: it imports the provider's library. Raises NoSuchProvider, and NotSetUp
+    for a missing library or key.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class PydanticClient:
         await self._provider.__aexit__(None, None, None)
 
     async def stream(self, call: ModelCall) -> AsyncGenerator[Delta, None]:
-        """As `ModelClient.stream` promises."""
+        """Stream the answer, as `ModelClient.stream` promises."""
         try:
             request = model_request_stream(
                 self._model(call.model),
@@ -170,7 +170,7 @@ class PydanticClient:
 
 def _make(name: str, key: str | None, base_url: str | None) -> Provider[Any]:
     try:
-        # How they are made differs; most take a key and an address, by these names.
+        # Constructors differ; most take a key and an address, by these names.
         found: Callable[..., Provider[Any]] = infer_provider_class(name)
     except ValueError as error:
         raise NoSuchProvider(name) from error
@@ -232,7 +232,7 @@ def _part(message: UserMessage | ToolMessage) -> ModelRequestPart:
 
 def _response(message: AssistantMessage) -> ModelResponse:
     if message.native is not None:
-        # With what only its provider understands, e.g. signed thoughts.
+        # With fields that only its provider understands, e.g. signed thoughts.
         [native] = ModelMessagesTypeAdapter.validate_json(message.native)
         if isinstance(native, ModelResponse):
             return _with_calls(native, message.calls)
@@ -242,7 +242,7 @@ def _response(message: AssistantMessage) -> ModelResponse:
 
 
 def _with_calls(response: ModelResponse, calls: Sequence[CallRequest]) -> ModelResponse:
-    """The same with its calls as they are well written."""
+    """The response with its calls in well-formed JSON."""
     rest = iter(calls)
     parts = [
         _rewritten(part, next(rest, None)) if isinstance(part, ToolCallPart) else part
@@ -294,14 +294,14 @@ def ending_of(response: ModelResponse) -> list[Delta]:
     read, written = (
         (usage.input_tokens, usage.output_tokens) if usage.has_values() else (None, None)
     )
-    # It is asked for again only when the conversation goes on from here.
+    # It is asked for only when the conversation goes on from here.
     native = ModelMessagesTypeAdapter.dump_json([response]).decode() if calls else None
     words = str(said or "") if reason == "content_filter" else ""
     return [*calls, Finish(reason, read, written, native, words[:_WORDS])]
 
 
 def _arguments(part: ToolCallPart) -> str:
-    """As the model wrote them."""
+    """The arguments as the model wrote them."""
     return part.args if isinstance(part.args, str) else part.args_as_json_str()
 
 

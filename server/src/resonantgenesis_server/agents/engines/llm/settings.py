@@ -1,4 +1,4 @@
-"""What a user of the server may set about models."""
+"""The settings of models, and the names of models: `openai:gpt-5-mini`, `ollama:llama3.2`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ PROVIDER = re.compile(r"[a-z0-9][a-z0-9_/-]{0,63}")
 
 
 class BadModelName(ValueError):
-    """The text is no name of a model; the message says what is wrong."""
+    """The text is no name of a model. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelName:
-    """A model and who provides it."""
+    """A model and its provider."""
 
     provider: str
     name: str
@@ -36,7 +36,7 @@ class ModelName:
     @property
     def key_variable(self) -> str:
         """The environment variable in which this provider's key is customarily kept."""
-        # openai-chat and openai-responses are other protocols of the same account.
+        # openai-chat and openai-responses are other protocols of one account.
         account = "openai" if self.provider.startswith("openai-") else self.provider
         return re.sub(r"[^A-Z0-9]", "_", account.upper()) + "_API_KEY"
 
@@ -79,7 +79,7 @@ _CHAT_SERVERS: Mapping[str, tuple[str, str]] = {
 _CHAT_HEADERS: Mapping[str, Mapping[str, str]] = {
     "openrouter": {"HTTP-Referer": "OPENROUTER_APP_URL", "X-Title": "OPENROUTER_APP_TITLE"},
 }
-#: Where Groq has chat completions; its own variable names what stands before.
+#: The path of Groq's chat completions; its variable names the part before.
 _GROQ_PATH = "/openai/v1"
 #: Names of servers whose models are known to write `<think>…</think>` into their texts.
 _THINK_TAGS = frozenset(
@@ -89,7 +89,7 @@ _THINK_TAGS = frozenset(
 )
 #: Providers with a protocol of their own: an address for them is no server of chat completions.
 _OWN_PROTOCOL = frozenset({"anthropic", "google", "bedrock", "cohere", "huggingface", "xai"})
-#: Models that are known to see images, whoever provides them.
+#: Models that are known to see images, by any provider.
 _SEEING = (
     *("*:*gpt-4o*", "*:*gpt-4.1*", "*:*gpt-5*", "openai*:o[13-9]*", "*:*claude-*", "*:*gemini-*"),
     *("*:*gemma3*", "*:*gemma-3*", "*:*llama4*", "*:*llama-4*", "*:*pixtral*", "*:*llava*"),
@@ -109,8 +109,8 @@ class EngineWorkers:
 
 
 class LlmSettings(BaseModel):
-    """Agents on language models. What is not set here about providers comes from the environment,
-    by the names that are customary there."""
+    """Agents on language models. Provider settings that are missing here come from the customary
+    environment variables."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -193,11 +193,11 @@ class LlmSettings(BaseModel):
         return urls
 
     def allows(self, model: ModelName) -> bool:
-        """Whether agents and requests may name it."""
+        """True if agents and requests may name the model."""
         return not self.models or any(fnmatchcase(str(model), each) for each in self.models)
 
     def chat_url(self, provider: str) -> str | None:
-        """Where the provider speaks chat completions; None if it does not, as far as is known."""
+        """The provider's address for chat completions; None if it is not known to speak them."""
         given = self.base_urls.get(provider)
         if given is not None and provider in _OWN_PROTOCOL:
             return None
@@ -210,12 +210,12 @@ class LlmSettings(BaseModel):
         return _ollama_url(given) if given and provider == "ollama" else given
 
     def chat_headers(self, provider: str) -> dict[str, str]:
-        """What a server of chat completions is told beside the request."""
+        """Headers for a server of chat completions."""
         named = _CHAT_HEADERS.get(provider, {})
         return {name: value for name, each in named.items() if (value := _variable(each))}
 
     def thinks_in_text(self, provider: str) -> bool:
-        """Whether `<think>` in what its models say begins reasoning."""
+        """True if `<think>` in the texts of the provider's models begins reasoning."""
         return self.think_tags.get(provider, provider in _THINK_TAGS)
 
     def key(self, model: ModelName) -> str | None:
@@ -226,13 +226,13 @@ class LlmSettings(BaseModel):
         return _variable(model.key_variable) or None
 
     def needs_key(self, provider: str) -> bool:
-        """Whether it is known to refuse who has none; a server of one's own may have no keys."""
+        """True if the provider is known to need a key; a server of one's own may have no keys."""
         usual, _ = _CHAT_SERVERS.get(provider, ("", ""))
         return usual.startswith("https:") and self.chat_url(provider) == usual
 
 
 def _variable(name: str) -> str:
-    """Of the environment, in one line; empty for none."""
+    """A variable of the environment, in one line; empty if it is not set."""
     return " ".join(os.environ.get(name, "").split()) if name else ""
 
 

@@ -1,7 +1,7 @@
-"""Models that see: which they are, and how the images that tools gave reach them.
+"""Models that see images, and how the images of tools reach them.
 
-Results of tools are texts for most providers. So the images of a step follow its results in a
-message of their own. Later turns are told the texts only.
+Most providers take results of tools as texts. So the images of a step follow its results in a
+message of their own. Later turns show the texts only.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from .settings import ModelName
 
 #: Images of one step that a model is shown.
 MAX_IMAGES = 4
-#: Bytes of base64 in one call of a model; the oldest images give way.
+#: Bytes of base64 in one call of a model; the oldest images are left out first.
 _MAX_BYTES = 16 * MIB
 #: Models kept that were found not to see.
 _MAX_BLIND = 1_000
 
-#: Refusals that have nothing to do with what is in the request.
+#: Refusals that are not about the content of a request.
 _OTHER_KINDS: frozenset[FailureKind] = frozenset({"rate_limited", "key", "quota", "filtered"})
 #: What a refusal of images, or of the message that they came in, speaks of.
 ABOUT_IMAGES = re.compile(
@@ -39,7 +39,8 @@ _UNSUPPORTED = re.compile(r"support|multi-?modal|mmproj|vision")
 
 
 class Sight:
-    """Whether one model sees; `blind` holds the models that were found not to, for all."""
+    """Whether one model sees images. `blind` holds the models that were found not to, for all
+    turns."""
 
     def __init__(self, model: ModelName, patterns: Sequence[str], blind: set[str]) -> None:
         self._name = str(model)
@@ -66,7 +67,7 @@ class Sight:
         _make_room(messages)
 
     def gives_up(self, call: ModelCall, failure: ModelFailure) -> bool:
-        """Whether the call was refused for its images, as it seems; then it has none any more."""
+        """True if the call was refused for its images, as it seems. Its images are then removed."""
         if not has_images(call) or not _is_about_images(failure):
             return False
         call.messages[:] = _without_images(call.messages)

@@ -41,9 +41,9 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 class PublicNetwork(httpcore.AsyncNetworkBackend):
-    """Connects to public addresses only, and to `allowed` hosts whatever their address.
+    """Connects to public addresses only, and to `allowed` hosts at any address.
 
-    `lookup` and `inner` are what really resolves and connects.
+    `lookup` and `inner` resolve and connect.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ _INSIDE_V6 = tuple(
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is of the public internet. Raises ValueError for what is none."""
+    """True if an IP address is public. Raises ValueError for a text that is none."""
     ip = ip_address(address)
     if isinstance(ip, IPv4Address):
         return not any(ip in block for block in _INSIDE_V4)

@@ -25,7 +25,7 @@ from .network import PublicNetwork
 
 MAX_URL = 4 * KIB
 MAX_REDIRECTS = 5
-#: Characters of a text in one result, by default and at most.
+#: Characters of text in one result, by default and at most.
 DEFAULT_LENGTH = 20_000
 MAX_LENGTH = 100_000
 #: Seconds for each of: connecting to one address, and a silence.
@@ -66,7 +66,8 @@ _BOMS = (
 class FetchUrl:
     """The tool `fetch_url`.
 
-    It reaches what `network` reaches. `ssl_context`: the system's trust by default. To be closed.
+    It reaches the hosts that `network` allows. `ssl_context` defaults to the trust of the system.
+    To be closed.
     """
 
     name = "fetch_url"
@@ -110,8 +111,8 @@ class FetchUrl:
         self._pool: httpcore.AsyncConnectionPool | None = None
 
     async def call(self, args: Mapping[str, Any], context: ToolContext) -> JsonValue:
-        """`{url, title?, content_type, text, length, next_start?}`; `url` after redirects, `length`
-        of the whole text in characters, `next_start` when there is more of it."""
+        """`{url, title?, content_type, text, length, next_start?}`: `url` after redirects, `length`
+        of the whole text in characters, `next_start` when there is more text."""
         url = _parse(text_argument(args, "url", MAX_URL))
         start = number_argument(args, "start", default=0, least=0, most=1_000_000_000)
         length = number_argument(
@@ -254,7 +255,7 @@ def _result(url: str, body: FetchedBody, page: Page, start: int, length: int) ->
 
 @dataclass(frozen=True, slots=True)
 class FetchedBody:
-    """`content_type` without parameters, in lower case; `cut` when there is more than was read."""
+    """`content_type` without parameters, in lower case. `cut`: there was more than was read."""
 
     content_type: str
     charset: str | None
@@ -268,7 +269,8 @@ class FetchedBody:
         )
 
     def text(self) -> str:
-        """The text; what is not of its encoding becomes U+FFFD. Raises ToolError for binary."""
+        """The text, with U+FFFD for bytes that are not in its encoding. Raises ToolError for
+        binary."""
         named = self.charset or self._own_charset()
         if named is None and b"\0" in self.data[:1024]:
             raise ToolError("the answer is not text")
@@ -286,9 +288,10 @@ class FetchedBody:
 async def read_body(
     headers: Mapping[str, str], chunks: AsyncIterable[bytes], most: int
 ) -> FetchedBody:
-    """Reads at most `most` bytes, counted before and after decompression.
+    """Read at most `most` bytes, counted before and after decompression.
 
-    `headers` have lower-case names. Raises ToolError for what is not text, before it is read.
+    `headers` have lower-case names. Raises ToolError for an answer that is not text, before reading
+    it.
     """
     declared = headers.get("content-type", "")
     content_type = declared.partition(";")[0].strip().lower()
@@ -315,7 +318,7 @@ def _inflate(decoder: zlib._Decompress, chunk: bytes, most: int) -> bytes:
 
 
 def _decoder(encoding: str) -> zlib._Decompress | None:
-    """We ask for none, and some servers compress all the same."""
+    """The decoder for an encoding. We ask for none, yet some servers compress."""
     match encoding.strip().lower():
         case "" | "identity":
             return None

@@ -1,7 +1,6 @@
 """Models of OpenAI-compatible servers, over aiohttp.
 
-Its own and not a provider's library: what one delta costs here is a tenth of what it costs there
-(bench/NOTES.md, "Engines").
+We use no provider's library: a delta costs a tenth here (bench/NOTES.md, "Engines").
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ log_ = structlog.get_logger("resonantgenesis.llm")
 
 
 class OpenAIChatClient:
-    """Chat completions of the server at `base_url`; `close` ends all. It ends in /v1, which may
-    be left out behind a mere host.
+    """Chat completions of the server at `base_url`; `close` ends all connections.
 
-    `idle_seconds` is how long the server may say nothing; `think`: its models write reasoning into
-    their texts; `headers` go with every request. To be made in a running event loop.
+    The address ends in /v1, which may be left out behind a mere host. `idle_seconds` is how long
+    the server may be silent. `think`: the models write reasoning into their texts. `headers` go
+    with every request. Make clients in a running event loop.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class OpenAIChatClient:
         await self._session.close()
 
     async def stream(self, call: ModelCall) -> AsyncGenerator[Delta, None]:
-        """As `ModelClient.stream` promises."""
+        """Stream the answer, as `ModelClient.stream` promises."""
         decoder = ChatDecoder(think=self._think)
         try:
             response = await self._answer(call)
@@ -89,7 +88,7 @@ class OpenAIChatClient:
                     yield delta
                 await _read_end(content)
             finally:
-                response.close()  # a connection whose answer was read whole is kept all the same
+                response.close()  # a connection whose answer was read whole stays in the pool
         except ModelFailure as failure:
             raise failure.without(self._key) from None
         except aiohttp.ClientError as error:
@@ -98,7 +97,7 @@ class OpenAIChatClient:
             raise ModelFailure("unavailable", "it said nothing for too long") from error
 
     async def _answer(self, call: ModelCall) -> aiohttp.ClientResponse:
-        """The response that holds the answer; asks again in another form where one is refused."""
+        """The response that holds the answer. Asks again in another form if one is refused."""
         urls = self._urls
         for attempt in range(_FORMS):
             body = self._form.body(call)
@@ -128,7 +127,7 @@ class OpenAIChatClient:
             url,
             data=body,
             headers=self._headers(),
-            allow_redirects=False,  # one would take the key to who knows where
+            allow_redirects=False,  # a redirect would take the key to an unknown server
         )
 
     def _headers(self) -> dict[str, str]:
@@ -150,8 +149,8 @@ def _addresses(base_url: str) -> list[str]:
 
 
 class _Ending:
-    """Reads what may follow an answer that is whole; not for long, whatever the server goes on to
-    send, and a connection that breaks now breaks nothing."""
+    """Reads the rest behind a whole answer, for a short time only; a broken connection is no
+    failure."""
 
     def __init__(self, decoder: ChatDecoder) -> None:
         self._decoder = decoder
@@ -159,11 +158,11 @@ class _Ending:
         self._until: float | None = None
 
     async def read(self, content: aiohttp.StreamReader) -> bytes:
-        """b"": no more is waited for."""
+        """The next bytes; b"" ends the wait."""
         if self._decoder.is_over:
             return b""
         seen = self._decoder.pieces, self._decoder.has_usage
-        if seen != self._seen:  # only what belongs to the answer gives it more time
+        if seen != self._seen:  # only parts of the answer give it more time
             self._seen = seen
             seconds = _REST_SECONDS if self._decoder.has_usage else _USAGE_SECONDS
             now = asyncio.get_running_loop().time()

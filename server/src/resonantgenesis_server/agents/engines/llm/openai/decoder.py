@@ -1,8 +1,8 @@
 """OpenAI's chat completions without I/O: bytes into deltas.
 
-Spoken by OpenAI, Ollama, vLLM, llama.cpp, LM Studio, LiteLLM and most others, each in its own way.
-Generous in what is read: `lines` reads events, `pieces` puts tool calls together,
-`texts` reads texts, `state` keeps what the server wants to have back.
+OpenAI, Ollama, vLLM, llama.cpp, LM Studio, LiteLLM and others speak it, each in its own way.
+Reading is generous: `lines` reads events, `pieces` joins tool calls, `texts` reads texts, `state`
+keeps what the server wants back.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .pieces import CallAssembler
 from .state import StateKeeper, is_state
 from .texts import Mender, ThinkSplitter, content_pieces, thought_of
 
-#: Where servers put reasoning as text; the first that a delta has is shown.
+#: Fields with reasoning as text; the first that a delta has is shown.
 _THOUGHTS = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "thinking_blocks")
 _DETAILS = "reasoning_details"
 #: Characters of a server's word for the end that are kept.
@@ -30,10 +30,10 @@ _GOES_ON = frozenset({"null", "none", "finish_reason_unspecified"})
 
 
 class ChatDecoder:
-    """Takes an answer's bytes, cut anywhere; `close` says how it ended.
+    """Takes the bytes of an answer, cut anywhere; `close` says how the answer ended.
 
     Texts that arrive together come out as one. `think`: the model writes reasoning into its text.
-    Raises ModelFailure; what came before it comes out first.
+    Raises ModelFailure after the deltas before the failure.
     """
 
     def __init__(self, *, think: bool = False) -> None:
@@ -58,8 +58,8 @@ class ChatDecoder:
 
     @property
     def has_ended(self) -> bool:
-        """The server has said how the answer ends; usage may follow, and from servers that say so
-        with every piece, more of it (`is_talking`)."""
+        """The server has said how the answer ends. Usage may follow, and more text from servers
+        that say so with every piece (`is_talking`)."""
         return self._word is not None or self.is_over
 
     @property
@@ -155,7 +155,7 @@ class ChatDecoder:
             and not self._events.is_odd
             and self._splitter is None
         ):
-            if text:  # what nearly all deltas are
+            if text:  # nearly all deltas
                 self._texts.append(text)
         elif delta:
             self._delta(delta)
@@ -171,11 +171,11 @@ class ChatDecoder:
         message = choice.get("message")
         if message is None:
             return {"content": choice.get("text")}
-        self._word = self._word or "stop"  # it says no more than that it is whole
+        self._word = self._word or "stop"  # its only word is that it is whole
         return message
 
     def _delta(self, delta: Mapping[str, Any]) -> None:
-        """Whatever a delta may hold; the reasoning first."""
+        """Read a delta with any fields; the reasoning first."""
         self._think_of(delta)
         text = delta.get("content") or delta.get("refusal")
         if text:

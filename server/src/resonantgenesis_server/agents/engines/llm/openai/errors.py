@@ -1,4 +1,4 @@
-"""What the errors of servers of chat completions stand for."""
+"""The meaning of errors of servers of chat completions."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ _RETRY = re.compile(
     r"|retrydelay\W{1,6}([0-9]+(?:\.[0-9]+)?)(s)"
 )
 _UNITS = {"ms": 0.001, "milli": 0.001, "s": 1.0, "m": 60.0}
-#: Where servers put their words when they do not say `error`; the first that is there.
+#: Fields with a server's words for an error other than `error`; the first that is there counts.
 _OTHER_NAMES = ("errors", "detail", "error_message", "error_msg", "message", "msg", "status_msg")
 _PINGS = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
 #: Kinds by the words of an error, for statuses of which the words may know more.
@@ -146,7 +146,7 @@ _PHRASES = tuple(_phrases())
 
 
 def kind_of(words: str) -> FailureKind | None:
-    """What words in lower case tell of; None for nothing."""
+    """The kind of failure that words in lower case mean, if any."""
     for kind, phrases in _PHRASES:
         if phrases.search(words):
             return kind
@@ -154,12 +154,12 @@ def kind_of(words: str) -> FailureKind | None:
 
 
 def is_error(error: object) -> bool:
-    """Whether a field of that name tells of an error: some servers always send one."""
+    """True if a field of that name means an error; some servers always send one."""
     return any(error.values()) if isinstance(error, dict) else bool(error)
 
 
 def stream_failure(error: object, event: Mapping[str, Any] | None = None) -> ModelFailure:
-    """What an error inside a stream stands for; `event` is all that came with it."""
+    """The failure that an error inside a stream means. `event` is the whole event."""
     if isinstance(error, dict) and isinstance(error.get("error"), dict | str):
         event, error = error, error["error"]
     kind, code, message = _error_fields(error)
@@ -172,7 +172,7 @@ def stream_failure(error: object, event: Mapping[str, Any] | None = None) -> Mod
 
 
 def failure_in_other_words(event: Mapping[str, Any]) -> ModelFailure | None:
-    """What an event with neither an answer nor an `error` stands for, if it tells of one."""
+    """The failure that an event with neither an answer nor an `error` means, if any."""
     told = event.get("base_resp")  # MiniMax
     if isinstance(told, dict) and told.get("status_code"):
         return stream_failure(told.get("status_msg") or told)
@@ -187,7 +187,7 @@ def failure_in_other_words(event: Mapping[str, Any]) -> ModelFailure | None:
 
 
 def silent_failure(words: str) -> ModelFailure:
-    """For an answer that ended before its end; `words` are what was no event of it."""
+    """The failure of an answer that broke off. `words` are the text that was no event."""
     if words.lstrip().startswith("<"):
         return ModelFailure("unreadable", f"a page instead of a stream: {words}")
     said = "the stream ended before the answer did"
@@ -196,7 +196,7 @@ def silent_failure(words: str) -> ModelFailure:
 
 
 def http_failure(status: int, body: bytes, retry_after: float | None) -> ModelFailure:
-    """What a refusal by HTTP stands for."""
+    """The failure that a refusal by HTTP means."""
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -216,13 +216,13 @@ def http_failure(status: int, body: bytes, retry_after: float | None) -> ModelFa
         retry_after = _delay(f"{words} {body[: MAX_WORDS * 8].decode('utf-8', 'replace')}".lower())
     found = refusal_kind(status, words) or "refused"
     if found == "quota" and status == 429 and retry_after and "insufficient" not in words:
-        found = "rate_limited"  # Gemini says "quota" of what comes back in a minute
+        found = "rate_limited"  # Gemini says "quota" for a limit that is over within a minute
     waits = found in {"rate_limited", "unavailable"}
     return ModelFailure(found, said, retry_after=retry_after if waits else None)
 
 
 def refusal_kind(status: int, words: str) -> FailureKind | None:
-    """By the status, where it is sure, and else by the words; None when they tell nothing."""
+    """The kind by the status where it is sure, else by the words; None if neither says anything."""
     by_words = kind_of(words)
     by_status = "unavailable" if status >= 500 else _BY_STATUS.get(status)
     if by_status is None or (status == 404 and by_words):
@@ -242,12 +242,12 @@ def _delay(words: str) -> float | None:
 
 
 def _error_fields(error: object) -> tuple[str, str, str]:
-    """Its type, code and message."""
+    """The type, code and message of an error."""
     if not isinstance(error, dict):
         return "", "", str(error)[:MAX_WORDS]
     kind = str(error.get("type") or error.get("status") or "")
     message = error.get("message") or error.get("msg") or error.get("detail") or error
     metadata = error.get("metadata")
-    if isinstance(metadata, dict) and metadata.get("raw"):  # what OpenRouter was told itself
+    if isinstance(metadata, dict) and metadata.get("raw"):  # the words that OpenRouter got itself
         message = f"{message} {metadata['raw']}"
     return kind, str(error.get("code") or ""), str(message)[:MAX_WORDS]

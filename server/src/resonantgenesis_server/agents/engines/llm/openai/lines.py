@@ -1,6 +1,7 @@
-"""What servers of chat completions send, as JSON values: whatever they call it, however it is cut.
+"""The JSON values that servers of chat completions send, in any framing and cut anywhere.
 
-Events of SSE, lines of JSON, or one JSON text: the first signs decide and not the Content-Type.
+The framing is events of SSE, lines of JSON, or one JSON text. The first characters decide and not
+the Content-Type.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _ERROR_EVENTS = ("error", "exception", "failed", "failure")
 
 
 class LineReader:
-    """Bytes, cut anywhere, into lines; a line ends with CR, LF or both."""
+    """Splits bytes, cut anywhere, into lines. A line ends with CR, LF or both."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -52,7 +53,7 @@ class LineReader:
         return rest
 
     def peek(self) -> bytes:
-        """The last line so far, where JSON may end there; else b""."""
+        """The unfinished line if JSON may end there; else b""."""
         if not self._parts or not self._parts[-1].endswith((b"}", b"]")):
             return b""
         return b"".join(self._parts)
@@ -65,10 +66,10 @@ class LineReader:
 
 
 class EventReader:
-    """Bytes into the JSON objects of an answer, which `take` gets. Raises ModelFailure.
+    """Turns bytes into the JSON objects of an answer, for `take`. Raises ModelFailure.
 
-    `is_over`: the server has said that nothing follows. `is_odd`: some of it was no proper JSON, so
-    texts may have surrogates in them. `words`: what could not be read, for the log.
+    `is_over`: the server has said that nothing follows. `is_odd`: some text was no proper JSON and
+    may have surrogates. `words`: the unreadable part, for the log.
     """
 
     def __init__(self, take: Callable[[dict[str, Any]], None]) -> None:
@@ -82,7 +83,7 @@ class EventReader:
         self._held_size = 0
         self._is_document = False
         self._is_error = False
-        #: Of an answer that is JSON and no events: braces that are open; None for all others.
+        #: Open braces of an answer that is JSON without events; None for other answers.
         self._braces: int | None = None
         self._has_begun = False
 
@@ -101,7 +102,7 @@ class EventReader:
             self._try_event()
 
     def close(self) -> None:
-        """What the end of the bytes makes whole."""
+        """Take the event that the end of the bytes completes."""
         if self.is_over:
             return
         rest = self._lines.rest()
@@ -126,7 +127,7 @@ class EventReader:
         self._value(value)
 
     def _try_event(self) -> None:
-        """Take an event that lacks its line's end: an open connection may wait for no more."""
+        """Take an event that lacks the end of its line: no more bytes may come."""
         line = self._lines.peek() if self._lines.size < _MAX_TRIED and not self._held else b""
         data = line[5:].strip() if line.startswith(b"data:") else b""
         if not data:
@@ -170,7 +171,7 @@ class EventReader:
         # Else null or a number, by which some servers keep a connection alive.
 
     def _odd_data(self, data: bytes) -> None:
-        """Of an event: what is no proper JSON, or only its beginning."""
+        """Read data of an event that is no proper JSON, or only its beginning."""
         if data.startswith(b"data:"):
             self._data(data[5:].strip())
         elif data[:1] in {b"{", b"["} and data.lower() not in _DONE:
@@ -239,7 +240,7 @@ class EventReader:
             raise ModelFailure("unreadable", f"an event of over {MAX_EVENT} bytes")
 
     def _whole(self) -> None:
-        """The event whose lines were held; a blank line ends it, and the end of all."""
+        """Take the event whose lines are held, at a blank line or at the end."""
         if not self._held:
             return
         data = b"\n".join(self._held)
@@ -254,9 +255,9 @@ class EventReader:
         self._value(value)
 
     def _lenient(self, data: bytes) -> object:
-        """JSON with NaN, raw control characters, half characters or bytes that are no UTF-8.
+        """Parse JSON with NaN, raw control characters, half characters, or bytes that are no UTF-8.
 
-        Those bytes become surrogates, of which `texts` makes what can be made.
+        Bad bytes become surrogates, which `texts` mends where it can.
         """
         try:
             value: object = json.loads(data.decode("utf-8", "surrogateescape"), strict=False)
@@ -267,7 +268,7 @@ class EventReader:
 
 
 def shown(value: object) -> str:
-    """Its first characters, for the log."""
+    """The first characters of a value, for the log."""
     try:
         return repr(value)[:MAX_WORDS]
     except RecursionError:

@@ -1,7 +1,7 @@
 """Tool calls that a server of chat completions sends in pieces.
 
-OpenAI gives each call an `index`, and its id and name once. Others leave out one or two of those,
-give all calls the same index, repeat id and name with every piece, or make a new id each time.
+OpenAI gives each call an `index`, and its id and name once. Other servers leave out one or two of
+these, give all calls one index, repeat id and name with every piece, or make a new id each time.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from .texts import mended
 
 #: Tool calls in one answer, and places (`index`) that are named.
 MAX_CALLS = 128
-#: Fields of a piece that are read here; all others are the server's own.
+#: Fields of a piece that are read here. All other fields are the server's own.
 _READ = frozenset({"index", "id", "type", "function", "name", "arguments", "parameters"})
 
 
 @dataclass(slots=True)
 class _Piece:
-    """What one piece says; None or "" for what it does not."""
+    """The content of one piece; None or "" for absent fields."""
 
     place: int | None
     call_id: str
@@ -35,7 +35,7 @@ class _Piece:
 
     @property
     def is_bare(self) -> bool:
-        """Whether it does not say whose it is."""
+        """True if the piece does not say which call it belongs to."""
         return not self.tool and not self.call_id
 
 
@@ -55,7 +55,7 @@ class _Calling:
         return "".join(self.parts)
 
     def is_whole(self) -> bool:
-        """Whether the arguments are a JSON object, which nothing can go on behind."""
+        """True if the arguments are a JSON object, which nothing can continue."""
         if not self.parts or not self.parts[-1].rstrip().endswith("}"):
             return False
         try:
@@ -64,7 +64,7 @@ class _Calling:
             return False
 
     def takes_up(self, arguments: str) -> bool:
-        """Whether these may be the next piece of the arguments, and do not begin anew."""
+        """True if `arguments` may continue these arguments, and do not begin a new object."""
         return not (arguments.lstrip().startswith("{") and self.is_whole())
 
     def add(self, piece: _Piece) -> None:
@@ -82,7 +82,7 @@ class _Calling:
 
 
 class CallAssembler:
-    """Puts the calls of one answer together; as many as the model made."""
+    """Joins the calls of one answer."""
 
     def __init__(self) -> None:
         self._calls: list[_Calling] = []
@@ -94,7 +94,7 @@ class CallAssembler:
         return bool(self._calls) and bool(self._finished())
 
     def add(self, pieces: Sequence[Any]) -> None:
-        """The pieces of one delta. Raises AttributeError for what is none."""
+        """Add the pieces of one delta. Raises AttributeError for a value that is no piece."""
         named: list[_Calling] = []
         for given in pieces:
             piece = _read(given)
@@ -115,7 +115,7 @@ class CallAssembler:
         ]
 
     def extras(self) -> list[dict[str, Any]]:
-        """What the server sent with each call beyond the protocol, in the order of `requests`."""
+        """The extra fields of each call, in the order of `requests`."""
         return [call.extras for call in self._finished()]
 
     # -- inside ----------------------------------------------------------------------------
@@ -129,9 +129,9 @@ class CallAssembler:
         ]
 
     def _continued(self, piece: _Piece, named: Sequence[_Calling]) -> _Calling | None:
-        """The call that a piece goes on with; None: it begins one.
+        """The call that a piece continues; None for a new call.
 
-        `named` are those that the same delta has named: it names none of them twice.
+        `named` are the calls that this delta has named: a delta names no call twice.
         """
         known = self._ids.get(piece.call_id) if piece.call_id else None
         if known is not None:
@@ -166,14 +166,14 @@ def _is_call(call: _Calling) -> bool:
 
 
 def _is_echo(call: _Calling, last: _Calling | None) -> bool:
-    """Whether nothing but the name of the last call came once more, behind its arguments."""
+    """True if only the name of the last call came once more, behind its arguments."""
     if last is None or call.parts or not last.parts or call.call_id not in {"", last.call_id}:
         return False
     return call.tool == last.tool and call.place == last.place
 
 
 def _is_same(call: _Calling, piece: _Piece) -> bool:
-    """Whether a piece with the call's id is of it: some servers give all calls one id."""
+    """True if a piece with the id of the call belongs to it: some servers give all calls one id."""
     if piece.tool and call.tool and piece.tool != call.tool:
         return False
     if piece.tool and piece.place != call.place and None not in {piece.place, call.place}:
@@ -184,7 +184,7 @@ def _is_same(call: _Calling, piece: _Piece) -> bool:
 
 
 def _goes_on(call: _Calling, piece: _Piece) -> bool:
-    """Whether a piece without the call's id, at its place or at none, is of it."""
+    """True if a piece without the id of the call, at its place or at none, belongs to it."""
     if piece.call_id and call.call_id:
         return _is_renamed(call, piece)
     if not piece.tool or not call.tool:
@@ -195,7 +195,7 @@ def _goes_on(call: _Calling, piece: _Piece) -> bool:
 
 
 def _is_renamed(call: _Calling, piece: _Piece) -> bool:
-    """Whether a piece with another id goes on with the call: some servers make an id each time."""
+    """True if a piece with another id continues the call: some servers make an id each time."""
     if not piece.tool:
         return bool(call.tool) and not (call.is_whole() and not piece.arguments)
     is_unfinished = bool(call.parts) and not call.is_whole()
@@ -227,7 +227,7 @@ def _place(value: object) -> int | None:
 
 
 def _name(value: object) -> str:
-    """An id or a name; some servers write the word null."""
+    """An id or a name; some servers write the word null for none."""
     if value is None or isinstance(value, dict | list):
         return ""
     text = str(value).strip()
@@ -235,7 +235,7 @@ def _name(value: object) -> str:
 
 
 def _arguments(value: object) -> str:
-    """As text; an object is what the text of one should say."""
+    """The arguments as text; an object is written as JSON."""
     if value is None or isinstance(value, str):
         return value or ""
     try:

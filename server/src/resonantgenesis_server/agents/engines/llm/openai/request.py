@@ -1,4 +1,4 @@
-"""The body of a request to OpenAI's chat completions. Exact in what is sent."""
+"""The body of a request to OpenAI's chat completions, exactly as servers want it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .state import is_state, with_state
 #: What a limit of tokens is called: by OpenAI now, and by nearly everybody else.
 TOKENS_FIELDS = ("max_completion_tokens", "max_tokens")
 _OPTIONAL = ("stream_options", *TOKENS_FIELDS, "reasoning_effort", "temperature")
-#: Of these a model may refuse what another of the same server takes.
+#: Fields that one model may refuse while another of the same server takes them.
 _BY_MODEL = frozenset({"reasoning_effort", "temperature"})
 #: Words about a value, not about the field.
 _VALUE = re.compile(
@@ -40,7 +40,7 @@ _MISSING = re.compile(
 
 @dataclass
 class ServerForm:
-    """What one server takes, learned from what it refuses."""
+    """The fields that one server takes, learned from its refusals."""
 
     tokens_field: str
     _without: set[tuple[str, str]] = field(default_factory=set)
@@ -75,8 +75,8 @@ class ServerForm:
         return body
 
     def learn(self, body: dict[str, Any], said: str) -> str | None:
-        """What will be sent otherwise from now on, as the server has refused this body; None where
-        its words name nothing that can be left out."""
+        """Change future requests after a refusal, and say how. None if the server's words name
+        nothing that can be left out."""
         words = said.lower()
         model = str(body["model"])
         if "reasoning_content" in words and _MISSING.search(words) and not self._state_wanted:

@@ -1,7 +1,7 @@
-"""What a server wants to have back with its own message: thoughts, signatures, whatever it added.
+"""Fields that a server wants back with its own message: reasoning, signatures, additions.
 
-Kept as JSON in `AssistantMessage.native`: `{"message": {…}, "calls": [{…}, …]}`, fields to add to
-the message and to each of its tool calls. It goes back within the turn only.
+They are kept as JSON in `AssistantMessage.native`: `{"message": {…}, "calls": [{…}, …]}`, fields
+for the message and for each of its tool calls. They go back within the turn only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MAX_SIZE = 4 * MAX_EVENT
 
 @lru_cache(1_000)
 def is_state(name: str) -> bool:
-    """Whether a field of a message belongs to it in the way of one provider."""
+    """True if the field is an addition of one provider that belongs to the message."""
     return _OWN.search(name) is not None
 
 
@@ -55,7 +55,7 @@ class StateKeeper:
             self._others[name] = value
 
     def native(self, calls: Sequence[Mapping[str, Any]], content: str | None) -> str | None:
-        """What is to be sent back, if anything; `content` in place of the text that was shown."""
+        """The fields to send back, if any. `content` replaces the text that was shown."""
         message = {name: "".join(parts) for name, parts in self._texts.items()} | self._others
         if content is not None:
             message["content"] = content
@@ -84,7 +84,7 @@ class StateKeeper:
 
 
 def with_state(message: dict[str, Any], native: str) -> dict[str, Any]:
-    """The message as its server wants it back; all else in it stays as it is."""
+    """Add the fields that the server wants back; the rest of the message stays."""
     state = loads(native)
     message |= state["message"]
     for call, extras in zip(message.get("tool_calls", ()), state["calls"], strict=False):
@@ -102,12 +102,12 @@ def _add(kept: dict[str, Any], more: Mapping[str, Any]) -> None:
 
 
 def _is_opaque(name: str) -> bool:
-    """A signature, which is sent whole; some servers repeat it."""
+    """True for a signature, which is sent whole; some servers repeat it."""
     return "signature" in name or "encrypted" in name or name.endswith("opaque")
 
 
 def _goes_on(last: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
-    """Whether an entry is the next piece of the last one."""
+    """True if an entry is the next piece of the last one."""
     if "data" in entry or "data" in last:
         return False
     if any(last.get(name) != entry.get(name) for name in ("type", "index")):

@@ -42,7 +42,7 @@ def content_pieces(value: object) -> Iterator[tuple[bool, str]]:
 
 
 def thought_of(value: object) -> str:
-    """The text of reasoning in whatever form; "" for what holds none that can be read."""
+    """The text of reasoning in any form; "" if none can be read."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):
@@ -55,8 +55,8 @@ def thought_of(value: object) -> str:
 
 
 class Mender:
-    """Puts characters together that a server has cut: halves of a surrogate pair, or bytes of
-    UTF-8 that were read as surrogates ("surrogateescape")."""
+    """Joins characters that a server has cut: halves of a surrogate pair, or bytes of UTF-8 that
+    were read as surrogates ("surrogateescape")."""
 
     def __init__(self) -> None:
         self._rest = ""
@@ -76,7 +76,7 @@ class Mender:
 
 
 def _unfinished(text: str) -> int:
-    """Characters at the end that what comes next may complete: at most 3."""
+    """Characters at the end that the next text may complete: at most 3."""
     if "\ud800" <= text[-1] <= "\udbff":
         return 1
     for size in range(1, min(3, len(text)) + 1):
@@ -90,7 +90,7 @@ def _unfinished(text: str) -> int:
 
 
 def mended(text: str) -> str:
-    """Without surrogates: what makes no character becomes U+FFFD."""
+    """The text without surrogates; a part that makes no character becomes U+FFFD."""
     if not _SURROGATE.search(text):
         return text
     text = _PAIR.sub(lambda pair: _recoded(pair.group(), "utf-16-le", "surrogatepass"), text)
@@ -103,11 +103,11 @@ def _recoded(text: str, encoding: str, how: str) -> str:
 
 
 class ThinkSplitter:
-    """Text, cut anywhere, into text and Reasoning.
+    """Splits text, cut anywhere, into text and Reasoning.
 
-    A tag opens at the start, or behind a blank or another tag: `<think>` in quotes is a word.
-    Blocks may nest. One that is never closed is reasoning to its end; if it seems so only because
-    the reasoning spoke of the tag, what followed the last `</think>` is given as text at the end.
+    A tag opens at the start, or behind a blank or another tag; `<think>` in quotes is a word.
+    Blocks may nest. A block that is never closed is reasoning to its end. If it stayed open only
+    because the reasoning spoke of the tag, the text behind the last `</think>` comes at the end.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""What the server and its engine workers say to each other: lines of JSON over a socket.
+"""The messages between the server and its engine workers: lines of JSON over a socket.
 
 To a worker: `{"settings": …}` first; then `{"find": ID, "model"}`, `{"call": ID, "provider", …}`,
-`{"more": ID, "bytes"}` (so much more may come), `{"cancel": ID}`. From it: `[ID, KIND, …]`.
+`{"more": ID, "bytes"}` (so many more may come), `{"cancel": ID}`. From a worker: `[ID, KIND, …]`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ..calls import (
 #: Bytes of one call's messages that may be under way: past them a worker stops reading from its
 #: provider.
 WINDOW = 256 * 1024
-#: Bytes of a line: a call has all that its model is told.
+#: Bytes of a line: a call has the whole conversation.
 MAX_LINE = 64 * 1024 * 1024
 
 Json = dict[str, Any]
@@ -51,7 +51,8 @@ class WorkerLink(asyncio.Protocol):
         self._has_room.set()
 
     def send(self, message: object) -> int:
-        """Its size. Messages of one round of the event loop leave together."""
+        """Send a message and return its size. Messages of one round of the event loop leave
+        together."""
         if not self._out:
             asyncio.get_running_loop().call_soon(self._flush)
         line = dumps(message)
@@ -59,11 +60,11 @@ class WorkerLink(asyncio.Protocol):
         return len(line)
 
     async def room(self) -> None:
-        """Return once what was sent is not too much for the other end, or it is gone."""
+        """Return once the other end can take more, or is gone."""
         await self._has_room.wait()
 
     def close(self) -> None:
-        """What was sent before still arrives."""
+        """Close this end. Messages that were sent before still arrive."""
         self._flush()
         if self._transport is not None:
             self._transport.close()
@@ -104,7 +105,7 @@ class WorkerLink(asyncio.Protocol):
 
 
 def call_json(call: ModelCall) -> Json:
-    """As `call_of` reads it."""
+    """The JSON of a call, as `call_of` reads it."""
     return {
         "model": call.model,
         "system": call.system,
@@ -151,7 +152,7 @@ def _message_of(given: list[Any]) -> Message:
 
 
 def delta_json(number: int, delta: Delta) -> list[Any]:
-    """As `delta_of` reads it, but for the number of its call."""
+    """The JSON of a delta behind the number of its call, as `delta_of` reads it."""
     if isinstance(delta, str):
         return [number, "text", delta]
     if isinstance(delta, Reasoning):

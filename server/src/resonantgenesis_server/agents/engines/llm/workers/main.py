@@ -1,8 +1,8 @@
 """An engine worker: asks models for the server, in a process of its own.
 
 `python -m resonantgenesis_server.agents.engines.llm.workers.main FD LEVEL FORMAT`: FD is its end of
-a socket to the server, the rest is for its log. It ends when the server's end is closed, however
-that comes.
+a socket to the server; the others are for its log. The worker ends when the server's end is closed
+in any way.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CLOSE_SECONDS = 3.0
 
 
 class _Credit:
-    """What may still be sent of one call; the last message may overdraw it."""
+    """The bytes of one call that may still be sent; the last message may overdraw them."""
 
     def __init__(self) -> None:
         self._left = WINDOW
@@ -48,12 +48,12 @@ class _Credit:
             self._is_some.set()
 
     async def some(self) -> None:
-        """Return once there is some; bounded by the turn, whose end cancels the call."""
+        """Return once there is credit. The end of the turn cancels the wait with the call."""
         await self._is_some.wait()
 
 
 class Worker:
-    """Answers what comes over its link."""
+    """Answers the messages of its link."""
 
     def __init__(self) -> None:
         self.ended = asyncio.Event()
@@ -117,7 +117,7 @@ class Worker:
         await self._told(number, ask)
 
     async def _told(self, number: int, work: Callable[[Models], Awaitable[None]]) -> None:
-        """Do it; what goes wrong is told to the server."""
+        """Do the work; the server gets its failure."""
         if self._models is None:
             raise RuntimeError("a worker was asked before it had its settings")
         try:
@@ -140,7 +140,7 @@ async def _serve(descriptor: int) -> None:
 
 
 def main() -> None:
-    # Whoever stops the server stops it alone: its turns may still need this process.
+    # A signal to stop is for the server alone: its turns may still need this process.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     descriptor, level, form = sys.argv[1:]

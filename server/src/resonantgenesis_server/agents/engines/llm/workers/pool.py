@@ -1,7 +1,7 @@
-"""Engine workers: models asked from processes of their own, so that their cost is not the server's.
+"""Engine workers: processes that ask models, so that the server's process does not pay for it.
 
-Only the calls of models are there: tools, steps and the log stay in the server. A worker that ends
-takes just the calls with it that it had, and is started again.
+Only the calls of models are there; tools, steps and the log stay in the server. A worker that ends
+takes only its own calls with it, and is started again.
 """
 
 from __future__ import annotations
@@ -101,10 +101,10 @@ class WorkerEnd:
 
 
 class _Inbox:
-    """What a worker has sent for one call; never more than its window."""
+    """The messages of a worker for one call, never more than its window."""
 
     def __init__(self) -> None:
-        #: Bytes taken out that the worker has not been told of.
+        #: Bytes taken out that the worker does not know of yet.
         self.taken = 0
         self._messages: deque[tuple[list[Any], int]] = deque()
         self._lost = False
@@ -121,7 +121,7 @@ class _Inbox:
     async def next(self) -> list[Any]:
         """The next message. Raises AgentError for a refusal, ModelFailure once the worker is gone.
 
-        Bounded by who asks: a turn has its time limit.
+        The time limit of the turn bounds the wait.
         """
         while not self._messages:
             if self._lost:
@@ -140,7 +140,7 @@ class _Inbox:
 
 
 class ModelWorkers:
-    """As `Models`, with `count` workers; `start` before use, `close` ends them."""
+    """A `ModelSource` of `count` workers; `start` before use, `close` ends them."""
 
     def __init__(
         self, settings: LlmSettings, count: int, *, log_level: str, log_format: str
@@ -153,12 +153,12 @@ class ModelWorkers:
         self._keepers: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Begins to start the workers, and to start them again whenever one ends."""
+        """Begin to start the workers, and to start each again when it ends."""
         for number in range(self._count):
             self._keepers.append(asyncio.create_task(self._keep(), name=f"engine worker {number}"))
 
     async def find(self, text: str | None) -> tuple[ModelName, ModelClient]:
-        """As `Models.find`; a worker looks."""
+        """Let a worker find the model, as `ModelSource.find` promises."""
         model = named(text, self.settings)
         worker = await self.free()
         try:
@@ -184,7 +184,7 @@ class ModelWorkers:
         return min(self._workers, key=lambda worker: worker.calls)
 
     async def _keep(self) -> None:
-        """One worker after the other; a pause before the next where they end soon."""
+        """Run one worker after the other, with back-off while they end soon."""
         loop = asyncio.get_running_loop()
         backoff = Backoff(_RESTART_FIRST, _RESTART_MAX)
         while True:
@@ -249,7 +249,7 @@ def _plain(settings: LlmSettings) -> dict[str, Any]:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """It ends by itself once its link is closed; what does not is killed."""
+    """Wait for the end of a worker whose link is closed; kill it if it hangs."""
     try:
         async with asyncio.timeout(_STOP_SECONDS):
             await process.wait()
