@@ -126,6 +126,8 @@ class Taker:
     def push(self, entries: Sequence[Entry]) -> bool:
         return self.takes
 
+    def fall_behind(self) -> None: ...
+
     def gone(self) -> None:
         """Not in this test."""
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from resonantgenesis_server.feed.filter import CompiledFilter
 from resonantgenesis_server.feed.hub import Hub, Reader
-from resonantgenesis_server.log.base import Entry
+from resonantgenesis_server.feed.tail import Tail, _Followed
+from resonantgenesis_server.log.base import Entry, Page
 
 from .world import BODY, Choose, Shape, play
 
@@ -25,6 +27,7 @@ shapes = st.builds(
     parks=st.booleans(),
     trims=st.booleans(),
     deletes=st.booleans(),
+    shared=st.booleans(),
 )
 
 
@@ -53,6 +56,7 @@ def test_the_same_by_chance(part: int) -> None:
             parks=dice.random() < 0.5,
             trims=dice.random() < 0.3,
             deletes=dice.random() < 0.3,
+            shared=dice.random() < 0.5,
         )
         play(chance(seed), shape)
 
@@ -98,3 +102,40 @@ def test_a_broken_handover_is_noticed(hub: type[Hub]) -> None:
         except AssertionError:
             return
     pytest.fail(f"{hub.__name__} was never noticed")
+
+
+class Hasty(Tail):
+    """Announces what this node commits at once, though entries of another node come before it."""
+
+    def committed(self, stream: str, entries: Sequence[Entry]) -> None:
+        self._hub.publish(stream, entries)
+
+
+class Trusting(Tail):
+    """Takes a stream that this node owns for one that it has always owned."""
+
+    def follow(self, stream: str, after: int) -> None:
+        if self._log.owned_from(stream) is None:
+            super().follow(stream, after)
+
+
+class Silent(Tail):
+    """Does not tell readers that entries were trimmed before they came here."""
+
+    def _take(self, name: str, followed: _Followed, page: Page) -> None:
+        hub = self._hub
+        self._hub = mock.Mock(publish=hub.publish)
+        super()._take(name, followed, page)
+        self._hub = hub
+
+
+@pytest.mark.parametrize("tail", [Hasty, Trusting, Silent])
+def test_a_broken_tail_is_noticed(tail: type[Tail]) -> None:
+    """Each of these loses entries that another node wrote in some order of things."""
+    for seed in range(3_000):
+        shape = Shape(selecting=seed % 2 == 0, page=3, trims=True, readers=2, shared=True)
+        try:
+            play(chance(seed), shape, tail=tail)
+        except AssertionError:
+            return
+    pytest.fail(f"{tail.__name__} was never noticed")

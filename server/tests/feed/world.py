@@ -9,13 +9,14 @@ world picks one after the other. Between two actions all tasks run until nothing
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from resonantgenesis_server.feed import hub as topic_module
 from resonantgenesis_server.feed.filter import CompiledFilters, EventFilter
 from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.feed.subscription import PlaceExpired, StreamGone, Subscription
+from resonantgenesis_server.feed.tail import Tail, mark
 from resonantgenesis_server.log.base import Entry, Page, StreamInfo
 
 STREAM = "sess_1"
@@ -29,6 +30,8 @@ Choose = Callable[[int], int]
 
 
 class PendingRead:
+    """A read whose snapshot is taken, and whose answer arrives, when the test says so."""
+
     def __init__(self, log: FakeLog, after: int, limit: int, max_bytes: int) -> None:
         self.log, self.after, self.limit, self.max_bytes = log, after, limit, max_bytes
         self.page: Page | None = None
@@ -83,6 +86,19 @@ class FakeLog:
         self.reads.append(pending)
         return await pending.answer
 
+    # -- the part that `Tail` uses ---------------------------------------------------------
+
+    is_mine = True
+    since = 0
+
+    def owned_from(self, stream: str) -> int | None:
+        return self.since if self.is_mine else None
+
+    async def read_many(
+        self, after: Mapping[str, int], *, limit: int, max_bytes: int
+    ) -> Mapping[str, Page]:
+        return {name: await self.read(name, place, limit=2) for name, place in after.items()}
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -97,6 +113,8 @@ class Shape:
     parks: bool = False
     trims: bool = False
     deletes: bool = False
+    #: Another node may own the stream, and the two may take it from one another.
+    shared: bool = False
 
 
 class Positions:
@@ -172,7 +190,9 @@ class Viewer:
 
 
 class World:
-    def __init__(self, choose: Choose, shape: Shape, hub: Hub | None = None) -> None:
+    def __init__(
+        self, choose: Choose, shape: Shape, hub: Hub | None = None, tail: type[Tail] = Tail
+    ) -> None:
         self.choose = choose
         self.shape = shape
         self.hub = hub or Hub()
@@ -182,6 +202,14 @@ class World:
         self.trims = 2 if shape.trims else 0
         self.deletes = 1 if shape.deletes else 0
         self.told_gone = False
+        self.moves = 3 if shape.shared else 0
+        self.tail: Tail | None = None
+        if shape.shared:
+            self.tail = self.hub.source = tail(self.log, self.hub, self._found_gone)  # type: ignore[arg-type]
+            self.tail.told = True
+            self.tail.start()
+        #: Commits of the other node that it has given no notice of.
+        self.notices = 0
 
     # -- actions ---------------------------------------------------------------------------
 
@@ -192,6 +220,12 @@ class World:
         found += [read.arrive for read in log.reads if read.page is not None]
         if log.unannounced:
             found.append(self._announce)
+        elif self.moves and not log.deleted:
+            found.append(self._move)
+        if self.notices:
+            found.append(self._notice)
+        if log.unannounced:
+            pass
         elif log.deleted and not self.told_gone:
             found.append(self._tell_gone)
         if self.commits and not log.deleted:
@@ -208,9 +242,34 @@ class World:
         count = 1 + self.choose(3)
         self.commits -= 1
         self.log.commit(count)
+        if not self.log.is_mine:  # it is announced there
+            self.log.unannounced.clear()
+            self.notices += 1
 
     def _announce(self) -> None:
-        self.hub.publish(STREAM, self.log.unannounced.pop(0))
+        entries = self.log.unannounced.pop(0)
+        if self.tail is None:
+            self.hub.publish(STREAM, entries)
+        else:
+            self.tail.committed(STREAM, entries)
+
+    def _move(self) -> None:
+        """The stream goes to the other node, or comes from there."""
+        self.moves -= 1
+        self.log.is_mine = not self.log.is_mine
+        assert self.tail is not None
+        self.log.since = self.log.head
+        if not self.log.is_mine:
+            self.tail.lost([STREAM])
+
+    def _notice(self) -> None:
+        assert self.tail is not None
+        self.notices = 0
+        self.tail.notice([mark(STREAM)])
+
+    def _found_gone(self, stream: str) -> None:
+        self.told_gone = True
+        self.hub.delete(stream)
 
     def _join(self) -> None:
         place = self.log.earliest - 1 + self.choose(self.log.head - self.log.earliest + 2)
@@ -245,6 +304,8 @@ class World:
             for viewer in self.viewers:
                 viewer.task.cancel()
             await asyncio.gather(*(viewer.task for viewer in self.viewers), return_exceptions=True)
+            if self.tail is not None:
+                await self.tail.close()
         assert not self.hub.busy, "a reader is left"
 
     def _check_bounds(self) -> None:
@@ -283,11 +344,11 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def play(choose: Choose, shape: Shape, hub: Hub | None = None) -> None:
+def play(choose: Choose, shape: Shape, hub: Hub | None = None, tail: type[Tail] = Tail) -> None:
     """One world from its beginning to its end."""
 
     async def whole() -> None:
-        await World(choose, shape, hub).run()
+        await World(choose, shape, hub, tail).run()
 
     before = topic_module.TAIL_ENTRIES
     topic_module.TAIL_ENTRIES = shape.tail

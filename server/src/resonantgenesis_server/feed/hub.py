@@ -47,6 +47,11 @@ class Reader(Protocol):
         """
         ...
 
+    def fall_behind(self) -> None:
+        """Entries are missing before those that come next. The reader is detached, and will read
+        from the log."""
+        ...
+
     def gone(self) -> None:
         """The stream was deleted. No entry will follow."""
         ...
@@ -82,6 +87,18 @@ class Sink(Protocol):
 
     def wake(self) -> None:
         """The reader is no longer parked and must go on by itself."""
+        ...
+
+
+class Source(Protocol):
+    """Who brings what other nodes commit; see `feed/tail.py`."""
+
+    def follow(self, stream: str, after: int) -> None:
+        """Announce what comes after this position, from now on. Harmless when that is done."""
+        ...
+
+    def unfollow(self, stream: str) -> bool:
+        """The last reader has left. Whether what is known of the stream grows old now."""
         ...
 
 
@@ -199,6 +216,8 @@ class Hub:
     """Hands committed entries to the readers of their streams."""
 
     def __init__(self) -> None:
+        #: None: everything that is committed is announced by this node itself.
+        self.source: Source | None = None
         self._topics: dict[str, Topic] = {}
         #: The topics without readers, in the order in which their last readers left.
         self._left: OrderedDict[str, Topic] = OrderedDict()
@@ -227,6 +246,9 @@ class Hub:
     def _leave(self, stream: str, topic: Topic) -> None:
         """Keep the newest entries of a stream without readers: a thousand viewers that a proxy has
         cut off come back at the same moment for the same entries."""
+        if self.source is not None and self.source.unfollow(stream):
+            del self._topics[stream]
+            return
         self._left[stream] = topic
         self._left_bytes += topic.tail_bytes
         self._bound_left()
@@ -257,6 +279,8 @@ class Hub:
         if not topic.attached and not topic.parked:  # nobody's position is in `head` yet
             topic.head = reader.position
         topic.attach(reader, selection)
+        if self.source is not None:
+            self.source.follow(stream, topic.head)
         return True
 
     def park(
@@ -419,6 +443,32 @@ class Hub:
         """Whether the stream has a reader whose client has not left."""
         topic = self._topics.get(stream)
         return topic is not None and any(reader.here for reader in topic.readers)
+
+    def skip(self, stream: str, head: int) -> None:
+        """Of the entries up to `head`, some were trimmed before they could be announced here:
+        every reader that was to get them learns it from the log."""
+        topic = self._topics.get(stream)
+        if topic is None:
+            return
+        topic.head = max(topic.head, head)
+        for reader in tuple(topic.readers):
+            topic.detach(reader)
+            reader.fall_behind()
+
+    def given(self, stream: str) -> int | None:
+        """The position up to which readers that are handed what comes have everything. None: there
+        are none, and then the stream's memory is dropped: it may be behind the log from now on."""
+        topic = self._topics.get(stream)
+        if topic is None:
+            return None
+        if topic.attached or topic.parked:
+            return topic.head
+        if self._take_up(stream):
+            del self._topics[stream]
+        topic.head = 0
+        topic.tail.clear()
+        topic.tail_bytes = 0
+        return None
 
     def readers(self, stream: str) -> int:
         """The number of the stream's readers, attached or behind."""

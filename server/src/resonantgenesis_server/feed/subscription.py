@@ -102,6 +102,10 @@ class Cursor(ABC):
         """Take live entries, or return False; see `Reader` and `accept`."""
 
     @abstractmethod
+    def fall_behind(self) -> None:
+        """Pull again; see `Reader`."""
+
+    @abstractmethod
     def gone(self) -> None:
         """The stream was deleted."""
 
@@ -223,6 +227,10 @@ class Subscription(Cursor):
             self._pending.extend(accepted)
             self._wake()
         return True
+
+    def fall_behind(self) -> None:
+        self.attached = False
+        self._wake()
 
     def gone(self) -> None:
         self._hub.detach(self._stream, self)

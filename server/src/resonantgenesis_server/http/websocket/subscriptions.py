@@ -179,6 +179,9 @@ class SocketSubscription(Cursor):
             self._writer.behind(self)
         return True
 
+    def fall_behind(self) -> None:
+        self._refuse()
+
     def gone(self) -> None:
         self._gone = True
         self._refuse()

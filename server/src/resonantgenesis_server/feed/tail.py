@@ -1,0 +1,208 @@
+"""What other nodes commit, brought to the readers of this one.
+
+A node announces its own commits itself. A stream that another node owns is *followed*: one task
+reads, in one query for all followed streams, what was committed after the last entry that this
+node's readers have, and announces it to them. So a node reads each entry once, whatever the number
+of its readers, and readers do not know who wrote what they read.
+
+A notice from the other node says that there is something to read. A lost notice delays by at most
+`POLL_SECONDS` and loses nothing, because the position decides what is read, and not the notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+from zlib import crc32
+
+import structlog
+
+from .. import observe
+from ..background import Background, Backoff
+from ..log.base import Entry, LogError, Page
+from .hub import Hub
+
+log_ = structlog.get_logger("resonantgenesis.feed")
+
+#: Every followed stream is read at least this often, in seconds, whatever notices say.
+POLL_SECONDS = 1.0
+#: Without notices: as often as this, which is a viewer's delay then.
+UNTOLD_SECONDS = 0.025
+#: Entries of one stream, and bytes of all together, in one read.
+PAGE_ENTRIES, PAGE_BYTES = 500, 4 * 1024 * 1024
+
+
+class SharedLog(Protocol):
+    """A log that several nodes write."""
+
+    def owned_from(self, stream: str) -> int | None:
+        """The position after which this node alone has appended to the stream and goes on to, so
+        that it announces everything there; None: another node may append now."""
+        ...
+
+    async def read_many(
+        self, after: Mapping[str, int], *, limit: int, max_bytes: int
+    ) -> Mapping[str, Page]:
+        """Of each stream the entries after a position, at most `limit`; see `EventLog.read`.
+        `max_bytes` bounds all together. Raises LogUnavailable."""
+        ...
+
+
+class _Followed:
+    """A stream of another node; the entries up to `position` were announced here."""
+
+    __slots__ = ("due", "own", "position")
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        #: It may hold more than was read.
+        self.due = True
+        #: The last position that this node has written itself meanwhile; 0: none.
+        self.own = 0
+
+
+class Tail:
+    """Follows streams for the hub; see the module. One task, owned by `start` and `close`."""
+
+    def __init__(self, log: SharedLog, hub: Hub, gone: Callable[[str], None]) -> None:
+        """`gone` is called with a stream that was found deleted."""
+        self._log = log
+        self._hub = hub
+        self._gone = gone
+        self._followed: dict[str, _Followed] = {}
+        #: Names of followed streams by what a notice says of them.
+        self._names: dict[int, set[str]] = {}
+        self._loop = Background("tail", self._run)
+        #: Whether notices arrive.
+        self.told = False
+
+    # -- called by the hub -----------------------------------------------------------------
+
+    def follow(self, stream: str, after: int) -> None:
+        """Announce what is committed after this position; harmless when that is done already."""
+        if stream in self._followed:
+            return
+        owned = self._log.owned_from(stream)
+        if owned is not None and owned <= after:
+            return
+        self._followed[stream] = _Followed(after)
+        self._names.setdefault(mark(stream), set()).add(stream)
+        self._loop.wake()
+
+    def unfollow(self, stream: str) -> bool:
+        """Nobody reads the stream here any more. Whether it was followed: then what the hub
+        remembers of it grows old."""
+        if self._followed.pop(stream, None) is None:
+            return False
+        names = self._names[mark(stream)]
+        names.discard(stream)
+        if not names:
+            del self._names[mark(stream)]
+        return True
+
+    # -- called by the log -----------------------------------------------------------------
+
+    def committed(self, stream: str, entries: Sequence[Entry]) -> None:
+        """This node has committed these. A stream that was followed until now is read up to them
+        first, so that readers get what the other node wrote before."""
+        followed = self._followed.get(stream)
+        if followed is None:
+            self._hub.publish(stream, entries)
+            return
+        followed.own = entries[-1].position
+        followed.due = True
+        self._loop.wake()
+
+    def lost(self, streams: Iterable[str]) -> None:
+        """Other nodes have taken these streams from this one."""
+        for stream in streams:
+            position = self._hub.given(stream)
+            if position is not None:
+                self.follow(stream, position)
+
+    def notice(self, marks: Iterable[int] | None) -> None:
+        """Another node has committed to streams with these marks; None: to any."""
+        if marks is None:
+            for followed in self._followed.values():
+                followed.due = True
+            self._loop.wake()
+            return
+        for each in marks:
+            for stream in self._names.get(each, ()):
+                self._followed[stream].due = True
+                self._loop.wake()
+
+    # -- running ---------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._loop.start()
+
+    async def close(self) -> None:
+        await self._loop.close()
+
+    @property
+    def count(self) -> int:
+        """How many streams are followed."""
+        return len(self._followed)
+
+    async def _run(self) -> None:
+        backoff = Backoff(UNTOLD_SECONDS, POLL_SECONDS)
+        while True:
+            try:
+                if not await self._read_due():
+                    await self._pause()
+                backoff.succeeded()
+            except Exception as error:
+                if not isinstance(error, LogError) or error.is_defect:
+                    observe.defect("other")
+                    log_.error("other nodes' streams could not be read", exc_info=error)
+                self.notice(None)
+                await asyncio.sleep(backoff.failed())
+
+    async def _pause(self) -> None:
+        """Until a notice comes; without one, until everything is due again."""
+        seconds = POLL_SECONDS if self.told or not self._followed else UNTOLD_SECONDS
+        if not await self._loop.woken(seconds):
+            self.notice(None)
+
+    async def _read_due(self) -> bool:
+        """One read of what is due; whether anything was."""
+        due = {name: f.position for name, f in self._followed.items() if f.due}
+        if not due:
+            return False
+        for name in due:
+            self._followed[name].due = False
+        pages = await self._log.read_many(due, limit=PAGE_ENTRIES, max_bytes=PAGE_BYTES)
+        for name, page in pages.items():
+            followed = self._followed.get(name)
+            if followed is not None and followed.position == due[name]:  # else left meanwhile
+                self._take(name, followed, page)
+        self._hand_over()
+        return True
+
+    def _take(self, name: str, followed: _Followed, page: Page) -> None:
+        if page.info is None:
+            if followed.position:
+                self.unfollow(name)
+                self._gone(name)
+            return
+        followed.due = followed.due or not page.at_end
+        if followed.position + 1 < page.info.earliest and page.info.head > followed.position:
+            followed.position = page.info.earliest - 1
+            self._hub.skip(name, page.info.head)
+        if page.entries:
+            followed.position = page.entries[-1].position
+            self._hub.publish(name, page.entries)
+
+    def _hand_over(self) -> None:
+        """Streams that this node has come to own, and that were read up to its own entries."""
+        for name, followed in tuple(self._followed.items()):
+            owned = self._log.owned_from(name)
+            if owned is not None and max(owned, followed.own) <= followed.position:
+                self.unfollow(name)
+
+
+def mark(stream: str) -> int:
+    """What a notice says of a stream: short, and equal for few others."""
+    return crc32(stream.encode())
