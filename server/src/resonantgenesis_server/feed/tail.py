@@ -18,7 +18,7 @@ from zlib import crc32
 
 import structlog
 
-from .. import observe
+from .. import metrics
 from ..background import Background, Backoff
 from ..log.base import Entry, LogError, Page
 from .hub import Hub
@@ -155,7 +155,7 @@ class Tail:
                 backoff.succeeded()
             except Exception as error:
                 if not isinstance(error, LogError) or error.is_defect:
-                    observe.defect("other")
+                    metrics.defect("other")
                     log_.error("other nodes' streams could not be read", exc_info=error)
                 self.notice(None)
                 await asyncio.sleep(backoff.failed())
