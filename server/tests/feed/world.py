@@ -16,8 +16,8 @@ from resonantgenesis_server.feed import hub as topic_module
 from resonantgenesis_server.feed.filter import CompiledFilters, EventFilter
 from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.feed.subscription import PlaceExpired, StreamGone, Subscription
-from resonantgenesis_server.feed.tail import Tail, mark
-from resonantgenesis_server.log.base import Entry, Page, StreamInfo
+from resonantgenesis_server.feed.tail import Tail
+from resonantgenesis_server.log.base import Entry, Page, StreamInfo, mark
 
 STREAM = "sess_1"
 BODY = 10

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Protocol
-from zlib import crc32
 
 import structlog
 
 from .. import metrics
 from ..background import Background, Backoff
-from ..log.base import Entry, LogError, Page
+from ..log.base import Entry, LogError, Page, mark
 from .hub import Hub
 
 log_ = structlog.get_logger("resonantgenesis.feed")
@@ -29,8 +29,8 @@ log_ = structlog.get_logger("resonantgenesis.feed")
 POLL_SECONDS = 1.0
 #: Without notices: as often as this, which is a viewer's delay then.
 UNTOLD_SECONDS = 0.025
-#: Entries of one stream, and bytes of all together, in one read.
-PAGE_ENTRIES, PAGE_BYTES = 500, 4 * 1024 * 1024
+#: In one read: streams, and of each stream entries and bytes.
+PAGE_STREAMS, PAGE_ENTRIES, PAGE_BYTES = 256, 500, 128 * 1024
 
 
 class SharedLog(Protocol):
@@ -44,8 +44,8 @@ class SharedLog(Protocol):
     async def read_many(
         self, after: Mapping[str, int], *, limit: int, max_bytes: int
     ) -> Mapping[str, Page]:
-        """Of each stream the entries after a position, at most `limit`; see `EventLog.read`.
-        `max_bytes` bounds all together. Raises LogUnavailable."""
+        """Of each stream the entries after a position; see `EventLog.read`. `limit` and
+        `max_bytes` are for each. Raises LogUnavailable."""
         ...
 
 
@@ -168,7 +168,8 @@ class Tail:
 
     async def _read_due(self) -> bool:
         """One read of what is due; whether anything was."""
-        due = {name: f.position for name, f in self._followed.items() if f.due}
+        everything = ((name, f.position) for name, f in self._followed.items() if f.due)
+        due = dict(islice(everything, PAGE_STREAMS))
         if not due:
             return False
         for name in due:
@@ -201,8 +202,3 @@ class Tail:
             owned = self._log.owned_from(name)
             if owned is not None and max(owned, followed.own) <= followed.position:
                 self.unfollow(name)
-
-
-def mark(stream: str) -> int:
-    """What a notice says of a stream: short, and equal for few others."""
-    return crc32(stream.encode())

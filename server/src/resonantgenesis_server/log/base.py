@@ -44,6 +44,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
+from zlib import crc32
 
 #: An append call may carry at most this much, so that a full queue stays small.
 MAX_APPEND_BYTES = 4 * 1024 * 1024
@@ -180,6 +181,11 @@ class Page:
 def group_of(stream: str) -> str:
     """The group a stream belongs to, see rule 3."""
     return stream.partition("/")[0]
+
+
+def mark(stream: str) -> int:
+    """What a notice to other nodes says of a stream: short, and equal for few others."""
+    return crc32(stream.encode())
 
 
 def check_text(*words: str) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import asyncpg
@@ -29,6 +29,7 @@ from ..base import (
 from ..queue import Job, QueuedLog
 from . import reader
 from .connection import Database, until_answered
+from .nodes import Nodes
 from .writer import Delete, Trim, Writer
 
 log_ = structlog.get_logger("resonantgenesis.log")
@@ -63,6 +64,8 @@ class PostgresLog(QueuedLog):
         self._queries: set[asyncio.Task[Any]] = set()
         self._claims = 0
         self._sweeper: asyncio.Task[None] | None = None
+        #: This process among the others that have the store open.
+        self.nodes: Nodes
 
     @classmethod
     async def open(
@@ -74,6 +77,8 @@ class PostgresLog(QueuedLog):
         on_broken: Callable[[], None] = lambda: None,
         readers: int = 4,
         patience: float = 60.0,
+        beat_seconds: float = 1.0,
+        ttl: float = 10.0,
         name: str = "",
         address: str = "",
         version: str = "",
@@ -83,7 +88,8 @@ class PostgresLog(QueuedLog):
         `on_broken` is called on the event loop when the log cannot be expected to recover: it
         fails for mistakes of ours time after time, the node was declared dead, or the database
         has lost what it had acknowledged. `readers` are connections for reading; `patience` is
-        in seconds; `name`, `address` and `version` are what other nodes see of this one.
+        in seconds; `name`, `address` and `version` are what other nodes see of this one. A node
+        beats every `beat_seconds`, and is declared dead when it has not for `ttl` seconds.
 
         Raises LogUnavailable, with one line, if the database cannot be used, StoreIsNewer if a
         later version of the program wrote the store.
@@ -107,6 +113,10 @@ class PostgresLog(QueuedLog):
         except BaseException:
             log._side.terminate()
             raise
+        log.nodes = Nodes(database, log._side, beat_seconds=beat_seconds, ttl=ttl)
+        log.nodes.on_generation = log._writer.look
+        log._writer.is_followed = lambda: log.nodes.others
+        log.nodes.start()
         log._sweeper = asyncio.create_task(log._sweep_for_ever(), name="log-sweeper")
         return log
 
@@ -119,10 +129,18 @@ class PostgresLog(QueuedLog):
         """What a commit survives, for people."""
         return self._database.server.durability
 
+    def owned_from(self, stream: str) -> int | None:
+        """See `SharedLog`."""
+        return self._writer.owned_from(stream)
+
     @property
-    def node(self) -> int:
-        """This process among those that have had the store open."""
-        return self._database.node
+    def on_lost(self) -> Callable[[list[str]], None]:
+        """Called with streams that other nodes may write from now on."""
+        return self._writer.on_lost
+
+    @on_lost.setter
+    def on_lost(self, lost: Callable[[list[str]], None]) -> None:
+        self._writer.on_lost = lost
 
     async def close(self, timeout: float = 10.0) -> None:
         """Commit what was accepted, refuse what comes after, let go of the database.
@@ -137,6 +155,7 @@ class PostgresLog(QueuedLog):
         if self._sweeper is not None:
             self._sweeper.cancel()
         stopped = await self._writer.stop(timeout)
+        await self.nodes.close()
         if self._queries:
             left = max(0.0, deadline - self._loop.time())
             _, late = await asyncio.wait(self._queries, timeout=left)
@@ -198,6 +217,14 @@ class PostgresLog(QueuedLog):
         check_text(stream)
         return await self._ask(
             self._readers, lambda db: reader.read_page(db, stream, after, limit, max_bytes)
+        )
+
+    async def read_many(
+        self, after: Mapping[str, int], *, limit: int, max_bytes: int
+    ) -> Mapping[str, Page]:
+        """See `SharedLog`."""
+        return await self._ask(
+            self._readers, lambda db: reader.read_pages(db, after, limit, max_bytes)
         )
 
     async def locate(

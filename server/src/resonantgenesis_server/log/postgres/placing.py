@@ -12,10 +12,11 @@ from ..queue import Job, Stream, check
 class OwnedStream(Stream):
     """A stream whose state this node may keep; number 0: a new one, which has no row yet.
 
-    `since` is the node's generation as of which that state is right.
+    `since` is the node's generation as of which that state is right, and `began` the position of
+    the last entry that was there then: every later one is this node's.
     """
 
-    __slots__ = ("earliest", "name", "since")
+    __slots__ = ("began", "earliest", "name", "since")
 
     def __init__(
         self,
@@ -31,6 +32,7 @@ class OwnedStream(Stream):
     ) -> None:
         super().__init__(number, head, last_at, fence, closed, pending)
         self.name = name
+        self.began = head
         self.earliest = earliest
         self.since = since
 

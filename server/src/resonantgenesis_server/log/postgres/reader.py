@@ -3,6 +3,8 @@ is one snapshot, or one transaction, on the connection that it is given."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import asyncpg
 
 from ..base import Entry, LogUnavailable, Page, StreamInfo
@@ -30,6 +32,26 @@ LEFT JOIN LATERAL (
   ) y WHERE before < $4
 ) e ON true
 WHERE s.name=$1 ORDER BY e.position
+"""
+READ_MANY = """
+SELECT u.n, s.fence, s.closed, s.earliest, coalesce(l.position, s.head) AS head,
+  e.position, e.kind, e.body, e.at
+FROM unnest($1::bytea[], $2::bigint[]) WITH ORDINALITY AS u(name, after, n)
+JOIN streams s ON s.name=u.name
+LEFT JOIN LATERAL (
+  SELECT position FROM entries WHERE stream=s.id ORDER BY position DESC LIMIT 1
+) l ON true
+LEFT JOIN LATERAL (
+  SELECT position, kind, body, at FROM (
+    SELECT x.*, sum(octet_length(body)) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING)
+      - octet_length(body) AS before
+    FROM (
+      SELECT position, kind, body, at FROM entries
+      WHERE stream=s.id AND position>u.after ORDER BY position LIMIT $3
+    ) x
+  ) y WHERE before < $4
+) e ON true
+ORDER BY u.n, e.position
 """
 POSITION_OF = """
 SELECT e.position FROM streams s JOIN LATERAL (
@@ -104,6 +126,25 @@ async def read_page(
     if first is None:
         return Page([], info)
     return Page([Entry(row[4], row[5].decode(), row[6], row[7]) for row in rows], info)
+
+
+async def read_pages(
+    db: asyncpg.Connection, after: Mapping[str, int], limit: int, max_bytes: int
+) -> dict[str, Page]:
+    """A page of each stream, all from one snapshot."""
+    names = list(after)
+    encoded = [name.encode() for name in names]
+    rows = await db.fetch(
+        READ_MANY, encoded, list(after.values()), limit, max_bytes, timeout=_SECONDS
+    )
+    pages = {name: Page([], None) for name in names}
+    for number, fence, closed, earliest, head, position, kind, body, at in rows:
+        page = pages[names[number - 1]]
+        if page.info is None:
+            page = pages[names[number - 1]] = Page([], StreamInfo(head, earliest, fence, closed))
+        if position is not None:
+            page.entries.append(Entry(position, kind.decode(), body, at))
+    return pages
 
 
 async def position_of(db: asyncpg.Connection, stream: str, key: str) -> int | None:

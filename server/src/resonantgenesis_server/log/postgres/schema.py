@@ -80,6 +80,12 @@ CREATE UNIQUE INDEX entries_key ON entries (stream, key) WHERE key IS NOT NULL;
 -- Streams that are deleted, whose entries are still to be removed.
 CREATE TABLE removed (stream bigint PRIMARY KEY);
 
+-- What nodes tell each other. It need not outlast a crash: whoever asks waits for an answer.
+CREATE UNLOGGED TABLE messages (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, node bigint NOT NULL, body bytea NOT NULL
+);
+CREATE INDEX messages_node ON messages (node);
+
 CREATE TABLE idempotency (
   scope bytea NOT NULL, key bytea NOT NULL, value bytea NOT NULL, expires timestamptz NOT NULL,
   PRIMARY KEY (scope, key)
@@ -122,6 +128,10 @@ BEGIN
   );
   INSERT INTO taken SELECT w.node, w.generation, s.id FROM streams s, writers w
     WHERE s.id = ANY(numbers) AND s.owner <> me AND w.node = s.owner AND w.alive;
+  PERFORM pg_notify('resonantgenesis', 'took ' || o.owner) FROM (
+    SELECT DISTINCT s.owner FROM streams s
+    WHERE s.id = ANY(numbers) AND s.owner <> me AND s.owner <> 0
+  ) o;
   UPDATE streams s SET owner = me WHERE s.id = ANY(numbers) AND s.owner <> me;
   RETURN QUERY SELECT s.id, s.name, s.fence, coalesce(e.position, s.head),
       coalesce(e.at, s.last_at), s.earliest, s.closed, s.pending,

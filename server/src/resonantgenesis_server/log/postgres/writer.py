@@ -26,7 +26,7 @@ import asyncpg
 import structlog
 
 from ... import metrics
-from ..base import LogError, LogUnavailable, StaleWriter, group_of
+from ..base import LogError, LogUnavailable, StaleWriter, group_of, mark
 from ..queue import Job
 from .connection import (
     ERRORS,
@@ -59,6 +59,8 @@ _MAX_STATES = 50_000
 _MAX_MADE = 20_000
 #: Streams that are taken over at once, and jobs that are written while their streams are held.
 _MAX_TAKEN, _MAX_HELD = 1_000, 256
+#: Bytes of a notification; PostgreSQL takes 7999.
+_MAX_NOTICE = 7_900
 
 # Everything hangs on `me`: no row from it, and the statement does nothing.
 _ME = """
@@ -88,17 +90,18 @@ _GONE = """, gone AS (
 ), left_over AS (
   INSERT INTO removed SELECT u.i FROM me, unnest($20::bigint[]) AS u(i)
 )"""
-_AT = " SELECT at FROM me"
-APPEND = _ME + _ROWS + _AT
-APPEND_AND_MARK = _ME + _ROWS + _STREAMS + _AT
-DELETE = _ME + _ROWS + _STREAMS + _GONE + _AT
+# The last parameter is what other nodes are told; empty: nothing, which costs nothing.
+_AT = " SELECT at, CASE WHEN ${0}::text <> '' THEN pg_notify('resonantgenesis', ${0}) END FROM me"
+APPEND = _ME + _ROWS + _AT.format(11)
+APPEND_AND_MARK = _ME + _ROWS + _STREAMS + _AT.format(20)
+DELETE = _ME + _ROWS + _STREAMS + _GONE + _AT.format(21)
 _TRIMMED = """, gone AS (
   DELETE FROM entries WHERE stream=$5 AND position<$6 AND EXISTS (SELECT 1 FROM me)
 ), kept AS (
   UPDATE streams SET head=$7, last_at=$8, earliest=$6
   WHERE id=$5 AND EXISTS (SELECT 1 FROM me)
 )"""
-TRIM = _ME + _TRIMMED + _AT
+TRIM = _ME + _TRIMMED + _AT.format(9)
 TAKE = "SELECT * FROM take_streams($1, $2::bytea[], $3)"
 KEYS = """
 SELECT u.s, u.k FROM unnest($1::bigint[], $2::bytea[]) AS u(s, k)
@@ -189,10 +192,15 @@ class Writer:
         self._committed = 0
         self._refusals = 0
         self._defects = 0
+        self._is_to_look = False
         #: The group under way.
         self._group: list[Job] = []
         #: Why nothing more can be written.
         self.fatal: LogError | None = None
+        #: Whether other nodes are to be told what is committed.
+        self.is_followed: Callable[[], object] = lambda: False
+        #: Called with streams that others may write from now on, as far as is known.
+        self.on_lost: Callable[[list[str]], None] = lambda _names: None
 
     async def start(self) -> None:
         """Raises LogUnavailable."""
@@ -205,6 +213,16 @@ class Writer:
 
     def submit(self, job: Job) -> None:
         self._jobs.append(job)
+        self._wake.set()
+
+    def owned_from(self, name: str) -> int | None:
+        """The position after which this node alone has appended; None: another may append now."""
+        stream = self._streams.get(name)
+        return None if stream is None or not stream.number else stream.began
+
+    def look(self) -> None:
+        """Find out soon which streams others have taken."""
+        self._is_to_look = True
         self._wake.set()
 
     async def stop(self, timeout: float) -> bool:
@@ -246,6 +264,8 @@ class Writer:
                         await asyncio.sleep(max(0.0, _GATHER - (perf_counter() - began)))
                 elif self._close_by is not None and not self._waiting and not self._jobs:
                     return
+                elif self._is_to_look:
+                    await self._look_idly()
                 else:
                     self._wake.clear()
                     await self._wake.wait()
@@ -254,6 +274,18 @@ class Writer:
             self._defect(error)
             self._break(LogUnavailable("the log failed internally"))
             self._fail_rest(LogUnavailable("the log failed internally"))
+
+    async def _look_idly(self) -> None:
+        """Between two groups. What cannot be asked now, the next group's commit finds out."""
+        self._is_to_look = False
+        if self._db is None or self.fatal is not None:
+            return
+        try:
+            await self._look()
+        except LogError:
+            return  # it is broken now, and said so
+        except ERRORS:
+            self._drop()
 
     def _take_group(self) -> list[Job]:
         """What can be written now; what cannot waits for its streams."""
@@ -534,8 +566,7 @@ class Writer:
         if standing.committed != self._committed:
             # A group that was given up has come in after all: nothing known is certain.
             self._committed = standing.committed
-            self._streams.clear()
-            self._fresh.clear()
+            self._forget(list(self._streams))
             raise _Refused
         if standing.generation != generation:
             raise _Refused
@@ -606,17 +637,19 @@ class Writer:
         """The group's one statement; None: it did nothing."""
         me = self._database.node, self._number, self._committed, generation
         work = group[0].work
+        told = notice(self._database.node, group) if self.is_followed() else ""
         if isinstance(work, Trim):
             stream = streams[work.names[0]]
             if (before := work.step(stream)) > stream.earliest:
                 trim = stream.number, before, stream.head, stream.last_at
-                return _at(await db.fetchval(TRIM, *me, *trim))
+                return _at(await db.fetchval(TRIM, *me, *trim, ""))
         if isinstance(work, Delete) and group[0].error is None:
             gone = [number for name in work.names if (number := streams[name].number)]
-            return _at(await db.fetchval(DELETE, *me, *batch.rows, *_states(batch), gone))
+            return _at(await db.fetchval(DELETE, *me, *batch.rows, *_states(batch), gone, told))
         if batch.new or batch.marked:
-            return _at(await db.fetchval(APPEND_AND_MARK, *me, *batch.rows, *_states(batch)))
-        return _at(await db.fetchval(APPEND, *me, *batch.rows))
+            states = _states(batch)
+            return _at(await db.fetchval(APPEND_AND_MARK, *me, *batch.rows, *states, told))
+        return _at(await db.fetchval(APPEND, *me, *batch.rows, told))
 
     def _accept(self, group: list[Job], streams: dict[str, OwnedStream], at: int) -> None:
         """The group is committed."""
@@ -685,9 +718,14 @@ class Writer:
         return False
 
     def _forget(self, names: Iterable[str]) -> None:
+        lost = []
         for name in names:
-            self._streams.pop(name, None)
             self._fresh.pop(name, None)
+            stream = self._streams.pop(name, None)
+            if stream is not None and stream.number:
+                lost.append(name)
+        if lost:
+            self.on_lost(lost)
 
     def _forget_some(self) -> None:
         self._forget([name for name, number in self._fresh.items() if number < self._number])
@@ -726,6 +764,13 @@ class Writer:
             log_.error("the log ends", reason=str(error))
             self._wake.set()
             self._report_broken()
+
+
+def notice(node: int, group: Sequence[Job]) -> str:
+    """What a notification says of the streams that a group is about; see `nodes.py`."""
+    marks = {mark(name) for job in group if job.error is None for name in names_of(job)}
+    text = f"at {node} " + " ".join([f"{each:x}" for each in marks])
+    return text if len(text) <= _MAX_NOTICE else f"at {node} *"
 
 
 def _states(batch: Batch) -> tuple[Sequence[object], ...]:

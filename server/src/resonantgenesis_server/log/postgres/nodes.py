@@ -1,0 +1,288 @@
+"""The nodes of one database: who lives, who runs a session, and what they tell each other.
+
+A node beats: it counts up a row of its own. Every node looks at all beats, and notes by its own
+monotonic clock since when each stands still. A beat that stands still for the time to live, over
+several looks that succeeded, is a dead node's: its row in `writers` is cleared, which waits for
+its commit under way and stops its next one. So no wall clock is asked, an outage of the database
+makes nobody late, and a node that was only paused finds that it can write nothing any more.
+
+Messages go through a table that a crash of the database may empty, and a notification: whoever
+sends one waits for an answer, and asks anew without. So nodes need to reach the database alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import asyncpg
+import structlog
+
+from ... import metrics
+from ...background import Background, Backoff
+from ..base import LogError, StaleWriter
+from .connection import ERRORS, Database, unavailable
+
+log_ = structlog.get_logger("resonantgenesis.nodes")
+
+#: Looks at a beat that stands still before its node is declared dead, besides the time to live.
+_LOOKS = 5
+#: Seconds that one statement may take.
+_SECONDS = 5.0
+#: The channel of all notifications: `at NODE MARK …` (committed to these streams; `*`: to many),
+#: `took NODE …` (streams were taken from it), `to NODE …` (a message for it).
+CHANNEL = "resonantgenesis"
+
+BEAT = """
+WITH mine AS (UPDATE beats SET beat=beat+1 WHERE node=$1)
+SELECT w.node, b.beat, w.generation, n.name, n.address, n.version
+FROM writers w JOIN beats b ON b.node=w.node JOIN nodes n ON n.id=w.node WHERE w.alive
+"""
+END_CONNECTIONS = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE application_name LIKE 'resonantgenesis/' || $1::text || '/%' AND pid <> pg_backend_pid()
+"""
+DECLARE = """
+UPDATE writers w SET alive=false, generation=generation+1
+WHERE w.node=$1 AND w.alive AND EXISTS (SELECT 1 FROM beats b WHERE b.node=$1 AND b.beat=$2)
+RETURNING 1
+"""
+RUNNER = """
+SELECT f.node, w.alive, s.fence, s.pending FROM streams s
+LEFT JOIN fences f ON f.fence=s.fence LEFT JOIN writers w ON w.node=f.node WHERE s.name=$1
+"""
+ORPHANS = """
+SELECT s.name FROM streams s LEFT JOIN fences f ON f.fence=s.fence
+LEFT JOIN writers w ON w.node=f.node
+WHERE s.pending AND NOT coalesce(w.alive, false) ORDER BY s.id LIMIT $1
+"""
+SEND = """
+WITH sent AS (INSERT INTO messages (node, body) SELECT unnest($1::bigint[]), $2 RETURNING node)
+SELECT pg_notify('resonantgenesis', 'to ' || string_agg(node::text, ' ')) FROM sent
+"""
+RECEIVE = "DELETE FROM messages WHERE node=$1 RETURNING id, body"
+CLEAN = """
+WITH old AS (
+  SELECT w.node FROM writers w WHERE NOT w.alive AND NOT EXISTS (
+    SELECT 1 FROM streams s JOIN fences f ON f.fence=s.fence WHERE s.pending AND f.node=w.node)
+), m AS (DELETE FROM messages USING old WHERE messages.node=old.node),
+t AS (DELETE FROM taken USING old WHERE taken.node=old.node)
+DELETE FROM beats USING old WHERE beats.node=old.node
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """A node that lives. `address` and `version` are what it says of itself."""
+
+    id: int
+    name: str
+    address: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """The node that took a stream up last; `alive`: it may append still."""
+
+    node: int
+    alive: bool
+    pending: bool
+
+
+class _Beat:
+    """A node's beat as this one has seen it: since when it stands still, and for how many looks."""
+
+    __slots__ = ("beat", "looks", "since")
+
+    def __init__(self, beat: int, now: float) -> None:
+        self.beat, self.since, self.looks = beat, now, 0
+
+    def see(self, beat: int, now: float) -> None:
+        if beat != self.beat:
+            self.beat, self.since, self.looks = beat, now, 0
+        else:
+            self.looks += 1
+
+
+class Nodes:
+    """This node among the others, from `start` to `close`. Lives on the event loop."""
+
+    def __init__(
+        self,
+        database: Database,
+        side: asyncpg.Pool,
+        *,
+        beat_seconds: float = 1.0,
+        ttl: float = 10.0,
+    ) -> None:
+        """`side`: connections for questions and messages. Times are in seconds."""
+        self._database = database
+        self._side = side
+        self._beat_seconds = beat_seconds
+        self._ttl = ttl
+        self._loop = Background("nodes", self._run)
+        self._beats: dict[int, _Beat] = {}
+        self._db: asyncpg.Connection | None = None
+        self._is_to_look = True
+        #: The other nodes that live, by number, as of the last look.
+        self.others: dict[int, NodeInfo] = {}
+        #: Whether other nodes' notifications arrive.
+        self.told = False
+        #: Called with the marks of streams that another node has committed to; None: with any.
+        self.on_notice: Callable[[Sequence[int] | None], None] = lambda _marks: None
+        #: Called with each message to this node.
+        self.on_message: Callable[[bytes], None] = lambda _body: None
+        #: Called when a look has found that streams were taken from this node.
+        self.on_generation: Callable[[], None] = lambda: None
+        #: Called after a look that found a node gone that lived before.
+        self.on_gone: Callable[[], None] = lambda: None
+        self._generation = 0
+
+    @property
+    def id(self) -> int:
+        """The number of this node."""
+        return self._database.node
+
+    def start(self) -> None:
+        self._loop.start()
+
+    async def close(self) -> None:
+        await self._loop.close()
+        self._drop()
+
+    # -- beats and verdicts ----------------------------------------------------------------
+
+    async def _run(self) -> None:
+        loop, backoff, next_beat = asyncio.get_running_loop(), Backoff(0.2, self._beat_seconds), 0.0
+        while True:
+            try:
+                if self._db is None:
+                    self._db = await self._connect()
+                if self._is_to_look or loop.time() >= next_beat:
+                    next_beat = loop.time() + self._beat_seconds
+                    self._is_to_look = False
+                    await self._look(self._db)
+                await self._receive(self._db)
+                backoff.succeeded()
+                await self._loop.woken(max(0.0, next_beat - loop.time()))
+            except StaleWriter:
+                return  # the writer says so, and ends the process
+            except (LogError, *ERRORS) as error:
+                if isinstance(error, ValueError):
+                    metrics.defect("log")
+                    log_.error("the nodes could not be looked at", exc_info=error)
+                self._drop()
+                await asyncio.sleep(backoff.failed())
+
+    async def _look(self, db: asyncpg.Connection) -> None:
+        """Beat, and see who else does. Raises StaleWriter, and what asyncpg raises."""
+        rows = await db.fetch(BEAT, self.id, timeout=_SECONDS)
+        now = asyncio.get_running_loop().time()
+        living = {row["node"]: row for row in rows}
+        mine = living.pop(self.id, None)
+        if mine is None:
+            raise StaleWriter("this node was declared dead")
+        if mine["generation"] != self._generation:
+            self._generation = mine["generation"]
+            self.on_generation()
+        for node, row in living.items():
+            if (beat := self._beats.get(node)) is None:
+                self._beats[node] = _Beat(row["beat"], now)
+            else:
+                beat.see(row["beat"], now)
+        dead = [
+            node
+            for node, beat in self._beats.items()
+            if node in living and beat.looks >= _LOOKS and now - beat.since >= self._ttl
+        ]
+        for node in dead:
+            if await self._declare(db, node, self._beats[node].beat):
+                del living[node]
+        self._beats = {node: beat for node, beat in self._beats.items() if node in living}
+        gone = self.others.keys() - living.keys()
+        self.others = {
+            node: NodeInfo(node, row["name"], row["address"], row["version"])
+            for node, row in living.items()
+        }
+        if gone:
+            self.on_gone()
+
+    async def _declare(self, db: asyncpg.Connection, node: int, beat: int) -> bool:
+        """Whether this node's word is the one that counts; after it nothing of the dead node's is
+        ever written."""
+        # A process that is stopped in the midst of a transaction keeps its locks.
+        try:
+            await db.fetchval(END_CONNECTIONS, str(node), timeout=_SECONDS)
+        except asyncpg.InsufficientPrivilegeError:
+            log_.warning("the database's user may not end the connections of a dead node")
+        if not await db.fetchval(DECLARE, node, beat, timeout=self._ttl + _SECONDS):
+            return False
+        log_.error("a node is dead: its beat stood still", node=node, seconds=self._ttl)
+        return True
+
+    async def _connect(self) -> asyncpg.Connection:
+        db, standing = await self._database.connect("nodes")
+        self._generation = standing.generation
+        self.on_generation()
+        db.add_termination_listener(self._ended)
+        await db.add_listener(CHANNEL, self._hear)
+        self.told = True
+        self.on_notice(None)  # what came before is not told
+        return db
+
+    def _ended(self, db: object) -> None:
+        if db is self._db:
+            self._drop()
+            self._loop.wake()
+
+    def _drop(self) -> None:
+        self.told = False
+        if self._db is not None:
+            self._db.terminate()
+            self._db = None
+
+    # -- what others tell ------------------------------------------------------------------
+
+    def _hear(self, _db: object, _pid: int, _channel: str, payload: object) -> None:
+        words = str(payload).split(" ")
+        try:
+            if words[0] in ("to", "took"):
+                if str(self.id) in words[1:]:
+                    self._is_to_look = self._is_to_look or words[0] == "took"
+                    self._loop.wake()
+            elif words[1] != str(self.id):
+                self.on_notice(None if words[2:] == ["*"] else [int(w, 16) for w in words[2:]])
+        except (IndexError, ValueError):
+            self.on_notice(None)  # another version's words
+
+    async def _receive(self, db: asyncpg.Connection) -> None:
+        rows = await db.fetch(RECEIVE, self.id, timeout=_SECONDS)
+        for row in sorted(rows, key=lambda row: int(row["id"])):
+            self.on_message(row["body"])
+
+    # -- asked -----------------------------------------------------------------------------
+
+    async def send(self, nodes: Sequence[int], body: bytes) -> None:
+        """Give a message to nodes. Raises LogUnavailable."""
+        await self._ask(SEND, list(nodes), body)
+
+    async def runner(self, stream: str) -> Runner | None:
+        """Who took this stream up last; None: there is no such stream, or nobody is known. Raises
+        LogUnavailable."""
+        rows = await self._ask(RUNNER, stream.encode())
+        if not rows or rows[0]["node"] is None:
+            return None
+        return Runner(rows[0]["node"], bool(rows[0]["alive"]), rows[0]["pending"])
+
+    async def orphans(self, limit: int) -> list[str]:
+        """Pending streams whose node is dead. Raises LogUnavailable."""
+        return [row["name"].decode() for row in await self._ask(ORPHANS, limit)]
+
+    async def _ask(self, statement: str, *args: object) -> list[asyncpg.Record]:
+        try:
+            rows: list[asyncpg.Record] = await self._side.fetch(statement, *args, timeout=_SECONDS)
+        except ERRORS as error:
+            raise unavailable(error) from error
+        return rows
