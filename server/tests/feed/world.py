@@ -90,6 +90,9 @@ class FakeLog:
 
     is_mine = True
     since = 0
+    is_told = True
+    on_lost: Callable[[list[str]], None]
+    on_notice: Callable[[Sequence[int] | None], None]
 
     def owned_from(self, stream: str) -> int | None:
         return self.since if self.is_mine else None
@@ -206,7 +209,6 @@ class World:
         self.tail: Tail | None = None
         if shape.shared:
             self.tail = self.hub.source = tail(self.log, self.hub, self._found_gone)  # type: ignore[arg-type]
-            self.tail.told = True
             self.tail.start()
         #: Commits of the other node that it has given no notice of.
         self.notices = 0

@@ -12,7 +12,7 @@ A notice from the other node says that there is something to read. A lost notice
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
@@ -34,7 +34,19 @@ PAGE_STREAMS, PAGE_ENTRIES, PAGE_BYTES = 256, 500, 128 * 1024
 
 
 class SharedLog(Protocol):
-    """A log that several nodes write."""
+    """A log that several nodes write.
+
+    `on_lost` is called with streams that others may append to from now on, `on_notice` with the
+    marks of streams that another node has committed to (None: any may be among them).
+    """
+
+    on_lost: Callable[[list[str]], None]
+    on_notice: Callable[[Sequence[int] | None], None]
+
+    @property
+    def is_told(self) -> bool:
+        """Whether notices arrive."""
+        ...
 
     def owned_from(self, stream: str) -> int | None:
         """The position after which this node alone has appended to the stream and goes on to, so
@@ -74,8 +86,8 @@ class Tail:
         #: Names of followed streams by what a notice says of them.
         self._names: dict[int, set[str]] = {}
         self._loop = Background("tail", self._run)
-        #: Whether notices arrive.
-        self.told = False
+        log.on_lost = self.lost
+        log.on_notice = self.notice
 
     # -- called by the hub -----------------------------------------------------------------
 
@@ -114,14 +126,14 @@ class Tail:
         followed.due = True
         self._loop.wake()
 
-    def lost(self, streams: Iterable[str]) -> None:
+    def lost(self, streams: Sequence[str]) -> None:
         """Other nodes have taken these streams from this one."""
         for stream in streams:
             position = self._hub.given(stream)
             if position is not None:
                 self.follow(stream, position)
 
-    def notice(self, marks: Iterable[int] | None) -> None:
+    def notice(self, marks: Sequence[int] | None) -> None:
         """Another node has committed to streams with these marks; None: to any."""
         if marks is None:
             for followed in self._followed.values():
@@ -162,7 +174,7 @@ class Tail:
 
     async def _pause(self) -> None:
         """Until a notice comes; without one, until everything is due again."""
-        seconds = POLL_SECONDS if self.told or not self._followed else UNTOLD_SECONDS
+        seconds = POLL_SECONDS if self._log.is_told or not self._followed else UNTOLD_SECONDS
         if not await self._loop.woken(seconds):
             self.notice(None)
 

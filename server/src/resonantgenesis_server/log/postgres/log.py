@@ -66,6 +66,9 @@ class PostgresLog(QueuedLog):
         self._sweeper: asyncio.Task[None] | None = None
         #: This process among the others that have the store open.
         self.nodes: Nodes
+        #: See `SharedLog`.
+        self.on_lost: Callable[[list[str]], None] = lambda _streams: None
+        self.on_notice: Callable[[Sequence[int] | None], None] = lambda _marks: None
 
     @classmethod
     async def open(
@@ -115,6 +118,8 @@ class PostgresLog(QueuedLog):
             raise
         log.nodes = Nodes(database, log._side, beat_seconds=beat_seconds, ttl=ttl)
         log.nodes.on_generation = log._writer.look
+        log.nodes.on_notice = log._noticed
+        log._writer.on_lost = log._lost
         log._writer.is_followed = lambda: log.nodes.others
         log.nodes.start()
         log._sweeper = asyncio.create_task(log._sweep_for_ever(), name="log-sweeper")
@@ -134,13 +139,17 @@ class PostgresLog(QueuedLog):
         return self._writer.owned_from(stream)
 
     @property
-    def on_lost(self) -> Callable[[list[str]], None]:
-        """Called with streams that other nodes may write from now on."""
-        return self._writer.on_lost
+    def is_told(self) -> bool:
+        """See `SharedLog`."""
+        return self.nodes.told
 
-    @on_lost.setter
-    def on_lost(self, lost: Callable[[list[str]], None]) -> None:
-        self._writer.on_lost = lost
+    # `on_lost` and `on_notice` are set after the log is open.
+
+    def _lost(self, streams: list[str]) -> None:
+        self.on_lost(streams)
+
+    def _noticed(self, marks: Sequence[int] | None) -> None:
+        self.on_notice(marks)
 
     async def close(self, timeout: float = 10.0) -> None:
         """Commit what was accepted, refuse what comes after, let go of the database.

@@ -1,0 +1,66 @@
+"""Nodes over one database, in one process: what two or three of them do to each other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+import pytest
+from resonantgenesis_server.feed.hub import Hub
+from resonantgenesis_server.feed.tail import Tail
+from resonantgenesis_server.log.base import Entry
+from resonantgenesis_server.log.postgres.log import PostgresLog
+from support.postgres import PostgresServer
+
+BEAT, TTL = 0.05, 0.5
+
+
+class FeedNode:
+    """A log, its hub and its tail: what a node's readers stand on."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.hub = Hub()
+        self.log: PostgresLog
+        self.tail: Tail
+        self.gone: list[str] = []
+
+    async def open(self) -> FeedNode:
+        self.log = await PostgresLog.open(
+            self.url, on_commit=self._committed, beat_seconds=BEAT, ttl=TTL
+        )
+        self.tail = self.hub.source = Tail(self.log, self.hub, self._gone)
+        self.tail.start()
+        return self
+
+    def _committed(self, stream: str, entries: Sequence[Entry]) -> None:
+        self.tail.committed(stream, entries)
+
+    def _gone(self, stream: str) -> None:
+        self.gone.append(stream)
+        self.hub.delete(stream)
+
+    async def close(self) -> None:
+        await self.tail.close()
+        await self.log.close()
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def feed_node(
+    postgres_server: PostgresServer,
+) -> AsyncIterator[Callable[[], Awaitable[FeedNode]]]:
+    url = postgres_server.database()
+    opened: list[FeedNode] = []
+
+    async def open_one() -> FeedNode:
+        opened.append(await FeedNode(url).open())
+        return opened[-1]
+
+    yield open_one
+    for node in opened:
+        await node.close()
+    postgres_server.recycle(url)

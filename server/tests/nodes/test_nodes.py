@@ -1,0 +1,138 @@
+"""Beats, verdicts, what a dead node can still do, and messages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from resonantgenesis_server.calls import Calls, _raised, _said
+from resonantgenesis_server.log.base import Append, LogError, NewEntry, StaleWriter
+from resonantgenesis_server.model.errors import SessionBusy, SessionNotFound, Unavailable
+
+from .conftest import FeedNode
+
+pytestmark = pytest.mark.anyio
+Open = Callable[[], Awaitable[FeedNode]]
+PATIENCE = 20.0
+ENTRY = NewEntry("text", b"{}")
+
+
+async def until(true: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+async def know_each_other(*nodes: FeedNode) -> None:
+    await until(lambda: all(len(n.log.nodes.others) == len(nodes) - 1 for n in nodes))
+
+
+async def stand_still(node: FeedNode) -> None:
+    """Stop the node's beat, as if its process were stopped."""
+    await node.log.nodes.close()
+
+
+async def test_nodes_see_each_other_come_and_go(feed_node: Open) -> None:
+    one, two = await feed_node(), await feed_node()
+    await know_each_other(one, two)
+    assert list(one.log.nodes.others) == [two.log.nodes.id]
+    gone: list[bool] = []
+    one.log.nodes.on_gone = lambda: gone.append(True)
+    await two.close()
+    await until(lambda: not one.log.nodes.others)
+    assert gone == [True]
+
+
+async def test_a_node_whose_beat_stands_still_is_dead_for_ever(feed_node: Open) -> None:
+    one, two = await feed_node(), await feed_node()
+    fence = await two.log.next_fence()
+    await two.log.append(Append("sess_1/turns", [ENTRY], fence=fence, pending=True))
+    await know_each_other(one, two)
+    assert await one.log.nodes.orphans(10) == []
+    await stand_still(two)
+    await until(lambda: not one.log.nodes.others)
+    with pytest.raises(StaleWriter):
+        await two.log.append(Append("sess_1/turns", [ENTRY], fence=fence))
+    with pytest.raises(LogError):
+        await two.log.append(Append("other", [ENTRY]))
+    page = await one.log.read("sess_1/turns", 0)
+    assert [entry.position for entry in page.entries] == [1]
+    assert await one.log.nodes.orphans(10) == ["sess_1/turns"]
+
+
+async def test_a_node_that_beats_is_not_declared_dead_though_it_writes_nothing(
+    feed_node: Open,
+) -> None:
+    one, two = await feed_node(), await feed_node()
+    await know_each_other(one, two)
+    await asyncio.sleep(1.5)
+    assert one.log.nodes.others and two.log.nodes.others
+    await two.log.append(Append("s", [ENTRY]))
+
+
+async def test_the_runner_of_a_stream_is_the_node_of_its_fence(feed_node: Open) -> None:
+    one, two = await feed_node(), await feed_node()
+    control = Append(
+        "sess_1/turns", [ENTRY], fence=await two.log.next_fence(), expect=0, pending=True
+    )
+    await two.log.append(control)
+    runner = await one.log.nodes.runner("sess_1/turns")
+    assert runner is not None
+    assert (runner.node, runner.alive, runner.pending) == (two.log.nodes.id, True, True)
+    await two.close()
+    runner = await one.log.nodes.runner("sess_1/turns")
+    assert runner is not None
+    assert (runner.alive, runner.pending) == (False, True)
+    assert await one.log.nodes.runner("sess_2/turns") is None
+
+
+async def test_a_node_asks_another_and_gets_its_answer_or_its_error(feed_node: Open) -> None:
+    one, two = await feed_node(), await feed_node()
+    await know_each_other(one, two)
+    asks, answers = Calls(one.log.nodes), Calls(two.log.nodes)
+
+    async def double(args: dict[str, int]) -> int:
+        if args["n"] < 0:
+            raise SessionBusy("a turn is running", details={"n": args["n"]}, retry_after=2)
+        if not args["n"]:
+            raise ZeroDivisionError
+        return 2 * args["n"]
+
+    answers.handlers["double"] = double  # type: ignore[assignment]
+    there = two.log.nodes.id
+    found = await asyncio.gather(*(asks.call(there, "double", {"n": n}) for n in range(1, 50)))
+    assert found == [2 * n for n in range(1, 50)]
+    with pytest.raises(SessionBusy) as caught:
+        await asks.call(there, "double", {"n": -1})
+    assert (caught.value.message, caught.value.details) == ("a turn is running", {"n": -1})
+    assert caught.value.retry_after == 2
+    with pytest.raises(Unavailable):
+        await asks.call(there, "double", {"n": 0})
+    with pytest.raises(Unavailable):
+        await asks.call(there, "unknown", {})
+    large = "x" * 100_000
+
+    async def echo(args: dict[str, str]) -> str:
+        return args["text"]
+
+    answers.handlers["echo"] = echo  # type: ignore[assignment]
+    assert await asks.call(there, "echo", {"text": large}) == large
+    assert await asks.ask_all("echo", {"text": "all"}) == ["all"]
+    await asks.close()
+    await answers.close()
+
+
+async def test_a_call_to_a_node_that_does_not_answer_ends_in_time(feed_node: Open) -> None:
+    one, two = await feed_node(), await feed_node()
+    await know_each_other(one, two)
+    asks = Calls(one.log.nodes)
+    await stand_still(two)
+    with pytest.raises(Unavailable):
+        await asks.call(two.log.nodes.id, "anything", {}, seconds=0.2)
+    assert not asks._waiting
+
+
+def test_every_error_keeps_its_kind() -> None:
+    error = SessionNotFound("no such session")
+    assert isinstance(_raised(_said(error)), SessionNotFound)
