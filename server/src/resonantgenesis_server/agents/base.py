@@ -20,11 +20,11 @@ class PastCall:
     is_error: bool = False
 
 
-def shortened(text: str, most: int) -> str:
-    """The beginning and the end of a text over `most` characters, and the length of the gap."""
-    if len(text) <= most:
+def shortened(text: str, limit: int) -> str:
+    """The beginning and the end of a text over `limit` characters, and the length of the gap."""
+    if len(text) <= limit:
         return text
-    head, tail = text[: most * 3 // 4], text[len(text) - most // 4 :]
+    head, tail = text[: limit * 3 // 4], text[len(text) - limit // 4 :]
     return f"{head}\n… ({len(text) - len(head) - len(tail)} characters left out) …\n{tail}"
 
 

@@ -155,15 +155,15 @@ def _failed(call: ToolCall, why: str, max_result: int) -> ToolResult:
     return ToolResult(call.tool, said, call.call_id, is_error=True)
 
 
-def _bounded(name: str, result: JsonValue, most: int) -> JsonValue:
+def _bounded(name: str, result: JsonValue, limit: int) -> JsonValue:
     try:
-        excess = len(dumps(result)) - most
+        excess = len(dumps(result)) - limit
     except NotJson as exc:
         raise ToolError(f"the result of {name} has no JSON form: {exc}") from exc
     if excess <= 0:
         return result
     if isinstance(result, str):
-        return cut_text(result, most)
+        return cut_text(result, limit)
     if isinstance(result, dict):
         # Most large results are one large text with a few words about it.
         texts = {key: len(dumps(value)) for key, value in result.items() if isinstance(value, str)}
@@ -171,18 +171,20 @@ def _bounded(name: str, result: JsonValue, most: int) -> JsonValue:
         if longest is not None and texts[longest] - excess >= _NOTE_ROOM:
             cut = cut_text(str(result[longest]), texts[longest] - excess)
             return result | {longest: cut}
-    raise ToolError(f"the result is too large: {excess + most} bytes, at most {most}; ask for less")
+    raise ToolError(
+        f"the result is too large: {excess + limit} bytes, at most {limit}; ask for less"
+    )
 
 
-def cut_text(text: str, most: int) -> str:
-    """The beginning of `text`, at most `most` bytes as JSON; a note says if it was cut."""
-    if len(text) < most // 6 or len(dumps(text)) <= most:  # a character takes at most 6 bytes
+def cut_text(text: str, limit: int) -> str:
+    """The beginning of `text`, at most `limit` bytes as JSON; a note says if it was cut."""
+    if len(text) < limit // 6 or len(dumps(text)) <= limit:  # a character takes at most 6 bytes
         return text
     note = f"\n[cut: the whole has {len(text)} characters]"
-    low, high = 0, min(len(text), most)
+    low, high = 0, min(len(text), limit)
     while low < high:  # the longest beginning that fits
         middle = (low + high + 1) // 2
-        if len(dumps(text[:middle] + note)) <= most:
+        if len(dumps(text[:middle] + note)) <= limit:
             low = middle
         else:
             high = middle - 1
@@ -200,12 +202,12 @@ def text_argument(args: Mapping[str, Any], name: str, max_length: int) -> str:
 
 
 def number_argument(
-    args: Mapping[str, Any], name: str, *, default: int, least: int, most: int
+    args: Mapping[str, Any], name: str, *, default: int, minimum: int, maximum: int
 ) -> int:
     """`args[name]`, a whole number within the bounds; `default` if absent. Raises `ToolError`."""
     value = args.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ToolError(f"{name} must be a whole number from {least} to {most}")
+    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+        raise ToolError(f"{name} must be a whole number from {minimum} to {maximum}")
     return value
 
 

@@ -227,6 +227,6 @@ class DocsSearch:
     async def call(self, args: Mapping[str, Any], context: ToolContext) -> JsonValue:
         """A list of `{title, section, page, text, snippet, score}`, the best first."""
         query = text_argument(args, "query", MAX_QUERY)
-        limit = number_argument(args, "limit", default=5, least=1, most=MAX_RESULTS)
+        limit = number_argument(args, "limit", default=5, minimum=1, maximum=MAX_RESULTS)
         passages = await asyncio.to_thread(self._index.search, query, limit)
         return [asdict(passage) for passage in passages]

@@ -55,7 +55,7 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Answers:
     """The answers of sources: their tools, or the problem of each."""
 
     tools: dict[str, Sequence[Tool]]
@@ -86,27 +86,27 @@ class Toolbox:
         servers that are needed, each within its time limit.
         """
         if names is None:
-            asked = await self._ask(self._sources)
+            answers = await self._ask(self._sources)
             fixed = [tool for tool in self._tools if _problem(tool) is None]
         else:
-            asked = await self._ask({name for tool in names if (name := source_of(tool))})
+            answers = await self._ask({name for tool in names if (name := source_of(tool))})
             fixed = [tool for tool in self._tools if tool.name in names]
-        found = [tool for tools in asked.tools.values() for tool in tools]
-        chosen = [tool for tool in found if names is None or is_named(tool.name, names)]
-        return ToolRegistry([*fixed, *chosen], self._bounds, self._missing(names or (), asked))
+        offered = [tool for tools in answers.tools.values() for tool in tools]
+        chosen = [tool for tool in offered if names is None or is_named(tool.name, names)]
+        return ToolRegistry([*fixed, *chosen], self._bounds, self._missing(names or (), answers))
 
     async def check(self, names: Sequence[str]) -> None:
         """Raises `InvalidRequest` that names the unknown tools and the known ones.
 
         A tool of an MCP server that does not answer within seconds passes; the turn reports it.
         """
-        asked = await self._ask({name for tool in names if (name := source_of(tool))}, _PATIENCE)
+        answers = await self._ask({name for tool in names if (name := source_of(tool))}, _PATIENCE)
         known = [tool.name for tool in self._tools]
         for source in self._sources:
             known.append(f"{source}{SEPARATOR}*")
-            known += [tool.name for tool in asked.tools.get(source, ())]
+            known += [tool.name for tool in answers.tools.get(source, ())]
         unknown = [
-            name for name in names if name not in known and source_of(name) not in asked.problems
+            name for name in names if name not in known and source_of(name) not in answers.problems
         ]
         if unknown:
             shown = ", ".join(repr(name[:64]) for name in unknown[:10])
@@ -120,7 +120,7 @@ class Toolbox:
 
     async def listing(self) -> Listing:
         """All tools. Starts the MCP servers, and does not wait long for them."""
-        asked = await self._ask(self._sources, _PATIENCE)
+        answers = await self._ask(self._sources, _PATIENCE)
         listed = [
             ListedTool(
                 tool,
@@ -130,35 +130,35 @@ class Toolbox:
             )
             for tool in self._tools
         ]
-        for source, tools in asked.tools.items():
+        for source, tools in answers.tools.items():
             for tool in tools:
                 timeout = self._bounds.timeout_of(tool.name)
                 listed.append(ListedTool(tool, "mcp", timeout, source))
-        return Listing(listed, asked.problems)
+        return Listing(listed, answers.problems)
 
     # -- inside ----------------------------------------------------------------------------
 
-    async def _ask(self, names: Iterable[str], seconds: float | None = None) -> _Asked:
+    async def _ask(self, names: Iterable[str], seconds: float | None = None) -> _Answers:
         """The sources so named, all at once."""
-        wanted = [self._sources[name] for name in dict.fromkeys(names) if name in self._sources]
-        answers = await asyncio.gather(*(_tools_of(source, seconds) for source in wanted))
-        asked = _Asked({}, {})
-        for source, answer in zip(wanted, answers, strict=True):
-            if isinstance(answer, str):
-                asked.problems[source.name] = answer
+        sources = [self._sources[name] for name in dict.fromkeys(names) if name in self._sources]
+        results = await asyncio.gather(*(_tools_of(source, seconds) for source in sources))
+        answers = _Answers({}, {})
+        for source, result in zip(sources, results, strict=True):
+            if isinstance(result, str):
+                answers.problems[source.name] = result
             else:
-                asked.tools[source.name] = answer
-        return asked
+                answers.tools[source.name] = result
+        return answers
 
-    def _missing(self, names: Iterable[str], asked: _Asked) -> dict[str, str]:
+    def _missing(self, names: Iterable[str], answers: _Answers) -> dict[str, str]:
         """Why each of `names` that cannot be had is not there."""
         missing = {
-            name: asked.problems[source]
+            name: answers.problems[source]
             for name in names
-            if (source := source_of(name)) is not None and source in asked.problems
+            if (source := source_of(name)) is not None and source in answers.problems
         }
         for name in names:
-            there = asked.tools.get(source_of(name) or "")
+            there = answers.tools.get(source_of(name) or "")
             if there is not None and not any(is_named(tool.name, [name]) for tool in there):
                 known = ", ".join(tool.name for tool in there[:_SHOWN]) or "none"
                 missing[name] = f"there is no tool {name[:64]!r}; its server has: {known}"

@@ -70,7 +70,7 @@ class WebSearch:
     async def call(self, args: Mapping[str, Any], context: ToolContext) -> JsonValue:
         """`{query, results: [{title, url, snippet}]}`, the best first."""
         query = text_argument(args, "query", MAX_QUERY)
-        limit = number_argument(args, "limit", default=5, least=1, most=MAX_RESULTS)
+        limit = number_argument(args, "limit", default=5, minimum=1, maximum=MAX_RESULTS)
         if self.problem is not None or self._provider is None:
             raise ToolError(self.problem or NOT_CONFIGURED)
         answer = await self._ask(self._provider.ask(self._url, self._key, query, limit))

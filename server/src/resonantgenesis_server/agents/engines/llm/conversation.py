@@ -72,11 +72,11 @@ def plan(request: CallRequest, call_id: str, ids: CallIds) -> Planned:
     tool = request.tool.strip()
     args, problem = _understood(request.arguments)
     as_written = request.arguments if _is_object(request.arguments) else dumps(args or {}).decode()
-    told = CallRequest(ids.take(request.call_id), legal_name(tool), as_written)
+    echo = CallRequest(ids.take(request.call_id), legal_name(tool), as_written)
     if args is None:
         shown: dict[str, Any] = {"unreadable": _shown(request.arguments)}
-        return Planned(told, ToolCall(tool[:_SHOWN], shown, call_id), problem)
-    return Planned(told, ToolCall(tool[:_SHOWN], args, call_id))
+        return Planned(echo, ToolCall(tool[:_SHOWN], shown, call_id), problem)
+    return Planned(echo, ToolCall(tool[:_SHOWN], args, call_id))
 
 
 def legal_name(name: str) -> str:
@@ -150,7 +150,7 @@ class Conversation:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Excerpt:
     """An earlier turn with results of at most `result_chars` characters; None: without tools."""
 
     past: PastTurn
@@ -161,10 +161,10 @@ class _Told:
         plain = len(self.past.goal) + len(self.past.output)
         if self.result_chars is None:
             return plain
-        most = self.result_chars
+        limit = self.result_chars
         calls = [call for step in self.past.steps for call in step.calls]
         return plain + sum(
-            len(call.tool) + len(dumps(_arguments(call))) + len(_result(call, self.past, most))
+            len(call.tool) + len(dumps(_arguments(call))) + len(_result(call, self.past, limit))
             for call in calls
         )
 
@@ -178,18 +178,18 @@ def open_conversation(
     are shortened where room is short, or the turn comes without its tools, but never with a call
     that lacks its result. `with_tools`: the model has tools; models without tools refuse calls.
     """
-    kept: list[_Told] = []
+    kept: list[_Excerpt] = []
     room = history_chars
     for past in reversed(turn.history):
-        told = _fitting(past, room, with_tools=with_tools)
-        room -= told.size
+        excerpt = _fitting(past, room, with_tools=with_tools)
+        room -= excerpt.size
         if room < 0:
             break
-        kept.append(told)
+        kept.append(excerpt)
     ids = CallIds()
     messages: list[Message] = []
-    for told in reversed(kept):
-        messages += _messages(told, ids)
+    for excerpt in reversed(kept):
+        messages += _messages(excerpt, ids)
     messages.append(UserMessage(turn.goal))
     # The session may have had more than the runner hands on.
     earlier = max(turn.turn - 1, len(turn.history))
@@ -197,30 +197,30 @@ def open_conversation(
     return Conversation(model, _system(turn), messages, note, ids)
 
 
-def _fitting(past: PastTurn, room: int, *, with_tools: bool) -> _Told:
-    plain = _Told(past, None)
+def _fitting(past: PastTurn, room: int, *, with_tools: bool) -> _Excerpt:
+    plain = _Excerpt(past, None)
     if past.steps and with_tools:
-        for most in _RESULT_CHARS:
-            told = _Told(past, most)
-            if told.size - plain.size <= (room - plain.size) / 2:
-                return told
+        for limit in _RESULT_CHARS:
+            excerpt = _Excerpt(past, limit)
+            if excerpt.size - plain.size <= (room - plain.size) / 2:
+                return excerpt
     return plain
 
 
-def _messages(told: _Told, ids: CallIds) -> Iterator[Message]:
-    past, most = told.past, told.result_chars
+def _messages(excerpt: _Excerpt, ids: CallIds) -> Iterator[Message]:
+    past, limit = excerpt.past, excerpt.result_chars
     yield UserMessage(past.goal)
-    if most is None:
+    if limit is None:
         yield AssistantMessage(_answer(past, past.output))
         return
     said = "".join(step.text for step in past.steps)
     is_known = past.output.startswith(said)
     for step in past.steps:
-        yield from _step(step, step.text if is_known else "", past, most, ids)
+        yield from _step(step, step.text if is_known else "", past, limit, ids)
     yield AssistantMessage(_answer(past, past.output[len(said) :] if is_known else past.output))
 
 
-def _step(step: PastStep, text: str, past: PastTurn, most: int, ids: CallIds) -> Iterator[Message]:
+def _step(step: PastStep, text: str, past: PastTurn, limit: int, ids: CallIds) -> Iterator[Message]:
     calls = [
         CallRequest(ids.take(), legal_name(call.tool), dumps(_arguments(call)).decode())
         for call in step.calls
@@ -228,7 +228,7 @@ def _step(step: PastStep, text: str, past: PastTurn, most: int, ids: CallIds) ->
     yield AssistantMessage(text, calls)
     for request, call in zip(calls, step.calls, strict=True):
         is_error = call.is_error or call.result is None
-        yield ToolMessage(request.call_id, request.tool, _result(call, past, most), is_error)
+        yield ToolMessage(request.call_id, request.tool, _result(call, past, limit), is_error)
 
 
 def _arguments(call: PastCall) -> Mapping[str, Any]:
@@ -236,10 +236,10 @@ def _arguments(call: PastCall) -> Mapping[str, Any]:
     return {} if call.is_error and set(call.args) == {"unreadable"} else dict(call.args)
 
 
-def _result(call: PastCall, past: PastTurn, most: int) -> str:
+def _result(call: PastCall, past: PastTurn, limit: int) -> str:
     if call.result is None:
         return f"Error: (no result: the turn ended before it, {past.status})"
-    return result_text(shortened(call.result, most), is_error=call.is_error)
+    return result_text(shortened(call.result, limit), is_error=call.is_error)
 
 
 def _note(left_out: int, history_chars: int) -> str:

@@ -201,9 +201,9 @@ def agent_error(
 
 def check_tool_count(model: ModelName, count: int) -> None:
     """Raises AgentError for more tools than the model's provider is known to take."""
-    most = MAX_TOOLS.get(model.provider)
-    if most is not None and count > most:
-        raise AgentError(too_many_tools(model, count, most))
+    limit = MAX_TOOLS.get(model.provider)
+    if limit is not None and count > limit:
+        raise AgentError(too_many_tools(model, count, limit))
 
 
 def stated_limit(said: str) -> int | None:
@@ -212,9 +212,9 @@ def stated_limit(said: str) -> int | None:
     return None if match is None else int(match.group(1))
 
 
-def too_many_tools(model: ModelName, count: int, most: int | None) -> str:
+def too_many_tools(model: ModelName, count: int, limit: int | None) -> str:
     """The error text for clients."""
-    takes = "fewer" if most is None else f"at most {most}"
+    takes = "fewer" if limit is None else f"at most {limit}"
     return (
         f"the turn has {count} tools, {model.provider} takes {takes}:"
         " name fewer in the agent's `tools`"

@@ -87,8 +87,8 @@ class ToolLoop:
 
     async def chunks(self) -> AsyncGenerator[AgentChunk, None]:
         """Run the turn. Raises ModelFailure, and AgentError if the answer cannot be used."""
-        most = self._turn.max_steps
-        for number in range(1, most + 1):
+        max_steps = self._turn.max_steps
+        for number in range(1, max_steps + 1):
             yield Step(STEP, detail=self._note if number == 1 else "")
             answer = _Answer()
             async with aclosing(self._ask(answer)) as chunks:
@@ -96,8 +96,8 @@ class ToolLoop:
                     yield chunk
             finish = answer.checked_end()
             if answer.requests:
-                if number == most:
-                    raise AgentError(f"the model wanted more than {most} steps", "MAX_STEPS")
+                if number == max_steps:
+                    raise AgentError(f"the model wanted more than {max_steps} steps", "MAX_STEPS")
                 async with aclosing(self._run_tools(answer)) as chunks:
                     async for chunk in chunks:
                         yield chunk

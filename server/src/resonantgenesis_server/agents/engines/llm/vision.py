@@ -55,11 +55,11 @@ class Sight:
             return False
         return any(fnmatchcase(self._name, pattern) for pattern in self._patterns)
 
-    def show(self, messages: list[Message], given: Sequence[tuple[str, Image]]) -> None:
+    def show(self, messages: list[Message], images: Sequence[tuple[str, Image]]) -> None:
         """Add the images of a step, each with the name of its tool, behind its results."""
-        if not given or not self.sees:
+        if not images or not self.sees:
             return
-        shown, rest = given[:MAX_IMAGES], len(given) - MAX_IMAGES
+        shown, rest = images[:MAX_IMAGES], len(images) - MAX_IMAGES
         text = f"The images of the results above: {', '.join(tool for tool, _ in shown)}."
         if rest > 0:
             text += f" {rest} more are not shown."

@@ -114,9 +114,9 @@ class FetchUrl:
         """`{url, title?, content_type, text, length, next_start?}`: `url` after redirects, `length`
         of the whole text in characters, `next_start` when there is more text."""
         url = _parse(text_argument(args, "url", MAX_URL))
-        start = number_argument(args, "start", default=0, least=0, most=1_000_000_000)
+        start = number_argument(args, "start", default=0, minimum=0, maximum=1_000_000_000)
         length = number_argument(
-            args, "max_length", default=DEFAULT_LENGTH, least=1, most=MAX_LENGTH
+            args, "max_length", default=DEFAULT_LENGTH, minimum=1, maximum=MAX_LENGTH
         )
         url, body = await self._fetch(url)
         if len(body.data) > _SMALL:
@@ -286,9 +286,9 @@ class FetchedBody:
 
 
 async def read_body(
-    headers: Mapping[str, str], chunks: AsyncIterable[bytes], most: int
+    headers: Mapping[str, str], chunks: AsyncIterable[bytes], limit: int
 ) -> FetchedBody:
-    """Read at most `most` bytes, counted before and after decompression.
+    """Read at most `limit` bytes, counted before and after decompression.
 
     `headers` have lower-case names. Raises ToolError for an answer that is not text, before reading
     it.
@@ -304,15 +304,15 @@ async def read_body(
     taken = 0
     async for chunk in chunks:
         taken += len(chunk)
-        data += chunk if decoder is None else _inflate(decoder, chunk, most - len(data) + 1)
-        if len(data) > most or taken > most:
-            return FetchedBody(content_type, charset, bytes(data[:most]), cut=True)
+        data += chunk if decoder is None else _inflate(decoder, chunk, limit - len(data) + 1)
+        if len(data) > limit or taken > limit:
+            return FetchedBody(content_type, charset, bytes(data[:limit]), cut=True)
     return FetchedBody(content_type, charset, bytes(data), cut=False)
 
 
-def _inflate(decoder: zlib._Decompress, chunk: bytes, most: int) -> bytes:
+def _inflate(decoder: zlib._Decompress, chunk: bytes, limit: int) -> bytes:
     try:
-        return decoder.decompress(chunk, most)
+        return decoder.decompress(chunk, limit)
     except zlib.error as exc:
         raise ToolError("the answer is compressed, and broken") from exc
 

@@ -128,7 +128,7 @@ async def _read_messages(name: str, stdout: ByteReceiveStream, to_session: ToSes
         except (anyio.IncompleteRead, *_PIPE_ERRORS):
             return
         except anyio.DelimiterNotFound:
-            log_.error("MCP server sent too long a message", server=name, most=MAX_MESSAGE)
+            log_.error("MCP server sent too long a message", server=name, limit=MAX_MESSAGE)
             return
         try:
             message = SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
