@@ -120,7 +120,7 @@ class AgentRun:
                 if isinstance(chunk, str) and (token := maker.token(chunk)) is not None:
                     if not put("message", token):
                         await self._writer.write("message", token)
-                    maker.said(chunk, token)
+                    maker.add_output(chunk, token)
                 else:
                     await self._take(chunk)
                 if self._writer.position > last:

@@ -51,7 +51,7 @@ class SessionCache:
         self._readings: dict[str, list[_Reading]] = {}
 
     def committed(self, stream: str, entries: Sequence[Entry]) -> None:
-        """From the log, in commit order, before readers are told."""
+        """Called by the log, in commit order, before readers get the entries."""
         if not stream.endswith(_SUFFIX):
             return
         session_id = session_of(stream)
@@ -100,8 +100,8 @@ class SessionCache:
     async def check_kept(self, session_id: str) -> None:
         """Raise SessionNotFound if the session was deleted.
 
-        For a reader that found no chunk of a session. A deletion under way is waited for, until it
-        was announced: nobody finds the session after this.
+        For a reader that found no chunk of the session. Waits for a deletion under way until it is
+        announced; after that nobody finds the session.
         """
         state = await self.load(session_id)
         pinned = self._pinned.get(session_id)

@@ -17,15 +17,12 @@ from ..model.chunks import AgentChunk, Step, Text, ToolCall, ToolResult, Usage
 from ..model.errors import AgentError, ApiError
 from ..model.limits import LARGEST_PART, Limits
 
-#: Bytes of a step's name; every step that is open when the turn ends is completed in its last
-#: append, which has to stay small.
+#: Bytes of a step's name. The turn's last append completes all open steps, and has to stay small.
 _STEP_NAME = 512
-
-
-#: Ids that an agent gives may look like ours.
+#: Ids that an agent chooses may look like ours.
 _NUMBERED = re.compile(r"call_([0-9]{1,9})")
 
-#: What a text chunk's JSON takes around its content.
+#: Bytes of a text chunk's JSON around its content.
 _TEXT_FRAME = len(dumps({"type": "text", "content": ""}))
 
 
@@ -48,27 +45,27 @@ class _Calls:
     """A turn's tool calls, each with an id, and those that wait for their result."""
 
     def __init__(self) -> None:
-        #: How many calls there were, or the highest number of an id that looks like ours.
+        #: The number of calls, or the highest number of an id that looks like ours.
         self._number = 0
-        #: By tool, in the order in which they were made. (The first of a plain dict, from whose
-        #: front others were taken, is found by passing all of those.)
+        #: Calls by tool, in their order. An OrderedDict, because a plain dict finds its first key
+        #: by passing all keys that were removed before it.
         self._unanswered: dict[str, OrderedDict[str, None]] = {}
 
-    def called(self, tool: str, given: str | None) -> str:
+    def called(self, tool: str, own_id: str | None) -> str:
         """The id of a call: the agent's own, else a new one."""
         call_id = self._new()
-        if given:
-            numbered = _NUMBERED.fullmatch(given)
+        if own_id:
+            numbered = _NUMBERED.fullmatch(own_id)
             self._number = max(self._number, int(numbered[1]) if numbered else 0)
-            call_id = given
+            call_id = own_id
         self._unanswered.setdefault(tool, OrderedDict())[call_id] = None
         return call_id
 
-    def answered(self, tool: str, given: str | None) -> str:
-        """The id of a result: the agent's own, else that of the oldest call of this tool that has
-        none yet. A result that answers no call gets an id that no call has."""
+    def answered(self, tool: str, own_id: str | None) -> str:
+        """The id of a result: the agent's own, else that of the tool's oldest call without a
+        result. A result that answers no call gets an id of its own."""
         of_tool = self._unanswered.get(tool, OrderedDict())
-        call_id = given or next(iter(of_tool), None) or self._new()
+        call_id = own_id or next(iter(of_tool), None) or self._new()
         for tool_called, waiting in ((tool, of_tool), *self._unanswered.items()):
             if call_id in waiting:
                 del waiting[call_id]
@@ -86,8 +83,8 @@ class _Calls:
 class ChunkMaker:
     """Encodes one turn's chunks and adds up its output, steps and usage.
 
-    Raises AgentError: MAX_STEPS past `max_steps`, PAYLOAD_TOO_LARGE for a chunk over the limit;
-    TypeError for what is no chunk at all.
+    Raises AgentError: MAX_STEPS past `max_steps`, PAYLOAD_TOO_LARGE for a chunk over the limit.
+    Raises TypeError for a value that is no chunk.
     """
 
     session_id: str
@@ -110,14 +107,16 @@ class ChunkMaker:
         self._piece = self.limits.chunk // 6 - 64
 
     def token(self, content: str) -> bytes | None:
-        """The body of what `encode` would make of this text, if that is one plain chunk of text;
-        to be told by `said` once it is accepted. None: ask `encode`."""
+        """The body of a plain text chunk; None if the text needs `encode`.
+
+        Once the writer has accepted the chunk, `add_output` must be called.
+        """
         if not content or not self.steps or len(content) > self._piece or not content.isascii():
             return None
         return b'{"type":"text","content":%b}' % orjson.dumps(content)
 
-    def said(self, content: str, body: bytes) -> None:
-        """A piece of text is part of the output now that the writer has not refused it."""
+    def add_output(self, content: str, body: bytes) -> None:
+        """Add an accepted piece of text to the turn's output."""
         self._output.add(content, len(body) - _TEXT_FRAME)
 
     def encode(self, chunk: AgentChunk) -> Iterator[Encoded]:
@@ -157,13 +156,13 @@ class ChunkMaker:
     def close_steps(self, status: str) -> Iterator[Encoded]:
         """Completes the steps that the agent left open, the innermost first; `status` is how the
         turn ends."""
-        told = cut_short(status)
+        reason = cut_short(status)
         while self._open:
             step = self._open.pop()
-            yield completed_step(step.number, step.name, _ms_since(step.began), told)
+            yield completed_step(step.number, step.name, _ms_since(step.began), reason)
 
     def done(self, status: str, usage: dict[str, int]) -> Encoded:
-        """The turn's last chunk; `usage` is what is told of it everywhere."""
+        """The turn's last chunk; the events and the records show the same `usage`."""
         return done_chunk(self.session_id, self.turn, status, self._output, usage)
 
     # -- inside ----------------------------------------------------------------------------
@@ -179,7 +178,7 @@ class ChunkMaker:
             part = content[start : start + piece] if len(content) > piece else content
             body = dumps({"type": "text", "content": part})
             yield Encoded("message", body)
-            self.said(part, body)
+            self.add_output(part, body)
 
     def _implied_step(self) -> Iterator[Encoded]:
         if not self.steps:
@@ -197,21 +196,28 @@ class ChunkMaker:
         body = {"type": "step", "step": self.steps, "name": step.name, "status": "started"}
         if self.steps == 1:
             body |= {"session_id": self.session_id, "turn": self.turn, "agent_id": self.agent_id}
-        return self._bounded("step", body | _told(step))
+        return self._bounded("step", body | _details(step))
 
     def _goes_on(self, step: Step) -> Encoded:
-        """A step that was started before: the newest of this name that is open."""
-        found = next((each for each in reversed(self._open) if each.name == step.name), None)
-        if found is None:
+        """A step that was started before: the newest open step of this name."""
+        open_step = next((each for each in reversed(self._open) if each.name == step.name), None)
+        if open_step is None:
             raise TypeError(f"step {step.name!r} was {step.status} but never started")
         if step.status == "completed":
             completed = self._fitting(
-                completed_step(found.number, found.name, _ms_since(found.began), _told(step))
+                completed_step(
+                    open_step.number, open_step.name, _ms_since(open_step.began), _details(step)
+                )
             )
-            self._open.remove(found)
+            self._open.remove(open_step)
             return completed
-        body = {"type": "step", "step": found.number, "name": found.name, "status": step.status}
-        return self._bounded("step", body | _told(step))
+        body = {
+            "type": "step",
+            "step": open_step.number,
+            "name": open_step.name,
+            "status": step.status,
+        }
+        return self._bounded("step", body | _details(step))
 
     def _bounded(self, kind: str, payload: dict[str, Any]) -> Encoded:
         try:
@@ -221,26 +227,26 @@ class ChunkMaker:
         return self._fitting(Encoded(kind, body))
 
     def _fitting(self, chunk: Encoded) -> Encoded:
-        size, most = len(chunk.body), self.limits.chunk
-        if size > most:
+        size, limit = len(chunk.body), self.limits.chunk
+        if size > limit:
             raise AgentError(
-                f"a {chunk.kind} chunk of {size} bytes; at most {most} fit", "PAYLOAD_TOO_LARGE"
+                f"a {chunk.kind} chunk of {size} bytes; at most {limit} fit", "PAYLOAD_TOO_LARGE"
             )
         return chunk
 
 
-def _told(step: Step) -> dict[str, str]:
-    """What an agent says of a step beyond its name."""
-    said = {"detail": step.detail, "finish_reason": step.finish_reason}
-    return {name: _without_surrogates(text) for name, text in said.items() if text}
+def _details(step: Step) -> dict[str, str]:
+    """The fields that an agent may add to a step."""
+    details = {"detail": step.detail, "finish_reason": step.finish_reason}
+    return {name: _without_surrogates(text) for name, text in details.items() if text}
 
 
 def cut_short(status: str) -> Mapping[str, str]:
-    """What the end of a step tells that was still open when its turn ended so."""
+    """The fields of a step's end if the turn ended before it, with this status."""
     return {} if status == "success" else {"finish_reason": status}
 
 
-def completed_step(number: int, name: str, duration_ms: int, told: Mapping[str, str]) -> Encoded:
+def completed_step(number: int, name: str, duration_ms: int, details: Mapping[str, str]) -> Encoded:
     """The end of a step."""
     body = {
         "type": "step",
@@ -248,7 +254,7 @@ def completed_step(number: int, name: str, duration_ms: int, told: Mapping[str, 
         "name": name,
         "status": "completed",
         "duration_ms": duration_ms,
-        **told,
+        **details,
     }
     return Encoded("step", dumps(body), (number, name, duration_ms))
 
@@ -278,8 +284,8 @@ def error_chunk(
     request_id: str,
     retry_after: float | None = None,
 ) -> Encoded:
-    """The `error` that stands before a `done` that is no success; the server's log has more under
-    the id of the request that asked for the turn."""
+    """The `error` before a `done` that is no success. `request_id` is that of the turn's request;
+    the server's log has more under it."""
     body: dict[str, Any] = {
         "type": "error",
         "code": code,
@@ -293,7 +299,7 @@ def error_chunk(
 
 
 def _without_surrogates(text: str) -> str:
-    """Pairs become the character they stand for, halves U+FFFD: JSON cannot carry them."""
+    """Surrogate pairs become their character, halves U+FFFD: JSON cannot carry them."""
     if text.isascii():
         return text
     try:
@@ -308,42 +314,42 @@ def _ms_since(began: float) -> int:
 
 
 class TurnOutput:
-    """Joins text until it is `limits.output` bytes of JSON; what comes after is left out.
+    """Joins text up to `limits.output` bytes of JSON, and leaves out the rest.
 
-    Counted as JSON and not as characters, since the `done` that it is part of has to fit into one
+    The bound counts JSON and not characters: the `done` with this output has to fit into one
     message of a socket, whatever the text.
     """
 
-    __slots__ = ("_parts", "_room", "truncated")
+    __slots__ = ("_left", "_parts", "truncated")
 
     def __init__(self, limits: Limits) -> None:
         self.truncated = False
         self._parts: list[str] = []
-        self._room = min(limits.output, LARGEST_PART)
+        self._left = min(limits.output, LARGEST_PART)
 
     @property
     def text(self) -> str:
         return "".join(self._parts)
 
     def add(self, text: str, size: int | None = None) -> None:
-        """`size`: bytes of JSON that the text takes, for who knows."""
+        """`size`: the text's bytes of JSON, if the caller knows them."""
         if self.truncated:
             return
         if size is None:
             size = encoded_size(text)
-        if size > self._room:
+        if size > self._left:
             self.truncated = True
-            text, size = beginning(text, self._room), self._room
+            text, size = beginning(text, self._left), self._left
         if text:
             self._parts.append(text)
-        self._room -= size
+        self._left -= size
 
 
-def beginning(text: str, room: int) -> str:
-    """The longest beginning of a text that takes at most `room` bytes of JSON."""
-    if len(text) * 6 <= room or encoded_size(text) <= room:
+def beginning(text: str, size: int) -> str:
+    """The longest beginning of a text that takes at most `size` bytes of JSON."""
+    if len(text) * 6 <= size or encoded_size(text) <= size:
         return text
-    fits = bisect.bisect_right(range(1, len(text)), room, key=lambda n: encoded_size(text[:n]))
+    fits = bisect.bisect_right(range(1, len(text)), size, key=lambda n: encoded_size(text[:n]))
     return text[:fits]
 
 
@@ -359,7 +365,7 @@ _MAX_MESSAGE = 4_000
 
 @dataclass(frozen=True, slots=True)
 class TurnFailure:
-    """Why a turn is no success, as its `error` chunk says it."""
+    """Why a turn is no success; the content of its `error` chunk."""
 
     code: str
     message: str
@@ -385,7 +391,7 @@ class TurnFailure:
 class TurnOutcome:
     """How a turn ended: its last chunks, `done` being the very last.
 
-    `unstored`: the log refused some of what the agent said, so `output` has to be read from it.
+    `unstored`: the log refused some chunks, so the output has to be read from the log.
     """
 
     status: Status

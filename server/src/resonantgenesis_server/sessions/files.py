@@ -22,7 +22,7 @@ log_ = structlog.get_logger("resonantgenesis.turns")
 
 #: How many files a turn may store.
 MAX_FILES = 100
-#: Bytes of one piece of what is read.
+#: Bytes of one piece of a file that is read.
 PIECE = 256 * 1024
 #: Seconds that an agent's thread waits for its file.
 _THREAD_WAIT = 600.0
@@ -31,7 +31,7 @@ _THREAD_WAIT = 600.0
 class SessionFiles:
     """The `TurnFiles` of a turn of this session, for the length of a `with` block.
 
-    After the block everything fails, also of an agent that goes on all the same.
+    After the block every call fails, also those of an agent that ignores the end of its turn.
     """
 
     def __init__(self, files: FileService, info: SessionInfo) -> None:

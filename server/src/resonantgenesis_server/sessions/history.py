@@ -143,7 +143,7 @@ class TurnHistory:
             try:
                 past_turn = await self._past(session_id, earlier)
             except LogUnavailable:
-                break  # trimmed: what is older is gone too
+                break  # trimmed, and so are all older turns
             if past_turn.steps and _size(past_turn) > chars / 2:
                 past_turn = replace(past_turn, steps=())
             chars -= _size(past_turn)

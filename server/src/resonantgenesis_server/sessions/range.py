@@ -1,6 +1,5 @@
-"""Where a reader of a session starts, what it sees and where it ends; no I/O.
-
-Decided here once, for every transport.
+"""Where a reader of a session starts, what it sees and where it ends: for every transport, without
+I/O.
 """
 
 from __future__ import annotations
@@ -41,9 +40,9 @@ class StartPosition:
 class SessionRange:
     """The part of a session that a reader sees. Single use, by one reader.
 
-    `until`: the number of the turn whose `done` is the end; None with `follow`: there is no end;
-    None without: the end of the last turn, once the reader has caught up. `skip`: nothing is
-    shown before this turn has ended; 0: everything is.
+    `until`: the number of the turn whose `done` is the end. None: with `follow` there is no end,
+    else the end is that of the last turn, once the reader has caught up. `skip`: nothing is shown
+    before this turn has ended; 0: everything is shown.
     """
 
     __slots__ = ("follow", "over", "skip", "until")
@@ -57,13 +56,14 @@ class SessionRange:
 
     @property
     def ends(self) -> bool:
-        """Whether the next `done` may be the end, or the beginning of what is shown."""
+        """Whether the next `done` may begin or end the visible part."""
         return self.skip > 0 or not self.follow
 
     def cut(self, entries: Sequence[Entry]) -> tuple[Sequence[Entry], int | None]:
-        """The entries to be shown, and the last turn that ended in them, for `advance`.
+        """The visible entries, and the last turn that ended in them, for `advance`.
 
-        Changes nothing, so that a reader whose client takes no entries now can ask again."""
+        Changes nothing: a reader whose client takes no entries now can ask again.
+        """
         if not self.skip and (self.until is None or self.follow):
             return entries, None
         shown: list[Entry] = []
@@ -82,13 +82,13 @@ class SessionRange:
         return shown, ended
 
     def advance(self, ended: int) -> None:
-        """The client was given the `done` of this turn."""
+        """Note that the client has the `done` of this turn."""
         if ended >= self.skip:
             self.skip = 0
         self.over = self._is_end(ended)
 
     def extend(self, turn: int) -> bool:
-        """End with this turn instead, if it is a later one; whether that moved the end."""
+        """Move the end to this turn, if it is a later one. Returns whether the end moved."""
         if self.until is None or turn <= self.until:
             return False
         self.until, self.over = turn, False
@@ -99,7 +99,7 @@ class SessionRange:
         if self.follow:
             return False
         if self.until is None:
-            # Which turn runs or waits last is asked when the reader has caught up.
+            # The last turn is known only when the reader has caught up.
             if not state.turns or position < state.end:
                 return False
             self.until = state.turns[-1].turn

@@ -1,4 +1,4 @@
-"""What callers ask for: a session to make, a turn to start or to join."""
+"""Requests for a session to make, and for a turn to start or to join."""
 
 from __future__ import annotations
 

@@ -38,15 +38,15 @@ from .turn_limit import TurnLimit
 
 log_ = structlog.get_logger("resonantgenesis.sessions")
 
-#: How often turns that others keep starting are cancelled, and how long one may take to end.
+#: Rounds of cancelling turns while others start new ones, and seconds that one may take to end.
 _DELETE_TRIES, _DELETE_WAIT = 3, 5.0
-#: How much of a log one call of `steps` looks through.
+#: Entries of the log that one call of `steps` reads.
 _STEPS_ENTRIES = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """The answer of polling: chunks as JSON, the place to go on from, whether more will come."""
+    """The answer of a poll: chunks as JSON, the next position, and whether more will come."""
 
     events: list[bytes]
     position: int
@@ -124,7 +124,7 @@ class SessionService:
         except EntryGone:
             await self.sessions.check_kept(session_id)
             output, position = TurnOutput(self.supervisor.limits), max(turn.first - 1, 0)
-        if not turn.last:  # the read may have seen its end before it was announced
+        if not turn.last:  # the read may be ahead of the announcement of its end
             await state.take_in(self.sessions.log, session_id)
         session = described(state)
         session |= {"turn": turn.turn, "output": output.text, "position": position}
@@ -185,10 +185,10 @@ class SessionService:
 
     async def cancel_by_key(self, principal: Principal, key: str) -> dict[str, Any]:
         """Cancel the turn that an Idempotency-Key started."""
-        found = await self._starter.find_by_key(principal, key)
-        if found is None:
+        ref = await self._starter.find_by_key(principal, key)
+        if ref is None:
             raise NotFound("no turn was started with this Idempotency-Key")
-        return await self.cancel(principal, found.session_id, found.turn)
+        return await self.cancel(principal, ref.session_id, ref.turn)
 
     async def _cancel(self, session_id: str, turn: int | None) -> list[int]:
         async with self.supervisor.session(session_id) as session:
@@ -197,8 +197,8 @@ class SessionService:
     async def delete(
         self, principal: Principal, session_id: str, *, request_id: str | None = None
     ) -> None:
-        """Cancel what runs, then remove the session and its log. Raises SessionBusy when turns
-        are started faster than they can be cancelled. Goes on when its caller is cancelled."""
+        """Cancel the open turns, then remove the session and its log. Goes on when its caller is
+        cancelled. Raises SessionBusy when turns are started faster than they can be cancelled."""
         deleting = self._delete(principal, session_id, request_id)
         await self.supervisor.detached(deleting)
 
@@ -215,8 +215,8 @@ class SessionService:
         raise SessionBusy("the session's turns have not ended yet", retry_after=1)
 
     async def remove(self, session_ids: list[str], before: float) -> int:
-        """Remove those of the sessions, whoever they belong to, whose last turn ended before this
-        time and that have none to run; how many."""
+        """Remove the sessions, of any owner, that have no open turn and whose last turn ended
+        before this time. Returns how many were removed."""
         removed = 0
         for session_id in session_ids:
             state = await self.sessions.load(session_id)
@@ -234,8 +234,8 @@ class SessionService:
     async def _remove(
         self, session_id: str, key_id: str | None = None, request_id: str | None = None
     ) -> None:
-        """The log's transaction decides. What follows from it in the records is done before this
-        returns, and else by the next start, which finds it told in the log."""
+        """Delete the session in the log, then its row. If the process dies in between, the next
+        start finds the deletion in the log and removes the row."""
         try:
             await self.supervisor.delete(session_id, key_id, request_id)
         except SessionNotFound:
@@ -257,7 +257,7 @@ class SessionService:
     async def result(
         self, ref: TurnRef, seconds: float, caller: Caller | None = None
     ) -> dict[str, Any]:
-        """How the turn ended, or that it runs still after `seconds`. Raises NotFound when the
+        """How the turn ended, or that it still runs after `seconds`. Raises NotFound when the
         session was deleted, PositionExpired when the turn was trimmed."""
         session_id, state = ref.session_id, await self._state(ref)
         turn = state.turns[ref.turn - 1]
@@ -329,7 +329,7 @@ class SessionService:
     async def steps(
         self, principal: Principal, session_id: str, *, turn: int | None, after: int, limit: int
     ) -> tuple[list[dict[str, Any]], int | None]:
-        """The steps with positions over `after`, and the place to go on from if there are more."""
+        """The steps with positions over `after`, and the next position if there are more."""
         state = await self.authorize(principal, session_id)
         wanted = None if turn is None else state.turn(turn)
         if turn is not None and wanted is None:

@@ -56,7 +56,7 @@ def no_files(_info: SessionInfo) -> AbstractContextManager[TurnFiles]:
 
 
 class Node:
-    """What the sessions of this process share. The supervisor is the node that owns them."""
+    """The parts that all sessions of this process share."""
 
     def __init__(
         self, log: EventLog, hub: Hub, *, limits: Limits, agents: AgentSource, files: OpenFiles
@@ -111,7 +111,7 @@ class Session:
 
     @property
     def idle(self) -> bool:
-        """Whether nobody uses it and nothing is left to do."""
+        """Whether it has no users and nothing is left to do."""
         return not self.users and (self.pump is None or self.pump.done())
 
     # -- asked for -------------------------------------------------------------------------
@@ -273,7 +273,7 @@ class Session:
                 failures += 1
                 self._log_failure("turn could not start", error)
                 if failures >= _LOOKS and not self.state.open_turns:
-                    return  # it is read anew when somebody asks for it
+                    return  # the next request for the session reads it anew
                 await asyncio.sleep(_pause(failures))
 
     async def _next(self) -> TurnState | None:

@@ -1,4 +1,4 @@
-"""What is written of a session: its records, its chunks and the events beside them, together."""
+"""A session's appends: its records, its chunks and the events beside them, in one transaction."""
 
 from __future__ import annotations
 

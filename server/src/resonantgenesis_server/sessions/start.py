@@ -73,7 +73,7 @@ class TurnStarter:
         session_id: str | None = None,
     ) -> SessionState:
         """A session without turns. With `session_id`, an existing session of this id is returned
-        as it is."""
+        unchanged."""
         info = await self._new_session(principal, spec, session_id)
         existing = None if session_id is None else await self._states.load(session_id)
         if existing is not None:
@@ -197,14 +197,14 @@ class TurnStarter:
             subject=subject,
             context=spec.context,
             metadata=spec.metadata,
-            # Whole microseconds, as the records keep them: the list and the session say the same.
+            # Whole microseconds, as in the records: the list and the session show equal times.
             created_at=round(self._now(), 6),
         )
 
     async def _complete(
         self, request: TurnRequest, info: SessionInfo, key: str | None
     ) -> TurnRequest:
-        """The request as it is recorded, with all that it left open."""
+        """The request as it is recorded, with a value for every field."""
         self._admit(info.organization_id)
         if request.tools:
             await self._check_tools(request.tools)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
@@ -18,7 +19,7 @@ Position = Annotated[int, Field(ge=0, le=MAX_POSITION)]
 TurnNumber = Annotated[int, Field(ge=1, le=MAX_POSITION)]
 AgentId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Subject = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
-#: No setting allows more; the settings themselves count bytes, and are looked at by `spec`.
+#: Characters. No setting allows more; `request` and `spec` check the settings, which count bytes.
 _LONGEST_TEXT = MIB
 Context = JsonObject | Annotated[str, Field(max_length=_LONGEST_TEXT)]
 
@@ -73,7 +74,6 @@ class TurnBody(Body):
             subject=self.subject,
             if_busy=self.if_busy,
             on_disconnect=self.on_disconnect,
-            agent_id=getattr(self, "agent_id", None),
         )
 
 
@@ -82,6 +82,11 @@ class ExecuteBody(TurnBody):
 
     agent_id: AgentId
     session_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+
+    def request(self, limits: Limits, session_id: str | None = None) -> TurnRequest:
+        """Raises PayloadTooLarge."""
+        request = super().request(limits, session_id or self.session_id)
+        return replace(request, agent_id=self.agent_id)
 
 
 class CancelBody(Body):
@@ -111,7 +116,7 @@ class TurnError(BaseModel):
 
 
 class TurnResult(BaseModel):
-    """How a turn ended; without `output` while it is under way."""
+    """How a turn ended; without `output` while it runs or waits."""
 
     session_id: str
     turn: int
@@ -175,8 +180,8 @@ BodyT = TypeVar("BodyT", bound=Body)
 
 
 def validated(kind: type[BodyT], value: object, *, lenient: bool = False) -> BodyT:
-    """The body, as the framework would have read it; `lenient`: fields that nobody knows are let
-    pass. Raises InvalidRequest."""
+    """The body, validated as the framework does it. `lenient`: unknown fields pass. Raises
+    InvalidRequest."""
     if not lenient:
         check_known(kind, value)
     try:

@@ -36,12 +36,12 @@ Reader = Annotated[Principal, Depends(scoped("sessions:read"))]
 Writer = Annotated[Principal, Depends(scoped("sessions:write"))]
 SessionId = Annotated[str, Path(min_length=1, max_length=128)]
 Status = Annotated[SessionStatus | None, Query()]
-Place = Annotated[int, Query(ge=0, le=MAX_POSITION)]
+After = Annotated[int, Query(ge=0, le=MAX_POSITION)]
 Epoch = Annotated[str | None, Header(alias="X-Log-Epoch", max_length=64)]
 
 
 def sessions_router(service: SessionService, limits: Limits, once: IdempotentPosts) -> APIRouter:
-    """Routes over the service. `http/sse` has those that stream."""
+    """The routes of the service, without the streams of `http/sse`."""
     router = api_router(tag="sessions")
 
     @router.post(
@@ -101,7 +101,7 @@ def sessions_router(service: SessionService, limits: Limits, once: IdempotentPos
         operation_id="get_session",
     )
     async def get(session_id: SessionId, principal: Reader) -> SessionBody:
-        """The session, with the newest turn's output so far and the position it reaches."""
+        """The session, with the newest turn's output so far and its position."""
         return SessionBody(**await service.get(principal, session_id))
 
     @router.delete(
@@ -140,13 +140,13 @@ def sessions_router(service: SessionService, limits: Limits, once: IdempotentPos
         cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,10}$")] = None,
     ) -> PageBody[StepBody]:
         """Steps in the order of the log, of one turn or of all."""
-        found, following = await service.steps(
+        steps, next_position = await service.steps(
             principal, session_id, turn=turn, after=int(cursor or 0), limit=limit
         )
         return PageBody(
-            data=[StepBody(**step) for step in found],
-            next_cursor=None if following is None else str(following),
-            has_more=following is not None,
+            data=[StepBody(**step) for step in steps],
+            next_cursor=None if next_position is None else str(next_position),
+            has_more=next_position is not None,
         )
 
     @router.get(
@@ -159,7 +159,7 @@ def sessions_router(service: SessionService, limits: Limits, once: IdempotentPos
         request: Request,
         session_id: SessionId,
         principal: Reader,
-        after: Place = 0,
+        after: After = 0,
         # Not in the annotation: that is evaluated where `limits` is unknown.
         limit: int = Query(min(500, limits.poll_limit), ge=1, le=limits.poll_limit),
         wait: float = Query(0.0, ge=0, le=limits.poll_wait),
@@ -168,7 +168,7 @@ def sessions_router(service: SessionService, limits: Limits, once: IdempotentPos
     ) -> Response:
         """Chunks after a position; waits up to `wait` seconds for the first."""
         async with waiting_for(request) as caller:
-            found = await service.poll(
+            poll = await service.poll(
                 principal,
                 session_id,
                 after=after,
@@ -179,10 +179,10 @@ def sessions_router(service: SessionService, limits: Limits, once: IdempotentPos
                 caller=caller,
             )
         body = b'{"events":[%b],"position":%d,"status":"%b","done":%b}' % (
-            b",".join(found.events),
-            found.position,
-            found.status.encode(),
-            b"true" if found.done else b"false",
+            b",".join(poll.events),
+            poll.position,
+            poll.status.encode(),
+            b"true" if poll.done else b"false",
         )
         headers = {"X-Log-Epoch": service.epoch, "Cache-Control": "no-store"}
         return Response(body, media_type="application/json", headers=headers)

@@ -169,7 +169,7 @@ class StreamRoutes:
         lenient: bool = scope["state"]["lenient"]
         if session_id is None:
             body: TurnBody = validated(ExecuteBody, value, lenient=lenient)
-            turn_request = body.request(self._limits, getattr(body, "session_id", None))
+            turn_request = body.request(self._limits)
         else:
             # Clients that are out there name the session in the body as well.
             if isinstance(value, dict) and value.get("session_id") == session_id:

@@ -191,9 +191,9 @@ class Commands:
     # -- turns -----------------------------------------------------------------------------
 
     async def execute(self, principal: Principal, request: Execute, request_id: str) -> None:
-        """StartPosition or join a turn, and follow it unless its session is followed already."""
+        """Start or join a turn, and follow it unless its session is followed already."""
         message = request.message
-        turn_request = message.request(self._limits, message.session_id)
+        turn_request = message.request(self._limits)
         joins = turn_request.joins and turn_request.session_id is not None
         require(principal, "sessions:read" if joins else "sessions:write")
         if not turn_request.joins:
