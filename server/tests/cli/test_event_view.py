@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resonantgenesis_server.cli.event_view import EventView
+from resonantgenesis_server.cli.commands.events import EventView
 from resonantgenesis_server.model.events import CHANNELS
 from rich.console import Console
 
