@@ -68,16 +68,16 @@ def _options(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code. `arguments` default to those of the process."""
+    """Run a command and return the exit code; `arguments` default to the process's."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(given, prog_name="resonantgenesis", standalone_mode=False)
         if sys.stdout is not None:
-            sys.stdout.flush()  # at the interpreter's end it is too late to say what went wrong
+            sys.stdout.flush()  # at the interpreter's end it is too late for a message
     except (CliError, StartupError) as error:
         return _fail(str(error), error.exit_code)
     except TyperException as error:
-        # A command that needs a word and got none has shown its help; that says it all.
+        # A command without its subcommand has shown its help. No message follows.
         if not (message := error.format_message().strip()):
             return error.exit_code
         return _fail(f"{message} (see `resonantgenesis --help`)", error.exit_code)
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _unwritable(number: int) -> int:
     sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # until the end
-    if number == errno.EPIPE:  # who read it has what it wanted
+    if number == errno.EPIPE:  # the reader has all that it wanted
         return 1
     reason = os.strerror(number)
     return _fail(f"the output cannot be written ({reason}); make room, or write elsewhere", 1)
@@ -102,6 +102,6 @@ def _fail(message: str, code: int) -> int:
     console = Console(stderr=True)
     try:
         show_text(console, "resonantgenesis: " + " ".join(message.split()), "red")
-    except OSError:  # a full disk, a reader that is gone: the exit code tells it
+    except OSError:  # a full disk or a closed pipe: the exit code says enough
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # until the end
     return code

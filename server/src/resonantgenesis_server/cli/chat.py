@@ -90,7 +90,7 @@ def chat(
 
 
 def _agent_for(client: SyncResonantGenesis, model: str, tools: bool) -> str:
-    """The id of the agent for a model; one for each, made when it is first asked for."""
+    """The id of the model's agent. The first conversation with a model creates the agent."""
     kind = f"{model}{'' if tools else ' without tools'}"
     words = "-".join(re.findall(r"[A-Za-z0-9]+", kind))[:40]
     agent = f"chat-{words}-{hashlib.sha256(kind.encode()).hexdigest()[:6]}"
@@ -101,7 +101,7 @@ def _agent_for(client: SyncResonantGenesis, model: str, tools: bool) -> str:
                 id=agent, name=f"Chat with {kind}", engine="llm", model=model, **fields
             )
     except CliError as error:
-        if error.code != "CONFLICT":  # else it is there already
+        if error.code != "CONFLICT":  # a conflict: an earlier conversation made it
             raise
     return agent
 
@@ -125,16 +125,16 @@ class _Conversation:
         self._agent = agent
         self._session = session
         self._name = name
-        #: Whether the session is kept when the program ends.
+        #: True if the session is kept when the program ends.
         self._stays = stays
         self._as_json = as_json
         self._is_interactive = sys.stdin.isatty() and console.is_terminal and not as_json
         self._succeeded = True
 
     def run(self) -> bool:
-        """Whether the last turn was a success, or a person was there to see that it was not."""
+        """Run to the end of the input; False if the last turn failed and no person saw it."""
         if self._is_interactive:
-            # Line editing and history at the prompt, where Python was built with it.
+            # Line editing and history at the prompt, if this Python has them.
             if importlib.util.find_spec("readline") is not None:
                 importlib.import_module("readline")
             to_stderr(f"{self._name} in {self._session}; Ctrl-C cancels a turn, exit leaves")
@@ -143,14 +143,14 @@ class _Conversation:
                 self._turn(goal)
         if self._is_interactive and self._stays:
             again = f"{program()} chat --session {self._session}"
-            # Not broken at words, and on a line of its own: it is there to be copied.
+            # On a line of its own and not broken, so that it can be copied.
             show_line(
                 Console(stderr=True), f"(the conversation is kept; go on with: \n  {again})", "dim"
             )
         return self._is_interactive or self._succeeded
 
     def _ask(self) -> str | None:
-        """What the person says; empty: nothing; None: the end."""
+        """The next input of the person; None at the end."""
         while True:
             try:
                 text = input("You: " if self._is_interactive else "").strip()
@@ -176,7 +176,7 @@ class _Conversation:
         except AuthError:
             raise
         except CliError as error:
-            # The conversation outlives a turn that could not be had.
+            # The conversation outlives a turn that failed.
             if not self._is_interactive:
                 raise
             view.end_line()

@@ -40,10 +40,10 @@ _PAGE = 200
 
 @contextlib.contextmanager
 def open_client(target: Target, *, patient: bool = False) -> Iterator[SyncResonantGenesis]:
-    """A client of the server. Whatever fails in the block becomes a CliError.
+    """A client of the server. Every error of the SDK in the block becomes a CliError.
 
-    A failed call is raised at once. `patient`: it is repeated, and needs a `Patience` as its
-    `on_reconnect`.
+    The first failure of a call is raised. `patient`: a failed call is repeated, and needs a
+    `Patience` as its `on_reconnect`.
     """
     from resonantgenesis import SyncResonantGenesis, Timeouts
 
@@ -79,7 +79,7 @@ def _from_sdk(error: StreamError, url: str) -> CliError:
     from resonantgenesis import ConnectionLost
 
     if isinstance(error, ConnectionLost):
-        if error.status is not None:  # the server answered, but not with what was sent
+        if error.status is not None:  # the server stored something else
             return CliError(f"{error.message}; try again")
         return (broken_off if error.reached else not_reached)(url, error.message)
     if error.status is not None and error.request_id is None:
@@ -95,15 +95,16 @@ def _from_sdk(error: StreamError, url: str) -> CliError:
 class Patience:
     """An `on_reconnect` that gives up a call when it has failed for too long.
 
-    It says once that the connection is lost, and once that there is one again. The first attempt
-    comes at once and is mostly all it takes, so only the second failure in a row is said.
+    It says once that the connection is lost, and once that there is one again. Most failures are
+    over after the first attempt, which comes at once, so the first failure is not said.
     """
 
     def __init__(
         self, seconds: float, say: Notice, doing: str | None = None, *, reached: bool = True
     ) -> None:
-        """`doing`: what is said; else from where the stream goes on. `reached`: the server is
-        known to be there; if not, a first connection that cannot be made is final."""
+        """`seconds`: how long a call may fail. `doing`: the words for a lost connection; None:
+        the place from which the stream goes on. `reached`: the server has answered before; if
+        not, a first connection that cannot be made is final."""
         self._seconds = seconds
         self._say = say
         self._doing = doing

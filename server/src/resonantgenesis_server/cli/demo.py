@@ -63,7 +63,7 @@ def _is_interactive(console: Console) -> bool:
 
 
 def _ask(console: Console, server: Nearby, question: str, stays: bool) -> bool:
-    """Whether the turn succeeded."""
+    """Ask, show the answer and the next steps; True if the turn succeeded."""
     show_line(console, f"\nYou: {one_line(question, 500)}", "bold")
     show_line(console, f"{AGENT}:", "bold green")
     view = ChunkView(console)
@@ -86,7 +86,7 @@ def _ask(console: Console, server: Nearby, question: str, stays: bool) -> bool:
 
 
 def _next_steps(server: Nearby, session: str, middle: int, gone: bool) -> str:
-    """Commands to paste; `gone`: the server has ended by the time they can be."""
+    """Commands to paste; `gone`: the server ends before anybody can paste them."""
     url, command = server.url, program()
     socket = f"ws{url.removeprefix('http')}/v1/ws"
     intro = "Try next"

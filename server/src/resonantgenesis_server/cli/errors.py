@@ -1,4 +1,4 @@
-"""Why a command failed: one line that says what to do next, and the exit code.
+"""Errors of commands: a line that names the next step, and an exit code.
 
 CliError          1   the server or a turn failed
 ├── UsageProblem  2   what was typed or configured
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 
 class CliError(Exception):
-    """`code` is the server's, where it said one."""
+    """A command failed; `code` is the server's, if the server named one."""
 
     exit_code: ClassVar[int] = 1
 
@@ -62,7 +62,7 @@ _NEXT: dict[str, str] = {
     "CONFLICT": "choose another --idempotency-key, or leave it out",
     "INTERNAL": "the server's log says more under the request id",
 }
-#: What lists the things of which a NOT_FOUND says that there is no such one.
+#: Commands that list what a NOT_FOUND may be about.
 _LISTS = {
     noun: f"`resonantgenesis {noun}s list` shows those there are"
     for noun in ("key", "organization")
@@ -96,7 +96,7 @@ def broken_off(url: str, reason: str) -> NetworkError:
 
 
 def from_between(url: str, status: int, location: str | None = None) -> CliError:
-    """The error of an answer that is not in the server's form: something on the way made it.
+    """The error of an answer that the server did not make: something on the way did.
 
     `location`: where a redirection points.
     """
@@ -122,7 +122,7 @@ def from_server(
     request_id: str = "",
     details: Mapping[str, Any] | None = None,
 ) -> CliError:
-    """The error that a server's answer or stream stands for."""
+    """The error of a server's answer or stream."""
     hint = _hint(code, message, details or {})
     named = f" (request {request_id})" if request_id and code == "INTERNAL" else ""
     text = f"{message}{named}; {hint}" if hint else message
@@ -133,7 +133,7 @@ def from_server(
 
 
 def _hint(code: str, message: str, details: Mapping[str, Any]) -> str:
-    """What to do next."""
+    """The next step; empty if there is none."""
     earliest = details.get("earliest")
     if code == "POSITION_EXPIRED" and isinstance(earliest, str):
         return f"that is --since {earliest}"

@@ -1,4 +1,4 @@
-"""The server a command talks to: one that runs already, or a child of the command's own."""
+"""The server that a command talks to: a running one, or a child process of the command."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .target import (
     ready_urls,
 )
 
-#: Every server has this agent; asking for it shows whether the server takes a key.
+#: Every server has this agent. A request for it shows whether the server accepts a key.
 _AGENT = "guide"
 HOST = "127.0.0.1"
 #: The port of a started server, unless something listens there.
@@ -53,11 +53,11 @@ class Child:
         self._log = log
 
     def wait(self) -> None:
-        """Until it ends, whoever ends it."""
+        """Wait until the server ends."""
         self._process.wait()
 
     def wait_until_ready(self) -> None:
-        """Raises CliError, with its own last words, when it ends before or takes too long."""
+        """Raises CliError, with the server's last line, if it ends or is not ready in time."""
         deadline = time.monotonic() + _READY_SECONDS
         with _readiness_check(self.url) as is_ready:
             while time.monotonic() < deadline:
@@ -69,7 +69,7 @@ class Child:
         raise CliError(f"the server was not ready within {_READY_SECONDS:g} s; see {self._log}")
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL for what does not end by it. Nothing happens when it has ended."""
+        """Send SIGTERM, and SIGKILL if the server does not end in time. May be repeated."""
         if self._process.poll() is not None:
             return
         self._process.terminate()
@@ -86,19 +86,20 @@ class Child:
 
 @contextlib.contextmanager
 def start_server(port: int, data: Path) -> Iterator[Child]:
-    """A server on this port and directory; it ends when the block does, however that comes."""
+    """A server on this port and directory, which ends with the block, however the block ends."""
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = data / LOG_NAME
     command = [sys.executable, "-m", "resonantgenesis_server", "serve"]
     command += ["--host", HOST, "--port", str(port), "--data", str(data)]
-    # What the person set counts, but a demonstration's end should not take the usual drain.
+    # Variables of the person win, but the end of a demonstration needs no long drain.
     environment = {f"{ENV_PREFIX}DRAIN_SECONDS": "1", **os.environ}
     with _signals_as_exit(), log.open("wb") as output:
-        # A session of its own, so that Ctrl-C reaches it through us and only once.
+        # Ctrl-C goes to every process of a terminal's session. In a session of its own the server
+        # hears of it through us, and only once.
         process = subprocess.Popen(  # noqa: S603 - our own program
             command,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,  # says the new key, which no file but its own should hold
+            stdout=subprocess.DEVNULL,  # shows the new key, which no other file may hold
             stderr=output,
             env=environment,
             start_new_session=True,
@@ -111,7 +112,7 @@ def start_server(port: int, data: Path) -> Iterator[Child]:
 
 
 def free_port(wanted: int) -> int:
-    """`wanted` if nothing listens there, else another one that is free."""
+    """`wanted` if nothing listens there, else any free port."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -143,7 +144,7 @@ def _readiness_check(url: str) -> Iterator[Callable[[], bool]]:
 
 @contextlib.contextmanager
 def _signals_as_exit() -> Iterator[None]:
-    """SIGTERM and SIGHUP leave through every `finally`, so that the child does not outlive us."""
+    """Turn SIGTERM and SIGHUP into SystemExit: every `finally` runs, and the child ends as well."""
 
     def leave(number: int, _: object) -> None:
         raise SystemExit(128 + number)
@@ -158,7 +159,7 @@ def _signals_as_exit() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Nearby:
-    """What to ask, and the child it runs in if it is ours."""
+    """A server to ask; `child` is its process if this command started it."""
 
     url: str
     key: Key
@@ -169,11 +170,11 @@ class Nearby:
 def find_or_start(
     url: str | None, port: int | None, data: Path | None, say: Notice, *, stands_in: bool
 ) -> Iterator[Nearby]:
-    """A server that takes our key, for the length of the block.
+    """A server that accepts our key, for the length of the block.
 
-    One that runs at the address if there is one; else, where the address is this machine's, one
-    started for it: with its data in `data`, or in a directory that goes with it. `stands_in`: also
-    instead of one that was named, runs, and does not take our key. Raises CliError.
+    It is the server at the address, if one runs there. Otherwise, on this machine, a server is
+    started. Its data is in `data`, or in a directory that is deleted afterwards. `stands_in`: a
+    server is also started beside a named one that refuses our key. Raises CliError.
     """
     named = url or (None if port else os.environ.get(URL_VARIABLE))
     address = check_url(named or (f"http://{HOST}:{port}" if port else DEFAULT_URL))
@@ -196,10 +197,10 @@ def find_or_start(
 
 
 def _running(address: str, data: Path | None, stands_in: bool) -> Nearby | None:
-    """The server at the address if it takes our key.
+    """The server at the address, if it accepts our key.
 
-    None where one of our own can be started instead: never for an address of another machine, and
-    for a server that runs only if `stands_in`; then raises.
+    None if a server can be started instead: on this machine, where no server runs, or where
+    `stands_in` allows one beside it. Raises CliError otherwise.
     """
     is_local = is_loopback(address)
     with _readiness_check(address) as is_ready:
@@ -208,7 +209,7 @@ def _running(address: str, data: Path | None, stands_in: bool) -> Nearby | None:
                 return None
             raise NetworkError(f"no server answers at {address}; check --url")
     key = find_key(address, data)
-    # A refused key is said below, as is none at all.
+    # The end of the function deals with a refused key, and with no key.
     with contextlib.suppress(AuthError):
         if key is not None:
             with open_client(Target(address, key.value)) as client:
@@ -233,7 +234,7 @@ def _port(wanted: int, is_fixed: bool) -> int:
 
 
 def _key_of(folder: Path) -> Key:
-    """The child's key: the one it was configured with, else the one it wrote."""
+    """The child's key: from its settings, else from its data directory."""
     from ..config.load import load_settings
 
     configured = load_settings().settings.bootstrap_key

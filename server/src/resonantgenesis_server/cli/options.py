@@ -42,12 +42,12 @@ def connect(
 
 
 def to_stderr(text: str) -> None:
-    """A word to the person that is no part of the output."""
+    """Write a note for the person, which is no part of the output."""
     show_text(Console(stderr=True), f"({text})", "dim")
 
 
 def program() -> str:
-    """What a person types for this command where it runs, e.g. in a folder with a `.venv`."""
+    """The words with which a person starts this program, in a folder with a `.venv` as well."""
     if shutil.which(PROGRAM):
         return PROGRAM
     started = Path(sys.argv[0])

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-#: Lines about a call are cut here; the whole of it is in the log.
+#: Lines about a tool call are cut here; the log has the whole.
 _LINE = 160
 #: An agent's text must not move the cursor or change the terminal: no control characters but
 #: newline and tab.
@@ -38,18 +38,18 @@ _LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
 
 
 def safe(text: str) -> str:
-    """Text of others without control characters."""
+    """Text from elsewhere without control characters."""
     return text.translate(_CONTROLS)
 
 
 def one_line(text: str, width: int = _LINE) -> str:
-    """Text of others as one line of at most `width` characters."""
+    """Text from elsewhere as one line of at most `width` characters."""
     line = " ".join(safe(text).split())
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
 def cell(value: object, width: int = 120) -> str:
-    """Any value as one line: text as it is, `-` for none, the rest as JSON."""
+    """Any value as one line: text unchanged, `-` for None, everything else as JSON."""
     if value is None:
         return _NONE
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -57,17 +57,17 @@ def cell(value: object, width: int = 120) -> str:
 
 
 class WordWrap:
-    """Says what to write for each piece of a text.
+    """Breaks a text that comes in pieces between words.
 
-    A word is written as soon as a part of it is there. When its rest does not fit, the part is
-    taken back and the word begins on the next line. Lines between code fences are left alone, so
-    that code can be copied; so is a word longer than a line.
+    A part of a word is written as soon as it is there. If the rest does not fit, the part is
+    deleted and the word begins on the next line. Lines between code fences are not broken, so
+    that code can be copied. A word longer than a line is not broken either.
     """
 
     def __init__(self, width: Callable[[], int]) -> None:
-        """`width` gives the terminal's columns; it is asked again for each piece."""
+        """`width` returns the terminal's columns; it is called for each piece."""
         self._width = width
-        #: Columns written in this line, and those of them that the last, open word takes.
+        #: The columns that this line has, and the last word, which may go on.
         self._column = 0
         self._word = ""
         #: The line's first characters, to know a fence by.
@@ -75,13 +75,13 @@ class WordWrap:
         self._in_code = False
 
     def feed(self, text: str) -> str:
-        """What to write for the next piece of the text, control characters already removed."""
-        # The last column stays free: a cursor that waits behind it cannot be moved back rightly.
+        """The characters to write for the next piece, which has no control characters."""
+        # The last column stays free: a cursor that waits behind it cannot be moved back reliably.
         width = max(self._width() - 1, 1)
         return "".join(self._piece(piece, width) for piece in _PIECE.findall(text))
 
     def new_line(self) -> None:
-        """Something else has begun a new line."""
+        """Note that a new line was begun elsewhere."""
         self._column, self._word, self._start = 0, "", ""
 
     def _piece(self, piece: str, width: int) -> str:
@@ -120,7 +120,7 @@ class _Column:
     name: str
     cells: Sequence[str]
     is_number: bool
-    #: Folding an id or a time would make it useless.
+    #: An id or a time, which is useless when it is folded.
     is_whole: bool
 
     @property
@@ -141,9 +141,9 @@ class _Column:
 def show_table(console: Console, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
     """Rows under the names of their columns.
 
-    Where the terminal is too narrow, text is folded; then columns without a value, then others
-    than ids and times are left out from the right, and said to be. Where these alone do not fit,
-    a row is a block of lines, one for each column.
+    On a narrow terminal text is folded. Then columns are left out from the right: those without a
+    value first, then those that are no ids and times. A note names them. If ids and times alone do
+    not fit, each row is a block of lines, one for each column.
     """
     columns = [_column(name, rows, is_first=name == names[0]) for name in names]
     if _total([column for column in columns if column.is_whole and column.has_values]) > (
@@ -200,7 +200,7 @@ def _total(columns: Sequence[_Column]) -> int:
 
 
 def _widths(columns: Sequence[_Column], width: int) -> list[int]:
-    """The least that each column needs; what is left goes to those that would be folded."""
+    """The width of each column: its minimum, and more for those that would be folded."""
     spare = max(width - _total(columns), 0)
     widths = []
     for column in columns:
@@ -213,7 +213,7 @@ def _widths(columns: Sequence[_Column], width: int) -> list[int]:
 def show_rows(
     console: Console, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool
 ) -> None:
-    """Items of a list. In a pipe: one line each, the columns between tabs, without a heading."""
+    """Items of a list. In a pipe: a line each, the columns separated by tabs, no heading."""
     if as_json:
         for row in rows:
             show_json(console, row)
@@ -225,19 +225,19 @@ def show_rows(
 
 
 def show_fields(console: Console, fields: Mapping[str, Any]) -> None:
-    """One thing, a field a line."""
+    """The fields of one object, each on a line."""
     width = max(len(name) for name in fields)
     for name, value in fields.items():
         show_line(console, f"{name:<{width}}  {cell(value, 2000)}")
 
 
 def show_json(console: Console, value: object) -> None:
-    """As one line, for those too whose lines end at more than a newline, like Python's own."""
+    """A JSON value on one line. Unicode's line ends are escaped, since some readers split there."""
     show_line(console, json.dumps(value, ensure_ascii=False).translate(_LINE_ENDS))
 
 
 def show_line(console: Console, text: str, style: str | None = None) -> None:
-    """One line as it is: not wrapped, nothing in it taken as markup."""
+    """A line, neither wrapped nor read as markup."""
     if style is None:
         console.file.write(f"{text}\n")  # the console would turn tabs into spaces
     else:
@@ -245,7 +245,7 @@ def show_line(console: Console, text: str, style: str | None = None) -> None:
 
 
 def show_text(console: Console, text: str, style: str) -> None:
-    """A sentence for a person: broken at words on a terminal, one line in a pipe."""
+    """A sentence for a person: broken between words on a terminal, one line in a pipe."""
     if console.is_terminal:
         console.print(Text(text), style=style, highlight=False)
     else:

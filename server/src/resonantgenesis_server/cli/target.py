@@ -1,4 +1,4 @@
-"""Which server a client command speaks to, and with which key."""
+"""The server that a command speaks to, and the key for it."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Target:
 
 
 def find_target(url: str | None, data: Path | None) -> Target:
-    """From the options, else the variables, else the defaults.
+    """The target that the options name, else the variables, else the defaults.
 
-    Raises UsageProblem for an address that is none, AuthError without a key.
+    Raises UsageProblem for a bad address, AuthError if no key is known.
     """
     address = check_url(url or os.environ.get(URL_VARIABLE) or DEFAULT_URL)
     key = find_key(address, data)
@@ -47,17 +47,17 @@ def find_target(url: str | None, data: Path | None) -> Target:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A credential, and how a shell on this machine would write it without showing it."""
+    """A credential; `shell` is an expression of a shell on this machine that gives it."""
 
     value: str
     shell: str
 
 
 def find_key(url: str, data: Path | None) -> Key | None:
-    """The key for the server at `url`; None if none is known.
+    """The key for the server at `url`; None if no key is known.
 
-    A key found on this machine opens the server on this machine: it is sent to another only when
-    its directory was named for that very command.
+    A key from this machine's files belongs to the server on this machine. It is sent to another
+    server only if the command names its directory.
     """
     for variable in (KEY_VARIABLE, BOOTSTRAP_VARIABLE):
         key = os.environ.get(variable, "").strip()
@@ -69,8 +69,10 @@ def find_key(url: str, data: Path | None) -> Key | None:
 
 
 def check_url(url: str) -> str:
-    """The address without a trailing slash, and without the `/v1` that every path of ours begins
-    with, for those who wrote it already. Raises UsageProblem."""
+    """The address without a trailing slash and without `/v1`, with which every path begins.
+
+    Raises UsageProblem.
+    """
     try:
         parts = urlsplit(url)
         fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
@@ -83,17 +85,17 @@ def check_url(url: str) -> str:
 
 
 def ready_urls(url: str) -> tuple[str, ...]:
-    """Where a server at the address says whether it is up, the likeliest first.
+    """The addresses at which a server may answer `/readyz`, the likeliest first.
 
-    `…/api/v1` may be the alias of a server, whose `/readyz` stands beside `/api`, or a server that
-    a proxy has mounted there.
+    `…/api` may be the alias of a server, whose `/readyz` stands beside it. Or a proxy has mounted
+    a server there.
     """
     beside = (f"{url.removesuffix('/api')}/readyz",) if url.endswith("/api") else ()
     return (f"{url}/readyz", *beside)
 
 
 def is_loopback(url: str) -> bool:
-    """Whether the address can only be this machine."""
+    """True if the address names this machine, whatever the network is."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -106,7 +108,7 @@ def _default_data() -> Path:
 
 
 def key_in(data: Path) -> Key | None:
-    """The key that a server wrote into its data directory. Raises AuthError if it is unreadable."""
+    """The key that a server wrote into its data directory. Raises AuthError if unreadable."""
     path = data / KEY_FILE
     try:
         key = path.read_text(encoding="ascii").strip()

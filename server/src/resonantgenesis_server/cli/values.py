@@ -1,4 +1,4 @@
-"""What is typed for fields, times and patterns, as the server takes it."""
+"""Fields, times, ids and patterns: from the words of a person to the values of the server."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _UNIT = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def fields(pairs: Sequence[str], option: str) -> dict[str, Any]:
-    """`k=v` as fields: a JSON scalar if v is one, else text; a k given again collects its values.
+    """Fields from `name=value`. A value is a JSON scalar if it reads as one, else text.
 
-    Raises UsageProblem, which names the option.
+    A name that is given again collects its values. Raises UsageProblem, which names the option.
     """
     collected: dict[str, list[Any]] = {}
     for pair in pairs:
@@ -30,7 +30,7 @@ def fields(pairs: Sequence[str], option: str) -> dict[str, Any]:
 
 
 def duration(text: str, option: str) -> int:
-    """Seconds, from a number of them or from a word like `12h`. Raises UsageProblem."""
+    """A duration in seconds, from a number of seconds or a word like `12h`. Raises UsageProblem."""
     said = text.strip()
     if said.isascii() and said.isdigit() and len(said) < 12:
         return int(said)
@@ -48,7 +48,7 @@ def identifier(text: str) -> str:
 
 
 def json_object(text: str, what: str) -> dict[str, Any]:
-    """Raises UsageProblem."""
+    """A JSON object; `what` names it in the UsageProblem that is raised otherwise."""
     try:
         value = json.loads(text)
     except ValueError as error:
@@ -61,9 +61,9 @@ def json_object(text: str, what: str) -> dict[str, Any]:
 
 
 def place(text: str, option: str) -> str:
-    """A cursor, an ISO 8601 time (of this machine's zone if it names none), or how long ago.
+    """A place in the log of events: a cursor, an ISO 8601 time, or a duration before now.
 
-    Raises UsageProblem.
+    A time without a zone is in this machine's zone. Raises UsageProblem.
     """
     said = text.strip()
     if said.startswith("c_"):
@@ -83,7 +83,7 @@ def place(text: str, option: str) -> str:
 
 
 def patterns(arguments: Sequence[str]) -> tuple[str, ...]:
-    """One or several per argument, between commas. Raises UsageProblem for an empty one."""
+    """Patterns, with commas between several in one argument. Raises UsageProblem."""
     found = tuple(part.strip() for argument in arguments for part in argument.split(","))
     if not all(found):
         raise UsageProblem("a PATTERN is empty; write one like 'session.*', or none for all events")
@@ -91,7 +91,7 @@ def patterns(arguments: Sequence[str]) -> tuple[str, ...]:
 
 
 def doubt(pattern: str) -> str | None:
-    """Why a pattern will hardly match anything, though it may."""
+    """The reason why a pattern hardly matches anything; None if it may."""
     first = pattern.partition(".")[0]
     if first == "*" or channel_of(first) is not None:
         return None
@@ -110,7 +110,7 @@ def _scalar(text: str) -> Any:
 
 
 def _is_sayable(value: Any) -> bool:
-    """Whether JSON in UTF-8 has it: 1e999 reads as infinity, half a surrogate pair as itself."""
+    """False for values that JSON in UTF-8 lacks: infinity (1e999), half a surrogate pair."""
     try:
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except ValueError:

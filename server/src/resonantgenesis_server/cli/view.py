@@ -1,4 +1,4 @@
-"""How chunks look on a terminal and in a pipe."""
+"""Chunks on a terminal and in a pipe."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .render import WordWrap, one_line, safe, show_json, show_text
 
 
 class ChunkView:
-    """Writes chunks as they come: text as it is, the rest as lines beside it.
+    """Writes chunks as they come: text unchanged, the other types as lines of their own.
 
-    A terminal gets text broken at words. As JSON, each chunk is a line.
+    On a terminal, lines are broken between words. As JSON, each chunk is a line.
     """
 
     def __init__(self, console: Console, *, as_json: bool = False) -> None:
@@ -27,17 +27,17 @@ class ChunkView:
             if console.is_terminal and not console.is_dumb_terminal
             else None
         )
-        #: The newest `done` and the newest `error`, for whoever sums up.
+        #: The newest `done` and the newest `error`, for a summary.
         self.done: Mapping[str, Any] | None = None
         self.error: Mapping[str, Any] | None = None
 
     @property
     def succeeded(self) -> bool:
-        """Whether the newest turn shown did not end otherwise than with success."""
+        """False if the newest turn that was shown ended without success."""
         return self.done is None or self.done.get("status") == "success"
 
     def show(self, chunk: Mapping[str, Any]) -> None:
-        """Kinds that are not known are left out of text: there will be more of them."""
+        """Show a chunk. Types that this version does not know are left out, except as JSON."""
         match chunk.get("type"):
             case "error":
                 self.error = chunk
@@ -75,7 +75,7 @@ class ChunkView:
                 pass
 
     def end_line(self) -> None:
-        """So that what follows begins on a line of its own."""
+        """End the line, so that the next text begins on a new one."""
         if not self._at_line_start:
             self._console.file.write("\n")
             self._at_line_start = True
@@ -83,7 +83,7 @@ class ChunkView:
             self._wrap.new_line()
 
     def make_room(self) -> None:
-        """So that a note begins on a line of its own; what is kept in a pipe stays as it is."""
+        """Begin a new line for a note on a terminal; a pipe gets nothing."""
         if self._console.is_terminal:
             self.end_line()
 
@@ -94,7 +94,7 @@ class ChunkView:
         if not self._in_text:
             self.end_line()
             self._in_text = True
-        # As it is, tabs included.
+        # Unchanged, tabs included: the console would turn them into spaces.
         self._console.file.write(text if self._wrap is None else self._wrap.feed(text))
         self._console.file.flush()
         self._at_line_start = text.endswith("\n")
@@ -113,7 +113,7 @@ def summary(done: Mapping[str, Any]) -> str:
 
 
 def _error(chunk: Mapping[str, Any]) -> str:
-    """With the request's id, by which the server's log is searched for the reason."""
+    """The error with its request's id, which finds the reason in the server's log."""
     request = chunk.get("request_id")
     return f"{chunk.get('code')}: {chunk.get('message')}" + (
         f" (request {request})" if request else ""

@@ -55,8 +55,8 @@ def tail(
 ) -> None:
     """Watch events as they happen, until Ctrl-C.
 
-    One line per event on a terminal, JSON lines in a pipe. A cut or a restart of the server is
-    survived without loss or repetition; after five minutes without a server it ends, and says
+    One line per event on a terminal, JSON lines in a pipe. A cut or a restart of the server
+    loses and repeats nothing. After five minutes without a server the command ends, and says
     from where to go on.
     """
     console = Console()
@@ -66,8 +66,8 @@ def tail(
     start = None if since is None else place(since, "--since")
     try:
         with connect(url, data) as client:
-            # Says at once that there is no server, or that it refuses. And where "now" is, so that
-            # a first connection which breaks loses nothing.
+            # Fails at once if there is no server, or if it refuses. And it gives the place of
+            # "now", so that a first connection that breaks loses nothing.
             reached = cursor_behind(client, start or END, **selection)
     except KeyboardInterrupt:
         return
@@ -111,7 +111,7 @@ def replay(
     url: Url = None,
     data: Data = None,
 ) -> None:
-    """Show what has happened, in order, and end.
+    """Show past events in order, and end.
 
     One line per event on a terminal, JSON lines in a pipe.
     """
@@ -166,7 +166,7 @@ def publish(
 ) -> None:
     """Publish an event of your own.
 
-    It is repeated under one key until the server has answered, so that it is written once.
+    The call is repeated under one key until the server answers, so the event is written once.
     """
     _check_directory(data)
     if body is not None and field:
@@ -211,7 +211,7 @@ def _describe(types: Sequence[str], filters: Mapping[str, Any]) -> str:
 
 
 def _check_directory(data: Path | None) -> None:
-    """`--data` is the server's directory in every command; here it is easily meant otherwise."""
+    """Refuse `--data` that looks like the event's data: it names the server's directory."""
     if data is not None and "=" in str(data) and not data.is_dir():
         raise UsageProblem(
             f"--data names the server's data directory; give the event's with"
@@ -228,20 +228,23 @@ _COLOURS = {
     "system": "bright_black",
     "app": "bright_magenta",
 }
-#: What matters most stands first, since a narrow terminal cuts the rest.
+#: The most important fields stand first, since a narrow terminal cuts the rest.
 _FIRST = ("session_id", "error_code", "error", "status", "name", "goal")
-#: Known by their looks, in the server's own events.
+#: Fields of the server's own events that need no name.
 _UNNAMED = frozenset(_FIRST)
 _SHORT = {"agent_id": "agent"}
-#: Stands at the end of a line that lacks something.
+#: The end of a line that lacks a field.
 _MORE = " …"
 #: The longest of the server's own types.
 _TYPE_WIDTH = 24
 
 
 class EventView:
-    """One event a line: JSON, or for a person the time here, the type in its channel's colour and
-    the main fields, cut at the terminal's edge; an id that would be cut is left out."""
+    """Shows events, one a line: as JSON, or for a person.
+
+    A person gets the time in this machine's zone, the type in its channel's colour and the main
+    fields, cut at the terminal's edge. An id that would be cut is left out.
+    """
 
     def __init__(self, console: Console, *, as_json: bool) -> None:
         self._console = console
@@ -253,7 +256,7 @@ class EventView:
             show_json(self._console, event)
         else:
             self._show_line(event)
-        self._console.file.flush()  # in a pipe too an event is news only while it is new
+        self._console.file.flush()  # a pipe also gets each event when it happens
 
     def _show_line(self, event: Mapping[str, Any]) -> None:
         moment = _moment(event.get("created_at"))
@@ -286,7 +289,7 @@ def _is_id(name: str) -> bool:
 
 
 def _ordered(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The fields that say something, the main ones first."""
+    """The fields that have a value, the main ones first."""
     names = [name for name in _FIRST if name in data]
     for name in [*names, *(name for name in data if name not in _FIRST)]:
         if data[name] not in (None, "", {}, []):
@@ -300,7 +303,7 @@ def _value(value: object) -> str:
 
 
 def _moment(created_at: object) -> datetime | None:
-    """In this machine's zone."""
+    """A time of the server in this machine's zone; None if it is not a time."""
     try:
         return datetime.fromisoformat(str(created_at)).astimezone()
     except ValueError:

@@ -18,7 +18,7 @@ from ..errors import UsageProblem, using_file
 from ..options import AsJson, Data, Url, connect, to_stderr
 from ..render import one_line, show_fields, show_json, show_line, show_rows
 
-#: Takes the bytes that have gone through, and their number in all, None if unknown.
+#: Takes the number of bytes that are through, and of all bytes, None if unknown.
 OnProgress = Callable[[int, int | None], object]
 
 app = typer.Typer(no_args_is_help=True, help="Upload, download, list and delete files.")
@@ -43,7 +43,7 @@ def put(
     url: Url = None,
     data: Data = None,
 ) -> None:
-    """Upload a file, whole or not at all. In a pipe its id alone is written."""
+    """Upload a file, whole or not at all. A pipe gets its id alone."""
     called = name or path.name
     patience = Patience(PATIENCE, to_stderr, "connection lost, sending it again", reached=False)
     with (
@@ -82,7 +82,7 @@ def get(
     url: Url = None,
     data: Data = None,
 ) -> None:
-    """Download a file; it is in its place once it is whole. Writes where it is."""
+    """Download a file and write its path. The file is put in its place once it is whole."""
     with connect(url, data) as client:
         file = client.files.get(file_id)
     patience = Patience(PATIENCE, to_stderr, "connection lost, trying again")
@@ -149,7 +149,7 @@ def _opened(path: Path, name: str | None) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def _bar(name: str) -> Iterator[OnProgress | None]:
-    """A progress bar on the terminal, which leaves when it is done; nothing elsewhere."""
+    """A progress bar on a terminal, removed at the end; None elsewhere."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield None

@@ -48,9 +48,9 @@ def create(
     url: Url = None,
     data: Data = None,
 ) -> None:
-    """Make a key, which is shown this once. It can do no more than the key that makes it.
+    """Make a key, which is shown only this once. It can do no more than the key that makes it.
 
-    In a pipe the key alone is written, e.g. KEY=$(resonantgenesis keys create --name app).
+    A pipe gets the key alone, as in KEY=$(resonantgenesis keys create --name app).
     """
     seconds = lifetime(expires_in)
     with connect(url, data) as client:
@@ -76,8 +76,8 @@ def revoke(
     url: Url = None,
     data: Data = None,
 ) -> None:
-    """Revoke keys for good. They and their tokens open nothing from now on; streams and sockets
-    of theirs end within 2 seconds. Turns that run go on."""
+    """Revoke keys for good. From now on the keys and their tokens open nothing. Their streams and
+    sockets end within 2 seconds. Running turns go on."""
     with connect(url, data) as client:
         for key_id in key_ids:
             client.keys.revoke(key_id)
@@ -89,12 +89,12 @@ def lifetime(expires_in: str | None) -> int | None:
 
 
 def show_made_key(made: dict[str, Any], *, as_json: bool) -> None:
-    """The key, and on a terminal what it is."""
+    """Show a new key; a terminal also gets its fields."""
     show_secret(made, "key", ("id", "name", "scopes", "expires_at", "key"), as_json=as_json)
 
 
 def show_secret(made: dict[str, Any], secret: str, shown: Sequence[str], *, as_json: bool) -> None:
-    """What is shown once: in a pipe the field `secret` alone."""
+    """Show a new credential, its only time; a pipe gets the field `secret` alone."""
     console = Console()
     if as_json:
         show_json(console, made)

@@ -32,8 +32,8 @@ def create(
     url: Url = None,
     data: Data = None,
 ) -> None:
-    """Make an organization and its first key, which is shown this once. In a pipe the key alone is
-    written."""
+    """Make an organization and its first key, which is shown only this once. A pipe gets the key
+    alone."""
     with connect(url, data) as client:
         made = client.organizations.create(name).raw
     if as_json:
@@ -54,15 +54,15 @@ def list_organizations(
 
 @app.command()
 def disable(organization: Id, url: Url = None, data: Data = None) -> None:
-    """None of its credentials opens anything until it is enabled again, and its streams and
-    sockets end within 2 seconds. Nothing is deleted."""
+    """Disable an organization: its credentials open nothing until it is enabled again. Its streams
+    and sockets end within 2 seconds. Nothing is deleted."""
     with connect(url, data) as client:
         client.organizations.update(organization, disabled=True)
 
 
 @app.command()
 def enable(organization: Id, url: Url = None, data: Data = None) -> None:
-    """What was disabled works again."""
+    """Let the credentials of a disabled organization work again."""
     with connect(url, data) as client:
         client.organizations.update(organization, disabled=False)
 
@@ -74,7 +74,7 @@ def rename(
     url: Url = None,
     data: Data = None,
 ) -> None:
-    """Give it another name."""
+    """Give an organization another name."""
     with connect(url, data) as client:
         client.organizations.update(organization, name=name)
 
@@ -89,8 +89,8 @@ def key(
     url: Url = None,
     data: Data = None,
 ) -> None:
-    """Make a key in it, for an organization whose keys are lost; with every scope if none is
-    named."""
+    """Make a key in an organization, for example if all its keys are lost. Without --scope the
+    key has every scope."""
     seconds = lifetime(expires_in)
     with connect(url, data) as client:
         made = client.organizations.create_key(

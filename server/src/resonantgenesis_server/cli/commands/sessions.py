@@ -68,13 +68,13 @@ def stream(
     url: Url = None,
     data: Data = None,
 ) -> None:
-    """Watch a session: from a position, else from the start of its running or last turn.
+    """Watch a session from a position, else from the start of its running or last turn.
 
-    Exit code 1 if the last turn shown was no success.
+    The exit code is 1 if the last turn that was shown had no success.
     """
     view = ChunkView(Console(), as_json=as_json)
     with connect(url, data) as client:
-        client.sessions.get(session_id)  # no server or no such session is said at once
+        client.sessions.get(session_id)  # fails at once without a server or session
     with connect(url, data, patient=True) as client:
         joined = client.sessions.join(
             session_id,

@@ -41,7 +41,7 @@ def create(
     url: Url = None,
     data: Data = None,
 ) -> None:
-    """Make a short-lived token for a browser or an app. In a pipe the token alone is written."""
+    """Make a short-lived token for a browser or an app. A pipe gets the token alone."""
     seconds = values.duration(expires_in, "--expires-in")
     with connect(url, data) as client:
         made = client.tokens.create(
@@ -68,8 +68,8 @@ def rotate(
     url: Url = None,
     data: Data = None,
 ) -> None:
-    """Sign tokens with a new key from now on; the server goes on running. Tokens that are out stay
-    valid until they expire. Needs the server's bootstrap key."""
+    """Sign tokens with a new key from now on, while the server runs. Tokens that are out stay valid
+    until they expire. Needs the server's bootstrap key."""
     with connect(url, data) as client:
         made = client.tokens.rotate(end_tokens=end_tokens).raw
     console = Console()

@@ -21,7 +21,7 @@ _SUMS = ("turns", "input_tokens", "output_tokens", "steps", "duration_ms")
 
 
 class By(StrEnum):
-    """What the server can group by."""
+    """The groups of the server."""
 
     DAY = "day"
     AGENT = "agent"
@@ -56,8 +56,8 @@ def usage(
     url: Url = None,
     data: Data = None,
 ) -> None:
-    """Tokens, steps and time that turns took; on a terminal with their sum over all lines there
-    are, also those beyond --limit."""
+    """Tokens, steps and time of turns. A terminal also gets the sum of all lines, those beyond
+    --limit included."""
     first = None if since is None else values.place(since, "--since")
     last = None if until is None else values.place(until, "--until")
     console = Console()

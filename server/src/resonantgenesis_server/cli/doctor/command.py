@@ -35,10 +35,10 @@ def doctor(
     ] = 5.0,
     as_json: AsJson = False,
 ) -> None:
-    """Look at the configuration, the store, the clock, the open-file limit, the way to the server,
-    and whether something on it holds streams back. Exit code 1 if anything fails.
+    """Check the configuration, the store, the clock, the open-file limit and the way to the server,
+    and whether something on that way holds streams back. The exit code is 1 if a check fails.
 
-    The stream is measured with a few events `app.doctor.probe`.
+    A few events `app.doctor.probe` measure the stream.
     """
     import asyncio
 
@@ -57,7 +57,7 @@ def doctor(
     address = check_url(named or DEFAULT_URL)
     settings, told = machine.configuration(data, config)
     tell(*told, *machine.store(settings))
-    # What lies on this machine is no key for another, unless it was named for it.
+    # A key of this machine is not for another one, unless --data names it.
     near = settings.data if is_loopback(address) else data
     try:
         found_key = Key(key, "") if key else find_key(address, near)

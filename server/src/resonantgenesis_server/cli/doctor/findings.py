@@ -1,4 +1,4 @@
-"""What the doctor finds, and how it says so."""
+"""The findings of the doctor, and their lines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STYLES = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`check` is the name of what was looked at; `next` what to do, unless all is well."""
+    """The result of a check; `next` is the next step, unless all is well."""
 
     check: str
     level: Level
@@ -43,7 +43,7 @@ def fail(check: str, message: str, todo: str) -> Finding:
 
 
 def show(console: Console, finding: Finding, *, as_json: bool) -> None:
-    """One line, and one more for what to do next."""
+    """A line for the finding, and one for the next step."""
     if as_json:
         show_json(console, asdict(finding))
         return

@@ -1,4 +1,4 @@
-"""The doctor's look at this machine: configuration, store, clock, open files."""
+"""The doctor's checks of this machine: configuration, store, clock, open files."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from ...model.limits import MIB
 from ...records.migrate import check_revision
 from .findings import Finding, fail, ok, warn
 
-#: Synced writes that are timed, and the median in seconds from which waiting for them shows.
+#: Synced writes that are timed; the median, in seconds, from which they slow chunks down.
 _SYNCS, _SLOW_SYNC = 20, 0.02
 #: Open files below which a server is soon full.
 _FEW = 1_000
-#: Less free space than this, and the logs themselves are at their end.
+#: Free bytes below which the logs cannot grow.
 _LAST_SPACE = 64 * MIB
 #: 2025: no clock that is right is before it.
 _PAST = 1_735_689_600
@@ -36,7 +36,7 @@ _SKEW = 5.0
 
 
 def configuration(data: Path | None, config: Path | None) -> tuple[Settings, list[Finding]]:
-    """The settings in effect, or the defaults where they are wrong."""
+    """The settings in effect; the defaults if there is an error in them."""
     try:
         loaded = load_settings({"data": data}, config)
     except StartupError as error:
@@ -61,7 +61,7 @@ def _sources(loaded: LoadedSettings) -> str:
 
 
 def store(settings: Settings) -> Iterator[Finding]:
-    """The data directory; nothing in it is changed."""
+    """Check the data directory, without a change to it."""
     data = settings.data
     if not data.exists():
         parent = next(each for each in data.absolute().parents if each.exists())
@@ -86,7 +86,7 @@ def store(settings: Settings) -> Iterator[Finding]:
 
 
 def _sync_seconds(data: Path) -> float:
-    """The median time of a small synced write, which is what a commit waits for."""
+    """The median time of a small synced write, in seconds; a commit waits for one."""
     times: list[float] = []
     with tempfile.NamedTemporaryFile(dir=data, prefix=".doctor-") as file:
         for _ in range(_SYNCS):
@@ -151,7 +151,7 @@ def _space(path: Path, settings: Settings) -> Iterator[Finding]:
 
 
 def clock(settings: Settings, server_ahead: float | None) -> Finding:
-    """`server_ahead`: by how many seconds the server's clock is ahead of ours, if it told."""
+    """Check the clock; `server_ahead`: seconds by which the server's clock is ahead of ours."""
     now = time.time()
     todo = "set the clock, and let NTP keep it: tokens and events go by it"
     newest = 0.0
@@ -169,8 +169,11 @@ def clock(settings: Settings, server_ahead: float | None) -> Finding:
 
 
 def open_files(settings: Settings, server: tuple[int, int] | None) -> Finding:
-    """`server`: open and possible files of the running server, if its metrics told; else what
-    one that is started here would have."""
+    """Check the limit of open files.
+
+    `server`: open and allowed files of the running server, from its metrics; None: check the
+    limit of a server that is started here.
+    """
     wanted = settings.limits.connections
     raise_file_limit()  # as the server does
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

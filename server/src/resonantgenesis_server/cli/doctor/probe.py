@@ -1,5 +1,8 @@
-"""The doctor's look at a server from where it stands: reachable, in agreement about the time, and
-whether something on the way holds back what the server streams, or takes no WebSocket."""
+"""The doctor's checks of a server and of the way to it.
+
+Is the server reachable, do its clock and ours agree, does something on the way hold streams back,
+and does it let WebSockets through? The probe speaks HTTP itself, since the SDK hides such things.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from .findings import Finding, Level, fail, ok, warn
 
 #: Events that are sent one by one, each awaited before the next.
 _EVENTS = 5
-#: Seconds on the way from which a stream is no live stream any more.
+#: Seconds on the way from which a stream is not live.
 _LATE = 1.0
 _TYPE = "app.doctor.probe"
 _SCOPES = "it needs the scopes events:read and events:write"
@@ -39,7 +42,7 @@ _BUFFERED = (
 
 
 class _Connect(connect):
-    """Follows no redirect: the key goes to nobody but the server that was named."""
+    """Follows no redirect: the key goes only to the named server."""
 
     def process_redirect(self, exc: Exception) -> Exception:
         return exc
@@ -47,11 +50,11 @@ class _Connect(connect):
 
 @dataclass(slots=True)
 class Probe:
-    """`patience`: seconds that an answer, and an event on its way, may take. `expected`: whether
-    a server should be there at all.
+    """Checks one server.
 
-    `ahead` (seconds that the server's clock is ahead) and `files` (open and possible ones of its
-    process) are known after `run` if the server told them.
+    `patience`: seconds that an answer, or an event on its way, may take. `expected`: a server
+    should be there. After `run`, `ahead` has the seconds by which the server's clock is ahead and
+    `files` the open and allowed files of its process, if the server told them.
     """
 
     url: str
@@ -62,7 +65,7 @@ class Probe:
     files: tuple[int, int] | None = None
 
     async def run(self) -> AsyncIterator[Finding]:
-        """What there is to tell of the server, as it is found out."""
+        """The findings, each as soon as its check has ended."""
         headers = {"Authorization": f"Bearer {self.key.value}"} if self.key else {}
         async with httpx.AsyncClient(
             base_url=self.url,
@@ -133,7 +136,7 @@ class Probe:
         return ok("server", f"{self.url} answers in {took * 1000:.0f} ms")
 
     async def _ask_files(self, http: httpx.AsyncClient) -> None:
-        """Only a server on this machine shows its metrics to everybody."""
+        """Read the number of open files; only a server on this machine shows its metrics freely."""
         with contextlib.suppress(httpx.HTTPError):
             answer = await http.get("/metrics")
             found = {name: float(value) for name, value in _FILES.findall(answer.text)}
@@ -141,7 +144,7 @@ class Probe:
                 self.files = int(found["open"]), int(found["max"])
 
     async def _measure(self, http: httpx.AsyncClient) -> Finding:
-        """Publish events one by one and see when each comes back over a stream."""
+        """Publish events one by one and measure when each comes back over a stream."""
         began = time.monotonic()
         try:
             delays, coding = await self._echo(http)
@@ -164,9 +167,9 @@ class Probe:
         return ok("stream", f"{said}, each as it is sent")
 
     async def _echo(self, http: httpx.AsyncClient) -> tuple[list[float], str]:
-        """How long each event took, and the stream's Content-Encoding.
+        """The seconds that each event took, and the stream's Content-Encoding.
 
-        Raises TimeoutError when one does not come, httpx.HTTPError, CliError.
+        Raises TimeoutError if an event does not come, httpx.HTTPError, CliError.
         """
         probe = uuid.uuid4().hex
         query = {"events": _TYPE, "filters": json.dumps({"probe": probe})}
@@ -216,8 +219,10 @@ def _check(response: httpx.Response) -> None:
 
 
 def _refused(error: InvalidStatus) -> tuple[str, str]:
-    """Why a handshake was answered otherwise, and what to do. The server's own words say which
-    header has not reached it."""
+    """The message for a refused handshake, and the next step.
+
+    The server's own words name the header that has not reached it.
+    """
     response = error.response
     status = f"a WebSocket is refused with {response.status_code}"
     try:
@@ -230,7 +235,7 @@ def _refused(error: InvalidStatus) -> tuple[str, str]:
 
 
 async def _until(lines: AsyncIterator[str], probe: str, number: int) -> None:
-    """Raises httpx.RemoteProtocolError if the stream ends before."""
+    """Read up to the event. Raises httpx.RemoteProtocolError if the stream ends before it."""
     async for line in lines:
         if line.startswith("data:") and probe in line:
             data = json.loads(line.removeprefix("data:")).get("data", {})
