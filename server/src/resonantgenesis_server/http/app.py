@@ -33,7 +33,7 @@ from .errors import error_response, from_http_exception, from_validation
 from .idempotency import IdempotentPosts
 from .limits import RequestLimit
 from .middleware import Drain, FastRoute, Gateway, Lifespan, store_unusable
-from .streamed import streamed_routes
+from .routing import streamed_routes
 from .watchdog import StreamWatchdog
 
 #: The status of a request whose client has left, as other servers log it.

@@ -19,7 +19,7 @@ from ..auth.authenticator import require, scoped
 from ..body import api_router
 from ..errors import documented_errors
 from ..params import QueryParams
-from ..streamed import streamed
+from ..routing import streamed
 from ..transfer import Answer, disposition, send_answer
 from ..watchdog import StreamWatchdog
 from .events import FiltersText, Patterns, Since, parse_filters, split_patterns

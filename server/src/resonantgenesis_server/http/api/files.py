@@ -26,7 +26,7 @@ from ..errors import Responses, documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
 from ..params import QueryParams, text_header
 from ..schemas import PageBody, PageCursor, PageLimit, page_body
-from ..streamed import streamed
+from ..routing import streamed
 from ..transfer import (
     Answer,
     Headers,

@@ -53,7 +53,7 @@ from ..idempotency import IdempotencyKey
 from ..limits import RequestLimit
 from ..params import QueryParams, header, position_of, text_header
 from ..schemas import EVENT_STREAM, MAX_POSITION
-from ..streamed import streamed
+from ..routing import streamed
 from ..waiting import waiting
 from ..watchdog import StreamWatchdog
 from .stream import (
