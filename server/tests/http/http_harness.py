@@ -24,7 +24,8 @@ from resonantgenesis_server.http.app import (
 from resonantgenesis_server.http.auth.authenticator import CredentialAuthenticator
 from resonantgenesis_server.http.auth.signing import SigningKeys
 from resonantgenesis_server.http.cors import Cors
-from resonantgenesis_server.http.middleware import FastRoute, Gateway, Lifespan
+from resonantgenesis_server.http.middleware import Gateway, Lifespan
+from resonantgenesis_server.http.routing import FastRoute
 from resonantgenesis_server.model.errors import InvalidRequest
 from resonantgenesis_server.model.limits import Limits
 from resonantgenesis_server.records.agents import AgentDirectory

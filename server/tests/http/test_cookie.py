@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from http_harness import Serve, Service, bearer, status
 from resonantgenesis_server.http.auth.authenticator import COOKIE
-from resonantgenesis_server.http.middleware import fast_route
+from resonantgenesis_server.http.routing import fast_route
 from resonantgenesis_server.model.errors import Unauthenticated
 from starlette.types import Receive, Scope, Send
 

@@ -16,7 +16,8 @@ import pytest
 import structlog
 from http_harness import Serve, Service, bearer, sockets
 from resonantgenesis_server.http.cors import Cors
-from resonantgenesis_server.http.middleware import Drain, Gateway, fast_route
+from resonantgenesis_server.http.middleware import Drain, Gateway
+from resonantgenesis_server.http.routing import fast_route
 from resonantgenesis_server.log.base import LogUnavailable
 from resonantgenesis_server.model.errors import SessionNotFound
 from resonantgenesis_server.records.base import StoreUnusable

@@ -32,8 +32,8 @@ from .cors import Cors
 from .errors import error_response, from_http_exception, from_validation
 from .idempotency import IdempotentPosts
 from .limits import RequestLimit
-from .middleware import Drain, FastRoute, Gateway, Lifespan, store_unusable
-from .routing import streamed_routes
+from .middleware import Drain, Gateway, Lifespan, store_unusable
+from .routing import FastRoute, streamed_routes
 from .watchdog import StreamWatchdog
 
 #: The status of a request whose client has left, as other servers log it.

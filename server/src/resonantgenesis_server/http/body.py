@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 import orjson
-from fastapi import APIRouter
-from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from ..codec.json import has_more_values, nests_deeper
 from ..feed.shares import LARGE, SHARED
 from ..model.errors import InvalidJson, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
 from ..model.limits import Limits
-from .params import check_known, check_query, header, model_in
+from .params import check_known, header
 from .waiting import reading
 from .watchdog import StreamWatchdog
 
@@ -127,7 +123,7 @@ async def _parsed(scope: Scope, data: bytes, limits: Limits) -> Any:
         SHARED.took(organization_id, _AND_USED * (loop.time() - began))
 
 
-class _JsonRequest(Request):
+class JsonRequest(Request):
     """A request whose body is read and checked before the framework reads it."""
 
     _value: Any = None
@@ -149,41 +145,6 @@ class _JsonRequest(Request):
 
     async def json(self) -> Any:
         return self._value
-
-
-class JsonRoute(APIRoute):
-    """A route whose query and JSON body pass our checks instead of the framework's.
-
-    The framework answers every failure while it reads a body with one vague 400, and ignores
-    unknown names.
-    """
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
-        if not self.path.startswith("/v1"):
-            return handler
-        known, body = query_names(self), self.body_field
-        kind = None if body is None else model_in(body.field_info.annotation)
-
-        async def checked(request: Request) -> Response:
-            check_query(request.scope, known)
-            if body is None:
-                return await handler(request)
-            strict = _JsonRequest(request.scope, request.receive)
-            await strict.load(request.app.state.limits, request.app.state.watch, kind)
-            return await handler(strict)
-
-        return checked
-
-
-def query_names(route: APIRoute) -> frozenset[str]:
-    """The query parameters of a route."""
-    return frozenset(field.alias for field in route.dependant.query_params)
-
-
-def api_router(prefix: str = "", tag: str | None = None) -> APIRouter:
-    """A router whose routes read their bodies through `JsonRoute`."""
-    return APIRouter(prefix=prefix, tags=[tag] if tag else None, route_class=JsonRoute)
 
 
 def announces_body(scope: Scope) -> bool:

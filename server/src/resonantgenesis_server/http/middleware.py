@@ -12,7 +12,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -30,12 +30,13 @@ from ..model.errors import (
     Unavailable,
 )
 from ..model.ids import new_id
-from ..model.principal import Principal
 from ..records.base import StoreError, StoreUnusable
+from .auth.authenticator import CredentialAuthenticator
 from .body import announces_body
 from .cors import Cors, HeaderList
 from .errors import error_response, method_not_allowed
 from .params import APPLIED, check_query, header, is_lenient, reject_duplicate_headers
+from .routing import FastRoute
 from .serving.http_protocol import request_connection_of
 
 log = structlog.get_logger("resonantgenesis.http")
@@ -45,14 +46,6 @@ _ALIAS = "/api/v1"
 
 #: Entered when the server starts, left when it stops; its value, if any, is merged into the state.
 Lifespan = Callable[[], AbstractAsyncContextManager[Mapping[str, Any] | None]]
-
-
-class Authenticates(Protocol):
-    """What the edge needs of authentication."""
-
-    async def authenticate(self, scope: Scope) -> Principal | None:
-        """Who sends this request; None without a credential. Raises `Unauthenticated` for a bad
-        one."""
 
 
 @dataclass(slots=True)
@@ -66,42 +59,6 @@ class Drain:
 CountRequest = Callable[[Scope], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class FastRoute:
-    """A path served by a plain ASGI app. `method` is `WEBSOCKET` for a socket."""
-
-    method: str
-    path: str
-    pattern: re.Pattern[str]
-    app: ASGIApp
-    #: Whether its requests count against the key's limit; if not, the app counts what it wants.
-    counted: bool = True
-    #: Answered without a credential too.
-    public: bool = False
-    #: The query parameters that it knows; None: it does not say.
-    query: frozenset[str] | None = None
-
-
-def fast_route(
-    method: str,
-    path: str,
-    app: ASGIApp,
-    *,
-    counted: bool = True,
-    public: bool = False,
-    query: frozenset[str] | None = None,
-) -> FastRoute:
-    """A route for `path` with `{name}` segments, which arrive in `scope["path_params"]`.
-
-    The app finds `scope["state"]["principal"]` (authenticated, scopes not yet checked),
-    `scope["state"]["request_id"]` and `scope["state"]["headers"]`, which are added to what it
-    sends; it may raise any `ApiError` before it starts its response.
-    """
-    pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path))
-    compiled = re.compile(pattern, re.DOTALL)
-    return FastRoute(method, path, compiled, app, counted, public, query)
-
-
 class Gateway:
     """The ASGI app that servers run.
 
@@ -113,7 +70,7 @@ class Gateway:
         self,
         app: ASGIApp,
         *,
-        authenticator: Authenticates,
+        authenticator: CredentialAuthenticator,
         cors: Cors,
         fast: Sequence[FastRoute] = (),
         methods: Mapping[str, frozenset[str]] | None = None,

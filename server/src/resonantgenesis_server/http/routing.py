@@ -1,26 +1,100 @@
-"""Routes that a plain ASGI app answers before the framework, each declared once.
+"""Routes: those of the framework, and those that a plain ASGI app answers before it.
 
-A framework's request would live as long as the stream, and costs more than an event. So the
-framework only documents these routes: their parameters, responses and scopes. The gateway matches
-them first and calls the app.
+A framework's request would live as long as a stream, and costs more than an event. So the gateway
+matches `FastRoute`s first and calls their apps. `streamed` declares such a route once: the app, and
+the parameters and responses that the framework documents.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from fastapi import APIRouter
+from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from ..model.errors import Internal
-from .body import JsonRoute, query_names
-from .middleware import FastRoute, fast_route
+from .body import JsonRequest
+from .params import check_query, model_in
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class JsonRoute(APIRoute):
+    """A route whose query and JSON body pass our checks instead of the framework's.
+
+    The framework answers every failure while it reads a body with one vague 400, and ignores
+    unknown names.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+        if not self.path.startswith("/v1"):
+            return handler
+        known, body = query_names(self), self.body_field
+        kind = None if body is None else model_in(body.field_info.annotation)
+
+        async def checked(request: Request) -> Response:
+            check_query(request.scope, known)
+            if body is None:
+                return await handler(request)
+            strict = JsonRequest(request.scope, request.receive)
+            await strict.load(request.app.state.limits, request.app.state.watch, kind)
+            return await handler(strict)
+
+        return checked
+
+
+def query_names(route: APIRoute) -> frozenset[str]:
+    """The query parameters of a route."""
+    return frozenset(field.alias for field in route.dependant.query_params)
+
+
+def api_router(prefix: str = "", tag: str | None = None) -> APIRouter:
+    """A router whose routes read their bodies through `JsonRoute`."""
+    return APIRouter(prefix=prefix, tags=[tag] if tag else None, route_class=JsonRoute)
+
+
+@dataclass(frozen=True, slots=True)
+class FastRoute:
+    """A path served by a plain ASGI app. `method` is `WEBSOCKET` for a socket."""
+
+    method: str
+    path: str
+    pattern: re.Pattern[str]
+    app: ASGIApp
+    #: Whether its requests count against the key's limit; if not, the app counts what it wants.
+    counted: bool = True
+    #: Answered without a credential too.
+    public: bool = False
+    #: The query parameters that it knows; None: it does not say.
+    query: frozenset[str] | None = None
+
+
+def fast_route(
+    method: str,
+    path: str,
+    app: ASGIApp,
+    *,
+    counted: bool = True,
+    public: bool = False,
+    query: frozenset[str] | None = None,
+) -> FastRoute:
+    """A route for `path` with `{name}` segments, which arrive in `scope["path_params"]`.
+
+    The app finds `scope["state"]["principal"]` (authenticated, scopes not yet checked),
+    `scope["state"]["request_id"]` and `scope["state"]["headers"]`, which are added to what it
+    sends; it may raise any `ApiError` before it starts its response.
+    """
+    pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path))
+    compiled = re.compile(pattern, re.DOTALL)
+    return FastRoute(method, path, compiled, app, counted, public, query)
 
 
 class StreamedRoute(JsonRoute):

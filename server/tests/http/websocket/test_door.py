@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 import pytest
 from resonantgenesis_server.http.cors import Cors
-from resonantgenesis_server.http.middleware import Gateway, fast_route
+from resonantgenesis_server.http.middleware import Gateway
+from resonantgenesis_server.http.routing import fast_route
 from resonantgenesis_server.http.serving.eager import EagerStarter
 from resonantgenesis_server.http.serving.http_protocol import request_connection_of
 from structlog.testing import capture_logs

@@ -16,9 +16,9 @@ from ...model.principal import Principal
 from ...records.agents import AgentDirectory
 from ...records.base import UNSET, Actor, AgentChanges, AgentRecord, ListPage
 from ..auth.authenticator import scoped
-from ..body import api_router
 from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
+from ..routing import api_router
 from ..schemas import NO_NUL, Body, Name, PageBody, PageCursor, PageLimit, page_body
 
 PATH = "/v1/agents"

@@ -11,8 +11,8 @@ import orjson
 from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import HTMLResponse
 
-from ..body import api_router
 from ..errors import add_error_schema, only_errors
+from ..routing import api_router
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 _STYLE = """

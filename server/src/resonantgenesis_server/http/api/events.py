@@ -15,8 +15,9 @@ from ...model.errors import InvalidJson, InvalidRequest, PayloadTooLarge
 from ...model.limits import Limits
 from ...model.principal import Principal
 from ..auth.authenticator import scoped
-from ..body import api_router, parse_json
+from ..body import parse_json
 from ..errors import documented_errors
+from ..routing import api_router
 from ..schemas import Body, JsonObject
 from ..waiting import waiting_for
 

@@ -16,10 +16,9 @@ from ...model.principal import Principal
 from ...sessions.export import Batch, event_batches, open_session_export
 from ...sessions.service import SessionService
 from ..auth.authenticator import require, scoped
-from ..body import api_router
 from ..errors import documented_errors
 from ..params import QueryParams
-from ..routing import streamed
+from ..routing import api_router, streamed
 from ..transfer import Answer, disposition, send_answer
 from ..watchdog import StreamWatchdog
 from .events import FiltersText, Patterns, Since, parse_filters, split_patterns

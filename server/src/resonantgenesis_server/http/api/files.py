@@ -21,12 +21,11 @@ from ...records.base import ListPage
 from ...records.files import FileRecord, Owner
 from ...sessions.idempotency import check_key
 from ..auth.authenticator import require, scoped
-from ..body import api_router
 from ..errors import Responses, documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
 from ..params import QueryParams, text_header
+from ..routing import api_router, streamed
 from ..schemas import PageBody, PageCursor, PageLimit, page_body
-from ..routing import streamed
 from ..transfer import (
     Answer,
     Headers,

@@ -10,9 +10,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from ...model.errors import Unavailable
-from ..body import api_router
 from ..errors import only_errors
 from ..middleware import Drain
+from ..routing import api_router
 
 #: The check of `/readyz`: None when ready, else the reason.
 Ready = Callable[[], Awaitable[str | None]]

@@ -20,9 +20,9 @@ from ...records.access import KeyRepository
 from ...records.base import KeyRecord
 from ...records.credentials import new_api_key
 from ..auth.authenticator import CredentialAuthenticator, scoped
-from ..body import api_router
 from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
+from ..routing import api_router
 from ..schemas import (
     Body,
     Name,

@@ -25,9 +25,9 @@ from starlette.types import Scope
 
 from ...metrics import METERS, PREFIX, Counter, Histogram
 from ...model.errors import Unauthenticated
-from ..body import api_router
 from ..errors import only_errors
 from ..params import header
+from ..routing import api_router
 
 #: Headers that proxies add. The sender of such a request is not the one who connects.
 _FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")

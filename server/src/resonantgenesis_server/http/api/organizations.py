@@ -15,9 +15,9 @@ from ...records.access import KeyRepository, OrganizationRepository
 from ...records.base import UNSET, Organization
 from ...records.credentials import new_api_key
 from ..auth.authenticator import CredentialAuthenticator, administrator
-from ..body import api_router
 from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
+from ..routing import api_router
 from ..schemas import (
     Body,
     Name,

@@ -13,9 +13,9 @@ from ...records.base import ListPage
 from ...sessions.service import SessionService
 from ...sessions.state import SessionStatus
 from ..auth.authenticator import scoped
-from ..body import api_router
 from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
+from ..routing import api_router
 from ..schemas import MAX_POSITION, PageBody, PageCursor, PageLimit, page_body
 from ..waiting import waiting_for
 from .session_models import (

@@ -15,9 +15,9 @@ from ...model.errors import Forbidden
 from ...model.principal import Principal
 from ..auth.authenticator import COOKIE, CredentialAuthenticator, administrator, scoped
 from ..auth.signing import MAX_TOKEN_LIFE
-from ..body import api_router
 from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
+from ..routing import api_router
 from ..schemas import NO_NUL, Body, Id
 from .keys import ScopeList, check_grant
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 from ...agents.tools.toolbox import ListedTool, Origin, Toolbox
 from ...model.principal import Principal
 from ..auth.authenticator import scoped
-from ..body import api_router
 from ..errors import documented_errors
+from ..routing import api_router
 from ..schemas import PageBody
 from ..waiting import waiting_for
 

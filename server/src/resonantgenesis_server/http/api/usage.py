@@ -16,8 +16,8 @@ from ...model.principal import Principal
 from ...records.usage import GroupBy, UsageFilter, UsageGroup, UsageSums
 from ...usage import BudgetState, UsageService
 from ..auth.authenticator import scoped
-from ..body import api_router
 from ..errors import documented_errors
+from ..routing import api_router
 from ..schemas import NO_NUL, PageBody, PageCursor, PageLimit
 
 PATH = "/v1/usage"

@@ -47,13 +47,13 @@ from ..api.sessions import Epoch, SessionId
 from ..api.sessions import Reader as SessionReader
 from ..api.sessions import Writer as SessionWriter
 from ..auth.authenticator import require
-from ..body import api_router, read_json
+from ..body import read_json
 from ..errors import Responses, documented_errors
 from ..idempotency import IdempotencyKey
 from ..limits import RequestLimit
 from ..params import QueryParams, header, position_of, text_header
+from ..routing import api_router, streamed
 from ..schemas import EVENT_STREAM, MAX_POSITION
-from ..routing import streamed
 from ..waiting import waiting
 from ..watchdog import StreamWatchdog
 from .stream import (

@@ -15,8 +15,8 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
-from ..body import api_router
 from ..errors import only_errors
+from ..routing import api_router
 from .messages import CLIENT_MESSAGES, MessageId
 from .routes import PATH
 

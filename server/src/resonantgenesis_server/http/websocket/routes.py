@@ -17,7 +17,7 @@ from ...model.limits import Limits
 from ...model.principal import Principal
 from ...sessions.service import SessionService
 from ..limits import RequestLimit, SocketLimits
-from ..middleware import FastRoute, fast_route
+from ..routing import FastRoute, fast_route
 from ..serving.connection_limit import client_address
 from ..serving.websocket_protocol import handshake_error, not_taken, socket_of
 from ..watchdog import StreamWatchdog
