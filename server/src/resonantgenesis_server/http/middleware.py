@@ -1,7 +1,7 @@
-"""The outermost ASGI app: request ids, CORS, authentication, last-resort errors, streams.
+"""The outermost ASGI app: request ids, CORS, authentication, the last handler of errors.
 
-One object and one coroutine for all of it, because a stream keeps every layer above it alive for
-hours: streaming routes are plain ASGI apps in a table that is tried before the framework.
+It is one object with one coroutine, since a request costs one call for each layer around it. It
+matches the routes of plain ASGI apps before it calls the framework.
 """
 
 from __future__ import annotations
@@ -44,26 +44,26 @@ log = structlog.get_logger("resonantgenesis.http")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _ALIAS = "/api/v1"
 
-#: Entered when the server starts, left when it stops; its value, if any, is merged into the state.
+#: Entered at the start of the server, left at its stop. Its value is merged into the state.
 Lifespan = Callable[[], AbstractAsyncContextManager[Mapping[str, Any] | None]]
 
 
 @dataclass(slots=True)
 class Drain:
-    """Whether the server is on its way out; shared by the edge and `/readyz`."""
+    """Whether the server is draining; shared by the gateway and `/readyz`."""
 
     draining: bool = False
 
 
-#: Counts a request of the scope's principal; raises RateLimited.
+#: Counts a request of the scope's principal. Raises RateLimited.
 CountRequest = Callable[[Scope], Awaitable[None]]
 
 
 class Gateway:
     """The ASGI app that servers run.
 
-    `methods`: the methods of documented paths without parameters, so that `GET` on a path like
-    `/v1/sessions/execute` is a 405 and not a session named `execute`.
+    `methods`: the methods of documented paths without parameters. With them `GET` on a path like
+    `/v1/sessions/execute` is a 405, and not a session with the id `execute`.
     """
 
     def __init__(
@@ -96,8 +96,7 @@ class Gateway:
         self._drain.draining = value
 
     def headers_for(self, scope: Scope) -> tuple[str, HeaderList]:
-        """For an answer that the server gives itself: the request's id, and the headers that go
-        with any answer to it."""
+        """The request's id, and the headers of any answer, for an answer that the server makes."""
         request_id = _request_id(scope)
         return request_id, self._headers(request_id, header(scope, b"origin"))
 
@@ -132,11 +131,11 @@ class Gateway:
             app = await self._admit(scope)
             await app(scope, out.receive, out.send)
         except ClientDisconnect:
-            return  # Nobody is left to answer.
+            return  # the client has left
         except ApiError as err:
             err = await self._counted(scope, err)
             await _refuse(err, request_id, scope, receive, out)
-        except asyncio.CancelledError:  # the server stops, and waits for nobody any more
+        except asyncio.CancelledError:  # the server stops, and waits no longer
             stopping = Unavailable("the server is shutting down", retry_after=1.0)
             if scope["type"] == "http" and not out.started:
                 await _refuse(stopping, request_id, scope, receive, out)
@@ -145,14 +144,14 @@ class Gateway:
             await _refuse(store_unusable(err, request_id), request_id, scope, receive, out)
         except Exception as err:
             if out.gives_up(err):
-                return  # as above
+                return  # the client has left
             log.exception("request failed", request_id=request_id, path=scope["path"])
             await _refuse(Internal("the server failed"), request_id, scope, receive, out)
         finally:
             unbind_contextvars("request_id", "key_id")
 
     async def _admit(self, scope: Scope) -> ASGIApp:
-        """Rewrite the alias, authenticate, and choose who answers."""
+        """Rewrite the alias, authenticate, count the request, and choose the app."""
         path = _without_alias(scope["path"])
         if path is not scope["path"]:
             scope["path"] = path
@@ -179,7 +178,7 @@ class Gateway:
         if is_socket:
             raise NotFound("there is no socket at this path")
         await self._count_one(scope)
-        check_query(scope, None)  # what it knows, the framework's route has to say
+        check_query(scope, None)  # the framework's route checks the names
         known = self._methods.get(path)
         if known is not None and method not in known:
             raise method_not_allowed(known)
@@ -193,8 +192,11 @@ class Gateway:
             await self._count(scope)
 
     async def _counted(self, scope: Scope, refusal: ApiError) -> ApiError:
-        """A refusal counts as a request, also of what does not count when it is granted; what the
-        client is told. What the server itself cannot do does not count."""
+        """Count a refused request, and return the error for the client.
+
+        A refusal counts even where a granted request does not. A failure of the server does not
+        count.
+        """
         if scope["state"].get("counted") or refusal.status >= 500:
             return refusal
         try:
@@ -204,8 +206,7 @@ class Gateway:
         return refusal
 
     def _as_get(self, scope: Scope) -> Scope:
-        """A HEAD as the GET whose body the server leaves out; what streams has no use for that,
-        and answers 405."""
+        """Turn HEAD into GET; the server leaves the body out. A stream answers HEAD with 405."""
         path = _without_alias(scope["path"])
         if any(r.method in {"GET", "HEAD"} and r.pattern.fullmatch(path) for r in self._fast):
             return scope
@@ -221,7 +222,7 @@ class Gateway:
 
 
 def store_unusable(err: StoreError | LogError, request_id: str) -> Unavailable:
-    """What clients are told; the log has the reason."""
+    """The error for clients. The reason goes to the log."""
     defect = err if isinstance(err, LogError) and err.is_defect else None
     log.warning("store unusable", request_id=request_id, error=str(err), exc_info=defect)
     return Unavailable("the store cannot be used right now", retry_after=1.0)
@@ -249,7 +250,7 @@ def _is_preflight(scope: Scope, origin: bytes | None) -> bool:
 async def _refuse(
     err: ApiError, request_id: str, scope: Scope, receive: Receive, out: ResponseGuard
 ) -> None:
-    """Answer with the error; once a response has begun, only cutting it says that it failed."""
+    """Answer with the error. A response that has begun can only be cut."""
     if out.finished:
         return
     if out.started:
@@ -283,8 +284,8 @@ async def _run_lifespan(
     await send({"type": "lifespan.shutdown.complete"})
 
 
-#: How long, and for how many bytes, a client is listened to that was answered in mid-body: most
-#: read no answer before they have sent everything, and would not find it if we closed under them.
+#: Seconds and bytes that we go on reading a body after the answer. Most clients read the answer
+#: only after they have sent the whole body, and would lose it if we closed the connection.
 LINGER_SECONDS = 30.0
 LINGER_BYTES = 64 * 1024 * 1024
 
@@ -292,7 +293,7 @@ _CLOSE = (b"connection", b"close")
 
 
 class ResponseGuard:
-    """The app's `send`, and the `receive` that goes with it."""
+    """Wraps `send` and `receive` of an app: adds headers, and reads a body that the app left."""
 
     __slots__ = (
         "_body_ended", "_connection", "_headers", "_lingers", "_receive", "_scope", "_send",
@@ -303,18 +304,18 @@ class ResponseGuard:
         self._scope = scope
         self._receive = receive
         self._send = send
-        #: Whoever still holds this list may add to it before the answer starts.
+        #: The app may add to this list before its answer starts.
         self._headers = headers
         self._connection = request_connection_of(scope)
         self._body_ended = False
         self._lingers = False
-        #: Our own server knows by itself how far the body has come.
+        #: Our own server knows how much of the body has come; under another we note it.
         self.receive: Receive = receive if self._connection is not None else self._noting
         self.started = False
         self.finished = False
 
     def send(self, message: Message) -> Awaitable[None]:
-        """After the start only one more plain call for each message."""
+        """Send a message. After the start this costs one plain call per message."""
         kind = message["type"]
         if kind in {"http.response.start", "websocket.http.response.start"}:
             self.started = True
@@ -333,8 +334,8 @@ class ResponseGuard:
         return self._send(message)
 
     def gives_up(self, error: Exception) -> bool:
-        """Whether the error is what uvloop raises for a write between a reset and its telling of
-        it: nobody is left to answer."""
+        """Whether the client has left: uvloop raises this error for a write after a reset that it
+        has not reported yet."""
         connection = self._connection
         if connection is None or not connection.transport.is_closing():
             return False
@@ -350,13 +351,13 @@ class ResponseGuard:
         return message
 
     def _is_unread(self) -> bool:
-        """Whether some of the request's body is still to come."""
+        """Whether a part of the request's body has not come yet."""
         if self._connection is not None:
             return self._connection.unread
         return not self._body_ended and announces_body(self._scope)
 
     async def _finish(self, message: Message) -> None:
-        """Give the client all of the answer, let it send for a while, then close."""
+        """Send the whole answer, read on for a while, then close."""
         await self._send({**message, "more_body": True})
         if self._connection is not None:
             self._connection.linger()

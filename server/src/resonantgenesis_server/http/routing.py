@@ -52,7 +52,7 @@ class JsonRoute(APIRoute):
 
 
 def query_names(route: APIRoute) -> frozenset[str]:
-    """The query parameters of a route."""
+    """The names of a route's query parameters."""
     return frozenset(field.alias for field in route.dependant.query_params)
 
 
@@ -69,11 +69,11 @@ class FastRoute:
     path: str
     pattern: re.Pattern[str]
     app: ASGIApp
-    #: Whether its requests count against the key's limit; if not, the app counts what it wants.
+    #: Whether its requests count against the key's limit. If not, the app counts by itself.
     counted: bool = True
-    #: Answered without a credential too.
+    #: Whether it needs no credential.
     public: bool = False
-    #: The query parameters that it knows; None: it does not say.
+    #: The names of its query parameters; None: any name passes.
     query: frozenset[str] | None = None
 
 
@@ -86,11 +86,11 @@ def fast_route(
     public: bool = False,
     query: frozenset[str] | None = None,
 ) -> FastRoute:
-    """A route for `path` with `{name}` segments, which arrive in `scope["path_params"]`.
+    """A route for `path`, whose `{name}` segments arrive in `scope["path_params"]`.
 
-    The app finds `scope["state"]["principal"]` (authenticated, scopes not yet checked),
-    `scope["state"]["request_id"]` and `scope["state"]["headers"]`, which are added to what it
-    sends; it may raise any `ApiError` before it starts its response.
+    `scope["state"]` has `principal` (authenticated, scopes not checked), `request_id`, and
+    `headers`, which are added to the response. The app may raise any `ApiError` before it starts
+    its response.
     """
     pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path))
     compiled = re.compile(pattern, re.DOTALL)

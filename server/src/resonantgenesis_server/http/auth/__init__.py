@@ -1,1 +1,1 @@
-"""Who asks: API keys, client tokens, cookies."""
+"""Authentication: API keys, client tokens, cookies."""

@@ -1,4 +1,4 @@
-"""Who is asking: API keys, client tokens, and the cookie that carries a token to a stream."""
+"""Authentication by API keys, client tokens, and the cookie that carries a token to a stream."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from ..cors import Cors, is_same_host
 from ..params import header
 from .signing import Rotated, SigningKeys, TokenSigner, may_be_token
 
-#: Seconds a key is believed without asking the records, so that a revocation holds within two.
+#: Seconds that an API key is valid without a look into the records. So a revocation takes effect
+#: within two seconds.
 KEY_TTL = 1.0
-#: `refresh` asks for those that would be forgotten within this time, until it is called again.
+#: `refresh` reads the keys that expire from memory within this time, before its next call.
 _SOON = 0.75
-#: Keys remembered at most.
+#: Most API keys in memory.
 KEY_CACHE = 4_096
-#: Longest credential that is looked at; a token of ours has well under 2 KiB.
+#: Longest credential that is checked. A token of ours has well under 2 KiB.
 MAX_CREDENTIAL = 8_192
 COOKIE = "rg_token"
 
@@ -39,14 +40,14 @@ V = TypeVar("V")
 
 
 class _Remembered(Generic[V]):
-    """The newest answers, each for KEY_TTL seconds."""
+    """The newest values, each for KEY_TTL seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._entries: OrderedDict[str, tuple[float, V]] = OrderedDict()
 
     def get(self, name: str, seconds: float = 0.0) -> V | None:
-        """What is remembered, and will be for so many seconds."""
+        """The value, if it stays in memory for `seconds` more."""
         entry = self._entries.get(name)
         if entry is None or entry[0] <= self._clock() + seconds:
             return None
@@ -64,11 +65,11 @@ class _Remembered(Generic[V]):
 
 
 class CredentialAuthenticator:
-    """Checks credentials against the records and the keys that sign tokens.
+    """Checks credentials against the records and the signing keys.
 
-    A revoked or expired key, a key of a disabled organization, and every token it made, is
-    refused at the latest KEY_TTL seconds after the records know; at once when `forget` is called
-    in the same process.
+    A revoked or expired API key, a key of a disabled organization, and every token of such a key
+    are refused at the latest KEY_TTL seconds after the change of the records; in the same process
+    at once, by `forget`.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class CredentialAuthenticator:
         self._by_id: _Remembered[KeyRecord] = _Remembered(monotonic)
 
     async def authenticate(self, scope: Scope) -> Principal | None:
-        """Who sends this request; None without a credential. Raises `Unauthenticated`."""
+        """The principal of a request; None without a credential. Raises `Unauthenticated`."""
         value = header(scope, b"authorization")
         if value is not None:
             return await self.verify(_bearer(value))
@@ -98,7 +99,7 @@ class CredentialAuthenticator:
         return None if token is None else await self._verify_token(token)
 
     async def verify(self, credential: str) -> Principal:
-        """Whose API key or client token this is. Raises `Unauthenticated`."""
+        """The principal of an API key or client token. Raises `Unauthenticated`."""
         if not 0 < len(credential) <= MAX_CREDENTIAL:
             raise Unauthenticated(_INVALID)
         if may_be_token(credential):
@@ -115,9 +116,11 @@ class CredentialAuthenticator:
         return self._live(key, _holder(key))
 
     async def recheck(self, principal: Principal) -> None:
-        """For what stays open: raises `Unauthenticated` once the principal's time is over, the
-        key behind it was revoked, or the one that signed it was withdrawn. Cheap enough to call
-        every second for each distinct key."""
+        """Check the credential of an open stream.
+
+        Raises `Unauthenticated` if it has expired, its API key was revoked, or its signing key was
+        withdrawn. Cheap enough for a call each second for each distinct key.
+        """
         if principal.expires_at is not None and principal.expires_at <= self._clock():
             raise Unauthenticated("the credential has expired")
         if principal.signed_by is not None:
@@ -127,8 +130,10 @@ class CredentialAuthenticator:
         self._check_live(await self._key(principal.key_id))
 
     async def refresh(self, key_ids: Collection[str]) -> None:
-        """Ask once for all of these keys, so that who comes with one of them is remembered from
-        now until this is called again within the second."""
+        """Read all these API keys in one query, so that they are in memory until the next call.
+
+        Call this again within a second.
+        """
         asked = [key_id for key_id in key_ids if self._by_id.get(key_id, _SOON) is None]
         if not asked:
             return
@@ -137,20 +142,20 @@ class CredentialAuthenticator:
             self._remember(key)
 
     def hash(self, credential: str) -> str:
-        """What the records keep of a new key."""
+        """The hash of a new key, for the records."""
         return self._hasher.hash(credential)
 
     async def sign(self, principal: Principal, *, now: float) -> str:
-        """A client token that stands for `principal` until its `expires_at`."""
+        """A client token for `principal`, valid until its `expires_at`."""
         signer = await self._signing.signer()
         return signer.sign(principal, now=now)
 
     async def rotate(self, *, end_tokens: bool) -> Rotated:
-        """Change the key that signs tokens; see `SigningKeys.rotate`."""
+        """Change the signing key; see `SigningKeys.rotate`."""
         return await self._signing.rotate(end_tokens=end_tokens)
 
     def forget(self) -> None:
-        """A key was revoked here, or an organization disabled: ask the records anew."""
+        """Read the records anew: this process has revoked a key or disabled an organization."""
         self._by_hash.clear()
         self._by_id.clear()
 
@@ -177,7 +182,7 @@ class CredentialAuthenticator:
         self._by_id.put(key.id, key)
 
     def _live(self, key: KeyRecord, principal: Principal) -> Principal:
-        """The principal, if this key may stand behind it now. Raises `Unauthenticated`."""
+        """The principal, if its API key is valid now. Raises `Unauthenticated`."""
         if key.organization_id != principal.organization_id:
             raise Unauthenticated(_INVALID)
         self._check_live(key)
@@ -188,8 +193,10 @@ class CredentialAuthenticator:
             raise Unauthenticated("the key was revoked or has expired")
 
     def _cookie(self, scope: Scope) -> str | None:
-        """The token of the cookie, where one is taken: GET streams and sockets, asked for by our
-        own pages or an origin on the list."""
+        """The token in the cookie, for GET streams and sockets.
+
+        The request must come from a page of our own or from a listed origin.
+        """
         is_socket = scope["type"] == "websocket"
         if not _COOKIE_PATHS.fullmatch(scope["path"]):
             return None
@@ -201,7 +208,7 @@ class CredentialAuthenticator:
         origin = (header(scope, b"origin") or b"").decode("latin-1")
         host = (header(scope, b"host") or b"").decode("latin-1")
         if not origin and is_socket:
-            # Browsers always name the origin of a socket, and only browsers keep cookies.
+            # Only browsers keep cookies, and browsers always send the origin of a socket.
             raise Unauthenticated("a cookie needs an Origin here")
         if origin and not (self._cors.lists(origin) or is_same_host(origin, host)):
             raise Unauthenticated("the cookie is not taken from this origin")
@@ -234,8 +241,7 @@ def _bearer(value: bytes) -> str:
 
 
 def _cookie_value(value: bytes) -> str | None:
-    """Our cookie among whatever others the host has; the standard parser gives up at the first
-    one it finds malformed."""
+    """The value of our cookie. The standard parser would stop at the first malformed cookie."""
     for pair in value.decode("latin-1").split(";"):
         name, _, content = pair.strip().partition("=")
         if name == COOKIE:
@@ -244,7 +250,7 @@ def _cookie_value(value: bytes) -> str | None:
 
 
 def require(principal: Principal, scope: str) -> None:
-    """Raises `Forbidden` unless `scope`, e.g. `sessions:write`, is granted."""
+    """Raise `Forbidden` unless `scope`, e.g. `sessions:write`, is granted."""
     if not principal.allows(scope):
         raise Forbidden(
             f"the credential lacks the scope {scope}; use a key or token that has it"
@@ -254,7 +260,7 @@ def require(principal: Principal, scope: str) -> None:
 
 
 def require_administrator(principal: Principal) -> None:
-    """Raises `Forbidden` unless it is the server's own key: no scope stands for that."""
+    """Raise `Forbidden` unless the credential is the bootstrap key. No scope grants this."""
     if not principal.is_bootstrap:
         raise Forbidden("only the server's bootstrap key can do this, and no token it makes")
 
@@ -263,7 +269,7 @@ _scheme = HTTPBearer(auto_error=False, description="An API key or a client token
 
 
 def scoped(scope: str) -> Callable[..., Awaitable[Principal]]:
-    """A dependency of routes: the caller, who must hold `scope`; documents the scheme as well."""
+    """A dependency of routes: the caller, who must have `scope`. It documents the scheme."""
 
     async def caller(
         request: Request,
@@ -280,7 +286,7 @@ async def administrator(
     request: Request,
     _documented: Annotated[HTTPAuthorizationCredentials | None, Security(_scheme)],
 ) -> Principal:
-    """A dependency of routes: the caller, who must hold the server's bootstrap key."""
+    """A dependency of routes: the caller, who must have the server's bootstrap key."""
     principal: Principal = request.state.principal
     require_administrator(principal)
     return principal

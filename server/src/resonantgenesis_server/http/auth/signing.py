@@ -23,26 +23,26 @@ _REQUIRED = ["org", "key", "scopes", "exp", "jti"]
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """One signing key; `id` goes into the tokens' `kid`."""
+    """A signing key. `id` is the `kid` of its tokens."""
 
     id: str
     value: bytes
 
     @classmethod
     def of(cls, value: bytes) -> SigningKey:
-        """The key with an id that follows from it and does not give it away."""
+        """The key, with an id that is derived from it and does not reveal it."""
         return cls(hashlib.sha256(b"kid\0" + value).hexdigest()[:12], value)
 
 
 class TokenSigner:
-    """Makes tokens with the current key and reads those of the current and the former ones."""
+    """Signs tokens with the current key; verifies tokens of the current and the former keys."""
 
     def __init__(self, current: SigningKey, *former: SigningKey) -> None:
         self._current = current
         self._keys = {key.id: key.value for key in (current, *former)}
 
     def sign(self, principal: Principal, *, now: float) -> str:
-        """A token that stands for `principal`, whose `expires_at` must be set."""
+        """A token for `principal`, whose `expires_at` must be set."""
         if principal.expires_at is None:
             raise ValueError("a client token must expire")
         claims: dict[str, Any] = {
@@ -65,20 +65,22 @@ class TokenSigner:
 
     @property
     def current_id(self) -> str:
-        """The `kid` of the tokens it makes."""
+        """The `kid` of new tokens."""
         return self._current.id
 
     def has(self, key_id: str) -> bool:
-        """Whether it reads tokens of the signing key with this id."""
+        """Whether it verifies tokens of the signing key with this id."""
         return key_id in self._keys
 
     def is_ours(self, credential: str) -> bool:
-        """Whether it names one of our keys, so that it can only be a token (a key that an
-        operator chose may have dots in it too)."""
+        """Whether the credential names one of our signing keys, so that it must be a token.
+
+        An API key that an operator chose may have the form of a token.
+        """
         return self._key_of(credential) is not None
 
     def read(self, token: str, *, now: float) -> Principal | None:
-        """Who the token stands for; None if it is forged, malformed or expired at `now`."""
+        """The principal of a token; None if it is forged, malformed or expired at `now`."""
         key_id = self._key_of(token)
         if key_id is None:
             return None
@@ -117,24 +119,24 @@ class TokenSigner:
 
 
 def may_be_token(credential: str) -> bool:
-    """Whether it has the outer form of a signed token."""
+    """Whether the credential has the form of a signed token."""
     return credential.count(".") == 2
 
 
 #: The longest life of a token, in seconds.
 MAX_TOKEN_LIFE = 86_400
-#: Former keys kept at most, each until the last token it can have signed has ended.
+#: Most former keys. Each is kept until the last token that it can have signed has expired.
 MAX_FORMER = 16
-#: Seconds that a key is kept beyond that, for clocks of nodes that differ.
+#: Seconds that a former key is kept longer, since the clocks of nodes differ.
 _MARGIN = 300
-#: Seconds that the keys are believed without asking the records.
+#: Seconds that the keys are valid without a look into the records.
 _TTL = 1.0
 _SECRET, _PURPOSE = "token-signing", "client-tokens"
 
 
 @dataclass(frozen=True, slots=True)
 class Rotated:
-    """The new key's id and moment, and how many former keys still verify tokens."""
+    """The new key's id and time, and the number of former keys that still verify tokens."""
 
     id: str
     created_at: float
@@ -142,8 +144,12 @@ class Rotated:
 
 
 class SigningKeys:
-    """Each follows from a random value, which the nodes share through the records, and from the
-    secret behind `hasher`: a copy of either alone forges nothing. All raise `StoreUnusable`."""
+    """The signing keys in the records.
+
+    A key is derived from a random value, which the nodes share through the records, and from the
+    secret of `hasher`. A copy of one of them alone forges nothing. Every method may raise
+    `StoreUnusable`.
+    """
 
     def __init__(
         self,
@@ -163,23 +169,23 @@ class SigningKeys:
         return self._signer if self._monotonic() + seconds < self._until else None
 
     async def signer(self, seconds: float = 0.0) -> TokenSigner:
-        """The keys as they were at most a second ago, remembered for so many seconds more."""
+        """The keys, at most a second old, which stay in memory for `seconds` more."""
         known = self.remembered(seconds)
         if known is not None:
             return known
-        async with self._loading:  # once for all that wait
+        async with self._loading:  # one read for all that wait
             return self.remembered(seconds) or await self._load()
 
     async def signer_for(self, token: str) -> TokenSigner:
-        """The same, read anew for a token that another node may have signed with a newer key."""
+        """Like `signer`; reads anew for a token that a newer key of another node may have signed."""
         signer = await self.signer()
         return signer if signer.is_ours(token) else await self._reload()
 
     async def rotate(self, *, end_tokens: bool) -> Rotated:
-        """Sign with a new key from now on. Tokens that are out stay valid until they expire;
-        with `end_tokens` they all end, on every node within a second.
+        """Sign with a new key from now on.
 
-        Raises `Conflict` while MAX_FORMER former keys are still needed.
+        Existing tokens stay valid until they expire. With `end_tokens` all of them end, on every
+        node within a second. Raises `Conflict` while MAX_FORMER former keys are still needed.
         """
         keep = 0 if end_tokens else MAX_TOKEN_LIFE + _MARGIN
         try:
