@@ -177,7 +177,7 @@ class SigningKeys:
             return self.remembered(seconds) or await self._load()
 
     async def signer_for(self, token: str) -> TokenSigner:
-        """Like `signer`; reads anew for a token that a newer key of another node may have signed."""
+        """Like `signer`; reads anew for a token that another node may have signed."""
         signer = await self.signer()
         return signer if signer.is_ours(token) else await self._reload()
 
