@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from resonantgenesis_server.log.postgres import connection as connection_module
+from resonantgenesis_server.log.postgres import nodes as nodes_module
 from resonantgenesis_server.log.postgres import reader, writer
 from resonantgenesis_server.log.postgres.log import PostgresLog
 
@@ -27,7 +28,9 @@ INSERT INTO entries (stream, position, at, kind, body, key)
   FROM generate_series({EACH + 1}, {STREAMS * EACH}) p;
 INSERT INTO idempotency SELECT 'o', convert_to('k' || n, 'UTF8'), 'v', now() - interval '1 day'
   FROM generate_series(1, 20000) n;
-INSERT INTO writers (node) SELECT n FROM generate_series(1000, 3000) n;
+INSERT INTO writers (node, alive) SELECT n, n < 1010 FROM generate_series(1000, 3000) n;
+INSERT INTO nodes (name, address, version) SELECT '', '', '' FROM generate_series(1, 3000) n;
+INSERT INTO messages (node, body) SELECT n % 100, '{{}}' FROM generate_series(1, 5000) n;
 INSERT INTO beats (node) SELECT n FROM generate_series(1000, 3000) n;
 INSERT INTO fences SELECT n, 1 FROM generate_series(1000, 20000) n;
 INSERT INTO taken SELECT n % 50, n, n FROM generate_series(1, 20000) n;
@@ -38,16 +41,23 @@ _ME: list[Any] = [1, 2, 1, 0]
 _ROWS: list[Any] = [[7], [51], [0], [b"m"], [b"{}"], [None]]
 _STATES: list[Any] = [[7], [1], [True], [False], [9_999], [b"new"], [0], [False], [False]]
 STATEMENTS: dict[str, tuple[str, list[Any]]] = {
-    "append": (writer.APPEND, [*_ME, *_ROWS]),
-    "append and mark": (writer.APPEND_AND_MARK, [*_ME, *_ROWS, *_STATES]),
-    "delete": (writer.DELETE, [*_ME, *_ROWS, *_STATES, [7, 8]]),
-    "trim": (writer.TRIM, [*_ME, 7, 3, 50, 1]),
+    "append": (writer.APPEND, [*_ME, *_ROWS, "at 1 7"]),
+    "append and mark": (writer.APPEND_AND_MARK, [*_ME, *_ROWS, *_STATES, "at 1 7"]),
+    "delete": (writer.DELETE, [*_ME, *_ROWS, *_STATES, [7, 8], "at 1 7"]),
+    "trim": (writer.TRIM, [*_ME, 7, 3, 50, 1, ""]),
     "keys": (writer.KEYS, [[1, 7], [b"k2", b"k4"]]),
     "forget": (writer.FORGET, [7, 100]),
     "standing": (writer.STANDING, [1]),
     "proof": (connection_module.PROOF, [1]),
     "beat": (connection_module.BEAT, [1]),
     "read": (reader.READ, [b"s7", 10, 1000, 1 << 20]),
+    "read many": (reader.READ_MANY, [[b"s7", b"s1"], [10, 0], 500, 1 << 20]),
+    "beat and look": (nodes_module.BEAT, [1]),
+    "declare dead": (nodes_module.DECLARE, [1001, 0]),
+    "runner": (nodes_module.RUNNER, [b"s7"]),
+    "orphans": (nodes_module.ORPHANS, [100]),
+    "send": (nodes_module.SEND, [[1, 2], b"{}"]),
+    "receive": (nodes_module.RECEIVE, [1]),
     "position of": (reader.POSITION_OF, [b"s1", b"k200"]),
     "position at": (reader.POSITION_AT, [b"s1", 70]),
     "pending": (reader.PENDING, []),
@@ -86,7 +96,7 @@ def scans(plan: dict[str, Any]) -> list[str]:
 
 def bounded(node: dict[str, Any]) -> bool:
     """Indexes that are read in their order up to a LIMIT, or that hold little by themselves."""
-    return node["Index Name"] in {"streams_pending", "removed_pkey"}
+    return node["Index Name"] in {"streams_pending", "removed_pkey", "writers_alive"}
 
 
 def literal(value: Any) -> str:

@@ -134,6 +134,11 @@ class PostgresLog(QueuedLog):
         """What a commit survives, for people."""
         return self._database.server.durability
 
+    @property
+    def node(self) -> int:
+        """This process among those that have had the store open."""
+        return self._database.node
+
     def owned_from(self, stream: str) -> int | None:
         """See `SharedLog`."""
         return self._writer.owned_from(stream)

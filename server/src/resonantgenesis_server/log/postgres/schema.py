@@ -44,6 +44,7 @@ CREATE TABLE writers (
   committed bigint NOT NULL DEFAULT 0,
   at bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 10);
+CREATE INDEX writers_alive ON writers (node) WHERE alive;
 CREATE TABLE beats (node bigint PRIMARY KEY, beat bigint NOT NULL DEFAULT 0)
   WITH (fillfactor = 10);
 -- Streams that were taken from a node, for it to forget what it knows of them.
