@@ -35,11 +35,18 @@ class Crowd:
     async def start(self) -> None:
         self._started += 1
         output = self._directory / f"said{self._started}"
-        self._processes.append(
-            await asyncio.create_subprocess_exec(
-                sys.executable, str(PROGRAM), *self._place, str(self._started), str(output)
+        with (self._directory / f"printed{self._started}").open("wb") as log:
+            self._processes.append(
+                await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    str(PROGRAM),
+                    *self._place,
+                    str(self._started),
+                    str(output),
+                    stdout=log,
+                    stderr=log,
+                )
             )
-        )
 
     async def kill(self, process: asyncio.subprocess.Process) -> None:
         self._processes.remove(process)
@@ -71,6 +78,12 @@ class Crowd:
 
     def _outputs(self) -> list[Path]:
         return list(self._directory.glob("said*"))
+
+    def complaints(self) -> list[str]:
+        """What the processes logged that only a mistake of ours explains."""
+        logs = [log.read_text() for log in self._directory.glob("printed*")]
+        words = ("internally", "where one was to be", "Traceback")
+        return [line for log in logs for line in log.splitlines() if any(w in line for w in words)]
 
     def said(self) -> list[dict[str, Any]]:
         lines: list[dict[str, Any]] = []
@@ -153,6 +166,7 @@ def check_whole(name: str, call: dict[str, Any], there: dict[tuple[str, str], in
 async def run_crowd(backend: Backend, directory: Path, count: int, calls: int) -> None:
     async with asyncio.timeout(calls / 10 + 60), crowd_of(count, backend, directory) as crowd:
         await crowd.disturb(calls)
+    assert crowd.complaints() == []
     said = crowd.said()
     store = await backend.open()
     assert await check(store, said) > 0
