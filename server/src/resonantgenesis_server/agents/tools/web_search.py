@@ -13,7 +13,7 @@ import httpx
 from ...codec.json import NotJson, loads
 from ...model.limits import MIB
 from .base import JsonValue, ToolContext, ToolError, in_thread, number_argument, text_argument
-from .fetch.html_text import read_html
+from .fetch.html_text import load_parser, read_html
 from .settings import ProviderName
 
 MAX_QUERY = 500
@@ -108,12 +108,13 @@ class WebSearch:
 
     async def _open(self) -> httpx.AsyncClient:
         async with self._opening:
-            if self._client is None:  # in a thread: it reads all certificates there are
+            if self._client is None:  # in a thread: it reads all certificates and loads lxml
                 self._client = await in_thread(_client, "web_search opens")
             return self._client
 
 
 def _client() -> httpx.AsyncClient:
+    load_parser()
     return httpx.AsyncClient(timeout=_SECONDS)
 
 

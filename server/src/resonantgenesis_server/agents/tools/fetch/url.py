@@ -20,7 +20,7 @@ import httpx
 from ....model.limits import KIB
 from ..base import JsonValue, ToolContext, ToolError, in_thread, number_argument, text_argument
 from ..settings import DEFAULT_MAX_BYTES, AllowedHost
-from .html_text import Page, read_html
+from .html_text import HtmlText, load_parser, read_html
 from .network import PublicNetwork
 
 MAX_URL = 4 * KIB
@@ -162,9 +162,7 @@ class FetchUrl:
     async def _open(self) -> httpcore.AsyncConnectionPool:
         async with self._opening:
             if self._pool is None:
-                trust = self._ssl_context or await in_thread(
-                    httpcore.default_ssl_context, "fetch_url reads certificates"
-                )
+                trust = await in_thread(self._prepare, "fetch_url reads certificates")
                 self._pool = httpcore.AsyncConnectionPool(
                     trust,
                     max_connections=_MAX_CONNECTIONS,
@@ -172,6 +170,11 @@ class FetchUrl:
                     network_backend=self._network,
                 )
             return self._pool
+
+    def _prepare(self) -> ssl.SSLContext:
+        """Do the slow work before the first request, in a thread."""
+        load_parser()
+        return self._ssl_context or httpcore.default_ssl_context()
 
 
 def fetch_tool(allowed: Collection[AllowedHost], max_bytes: int = DEFAULT_MAX_BYTES) -> FetchUrl:
@@ -233,12 +236,12 @@ def _pause() -> None:
     time.sleep(0.0002)
 
 
-def _readable(body: FetchedBody, url: str, pause: Callable[[], None]) -> Page:
+def _readable(body: FetchedBody, url: str, pause: Callable[[], None]) -> HtmlText:
     text = body.text()
-    return read_html(text, url, pause) if body.is_html else Page("", text)
+    return read_html(text, url, pause) if body.is_html else HtmlText("", text)
 
 
-def _result(url: str, body: FetchedBody, page: Page, start: int, length: int) -> JsonValue:
+def _result(url: str, body: FetchedBody, page: HtmlText, start: int, length: int) -> JsonValue:
     part = page.text[start : start + length]
     result: dict[str, JsonValue] = {"url": url}
     if page.title:
