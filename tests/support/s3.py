@@ -103,6 +103,13 @@ class Bucket:
         """The keys of uploads in parts that have not ended."""
         return sorted(re.findall(r"<Key>([^<]*)</Key>", self._ask("uploads")))
 
+    def parts(self, key: str) -> int:
+        """How many parts of this upload have come."""
+        pair = re.compile(r"<UploadId>([^<]*)</UploadId><Key>([^<]*)</Key>")
+        ids = [upload for upload, of in pair.findall(self._ask("uploads")) if of == key]
+        told = [self._request("GET", f"/{quote(key)}?uploadId={upload}") for upload in ids]
+        return sum(text.count("<Part>") for text in told)
+
     def write(self, key: str, content: bytes) -> None:
         self._request("PUT", f"/{quote(key)}", content=content)
 

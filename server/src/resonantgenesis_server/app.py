@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib
+import math
 import os
 import signal
 import threading
@@ -36,9 +38,9 @@ from .events.outbox import OutboxRelay
 from .events.service import EventService
 from .events.system_events import LimitEvents, NodeEvents
 from .feed.hub import Hub
-from .files.base import BlobError
+from .files.base import BlobError, Blobs
 from .files.disk import DiskBlobs
-from .files.service import QUOTA, FileService
+from .files.service import QUOTA, BlobAddress, FileService
 from .http.api.events import events_router
 from .http.api.exports import ExportRoutes
 from .http.api.files import FileRoutes, files_router
@@ -88,6 +90,9 @@ _GC_THRESHOLDS = 20_000, 20, 20
 #: Seconds that a start waits until the list of sessions is up to date. It takes long only if an
 #: older version wrote the store, or if the log was restored from a backup.
 _LIST_PATIENCE = 20.0
+#: Seconds after which the bytes of an organization's files are counted anew, where other nodes may
+#: have taken some.
+_RECOUNT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,9 +317,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         )
         stack.push_async_callback(session_list.close)
         of_key = KeyLimits.of(settings, log)
-        files = await _open_files(
-            stack, settings.data, records, limits, session_list, of_key.events
-        )
+        files = await _open_files(stack, settings, records, session_list, of_key.events)
         meter = dispatcher.meter = await UsageMeter.open(
             log, records.usage, records.organizations, limits.monthly_tokens, clock.now
         )
@@ -411,16 +414,16 @@ async def _open_secret(path: Path, records: Records) -> CredentialHasher:
 
 async def _open_files(
     stack: contextlib.AsyncExitStack,
-    data: Path,
+    settings: Settings,
     records: Records,
-    limits: Limits,
     session_list: SessionList,
     events: LimitEvents,
 ) -> FileService:
     def reached(organization_id: str, most: int) -> None:
         events.met(organization_id, None, QUOTA, most)
 
-    blobs = await DiskBlobs.open(data / "files", reserve=limits.disk_reserve)
+    limits = settings.limits
+    blobs, address = await _open_blobs(settings)
     stack.push_async_callback(blobs.close)
     return FileService(
         records.files,
@@ -429,7 +432,35 @@ async def _open_files(
         settle=session_list.removals,
         quota=limits.organization_files,
         reached=reached,
+        recount=_RECOUNT if settings.files else math.inf,
+        address=address,
     )
+
+
+async def _open_blobs(settings: Settings) -> tuple[Blobs, BlobAddress | None]:
+    """The store of blobs, and its addresses for clients if they are to have some. Imports the
+    library for S3, an extra, only if it is wanted."""
+    where, reserve, seconds = settings.files, settings.limits.disk_reserve, settings.files_presigned
+    if not where.startswith("s3://"):
+        if seconds:
+            raise StartupError("files_presigned: only S3-compatible storage has addresses")
+        if not where:
+            return await DiskBlobs.open(settings.data / "files", reserve=reserve), None
+        return await DiskBlobs.open(Path(where), reserve=reserve, shared=True), None
+    try:
+        s3 = importlib.import_module(".files.s3", __package__)
+    except ModuleNotFoundError as error:
+        raise StartupError(
+            f"files in S3 need the package {error.name!r}: pip install 'resonantgenesis-server[s3]'"
+        ) from error
+    try:
+        place = s3.S3Place.parse(where, settings.files_endpoint or None)
+    except ValueError as error:
+        raise StartupError(f"files: {error}") from error
+    if seconds:
+        s3.check_signing()
+    blobs = await s3.S3Blobs.open(place, largest=settings.limits.file)
+    return blobs, partial(blobs.url, seconds=seconds) if seconds else None
 
 
 async def _announce_start(

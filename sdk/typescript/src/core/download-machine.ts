@@ -86,8 +86,12 @@ export class DownloadMachine implements Machine<Uint8Array> {
 
   #open(): Action<Uint8Array> {
     const { id, sha256 } = this.#file;
-    // Parts of compressed content would not be parts of the file.
-    const headers: Record<string, string> = { Accept: '*/*', 'Accept-Encoding': 'identity' };
+    // Parts of compressed content would not be parts of the file. Redirections are not followed.
+    const headers: Record<string, string> = {
+      Accept: '*/*',
+      'Accept-Encoding': 'identity',
+      Prefer: 'return=representation',
+    };
     if (this.#at && !this.#whole) {
       headers.Range = `bytes=${this.#at}-`;
       headers['If-Range'] = `"${sha256}"`;

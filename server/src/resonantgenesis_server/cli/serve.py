@@ -31,6 +31,14 @@ def serve(
     data: Annotated[
         Path | None, typer.Option(help="Data directory, made if missing.", show_default="./data")
     ] = None,
+    files: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR|s3://BUCKET/PREFIX",
+            help="Where the content of files lies.",
+            show_default="files in the data directory",
+        ),
+    ] = None,
     config: Config = None,
     agent: Annotated[
         list[str] | None,
@@ -63,6 +71,7 @@ def serve(
         "host": host,
         "port": port,
         "data": data,
+        "files": files,
         "agents": _agents(agent) if agent else None,
         "cors_origins": cors_origin or None,
         "drain_seconds": drain_seconds,

@@ -81,6 +81,25 @@ class Settings(BaseSettings):
         default=8080, ge=0, le=65_535, description="Port to listen on; 0: any free one."
     )
     data: Path = Field(default=Path("data"), description="Directory of everything that is kept.")
+    files: str = Field(
+        default="",
+        max_length=1024,
+        description="Where the content of files lies: a directory that nodes may share, or"
+        " `s3://BUCKET/PREFIX`; empty: `files` in the data directory.",
+    )
+    files_endpoint: str = Field(
+        default="",
+        pattern=r"^(https?://[^@\s]+)?$",
+        description="Address of S3-compatible storage that is not Amazon's; empty: that of"
+        " `AWS_ENDPOINT_URL`, if it is set.",
+    )
+    files_presigned: int = Field(
+        default=0,
+        ge=0,
+        le=86_400,
+        description="Seconds for which a download is sent to an address of the storage itself; 0:"
+        " the server sends all content.",
+    )
     bootstrap_key: SecretStr | None = Field(
         default=None,
         description="The first API key, 16 characters or more; without it one is generated and"
@@ -152,6 +171,15 @@ class Settings(BaseSettings):
     @classmethod
     def _home(cls, path: Path) -> Path:
         return path.expanduser()
+
+    @field_validator("files")
+    @classmethod
+    def _check_files(cls, where: str) -> str:
+        if "://" in where and not where.startswith("s3://"):
+            raise ValueError("is neither a directory nor like s3://bucket/prefix")
+        if where.startswith("s3://") and set(where) & {"@", "?", "#"}:
+            raise ValueError("is like s3://bucket/prefix; credentials belong into AWS_… variables")
+        return str(Path(where).expanduser()) if where.startswith("~") else where
 
     @field_validator("bootstrap_key", "metrics_token", mode="before")
     @classmethod

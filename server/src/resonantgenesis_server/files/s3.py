@@ -50,7 +50,7 @@ _PARTS_AT_ONCE = 2
 _CHUNK = 128 * 1024
 #: Seconds: a connection, one request with a part, silence amid a download, one answer with all its
 #: retries, and the last answer of an upload, whose parts the storage puts together first.
-_CONNECT, _REQUEST, _SILENCE, _ANSWER, _LAST_ANSWER = 5, 60, 30, 75.0, 150.0
+_CONNECT, _REQUEST, _SILENCE, _ANSWER, _LAST_ANSWER = 5, 30, 20, 40.0, 90.0
 _RETRIES, _RETRY_SECONDS = 4, 30
 #: How often a download that breaks goes on from where it was, without anything new in between.
 _RESUMES = 2
@@ -126,10 +126,12 @@ class S3Blobs:
             raise BlobError(f"{place.bucket}: {_line(error)}") from error
         try:
             await blobs.now()
-        except BlobsRefused:
-            raise
+        except BlobsRefused as error:
+            raise BlobsRefused(f"files cannot lie in bucket {place.bucket}: {error}") from error
         except BlobError as error:
             log_.error("the storage of files cannot be reached", error=str(error))
+        if _credentials() is None:
+            log_.info("a rule of the bucket has to abort uploads that broke off")
         return blobs
 
     async def begin(self, _expected: int = 0) -> S3Writer:
@@ -201,11 +203,6 @@ class S3Blobs:
             seconds,
         )
 
-    def check_signing(self) -> None:
-        """Raises BlobsRefused where `url` could not work."""
-        if _credentials() is None:
-            raise BlobsRefused(_NO_CREDENTIALS)
-
     async def close(self) -> None:
         """Uploads under way are given up."""
         self._closed = True
@@ -243,11 +240,11 @@ class S3Blobs:
         )
         return upload
 
-    async def call(self, request: Callable[[], Awaitable[T]], limit: float = _ANSWER) -> T:
+    async def call(self, request: Callable[[], Awaitable[T]]) -> T:
         """The answer. Raises BlobError, BlobGone."""
         self._check_open()
         with _translated():
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(_ANSWER):
                 return await request()
 
     async def _get(self, key: str, start: int, end: int | None) -> GetResult:
@@ -271,6 +268,12 @@ class S3Blobs:
     def _check_open(self) -> None:
         if self._closed:
             raise BlobError("the files are closed")
+
+
+def check_signing() -> None:
+    """Raises BlobsRefused where `S3Blobs.url` could not work."""
+    if _credentials() is None:
+        raise BlobsRefused(_NO_CREDENTIALS)
 
 
 _NO_CREDENTIALS = "signing needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"

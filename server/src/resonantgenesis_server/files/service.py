@@ -88,6 +88,8 @@ class Upload:
                 await self._writer.write(b"".join(waiting))
 
 
+#: The address of a blob in its store, for a client; with a Content-Disposition.
+BlobAddress = Callable[[str, str], Awaitable[str]]
 #: Called with the organization that met the quota, and the quota in bytes; never waits nor raises.
 QuotaReached = Callable[[str, int], None]
 
@@ -199,10 +201,12 @@ class FileService:
         reached: QuotaReached = ignore_reached,
         recount: float = math.inf,
         abandoned: float = ABANDONED,
+        address: BlobAddress | None = None,
     ) -> None:
         """`settle` returns when the records have dropped the files of every deleted session.
         `quota`: bytes of all files of an organization, 0: any number; `reached` hears who met it;
-        `recount`: see `Quota`. `abandoned`: see `ABANDONED`.
+        `recount`: see `Quota`. `abandoned`: see `ABANDONED`. `address`: None where the server
+        sends all content itself.
         """
         self.limit = limit
         self._quota = Quota(quota, self._used, reached, recount=recount)
@@ -210,6 +214,7 @@ class FileService:
         self._records = records
         self._blobs = blobs
         self._abandoned = abandoned
+        self._address = address
         self._swept: float | None = None
 
     @contextlib.asynccontextmanager
@@ -325,6 +330,16 @@ class FileService:
             await self._mark_damaged(digest, missing)
         log_.error("content is missing", file=file.id, sha256=digest)
         raise Internal("the file's content is missing")
+
+    async def address(self, file: FileRecord, disposition: str) -> str | None:
+        """Where a client may fetch the content from the storage for a short time, if anywhere."""
+        if self._address is None or not file.content.size:
+            return None
+        name = await self._records.blob_of(file.content.sha256)
+        if name is None:
+            return None  # `open` tells why
+        with _as_api_errors():
+            return await self._address(name, disposition)
 
     async def _mark_damaged(self, digest: str, blob: str) -> None:
         """Who uploads the content again mends it."""

@@ -101,8 +101,9 @@ class DownloadMachine:
                 return self._refused(answer)
 
     def _open(self) -> Action[Piece]:
-        # Packed, its parts would not be those of the content.
+        # Packed, its parts would not be those of the content; and redirections are not followed.
         headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
+        headers["Prefer"] = "return=representation"
         if self._at:
             headers |= {"Range": f"bytes={self._at}-", "If-Range": self._etag}
         path = f"{file_path(self._file.id)}/content"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Annotated, Any
@@ -53,6 +54,7 @@ CONTENT = PATH + "/{file_id}/content"
 UPLOADED = "application/octet-stream"
 #: Bytes read from the disk and given to the connection at once.
 BLOCK = 64 * 1024
+_REPRESENTATION = re.compile(r"\breturn\s*=\s*\"?representation\b", re.IGNORECASE)
 _MAX_QUERY = 2_048
 
 Reader = Annotated[Principal, Depends(scoped("files:read"))]
@@ -100,6 +102,7 @@ _DOWNLOADED: Responses = {
     200: {"description": "The content, with its own type.", "content": _ANY},
     206: {"description": "The part that `Range` names.", "content": _ANY},
     304: {"description": "The client has it already (`If-None-Match`)."},
+    307: {"description": "The content is at `Location` for a short time (`files_presigned`)."},
     **documented_errors(404, 416),
 }
 
@@ -216,8 +219,13 @@ class FileRoutes:
             etag,
             file.content.size,
         )
+        if not _wants_content(scope):
+            address = await self._files.address(file, disposition(file.content.name).decode())
+            if address is not None:
+                await _send_head(307, _redirecting(address), send)
+                return
         start, end = (part.start, part.end) if part else (0, file.content.size)
-        async with await self._files.open(file) as blob:
+        async with await self._files.open(file, start, end) as blob:
             answer = Answer(
                 206 if part else 200,
                 _describing(file, part),
@@ -280,6 +288,23 @@ def _describing(file: FileRecord, part: Part | None) -> Headers:
         place = b"bytes %d-%d/%d" % (part.start, part.end - 1, content.size)
         headers.append((b"content-range", place))
     return headers
+
+
+def _wants_content(scope: Scope) -> bool:
+    """Whether an address of the storage would not do: the client says so (RFC 7240), or names our
+    ETag, which the storage does not know."""
+    prefers = text_header(scope, b"prefer") or ""
+    return _REPRESENTATION.search(prefers) is not None or bool(text_header(scope, b"if-range"))
+
+
+def _redirecting(address: str) -> Headers:
+    return [
+        (b"location", address.encode("ascii")),
+        (b"content-length", b"0"),
+        (b"cache-control", b"private, no-store"),
+        (b"referrer-policy", b"no-referrer"),
+        (b"vary", b"Prefer"),
+    ]
 
 
 def _caching(etag: str) -> Headers:
