@@ -119,7 +119,7 @@ class ToolLoop:
         async with aclosing(deltas):
             async for delta in deltas:
                 # Usage comes first: a turn that is stopped at the next chunk has reported it.
-                usage = count.saw(delta)
+                usage = count.observe(delta)
                 if usage is not None:
                     yield usage
                 if isinstance(delta, str):
@@ -209,7 +209,7 @@ class TokenCount:
         self._told_output = 0
         self._chars = 0
 
-    def saw(self, delta: Delta) -> Usage | None:
+    def observe(self, delta: Delta) -> Usage | None:
         """The usage to report after this delta, if any."""
         if isinstance(delta, Finish):
             return self._tell(

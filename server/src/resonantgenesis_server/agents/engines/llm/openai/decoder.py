@@ -191,7 +191,7 @@ class ChatDecoder:
             self._calls.add([{"function": delta["function_call"]}])
         for name, value in delta.items():
             if value and is_state(name):
-                self._state.saw(name, value)
+                self._state.add(name, value)
 
     def _think_of(self, delta: Mapping[str, Any]) -> None:
         for name in _THOUGHTS:

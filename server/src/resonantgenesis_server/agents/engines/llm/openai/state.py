@@ -37,7 +37,7 @@ class StateKeeper:
         self._others: dict[str, Any] = {}
         self._size = 0
 
-    def saw(self, name: str, value: object) -> None:
+    def add(self, name: str, value: object) -> None:
         if isinstance(value, str):
             self._grow(len(value))
             parts = self._texts.setdefault(name, [])

@@ -37,18 +37,21 @@ Json = dict[str, Any]
 
 
 class WorkerLink(asyncio.Protocol):
-    """One end. `heard` gets every message and its size in bytes, `lost` is called once when the
-    other end is gone."""
+    """One end of the socket.
 
-    def __init__(self, heard: Callable[[Any, int], None], lost: Callable[[], None]) -> None:
-        self._heard = heard
-        self._lost = lost
+    `on_message` gets every message and its size in bytes. `on_lost` is called once, when the other
+    end is gone.
+    """
+
+    def __init__(self, on_message: Callable[[Any, int], None], on_lost: Callable[[], None]) -> None:
+        self._on_message = on_message
+        self._on_lost = on_lost
         self._transport: asyncio.WriteTransport | None = None
         self._in: list[bytes] = []
         self._in_size = 0
         self._out: list[bytes] = []
-        self._has_room = asyncio.Event()
-        self._has_room.set()
+        self._writable = asyncio.Event()
+        self._writable.set()
 
     def send(self, message: object) -> int:
         """Send a message and return its size. Messages of one round of the event loop leave
@@ -59,9 +62,9 @@ class WorkerLink(asyncio.Protocol):
         self._out += (line, b"\n")
         return len(line)
 
-    async def room(self) -> None:
+    async def drained(self) -> None:
         """Return once the other end can take more, or is gone."""
-        await self._has_room.wait()
+        await self._writable.wait()
 
     def close(self) -> None:
         """Close this end. Messages that were sent before still arrive."""
@@ -89,19 +92,19 @@ class WorkerLink(asyncio.Protocol):
             self._in.append(rest)
             self._in_size += len(rest)
         for line in lines:
-            self._heard(loads(line), len(line))
+            self._on_message(loads(line), len(line))
         if self._in_size > MAX_LINE:
             raise ValueError(f"a message of over {MAX_LINE} bytes")  # ends the connection
 
     def pause_writing(self) -> None:
-        self._has_room.clear()
+        self._writable.clear()
 
     def resume_writing(self) -> None:
-        self._has_room.set()
+        self._writable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._has_room.set()
-        self._lost()
+        self._writable.set()
+        self._on_lost()
 
 
 def call_json(call: ModelCall) -> Json:

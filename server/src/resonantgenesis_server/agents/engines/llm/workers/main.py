@@ -57,7 +57,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.ended = asyncio.Event()
-        self.link = WorkerLink(self._heard, self.ended.set)
+        self.link = WorkerLink(self._on_message, self.ended.set)
         self._models: Models | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._credits: dict[int, _Credit] = {}
@@ -71,7 +71,7 @@ class Worker:
         if self._models is not None:
             await self._models.close()
 
-    def _heard(self, message: Json, _size: int) -> None:
+    def _on_message(self, message: Json, _size: int) -> None:
         match message:
             case {"settings": given}:
                 settings = LlmSettings(**given)
@@ -101,7 +101,7 @@ class Worker:
             await models.find(model)
             self.link.send([number, "found"])
 
-        await self._told(number, find)
+        await self._guarded(number, find)
 
     async def _call(self, number: int, message: Json) -> None:
         credit = self._credits[number]
@@ -112,11 +112,11 @@ class Worker:
                 async for delta in deltas:
                     credit.take(self.link.send(delta_json(number, delta)))
                     await credit.some()
-                    await self.link.room()
+                    await self.link.drained()
 
-        await self._told(number, ask)
+        await self._guarded(number, ask)
 
-    async def _told(self, number: int, work: Callable[[Models], Awaitable[None]]) -> None:
+    async def _guarded(self, number: int, work: Callable[[Models], Awaitable[None]]) -> None:
         """Do the work; the server gets its failure."""
         if self._models is None:
             raise RuntimeError("a worker was asked before it had its settings")

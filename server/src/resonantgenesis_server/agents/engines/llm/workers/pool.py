@@ -38,7 +38,7 @@ class WorkerEnd:
 
     def __init__(self) -> None:
         self.gone = asyncio.Event()
-        self.link = WorkerLink(self._heard, self._lost)
+        self.link = WorkerLink(self._on_message, self._on_lost)
         self._numbers = itertools.count(1)
         self._inboxes: dict[int, _Inbox] = {}
 
@@ -61,7 +61,7 @@ class WorkerEnd:
         finished = False
         try:
             self.link.send({"call": number, "provider": provider, **call_json(call)})
-            await self.link.room()
+            await self.link.drained()
             while not finished:
                 kind, *fields = await inbox.next()
                 delta = delta_of(kind, fields)
@@ -80,7 +80,7 @@ class WorkerEnd:
 
     def close(self) -> None:
         self.link.close()
-        self._lost()
+        self._on_lost()
 
     def _open(self) -> tuple[int, _Inbox]:
         number = next(self._numbers)
@@ -89,12 +89,12 @@ class WorkerEnd:
             inbox.lose()
         return number, inbox
 
-    def _heard(self, message: list[Any], size: int) -> None:
+    def _on_message(self, message: list[Any], size: int) -> None:
         inbox = self._inboxes.get(message[0])
         if inbox is not None:  # else it was cancelled, and this was under way
             inbox.put(message[1:], size)
 
-    def _lost(self) -> None:
+    def _on_lost(self) -> None:
         self.gone.set()
         for inbox in self._inboxes.values():
             inbox.lose()
