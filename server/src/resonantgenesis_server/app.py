@@ -70,7 +70,8 @@ from .model.limits import Limits
 from .model.principal import Reached
 from .records.agents import AgentDirectory
 from .records.base import AgentRecord, StoreError
-from .records.credentials import CredentialHasher, bootstrap, load_secret
+from .records.bootstrap import bootstrap
+from .records.credentials import CredentialHasher, load_secret
 from .records.store import Records
 from .sessions.files import SessionFiles
 from .sessions.idempotency import TurnIdempotency
@@ -347,7 +348,9 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         retention = Retention(
             records.sessions, service.remove, session_list.settle, limits.session_retention, clock
         )
-        authenticator = open_authenticator(records, hasher, settings.cors_origins)
+        authenticator = open_authenticator(
+            records.keys, records.secrets, hasher, settings.cors_origins
+        )
         watch = StreamWatchdog(authenticator.recheck, of_key.streams, authenticator.refresh)
         events = EventService(log, hub, max_data=limits.context)
         sockets = SocketRoutes(service, events, authenticator, limits, watch, of_key.requests)

@@ -299,9 +299,15 @@ async def test_a_key_with_dots_is_a_key(service: Service) -> None:
 async def test_processes_that_share_store_and_secret_share_tokens(
     service: Service, tmp_path: Path
 ) -> None:
-    one = open_authenticator(service.records, service.hasher)
-    two = open_authenticator(service.records, CredentialHasher(load_secret(tmp_path / "secret")))
-    stolen = open_authenticator(service.records, CredentialHasher(b"?" * 32))
+    one = open_authenticator(service.records.keys, service.records.secrets, service.hasher)
+    two = open_authenticator(
+        service.records.keys,
+        service.records.secrets,
+        CredentialHasher(load_secret(tmp_path / "secret")),
+    )
+    stolen = open_authenticator(
+        service.records.keys, service.records.secrets, CredentialHasher(b"?" * 32)
+    )
     principal = Principal(
         service.organization_id, service.key_id, frozenset({"*"}), expires_at=time.time() + 60
     )

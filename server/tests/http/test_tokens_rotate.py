@@ -78,7 +78,7 @@ async def test_all_tokens_can_be_ended_at_once(service: Service) -> None:
 
 
 async def test_other_processes_follow(service: Service) -> None:
-    other = open_authenticator(service.records, service.hasher)
+    other = open_authenticator(service.records.keys, service.records.secrets, service.hasher)
     old = await service.make_token()
     assert (await other.verify(old)).key_id == service.key_id
     await rotate(service)
@@ -88,14 +88,14 @@ async def test_other_processes_follow(service: Service) -> None:
     assert principal.signed_by == kid(fresh)
     assert kid(await other.sign(principal, now=time.time())) == kid(fresh)
     await rotate(service, end_tokens=True)
-    late = open_authenticator(service.records, service.hasher)
+    late = open_authenticator(service.records.keys, service.records.secrets, service.hasher)
     for token in (old, fresh):
         with pytest.raises(Unauthenticated):
             await late.verify(token)
 
 
 async def test_another_process_ends_tokens_within_a_second(service: Service) -> None:
-    other = open_authenticator(service.records, service.hasher)
+    other = open_authenticator(service.records.keys, service.records.secrets, service.hasher)
     token = await service.make_token()
     assert await status(service, bearer(token)) == 200
     await other.rotate(end_tokens=True)

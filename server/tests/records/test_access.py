@@ -11,12 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from resonantgenesis_server.model.errors import Conflict, InvalidRequest
 from resonantgenesis_server.records.base import KeyRecord, Organization, StoreUnusable
-from resonantgenesis_server.records.credentials import (
-    CredentialHasher,
-    bootstrap,
-    load_secret,
-    new_api_key,
-)
+from resonantgenesis_server.records.bootstrap import bootstrap
+from resonantgenesis_server.records.credentials import CredentialHasher, load_secret, new_api_key
 from resonantgenesis_server.records.paging import decode_cursor, encode_cursor
 from resonantgenesis_server.records.store import Records
 

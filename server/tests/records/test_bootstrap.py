@@ -13,12 +13,8 @@ from typing import Any
 
 import pytest
 from resonantgenesis_server.records.base import KeyRecord, StoreUnusable
-from resonantgenesis_server.records.credentials import (
-    Bootstrap,
-    CredentialHasher,
-    bootstrap,
-    load_secret,
-)
+from resonantgenesis_server.records.bootstrap import Bootstrap, bootstrap
+from resonantgenesis_server.records.credentials import CredentialHasher, load_secret
 from resonantgenesis_server.records.store import Records
 
 pytestmark = pytest.mark.anyio

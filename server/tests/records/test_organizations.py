@@ -9,7 +9,8 @@ import anyio
 import pytest
 from resonantgenesis_server.model.errors import Conflict
 from resonantgenesis_server.records.base import Organization
-from resonantgenesis_server.records.credentials import CredentialHasher, bootstrap
+from resonantgenesis_server.records.bootstrap import bootstrap
+from resonantgenesis_server.records.credentials import CredentialHasher
 from resonantgenesis_server.records.store import Records
 
 pytestmark = pytest.mark.anyio

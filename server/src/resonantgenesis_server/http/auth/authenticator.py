@@ -17,7 +17,7 @@ from ...model.principal import Principal
 from ...records.access import KeyRepository
 from ...records.base import KeyRecord
 from ...records.credentials import CredentialHasher
-from ...records.store import Records
+from ...records.secrets import SecretRepository
 from ..cors import Cors, is_same_host
 from ..params import header
 from .signing import Rotated, SigningKeys, TokenSigner, may_be_token
@@ -216,11 +216,14 @@ class CredentialAuthenticator:
 
 
 def open_authenticator(
-    records: Records, hasher: CredentialHasher, cors_origins: Collection[str] = ()
+    keys: KeyRepository,
+    secrets: SecretRepository,
+    hasher: CredentialHasher,
+    cors_origins: Collection[str] = (),
 ) -> CredentialAuthenticator:
     """The authenticator over these records."""
-    signing = SigningKeys(records.secrets, hasher)
-    return CredentialAuthenticator(records.keys, hasher, signing, cors=Cors(cors_origins))
+    signing = SigningKeys(secrets, hasher)
+    return CredentialAuthenticator(keys, hasher, signing, cors=Cors(cors_origins))
 
 
 def _holder(key: KeyRecord) -> Principal:
