@@ -47,8 +47,8 @@ app.add_typer(organizations.app, name="organizations")
 app.command("usage")(usage.usage)
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(is_set: bool) -> None:
+    if is_set:
         from importlib.metadata import version
 
         typer.echo(f"resonantgenesis {version('resonantgenesis-server')}")
@@ -69,9 +69,9 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code; `arguments` default to the process's."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = app(given, prog_name="resonantgenesis", standalone_mode=False)
+        code = app(words, prog_name="resonantgenesis", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()  # at the interpreter's end it is too late for a message
     except (CliError, StartupError) as error:

@@ -56,7 +56,7 @@ def chat(
     In a pipe, or with --json, each line of the input is a turn. Exit code 1 if the last turn was
     no success.
     """
-    if sum(given is not None for given in (agent, model, session)) > 1:
+    if sum(choice is not None for choice in (agent, model, session)) > 1:
         raise UsageProblem("name either an agent, or a --model, or a --session")
     console = Console()
     with contextlib.ExitStack() as stack:

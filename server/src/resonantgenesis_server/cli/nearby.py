@@ -111,17 +111,17 @@ def start_server(port: int, data: Path) -> Iterator[Child]:
             child.stop()
 
 
-def free_port(wanted: int) -> int:
-    """`wanted` if nothing listens there, else any free port."""
-    for port in (wanted, 0):
+def free_port(preferred: int) -> int:
+    """`preferred` if nothing listens there, else any free port."""
+    for port in (preferred, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((HOST, port))
             except OSError:
                 continue
-            found: int = probe.getsockname()[1]
-            return found
+            free: int = probe.getsockname()[1]
+            return free
     raise CliError("no port is free on this machine")
 
 
@@ -186,10 +186,10 @@ def find_or_start(
     with contextlib.ExitStack() as stack:
         folder = data
         if folder is None:
-            made = tempfile.TemporaryDirectory(prefix="resonantgenesis-")
-            folder = Path(stack.enter_context(made))
-        wanted = port or urlsplit(address).port or PORT
-        child = stack.enter_context(start_server(_port(wanted, port is not None), folder))
+            temporary = tempfile.TemporaryDirectory(prefix="resonantgenesis-")
+            folder = Path(stack.enter_context(temporary))
+        preferred = port or urlsplit(address).port or PORT
+        child = stack.enter_context(start_server(_port(preferred, port is not None), folder))
         where = "a new directory" if data is None else str(folder)
         say(f"Starting a server at {child.url} with its data in {where}.")
         child.wait_until_ready()
@@ -226,11 +226,11 @@ def _running(address: str, data: Path | None, stands_in: bool) -> Nearby | None:
     )
 
 
-def _port(wanted: int, is_fixed: bool) -> int:
-    found = free_port(wanted)
-    if is_fixed and found != wanted:
-        raise CliError(f"port {wanted} is taken; choose another with --port, or none")
-    return found
+def _port(preferred: int, is_fixed: bool) -> int:
+    free = free_port(preferred)
+    if is_fixed and free != preferred:
+        raise CliError(f"port {preferred} is taken; choose another with --port, or none")
+    return free
 
 
 def _key_of(folder: Path) -> Key:

@@ -111,9 +111,9 @@ def show_config(config: Config = None, as_json: AsJson = False) -> None:
         to_stderr(f"{name} is no setting and does nothing{hint}")
 
 
-def _agents(given: list[str]) -> dict[str, str]:
+def _agents(references: list[str]) -> dict[str, str]:
     agents: dict[str, str] = {}
-    for text in given:
+    for text in references:
         name, equals, reference = text.partition("=")
         if not equals or not reference:
             raise UsageProblem(f"--agent {text}: write it as NAME=MODULE:ATTRIBUTE")

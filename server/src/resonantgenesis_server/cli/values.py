@@ -23,18 +23,18 @@ def fields(pairs: Sequence[str], option: str) -> dict[str, Any]:
     collected: dict[str, list[Any]] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        if not equals or not name.strip() or not _is_sayable(pair):
+        if not equals or not name.strip() or not _is_json(pair):
             raise UsageProblem(f"{option} {pair!r} is no field; write it like {option} status=done")
         collected.setdefault(name.strip(), []).append(_scalar(value))
-    return {name: got[0] if len(got) == 1 else got for name, got in collected.items()}
+    return {name: each[0] if len(each) == 1 else each for name, each in collected.items()}
 
 
 def duration(text: str, option: str) -> int:
     """A duration in seconds, from a number of seconds or a word like `12h`. Raises UsageProblem."""
-    said = text.strip()
-    if said.isascii() and said.isdigit() and len(said) < 12:
-        return int(said)
-    span = _AGO.fullmatch(said)
+    typed = text.strip()
+    if typed.isascii() and typed.isdigit() and len(typed) < 12:
+        return int(typed)
+    span = _AGO.fullmatch(typed)
     if span is None:
         raise UsageProblem(f"{option} {text!r} is no time; write it like 90d, 12h, 30m or 3600")
     return int(timedelta(**{_UNIT[span[2]]: int(span[1])}).total_seconds())
@@ -55,7 +55,7 @@ def json_object(text: str, what: str) -> dict[str, Any]:
         raise UsageProblem(f"{what} is not JSON ({error}); quote it: '{{\"order\": 7}}'") from None
     if not isinstance(value, dict):
         raise UsageProblem(f"{what} is not a JSON object; write it like '{{\"order\": 7}}'")
-    if not _is_sayable(value):
+    if not _is_json(value):
         raise UsageProblem(f"{what} holds a number or a character that is none; leave it out")
     return value
 
@@ -65,15 +65,15 @@ def place(text: str, option: str) -> str:
 
     A time without a zone is in this machine's zone. Raises UsageProblem.
     """
-    said = text.strip()
-    if said.startswith("c_"):
-        return said
+    typed = text.strip()
+    if typed.startswith("c_"):
+        return typed
     try:
-        ago = _AGO.fullmatch(said)
+        ago = _AGO.fullmatch(typed)
         if ago is not None:
             moment = datetime.now(UTC) - timedelta(**{_UNIT[ago[2]]: int(ago[1])})
         else:
-            moment = datetime.fromisoformat(said).astimezone(UTC)
+            moment = datetime.fromisoformat(typed).astimezone(UTC)
     except (ValueError, OverflowError):
         raise UsageProblem(
             f"{option} {text!r} is no place; write 15m, 2h or 3d for how long ago, a time like"
@@ -84,10 +84,10 @@ def place(text: str, option: str) -> str:
 
 def patterns(arguments: Sequence[str]) -> tuple[str, ...]:
     """Patterns, with commas between several in one argument. Raises UsageProblem."""
-    found = tuple(part.strip() for argument in arguments for part in argument.split(","))
-    if not all(found):
+    types = tuple(part.strip() for argument in arguments for part in argument.split(","))
+    if not all(types):
         raise UsageProblem("a PATTERN is empty; write one like 'session.*', or none for all events")
-    return found
+    return types
 
 
 def doubt(pattern: str) -> str | None:
@@ -106,10 +106,10 @@ def _scalar(text: str) -> Any:
         value = json.loads(text, parse_constant=str)
     except ValueError:
         return text
-    return value if _is_sayable(value) and not isinstance(value, dict | list) else text
+    return value if _is_json(value) and not isinstance(value, dict | list) else text
 
 
-def _is_sayable(value: Any) -> bool:
+def _is_json(value: Any) -> bool:
     """False for values that JSON in UTF-8 lacks: infinity (1e999), half a surrogate pair."""
     try:
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()

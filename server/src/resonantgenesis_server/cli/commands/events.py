@@ -176,12 +176,13 @@ def publish(
     try:
         with connect(url, data, patient=True) as client:
             patience = _call_patience(client.base_url)
-            made = client.events.publish(kind, content, idempotency_key=key, on_reconnect=patience)
+            event = client.events.publish(
+                kind, content, idempotency_key=key, on_reconnect=patience
+            ).raw
     except NetworkError as error:
         raise NetworkError(
             f"{error.message}; if it was written, --idempotency-key {key} does not write it again"
         ) from error
-    event = made.raw
     console = Console()
     if as_json or not console.is_terminal:
         show_json(console, event)

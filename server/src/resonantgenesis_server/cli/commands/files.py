@@ -59,14 +59,14 @@ def put(
             on_progress=on_progress,
             on_reconnect=patience,
         )
-    made = uploaded.raw
+    file = uploaded.raw
     console = Console()
     if as_json:
-        show_json(console, made)
+        show_json(console, file)
     elif console.is_terminal:
-        show_fields(console, {field: made.get(field) for field in _SHOWN})
+        show_fields(console, {field: file.get(field) for field in _SHOWN})
     else:
-        show_line(console, str(made["id"]))
+        show_line(console, str(file["id"]))
 
 
 @app.command()

@@ -54,8 +54,8 @@ def create(
     """
     seconds = lifetime(expires_in)
     with connect(url, data) as client:
-        made = client.keys.create(name, scope or SCOPES, expires_in=seconds)
-    show_made_key(made.raw, as_json=as_json)
+        created = client.keys.create(name, scope or SCOPES, expires_in=seconds)
+    show_new_key(created.raw, as_json=as_json)
 
 
 @app.command("list")
@@ -88,18 +88,20 @@ def lifetime(expires_in: str | None) -> int | None:
     return None if expires_in is None else values.duration(expires_in, "--expires-in")
 
 
-def show_made_key(made: dict[str, Any], *, as_json: bool) -> None:
+def show_new_key(created: dict[str, Any], *, as_json: bool) -> None:
     """Show a new key; a terminal also gets its fields."""
-    show_secret(made, "key", ("id", "name", "scopes", "expires_at", "key"), as_json=as_json)
+    show_secret(created, "key", ("id", "name", "scopes", "expires_at", "key"), as_json=as_json)
 
 
-def show_secret(made: dict[str, Any], secret: str, shown: Sequence[str], *, as_json: bool) -> None:
+def show_secret(
+    created: dict[str, Any], secret: str, shown: Sequence[str], *, as_json: bool
+) -> None:
     """Show a new credential, its only time; a pipe gets the field `secret` alone."""
     console = Console()
     if as_json:
-        show_json(console, made)
+        show_json(console, created)
     elif console.is_terminal:
-        show_fields(console, {name: made.get(name) for name in shown})
+        show_fields(console, {name: created.get(name) for name in shown})
         to_stderr(f"keep the {secret} now: it is not shown again")
     else:
-        show_line(console, str(made[secret]))
+        show_line(console, str(created[secret]))

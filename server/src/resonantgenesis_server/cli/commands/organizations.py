@@ -11,7 +11,7 @@ from .. import values
 from ..client import items
 from ..options import AsJson, Data, Url, connect
 from ..render import show_rows
-from .keys import ExpiresIn, Limit, Name, ScopesOption, lifetime, show_made_key, show_secret
+from .keys import ExpiresIn, Limit, Name, ScopesOption, lifetime, show_new_key, show_secret
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,11 +35,11 @@ def create(
     """Make an organization and its first key, which is shown only this once. A pipe gets the key
     alone."""
     with connect(url, data) as client:
-        made = client.organizations.create(name).raw
+        created = client.organizations.create(name).raw
     if as_json:
-        show_secret(made, "key", (), as_json=True)
+        show_secret(created, "key", (), as_json=True)
         return
-    shown = {"id": made["id"], "name": made["name"], "key": made["key"]["key"]}
+    shown = {"id": created["id"], "name": created["name"], "key": created["key"]["key"]}
     show_secret(shown, "key", tuple(shown), as_json=False)
 
 
@@ -93,7 +93,7 @@ def key(
     key has every scope."""
     seconds = lifetime(expires_in)
     with connect(url, data) as client:
-        made = client.organizations.create_key(
+        created = client.organizations.create_key(
             organization, name, scope or ["*"], expires_in=seconds
         )
-    show_made_key(made.raw, as_json=as_json)
+    show_new_key(created.raw, as_json=as_json)

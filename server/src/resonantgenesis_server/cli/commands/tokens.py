@@ -44,14 +44,14 @@ def create(
     """Make a short-lived token for a browser or an app. A pipe gets the token alone."""
     seconds = values.duration(expires_in, "--expires-in")
     with connect(url, data) as client:
-        made = client.tokens.create(
+        created = client.tokens.create(
             scope or _SCOPES,
             subject=subject,
             session_id=session,
             agent_id=agent,
             ttl_seconds=seconds,
         )
-    show_secret(made.raw, "token", _SHOWN, as_json=as_json)
+    show_secret(created.raw, "token", _SHOWN, as_json=as_json)
 
 
 @app.command()
@@ -71,9 +71,9 @@ def rotate(
     """Sign tokens with a new key from now on, while the server runs. Tokens that are out stay valid
     until they expire. Needs the server's bootstrap key."""
     with connect(url, data) as client:
-        made = client.tokens.rotate(end_tokens=end_tokens).raw
+        key = client.tokens.rotate(end_tokens=end_tokens).raw
     console = Console()
     if as_json:
-        show_json(console, made)
+        show_json(console, key)
     else:
-        show_fields(console, {name: made.get(name) for name in ("id", "created_at", "former")})
+        show_fields(console, {name: key.get(name) for name in ("id", "created_at", "former")})

@@ -65,7 +65,7 @@ def usage(
     with connect(url, data) as client:
 
         def report(**page: Any) -> UsageReport:
-            made = client.usage.report(
+            answer = client.usage.report(
                 by.value,
                 since=first,
                 until=last,
@@ -75,8 +75,8 @@ def usage(
                 session_id=session,
                 **page,
             )
-            reports.append(made)
-            return made
+            reports.append(answer)
+            return answer
 
         rows = items(report, limit)
         if console.is_terminal and not as_json:

@@ -46,30 +46,30 @@ def doctor(
     from .probe import Probe
 
     console = Console()
-    found: list[Finding] = []
+    findings: list[Finding] = []
 
-    def tell(*findings: Finding) -> None:
-        for finding in findings:
-            found.append(finding)
+    def report(*new: Finding) -> None:
+        for finding in new:
+            findings.append(finding)
             show(console, finding, as_json=as_json)
 
     named = url or os.environ.get(URL_VARIABLE)
     address = check_url(named or DEFAULT_URL)
-    settings, told = machine.configuration(data, config)
-    tell(*told, *machine.store(settings))
+    settings, configuration = machine.configuration(data, config)
+    report(*configuration, *machine.store(settings))
     # A key of this machine is not for another one, unless --data names it.
     near = settings.data if is_loopback(address) else data
     try:
         found_key = Key(key, "") if key else find_key(address, near)
     except AuthError as error:
-        tell(fail("key", str(error), "let the file be read by who asks"))
+        report(fail("key", str(error), "make the file readable for the user who runs this command"))
         found_key = None
     probe = Probe(address, found_key, patience, bool(named))
-    asyncio.run(_ask(probe, tell))
-    tell(machine.clock(settings, probe.ahead), machine.open_files(settings, probe.files))
-    raise typer.Exit(exit_code(found))
+    asyncio.run(_ask(probe, report))
+    report(machine.clock(settings, probe.ahead), machine.open_files(settings, probe.files))
+    raise typer.Exit(exit_code(findings))
 
 
-async def _ask(probe: Probe, tell: Callable[[Finding], None]) -> None:
+async def _ask(probe: Probe, report: Callable[[Finding], None]) -> None:
     async for finding in probe.run():
-        tell(finding)
+        report(finding)

@@ -40,14 +40,14 @@ def configuration(data: Path | None, config: Path | None) -> tuple[Settings, lis
     try:
         loaded = load_settings({"data": data}, config)
     except StartupError as error:
-        told = fail("configuration", str(error), "correct it; the server does not start with it")
+        todo = "correct it; the server does not start with it"
         settings = Settings() if data is None else Settings(data=data)
-        return settings, [told]
-    found = [ok("configuration", _sources(loaded))]
+        return settings, [fail("configuration", str(error), todo)]
+    findings = [ok("configuration", _sources(loaded))]
     for name, meant in unknown_variables():
         todo = f"did you mean {meant}?" if meant else "unset it, or look for its name in the README"
-        found.append(warn("configuration", f"{name} is no setting and does nothing", todo))
-    return loaded.settings, found
+        findings.append(warn("configuration", f"{name} is no setting and does nothing", todo))
+    return loaded.settings, findings
 
 
 def _sources(loaded: LoadedSettings) -> str:
@@ -56,8 +56,8 @@ def _sources(loaded: LoadedSettings) -> str:
         for source in loaded.sources.values()
         if source != "command line"
     )
-    said = ", ".join(f"{count} from {source}" for source, count in kinds.items())
-    return f"{said or 'no settings given'}; all else at its default"
+    message = ", ".join(f"{count} from {source}" for source, count in kinds.items())
+    return f"{message or 'no settings given'}; all else at its default"
 
 
 def store(settings: Settings) -> Iterator[Finding]:
@@ -99,10 +99,10 @@ def _sync_seconds(data: Path) -> float:
 
 
 def _sync(seconds: float) -> Finding:
-    said = f"a synced write takes {seconds * 1000:.1f} ms"
+    message = f"a synced write takes {seconds * 1000:.1f} ms"
     if seconds < _SLOW_SYNC:
-        return ok("disk", said)
-    return warn("disk", f"{said}; every chunk waits so long", "put the data on a local SSD")
+        return ok("disk", message)
+    return warn("disk", f"{message}; every chunk waits so long", "put the data on a local SSD")
 
 
 def _is_in_use(data: Path) -> bool:
@@ -141,13 +141,13 @@ def _log_problem(path: Path) -> str | None:
 
 def _space(path: Path, settings: Settings) -> Iterator[Finding]:
     free = shutil.disk_usage(path).free
-    said = f"{free / 1024**3:.1f} GiB are free"
+    message = f"{free / 1024**3:.1f} GiB are free"
     if free < _LAST_SPACE:
-        yield fail("space", said, "make room: turns fail once the disk is full")
+        yield fail("space", message, "make room: turns fail once the disk is full")
     elif free < settings.limits.disk_reserve:
-        yield warn("space", f"{said}, which are kept for the logs", "make room: uploads get 503")
+        yield warn("space", f"{message}, which are kept for the logs", "make room: uploads get 503")
     else:
-        yield ok("space", said)
+        yield ok("space", message)
 
 
 def clock(settings: Settings, server_ahead: float | None) -> Finding:
@@ -174,21 +174,21 @@ def open_files(settings: Settings, server: tuple[int, int] | None) -> Finding:
     `server`: open and allowed files of the running server, from its metrics; None: check the
     limit of a server that is started here.
     """
-    wanted = settings.limits.connections
+    connections = settings.limits.connections
     raise_file_limit()  # as the server does
-    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     todo = "raise the limit before the server starts: `ulimit -n 65536`, or LimitNOFILE in systemd"
     if server is not None:
-        opened, most = server
-        said = f"the server has {opened} of {most} open"
-        if opened > most * 0.9:
-            return fail("open files", said, todo)
-    elif most == resource.RLIM_INFINITY:
+        opened, limit = server
+        message = f"the server has {opened} of {limit} open"
+        if opened > limit * 0.9:
+            return fail("open files", message, todo)
+    elif limit == resource.RLIM_INFINITY:
         return ok("open files", "as many as one likes")
     else:
-        said = f"{most} are allowed here"
-    if wanted >= most:
-        return fail("open files", f"{said}, but limits.connections is {wanted}", todo)
+        message = f"{limit} are allowed here"
+    if connections >= limit:
+        return fail("open files", f"{message}, but limits.connections is {connections}", todo)
     if server is None:
-        said = f"{said}, enough for {ConnectionLimit.of(wanted).most} connections"
-    return ok("open files", said) if most >= _FEW else warn("open files", said, todo)
+        message = f"{message}, enough for {ConnectionLimit.of(connections).most} connections"
+    return ok("open files", message) if limit >= _FEW else warn("open files", message, todo)

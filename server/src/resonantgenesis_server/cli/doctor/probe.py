@@ -73,9 +73,9 @@ class Probe:
             timeout=self.patience,
             trust_env=not is_loopback(self.url),
         ) as http:
-            found = await self._reach(http)
-            yield found
-            if found.level != Level.OK:
+            server = await self._reach(http)
+            yield server
+            if server.level != Level.OK:
                 return
             await self._ask_files(http)
             if self.key is None:
@@ -104,10 +104,10 @@ class Probe:
         except InvalidStatus as error:
             return fail("socket", *_refused(error))
         except TimeoutError:
-            said = f"no answer over a WebSocket within {2 * self.patience:.1f} s"
-            return fail("socket", f"something holds messages back: {said}", _UPGRADE)
+            message = f"no answer over a WebSocket within {2 * self.patience:.1f} s"
+            return fail("socket", f"something holds messages back: {message}", _UPGRADE)
         except InvalidHandshake as error:
-            return fail("socket", f"what answers is no WebSocket: {error}", _UPGRADE)
+            return fail("socket", f"the answer is not a WebSocket's: {error}", _UPGRADE)
         except (OSError, WebSocketException) as error:
             what = str(error) or type(error).__name__
             return fail("socket", f"the WebSocket broke off: {what}", "try again")
@@ -124,24 +124,24 @@ class Probe:
             took = time.time() - began
             _check(answer)
         except httpx.HTTPError as error:
-            said, _, todo = str(_failure(self.url, error)).partition("; ")
-            return (fail if self.expected else warn)("server", said, todo)
+            message, _, todo = str(_failure(self.url, error)).partition("; ")
+            return (fail if self.expected else warn)("server", message, todo)
         except CliError as error:
             if error.code != "UNAVAILABLE":
                 return fail("server", f"{self.url}: {error}", "check --url")
             return warn("server", f"{self.url} takes no requests: {error}", "try again soon")
         with contextlib.suppress(KeyError, ValueError):
-            told = parsedate_to_datetime(answer.headers["date"]).timestamp()
-            self.ahead = told + 0.5 - (began + took / 2)  # a Date has whole seconds
+            date = parsedate_to_datetime(answer.headers["date"]).timestamp()
+            self.ahead = date + 0.5 - (began + took / 2)  # a Date has whole seconds
         return ok("server", f"{self.url} answers in {took * 1000:.0f} ms")
 
     async def _ask_files(self, http: httpx.AsyncClient) -> None:
         """Read the number of open files; only a server on this machine shows its metrics freely."""
         with contextlib.suppress(httpx.HTTPError):
             answer = await http.get("/metrics")
-            found = {name: float(value) for name, value in _FILES.findall(answer.text)}
-            if answer.is_success and found.keys() == {"open", "max"}:
-                self.files = int(found["open"]), int(found["max"])
+            files = {name: float(value) for name, value in _FILES.findall(answer.text)}
+            if answer.is_success and files.keys() == {"open", "max"}:
+                self.files = int(files["open"]), int(files["max"])
 
     async def _measure(self, http: httpx.AsyncClient) -> Finding:
         """Publish events one by one and measure when each comes back over a stream."""
@@ -150,21 +150,21 @@ class Probe:
             delays, coding = await self._echo(http)
         except TimeoutError:
             waited = time.monotonic() - began
-            said = f"what the server sends at once has not come within {waited:.1f} s"
-            return fail("stream", f"something holds the stream back: {said}", _BUFFERED)
+            message = f"an answer that the server sends at once has not come within {waited:.1f} s"
+            return fail("stream", f"something holds the stream back: {message}", _BUFFERED)
         except httpx.HTTPError as error:
-            said, _, todo = str(_failure(self.url, error)).partition("; ")
-            return fail("stream", said, todo)
+            message, _, todo = str(_failure(self.url, error)).partition("; ")
+            return fail("stream", message, todo)
         except CliError as error:
-            said, _, todo = str(error).partition("; ")
-            return fail("stream", f"not measured: {said}", f"{todo}: {_SCOPES}")
+            message, _, todo = str(error).partition("; ")
+            return fail("stream", f"not measured: {message}", f"{todo}: {_SCOPES}")
         worst = max(delays)
-        said = f"events arrive within {worst * 1000:.0f} ms"
+        message = f"events arrive within {worst * 1000:.0f} ms"
         if worst > _LATE:
-            return warn("stream", f"{said}: something holds them back for a while", _BUFFERED)
+            return warn("stream", f"{message}: something holds them back for a while", _BUFFERED)
         if coding:
-            return warn("stream", f"{said}, but something on the way compresses them", _BUFFERED)
-        return ok("stream", f"{said}, each as it is sent")
+            return warn("stream", f"{message}, but something on the way compresses them", _BUFFERED)
+        return ok("stream", f"{message}, each as it is sent")
 
     async def _echo(self, http: httpx.AsyncClient) -> tuple[list[float], str]:
         """The seconds that each event took, and the stream's Content-Encoding.
