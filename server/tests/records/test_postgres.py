@@ -32,7 +32,8 @@ pytestmark = pytest.mark.anyio
 
 START = """\
 import asyncio, pathlib, sys
-from resonantgenesis_server.records.credentials import CredentialHasher, bootstrap
+from resonantgenesis_server.records.bootstrap import bootstrap
+from resonantgenesis_server.records.credentials import CredentialHasher
 from resonantgenesis_server.records.store import Records
 
 async def main():
