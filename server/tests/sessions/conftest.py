@@ -1,4 +1,4 @@
-"""A node over a real SQLite file for every test, and agents written here."""
+"""A node over a real log for every test, of each backend, and agents written here."""
 
 from __future__ import annotations
 
@@ -16,9 +16,15 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def log_url(request: pytest.FixtureRequest) -> str | None:
+    """The database of the log; None: it is a file."""
+    return str(request.getfixturevalue("postgres")) if request.param == "postgres" else None
+
+
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    made = Rig(tmp_path)
+async def rig(tmp_path: Path, log_url: str | None) -> AsyncIterator[Rig]:
+    made = Rig(tmp_path, log_url)
     await made.open()
     yield made
     await made.close()

@@ -16,6 +16,7 @@ from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.feed.shares import SHARED
 from resonantgenesis_server.files.service import FileService
 from resonantgenesis_server.log.base import Entry, OnCommit
+from resonantgenesis_server.log.postgres.log import PostgresLog
 from resonantgenesis_server.log.sqlite.log import SqliteLog
 from resonantgenesis_server.model.errors import AgentNotFound
 from resonantgenesis_server.model.limits import Limits
@@ -41,7 +42,7 @@ from .agents import Stubborn, standard_agents
 
 Json = dict[str, Any]
 ME = Principal("org", "key", frozenset({"*"}))
-LogWrapper = Callable[[SqliteLog], Any]
+LogWrapper = Callable[[Any], Any]
 
 
 @dataclass
@@ -97,10 +98,14 @@ class Orgs:
 
 
 class Rig:
-    """Opened as often as a test likes: each time a new process as far as the file can tell."""
+    """Opened as often as a test likes: each time a new process as far as the store can tell.
 
-    def __init__(self, directory: Path, **limits: Any) -> None:
+    `url` names the database of its log; without one the log is a file in `directory`.
+    """
+
+    def __init__(self, directory: Path, url: str | None = None, **limits: Any) -> None:
         self.directory = directory
+        self.url = url
         self.stubborn = Stubborn()
         self.agents: dict[str, Agent] = {**standard_agents(), "stubborn": self.stubborn}
         self.defaults: Mapping[str, Any] = {}
@@ -126,7 +131,7 @@ class Rig:
                 session_list.committed(stream, entries)
             self.hub.publish(stream, entries)
 
-        self.log = await SqliteLog.open(self.directory / "log.db", on_commit=committed)
+        self.log = await self._open_log(committed)
         log = wrap(self.log)
         session_list = self.session_list = SessionList(self.rows, Orgs(), log)
         supervisor = self.supervisor = Supervisor(
@@ -144,6 +149,11 @@ class Rig:
         self.service = SessionService(supervisor, self.keys, self.session_list, self.rows)
         self.session_list.start()  # type: ignore[arg-type]
         return await self.sweep() if sweep else None
+
+    async def _open_log(self, committed: OnCommit) -> SqliteLog | PostgresLog:
+        if self.url is not None:
+            return await PostgresLog.open(self.url, on_commit=committed)
+        return await SqliteLog.open(self.directory / "log.db", on_commit=committed)
 
     async def sweep(self) -> tuple[int, int]:
         return await self.supervisor.sweep(await self.log.pending())

@@ -123,6 +123,7 @@ async def test_a_ghost_of_an_older_version_goes(rig: Rig) -> None:
     assert await agrees(rig) == {kept: "completed"}
 
 
+@pytest.mark.parametrize("log_url", [None])
 async def test_rows_follow_a_log_that_was_put_back(rig: Rig) -> None:
     kept = await ran(rig)
     await rig.session_list.settle()
@@ -202,7 +203,7 @@ async def test_readers_see_a_session_before_or_after_its_deletion(rig: Rig) -> N
 
 
 async def test_who_sees_the_deletion_before_it_is_announced_waits_for_that(rig: Rig) -> None:
-    """The writer's thread has committed, the loop has not heard of it: readers have."""
+    """The writer has committed, nobody has heard of it: readers have."""
     done = await rig.run()
     session_id, position = done["session_id"], done["position"]
     await rig.session_list.settle()

@@ -184,7 +184,7 @@ async def test_a_process_that_was_replaced_writes_nothing_more(rig: Rig, gate: G
     gate.say("before")
     await rig.until_head(ref.session_id, 2)
     zombie = rig.supervisor, rig.log, rig.session_list
-    other = Rig(rig.directory)
+    other = Rig(rig.directory, rig.url)
     other.agents["gate"] = Gate()
     assert await other.open() == (1, 0)
     gate.say("from the grave")

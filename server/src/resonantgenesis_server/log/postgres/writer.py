@@ -148,17 +148,17 @@ class Writer:
         self,
         database: Database,
         side: asyncpg.Pool,
-        deliver: Callable[[list[Job]], None],
+        announce: Callable[[list[Job]], None],
         broken: Callable[[], None],
         *,
         patience: float,
     ) -> None:
-        """`side` is where streams are taken over; `deliver` is called with the jobs of each group,
+        """`side` is where streams are taken over; `announce` is called with the jobs of each group,
         in order, `broken` once, when the log cannot be expected to recover."""
         self._database = database
         database.ended = self._break
         self._side = side
-        self._deliver = deliver
+        self._announce = announce
         self._report_broken = broken
         self._patience = patience
         self._loop = asyncio.get_running_loop()
@@ -259,7 +259,7 @@ class Writer:
                     ended = await self._commit(group)
                     self._group = []
                     if ended:
-                        self._deliver(group)
+                        self._announce(group)
                     if len(group) >= _BUSY and self._close_by is None:
                         await asyncio.sleep(max(0.0, _GATHER - (perf_counter() - began)))
                 elif self._close_by is not None and not self._waiting and not self._jobs:
@@ -425,7 +425,7 @@ class Writer:
         self._held.clear()
         for job in group:
             job.error = error
-        self._deliver(group)
+        self._announce(group)
 
     def _is_over(self) -> bool:
         return self.fatal is not None or (
@@ -748,7 +748,7 @@ class Writer:
         self._jobs.clear()
         for job in rest:
             job.error, job.committed = error, []
-        self._deliver(rest)
+        self._announce(rest)
 
     def _defect(self, error: BaseException) -> None:
         metrics.defect("log")
