@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from functools import cache
 from types import MappingProxyType
 from typing import get_args
-from urllib.parse import parse_qsl, unquote_plus
+from urllib.parse import unquote_plus
 
 from pydantic import BaseModel
 from starlette.types import Scope
@@ -66,12 +66,13 @@ class QueryParams:
 
     def __init__(self, scope: Scope) -> None:
         text = scope["query_string"].decode("latin-1")
-        try:
-            self._values = dict(
-                parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
-            )
-        except ValueError:
-            raise InvalidRequest.field("query", "too many parameters") from None
+        pairs = text.split("&")
+        if len(pairs) > MAX_PARAMETERS:
+            raise InvalidRequest.field("query", "too many parameters")
+        self._values = {
+            unquote_plus(name): unquote_plus(value)
+            for name, _, value in [pair.partition("=") for pair in pairs if pair]
+        }
 
     def text(self, name: str, most: int) -> str | None:
         """At most `most` characters."""

@@ -6,10 +6,9 @@ One task for all streams, since a timer per stream would cost more than the stre
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection
 from typing import ClassVar, Protocol
 
 import structlog
@@ -53,6 +52,22 @@ class Watched(Protocol):
         ...
 
 
+class ReservedPlace:
+    """A place for one stream of a principal, taken for the block."""
+
+    __slots__ = ("_principal", "_watchdog")
+
+    def __init__(self, watchdog: StreamWatchdog, principal: Principal) -> None:
+        self._watchdog = watchdog
+        self._principal = principal
+
+    def __enter__(self) -> None:
+        self._watchdog.count_open(self._principal.key_id, self._principal.organization_id, 1)
+
+    def __exit__(self, *_exc: object) -> None:
+        self._watchdog.count_open(self._principal.key_id, self._principal.organization_id, -1)
+
+
 class StreamWatchdog:
     """Ends streams whose credential has ended or whose client has stalled."""
 
@@ -94,18 +109,13 @@ class StreamWatchdog:
             self._of_organization[principal.organization_id],
         )
 
-    @contextlib.contextmanager
-    def opening(self, principal: Principal) -> Iterator[None]:
-        """`check_room`, whose place is kept within the block, so that a hundred that open at once
-        do not all find the same one."""
+    def opening(self, principal: Principal) -> ReservedPlace:
+        """`check_room` for the block, which keeps the place: so a hundred that open at once do not
+        all find the same place free."""
         self.check_room(principal)
-        self._count(principal.key_id, principal.organization_id, 1)
-        try:
-            yield
-        finally:
-            self._count(principal.key_id, principal.organization_id, -1)
+        return ReservedPlace(self, principal)
 
-    def _count(self, key_id: str, organization_id: str, change: int) -> None:
+    def count_open(self, key_id: str, organization_id: str, change: int) -> None:
         for counter, whose in ((self._of_key, key_id), (self._of_organization, organization_id)):
             counter[whose] += change
             if not counter[whose]:
@@ -124,7 +134,7 @@ class StreamWatchdog:
         self._credential_of[stream] = credential
         self._open.setdefault(credential, set()).add(stream)
         if stream.kind in _COUNTED:
-            self._count(principal.key_id, principal.organization_id, 1)
+            self.count_open(principal.key_id, principal.organization_id, 1)
         if self._ended is not None:
             stream.end(self._ended)
 
@@ -133,7 +143,7 @@ class StreamWatchdog:
         if credential is None:
             return
         if stream.kind in _COUNTED:
-            self._count(credential[0], credential[3], -1)
+            self.count_open(credential[0], credential[3], -1)
             if credential[0] not in self._of_key:
                 self._leave(credential[0])
         streams = self._open[credential]

@@ -184,7 +184,10 @@ class SessionState:
     @property
     def running(self) -> TurnState | None:
         """The open turn that runs."""
-        return next((turn for turn in self.open_turns if turn.status == "running"), None)
+        for turn in self.open_turns:  # asked for some ten times for each stream that opens
+            if turn.status == "running":
+                return turn
+        return None
 
     @property
     def busy(self) -> bool:
@@ -214,8 +217,10 @@ class SessionState:
         running = self.running
         if running is not None:
             return running
-        started = next((t for t in reversed(self.turns) if t.first), None)
-        return started or (self.turns[0] if self.turns else None)
+        for turn in reversed(self.turns):
+            if turn.first:
+                return turn
+        return self.turns[0] if self.turns else None
 
     def turn(self, number: int) -> TurnState | None:
         return self.turns[number - 1] if 1 <= number <= len(self.turns) else None

