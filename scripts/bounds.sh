@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 . scripts/timed.sh
 
 TESTS=(server/tests/contract server/tests/config server/tests/records server/tests/http/serving
-    server/tests/http/test_metrics.py server/tests/http/websocket/test_conformance.py
+    server/tests/http/api/test_metrics.py server/tests/http/websocket/test_conformance.py
     server/tests/cli/test_commands.py sdk/python/tests/core sdk/python/tests/realtime)
 uv=(.venv/bin/uv)
 

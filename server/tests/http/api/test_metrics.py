@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 KEY = "rg_test_bootstrap_key_0123"
 TOKEN = "metrics-token-0123456789"
-PAGE = (Path(__file__).parents[3] / "docs/monitoring.md").read_text()
+PAGE = (Path(__file__).parents[4] / "docs/monitoring.md").read_text()
 Ask = Callable[..., Any]
 
 

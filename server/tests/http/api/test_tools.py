@@ -16,7 +16,7 @@ from resonantgenesis_server.config.settings import Settings
 pytestmark = pytest.mark.anyio
 
 KEY = "rg_test_tools_key_0123456789"
-TINY = Path(__file__).parents[3] / "tests" / "support" / "mcp_tiny.py"
+TINY = Path(__file__).parents[4] / "tests" / "support" / "mcp_tiny.py"
 BUILT_IN = ["calculator", "current_time", "docs_search", "fetch_url", "web_search"]
 
 
