@@ -75,6 +75,7 @@ from .records.credentials import CredentialHasher, load_secret
 from .records.store import Records
 from .sessions.files import SessionFiles
 from .sessions.idempotency import TurnIdempotency
+from .sessions.ownership import SoleOwner
 from .sessions.service import SessionService
 from .sessions.session_list import SessionList
 from .sessions.state import SessionState
@@ -324,17 +325,20 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         )
         stack.push_async_callback(meter.close)
         fence = await log.next_fence()
+        ownership = SoleOwner(fence)
         supervisor = dispatcher.supervisor = Supervisor(
             log,
             hub,
-            fence=fence,
+            ownership=ownership,
             limits=limits,
             agents=agents,
             files=partial(SessionFiles, files),
             changed=of_key.counting(session_list.changed),
         )
         stack.push_async_callback(supervisor.close)
-        keys = TurnIdempotency(log, supervisor.states.load, window=limits.idempotency_window)
+        keys = TurnIdempotency(
+            log, supervisor.states.load, ownership, window=limits.idempotency_window
+        )
         service = SessionService(
             supervisor,
             keys,

@@ -30,6 +30,7 @@ from resonantgenesis_server.records.base import (
 )
 from resonantgenesis_server.sessions.files import SessionFiles
 from resonantgenesis_server.sessions.idempotency import TurnIdempotency
+from resonantgenesis_server.sessions.ownership import SoleOwner
 from resonantgenesis_server.sessions.range import ReadFrom
 from resonantgenesis_server.sessions.request import CreateSpec, TurnRef, TurnRequest
 from resonantgenesis_server.sessions.service import SessionService
@@ -134,17 +135,18 @@ class Rig:
         self.log = await self._open_log(committed)
         log = wrap(self.log)
         session_list = self.session_list = SessionList(self.rows, Orgs(), log)
+        ownership = SoleOwner(await self.log.next_fence())
         supervisor = self.supervisor = Supervisor(
             log,
             self.hub,
-            fence=await self.log.next_fence(),
+            ownership=ownership,
             limits=self.limits,
             agents=self,
             files=no_files if self.files is None else partial(SessionFiles, self.files),
             changed=self.session_list.changed,
         )
         self.keys = TurnIdempotency(
-            self.log, supervisor.states.load, window=self.limits.idempotency_window
+            self.log, supervisor.states.load, ownership, window=self.limits.idempotency_window
         )
         self.service = SessionService(supervisor, self.keys, self.session_list, self.rows)
         self.session_list.start()  # type: ignore[arg-type]

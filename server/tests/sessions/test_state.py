@@ -19,6 +19,7 @@ from resonantgenesis_server.model.errors import PayloadTooLarge
 from resonantgenesis_server.sessions import cache as states_module
 from resonantgenesis_server.sessions import state as state_module
 from resonantgenesis_server.sessions.cache import SessionCache
+from resonantgenesis_server.sessions.ownership import SoleOwner
 from resonantgenesis_server.sessions.request import TurnRequest
 from resonantgenesis_server.sessions.session_log import SessionLog
 from resonantgenesis_server.sessions.state import (
@@ -208,7 +209,7 @@ async def test_loading_while_commits_come_never_gives_an_old_state(
             assert state.position >= announced[control_stream(name)], "an old state"
             loads += 1
             if random.random() < 0.2:
-                states.pin(SessionLog(rig.log, name, state, fence=1))
+                states.pin(SessionLog(rig.log, name, state, fence=1, ownership=SoleOwner(1)))
                 await asyncio.sleep(0)
                 states.unpin(name)
             await asyncio.sleep(0)

@@ -38,11 +38,16 @@ class SessionCache:
     """
 
     def __init__(
-        self, log: EventLog, hub: Hub, changed: Callable[[SessionState], None] = lambda _state: None
+        self,
+        log: EventLog,
+        hub: Hub,
+        changed: Callable[[SessionState], None] = lambda _state: None,
+        is_current: Callable[[str, int], bool] = lambda _control, _position: True,
     ) -> None:
         self.log = log
         self.hub = hub
         self._changed = changed
+        self._is_current = is_current
         self._cache: OrderedDict[str, SessionState] = OrderedDict()
         #: The weight with which each cached state was counted, and the sum.
         self._weights: dict[str, int] = {}
@@ -58,7 +63,9 @@ class SessionCache:
         for reading in self._readings.get(session_id, ()):
             reading.announced = entries[-1].position
         state = self.known(session_id)
-        if state is not None:
+        if state is not None and entries[0].position > state.position + 1:
+            self._uncache(session_id)  # another node has written in between
+        elif state is not None:
             state.apply(entries)
             if session_id in self._cache:
                 self._weigh(session_id, state)
@@ -68,15 +75,31 @@ class SessionCache:
 
     async def load(self, session_id: str) -> SessionState | None:
         """The current state; None if there is no such session. Raises LogUnavailable."""
-        state = self.known(session_id) or await self._read(session_id)
+        state = self.known(session_id)
+        if state is None:
+            state = await self._read(session_id)
+        elif session_id not in self._pinned and not self._is_live(session_id, state):
+            state = await self._bring_up(session_id, state)
         return None if state is None or state.info is None else state
+
+    def _is_live(self, session_id: str, state: SessionState) -> bool:
+        """Whether announcements keep the state up to date; else it is read on at each use."""
+        return self._is_current(control_stream(session_id), state.position)
+
+    async def _bring_up(self, session_id: str, state: SessionState) -> SessionState | None:
+        if not await state.take_in(self.log, session_id):
+            self.forget(session_id)  # deleted by another node
+            return None
+        if session_id in self._cache:
+            self._weigh(session_id, state)
+        return state
 
     def announced(self, session_id: str, state: SessionState) -> int | None:
         """The last position of the chunks that was announced; None if memory does not hold it."""
         head = self.hub.head(session_id)
         if head:
             return head
-        if state.running is None:
+        if state.running is None and self._is_live(session_id, state):
             return state.end  # every chunk is of a turn, and all turns that were announced ended
         pinned = self._pinned.get(session_id)
         return None if pinned is None else pinned.announced

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import orjson
 
@@ -18,6 +18,7 @@ from ..codec.json import dumps
 from ..log.base import IdempotencyKeys
 from ..model.errors import Conflict, InvalidRequest
 from ..model.principal import Principal
+from .ownership import Ownership
 from .state import SessionState
 
 _MAX_KEY = 255
@@ -30,6 +31,15 @@ class Claim:
     session_id: str
     turn: int
     fingerprint: str
+    #: The node that claimed the key.
+    node: int = 0
+
+
+class KeyTaken(Conflict):
+    """Another request with this Idempotency-Key is under way, perhaps at another node."""
+
+    def __init__(self) -> None:
+        super().__init__("another request with this Idempotency-Key is under way")
 
 
 def check_key(key: str) -> str:
@@ -46,10 +56,12 @@ class TurnIdempotency:
         self,
         keys: IdempotencyKeys,
         load: Callable[[str], Awaitable[SessionState | None]],
+        ownership: Ownership,
         *,
         window: float,
     ) -> None:
         """`load` gives a session's current state. Keys are kept `window` seconds."""
+        self._ownership = ownership
         self._keys = keys
         self._load = load
         self._window = window
@@ -72,7 +84,8 @@ class TurnIdempotency:
                 del self._locks[name]
 
     async def find(self, principal: Principal, key: str) -> Claim | None:
-        """The turn that the key names, if it exists."""
+        """The turn that the key names, if it exists. Raises KeyTaken while another node is about to
+        record it."""
         value = await self._keys.lookup(_scope(principal), key)
         if value is None:
             return None
@@ -80,22 +93,18 @@ class TurnIdempotency:
         state = await self._load(claim.session_id)
         turn = None if state is None else state.turn(claim.turn)
         if turn is None or turn.key != key_digest(key):
+            if self._ownership.lives(claim.node):
+                raise KeyTaken
             await self._keys.release(_scope(principal), key)
             return None
         return claim
 
     async def claim(self, principal: Principal, key: str, claim: Claim) -> None:
-        """Durably give the key to a turn about to be recorded. Raises Conflict."""
-        value = dumps(
-            {
-                "session_id": claim.session_id,
-                "turn": claim.turn,
-                "fingerprint": claim.fingerprint,
-            }
-        )
+        """Durably give the key to a turn about to be recorded. Raises KeyTaken."""
+        value = dumps(asdict(replace(claim, node=self._ownership.node)))
         existing = await self._keys.claim(_scope(principal), key, value, ttl=self._window)
         if existing is not None and existing != value:
-            raise Conflict("another request with this Idempotency-Key is under way")
+            raise KeyTaken
 
     async def release(self, principal: Principal, key: str) -> None:
         """The turn was refused: the key is free again."""

@@ -142,7 +142,7 @@ class Session:
         async with self.log.lock:
             self._check_open()
             await self.log.look_again()
-            number = len(self.state.turns) + 1
+            position, number = self.state.position, len(self.state.turns) + 1
             self._check_queue(request.if_busy)
             self._check_context(request)
             if promise is not None:
@@ -151,7 +151,10 @@ class Session:
             interrupted = self._wanted_turns() if request.if_busy == "interrupt" else []
             try:
                 await self.log.record(
-                    [*_cancelled(interrupted), *records], pending=True, events=events
+                    [*_cancelled(interrupted), *records],
+                    pending=True,
+                    events=events,
+                    expect=position,
                 )
             finally:
                 self.resume()  # also if nobody knows whether it was recorded

@@ -28,6 +28,7 @@ from ..model.events import NewEvent, event_stream
 from ..model.ids import event_id
 from ..model.limits import KIB
 from .chunks import TurnOutcome, beginning
+from .ownership import Ownership
 from .state import (
     SessionInfo,
     SessionState,
@@ -44,15 +45,24 @@ log_ = structlog.get_logger("resonantgenesis.turns")
 class SessionLog:
     """Appends to a session's two streams, each under the condition that they end where we think.
 
-    `fence` says that this process writes the session. `state` is kept up to date by the log's
-    announcements: when an append has returned, `state` already shows it. `head` is the last
+    `fence` says that this process writes the session, as `ownership` allowed. `state` is kept up
+    to date by the log's announcements: when an append has returned, `state` already shows it. `head` is the last
     position of the chunks' stream. A writer holds `lock`. All methods raise LogError.
 
     An append that failed may have succeeded all the same, with its answer lost. Then `unsure` is
-    set, and `look_again` has to find out before anything else is written.
+    set, and `look_again` has to find out before anything else is written. Once another node
+    writes the session, `lost` is set, for good.
     """
 
-    def __init__(self, log: EventLog, session_id: str, state: SessionState, *, fence: int) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        session_id: str,
+        state: SessionState,
+        *,
+        fence: int,
+        ownership: Ownership,
+    ) -> None:
         self.session_id = session_id
         self.control = control_stream(session_id)
         self.state = state
@@ -60,11 +70,12 @@ class SessionLog:
         self.lock = asyncio.Lock()
         #: A turn that ran before this process has chunks that the state does not tell.
         self.unsure = state.running is not None
-        self.deleted = False
+        self.deleted = self.lost = False
         #: When somebody last read the session for a moment, in the loop's seconds.
         self.viewed_at = 0.0
         self._log = log
         self._fence = fence
+        self._ownership = ownership
         self._deleting = False
         self._writer: TurnWriter | None = None
 
@@ -88,10 +99,18 @@ class SessionLog:
         self.viewed_at = asyncio.get_running_loop().time()
 
     async def look_again(self) -> None:
-        """Read where the streams end."""
+        """Read where the streams end, and whether this process may write them still."""
         if not self.unsure:
             return
-        await self.state.take_in(self._log, self.session_id)
+        try:
+            position = -1
+            while position != self.state.position:
+                await self.state.take_in(self._log, self.session_id)
+                position = self.state.position
+                self._fence = await self._ownership.take(self.control)
+        except StaleWriter:
+            self.lost = True
+            raise
         info = await stream_info(self._log, self.session_id)
         self.head = 0 if info is None else info.head
         self.unsure = False
@@ -107,11 +126,18 @@ class SessionLog:
     # -- appends ---------------------------------------------------------------------------
 
     async def record(
-        self, records: Sequence[NewEntry], *, pending: bool, events: Sequence[NewEvent] = ()
+        self,
+        records: Sequence[NewEntry],
+        *,
+        pending: bool,
+        events: Sequence[NewEvent] = (),
+        expect: int | None = None,
     ) -> None:
+        """`expect`: the position of the state upon which the records are; None: the present."""
         organization = events[0].metadata["organization_id"] if events else ""
         await self._append(
-            self._control_append(records, pending=pending), *events_append(organization, events)
+            self._control_append(records, pending=pending, expect=expect),
+            *events_append(organization, events),
         )
 
     async def begin(self, turn: TurnState, goal: str) -> None:
@@ -203,20 +229,25 @@ class SessionLog:
         except LogError as error:
             log_.error("session could not be trimmed", session=self.session_id, error=str(error))
 
-    def _control_append(self, records: Sequence[NewEntry], *, pending: bool) -> Append:
+    def _control_append(
+        self, records: Sequence[NewEntry], *, pending: bool, expect: int | None = None
+    ) -> Append:
         return Append(
             self.control,
             records,
             fence=self._fence,
-            expect=self.state.position,
+            expect=self.state.position if expect is None else expect,
             pending=pending,
         )
 
     async def _append(self, *appends: Append) -> None:
         try:
             await self._log.append(*appends)
-        except (StaleWriter, LogOverloaded):
+        except LogOverloaded:
             raise  # refused, so nothing was written
+        except StaleWriter:
+            self.lost = self.unsure = True
+            raise
         except (LogError, asyncio.CancelledError):
             self.unsure = True
             raise

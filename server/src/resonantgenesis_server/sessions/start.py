@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from typing import TypeVar
 
 from ..agents.base import CheckTools
-from ..log.base import PositionConflict
+from ..log.base import PositionConflict, StaleWriter
 from ..model.errors import (
     ApiError,
     Conflict,
@@ -20,14 +22,18 @@ from ..model.errors import (
 from ..model.ids import new_id
 from ..model.principal import Principal
 from .cache import SessionCache
-from .idempotency import Claim, TurnIdempotency, check_key, key_digest
+from .idempotency import Claim, KeyTaken, TurnIdempotency, check_key, key_digest
+from .ownership import Elsewhere
 from .request import CreateSpec, TurnRef, TurnRequest
 from .session import Node, Session
 from .state import SessionInfo, SessionState, digest
 from .turn_limit import TurnLimit
 
+T = TypeVar("T")
 #: Attempts to start a turn while others start turns of the session.
 _RACES = 3
+#: Seconds that a request waits for another node's with the same Idempotency-Key, and between looks.
+_KEY_SECONDS, _KEY_PAUSE = 5.0, 0.05
 #: A turn's bounds where neither its request nor its agent names one.
 _MAX_STEPS, _TIMEOUT_SECONDS = 10, 120.0
 
@@ -91,22 +97,36 @@ class TurnStarter:
             return await self._without_key(principal, request, None)
         check_key(key)
         async with self._keys.alone(principal, key):
-            claim = await self._keys.find(principal, key)
-            if claim is None:
-                return await self._without_key(principal, request, key)
-            if claim.fingerprint != request.fingerprint():
-                raise Conflict("this Idempotency-Key was used for another request")
-            await self._authorize(principal, claim.session_id)
-            return TurnRef(claim.session_id, claim.turn, request.resume_from, joined=True)
+            return await self._once_settled(lambda: self._with_key(principal, request, key))
 
     async def find_by_key(self, principal: Principal, key: str) -> TurnRef | None:
         """The turn that an Idempotency-Key names; waits for one that is just being started."""
         check_key(key)
         async with self._keys.alone(principal, key):
-            claim = await self._keys.find(principal, key)
+            claim = await self._once_settled(lambda: self._keys.find(principal, key))
         return None if claim is None else TurnRef(claim.session_id, claim.turn, joined=True)
 
     # -- inside ----------------------------------------------------------------------------
+
+    async def _once_settled(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What `ask` gives once no other node is using the Idempotency-Key."""
+        deadline = time.monotonic() + _KEY_SECONDS
+        while True:
+            try:
+                return await ask()
+            except KeyTaken:
+                if time.monotonic() >= deadline:
+                    raise
+            await asyncio.sleep(_KEY_PAUSE)
+
+    async def _with_key(self, principal: Principal, request: TurnRequest, key: str) -> TurnRef:
+        claim = await self._keys.find(principal, key)
+        if claim is None:
+            return await self._without_key(principal, request, key)
+        if claim.fingerprint != request.fingerprint():
+            raise Conflict("this Idempotency-Key was used for another request")
+        await self._authorize(principal, claim.session_id)
+        return TurnRef(claim.session_id, claim.turn, request.resume_from, joined=True)
 
     async def _without_key(
         self, principal: Principal, request: TurnRequest, key: str | None
@@ -159,21 +179,30 @@ class TurnStarter:
     ) -> TurnRef:
         complete = await self._complete(request, info, key)
 
+        claimed = False
+
         async def promise(number: int) -> None:
             """Name the turn by its key before it is recorded; see TurnIdempotency."""
+            nonlocal claimed
             if key is not None:
                 claim = Claim(info.session_id, number, request.fingerprint())
                 await self._keys.claim(principal, key, claim)
+                claimed = True
 
         for _ in range(_RACES):
             try:
                 async with self._open(info.session_id, False) as session:
                     turn = await session.start(complete, promise=promise)
                     return TurnRef(info.session_id, turn.turn)
-            except PositionConflict:  # an append that we took for refused has succeeded; look again
-                await self._release(principal, key)
+            except Elsewhere:
+                await self._release(principal, key if claimed else None)
+                raise
+            except (PositionConflict, StaleWriter):
+                # An append that we took for refused has succeeded, or another node was first.
+                await self._release(principal, key if claimed else None)
+                claimed = False
             except ApiError:
-                await self._release(principal, key)
+                await self._release(principal, key if claimed else None)
                 raise
         raise SessionBusy("too many requests for one session at once", retry_after=1)
 

@@ -228,7 +228,8 @@ class SessionState:
     # -- reading ---------------------------------------------------------------------------
 
     async def take_in(self, log: EventLog, session_id: str) -> int:
-        """Bring the state up to what the log shows now; its position. Raises LogUnavailable.
+        """Bring the state up to what the log shows now; its position, 0 if there is no such
+        session. Raises LogUnavailable.
 
         A reader of a session's chunks can be ahead of the announcements that keep the state. The
         state must not be older than the chunks that the reader has seen.
@@ -242,7 +243,7 @@ class SessionState:
             )
             self.apply(page.entries)
             if page.at_end:
-                return self.position
+                return 0 if page.info is None else self.position
 
 
 def started_record(turn: int, first: int) -> NewEntry:

@@ -20,6 +20,7 @@ from ..log.base import Entry, EventLog, LogError
 from ..model.errors import SessionNotFound
 from ..model.limits import Limits
 from .cache import SessionCache
+from .ownership import Elsewhere, Ownership
 from .session import Node, OpenFiles, Session, no_files
 from .session_log import SESSION_DELETED, SessionLog, session_of_event
 from .state import SessionState, control_stream, session_of
@@ -43,17 +44,17 @@ class Supervisor(Node):
         log: EventLog,
         hub: Hub,
         *,
-        fence: int,
+        ownership: Ownership,
         limits: Limits,
         agents: AgentSource,
         files: OpenFiles = no_files,
         changed: Callable[[SessionState], None] = lambda _state: None,
     ) -> None:
         super().__init__(log, hub, limits=limits, agents=agents, files=files)
-        self._fence = fence
+        self._ownership = ownership
         #: Tasks that `close` cancelled and that did not end.
         self.stuck = 0
-        self.states = SessionCache(log, hub, changed)
+        self.states = SessionCache(log, hub, changed, ownership.is_current)
         self._active: dict[str, Session] = {}
         self._requests: set[asyncio.Task[Any]] = set()
 
@@ -78,8 +79,12 @@ class Supervisor(Node):
 
     @contextlib.asynccontextmanager
     async def session(self, session_id: str, new: bool = False) -> AsyncIterator[Session]:
-        """The session's writer, for the length of the block. Raises SessionNotFound."""
+        """The session's writer, for the length of the block. Raises SessionNotFound, and Elsewhere
+        if another node runs the session."""
         session = self._active.get(session_id)
+        if session is not None and session.log.lost:
+            self._drop(session)
+            session = None
         if session is None:
             session = await self._activate(session_id, new)
         session.users += 1
@@ -90,15 +95,15 @@ class Supervisor(Node):
             self.retire(session_id)
 
     async def _activate(self, session_id: str, new: bool) -> Session:
-        state = SessionState() if new else await self.states.load(session_id)
-        if state is None:
-            raise SessionNotFound("no such session")
+        state, fence = SessionState(), self._ownership.fence
+        if not new:
+            state, fence = await self._take(session_id)
         existing = self._active.get(session_id)
         if existing is not None:  # another caller was faster
             return existing
-        # Nothing is awaited between loading and pinning, so the state cannot fall behind.
-        log = SessionLog(self.log, session_id, state, fence=self._fence)
-        # One process owns the whole log: a turn that runs, and not here, has lost its process.
+        # Nothing is awaited between taking and pinning, so the state cannot fall behind.
+        log = SessionLog(self.log, session_id, state, fence=fence, ownership=self._ownership)
+        # Nobody else writes the session: a turn that runs, and not here, has lost its process.
         orphan = 0 if state.running is None else state.running.turn
         session = self._active[session_id] = Session(log, self, self.retire, orphan=orphan)
         self.states.pin(log)
@@ -106,12 +111,28 @@ class Supervisor(Node):
             session.resume()
         return session
 
+    async def _take(self, session_id: str) -> tuple[SessionState, int]:
+        """The session's state, and the fence to write upon it."""
+        while True:
+            state = await self.states.load(session_id)
+            if state is None:
+                raise SessionNotFound("no such session")
+            position = state.position
+            fence = await self._ownership.take(control_stream(session_id))
+            if state.position == position:  # else it may be of after the question
+                return state, fence
+
+    def _drop(self, session: Session) -> None:
+        """Another node writes the session now."""
+        del self._active[session.session_id]
+        self.states.forget(session.session_id)
+
     def retire(self, session_id: str) -> None:
         session = self._active.get(session_id)
         if session is None or not session.idle:
             return
         del self._active[session_id]
-        if session.log.unsure or session.log.deleted:
+        if session.log.unsure or session.log.deleted or session.log.lost:
             self.states.forget(session_id)
         else:
             self.states.unpin(session_id)
@@ -154,9 +175,8 @@ class Supervisor(Node):
     async def sweep(self, pending: Sequence[str]) -> tuple[int, int]:
         """End the turns whose process died, and run those that waited. Returns both numbers.
 
-        `pending` are the streams with unfinished work, from `Ownership.pending`. Must be called
-        once, before any other method. Turns that cannot be ended within _SWEEP_SECONDS, because
-        the log fails, are ended when the log works again.
+        `pending` are the streams with unfinished work that no living process does. Turns that
+        cannot be ended within _SWEEP_SECONDS, because the log fails, are ended when it works again.
         """
         lost = resumed = 0
         adopted: list[asyncio.Task[bool]] = []
@@ -167,7 +187,7 @@ class Supervisor(Node):
                     lost += session.state.running is not None
                     resumed += any(t.status == "queued" for t in session.state.open_turns)
                     adopted.append(asyncio.create_task(session.adopted.wait()))
-            except SessionNotFound:
+            except (SessionNotFound, Elsewhere):
                 continue
             except LogError as error:
                 log_.error("session could not be swept", session=session_id, error=str(error))

@@ -29,7 +29,7 @@ from ..base import (
 from ..queue import Job, QueuedLog
 from . import reader
 from .connection import Database, until_answered
-from .nodes import Nodes
+from .nodes import Nodes, Runner
 from .writer import Delete, Trim, Writer
 
 log_ = structlog.get_logger("resonantgenesis.log")
@@ -138,6 +138,14 @@ class PostgresLog(QueuedLog):
     def node(self) -> int:
         """This process among those that have had the store open."""
         return self._database.node
+
+    def lives(self, node: int) -> bool:
+        """Whether this is the number of another node that lives, as of the last look."""
+        return node in self.nodes.others
+
+    async def runner(self, stream: str) -> Runner | None:
+        """See `Nodes.runner`."""
+        return await self.nodes.runner(stream)
 
     def owned_from(self, stream: str) -> int | None:
         """See `SharedLog`."""

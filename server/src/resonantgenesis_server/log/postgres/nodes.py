@@ -84,9 +84,11 @@ class NodeInfo:
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """The node that took a stream up last; `alive`: it may append still."""
+    """Who took a stream up last: by this fence, this node (None: unknown). `alive`: the node may
+    append still; `pending`: the stream has unfinished work."""
 
-    node: int
+    fence: int
+    node: int | None
     alive: bool
     pending: bool
 
@@ -269,12 +271,10 @@ class Nodes:
         await self._ask(SEND, list(nodes), body)
 
     async def runner(self, stream: str) -> Runner | None:
-        """Who took this stream up last; None: there is no such stream, or nobody is known. Raises
-        LogUnavailable."""
-        rows = await self._ask(RUNNER, stream.encode())
-        if not rows or rows[0]["node"] is None:
-            return None
-        return Runner(rows[0]["node"], bool(rows[0]["alive"]), rows[0]["pending"])
+        """Who took this stream up last; None: there is no such stream. Raises LogUnavailable."""
+        for row in await self._ask(RUNNER, stream.encode()):
+            return Runner(row["fence"], row["node"], bool(row["alive"]), row["pending"])
+        return None
 
     async def orphans(self, limit: int) -> list[str]:
         """Pending streams whose node is dead. Raises LogUnavailable."""

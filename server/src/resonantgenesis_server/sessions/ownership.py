@@ -1,0 +1,123 @@
+"""Which node may write a session, and with which fence."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..log.base import StaleWriter
+
+
+class Elsewhere(StaleWriter):
+    """Another node that lives runs the session's turns; `node` is its number."""
+
+    def __init__(self, node: int) -> None:
+        super().__init__(f"node {node} runs the session")
+        self.node = node
+
+
+class Ownership(Protocol):
+    """Decides for the sessions of one process. `fence` is the process's newest."""
+
+    @property
+    def fence(self) -> int: ...
+
+    async def take(self, control: str) -> int:
+        """The fence with which this process may write the session of this control stream, as far
+        as the log showed after the call began. Raises Elsewhere and LogUnavailable.
+
+        The first append decides: it names the position that the session was read up to.
+        """
+        ...
+
+    def is_current(self, control: str, position: int) -> bool:
+        """Whether everything after this position of the stream is announced in this process."""
+        ...
+
+    @property
+    def node(self) -> int:
+        """The number of this process among the nodes; 0: it is alone."""
+        ...
+
+    def lives(self, node: int) -> bool:
+        """Whether this is the number of another node that lives."""
+        ...
+
+
+class SoleOwner:
+    """The ownership of a process that has the log for itself."""
+
+    node = 0
+
+    def __init__(self, fence: int) -> None:
+        self.fence = fence
+
+    async def take(self, control: str) -> int:
+        return self.fence
+
+    def is_current(self, control: str, position: int) -> bool:
+        return True
+
+    def lives(self, node: int) -> bool:
+        return False
+
+
+class Runner(Protocol):
+    """Who took a session up last; see `log/postgres/nodes.py`."""
+
+    @property
+    def node(self) -> int | None: ...
+    @property
+    def fence(self) -> int: ...
+    @property
+    def alive(self) -> bool: ...
+    @property
+    def pending(self) -> bool: ...
+
+
+class NodeLog(Protocol):
+    """A log that knows its nodes."""
+
+    @property
+    def node(self) -> int: ...
+
+    async def next_fence(self) -> int: ...
+
+    def lives(self, node: int) -> bool: ...
+
+    async def runner(self, stream: str) -> Runner | None: ...
+
+    def owned_from(self, stream: str) -> int | None: ...
+
+
+class NodeOwner:
+    """The ownership of one of many nodes.
+
+    A session whose turns another node runs is that node's as long as it lives. Every other session
+    is this node's from its first append on: its fence is above all that wrote before, and two nodes
+    that try at once name the same position, so that one of them is refused.
+    """
+
+    def __init__(self, log: NodeLog, fence: int) -> None:
+        self.fence = fence
+        self._log = log
+
+    async def take(self, control: str) -> int:
+        runner = await self._log.runner(control)
+        if runner is None:
+            return self.fence
+        if runner.pending and runner.alive and runner.node not in {None, self._log.node}:
+            raise Elsewhere(runner.node or 0)
+        while runner.fence > self.fence:
+            self.fence = await self._log.next_fence()
+        return self.fence
+
+    def is_current(self, control: str, position: int) -> bool:
+        began = self._log.owned_from(control)
+        return began is not None and began <= position
+
+    @property
+    def node(self) -> int:
+        return self._log.node
+
+    def lives(self, node: int) -> bool:
+        return self._log.lives(node)
