@@ -33,3 +33,22 @@ async def test_a_file_that_is_recorded_while_the_records_are_asked_counts() -> N
     may_answer.set()
     with pytest.raises(PayloadTooLarge):
         await second
+
+
+async def test_what_other_nodes_recorded_counts_after_a_while() -> None:
+    recorded, asked = 3, 0
+
+    async def used(_organization: str) -> int:
+        nonlocal asked
+        asked += 1
+        return recorded
+
+    patient = Quota(10, used, ignore_reached, recount=3600)
+    impatient = Quota(10, used, ignore_reached, recount=0)
+    for quota in (patient, impatient):
+        await quota.check("org", 5)
+    recorded = 8
+    await patient.check("org", 5)
+    assert asked == 2
+    with pytest.raises(PayloadTooLarge):
+        await impatient.check("org", 5)

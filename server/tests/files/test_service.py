@@ -195,17 +195,21 @@ async def test_content_that_comes_again_while_it_is_removed_is_there(
     assert await content_of(files, uploads[0]) == b"content"
 
 
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 async def test_two_nodes_upload_and_delete_the_same(
-    stored: Stored, blobs: Blobs, records: Records, org: Organization, tmp_path: Path
+    stored: Stored, request: pytest.FixtureRequest, tmp_path: Path, database: str
 ) -> None:
-    """At once, with the records of one and those of the other; nobody loses what it has."""
-    others = await Records.open(f"sqlite:///{tmp_path / 'records.db'}")
-    second = await stored.open(shared=True)
+    """At once, each with records and a store of its own; nobody loses what it has."""
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    if database == "postgresql":
+        url = str(request.getfixturevalue("postgres"))
+    every = [await Records.open(url) for _ in range(2)]
+    stores = [await stored.open(shared=True) for _ in range(2)]
     nodes = [
-        FileService(records.files, blobs, limit=1_000_000),
-        FileService(others.files, second, limit=1_000_000),
+        FileService(records.files, blobs, limit=1_000_000)
+        for records, blobs in zip(every, stores, strict=True)
     ]
-    me = Owner(org.id)
+    me = Owner((await every[0].organizations.create("first")).id)
 
     async def come_and_go(number: int) -> None:
         node, other = nodes[number % 2], nodes[(number + 1) % 2]
@@ -219,8 +223,8 @@ async def test_two_nodes_upload_and_delete_the_same(
 
     await asyncio.gather(*(come_and_go(number) for number in range(8)))
     assert await stored.left() == []
-    await second.close()
-    await others.close()
+    for opened in (*stores, *every):
+        await opened.close()
 
 
 async def test_many_at_once(files: FileService, org: Organization, stored: Stored) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 
 import pytest
 from resonantgenesis_server.model.errors import InvalidRequest
+from resonantgenesis_server.records import tables
 from resonantgenesis_server.records.base import Organization, SessionRecord
-from resonantgenesis_server.records.files import Content, FileRecord, Owner
+from resonantgenesis_server.records.files import Content, FileRecord, Owner, _hold
 from resonantgenesis_server.records.store import Records
 
 from .conftest import Clock
@@ -101,6 +103,25 @@ async def test_content_is_held_by_any_file_of_anybody(
     assert await records.files.release(digests) == [] == await records.files.unheld()
     assert await records.files.release([]) == []
     assert await records.files.blob_of(REPORT.sha256) is None
+
+
+async def test_a_content_that_is_getting_a_file_is_not_given_up(
+    records: Records, org: Organization, url: str
+) -> None:
+    """By another node, which asked while the file was not yet committed, and waits."""
+    former = await records.files.create(Owner(org.id), REPORT, blob="kept")
+    await records.files.delete(Owner(org.id), former.id)
+    node = await Records.open(url)
+    async with records.files._database.write() as connection:
+        await _hold(connection, REPORT, "spare")
+        release = asyncio.create_task(node.files.release([REPORT.sha256]))
+        assert await asyncio.wait({release}, timeout=0.3) == (set(), {release})
+        values = {"id": "file_1", "organization_id": org.id, "name": "a", "content_type": "x/y"}
+        values |= {"size": REPORT.size, "sha256": REPORT.sha256, "created_at": 1}
+        await connection.execute(tables.files.insert().values(values))
+    assert await release == []
+    assert await records.files.blob_of(REPORT.sha256) == "kept"
+    await node.close()
 
 
 async def test_a_damaged_blob_is_replaced_by_the_next(records: Records, org: Organization) -> None:

@@ -206,8 +206,7 @@ class S3Blobs:
     async def close(self) -> None:
         """Uploads under way are given up."""
         self._closed = True
-        for upload in list(self._uploads.values()):
-            await upload.abort()
+        await asyncio.gather(*(upload.abort() for upload in list(self._uploads.values())))
 
     async def now(self) -> datetime:
         """The storage's clock, by an object that is written for it."""
