@@ -29,13 +29,15 @@ class Seen:
 
 @dataclass(frozen=True)
 class Reply:
-    """`cut`: the connection ends without the end of the answer; `hang`: it stays, silent."""
+    """`cut`: the connection ends without the end of the answer; `hang`: it stays, silent; `mute`:
+    there is no answer until the server closes."""
 
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     cut: bool = False
     hang: bool = False
+    mute: bool = False
 
 
 def as_json(value: object, status: int = 200) -> Reply:
@@ -140,6 +142,9 @@ class FakeServer:
 
             def reply(self, reply: Reply) -> None:
                 self.close_connection = True
+                if reply.mute:
+                    fake._closing.wait(30)
+                    return
                 if reply.status == 0:  # not even an answer
                     self.connection.shutdown(socket.SHUT_RDWR)
                     return

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import signal
+import time
 
-from cli_process import Process, RealServer
+import pytest
+from cli_fake import SESSION, FakeServer, Reply, as_json, failure
+from cli_process import SECONDS, Process, RealServer
 
 
 def test_a_conversation_is_one_session(real: RealServer) -> None:
@@ -33,6 +36,30 @@ def test_ctrl_c_cancels_the_turn_and_not_the_program(real: RealServer) -> None:
         assert chat.wait() == 0
     assert "cancelling" in chat.out
     assert "SESSION_BUSY" not in chat.out
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_ctrl_c_cancels_a_turn_whose_answer_never_came(fake: FakeServer, started: bool) -> None:
+    """The turn may have started all the same: its key names it."""
+    cancelled = {"session_id": SESSION, "cancelled": [1], "status": "cancelled"}
+    fake.script = [
+        as_json({"session_id": SESSION}, 201),
+        Reply(mute=True),
+        as_json(cancelled) if started else failure(404, "NOT_FOUND", "no such key"),
+    ]
+    variables = {"RESONANTGENESIS_BASE_URL": fake.url, "RESONANTGENESIS_API_KEY": "key"}
+    with Process("chat", **variables) as chat:
+        chat.say("hello\n")
+        chat.close_input()
+        deadline = time.monotonic() + SECONDS
+        while len(fake.seen) < 2:
+            assert time.monotonic() < deadline, chat.out
+            time.sleep(0.02)
+        chat.signal(signal.SIGINT)
+        assert chat.wait() == 1
+    _, execute, cancel = fake.seen
+    assert (cancel.method, cancel.path) == ("POST", "/v1/sessions/cancel")
+    assert cancel.body == {"idempotency_key": execute.headers["idempotency-key"]}
 
 
 def test_a_server_that_crashes_is_waited_for(own: RealServer) -> None:

@@ -21,7 +21,9 @@ from cli_fake import (
     turn_of,
 )
 from cli_process import COMMAND, Cli
-from resonantgenesis_server.cli import main
+from resonantgenesis import Reconnection
+from resonantgenesis_server.cli import chat, main
+from resonantgenesis_server.cli.client import Patience
 
 ROW = {
     "session_id": SESSION,
@@ -198,6 +200,26 @@ def test_chat_in_a_pipe(
             assert [json.loads(line) for line in got.out.splitlines()] == turn
         else:
             assert got.out == out
+
+
+def test_an_interrupt_before_the_first_chunk_brings_no_earlier_turn(
+    fake: FakeServer, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(Patience):
+        def __call__(self, reconnection: Reconnection) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(chat, "Patience", Interrupted)
+    monkeypatch.setattr("sys.stdin", io.StringIO("Say hello.\n"))
+    silent = events([], hang=True, turn=2)
+    silent.headers["X-Heartbeat-Seconds"] = "0.05"
+    cancelled = as_json({"session_id": SESSION, "cancelled": [2], "status": "cancelled"})
+    last = turn_of("Hello", first=9, turn=2, status="cancelled")
+    fake.script = [as_json({"session_id": SESSION}, 201), silent, cancelled, events(last, turn=2)]
+    got = cli("chat")
+    assert (got.code, got.out) == (1, "● step 1: answer\nHello\n")
+    assert fake.seen[2].body == {"turn": 2}
+    assert fake.seen[3].query == {"turn": "2"}
 
 
 def test_version_and_help(cli: Cli) -> None:

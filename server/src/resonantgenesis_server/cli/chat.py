@@ -222,7 +222,7 @@ class _Conversation:
         self._client.sessions.cancel(self._session, turn=stream.turn)
         rest = self._patient.sessions.join(
             self._session,
-            resume_from=stream.position,
+            resume_from=stream.position or None,  # 0: nothing yet; the turn's own start
             turn=stream.turn,
             raise_on_error=False,
             on_reconnect=patience,

@@ -37,6 +37,9 @@ _ANSWER, _TRANSFER_ANSWER = 30.0, 120.0
 _RETRIES = 80
 _PAGE = 200
 
+# The commands say themselves that a server cannot be reached; the SDK's log need not.
+logging.getLogger("resonantgenesis").addHandler(logging.NullHandler())
+
 
 @contextlib.contextmanager
 def open_client(target: Target, *, patient: bool = False) -> Iterator[SyncResonantGenesis]:
@@ -47,8 +50,6 @@ def open_client(target: Target, *, patient: bool = False) -> Iterator[SyncResona
     """
     from resonantgenesis import SyncResonantGenesis, Timeouts
 
-    # The commands say themselves that a server cannot be reached.
-    logging.getLogger("resonantgenesis").addHandler(logging.NullHandler())
     answer = _TRANSFER_ANSWER if patient else _ANSWER
     with (
         translated(target.url),
