@@ -59,10 +59,13 @@ def programs() -> Path:
 class PostgresServer:
     """One data directory and its server; may be killed and started again.
 
-    `settings` are PostgreSQL's own. The server ends with this process, however that ends.
+    `settings` are PostgreSQL's own; with `primary` it is a standby of that one. The server ends
+    with this process, however that ends.
     """
 
-    def __init__(self, settings: Mapping[str, str] = CARELESS) -> None:
+    def __init__(
+        self, settings: Mapping[str, str] = CARELESS, *, primary: PostgresServer | None = None
+    ) -> None:
         self._bin = programs()
         self._settings = {**_SETTINGS, **settings}
         self._user = _unprivileged()
@@ -74,7 +77,11 @@ class PostgresServer:
         if self._user is not None:
             shutil.chown(self.folder, self._user, self._user)
         self.data = self.folder / "data"
-        self._run("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "--no-sync")
+        place = ["-D", str(self.data), "-U", "postgres", "--no-sync"]
+        if primary is None:
+            self._run("initdb", *place, "-A", "trust")
+        else:
+            self._run("pg_basebackup", *place, "-h", str(primary.folder), "-R", "-c", "fast")
 
     def start(self) -> PostgresServer:
         """Start it and wait until it takes connections."""
@@ -147,6 +154,11 @@ class PostgresServer:
             "-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", text,
         )  # fmt: skip
 
+    def set(self, name: str, value: str) -> None:
+        """Change a setting of the running server."""
+        self.sql(f"ALTER SYSTEM SET {name} = '{value}'")
+        self.sql("SELECT pg_reload_conf()")
+
     def database(self) -> str:
         """An empty database; its URL."""
         if self._spare:
@@ -171,7 +183,8 @@ class PostgresServer:
         except OSError:
             return False
         assert self._process is not None
-        return lines[:1] == [str(self._process.pid)] and lines[-1].strip() == "ready"
+        ready = lines[-1].strip() in ("ready", "standby") if lines else False
+        return ready and lines[0] == str(self._process.pid)
 
     def _run(self, program: str, *arguments: str) -> str:
         done = subprocess.run(
