@@ -42,7 +42,7 @@ def test_words_without_end_are_one_word() -> None:
     assert counts[OTHER] == 1_000 - (len(counts) - 2)
 
 
-def test_streams_are_told_apart_by_their_names() -> None:
+def test_streams_are_distinguished_by_their_names() -> None:
     assert metrics.kind_of(event_stream("org_1")) == metrics.EVENTS
     assert metrics.kind_of(control_stream("sess_1")) == metrics.RECORDS
     assert metrics.kind_of("sess_1") == metrics.CHUNKS

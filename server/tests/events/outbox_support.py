@@ -56,7 +56,7 @@ class Stores:
     async def events(self, organization_id: str) -> list[dict[str, Any]]:
         return await events_of(self.log, organization_id)
 
-    async def told(self, organization_id: str) -> list[str]:
+    async def relayed(self, organization_id: str) -> list[str]:
         """The agents whose making the log tells, in order."""
         events = await self.events(organization_id)
         return [event["data"]["agent_id"] for event in events]

@@ -44,7 +44,7 @@ async def test_the_event_is_there_when_the_answer_is(settings: Settings) -> None
         assert deleted["data"] == {"agent_id": "writer", "name": "Writer", "changes": {}}
 
 
-async def test_a_change_succeeds_while_the_log_is_down_and_is_told_at_the_next_start(
+async def test_a_change_succeeds_while_the_log_is_down_and_its_event_comes_at_the_next_start(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_parts(settings) as parts, client_of(parts) as client:

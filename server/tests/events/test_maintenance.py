@@ -84,9 +84,7 @@ async def test_events_go_when_their_time_is_over(stores: Stores, clock: Clock) -
     assert await job.run() == 0
 
 
-async def test_who_asks_for_what_is_gone_is_told_so_and_nobody_else(
-    stores: Stores, clock: Clock
-) -> None:
+async def test_only_a_reader_of_removed_events_is_refused(stores: Stores, clock: Clock) -> None:
     org = await stores.organization()
     principal = Principal(org, "key_1", frozenset({"*"}))
     events = EventService(stores.log, Hub(), max_data=1_000)

@@ -34,7 +34,7 @@ async def test_what_is_settled_is_in_the_log(stores: Stores) -> None:
     for number in range(20):
         await stores.make(org, f"a{number}")
         await relay.settle()
-        assert await stores.told(org) == [f"a{n}" for n in range(number + 1)]
+        assert await stores.relayed(org) == [f"a{n}" for n in range(number + 1)]
     assert await stores.records.outbox.pending() == []
     await relay.close()
 
@@ -63,10 +63,10 @@ async def test_many_who_settle_at_once_are_all_served(stores: Stores) -> None:
     async def change(number: int) -> None:
         await stores.make(org, f"a{number}")
         await relay.settle()
-        assert f"a{number}" in await stores.told(org)
+        assert f"a{number}" in await stores.relayed(org)
 
     await asyncio.gather(*(change(number) for number in range(30)))
-    assert len(await stores.told(org)) == 30
+    assert len(await stores.relayed(org)) == 30
     await relay.close()
 
 
@@ -77,20 +77,20 @@ async def test_more_than_a_page_keeps_its_order(stores: Stores) -> None:
         await stores.make(one, id)
         await stores.make(two, id)
     assert await OutboxRelay(stores.records.outbox, stores.log).relay() == 80
-    assert await stores.told(one) == await stores.told(two) == wanted
+    assert await stores.relayed(one) == await stores.relayed(two) == wanted
 
 
 async def test_a_crash_before_the_relay_loses_and_doubles_nothing(stores: Stores) -> None:
     org = await stores.organization()
     await stores.make(org, "a", "b")
     await stores.records.agents.update(org, "a", AgentChanges(name="new"), actor=None)
-    assert await stores.told(org) == []
+    assert await stores.relayed(org) == []
     for _ in range(2):
         await stores.reopen()
         relay = OutboxRelay(stores.records.outbox, stores.log)
         relay.start()
         await relay.settle()
-        assert await stores.told(org) == ["a", "b"]
+        assert await stores.relayed(org) == ["a", "b"]
         await relay.close()
 
 
@@ -102,11 +102,11 @@ async def test_a_crash_behind_the_append_doubles_nothing(stores: Stores) -> None
         made.append(id)
         with pytest.raises(StoreUnusable):
             await OutboxRelay(ForgetfulOutbox(stores.records.outbox, 1), stores.log).relay()
-        assert await stores.told(org) == made
+        assert await stores.relayed(org) == made
         assert len(await stores.records.outbox.pending()) == len(made)
         await stores.reopen()
     await OutboxRelay(stores.records.outbox, stores.log).relay()
-    assert await stores.told(org) == made
+    assert await stores.relayed(org) == made
     assert await stores.records.outbox.pending() == []
 
 
@@ -119,7 +119,7 @@ async def test_a_lost_answer_doubles_nothing(stores: Stores) -> None:
     relay.start()
     await emptied(stores)
     assert log.attempts == 3
-    assert await stores.told(org) == ["a", "b"]
+    assert await stores.relayed(org) == ["a", "b"]
     await relay.close()
 
 
@@ -132,13 +132,13 @@ async def test_a_log_that_is_down_holds_nobody_up_and_gets_it_later(stores: Stor
     for id in ("a", "b"):
         await stores.make(org, id)
         await relay.settle()
-    assert await stores.told(org) == []
+    assert await stores.relayed(org) == []
     assert len(await stores.records.outbox.pending()) == 2
     with pytest.raises(LogUnavailable):
         await relay.relay()
     log.down = False  # from here on nobody settles: the back-off brings it
     await emptied(stores)
-    assert await stores.told(org) == ["a", "b"]
+    assert await stores.relayed(org) == ["a", "b"]
     await relay.close()
 
 
@@ -157,7 +157,7 @@ async def test_a_log_that_hangs_costs_a_bounded_wait(
         await relay.settle()
     log.hangs = False
     await emptied(stores)
-    assert await stores.told(org) == ["a"]
+    assert await stores.relayed(org) == ["a"]
     await relay.close()
 
 
@@ -168,7 +168,7 @@ async def test_records_that_are_away_are_asked_again(stores: Stores) -> None:
     await stores.make(org, "a")
     await relay.settle()
     await emptied(stores)
-    assert await stores.told(org) == ["a"]
+    assert await stores.relayed(org) == ["a"]
     await relay.close()
 
 

@@ -46,7 +46,7 @@ async def test_both_events_reach_every_organization_once(stores: Stores) -> None
     assert len(ids) == 9
 
 
-async def test_organizations_beyond_a_page_are_told_too(stores: Stores) -> None:
+async def test_organizations_beyond_a_page_get_the_event_too(stores: Stores) -> None:
     organizations = [await stores.organization(str(number)) for number in range(5)]
 
     class Small:
@@ -74,7 +74,7 @@ async def test_a_log_that_is_down_or_hangs_holds_up_neither_start_nor_stop(
     assert await stores.events(org) == []
 
 
-async def test_a_start_is_told_behind_what_was_left_from_before(
+async def test_the_event_of_a_start_comes_after_those_of_the_last_run(
     stores: Stores, settings: Settings
 ) -> None:
     one, two = await stores.organization("one"), await stores.organization("two")
@@ -88,7 +88,7 @@ async def test_a_start_is_told_behind_what_was_left_from_before(
             assert events[-1]["data"]["version"] == version("resonantgenesis-server")
 
 
-async def test_a_drain_is_told_before_it_begins(
+async def test_the_event_of_a_drain_comes_before_it(
     stores: Stores, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     org = await stores.organization()

@@ -99,7 +99,7 @@ async def test_a_waiting_reader_that_is_skipped_is_woken_and_pulls() -> None:
     assert await waiting == [1, 2, 3]
 
 
-async def test_silence_is_told_and_costs_no_place() -> None:
+async def test_silence_is_reported_and_keeps_the_position() -> None:
     hub, log = Hub(), Answering()
     reader = await attached(hub, log)
     assert await batch(reader, 0.001) == []
@@ -136,7 +136,7 @@ async def test_pending_entries_are_given_out_before_the_end() -> None:
         await batch(reader)
 
 
-async def test_a_reader_that_falls_behind_a_trim_is_told_where_to_go_on() -> None:
+async def test_a_reader_that_falls_behind_a_trim_learns_where_to_go_on() -> None:
     hub, log = Hub(), Answering()
     log.commit(10)
     log.earliest = 6

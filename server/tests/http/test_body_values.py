@@ -86,7 +86,7 @@ def test_long_texts_are_no_values(data: bytes) -> None:
     assert parse_json(data, 32, LIMITS.json_values) is not None
 
 
-def test_what_is_no_json_is_told_so_or_refused() -> None:
+def test_text_that_is_no_json_is_refused() -> None:
     for data in (b'["' + b"," * 30_000, b'["\\' + b"," * 30_000):
         with pytest.raises(InvalidJson):
             parse_json(data, 32, LIMITS.json_values)
@@ -94,7 +94,7 @@ def test_what_is_no_json_is_told_so_or_refused() -> None:
         parse_json(b"," * 30_000, 32, LIMITS.json_values)
 
 
-async def test_no_more_than_twenty_fields_are_told(serve: Serve) -> None:
+async def test_an_error_names_at_most_twenty_fields(serve: Serve) -> None:
     service = await serve()
     wrong = {"name": "n", "scopes": list(range(64))}
     answer = await service.client.post("/v1/keys", json=wrong)

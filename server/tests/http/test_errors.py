@@ -81,7 +81,7 @@ async def test_paths_and_queries(
         ("DELETE", "/openapi.json", "GET, HEAD"),
     ],
 )
-async def test_a_wrong_method_is_told_the_right_ones(
+async def test_a_wrong_method_is_answered_with_the_right_ones(
     service: Service, method: str, path: str, allow: str
 ) -> None:
     answer = await service.client.request(method, path)

@@ -90,7 +90,7 @@ async def test_what_was_made_and_not_answered_is_not_made_again(
     assert await count(service, path) == before + (path != "/v1/tokens")
 
 
-async def test_a_repeat_beside_the_first_is_told_to_wait(
+async def test_a_repeat_beside_the_first_must_wait(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inside, go_on = asyncio.Event(), asyncio.Event()

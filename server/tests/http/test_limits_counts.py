@@ -21,7 +21,7 @@ TWO = Principal("org", "key_2", frozenset({"*"}))
 FIRST = Principal("org", "key_0", frozenset({"*"}), is_bootstrap=True)
 
 
-class Told:
+class ReachedLimits:
     def __init__(self) -> None:
         self.calls: list[tuple[str, str, int]] = []
 
@@ -30,8 +30,8 @@ class Told:
 
 
 async def test_requests_are_counted_for_each_key() -> None:
-    told = Told()
-    limit = RequestLimit(2, reached=told)
+    reached = ReachedLimits()
+    limit = RequestLimit(2, reached=reached)
     limit.start()
     try:
         for _ in range(2):
@@ -44,7 +44,7 @@ async def test_requests_are_counted_for_each_key() -> None:
         assert all([await limit.take(FIRST) == [] for _ in range(5)])
     finally:
         await limit.close()
-    assert told.calls == [("key_1", "requests_per_minute", 2)]
+    assert reached.calls == [("key_1", "requests_per_minute", 2)]
 
 
 async def test_a_clock_that_was_ahead_for_a_moment_holds_no_key_back(
@@ -86,13 +86,13 @@ def test_a_storage_that_there_is_not() -> None:
 
 
 def test_streams() -> None:
-    told = Told()
-    limit = StreamLimit(2, told)
+    reached = ReachedLimits()
+    limit = StreamLimit(2, reached)
     limit.check(ONE, 1)
     limit.check(FIRST, 5)
     with pytest.raises(RateLimited):
         limit.check(ONE, 2)
-    assert told.calls == [("key_1", "open_streams", 2)]
+    assert reached.calls == [("key_1", "open_streams", 2)]
 
 
 def session(name: str, *keys: str) -> SessionState:
@@ -119,7 +119,7 @@ def test_turns_are_those_that_the_log_tells_of() -> None:
     assert [limit.count(key) for key in ("key_0", "key_1", "key_2")] == [0, 0, 1]
 
 
-def test_the_room_that_the_open_file_limit_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_connections_that_the_open_file_limit_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     def files(soft: int) -> None:
         monkeypatch.setattr(
             "resonantgenesis_server.http.serving.connection_limit.resource.getrlimit",

@@ -30,7 +30,7 @@ def limit_of(answer: httpx.Response) -> str | None:
     return str(error["details"]["limit"])
 
 
-async def told(world: World, limit: str) -> list[dict[str, Any]]:
+async def limit_events(world: World, limit: str) -> list[dict[str, Any]]:
     """The events that tell of it."""
     query = {"events": "system.limit.reached", "filters": json.dumps({"limit": limit}), "wait": 10}
     return list((await world.client.get("/v1/events", params=query)).json()["events"])
@@ -88,7 +88,7 @@ async def test_requests_of_an_organization(tmp_path: Path) -> None:
         assert refused.headers["x-ratelimit-remaining"] == "0"
         assert limit_of(await get("/v1/agents", headers=stranger)) is None
         assert (await get("/v1/agents")).status_code == 200  # the bootstrap key
-        (event,) = await told(world, "organization_requests_per_minute")
+        (event,) = await limit_events(world, "organization_requests_per_minute")
         assert event["data"]["most"] == 6
 
 
@@ -109,7 +109,7 @@ async def test_turns_of_an_organization(tmp_path: Path) -> None:
         started = next(a.json()["session_id"] for a in answers if a.status_code == 202)
         await world.client.delete(f"/v1/sessions/{started}")
         assert None in [limit_of(await start(key)) for key in keys]
-        assert len(await told(world, "organization_running_turns")) == 1
+        assert len(await limit_events(world, "organization_running_turns")) == 1
 
 
 async def test_transfers_are_open_streams(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ async def test_transfers_are_open_streams(tmp_path: Path) -> None:
         assert sorted(map(str, limits)) == ["None"] * 2 + ["open_streams"] * 6
         path = f"/v1/files/{file['id']}/content"
         assert (await world.client.get(path, headers=headers)).content == b"content"
-        assert len(await told(world, "open_streams")) == 1
+        assert len(await limit_events(world, "open_streams")) == 1
 
 
 async def test_streams_of_an_organization(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ async def test_streams_of_an_organization(tmp_path: Path) -> None:
         limits = [limit_of(answer) for answer in await bodies.finish()]
         assert sorted(map(str, limits)) == ["None", "None", "organization_open_streams"]
         assert (await world.client.get("/v1/events/export", headers=keys[0])).status_code == 200
-        (event,) = await told(world, "organization_open_streams")
+        (event,) = await limit_events(world, "organization_open_streams")
         assert event["data"]["most"] == 2
 
 
@@ -296,7 +296,7 @@ async def test_keys_of_an_organization(tmp_path: Path) -> None:
             await asyncio.sleep(0.1)
         assert (await make(await world.stranger())).status_code == 201
         assert (await make()).status_code == 201  # the bootstrap key
-        assert len(await told(world, "organization_keys")) == 1
+        assert len(await limit_events(world, "organization_keys")) == 1
 
 
 async def test_files_of_an_organization(tmp_path: Path) -> None:
@@ -333,5 +333,5 @@ async def test_files_of_an_organization(tmp_path: Path) -> None:
         path = f"/v1/files/{first.json()['id']}"
         assert (await world.client.delete(path, headers=headers)).status_code == 204
         assert (await put(6_000)).status_code == 201
-        (event,) = await told(world, "organization_files")
+        (event,) = await limit_events(world, "organization_files")
         assert event["data"] == {"limit": "organization_files", "most": 10_000, "key_id": None}

@@ -105,7 +105,7 @@ async def test_a_fast_route_without_a_credential_is_not_reached(serve: Serve) ->
     assert called == []
 
 
-async def test_only_the_edge_stands_above_a_stream(serve: Serve) -> None:
+async def test_only_the_gateway_stands_above_a_stream(serve: Serve) -> None:
     """Every frame above a stream is memory for as long as it is open."""
     above = []
 
@@ -228,7 +228,7 @@ async def test_the_lifespan_wraps_what_is_served(serve: Serve) -> None:
     assert happened == ["start", "state 7", "stop"]
 
 
-async def test_a_failing_lifespan_is_told_to_the_server() -> None:
+async def test_a_failing_lifespan_is_reported_to_the_server() -> None:
     class NeverAsked:
         async def authenticate(self, scope: Scope) -> None:
             return None
@@ -298,7 +298,7 @@ async def test_healthz_needs_no_credential(service: Service) -> None:
         assert answer.status_code == 200, path
 
 
-async def test_who_is_still_waited_for_when_the_server_gives_up_is_told(serve: Serve) -> None:
+async def test_a_request_that_the_server_gives_up_is_answered(serve: Serve) -> None:
     """As uvicorn does it, some seconds after the drain."""
     reached = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""Names that nobody knows: which are told, which pass, and what is named beside them."""
+"""Names that nobody knows: which are refused, which pass, and what is named beside them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 GOAL = {"agent_id": "guide", "goal": "g"}
 
 
-def told(kind: Any, value: object) -> dict[str, str]:
+def problems(kind: Any, value: object) -> dict[str, str]:
     try:
         check_known(kind, value)
     except InvalidRequest as error:
@@ -41,8 +41,8 @@ def told(kind: Any, value: object) -> dict[str, str]:
         ("on_disconect", "on_disconnect"),
     ],
 )
-def test_a_mistyped_name_is_told_with_the_nearest(wrong: str, near: str) -> None:
-    fields = told(ExecuteBody, {**GOAL, wrong: "x"})
+def test_a_mistyped_name_is_refused_with_the_nearest(wrong: str, near: str) -> None:
+    fields = problems(ExecuteBody, {**GOAL, wrong: "x"})
     assert fields == {wrong: f"is not known here; did you mean {near}?"}
     with pytest.raises(InvalidRequest, match=near):
         validated(ExecuteBody, {**GOAL, wrong: "x"})
@@ -50,27 +50,32 @@ def test_a_mistyped_name_is_told_with_the_nearest(wrong: str, near: str) -> None
 
 
 def test_without_a_near_one_all_are_named() -> None:
-    text = told(TurnBody, {"goal": "g", "xyz": 1})["xyz"]
+    text = problems(TurnBody, {"goal": "g", "xyz": 1})["xyz"]
     assert "did you mean" not in text
     assert "goal" in text and "session_id" not in text
 
 
 def test_what_users_fill_themselves_stays_free() -> None:
     free = {"anything": {"goes": [1, {"sesion_id": 2}]}}
-    assert told(ExecuteBody, {**GOAL, "context": free, "metadata": free}) == {}
-    assert told(CLIENT_MESSAGES["subscribe"], {"filters": free}) == {}
-    assert told(ExecuteBody, [1]) == told(ExecuteBody, "x") == told(ExecuteBody, None) == {}
+    assert problems(ExecuteBody, {**GOAL, "context": free, "metadata": free}) == {}
+    assert problems(CLIENT_MESSAGES["subscribe"], {"filters": free}) == {}
+    assert (
+        problems(ExecuteBody, [1])
+        == problems(ExecuteBody, "x")
+        == problems(ExecuteBody, None)
+        == {}
+    )
 
 
 def test_within_a_field() -> None:
     body = {"name": "n", "engine": "guide", "defaults": {"max_step": 1}}
-    assert told(NewAgent, body) == {
+    assert problems(NewAgent, body) == {
         "defaults.max_step": "is not known here; did you mean max_steps?"
     }
 
 
-def test_of_many_the_first_are_told() -> None:
-    fields = told(ExecuteBody, {f"x{number}" + "y" * 300: 1 for number in range(30_000)})
+def test_of_many_unknown_names_the_first_are_reported() -> None:
+    fields = problems(ExecuteBody, {f"x{number}" + "y" * 300: 1 for number in range(30_000)})
     assert len(fields) == 20 and all(len(name) <= 200 for name in fields)
 
 

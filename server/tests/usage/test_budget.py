@@ -69,7 +69,7 @@ def test_at_the_limit_nothing_starts_until_the_month_is_over(clock: Clock) -> No
     budget.check("org")
 
 
-def test_who_reached_it_is_due_until_it_is_told(clock: Clock) -> None:
+def test_a_reached_budget_is_due_until_it_is_reported(clock: Clock) -> None:
     budget = Budget(100, clock=clock)
     budget.add("org", clock.now, 100)
     budget.add("other", clock.now, 99)
@@ -101,7 +101,7 @@ def test_a_turn_of_an_earlier_month_does_not_count(clock: Clock) -> None:
     budget.check("org")
 
 
-def test_without_a_budget_nothing_is_refused_or_told(clock: Clock) -> None:
+def test_without_a_budget_nothing_is_refused_or_reported(clock: Clock) -> None:
     budget = Budget(0, clock=clock)
     assert not budget.add("org", clock.now, 10**12)
     budget.check("org")

@@ -39,7 +39,7 @@ async def run(folder: Path, place: str, nth: int, turns: int = 40) -> tuple[set[
         ("told", (1, 2)),
     ],
 )
-async def test_every_turn_counts_once_and_the_limit_is_told_once(
+async def test_every_turn_counts_once_and_the_limit_is_reported_once(
     tmp_path: Path, place: str, times: tuple[int, ...]
 ) -> None:
     durable: set[str] = set()
@@ -63,5 +63,5 @@ async def test_every_turn_counts_once_and_the_limit_is_told_once(
     assert sums.turns >= len(durable) > 0
     assert sums.total_tokens == 10 * sums.turns
     assert stores.meter.budget.state(stores.organization).used == sums.total_tokens
-    assert len(await stores.told()) == (sums.total_tokens >= MONTHLY_TOKENS)
+    assert len(await stores.limit_events()) == (sums.total_tokens >= MONTHLY_TOKENS)
     await stores.close()

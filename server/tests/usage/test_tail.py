@@ -126,7 +126,7 @@ async def test_turns_that_end_while_the_log_is_read_are_there(stores: Stores) ->
     assert (await stores.agree()).turns == 5
 
 
-async def test_a_log_that_cannot_be_read_is_told_and_tried_again(stores: Stores) -> None:
+async def test_a_log_that_cannot_be_read_is_logged_and_tried_again(stores: Stores) -> None:
     await stores.turns(2)
     await stores.crash()
     await stores.open(load=False)

@@ -130,7 +130,7 @@ class Stores:
             if page.at_end:
                 return found
 
-    async def told(self, org: str | None = None) -> list[dict[str, Any]]:
+    async def limit_events(self, org: str | None = None) -> list[dict[str, Any]]:
         """The limits that the log says were reached."""
         return [
             orjson.loads(entry.body)["data"]

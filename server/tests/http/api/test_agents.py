@@ -232,7 +232,7 @@ async def test_defaults_that_the_engine_refuses_are_refused(service: Service) ->
     assert configured.status_code == 409
 
 
-async def test_each_change_is_told_before_its_answer(serve: Serve) -> None:
+async def test_the_event_of_a_change_comes_before_its_answer(serve: Serve) -> None:
     settled: list[list[str]] = []
 
     async def settle() -> None:

@@ -99,7 +99,7 @@ def test_a_full_or_lost_connection_is_not_ready() -> None:
     assert not home.connections
 
 
-async def test_who_waits_for_room_is_told_of_it_and_of_the_end() -> None:
+async def test_a_writer_that_waits_for_space_learns_of_it_and_of_the_end() -> None:
     each = connection(Transport())
     each.pause_writing()
     waiting = [asyncio.create_task(each.drain()) for _ in range(2)]

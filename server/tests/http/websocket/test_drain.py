@@ -23,7 +23,7 @@ async def drain(server: Server, seconds: float) -> None:
         group.create_task(server.parts.sockets.drain(seconds))
 
 
-async def test_sockets_are_told_and_closed_with_1012(server: Server) -> None:
+async def test_sockets_get_a_message_and_are_closed_with_1012(server: Server) -> None:
     async with server.connect() as client, server.connect(None) as stranger:
         await client.ask("subscribed", "subscribe", channels=["app"])
         await server.publish("app.last")
@@ -81,7 +81,7 @@ async def test_who_follows_a_running_turn_stays_until_it_has_ended(server: Serve
         await draining
 
 
-async def test_a_turn_cancelled_by_the_drain_is_told(server: Server) -> None:
+async def test_a_turn_cancelled_by_the_drain_is_reported(server: Server) -> None:
     async with server.connect() as client:
         await client.ask("started", "execute", agent_id="gated", goal="never")
         draining = asyncio.create_task(drain(server, 0.2))

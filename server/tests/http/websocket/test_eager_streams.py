@@ -84,7 +84,7 @@ async def test_who_joins_a_stream_that_is_read_is_let_in_at_once(
             assert b'"content":"end"' in tail
 
 
-async def test_who_waits_for_a_session_to_begin_is_let_in_at_once(
+async def test_a_reader_that_waits_for_a_session_to_begin_is_answered_at_once(
     server: Server, called: list[str]
 ) -> None:
     made = await server.http.post("/v1/sessions", json={"agent_id": "many"})
@@ -101,7 +101,7 @@ async def test_who_waits_for_a_session_to_begin_is_let_in_at_once(
             assert [told.count(b"id: %d\n" % position) for position in range(1, 7)] == [1] * 6
 
 
-async def test_who_comes_back_to_a_session_that_has_ended_and_waits_is_let_in_at_once(
+async def test_a_reader_that_returns_to_an_ended_session_and_waits_is_answered_at_once(
     server: Server, called: list[str]
 ) -> None:
     session = (await server.execute("many", "3"))["session_id"]
@@ -140,7 +140,7 @@ async def test_a_place_that_is_trimmed_is_refused_before_the_stream_begins(
 
 
 @pytest.mark.parametrize("key", ["", "wrong"])
-async def test_who_may_not_in_is_told_why(server: Server, key: str) -> None:
+async def test_a_refused_client_gets_the_reason(server: Server, key: str) -> None:
     session = (await server.execute("many", "3"))["session_id"]
     await server.finished(session)
     async with wire(server) as each:

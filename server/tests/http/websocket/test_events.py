@@ -113,7 +113,7 @@ async def test_the_answer_comes_before_the_replay_and_names_the_place(server: Se
         assert [event["n"] for event in await client.events(3)] == [1, 2, 3]
 
 
-async def test_a_trimmed_place_is_told_with_the_earliest(server: Server) -> None:
+async def test_a_trimmed_place_is_refused_with_the_earliest(server: Server) -> None:
     written = [await server.publish("app.n", n=n) for n in range(4)]
     stream = f"events:{server.principal.organization_id}"
     position = int(written[2]["cursor"].rpartition(".")[2], 16)
@@ -210,7 +210,7 @@ async def test_all_channels_or_none(server: Server) -> None:
         assert await client.quiet() == []
 
 
-async def test_bad_selections_are_told(server: Server) -> None:
+async def test_bad_filters_are_refused(server: Server) -> None:
     bad: list[dict[str, Any]] = [
         {"events": ["a..b"]},
         {"filters": {"a": []}},
@@ -250,7 +250,7 @@ async def test_two_sockets_get_the_same_in_the_same_order(server: Server) -> Non
     assert len(set(cursors)) == 100
 
 
-async def test_a_quiet_subscription_is_told_its_cursor(serve: Serve) -> None:
+async def test_a_quiet_subscription_gets_its_cursor(serve: Serve) -> None:
     server = await serve(quiet=0.2)
     async with server.connect() as client:
         await client.ask("subscribed", "subscribe", channels=["teams", "app"], events=["app.x"])
@@ -264,7 +264,7 @@ async def test_a_quiet_subscription_is_told_its_cursor(serve: Serve) -> None:
         assert cursors == {("app", "teams"): other["cursor"], ("billing",): other["cursor"]}
 
 
-async def test_a_busy_subscription_is_not_told_its_cursor(serve: Serve) -> None:
+async def test_a_busy_subscription_does_not_get_its_cursor(serve: Serve) -> None:
     server = await serve(quiet=3.0)
     async with server.connect() as client:
         await client.ask("subscribed", "subscribe", channels=["app"])

@@ -151,7 +151,7 @@ async def test_what_comes_after_a_cut_is_all_there(server: Server, before: str) 
             assert await back(cursor) == expected, (name, back.__name__)
 
 
-async def test_what_is_told_as_gone_comes_before_the_place(server: Server) -> None:
+async def test_a_gap_is_reported_before_the_cursor(server: Server) -> None:
     made = (await server.http.post("/v1/organizations", json={"name": "one"})).json()
     world = World(server, made["key"]["key"], made["id"])
     stale = await world.first_block()

@@ -66,7 +66,7 @@ async def test_a_plain_get_by_an_http_client(server: Server) -> None:
     assert answer.json()["error"]["details"]["missing"] == ["Upgrade", "Connection"]
 
 
-async def test_other_versions_are_told_ours(server: Server) -> None:
+async def test_other_versions_are_answered_with_ours(server: Server) -> None:
     for path, version in itertools.product(PATHS, ("12", "8", "", None)):
         raw, body = await asyncio.to_thread(ask, server, path, Sec_WebSocket_Version=version)
         check(raw, body, 426)
@@ -82,7 +82,7 @@ async def test_what_cannot_be_read_is_named(server: Server) -> None:
     check(raw, body, 400)
 
 
-async def test_a_handshake_that_cannot_be_taken_is_told_why(server: Server) -> None:
+async def test_a_refused_handshake_gets_the_reason(server: Server) -> None:
     for path in PATHS:
         raw, body = await asyncio.to_thread(ask, server, path, Content_Length="2")
         assert "no body" in check(raw, body, 400)["message"]
@@ -94,7 +94,7 @@ async def test_a_handshake_that_cannot_be_taken_is_told_why(server: Server) -> N
         assert "HTTP/1.0" in check(raw, body, 426)["message"]
 
 
-async def test_other_methods_are_told_the_one(server: Server) -> None:
+async def test_other_methods_are_answered_with_the_right_one(server: Server) -> None:
     for path, method in itertools.product(PATHS, ("POST", "PUT", "DELETE", "PATCH")):
         answer = await server.http.request(method, path)
         assert answer.status_code == 405
@@ -112,7 +112,9 @@ NAMES = [b"upgrade", b"Connection", b"sec-websocket-key", b"Sec-WebSocket-Versio
 
 
 @given(st.lists(st.tuples(st.sampled_from(NAMES), st.lists(WORDS).map(",".join) | st.text())))
-def test_any_headers_are_taken_or_told(headers: list[tuple[bytes, str]]) -> None:
+def test_any_headers_are_accepted_or_refused_with_a_reason(
+    headers: list[tuple[bytes, str]],
+) -> None:
     error = handshake_error([(name, value.encode("utf-8")) for name, value in headers])
     assert error is not None  # no key among them is one
     assert error.status in {400, 426}

@@ -109,7 +109,7 @@ def test_events_of_any_data_fit(piece: str, fields: int, size: int) -> None:
 
 @pytest.mark.parametrize("wide", WIDE)
 @pytest.mark.parametrize("size", [65_536, 1 << 20])
-def test_a_goal_is_told_as_far_as_it_fits(wide: str, size: int) -> None:
+def test_a_goal_is_sent_as_far_as_it_fits(wide: str, size: int) -> None:
     goal = (wide * size).encode("utf-8", "replace")[:size].decode("utf-8", "ignore")
     info = SessionInfo(SESSION, "org", "a" * 64, "s" * 200, {}, {}, 1.0)
     message = check_event(TurnEvents(info, 1, "key", "req").started(goal))

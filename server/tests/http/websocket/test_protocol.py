@@ -39,7 +39,7 @@ def say(found: SocketMachine, message: object, now: float = 0.0) -> Action:
     return action
 
 
-def told(action: Action) -> dict[str, Any]:
+def answer(action: Action) -> dict[str, Any]:
     assert isinstance(action, Reply)
     message: dict[str, Any] = json.loads(action.message)
     check_from_server(message)
@@ -48,7 +48,7 @@ def told(action: Action) -> dict[str, Any]:
 
 def test_each_message_becomes_its_action() -> None:
     found = machine()
-    assert told(say(found, {"type": "ping", "id": 1})) == {"type": "pong", "id": 1}
+    assert answer(say(found, {"type": "ping", "id": 1})) == {"type": "pong", "id": 1}
     action = say(found, {"type": "subscribe", "channels": ["app", "teams", "app"]})
     assert isinstance(action, SubscribeEvents)
     assert action.channels == ("app", "teams")
@@ -64,33 +64,33 @@ def test_each_message_becomes_its_action() -> None:
 
 def test_the_credential_comes_first_and_in_time() -> None:
     found = machine(authenticated=False)
-    assert told(say(found, {"type": "ping"}))["code"] == "UNAUTHENTICATED"
+    assert answer(say(found, {"type": "ping"}))["code"] == "UNAUTHENTICATED"
     assert say(found, {"type": "auth", "token": "t"}) == Authenticate("t", None)
     assert found.auth_overdue() == []  # it came in time, its check is under way
     found.authenticated()
-    assert told(say(found, {"type": "ping"}))["type"] == "pong"
+    assert answer(say(found, {"type": "ping"}))["type"] == "pong"
     late = machine(authenticated=False)
     (closing,) = late.auth_overdue()
     assert isinstance(closing, Close) and closing.code == 4408
     assert late.text('{"type":"ping"}', 1) == late.binary(1) == []
 
 
-def test_of_a_strangers_message_only_the_credential_is_looked_at() -> None:
+def test_of_an_unauthenticated_message_only_the_credential_is_read() -> None:
     found = machine(authenticated=False)
     for wrong in ({"type": "subscribe", "events": list(range(2_000))}, {"type": 5}, {"a": "b"}, []):
-        message = told(say(found, wrong))
+        message = answer(say(found, wrong))
         assert message["code"] in {"UNAUTHENTICATED", "INVALID_REQUEST"}
         assert len(json.dumps(message)) < 300
-    large = told(say(found, {"type": "auth", "token": "t", "x": "x" * 16 * 1024}))
+    large = answer(say(found, {"type": "auth", "token": "t", "x": "x" * 16 * 1024}))
     assert large["code"] == "PAYLOAD_TOO_LARGE"
     with_more = {"type": "auth", "token": "t" * 8_192, "id": 7, "channels": [1] * 2_000}
     assert say(found, with_more) == Authenticate("t" * 8_192, 7)
     found.authenticated()
-    assert told(say(found, {"type": "ping", "x": "x" * 16 * 1024}))["type"] == "pong"
+    assert answer(say(found, {"type": "ping", "x": "x" * 16 * 1024}))["type"] == "pong"
 
 
 def test_many_values_are_refused_before_they_are_parsed() -> None:
-    message = told(say(machine(), {"type": "ping", "x": [1] * 20_000}))
+    message = answer(say(machine(), {"type": "ping", "x": [1] * 20_000}))
     assert message["code"] == "PAYLOAD_TOO_LARGE"
     assert message["details"] == {"values": 20_000}
 
@@ -99,7 +99,7 @@ def test_a_check_that_could_not_be_made_may_be_tried_again_within_the_time() -> 
     found = machine(authenticated=False)
     say(found, {"type": "auth", "token": "t"})
     (reply,) = found.failed(Unavailable("away"), None, 0)
-    assert told(reply)["retry_after"] == 1.0
+    assert answer(reply)["retry_after"] == 1.0
     say(found, {"type": "auth", "token": "t"})
     assert found.auth_overdue() == []
     _, closing = found.failed(Unavailable("away"), None, 0)
@@ -110,7 +110,7 @@ def test_a_refused_credential_ends_it_whenever_it_comes() -> None:
     for authenticated in (False, True):
         found = machine(authenticated=authenticated)
         reply, closing = found.refused(Unauthenticated("no"), 5)
-        assert told(reply)["id"] == 5
+        assert answer(reply)["id"] == 5
         assert isinstance(closing, Close) and closing.code == 4401
         assert found.refused(Unauthenticated("no"), None) == []
         found.authenticated()
@@ -123,7 +123,7 @@ def test_twenty_mistakes_within_ten_seconds() -> None:
         assert len(found.text("x", n * 0.1)) == 1
     assert len(found.failed(NotFound("no session"), None, 2)) == 1  # no mistake of the message
     reply, closing = found.text("x", 9.9)
-    assert told(reply)["code"] == "INVALID_JSON"
+    assert answer(reply)["code"] == "INVALID_JSON"
     assert isinstance(closing, Close) and closing.code == 4400
 
 
@@ -153,7 +153,7 @@ def test_the_rate_is_that_of_a_bucket(pauses: list[float]) -> None:
 def test_a_hundred_a_second_is_borne_for_ever() -> None:
     found = machine(LIMITS)
     for n in range(2_000):
-        assert told(found.text('{"type":"ping"}', n / 100)[0])["type"] == "pong"
+        assert answer(found.text('{"type":"ping"}', n / 100)[0])["type"] == "pong"
 
 
 def test_a_clock_that_stands_or_jumps_back_gives_no_allowance() -> None:
@@ -183,7 +183,7 @@ MESSAGES = st.dictionaries(KEYS, VALUES, max_size=8) | st.fixed_dictionaries(
 def check(found: SocketMachine, actions: list[Action]) -> None:
     for action in actions:
         if isinstance(action, Reply):
-            told(action)
+            answer(action)
     assert (found.state == "closed") == any(isinstance(action, Close) for action in actions)
 
 
@@ -204,7 +204,7 @@ def test_any_json_is_answered_with_its_id(value: object) -> None:
     check(found, actions)
     if isinstance(value, dict) and isinstance(actions[0], Reply):
         given_id = value.get("id")
-        back = told(actions[0]).get("id")
+        back = answer(actions[0]).get("id")
         assert back is None or (back == given_id and type(back) is type(given_id))
 
 
@@ -229,7 +229,7 @@ def test_any_sequence_is_borne_or_ended(said: list[tuple[float, object]]) -> Non
 def test_the_size_is_looked_at_under_servers_that_do_not(size: int) -> None:
     text = json.dumps({"type": "ping", "x": ""})
     text = text[:-2] + "x" * (size - len(text)) + '"}'
-    reply = told(machine().text(text, 0)[0])
+    reply = answer(machine().text(text, 0)[0])
     assert reply["type"] == ("pong" if size == 256 * 1024 else "error")
 
 

@@ -194,7 +194,7 @@ async def test_execute_joins_a_running_turn_from_a_position(server: Server) -> N
         assert error["code"] == "INVALID_REQUEST"
 
 
-async def test_errors_of_execute_are_told_with_its_id(server: Server) -> None:
+async def test_errors_of_execute_have_its_id(server: Server) -> None:
     name = goal()
     session = (await server.execute("gated", name))["session_id"]
     cases: list[tuple[str, dict[str, Any]]] = [
