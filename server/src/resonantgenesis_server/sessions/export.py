@@ -44,7 +44,7 @@ class SessionExport:
     async def batches(self) -> AsyncGenerator[Batch, None]:
         """Raises SessionNotFound when the session is deleted, and PositionExpired when it is
         trimmed, faster than it is read; LogError."""
-        sessions, session_id, state = self._service.sessions, self._session_id, self._state
+        sessions, session_id, state = self._service.states, self._session_id, self._state
         info = await stream_info(sessions.log, session_id)
         if info is None:
             await sessions.check_kept(session_id)

@@ -71,7 +71,7 @@ class SessionService:
     ) -> None:
         """`admit`, `check_tools` and `turns` are asked before a turn starts; see TurnStarter."""
         self.supervisor = supervisor
-        self.sessions = supervisor.states
+        self.states = supervisor.states
         self._starter = TurnStarter(
             supervisor,
             supervisor.states,
@@ -88,7 +88,7 @@ class SessionService:
 
     @property
     def epoch(self) -> str:
-        return self.sessions.log.epoch
+        return self.states.log.epoch
 
     async def create(
         self,
@@ -122,10 +122,10 @@ class SessionService:
                 session_id, turn, self.supervisor.limits
             )
         except EntryGone:
-            await self.sessions.check_kept(session_id)
+            await self.states.check_kept(session_id)
             output, position = TurnOutput(self.supervisor.limits), max(turn.first - 1, 0)
         if not turn.last:  # the read may be ahead of the announcement of its end
-            await state.take_in(self.sessions.log, session_id)
+            await state.take_in(self.states.log, session_id)
         session = described(state)
         session |= {"turn": turn.turn, "output": output.text, "position": position}
         return session | {"output_truncated": True} if output.truncated else session
@@ -136,7 +136,7 @@ class SessionService:
 
     async def authorize(self, principal: Principal, session_id: str) -> SessionState:
         """The session, if the caller may see it. Raises SessionNotFound, whatever the reason."""
-        state = await self.sessions.load(session_id) if is_id(session_id) else None
+        state = await self.states.load(session_id) if is_id(session_id) else None
         if state is None or not _may_see(principal, session_id, state):
             raise SessionNotFound("no such session")
         return state
@@ -207,7 +207,7 @@ class SessionService:
         for _ in range(_DELETE_TRIES):
             for turn in state.open_turns:
                 await self._cancel(session_id, turn.turn)
-                await wait_over(self.sessions, session_id, state, turn, _DELETE_WAIT)
+                await wait_over(self.states, session_id, state, turn, _DELETE_WAIT)
             try:
                 return await self._remove(session_id, principal.key_id, request_id)
             except SessionBusy:
@@ -219,7 +219,7 @@ class SessionService:
         before this time. Returns how many were removed."""
         removed = 0
         for session_id in session_ids:
-            state = await self.sessions.load(session_id)
+            state = await self.states.load(session_id)
             if state is not None and (state.open_turns or state.updated_at >= before):
                 self._list.changed(state)  # the record is behind the log
                 continue
@@ -252,7 +252,7 @@ class SessionService:
 
         Does not suspend when memory holds everything that the reader lacks."""
         state = await self.authorize(principal, session_id)
-        return await open_subscription(self.sessions, session_id, state, start)
+        return await open_subscription(self.states, session_id, state, start)
 
     async def result(
         self, ref: TurnRef, seconds: float, caller: Caller | None = None
@@ -262,7 +262,7 @@ class SessionService:
         session_id, state = ref.session_id, await self._state(ref)
         turn = state.turns[ref.turn - 1]
         head = {"session_id": session_id, "turn": ref.turn}
-        if not await wait_over(self.sessions, session_id, state, turn, seconds, caller):
+        if not await wait_over(self.states, session_id, state, turn, seconds, caller):
             await self._state(ref)  # else it was deleted meanwhile
             return head | {"status": "queued" if turn.status == "queued" else "running"}
         history = self.supervisor.history
@@ -270,7 +270,7 @@ class SessionService:
             done = await history.done(session_id, turn)
             error = await history.error(session_id, turn)
         except EntryGone as gone:
-            await self.sessions.check_kept(session_id)
+            await self.states.check_kept(session_id)
             raise expired(gone.earliest, self.epoch) from gone
         answer = head | {
             "status": done["status"],
@@ -303,11 +303,11 @@ class SessionService:
         if subscription is None:  # never with follow
             raise NotFound("nothing to read")
         subscription.caller = caller
-        state, log = subscription.state, self.sessions.log
-        self.sessions.viewed(session_id)
+        state, log = subscription.state, self.states.log
+        self.states.viewed(session_id)
         page = await log.read(session_id, after, limit=limit, max_bytes=PAGE_BYTES)
         if page.info is None:
-            await self.sessions.check_kept(session_id)
+            await self.states.check_kept(session_id)
         page_entries: Sequence[Entry] = page.entries
         if page.info is not None and page.info.earliest > after + 1 <= page.info.head:
             raise expired(page.info.earliest, log.epoch)
@@ -316,7 +316,7 @@ class SessionService:
                 page_entries = (await anext(batches, []))[:limit]
             if not page_entries:
                 await self.authorize(principal, session_id)  # else it was deleted
-        await self.sessions.keep_up(session_id, page_entries, state)
+        await self.states.keep_up(session_id, page_entries, state)
         position = page_entries[-1].position if page_entries else after
         shown = compact(page_entries) if compacted else page_entries
         return Poll(
@@ -341,9 +341,9 @@ class SessionService:
         found: list[dict[str, Any]] = []
         looked = seen = size = 0
         while looked < _STEPS_ENTRIES and seen < LOOKED_BYTES:
-            page = await self.sessions.log.read(session_id, after, limit=2_000)
+            page = await self.states.log.read(session_id, after, limit=2_000)
             if page.info is None:
-                await self.sessions.check_kept(session_id)
+                await self.states.check_kept(session_id)
             looked += len(page.entries)
             for entry in page.entries:
                 after = entry.position
@@ -360,7 +360,7 @@ class SessionService:
         return found, after
 
     async def _state(self, ref: TurnRef) -> SessionState:
-        state = await self.sessions.load(ref.session_id)
+        state = await self.states.load(ref.session_id)
         if state is None:
             raise NotFound("the session was deleted")
         return state

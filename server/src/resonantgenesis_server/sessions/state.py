@@ -184,7 +184,9 @@ class SessionState:
     @property
     def running(self) -> TurnState | None:
         """The open turn that runs."""
-        for turn in self.open_turns:  # asked for some ten times for each stream that opens
+        for turn in reversed(self.turns):  # read some ten times for each stream that opens
+            if not turn.is_open:
+                break
             if turn.status == "running":
                 return turn
         return None

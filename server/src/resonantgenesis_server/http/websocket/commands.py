@@ -144,7 +144,7 @@ class Commands:
         return SocketChunks(
             self._writer,
             self._ended,
-            self._sessions.sessions,
+            self._sessions.states,
             session_id,
             start.after,
             until=until,
@@ -154,7 +154,7 @@ class Commands:
 
     async def _check_there(self, feed: SocketChunks) -> None:
         """A session deleted before the feed was registered: nobody else would tell it."""
-        if await self._sessions.sessions.load(feed.session_id) is None:
+        if await self._sessions.states.load(feed.session_id) is None:
             feed.gone()
 
     # -- both ------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ class Commands:
             start = ReadFrom(after=ref.resume_from, turn=ref.turn, compact=compact)
             subscription = await self._sessions.subscribe(principal, ref.session_id, start)
             return None if subscription is None else StartPosition(ref.resume_from)
-        state = await self._sessions.sessions.load(ref.session_id)
+        state = await self._sessions.states.load(ref.session_id)
         if state is None:
             raise SessionNotFound("the session was deleted")
         return start_of_turn(state, ref.turn)
