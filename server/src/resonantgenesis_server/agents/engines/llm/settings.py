@@ -126,44 +126,45 @@ class LlmSettings(BaseModel):
     )
     think_tags: dict[str, bool] = Field(
         default_factory=dict,
-        description="By the provider's name: whether `<think>…</think>` in its models' texts is"
-        " reasoning. On for servers that are known to do so, such as `ollama`.",
+        description="By the provider's name: true if `<think>…</think>` in texts of its models is"
+        " reasoning. On for servers that are known for it, such as `ollama`.",
     )
     models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)] = Field(
         default=(),
-        description="What agents and requests may name, with `*` for any characters:"
+        description="Models that agents and requests may name, with `*` for any characters:"
         " `openai:gpt-5*`, `ollama:*`; none: every model.",
     )
     vision: Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)] = Field(
         default=_SEEING,
-        description="Models that are shown the images that tools give, with `*` for any"
-        " characters; all others are told of them.",
+        description="Models that see the images of tools, with `*` for any characters; other"
+        " models get a note.",
     )
     history_chars: int = Field(
         default=60_000,
         ge=0,
         le=200_000,
-        description="Characters of earlier turns that a model is told, their calls of tools"
-        " included; the oldest are left out.",
+        description="Characters of earlier turns that a model gets, with their calls of tools; the"
+        " oldest turns are left out.",
     )
     idle_seconds: float = Field(
         default=120.0,
         gt=0,
         le=3600,
-        description="How long a provider may say nothing, before and within an answer.",
+        description="Seconds that a provider may be silent, before and within an answer.",
     )
     retries: int = Field(
         default=2,
         ge=0,
         le=10,
-        description="How often a provider that is overloaded or out of reach is asked again; never"
-        " once its answer has begun.",
+        description="Repeats of a call whose provider is overloaded or out of reach; none once the"
+        " answer has begun.",
     )
     retry_delay: float = Field(
         default=0.5,
         ge=0,
         le=60,
-        description="Seconds before the first of those; each further wait is twice as long.",
+        description="About so many seconds pass before the first repeat; each further wait is twice"
+        " as long.",
     )
 
     @field_validator("api_keys")
