@@ -46,8 +46,9 @@ class SessionLog:
     """Appends to a session's two streams, each under the condition that they end where we think.
 
     `fence` says that this process writes the session, as `ownership` allowed. `state` is kept up
-    to date by the log's announcements: when an append has returned, `state` already shows it. `head` is the last
-    position of the chunks' stream. A writer holds `lock`. All methods raise LogError.
+    to date by the log's announcements: when an append has returned, `state` already shows it.
+    `head` is the last position of the chunks' stream. A writer holds `lock`. All methods raise
+    LogError.
 
     An append that failed may have succeeded all the same, with its answer lost. Then `unsure` is
     set, and `look_again` has to find out before anything else is written. Once another node
