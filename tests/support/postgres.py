@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -105,6 +106,12 @@ class PostgresServer:
                 **self._as_user(),
             )
 
+    @property
+    def pid(self) -> int:
+        """That of its first process."""
+        assert self._process is not None
+        return self._process.pid
+
     def wait(self) -> None:
         """Wait until it takes connections; after a crash it first recovers."""
         assert self._process is not None
@@ -187,7 +194,7 @@ class PostgresServer:
         return ready and lines[0] == str(self._process.pid)
 
     def _run(self, program: str, *arguments: str) -> str:
-        done = subprocess.run(
+        done: subprocess.CompletedProcess[str] = subprocess.run(
             [str(self._bin / program), *arguments],
             cwd=self.folder,
             capture_output=True,
@@ -199,7 +206,7 @@ class PostgresServer:
         assert done.returncode == 0, f"{program}: {done.stderr}"
         return done.stdout.strip()
 
-    def _as_user(self) -> dict[str, object]:
+    def _as_user(self) -> dict[str, Any]:
         if self._user is None:
             return {}
         return {"user": self._user, "group": self._user, "extra_groups": []}
