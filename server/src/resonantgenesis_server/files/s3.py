@@ -1,9 +1,9 @@
 """Blobs in S3-compatible storage: one object each, under `up/ID` below the prefix.
 
-An object is there once its last request was acknowledged, whole, or it never is. Content of one
-part or less goes up in one request; more goes up in parts (a multipart upload) while it comes. An
-upload that is given up is aborted. What a process that died left behind is removed later, by age.
-Ages are the storage's own: its clock is asked, not that of this machine.
+An object appears whole, once the storage has acknowledged its last request, or not at all. Content
+of one part or less goes up in one request. Larger content goes up in parts while it comes (a
+multipart upload). A discarded upload is aborted. A dead process leaves parts or an object without a
+row; both are removed when they are old by the storage's clock.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ _CHUNK = 128 * 1024
 #: Seconds: a connection, one request with a part, silence amid a download, one answer with all its
 #: retries, and the last answer of an upload, whose parts the storage puts together first.
 _CONNECT, _REQUEST, _SILENCE, _ANSWER, _LAST_ANSWER = 5, 30, 20, 40.0, 90.0
+#: Seconds that a start waits for the storage.
+_START = 10.0
 _RETRIES, _RETRY_SECONDS = 4, 30
 #: How often a download that breaks goes on from where it was, without anything new in between.
 _RESUMES = 2
@@ -117,15 +119,17 @@ class S3Blobs:
 
     @classmethod
     async def open(cls, place: S3Place, *, largest: int = 0, part: int = _PART) -> S3Blobs:
-        """`largest`: bytes that a blob may have; `part`: of an upload at least. Raises BlobError
-        when the storage refuses to be written to; one that cannot be reached now may be there
-        later."""
+        """`largest`: bytes that a blob may have. `part`: bytes of a part at least. Raises
+        BlobsRefused when the storage refuses a write. Storage that cannot be reached is logged: it
+        may come back."""
         try:
             blobs = cls(place, max(part, -(-largest // _PARTS)))
         except (BaseError, ValueError, TypeError) as error:
             raise BlobError(f"{place.bucket}: {_line(error)}") from error
         try:
-            await blobs.now()
+            with _translated():
+                async with asyncio.timeout(_START):
+                    await blobs.now()
         except BlobsRefused as error:
             raise BlobsRefused(f"files cannot lie in bucket {place.bucket}: {error}") from error
         except BlobError as error:
@@ -152,15 +156,14 @@ class S3Blobs:
         return (await self.call(lambda: self._store.head_async(_key(name))))["size"]
 
     async def remove(self, names: Sequence[str]) -> int:
-        """Remove these blobs; how many. Those that are gone already count as well, since the
-        storage does not tell."""
+        """Remove these blobs; return their number. The storage does not tell which were there."""
         for first in range(0, len(names), _PAGE):
             keys = [_key(name) for name in names[first : first + _PAGE]]
             await self.call(partial(self._store.delete_async, keys))
         return len(names)
 
     async def batches(self, older: float) -> AsyncIterator[list[str]]:
-        """The names of the blobs that have been there for so many seconds, some at a time."""
+        """The names of all blobs older than so many seconds, some at a time."""
         before = await self.now() - timedelta(seconds=older)
         pages = self._store.list(_FOLDER.rstrip("/"), chunk_size=_PAGE).__aiter__()
         while (page := await self.call(lambda: _next(pages))) is not None:
@@ -172,10 +175,10 @@ class S3Blobs:
             ]
 
     async def clear(self, older: float) -> int:
-        """Abort the uploads that nothing was added to for so many seconds; how many.
+        """Abort the uploads whose last part is older than so many seconds; return their number.
 
-        The library has no request for that, so this one signs its own. That takes credentials in
-        the variables; with others a rule of the bucket has to do it."""
+        The library has no requests for that; this module signs its own. Signing needs credentials
+        in the variables. With other credentials a rule of the bucket has to abort uploads."""
         signer = await self._signer()
         if signer is None:
             return 0
@@ -186,12 +189,12 @@ class S3Blobs:
                     return await storage.abort(older, spared=self._uploads)
 
     async def url(self, name: str, disposition: str, seconds: int) -> str:
-        """An address of the blob, for so many seconds, that answers with this
-        Content-Disposition. Raises BlobError without credentials in the variables."""
+        """An address of the blob, good for so many seconds. The storage answers with this
+        Content-Disposition. Raises BlobsRefused without credentials in the variables."""
         signer = await self._signer()
         if signer is None:
             raise BlobsRefused(_NO_CREDENTIALS)
-        # Nobody can make the storage say "nosniff": so no type is given that browsers would show.
+        # The storage cannot be made to say "nosniff". So the type is one that no browser shows.
         return signer.url(
             "GET",
             f"{self._prefix}{_key(name)}",
@@ -286,7 +289,7 @@ class S3Writer:
         self._name = name
         self._part = part
         self._hash = hashlib.sha256()
-        #: Until a part is full: then they go up.
+        # Content of the first part; a multipart upload begins when more comes.
         self._pieces: list[bytes] = []
         self._size = 0
         self._upload: _Multipart | None = None

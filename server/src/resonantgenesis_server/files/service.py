@@ -1,8 +1,8 @@
 """Files for every transport: uploads, the quota, access, and the removal of unused content.
 
-Many nodes may do all of this over the same records and the same store. They agree by the row of a
-digest: the first upload of a content gives it a blob, later ones give up theirs, and a blob is
-removed by whoever has taken the row away.
+Several nodes may share the records and the store. They agree by one row for each digest: the first
+upload of a content names its blob there, later uploads drop theirs, and the node that deletes the
+row removes the blob.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _GATHER = 256 * 1024
 _RETRY_AFTER = 10.0
 #: The name of the limit on an organization's files.
 QUOTA = "organization_files"
-#: Seconds after which what belongs to no file is nobody's any more. An upload has been recorded
-#: long before, or never is.
+#: Seconds after which a blob without a row belongs to nobody: every upload is recorded earlier, or
+#: never.
 ABANDONED = 86_400.0
 #: How often a file's blob is looked for: it may be another one by the time it is opened.
 _LOOKS = 5
@@ -258,7 +258,8 @@ class FileService:
         return made
 
     async def _check_held(self, digest: str, size: int) -> None:
-        """Before a file relies on the blob that holds this content already: is it still there?"""
+        """Mark the blob that holds this content already as damaged, unless it is there and whole:
+        so the new blob takes its place."""
         held = await self._records.blob_of(digest)
         if held is None:
             return
@@ -271,7 +272,7 @@ class FileService:
             await self._records.mark_damaged(digest, held)
 
     async def _give_up_spare(self, digest: str, blob: str) -> None:
-        """Remove the blob unless it holds the content now: then nobody ever looks for it."""
+        """Remove the blob unless the row names it: no row ever will."""
         try:
             if await self._records.blob_of(digest) != blob:
                 await self._give_up(blob)
@@ -279,7 +280,7 @@ class FileService:
             log_.warning("content could not be removed", blob=blob, error=str(error))
 
     async def _give_up(self, blob: str) -> None:
-        """What fails is done by `collect`, later."""
+        """Remove the blob; `collect` does so later if this fails."""
         try:
             await self._blobs.remove([blob])
         except BlobError as error:
@@ -342,7 +343,7 @@ class FileService:
             return await self._address(name, disposition)
 
     async def _mark_damaged(self, digest: str, blob: str) -> None:
-        """Who uploads the content again mends it."""
+        """Let the next upload of this content replace the blob."""
         try:
             await self._records.mark_damaged(digest, blob)
         except StoreError as error:
@@ -379,7 +380,7 @@ class FileService:
         return await self._blobs.remove(blobs) if blobs else 0
 
     async def _sweep(self) -> int:
-        """Remove the blobs that no row names: what is left of processes that died."""
+        """Remove what dead processes left: blobs that no row names, and unfinished uploads."""
         removed = await self._blobs.clear(self._abandoned)
         async for names in self._blobs.batches(self._abandoned):
             named = await self._records.named(names) if names else frozenset()
