@@ -8,6 +8,7 @@ import random
 import asyncpg
 import pytest
 from resonantgenesis_server.log.base import Append, LogUnavailable, StaleWriter
+from resonantgenesis_server.log.postgres import log as log_module
 from resonantgenesis_server.log.postgres import writer as writer_module
 from resonantgenesis_server.log.postgres.log import PostgresLog
 from support.postgres import PostgresServer
@@ -19,8 +20,9 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_kill_9_of_postgresql_under_load_loses_nothing_and_fails_nobody(
-    own_server: PostgresServer,
+    own_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(log_module, "_READ_PATIENCE", 60.0)
     announced = Announced()
     log = await PostgresLog.open(own_server.database(), on_commit=announced)
     load = Load(log)
@@ -38,7 +40,9 @@ async def test_kill_9_of_postgresql_under_load_loses_nothing_and_fails_nobody(
     await log.close()
 
 
-async def test_a_stop_of_postgresql_is_a_pause(own_server: PostgresServer) -> None:
+async def test_a_stop_of_postgresql_is_a_pause(
+    own_server: PostgresServer, capsys: pytest.CaptureFixture[str]
+) -> None:
     log = await PostgresLog.open(own_server.database())
     load = Load(log)
     async with load.running():
@@ -49,7 +53,10 @@ async def test_a_stop_of_postgresql_is_a_pause(own_server: PostgresServer) -> No
         assert load.count == before
         own_server.launch()
         await asyncio.to_thread(own_server.wait)
-        await load.more(100, seconds=10)
+        await load.more(100)
+    printed = capsys.readouterr().out
+    assert printed.count("the database is away, appends wait") == 1
+    assert printed.count("the database is back") == 1
     assert load.errors == []
     await load.check(log, {})
     await log.close()

@@ -6,9 +6,11 @@ import asyncio
 
 import asyncpg
 import pytest
-from resonantgenesis_server.log.base import Append
+from resonantgenesis_server.log.base import Append, NewEntry
 from resonantgenesis_server.log.postgres import writer as writer_module
 from resonantgenesis_server.log.postgres.log import PostgresLog
+from resonantgenesis_server.log.postgres.placing import Batch
+from resonantgenesis_server.log.queue import Job
 
 from .support import connection, entries, new, put, texts
 
@@ -47,6 +49,24 @@ async def test_nodes_that_fight_for_streams_never_lock_one_another_out(postgres:
     assert total == 6 * 60
     for log in logs:
         await log.close()
+
+
+async def test_who_is_robbed_time_after_time_holds_what_it_writes(log: PostgresLog) -> None:
+    async def robbed(_group: list[Job]) -> Batch:
+        raise writer_module._Refused
+
+    log._writer._commit_owned = robbed  # type: ignore[method-assign]
+    assert await log.append(Append("s", new("1")), Append("t", [NewEntry("m", b"1", "k")])) == [
+        1,
+        1,
+    ]
+    futures = [log.append(Append("s", new(f"{n}"))) for n in range(2, 9)]
+    assert [await future for future in futures] == [[n] for n in range(2, 9)]
+    await log.trim("s", 8)
+    assert await texts(log, "s") == ["8"]
+    await log.delete("t", told=[Append("u", [NewEntry("m", b"gone", "k")])])
+    assert await texts(log, "u") == ["gone"]
+    assert (await log.read("t", 0)).info is None
 
 
 async def test_streams_that_are_taken_over_keep_nobody_else_waiting(postgres: str) -> None:

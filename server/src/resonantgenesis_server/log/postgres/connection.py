@@ -231,7 +231,7 @@ _WORDS: list[tuple[type[BaseException], str]] = [
     (asyncpg.PostgresConnectionError, "the connection to the database broke"),
     (asyncpg.OperatorInterventionError, "the database is being shut down or started"),
     (asyncpg.InterfaceError, "the connection to the database broke"),
-    (asyncpg.InternalClientError, "the database answers in a way that is not understood"),
+    (asyncpg.InternalClientError, "the connection to the database broke"),
 ]
 
 

@@ -43,8 +43,9 @@ log_ = structlog.get_logger("resonantgenesis.log")
 
 #: Defects in a row after which the log is broken: a process that starts anew may do better.
 _MAX_DEFECTS = 5
-#: A group's size in bytes, as the queue counts them.
-_MAX_GROUP_BYTES = 8 * 1024 * 1024
+#: A group's size in bytes, as the queue counts them, and in jobs: the event loop waits while they
+#: are placed, some microseconds each.
+_MAX_GROUP_BYTES, _MAX_GROUP_JOBS = 8 * 1024 * 1024, 2_000
 #: A group of this many jobs says that many producers are at work: the next one is gathered for
 #: _GATHER seconds, since a commit costs the same for one job as for fifty.
 _BUSY = 4
@@ -192,6 +193,7 @@ class Writer:
         self._committed = 0
         self._refusals = 0
         self._defects = 0
+        self._away_since: float | None = None
         self._is_to_look = False
         #: The group under way.
         self._group: list[Job] = []
@@ -293,7 +295,7 @@ class Writer:
             return self._take_oldest()
         group: list[Job] = []
         size = 0
-        while self._jobs and size < _MAX_GROUP_BYTES:
+        while self._jobs and size < _MAX_GROUP_BYTES and len(group) < _MAX_GROUP_JOBS:
             if self._jobs[0].work is not None and group:
                 break
             job = self._jobs.popleft()
@@ -547,6 +549,7 @@ class Writer:
                 if not is_lost(error):
                     raise
                 self._drop()
+                self._note_absence(error)
                 if self._is_over() or self._loop.time() >= deadline:
                     raise unavailable(error) from error
             await asyncio.sleep(RETRY_SECONDS)
@@ -554,7 +557,16 @@ class Writer:
     async def _connect(self) -> int | None:
         """As `_settle`, on a new connection."""
         self._db, _ = await self._database.connect("writer")
+        if self._away_since is not None:
+            seconds = round(self._loop.time() - self._away_since, 1)
+            log_.warning("the database is back", seconds=seconds)
+            self._away_since = None
         return await self._settle()
+
+    def _note_absence(self, error: BaseException) -> None:
+        if self._away_since is None:
+            self._away_since = self._loop.time()
+            log_.warning("the database is away, appends wait", reason=str(unavailable(error)))
 
     async def _settle(self) -> int | None:
         """After a refusal, or where an answer was lost: the group's date if it is committed, None
