@@ -12,6 +12,7 @@ import orjson
 from ..codec.events import BadCursor, cursor_of, entry_of, event_json, parse_cursor
 from ..codec.times import parse_time
 from ..feed.filter import (
+    MAX_PATTERNS,
     BadFilter,
     BadPattern,
     CompiledFilter,
@@ -40,7 +41,6 @@ from ..model.principal import Principal
 
 _TYPE = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)+")
 _MAX_TYPE = 200
-MAX_PATTERNS = 50
 #: Entries that one call of `replay` reads at most. It then answers with the matches so far.
 _MAX_ENTRIES = 20_000
 _PAGE = 2_000

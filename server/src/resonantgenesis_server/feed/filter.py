@@ -20,6 +20,8 @@ from ..model.events import SERVER_TYPES
 _PATTERN = re.compile(r"(\*|[A-Za-z0-9_-]+)(\.(\*|[A-Za-z0-9_-]+))*")
 #: Characters and segments of one pattern, and segments of all patterns of a subscription.
 MAX_PATTERN, MAX_SEGMENTS, _MAX_TOGETHER = 200, 16, 200
+#: Patterns of one subscription.
+MAX_PATTERNS = 50
 
 
 class BadPattern(ValueError):

@@ -145,10 +145,3 @@ class JsonRequest(Request):
 
     async def json(self) -> Any:
         return self._value
-
-
-def announces_body(scope: Scope) -> bool:
-    """Whether the request's headers announce a body."""
-    if header(scope, b"transfer-encoding") is not None:
-        return True
-    return (header(scope, b"content-length") or b"0").strip() != b"0"

@@ -32,10 +32,16 @@ from ..model.errors import (
 from ..model.ids import new_id
 from ..records.base import StoreError, StoreUnusable
 from .auth.authenticator import CredentialAuthenticator
-from .body import announces_body
 from .cors import Cors, HeaderList
 from .errors import error_response, method_not_allowed
-from .params import APPLIED, check_query, header, is_lenient, reject_duplicate_headers
+from .params import (
+    APPLIED,
+    announces_body,
+    check_query,
+    header,
+    is_lenient,
+    reject_duplicate_headers,
+)
 from .routing import FastRoute
 from .serving.http_protocol import request_connection_of
 

@@ -144,6 +144,13 @@ _PASSING = re.compile(r"_.*|utm_.*|t|ts|cb|nocache|lastEventId|after|cursor|limi
 _COMPARED, _TOLD = 64, 20
 
 
+def announces_body(scope: Scope) -> bool:
+    """Whether the request's headers announce a body."""
+    if header(scope, b"transfer-encoding") is not None:
+        return True
+    return (header(scope, b"content-length") or b"0").strip() != b"0"
+
+
 def is_lenient(scope: Scope) -> bool:
     """Whether the client wants unknown names to be ignored."""
     return any(name == b"prefer" and _LENIENT.search(value) for name, value in scope["headers"])

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from ..feed.filter import MAX_FILTERS, MAX_PATTERN, MAX_PATTERNS
 from ..records.base import ListPage
 
 S = TypeVar("S")
@@ -23,6 +24,12 @@ Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 #: An object of the client, with any names and values. Its bytes are bounded where it is used, its
 #: values by `limits.json_values`. This bound stops the validation early.
 JsonObject = Annotated[dict[str, Any], Field(max_length=10_000)]
+
+#: Of a filter of events. The service checks the patterns and filters themselves.
+PatternList = Annotated[
+    list[Annotated[str, Field(max_length=MAX_PATTERN)]], Field(max_length=MAX_PATTERNS)
+]
+FilterObject = Annotated[dict[str, Any], Field(max_length=MAX_FILTERS)]
 
 PageLimit = Annotated[int, Query(ge=1, le=500, description="How many at most.")]
 PageCursor = Annotated[

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from ...events.service import MAX_PATTERNS, EventPage, EventService
-from ...feed.filter import MAX_FILTERS, MAX_PATTERN, Filters
+from ...events.service import EventPage, EventService
+from ...feed.filter import Filters
 from ...model.errors import InvalidJson, InvalidRequest, PayloadTooLarge
 from ...model.limits import Limits
 from ...model.principal import Principal
@@ -18,7 +18,7 @@ from ..auth.authenticator import scoped
 from ..body import parse_json
 from ..errors import documented_errors
 from ..routing import api_router
-from ..schemas import Body, JsonObject
+from ..schemas import Body, FilterObject, JsonObject, PatternList
 from ..waiting import waiting_for
 
 PATH = "/v1/events"
@@ -32,11 +32,6 @@ FiltersText = Annotated[
 ]
 Since = Annotated[str | None, Query(max_length=200, description="A cursor, or an RFC 3339 time.")]
 PageSize = Annotated[int, Query(ge=1, le=1_000)]
-#: For bodies and messages. The service checks the patterns and filters themselves.
-PatternList = Annotated[
-    list[Annotated[str, Field(max_length=MAX_PATTERN)]], Field(max_length=MAX_PATTERNS)
-]
-FilterObject = Annotated[dict[str, Any], Field(max_length=MAX_FILTERS)]
 
 
 class ReplayBody(Body):

@@ -32,10 +32,10 @@ from websockets.server import ServerProtocol
 
 from ...model.errors import ApiError, InvalidRequest, NotFound, UpgradeRequired
 from ...model.ids import new_id
-from ..body import announces_body
 from ..cors import HeaderList
 from ..errors import error_body, error_headers, method_not_allowed
 from ..limits import Allowance, SocketLimits
+from ..params import announces_body
 
 EXTENSION = "resonantgenesis.socket"
 #: Large enough for messages of our size; the server's compressor is made anew for each.

@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ...model.ids import is_id
-from ..api.events import FilterObject, PatternList
 from ..api.session_models import ExecuteBody, Position, TurnNumber
-from ..schemas import Body
+from ..schemas import Body, FilterObject, PatternList
 
 SESSION_PREFIX = "session:"
 _MAX_CHANNELS = 20
