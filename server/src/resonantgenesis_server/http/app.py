@@ -29,10 +29,10 @@ from .api.organizations import organizations_router
 from .api.tokens import CheckSession, any_session, tokens_router
 from .auth.authenticator import CredentialAuthenticator
 from .cors import Cors
-from .errors import error_response, from_http_exception, from_validation
+from .errors import error_response, from_http_exception, from_validation, store_unusable
 from .idempotency import IdempotentPosts
 from .limits import RequestLimit
-from .middleware import Drain, Gateway, Lifespan, store_unusable
+from .middleware import Drain, Gateway, Lifespan
 from .routing import FastRoute, streamed_routes
 from .watchdog import StreamWatchdog
 

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from .. import metrics
+from ..log.base import LogError
 from ..model.errors import (
     ApiError,
     Internal,
@@ -29,6 +30,7 @@ from ..model.errors import (
     UnsupportedMediaType,
     UpgradeRequired,
 )
+from ..records.base import StoreError
 
 log_ = structlog.get_logger("resonantgenesis.http")
 
@@ -160,6 +162,13 @@ def _retry_after(err: ApiError) -> float | None:
     if err.retry_after is None and isinstance(err, RateLimited | Unavailable):
         return DEFAULT_RETRY_AFTER
     return err.retry_after
+
+
+def store_unusable(err: StoreError | LogError, request_id: str) -> Unavailable:
+    """The error for clients. The reason goes to the log."""
+    defect = err if isinstance(err, LogError) and err.is_defect else None
+    log_.warning("store unusable", request_id=request_id, error=str(err), exc_info=defect)
+    return Unavailable("the store cannot be used right now", retry_after=1.0)
 
 
 def from_validation(err: RequestValidationError) -> InvalidRequest:

@@ -30,10 +30,10 @@ from ..model.errors import (
     Unavailable,
 )
 from ..model.ids import new_id
-from ..records.base import StoreError, StoreUnusable
+from ..records.base import StoreUnusable
 from .auth.authenticator import CredentialAuthenticator
 from .cors import Cors, HeaderList
-from .errors import error_response, method_not_allowed
+from .errors import error_response, method_not_allowed, store_unusable
 from .params import (
     APPLIED,
     announces_body,
@@ -225,13 +225,6 @@ class Gateway:
             raise Forbidden("this origin is not on the server's list")
         await out.send({"type": "http.response.start", "status": 204, "headers": granted})
         await out.send({"type": "http.response.body"})
-
-
-def store_unusable(err: StoreError | LogError, request_id: str) -> Unavailable:
-    """The error for clients. The reason goes to the log."""
-    defect = err if isinstance(err, LogError) and err.is_defect else None
-    log.warning("store unusable", request_id=request_id, error=str(err), exc_info=defect)
-    return Unavailable("the store cannot be used right now", retry_after=1.0)
 
 
 def _without_alias(path: str) -> str:

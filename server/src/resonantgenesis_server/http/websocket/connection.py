@@ -17,8 +17,8 @@ from ...log.base import LogError
 from ...model.errors import ApiError, Forbidden, Internal, RateLimited, Unauthenticated
 from ...model.principal import Principal
 from ...records.base import StoreError
+from ..errors import store_unusable
 from ..limits import Allowance
-from ..middleware import store_unusable
 from ..watchdog import StreamWatchdog
 from .commands import Commands, Services
 from .messages import MessageId
