@@ -9,13 +9,13 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from ...codec.json import parse_json
 from ...events.service import EventPage, EventService
 from ...feed.filter import Filters
 from ...model.errors import InvalidJson, InvalidRequest, PayloadTooLarge
 from ...model.limits import Limits
 from ...model.principal import Principal
 from ..auth.authenticator import scoped
-from ..body import parse_json
 from ..errors import documented_errors
 from ..routing import api_router
 from ..schemas import Body, FilterObject, JsonObject, PatternList

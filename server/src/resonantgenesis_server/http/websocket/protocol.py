@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
+from ...codec.json import parse_json
 from ...codec.websocket import control
 from ...model.errors import (
     ApiError,
@@ -24,7 +25,6 @@ from ...model.errors import (
 from ...model.events import CHANNELS
 from ...model.limits import KIB
 from ..api.session_models import validated
-from ..body import parse_json
 from ..errors import DEFAULT_RETRY_AFTER
 from ..limits import Allowance, SocketLimits
 from .messages import (
