@@ -13,6 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "tests"))
 
 from support.postgres import PostgresMissing, PostgresServer
+from support.s3 import Storage, running_storage
 
 
 def pytest_configure() -> None:
@@ -44,3 +45,10 @@ def postgres(postgres_server: PostgresServer) -> Iterator[str]:
     url = postgres_server.database()
     yield url
     postgres_server.recycle(url)
+
+
+@pytest.fixture(scope="session")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
+    """One S3-compatible storage for all tests of this process that leave it running."""
+    with running_storage(tmp_path_factory.mktemp("storage") / "log") as running:
+        yield running

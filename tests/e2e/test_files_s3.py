@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,6 @@ from support.server import COMMAND, KEY, Serve, ServerProcess, bearer
 from support.transfers import connected, head, until
 
 from .test_files import MIB, Memory, blocks, pattern
-
-
-@pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
-    with running_storage(tmp_path_factory.mktemp("storage") / "log") as running:
-        yield running
 
 
 @pytest.fixture

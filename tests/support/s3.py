@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import secrets
@@ -94,6 +95,12 @@ class Bucket:
     def address(self) -> str:
         return f"s3://{self.name}/some/prefix"
 
+    def kept(self) -> list[str]:
+        """The SHA-256 of all content, and the keys of uploads in parts that have not ended."""
+        return [hashlib.sha256(self._get(key)).hexdigest() for key in self.objects()] + (
+            self.uploads()
+        )
+
     def objects(self) -> list[str]:
         """The keys of all content."""
         found = re.findall(r"<Key>([^<]*)</Key>", self._ask("list-type=2"))
@@ -107,8 +114,8 @@ class Bucket:
         """How many parts of this upload have come."""
         pair = re.compile(r"<UploadId>([^<]*)</UploadId><Key>([^<]*)</Key>")
         ids = [upload for upload, of in pair.findall(self._ask("uploads")) if of == key]
-        told = [self._request("GET", f"/{quote(key)}?uploadId={upload}") for upload in ids]
-        return sum(text.count("<Part>") for text in told)
+        answers = [self._request("GET", f"/{quote(key)}?uploadId={upload}") for upload in ids]
+        return sum(answer.text.count("<Part>") for answer in answers)
 
     def write(self, key: str, content: bytes) -> None:
         self._request("PUT", f"/{quote(key)}", content=content)
@@ -117,12 +124,15 @@ class Bucket:
         self._request("DELETE", f"/{quote(key)}")
 
     def _ask(self, query: str) -> str:
-        return self._request("GET", f"?{query}")
+        return self._request("GET", f"?{query}").text
 
-    def _request(self, method: str, rest: str, content: bytes | None = None) -> str:
+    def _get(self, key: str) -> bytes:
+        return self._request("GET", f"/{quote(key)}").content
+
+    def _request(self, method: str, rest: str, content: bytes | None = None) -> httpx.Response:
         url = f"{self.endpoint}/{self.name}{rest}"
         answer = httpx.request(method, url, content=content, headers=_AUTHORIZED, timeout=PATIENCE)
-        return answer.raise_for_status().text
+        return answer.raise_for_status()
 
 
 @contextlib.contextmanager

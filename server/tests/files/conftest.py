@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,7 @@ from resonantgenesis_server.files.service import FileService
 from resonantgenesis_server.records.base import Organization
 from resonantgenesis_server.records.files import FileRecord
 from resonantgenesis_server.records.store import Records
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "tests"))
-
-from support.s3 import Bucket, Storage, running_storage
+from support.s3 import Bucket, Storage
 
 #: Bytes of a part in storage, so that little content is more than one.
 PART = 64 * 1024
@@ -27,12 +23,6 @@ PART = 64 * 1024
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(scope="session")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
-    with running_storage(tmp_path_factory.mktemp("storage") / "log") as running:
-        yield running
 
 
 class Stored:

@@ -14,6 +14,7 @@ from resonantgenesis_server.app import Parts, open_parts
 from resonantgenesis_server.config.settings import Settings
 from resonantgenesis_server.model.limits import Limits
 from resonantgenesis_server.records.credentials import CredentialHasher, load_secret
+from support.s3 import Bucket
 
 KEY = "rg_test_bootstrap_key_0123"
 
@@ -23,6 +24,7 @@ class World:
     parts: Parts
     data: Path
     client: httpx.AsyncClient
+    bucket: Bucket | None = None
 
     async def key(self, *scopes: str, organization_id: str | None = None) -> dict[str, str]:
         """The headers of a new key."""
@@ -59,15 +61,19 @@ class World:
         return made
 
     def kept(self) -> list[str]:
-        """Every file on disk, finished (by its digest, without the id behind it) or not."""
+        """Everything that is stored, finished (by its digest) or not."""
+        if self.bucket is not None:
+            return self.bucket.kept()
         found = (self.data / "files").rglob("*")
         return [path.name.partition(".")[0] for path in found if path.is_file()]
 
 
 @asynccontextmanager
-async def opened(data: Path, **limits: Any) -> AsyncIterator[World]:
+async def opened(data: Path, bucket: Bucket | None = None, **limits: Any) -> AsyncIterator[World]:
+    """Files lie in the bucket, else on disk."""
     data.mkdir(exist_ok=True)
-    settings = Settings(data=data, bootstrap_key=KEY, limits=Limits(**limits))
+    where = {} if bucket is None else {"files": bucket.address, "files_endpoint": bucket.endpoint}
+    settings = Settings(data=data, bootstrap_key=KEY, limits=Limits(**limits), **where)
     async with open_parts(settings) as parts:
         transport = httpx.ASGITransport(parts.app, raise_app_exceptions=False)
         async with httpx.AsyncClient(
@@ -75,4 +81,4 @@ async def opened(data: Path, **limits: Any) -> AsyncIterator[World]:
             base_url="http://testserver",
             headers={"Authorization": f"Bearer {KEY}"},
         ) as client:
-            yield World(parts, data, client)
+            yield World(parts, data, client, bucket)

@@ -11,16 +11,19 @@ from typing import Any
 
 import pytest
 from files_harness import World, opened
+from resonantgenesis_server.files.base import BlobWriter
 from resonantgenesis_server.files.disk import DiskWriter
+from resonantgenesis_server.files.s3 import S3Writer
 from starlette.types import Message
 
 pytestmark = pytest.mark.anyio
 CONTENT = bytes(range(256)) * 40
 
 
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with opened(tmp_path / "data", file=1_000_000) as made:
+@pytest.fixture(params=["disk", "s3"])
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    bucket = request.getfixturevalue("storage").bucket() if request.param == "s3" else None
+    async with opened(tmp_path / "data", bucket, file=1_000_000) as made:
         yield made
 
 
@@ -253,14 +256,15 @@ async def test_the_socket_is_read_no_faster_than_the_disk_takes_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk_is_back, waiting = asyncio.Event(), asyncio.Event()
-    write = DiskWriter.write
+    kind: Any = DiskWriter if world.bucket is None else S3Writer
+    write = kind.write
 
-    async def slow(writer: DiskWriter, data: bytes) -> None:
+    async def slow(writer: BlobWriter, data: bytes) -> None:
         waiting.set()
         await disk_is_back.wait()
         await write(writer, data)
 
-    monkeypatch.setattr(DiskWriter, "write", slow)
+    monkeypatch.setattr(kind, "write", slow)
     taken = 0
 
     async def content() -> AsyncIterator[bytes]:
