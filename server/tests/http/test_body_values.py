@@ -9,7 +9,8 @@ import pytest
 from http_harness import Serve
 from hypothesis import given
 from hypothesis import strategies as st
-from resonantgenesis_server.codec.json import has_more_values, parse_json
+from resonantgenesis_server.codec.json import has_more_values
+from resonantgenesis_server.codec.strict_json import parse_json
 from resonantgenesis_server.model.errors import InvalidJson, PayloadTooLarge
 from resonantgenesis_server.model.limits import Limits
 

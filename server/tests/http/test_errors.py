@@ -13,7 +13,7 @@ import structlog
 from http_harness import Serve, Service, bearer, sockets
 from hypothesis import given
 from hypothesis import strategies as st
-from resonantgenesis_server.codec.json import parse_json
+from resonantgenesis_server.codec.strict_json import parse_json
 from resonantgenesis_server.http.errors import error_body, error_response
 from resonantgenesis_server.log.base import LogUnavailable
 from resonantgenesis_server.model.errors import (

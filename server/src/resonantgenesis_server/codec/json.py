@@ -6,8 +6,6 @@ from typing import Any
 
 import orjson
 
-from ..model.errors import InvalidJson, PayloadTooLarge
-
 # Line readers (httpx, Python's str.splitlines) also break lines at these characters, which JSON
 # allows inside strings.
 _BREAKERS = (
@@ -55,29 +53,6 @@ def loads(data: bytes | str) -> Any:
         raise NotJson(str(error)) from error
 
 
-def parse_json(data: bytes, depth: int, values: int, what: str = "body") -> Any:
-    """Parse a JSON text; errors call it `what`.
-
-    Raises `InvalidJson` for a text that RFC 8259 does not allow (also NaN, Infinity, invalid UTF-8,
-    lone surrogates). Raises `PayloadTooLarge` if it nests deeper than `depth`, or has more than
-    `values` values and names.
-    """
-    # Counted before parsing, since the parser holds the interpreter's lock in any thread.
-    if has_more_values(data, values):
-        problem = f"the {what} has more than {values} JSON values and names; send it in parts"
-        raise PayloadTooLarge(problem, details={"values": values})
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        if "depth limit" in error.msg:
-            raise _too_deep(depth, what) from None
-        # `from None`: the cause holds the text; its message does not.
-        raise InvalidJson(f"the {what} is not JSON: {error}") from None
-    if nests_deeper(data, depth):
-        raise _too_deep(depth, what)
-    return value
-
-
 def has_more_values(data: bytes, limit: int) -> bool:
     """Whether a JSON text has more than `limit` values and names.
 
@@ -112,10 +87,6 @@ def memory_of(data: bytes) -> int:
     some 250 in memory.
     """
     return 4 * len(data) + 80 * _separators(data)
-
-
-def _too_deep(depth: int, what: str) -> PayloadTooLarge:
-    return PayloadTooLarge(f"the {what} nests deeper than {depth}", details={"depth": depth})
 
 
 def _separators(data: bytes) -> int:

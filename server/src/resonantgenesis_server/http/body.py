@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope
 
-from ..codec.json import parse_json
+from ..codec.strict_json import parse_json
 from ..feed.shares import LARGE, SHARED
 from ..model.errors import InvalidRequest, PayloadTooLarge, UnsupportedMediaType
 from ..model.limits import Limits

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from ...codec.json import parse_json
+from ...codec.strict_json import parse_json
 from ...events.service import EventPage, EventService
 from ...feed.filter import Filters
 from ...model.errors import InvalidJson, InvalidRequest, PayloadTooLarge

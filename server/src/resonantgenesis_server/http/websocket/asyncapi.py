@@ -17,8 +17,7 @@ from pydantic.json_schema import models_json_schema
 
 from ..errors import only_errors
 from ..routing import api_router
-from .messages import CLIENT_MESSAGES, MessageId
-from .routes import PATH
+from .messages import CLIENT_MESSAGES, PATH, MessageId
 
 Channel = Literal["sessions", "agents", "teams", "webhooks", "billing", "system", "app"]
 _Id = MessageId | None

@@ -10,6 +10,7 @@ from ...model.ids import is_id
 from ..api.session_models import ExecuteBody, Position, TurnNumber
 from ..schemas import Body, FilterObject, PatternList
 
+PATH = "/v1/ws"
 SESSION_PREFIX = "session:"
 _MAX_CHANNELS = 20
 

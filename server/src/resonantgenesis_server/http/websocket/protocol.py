@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
-from ...codec.json import parse_json
+from ...codec.strict_json import parse_json
 from ...codec.websocket import control
 from ...model.errors import (
     ApiError,

@@ -23,9 +23,9 @@ from ..serving.websocket_protocol import handshake_error, not_taken, socket_of
 from ..watchdog import StreamWatchdog
 from .commands import Services
 from .connection import Socket, Verifies
+from .messages import PATH
 from .writer import AsgiWire, DirectWire
 
-PATH = "/v1/ws"
 #: What clients are told to wait before they come back.
 RETRY_AFTER = 1.0
 #: Closed at most so fast when the server stops, since each comes back at once.
