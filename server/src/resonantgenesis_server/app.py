@@ -59,7 +59,6 @@ from .http.watchdog import StreamWatchdog
 from .http.websocket.asyncapi import asyncapi_router
 from .http.websocket.routes import SocketRoutes
 from .log.base import Entry, EventLog, LogError
-from .log.sqlite.log import SqliteLog
 from .logging.setup import flush_logs, open_logs, say
 from .logging.startup import StartupError
 from .maintenance import Housekeeper, Retention, RetentionJob, old_events, old_records, old_requests
@@ -71,7 +70,7 @@ from .model.principal import Reached
 from .records.agents import AgentDirectory
 from .records.base import AgentRecord, StoreError
 from .records.bootstrap import bootstrap
-from .records.credentials import CredentialHasher, load_secret
+from .records.credentials import CredentialHasher
 from .records.store import Records
 from .sessions.files import SessionFiles
 from .sessions.idempotency import TurnIdempotency
@@ -81,6 +80,7 @@ from .sessions.session_list import SessionList
 from .sessions.state import SessionState
 from .sessions.supervisor import Supervisor
 from .sessions.turn_limit import TurnLimit
+from .stores import AnyLog, open_hasher, open_log, open_records
 from .usage import UsageMeter, UsageService
 
 log_ = structlog.get_logger("resonantgenesis.main")
@@ -141,7 +141,7 @@ class Parts:
     retention: Retention
     housekeeper: Housekeeper
     node_events: NodeEvents
-    log: SqliteLog
+    log: AnyLog
     records: Records
 
 
@@ -297,11 +297,9 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     async with contextlib.AsyncExitStack() as stack:
         limits = settings.limits
         clock = await stack.enter_async_context(keeping_clock(settings.data / "clock"))
-        records = await Records.open(
-            f"sqlite:///{settings.data / 'records.db'}", clock=clock.now, passed=clock.passed
-        )
+        records = await open_records(settings, clock)
         stack.push_async_callback(records.close)
-        hasher = await _open_secret(settings.data / "secret", records)
+        hasher = await open_hasher(settings, records)
         # Bad settings of tools and agents are found before an API key is made and shown.
         tools = await stack.enter_async_context(open_toolbox(settings.tools, limits.chunk))
         engines = await _open_engines(stack, settings, tools)
@@ -310,9 +308,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
 
         hub = Hub()
         dispatcher = CommitDispatcher(hub)
-        log = await SqliteLog.open(
-            settings.data / "log.db", on_commit=dispatcher, clock=clock, on_broken=_stop_broken
-        )
+        log = await open_log(settings, dispatcher, clock, _stop_broken)
         stack.push_async_callback(log.close)
         session_list = dispatcher.session_list = SessionList(
             records.sessions, records.organizations, log
@@ -411,14 +407,6 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         )
 
 
-async def _open_secret(path: Path, records: Records) -> CredentialHasher:
-    is_new = not await asyncio.to_thread(path.exists)
-    hasher = CredentialHasher(load_secret(path))
-    if is_new and await records.organizations.first() is not None:
-        log_.error("the secret was gone and is made anew; no earlier API key works", file=str(path))
-    return hasher
-
-
 async def _open_files(
     stack: contextlib.AsyncExitStack,
     settings: Settings,
@@ -486,7 +474,7 @@ async def _wait_for_list(session_list: SessionList) -> None:
         log_.warning("the list of sessions is being brought up to date")
 
 
-async def _sweep(supervisor: Supervisor, log: SqliteLog) -> None:
+async def _sweep(supervisor: Supervisor, log: AnyLog) -> None:
     lost, resumed = await supervisor.sweep(await log.pending())
     if lost or resumed:
         log_.warning("turns of the last run", lost=lost, resumed=resumed)
@@ -562,7 +550,9 @@ def _app(
 
 async def _bootstrap(settings: Settings, records: Records, hasher: CredentialHasher) -> None:
     given, path = settings.bootstrap_key, settings.data / "api-key"
-    made = await bootstrap(records, hasher, given.get_secret_value() if given else None, path)
+    key = given.get_secret_value() if given else None
+    is_shared = settings.store is not None
+    made = await bootstrap(records, hasher, key, path, is_shared=is_shared)
     if made.generated is None:
         return
     if made.former:
@@ -610,7 +600,7 @@ def _configured_agents(
 
 def _metrics_of(
     settings: Settings,
-    log: SqliteLog,
+    log: AnyLog,
     hub: Hub,
     supervisor: Supervisor,
     session_list: SessionList,

@@ -227,6 +227,8 @@ PASSWORD = "correct-horse"
     ("setting", "value", "shown"),
     [
         ("limits_storage", f"redis://u:{PASSWORD}@h:6379/0", f"redis://{MASK}@h:6379/0"),
+        ("store", f"postgresql://u:{PASSWORD}@h/d", f"postgresql://{MASK}@h/d"),
+        ("store", f"postgresql://h/d?password={PASSWORD}", f"postgresql://h/d?password={MASK}"),
         ("tools.mcp.m.url", f"https://h/mcp?token={PASSWORD}", f"https://h/mcp?token={MASK}"),
         ("tools.search.url", f"https://h/?api_key={PASSWORD}", f"https://h/?api_key={MASK}"),
         ("llm.base_urls.local", f"http://h/v1?key={PASSWORD}", f"http://h/v1?key={MASK}"),
@@ -248,6 +250,9 @@ def test_what_addresses_and_arguments_carry_is_masked(
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
+        ("store", f"mysql://u:{PASSWORD}@h/d"),
+        ("store", f"postgresql:/u:{PASSWORD}@h/d"),
+        ("secret", PASSWORD),
         ("limits_storage", f"redis:/u:{PASSWORD}@h"),
         ("limits_storage", f"REDIS://u:{PASSWORD}@h"),
         ("tools.mcp.m.url", f"ftp://u:{PASSWORD}@h"),
@@ -265,6 +270,35 @@ def test_nor_does_an_error_tell_it(tmp_path: Path, setting: str, value: str) -> 
         load_settings()
     assert PASSWORD not in str(raised.value)
     assert setting.rpartition(".")[0] in str(raised.value)
+
+
+def test_the_user_of_a_store_is_no_secret() -> None:
+    for url in ("postgresql://postgres@h/d", f"postgresql://postgres:{PASSWORD}@h/d"):
+        settings = load_settings({"store": url}).settings
+        assert "postgres" not in secrets_of(settings)
+        assert PASSWORD not in repr(settings)
+
+
+@pytest.mark.parametrize("setting", ["store", "secret", "bootstrap_key", "metrics_token"])
+def test_a_secret_may_lie_in_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str
+) -> None:
+    value = "postgresql://u:p@h/d" if setting == "store" else "ab" * 32
+    variable = f"RESONANTGENESIS_{setting.upper()}"
+    (tmp_path / "secret-file").write_text(f"{value}\n")
+    monkeypatch.setenv(f"{variable}_FILE", str(tmp_path / "secret-file"))
+    loaded = load_settings()
+    found = getattr(loaded.settings, setting)
+    assert (found if setting == "store" else found.get_secret_value()) == value
+    assert loaded.sources[setting] == f"file of {variable}_FILE"
+    assert unknown_variables() == []
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(StartupError, match=f"{variable} and {variable}_FILE"):
+        load_settings()
+    monkeypatch.delenv(variable)
+    monkeypatch.setenv(f"{variable}_FILE", str(tmp_path / "none"))
+    with pytest.raises(StartupError, match="No such file"):
+        load_settings()
 
 
 def test_keys_of_models_are_masked_and_never_told(monkeypatch: pytest.MonkeyPatch) -> None:

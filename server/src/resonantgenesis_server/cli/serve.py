@@ -39,6 +39,14 @@ def serve(
             show_default="files in the data directory",
         ),
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of a PostgreSQL database; better in a variable or a file, since others"
+            " see a command's arguments.",
+            show_default="embedded in the data directory",
+        ),
+    ] = None,
     config: Config = None,
     agent: Annotated[
         list[str] | None,
@@ -72,6 +80,7 @@ def serve(
         "port": port,
         "data": data,
         "files": files,
+        "store": store,
         "agents": _agents(agent) if agent else None,
         "cors_origins": cors_origin or None,
         "drain_seconds": drain_seconds,

@@ -28,8 +28,13 @@ from .settings import Settings, parse_agents
 DEFAULT_SOURCE = "default"
 #: What pydantic calls a name that a model, and one that a dataclass does not have.
 _UNKNOWN = {"extra_forbidden", "unexpected_keyword_argument"}
-_SECRET = re.compile(r"bootstrap_key|metrics_token|.*\bapi_key|.*\b(api_keys|env|headers)(\..+)?")
+_SECRET = re.compile(
+    r"store|secret|bootstrap_key|metrics_token|.*\bapi_key|.*\b(api_keys|env|headers)(\..+)?"
+)
 _COMMAND = re.compile(r"tools\.mcp\..+\.command")
+
+#: Settings that a file may hold, which the variable with `_FILE` behind its name names.
+_FROM_FILES = ("store", "secret", "bootstrap_key", "metrics_token")
 
 #: Variables with our prefix that are the clients' and no setting of the server.
 CLIENT_VARIABLES = frozenset({CONFIG_VARIABLE, f"{ENV_PREFIX}BASE_URL", f"{ENV_PREFIX}API_KEY"})
@@ -70,7 +75,12 @@ def load_settings(
     Raises StartupError with one line that names every bad setting and where it stands.
     """
     given = {name: value for name, value in (arguments or {}).items() if value is not None}
-    layers = [_file_layer(config), _variables_layer(), _Layer(given, "command line")]
+    layers = [
+        _file_layer(config),
+        _variables_layer(),
+        _secret_files_layer(),
+        _Layer(given, "command line"),
+    ]
     sources: dict[str, str] = {}
     merged: dict[str, Any] = {}
     for layer in layers:
@@ -101,11 +111,19 @@ def secrets_of(settings: Settings) -> list[str]:
     for name, value in _flat(settings):
         if isinstance(value, SecretStr):
             found.append(value.get_secret_value())
+        elif name == "store" and value:
+            # Its user is no secret, and a word like "postgres" would be hidden everywhere.
+            found += secrets_in(_without_user(value))
         elif isinstance(value, str):
             found += secrets_in(value)
         elif isinstance(value, tuple) and _COMMAND.fullmatch(name):
             found += secrets_in_arguments(value)
     return found
+
+
+def _without_user(address: str) -> str:
+    user, colon, _ = address.partition("://")[2].partition("@")[0].partition(":")
+    return address if colon else address.replace(f"//{user}@", "//", 1)
 
 
 def setting_names() -> list[str]:
@@ -124,6 +142,7 @@ def unknown_variables() -> list[tuple[str, str | None]]:
     known = {variable_of(name) for name in setting_names()} | CLIENT_VARIABLES
     # Groups of settings may be given whole, as JSON; mappings also entry by entry.
     known |= {variable_of(name.rpartition(".")[0]) for name in setting_names() if "." in name}
+    known |= {f"{variable_of(name)}_FILE" for name in _FROM_FILES}
     open_ended = tuple(f"{variable_of(name)}__" for name, value in _flat(Settings()) if value == {})
     return [
         (name, _closest_variable(name, known))
@@ -164,6 +183,24 @@ def _variables_layer() -> _Layer:
     except ValueError as error:
         raise StartupError(f"{variable_of('agents')}: {error}") from error
     return _Layer(values, "variable {variable}")
+
+
+def _secret_files_layer() -> _Layer:
+    """The secrets in the files that variables name, e.g. RESONANTGENESIS_SECRET_FILE."""
+    values: dict[str, Any] = {}
+    for name in _FROM_FILES:
+        variable = variable_of(name)
+        path = os.environ.get(f"{variable}_FILE")
+        if not path:
+            continue
+        if os.environ.get(variable):
+            raise StartupError(f"{variable} and {variable}_FILE are both set; leave one of them")
+        try:
+            values[name] = Path(path).expanduser().read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "is not text"
+            raise StartupError(f"{variable}_FILE: {path}: {reason}") from error
+    return _Layer(values, "file of {variable}_FILE")
 
 
 def _not_json(error: SettingsError) -> str:

@@ -28,6 +28,8 @@ from . import ENV_PREFIX
 
 #: A bootstrap key travels in a header, so: printable ASCII without spaces.
 _KEY = re.compile(r"[\x21-\x7e]{16,512}")
+_SECRET = re.compile(r"[0-9a-fA-F]{64}")
+_POSTGRES = re.compile(r"postgres(ql)?://")
 
 
 def parse_agents(value: object) -> object:
@@ -99,6 +101,28 @@ class Settings(BaseSettings):
         le=86_400,
         description="Seconds for which a download is sent to an address of the storage itself; 0:"
         " the server sends all content.",
+    )
+    store: str | None = Field(
+        default=None,
+        repr=False,
+        description="Address of a PostgreSQL database, postgresql://USER:PASSWORD@HOST/NAME, for"
+        " log and records; without it both are files in the data directory.",
+    )
+    store_pool: int = Field(
+        default=5,
+        ge=2,
+        le=100,
+        description="Connections of the records to PostgreSQL; the log has seven of its own.",
+    )
+    store_upgrade: bool = Field(
+        default=True,
+        description="Whether the server makes and upgrades its store on PostgreSQL itself; else"
+        " `resonantgenesis store upgrade` must have been run.",
+    )
+    secret: SecretStr | None = Field(
+        default=None,
+        description="64 hexadecimal digits, under which API keys are hashed, the same for all nodes"
+        " of a store; without it one is made in `secret` in the data directory.",
     )
     bootstrap_key: SecretStr | None = Field(
         default=None,
@@ -181,7 +205,25 @@ class Settings(BaseSettings):
             raise ValueError("is like s3://bucket/prefix; credentials belong into AWS_… variables")
         return str(Path(where).expanduser()) if where.startswith("~") else where
 
-    @field_validator("bootstrap_key", "metrics_token", mode="before")
+    @field_validator("store", mode="before")
+    @classmethod
+    def _check_store(cls, url: Any) -> Any:
+        if url is None or url == "":
+            return None
+        if not isinstance(url, str) or _POSTGRES.match(url) is None:
+            raise ValueError("must be like postgresql://USER:PASSWORD@HOST/NAME")
+        return url
+
+    @field_validator("secret")
+    @classmethod
+    def _check_secret(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None and _SECRET.fullmatch(secret.get_secret_value()) is None:
+            raise ValueError(
+                "must be 64 hexadecimal digits, e.g. the output of `openssl rand -hex 32`"
+            )
+        return secret
+
+    @field_validator("bootstrap_key", "metrics_token", "secret", mode="before")
     @classmethod
     def _no_empty_key(cls, value: Any) -> Any:
         return None if value == "" else value

@@ -15,6 +15,7 @@ import structlog
 
 from ..model.errors import ApiError, Unauthenticated
 from ..model.principal import Principal
+from ..records.base import StoreError
 from .limits import StreamLimit
 
 log_ = structlog.get_logger("resonantgenesis.watch")
@@ -177,6 +178,8 @@ class StreamWatchdog:
             await asyncio.sleep(INTERVAL)
             try:
                 await self._look(loop.time())
+            except StoreError as error:
+                log_.warning("streams could not be checked", error=str(error))
             except Exception as error:  # one bad look must not be the last
                 log_.error("streams could not be checked", exc_info=error)
 

@@ -1,7 +1,8 @@
-"""The organization and the API key of a new store."""
+"""The organization and the API key of a new store, and the check of its secret."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from ..datadir.private_file import read_private, write_private
 from ..model.errors import Conflict
 from .access import KeyRepository
 from .base import KeyRecord, StoreUnusable
-from .credentials import KEY_PREFIX, CredentialHasher, new_api_key
+from .credentials import KEY_PREFIX, CredentialHasher, load_secret, new_api_key
 from .store import Records
 
 _ALL = frozenset({"*"})
@@ -19,6 +20,8 @@ _PAGE = 200
 #: Later than every session, in seconds since 1970.
 _FOR_EVER = 1e12
 _KEY = re.compile(rf"{KEY_PREFIX}[\w-]{{16,}}", re.ASCII)
+#: The name of the value in the records by which they know their secret.
+_CHECK = "secret-check"
 #: Names of the two kinds in lists of keys.
 _CONFIGURED, _GENERATED = "bootstrap (configured)", "bootstrap"
 
@@ -138,3 +141,19 @@ async def _live_ones(keys: KeyRepository, organization_id: str) -> list[KeyRecor
         cursor = page.next_cursor
         if cursor is None:
             return found
+
+
+async def check_secret(records: Records, hasher: CredentialHasher, file: Path | None) -> None:
+    """Refuse a secret that is not the one of this store. Raises `StoreUnusable`.
+
+    The first secret that a store meets leaves a check value. `file`: where an embedded store may
+    have the secret that made the hashes of its keys.
+    """
+    if file is not None and await asyncio.to_thread(file.exists):
+        known: bytes | None = CredentialHasher(load_secret(file)).derive(_CHECK, b"")
+    else:
+        known = await records.secrets.claim(_CHECK, hasher.derive(_CHECK, b""))
+    if known != hasher.derive(_CHECK, b""):
+        raise StoreUnusable(
+            "the secret is not the one that this store was made with; no API key would work"
+        )

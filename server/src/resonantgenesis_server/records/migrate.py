@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sqlite3
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, NullPool, create_engine, text
@@ -23,6 +24,33 @@ REVISIONS = sorted(
     path.stem.partition("_")[0].removeprefix("r")
     for path in (Path(__file__).parent / "versions").glob("r*.py")
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """`found` None: there are no records yet."""
+
+    found: str | None
+    newest: str
+
+    @property
+    def problem(self) -> str | None:
+        """Why this program cannot use the records as they are, in one line."""
+        if self.found is None:
+            return "there are no records yet; run `resonantgenesis store init`"
+        if self.found > self.newest:
+            return f"the records were written by a newer version (revision {self.found})"
+        if self.found < self.newest:
+            return (
+                f"the records have revision {self.found}, this program {self.newest}; run"
+                " `resonantgenesis store upgrade`"
+            )
+        return None
+
+
+def look(connection: Connection) -> Revision:
+    """The revision of the store; nothing is changed."""
+    return Revision(max(_revisions(connection), default=None), REVISIONS[-1])
 
 
 def migrate(connection: Connection) -> None:
@@ -41,7 +69,7 @@ def migrate(connection: Connection) -> None:
         )
     if found == REVISIONS[-1:]:
         return
-    if not inspector_of(connection).get_table_names():
+    if not found and not inspector_of(connection).has_table("organizations"):
         metadata.create_all(connection, checkfirst=False)
         schema_version.create(connection)
         connection.execute(schema_version.insert().values(version_num=REVISIONS[-1]))

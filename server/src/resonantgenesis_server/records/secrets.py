@@ -32,15 +32,15 @@ class SecretRepository:
         kept = await self._get(name)
         if kept is not None:
             return kept
-        made = randomness.token_bytes(nbytes)
-        values = {"name": name, "value": made, "created_at": micros(self._clock())}
-        try:
+        return await self.claim(name, randomness.token_bytes(nbytes))
+
+    async def claim(self, name: str, value: bytes) -> bytes:
+        """Keep this value under the name unless there is one; the value that is kept."""
+        values = {"name": name, "value": value, "created_at": micros(self._clock())}
+        with contextlib.suppress(Duplicate):
             async with self._database.write() as connection:
                 await connection.execute(insert(tables.secrets).values(values))
-        except Duplicate:
-            # Another process was first, and its secret counts.
-            return await self._get(name) or b""
-        return made
+        return await self._get(name) or b""
 
     async def versions(self, name: str) -> Sequence[SecretVersion]:
         """The kept versions, newest first; the first one is made when first asked for."""

@@ -8,10 +8,11 @@ from contextlib import AbstractAsyncContextManager
 
 from .access import KeyRepository, OrganizationRepository
 from .agents import AgentRepository
-from .database import BUSY_TIMEOUT, Database
+from .base import StoreUnusable
+from .database import BUSY_TIMEOUT, POOL_SIZE, Database
 from .files import FileRepository
 from .idempotency import IdempotencyRepository
-from .migrate import migrate
+from .migrate import Revision, look, migrate
 from .outbox import OutboxRepository
 from .secrets import SecretRepository
 from .sessions import SessionRepository
@@ -44,22 +45,36 @@ class Records:
         clock: Callable[[], float] = time.time,
         passed: Callable[[], float] | None = None,
         busy_timeout: float = BUSY_TIMEOUT,
+        pool_size: int = POOL_SIZE,
+        upgrade: bool = True,
     ) -> Records:
         """The records at `sqlite:///PATH` or `postgresql://…`, made and migrated as needed.
 
-        `clock` dates what is shown; Idempotency-Keys are dated and expire by `passed`, one that
-        does not step.
+        `clock` dates what is shown. Idempotency keys are dated and expire by `passed`, a clock that
+        does not step. Without `upgrade` a store of another version is refused.
 
-        Raises `RecordsTooNew` or `StoreUnusable`, each with one line that says why.
+        Raises `RecordsTooNew` or `StoreUnusable`, each with one line that gives the reason.
         """
-        database = await Database.open(url, busy_timeout=busy_timeout)
+        database = await Database.open(url, busy_timeout=busy_timeout, pool_size=pool_size)
         try:
-            async with database.exclusive(), database.write() as connection:
-                await connection.run_sync(migrate)
+            if upgrade:
+                async with database.exclusive(), database.write() as connection:
+                    await connection.run_sync(migrate)
+            elif (problem := (await _look(database)).problem) is not None:
+                raise StoreUnusable(problem)
         except BaseException:
             await database.close()
             raise
         return cls(database, clock, passed or clock)
+
+    @staticmethod
+    async def revision(url: str) -> Revision:
+        """The version of the records at `url`, which stay as they are. Raises `StoreUnusable`."""
+        database = await Database.open(url)
+        try:
+            return await _look(database)
+        finally:
+            await database.close()
 
     def exclusive(self) -> AbstractAsyncContextManager[None]:
         """Be the only process that makes or upgrades this store. Raises `StoreUnusable`."""
@@ -72,3 +87,8 @@ class Records:
     async def close(self) -> None:
         """Close every connection. What was asked for before has been committed."""
         await self._database.close()
+
+
+async def _look(database: Database) -> Revision:
+    async with database.read() as connection:
+        return await connection.run_sync(look)

@@ -224,7 +224,7 @@ async def create_or_check(db: asyncpg.Connection, schema: str, history: str) -> 
     """
     async with db.transaction():
         await db.execute("SELECT pg_advisory_xact_lock(hashtext($1))", schema)
-        version = await _version(db, schema)
+        version = await version_of(db, schema)
         if version > SCHEMA_VERSION:
             raise StoreIsNewer(
                 f"the log has version {version}; this program reads up to {SCHEMA_VERSION}"
@@ -262,7 +262,7 @@ async def new_epoch(db: asyncpg.Connection, old: str, history: str) -> str:
     return str(changed)
 
 
-async def _version(db: asyncpg.Connection, schema: str) -> int:
+async def version_of(db: asyncpg.Connection, schema: str) -> int:
     """0: there is no store yet."""
     if await db.fetchval("SELECT to_regclass($1)", f"{schema}.meta") is None:
         return 0

@@ -1,0 +1,184 @@
+"""The stores that the settings name: embedded in the data directory, or on PostgreSQL.
+
+This is the one place that chooses. What PostgreSQL alone needs is imported when it is chosen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from typing import TYPE_CHECKING, TypeAlias
+
+import structlog
+
+from .config.settings import Settings
+from .datadir.lock import lock_data
+from .log.base import LogError, LogUnavailable, OnCommit
+from .log.sqlite.log import SqliteLog
+from .logging.startup import StartupError
+from .model.clock import Clock
+from .records.base import StoreError
+from .records.bootstrap import check_secret
+from .records.credentials import CredentialHasher, load_secret
+from .records.store import Records
+
+if TYPE_CHECKING:
+    from .log.postgres.log import PostgresLog
+    from .log.postgres.upkeep import StoreState
+
+log_ = structlog.get_logger("resonantgenesis.stores")
+
+AnyLog: TypeAlias = "SqliteLog | PostgresLog"
+#: What is wrong with a store, in one line.
+ERRORS = (StoreError, LogError)
+
+
+async def open_records(settings: Settings, clock: Clock) -> Records:
+    """Raises StoreError, and StartupError for settings that do not fit the store."""
+    if settings.store is None:
+        url = f"sqlite:///{settings.data / 'records.db'}"
+        return await Records.open(url, clock=clock.now, passed=clock.passed)
+    if settings.secret is None:
+        raise StartupError(
+            "secret: is needed with `store`, the same one for every node, e.g. the output of"
+            " `openssl rand -hex 32`"
+        )
+    return await Records.open(
+        settings.store,
+        clock=clock.now,
+        passed=clock.passed,
+        pool_size=settings.store_pool,
+        upgrade=settings.store_upgrade,
+    )
+
+
+async def open_hasher(settings: Settings, records: Records) -> CredentialHasher:
+    """The server's secret: that of the settings, else the one in the data directory.
+
+    Raises StoreError for a secret that is not the one of this store."""
+    path = settings.data / "secret"
+    if settings.secret is not None:
+        hasher = CredentialHasher(bytes.fromhex(settings.secret.get_secret_value()))
+        await check_secret(records, hasher, path if settings.store is None else None)
+        return hasher
+    is_new = not await asyncio.to_thread(path.exists)
+    hasher = CredentialHasher(load_secret(path))
+    if is_new and await records.organizations.first() is not None:
+        log_.error("the secret was gone and is made anew; no earlier API key works", file=str(path))
+    return hasher
+
+
+async def open_log(
+    settings: Settings, on_commit: OnCommit, clock: Clock, on_broken: Callable[[], None]
+) -> AnyLog:
+    """Raises LogError."""
+    if settings.store is None:
+        return await SqliteLog.open(
+            settings.data / "log.db", on_commit=on_commit, clock=clock, on_broken=on_broken
+        )
+    with _postgres():
+        from .log.postgres import upkeep
+        from .log.postgres.log import PostgresLog
+    if not settings.store_upgrade:
+        _refuse_old(await upkeep.look(settings.store))
+    log = await PostgresLog.open(
+        settings.store,
+        on_commit=on_commit,
+        on_broken=on_broken,
+        name=socket.gethostname(),
+        version=version("resonantgenesis-server"),
+    )
+    log_.info("the log is on PostgreSQL", durability=log.durability)
+    return log
+
+
+def make_or_upgrade(settings: Settings) -> str:
+    """Make the stores, or bring them to this program's version; one line on what was done.
+
+    Raises StoreError and LogError, and StartupError when a server holds the data directory."""
+    with _held(settings):
+        return asyncio.run(_make_or_upgrade(settings))
+
+
+def check(settings: Settings) -> list[str]:
+    """Look at the stores and change nothing; lines for people.
+
+    Raises StoreError and LogError with the first thing that is wrong."""
+    return asyncio.run(_check(settings))
+
+
+@contextlib.contextmanager
+def _held(settings: Settings) -> Iterator[None]:
+    if settings.store is not None:
+        yield
+        return
+    with lock_data(settings.data):
+        yield
+
+
+async def _make_or_upgrade(settings: Settings) -> str:
+    if settings.store is None:
+        before = await Records.revision(f"sqlite:///{settings.data / 'records.db'}")
+        records = await open_records(settings, Clock())
+        await records.close()
+        await (await SqliteLog.open(settings.data / "log.db")).close()
+        return _done(before.found, before.newest)
+    with _postgres():
+        from .log.postgres import upkeep
+    before = await Records.revision(settings.store)
+    records = await Records.open(settings.store)
+    await records.close()
+    await upkeep.make_or_upgrade(settings.store)
+    return _done(before.found, before.newest)
+
+
+async def _check(settings: Settings) -> list[str]:
+    url = settings.store or f"sqlite:///{settings.data / 'records.db'}"
+    if settings.store is None and not (settings.data / "records.db").exists():
+        raise StoreError(f"there is no store in {settings.data}; run `resonantgenesis store init`")
+    records = await Records.revision(url)
+    if records.problem is not None:
+        raise StoreError(records.problem)
+    lines = [f"records: revision {records.found}"]
+    if settings.store is None:
+        return lines
+    with _postgres():
+        from .log.postgres import upkeep
+    state = await upkeep.look(settings.store)
+    _refuse_old(state)
+    lines.append(f"log: version {state.version}; commits are {state.server.durability}")
+    return lines + [f"warning: {warning}" for warning in state.server.warnings]
+
+
+def _done(found: str | None, newest: str) -> str:
+    if found is None:
+        return f"the store is made (revision {newest})"
+    if found == newest:
+        return f"the store has the newest version already (revision {newest})"
+    return f"the store was upgraded from revision {found} to {newest}"
+
+
+def _refuse_old(state: StoreState) -> None:
+    if state.version > state.newest:
+        raise LogError(f"the log has version {state.version}; this program has {state.newest}")
+    if not state.version:
+        raise LogUnavailable("there is no log yet; run `resonantgenesis store init`")
+    if state.version < state.newest:
+        raise LogUnavailable(
+            f"the log has version {state.version}, this program {state.newest}; run"
+            " `resonantgenesis store upgrade`"
+        )
+
+
+@contextlib.contextmanager
+def _postgres() -> Iterator[None]:
+    """Around imports of what is there with the extra alone."""
+    try:
+        yield
+    except ImportError as error:
+        raise LogUnavailable(
+            "PostgreSQL needs the extra: pip install 'resonantgenesis-server[postgres]'"
+        ) from error

@@ -1,0 +1,52 @@
+"""`resonantgenesis store`, on both kinds of store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli_process import Cli
+from resonantgenesis_server.datadir.lock import lock_data
+
+
+@pytest.fixture(params=["embedded", "postgresql"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, ...]:
+    """Options that name a store which is not there yet."""
+    if request.param == "embedded":
+        return "--data", str(tmp_path / "data")
+    return "--store", request.getfixturevalue("postgres")
+
+
+def test_a_store_is_made_once_and_checked(cli: Cli, where: tuple[str, ...]) -> None:
+    missing = cli("store", "check", *where)
+    assert missing.code == 1
+    assert "resonantgenesis store init" in missing.err and missing.err.count("\n") == 1
+    made = cli("store", "init", *where)
+    assert made.code == 0 and made.out.startswith("the store is made (revision ")
+    for command in ("init", "upgrade"):
+        again = cli("store", command, *where)
+        assert again.code == 0 and "newest version already" in again.out
+    checked = cli("store", "check", *where)
+    assert checked.code == 0 and checked.out.startswith("records: revision ")
+
+
+def test_what_a_commit_survives_is_said(cli: Cli, postgres: str) -> None:
+    cli("store", "init", "--store", postgres)
+    checked = cli("store", "check", "--store", postgres)
+    assert "log: version 1; commits are none: the database may lose everything" in checked.out
+    assert "warning: the database runs with fsync or full_page_writes off" in checked.out
+
+
+def test_a_database_that_cannot_be_used_is_one_line(cli: Cli, postgres: str) -> None:
+    url = postgres.replace("postgres@/", "postgres:secret-word@/none_")
+    for command in ("init", "upgrade", "check"):
+        refused = cli("store", command, "--store", url)
+        assert refused.code == 1
+        assert "the database does not exist" in refused.err and refused.err.count("\n") == 1
+        assert "secret-word" not in refused.err
+
+
+def test_a_store_in_use_is_left_alone(cli: Cli, tmp_path: Path) -> None:
+    with lock_data(tmp_path / "data"):
+        refused = cli("store", "upgrade", "--data", str(tmp_path / "data"))
+    assert refused.code == 2 and "in use by another server" in refused.err

@@ -1,0 +1,120 @@
+"""One whole node on PostgreSQL: it streams, is killed and goes on; so does its database."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from support.postgres import PostgresServer
+from support.server import COMMAND, Serve, ServerProcess, bearer
+from support.wire import Frame, dense, execute, read_all, streaming, text_of
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "5e" * 32
+#: At a pace that leaves time for a kill in the middle.
+COUNT = {"goal": "count to 200", "context": {"words_per_second": 100}}
+
+
+@pytest.fixture
+def database() -> Iterator[PostgresServer]:
+    """Durable, and the test's own: it is killed."""
+    server = PostgresServer({})
+    yield server.start()
+    server.close()
+
+
+def client_of(server: ServerProcess) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=server.url, headers=bearer(), timeout=60)
+
+
+async def first_frames(client: httpx.AsyncClient, session_id: str, count: int) -> list[Frame]:
+    seen: list[Frame] = []
+    path = f"/v1/sessions/{session_id}/stream"
+    async with streaming(client, "GET", path) as (_, frames):
+        async for frame in frames:
+            seen.append(frame)
+            if len(seen) == count:
+                break
+    return seen
+
+
+async def test_a_node_that_is_killed_goes_on(serve: Serve, postgres: str) -> None:
+    server = serve(store=postgres, secret=SECRET)
+    async with client_of(server) as client:
+        session_id = (await execute(client, **COUNT))["session_id"]
+        queued = {"goal": "count to 3", "session_id": session_id, "if_busy": "enqueue"}
+        await execute(client, **queued)
+        seen = await first_frames(client, session_id, 20)
+        server.kill()
+        server.start()
+        found = await read_all(client, session_id, turn=1)
+        dense(found)
+        assert [(f.id, f.event, f.data) for f in found[:20]] == [
+            (f.id, f.event, f.data) for f in seen
+        ]
+        assert [frame.event for frame in found].count("done") == 1
+        assert found[-2].body["code"] == "RUNNER_LOST"
+        second = await read_all(client, session_id, turn=2)
+        dense(second, first=found[-1].position + 1)
+        assert second[-1].body["status"] == "success"
+        assert text_of(second).split() == ["1", "2", "3"]
+        listed = (await client.get("/v1/sessions")).json()["data"]
+        assert [(row["session_id"], row["turns"]) for row in listed] == [(session_id, 2)]
+        usage = (await client.get("/v1/usage")).json()
+        assert usage["totals"]["turns"] == 2
+
+
+async def test_an_outage_of_the_database_loses_nothing_and_is_over_by_itself(
+    serve: Serve, database: PostgresServer
+) -> None:
+    server = serve(may_complain=True, store=database.database(), secret=SECRET)
+    async with client_of(server) as client:
+        before = (await execute(client, goal="count to 30"))["session_id"]
+        whole = await read_all(client, before)
+        session_id = (await execute(client, **COUNT))["session_id"]
+        seen = await first_frames(client, session_id, 20)
+        database.kill()
+        assert (await client.get("/readyz")).status_code == 503
+        database.start()
+        async with asyncio.timeout(10):
+            while (await client.get("/readyz")).status_code != 200:
+                await asyncio.sleep(0.05)
+        found = await read_all(client, session_id, turn=1)
+        dense(found)
+        assert [frame.data for frame in found[:20]] == [frame.data for frame in seen]
+        assert [frame.event for frame in found].count("done") == 1
+        assert [f.data for f in await read_all(client, before, turn=1)] == [f.data for f in whole]
+        after = await execute(client, goal="count to 3", session_id=session_id)
+        assert after["turn"] == 2
+
+
+def refused(*arguments: str) -> str:
+    """What a start that fails says."""
+    done = subprocess.run(
+        [*COMMAND, "serve", "--port=0", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+async def test_a_start_that_cannot_be_is_refused(
+    serve: Serve, postgres: str, tmp_path: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESONANTGENESIS_DATA", f"{tmp_path}/node")
+    monkeypatch.setenv("RESONANTGENESIS_STORE", postgres)
+    assert "secret: is needed" in refused()
+    monkeypatch.setenv("RESONANTGENESIS_SECRET", SECRET)
+    monkeypatch.setenv("RESONANTGENESIS_STORE_UPGRADE", "false")
+    assert "run `resonantgenesis store init`" in refused()
+    subprocess.run([*COMMAND, "store", "init"], check=True, timeout=60)
+    serve(store=postgres, secret=SECRET, store_upgrade="false").stop()
+    monkeypatch.setenv("RESONANTGENESIS_SECRET", "00" * 32)
+    assert "the secret is not the one" in refused()
