@@ -157,7 +157,11 @@ class RealServer:
     def start(self) -> None:
         arguments = ["--port", str(self.port), "--data", str(self.data)]
         self._process = Process("serve", *arguments, RESONANTGENESIS_WORDS_PER_SECOND="0")
-        wait_until_ready(self.url, self._process)
+        try:
+            wait_until_ready(self.url, self._process)
+        except BaseException:
+            self.kill()
+            raise
 
     def kill(self) -> None:
         """As a crash would."""
