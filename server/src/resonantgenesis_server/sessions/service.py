@@ -394,17 +394,18 @@ def described(state: SessionState) -> dict[str, Any]:
     """The session as its own endpoint shows it."""
     if state.info is None:
         raise NotFound("the session was deleted")
-    return session_item(record_of(state)) | {"context": state.context}
+    return session_item(record_of(state), context=state.context)
 
 
-def session_item(record: SessionRecord) -> dict[str, Any]:
-    """The session as a list shows it."""
+def session_item(record: SessionRecord, **more: Any) -> dict[str, Any]:
+    """The session as a list shows it. `more` stands before `metadata`, as PROTOCOL.md has it."""
     return {
         "session_id": record.id,
         "agent_id": record.agent_id,
         "subject": record.subject,
         "status": record.status,
         "turns": record.turns,
+        **more,
         "metadata": dict(record.metadata),
         "created_at": rfc3339(record.created_at),
         "updated_at": rfc3339(record.updated_at),
