@@ -110,6 +110,16 @@ def test_plain_text_is_kept_word_by_word(source: str) -> None:
             "<a b=",
             "x<",
         ),
+        *(
+            "<b>",
+            "<p><b>",
+            "<table><a>",
+            "<select>",
+            "<math><mi>",
+            "<!DOCTYPE ",
+            "<?xml ",
+            "&#x41;",
+        ),
         *("<a href=b>c</a>", "<p", "<script></script>", "<div></div>", " ", "\n<", "<a b='c>"),
     ),
 )
