@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from resonantgenesis_server.model.errors import (
     Unavailable,
 )
 from resonantgenesis_server.records.base import Organization, SessionRecord, StoreUnusable
-from resonantgenesis_server.records.files import FileRecord, Owner
+from resonantgenesis_server.records.files import Content, FileRecord, Owner
 from resonantgenesis_server.records.store import Records
 from structlog.testing import capture_logs
 
@@ -322,3 +323,18 @@ async def test_damaged_content_is_told_and_never_ended(
     assert METERS.damaged.counts["file"] == counted + 3
     await put(files, me, content)  # who uploads it again mends it
     assert await content_of(files, file) == content
+
+
+async def test_content_of_another_store_is_missing_until_it_comes_again(
+    files: FileService, records: Records, org: Organization
+) -> None:
+    """As after the setting was changed, and the contents were not moved."""
+    me, content = Owner(org.id), Content("a", "x/y", 7, hashlib.sha256(b"content").hexdigest())
+    file = await records.files.create(me, content, blob="name-of-another-store")
+    with pytest.raises(Internal, match="missing"):
+        await files.open(file)
+    await put(files, me, b"content")
+    assert await content_of(files, file) == b"content"
+    other = await records.files.create(me, Content("b", "x/y", 1, "ab" * 32), blob="elsewhere")
+    await files.delete(me, other.id)
+    assert await records.files.blob_of("ab" * 32) is None

@@ -94,7 +94,8 @@ class Blobs(Protocol):
         ...
 
     async def remove(self, names: Sequence[str]) -> int:
-        """Remove these blobs; return how many there were, as far as the storage tells."""
+        """Remove these blobs; return how many there were, as far as the storage tells. Names of
+        another store are let pass."""
         ...
 
     def batches(self, older: float) -> AsyncIterator[list[str]]:

@@ -120,7 +120,7 @@ class DiskBlobs:
             return await self._disk.run(lambda: path.stat().st_size)
 
     async def remove(self, names: Sequence[str]) -> int:
-        paths = [self._path(name) for name in names]
+        paths = [self._path(name) for name in names if _NAME.fullmatch(name)]
         return await self._disk.run(lambda: sum(map(_unlink, paths)))
 
     async def batches(self, older: float) -> AsyncIterator[list[str]]:
@@ -142,8 +142,9 @@ class DiskBlobs:
         await self._disk.close()
 
     def _path(self, name: str) -> Path:
+        """Raises BlobGone for a name of another store: the settings have changed."""
         if _NAME.fullmatch(name) is None:
-            raise ValueError(f"{name[:80]!r} is no blob's name")
+            raise BlobGone(f"{name[:80]!r} is no blob's name on disk")
         return self._root / name[:2] / name
 
 

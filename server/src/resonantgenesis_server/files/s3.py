@@ -157,10 +157,10 @@ class S3Blobs:
 
     async def remove(self, names: Sequence[str]) -> int:
         """Remove these blobs; return their number. The storage does not tell which were there."""
-        for first in range(0, len(names), _PAGE):
-            keys = [_key(name) for name in names[first : first + _PAGE]]
-            await self.call(partial(self._store.delete_async, keys))
-        return len(names)
+        keys = [_key(name) for name in names if _ID.fullmatch(name)]
+        for first in range(0, len(keys), _PAGE):
+            await self.call(partial(self._store.delete_async, keys[first : first + _PAGE]))
+        return len(keys)
 
     async def batches(self, older: float) -> AsyncIterator[list[str]]:
         """The names of all blobs older than so many seconds, some at a time."""
@@ -502,8 +502,9 @@ async def _next(stream: Any) -> Any:
 
 
 def _key(name: str) -> str:
+    """Raises BlobGone for a name of another store: the settings have changed."""
     if _ID.fullmatch(name) is None:
-        raise ValueError(f"{name[:80]!r} is no blob's name")
+        raise BlobGone(f"{name[:80]!r} is no blob's name in S3")
     return _FOLDER + name
 
 

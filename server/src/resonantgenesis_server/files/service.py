@@ -318,9 +318,8 @@ class FileService:
             damaged = partial(self._mark_damaged, digest, name)
             try:
                 with _as_api_errors():
-                    blob = _Content(
-                        await self._blobs.find(name, digest, start=start, end=end), damaged
-                    )
+                    found = await self._blobs.find(name, digest, start=start, end=end)
+                    blob = _Content(name, found, damaged)
                     await blob.check_size(file.content.size)
                     return blob
             except BlobGone:
@@ -376,8 +375,11 @@ class FileService:
         return removed
 
     async def _release(self, digests: Sequence[str]) -> int:
+        """Give up the contents that no file holds; return their number."""
         blobs = await self._records.release(digests)
-        return await self._blobs.remove(blobs) if blobs else 0
+        if blobs:
+            await self._blobs.remove(blobs)
+        return len(blobs)
 
     async def _sweep(self) -> int:
         """Remove what dead processes left: blobs that no row names, and unfinished uploads."""
@@ -392,7 +394,8 @@ class FileService:
 class _Content:
     """A Blob of a file; tells once its content turns out to be damaged."""
 
-    def __init__(self, blob: Blob, damaged: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, name: str, blob: Blob, damaged: Callable[[], Awaitable[None]]) -> None:
+        self._name = name
         self._blob = blob
         self._damaged = damaged
 
@@ -404,7 +407,7 @@ class _Content:
         if self.size != size:
             async with self:
                 await self._damaged()
-            raise BlobDamaged(f"has {self.size} bytes instead of {size}")
+            raise BlobDamaged(f"{self._name}: has {self.size} bytes instead of {size}")
 
     async def read(self, offset: int, size: int) -> bytes:
         try:
