@@ -17,7 +17,7 @@ import structlog
 from . import metrics
 from .codec.json import dumps
 from .log.base import LogError
-from .model.errors import ApiError, Unavailable
+from .model.errors import ApiError, Internal, Unavailable
 
 log_ = structlog.get_logger("resonantgenesis.nodes")
 
@@ -27,6 +27,15 @@ _MAX_CALLS = 2_000
 CALL_SECONDS = 5.0
 #: Seconds for a question to all nodes; who has not answered by then is left out.
 ALL_SECONDS = 0.5
+
+
+class NoAnswer(Unavailable):
+    """The other node has not answered in time, or is not the one to ask; it may have done what was
+    asked all the same."""
+
+    def __init__(self, message: str = "the other node does not answer", **said: Any) -> None:
+        super().__init__(message, **{"retry_after": 1.0, **said})
+
 
 Handler = Callable[[Mapping[str, Any]], Awaitable[Any]]
 
@@ -66,15 +75,14 @@ class Calls:
     async def call(
         self, node: int, verb: str, args: Mapping[str, Any], *, seconds: float = CALL_SECONDS
     ) -> Any:
-        """What the node answers. Raises its ApiError, Unavailable when it does not answer in time
-        (it may do it all the same), and LogUnavailable."""
+        """What the node answers. Raises its ApiError, NoAnswer, and LogUnavailable."""
         number, answer = self._expect()
         try:
             await self._send([node], {"call": number, "verb": verb, "args": args})
             async with asyncio.timeout(seconds):
                 return await answer
         except TimeoutError:
-            raise Unavailable("the node that runs this does not answer", retry_after=1) from None
+            raise NoAnswer from None
         finally:
             del self._waiting[number]
 
@@ -117,7 +125,7 @@ class Calls:
         try:
             handler = self.handlers.get(message["verb"])
             if handler is None or len(self._answering) > _MAX_CALLS:
-                raise Unavailable("this node cannot answer now", retry_after=1)
+                raise NoAnswer("this node cannot answer now")
             said = {"result": await handler(message["args"])}
         except ApiError as error:
             said = {"error": _said(error)}
@@ -126,7 +134,7 @@ class Calls:
         except Exception as error:
             metrics.defect("other")
             log_.error("a call of another node failed", verb=message["verb"], exc_info=error)
-            said = {"error": _said(Unavailable("the node failed internally", retry_after=1))}
+            said = {"error": _said(Internal("the other node failed internally"))}
         try:
             await self._send([message["from"]], {"answer": message["call"], **said})
         except LogError as error:

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from resonantgenesis_server.calls import Calls, _raised, _said
+from resonantgenesis_server.calls import Calls, NoAnswer, _raised, _said
 from resonantgenesis_server.log.base import Append, LogError, NewEntry, StaleWriter
-from resonantgenesis_server.model.errors import SessionBusy, SessionNotFound, Unavailable
+from resonantgenesis_server.model.errors import Internal, SessionBusy, SessionNotFound
 
 from .conftest import FeedNode
 
@@ -107,9 +107,9 @@ async def test_a_node_asks_another_and_gets_its_answer_or_its_error(feed_node: O
         await asks.call(there, "double", {"n": -1})
     assert (caught.value.message, caught.value.details) == ("a turn is running", {"n": -1})
     assert caught.value.retry_after == 2
-    with pytest.raises(Unavailable):
+    with pytest.raises(Internal):
         await asks.call(there, "double", {"n": 0})
-    with pytest.raises(Unavailable):
+    with pytest.raises(NoAnswer):
         await asks.call(there, "unknown", {})
     large = "x" * 100_000
 
@@ -128,7 +128,7 @@ async def test_a_call_to_a_node_that_does_not_answer_ends_in_time(feed_node: Ope
     await know_each_other(one, two)
     asks = Calls(one.log.nodes)
     await stand_still(two)
-    with pytest.raises(Unavailable):
+    with pytest.raises(NoAnswer):
         await asks.call(two.log.nodes.id, "anything", {}, seconds=0.2)
     assert not asks._waiting
 

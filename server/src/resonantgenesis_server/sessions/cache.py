@@ -6,6 +6,7 @@ to date as long as it stays here.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -53,6 +54,8 @@ class SessionCache:
         self._weights: dict[str, int] = {}
         self._weight = 0
         self._pinned: dict[str, SessionLog] = {}
+        #: When a session that another node writes was read for a moment, in the loop's seconds.
+        self._viewed: OrderedDict[str, float] = OrderedDict()
         self._readings: dict[str, list[_Reading]] = {}
 
     def committed(self, stream: str, entries: Sequence[Entry]) -> None:
@@ -138,6 +141,18 @@ class SessionCache:
         pinned = self._pinned.get(session_id)
         if pinned is not None:
             pinned.viewed()
+            return
+        self._viewed[session_id] = asyncio.get_running_loop().time()
+        self._viewed.move_to_end(session_id)
+        while len(self._viewed) > _CACHED:
+            self._viewed.popitem(last=False)
+
+    def is_viewed(self, session_id: str, seconds: float) -> bool:
+        """Whether somebody reads the session here, or has within so many seconds."""
+        if self.hub.is_watched(session_id) or self.hub.is_watched(control_stream(session_id)):
+            return True
+        viewed = self._viewed.get(session_id, -seconds)
+        return asyncio.get_running_loop().time() - viewed < seconds
 
     # -- the writer ------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import orjson
 import structlog
 
 from ..agents.base import CheckTools, any_tools
+from ..calls import Calls
 from ..codec.sse import chunk_json
 from ..codec.times import rfc3339
 from ..feed.compact import compact
@@ -27,6 +28,8 @@ from ..records.sessions import SessionRepository
 from .chunks import TurnOutput
 from .history import EntryGone
 from .idempotency import TurnIdempotency
+from .ownership import Elsewhere
+from .peers import SessionPeers
 from .range import ReadFrom, expired
 from .request import CreateSpec, TurnRef, TurnRequest
 from .session_list import SessionList, record_of
@@ -68,8 +71,10 @@ class SessionService:
         check_tools: CheckTools = any_tools,
         turns: TurnLimit | None = None,
         now: Callable[[], float] = time.time,
+        calls: Calls | None = None,
     ) -> None:
-        """`admit`, `check_tools` and `turns` are asked before a turn starts; see TurnStarter."""
+        """`admit`, `check_tools` and `turns` are asked before a turn starts; see TurnStarter.
+        `calls` reaches the other nodes of a store that has some."""
         self.supervisor = supervisor
         self.states = supervisor.states
         self._starter = TurnStarter(
@@ -85,6 +90,8 @@ class SessionService:
         )
         self._list = session_list
         self._records = records
+        self._peers = SessionPeers(supervisor, self._starter, session_list, calls)
+        supervisor.is_viewed_elsewhere = self._peers.is_viewed
 
     @property
     def epoch(self) -> str:
@@ -108,7 +115,7 @@ class SessionService:
     ) -> TurnRef:
         """Start, queue or join a turn; durable when this returns. Goes on when its caller is
         cancelled."""
-        starting = self._starter.execute(principal, request, key=key, request_id=request_id)
+        starting = self._peers.execute(principal, request, key=key, request_id=request_id)
         return await self.supervisor.detached(starting)
 
     async def get(self, principal: Principal, session_id: str) -> dict[str, Any]:
@@ -151,7 +158,7 @@ class SessionService:
         cursor: str | None,
     ) -> ListPage[dict[str, Any]]:
         """Newest first, in the state that the log showed when this was called."""
-        await self._list.settle()
+        await self._peers.settle()
         if principal.session_id is not None:
             state = await self.authorize(principal, principal.session_id)
             record = record_of(state)
@@ -180,7 +187,8 @@ class SessionService:
             raise NotFound("the session has no such turn")
         cancelled: list[int] = []
         if state.open_turns:
-            cancelled = await self.supervisor.detached(self._cancel(session_id, turn))
+            cancelled = await self.supervisor.detached(self._peers.cancel(session_id, turn))
+            state = await self.authorize(principal, session_id)
         return {"session_id": session_id, "cancelled": cancelled, "status": state.status}
 
     async def cancel_by_key(self, principal: Principal, key: str) -> dict[str, Any]:
@@ -189,10 +197,6 @@ class SessionService:
         if ref is None:
             raise NotFound("no turn was started with this Idempotency-Key")
         return await self.cancel(principal, ref.session_id, ref.turn)
-
-    async def _cancel(self, session_id: str, turn: int | None) -> list[int]:
-        async with self.supervisor.session(session_id) as session:
-            return await session.cancel(turn)
 
     async def delete(
         self, principal: Principal, session_id: str, *, request_id: str | None = None
@@ -206,11 +210,11 @@ class SessionService:
         state = await self.authorize(principal, session_id)
         for _ in range(_DELETE_TRIES):
             for turn in state.open_turns:
-                await self._cancel(session_id, turn.turn)
+                await self._peers.cancel(session_id, turn.turn)
                 await wait_over(self.states, session_id, state, turn, _DELETE_WAIT)
             try:
                 return await self._remove(session_id, principal.key_id, request_id)
-            except SessionBusy:
+            except (SessionBusy, Elsewhere):
                 continue
         raise SessionBusy("the session's turns have not ended yet", retry_after=1)
 
@@ -225,7 +229,7 @@ class SessionService:
                 continue
             try:
                 await self._remove(session_id)
-            except SessionBusy:
+            except (SessionBusy, Elsewhere):
                 continue
             removed += 1
         await self._list.settle()

@@ -55,6 +55,11 @@ def no_files(_info: SessionInfo) -> AbstractContextManager[TurnFiles]:
     return nullcontext(NO_FILES)
 
 
+async def _not_elsewhere(_session_id: str, _seconds: float) -> bool:
+    """For a process that is alone."""
+    return False
+
+
 class Node:
     """The parts that all sessions of this process share."""
 
@@ -67,6 +72,8 @@ class Node:
         self.agents = agents
         self.files = files
         self.history = TurnHistory(log)
+        #: Whether somebody reads a session at another node, or has within so many seconds.
+        self.is_viewed_elsewhere: Callable[[str, float], Awaitable[bool]] = _not_elsewhere
         self.draining = False
         self.stopped = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -495,10 +502,14 @@ class TurnRunner:
         loop, hub, log = asyncio.get_running_loop(), self._node.hub, self._log
         grace = self._node.limits.disconnect_grace
         log.viewed()
-        while loop.time() - log.viewed_at < grace:
-            if hub.is_watched(log.session_id) or hub.is_watched(log.control):
-                log.viewed()
-            await asyncio.sleep(min(0.5, grace / 4))
+        while True:
+            while loop.time() - log.viewed_at < grace:
+                if hub.is_watched(log.session_id) or hub.is_watched(log.control):
+                    log.viewed()
+                await asyncio.sleep(min(0.5, grace / 4))
+            if not await self._node.is_viewed_elsewhere(log.session_id, grace):
+                break
+            log.viewed()
         run.cancel()
 
     def _failed(self, turn: TurnState, failure: TurnFailure) -> TurnOutcome:

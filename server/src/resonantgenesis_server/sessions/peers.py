@@ -1,0 +1,152 @@
+"""What the nodes of one store ask each other about sessions.
+
+Reading needs nobody else: the log shows everything. Only the node that runs a session's turns can
+start, queue and stop turns of it; the others ask it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from ..calls import Calls, NoAnswer
+from ..model.errors import Unavailable
+from ..model.principal import Principal
+from .ownership import Elsewhere
+from .request import TurnRef, TurnRequest
+from .session_list import SessionList
+from .start import TurnStarter
+from .supervisor import Supervisor
+
+T = TypeVar("T")
+#: Seconds after which a request gives up on a node that neither answers nor is declared dead.
+_PATIENCE = 20.0
+#: Seconds between two looks at where a session runs.
+_PAUSE = 0.1
+
+
+class SessionPeers:
+    """Does things where a session runs: here, or by a call to its node."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        starter: TurnStarter,
+        session_list: SessionList,
+        calls: Calls | None,
+    ) -> None:
+        """`calls` is None for a process that is alone."""
+        self._supervisor = supervisor
+        self._starter = starter
+        self._list = session_list
+        self._calls = calls
+        if calls is not None:
+            calls.handlers |= {
+                "execute": self._execute,
+                "cancel": self._cancel,
+                "settle": self._settle,
+                "viewed": self._viewed,
+            }
+
+    async def execute(
+        self, principal: Principal, request: TurnRequest, *, key: str | None, request_id: str
+    ) -> TurnRef:
+        """Start, queue or join a turn where its session runs; see TurnStarter."""
+        try:
+            return await self._starter.execute(principal, request, key=key, request_id=request_id)
+        except Elsewhere:
+            # A call may be done without an answer, and is repeated then: the key makes it one turn.
+            named = key or f"call {secrets.token_hex(16)}"
+        return await self._where_it_runs(
+            lambda: self._starter.execute(principal, request, key=named, request_id=request_id),
+            "execute",
+            {
+                "principal": {**asdict(principal), "scopes": sorted(principal.scopes)},
+                "request": asdict(request),
+                "key": named,
+                "request_id": request_id,
+            },
+            lambda ref: TurnRef(**ref),
+        )
+
+    async def cancel(self, session_id: str, turn: int | None) -> list[int]:
+        """Cancel where the session runs; the numbers of the turns that end so."""
+        return await self._where_it_runs(
+            lambda: self._cancel_here(session_id, turn),
+            "cancel",
+            {"session_id": session_id, "turn": turn},
+            list,
+        )
+
+    async def _cancel_here(self, session_id: str, turn: int | None) -> list[int]:
+        async with self._supervisor.session(session_id) as session:
+            return await session.cancel(turn)
+
+    async def settle(self) -> None:
+        """Return when the list of sessions shows all that any node's log showed before."""
+        if self._calls is None:
+            await self._list.settle()
+        else:
+            await asyncio.gather(self._list.settle(), self._calls.ask_all("settle", {}))
+
+    async def is_viewed(self, session_id: str, seconds: float) -> bool:
+        """Whether somebody reads the session at another node, or has within so many seconds."""
+        if self._calls is None:
+            return False
+        args = {"session_id": session_id, "seconds": seconds}
+        return any(await self._calls.ask_all("viewed", args))
+
+    async def _where_it_runs(
+        self,
+        here: Callable[[], Awaitable[T]],
+        verb: str,
+        args: Mapping[str, Any],
+        read: Callable[[Any], T],
+    ) -> T:
+        deadline = asyncio.get_running_loop().time() + _PATIENCE
+        while True:
+            try:
+                return await here()
+            except Elsewhere as error:
+                if self._calls is None:
+                    raise
+                node = error.node
+            try:
+                return read(await self._calls.call(node, verb, args))
+            except NoAnswer:
+                if asyncio.get_running_loop().time() >= deadline:
+                    raise Unavailable(
+                        "the node that runs this session does not answer", retry_after=1
+                    ) from None
+            await asyncio.sleep(_PAUSE)
+
+    # -- asked by other nodes --------------------------------------------------------------
+
+    async def _execute(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        named = dict(args["principal"])
+        principal = Principal(**{**named, "scopes": frozenset(named["scopes"])})
+        request = TurnRequest(**args["request"])
+        execute = self._starter.execute(
+            principal, request, key=args["key"], request_id=args["request_id"]
+        )
+        return asdict(await _not_further(execute))
+
+    async def _cancel(self, args: Mapping[str, Any]) -> list[int]:
+        return await _not_further(self._cancel_here(args["session_id"], args["turn"]))
+
+    async def _settle(self, _args: Mapping[str, Any]) -> None:
+        await self._list.settle()
+
+    async def _viewed(self, args: Mapping[str, Any]) -> bool:
+        return self._supervisor.states.is_viewed(args["session_id"], args["seconds"])
+
+
+async def _not_further(work: Awaitable[T]) -> T:
+    """A call is not passed on: whoever made it looks again."""
+    try:
+        return await work
+    except Elsewhere as error:
+        raise NoAnswer from error
