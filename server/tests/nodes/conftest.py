@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.feed.tail import Tail
-from resonantgenesis_server.log.base import Entry
+from resonantgenesis_server.log.base import Entry, LogError
 from resonantgenesis_server.log.postgres.log import PostgresLog
 from support.postgres import PostgresServer
+
+from ..sessions.agents import Gate
+from ..sessions.rig import Rig, Rows
 
 BEAT, TTL = 0.05, 0.5
 
@@ -63,4 +69,29 @@ async def feed_node(
     yield open_one
     for node in opened:
         await node.close()
+    postgres_server.recycle(url)
+
+
+@pytest.fixture
+async def nodes(
+    tmp_path: Path, postgres_server: PostgresServer
+) -> AsyncIterator[Callable[[], Awaitable[Rig]]]:
+    """Opens one node after the other over one store, with the same agents."""
+    url = postgres_server.database()
+    rows = Rows()
+    gate = Gate()
+    opened: list[Rig] = []
+
+    async def open_one(**limits: Any) -> Rig:
+        rig = Rig(tmp_path, url, rows=rows, shared=True, **limits)
+        rig.agents["gate"] = gate
+        rig.gate = gate
+        await rig.open()
+        opened.append(rig)
+        return rig
+
+    yield open_one
+    for rig in opened:
+        with contextlib.suppress(LogError):
+            await rig.close()
     postgres_server.recycle(url)

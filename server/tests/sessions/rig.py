@@ -12,8 +12,10 @@ from typing import Any
 
 import orjson
 from resonantgenesis_server.agents.base import Agent, ResolvedAgent
+from resonantgenesis_server.calls import Calls
 from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.feed.shares import SHARED
+from resonantgenesis_server.feed.tail import Tail
 from resonantgenesis_server.files.service import FileService
 from resonantgenesis_server.log.base import Entry, OnCommit
 from resonantgenesis_server.log.postgres.log import PostgresLog
@@ -28,9 +30,10 @@ from resonantgenesis_server.records.base import (
     SessionRecord,
     StoreUnusable,
 )
+from resonantgenesis_server.sessions.adoption import Adoption
 from resonantgenesis_server.sessions.files import SessionFiles
 from resonantgenesis_server.sessions.idempotency import TurnIdempotency
-from resonantgenesis_server.sessions.ownership import SoleOwner
+from resonantgenesis_server.sessions.ownership import NodeOwner, Ownership, SoleOwner
 from resonantgenesis_server.sessions.range import ReadFrom
 from resonantgenesis_server.sessions.request import CreateSpec, TurnRef, TurnRequest
 from resonantgenesis_server.sessions.service import SessionService
@@ -43,6 +46,8 @@ from .agents import Stubborn, standard_agents
 
 Json = dict[str, Any]
 ME = Principal("org", "key", frozenset({"*"}))
+#: Of a node among others, in seconds.
+BEAT, TTL = 0.05, 0.6
 LogWrapper = Callable[[Any], Any]
 
 
@@ -104,14 +109,23 @@ class Rig:
     `url` names the database of its log; without one the log is a file in `directory`.
     """
 
-    def __init__(self, directory: Path, url: str | None = None, **limits: Any) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        url: str | None = None,
+        *,
+        rows: Rows | None = None,
+        shared: bool = False,
+        **limits: Any,
+    ) -> None:
+        self.shared = shared
         self.directory = directory
         self.url = url
         self.stubborn = Stubborn()
         self.agents: dict[str, Agent] = {**standard_agents(), "stubborn": self.stubborn}
         self.defaults: Mapping[str, Any] = {}
         self.limits = replace(Limits(cancel_grace=0.3, disconnect_grace=0.2), **limits)
-        self.rows = Rows()
+        self.rows = rows or Rows()
         self.files: FileService | None = None
         self.before_commit: OnCommit = lambda _stream, _entries: None
 
@@ -130,12 +144,21 @@ class Rig:
             if supervisor is not None:
                 supervisor.committed(stream, entries)
                 session_list.committed(stream, entries)
-            self.hub.publish(stream, entries)
+            if self.tail is None:
+                self.hub.publish(stream, entries)
+            else:
+                self.tail.committed(stream, entries)
 
+        self.tail: Tail | None = None
         self.log = await self._open_log(committed)
         log = wrap(self.log)
         session_list = self.session_list = SessionList(self.rows, Orgs(), log)
-        ownership = SoleOwner(await self.log.next_fence())
+        fence = await self.log.next_fence()
+        calls = None
+        ownership: Ownership = SoleOwner(fence)
+        if self.shared:
+            assert isinstance(self.log, PostgresLog)
+            ownership, calls = NodeOwner(self.log, fence), Calls(self.log.nodes)
         supervisor = self.supervisor = Supervisor(
             log,
             self.hub,
@@ -148,26 +171,43 @@ class Rig:
         self.keys = TurnIdempotency(
             self.log, supervisor.states.load, ownership, window=self.limits.idempotency_window
         )
-        self.service = SessionService(supervisor, self.keys, self.session_list, self.rows)
+        self.service = SessionService(
+            supervisor, self.keys, self.session_list, self.rows, calls=calls
+        )
+        if self.shared:
+            self.tail = self.hub.source = Tail(self.log, self.hub, supervisor.gone)
+            self.tail.start()
+            self.adoption = Adoption(self.log.nodes, supervisor.sweep)
+            self.adoption.start()
         self.session_list.start()  # type: ignore[arg-type]
         return await self.sweep() if sweep else None
 
     async def _open_log(self, committed: OnCommit) -> SqliteLog | PostgresLog:
         if self.url is not None:
-            return await PostgresLog.open(self.url, on_commit=committed)
+            times = {"beat_seconds": BEAT, "ttl": TTL} if self.shared else {}
+            return await PostgresLog.open(self.url, on_commit=committed, **times)
         return await SqliteLog.open(self.directory / "log.db", on_commit=committed)
 
     async def sweep(self) -> tuple[int, int]:
+        if self.shared:
+            return await self.adoption.adopt()
         return await self.supervisor.sweep(await self.log.pending())
 
     async def close(self) -> None:
         self.stubborn.released = True
+        await self._leave_others()
         await self.supervisor.close()
         await self.session_list.close()
         await self.log.close()
 
+    async def _leave_others(self) -> None:
+        if self.tail is not None:
+            await self.tail.close()
+            await self.adoption.close()
+
     async def crash(self) -> None:
         """Drop the process: its turns end nowhere, its file stays."""
+        await self._leave_others()
         for session in self.supervisor._active.values():
             if session.pump is not None:
                 session.pump.cancel()

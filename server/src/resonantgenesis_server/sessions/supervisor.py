@@ -66,6 +66,13 @@ class Supervisor(Node):
             if entry.kind == SESSION_DELETED:
                 self._deleted(session_of_event(entry))
 
+    def gone(self, stream: str) -> None:
+        """Another node has deleted this stream."""
+        if metrics.kind_of(stream) == metrics.EVENTS:
+            self.hub.delete(stream)
+        else:
+            self._deleted(session_of(stream))
+
     def _deleted(self, session_id: str) -> None:
         """Drop a session that the log has deleted, and end its readers' streams."""
         session = self._active.pop(session_id, None)
