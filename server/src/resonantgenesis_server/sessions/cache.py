@@ -43,12 +43,12 @@ class SessionCache:
         log: EventLog,
         hub: Hub,
         changed: Callable[[SessionState], None] = lambda _state: None,
-        is_current: Callable[[str, int], bool] = lambda _control, _position: True,
+        is_alone: Callable[[], bool] = lambda: True,
     ) -> None:
         self.log = log
         self.hub = hub
         self._changed = changed
-        self._is_current = is_current
+        self._is_alone = is_alone
         self._cache: OrderedDict[str, SessionState] = OrderedDict()
         #: The weight with which each cached state was counted, and the sum.
         self._weights: dict[str, int] = {}
@@ -81,15 +81,18 @@ class SessionCache:
         state = self.known(session_id)
         if state is None:
             state = await self._read(session_id)
-        elif session_id not in self._pinned and not self._is_live(session_id, state):
+        elif not self._is_live(session_id, state):
             state = await self._bring_up(session_id, state)
         return None if state is None or state.info is None else state
 
     def _is_live(self, session_id: str, state: SessionState) -> bool:
-        """Whether announcements keep the state up to date; else it is read on at each use."""
-        return self._is_current(control_stream(session_id), state.position)
+        """Whether announcements keep the state up to date; else it is read on at each use. While
+        this process runs a session's turns nobody else writes the session."""
+        return self._is_alone() or (session_id in self._pinned and bool(state.open_turns))
 
     async def _bring_up(self, session_id: str, state: SessionState) -> SessionState | None:
+        if session_id in self._pinned:  # its writer says when that state moves on
+            state = SessionState()
         if not await state.take_in(self.log, session_id):
             self.forget(session_id)  # deleted by another node
             return None
@@ -102,7 +105,7 @@ class SessionCache:
         head = self.hub.head(session_id)
         if head:
             return head
-        if state.running is None and self._is_live(session_id, state):
+        if state.running is None and self._is_alone():
             return state.end  # every chunk is of a turn, and all turns that were announced ended
         pinned = self._pinned.get(session_id)
         return None if pinned is None else pinned.announced

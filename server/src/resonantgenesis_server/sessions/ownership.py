@@ -29,8 +29,9 @@ class Ownership(Protocol):
         """
         ...
 
-    def is_current(self, control: str, position: int) -> bool:
-        """Whether everything after this position of the stream is announced in this process."""
+    @property
+    def is_alone(self) -> bool:
+        """Whether everything that is written is announced in this process."""
         ...
 
     @property
@@ -47,15 +48,13 @@ class SoleOwner:
     """The ownership of a process that has the log for itself."""
 
     node = 0
+    is_alone = True
 
     def __init__(self, fence: int) -> None:
         self.fence = fence
 
     async def take(self, control: str) -> int:
         return self.fence
-
-    def is_current(self, control: str, position: int) -> bool:
-        return True
 
     def lives(self, node: int) -> bool:
         return False
@@ -86,7 +85,8 @@ class NodeLog(Protocol):
 
     async def runner(self, stream: str) -> Runner | None: ...
 
-    def owned_from(self, stream: str) -> int | None: ...
+    @property
+    def is_alone(self) -> bool: ...
 
 
 class NodeOwner:
@@ -111,9 +111,9 @@ class NodeOwner:
             self.fence = await self._log.next_fence()
         return self.fence
 
-    def is_current(self, control: str, position: int) -> bool:
-        began = self._log.owned_from(control)
-        return began is not None and began <= position
+    @property
+    def is_alone(self) -> bool:
+        return self._log.is_alone
 
     @property
     def node(self) -> int:

@@ -7,12 +7,14 @@ start, queue and stop turns of it; the others ask it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import Any, TypeVar
 
 from ..calls import Calls, NoAnswer
+from ..log.base import PositionConflict
 from ..model.errors import Unavailable
 from ..model.principal import Principal
 from .ownership import Elsewhere
@@ -26,6 +28,8 @@ T = TypeVar("T")
 _PATIENCE = 20.0
 #: Seconds between two looks at where a session runs.
 _PAUSE = 0.1
+#: Attempts to cancel while others write the session.
+_RACES = 3
 
 
 class SessionPeers:
@@ -82,8 +86,11 @@ class SessionPeers:
         )
 
     async def _cancel_here(self, session_id: str, turn: int | None) -> list[int]:
-        async with self._supervisor.session(session_id) as session:
-            return await session.cancel(turn)
+        for _ in range(_RACES):
+            with contextlib.suppress(PositionConflict):  # another node has just written here
+                async with self._supervisor.session(session_id) as session:
+                    return await session.cancel(turn)
+        raise NoAnswer("the session is written by several nodes at once")
 
     async def settle(self) -> None:
         """Return when the list of sessions shows all that any node's log showed before."""

@@ -149,7 +149,7 @@ class Session:
         async with self.log.lock:
             self._check_open()
             await self.log.look_again()
-            position, number = self.state.position, len(self.state.turns) + 1
+            number = len(self.state.turns) + 1
             self._check_queue(request.if_busy)
             self._check_context(request)
             if promise is not None:
@@ -158,10 +158,7 @@ class Session:
             interrupted = self._wanted_turns() if request.if_busy == "interrupt" else []
             try:
                 await self.log.record(
-                    [*_cancelled(interrupted), *records],
-                    pending=True,
-                    events=events,
-                    expect=position,
+                    [*_cancelled(interrupted), *records], pending=True, events=events
                 )
             finally:
                 self.resume()  # also if nobody knows whether it was recorded

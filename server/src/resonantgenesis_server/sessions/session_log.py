@@ -68,6 +68,9 @@ class SessionLog:
         self.control = control_stream(session_id)
         self.state = state
         self.head = state.end
+        #: Where the control stream ends as far as this writer knows. The state may be ahead of it,
+        #: by what another node has written and a reader has taken in.
+        self._position = state.position
         self.lock = asyncio.Lock()
         #: A turn that ran before this process has chunks that the state does not tell.
         self.unsure = state.running is not None
@@ -104,10 +107,10 @@ class SessionLog:
         if not self.unsure:
             return
         try:
-            position = -1
-            while position != self.state.position:
+            self._position = -1
+            while self._position != self.state.position:
                 await self.state.take_in(self._log, self.session_id)
-                position = self.state.position
+                self._position = self.state.position
                 self._fence = await self._ownership.take(self.control)
         except StaleWriter:
             self.lost = True
@@ -132,12 +135,10 @@ class SessionLog:
         *,
         pending: bool,
         events: Sequence[NewEvent] = (),
-        expect: int | None = None,
     ) -> None:
-        """`expect`: the position of the state upon which the records are; None: the present."""
         organization = events[0].metadata["organization_id"] if events else ""
         await self._append(
-            self._control_append(records, pending=pending, expect=expect),
+            self._control_append(records, pending=pending),
             *events_append(organization, events),
         )
 
@@ -230,20 +231,19 @@ class SessionLog:
         except LogError as error:
             log_.error("session could not be trimmed", session=self.session_id, error=str(error))
 
-    def _control_append(
-        self, records: Sequence[NewEntry], *, pending: bool, expect: int | None = None
-    ) -> Append:
+    def _control_append(self, records: Sequence[NewEntry], *, pending: bool) -> Append:
         return Append(
             self.control,
             records,
             fence=self._fence,
-            expect=self.state.position if expect is None else expect,
+            expect=self._position,
             pending=pending,
         )
 
     async def _append(self, *appends: Append) -> None:
+        """The first one is of the control stream."""
         try:
-            await self._log.append(*appends)
+            self._position, *_ = await self._log.append(*appends)
         except LogOverloaded:
             raise  # refused, so nothing was written
         except StaleWriter:

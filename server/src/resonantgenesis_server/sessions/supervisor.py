@@ -54,7 +54,7 @@ class Supervisor(Node):
         self._ownership = ownership
         #: Tasks that `close` cancelled and that did not end.
         self.stuck = 0
-        self.states = SessionCache(log, hub, changed, ownership.is_current)
+        self.states = SessionCache(log, hub, changed, lambda: ownership.is_alone)
         self._active: dict[str, Session] = {}
         self._requests: set[asyncio.Task[Any]] = set()
 

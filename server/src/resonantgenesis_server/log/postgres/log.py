@@ -139,6 +139,12 @@ class PostgresLog(QueuedLog):
         """This process among those that have had the store open."""
         return self._database.node
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other node lives, as of the last look. A node that joins waits until all
+        others have seen it."""
+        return not self.nodes.others
+
     def lives(self, node: int) -> bool:
         """Whether this is the number of another node that lives, as of the last look."""
         return node in self.nodes.others
