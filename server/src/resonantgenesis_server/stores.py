@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -34,6 +35,14 @@ log_ = structlog.get_logger("resonantgenesis.stores")
 AnyLog: TypeAlias = "SqliteLog | PostgresLog"
 #: What is wrong with a store, in one line.
 ERRORS = (StoreError, LogError)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreReport:
+    """Lines for people."""
+
+    lines: Sequence[str]
+    warnings: Sequence[str]
 
 
 async def open_records(settings: Settings, clock: Clock) -> Records:
@@ -103,8 +112,8 @@ def make_or_upgrade(settings: Settings) -> str:
         return asyncio.run(_make_or_upgrade(settings))
 
 
-def check(settings: Settings) -> list[str]:
-    """Look at the stores and change nothing; lines for people.
+def check(settings: Settings) -> StoreReport:
+    """Look at the stores and change nothing.
 
     Raises StoreError and LogError with the first thing that is wrong."""
     return asyncio.run(_check(settings))
@@ -135,7 +144,7 @@ async def _make_or_upgrade(settings: Settings) -> str:
     return _done(before.found, before.newest)
 
 
-async def _check(settings: Settings) -> list[str]:
+async def _check(settings: Settings) -> StoreReport:
     url = settings.store or f"sqlite:///{settings.data / 'records.db'}"
     if settings.store is None and not (settings.data / "records.db").exists():
         raise StoreError(f"there is no store in {settings.data}; run `resonantgenesis store init`")
@@ -144,13 +153,13 @@ async def _check(settings: Settings) -> list[str]:
         raise StoreError(records.problem)
     lines = [f"records: revision {records.found}"]
     if settings.store is None:
-        return lines
+        return StoreReport(lines, ())
     with _postgres():
         from .log.postgres import upkeep
     state = await upkeep.look(settings.store)
     _refuse_old(state)
     lines.append(f"log: version {state.version}; commits are {state.server.durability}")
-    return lines + [f"warning: {warning}" for warning in state.server.warnings]
+    return StoreReport(lines, state.server.warnings)
 
 
 def _done(found: str | None, newest: str) -> str:

@@ -49,6 +49,18 @@ def test_a_machine_that_is_fine(cli: Cli, data: Path, tmp_path: Path) -> None:
         assert bool(todo) == (level != "OK")
 
 
+def test_a_store_on_postgresql(
+    cli: Cli, data: Path, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESONANTGENESIS_STORE", postgres)
+    arguments = ("doctor", "--data", str(data), "--json", "--patience", "1")
+    level, message, _ = told(cli(*arguments))["store"]
+    assert level == "FAIL" and "resonantgenesis store init" in message
+    assert cli("store", "init").code == 0
+    level, message, _ = told(cli(*arguments))["store"]
+    assert level == "WARN" and "fsync" in message  # the tests' server is careless
+
+
 def test_a_server_that_was_named_must_be_there(cli: Cli, data: Path) -> None:
     url = "http://127.0.0.1:1"
     outcome = cli("doctor", "--data", str(data), "--url", url, "--json")

@@ -20,13 +20,26 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest) -> str | None:
+    """The address of a database; None: files."""
+    return None if request.param == "sqlite" else request.getfixturevalue("postgres")
+
+
 @pytest.fixture
-async def stores(tmp_path: Path) -> AsyncIterator[Stores]:
-    opened = await Stores.open(tmp_path)
+async def stores(tmp_path: Path, store: str | None) -> AsyncIterator[Stores]:
+    opened = await Stores.open(tmp_path, store)
     yield opened
     await opened.close()
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(data=tmp_path, bootstrap_key="rg_test_outbox_key", words_per_second=0)
+def settings(tmp_path: Path, store: str | None) -> Settings:
+    secret = None if store is None else "5e" * 32
+    return Settings(
+        data=tmp_path,
+        store=store,
+        secret=secret,
+        bootstrap_key="rg_test_outbox_key",
+        words_per_second=0,
+    )

@@ -12,6 +12,7 @@ import httpx
 import orjson
 from resonantgenesis_server.app import Parts
 from resonantgenesis_server.log.base import Append, Entry, EventLog, LogUnavailable
+from resonantgenesis_server.log.postgres.log import PostgresLog
 from resonantgenesis_server.log.sqlite.log import SqliteLog
 from resonantgenesis_server.model.events import event_stream
 from resonantgenesis_server.records.base import Actor, AgentRecord, StoreUnusable
@@ -27,12 +28,16 @@ class Stores:
 
     folder: Path
     records: Records
-    log: SqliteLog
+    log: SqliteLog | PostgresLog
+    #: The address of a database; None: both stores are files.
+    store: str | None = None
 
     @classmethod
-    async def open(cls, folder: Path) -> Stores:
-        records = await Records.open(f"sqlite:///{folder / 'records.db'}")
-        return cls(folder, records, await SqliteLog.open(folder / "log.db"))
+    async def open(cls, folder: Path, store: str | None = None) -> Stores:
+        records = await Records.open(store or f"sqlite:///{folder / 'records.db'}")
+        if store is None:
+            return cls(folder, records, await SqliteLog.open(folder / "log.db"))
+        return cls(folder, records, await PostgresLog.open(store), store)
 
     async def close(self) -> None:
         await self.log.close()
@@ -41,7 +46,7 @@ class Stores:
     async def reopen(self) -> None:
         """What a process finds that starts after this one."""
         await self.close()
-        again = await Stores.open(self.folder)
+        again = await Stores.open(self.folder, self.store)
         self.records, self.log = again.records, again.log
 
     async def organization(self, name: str = "first") -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Any
 
 import httpx
@@ -11,6 +10,7 @@ from outbox_support import client_of
 from resonantgenesis_server.app import Parts, open_parts
 from resonantgenesis_server.config.settings import Settings
 from resonantgenesis_server.log.base import LogUnavailable
+from resonantgenesis_server.records.store import Records
 
 pytestmark = pytest.mark.anyio
 
@@ -57,8 +57,9 @@ async def test_a_change_succeeds_while_the_log_is_down_and_its_event_comes_at_th
         async with open_parts(settings) as parts, client_of(parts) as client:
             kinds = [event["type"] for event in await agent_events(client)]
             assert kinds == ["agent.created", "agent.updated"]
-    with sqlite3.connect(settings.data / "records.db") as records:
-        assert records.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
+    records = await Records.open(settings.store or f"sqlite:///{settings.data / 'records.db'}")
+    assert await records.outbox.pending() == []
+    await records.close()
 
 
 async def test_a_bad_setting_of_the_engine_is_refused(settings: Settings) -> None:

@@ -155,7 +155,7 @@ async def test_remembered_requests_go_when_their_window_is_over(
         name = RequestName(org, "", "/v1/agents", key)
         await records.idempotency.remember(Once(name, "f", 100), None)
 
-    url = f"sqlite:///{stores.folder / 'records.db'}"
+    url = stores.store or f"sqlite:///{stores.folder / 'records.db'}"
     past = await Records.open(url, clock=lambda: time.time() - 200)
     for number in range(5):
         await remember(past, f"old{number}")

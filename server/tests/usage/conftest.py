@@ -19,9 +19,15 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest) -> str | None:
+    """The address of a database; None: files."""
+    return None if request.param == "sqlite" else request.getfixturevalue("postgres")
+
+
 @pytest.fixture
-async def stores(tmp_path: Path) -> AsyncIterator[Stores]:
-    opened = Stores(tmp_path)
+async def stores(tmp_path: Path, store: str | None) -> AsyncIterator[Stores]:
+    opened = Stores(tmp_path, store=store)
     await opened.open()
     yield opened
     await opened.close()

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from resonantgenesis_server.codec.events import events_append
 from resonantgenesis_server.log.base import Append, Entry, NewEntry
+from resonantgenesis_server.log.postgres.log import PostgresLog
 from resonantgenesis_server.log.sqlite.log import SqliteLog
 from resonantgenesis_server.model.events import NewEvent, event_stream
 from resonantgenesis_server.records.base import StoreUnusable
@@ -66,20 +67,27 @@ class Stores:
     """Both stores of one data directory with the meter between them; opened as often as a test
     likes: each time a new process as far as the files can tell."""
 
-    def __init__(self, folder: Path, monthly_tokens: int = 0) -> None:
+    def __init__(self, folder: Path, monthly_tokens: int = 0, store: str | None = None) -> None:
         self.folder = folder
+        #: The address of a database; None: both stores are files.
+        self.store = store
         self.monthly_tokens = monthly_tokens
         self.organization = ""
         self._numbers = itertools.count(1)
         self._is_open = False
 
     async def open(self, *, load: bool = True) -> None:
-        self.records = await Records.open(f"sqlite:///{self.folder / 'records.db'}")
+        self.records = await Records.open(self.store or f"sqlite:///{self.folder / 'records.db'}")
         first = await self.records.organizations.first()
         made = first or await self.records.organizations.create("first")
         self.organization = made.id
         self.usage = FaultyUsage(self.records.usage)
-        self.log = await SqliteLog.open(self.folder / "log.db", on_commit=self._committed)
+        if self.store is None:
+            self.log: SqliteLog | PostgresLog = await SqliteLog.open(
+                self.folder / "log.db", on_commit=self._committed
+            )
+        else:
+            self.log = await PostgresLog.open(self.store, on_commit=self._committed)
         self.meter = UsageMeter(
             self.log,
             self.usage,  # type: ignore[arg-type]

@@ -69,9 +69,12 @@ class SessionRepository:
         upsert = self._upsert_anew if anew else self._upsert
         async with self._database.write() as connection:
             if rows:
-                await connection.execute(upsert, [_row(session) for session in rows])
+                # In one order, so that two nodes that write the same rows wait and do not deadlock.
+                ordered = sorted(rows, key=lambda session: session.id)
+                await connection.execute(upsert, [_row(session) for session in ordered])
             if places:
-                await connection.execute(self._upsert_place, [asdict(place) for place in places])
+                reached = sorted(places, key=lambda place: place.organization_id)
+                await connection.execute(self._upsert_place, [asdict(place) for place in reached])
 
     async def places(self) -> Sequence[ListPlace]:
         """The places of all organizations that have one."""

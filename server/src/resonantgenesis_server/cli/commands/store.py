@@ -47,10 +47,10 @@ def check(config: Config = None, store: Store = None, data: DataDirectory = None
 
     settings = _settings(config, store, data)
     try:
-        lines = stores.check(settings)
+        report = stores.check(settings)
     except stores.ERRORS as error:
         raise CliError(str(error)) from error
-    for line in lines:
+    for line in (*report.lines, *(f"warning: {warning}" for warning in report.warnings)):
         typer.echo(line)
 
 

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ... import stores
 from ...config.load import LoadedSettings, load_settings, unknown_variables
 from ...config.settings import Settings
 from ...http.serving.connection_limit import ConnectionLimit, raise_file_limit
@@ -61,7 +62,9 @@ def _sources(loaded: LoadedSettings) -> str:
 
 
 def store(settings: Settings) -> Iterator[Finding]:
-    """Check the data directory, without a change to it."""
+    """Check the data directory and the database, without a change to them."""
+    if settings.store is not None:
+        yield from _database(settings)
     data = settings.data
     if not data.exists():
         parent = next(each for each in data.absolute().parents if each.exists())
@@ -83,6 +86,18 @@ def store(settings: Settings) -> Iterator[Finding]:
     yield from _version(data)
     yield _sync(seconds)
     yield from _space(data, settings)
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    try:
+        report = stores.check(settings)
+    except stores.ERRORS as error:
+        yield fail("store", str(error), "put it right; `resonantgenesis store check` looks again")
+        return
+    for line in report.lines:
+        yield ok("store", line)
+    for warning in report.warnings:
+        yield warn("store", warning, "change it in the database's configuration")
 
 
 def _sync_seconds(data: Path) -> float:
