@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from http_harness import Service
 from resonantgenesis_server.records.base import StoreUnusable
-from resonantgenesis_server.records.database import Database
+from resonantgenesis_server.records.database import RecordsDatabase
 from resonantgenesis_server.records.idempotency import IdempotencyRepository, use_key
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -35,14 +35,14 @@ def failing(monkeypatch: pytest.MonkeyPatch, when: str) -> Callable[[], None]:
     to have it work again."""
     use = use_key
     places = ("access", "agents", "files", "idempotency")
-    write = Database.write
+    write = RecordsDatabase.write
 
     async def refuse(connection: AsyncConnection, once: Any, made: Any, now: int) -> None:
         await use(connection, once, made, now)
         raise StoreUnusable("the disk is full")
 
     @asynccontextmanager
-    async def lose(database: Database) -> AsyncIterator[AsyncConnection]:
+    async def lose(database: RecordsDatabase) -> AsyncIterator[AsyncConnection]:
         async with write(database) as connection:
             yield connection
         raise StoreUnusable("the answer was lost")
@@ -52,7 +52,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, when: str) -> Callable[[], None]:
             name = f"resonantgenesis_server.records.{place}.use_key"
             monkeypatch.setattr(name, refuse)
     else:
-        monkeypatch.setattr(Database, "write", lose)
+        monkeypatch.setattr(RecordsDatabase, "write", lose)
     return monkeypatch.undo
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from resonantgenesis_server.records.database import Database
+from resonantgenesis_server.records.database import RecordsDatabase
 from sqlalchemy import text
 
 
-async def run_sql(database: Database, *statements: str, **values: Any) -> list[tuple[Any, ...]]:
+async def run_sql(
+    database: RecordsDatabase, *statements: str, **values: Any
+) -> list[tuple[Any, ...]]:
     """The rows of the last statement."""
     rows: list[tuple[Any, ...]] = []
     async with database.write() as connection:
@@ -20,7 +22,7 @@ async def run_sql(database: Database, *statements: str, **values: Any) -> list[t
 
 async def run_sql_at(url: str, *statements: str) -> list[tuple[Any, ...]]:
     """The same for a store that is not open."""
-    database = await Database.open(url)
+    database = await RecordsDatabase.open(url)
     try:
         return await run_sql(database, *statements)
     finally:

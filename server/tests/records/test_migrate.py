@@ -13,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from resonantgenesis_server.records import migrate
-from resonantgenesis_server.records.database import Database
+from resonantgenesis_server.records.database import RecordsDatabase
 from resonantgenesis_server.records.files import Content, Owner
 from resonantgenesis_server.records.store import Records
 from resonantgenesis_server.records.tables import metadata
@@ -29,14 +29,14 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def stores(
     request: pytest.FixtureRequest, tmp_path: Path
-) -> AsyncIterator[tuple[Database, Database]]:
+) -> AsyncIterator[tuple[RecordsDatabase, RecordsDatabase]]:
     """A new store, and one that went through every version there was."""
     urls = [f"sqlite:///{tmp_path / name}" for name in ("new.db", "steps.db")]
     if request.param == "postgresql":
         server = request.getfixturevalue("postgres_server")
         urls = [server.database() for _ in range(2)]
     await (await Records.open(urls[0])).close()
-    new, stepped = [await Database.open(url) for url in urls]
+    new, stepped = [await RecordsDatabase.open(url) for url in urls]
     async with stepped.write() as connection:
         if request.param == "postgresql":
             await connection.execute(CreateSchema("resonantgenesis_records"))
@@ -46,7 +46,7 @@ async def stores(
     await stepped.close()
 
 
-async def described(database: Database) -> dict[str, Any]:
+async def described(database: RecordsDatabase) -> dict[str, Any]:
     async with database.read() as connection:
         return await connection.run_sync(_described)
 
@@ -82,7 +82,9 @@ def _described(connection: Connection) -> dict[str, Any]:
     return found
 
 
-async def test_the_steps_lead_to_the_tables(stores: tuple[Database, Database]) -> None:
+async def test_the_steps_lead_to_the_tables(
+    stores: tuple[RecordsDatabase, RecordsDatabase],
+) -> None:
     def differences(connection: Connection) -> Any:
         return compare_metadata(MigrationContext.configure(connection), metadata)
 
@@ -91,7 +93,7 @@ async def test_the_steps_lead_to_the_tables(stores: tuple[Database, Database]) -
 
 
 async def test_a_new_store_is_as_one_that_came_through_every_version(
-    stores: tuple[Database, Database],
+    stores: tuple[RecordsDatabase, RecordsDatabase],
 ) -> None:
     new, stepped = stores
     assert await described(new) == await described(stepped)
@@ -107,7 +109,7 @@ def test_the_revisions_are_those_of_the_steps() -> None:
 def test_a_store_of_this_version_is_made_and_opened_without_alembic(tmp_path: Path) -> None:
     program = """\
 import asyncio, sys
-from resonantgenesis_server.records.database import Database
+from resonantgenesis_server.records.database import RecordsDatabase
 from resonantgenesis_server.records.store import Records
 
 async def main():

@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 from resonantgenesis_server.records.base import RecordsTooNew, StoreUnusable
-from resonantgenesis_server.records.database import Database
+from resonantgenesis_server.records.database import RecordsDatabase
 from resonantgenesis_server.records.store import Records
 
 from .records_support import run_sql_at
@@ -34,7 +34,7 @@ async def test_the_file_is_the_owners_only(sqlite_url: str, tmp_path: Path) -> N
 
 
 async def test_the_connection_is_durable_and_checks_references(sqlite_url: str) -> None:
-    database = await Database.open(sqlite_url)
+    database = await RecordsDatabase.open(sqlite_url)
     found = {}
     async with database.read() as connection:
         for pragma in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout"):
@@ -111,7 +111,7 @@ async def test_an_address_that_cannot_work_is_refused(url: str) -> None:
 
 async def test_a_cancelled_write_is_undone_and_holds_nothing(url: str) -> None:
     await (await Records.open(url)).close()
-    database = await Database.open(url, busy_timeout=1.0)
+    database = await RecordsDatabase.open(url, busy_timeout=1.0)
     inside, never = anyio.Event(), anyio.Event()
 
     async def write() -> None:
@@ -145,7 +145,7 @@ async def test_writers_of_one_process_take_turns(url: str) -> None:
 
 
 async def test_a_writer_that_waits_too_long_is_told(sqlite_url: str) -> None:
-    database = await Database.open(sqlite_url, busy_timeout=0.02)
+    database = await RecordsDatabase.open(sqlite_url, busy_timeout=0.02)
     async with database.write():
         with pytest.raises(StoreUnusable, match="busy"):
             async with database.write():

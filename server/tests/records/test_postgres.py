@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+import trustme
 from resonantgenesis_server.records.base import (
     AgentRecord,
     SessionRecord,
@@ -24,7 +26,8 @@ from resonantgenesis_server.records.usage import (
     UsagePlace,
     UsageRow,
 )
-from support.postgres import PostgresServer
+from support.postgres import CARELESS, PostgresServer
+from support.server import free_port
 
 from .records_support import run_sql_at
 
@@ -258,3 +261,39 @@ async def test_commits_are_durable_whatever_the_database_says(
     assert await run_sql_at(postgres, "SHOW synchronous_commit") == [("on",)]
     set_("synchronous_commit = remote_apply")
     assert await run_sql_at(postgres, "SHOW synchronous_commit") == [("remote_apply",)]
+
+
+@pytest.fixture
+def encrypted(tmp_path: Path) -> Iterator[str]:
+    """The address of a server that speaks TLS; its authority's certificate is `ca.pem`."""
+    port = free_port()
+    server = PostgresServer(
+        {**CARELESS, "listen_addresses": "127.0.0.1", "port": str(port), "ssl": "on"}
+    )
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(str(server.data / "server.key"))
+    issued.cert_chain_pems[0].write_to_path(str(server.data / "server.crt"))
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "another.pem"))
+    owner = server.data.stat()
+    for name in ("server.key", "server.crt"):
+        os.chown(server.data / name, owner.st_uid, owner.st_gid)
+        (server.data / name).chmod(0o600)
+    try:
+        server.start()
+        yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    finally:
+        server.close()
+
+
+async def test_the_address_says_how_it_is_encrypted(encrypted: str, tmp_path: Path) -> None:
+    asked = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+    for mode, is_encrypted in (("disable", False), ("require", True)):
+        assert await run_sql_at(f"{encrypted}?sslmode={mode}", asked) == [(is_encrypted,)]
+    verified = f"{encrypted}?sslmode=verify-full&sslrootcert={tmp_path}"
+    assert await run_sql_at(f"{verified}/ca.pem", asked) == [(True,)]
+    with pytest.raises(StoreUnusable, match="certificate"):
+        await Records.open(f"{verified}/another.pem")
+    with pytest.raises(StoreUnusable, match="No such file"):
+        await Records.open(f"{verified}/none.pem")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from resonantgenesis_server.model.errors import InvalidRequest
 from resonantgenesis_server.records.base import Organization
 from resonantgenesis_server.records.files import Owner
+from resonantgenesis_server.records.paging import encode_cursor
 from resonantgenesis_server.records.store import Records
 from resonantgenesis_server.records.usage import (
     GroupBy,
@@ -87,6 +89,23 @@ async def test_places_and_rows_are_kept_together(records: Records, org: Organiza
         await records.usage.take_in(org.id, [row("org_other", 2)], place(11))
     assert await records.usage.place(org.id) == place(9, "2024-10")
     assert (await records.usage.report(Owner(org.id), ALL, "day")).totals.turns == 1
+
+
+async def test_numbers_are_large(records: Records, org: Organization) -> None:
+    large = 2**40
+    rows = [
+        replace(row(org.id, n), input_tokens=large, output_tokens=2**60, duration_ms=2**31 - 1)
+        for n in range(3)
+    ]
+    await records.usage.take_in(org.id, rows, place(2**53))
+    assert await records.usage.place(org.id) == place(2**53)
+    report = await records.usage.report(Owner(org.id), ALL, "turn")
+    assert {group.sums.input_tokens for group in report.page.items} == {large}
+    assert report.totals.input_tokens == 3 * large
+    for by in GROUPS:
+        with contextlib.suppress(InvalidRequest):  # of a grouping by names
+            cursor = encode_cursor(by, 2**62, "s", 2**62) if by == "turn" else encode_cursor(by, 1)
+            await records.usage.report(Owner(org.id), ALL, by, cursor=cursor)
 
 
 async def test_a_row_that_comes_again_doubles_nothing(records: Records, org: Organization) -> None:

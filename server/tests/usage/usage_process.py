@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from resonantgenesis_server import usage as usage_module
-from resonantgenesis_server.records.database import Database
+from resonantgenesis_server.records.database import RecordsDatabase
 from resonantgenesis_server.usage import Budget
 from sqlalchemy.ext.asyncio import AsyncConnection
 from usage_support import Stores, ending
@@ -64,10 +64,10 @@ def after_awaiting(function: Callable[..., Awaitable[Any]], kill: Killer) -> Cal
 
 
 def before_commit(kill: Killer) -> Callable[..., Any]:
-    write = Database.write
+    write = RecordsDatabase.write
 
     @asynccontextmanager
-    async def wrapped(database: Database) -> AsyncIterator[AsyncConnection]:
+    async def wrapped(database: RecordsDatabase) -> AsyncIterator[AsyncConnection]:
         async with write(database) as connection:
             yield connection
             kill()
@@ -96,7 +96,7 @@ async def main(folder: Path, place: str, nth: int, turns: int, monthly_tokens: i
     if place == "reading":
         stores.log.read = after_awaiting(stores.log.read, kill)  # type: ignore[method-assign]
     if place == "writing":
-        Database.write = before_commit(kill)  # type: ignore[method-assign]
+        RecordsDatabase.write = before_commit(kill)  # type: ignore[method-assign]
     if place == "written":
         stores.usage.take_in = after_awaiting(  # type: ignore[method-assign]
             stores.usage.take_in, kill

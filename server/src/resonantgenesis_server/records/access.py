@@ -21,7 +21,7 @@ from ..model.errors import Conflict
 from ..model.ids import new_id
 from . import tables
 from .base import UNSET, KeyRecord, ListPage, Once, Organization, Unset
-from .database import Database, Duplicate
+from .database import Duplicate, RecordsDatabase
 from .idempotency import use_key
 from .paging import by_creation, read_page
 from .tables import micros, micros_or_none, seconds, seconds_or_none
@@ -31,7 +31,7 @@ _ASKED_AT_ONCE = 500
 
 
 class OrganizationRepository:
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+    def __init__(self, database: RecordsDatabase, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
 
@@ -121,7 +121,7 @@ async def each_organization(
 
 
 class KeyRepository:
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+    def __init__(self, database: RecordsDatabase, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
 

@@ -13,7 +13,7 @@ from ..model.events import NewEvent
 from ..model.ids import new_id
 from . import tables
 from .base import UNSET, Actor, AgentChanges, AgentRecord, ListPage, Once
-from .database import Database, Duplicate
+from .database import Duplicate, RecordsDatabase
 from .idempotency import use_key
 from .outbox import keep_event
 from .paging import decode_cursor, encode_cursor, read_page
@@ -24,7 +24,7 @@ class AgentRepository:
     """A change by an `actor` puts its event (agent.created, agent.updated, agent.deleted) into the
     outbox, in the same transaction."""
 
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+    def __init__(self, database: RecordsDatabase, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
 

@@ -4,7 +4,9 @@ The records are the data that has no log of its own: organizations, API keys, ag
 the list of sessions, idempotency keys. An event about a change waits in the outbox, written in the
 transaction of the change, until the log has it. Every repository promises:
 
-- A call that returns has been committed durably; one that raises has changed nothing.
+- A call that returns has been committed durably; one that raises has changed nothing. Only where
+  the connection to PostgreSQL breaks during a commit, or the caller is cancelled then, nobody knows
+  whether the change was made, as a whole.
 - Nothing crosses organizations: each call names one, and answers as if no other existed.
 - Times are seconds since 1970 (UTC), kept to the microsecond.
 - Pages hold at most `limit` items; `next_cursor` is opaque, and None on the last page. A cursor

@@ -37,7 +37,7 @@ BUSY_TIMEOUT = 5.0
 POOL_SIZE = 5
 #: Seconds that a node waits for others that make or upgrade the store, and between two tries.
 _EXCLUSIVE, _RETRY = 120.0, 0.05
-#: The advisory lock of `Database.exclusive`.
+#: The advisory lock of `RecordsDatabase.exclusive`.
 _EXCLUSIVE_LOCK = int.from_bytes(b"rg-store")
 #: Seconds in which a database must answer that it is there.
 _PING = 5.0
@@ -47,7 +47,7 @@ class Duplicate(Exception):
     """A row with this key exists; repositories translate that for their callers."""
 
 
-class Database:
+class RecordsDatabase:
     """`read` and `write` are the only ways in. Both raise `StoreUnusable`; `write` is one
     transaction and raises `Duplicate` for a row that breaks a constraint."""
 
@@ -63,7 +63,7 @@ class Database:
     @classmethod
     async def open(
         cls, url: str, *, busy_timeout: float = BUSY_TIMEOUT, pool_size: int = POOL_SIZE
-    ) -> Database:
+    ) -> RecordsDatabase:
         """The database at `sqlite:///PATH` or `postgresql://…`, reached when first used. Raises
         `StoreUnusable`."""
         parsed = _parse(url)

@@ -31,7 +31,7 @@ from ..model.ids import new_id
 from ..model.principal import Principal
 from . import tables
 from .base import ListPage, Once
-from .database import Database
+from .database import RecordsDatabase
 from .idempotency import use_key
 from .paging import by_creation, read_page
 from .tables import micros, seconds
@@ -78,7 +78,7 @@ class FileRecord:
 
 
 class FileRepository:
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+    def __init__(self, database: RecordsDatabase, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
 

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from . import tables
 from .base import KeyUsed, Once, Remembered, RequestName, StoreUnusable
-from .database import Database
+from .database import RecordsDatabase
 from .tables import micros, seconds
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ _ANSWERED = 201
 
 async def use_key(connection: AsyncConnection, once: Once[T] | None, made: T, now: float) -> None:
     """Use the key of `once` up for the resource `made`, within the caller's transaction, at `now`
-    by `Database.passed`. Raises `KeyUsed`; the transaction must then be rolled back."""
+    by `RecordsDatabase.passed`. Raises `KeyUsed`; the transaction must then be rolled back."""
     if once is None:
         return
     values = {
@@ -37,7 +37,7 @@ async def use_key(connection: AsyncConnection, once: Once[T] | None, made: T, no
 
 
 class IdempotencyRepository:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: RecordsDatabase) -> None:
         self._database = database
 
     async def get(self, name: RequestName, *, window: float) -> Remembered | None:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..model.events import NewEvent
 from . import tables
-from .database import Database
+from .database import RecordsDatabase
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class OutboxRepository:
     """Events that wait for the log. Each gets there exactly once: a row stays until the log has the
     event, and the log drops an event whose id it has."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: RecordsDatabase) -> None:
         self._database = database
 
     async def pending(self, limit: int = 32) -> Sequence[OutboxRow]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Callable
 
 import asyncpg
@@ -48,6 +49,7 @@ _REASONS: list[tuple[type[BaseException], str]] = [
     (asyncpg.TargetServerAttributeNotMatched, "the database is a standby or read-only"),
     (asyncpg.ClientConfigurationError, "the address of the database cannot be understood"),
     (TimeoutError, "PostgreSQL does not answer"),
+    (ssl.SSLError, "PostgreSQL's certificate is not trusted, or TLS failed"),
     (OSError, "PostgreSQL cannot be reached"),
     (asyncpg.OperatorInterventionError, "PostgreSQL is being started or shut down"),
     (asyncpg.PostgresConnectionError, "the connection to PostgreSQL broke"),
@@ -98,7 +100,8 @@ def reason_of(error: BaseException) -> str:
     """One line for the operator; it has no part of the address."""
     for kind, reason in _REASONS:
         if isinstance(error, kind):
-            return reason
+            detail = error.strerror if isinstance(error, FileNotFoundError) else None
+            return reason if detail is None else f"{reason}: {detail}"
     if isinstance(error, ValueError):
         return "the address of the database cannot be understood"
     return f"PostgreSQL refused: {' '.join(str(error).split())}"

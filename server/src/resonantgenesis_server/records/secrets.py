@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..model.errors import Conflict
 from . import tables
 from .base import SecretVersion, StoreUnusable
-from .database import Database, Duplicate
+from .database import Duplicate, RecordsDatabase
 from .tables import micros, seconds
 
 #: Between the name of a secret, which has none in it, and the number of a later version.
@@ -22,7 +22,7 @@ _RACES = 20
 
 
 class SecretRepository:
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+    def __init__(self, database: RecordsDatabase, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
 

@@ -9,7 +9,7 @@ from sqlalchemy import Insert, RowMapping, and_, delete, select
 
 from . import tables
 from .base import ListPage, ListPlace, SessionRecord
-from .database import Database
+from .database import RecordsDatabase
 from .paging import by_creation, read_page
 from .tables import micros, seconds
 
@@ -45,7 +45,7 @@ def _upsert_place(dialect: str) -> Insert:
 
 
 class SessionRepository:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: RecordsDatabase) -> None:
         self._database = database
         self._upsert = _upsert(database.dialect, anew=False)
         self._upsert_anew = _upsert(database.dialect, anew=True)

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from .access import KeyRepository, OrganizationRepository
 from .agents import AgentRepository
 from .base import StoreUnusable
-from .database import BUSY_TIMEOUT, POOL_SIZE, Database
+from .database import BUSY_TIMEOUT, POOL_SIZE, RecordsDatabase
 from .files import FileRepository
 from .idempotency import IdempotencyRepository
 from .migrate import Revision, look, migrate
@@ -23,7 +23,7 @@ class Records:
     """What `open` gives; the guarantees are those of `base`."""
 
     def __init__(
-        self, database: Database, clock: Callable[[], float], passed: Callable[[], float]
+        self, database: RecordsDatabase, clock: Callable[[], float], passed: Callable[[], float]
     ) -> None:
         self._database = database
         database.passed = passed
@@ -55,7 +55,7 @@ class Records:
 
         Raises `RecordsTooNew` or `StoreUnusable`, each with one line that gives the reason.
         """
-        database = await Database.open(url, busy_timeout=busy_timeout, pool_size=pool_size)
+        database = await RecordsDatabase.open(url, busy_timeout=busy_timeout, pool_size=pool_size)
         try:
             if upgrade:
                 async with database.exclusive(), database.write() as connection:
@@ -70,7 +70,7 @@ class Records:
     @staticmethod
     async def revision(url: str) -> Revision:
         """The version of the records at `url`, which stay as they are. Raises `StoreUnusable`."""
-        database = await Database.open(url)
+        database = await RecordsDatabase.open(url)
         try:
             return await _look(database)
         finally:
@@ -89,6 +89,6 @@ class Records:
         await self._database.close()
 
 
-async def _look(database: Database) -> Revision:
+async def _look(database: RecordsDatabase) -> Revision:
     async with database.read() as connection:
         return await connection.run_sync(look)

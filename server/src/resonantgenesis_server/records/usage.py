@@ -28,7 +28,7 @@ from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 from ..model.errors import InvalidRequest
 from . import tables
 from .base import UNSET, ListPage, Unset
-from .database import Database
+from .database import RecordsDatabase
 from .files import Owner
 from .paging import behind, decode_cursor, encode_cursor
 from .tables import micros, seconds
@@ -253,7 +253,7 @@ _KEY = ("organization_id", "session_id", "turn")
 
 
 class UsageRepository:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: RecordsDatabase) -> None:
         self._database = database
 
     async def place(self, organization_id: str) -> UsagePlace | None:
