@@ -30,6 +30,7 @@ from .agents.registry import Agents, Engines
 from .agents.tools.functions import ToolLoadError
 from .agents.tools.opening import open_toolbox
 from .agents.tools.toolbox import Toolbox
+from .calls import Calls
 from .config.load import secrets_of, unknown_variables
 from .config.settings import Settings
 from .datadir.clock import keeping_clock
@@ -38,6 +39,7 @@ from .events.outbox import OutboxRelay
 from .events.service import EventService
 from .events.system_events import LimitEvents, NodeEvents
 from .feed.hub import Hub
+from .feed.tail import Tail
 from .files.base import BlobError, Blobs
 from .files.disk import DiskBlobs
 from .files.service import QUOTA, BlobAddress, FileService
@@ -58,7 +60,8 @@ from .http.sse.routes import EventRoutes, StreamRoutes
 from .http.watchdog import StreamWatchdog
 from .http.websocket.asyncapi import asyncapi_router
 from .http.websocket.routes import SocketRoutes
-from .log.base import Entry, EventLog, LogError
+from .log.base import Entry, EventLog, LogError, OnCommit
+from .log.sqlite.log import SqliteLog
 from .logging.setup import flush_logs, open_logs, say
 from .logging.startup import StartupError
 from .maintenance import Housekeeper, Retention, RetentionJob, old_events, old_records, old_requests
@@ -72,9 +75,10 @@ from .records.base import AgentRecord, StoreError
 from .records.bootstrap import bootstrap
 from .records.credentials import CredentialHasher
 from .records.store import Records
+from .sessions.adoption import Adoption
 from .sessions.files import SessionFiles
 from .sessions.idempotency import TurnIdempotency
-from .sessions.ownership import SoleOwner
+from .sessions.ownership import NodeOwner, Ownership, SoleOwner
 from .sessions.service import SessionService
 from .sessions.session_list import SessionList
 from .sessions.state import SessionState
@@ -232,7 +236,7 @@ class CommitDispatcher:
         self.supervisor: Supervisor | None = None
         self.meter: UsageMeter | None = None
         self.session_list: SessionList | None = None
-        self._hub = hub
+        self.publish: OnCommit = hub.publish
 
     def __call__(self, stream: str, entries: Sequence[Entry]) -> None:
         # Nearly all commits are chunks, which no follower needs.
@@ -245,7 +249,7 @@ class CommitDispatcher:
                 self.supervisor.committed(stream, entries)
             if self.session_list is not None:
                 self.session_list.committed(stream, entries)
-        self._hub.publish(stream, entries)
+        self.publish(stream, entries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +325,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         )
         stack.push_async_callback(meter.close)
         fence = await log.next_fence()
-        ownership = SoleOwner(fence)
+        ownership, calls = _among_nodes(log, fence)
         supervisor = dispatcher.supervisor = Supervisor(
             log,
             hub,
@@ -344,6 +348,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             check_tools=tools.check,
             turns=of_key.turns,
             now=clock.now,
+            calls=calls,
         )
         retention = Retention(
             records.sessions, service.remove, session_list.settle, limits.session_retention, clock
@@ -383,7 +388,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             ]
         )
 
-        await _sweep(supervisor, log)
+        await _take_up(stack, log, supervisor, dispatcher, calls)
         session_list.start()
         meter.start()
         await _wait_for_list(session_list)
@@ -474,10 +479,40 @@ async def _wait_for_list(session_list: SessionList) -> None:
         log_.warning("the list of sessions is being brought up to date")
 
 
-async def _sweep(supervisor: Supervisor, log: AnyLog) -> None:
-    lost, resumed = await supervisor.sweep(await log.pending())
+def _among_nodes(log: AnyLog, fence: int) -> tuple[Ownership, Calls | None]:
+    """How this process owns sessions, and how it asks other nodes, if the log can have some."""
+    if isinstance(log, SqliteLog):
+        return SoleOwner(fence), None
+    return NodeOwner(log, fence), Calls(log.nodes)
+
+
+async def _take_up(
+    stack: contextlib.AsyncExitStack,
+    log: AnyLog,
+    supervisor: Supervisor,
+    dispatcher: CommitDispatcher,
+    calls: Calls | None,
+) -> None:
+    """End the turns whose process died, and run those that waited: of the last run, and of nodes
+    that die from now on."""
+    if isinstance(log, SqliteLog):
+        lost, resumed = await supervisor.sweep(await log.pending())
+    else:
+        tail = supervisor.hub.source = Tail(log, supervisor.hub, supervisor.gone)
+        dispatcher.publish = tail.committed
+        tail.start()
+        stack.push_async_callback(tail.close)
+        if calls is not None:
+            stack.push_async_callback(calls.close)
+        # Others must know of this node before it writes: until then they take their memory for
+        # all that there is.
+        await log.nodes.seen()
+        adoption = Adoption(log.nodes, supervisor.sweep)
+        lost, resumed = await adoption.adopt()
+        adoption.start()
+        stack.push_async_callback(adoption.close)
     if lost or resumed:
-        log_.warning("turns of the last run", lost=lost, resumed=resumed)
+        log_.warning("turns of processes that died", lost=lost, resumed=resumed)
 
 
 def _jobs(

@@ -128,6 +128,10 @@ class Nodes:
         self._beats: dict[int, _Beat] = {}
         self._db: asyncpg.Connection | None = None
         self._is_to_look = True
+        #: Wakes, at the end of each look, who waits for it.
+        self._look_over = asyncio.Event()
+        #: The beats of the first look; None: it is still to come.
+        self._looked: dict[int, int] | None = None
         #: The other nodes that live, by number, as of the last look.
         self.others: dict[int, NodeInfo] = {}
         #: Whether other nodes' notifications arrive.
@@ -153,6 +157,18 @@ class Nodes:
     async def close(self) -> None:
         await self._loop.close()
         self._drop()
+
+    async def seen(self) -> None:
+        """Return once every other node that lives has looked since this one joined."""
+        if self._looked is None:
+            await self._look_over.wait()
+        # A beat goes with a look. The first one may have been under way when this node joined.
+        first = dict(self._looked or {})
+        while any(
+            node in self._beats and self._beats[node].beat < beat + 2
+            for node, beat in first.items()
+        ):
+            await self._look_over.wait()
 
     # -- beats and verdicts ----------------------------------------------------------------
 
@@ -203,11 +219,15 @@ class Nodes:
             if await self._declare(db, node, self._beats[node].beat):
                 del living[node]
         self._beats = {node: beat for node, beat in self._beats.items() if node in living}
+        if self._looked is None:
+            self._looked = {node: beat.beat for node, beat in self._beats.items()}
         gone = self.others.keys() - living.keys()
         self.others = {
             node: NodeInfo(node, row["name"], row["address"], row["version"])
             for node, row in living.items()
         }
+        self._look_over.set()
+        self._look_over.clear()
         if gone:
             self.on_gone()
 
