@@ -46,6 +46,7 @@ STATEMENTS: dict[str, tuple[str, list[Any]]] = {
     "delete": (writer.DELETE, [*_ME, *_ROWS, *_STATES, [7, 8], "at 1 7"]),
     "trim": (writer.TRIM, [*_ME, 7, 3, 50, 1, ""]),
     "keys": (writer.KEYS, [[1, 7], [b"k2", b"k4"]]),
+    "taken": (writer.TAKEN, [7, 100]),
     "forget": (writer.FORGET, [7, 100]),
     "standing": (writer.STANDING, [1]),
     "proof": (connection_module.PROOF, [1]),

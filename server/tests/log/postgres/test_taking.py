@@ -111,3 +111,12 @@ async def test_a_new_session_is_one_round_trip(log: PostgresLog) -> None:
     log._writer._take_over = asked  # type: ignore[method-assign]
     assert await log.append(Append("s", new("1"), expect=0), Append("s/x", new("1"))) == [1, 1]
     assert await log.append(Append("s", new("2")), Append("s/y", new("1"))) == [2, 1]
+
+
+async def test_of_a_stream_that_was_taken_time_after_time_the_last_counts(
+    log: PostgresLog, postgres: str
+) -> None:
+    async with connection(postgres) as db:
+        await db.execute("INSERT INTO taken VALUES (7, 5, 1), (7, 9, 1), (7, 6, 1), (7, 8, 2)")
+        found = await db.fetch(writer_module.TAKEN, 7, 100)
+    assert {row["stream"]: row["generation"] for row in found} == {1: 9, 2: 8}

@@ -108,7 +108,12 @@ KEYS = """
 SELECT u.s, u.k FROM unnest($1::bigint[], $2::bytea[]) AS u(s, k)
 WHERE EXISTS (SELECT 1 FROM entries e WHERE e.stream=u.s AND e.key=u.k)
 """
-FORGET = "DELETE FROM taken WHERE node=$1 AND generation<=$2 RETURNING generation, stream"
+# A stream may have been taken back and again.
+TAKEN = """
+SELECT stream, max(generation) AS generation FROM taken
+WHERE node=$1 AND generation<=$2 GROUP BY stream
+"""
+FORGET = "DELETE FROM taken WHERE node=$1 AND generation<=$2"
 _GENERATION = "SELECT generation FROM writers WHERE node=$1"
 STANDING = "SELECT generation, alive, committed, at FROM writers WHERE node=$1"
 
@@ -186,7 +191,7 @@ class Writer:
         #: The generation as of which `_streams` is right, and since when a stream is another's.
         self._generation = 0
         self._taken: dict[int, int] = {}
-        #: Streams that were written while they were asked for: the answer is of before.
+        #: Streams that were written while others were asked for: an answer may be of before.
         self._overtaken: set[str] = set()
         #: The number of the last group, and of the last one that is committed.
         self._number = 0
@@ -307,7 +312,10 @@ class Writer:
             size += job.size
             if job.work is not None:
                 break
-        if self._wanted and self._taker is None:
+        if self._taker is None and self._wanted:
+            # Some were asked for and learned since they were wanted.
+            self._wanted.difference_update(self._streams)
+        if self._taker is None and self._wanted:
             self._taker = asyncio.create_task(self._take_over(), name="log-taker")
         return group
 
@@ -439,35 +447,24 @@ class Writer:
     async def _commit(self, group: list[Job]) -> bool:
         """Whether it has ended, well or badly; if not, it is queued again."""
         self._number += 1
+        if self._taker is not None:
+            self._overtaken.update(name for job in group for name in names_of(job))
         began = perf_counter()
+        held = self._refusals >= _HOLD_AFTER
         try:
             if self.fatal is not None:
                 raise self.fatal
-            if self._refusals < _HOLD_AFTER:
-                batch = await self._commit_owned(group)
-            else:
-                batch = await self._commit_held(group)
-        except _Refused:
+            batch = await (self._commit_held(group) if held else self._commit_owned(group))
+        except (_Refused, asyncpg.SerializationError, asyncpg.DeadlockDetectedError):
             return await self._refused(group)
         except asyncpg.UniqueViolationError as error:
             self._contradicted(group, error)
             return await self._refused(group)
-        except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError):
-            return await self._refused(group)
-        except LogError as error:
-            self._fail(group, error)
-        except ERRORS as error:
-            if isinstance(error, ValueError):
-                self._defect(error)
-                self._fail(group, _internal(error))
-            else:
-                self._fail(group, unavailable(error))
-        except Exception as error:  # a defect; the producers must hear of it, the loop must live
-            self._defect(error)
-            self._fail(group, _internal(error))
+        except Exception as error:
+            self._fail(group, self._reason(error))
         else:
             # Where nodes fight for streams the next refusal is answered by holding them at once.
-            self._refusals = 0 if self._refusals < _HOLD_AFTER else _HOLD_AFTER - 1
+            self._refusals = _HOLD_AFTER - 1 if held else 0
             self._defects = 0
             self._ask_keys = False
             size = sum([job.size for job in group])
@@ -498,8 +495,6 @@ class Writer:
         names = sorted({name for job in group for name in names_of(job)})
         encoded = [name.encode() for name in names]
         self._forget(names)
-        if self._taker is not None:
-            self._overtaken.update(names)
         await self._fill_numbers(len(names))
         batch, streams, numbers = Batch(), dict[str, OwnedStream](), self._numbers
 
@@ -593,9 +588,11 @@ class Writer:
                 self._break(StaleWriter("this node was declared dead"))
                 raise StaleWriter("this node was declared dead")
             if row["generation"] != self._generation:
-                taken = await db.fetch(FORGET, node, row["generation"])
+                taken = await db.fetch(TAKEN, node, row["generation"])
                 self._lose({each["stream"]: each["generation"] for each in taken})
                 self._generation = row["generation"]
+                # Not before: if the connection breaks here they are read once more.
+                await db.execute(FORGET, node, row["generation"])
         return Standing(row["generation"], row["committed"], row["at"])
 
     def _lose(self, taken: dict[int, int]) -> None:
@@ -745,6 +742,15 @@ class Writer:
             self._forget(list(self._streams)[:excess])
         while len(self._made) > _MAX_MADE:
             del self._made[next(iter(self._made))]
+
+    def _reason(self, error: Exception) -> LogError:
+        """What the producers hear of a failure."""
+        if isinstance(error, LogError):
+            return error
+        if isinstance(error, ERRORS) and not isinstance(error, ValueError):
+            return unavailable(error)
+        self._defect(error)
+        return _internal(error)
 
     def _fail(self, group: list[Job], error: LogError) -> None:
         metrics.commit_failed()
