@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -43,7 +44,8 @@ async def first_frames(client: httpx.AsyncClient, session_id: str, count: int) -
 
 
 async def test_a_node_that_is_killed_goes_on(serve: Serve, postgres: str) -> None:
-    server = serve(store=postgres, secret=SECRET)
+    # It says that the node of the killed process is dead.
+    server = serve(may_complain=True, store=postgres, secret=SECRET)
     async with client_of(server) as client:
         session_id = (await execute(client, **COUNT))["session_id"]
         queued = {"goal": "count to 3", "session_id": session_id, "if_busy": "enqueue"}
@@ -66,6 +68,26 @@ async def test_a_node_that_is_killed_goes_on(serve: Serve, postgres: str) -> Non
         assert [(row["session_id"], row["turns"]) for row in listed] == [(session_id, 2)]
         usage = (await client.get("/v1/usage")).json()
         assert usage["totals"]["turns"] == 2
+
+
+async def test_nodes_that_start_at_once_make_one_key(postgres: str, tmp_path: Path) -> None:
+    nodes = [
+        ServerProcess(tmp_path / f"node{n}", key=None, store=postgres, secret=SECRET)
+        for n in range(4)
+    ]
+    try:
+        for node in nodes:
+            node.launch()
+        for node in nodes:
+            node.wait_ready()
+        (file,) = tmp_path.glob("node*/api-key")
+        key = file.read_text().strip()
+        for node in nodes:
+            answer = httpx.get(f"{node.url}/v1/keys", headers=bearer(key), timeout=30)
+            assert [each["name"] for each in answer.json()["data"]] == ["bootstrap"]
+    finally:
+        for node in nodes:
+            node.stop()
 
 
 async def test_an_outage_of_the_database_loses_nothing_and_is_over_by_itself(

@@ -18,6 +18,7 @@ from resonantgenesis_server.records.base import (
     SessionRecord,
     StoreUnusable,
 )
+from resonantgenesis_server.records.database import RecordsDatabase
 from resonantgenesis_server.records.files import Owner
 from resonantgenesis_server.records.store import Records
 from resonantgenesis_server.records.usage import (
@@ -210,6 +211,18 @@ async def test_an_outage_is_an_error_and_is_over_when_the_database_is_back() -> 
         await records.close()
     finally:
         server.close()
+
+
+async def test_a_pool_that_is_used_up_is_an_error(postgres: str) -> None:
+    database = await RecordsDatabase.open(postgres, busy_timeout=0.1, pool_size=2)
+    async with database.read(), database.read():
+        with pytest.raises(StoreUnusable, match="no connection is free") as caught:
+            async with database.read():
+                pass
+        assert "\n" not in str(caught.value)
+    async with database.read():
+        pass
+    await database.close()
 
 
 async def test_a_server_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

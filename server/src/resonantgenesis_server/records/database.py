@@ -23,6 +23,7 @@ from sqlalchemy.exc import (
     NoSuchModuleError,
     SQLAlchemyError,
 )
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -39,6 +40,8 @@ POOL_SIZE = 5
 _EXCLUSIVE, _RETRY = 120.0, 0.05
 #: The advisory lock of `RecordsDatabase.exclusive`.
 _EXCLUSIVE_LOCK = int.from_bytes(b"rg-store")
+#: Seconds of one statement on PostgreSQL, and of one that upgrades the store.
+_STATEMENT, _UPGRADE = 20.0, 3_600.0
 #: Seconds in which a database must answer that it is there.
 _PING = 5.0
 
@@ -51,8 +54,10 @@ class RecordsDatabase:
     """`read` and `write` are the only ways in. Both raise `StoreUnusable`; `write` is one
     transaction and raises `Duplicate` for a row that breaks a constraint."""
 
-    def __init__(self, engine: AsyncEngine, busy_timeout: float) -> None:
+    def __init__(self, engine: AsyncEngine, busy_timeout: float, url: str = "") -> None:
+        """`url`: the address, where the engine is PostgreSQL's."""
         self._engine = engine
+        self._url = url
         #: The seconds by which idempotency keys are dated and expire; see `model.clock`.
         self.passed: Callable[[], float] = time.time
         self._busy_timeout = busy_timeout
@@ -70,7 +75,7 @@ class RecordsDatabase:
         if parsed.get_backend_name() == "sqlite":
             await asyncio.to_thread(_prepare_file, parsed)
             return cls(_sqlite(parsed, busy_timeout, pool_size), busy_timeout)
-        return cls(_postgres(url, busy_timeout, pool_size), busy_timeout)
+        return cls(_postgres(url, busy_timeout, pool_size), busy_timeout, url)
 
     @property
     def dialect(self) -> str:
@@ -131,6 +136,22 @@ class RecordsDatabase:
                 finally:
                     await connection.invalidate()  # the lock ends with the connection
 
+    @asynccontextmanager
+    async def upgrading(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that makes or upgrades the store, as the only process that does so."""
+        if self._writer is not None:
+            async with self.write() as connection:
+                yield connection
+            return
+        # Changing a large table may take longer than any other statement.
+        engine = _postgres(self._url, self._busy_timeout, 2, _UPGRADE)
+        patient = RecordsDatabase(engine, self._busy_timeout, self._url)
+        try:
+            async with patient.exclusive(), patient.write() as connection:
+                yield connection
+        finally:
+            await patient.close()
+
     async def _lock(self, connection: AsyncConnection) -> None:
         lock = select(func.pg_try_advisory_lock(_EXCLUSIVE_LOCK))
         try:
@@ -140,7 +161,9 @@ class RecordsDatabase:
                         return
                     await asyncio.sleep(_RETRY)
         except TimeoutError:
-            raise StoreUnusable("another node has been upgrading the records for long") from None
+            raise StoreUnusable(
+                "another node has been upgrading the records for two minutes"
+            ) from None
 
     async def ping(self) -> None:
         try:
@@ -206,7 +229,9 @@ def _engine(url: str | URL, busy_timeout: float, pool_size: int, **options: Any)
         raise StoreUnusable("the driver of this database is not installed") from error
 
 
-def _postgres(url: str, busy_timeout: float, pool_size: int) -> AsyncEngine:
+def _postgres(
+    url: str, busy_timeout: float, pool_size: int, statement_timeout: float = _STATEMENT
+) -> AsyncEngine:
     try:
         # The driver is an extra of the package.
         driver = importlib.import_module(".postgres", __package__)
@@ -218,7 +243,7 @@ def _postgres(url: str, busy_timeout: float, pool_size: int) -> AsyncEngine:
         "postgresql+asyncpg://",
         busy_timeout,
         pool_size,
-        async_creator=driver.connector(url, busy_timeout),
+        async_creator=driver.connector(url, busy_timeout, statement_timeout),
     )
 
     @event.listens_for(engine.sync_engine, "checkout")
@@ -271,8 +296,10 @@ def _translated() -> Iterator[None]:
         raise StoreUnusable(f"the records refused a row: {_reason(error)}") from error
     except DBAPIError as error:
         raise StoreUnusable(f"the records cannot be used: {_reason(error)}") from error
+    except PoolTimeout as error:
+        raise StoreUnusable("the records are busy: no connection is free") from error
     except SQLAlchemyError as error:
-        raise StoreUnusable(f"the records cannot be used: {error}") from error
+        raise StoreUnusable(f"the records cannot be used: {_line(error)}") from error
     except OSError as error:  # TimeoutError as well: a connection that died under a statement
         raise StoreUnusable(f"the records cannot be used: {error}") from error
 
@@ -280,7 +307,11 @@ def _translated() -> Iterator[None]:
 def _reason(error: DBAPIError) -> str:
     """One line."""
     cause = error.orig.__cause__ if error.orig is not None else None
-    return " ".join(str(cause or error.orig).split())
+    return _line(cause or error.orig)
+
+
+def _line(error: BaseException | None) -> str:
+    return " ".join(str(error).split())
 
 
 def _is_duplicate(error: IntegrityError) -> bool:

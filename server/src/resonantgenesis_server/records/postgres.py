@@ -12,8 +12,8 @@ from .base import StoreUnusable
 #: The records' own schema: the log has another, and the database may be shared with others.
 SCHEMA = "resonantgenesis_records"
 OLDEST_VERSION = 14
-#: Seconds to connect. Seconds of one statement: a network that swallows packets is an error then.
-_CONNECT, _STATEMENT = 5.0, 20.0
+#: Seconds to connect.
+_CONNECT = 5.0
 _SETTINGS = {
     "application_name": "resonantgenesis/records",
     "search_path": SCHEMA,
@@ -57,9 +57,15 @@ _REASONS: list[tuple[type[BaseException], str]] = [
 ]
 
 
-def connector(url: str, busy_timeout: float) -> Callable[..., Awaitable[asyncpg.Connection]]:
-    """Connects to `url`, in the form of libpq (`sslmode`, several hosts, `passfile`, …). A
-    statement waits at most `busy_timeout` seconds for a lock. Raises StoreUnusable."""
+def connector(
+    url: str, busy_timeout: float, statement_timeout: float
+) -> Callable[..., Awaitable[asyncpg.Connection]]:
+    """Connects to `url`, in the form of libpq (`sslmode`, several hosts, `passfile`, …).
+
+    A statement waits at most `busy_timeout` seconds for a lock, and takes at most
+    `statement_timeout` seconds: a network that swallows packets is an error then. Raises
+    StoreUnusable.
+    """
     settings = {**_SETTINGS, "lock_timeout": f"{int(busy_timeout * 1_000)}ms"}
 
     async def connect(**_options: object) -> asyncpg.Connection:
@@ -67,7 +73,7 @@ def connector(url: str, busy_timeout: float) -> Callable[..., Awaitable[asyncpg.
             connection = await asyncpg.connect(
                 url,
                 timeout=_CONNECT,
-                command_timeout=_STATEMENT,
+                command_timeout=statement_timeout,
                 target_session_attrs="read-write",
                 server_settings=settings,
             )

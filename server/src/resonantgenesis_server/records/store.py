@@ -58,7 +58,7 @@ class Records:
         database = await RecordsDatabase.open(url, busy_timeout=busy_timeout, pool_size=pool_size)
         try:
             if upgrade:
-                async with database.exclusive(), database.write() as connection:
+                async with database.upgrading() as connection:
                     await connection.run_sync(migrate)
             elif (problem := (await _look(database)).problem) is not None:
                 raise StoreUnusable(problem)

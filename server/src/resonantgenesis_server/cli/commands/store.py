@@ -36,7 +36,7 @@ def init(config: Config = None, store: Store = None, data: DataDirectory = None)
 
 @app.command()
 def upgrade(config: Config = None, store: Store = None, data: DataDirectory = None) -> None:
-    """Bring the store to this program's version; safe while nodes of the version before run."""
+    """Bring the store to this program's version."""
     _make_or_upgrade(_settings(config, store, data))
 
 
