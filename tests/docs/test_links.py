@@ -18,7 +18,7 @@ DOCUMENTS = [
 ]
 #: Documents that tell a contributor where to go; what they name in code marks is relative to one
 #: of these folders.
-GUIDES = [ROOT / "CONTRIBUTING.md"]
+GUIDES = [ROOT / "CONTRIBUTING.md", ROOT / "ARCHITECTURE.md"]
 FOLDERS = [ROOT, ROOT / "server/src/resonantgenesis_server", ROOT / "server"]
 
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
