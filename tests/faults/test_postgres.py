@@ -112,6 +112,7 @@ async def test_an_outage_of_the_database_loses_nothing_and_is_over_by_itself(
         assert [f.data for f in await read_all(client, before, turn=1)] == [f.data for f in whole]
         after = await execute(client, goal="count to 3", session_id=session_id)
         assert after["turn"] == 2
+        assert (await read_all(client, session_id, turn=2))[-1].body["status"] == "success"
 
 
 def refused(*arguments: str) -> str:
@@ -140,3 +141,32 @@ async def test_a_start_that_cannot_be_is_refused(
     serve(store=postgres, secret=SECRET, store_upgrade="false").stop()
     monkeypatch.setenv("RESONANTGENESIS_SECRET", "00" * 32)
     assert "the secret is not the one" in refused()
+
+
+async def test_any_node_serves_any_session(serve: Serve, postgres: str) -> None:
+    runs = serve(may_complain=True, store=postgres, secret=SECRET)
+    other = serve(may_complain=True, store=postgres, secret=SECRET)
+    async with client_of(runs) as here, client_of(other) as elsewhere:
+        session_id = (await execute(here, **COUNT))["session_id"]
+        found = await read_all(elsewhere, session_id)
+        dense(found)
+        assert found[-1].body["status"] == "success"
+        assert text_of(found).split() == [str(number) for number in range(1, 201)]
+        ended = await execute(elsewhere, goal="count to 3", session_id=session_id)
+        dense(await read_all(elsewhere, session_id, turn=ended["turn"]), found[-1].position + 1)
+
+        cancelled = (await execute(here, **COUNT))["session_id"]
+        answer = await elsewhere.post(f"/v1/sessions/{cancelled}/cancel", json={})
+        assert answer.json()["cancelled"] == [1]
+        assert (await read_all(here, cancelled))[-1].body["status"] == "cancelled"
+
+        lost = (await execute(here, **COUNT))["session_id"]
+        seen = await first_frames(elsewhere, lost, 10)
+        runs.kill()
+        found = await read_all(elsewhere, lost, timeout=60)
+        dense(found)
+        assert [frame.data for frame in found[:10]] == [frame.data for frame in seen]
+        assert found[-2].body["code"] == "RUNNER_LOST"
+        assert [frame.event for frame in found].count("done") == 1
+        totals = (await elsewhere.get("/v1/usage")).json()["totals"]
+        assert totals["turns"] == 4
