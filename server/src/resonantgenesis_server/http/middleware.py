@@ -43,7 +43,7 @@ from .params import (
     reject_duplicate_headers,
 )
 from .routing import FastRoute
-from .serving.http_protocol import request_connection_of
+from .serving.http_connection import request_connection_of
 
 log = structlog.get_logger("resonantgenesis.http")
 

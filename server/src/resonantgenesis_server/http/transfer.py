@@ -28,7 +28,7 @@ from ..model.limits import Limits
 from ..model.principal import Principal
 from ..records.base import StoreError
 from .params import text_header
-from .serving.http_protocol import request_connection_of
+from .serving.http_connection import request_connection_of
 from .waiting import Held, holding, listening
 from .watchdog import StreamWatchdog
 

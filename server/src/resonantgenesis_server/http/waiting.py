@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope
 
 from ..model.errors import ApiError
 from ..model.principal import Principal
-from .serving.http_protocol import request_connection_of
+from .serving.http_connection import request_connection_of
 from .watchdog import StreamWatchdog
 
 

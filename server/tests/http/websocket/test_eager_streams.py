@@ -14,7 +14,7 @@ from resonantgenesis_server.http.cors import Cors
 from resonantgenesis_server.http.middleware import Gateway
 from resonantgenesis_server.http.routing import fast_route
 from resonantgenesis_server.http.serving.eager import EagerStarter
-from resonantgenesis_server.http.serving.http_protocol import request_connection_of
+from resonantgenesis_server.http.serving.http_connection import request_connection_of
 from structlog.testing import capture_logs
 from ws_agents import gates
 from ws_harness import KEY, PATIENCE, Server, listening

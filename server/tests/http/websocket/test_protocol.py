@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from resonantgenesis_server.http.limits import SocketLimits
-from resonantgenesis_server.http.websocket.protocol import (
+from resonantgenesis_server.http.websocket.messages import (
     Action,
     Authenticate,
     Cancel,
     Close,
     Execute,
     Reply,
-    SocketMachine,
     SubscribeEvents,
     SubscribeSession,
     Unsubscribe,
 )
+from resonantgenesis_server.http.websocket.protocol import SocketMachine
 from resonantgenesis_server.http.websocket.subscriptions import ChannelTable
 from resonantgenesis_server.model.errors import NotFound, Unauthenticated, Unavailable
 from ws_harness import check_from_server

@@ -1,13 +1,23 @@
-"""A client's connection between and during its requests: how long it may be silent, how it ends."""
+"""A client's connection: how long it may be silent, how it ends, what a request sees of it."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
+from starlette.types import Scope
 from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from ..cors import HeaderList
 from .connection_limit import SURPLUS_WITHIN, Peer, SilentConnections, client_address, has_input
 from .connection_owner import ConnectionOwner, SendWatchdog
+from .stream_connection import StreamConnection, opening
+
+EXTENSION = "resonantgenesis.transport"
 
 #: Seconds from a connection, or the first byte of a request, to the end of its headers.
 HEADERS_WITHIN = 30.0
@@ -34,8 +44,11 @@ class Flow(FlowControl):
         super().resume_reading()
 
 
-class HttpConnection(asyncio.Protocol):
+class HttpConnection(asyncio.Protocol, ABC):
     """A connection without its requests, which a subclass reads and answers."""
+
+    #: A stream that is written while some of its request is still to come.
+    stream: StreamConnection | None = None
 
     def __init__(self, owner: ConnectionOwner, transport: asyncio.Transport, peer: Peer) -> None:
         self.owner = owner
@@ -70,6 +83,22 @@ class HttpConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.flow.resume_writing()
+
+    # -- requests --------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def is_reading(self) -> bool:
+        """Whether some of the request is still to come, or the client has ended its side: then only
+        this protocol knows what follows."""
+
+    @abstractmethod
+    def leave(self) -> bytes:
+        """Give the connection to a stream. Returns the bytes that have come of the next request."""
+
+    @abstractmethod
+    def on_response_complete(self) -> None:
+        """Deal with the bytes behind the request, or wait for the next one."""
 
     # -- silence ---------------------------------------------------------------------------
 
@@ -168,3 +197,137 @@ class HttpConnection(asyncio.Protocol):
             self._lingers -= size
             if self._lingers < 0:
                 self.transport.abort()
+
+
+class ClientListener(Protocol):
+    """A listener to the client of a request."""
+
+    def end_side(self) -> None:
+        """The client sends nothing more, and may have left."""
+        ...
+
+    def leave(self) -> None:
+        """The client has left."""
+        ...
+
+
+class RequestConnection:
+    """The connection of a request, for the application: `begin` makes it a stream's.
+
+    It owns the stream while the protocol still has to read: of the request's body, or to the end of
+    the client's side.
+    """
+
+    __slots__ = (
+        "_begun", "_cycle", "_holds_head", "_listener", "_protocol", "connections", "ended", "lost",
+        "on_lost", "transport",
+    )  # fmt: skip
+
+    def __init__(self, protocol: HttpConnection, cycle: RequestResponseCycle) -> None:
+        self._protocol = protocol
+        self._cycle = cycle
+        self._begun: StreamConnection | None = None
+        self._holds_head = True
+        #: See `StreamOwner`.
+        self.connections: set[asyncio.Protocol] = set()
+        self.transport: asyncio.Transport = protocol.transport
+        self.lost = False
+        #: The client has ended its side.
+        self.ended = False
+        self._listener: ClientListener | None = None
+        self.on_lost: Callable[[], None] | None = None
+
+    def begin(self, headers: HeaderList, first: bytes) -> StreamConnection:
+        """Take the connection for a stream: status 200, and a first part that is not empty.
+
+        They are sent with the next part, or when the request waits for something.
+        """
+        protocol, cycle = self._protocol, self._cycle
+        # uvicorn lets an application return before the response is complete, and asks nothing more
+        # of it, when its client has left.
+        cycle.response_started = cycle.disconnected = True
+        stays = protocol.is_reading
+        lines = [*cycle.default_headers, *headers]
+        stream = self._begun = StreamConnection(
+            self if stays else protocol.owner,
+            self.transport,
+            head=opening(lines, first, keep_alive=cycle.keep_alive),
+            keep_alive=cycle.keep_alive,
+            full=protocol.flow.write_paused,
+        )
+        if stays:
+            protocol.stream = stream
+        else:
+            early = protocol.leave()
+            stream.take_over()
+            if early:
+                stream.data_received(early)
+        if not self._holds_head:
+            stream.flush()
+        return stream
+
+    def flush(self) -> None:
+        """Send what a stream holds back: the request waits, or has ended."""
+        self._holds_head = False
+        if self._begun is not None:
+            self._begun.flush()
+
+    def take_back(self, transport: asyncio.Transport, data: bytes) -> None:
+        """A stream that stayed has ended: serve the next request, whose bytes the reader has."""
+        del transport, data
+        self._cycle.response_complete = True
+        self._protocol.stream = None
+        self._protocol.on_response_complete()
+
+    def closing(self, transport: asyncio.Transport) -> None:
+        """See `StreamOwner`."""
+        self._protocol.watch_sending()
+
+    @property
+    def unread(self) -> bool:
+        """Whether some of the request's body is still to come."""
+        return bool(self._cycle.more_body)
+
+    def linger(self) -> None:
+        """The client has its answer, and is read on since it has not sent everything."""
+        self._protocol.silence()
+
+    def give_up(self) -> None:
+        """The client is gone, which uvicorn does not know yet: it waits for no answer."""
+        self._cycle.disconnected = True
+
+    @contextlib.contextmanager
+    def telling(self, listener: ClientListener) -> Iterator[None]:
+        """Tell the listener of everything that the client has done, or does within the block."""
+        self._listener = listener
+        if self.ended:
+            listener.end_side()
+        if self.lost:
+            listener.leave()
+        try:
+            yield
+        finally:
+            self._listener = None
+
+    def set_ended(self) -> None:
+        self.ended = True
+        if self._listener is not None:
+            self._listener.end_side()
+
+    def set_lost(self) -> None:
+        self.lost = True
+        if self._listener is not None:
+            self._listener.leave()
+        if self.on_lost is not None:
+            self.on_lost()
+
+
+def connection_of(scope: Scope) -> RequestConnection | None:
+    """The request's connection, if the server gives it and answers in chunked encoding."""
+    return request_connection_of(scope) if scope["http_version"] == "1.1" else None
+
+
+def request_connection_of(scope: Scope) -> RequestConnection | None:
+    """The request's connection, if the server gives it, whatever the version of HTTP."""
+    connection: RequestConnection | None = scope.get("extensions", {}).get(EXTENSION)
+    return connection

@@ -9,11 +9,10 @@ polite close would wait for ever.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote
 
 import structlog
@@ -25,7 +24,7 @@ from ...model.ids import new_id
 from ..cors import HeaderList
 from .connection_limit import HEALTH_PATHS, Peer, has_input
 from .connection_owner import ConnectionOwner
-from .http_connection import HttpConnection
+from .http_connection import EXTENSION, HttpConnection, RequestConnection
 from .request_head import (
     LARGE_HEADERS,
     LONG_URL,
@@ -35,14 +34,13 @@ from .request_head import (
     raw_answer,
 )
 from .request_reader import RequestReader
-from .stream_connection import EARLY_BYTES, StreamConnection, opening
+from .stream_connection import EARLY_BYTES
 
 log_ = structlog.get_logger("resonantgenesis.http")
 #: uvicorn warns of clients' mistakes. The client gets an answer, and this log a line of our own.
 _library_log = logging.getLogger("resonantgenesis.http.uvicorn")
 _library_log.setLevel(logging.ERROR)
 
-EXTENSION = "resonantgenesis.transport"
 #: Seconds in which a client that is still sending may read its answer, when the server stops.
 _LAST_WORDS = 1.0
 #: What the library for sockets reads of a request: fields, and bytes of a line.
@@ -51,18 +49,6 @@ _SOCKET_FIELDS, _SOCKET_LINE = 128, 8_190
 _UNREAD: Any = {"type": "http", "method": "GET", "headers": []}
 #: Statuses without a body.
 _BODILESS = frozenset({204, 304})
-
-
-class ClientListener(Protocol):
-    """A listener to the client of a request."""
-
-    def end_side(self) -> None:
-        """The client sends nothing more, and may have left."""
-        ...
-
-    def leave(self) -> None:
-        """The client has left."""
-        ...
 
 
 class _Answering:
@@ -74,117 +60,6 @@ class _Answering:
         self.write = protocol.transport.write
         self.is_closing = protocol.transport.is_closing
         self.close = protocol.close_answered
-
-
-class RequestConnection:
-    """The connection of a request, for the application: `begin` makes it a stream's.
-
-    It owns the stream while the protocol still has to read: of the request's body, or to the end of
-    the client's side.
-    """
-
-    __slots__ = (
-        "_begun", "_cycle", "_holds_head", "_listener", "_protocol", "connections", "ended", "lost",
-        "on_lost", "transport",
-    )  # fmt: skip
-
-    def __init__(self, protocol: HttpProtocol, cycle: RequestResponseCycle) -> None:
-        self._protocol = protocol
-        self._cycle = cycle
-        self._begun: StreamConnection | None = None
-        self._holds_head = True
-        #: See `StreamOwner`.
-        self.connections: set[asyncio.Protocol] = set()
-        self.transport: asyncio.Transport = protocol.transport
-        self.lost = False
-        #: The client has ended its side.
-        self.ended = False
-        self._listener: ClientListener | None = None
-        self.on_lost: Callable[[], None] | None = None
-
-    def begin(self, headers: HeaderList, first: bytes) -> StreamConnection:
-        """Take the connection for a stream: status 200, and a first part that is not empty.
-
-        They are sent with the next part, or when the request waits for something.
-        """
-        protocol, cycle = self._protocol, self._cycle
-        # uvicorn lets an application return before the response is complete, and asks nothing more
-        # of it, when its client has left.
-        cycle.response_started = cycle.disconnected = True
-        stays = protocol.is_reading
-        lines = [*cycle.default_headers, *headers]
-        stream = self._begun = StreamConnection(
-            self if stays else protocol.owner,
-            self.transport,
-            head=opening(lines, first, keep_alive=cycle.keep_alive),
-            keep_alive=cycle.keep_alive,
-            full=protocol.flow.write_paused,
-        )
-        if stays:
-            protocol.stream = stream
-        else:
-            early = protocol.leave()
-            stream.take_over()
-            if early:
-                stream.data_received(early)
-        if not self._holds_head:
-            stream.flush()
-        return stream
-
-    def flush(self) -> None:
-        """Send what a stream holds back: the request waits, or has ended."""
-        self._holds_head = False
-        if self._begun is not None:
-            self._begun.flush()
-
-    def take_back(self, transport: asyncio.Transport, data: bytes) -> None:
-        """A stream that stayed has ended: serve the next request, whose bytes the reader has."""
-        del transport, data
-        self._cycle.response_complete = True
-        self._protocol.stream = None
-        self._protocol.on_response_complete()
-
-    def closing(self, transport: asyncio.Transport) -> None:
-        """See `StreamOwner`."""
-        self._protocol.watch_sending()
-
-    @property
-    def unread(self) -> bool:
-        """Whether some of the request's body is still to come."""
-        return bool(self._cycle.more_body)
-
-    def linger(self) -> None:
-        """The client has its answer, and is read on since it has not sent everything."""
-        self._protocol.silence()
-
-    def give_up(self) -> None:
-        """The client is gone, which uvicorn does not know yet: it waits for no answer."""
-        self._cycle.disconnected = True
-
-    @contextlib.contextmanager
-    def telling(self, listener: ClientListener) -> Iterator[None]:
-        """Tell the listener of everything that the client has done, or does within the block."""
-        self._listener = listener
-        if self.ended:
-            listener.end_side()
-        if self.lost:
-            listener.leave()
-        try:
-            yield
-        finally:
-            self._listener = None
-
-    def set_ended(self) -> None:
-        self.ended = True
-        if self._listener is not None:
-            self._listener.end_side()
-
-    def set_lost(self) -> None:
-        self.lost = True
-        if self._listener is not None:
-            self._listener.leave()
-        if self.on_lost is not None:
-            self.on_lost()
 
 
 class HttpProtocol(HttpConnection):
@@ -200,8 +75,6 @@ class HttpProtocol(HttpConnection):
         self._scope: Any = _UNREAD
         self.cycle: RequestResponseCycle | None = None
         self.connection: RequestConnection | None = None
-        #: A stream that is written while some of its request is still to come.
-        self.stream: StreamConnection | None = None
         #: The client has ended its side and waits for the answer.
         self._half_closed = False
         #: The answer is a stream without an end of its own, to a client of HTTP/1.0.
@@ -244,12 +117,9 @@ class HttpProtocol(HttpConnection):
 
     @property
     def is_reading(self) -> bool:
-        """Whether some of the request is still to come, or the client has ended its side: then only
-        this protocol knows what follows."""
         return self._reader.in_body or self._half_closed
 
     def leave(self) -> bytes:
-        """Give the connection to a stream. Returns the bytes that have come of the next request."""
         self._stop_waiting()
         self._sending.stop()
         self.owner.connections.discard(self)
@@ -479,7 +349,6 @@ class HttpProtocol(HttpConnection):
         self._is_endless = True
 
     def on_response_complete(self) -> None:
-        """Deal with the bytes behind the request, or wait for the next one."""
         self._sending.watch()
         self.silence()
         if self.transport.is_closing() or self._lingers is not None:
@@ -550,17 +419,6 @@ class HttpProtocol(HttpConnection):
             return request_id, headers
         request_id = new_id("req")
         return request_id, [(b"x-request-id", request_id.encode())]
-
-
-def connection_of(scope: Scope) -> RequestConnection | None:
-    """The request's connection, if the server gives it and answers in chunked encoding."""
-    return request_connection_of(scope) if scope["http_version"] == "1.1" else None
-
-
-def request_connection_of(scope: Scope) -> RequestConnection | None:
-    """The request's connection, if the server gives it, whatever the version of HTTP."""
-    connection: RequestConnection | None = scope.get("extensions", {}).get(EXTENSION)
-    return connection
 
 
 # -- HTTP/1.0, which knows no chunked encoding: an answer without a length ends with the connection

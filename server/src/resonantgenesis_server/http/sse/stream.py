@@ -21,7 +21,7 @@ from ...log.base import Entry, LogError
 from ...model.errors import ApiError, Unavailable
 from ...model.limits import Limits
 from ...model.principal import Principal
-from ..serving.http_protocol import connection_of
+from ..serving.http_connection import connection_of
 from ..serving.stream_connection import StreamConnection, chunked
 from ..watchdog import INTERVAL, StreamWatchdog
 

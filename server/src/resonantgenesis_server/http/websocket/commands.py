@@ -18,8 +18,15 @@ from ...sessions.request import TurnRef, TurnRequest
 from ...sessions.service import SessionService
 from ..auth.authenticator import require
 from ..limits import RequestLimit, SocketLimits
-from .messages import session_channel, session_in
-from .protocol import Cancel, Execute, SubscribeEvents, SubscribeSession, Unsubscribe
+from .messages import (
+    Cancel,
+    Execute,
+    SubscribeEvents,
+    SubscribeSession,
+    Unsubscribe,
+    session_channel,
+    session_in,
+)
 from .subscriptions import (
     Change,
     ChannelTable,

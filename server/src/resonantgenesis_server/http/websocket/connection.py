@@ -21,21 +21,18 @@ from ..errors import store_unusable
 from ..limits import Allowance
 from ..watchdog import StreamWatchdog
 from .commands import Commands, Services
-from .messages import MessageId
-from .protocol import (
+from .messages import (
     Action,
     Authenticate,
     Cancel,
     Close,
     Execute,
     Reply,
-    Request,
-    SocketMachine,
     SubscribeEvents,
     SubscribeSession,
     Unsubscribe,
-    error_reply,
 )
+from .protocol import SocketMachine, error_reply
 from .subscriptions import SocketSubscription
 from .writer import AsgiWire, SocketLost, SocketWriter
 
@@ -207,46 +204,43 @@ class Socket:
             return machine.text(text, self._loop.time())
 
     async def _do(self, actions: Iterable[Action]) -> None:
+        """Do everything that the machine says; answer with the error of a request that fails."""
         for action in actions:
-            if isinstance(action, Reply | Close):
+            try:
+                await self._perform(action)
+            except Exception as error:
+                self._fail(action, error)
+
+    async def _perform(self, action: Action) -> None:
+        match action:
+            case Reply() | Close():
                 self._answer([action])
-            elif isinstance(action, Execute):
+            case Authenticate():
+                await self._authenticate(action)
+            case SubscribeEvents():
+                await self._commands.subscribe_events(self.principal, action)
+            case SubscribeSession():
+                await self._commands.subscribe_session(self.principal, action)
+            case Unsubscribe():
+                self._commands.unsubscribe(self.principal, action)
+            case Cancel():
+                await self._commands.cancel(self.principal, action)
+            case Execute():
                 await self._execute_soon(action)
-            else:
-                await self._attempt(action)
 
     def _answer(self, actions: Iterable[Action]) -> None:
+        """Send and close; for what the machine says when nothing was asked."""
         for action in actions:
             if isinstance(action, Reply):
                 self._writer.put(action.message)
             elif isinstance(action, Close):
                 self._close(action.code, action.reason)
 
-    async def _attempt(self, request: Request) -> None:
-        """Do what was asked for, or say why not."""
-        try:
-            await self._perform(request)
-        except Exception as error:
-            told = self._as_api_error(error)
-            given = request.id if isinstance(request, Authenticate) else request.message.id
-            self._answer(self._machine.failed(told, given, self._loop.time()))
-
-    async def _perform(self, request: Request) -> None:
-        match request:
-            case Authenticate():
-                await self._authenticate(request)
-            case SubscribeEvents():
-                await self._commands.subscribe_events(self.principal, request)
-            case SubscribeSession():
-                await self._commands.subscribe_session(self.principal, request)
-            case Unsubscribe():
-                self._commands.unsubscribe(self.principal, request)
-            case Cancel():
-                await self._commands.cancel(self.principal, request)
-            case Execute():
-                self._executed += 1
-                name = f"{self._request_id[:50]}.{self._executed}"
-                await self._commands.execute(self.principal, request, name)
+    def _fail(self, action: Action, error: Exception) -> None:
+        """Answer a request with the error that it met."""
+        message_id = None if isinstance(action, Reply | Close) else action.id
+        refusal = self._as_api_error(error)
+        self._answer(self._machine.failed(refusal, message_id, self._loop.time()))
 
     def _as_api_error(self, error: Exception) -> ApiError:
         if isinstance(error, ApiError):
@@ -296,13 +290,20 @@ class Socket:
             async with asyncio.timeout(self._limits.execute_wait):
                 await self._slots.acquire()
         except TimeoutError:
-            busy = RateLimited("too many executes are under way on this socket", retry_after=1)
-            given: MessageId | None = request.message.id
-            self._answer(self._machine.failed(busy, given, self._loop.time()))
-            return
-        task = asyncio.create_task(self._attempt(request), name="socket execute")
+            raise RateLimited(
+                "too many executes are under way on this socket", retry_after=1
+            ) from None
+        task = asyncio.create_task(self._execute(request), name="socket execute")
         self._executes.add(task)
         task.add_done_callback(self._executed_one)
+
+    async def _execute(self, request: Execute) -> None:
+        self._executed += 1
+        name = f"{self._request_id[:50]}.{self._executed}"
+        try:
+            await self._commands.execute(self.principal, request, name)
+        except Exception as error:
+            self._fail(request, error)
 
     async def _finish_executes(self) -> None:
         """The client has gone: what it asked for before is carried out all the same."""

@@ -1,7 +1,8 @@
-"""Client messages of a socket: their shapes, and one socket's limits (PROTOCOL.md, 6 and 9)."""
+"""Client messages of a socket, and what each asks of the socket (PROTOCOL.md, section 6)."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -80,6 +81,83 @@ CLIENT_MESSAGES: dict[str, type[ClientMessage]] = {
     "cancel": CancelMessage,
     "ping": PingMessage,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Send this message."""
+
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Send what is to be sent, then close; nothing more is to be handed over."""
+
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    """Check this credential; then `authenticated` or `refused`."""
+
+    token: str
+    id: MessageId | None
+
+
+class _Request:
+    """A request of a client that is known."""
+
+    __slots__ = ()
+    message: ClientMessage
+
+    @property
+    def id(self) -> MessageId | None:
+        """The id that the answer repeats."""
+        return self.message.id
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeEvents(_Request):
+    """Follow these channels of events, in the order asked for, each once."""
+
+    channels: tuple[str, ...]
+    message: SubscribeMessage
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeSession(_Request):
+    """Follow this session."""
+
+    session_id: str
+    message: SubscribeMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe(_Request):
+    """Leave these channels, followed or not."""
+
+    channels: tuple[str, ...]
+    message: UnsubscribeMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Execute(_Request):
+    """Start or join a turn."""
+
+    message: ExecuteMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel(_Request):
+    """Cancel turns."""
+
+    message: CancelMessage
+
+
+Request = Authenticate | SubscribeEvents | SubscribeSession | Unsubscribe | Execute | Cancel
+Action = Reply | Close | Request
 
 
 def message_id(value: object) -> str | int | None:

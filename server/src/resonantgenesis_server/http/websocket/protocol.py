@@ -8,7 +8,6 @@ it in the connection, where the client's own flow control bounds them.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import Literal
 
 from ...codec.strict_json import parse_json
@@ -30,13 +29,22 @@ from ..limits import Allowance, SocketLimits
 from .messages import (
     CLIENT_MESSAGES,
     SESSION_PREFIX,
+    Action,
+    Authenticate,
     AuthMessage,
+    Cancel,
     CancelMessage,
     ClientMessage,
+    Close,
+    Execute,
     ExecuteMessage,
     MessageId,
     PingMessage,
+    Reply,
+    SubscribeEvents,
     SubscribeMessage,
+    SubscribeSession,
+    Unsubscribe,
     UnsubscribeMessage,
     message_id,
     session_in,
@@ -50,69 +58,6 @@ FIRST_MESSAGE = 16 * KIB
 _MISTAKES = frozenset({400, 401, 403, 413, 422})
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """Send this message."""
-
-    message: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Send what is to be sent, then close; nothing more is to be handed over."""
-
-    code: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Authenticate:
-    """Check this credential; then `authenticated` or `refused`."""
-
-    token: str
-    id: MessageId | None
-
-
-@dataclass(frozen=True, slots=True)
-class SubscribeEvents:
-    """Follow these channels of events, in the order asked for, each once."""
-
-    channels: tuple[str, ...]
-    message: SubscribeMessage
-
-
-@dataclass(frozen=True, slots=True)
-class SubscribeSession:
-    """Follow this session."""
-
-    session_id: str
-    message: SubscribeMessage
-
-
-@dataclass(frozen=True, slots=True)
-class Unsubscribe:
-    """Leave these channels, followed or not."""
-
-    channels: tuple[str, ...]
-    message: UnsubscribeMessage
-
-
-@dataclass(frozen=True, slots=True)
-class Execute:
-    """Start or join a turn."""
-
-    message: ExecuteMessage
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Cancel turns."""
-
-    message: CancelMessage
-
-
-Request = Authenticate | SubscribeEvents | SubscribeSession | Unsubscribe | Execute | Cancel
-Action = Reply | Close | Request
 State = Literal["new", "checking", "authenticated", "closed"]
 
 
