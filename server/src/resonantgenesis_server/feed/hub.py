@@ -15,8 +15,9 @@ nothing can be announced between its check and the first push.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from .. import metrics
@@ -62,12 +63,18 @@ class Reader(Protocol):
 Write = Callable[[bytes], object]
 
 
-class Encoder(Protocol):
+class Encoder(ABC):
     """Makes the bytes of entries. Equal encoders, with equal hashes, share the bytes."""
 
+    __slots__ = ()
+
+    @abstractmethod
+    def encode(self, entries: Sequence[Entry]) -> Iterable[bytes]:
+        """A frame or message for each entry that the client is to see."""
+
+    @abstractmethod
     def live(self, entries: Sequence[Entry]) -> bytes:
         """The bytes for all parked readers. Empty if each must take these entries by itself."""
-        ...
 
 
 class Sink(Protocol):

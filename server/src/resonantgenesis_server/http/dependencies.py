@@ -1,8 +1,18 @@
 """The libraries whose private parts we use, and the minor versions that we tested.
 
-`http/serving` subclasses uvicorn's protocols and sets their fields; `http/app.py` walks FastAPI's
-route contexts. A new minor version may change either without a word. So the import of
-`http` checks the versions, and server/pyproject.toml has the same bounds.
+A new minor version may change these parts without a word. So the import of `http` checks the
+versions, and server/pyproject.toml has the same bounds. The parts are:
+
+- uvicorn, `http/serving/http_*.py`: `RequestResponseCycle`, its arguments and its fields `body`,
+  `disconnected`, `keep_alive`, `message_event`, `more_body`, `on_response`, `response_complete`,
+  `response_started`, `scope`, `transport`, `waiting_for_100_continue`;
+  `FlowControl` and `HIGH_WATER_LIMIT`
+- uvicorn, `http/serving/websocket_protocol.py`: `WebSocketsSansIOProtocol` with its fields and its
+  handlers of events, `ClientDisconnected`
+- uvicorn, `http/serving/run.py` and `acceptor.py`: the call of the setting `http`, `Server`'s
+  `capture_signals`, `should_exit` and `force_exit`, `ServerState`, `Config.loaded_app` and
+  `Config.ws_protocol_class`
+- FastAPI: `iter_route_contexts` and `route_class_override`; limits: `storage.timer`
 """
 
 from __future__ import annotations

@@ -237,10 +237,3 @@ def _plain(name: str) -> str:
 
 def _at_most(problems: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     return (problem for problem, _ in zip(problems, range(MOST_ERRORS), strict=False))
-
-
-def announces_body(scope: Scope) -> bool:
-    """Whether the request's headers announce a body."""
-    if header(scope, b"transfer-encoding") is not None:
-        return True
-    return (header(scope, b"content-length") or b"0").strip() != b"0"

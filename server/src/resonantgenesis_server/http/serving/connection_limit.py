@@ -23,7 +23,7 @@ _RESERVE = 256
 #: Descriptors asked for at most.
 _MOST_FILES = 65_536
 #: Connections beyond the cap that are looked at: a health check is among them, or it is told that
-#: there is no room. Beyond these nobody is told anything.
+#: there is no place. Connections beyond these are cut.
 SURPLUS = 64
 #: Seconds that those have to say what they want.
 SURPLUS_WITHIN = 2.0

@@ -66,7 +66,7 @@ class Refused(Exception):
 def raw_answer(
     refused: Refused, request_id: str, defaults: Sequence[tuple[bytes, bytes]], more: HeaderList
 ) -> bytes:
-    """The bytes of the whole answer; `more` are the edge's headers."""
+    """The bytes of the whole answer. `more`: the gateway's headers."""
     status, error = refused.status, refused.error
     body = error_body(error, request_id)
     own = [(name.lower().encode(), value.encode()) for name, value in error_headers(error).items()]

@@ -40,7 +40,16 @@ _AT_ONCE = 500
 class RequestReader:
     """`feed` what comes; then `head`, and after it `body` until that says the request is over."""
 
-    __slots__ = ("_buffer", "_empty", "_fields", "_left", "_looked", "_room", "_stage", "in_body")
+    __slots__ = (
+        "_allowance",
+        "_buffer",
+        "_empty",
+        "_fields",
+        "_left",
+        "_looked",
+        "_stage",
+        "in_body",
+    )
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -54,7 +63,7 @@ class RequestReader:
         #: What is to come in a body of chunks; None: it has a length.
         self._stage: str | None = None
         #: Bytes that may still come between the chunks and behind them.
-        self._room = 0
+        self._allowance = 0
         self._fields = 0
 
     def feed(self, data: bytes) -> None:
@@ -93,7 +102,7 @@ class RequestReader:
         self._left, self._stage = head.length or 0, None
         if head.length is None:
             self._stage = "size"
-            self._room, self._fields = (
+            self._allowance, self._fields = (
                 max(HEADERS_LIMIT - head.size, 0),
                 MOST_FIELDS - len(head.headers),
             )
@@ -177,9 +186,9 @@ class RequestReader:
 
     def _line(self) -> bytes | None:
         buffer = self._buffer
-        end = buffer.find(b"\r\n", 0, self._room + _SIZE_LINE + 2)
+        end = buffer.find(b"\r\n", 0, self._allowance + _SIZE_LINE + 2)
         if end < 0:
-            if len(buffer) > self._room + _SIZE_LINE + 1:
+            if len(buffer) > self._allowance + _SIZE_LINE + 1:
                 raise Refused(LARGE_HEADERS)
             if b"\n" in buffer:
                 raise Refused(BAD_HTTP)
@@ -208,6 +217,6 @@ class RequestReader:
             raise Refused(LARGE_HEADERS)
 
     def _spend(self, size: int) -> None:
-        self._room -= size
-        if self._room < 0:
+        self._allowance -= size
+        if self._allowance < 0:
             raise Refused(LARGE_HEADERS)

@@ -87,10 +87,10 @@ async def run(
     limits = limits or Limits()
     sockets: SocketSettings = {**SOCKET_SETTINGS, "ws_max_size": limits.socket_message}
     raise_file_limit()
-    door = ConnectionAcceptor(ConnectionLimit.of(limits.connections), limits=limits)
+    acceptor = ConnectionAcceptor(ConnectionLimit.of(limits.connections), limits=limits)
     config = uvicorn.Config(
         app,
-        http=door,  # type: ignore[arg-type]  # made like a class
+        http=acceptor,  # type: ignore[arg-type]  # made like a class
         loop="uvloop",
         lifespan="off",
         access_log=False,
@@ -104,7 +104,7 @@ async def run(
     server = _Server(config)
 
     async def leave() -> None:
-        door.draining = True
+        acceptor.draining = True
         await drain()
 
     async with _stop_signals(server, leave), watching_descriptors():
@@ -112,7 +112,7 @@ async def run(
         try:
             await server.serve(sockets=[listener.socket])
         finally:
-            await door.close()
+            await acceptor.close()
     return 0
 
 

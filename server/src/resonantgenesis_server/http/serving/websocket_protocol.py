@@ -12,7 +12,7 @@ import logging
 from base64 import b64decode
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import Any, Protocol, TypedDict
+from typing import Any, TypedDict
 
 from starlette.types import Scope
 from uvicorn._types import ASGISendEvent
@@ -53,18 +53,10 @@ _library_log = logging.getLogger("resonantgenesis.http.websockets")
 _library_log.setLevel(logging.ERROR)
 
 
-class SocketHolder(Protocol):
-    """Whoever writes to a connection."""
-
-    def filled(self) -> None:
-        """Write nothing until the connection is open and not full."""
-        ...
-
-
 class SocketConnection:
-    """What the shell is given of its connection."""
+    """The connection of a socket, for the application."""
 
-    __slots__ = ("_protocol", "full", "holder", "transport", "window_bits")
+    __slots__ = ("_protocol", "full", "on_full", "transport", "window_bits")
 
     def __init__(self, protocol: SocketProtocol) -> None:
         self._protocol = protocol
@@ -73,12 +65,13 @@ class SocketConnection:
         self.full = not protocol.writable.is_set()
         #: Of the compression that was agreed on; None: none was.
         self.window_bits = _window_bits(protocol.conn)
-        self.holder: SocketHolder | None = None
+        #: Called when nothing may be written until the connection is open and not full.
+        self.on_full: Callable[[], None] | None = None
 
     def hold(self) -> None:
         """Nothing may be written now: the connection is full, or was closed from either side."""
-        if self.holder is not None:
-            self.holder.filled()
+        if self.on_full is not None:
+            self.on_full()
 
     def allow(self, allowance: Allowance) -> None:
         """Count frames that are no whole messages against this one from now on."""
@@ -98,8 +91,8 @@ class SocketConnection:
             return False
         return True
 
-    async def room(self) -> None:
-        """Return when the client has taken enough, or is gone."""
+    async def drain(self) -> None:
+        """Wait until the client has taken enough, or has left."""
         await self._protocol.writable.wait()
 
 
@@ -115,7 +108,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.conn = Handshaking(
-            self._headers_of_edge,
+            self._headers_of_app,
             extensions=[
                 ServerPerMessageDeflateFactory(
                     server_no_context_takeover=True,
@@ -142,8 +135,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._is_reading = True
         self._abort_timer: asyncio.TimerHandle | None = None
 
-    def _headers_of_edge(self, headers: HeaderList) -> tuple[str, HeaderList]:
-        """For a refused handshake: an id, and what the app adds to each of its answers."""
+    def _headers_of_app(self, headers: HeaderList) -> tuple[str, HeaderList]:
+        """The id of a refused handshake, and what the app adds to each of its answers."""
         headers_for = getattr(self.app, "headers_for", None)
         if headers_for is None:
             return new_id("req"), []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ...codec.sse import HEARTBEAT, chunk_frame, frame_without_id
 from ...feed.compact import compact
-from ...feed.hub import Write
+from ...feed.hub import Encoder, Write
 from ...feed.subscription import Subscription
 from ...log.base import Entry, LogError
 from ...model.errors import ApiError, Unavailable
@@ -27,19 +27,14 @@ from ..watchdog import INTERVAL, StreamWatchdog
 
 
 @dataclass(frozen=True, slots=True)
-class SseEncoder(ABC):
-    """The encoder of a stream. Sinks with equal encoders share a live batch's bytes."""
-
-    @abstractmethod
-    def encode(self, entries: Sequence[Entry]) -> Iterable[bytes]:
-        """One frame per entry that the client is to see."""
+class SseEncoder(Encoder):
+    """The encoder of a stream: one frame for each entry, live in chunked encoding."""
 
     @abstractmethod
     def heartbeat(self, position: int) -> bytes:
-        """What a client that has everything up to `position` is sent after a silence."""
+        """The bytes after a silence, for a client that has everything up to `position`."""
 
     def live(self, entries: Sequence[Entry]) -> bytes:
-        """What every connection is written, in chunked encoding."""
         return chunked(b"".join(self.encode(entries)))
 
 
@@ -121,9 +116,9 @@ class SseStream:
         self._limits = limits
         self._receive = receive
         self._send = send
-        #: The edge's headers, which it adds by itself to what goes through `send`.
+        #: The gateway's headers, which it adds by itself to an answer through `send`.
         self._extra: Headers = scope["state"].get("headers", [])
-        #: Where the stream can begin, and what it is written to once it has.
+        #: The connection on which the stream can begin, and the one that it is written to.
         self._request = connection_of(scope)
         self._connection: StreamConnection | None = None
         self._error: ApiError | None = None
@@ -293,7 +288,7 @@ class SseStream:
     # -- called by the connection ------------------------------------------------------------
 
     def filled(self) -> None:
-        """More is unsent than the bound; nothing is written until there is room."""
+        """More is unsent than the bound: nothing is written until the client has taken some."""
         self._subscription.unpark()
 
     def left(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import structlog
 from starlette.types import Receive
@@ -17,6 +17,7 @@ from ...log.base import LogError
 from ...model.errors import ApiError, Forbidden, Internal, RateLimited, Unauthenticated
 from ...model.principal import Principal
 from ...records.base import StoreError
+from ..auth.authenticator import CredentialAuthenticator
 from ..errors import store_unusable
 from ..limits import Allowance
 from ..watchdog import StreamWatchdog
@@ -34,20 +35,12 @@ from .messages import (
 )
 from .protocol import SocketMachine, error_reply
 from .subscriptions import SocketSubscription
-from .writer import AsgiWire, SocketLost, SocketWriter
+from .writer import AsgiTransport, SocketLost, SocketWriter
 
 log_ = structlog.get_logger("resonantgenesis.ws")
 
 #: Close codes that are not the machine's: server restarting, something broke.
 GOING_AWAY, BROKEN = 1012, 1011
-
-
-class Verifies(Protocol):
-    """What a socket needs of authentication."""
-
-    async def verify(self, credential: str) -> Principal:
-        """Whose credential this is. Raises `Unauthenticated`."""
-        ...
 
 
 class Socket:
@@ -61,9 +54,9 @@ class Socket:
     def __init__(
         self,
         services: Services,
-        authenticator: Verifies,
+        authenticator: CredentialAuthenticator,
         watch: StreamWatchdog,
-        wire: AsgiWire,
+        transport: AsgiTransport,
         principal: Principal | None,
         request_id: str,
         *,
@@ -73,7 +66,7 @@ class Socket:
         self._limits = services.socket
         self._authenticator = authenticator
         self._watch = watch
-        self._wire = wire
+        self._transport = transport
         self._request_id = request_id
         self._principal = principal
         self._loop = asyncio.get_running_loop()
@@ -83,7 +76,7 @@ class Socket:
             authenticated=principal is not None,
             lenient=lenient,
         )
-        self._writer = SocketWriter(wire, services.socket.unsent)
+        self._writer = SocketWriter(transport, services.socket.unsent)
         self._commands = Commands(services, self._writer, self._feed_ended)
         self._executes: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(services.socket.executes)
@@ -149,7 +142,7 @@ class Socket:
             self._stop_reading(self._limits.close_wait)  # for what had come before
         except Exception as error:  # a defect of ours must not leave a socket that says nothing
             log_.error("socket failed", request_id=self._request_id, exc_info=error)
-            self._wire.abort()
+            self._transport.abort()
             self._stop_reading(0)
 
     def _stop_reading(self, seconds: float) -> None:
@@ -180,7 +173,7 @@ class Socket:
             if message["type"] == "websocket.disconnect":
                 return
             await self._do(await self._understood(message.get("text")))
-            await self._writer.room()
+            await self._writer.drain()
             if self._machine.state == "closed":
                 await asyncio.wait({writer})  # what comes then, the connection drops
 
@@ -351,12 +344,12 @@ class Socket:
                 self._close(action.code, action.reason, reply.message)
 
     def check_progress(self, now: float) -> None:
-        seen = (self._wire.unsent, self._writer.writes)
-        waits = self._wire.unsent > 0 or self._writer.waiting > 0
+        seen = (self._transport.unsent, self._writer.writes)
+        waits = self._transport.unsent > 0 or self._writer.waiting > 0
         if not waits or seen != self._last_seen:
             self._last_seen, self._moved = seen, now
         elif now - self._moved >= self._limits.stall:
-            self._wire.abort()
+            self._transport.abort()
             self._stop_reading(0)
         self._commands.tell_cursors(now, self._limits.quiet)
 

@@ -16,15 +16,16 @@ from ...model.errors import Unavailable
 from ...model.limits import Limits
 from ...model.principal import Principal
 from ...sessions.service import SessionService
+from ..auth.authenticator import CredentialAuthenticator
 from ..limits import RequestLimit, SocketLimits
 from ..routing import FastRoute, fast_route
 from ..serving.connection_limit import client_address
 from ..serving.websocket_protocol import handshake_error, not_taken, socket_of
 from ..watchdog import StreamWatchdog
 from .commands import Services
-from .connection import Socket, Verifies
+from .connection import Socket
 from .messages import PATH
-from .writer import AsgiWire, DirectWire
+from .writer import AsgiTransport, DirectTransport
 
 #: What clients are told to wait before they come back.
 RETRY_AFTER = 1.0
@@ -47,7 +48,7 @@ class SocketRoutes:
         self,
         sessions: SessionService,
         events: EventService,
-        authenticator: Verifies,
+        authenticator: CredentialAuthenticator,
         limits: Limits,
         watch: StreamWatchdog,
         requests: RequestLimit,
@@ -80,12 +81,12 @@ class SocketRoutes:
         if self._draining:
             raise Unavailable("the server is shutting down", retry_after=RETRY_AFTER)
         connection = socket_of(scope)
-        wire = AsgiWire(send) if connection is None else DirectWire(send, connection)
+        transport = AsgiTransport(send) if connection is None else DirectTransport(send, connection)
         socket = Socket(
             self._services,
             self._authenticator,
             self._watch,
-            wire,
+            transport,
             principal,
             request_id,
             lenient=scope["state"]["lenient"],

@@ -7,7 +7,6 @@ So there is no queue per subscription, and memory is bounded.
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Protocol
 from starlette.types import Send
 
 from ...codec.websocket import deflated, text_frame
-from ...feed.hub import Write
+from ...feed.hub import Encoder, Write
 from ...feed.subscription import PAGE_BYTES
 from ...log.base import Entry
 from ..serving.websocket_protocol import SocketConnection
@@ -66,16 +65,8 @@ class SocketLost(Exception):
     """The client is gone, or the connection is no longer open for messages."""
 
 
-class WireListener(Protocol):
-    """Whoever writes frames directly."""
-
-    def filled(self) -> None:
-        """No frame may be written directly until `ready` again."""
-        ...
-
-
-class AsgiWire:
-    """`send` of the server, which waits while the client takes nothing."""
+class AsgiTransport:
+    """The way to the client by `send` of the server, which waits while the client takes nothing."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -100,8 +91,8 @@ class AsgiWire:
         del message
         return False
 
-    def call(self, listener: WireListener) -> None:
-        """Tell the listener when frames may no longer be written directly."""
+    def on_full(self, call: Callable[[], None]) -> None:
+        """Call this when no frame may be written directly until `ready` again."""
 
     async def write(self, messages: Sequence[bytes]) -> None:
         """Send texts, waiting for the client where it is slow. Raises SocketLost."""
@@ -124,7 +115,7 @@ class AsgiWire:
             raise SocketLost(str(error)) from error
 
 
-class DirectWire(AsgiWire):
+class DirectTransport(AsgiTransport):
     """Frames written straight to the transport, each made once for all sockets."""
 
     def __init__(self, send: Send, connection: SocketConnection) -> None:
@@ -145,8 +136,8 @@ class DirectWire(AsgiWire):
         frame = FRAMES.frame(message, self.window_bits)
         return self.ready and self._connection.send(frame)
 
-    def call(self, listener: WireListener) -> None:
-        self._connection.holder = listener
+    def on_full(self, call: Callable[[], None]) -> None:
+        self._connection.on_full = call
 
     async def write(self, messages: Sequence[bytes]) -> None:
         bits = self.window_bits
@@ -165,7 +156,7 @@ class DirectWire(AsgiWire):
     async def _flush(self, data: bytes) -> None:
         connection = self._connection
         if connection.full:
-            await connection.room()
+            await connection.drain()
         if not connection.open:
             raise SocketLost("closed")
         connection.transport.write(data)
@@ -182,18 +173,13 @@ Encode = Callable[[Sequence[Entry]], Iterable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class SocketEncoder(ABC):
-    """How a subscription's entries look on the wire. Forms that are equal share a live batch's
-    bytes. `window_bits`: of the compression that was agreed on."""
+class SocketEncoder(Encoder):
+    """The encoder of a socket's subscription: one message for each entry, live in text frames.
+    `window_bits`: of the compression that was agreed on."""
 
     window_bits: int | None
 
-    @abstractmethod
-    def encode(self, entries: Sequence[Entry]) -> Iterable[bytes]:
-        """The messages that tell these entries."""
-
     def live(self, entries: Sequence[Entry]) -> bytes:
-        """The frames that every socket is written; none if each must look at these by itself."""
         bits = self.window_bits
         return b"".join([FRAMES.frame(message, bits) for message in self.encode(entries)])
 
@@ -213,8 +199,8 @@ class SteppedSubscription(Protocol):
 class SocketWriter:
     """The outgoing side. `bound`: unsent bytes beyond which live entries are not taken."""
 
-    def __init__(self, wire: AsgiWire, bound: int) -> None:
-        self._wire = wire
+    def __init__(self, transport: AsgiTransport, bound: int) -> None:
+        self._transport = transport
         self._bound = bound
         self._messages: list[bytes] = []
         self._size = 0
@@ -225,12 +211,12 @@ class SocketWriter:
         self._writing = False
         self._closing: tuple[int, str] | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._room = asyncio.Event()
-        self._room.set()
+        self._below_bound = asyncio.Event()
+        self._below_bound.set()
         #: How often something was handed to the connection; a sign of life for the watch.
         self.writes = 0
-        self.window_bits = wire.window_bits
-        wire.call(self)
+        self.window_bits = transport.window_bits
+        transport.on_full(self.filled)
 
     @property
     def waiting(self) -> int:
@@ -245,7 +231,7 @@ class SocketWriter:
         """Send a message, after those that wait. Ignored once the socket closes."""
         if self._closing is not None:
             return
-        if self._messages or self._writing or not self._wire.send_now(message):
+        if self._messages or self._writing or not self._transport.send_now(message):
             self.queue([message])
         else:
             self.writes += 1
@@ -260,27 +246,28 @@ class SocketWriter:
             self._add(message)
         self._wake()
 
-    async def room(self) -> None:
-        """Return when less than the bound waits: who answers waits here before it hears more."""
-        await self._room.wait()
+    async def drain(self) -> None:
+        """Wait until less than the bound is to be sent. The reader of messages waits here before it
+        takes the next one."""
+        await self._below_bound.wait()
 
     @property
     def has_direct_writes(self) -> bool:
         """Whether live entries can ever be written straight to the connection."""
-        return self._wire.direct is not None
+        return self._transport.direct is not None
 
     @property
     def is_direct(self) -> bool:
         """Whether they may be now: nothing waits to be sent before them."""
         waits = self._messages or self._writing or self._closing is not None
-        return not waits and self._wire.ready
+        return not waits and self._transport.ready
 
     @property
     def write(self) -> Write:
         """Where they are written then."""
-        if self._wire.direct is None:
+        if self._transport.direct is None:
             raise RuntimeError("this server has no way past its `send`")
-        return self._wire.direct
+        return self._transport.direct
 
     def parked(self, subscription: SteppedSubscription) -> None:
         """Its live entries are written to the connection; `unpark` it before anything waits."""
@@ -319,31 +306,31 @@ class SocketWriter:
             self._messages, self._size = [last], len(last)
         self._closing = (code, reason)
         self.filled()
-        self._room.set()
+        self._below_bound.set()
         self._wake()
 
     def lost(self) -> None:
-        """The client is gone: nothing is sent any more, and nobody waits for room."""
+        """The client has left: nothing is sent any more, and `drain` returns."""
         self._messages, self._size = [], 0
         self._closing = self._closing or (1006, "")
         self._behind.clear()
         self.filled()
-        self._room.set()
+        self._below_bound.set()
 
     async def run(self) -> None:
         """Write until closed. Raises SocketLost."""
         while True:
             if self._messages:
                 messages, self._messages, self._size = self._messages, [], 0
-                self._room.set()
+                self._below_bound.set()
                 self._writing = True
                 try:
-                    await self._wire.write(messages)
+                    await self._transport.write(messages)
                 finally:
                     self._writing = False
                 self.writes += 1
             elif self._closing is not None:
-                await self._wire.close(*self._closing)
+                await self._transport.close(*self._closing)
                 return
             elif self._behind:
                 await self._behind.popleft().step()
@@ -361,7 +348,7 @@ class SocketWriter:
         self._messages.append(message)
         self._size += len(message) + _OVERHEAD
         if self._size >= self._bound:
-            self._room.clear()
+            self._below_bound.clear()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
