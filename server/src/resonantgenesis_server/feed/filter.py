@@ -86,8 +86,6 @@ _MISSING = object()
 Scalar = str | int | float | bool | None
 Filters = Mapping[str, Scalar | Sequence[Scalar]]
 
-#: Patterns of one subscription.
-MAX_PATTERNS = 50
 # Bounds of one subscription's cost for each event, and of its memory: fields, characters and steps
 # of a path, steps of all paths (0.15 µs each for each event), values of a field, characters of a
 # value, characters of all patterns and filters.

@@ -77,10 +77,3 @@ def page_body(page: ListPage[S], body: Callable[[S], T]) -> PageBody[T]:
         next_cursor=page.next_cursor,
         has_more=page.next_cursor is not None,
     )
-
-
-#: Subscriptions of events, in bodies and messages. The service checks the contents.
-PatternList = Annotated[
-    list[Annotated[str, Field(max_length=MAX_PATTERN)]], Field(max_length=MAX_PATTERNS)
-]
-FilterObject = Annotated[dict[str, Any], Field(max_length=MAX_FILTERS)]

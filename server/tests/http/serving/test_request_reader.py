@@ -59,6 +59,8 @@ def read(data: bytes, cuts: tuple[int, ...] = ()) -> Read:
                 body += part
                 if not reader.in_body:
                     note(whole=True)
+                    if not head.keep_alive:
+                        return Read(messages)  # as the connection does, and the other reader
                     head = None
                 elif not more:
                     break

@@ -57,7 +57,7 @@ async def test_a_client_that_takes_nothing_gets_everything_later(server: Server)
             [("app.n", {"n": i, "text": "x" * size}) for i in range(n, n + 50)]
         )
         writer = only_socket(server)._writer
-        held = max(held, writer.waiting + writer._wire.unsent)
+        held = max(held, writer.waiting + writer._transport.unsent)
     assert held < 64 * 1024 + 2 * 256 * 1024  # the bound, and a page that was being written
     assert me.memory_info().rss - before < 20 * 1024 * 1024
 
