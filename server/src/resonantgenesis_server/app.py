@@ -375,7 +375,11 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             clock.now,
             of_key.events.reached,
         )
-        relay = OutboxRelay(records.outbox, log)
+
+        def leads() -> bool:
+            return ownership.leads
+
+        relay = OutboxRelay(records.outbox, log, None if calls is None else leads)
         app = _app(settings, limits, records, authenticator, directory, routes, relay, engines)
         node_events = NodeEvents(
             log, records.organizations, fence=fence, version=version("resonantgenesis-server")
@@ -385,7 +389,8 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             [
                 *_jobs(records, events, retention, meter, session_list, limits, clock),
                 RetentionJob("files", files.collect),
-            ]
+            ],
+            leads,
         )
 
         await _take_up(stack, log, supervisor, dispatcher, calls)

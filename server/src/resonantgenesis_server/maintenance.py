@@ -1,4 +1,4 @@
-"""Housekeeping: removes what is older than its retention, every hour."""
+"""Housekeeping: removes what is older than its retention, every hour, at one node of the store."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from .records.usage import UsageRepository
 log_ = structlog.get_logger("resonantgenesis.housekeeping")
 
 _INTERVAL = 3600.0
+#: Seconds after which a node that does no housekeeping looks whether the one that did is gone.
+_TAKEOVER = 30.0
 _PURGED_PER_CALL = 1_000
 _SESSIONS_PER_CALL = 100
 
@@ -39,11 +41,16 @@ class Housekeeper:
     """Runs the jobs one after the other, at the start and then every hour.
 
     A timer starts them, not traffic. A job that fails is tried again the next time, and stops no
-    other job.
+    other job. Every job can run at two nodes at once, since nodes may disagree for a moment on
+    which one leads.
     """
 
-    def __init__(self, jobs: Sequence[RetentionJob]) -> None:
+    def __init__(
+        self, jobs: Sequence[RetentionJob], leads: Callable[[], bool] = lambda: True
+    ) -> None:
+        """`leads`: whether it is for this process to run them; asked before each job."""
         self._jobs = tuple(jobs)
+        self._leads = leads
         self._loop = Background("housekeeping", self._run)
 
     def start(self) -> None:
@@ -53,9 +60,12 @@ class Housekeeper:
         await self._loop.close()
 
     async def sweep(self) -> dict[str, int]:
-        """Run all jobs now. Returns how many each job has removed, without the jobs that failed."""
+        """Run all jobs now. Returns how many each job has removed, without the jobs that failed
+        and those that are another node's."""
         removed: dict[str, int] = {}
         for job in self._jobs:
+            if not self._leads():
+                break
             try:
                 removed[job.name] = await job.run()
             except (LogError, StoreError, BlobError) as error:
@@ -64,6 +74,9 @@ class Housekeeper:
 
     async def _run(self) -> None:
         while True:
+            if not self._leads():
+                await self._loop.woken(_TAKEOVER)
+                continue
             removed = {name: count for name, count in (await self.sweep()).items() if count}
             if removed:
                 log_.info("removed what was too old", **removed)

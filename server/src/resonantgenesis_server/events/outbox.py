@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -20,6 +20,8 @@ log_ = structlog.get_logger("resonantgenesis.outbox")
 _PAGE = 32
 #: Seconds of one round at most, and seconds that an answer waits for it.
 _ROUND, _PATIENCE = 30.0, 1.0
+#: Seconds between two looks for rows of nodes that died before they relayed them.
+_LEFT_BEHIND = 5.0
 #: Back-off after a failed round in seconds: the first wait, and the limit.
 _FIRST_DELAY, _MAX_DELAY = 0.5, 30.0
 
@@ -29,11 +31,21 @@ class OutboxRelay:
 
     Events wait in the records, so a failed log loses none and blocks no request. After a crash the
     next start relays them. The log drops a repeated event, since the event's id is its entry key.
+
+    So several nodes may relay the same rows. Each relays after its own changes; one of them looks
+    for those of dead nodes.
     """
 
-    def __init__(self, outbox: OutboxRepository, log: EventLog) -> None:
+    def __init__(
+        self,
+        outbox: OutboxRepository,
+        log: EventLog,
+        leads: Callable[[], bool] | None = None,
+    ) -> None:
+        """`leads`: whether this node relays the rows of dead ones; None: there are no others."""
         self._outbox = outbox
         self._log = log
+        self._leads = leads
         self._next: asyncio.Future[None] | None = None
         self._behind = False
         self._loop = Background("outbox", self._run)
@@ -74,9 +86,11 @@ class OutboxRelay:
 
     async def _run(self) -> None:
         backoff = Backoff(_FIRST_DELAY, _MAX_DELAY)
-        delay: float | None = None
+        idle = delay = None if self._leads is None else _LEFT_BEHIND
         while True:
-            await self._loop.woken(delay)
+            is_asked = await self._loop.woken(delay)
+            if not (is_asked or self._behind or self._leads is None or self._leads()):
+                continue
             # A `settle` from here on may follow a change that this round does not see.
             waiting, self._next = self._next, None
             try:
@@ -88,7 +102,7 @@ class OutboxRelay:
             else:
                 self._caught_up()
                 backoff.succeeded()
-                delay = None
+                delay = idle
             finally:
                 _resolve(waiting)
 

@@ -39,6 +39,12 @@ class Ownership(Protocol):
         """The number of this process among the nodes; 0: it is alone."""
         ...
 
+    @property
+    def leads(self) -> bool:
+        """Whether this process does the work that one of the nodes does for all, such as
+        housekeeping. Two may think so for a moment, so such work can be done twice."""
+        ...
+
     def lives(self, node: int) -> bool:
         """Whether this is the number of another node that lives."""
         ...
@@ -49,6 +55,7 @@ class SoleOwner:
 
     node = 0
     is_alone = True
+    leads = True
 
     def __init__(self, fence: int) -> None:
         self.fence = fence
@@ -88,6 +95,9 @@ class NodeLog(Protocol):
     @property
     def is_alone(self) -> bool: ...
 
+    @property
+    def leads(self) -> bool: ...
+
 
 class NodeOwner:
     """The ownership of one of many nodes.
@@ -114,6 +124,10 @@ class NodeOwner:
     @property
     def is_alone(self) -> bool:
         return self._log.is_alone
+
+    @property
+    def leads(self) -> bool:
+        return self._log.leads
 
     @property
     def node(self) -> int:

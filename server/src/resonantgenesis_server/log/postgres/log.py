@@ -149,6 +149,11 @@ class PostgresLog(QueuedLog):
         """Whether this is the number of another node that lives, as of the last look."""
         return node in self.nodes.others
 
+    @property
+    def leads(self) -> bool:
+        """Whether this node does what one alone has to do: no living node has a smaller number."""
+        return all(self.node < other for other in self.nodes.others)
+
     async def runner(self, stream: str) -> Runner | None:
         """See `Nodes.runner`."""
         return await self.nodes.runner(stream)
