@@ -26,17 +26,17 @@ from . import CONFIG_VARIABLE, DEFAULT_FILE, ENV_PREFIX
 from .settings import Settings, parse_agents
 
 DEFAULT_SOURCE = "default"
-#: What pydantic calls a name that a model, and one that a dataclass does not have.
+#: pydantic's types of the error for an unknown name: of a model, and of a dataclass.
 _UNKNOWN = {"extra_forbidden", "unexpected_keyword_argument"}
 _SECRET = re.compile(
     r"store|secret|bootstrap_key|metrics_token|.*\bapi_key|.*\b(api_keys|env|headers)(\..+)?"
 )
 _COMMAND = re.compile(r"tools\.mcp\..+\.command")
 
-#: Settings that a file may hold, which the variable with `_FILE` behind its name names.
+#: Settings whose value may lie in a file. The variable `NAME_FILE` names the file.
 _FROM_FILES = ("store", "secret", "bootstrap_key", "metrics_token")
 
-#: Variables with our prefix that are the clients' and no setting of the server.
+#: Variables with our prefix that belong to clients and are no setting of the server.
 CLIENT_VARIABLES = frozenset({CONFIG_VARIABLE, f"{ENV_PREFIX}BASE_URL", f"{ENV_PREFIX}API_KEY"})
 
 
@@ -49,13 +49,13 @@ class _Layer:
     file: Path | None = None
 
     def source(self, setting: str) -> str:
-        """What the source is called for a person who looks for this setting."""
+        """The name of the source, for a person who looks for this setting."""
         return self.name.format(variable=variable_of(setting))
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
-    """Settings, and for each that is not its default the source that it came from."""
+    """Settings, and the source of each that does not have its default."""
 
     settings: Settings
     sources: Mapping[str, str]
@@ -106,7 +106,7 @@ def effective(
 
 
 def secrets_of(settings: Settings) -> list[str]:
-    """The values of every setting that is a secret, and those in addresses and arguments."""
+    """The values of all secret settings, and the secrets in addresses and arguments."""
     found: list[str] = []
     for name, value in _flat(settings):
         if isinstance(value, SecretStr):
@@ -132,15 +132,15 @@ def setting_names() -> list[str]:
 
 
 def variable_of(setting: str) -> str:
-    """The variable of a setting; that of a single agent is the one of all agents."""
+    """The variable of a setting. A single agent has the variable of all agents."""
     name = "agents" if setting.startswith("agents.") else setting
     return ENV_PREFIX + name.replace(".", "__").upper()
 
 
 def unknown_variables() -> list[tuple[str, str | None]]:
-    """Variables with our prefix that mean nothing, each with what was probably meant."""
+    """Variables with our prefix that mean nothing, each with the name that was probably meant."""
     known = {variable_of(name) for name in setting_names()} | CLIENT_VARIABLES
-    # Groups of settings may be given whole, as JSON; mappings also entry by entry.
+    # A group of settings may be set as a whole, as JSON, and a mapping also entry by entry.
     known |= {variable_of(name.rpartition(".")[0]) for name in setting_names() if "." in name}
     known |= {f"{variable_of(name)}_FILE" for name in _FROM_FILES}
     open_ended = tuple(f"{variable_of(name)}__" for name, value in _flat(Settings()) if value == {})
@@ -176,7 +176,7 @@ def _variables_layer() -> _Layer:
     try:
         values = EnvSettingsSource(Settings)()
         if "agents" in values:
-            # As a mapping, so that those of the file and of the command line stand beside them.
+            # A mapping, so that agents of the file and of the command line are added to these.
             values["agents"] = parse_agents(values["agents"])
     except SettingsError as error:
         raise StartupError(_not_json(error)) from error
@@ -204,7 +204,7 @@ def _secret_files_layer() -> _Layer:
 
 
 def _not_json(error: SettingsError) -> str:
-    """pydantic-settings names the outermost setting of a variable that should be JSON."""
+    """pydantic-settings names only the outermost setting of a variable that should be JSON."""
     found = re.search(r'field "([a-z_]+)"', str(error))
     name = found.group(1) if found else "limits"
     inner = "" if name == "limits" else "__…"
@@ -293,6 +293,6 @@ def _closest(name: str, known: set[str] | frozenset[str] | list[str]) -> str | N
 
 
 def _closest_variable(name: str, known: set[str]) -> str | None:
-    """Compared without the prefix, which would make everything alike."""
+    """Compare without the prefix, which would make all names alike."""
     close = _closest(name[len(ENV_PREFIX) :].upper(), {each[len(ENV_PREFIX) :] for each in known})
     return close and ENV_PREFIX + close
