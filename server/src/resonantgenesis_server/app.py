@@ -315,7 +315,10 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         log = await open_log(settings, dispatcher, clock, _stop_broken)
         stack.push_async_callback(log.close)
         session_list = dispatcher.session_list = SessionList(
-            records.sessions, records.organizations, log
+            records.sessions,
+            records.organizations,
+            log,
+            None if isinstance(log, SqliteLog) else log,
         )
         stack.push_async_callback(session_list.close)
         of_key = KeyLimits.of(settings, log)
@@ -393,7 +396,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             leads,
         )
 
-        await _take_up(stack, log, supervisor, dispatcher, calls)
+        await _take_up(stack, log, supervisor, dispatcher, session_list, calls)
         session_list.start()
         meter.start()
         await _wait_for_list(session_list)
@@ -496,6 +499,7 @@ async def _take_up(
     log: AnyLog,
     supervisor: Supervisor,
     dispatcher: CommitDispatcher,
+    session_list: SessionList,
     calls: Calls | None,
 ) -> None:
     """End the turns whose process died, and run those that waited: of the last run, and of nodes
@@ -512,7 +516,7 @@ async def _take_up(
         # Others must know of this node before it writes: until then they take their memory for
         # all that there is.
         await log.nodes.seen()
-        adoption = Adoption(log.nodes, supervisor.sweep)
+        adoption = Adoption(log.nodes, supervisor.sweep, session_list.node_gone)
         lost, resumed = await adoption.adopt()
         adoption.start()
         stack.push_async_callback(adoption.close)

@@ -94,6 +94,13 @@ class Calls:
         answers = await asyncio.gather(*calls, return_exceptions=True)
         return [each for each in answers if not isinstance(each, BaseException)]
 
+    async def all_do(
+        self, verb: str, args: Mapping[str, Any], *, seconds: float = ALL_SECONDS
+    ) -> bool:
+        """Whether all other nodes have done this in time."""
+        others = len(tuple(self._mail.others))
+        return len(await self.ask_all(verb, args, seconds=seconds)) >= others
+
     def _expect(self) -> tuple[int, asyncio.Future[Any]]:
         self._number += 1
         answer = asyncio.get_running_loop().create_future()

@@ -74,7 +74,10 @@ class Rows:
     ) -> None:
         await asyncio.sleep(0)
         self._check()
-        self.rows |= {row.id: row for row in rows}
+        for row in rows:
+            existing = self.rows.get(row.id)
+            if anew or existing is None or existing.updated_at <= row.updated_at:
+                self.rows[row.id] = row
         self.kept |= {place.organization_id: place for place in places}
 
     async def places(self) -> Sequence[ListPlace]:
@@ -152,7 +155,12 @@ class Rig:
         self.tail: Tail | None = None
         self.log = await self._open_log(committed)
         log = wrap(self.log)
-        session_list = self.session_list = SessionList(self.rows, Orgs(), log)
+        session_list = self.session_list = SessionList(
+            self.rows,
+            Orgs(),
+            log,
+            self.log if isinstance(self.log, PostgresLog) and self.shared else None,
+        )
         fence = await self.log.next_fence()
         calls = None
         ownership: Ownership = SoleOwner(fence)
@@ -177,7 +185,7 @@ class Rig:
         if self.shared:
             self.tail = self.hub.source = Tail(self.log, self.hub, supervisor.gone)
             self.tail.start()
-            self.adoption = Adoption(self.log.nodes, supervisor.sweep)
+            self.adoption = Adoption(self.log.nodes, supervisor.sweep, self.session_list.node_gone)
             self.adoption.start()
         self.session_list.start()  # type: ignore[arg-type]
         return await self.sweep() if sweep else None

@@ -41,14 +41,22 @@ class Adoption:
     """
 
     def __init__(
-        self, nodes: Nodes, sweep: Callable[[Sequence[str]], Awaitable[tuple[int, int]]]
+        self,
+        nodes: Nodes,
+        sweep: Callable[[Sequence[str]], Awaitable[tuple[int, int]]],
+        gone: Callable[[], None] = lambda: None,
     ) -> None:
         """`sweep` ends the lost turns of pending streams and runs those that wait; see
-        `Supervisor.sweep`."""
+        `Supervisor.sweep`. `gone` is called when a node lives no more."""
         self._nodes = nodes
         self._sweep = sweep
+        self._gone = gone
         self._loop = Background("adoption", self._run)
-        nodes.on_gone = self._loop.wake
+        nodes.on_gone = self._node_gone
+
+    def _node_gone(self) -> None:
+        self._gone()
+        self._loop.wake()
 
     def start(self) -> None:
         self._loop.start()

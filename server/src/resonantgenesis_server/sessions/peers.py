@@ -92,12 +92,13 @@ class SessionPeers:
                     return await session.cancel(turn)
         raise NoAnswer("the session is written by several nodes at once")
 
-    async def settle(self) -> None:
-        """Return when the list of sessions shows all that any node's log showed before."""
+    async def settle(self, organization_id: str) -> None:
+        """Return when the list shows all of this organization that the log showed before."""
         if self._calls is None:
             await self._list.settle()
-        else:
-            await asyncio.gather(self._list.settle(), self._calls.ask_all("settle", {}))
+            return
+        did = await self._calls.all_do("settle", {})
+        await self._list.settle_all(organization_id, others_did=did)
 
     async def is_viewed(self, session_id: str, seconds: float) -> bool:
         """Whether somebody reads the session at another node, or has within so many seconds."""

@@ -158,7 +158,7 @@ class SessionService:
         cursor: str | None,
     ) -> ListPage[dict[str, Any]]:
         """Newest first, in the state that the log showed when this was called."""
-        await self._peers.settle()
+        await self._peers.settle(principal.organization_id)
         if principal.session_id is not None:
             state = await self.authorize(principal, principal.session_id)
             record = record_of(state)

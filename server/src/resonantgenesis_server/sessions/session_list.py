@@ -5,18 +5,25 @@ announcements say which sessions changed. Changes that a dead process has not wr
 the events of the organizations: the append that makes, starts, ends or deletes a session writes an
 event of it. The position up to which the events are taken in is kept with the rows, so a start
 reads only newer events.
+
+Of many nodes each writes the rows of its own commits. A node may commit, and die before it writes
+the row; others find it dead some seconds later. So a position is kept only once it is _HOLD old:
+by then the row is written, or the node is known to be dead. The node that leads then takes in the
+events since the kept positions, as a start does.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
 from .. import metrics
 from ..background import Background
-from ..log.base import Entry, EventLog, LogError
+from ..log.base import Entry, EventLog, LogError, Page
 from ..model.events import event_stream
 from ..records.access import OrganizationRepository, each_organization
 from ..records.base import (
@@ -27,7 +34,7 @@ from ..records.base import (
 )
 from ..records.sessions import SessionRepository
 from .session_log import SESSION_DELETED, SESSION_EVENTS, session_of_event
-from .state import SessionState, session_of
+from .state import SessionState, control_stream, session_of
 
 log_ = structlog.get_logger("resonantgenesis.session_list")
 #: Seconds between two attempts.
@@ -37,6 +44,9 @@ _RETRY = 1.0
 _GATHER = 0.1
 #: Seconds between two writes of positions: after a crash, so many seconds of events are read again.
 _PLACES = 1.0
+#: Seconds after which a position is kept where other nodes live: longer than a dead node can go
+#: unnoticed, together with the longest time from its commit to its row.
+_HOLD = 30.0
 #: Events that change no session, after which the position is written all the same.
 _FAR = 10_000
 #: Events of a page, sessions of a repair, rows of a page.
@@ -44,6 +54,38 @@ _EVENTS, _SESSIONS, _ROWS = 2_000, 50, 200
 #: Seconds that a reader of the list waits until the list is up to date after a start.
 _PATIENCE = 10.0
 _STREAM = event_stream("")
+#: Beyond every position.
+_END = 1 << 62
+
+
+class SharedLog(Protocol):
+    """A log that other nodes write as well; see `log/postgres/log.py`."""
+
+    @property
+    def is_alone(self) -> bool: ...
+
+    @property
+    def leads(self) -> bool: ...
+
+    async def read_many(
+        self, after: Mapping[str, int], *, limit: int, max_bytes: int
+    ) -> Mapping[str, Page]: ...
+
+
+@dataclass(slots=True)
+class _Reached:
+    """How far an organization's events were announced. `held` was the newest position at the time
+    `since`, `settled` was _HOLD earlier."""
+
+    newest: int
+    held: int
+    since: float
+    settled: int = 0
+
+    def move(self, now: float, newest: int) -> None:
+        self.newest = max(newest, self.newest)
+        if now - self.since >= _HOLD:
+            self.settled, self.held, self.since = self.held, self.newest, now
 
 
 class SessionList:
@@ -53,27 +95,43 @@ class SessionList:
     """
 
     def __init__(
-        self, sessions: SessionRepository, organizations: OrganizationRepository, log: EventLog
+        self,
+        sessions: SessionRepository,
+        organizations: OrganizationRepository,
+        log: EventLog,
+        shared: SharedLog | None = None,
     ) -> None:
+        """`shared` is the log once more, if other nodes may write it."""
         self._sessions = sessions
         self._organizations = organizations
         self._log = log
+        self._shared = shared
+        #: When a node was found gone, in the loop's seconds; and whether its changes are still to
+        #: be taken in by this node.
+        self._gone_at = -_HOLD
+        self._is_missing = False
+        self._taking_in = asyncio.Lock()
         #: Changed sessions with their states; None: the state is not in memory.
         self._dirty: dict[str, SessionState | None] = {}
         self._removed: set[str] = set()
         self._removing = False
-        #: By organization: the last event announced, and the last that the rows show.
-        self._reached: dict[str, int] = {}
+        #: By organization: the events announced, the last one that the rows show for certain, and
+        #: the last one that this node has written as a place.
+        self._reached: dict[str, _Reached] = {}
         self._kept: dict[str, int] = {}
+        self._placed: dict[str, int] = {}
         self._placed_at = 0.0
         #: Set once the rows show what the log held at the start.
         self._ready = asyncio.Event()
         self._flushing = asyncio.Lock()
         self._loop = Background("session list", self._run)
+        self._deaths = Background("session list of dead nodes", self._take_in_dead)
 
     def start(self) -> None:
         """Take in the changes of the last run, then whatever is announced."""
         self._loop.start()
+        if self._shared is not None:
+            self._deaths.start()
 
     async def ready(self, seconds: float) -> bool:
         """Whether the changes of the last run were taken in within so many seconds."""
@@ -87,6 +145,7 @@ class SessionList:
     async def close(self) -> None:
         """Write the waiting changes and stop. The next start finds what could not be written."""
         await self._loop.close()
+        await self._deaths.close()
         try:
             await self.flush(places=True)
         except (LogError, StoreError) as error:
@@ -113,18 +172,34 @@ class SessionList:
             self._announced(stream.removeprefix(_STREAM), entries)
 
     def _announced(self, organization_id: str, entries: Sequence[Entry]) -> None:
-        position = self._reached[organization_id] = entries[-1].position
+        position = entries[-1].position
+        self._note(organization_id, position)
         for entry in entries:
             if entry.kind == SESSION_DELETED:
                 self.forget(session_of_event(entry))
         if position - self._kept.get(organization_id, 0) >= _FAR:
             self._loop.wake()
 
+    def _note(self, organization_id: str, position: int) -> None:
+        now = asyncio.get_running_loop().time()
+        reached = self._reached.get(organization_id)
+        if reached is None:
+            self._reached[organization_id] = _Reached(position, position, now)
+        else:
+            reached.move(now, position)
+
     def forget(self, session_id: str) -> None:
         """Remove the row of a deleted session, after the write that may be under way."""
         self._dirty.pop(session_id, None)
         self._removed.add(session_id)
         self._loop.wake()
+
+    def node_gone(self) -> None:
+        """Another node lives no more. It may not have written its last changes."""
+        self._gone_at = asyncio.get_running_loop().time()
+        if self._shared is not None and self._shared.leads:
+            self._is_missing = True
+            self._deaths.wake()
 
     @property
     def waiting(self) -> int:
@@ -134,13 +209,28 @@ class SessionList:
     # -- writing ---------------------------------------------------------------------------
 
     async def settle(self) -> None:
-        """Return when the records show all that the log showed at the time of the call.
+        """Return when the records show all that this node had committed at the time of the call.
 
         Raises StoreError if they cannot, or if the changes of the last run are still missing.
         """
         if not self._ready.is_set() and not await self.ready(_PATIENCE):
             raise StoreUnusable("the list of sessions is being brought up to date")
         await self.flush()
+
+    async def settle_all(self, organization_id: str, *, others_did: bool) -> None:
+        """Like `settle`, for what any node had committed of this organization, dead ones included.
+
+        `others_did`: all other nodes have settled theirs. Raises LogError and StoreError.
+        """
+        await self.settle()
+        now = asyncio.get_running_loop().time()
+        if others_did and now - self._gone_at >= _HOLD:
+            return
+        place: ListPlace | None = None
+        if organization_id not in self._kept:
+            places = await self._sessions.places()
+            place = next((p for p in places if p.organization_id == organization_id), None)
+        await self._take_in(organization_id, place)
 
     async def removals(self) -> None:
         """Return when the records show no session, and no session's file, that was deleted before
@@ -160,8 +250,7 @@ class SessionList:
                 if removed:  # first: a session may be made anew under its id
                     await self._sessions.delete(list(removed))
                 if dirty or reached:
-                    rows = [record_of(state) for state in await self._states(dirty)]
-                    await self._sessions.upsert_many(rows, reached)
+                    await self._write(await self._states(dirty), reached)
             except BaseException:
                 self._removed |= removed
                 kept = {name: dirty[name] for name in dirty.keys() - self._removed}
@@ -169,7 +258,31 @@ class SessionList:
                 raise
             finally:
                 self._removing = False
-            self._kept |= {place.organization_id: place.position for place in reached}
+            for place in reached:
+                self._placed[place.organization_id] = place.position
+                self._keep(place.organization_id, place.position)
+
+    def _keep(self, organization_id: str, position: int) -> None:
+        self._kept[organization_id] = max(position, self._kept.get(organization_id, 0))
+
+    async def _write(
+        self,
+        states: Sequence[SessionState],
+        places: Sequence[ListPlace] = (),
+        *,
+        anew: bool = False,
+    ) -> None:
+        """Write the rows of these states. Among nodes the log is asked afterwards which sessions
+        it still has: the row of one that was deleted at another node might be back. After a crash
+        in between, the event of the deletion is taken in."""
+        rows = [record_of(state) for state in states]
+        await self._sessions.upsert_many(rows, places, anew=anew)
+        if self._shared is None or self._shared.is_alone or not rows:
+            return
+        ends = {control_stream(row.id): _END for row in rows}
+        pages = await self._shared.read_many(ends, limit=1, max_bytes=1)
+        gone = [session_of(stream) for stream in ends if pages[stream].info is None]
+        await self._sessions.delete(gone)
 
     async def _states(self, dirty: dict[str, SessionState | None]) -> list[SessionState]:
         known = [state for state in dirty.values() if state is not None]
@@ -184,11 +297,14 @@ class SessionList:
         if not self._ready.is_set() or not (now or moment - self._placed_at >= _PLACES):
             return []
         self._placed_at = moment
-        return [
-            ListPlace(name, self._log.epoch, position)
-            for name, position in self._reached.items()
-            if position != self._kept.get(name)
-        ]
+        is_whole = self._shared is None or (self._shared.is_alone and not self._is_missing)
+        places: list[ListPlace] = []
+        for name, reached in self._reached.items():
+            reached.move(moment, 0)
+            position = reached.newest if is_whole else reached.settled
+            if position and position != self._placed.get(name):
+                places.append(ListPlace(name, self._log.epoch, position))
+        return places
 
     async def _run(self) -> None:
         while not self._ready.is_set():
@@ -208,7 +324,20 @@ class SessionList:
                 self._loop.wake()
                 await asyncio.sleep(_RETRY)
 
-    # -- changes of the last run -----------------------------------------------------------
+    # -- changes of the last run, and of dead nodes ----------------------------------------
+
+    async def _take_in_dead(self) -> None:
+        while True:
+            await self._deaths.woken()
+            while self._is_missing:
+                gone_at = self._gone_at
+                try:
+                    await self._catch_up()
+                except (LogError, StoreError) as error:
+                    log_.error("session list lacks changes of a dead node", error=str(error))
+                    await asyncio.sleep(_RETRY)
+                    continue
+                self._is_missing = gone_at != self._gone_at
 
     async def _catch_up(self) -> None:
         places = {place.organization_id: place for place in await self._sessions.places()}
@@ -218,6 +347,10 @@ class SessionList:
 
     async def _take_in(self, organization_id: str, place: ListPlace | None) -> None:
         """Take in the sessions of which an organization's events tell since this position."""
+        async with self._taking_in:
+            await self._follow(organization_id, place)
+
+    async def _follow(self, organization_id: str, place: ListPlace | None) -> None:
         stream = event_stream(organization_id)
         after = self._kept.get(organization_id, 0)
         if not after and place is not None and place.epoch == self._log.epoch:
@@ -234,12 +367,15 @@ class SessionList:
             await self._repair([name for name in changed if name not in verified])
             if page.entries:
                 after = page.entries[-1].position
-                reached = ListPlace(organization_id, self._log.epoch, after)
-                async with self._flushing:
-                    await self._sessions.upsert_many([], [reached])
-                self._kept[organization_id] = after
+                if self._shared is None or self._shared.is_alone:
+                    reached = ListPlace(organization_id, self._log.epoch, after)
+                    async with self._flushing:
+                        await self._sessions.upsert_many([], [reached])
+                    self._placed[organization_id] = after
+                self._keep(organization_id, after)
+                self._note(organization_id, after)
             if page.at_end:
-                return  # all later events are announced
+                return  # all later events are announced, or are other nodes' to write
 
     async def _verify(self, organization_id: str) -> set[str]:
         """Compare every row of the organization with the log. Returns the sessions of the rows."""
@@ -261,9 +397,9 @@ class SessionList:
                 asked = session_ids[start : start + _SESSIONS]
                 states = await self._read(asked)
                 await self._sessions.delete([name for name in asked if name not in states])
-                await self._sessions.upsert_many(
-                    [record_of(state) for state in states.values()], anew=True
-                )
+                # What another node writes meanwhile is newer.
+                anew = self._shared is None or self._shared.is_alone
+                await self._write(list(states.values()), anew=anew)
 
     async def _read(self, session_ids: Iterable[str]) -> dict[str, SessionState]:
         """The current states of these sessions, without those that the log does not have."""
