@@ -324,7 +324,12 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         of_key = KeyLimits.of(settings, log)
         files = await _open_files(stack, settings, records, session_list, of_key.events)
         meter = dispatcher.meter = await UsageMeter.open(
-            log, records.usage, records.organizations, limits.monthly_tokens, clock.now
+            log,
+            records.usage,
+            records.organizations,
+            limits.monthly_tokens,
+            clock.now,
+            None if isinstance(log, SqliteLog) else log,
         )
         stack.push_async_callback(meter.close)
         fence = await log.next_fence()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -17,7 +17,8 @@ from . import metrics
 from .background import Background, Backoff
 from .codec.events import events_append
 from .codec.times import rfc3339
-from .log.base import Entry, EventLog, LogError
+from .feed.tail import PAGE_STREAMS, SharedLog
+from .log.base import Entry, EventLog, LogError, Page
 from .model.errors import RateLimited
 from .model.events import NewEvent, event_stream
 from .model.ids import event_id
@@ -41,6 +42,10 @@ _EVENTS = event_stream("")
 #: Seconds between two writes: turns that end meanwhile share a transaction. A request for usage
 #: writes at once.
 _GATHER = 0.5
+#: Seconds between two looks at what other nodes have used of the budgets that were asked about.
+_LOOK = 1.0
+#: Of each organization in one look: events, and bytes.
+_LOOK_EVENTS, _LOOK_BYTES = 500, 256 * 1024
 #: Back-off after a failed write, in seconds, doubled up to the second.
 _FIRST_DELAY, _MAX_DELAY = 0.5, 30.0
 
@@ -50,6 +55,10 @@ class UsageMeter:
 
     The budget counts a turn before any reader gets its end. The records have it a moment later; a
     crash in between loses nothing, since the next start reads on from the stored position.
+
+    Of many nodes each takes in what it has committed. `settle` reads what others have. The budget
+    counts the events of an organization in their order, each once: those of this node when they
+    are announced, all others within a second.
     """
 
     def __init__(
@@ -58,11 +67,18 @@ class UsageMeter:
         records: UsageRepository,
         organizations: OrganizationRepository,
         budget: Budget,
+        shared: SharedLog | None = None,
     ) -> None:
+        """`shared` is the log once more, if other nodes may write it."""
         self.budget = budget
         self._log = log
         self._records = records
         self._organizations = organizations
+        self._shared = shared
+        #: Among nodes: the last event of each organization that the budget has counted.
+        self._counted: dict[str, int] = {}
+        self._looking = asyncio.Lock()
+        self._looks = Background("budgets", self._look_for_ever)
         self._tails: dict[str, UsageTail] = {}
         self._writing = asyncio.Lock()
         #: Set when a billing.limit.reached is due, which does not wait for _GATHER.
@@ -77,9 +93,10 @@ class UsageMeter:
         organizations: OrganizationRepository,
         monthly_tokens: int,
         now: Callable[[], float] = time.time,
+        shared: SharedLog | None = None,
     ) -> UsageMeter:
         """A meter that is loaded; see `load`."""
-        meter = cls(log, records, organizations, Budget(monthly_tokens, clock=now))
+        meter = cls(log, records, organizations, Budget(monthly_tokens, clock=now), shared)
         await meter.load()
         return meter
 
@@ -90,22 +107,29 @@ class UsageMeter:
         """
         async for page in each_organization(self._organizations):
             for organization in page:
-                name = organization.id
-                tail = self._tail(name)
-                async with self._writing:
-                    await tail.write()
-                used = await self._records.tokens(name, self.budget.month.begins)
-                self.budget.load(name, used, tail.limit_month)
+                await self._load(organization.id)
+
+    async def _load(self, name: str) -> None:
+        tail = self._tail(name)
+        async with self._writing:
+            tail.look()
+            await tail.write()
+        used, place = await self._records.standing(name, self.budget.month.begins)
+        self._counted[name] = 0 if place is None else place.position
+        self.budget.load(name, used, tail.limit_month)
 
     def start(self) -> None:
         self._loop.start()
         self._loop.wake()
+        if self._shared is not None and self.budget.monthly_tokens:
+            self._looks.start()
 
     async def close(self) -> None:
         """Write the waiting rows and stop. The next start finds what could not be written."""
         await self._loop.close()
+        await self._looks.close()
         try:
-            await self.settle()
+            await self._write()
         except (LogError, StoreError) as error:
             log_.warning("usage waits in the log", error=str(error))
 
@@ -115,17 +139,11 @@ class UsageMeter:
             return
         name = stream.removeprefix(_EVENTS)
         tail = self._tail(name)
-        rows: list[UsageRow] = []
-        for entry in entries:
-            if entry.kind == USAGE:
-                row = row_of(name, entry)
-                if row is not None:
-                    rows.append(row)
-                    self._count(row)
-            elif entry.kind == LIMIT:
-                month = limit_month_of(entry)
-                tail.limit_reached(month)
-                self.budget.written(name, month)
+        rows = self._rows_of(name, entries)
+        if self._shared is None or entries[0].position == self._counted.get(name, 0) + 1:
+            self._count_all(name, entries[-1].position, rows)
+        else:  # another node's events are before them
+            self.budget.asked.add(name)
         tail.announced(entries, rows)
         if tail.due:
             self._loop.wake()
@@ -133,17 +151,101 @@ class UsageMeter:
     async def settle(self, organization_id: str | None = None) -> None:
         """Return when the records show all that the log showed at the time of the call, of this
         organization or of all. Raises LogError and StoreError."""
+        if self._shared is None:
+            await self._write(organization_id)
+        elif organization_id is not None:
+            await self._settle(organization_id)
+            await self._look([organization_id])
+        else:
+            async for page in each_organization(self._organizations):
+                for organization in page:
+                    await self._settle(organization.id)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    async def _settle(self, organization_id: str) -> None:
+        tail = self._tail(organization_id)
+        async with self._writing:
+            tail.look()
+            await tail.write()
+
+    async def _write(self, organization_id: str | None = None) -> None:
+        """Write what was announced in this process."""
         chosen = [self._tail(organization_id)] if organization_id else list(self._tails.values())
         async with self._writing:
             for tail in chosen:
                 await tail.write()
 
-    # -- inside ----------------------------------------------------------------------------
+    def _rows_of(self, name: str, entries: Sequence[Entry]) -> list[UsageRow]:
+        """The usage that the events tell of; also notes a billing.limit.reached among them."""
+        rows: list[UsageRow] = []
+        for entry in entries:
+            if entry.kind == USAGE:
+                row = row_of(name, entry)
+                if row is not None:
+                    rows.append(row)
+            elif entry.kind == LIMIT:
+                month = limit_month_of(entry)
+                self._tail(name).limit_reached(month)
+                self.budget.written(name, month)
+        return rows
+
+    def _count_all(self, name: str, position: int, rows: Sequence[UsageRow]) -> None:
+        """Count the events up to this position; `rows` are those after the counted ones."""
+        self._counted[name] = position
+        for row in rows:
+            self._count(row)
+
+    async def _look_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK)
+            asked, self.budget.asked = self.budget.asked, set()
+            try:
+                await self._look(asked)
+            except (LogError, StoreError) as error:
+                self.budget.asked |= asked
+                log_.warning("budgets are behind", error=str(error))
+            except Exception as error:  # one bad look must not be the last
+                metrics.defect("other")
+                log_.error("budgets could not be counted", exc_info=error)
+
+    async def _look(self, organization_ids: Collection[str]) -> None:
+        """Count what other nodes have written of these organizations. Raises LogError and
+        StoreError."""
+        if self._shared is None or not self.budget.monthly_tokens:
+            return
+        async with self._looking:
+            for name in organization_ids:
+                if name not in self._counted:
+                    await self._load(name)
+            left = list(organization_ids)
+            while left:
+                names, left = left[:PAGE_STREAMS], left[PAGE_STREAMS:]
+                after = {event_stream(name): self._counted[name] for name in names}
+                pages = await self._shared.read_many(
+                    after, limit=_LOOK_EVENTS, max_bytes=_LOOK_BYTES
+                )
+                left += [name for name in names if await self._counted_page(name, pages)]
+
+    async def _counted_page(self, name: str, pages: Mapping[str, Page]) -> bool:
+        """Count a page of events; whether more are to be read."""
+        page, counted = pages[event_stream(name)], self._counted[name]
+        if page.info is None:
+            return False
+        if page.entries and page.entries[0].position > counted + 1:
+            await self._load(name)  # events were trimmed that nobody has counted here
+            return False
+        # Meanwhile this node may have counted some that it has written itself.
+        new = [entry for entry in page.entries if entry.position > counted]
+        if new:
+            self._count_all(name, new[-1].position, self._rows_of(name, new))
+        return not page.at_end
 
     def _count(self, row: UsageRow) -> None:
         tokens = row.input_tokens + row.output_tokens
         if self.budget.add(row.organization_id, row.ended_at, tokens):
             self._urgent.set()
+            self._loop.wake()
 
     def _tail(self, organization_id: str) -> UsageTail:
         tail = self._tails.get(organization_id)
@@ -159,7 +261,7 @@ class UsageMeter:
             self._urgent.clear()
             try:
                 await self._write_limits()
-                await self.settle()
+                await self._write()
             except (LogError, StoreError) as error:
                 log_.error("usage is behind", error=str(error))
                 self._loop.wake()
@@ -284,6 +386,10 @@ class UsageTail:
         self._rows += rows
         self._seen = self._newest
 
+    def look(self) -> None:
+        """Let the next `write` read the log up to its end: other nodes may have written."""
+        self._fall_behind()
+
     def limit_reached(self, month: str) -> None:
         """Note that the log has the billing.limit.reached of this month."""
         self.limit_month = max(month, self.limit_month or "") or None
@@ -402,6 +508,8 @@ class Budget:
         self.monthly_tokens = monthly_tokens
         self._clock = clock
         self._counts: dict[str, _Count] = {}
+        #: Organizations that somebody has asked about, or whose count lacks events.
+        self.asked: set[str] = set()
 
     @property
     def month(self) -> Month:
@@ -426,18 +534,22 @@ class Budget:
 
     def check(self, organization_id: str) -> None:
         """Raises RateLimited until the month is over, once its budget is used up."""
-        count = self._counts.get(organization_id)
-        if not self.monthly_tokens or count is None or count.used < self.monthly_tokens:
+        if not self.monthly_tokens:
             return
-        left = count.month.ends - self._clock()
-        if left > 0:
-            metrics.limit_hit("monthly_tokens")
-            raise RateLimited(
-                f"the organization's budget of tokens for {count.month.name} is used up;"
-                " it begins anew with the next month (UTC)",
-                details={"limit": "monthly_tokens", "month": count.month.name},
-                retry_after=math.ceil(left),
-            )
+        count = self._counts.get(organization_id)
+        left = 0.0
+        if count is not None and count.used >= self.monthly_tokens:
+            left = count.month.ends - self._clock()
+        if count is None or left <= 0:
+            self.asked.add(organization_id)
+            return
+        metrics.limit_hit("monthly_tokens")
+        raise RateLimited(
+            f"the organization's budget of tokens for {count.month.name} is used up;"
+            " it begins anew with the next month (UTC)",
+            details={"limit": "monthly_tokens", "month": count.month.name},
+            retry_after=math.ceil(left),
+        )
 
     def state(self, organization_id: str) -> BudgetState:
         month = self.month

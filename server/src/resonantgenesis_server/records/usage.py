@@ -346,6 +346,19 @@ class UsageRepository:
         async with self._database.read() as connection:
             return int((await connection.execute(query)).scalar() or 0)
 
+    async def standing(self, organization_id: str, since: float) -> tuple[int, UsagePlace | None]:
+        """`tokens` and `place` of one moment, whatever other processes take in."""
+        columns, places = tables.usage.c, tables.usage_places.c
+        tokens = select(func.sum(columns.input_tokens + columns.output_tokens)).where(
+            columns.organization_id == organization_id, columns.ended_at >= micros(since)
+        )
+        query = select(
+            tokens.scalar_subquery(), places.epoch, places.position, places.limit_month
+        ).where(places.organization_id == organization_id)
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).first()
+        return (0, None) if row is None else (int(row[0] or 0), UsagePlace(*row[1:]))
+
     async def purge(self, before: float, limit: int = 1_000) -> int:
         """Delete up to `limit` rows of turns that ended before `before`; return their number."""
         table = tables.usage
