@@ -53,9 +53,9 @@ async def test_others_can_write_at_once(
     await other.organizations.create("another process")
     await other.close()
     assert await records.usage.place(org.id) is None
-    assert await records.usage.tokens(org.id, 0.0) == 0
+    assert (await records.usage.standing(org.id, 0.0))[0] == 0
     await records.usage.take_in(org.id, rows, UsagePlace("epoch", 1))
-    assert await records.usage.tokens(org.id, 0.0) == 6
+    assert (await records.usage.standing(org.id, 0.0))[0] == 6
 
 
 async def test_cancelled_at_the_commit_all_is_kept_or_nothing(
@@ -72,7 +72,10 @@ async def test_cancelled_at_the_commit_all_is_kept_or_nothing(
     other = await Records.open(url, busy_timeout=0.2)
     await other.organizations.create("another process")
     await other.close()
-    place, tokens = await records.usage.place(org.id), await records.usage.tokens(org.id, 0.0)
+    place, tokens = (
+        await records.usage.place(org.id),
+        (await records.usage.standing(org.id, 0.0))[0],
+    )
     assert (place, tokens) in [(None, 0), (UsagePlace("epoch", 1), 6)]
     await records.usage.take_in(org.id, rows, UsagePlace("epoch", 1))
-    assert await records.usage.tokens(org.id, 0.0) == 6
+    assert (await records.usage.standing(org.id, 0.0))[0] == 6

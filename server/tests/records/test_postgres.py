@@ -111,7 +111,7 @@ async def test_a_place_that_another_node_moved_is_not_written(
         with pytest.raises(PlaceMoved):
             await two.usage.take_in(org, [usage_row(org, 2)], second, behind=behind)
     assert await two.usage.place(org) == first
-    assert await two.usage.tokens(org, 0.0) == 1
+    assert (await two.usage.standing(org, 0.0))[0] == 1
     await two.usage.take_in(org, [usage_row(org, 2)], second, behind=first)
     assert await one.usage.place(org) == second
 
@@ -129,7 +129,7 @@ async def test_of_nodes_that_write_a_place_at_once_one_wins(nodes: tuple[Records
             return_exceptions=True,
         )
         assert sorted(type(result).__name__ for result in results) == ["NoneType", "PlaceMoved"]
-    assert await nodes[0].usage.tokens(org, 0.0) == 29
+    assert (await nodes[0].usage.standing(org, 0.0))[0] == 29
 
 
 async def test_lists_are_in_the_order_of_their_bytes_in_every_language(

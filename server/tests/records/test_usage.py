@@ -196,8 +196,10 @@ async def test_filters_and_times(records: Records, org: Organization) -> None:
         assert totals == sums([r for r in rows if getattr(r, name) == value])
     wanted = UsageFilter(rows[3].ended_at, rows[9].ended_at)
     assert (await groups(records, owner, "turn", wanted))[1] == sums(rows[3:9])
-    assert await records.usage.tokens(org.id, rows[15].ended_at) == sums(rows[15:]).total_tokens
-    assert await records.usage.tokens("org_none", 0.0) == 0
+    assert (await records.usage.standing(org.id, rows[15].ended_at))[0] == sums(
+        rows[15:]
+    ).total_tokens
+    assert (await records.usage.standing("org_none", 0.0))[0] == 0
 
 
 async def test_a_cursor_belongs_to_its_grouping(records: Records, org: Organization) -> None:

@@ -337,17 +337,9 @@ class UsageRepository:
             rows = (await connection.execute(query)).mappings().all()
         return report_of(rows, group_by, limit)
 
-    async def tokens(self, organization_id: str, since: float) -> int:
-        """Input and output tokens of the turns that ended since `since`."""
-        columns = tables.usage.c
-        query = select(func.sum(columns.input_tokens + columns.output_tokens)).where(
-            columns.organization_id == organization_id, columns.ended_at >= micros(since)
-        )
-        async with self._database.read() as connection:
-            return int((await connection.execute(query)).scalar() or 0)
-
     async def standing(self, organization_id: str, since: float) -> tuple[int, UsagePlace | None]:
-        """`tokens` and `place` of one moment, whatever other processes take in."""
+        """Input and output tokens of the turns that ended since `since`, and the organization's
+        place: both of one moment, whatever other processes take in."""
         columns, places = tables.usage.c, tables.usage_places.c
         tokens = select(func.sum(columns.input_tokens + columns.output_tokens)).where(
             columns.organization_id == organization_id, columns.ended_at >= micros(since)
