@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from resonantgenesis_server.calls import Calls, NoAnswer, _raised, _said
 from resonantgenesis_server.log.base import Append, LogError, NewEntry, StaleWriter
+from resonantgenesis_server.log.postgres import nodes as nodes_module
 from resonantgenesis_server.model.errors import Internal, SessionBusy, SessionNotFound
 
 from .conftest import FeedNode
@@ -136,3 +137,24 @@ async def test_a_call_to_a_node_that_does_not_answer_ends_in_time(feed_node: Ope
 def test_every_error_keeps_its_kind() -> None:
     error = SessionNotFound("no such session")
     assert isinstance(_raised(_said(error)), SessionNotFound)
+
+
+async def test_what_a_dead_node_leaves_behind_is_removed_but_for_the_word_that_it_is_dead(
+    feed_node: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes_module, "_CLEAN_SECONDS", 0.1)
+    one, two = await feed_node(), await feed_node()
+    await know_each_other(one, two)
+    dead = two.log.nodes.id
+    await one.log.nodes.send([dead], b"{}")
+    await stand_still(two)
+    await until(lambda: not one.log.nodes.others)
+
+    async def left(table: str) -> int:
+        rows = await one.log.nodes._ask(f"SELECT count(*) FROM {table} WHERE node=$1", dead)
+        return int(rows[0][0])
+
+    async with asyncio.timeout(PATIENCE):
+        while await left("beats") or await left("messages"):
+            await asyncio.sleep(0.02)
+    assert await left("writers") == 1

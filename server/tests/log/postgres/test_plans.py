@@ -59,6 +59,7 @@ STATEMENTS: dict[str, tuple[str, list[Any]]] = {
     "orphans": (nodes_module.ORPHANS, [100]),
     "send": (nodes_module.SEND, [[1, 2], b"{}"]),
     "receive": (nodes_module.RECEIVE, [1]),
+    "clean": (nodes_module.CLEAN, []),
     "position of": (reader.POSITION_OF, [b"s1", b"k200"]),
     "position at": (reader.POSITION_AT, [b"s1", 70]),
     "pending": (reader.PENDING, []),
@@ -97,7 +98,7 @@ def scans(plan: dict[str, Any]) -> list[str]:
 
 def bounded(node: dict[str, Any]) -> bool:
     """Indexes that are read in their order up to a LIMIT, or that hold little by themselves."""
-    return node["Index Name"] in {"streams_pending", "removed_pkey", "writers_alive"}
+    return node["Index Name"] in {"streams_pending", "removed_pkey", "writers_alive", "beats_pkey"}
 
 
 def literal(value: Any) -> str:

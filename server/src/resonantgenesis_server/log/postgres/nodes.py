@@ -30,6 +30,8 @@ log_ = structlog.get_logger("resonantgenesis.nodes")
 _LOOKS = 5
 #: Seconds that one statement may take.
 _SECONDS = 5.0
+#: Seconds between two removals of what dead nodes leave behind.
+_CLEAN_SECONDS = 60.0
 #: The channel of all notifications: `at NODE MARK …` (committed to these streams; `*`: to many),
 #: `took NODE …` (streams were taken from it), `to NODE …` (a message for it).
 CHANNEL = "resonantgenesis"
@@ -62,13 +64,15 @@ WITH sent AS (INSERT INTO messages (node, body) SELECT unnest($1::bigint[]), $2 
 SELECT pg_notify('resonantgenesis', 'to ' || string_agg(node::text, ' ')) FROM sent
 """
 RECEIVE = "DELETE FROM messages WHERE node=$1 RETURNING id, body"
+# The rows in `writers` stay: they tell a process that was only stopped that it is dead.
 CLEAN = """
-WITH old AS (
-  SELECT w.node FROM writers w WHERE NOT w.alive AND NOT EXISTS (
-    SELECT 1 FROM streams s JOIN fences f ON f.fence=s.fence WHERE s.pending AND f.node=w.node)
-), m AS (DELETE FROM messages USING old WHERE messages.node=old.node),
-t AS (DELETE FROM taken USING old WHERE taken.node=old.node)
-DELETE FROM beats USING old WHERE beats.node=old.node
+WITH dead AS (
+  SELECT b.node FROM beats b LEFT JOIN LATERAL (
+    SELECT alive FROM writers WHERE node=b.node LIMIT 1
+  ) w ON true WHERE NOT w.alive LIMIT 100
+), unread AS (DELETE FROM messages USING dead WHERE messages.node=dead.node),
+unforgotten AS (DELETE FROM taken USING dead WHERE taken.node=dead.node)
+DELETE FROM beats USING dead WHERE beats.node=dead.node
 """
 
 
@@ -173,7 +177,8 @@ class Nodes:
     # -- beats and verdicts ----------------------------------------------------------------
 
     async def _run(self) -> None:
-        loop, backoff, next_beat = asyncio.get_running_loop(), Backoff(0.2, self._beat_seconds), 0.0
+        loop, backoff = asyncio.get_running_loop(), Backoff(0.2, self._beat_seconds)
+        next_beat = next_clean = 0.0
         while True:
             try:
                 if self._db is None:
@@ -183,6 +188,9 @@ class Nodes:
                     self._is_to_look = False
                     await self._look(self._db)
                 await self._receive(self._db)
+                if loop.time() >= next_clean:
+                    next_clean = loop.time() + _CLEAN_SECONDS
+                    await self._db.execute(CLEAN, timeout=_SECONDS)
                 backoff.succeeded()
                 await self._loop.woken(max(0.0, next_beat - loop.time()))
             except StaleWriter:
