@@ -69,7 +69,7 @@ CLEAN = """
 WITH dead AS (
   SELECT b.node FROM beats b LEFT JOIN LATERAL (
     SELECT alive FROM writers WHERE node=b.node LIMIT 1
-  ) w ON true WHERE NOT w.alive LIMIT 100
+  ) w ON true WHERE NOT w.alive LIMIT 50
 ), unread AS (DELETE FROM messages USING dead WHERE messages.node=dead.node),
 unforgotten AS (DELETE FROM taken USING dead WHERE taken.node=dead.node)
 DELETE FROM beats USING dead WHERE beats.node=dead.node
