@@ -186,11 +186,11 @@ def _freeze_garbage() -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
 
 
-def _stop_broken() -> None:
-    """End as on a signal, with exit code 1: the log fails time after time."""
+def _stop_broken(reason: str) -> None:
+    """End as on a signal, with exit code 1 and without waiting for turns: the log is unusable."""
     if not _broken.is_set():
         _broken.set()
-        log_.critical("the log fails time after time; the server stops")
+        log_.critical(f"{reason}; the server stops")
         signal.raise_signal(signal.SIGTERM)
 
 
@@ -200,10 +200,13 @@ async def _serve(settings: Settings, listener: Listener, hears_signals: asyncio.
         async def drain() -> None:
             # Both before the first await: after "draining" no caller gets a turn any more.
             parts.app.draining = parts.supervisor.draining = True
-            await parts.node_events.draining()
-            async with asyncio.TaskGroup() as group:
-                group.create_task(parts.supervisor.drain(settings.drain_seconds))
-                group.create_task(parts.sockets.drain(settings.drain_seconds))
+            if _broken.is_set():  # turns can write nothing any more
+                await parts.sockets.drain(0)
+            else:
+                await parts.node_events.draining()
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(parts.supervisor.drain(settings.drain_seconds))
+                    group.create_task(parts.sockets.drain(settings.drain_seconds))
             parts.watch.end_all(Unavailable("the server is shutting down", retry_after=1))
 
         def ready() -> None:

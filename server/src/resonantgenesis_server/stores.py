@@ -10,6 +10,7 @@ import contextlib
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -81,12 +82,17 @@ async def open_hasher(settings: Settings, records: Records) -> CredentialHasher:
 
 
 async def open_log(
-    settings: Settings, on_commit: OnCommit, clock: Clock, on_broken: Callable[[], None]
+    settings: Settings, on_commit: OnCommit, clock: Clock, on_broken: Callable[[str], None]
 ) -> AnyLog:
-    """Raises LogError."""
+    """`on_broken` is called with the reason when the log cannot be expected to recover.
+
+    Raises LogError."""
     if settings.store is None:
         return await SqliteLog.open(
-            settings.data / "log.db", on_commit=on_commit, clock=clock, on_broken=on_broken
+            settings.data / "log.db",
+            on_commit=on_commit,
+            clock=clock,
+            on_broken=partial(on_broken, "the log fails time after time"),
         )
     with _postgres():
         from .log.postgres import upkeep
@@ -97,6 +103,8 @@ async def open_log(
         settings.store,
         on_commit=on_commit,
         on_broken=on_broken,
+        beat_seconds=settings.node_beat,
+        ttl=settings.node_ttl,
         name=socket.gethostname(),
         version=version("resonantgenesis-server"),
     )

@@ -112,6 +112,8 @@ def test_origins_from_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         ("LIMITS__GAOL", "5", "limits.gaol: there is no such setting; did you mean limits.goal?"),
         ("LIMITS", "{", "LIMITS: must be a JSON object"),
         ("DRAIN_SECONDS", "-1", "drain_seconds"),
+        ("NODE_BEAT", "0", "node_beat: '0'"),
+        ("NODE_TTL", "4", "must be at least five times node_beat, which is 1"),
         ("LOG_LEVEL", "loud", "log_level: 'loud'"),
         ("AGENTS", "x", "'x' is not NAME=MODULE:ATTRIBUTE"),
         ("AGENTS", "x=y", "agents: x: 'y' is not MODULE:ATTRIBUTE"),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -119,6 +119,19 @@ class Settings(BaseSettings):
         description="Whether the server makes and upgrades its store on PostgreSQL itself; else"
         " `resonantgenesis store upgrade` must have been run.",
     )
+    node_beat: float = Field(
+        default=1.0,
+        ge=0.1,
+        le=10,
+        description="Seconds between two signs of life of a node to the others of its store.",
+    )
+    node_ttl: float = Field(
+        default=8.0,
+        ge=1,
+        le=300,
+        description="Seconds without a sign of life after which a node is dead, its sessions go to"
+        " others, and it ends; at least five times `node_beat`. The same for all nodes of a store.",
+    )
     secret: SecretStr | None = Field(
         default=None,
         description="64 hexadecimal digits, under which API keys are hashed, the same for all nodes"
@@ -213,6 +226,14 @@ class Settings(BaseSettings):
         if not isinstance(url, str) or _POSTGRES.match(url) is None:
             raise ValueError("must be like postgresql://USER:PASSWORD@HOST/NAME")
         return url
+
+    @field_validator("node_ttl")
+    @classmethod
+    def _check_ttl(cls, ttl: float, info: ValidationInfo) -> float:
+        beat = info.data.get("node_beat")
+        if beat is not None and ttl < 5 * beat:
+            raise ValueError(f"must be at least five times node_beat, which is {beat:g}")
+        return ttl
 
     @field_validator("secret")
     @classmethod

@@ -9,7 +9,7 @@ from dataclasses import replace
 import structlog
 
 from ..agents.base import Agent, Turn
-from ..log.base import LogError, NewEntry
+from ..log.base import LogError, NewEntry, StaleWriter
 from ..model.chunks import AgentChunk, Step
 from ..model.errors import AgentError
 from ..model.limits import Limits
@@ -187,7 +187,9 @@ class AgentRun:
         return self._failed(AgentError("the agent failed"))
 
     def _log_failed(self, error: LogError) -> TurnOutcome:
-        log_.error("chunks refused by the log", session=self._turn.session_id, error=str(error))
+        # Another writer of the session is nothing that goes wrong here.
+        say = log_.warning if isinstance(error, StaleWriter) else log_.error
+        say("chunks refused by the log", session=self._turn.session_id, error=str(error))
         failure = TurnFailure("UNAVAILABLE", "the answer could not be stored", True, 1.0)
         return self._outcome_of("failed", failure, unstored=True)
 

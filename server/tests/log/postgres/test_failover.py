@@ -64,7 +64,7 @@ async def test_a_failover_that_loses_what_was_acknowledged_is_noticed(
 ) -> None:
     broken: list[bool] = []
     url = both(own_server.database(), own_server, standby)
-    log = await PostgresLog.open(url, on_broken=lambda: broken.append(True))
+    log = await PostgresLog.open(url, on_broken=lambda _reason: broken.append(True))
     assert "a failover may lose" in log.durability
     epoch = log.epoch
     load = Load(log)

@@ -200,7 +200,7 @@ async def test_a_node_that_was_declared_dead_never_writes_again(postgres: str) -
     broken: list[bool] = []
     announced = Announced()
     log = await PostgresLog.open(
-        postgres, on_commit=announced, on_broken=lambda: broken.append(True)
+        postgres, on_commit=announced, on_broken=lambda _reason: broken.append(True)
     )
     await put(log, "s", "1")
     async with connection(postgres) as db:
@@ -230,7 +230,7 @@ async def cut_off(url: str) -> None:
 async def test_what_the_database_lost_is_noticed_and_never_shown(postgres: str, first: str) -> None:
     """As after a failover to a standby that had not everything."""
     broken: list[bool] = []
-    log = await PostgresLog.open(postgres, on_broken=lambda: broken.append(True))
+    log = await PostgresLog.open(postgres, on_broken=lambda _reason: broken.append(True))
     for n in range(5):
         await put(log, "s", f"{n}")
     epoch = log.epoch

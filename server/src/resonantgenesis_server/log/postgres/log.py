@@ -77,7 +77,7 @@ class PostgresLog(QueuedLog):
         *,
         on_commit: OnCommit = lambda _stream, _entries: None,
         max_queued_bytes: int = 64 * 1024 * 1024,
-        on_broken: Callable[[], None] = lambda: None,
+        on_broken: Callable[[str], None] = lambda _reason: None,
         readers: int = 4,
         patience: float = 60.0,
         beat_seconds: float = 1.0,
@@ -88,7 +88,7 @@ class PostgresLog(QueuedLog):
     ) -> PostgresLog:
         """Open or create the store in the database at `url`, and join as a new node.
 
-        `on_broken` is called on the event loop when the log cannot be expected to recover: it
+        `on_broken` is called on the event loop, with the reason, when the log cannot recover: it
         fails for mistakes of ours time after time, the node was declared dead, or the database
         has lost what it had acknowledged. `readers` are connections for reading; `patience` is
         in seconds; `name`, `address` and `version` are what other nodes see of this one. A node

@@ -13,6 +13,7 @@ sends one waits for an answer, and asks anew without. So nodes need to reach the
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -192,6 +193,7 @@ class Nodes:
                     next_clean = loop.time() + _CLEAN_SECONDS
                     await self._db.execute(CLEAN, timeout=_SECONDS)
                 backoff.succeeded()
+                next_beat = min(next_beat, self._next_verdict(loop.time()))
                 await self._loop.woken(max(0.0, next_beat - loop.time()))
             except StaleWriter:
                 return  # the writer says so, and ends the process
@@ -238,6 +240,11 @@ class Nodes:
         self._look_over.clear()
         if gone:
             self.on_gone()
+
+    def _next_verdict(self, now: float) -> float:
+        """When the next node is dead, if its beat goes on standing still."""
+        due = [beat.since + self._ttl for beat in self._beats.values()]
+        return min((each for each in due if each > now), default=math.inf)
 
     async def _declare(self, db: asyncpg.Connection, node: int, beat: int) -> bool:
         """Whether this node's word is the one that counts; after it nothing of the dead node's is

@@ -155,12 +155,12 @@ class Writer:
         database: Database,
         side: asyncpg.Pool,
         announce: Callable[[list[Job]], None],
-        broken: Callable[[], None],
+        broken: Callable[[str], None],
         *,
         patience: float,
     ) -> None:
         """`side` is where streams are taken over; `announce` is called with the jobs of each group,
-        in order, `broken` once, when the log cannot be expected to recover."""
+        in order, `broken` once, with the reason, when the log cannot be expected to recover."""
         self._database = database
         database.ended = self._break
         self._side = side
@@ -773,15 +773,14 @@ class Writer:
         self._defects += 1
         log_.error("the log failed internally", in_a_row=self._defects, exc_info=error)
         if self._defects == _MAX_DEFECTS:
-            self._report_broken()
+            self._report_broken("the log fails time after time")
 
     def _break(self, error: LogError) -> None:
         """Nothing can be written by this node any more."""
         if self.fatal is None:
             self.fatal = error
-            log_.error("the log ends", reason=str(error))
             self._wake.set()
-            self._report_broken()
+            self._report_broken(str(error))
 
 
 def notice(node: int, group: Sequence[Job]) -> str:
