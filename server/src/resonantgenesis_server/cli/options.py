@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from ..config import CONFIG_VARIABLE, DEFAULT_FILE
 from .client import open_client
 from .render import show_text
 from .target import DEFAULT_DATA, DEFAULT_URL, KEY_VARIABLE, URL_VARIABLE, find_target
@@ -30,6 +31,10 @@ Data = Annotated[
         help=f"Data directory whose api-key is used when {KEY_VARIABLE} is not set"
         f" (default for a server on this machine: ./{DEFAULT_DATA})."
     ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(help=f"TOML file; else {CONFIG_VARIABLE}, else ./{DEFAULT_FILE} if there is one."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON lines instead of text.")]
 

@@ -9,16 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ..config import CONFIG_VARIABLE, DEFAULT_FILE
 from ..logging.startup import StartupError
 from .errors import UsageProblem
-from .options import AsJson, to_stderr
+from .options import AsJson, Config, to_stderr
 from .render import show_rows
-
-Config = Annotated[
-    Path | None,
-    typer.Option(help=f"TOML file; else {CONFIG_VARIABLE}, else ./{DEFAULT_FILE} if there is one."),
-]
 
 
 def serve(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import CliError
-from ..serve import Config
+from ..options import Config
 
 if TYPE_CHECKING:
     from ...config.settings import Settings

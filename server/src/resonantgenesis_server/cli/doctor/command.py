@@ -11,8 +11,7 @@ import typer
 from rich.console import Console
 
 from ..errors import AuthError
-from ..options import AsJson, Url
-from ..serve import Config
+from ..options import AsJson, Config, Url
 from ..target import DEFAULT_URL, URL_VARIABLE, Key, check_url, find_key, is_loopback
 from .findings import Finding, exit_code, fail, show
 
