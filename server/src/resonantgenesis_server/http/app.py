@@ -109,7 +109,7 @@ def create_app(deps: AppDeps) -> Gateway:
             deps.records.organizations, deps.records.keys, deps.authenticator, idempotent
         ),
         *deps.routers,
-        health_router(drain, deps.ready),
+        health_router(lambda: drain.draining, deps.ready),
         docs_router(app),
     ):
         # Not `include_router`: it builds each route a second time.

@@ -11,7 +11,6 @@ from pydantic import BaseModel
 
 from ...model.errors import Unavailable
 from ..errors import only_errors
-from ..middleware import Drain
 from ..routing import api_router
 
 #: The check of `/readyz`: None when ready, else the reason.
@@ -23,7 +22,7 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-def health_router(drain: Drain, ready: Ready) -> APIRouter:
+def health_router(is_draining: Callable[[], bool], ready: Ready) -> APIRouter:
     router = api_router(tag="operations")
 
     @router.head("/healthz", include_in_schema=False)
@@ -36,7 +35,7 @@ def health_router(drain: Drain, ready: Ready) -> APIRouter:
     @router.get("/readyz", responses=only_errors(500, 503), operation_id="readyz")
     async def readyz() -> Health:
         """The server takes requests."""
-        if drain.draining:
+        if is_draining():
             raise Unavailable("the server is draining", retry_after=1.0)
         try:
             async with asyncio.timeout(READY_TIMEOUT):
