@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
-import time
-from collections.abc import Iterable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
-from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel
 
-from ...codec.times import rfc3339, rfc3339_or_none
 from ...model.errors import Conflict, Forbidden, NotFound
 from ...model.ids import is_id
-from ...model.principal import ORGANIZATION, SCOPES, Principal, Reached, ignore_limit
+from ...model.principal import ORGANIZATION, Principal, Reached, ignore_limit
 from ...records.access import KeyRepository
 from ...records.base import KeyRecord
 from ...records.credentials import new_api_key
@@ -23,43 +18,13 @@ from ..auth.authenticator import CredentialAuthenticator, scoped
 from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
 from ..routing import api_router
-from ..schemas import (
-    Body,
-    Name,
-    PageBody,
-    PageCursor,
-    PageLimit,
-    page_body,
-)
+from ..schemas import PageBody, PageCursor, PageLimit, page_body
+from .key_models import KeyBody, MadeKey, NewKey, check_grant, expiry, key_body, made_key
 
 PATH = "/v1/keys"
-_TEN_YEARS = 10 * 365 * 86_400
-
-
-class NewKey(Body):
-    name: Name
-    scopes: ScopeList
-    expires_in: int | None = Field(
-        default=None, ge=1, le=_TEN_YEARS, description="Seconds; null: no end."
-    )
-
-
-class KeyBody(BaseModel):
-    id: str
-    name: str
-    scopes: list[str]
-    created_at: str
-    expires_at: str | None
-    revoked_at: str | None
-
-
-class MadeKey(KeyBody):
-    key: str = Field(description="The credential itself; it is not shown again.")
-
 
 Reader = Annotated[Principal, Depends(scoped("keys:read"))]
 Writer = Annotated[Principal, Depends(scoped("keys:write"))]
-
 
 #: The limit of an organization's keys.
 LIMIT = ORGANIZATION + "keys"
@@ -124,13 +89,13 @@ def keys_router(
         """All keys of the organization, newest first, without their credentials."""
         _check_unbound(principal)
         page = await keys.list(principal.organization_id, limit=limit, cursor=cursor)
-        return page_body(page, _body)
+        return page_body(page, key_body)
 
     @router.get(PATH + "/{key_id}", responses=documented_errors(404), operation_id="get_key")
     async def get(key_id: str, principal: Reader) -> KeyBody:
         """One key, without its credential."""
         _check_unbound(principal)
-        return _body(await _own(keys, principal, key_id))
+        return key_body(await _own(keys, principal, key_id))
 
     @router.delete(
         PATH + "/{key_id}",
@@ -167,60 +132,3 @@ def _check_unbound(principal: Principal) -> None:
 def _ends(principal: Principal, expires_in: int | None) -> float | None:
     limits = [end for end in (expiry(expires_in), principal.expires_at) if end is not None]
     return min(limits, default=None)
-
-
-def expiry(expires_in: int | None) -> float | None:
-    """The time in `expires_in` seconds."""
-    return None if expires_in is None else time.time() + expires_in
-
-
-def made_key(record: KeyRecord, credential: str) -> MadeKey:
-    """The answer with a new key, which is shown this once."""
-    return MadeKey(**_body(record).model_dump(), key=credential)
-
-
-def _body(record: KeyRecord) -> KeyBody:
-    return KeyBody(
-        id=record.id,
-        name=record.name,
-        scopes=sorted(record.scopes),
-        created_at=rfc3339(record.created_at),
-        expires_at=rfc3339_or_none(record.expires_at),
-        revoked_at=rfc3339_or_none(record.revoked_at),
-    )
-
-
-def _known(scope: str) -> str:
-    if scope not in SCOPES:
-        near = difflib.get_close_matches(scope[:64], SCOPES, 1, 0.7)
-        raise PydanticCustomError(
-            "scope",
-            "{scope} is no scope{near}; there are {scopes}",
-            {
-                "scope": repr(scope[:64]),
-                "near": f" (did you mean {near[0]}?)" if near else "",
-                "scopes": ", ".join(sorted(SCOPES)),
-            },
-        )
-    return scope
-
-
-Scope = Annotated[
-    str,
-    AfterValidator(_known),
-    WithJsonSchema({"type": "string", "enum": sorted(SCOPES)}),
-]
-ScopeList = Annotated[list[Scope], Field(min_length=1, max_length=64)]
-
-
-def check_grant(principal: Principal, scopes: Iterable[str]) -> frozenset[str]:
-    """The scopes as a set. Raises `Forbidden` for a scope that `principal` lacks."""
-    wanted = frozenset(scopes)
-    lacking = sorted(scope for scope in wanted if not principal.allows(scope))
-    if lacking:
-        raise Forbidden(
-            f"your own credential lacks {', '.join(lacking)}, and nobody grants more than they"
-            " have; ask with one that has it",
-            details={"scopes": lacking},
-        )
-    return wanted

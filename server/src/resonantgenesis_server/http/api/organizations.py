@@ -26,7 +26,7 @@ from ..schemas import (
     PageLimit,
     page_body,
 )
-from .keys import MadeKey, NewKey, expiry, made_key
+from .key_models import MadeKey, NewKey, expiry, made_key
 
 PATH = "/v1/organizations"
 #: The scopes of an organization's first key.

@@ -19,7 +19,7 @@ from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
 from ..routing import api_router
 from ..schemas import NO_NUL, Body, Id
-from .keys import ScopeList, check_grant
+from .key_models import ScopeList, check_grant
 
 PATH = "/v1/tokens"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
