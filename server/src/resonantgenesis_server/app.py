@@ -56,6 +56,7 @@ from .http.idempotency import IdempotentPosts
 from .http.limits import RequestLimit, StreamLimit
 from .http.middleware import Gateway
 from .http.serving.run import CannotListen, Listener, listen, run, run_event_loop
+from .http.shared_counts import SharedCounts
 from .http.sse.routes import EventRoutes, StreamRoutes
 from .http.watchdog import StreamWatchdog
 from .http.websocket.asyncapi import asyncapi_router
@@ -288,6 +289,18 @@ class KeyLimits:
             ),
         )
 
+    def share(
+        self, stack: contextlib.AsyncExitStack, calls: Calls | None, watch: StreamWatchdog
+    ) -> None:
+        """Share the counts with other nodes, if there can be some, until `stack` is closed."""
+        if calls is None:
+            return
+        counts = SharedCounts(calls)
+        self.turns.elsewhere = counts.share("turns", self.turns.above)
+        self.streams.elsewhere = counts.share("streams", watch.above)
+        counts.start()
+        stack.push_async_callback(counts.close)
+
     def counting(self, changed: Callable[[SessionState], None]) -> Callable[[SessionState], None]:
         """`changed` for a supervisor, which also counts the open turns."""
 
@@ -409,6 +422,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         meter.start()
         await _wait_for_list(session_list)
         await _announce_start(stack, relay, node_events)
+        of_key.share(stack, calls, watch)
         for timer in (housekeeper, watch, LoopLag(), of_key.requests, of_key.events):
             timer.start()
             stack.push_async_callback(timer.close)

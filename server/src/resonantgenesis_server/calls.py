@@ -66,6 +66,16 @@ class Calls:
         self._answering: set[asyncio.Task[None]] = set()
         mail.on_message = self._hear
 
+    @property
+    def node(self) -> int:
+        """The number of this node."""
+        return self._mail.id
+
+    @property
+    def others(self) -> frozenset[int]:
+        """The numbers of the other nodes that live."""
+        return frozenset(self._mail.others)
+
     async def close(self) -> None:
         for task in self._answering:
             task.cancel()
@@ -90,7 +100,7 @@ class Calls:
         self, verb: str, args: Mapping[str, Any], *, seconds: float = ALL_SECONDS
     ) -> list[Any]:
         """The answers of all other nodes that answer in time, and not with an error."""
-        calls = [self.call(node, verb, args, seconds=seconds) for node in tuple(self._mail.others)]
+        calls = [self.call(node, verb, args, seconds=seconds) for node in self.others]
         answers = await asyncio.gather(*calls, return_exceptions=True)
         return [each for each in answers if not isinstance(each, BaseException)]
 
@@ -98,8 +108,13 @@ class Calls:
         self, verb: str, args: Mapping[str, Any], *, seconds: float = ALL_SECONDS
     ) -> bool:
         """Whether all other nodes have done this in time."""
-        others = len(tuple(self._mail.others))
+        others = len(self.others)
         return len(await self.ask_all(verb, args, seconds=seconds)) >= others
+
+    async def tell_all(self, verb: str, args: Mapping[str, Any]) -> None:
+        """Tell all other nodes; nobody answers, and a message may be lost. Raises
+        LogUnavailable."""
+        await self._send(tuple(self.others), {"verb": verb, "args": args})
 
     def _expect(self) -> tuple[int, asyncio.Future[Any]]:
         self._number += 1
@@ -142,6 +157,8 @@ class Calls:
             metrics.defect("other")
             log_.error("a call of another node failed", verb=message["verb"], exc_info=error)
             said = {"error": _said(Internal("the other node failed internally"))}
+        if "call" not in message:
+            return  # nobody waits
         try:
             await self._send([message["from"]], {"answer": message["call"], **said})
         except LogError as error:

@@ -1,7 +1,7 @@
 """Limits of an API key and of an organization; PROTOCOL.md, section 9.
 
 Requests are counted in a storage of the library `limits`, which several nodes can share. Streams
-are counted in the process that has them open.
+are counted in the process that has them open; see `shared_counts` for those of other nodes.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,28 +152,36 @@ class Limited(RateLimited):
 
 
 class StreamLimit:
-    """Open streams, sockets and transfers of a key and of an organization in this process."""
+    """Open streams, sockets and transfers of a key and of an organization."""
 
     def __init__(
         self, limit: int = 0, reached: Reached = ignore_limit, *, of_organization: int = 0
     ) -> None:
         """`limit` of a key, and `of_organization`; 0 is any number."""
-        self._limit = limit
-        self._of_organization = of_organization
+        self.of_key = limit
+        self.of_organization = of_organization
         self._reached = reached
+        #: How many are open at other nodes, by the id of a key or an organization.
+        self.elsewhere: Callable[[str], int] = lambda _whose: 0
 
     def check(self, principal: Principal, count: int, of_organization: int = 0) -> None:
-        """Check that one more may open beside `count` of the key and those of the organization.
+        """Check that one more may open beside `count` of the key and those of the organization in
+        this process.
 
         Raises RateLimited.
         """
         if principal.is_bootstrap:
             return
-        for name, open_now, limit in (
-            (STREAMS, count, self._limit),
-            (ORGANIZATION + STREAMS, of_organization, self._of_organization),
+        for name, whose, open_here, limit in (
+            (STREAMS, principal.key_id, count, self.of_key),
+            (
+                ORGANIZATION + STREAMS,
+                principal.organization_id,
+                of_organization,
+                self.of_organization,
+            ),
         ):
-            if not limit or open_now < limit:
+            if not limit or open_here + self.elsewhere(whose) < limit:
                 continue
             self._reached(principal, name, limit)
             raise RateLimited(

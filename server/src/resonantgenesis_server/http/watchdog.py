@@ -78,7 +78,7 @@ class StreamWatchdog:
         self._recheck = recheck
         #: Called with all keys in use before they are asked about one by one.
         self._refresh = refresh
-        self._limit = limit or StreamLimit()
+        self.limit = limit or StreamLimit()
         #: Streams, sockets and transfers by key, and by organization.
         self._of_key: Counter[str] = Counter()
         self._of_organization: Counter[str] = Counter()
@@ -104,11 +104,24 @@ class StreamWatchdog:
     def check_room(self, principal: Principal) -> None:
         """Raises RateLimited if this key, or its organization, has as many streams, sockets and
         transfers open as it may. Nothing may be awaited from here to `add`; see `opening`."""
-        self._limit.check(
+        self.limit.check(
             principal,
             self._of_key[principal.key_id],
             self._of_organization[principal.organization_id],
         )
+
+    def above(self, part: float) -> dict[str, int]:
+        """How many streams are open of keys, and of organizations, that have more than this part of
+        their limits here."""
+        return {
+            whose: count
+            for counter, limit in (
+                (self._of_key, self.limit.of_key),
+                (self._of_organization, self.limit.of_organization),
+            )
+            for whose, count in counter.items()
+            if limit and count > part * limit
+        }
 
     def opening(self, principal: Principal) -> ReservedPlace:
         """`check_room` for the block, which keeps the place: so a hundred that open at once do not

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..model.errors import RateLimited
@@ -25,6 +25,8 @@ class TurnLimit:
         self._of_key = of_key
         self._of_organization = of_organization
         self._reached = reached
+        #: Open turns at other nodes, by the same ids.
+        self.elsewhere: Callable[[str], int] = lambda _whose: 0
         #: By the id of a key or an organization.
         self._turns: Counter[str] = Counter()
         self._ids_of: dict[str, list[str]] = {}
@@ -32,6 +34,12 @@ class TurnLimit:
     def count(self, whose: str) -> int:
         """Turns of this API key or organization that run, wait or are just being started."""
         return self._turns[whose]
+
+    def above(self, part: float) -> dict[str, int]:
+        """The counts of this process that are over this part of their limits."""
+        limits = [limit for limit in (self._of_key, self._of_organization) if limit]
+        least = part * min(limits, default=0)
+        return {whose: count for whose, count in self._turns.items() if limits and count > least}
 
     def changed(self, state: SessionState) -> None:
         """Count the open turns of a session whose state has moved on."""
@@ -77,7 +85,7 @@ class TurnLimit:
             self._uncount(organization_id)
 
     def _check(self, principal: Principal, whose: str, limit: int, owner: str, name: str) -> None:
-        if not limit or self._turns[whose] < limit:
+        if not limit or self._turns[whose] + self.elsewhere(whose) < limit:
             return
         self._reached(principal, name, limit)
         raise RateLimited(
