@@ -39,7 +39,7 @@ from .events.outbox import OutboxRelay
 from .events.service import EventService
 from .events.system_events import LimitEvents, NodeEvents
 from .feed.hub import Hub
-from .feed.tail import Tail
+from .feed.remote import Tail
 from .files.base import BlobError, Blobs
 from .files.disk import DiskBlobs
 from .files.service import QUOTA, BlobAddress, FileService

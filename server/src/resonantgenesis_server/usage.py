@@ -17,7 +17,7 @@ from . import metrics
 from .background import Background, Backoff
 from .codec.events import events_append
 from .codec.times import rfc3339
-from .feed.tail import PAGE_STREAMS, SharedLog
+from .feed.remote import PAGE_STREAMS, SharedLog
 from .log.base import Entry, EventLog, LogError, Page
 from .model.errors import RateLimited
 from .model.events import NewEvent, event_stream

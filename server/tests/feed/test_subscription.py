@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from resonantgenesis_server.feed.filter import CompiledFilter
 from resonantgenesis_server.feed.hub import Hub, Reader
-from resonantgenesis_server.feed.tail import Tail, _Followed
+from resonantgenesis_server.feed.remote import Tail, _Followed
 from resonantgenesis_server.log.base import Entry, Page
 
 from .world import BODY, Choose, Shape, play

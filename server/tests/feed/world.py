@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from resonantgenesis_server.feed import hub as topic_module
 from resonantgenesis_server.feed.filter import CompiledFilters, EventFilter
 from resonantgenesis_server.feed.hub import Hub
+from resonantgenesis_server.feed.remote import Tail
 from resonantgenesis_server.feed.subscription import PlaceExpired, StreamGone, Subscription
-from resonantgenesis_server.feed.tail import Tail
 from resonantgenesis_server.log.base import Entry, Page, StreamInfo, mark
 
 STREAM = "sess_1"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from resonantgenesis_server.feed.hub import Hub
-from resonantgenesis_server.feed.tail import Tail
+from resonantgenesis_server.feed.remote import Tail
 from resonantgenesis_server.log.base import Entry, LogError
 from resonantgenesis_server.log.postgres.log import PostgresLog
 from support.postgres import PostgresServer

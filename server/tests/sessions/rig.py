@@ -14,8 +14,8 @@ import orjson
 from resonantgenesis_server.agents.base import Agent, ResolvedAgent
 from resonantgenesis_server.calls import Calls
 from resonantgenesis_server.feed.hub import Hub
+from resonantgenesis_server.feed.remote import Tail
 from resonantgenesis_server.feed.shares import SHARED
-from resonantgenesis_server.feed.tail import Tail
 from resonantgenesis_server.files.service import FileService
 from resonantgenesis_server.log.base import Entry, OnCommit
 from resonantgenesis_server.log.postgres.log import PostgresLog

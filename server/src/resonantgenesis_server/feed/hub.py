@@ -98,7 +98,7 @@ class Sink(Protocol):
 
 
 class Source(Protocol):
-    """Who brings what other nodes commit; see `feed/tail.py`."""
+    """Who brings what other nodes commit; see `feed/remote.py`."""
 
     def follow(self, stream: str, after: int) -> None:
         """Announce what comes after this position, from now on. Harmless when that is done."""
