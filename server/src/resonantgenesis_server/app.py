@@ -39,7 +39,7 @@ from .events.outbox import OutboxRelay
 from .events.service import EventService
 from .events.system_events import LimitEvents, NodeEvents
 from .feed.hub import Hub
-from .feed.remote import Tail
+from .feed.remote import RemoteStreams
 from .files.base import BlobError, Blobs
 from .files.disk import DiskBlobs
 from .files.service import QUOTA, BlobAddress, FileService
@@ -529,10 +529,10 @@ async def _take_up(
     if isinstance(log, SqliteLog):
         lost, resumed = await supervisor.sweep(await log.pending())
     else:
-        tail = supervisor.hub.source = Tail(log, supervisor.hub, supervisor.gone)
-        dispatcher.publish = tail.committed
-        tail.start()
-        stack.push_async_callback(tail.close)
+        remote = supervisor.hub.source = RemoteStreams(log, supervisor.hub, supervisor.gone)
+        dispatcher.publish = remote.committed
+        remote.start()
+        stack.push_async_callback(remote.close)
         if calls is not None:
             stack.push_async_callback(calls.close)
         # Others must know of this node before it writes: until then they take their memory for

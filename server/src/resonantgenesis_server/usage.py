@@ -17,8 +17,9 @@ from . import metrics
 from .background import Background, Backoff
 from .codec.events import events_append
 from .codec.times import rfc3339
-from .feed.remote import PAGE_STREAMS, SharedLog
+from .feed.remote import PAGE_STREAMS
 from .log.base import Entry, EventLog, LogError, Page
+from .log.shared import SharedLog
 from .model.errors import RateLimited
 from .model.events import NewEvent, event_stream
 from .model.ids import event_id

@@ -12,10 +12,10 @@ from resonantgenesis_server.log.base import (
     Append,
     Entry,
     EventLog,
+    Fences,
     IdempotencyKeys,
     NewEntry,
     OnCommit,
-    Ownership,
 )
 from resonantgenesis_server.log.postgres.log import PostgresLog
 from resonantgenesis_server.log.sqlite.log import SqliteLog
@@ -26,7 +26,7 @@ PATIENCE = 15.0
 QUEUE_BOUND = 64 * 1024 * 1024
 
 
-class Store(EventLog, Ownership, IdempotencyKeys, Protocol):
+class Store(EventLog, Fences, IdempotencyKeys, Protocol):
     """What `main` makes of a backend: its three interfaces and an end."""
 
     async def close(self, timeout: float = 10.0) -> None: ...

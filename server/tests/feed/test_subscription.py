@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from resonantgenesis_server.feed.filter import CompiledFilter
 from resonantgenesis_server.feed.hub import Hub, Reader
-from resonantgenesis_server.feed.remote import Tail, _Followed
+from resonantgenesis_server.feed.remote import RemoteStreams, _Followed
 from resonantgenesis_server.log.base import Entry, Page
 
 from .world import BODY, Choose, Shape, play
@@ -104,14 +104,14 @@ def test_a_broken_handover_is_noticed(hub: type[Hub]) -> None:
     pytest.fail(f"{hub.__name__} was never noticed")
 
 
-class Hasty(Tail):
+class Hasty(RemoteStreams):
     """Announces what this node commits at once, though entries of another node come before it."""
 
     def committed(self, stream: str, entries: Sequence[Entry]) -> None:
         self._hub.publish(stream, entries)
 
 
-class Trusting(Tail):
+class Trusting(RemoteStreams):
     """Takes a stream that this node owns for one that it has always owned."""
 
     def follow(self, stream: str, after: int) -> None:
@@ -119,7 +119,7 @@ class Trusting(Tail):
             super().follow(stream, after)
 
 
-class Silent(Tail):
+class Silent(RemoteStreams):
     """Does not tell readers that entries were trimmed before they came here."""
 
     def _take(self, name: str, followed: _Followed, page: Page) -> None:
@@ -129,13 +129,13 @@ class Silent(Tail):
         self._hub = hub
 
 
-@pytest.mark.parametrize("tail", [Hasty, Trusting, Silent])
-def test_a_broken_tail_is_noticed(tail: type[Tail]) -> None:
+@pytest.mark.parametrize("remote", [Hasty, Trusting, Silent])
+def test_a_broken_follower_is_noticed(remote: type[RemoteStreams]) -> None:
     """Each of these loses entries that another node wrote in some order of things."""
     for seed in range(3_000):
         shape = Shape(selecting=seed % 2 == 0, page=3, trims=True, readers=2, shared=True)
         try:
-            play(chance(seed), shape, tail=tail)
+            play(chance(seed), shape, remote=remote)
         except AssertionError:
             return
-    pytest.fail(f"{tail.__name__} was never noticed")
+    pytest.fail(f"{remote.__name__} was never noticed")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from resonantgenesis_server.feed import hub as topic_module
 from resonantgenesis_server.feed.filter import CompiledFilters, EventFilter
 from resonantgenesis_server.feed.hub import Hub
-from resonantgenesis_server.feed.remote import Tail
+from resonantgenesis_server.feed.remote import RemoteStreams
 from resonantgenesis_server.feed.subscription import PlaceExpired, StreamGone, Subscription
 from resonantgenesis_server.log.base import Entry, Page, StreamInfo, mark
 
@@ -86,11 +86,11 @@ class FakeLog:
         self.reads.append(pending)
         return await pending.answer
 
-    # -- the part that `Tail` uses ---------------------------------------------------------
+    # -- the part that `RemoteStreams` uses ------------------------------------------------
 
     is_mine = True
     since = 0
-    is_told = True
+    gets_notices = True
     on_lost: Callable[[list[str]], None]
     on_notice: Callable[[Sequence[int] | None], None]
 
@@ -194,7 +194,11 @@ class Viewer:
 
 class World:
     def __init__(
-        self, choose: Choose, shape: Shape, hub: Hub | None = None, tail: type[Tail] = Tail
+        self,
+        choose: Choose,
+        shape: Shape,
+        hub: Hub | None = None,
+        remote: type[RemoteStreams] = RemoteStreams,
     ) -> None:
         self.choose = choose
         self.shape = shape
@@ -206,10 +210,10 @@ class World:
         self.deletes = 1 if shape.deletes else 0
         self.told_gone = False
         self.moves = 3 if shape.shared else 0
-        self.tail: Tail | None = None
+        self.remote: RemoteStreams | None = None
         if shape.shared:
-            self.tail = self.hub.source = tail(self.log, self.hub, self._found_gone)  # type: ignore[arg-type]
-            self.tail.start()
+            self.remote = self.hub.source = remote(self.log, self.hub, self._found_gone)  # type: ignore[arg-type]
+            self.remote.start()
         #: Commits of the other node that it has given no notice of.
         self.notices = 0
 
@@ -250,24 +254,24 @@ class World:
 
     def _announce(self) -> None:
         entries = self.log.unannounced.pop(0)
-        if self.tail is None:
+        if self.remote is None:
             self.hub.publish(STREAM, entries)
         else:
-            self.tail.committed(STREAM, entries)
+            self.remote.committed(STREAM, entries)
 
     def _move(self) -> None:
         """The stream goes to the other node, or comes from there."""
         self.moves -= 1
         self.log.is_mine = not self.log.is_mine
-        assert self.tail is not None
+        assert self.remote is not None
         self.log.since = self.log.head
         if not self.log.is_mine:
-            self.tail.lost([STREAM])
+            self.remote.lost([STREAM])
 
     def _notice(self) -> None:
-        assert self.tail is not None
+        assert self.remote is not None
         self.notices = 0
-        self.tail.notice([mark(STREAM)])
+        self.remote.notice([mark(STREAM)])
 
     def _found_gone(self, stream: str) -> None:
         self.told_gone = True
@@ -306,8 +310,8 @@ class World:
             for viewer in self.viewers:
                 viewer.task.cancel()
             await asyncio.gather(*(viewer.task for viewer in self.viewers), return_exceptions=True)
-            if self.tail is not None:
-                await self.tail.close()
+            if self.remote is not None:
+                await self.remote.close()
         assert not self.hub.busy, "a reader is left"
 
     def _check_bounds(self) -> None:
@@ -346,11 +350,16 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def play(choose: Choose, shape: Shape, hub: Hub | None = None, tail: type[Tail] = Tail) -> None:
+def play(
+    choose: Choose,
+    shape: Shape,
+    hub: Hub | None = None,
+    remote: type[RemoteStreams] = RemoteStreams,
+) -> None:
     """One world from its beginning to its end."""
 
     async def whole() -> None:
-        await World(choose, shape, hub, tail).run()
+        await World(choose, shape, hub, remote).run()
 
     before = topic_module.TAIL_ENTRIES
     topic_module.TAIL_ENTRIES = shape.tail

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from resonantgenesis_server.feed.hub import Hub
-from resonantgenesis_server.feed.remote import Tail
+from resonantgenesis_server.feed.remote import RemoteStreams
 from resonantgenesis_server.log.base import Entry, LogError
 from resonantgenesis_server.log.postgres.log import PostgresLog
 from support.postgres import PostgresServer
@@ -21,32 +21,32 @@ BEAT, TTL = 0.05, 0.5
 
 
 class FeedNode:
-    """A log, its hub and its tail: what a node's readers stand on."""
+    """A log, its hub and the streams of other nodes: what a node's readers stand on."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.hub = Hub()
         self.log: PostgresLog
-        self.tail: Tail
+        self.remote: RemoteStreams
         self.gone: list[str] = []
 
     async def open(self) -> FeedNode:
         self.log = await PostgresLog.open(
             self.url, on_commit=self._committed, beat_seconds=BEAT, ttl=TTL
         )
-        self.tail = self.hub.source = Tail(self.log, self.hub, self._gone)
-        self.tail.start()
+        self.remote = self.hub.source = RemoteStreams(self.log, self.hub, self._gone)
+        self.remote.start()
         return self
 
     def _committed(self, stream: str, entries: Sequence[Entry]) -> None:
-        self.tail.committed(stream, entries)
+        self.remote.committed(stream, entries)
 
     def _gone(self, stream: str) -> None:
         self.gone.append(stream)
         self.hub.delete(stream)
 
     async def close(self) -> None:
-        await self.tail.close()
+        await self.remote.close()
         await self.log.close()
 
 

@@ -71,7 +71,7 @@ async def test_a_viewer_of_another_node_sees_every_entry_once(feed_node: Open) -
         assert await write(one) == position
     await asyncio.gather(here.until(59), there.until(59))
     await asyncio.gather(here.leave(), there.leave())
-    assert two.tail.count == 0
+    assert two.remote.count == 0
 
 
 async def test_a_stream_moves_between_nodes_under_its_viewers(feed_node: Open) -> None:

@@ -14,7 +14,7 @@ import orjson
 from resonantgenesis_server.agents.base import Agent, ResolvedAgent
 from resonantgenesis_server.calls import Calls
 from resonantgenesis_server.feed.hub import Hub
-from resonantgenesis_server.feed.remote import Tail
+from resonantgenesis_server.feed.remote import RemoteStreams
 from resonantgenesis_server.feed.shares import SHARED
 from resonantgenesis_server.files.service import FileService
 from resonantgenesis_server.log.base import Entry, OnCommit
@@ -147,12 +147,12 @@ class Rig:
             if supervisor is not None:
                 supervisor.committed(stream, entries)
                 session_list.committed(stream, entries)
-            if self.tail is None:
+            if self.remote is None:
                 self.hub.publish(stream, entries)
             else:
-                self.tail.committed(stream, entries)
+                self.remote.committed(stream, entries)
 
-        self.tail: Tail | None = None
+        self.remote: RemoteStreams | None = None
         self.log = await self._open_log(committed)
         log = wrap(self.log)
         session_list = self.session_list = SessionList(
@@ -183,8 +183,8 @@ class Rig:
             supervisor, self.keys, self.session_list, self.rows, calls=calls
         )
         if self.shared:
-            self.tail = self.hub.source = Tail(self.log, self.hub, supervisor.gone)
-            self.tail.start()
+            self.remote = self.hub.source = RemoteStreams(self.log, self.hub, supervisor.gone)
+            self.remote.start()
             self.adoption = Adoption(self.log.nodes, supervisor.sweep, self.session_list.node_gone)
             self.adoption.start()
         self.session_list.start()  # type: ignore[arg-type]
@@ -209,8 +209,8 @@ class Rig:
         await self.log.close()
 
     async def _leave_others(self) -> None:
-        if self.tail is not None:
-            await self.tail.close()
+        if self.remote is not None:
+            await self.remote.close()
             await self.adoption.close()
 
     async def crash(self) -> None:

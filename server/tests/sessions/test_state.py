@@ -209,7 +209,7 @@ async def test_loading_while_commits_come_never_gives_an_old_state(
             assert state.position >= announced[control_stream(name)], "an old state"
             loads += 1
             if random.random() < 0.2:
-                states.pin(SessionLog(rig.log, name, state, fence=1, ownership=SoleOwner(1)))
+                states.pin(SessionLog(rig.log, name, state, fence=1, take=SoleOwner(1).take))
                 await asyncio.sleep(0)
                 states.unpin(name)
             await asyncio.sleep(0)

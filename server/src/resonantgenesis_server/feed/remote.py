@@ -12,53 +12,25 @@ A notice from the other node says that there is something to read. A lost notice
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Protocol
 
 import structlog
 
 from .. import metrics
 from ..background import Background, Backoff
 from ..log.base import Entry, LogError, Page, mark
+from ..log.shared import SharedLog
 from .hub import Hub
 
 log_ = structlog.get_logger("resonantgenesis.feed")
 
 #: Every followed stream is read at least this often, in seconds, whatever notices say.
 POLL_SECONDS = 1.0
-#: Without notices: as often as this, which is a viewer's delay then.
-UNTOLD_SECONDS = 0.025
+#: While no notices arrive: as often as this, which is then a viewer's delay.
+BLIND_POLL_SECONDS = 0.025
 #: In one read: streams, and of each stream entries and bytes.
 PAGE_STREAMS, PAGE_ENTRIES, PAGE_BYTES = 256, 500, 128 * 1024
-
-
-class SharedLog(Protocol):
-    """A log that several nodes write.
-
-    `on_lost` is called with streams that others may append to from now on, `on_notice` with the
-    marks of streams that another node has committed to (None: any may be among them).
-    """
-
-    on_lost: Callable[[list[str]], None]
-    on_notice: Callable[[Sequence[int] | None], None]
-
-    @property
-    def is_told(self) -> bool:
-        """Whether notices arrive."""
-        ...
-
-    def owned_from(self, stream: str) -> int | None:
-        """The position after which this node alone has appended to the stream and goes on to, so
-        that it announces everything there; None: another node may append now."""
-        ...
-
-    async def read_many(
-        self, after: Mapping[str, int], *, limit: int, max_bytes: int
-    ) -> Mapping[str, Page]:
-        """Of each stream the entries after a position; see `EventLog.read`. `limit` and
-        `max_bytes` are for each. Raises LogUnavailable."""
-        ...
 
 
 class _Followed:
@@ -74,8 +46,8 @@ class _Followed:
         self.own = 0
 
 
-class Tail:
-    """Follows streams for the hub; see the module. One task, owned by `start` and `close`."""
+class RemoteStreams:
+    """Streams of other nodes, followed for the hub. One task, from `start` to `close`."""
 
     def __init__(self, log: SharedLog, hub: Hub, gone: Callable[[str], None]) -> None:
         """`gone` is called with a stream that was found deleted."""
@@ -85,7 +57,7 @@ class Tail:
         self._followed: dict[str, _Followed] = {}
         #: Names of followed streams by what a notice says of them.
         self._names: dict[int, set[str]] = {}
-        self._loop = Background("tail", self._run)
+        self._loop = Background("remote streams", self._run)
         log.on_lost = self.lost
         log.on_notice = self.notice
 
@@ -159,7 +131,7 @@ class Tail:
         return len(self._followed)
 
     async def _run(self) -> None:
-        backoff = Backoff(UNTOLD_SECONDS, POLL_SECONDS)
+        backoff = Backoff(BLIND_POLL_SECONDS, POLL_SECONDS)
         while True:
             try:
                 if not await self._read_due():
@@ -174,7 +146,9 @@ class Tail:
 
     async def _pause(self) -> None:
         """Until a notice comes; without one, until everything is due again."""
-        seconds = POLL_SECONDS if self._log.is_told or not self._followed else UNTOLD_SECONDS
+        seconds = (
+            POLL_SECONDS if self._log.gets_notices or not self._followed else BLIND_POLL_SECONDS
+        )
         if not await self._loop.woken(seconds):
             self.notice(None)
 

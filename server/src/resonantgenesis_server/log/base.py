@@ -321,8 +321,8 @@ async def stream_info(log: EventLog, stream: str) -> StreamInfo | None:
     return page.info
 
 
-class Ownership(Protocol):
-    """Who writes which stream; see rules 4 and 9."""
+class Fences(Protocol):
+    """Fences, and the streams with unfinished work; see rules 4 and 9."""
 
     async def next_fence(self) -> int:
         """A fence higher than every one given out before in the life of this store."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from zlib import crc32
 
 import structlog
@@ -12,6 +11,7 @@ import structlog
 from .. import metrics
 from ..background import Background
 from ..log.base import LogError
+from ..log.shared import Membership
 
 log_ = structlog.get_logger("resonantgenesis.nodes")
 
@@ -19,18 +19,6 @@ log_ = structlog.get_logger("resonantgenesis.nodes")
 _SECONDS = 5.0
 #: Sessions that are looked for at once.
 _SESSIONS = 500
-
-
-class Nodes(Protocol):
-    """The nodes of the store; see `log/postgres/nodes.py`."""
-
-    on_gone: Callable[[], None]
-
-    @property
-    def id(self) -> int: ...
-    @property
-    def others(self) -> Collection[int]: ...
-    async def orphans(self, limit: int) -> list[str]: ...
 
 
 class Adoption:
@@ -42,7 +30,7 @@ class Adoption:
 
     def __init__(
         self,
-        nodes: Nodes,
+        nodes: Membership,
         sweep: Callable[[Sequence[str]], Awaitable[tuple[int, int]]],
         gone: Callable[[], None] = lambda: None,
     ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ..log.base import StaleWriter
+from ..log.shared import SharedLog
 
 
 class Elsewhere(StaleWriter):
@@ -67,38 +68,6 @@ class SoleOwner:
         return False
 
 
-class Runner(Protocol):
-    """Who took a session up last; see `log/postgres/nodes.py`."""
-
-    @property
-    def node(self) -> int | None: ...
-    @property
-    def fence(self) -> int: ...
-    @property
-    def alive(self) -> bool: ...
-    @property
-    def pending(self) -> bool: ...
-
-
-class NodeLog(Protocol):
-    """A log that knows its nodes."""
-
-    @property
-    def node(self) -> int: ...
-
-    async def next_fence(self) -> int: ...
-
-    def lives(self, node: int) -> bool: ...
-
-    async def runner(self, stream: str) -> Runner | None: ...
-
-    @property
-    def is_alone(self) -> bool: ...
-
-    @property
-    def leads(self) -> bool: ...
-
-
 class NodeOwner:
     """The ownership of one of many nodes.
 
@@ -107,7 +76,7 @@ class NodeOwner:
     that try at once name the same position, so that one of them is refused.
     """
 
-    def __init__(self, log: NodeLog, fence: int) -> None:
+    def __init__(self, log: SharedLog, fence: int) -> None:
         self.fence = fence
         self._log = log
 

@@ -15,15 +15,15 @@ events since the kept positions, as a start does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import structlog
 
 from .. import metrics
 from ..background import Background
-from ..log.base import Entry, EventLog, LogError, Page
+from ..log.base import Entry, EventLog, LogError
+from ..log.shared import SharedLog
 from ..model.events import event_stream
 from ..records.access import OrganizationRepository, each_organization
 from ..records.base import (
@@ -56,20 +56,6 @@ _PATIENCE = 10.0
 _STREAM = event_stream("")
 #: Beyond every position.
 _END = 1 << 62
-
-
-class SharedLog(Protocol):
-    """A log that other nodes write as well; see `log/postgres/log.py`."""
-
-    @property
-    def is_alone(self) -> bool: ...
-
-    @property
-    def leads(self) -> bool: ...
-
-    async def read_many(
-        self, after: Mapping[str, int], *, limit: int, max_bytes: int
-    ) -> Mapping[str, Page]: ...
 
 
 @dataclass(slots=True)

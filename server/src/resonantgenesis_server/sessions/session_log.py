@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +28,6 @@ from ..model.events import NewEvent, event_stream
 from ..model.ids import event_id
 from ..model.limits import KIB
 from .chunks import TurnOutcome, beginning
-from .ownership import Ownership
 from .state import (
     SessionInfo,
     SessionState,
@@ -41,14 +40,17 @@ from .turn_writer import TurnWriter
 
 log_ = structlog.get_logger("resonantgenesis.turns")
 
+#: The fence with which this process may write the session of a control stream. Raises Elsewhere
+#: and LogUnavailable; see `Ownership.take`.
+TakeOver = Callable[[str], Awaitable[int]]
+
 
 class SessionLog:
     """Appends to a session's two streams, each under the condition that they end where we think.
 
-    `fence` says that this process writes the session, as `ownership` allowed. `state` is kept up
-    to date by the log's announcements: when an append has returned, `state` already shows it.
-    `head` is the last position of the chunks' stream. A writer holds `lock`. All methods raise
-    LogError.
+    `take` gave the `fence`, with which this process writes the session. The log's announcements
+    keep `state` up to date: when an append has returned, `state` already shows it. `head` is the
+    last position of the chunks' stream. A writer holds `lock`. All methods raise LogError.
 
     An append that failed may have succeeded all the same, with its answer lost. Then `unsure` is
     set, and `look_again` has to find out before anything else is written. Once another node
@@ -62,7 +64,7 @@ class SessionLog:
         state: SessionState,
         *,
         fence: int,
-        ownership: Ownership,
+        take: TakeOver,
     ) -> None:
         self.session_id = session_id
         self.control = control_stream(session_id)
@@ -79,7 +81,7 @@ class SessionLog:
         self.viewed_at = 0.0
         self._log = log
         self._fence = fence
-        self._ownership = ownership
+        self._take = take
         self._deleting = False
         self._writer: TurnWriter | None = None
 
@@ -111,7 +113,7 @@ class SessionLog:
             while self._position != self.state.position:
                 await self.state.take_in(self._log, self.session_id)
                 self._position = self.state.position
-                self._fence = await self._ownership.take(self.control)
+                self._fence = await self._take(self.control)
         except StaleWriter:
             self.lost = True
             raise

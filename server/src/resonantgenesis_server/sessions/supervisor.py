@@ -109,7 +109,7 @@ class Supervisor(Node):
         if existing is not None:  # another caller was faster
             return existing
         # Nothing is awaited between taking and pinning, so the state cannot fall behind.
-        log = SessionLog(self.log, session_id, state, fence=fence, ownership=self._ownership)
+        log = SessionLog(self.log, session_id, state, fence=fence, take=self._ownership.take)
         # Nobody else writes the session: a turn that runs, and not here, has lost its process.
         orphan = 0 if state.running is None else state.running.turn
         session = self._active[session_id] = Session(log, self, self.retire, orphan=orphan)

@@ -27,9 +27,10 @@ from ..base import (
     check_told,
 )
 from ..queue import Job, QueuedLog
+from ..shared import Runner
 from . import reader
 from .connection import Database, until_answered
-from .nodes import Nodes, Runner
+from .nodes import Nodes
 from .writer import Delete, Trim, Writer
 
 log_ = structlog.get_logger("resonantgenesis.log")
@@ -52,7 +53,7 @@ _EXPIRED_EVERY, _EXPIRED_ROWS = 64, 256
 
 
 class PostgresLog(QueuedLog):
-    """EventLog, Ownership and IdempotencyKeys over one database. Made by `open`, ended by
+    """EventLog, Fences and IdempotencyKeys over one database. Made by `open`, ended by
     `close`."""
 
     def __init__(self, database: Database, on_commit: OnCommit, max_queued_bytes: int) -> None:
@@ -163,9 +164,9 @@ class PostgresLog(QueuedLog):
         return self._writer.owned_from(stream)
 
     @property
-    def is_told(self) -> bool:
+    def gets_notices(self) -> bool:
         """See `SharedLog`."""
-        return self.nodes.told
+        return self.nodes.gets_notices
 
     # `on_lost` and `on_notice` are set after the log is open.
 

@@ -23,6 +23,7 @@ import structlog
 from ... import metrics
 from ...background import Background, Backoff
 from ..base import LogError, StaleWriter
+from ..shared import Runner
 from .connection import ERRORS, Database, unavailable
 
 log_ = structlog.get_logger("resonantgenesis.nodes")
@@ -87,17 +88,6 @@ class NodeInfo:
     version: str
 
 
-@dataclass(frozen=True, slots=True)
-class Runner:
-    """Who took a stream up last: by this fence, this node (None: unknown). `alive`: the node may
-    append still; `pending`: the stream has unfinished work."""
-
-    fence: int
-    node: int | None
-    alive: bool
-    pending: bool
-
-
 class _Beat:
     """A node's beat as this one has seen it: since when it stands still, and for how many looks."""
 
@@ -139,8 +129,8 @@ class Nodes:
         self._looked: dict[int, int] | None = None
         #: The other nodes that live, by number, as of the last look.
         self.others: dict[int, NodeInfo] = {}
-        #: Whether other nodes' notifications arrive.
-        self.told = False
+        #: Whether notices of other nodes arrive.
+        self.gets_notices = False
         #: Called with the marks of streams that another node has committed to; None: with any.
         self.on_notice: Callable[[Sequence[int] | None], None] = lambda _marks: None
         #: Called with each message to this node.
@@ -265,8 +255,8 @@ class Nodes:
         self.on_generation()
         db.add_termination_listener(self._ended)
         await db.add_listener(CHANNEL, self._hear)
-        self.told = True
-        self.on_notice(None)  # what came before is not told
+        self.gets_notices = True
+        self.on_notice(None)  # no notice came of earlier commits
         return db
 
     def _ended(self, db: object) -> None:
@@ -275,7 +265,7 @@ class Nodes:
             self._loop.wake()
 
     def _drop(self) -> None:
-        self.told = False
+        self.gets_notices = False
         if self._db is not None:
             self._db.terminate()
             self._db = None
