@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -87,6 +89,44 @@ async def test_nodes_that_start_at_once_make_one_key(postgres: str, tmp_path: Pa
             assert [each["name"] for each in answer.json()["data"]] == ["bootstrap"]
     finally:
         for node in nodes:
+            node.stop()
+
+
+async def test_nodes_tell_of_all_until_one_is_stopped(postgres: str, tmp_path: Path) -> None:
+    first, second = (
+        ServerProcess(tmp_path / f"node{n}", store=postgres, secret=SECRET) for n in range(2)
+    )
+    try:
+        first.start()
+        second.start()
+        async with client_of(first) as client, client_of(second) as other:
+
+            async def nodes() -> list[dict[str, Any]]:
+                listed: list[dict[str, Any]] = (await client.get("/v1/nodes")).json()["data"]
+                return listed
+
+            async with asyncio.timeout(30):
+                while len(found := await nodes()) < 2 or found[1]["started_at"] is None:
+                    await asyncio.sleep(0.05)
+                assert found[0]["id"] != found[1]["id"]
+                made = await other.post("/v1/sessions", json={"agent_id": "guide"})
+                path = f"/v1/sessions/{made.json()['session_id']}/stream?follow=true"
+                async with streaming(other, "GET", path):
+                    while (found := await nodes())[1]["open_streams"] != 1:
+                        await asyncio.sleep(0.05)
+                assert found[1]["running_turns"] == 0
+                second.process.send_signal(signal.SIGSTOP)
+                while (found := await nodes())[1]["started_at"] is not None:
+                    await asyncio.sleep(0.05)
+                assert found[1]["open_streams"] is None
+                while len(await nodes()) != 1:
+                    await asyncio.sleep(0.1)
+            second.process.send_signal(signal.SIGCONT)
+            assert second.wait() == 1
+            assert (await client.get("/readyz")).json()["durability"]
+    finally:
+        for node in (first, second):
+            node.process.send_signal(signal.SIGCONT)
             node.stop()
 
 

@@ -37,6 +37,17 @@ async def test_an_organizations_life(server: ServerProcess) -> None:
             await operator.organizations.get("org_none")
 
 
+async def test_the_nodes(server: ServerProcess) -> None:
+    async with ResonantGenesis(api_key=KEY, base_url=server.url) as operator:
+        (node,) = await operator.nodes.list()
+        assert node.id.startswith("node_") and node.name and node.version and node.started_at
+        assert (node.running_turns, node.queued_turns, node.open_streams) == (0, 0, 0)
+    with SyncResonantGenesis(api_key=KEY, base_url=server.url) as client:
+        assert [one.id for one in client.nodes.list()] == [node.id]
+        ready = client.request("GET", "/readyz")
+        assert ready == {"status": "ok", "durability": "fsync per group commit"}
+
+
 async def test_an_endpoint_without_a_method(server: ServerProcess) -> None:
     async with ResonantGenesis(api_key=KEY, base_url=server.url) as client:
         assert (await client.request("GET", "/readyz"))["status"] == "ok"

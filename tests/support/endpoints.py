@@ -59,6 +59,7 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("DELETE", "/v1/keys/{key_id}"): Endpoint("keys:write", unbound=True),
     ("POST", "/v1/tokens"): Endpoint("tokens:write", {"scopes": ["tokens:write"]}),
     ("POST", "/v1/tokens/rotate"): Endpoint(ADMINISTRATOR, {}),
+    ("GET", "/v1/nodes"): Endpoint(ADMINISTRATOR),
     ("POST", "/v1/organizations"): Endpoint(ADMINISTRATOR, {"name": "n"}),
     ("GET", "/v1/organizations"): Endpoint(ADMINISTRATOR),
     ("GET", "/v1/organizations/{organization_id}"): Endpoint(ADMINISTRATOR),

@@ -5,7 +5,7 @@ import { Files } from './files.js';
 import type { OfflineQueue } from './offline/queue.js';
 import { load } from './platform.js';
 import type { Realtime } from './realtime/realtime.js';
-import { Agents, Tokens } from './resources.js';
+import { Agents, Nodes, Tokens } from './resources.js';
 import { Sessions } from './sessions.js';
 import { baseUrlOf, settingsOf } from './settings.js';
 import { Transport } from './transport.js';
@@ -21,6 +21,7 @@ export class ResonantGenesis {
   readonly files: Files;
   readonly agents: Agents;
   readonly tokens: Tokens;
+  readonly nodes: Nodes;
   /**
    * Why the server cannot be reached, or takes no requests, while it is tried again; null while it
    * can. Known as soon as the first attempt of any call or stream has failed.
@@ -37,6 +38,7 @@ export class ResonantGenesis {
     this.files = new Files(transport);
     this.agents = new Agents(transport);
     this.tokens = new Tokens(transport);
+    this.nodes = new Nodes(transport);
   }
 
   /**

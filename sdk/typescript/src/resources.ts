@@ -1,4 +1,4 @@
-/** `client.agents` and `client.tokens`. */
+/** `client.agents`, `client.tokens` and `client.nodes`. */
 
 import {
   AGENTS,
@@ -6,6 +6,7 @@ import {
   createRequest,
   itemRequest,
   listRequest,
+  NODES,
   pageOf,
   snake,
   TOKENS,
@@ -17,6 +18,7 @@ import type {
   CreateAgentParams,
   Page,
   PageParams,
+  ServerNode,
   Token,
   TokenParams,
 } from './types.js';
@@ -66,5 +68,20 @@ export class Tokens {
   /** A token with these scopes, confined to a subject, session or agent if named. */
   async create(params: TokenParams): Promise<Token> {
     return camel(await this.#transport.call(createRequest(TOKENS, params)));
+  }
+}
+
+/** The processes that serve the store; for the server's bootstrap key alone. */
+export class Nodes {
+  readonly #transport: Transport;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  /** All that live, oldest first. Throws StreamError. */
+  async list(): Promise<Page<ServerNode>> {
+    const raw = await this.#transport.call(listRequest(NODES, {}));
+    return pageOf<ServerNode>(raw, raw.data, camel);
   }
 }

@@ -362,6 +362,21 @@ export interface CreateAgentParams extends AgentParams {
   id?: string | undefined;
 }
 
+/** A process that serves the store. What only it knows is null if it did not answer in time. */
+export interface ServerNode {
+  readonly id: string;
+  /** Of its machine. */
+  readonly name: string;
+  readonly version: string;
+  readonly startedAt: string | null;
+  /** Seconds since it was last seen alive. */
+  readonly lastSeenSeconds: number;
+  readonly runningTurns: number | null;
+  readonly queuedTurns: number | null;
+  /** SSE streams and sockets. */
+  readonly openStreams: number | null;
+}
+
 export interface TokenParams {
   scopes: readonly string[];
   /** The end user: the token sees only this subject's sessions. */

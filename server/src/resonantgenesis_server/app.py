@@ -12,6 +12,7 @@ import importlib
 import math
 import os
 import signal
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +47,8 @@ from .files.service import QUOTA, BlobAddress, FileService
 from .http.api.events import events_router
 from .http.api.exports import ExportRoutes
 from .http.api.files import FileRoutes, files_router
-from .http.api.metrics import metrics_router
+from .http.api.metrics import Gauges, metrics_router
+from .http.api.nodes import nodes_router
 from .http.api.sessions import sessions_router
 from .http.api.tools import tools_router
 from .http.api.usage import usage_router
@@ -71,6 +73,7 @@ from .model.clock import Clock
 from .model.errors import ApiError, Unavailable
 from .model.limits import Limits
 from .model.principal import Reached
+from .nodes import Load, NodeDirectory, NodeStatus, node_id
 from .records.agents import AgentDirectory
 from .records.base import AgentRecord, StoreError
 from .records.bootstrap import bootstrap
@@ -116,6 +119,7 @@ class Routes:
     files: FileService
     once: IdempotentPosts
     tools: Toolbox
+    nodes: NodeDirectory
     metrics: APIRouter
     now: Callable[[], float]
     reached: Reached
@@ -384,6 +388,8 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         events = EventService(log, hub, max_data=limits.context)
         sockets = SocketRoutes(service, events, authenticator, limits, watch, of_key.requests)
         once = IdempotentPosts(records.idempotency, limits.idempotency_window)
+        own = _own_node(log, fence, clock)
+        nodes = _node_directory(own, log, supervisor, watch, sockets, calls)
         routes = Routes(
             service,
             events,
@@ -395,6 +401,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             files,
             once,
             tools,
+            nodes,
             _metrics_of(settings, log, hub, supervisor, session_list, watch, sockets),
             clock.now,
             of_key.events.reached,
@@ -404,9 +411,9 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             return ownership.leads
 
         relay = OutboxRelay(records.outbox, log, None if calls is None else leads)
-        app = _app(settings, limits, records, authenticator, directory, routes, relay, engines)
+        app = _app(settings, limits, records, log, authenticator, directory, routes, relay, engines)
         node_events = NodeEvents(
-            log, records.organizations, fence=fence, version=version("resonantgenesis-server")
+            log, records.organizations, fence=fence, version=own.version, node_id=own.id
         )
         # Files after the sessions: the files of a removed session have no owner any more.
         housekeeper = Housekeeper(
@@ -516,6 +523,28 @@ def _among_nodes(log: AnyLog, fence: int) -> tuple[Ownership, Calls | None]:
     return NodeOwner(log, fence), Calls(log.nodes)
 
 
+def _own_node(log: AnyLog, fence: int, clock: Clock) -> NodeStatus:
+    number = fence if isinstance(log, SqliteLog) else log.node
+    return NodeStatus(
+        node_id(number), socket.gethostname(), version("resonantgenesis-server"), 0.0, clock.now()
+    )
+
+
+def _node_directory(
+    own: NodeStatus,
+    log: AnyLog,
+    supervisor: Supervisor,
+    watch: StreamWatchdog,
+    sockets: SocketRoutes,
+    calls: Calls | None,
+) -> NodeDirectory:
+    def load() -> Load:
+        running, queued = supervisor.open_turns()
+        return Load(running, queued, watch.kinds()["sse"] + sockets.count)
+
+    return NodeDirectory(own, load, None if isinstance(log, SqliteLog) else log.nodes, calls)
+
+
 async def _take_up(
     stack: contextlib.AsyncExitStack,
     log: AnyLog,
@@ -571,6 +600,7 @@ def _app(
     settings: Settings,
     limits: Limits,
     records: Records,
+    log: AnyLog,
     authenticator: CredentialAuthenticator,
     directory: AgentDirectory,
     routes: Routes,
@@ -582,7 +612,7 @@ def _app(
             await records.ping()
         except StoreError as error:
             return str(error)
-        return None
+        return log.problem
 
     return create_app(
         AppDeps(
@@ -606,10 +636,12 @@ def _app(
                 events_router(routes.events, limits),
                 usage_router(routes.usage, routes.now),
                 tools_router(routes.tools),
+                nodes_router(routes.nodes),
                 asyncapi_router(),
                 routes.metrics,
             ],
             ready=ready,
+            durability=lambda: log.durability,
         )
     )
 
@@ -687,6 +719,9 @@ def _metrics_of(
         running, queued = supervisor.open_turns()
         return {"running": running, "queued": queued}
 
+    def followed() -> Mapping[str, float]:
+        return {"": hub.source.count if isinstance(hub.source, Tail) else 0}
+
     token = settings.metrics_token
     return metrics_router(
         {
@@ -696,6 +731,23 @@ def _metrics_of(
             "turns_open": turns,
             "log_queue_bytes": lambda: {"": log.queued},
             "session_list_queue": lambda: {"": session_list.waiting},
+            "streams_followed": followed,
+            **_node_gauges(log),
         },
         None if token is None else token.get_secret_value(),
     )
+
+
+def _node_gauges(log: AnyLog) -> Gauges:
+    if isinstance(log, SqliteLog):
+        return {
+            "nodes_alive": lambda: {"": 1},
+            "node_beat_age_seconds": dict,
+            "node_notices": dict,
+        }
+    nodes = log.nodes
+    return {
+        "nodes_alive": lambda: {"": 1 + len(nodes.others)},
+        "node_beat_age_seconds": lambda: {"": nodes.last_seen(nodes.id)},
+        "node_notices": lambda: {"": float(nodes.told)},
+    }

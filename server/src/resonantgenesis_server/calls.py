@@ -90,11 +90,20 @@ class Calls:
         try:
             await self._send([node], {"call": number, "verb": verb, "args": args})
             async with asyncio.timeout(seconds):
-                return await answer
+                result = await answer
+        except (NoAnswer, LogError):
+            metrics.node_called("failed")
+            raise
         except TimeoutError:
+            metrics.node_called("failed")
             raise NoAnswer from None
+        except ApiError:
+            metrics.node_called("answered")
+            raise
         finally:
             del self._waiting[number]
+        metrics.node_called("answered")
+        return result
 
     async def ask_all(
         self, verb: str, args: Mapping[str, Any], *, seconds: float = ALL_SECONDS

@@ -211,6 +211,34 @@ class Meters:
             "Files that are not what was written, found as they were read; stores (log, "
             "records) that had lost what was committed, found as they were opened.",
         )
+        self._gauge("nodes_alive", "", "Nodes of the store that live, this one included.")
+        self._gauge(
+            "node_beat_age_seconds",
+            "",
+            "Seconds since this node last beat; others take it for dead after 10. Only with "
+            "PostgreSQL.",
+        )
+        self._gauge(
+            "node_notices",
+            "",
+            "1 while notices of other nodes' commits arrive, else 0. Only with PostgreSQL.",
+        )
+        self._gauge(
+            "streams_followed", "", "Streams of other nodes that this one reads for its viewers."
+        )
+        self.node_calls = self._add(
+            Counter("answered", "failed"),
+            "node_calls_total",
+            "result",
+            "Questions to other nodes, by whether an answer came.",
+        )
+        self.adopted = self._add(
+            Counter("lost", "resumed"),
+            "turns_adopted_total",
+            "turn",
+            "Turns of dead nodes that this one took up: it ended those that ran (lost) and runs "
+            "those that waited (resumed).",
+        )
         self.loop_lag = self._add(
             Histogram(_FAST), "event_loop_lag_seconds", "", "How late the event loop ran a timer."
         )
@@ -291,6 +319,17 @@ def model_failed(kind: str) -> None:
 def refused(code: str) -> None:
     """Count a request that was answered with this error."""
     METERS.refusals.add(code)
+
+
+def node_called(result: str) -> None:
+    """Count a question to another node; `result` is `answered` or `failed`."""
+    METERS.node_calls.add(result)
+
+
+def turns_adopted(lost: int, resumed: int) -> None:
+    """Count turns of dead nodes that this one has taken up."""
+    METERS.adopted.add("lost", lost)
+    METERS.adopted.add("resumed", resumed)
 
 
 def limit_hit(name: str) -> None:

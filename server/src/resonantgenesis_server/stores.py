@@ -44,6 +44,8 @@ class StoreReport:
 
     lines: Sequence[str]
     warnings: Sequence[str]
+    #: How long a commit of the log takes, in seconds; None: it was not measured.
+    commit_seconds: float | None = None
 
 
 async def open_records(settings: Settings, clock: Clock) -> Records:
@@ -161,13 +163,18 @@ async def _check(settings: Settings) -> StoreReport:
         raise StoreError(records.problem)
     lines = [f"records: revision {records.found}"]
     if settings.store is None:
+        lines.append(f"log: commits are {SqliteLog.durability}")
         return StoreReport(lines, ())
     with _postgres():
         from .log.postgres import upkeep
     state = await upkeep.look(settings.store)
     _refuse_old(state)
     lines.append(f"log: version {state.version}; commits are {state.server.durability}")
-    return StoreReport(lines, state.server.warnings)
+    survey = await upkeep.survey(settings.store)
+    names = f": {', '.join(survey.nodes)}" if survey.nodes else ""
+    lines.append(f"nodes: {len(survey.nodes)} alive{names}")
+    lines.append(f"a commit takes {survey.commit_seconds * 1000:.1f} ms")
+    return StoreReport(lines, state.server.warnings, survey.commit_seconds)
 
 
 def _done(found: str | None, newest: str) -> str:

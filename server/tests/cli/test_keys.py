@@ -95,6 +95,18 @@ def test_organizations(fake: FakeServer, cli: Cli) -> None:
     assert fake.seen[-1].body == {"name": "cli", "scopes": ["*"]}
 
 
+def test_nodes(fake: FakeServer, cli: Cli) -> None:
+    one = {"id": "node_1", "name": "web", "version": "1.0", "started_at": "t"}
+    one |= {"last_seen_seconds": 0.1, "running_turns": 2, "queued_turns": 0, "open_streams": 9}
+    silent = dict.fromkeys(("started_at", "running_turns", "queued_turns", "open_streams"))
+    fake.script = [page([one, {**one, "id": "node_2", **silent}])] * 2
+    lines = cli("nodes").out.splitlines()
+    assert lines[0] == "node_1\tweb\t1.0\tt\t0.1\t2\t0\t9"
+    assert lines[1] == "node_2\tweb\t1.0\t-\t0.1\t-\t-\t-"
+    assert json.loads(cli("nodes", "--json").out.splitlines()[0]) == one
+    assert fake.seen[-1].path == "/v1/nodes"
+
+
 def test_a_missing_scope_says_how_to_get_it(fake: FakeServer, cli: Cli) -> None:
     lacking = failure(403, "FORBIDDEN", "lacks keys:read", details={"scope": "keys:read"})
     fake.script = [lacking]

@@ -298,6 +298,20 @@ class Organization(Model):
         return ApiKey(key) if isinstance(key, dict) else None
 
 
+class ServerNode(Model):
+    """A process that serves the store. Its start, turns and streams are None if it did not answer.
+    `last_seen_seconds` is the time since it was last seen alive."""
+
+    id = Field("")
+    name = Field("")
+    version = Field("")
+    started_at = Field[str | None](None)
+    last_seen_seconds = Field(0.0)
+    running_turns = Field[int | None](None)
+    queued_turns = Field[int | None](None)
+    open_streams = Field[int | None](None)
+
+
 class UsageRow(Model):
     """The tokens, steps and time of one group of turns; `group_by` decides which names it has."""
 

@@ -14,6 +14,7 @@ export const EVENTS = '/v1/events';
 export const FILES = '/v1/files';
 export const SESSIONS = '/v1/sessions';
 export const TOKENS = '/v1/tokens';
+export const NODES = '/v1/nodes';
 
 /** One request below the base URL, without its credential. */
 export interface Request {

@@ -36,6 +36,21 @@ test('a token sees its subject only', async () => {
   await expect(ann.events.publish('app.x')).rejects.toMatchObject({ code: 'FORBIDDEN' });
 });
 
+test('the nodes are for the bootstrap key alone', async () => {
+  const { data } = await owner().nodes.list();
+  expect(data).toEqual([
+    expect.objectContaining({
+      id: expect.stringMatching(/^node_/),
+      startedAt: expect.any(String),
+      lastSeenSeconds: 0,
+      runningTurns: expect.any(Number),
+      openStreams: expect.any(Number),
+    }),
+  ]);
+  const { token } = await owner().tokens.create({ scopes: ['sessions:read'] });
+  await expect(clientOf({ token }).nodes.list()).rejects.toMatchObject({ code: 'FORBIDDEN' });
+});
+
 test('a token is asked for once, and again when it is refused', async () => {
   const { getToken, made } = freshTokens(3600);
   const bad = ['rg_expired', ''];

@@ -15,7 +15,18 @@ from typer.exceptions import Abort, TyperException
 
 from ..logging.startup import StartupError
 from . import chat, demo, serve
-from .commands import agents, events, files, keys, organizations, sessions, store, tokens, usage
+from .commands import (
+    agents,
+    events,
+    files,
+    keys,
+    nodes,
+    organizations,
+    sessions,
+    store,
+    tokens,
+    usage,
+)
 from .doctor.command import doctor
 from .errors import UNWRITABLE, CliError
 from .render import show_text
@@ -45,6 +56,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(organizations.app, name="organizations")
 app.command("usage")(usage.usage)
+app.command("nodes")(nodes.nodes)
 app.add_typer(store.app, name="store")
 
 

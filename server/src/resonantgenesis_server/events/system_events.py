@@ -96,12 +96,19 @@ class NodeEvents:
     """
 
     def __init__(
-        self, log: EventLog, organizations: OrganizationRepository, *, fence: int, version: str
+        self,
+        log: EventLog,
+        organizations: OrganizationRepository,
+        *,
+        fence: int,
+        version: str,
+        node_id: str | None = None,
     ) -> None:
+        """`node_id`: the id of the node on the wire; None: made from the fence."""
         self._log = log
         self._organizations = organizations
         self._fence = fence
-        self._data = {"node_id": f"node_{fence}", "version": version}
+        self._data = {"node_id": node_id or f"node_{fence}", "version": version}
 
     async def started(self) -> bool:
         """Return whether every organization has the event. A failure is logged, never raised."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
@@ -50,6 +50,11 @@ async def always_ready() -> str | None:
     return None
 
 
+def no_durability() -> str:
+    """The `durability` of an app without stores."""
+    return "none"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppDeps:
     """The parts of the application.
@@ -70,6 +75,7 @@ class AppDeps:
     fast: Sequence[FastRoute] = ()
     routers: Sequence[APIRouter] = ()
     ready: Ready = always_ready
+    durability: Callable[[], str] = no_durability
     lifespan: Lifespan | None = None
     check_tools: CheckTools = any_tools
     check_session: CheckSession = any_session
@@ -109,7 +115,7 @@ def create_app(deps: AppDeps) -> Gateway:
             deps.records.organizations, deps.records.keys, deps.authenticator, idempotent
         ),
         *deps.routers,
-        health_router(lambda: drain.draining, deps.ready),
+        health_router(lambda: drain.draining, deps.ready, deps.durability),
         docs_router(app),
     ):
         # Not `include_router`: it builds each route a second time.

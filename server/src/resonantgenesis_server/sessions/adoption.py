@@ -60,6 +60,7 @@ class Adoption:
             mine = [name for name in orphans if self._is_mine(name)]
             if mine:
                 counts = await self._sweep(mine)
+                metrics.turns_adopted(*counts)
                 lost, resumed = lost + counts[0], resumed + counts[1]
             if len(orphans) < _SESSIONS or not mine:
                 return lost, resumed

@@ -15,7 +15,14 @@ from .._realtime.credential import GetToken
 from .._realtime.websocket import Compression
 from .events import AsyncEvents
 from .files import AsyncFiles
-from .resources import AsyncAgents, AsyncKeys, AsyncOrganizations, AsyncTokens, AsyncUsage
+from .resources import (
+    AsyncAgents,
+    AsyncKeys,
+    AsyncNodes,
+    AsyncOrganizations,
+    AsyncTokens,
+    AsyncUsage,
+)
 from .sessions import AsyncSessions
 from .transport import AsyncTransport
 
@@ -23,7 +30,7 @@ from .transport import AsyncTransport
 class ResonantGenesis:
     # async only
     """The client: `sessions`, `agents`, `keys`, `tokens`, `events`, `files`, `usage`,
-    `organizations`, `realtime()`.
+    `organizations`, `nodes`, `realtime()`.
 
     `api_key` defaults to the variable RESONANTGENESIS_API_KEY, `base_url` to
     RESONANTGENESIS_BASE_URL, then to the public service. `timeout` is in seconds, for an answer
@@ -55,6 +62,7 @@ class ResonantGenesis:
         self.keys = AsyncKeys(self._transport)
         self.tokens = AsyncTokens(self._transport)
         self.organizations = AsyncOrganizations(self._transport)
+        self.nodes = AsyncNodes(self._transport)
         self.events = AsyncEvents(self._transport)
         self.usage = AsyncUsage(self._transport)
         self.files = AsyncFiles(self._transport)

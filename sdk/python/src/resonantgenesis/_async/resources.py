@@ -1,4 +1,4 @@
-"""`client.agents`, `keys`, `organizations`, `tokens` and `usage`, asynchronous."""
+"""`client.agents`, `keys`, `nodes`, `organizations`, `tokens` and `usage`, asynchronous."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from .._core import calls
 from .._core.calls import GroupBy, Moment
 from .._core.messages import without_none
-from ..models import Agent, ApiKey, Organization, Page, SigningKey, Token, UsageReport
+from ..models import Agent, ApiKey, Organization, Page, ServerNode, SigningKey, Token, UsageReport
 from .transport import AsyncTransport
 
 
@@ -140,6 +140,17 @@ class AsyncKeys:
     async def revoke(self, key_id: str) -> None:
         """End a key, its tokens and their open streams and sockets, for good."""
         await self._transport.call(calls.revoke_key(key_id))
+
+
+class AsyncNodes:
+    """The processes that serve the store. Needs the server's bootstrap key."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def list(self) -> Page[ServerNode]:
+        """All that live, oldest first. Raises StreamError."""
+        return await self._transport.call(calls.list_nodes())
 
 
 class AsyncUsage:

@@ -12,6 +12,7 @@ from ..models import (
     ApiKey,
     Organization,
     Page,
+    ServerNode,
     SessionData,
     SigningKey,
     Step,
@@ -160,6 +161,10 @@ def create_organization_key(
 
 def _organization_path(organization_id: str) -> str:
     return f"{_ORGANIZATIONS}/{segment(organization_id)}"
+
+
+def list_nodes() -> Call[Page[ServerNode]]:
+    return Call(Request("GET", "/v1/nodes"), lambda raw: Page(raw, ServerNode))
 
 
 def any_request(

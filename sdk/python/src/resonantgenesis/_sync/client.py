@@ -12,7 +12,14 @@ from .._core.settings import DEFAULT_MAX_RETRIES, Timeouts, resolve
 from .._process.resume_memory import ResumeMemory
 from .events import SyncEvents
 from .files import SyncFiles
-from .resources import SyncAgents, SyncKeys, SyncOrganizations, SyncTokens, SyncUsage
+from .resources import (
+    SyncAgents,
+    SyncKeys,
+    SyncNodes,
+    SyncOrganizations,
+    SyncTokens,
+    SyncUsage,
+)
 from .sessions import SyncSessions
 from .transport import SyncTransport
 
@@ -40,6 +47,7 @@ class SyncResonantGenesis:
         self.keys = SyncKeys(self._transport)
         self.tokens = SyncTokens(self._transport)
         self.organizations = SyncOrganizations(self._transport)
+        self.nodes = SyncNodes(self._transport)
         self.events = SyncEvents(self._transport)
         self.usage = SyncUsage(self._transport)
         self.files = SyncFiles(self._transport)

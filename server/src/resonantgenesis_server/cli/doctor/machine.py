@@ -19,6 +19,7 @@ from ...config.load import LoadedSettings, load_settings, unknown_variables
 from ...config.settings import Settings
 from ...http.serving.connection_limit import ConnectionLimit, raise_file_limit
 from ...log.base import LogError
+from ...log.sqlite.log import SqliteLog
 from ...log.sqlite.schema import check_version
 from ...logging.startup import StartupError
 from ...model.limits import MIB
@@ -83,6 +84,8 @@ def store(settings: Settings) -> Iterator[Finding]:
         return
     used = ", in use by a running server" if _is_in_use(data) else ""
     yield ok("store", f"{data} can be written{used}")
+    if settings.store is None:
+        yield ok("store", f"embedded; commits are {SqliteLog.durability}; one node")
     yield from _version(data)
     yield _sync(seconds)
     yield from _space(data, settings)
@@ -94,8 +97,12 @@ def _database(settings: Settings) -> Iterator[Finding]:
     except stores.ERRORS as error:
         yield fail("store", str(error), "put it right; `resonantgenesis store check` looks again")
         return
+    yield ok("store", "PostgreSQL")
     for line in report.lines:
         yield ok("store", line)
+    if report.commit_seconds is not None and report.commit_seconds >= _SLOW_SYNC:
+        message = f"a commit takes {report.commit_seconds * 1000:.0f} ms; every chunk waits so long"
+        yield warn("store", message, "bring the database nearer, or give it a faster disk")
     for warning in report.warnings:
         yield warn("store", warning, "change it in the database's configuration")
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from ...model.errors import Unavailable
 from ..errors import only_errors
@@ -22,7 +22,13 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-def health_router(is_draining: Callable[[], bool], ready: Ready) -> APIRouter:
+class Readiness(Health):
+    durability: str = Field(description="What a commit survives, for people.")
+
+
+def health_router(
+    is_draining: Callable[[], bool], ready: Ready, durability: Callable[[], str]
+) -> APIRouter:
     router = api_router(tag="operations")
 
     @router.head("/healthz", include_in_schema=False)
@@ -33,7 +39,7 @@ def health_router(is_draining: Callable[[], bool], ready: Ready) -> APIRouter:
 
     @router.head("/readyz", include_in_schema=False)
     @router.get("/readyz", responses=only_errors(500, 503), operation_id="readyz")
-    async def readyz() -> Health:
+    async def readyz() -> Readiness:
         """The server takes requests."""
         if is_draining():
             raise Unavailable("the server is draining", retry_after=1.0)
@@ -44,6 +50,6 @@ def health_router(is_draining: Callable[[], bool], ready: Ready) -> APIRouter:
             reason = "a store does not answer"
         if reason is not None:
             raise Unavailable(reason, retry_after=1.0)
-        return Health()
+        return Readiness(durability=durability())
 
     return router

@@ -151,6 +151,13 @@ class PostgresLog(QueuedLog):
         return node in self.nodes.others
 
     @property
+    def problem(self) -> str | None:
+        """Why this node cannot write now, as far as that is known; None if it can."""
+        if self._writer.fatal is not None:
+            return str(self._writer.fatal)
+        return "the database does not answer" if self.nodes.is_late else None
+
+    @property
     def leads(self) -> bool:
         """Whether this node does what one alone has to do: no living node has a smaller number."""
         return all(self.node < other for other in self.nodes.others)

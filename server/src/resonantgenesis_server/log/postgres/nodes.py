@@ -140,11 +140,24 @@ class Nodes:
         #: Called after a look that found a node gone that lived before.
         self.on_gone: Callable[[], None] = lambda: None
         self._generation = 0
+        self._beaten = asyncio.get_running_loop().time()
 
     @property
     def id(self) -> int:
         """The number of this node."""
         return self._database.node
+
+    def last_seen(self, node: int) -> float:
+        """Seconds since this node's beat was seen to move; of this node itself, since it beat."""
+        beat = self._beats.get(node)
+        since = self._beaten if node == self.id or beat is None else beat.since
+        return asyncio.get_running_loop().time() - since
+
+    @property
+    def is_late(self) -> bool:
+        """Whether this node has not beaten for half of the time after which others take it for
+        dead."""
+        return self.last_seen(self.id) > self._ttl / 2
 
     def start(self) -> None:
         self._loop.start()
@@ -202,6 +215,7 @@ class Nodes:
         mine = living.pop(self.id, None)
         if mine is None:
             raise StaleWriter("this node was declared dead")
+        self._beaten = now
         if mine["generation"] != self._generation:
             self._generation = mine["generation"]
             self.on_generation()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +15,12 @@ from .schema import SCHEMA, SCHEMA_VERSION, Server, create_or_check, look_at, ve
 
 #: Seconds to connect, and for all of the work.
 _CONNECT, _WORK = 5.0, 120.0
+#: Commits that are timed, and seconds in which a living node beats.
+_COMMITS, _BEAT_SECONDS = 11, 1.5
+_BEATS = """
+SELECT b.node, b.beat, n.name FROM beats b JOIN writers w ON w.node=b.node AND w.alive
+JOIN nodes n ON n.id=b.node ORDER BY b.node
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +36,35 @@ async def look(url: str) -> StoreState:
     """The store at `url`; nothing is changed. Raises LogUnavailable with one line."""
     async with _connected(url) as db:
         return StoreState(await version_of(db, SCHEMA), SCHEMA_VERSION, await look_at(db))
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """`nodes`: names of those whose beat moves. `commit_seconds`: the median of some commits."""
+
+    nodes: tuple[str, ...]
+    commit_seconds: float
+
+
+async def survey(url: str) -> Survey:
+    """Who uses the store at `url`, and how long a commit takes. Nothing is changed; where nodes
+    live it takes a little longer than a beat. Raises LogUnavailable with one line."""
+    async with _connected(url) as db:
+        before = {row["node"]: row["beat"] for row in await db.fetch(_BEATS)}
+        looked = time.monotonic()
+        times = sorted([await _commit_seconds(db) for _ in range(_COMMITS)])
+        if before:
+            await asyncio.sleep(max(0.0, looked + _BEAT_SECONDS - time.monotonic()))
+        now = await db.fetch(_BEATS)
+        names = [row["name"] for row in now if before.get(row["node"], 0) < row["beat"]]
+        return Survey(tuple(names), times[len(times) // 2])
+
+
+async def _commit_seconds(db: asyncpg.Connection) -> float:
+    began = time.monotonic()
+    # A message of logical decoding is written and flushed like a row, and is in no table.
+    await db.execute("SELECT pg_logical_emit_message(true, 'resonantgenesis', '')")
+    return time.monotonic() - began
 
 
 async def make_or_upgrade(url: str) -> StoreState:
@@ -53,6 +89,7 @@ async def _connected(url: str) -> AsyncIterator[asyncpg.Connection]:
                 server_settings={
                     "search_path": SCHEMA,
                     "application_name": "resonantgenesis/upkeep",
+                    "synchronous_commit": "on",
                 },
             )
             try:

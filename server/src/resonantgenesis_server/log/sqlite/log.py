@@ -44,6 +44,8 @@ class SqliteLog(QueuedLog):
     """EventLog and IdempotencyKeys over one file. Made by `open`, ended by `close`."""
 
     durability = "fsync per group commit"
+    #: See `PostgresLog.problem`: a failure of the disk is told by the appends themselves.
+    problem: str | None = None
 
     def __init__(
         self,
