@@ -720,7 +720,7 @@ def _metrics_of(
         return {"running": running, "queued": queued}
 
     def followed() -> Mapping[str, float]:
-        return {"": hub.source.count if isinstance(hub.source, Tail) else 0}
+        return {"": hub.source.count if isinstance(hub.source, RemoteStreams) else 0}
 
     token = settings.metrics_token
     return metrics_router(
@@ -749,5 +749,5 @@ def _node_gauges(log: AnyLog) -> Gauges:
     return {
         "nodes_alive": lambda: {"": 1 + len(nodes.others)},
         "node_beat_age_seconds": lambda: {"": nodes.last_seen(nodes.id)},
-        "node_notices": lambda: {"": float(nodes.told)},
+        "node_notices": lambda: {"": float(log.gets_notices)},
     }
