@@ -410,10 +410,13 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         def leads() -> bool:
             return ownership.leads
 
+        def served() -> set[str] | None:
+            return None if ownership.is_alone else watch.organizations | supervisor.organizations
+
         relay = OutboxRelay(records.outbox, log, None if calls is None else leads)
         app = _app(settings, limits, records, log, authenticator, directory, routes, relay, engines)
         node_events = NodeEvents(
-            log, records.organizations, fence=fence, version=own.version, node_id=own.id
+            log, records.organizations, node_id=own.id, version=own.version, served=served
         )
         # Files after the sessions: the files of a removed session have no owner any more.
         housekeeper = Housekeeper(

@@ -23,7 +23,12 @@ pytestmark = pytest.mark.anyio
 
 
 def node(stores: Stores, log: Any = None, fence: int = 7) -> NodeEvents:
-    return NodeEvents(log or stores.log, stores.records.organizations, fence=fence, version="1.2.3")
+    return NodeEvents(
+        log or stores.log,
+        stores.records.organizations,
+        node_id=f"node_{fence}",
+        version="1.2.3",
+    )
 
 
 async def test_both_events_reach_every_organization_once(stores: Stores) -> None:
@@ -55,7 +60,7 @@ async def test_organizations_beyond_a_page_get_the_event_too(stores: Stores) -> 
 
     pages = [page async for page in each_organization(Small())]  # type: ignore[arg-type]
     assert [len(page) for page in pages] == [2, 2, 1]
-    events = NodeEvents(stores.log, Small(), fence=1, version="1")  # type: ignore[arg-type]
+    events = NodeEvents(stores.log, Small(), node_id="node_1", version="1")  # type: ignore[arg-type]
     assert await events.started()
     assert [len(await stores.events(org)) for org in organizations] == [1] * 5
 
@@ -79,6 +84,7 @@ async def test_the_event_of_a_start_comes_after_those_of_the_last_run(
 ) -> None:
     one, two = await stores.organization("one"), await stores.organization("two")
     await stores.make(one, "a")
+    await stores.log.close()  # no other node lives
     for run in (1, 2):
         async with open_parts(settings) as parts:
             told = [event["type"] for event in await events_of(parts.log, one)]
@@ -92,6 +98,7 @@ async def test_the_event_of_a_drain_comes_before_it(
     stores: Stores, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     org = await stores.organization()
+    await stores.log.close()  # no other node lives
     at_drain: list[str] = []
     real = Supervisor.drain
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Collection
 
 import structlog
 
@@ -87,12 +87,18 @@ class LimitEvents:
 
 #: Seconds for the events of a start and of a stop. A stop must not wait longer.
 _START_PATIENCE, _STOP_PATIENCE = 5.0, 1.0
+#: Organizations of one append.
+_TOGETHER = 50
 
 
 class NodeEvents:
-    """Writes `system.node.started` and `system.node.draining` for every organization.
+    """Writes `system.node.started` and `system.node.draining` for the organizations concerned.
 
-    A fence is given out once in the life of the store, so `fence` names this run of the node.
+    `node_id` names this run of the node, as nothing else in the life of the store.
+
+    Where no other node lives, that is every organization. Among others it is those whose turns and
+    streams the node has: of those that it has none of, nobody need do anything. So a roll-out of
+    many nodes does not write events to everybody.
     """
 
     def __init__(
@@ -100,18 +106,19 @@ class NodeEvents:
         log: EventLog,
         organizations: OrganizationRepository,
         *,
-        fence: int,
+        node_id: str,
         version: str,
-        node_id: str | None = None,
+        served: Callable[[], Collection[str] | None] = lambda: None,
     ) -> None:
-        """`node_id`: the id of the node on the wire; None: made from the fence."""
+        """`served`: the organizations that this node has turns or streams of; None: it is for all
+        to know."""
         self._log = log
         self._organizations = organizations
-        self._fence = fence
-        self._data = {"node_id": node_id or f"node_{fence}", "version": version}
+        self._served = served
+        self._data = {"node_id": node_id, "version": version}
 
     async def started(self) -> bool:
-        """Return whether every organization has the event. A failure is logged, never raised."""
+        """Return whether all concerned have the event. A failure is logged, never raised."""
         return await self._publish("system.node.started", _START_PATIENCE)
 
     async def draining(self) -> bool:
@@ -121,13 +128,23 @@ class NodeEvents:
     async def _publish(self, kind: str, seconds: float) -> bool:
         try:
             async with asyncio.timeout(seconds):
-                async for page in each_organization(self._organizations):
-                    await self._write(kind, [organization.id for organization in page])
+                async for organization_ids in self._concerned():
+                    await self._write(kind, organization_ids)
         except (LogError, StoreError, TimeoutError) as error:
             problem = str(error) or f"not done after {seconds:g} s"
             log_.warning("node event not written everywhere", event_type=kind, error=problem)
             return False
         return True
+
+    async def _concerned(self) -> AsyncIterator[list[str]]:
+        served = self._served()
+        if served is None:
+            async for page in each_organization(self._organizations):
+                yield [organization.id for organization in page]
+            return
+        chosen = sorted(served)
+        for start in range(0, len(chosen), _TOGETHER):
+            yield chosen[start : start + _TOGETHER]
 
     async def _write(self, kind: str, organization_ids: list[str]) -> None:
         parts = [
@@ -141,7 +158,7 @@ class NodeEvents:
 
     def _event(self, kind: str, organization_id: str) -> NewEvent:
         return NewEvent(
-            event_id("node", self._fence, kind, organization_id),
+            event_id("node", self._data["node_id"], kind, organization_id),
             kind,
             self._data,
             # No request caused the event, so there is no key either.

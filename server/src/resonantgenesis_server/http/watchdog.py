@@ -95,6 +95,11 @@ class StreamWatchdog:
         """How many streams are open."""
         return len(self._credential_of)
 
+    @property
+    def organizations(self) -> set[str]:
+        """Those that have streams open."""
+        return {credential[3] for credential in self._open}
+
     def kinds(self) -> dict[str, int]:
         """The same for each kind."""
         return {"sse": 0, "transfer": 0, "wait": 0} | Counter(

@@ -171,6 +171,12 @@ class Supervisor(Node):
         """How many sessions have a running turn in this process."""
         return sum(1 for session in self._active.values() if session.state.running is not None)
 
+    @property
+    def organizations(self) -> set[str]:
+        """Those whose sessions are written in this process now."""
+        infos = [session.state.info for session in self._active.values()]
+        return {info.organization_id for info in infos if info is not None}
+
     def open_turns(self) -> tuple[int, int]:
         """How many turns run in this process, and how many wait."""
         turns = [turn for session in self._active.values() for turn in session.state.open_turns]
