@@ -84,9 +84,16 @@ class TurnStarter:
         existing = None if session_id is None else await self._states.load(session_id)
         if existing is not None:
             return existing
-        async with self._open(info.session_id, True) as session:
-            await session.create(info, principal.key_id, request_id)
-            return session.state
+        try:
+            async with self._open(info.session_id, True) as session:
+                await session.create(info, principal.key_id, request_id)
+                return session.state
+        except (PositionConflict, StaleWriter):
+            # Another node has just made it, for the same Idempotency-Key.
+            existing = None if session_id is None else await self._states.load(session_id)
+            if existing is None:
+                raise
+            return existing
 
     async def execute(
         self, principal: Principal, request: TurnRequest, *, key: str | None, request_id: str
