@@ -60,8 +60,8 @@ async def start(fleet: Fleet, count: int, pace: int) -> list[Started]:
             async with client_of(fleet.balancer.url) as anywhere:
                 waiting = {"goal": "count to 3", "session_id": session_id, "if_busy": "enqueue"}
                 assert (await execute(anywhere, **waiting))["turn"] == 2
-        tries = itertools.chain([fleet.other(node).url], itertools.repeat(fleet.balancer.url))
-        viewer = Viewer(session_id, lambda: next(tries), turns=2 if queued else 1)
+        addresses = fleet.addresses(fleet.other(node))
+        viewer = Viewer(session_id, addresses, turns=2 if queued else 1)
         return Started(session_id, node, queued, viewer)
 
     clients = {node.port: node.client() for node in fleet.living}
