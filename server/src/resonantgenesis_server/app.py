@@ -57,7 +57,8 @@ from .http.auth.authenticator import CredentialAuthenticator, open_authenticator
 from .http.idempotency import IdempotentPosts
 from .http.limits import RequestLimit, StreamLimit
 from .http.middleware import Gateway
-from .http.serving.run import CannotListen, Listener, listen, run, run_event_loop
+from .http.serving.listener import CannotListen, Listener, listen
+from .http.serving.run import run, run_event_loop
 from .http.shared_counts import SharedCounts
 from .http.sse.routes import EventRoutes, StreamRoutes
 from .http.watchdog import StreamWatchdog

@@ -15,7 +15,7 @@ from resonantgenesis_server.config.settings import Settings
 from resonantgenesis_server.events import system_events
 from resonantgenesis_server.events.system_events import NodeEvents
 from resonantgenesis_server.http.middleware import Gateway
-from resonantgenesis_server.http.serving.run import Listener, listen
+from resonantgenesis_server.http.serving.listener import Listener, listen
 from resonantgenesis_server.records.access import each_organization
 from resonantgenesis_server.sessions.supervisor import Supervisor
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
@@ -18,50 +16,13 @@ from starlette.types import ASGIApp
 from ...model.limits import Limits
 from .acceptor import ConnectionAcceptor
 from .connection_limit import ConnectionLimit, raise_file_limit, watching_descriptors
+from .listener import BACKLOG, Listener
 from .websocket_protocol import SOCKET_SETTINGS, SocketSettings
 
 log_ = structlog.get_logger("resonantgenesis.serving")
 
-#: Connections waiting to be accepted: a thousand viewers may come back at once.
-_BACKLOG = 2048
 #: Seconds that answers under way have after the drain.
 _LAST_ANSWERS = 5
-
-
-class CannotListen(Exception):
-    """The address cannot be bound; the message is one line that says what to change."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """A bound socket and the address people open."""
-
-    socket: socket.socket
-    url: str
-
-
-@contextlib.contextmanager
-def listen(host: str, port: int) -> Iterator[Listener]:
-    """Bind; port 0 picks a free one. Raises CannotListen."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except OSError as error:
-        raise CannotListen(f"cannot listen on {host}: {error.strerror or error}") from error
-    with socket.socket(family, kind, protocol) as bound:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            bound.bind(address)
-            # Listening at once makes a second server on the port fail now and not later.
-            bound.listen(_BACKLOG)
-        except OSError as error:
-            raise CannotListen(
-                f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port"
-            ) from error
-        bound.setblocking(False)
-        shown = f"[{host}]" if ":" in host else host
-        yield Listener(bound, f"http://{shown}:{bound.getsockname()[1]}")
 
 
 class _Server(uvicorn.Server):
@@ -97,7 +58,7 @@ async def run(
         log_config=None,
         server_header=False,
         proxy_headers=False,
-        backlog=_BACKLOG,
+        backlog=BACKLOG,
         timeout_graceful_shutdown=_LAST_ANSWERS,
         **sockets,
     )
