@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -32,7 +32,7 @@ from .agents.tools.functions import ToolLoadError
 from .agents.tools.opening import open_toolbox
 from .agents.tools.toolbox import Toolbox
 from .calls import Calls
-from .config.load import secrets_of, unknown_variables
+from .config.load import secrets_of, warn_of_settings
 from .config.settings import Settings
 from .datadir.clock import keeping_clock
 from .datadir.lock import lock_data
@@ -107,6 +107,14 @@ _RECOUNT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerPlace:
+    """This process is worker `number` of a server; its parent holds the data directory."""
+
+    number: int
+    listener: Listener
+
+
+@dataclass(frozen=True, slots=True)
 class Routes:
     """The parts that routes need."""
 
@@ -155,7 +163,7 @@ class Parts:
     records: Records
 
 
-def serve(settings: Settings, config: Path | None = None) -> int:
+def serve(settings: Settings, config: Path | None = None, worker: WorkerPlace | None = None) -> int:
     """Run the server until a signal stops it; returns the exit code.
 
     Python modules are searched beside `config`, the file of the settings. Raises StartupError, with
@@ -163,22 +171,32 @@ def serve(settings: Settings, config: Path | None = None) -> int:
     """
     if config is not None:
         look_beside(config)
-    with open_logs(settings.log_level, settings.log_format, secrets_of(settings)):
-        return _started(settings)
+    fields = {} if worker is None else {"worker": worker.number}
+    with open_logs(settings.log_level, settings.log_format, secrets_of(settings), fields):
+        return _started(settings, worker)
 
 
-def _started(settings: Settings) -> int:
-    for name, meant in unknown_variables():
-        hint = f"; did you mean {meant}?" if meant else ""
-        log_.warning(f"{name} is no setting and does nothing{hint}")
+def _started(settings: Settings, worker: WorkerPlace | None) -> int:
     try:
-        with lock_data(settings.data), listen(settings.host, settings.port) as listener:
+        with _listening(settings, worker) as listener:
             hears_signals = asyncio.Event()
-            return run_event_loop(_serve(settings, listener, hears_signals), hears_signals.is_set)
+            number = None if worker is None else worker.number
+            main = _serve(settings, listener, hears_signals, number)
+            return run_event_loop(main, hears_signals.is_set)
     except (CannotListen, LogError, StoreError, BlobError, AgentLoadError, ToolLoadError) as error:
         raise StartupError(str(error)) from error
     except ApiError as error:
         raise StartupError(error.message) from error
+
+
+@contextlib.contextmanager
+def _listening(settings: Settings, worker: WorkerPlace | None) -> Iterator[Listener]:
+    if worker is not None:
+        yield worker.listener
+        return
+    warn_of_settings(settings)
+    with lock_data(settings.data), listen(settings.host, settings.port) as listener:
+        yield listener
 
 
 def _freeze_garbage() -> None:
@@ -200,8 +218,10 @@ def _stop_broken(reason: str) -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
-async def _serve(settings: Settings, listener: Listener, hears_signals: asyncio.Event) -> int:
-    async with open_parts(settings) as parts:
+async def _serve(
+    settings: Settings, listener: Listener, hears_signals: asyncio.Event, worker: int | None
+) -> int:
+    async with open_parts(settings, worker) as parts:
 
         async def drain() -> None:
             # Both before the first await: after "draining" no caller gets a turn any more.
@@ -218,7 +238,8 @@ async def _serve(settings: Settings, listener: Listener, hears_signals: asyncio.
         def ready() -> None:
             hears_signals.set()
             _freeze_garbage()
-            log_.info("serving", url=listener.url, data=str(settings.data))
+            if worker is None:
+                log_.info("serving", url=listener.url, data=str(settings.data))
 
         limits = settings.limits
         try:
@@ -317,11 +338,15 @@ class KeyLimits:
 
 
 @contextlib.asynccontextmanager
-async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
-    """Start everything but the listening sockets; it is closed in the opposite order."""
+async def open_parts(settings: Settings, worker: int | None = None) -> AsyncIterator[Parts]:
+    """Start everything but the listening sockets; it is closed in the opposite order.
+
+    `worker`: the number of this process, where several share the data directory.
+    """
     async with contextlib.AsyncExitStack() as stack:
         limits = settings.limits
-        clock = await stack.enter_async_context(keeping_clock(settings.data / "clock"))
+        clock_file = settings.data / (f"clock-{worker}" if worker else "clock")
+        clock = await stack.enter_async_context(keeping_clock(clock_file))
         records = await open_records(settings, clock)
         stack.push_async_callback(records.close)
         hasher = await open_hasher(settings, records)
@@ -333,7 +358,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
 
         hub = Hub()
         dispatcher = CommitDispatcher(hub)
-        log = await open_log(settings, dispatcher, clock, _stop_broken)
+        log = await open_log(settings, dispatcher, clock, _stop_broken, worker)
         stack.push_async_callback(log.close)
         session_list = dispatcher.session_list = SessionList(
             records.sessions,

@@ -84,9 +84,14 @@ async def open_hasher(settings: Settings, records: Records) -> CredentialHasher:
 
 
 async def open_log(
-    settings: Settings, on_commit: OnCommit, clock: Clock, on_broken: Callable[[str], None]
+    settings: Settings,
+    on_commit: OnCommit,
+    clock: Clock,
+    on_broken: Callable[[str], None],
+    worker: int | None = None,
 ) -> AnyLog:
-    """`on_broken` is called with the reason when the log cannot be expected to recover.
+    """`on_broken` is called with the reason when the log cannot be expected to recover. `worker`:
+    the number of this process among those of one server.
 
     Raises LogError."""
     if settings.store is None:
@@ -107,7 +112,7 @@ async def open_log(
         on_broken=on_broken,
         beat_seconds=settings.node_beat,
         ttl=settings.node_ttl,
-        name=socket.gethostname(),
+        name=socket.gethostname() + (f"/{worker}" if worker else ""),
         version=version("resonantgenesis-server"),
     )
     log_.info("the log is on PostgreSQL", durability=log.durability)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from ..logging.startup import StartupError
 from .errors import UsageProblem
 from .options import AsJson, Config, to_stderr
 from .render import show_rows
@@ -39,6 +37,14 @@ def serve(
             help="Address of a PostgreSQL database; better in a variable or a file, since others"
             " see a command's arguments.",
             show_default="embedded in the data directory",
+        ),
+    ] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|auto",
+            help="Processes that serve the port; more than one need --store.",
+            show_default="1",
         ),
     ] = None,
     config: Config = None,
@@ -75,6 +81,7 @@ def serve(
         "data": data,
         "files": files,
         "store": store,
+        "workers": workers,
         "agents": _agents(agent) if agent else None,
         "cors_origins": cors_origin or None,
         "drain_seconds": drain_seconds,
@@ -86,19 +93,17 @@ def serve(
 
 
 def _serve(arguments: dict[str, Any], config: Path | None) -> int:
-    # Nothing that an import makes is garbage. Looking for garbage took a fifth of its time.
-    gc.disable()
-    try:
-        from .. import app
-        from ..config.load import load_settings
-    except ImportError as error:
-        if error.name is not None:  # a module is missing or broken: its traceback tells which
-            raise
-        raise StartupError(str(error)) from None  # from http/dependencies.py, one line
-    finally:
-        gc.enable()
-    loaded = load_settings(arguments, config)
-    return app.serve(loaded.settings, loaded.file)
+    from ..workers.main import importing, serve_here
+
+    with importing():
+        from ..config.load import load_settings, worker_count
+    settings = load_settings(arguments, config).settings
+    count = worker_count(settings)
+    if count == 1:
+        return serve_here(arguments, config)
+    with importing():
+        from ..workers.parent import serve_with_workers
+    return serve_with_workers(arguments, config, settings, count)
 
 
 def show_config(config: Config = None, as_json: AsJson = False) -> None:

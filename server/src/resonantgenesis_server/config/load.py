@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import structlog
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource, SettingsError
@@ -23,8 +24,12 @@ from ..logging.masking import MASK, mask_addresses, mask_arguments, secrets_in, 
 from ..logging.startup import StartupError
 from ..model.limits import Limits
 from . import CONFIG_VARIABLE, DEFAULT_FILE, ENV_PREFIX
-from .settings import Settings, parse_agents
+from .settings import AUTO, Settings, parse_agents
 
+log_ = structlog.get_logger("resonantgenesis.config")
+
+#: Why an embedded store has one process.
+ONE_PROCESS = "the store in the data directory is for one process; several need `store`, a database"
 DEFAULT_SOURCE = "default"
 #: pydantic's types of the error for an unknown name: of a model, and of a dataclass.
 _UNKNOWN = {"extra_forbidden", "unexpected_keyword_argument"}
@@ -151,6 +156,27 @@ def unknown_variables() -> list[tuple[str, str | None]]:
         and name.upper() not in known
         and not name.upper().startswith(open_ended)
     ]
+
+
+def warn_of_settings(settings: Settings) -> None:
+    """Log what is set and has no effect."""
+    for name, meant in unknown_variables():
+        hint = f"; did you mean {meant}?" if meant else ""
+        log_.warning(f"{name} is no setting and does nothing{hint}")
+    if settings.workers == AUTO and settings.store is None:
+        log_.info(f"one process serves, although workers is {AUTO}: {ONE_PROCESS}")
+
+
+def worker_count(settings: Settings) -> int:
+    """The processes of a server. Raises StartupError if the store is for fewer."""
+    if settings.workers == AUTO and settings.store is None:
+        return 1
+    known = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    processors = len(known) or os.cpu_count() or 1
+    number = max(processors - 1, 1) if settings.workers == AUTO else int(settings.workers)
+    if number > 1 and settings.store is None:
+        raise StartupError(f"workers: {number} are not possible: {ONE_PROCESS}")
+    return number
 
 
 def _file_layer(config: Path | None) -> _Layer:

@@ -29,6 +29,8 @@ from . import ENV_PREFIX
 #: A bootstrap key travels in a header, so: printable ASCII without spaces.
 _KEY = re.compile(r"[\x21-\x7e]{16,512}")
 _SECRET = re.compile(r"[0-9a-fA-F]{64}")
+#: Of the setting `workers`: as many as there are processors to use.
+AUTO = "auto"
 _POSTGRES = re.compile(r"postgres(ql)?://")
 
 
@@ -81,6 +83,11 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(
         default=8080, ge=0, le=65_535, description="Port to listen on; 0: any free one."
+    )
+    workers: int | str = Field(
+        default=1,
+        description="Processes that serve the port, each a node of the database in `store`; `auto`:"
+        " one fewer than there are processors. Without `store` there is one.",
     )
     data: Path = Field(default=Path("data"), description="Directory of everything that is kept.")
     files: str = Field(
@@ -203,6 +210,14 @@ class Settings(BaseSettings):
         """Arguments only: `load_settings` merges the sources itself, since it must tell which
         one each value came from."""
         return (init_settings,)
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _check_workers(cls, number: Any) -> int | str:
+        text = str(number).strip().lower()
+        if text != AUTO and not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 256):
+            raise ValueError(f"{number!r}: must be a number from 1 to 256, or {AUTO}")
+        return text if text == AUTO else int(text)
 
     @field_validator("data")
     @classmethod

@@ -10,8 +10,8 @@ versions, and server/pyproject.toml has the same bounds. The parts are:
 - uvicorn, `http/serving/websocket_protocol.py`: `WebSocketsSansIOProtocol` with its fields and its
   handlers of events, `ClientDisconnected`
 - uvicorn, `http/serving/run.py` and `acceptor.py`: the call of the setting `http`, `Server`'s
-  `capture_signals`, `should_exit` and `force_exit`, `ServerState`, `Config.loaded_app` and
-  `Config.ws_protocol_class`
+  `capture_signals`, `startup`, `shutdown`, `lifespan`, `should_exit` and `force_exit`,
+  `ServerState`, `Config.loaded_app` and `Config.ws_protocol_class`
 - FastAPI: `iter_route_contexts` and `route_class_override`; limits: `storage.timer`
 """
 

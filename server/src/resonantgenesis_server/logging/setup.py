@@ -55,17 +55,19 @@ def hide(*secrets: str) -> None:
 
 
 @contextlib.contextmanager
-def open_logs(level: str, form: str, secrets: Iterable[str] = ()) -> Iterator[None]:
+def open_logs(
+    level: str, form: str, secrets: Iterable[str] = (), fields: Mapping[str, Any] | None = None
+) -> Iterator[None]:
     """Log within the block. At its end the lines that wait get some seconds to be written.
 
     `level` is a name of the logging module, `form` is text or json. `secrets`, and the values of
-    variables with names of secrets, are never shown. Within the block `sys.stdout` and `sys.stderr`
-    are replaced.
+    variables with names of secrets, are never shown. `fields` are on every line. Within the block
+    `sys.stdout` and `sys.stderr` are replaced.
     """
     hide(*secrets, *secret_variables())
     open_standard_descriptors()
     stdout, stderr = (LineOutput(number, name, _recovered(name)) for number, name in _NAMES.items())
-    _configure(level, _Lines(form), stderr)
+    _configure(level, _Lines(form, fields), stderr)
     _ALL[:] = [stdout, stderr]
     before = sys.stdout, sys.stderr, sys.unraisablehook, threading.excepthook
     sys.stdout, sys.stderr = (OutputStream(each, _HIDDEN.mask) for each in _ALL)
@@ -139,7 +141,8 @@ class _Handler(logging.Handler):
 class _Lines:
     """Makes lines of events and records. Never raises, whatever they hold."""
 
-    def __init__(self, form: str) -> None:
+    def __init__(self, form: str, fields: Mapping[str, Any] | None = None) -> None:
+        self._fields = fields or {}
         self._stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
         self._render: structlog.types.Processor
         if form == "json":
@@ -168,7 +171,8 @@ class _Lines:
 
     def _line(self, level: str, event: Mapping[str, Any]) -> bytes:
         try:
-            line = self._rendered(level, {**structlog.contextvars.get_contextvars(), **event})
+            bound = structlog.contextvars.get_contextvars()
+            line = self._rendered(level, {**self._fields, **bound, **event})
         except BaseException as error:  # an agent's values may raise anything
             words = {"event": "a line cannot be shown", "raised": type(error).__name__}
             line = self._rendered(level, words)

@@ -7,6 +7,8 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from .shared_listener import Sharing
+
 #: Connections waiting to be accepted: a thousand viewers may come back at once.
 BACKLOG = 2048
 
@@ -17,10 +19,11 @@ class CannotListen(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A bound socket and the address people open."""
+    """A bound socket and the address people open. `sharing`: other processes accept from it too."""
 
     socket: socket.socket
     url: str
+    sharing: Sharing | None = None
 
 
 @contextlib.contextmanager

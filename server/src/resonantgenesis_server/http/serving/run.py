@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from ...model.limits import Limits
 from .acceptor import ConnectionAcceptor
 from .connection_limit import ConnectionLimit, raise_file_limit, watching_descriptors
 from .listener import BACKLOG, Listener
+from .shared_listener import SharedListener, Sharing
 from .websocket_protocol import SOCKET_SETTINGS, SocketSettings
 
 log_ = structlog.get_logger("resonantgenesis.serving")
@@ -27,6 +29,31 @@ _LAST_ANSWERS = 5
 
 class _Server(uvicorn.Server):
     """Leaves the signals to us: the drain comes before uvicorn's own shutdown."""
+
+    def __init__(self, config: uvicorn.Config, acceptor: ConnectionAcceptor) -> None:
+        super().__init__(config)
+        self._acceptor = acceptor
+        #: Where connections come from, if other processes accept them too.
+        self.shared: SharedListener | None = None
+
+    def share(self, listener: Listener, sharing: Sharing) -> None:
+        """Before `serve`, which then gets no socket."""
+
+        def protocol() -> asyncio.Protocol:
+            return self._acceptor(self.config, self.server_state, self.lifespan.state)
+
+        self.shared = SharedListener(listener.socket, sharing, protocol)
+        self.server_state.connections = self.shared.connections  # type: ignore[assignment]
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.shared is not None:
+            self.shared.start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.shared is not None:
+            self.shared.close()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -62,16 +89,20 @@ async def run(
         timeout_graceful_shutdown=_LAST_ANSWERS,
         **sockets,
     )
-    server = _Server(config)
+    server = _Server(config, acceptor)
+    if listener.sharing is not None:
+        server.share(listener, listener.sharing)
 
     async def leave() -> None:
         acceptor.draining = True
+        if server.shared is not None:
+            server.shared.leave()
         await drain()
 
     async with _stop_signals(server, leave), watching_descriptors():
         ready()
         try:
-            await server.serve(sockets=[listener.socket])
+            await server.serve(sockets=[] if server.shared else [listener.socket])
         finally:
             await acceptor.close()
     return 0

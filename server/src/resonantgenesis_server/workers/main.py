@@ -1,0 +1,145 @@
+"""The beginning of a process that serves: of the only one, or of a worker.
+
+`python -P -m resonantgenesis_server.workers.main FD`: FD is the worker's end of a socket to its
+parent, which has the worker's instructions first. The worker drains when the parent's end is
+closed in any way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from ..logging.startup import StartupError
+
+if TYPE_CHECKING:
+    from .. import app
+    from ..http.serving.shared_listener import SharedListener
+
+log_ = structlog.get_logger("resonantgenesis.workers")
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Around the imports of a start. Raises StartupError for libraries that do not fit."""
+    # Nothing that an import makes is garbage. Looking for garbage took a fifth of its time.
+    gc.disable()
+    try:
+        yield
+    except ImportError as error:
+        if error.name is not None:  # a module is missing or broken: its traceback tells which
+            raise
+        raise StartupError(str(error)) from None  # from http/dependencies.py, one line
+    finally:
+        gc.enable()
+
+
+def serve_here(
+    arguments: Mapping[str, Any], config: Path | None, worker: app.WorkerPlace | None = None
+) -> int:
+    """Serve in this process until a signal; returns the exit code. Raises StartupError."""
+    with importing():
+        from .. import app
+        from ..config.load import load_settings
+    loaded = load_settings(arguments, config)
+    settings = loaded.settings
+    if worker is not None and not settings.files:
+        # Several processes share the directory, so none of them may tidy it as its own.
+        settings = settings.model_copy(update={"files": str(settings.data / "files")})
+    return app.serve(settings, loaded.file, worker)
+
+
+class ParentLink:
+    """A worker's end of the socket to its parent."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self._link = link
+        self._listener: SharedListener | None = None
+        self._told = False
+
+    def instructions(self) -> dict[str, Any]:
+        """What the parent wrote first. Raises EOFError if it has died."""
+        with self._link.makefile("rb") as file:
+            line = file.readline()
+        if not line.endswith(b"\n"):
+            raise EOFError
+        return dict(json.loads(line))
+
+    def place(self, given: Mapping[str, Any]) -> app.WorkerPlace:
+        from ..app import WorkerPlace
+        from ..http.serving.listener import Listener
+        from ..http.serving.shared_listener import ConnectionCounts, Sharing
+
+        for descriptor in (self._link.fileno(), given["counts"], given["listener"]):
+            os.set_inheritable(descriptor, False)
+        sharing = Sharing(ConnectionCounts(given["counts"]), given["place"], self._accepts)
+        bound = socket.socket(fileno=given["listener"])
+        bound.setblocking(False)
+        return WorkerPlace(given["number"], Listener(bound, given["url"], sharing))
+
+    def send(self, **message: Any) -> None:
+        with contextlib.suppress(OSError):  # the parent is gone, which is noticed where it is read
+            self._link.sendall(json.dumps(message).encode() + b"\n")
+
+    def _accepts(self, listener: SharedListener) -> None:
+        """Called on the event loop when the worker accepts connections."""
+        self._listener = listener
+        self._link.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._link, self._read)
+        self.send(ready=True)
+
+    def _read(self) -> None:
+        try:
+            words = self._link.recv(16)
+        except BlockingIOError:
+            return
+        except OSError:
+            words = b""
+        if words:
+            self._stop(len(words))
+            return
+        asyncio.get_running_loop().remove_reader(self._link)
+        if self._listener is not None:
+            self._listener.close()  # the next server may need the port
+        if not self._told:
+            log_.error("the parent of this worker has died; the worker drains")
+            self._stop(1)
+
+    def _stop(self, times: int) -> None:
+        """The first time drains, the second stops at once."""
+        self._told = True
+        for _ in range(times):
+            signal.raise_signal(signal.SIGTERM)
+
+
+def main() -> int:
+    # The parent says when to stop: Ctrl-C is for it.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    link = ParentLink(socket.socket(fileno=int(sys.argv[1])))
+    try:
+        given = link.instructions()
+    except (EOFError, OSError):
+        return 1
+    config = given["config"]
+    try:
+        arguments = given["arguments"]
+        return serve_here(arguments, config and Path(config), link.place(given))
+    except StartupError as error:
+        link.send(failed=str(error), code=error.exit_code)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

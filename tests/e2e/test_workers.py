@@ -1,0 +1,285 @@
+"""`serve --workers N`: real processes on one port, over a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from resonantgenesis import ResonantGenesis
+from support.server import COMMAND, KEY, PATIENCE, Serve, ServerProcess, bearer
+from support.wire import Frame, dense, execute, frames, read_all, text_of
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "5e" * 32
+
+
+def start(serve: Serve, store: str, **options: Any) -> ServerProcess:
+    """Two workers. They tell of the careless settings of the tests' database."""
+    return serve(may_complain=True, store=store, secret=SECRET, workers=2, **options)
+
+
+def workers_of(server: ServerProcess) -> list[psutil.Process]:
+    return psutil.Process(server.process.pid).children()
+
+
+def spread(server: ServerProcess) -> Counter[int]:
+    """The open connections of each worker."""
+    found = Counter({worker.pid: 0 for worker in workers_of(server)})
+    for worker in workers_of(server):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for each in worker.net_connections("tcp"):
+                is_client = each.status == psutil.CONN_ESTABLISHED and each.laddr
+                found[worker.pid] += bool(is_client) and each.laddr[1] == server.port
+    return found
+
+
+async def until(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
+def worker_behind(server: ServerProcess, response: httpx.Response) -> psutil.Process:
+    """The worker that has the connection of this response."""
+    client = response.extensions["network_stream"].get_extra_info("client_addr")
+    for worker in workers_of(server):
+        for each in worker.net_connections("tcp"):
+            if each.raddr and each.raddr[1] == client[1] and each.laddr[1] == server.port:
+                return worker
+    raise AssertionError("no worker has the connection")
+
+
+class Watch:
+    """A client with one open stream of a session, on a connection of its own."""
+
+    def __init__(self, server: ServerProcess, session_id: str, after: int = 0) -> None:
+        self._client = httpx.AsyncClient(base_url=server.url, headers=bearer(), timeout=60)
+        self._server, self._path = server, f"/v1/sessions/{session_id}/stream?resume_from={after}"
+        self.seen: list[Frame] = []
+
+    async def open(self) -> Watch:
+        request = self._client.build_request("GET", self._path)
+        self.response = await self._client.send(request, stream=True)
+        assert self.response.status_code == 200
+        self.worker = worker_behind(self._server, self.response)
+        self._task = asyncio.create_task(self._read())
+        return self
+
+    async def _read(self) -> None:
+        async for frame in frames(self.response):
+            self.seen.append(frame)
+
+    async def end(self) -> None:
+        """Wait for the end of the stream. Raises httpx.TransportError if it was cut."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._task
+        finally:
+            await self._client.aclose()
+
+
+async def test_connections_are_spread_evenly(serve: Serve, postgres: str) -> None:
+    server = start(serve, postgres)
+    assert {line["workers"] for line in server.logged("serving")} == {2}
+    async with server.client() as client:
+        path = "/v1/events/subscribe"
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(30):  # one after the other
+                await stack.enter_async_context(client.stream("GET", path))
+            first = spread(server)
+            assert sum(first.values()) == 30
+            assert max(first.values()) - min(first.values()) <= 2
+            many = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(200)]
+            await until(lambda: sum(spread(server).values()) == 230)
+            assert max(spread(server).values()) <= 1.2 * min(spread(server).values())
+            for each in many:
+                each.close()
+    names = sorted(entry.name for entry in server.data.iterdir())
+    assert [name for name in names if name.startswith(("clock", "lock"))] == [
+        "clock-1",
+        "clock-2",
+        "lock",
+    ]
+    # The settings alone are shown by the parent, the rest by both.
+    assert {line.get("worker") for line in server.logged("the log is on PostgreSQL")} == {1, 2}
+
+
+async def test_a_killed_worker(serve: Serve, postgres: str) -> None:
+    server = start(serve, postgres)
+    async with server.client() as client:
+        body = {"goal": "count to 300", "context": {"words_per_second": 15}}
+        sessions = [(await execute(client, **body))["session_id"] for _ in range(2)]
+    watches = [await Watch(server, each).open() for each in sessions * 2]
+    await until(lambda: all(len(watch.seen) > 3 for watch in watches))
+    victim = watches[0].worker
+    others = [watch for watch in watches if watch.worker != victim]
+    assert 0 < len(others) < len(watches)
+    victim.kill()
+    (line,) = server.logged("a worker ended")
+    assert line["pid"] == victim.pid and line["signal"] == "SIGKILL"
+    for watch in watches:
+        if watch.worker == victim:
+            with pytest.raises(httpx.TransportError):
+                await watch.end()
+            # It comes back where it was, to whoever is there.
+            again = await Watch(server, watch.seen[0].body["session_id"], len(watch.seen)).open()
+            await again.end()
+            watch.seen += again.seen
+        else:
+            await watch.end()
+        dense(watch.seen)
+        assert [frame.event for frame in watch.seen].count("done") == 1
+    # Turns of the dead worker end; those of the other one are not touched.
+    ends = {watch.seen[-1].body["status"] for watch in watches}
+    assert ends <= {"success", "error"}
+    await until(lambda: len(workers_of(server)) == 2)
+    new = next(
+        each for each in workers_of(server) if each.pid not in {victim.pid, others[0].worker.pid}
+    )
+    # The new one has the fewest connections, so it gets one of the next ones.
+    with contextlib.ExitStack() as stack:
+
+        def is_reached() -> bool:
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            return spread(server)[new.pid] > 0
+
+        await until(is_reached)
+
+
+async def test_a_stop_drains(serve: Serve, postgres: str) -> None:
+    server = start(serve, postgres, drain_seconds=20)
+    async with server.client() as client:
+        body = {"goal": "count to 30", "context": {"words_per_second": 15}}
+        sessions = [(await execute(client, **body))["session_id"] for _ in range(4)]
+    watches = [await Watch(server, each).open() for each in sessions]
+    assert len({watch.worker for watch in watches}) == 2
+    server.terminate()
+    assert await asyncio.to_thread(server.wait) == 0
+    for watch in watches:
+        with contextlib.suppress(httpx.TransportError):
+            await watch.end()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{server.url}/readyz")
+    assert server.logged("draining the workers in turn; a second signal stops at once")
+    server.start()
+    async with server.client() as client:
+        for each in sessions:
+            found = await read_all(client, each)
+            assert found[-1].body["status"] == "success"
+            assert text_of(found).split() == [str(number) for number in range(1, 31)]
+
+
+async def test_a_second_signal_stops_at_once(serve: Serve, postgres: str) -> None:
+    server = start(serve, postgres, drain_seconds=600)
+    async with server.client() as client:
+        body = {"goal": "count to 3000", "context": {"words_per_second": 5}}
+        for _ in range(2):
+            await execute(client, **body)
+    workers = workers_of(server)
+    server.terminate()
+    server.logged("draining; a second signal stops at once")
+    server.process.send_signal(signal.SIGINT)
+    await asyncio.to_thread(server.wait, 20)
+    assert not any(worker.is_running() for worker in workers)
+
+
+async def test_a_roll(serve: Serve, postgres: str, tmp_path: Path) -> None:
+    config = tmp_path / "resonantgenesis.toml"
+    config.write_text("[limits]\ngoal = 20\n")
+    server = start(serve, postgres, drain_seconds=20)
+    before = {worker.pid for worker in workers_of(server)}
+    async with server.client() as client, ResonantGenesis(api_key=KEY, base_url=server.url) as sdk:
+        assert await _long_goal(client) == 413
+        body = {"goal": "count to 60", "context": {"words_per_second": 12}}
+        sessions = [(await execute(client, **body))["session_id"] for _ in range(4)]
+
+        async def watch(session_id: str) -> list[int]:
+            stream = sdk.sessions.join(session_id, resume_from=0)
+            return [int(str(chunk.raw["position"])) async for chunk in stream]
+
+        watching = [asyncio.create_task(watch(each)) for each in sessions]
+        config.write_text("[limits]\ngoal = 2000\n")
+        server.process.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(60):
+            for positions in await asyncio.gather(*watching):
+                assert positions == list(range(1, len(positions) + 1))
+        for each in sessions:
+            found = await read_all(client, each)
+            assert found[-1].body["status"] == "success"
+        await until(lambda: not before & {worker.pid for worker in workers_of(server)})
+        await until(lambda: len(workers_of(server)) == 2)
+        assert [await _long_goal(client) for _ in range(4)] == [202] * 4
+
+        # Settings that cannot be, or not without a restart, leave the workers alone.
+        config.write_text("[limits]\ngoal = -1\n")
+        server.process.send_signal(signal.SIGHUP)
+        server.logged("the settings are refused; the workers go on with theirs")
+        config.write_text("host = 'localhost'\n")
+        server.process.send_signal(signal.SIGHUP)
+        server.logged("only a restart can change these settings; the workers go on")
+        assert await _long_goal(client) == 202
+
+
+async def _long_goal(client: httpx.AsyncClient) -> int:
+    """The answer to a goal of more than 20 letters, on a new connection."""
+    body = {"agent_id": "guide", "goal": "what is a position, and what is it for?"}
+    headers = {"Prefer": "respond-async", "Connection": "close"}
+    return (await client.post("/v1/sessions/execute", json=body, headers=headers)).status_code
+
+
+async def test_a_parent_that_is_killed(serve: Serve, postgres: str) -> None:
+    server = start(serve, postgres)
+    workers = workers_of(server)
+    server.kill()
+    # The port and the directory are free at once, and the workers end by themselves.
+    server.start()
+    await until(lambda: not any(worker.is_running() for worker in workers))
+
+
+def test_a_start_that_fails_says_one_line(tmp_path: Path) -> None:
+    store = f"postgresql:///nobody?host={tmp_path}"
+    server = ServerProcess(tmp_path / "data", store=store, secret=SECRET, workers=2)
+    server.launch()
+    assert server.wait(60) == 2
+    (line,) = server.log.splitlines()
+    assert line.startswith("resonantgenesis: ") and "Traceback" not in line
+    server.stop()
+
+
+def test_workers_that_end_time_after_time(postgres: str, tmp_path: Path) -> None:
+    (tmp_path / "mortal.py").write_text("import os\nos._exit(7)\n")
+    agents = {"mortal": "mortal:answer"}
+    options = {"store": postgres, "secret": SECRET, "workers": 2, "agents": agents}
+    server = ServerProcess(tmp_path / "data", **options)
+    server.launch()
+    assert server.wait(60) == 1
+    assert {line["exit_code"] for line in server.logged("a worker ended", 5)} == {7}
+    (last,) = [line for line in server.records() if line["level"] == "critical"]
+    assert "time after time" in last["event"]
+    server.stop()
+
+
+def test_an_embedded_store_has_one_process(tmp_path: Path, serve: Serve) -> None:
+    command = [*COMMAND, "serve", "--workers", "2", "--data", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "workers: 2 are not possible" in line and "`store`" in line
+    assert not (tmp_path / "none").exists()
+    server = serve(workers="auto")
+    (said,) = [line for line in server.records() if "workers is auto" in line["event"]]
+    assert "one process" in said["event"]
+    assert not workers_of(server)
