@@ -12,7 +12,6 @@ import importlib
 import math
 import os
 import signal
-import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -89,7 +88,7 @@ from .sessions.session_list import SessionList
 from .sessions.state import SessionState
 from .sessions.supervisor import Supervisor
 from .sessions.turn_limit import TurnLimit
-from .stores import AnyLog, open_hasher, open_log, open_records
+from .stores import AnyLog, node_name, open_hasher, open_log, open_records
 from .usage import UsageMeter, UsageService
 
 log_ = structlog.get_logger("resonantgenesis.main")
@@ -345,8 +344,7 @@ async def open_parts(settings: Settings, worker: int | None = None) -> AsyncIter
     """
     async with contextlib.AsyncExitStack() as stack:
         limits = settings.limits
-        clock_file = settings.data / (f"clock-{worker}" if worker else "clock")
-        clock = await stack.enter_async_context(keeping_clock(clock_file))
+        clock = await stack.enter_async_context(keeping_clock(_clock_file(settings, worker)))
         records = await open_records(settings, clock)
         stack.push_async_callback(records.close)
         hasher = await open_hasher(settings, records)
@@ -414,8 +412,7 @@ async def open_parts(settings: Settings, worker: int | None = None) -> AsyncIter
         events = EventService(log, hub, max_data=limits.context)
         sockets = SocketRoutes(service, events, authenticator, limits, watch, of_key.requests)
         once = IdempotentPosts(records.idempotency, limits.idempotency_window)
-        own = _own_node(log, fence, clock)
-        nodes = _node_directory(own, log, supervisor, watch, sockets, calls)
+        own = _own_node(log, fence, clock, worker)
         routes = Routes(
             service,
             events,
@@ -427,7 +424,7 @@ async def open_parts(settings: Settings, worker: int | None = None) -> AsyncIter
             files,
             once,
             tools,
-            nodes,
+            _node_directory(own, log, supervisor, watch, sockets, calls),
             _metrics_of(settings, log, hub, supervisor, session_list, watch, sockets),
             clock.now,
             of_key.events.reached,
@@ -476,6 +473,10 @@ async def open_parts(settings: Settings, worker: int | None = None) -> AsyncIter
             log,
             records,
         )
+
+
+def _clock_file(settings: Settings, worker: int | None) -> Path:
+    return settings.data / ("clock" if worker is None else f"clock-{worker}")
 
 
 async def _open_files(
@@ -552,10 +553,10 @@ def _among_nodes(log: AnyLog, fence: int) -> tuple[Ownership, Calls | None]:
     return NodeOwner(log, fence), Calls(log.nodes)
 
 
-def _own_node(log: AnyLog, fence: int, clock: Clock) -> NodeStatus:
+def _own_node(log: AnyLog, fence: int, clock: Clock, worker: int | None) -> NodeStatus:
     number = fence if isinstance(log, SqliteLog) else log.node
     return NodeStatus(
-        node_id(number), socket.gethostname(), version("resonantgenesis-server"), 0.0, clock.now()
+        node_id(number), node_name(worker), version("resonantgenesis-server"), 0.0, clock.now()
     )
 
 

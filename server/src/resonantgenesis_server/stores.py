@@ -48,6 +48,11 @@ class StoreReport:
     commit_seconds: float | None = None
 
 
+def node_name(worker: int | None) -> str:
+    """The name of this process among the nodes. `worker`: its number, if it is one of several."""
+    return socket.gethostname() if worker is None else f"{socket.gethostname()}/{worker}"
+
+
 async def open_records(settings: Settings, clock: Clock) -> Records:
     """Raises StoreError, and StartupError for settings that do not fit the store."""
     if settings.store is None:
@@ -112,7 +117,7 @@ async def open_log(
         on_broken=on_broken,
         beat_seconds=settings.node_beat,
         ttl=settings.node_ttl,
-        name=socket.gethostname() + (f"/{worker}" if worker else ""),
+        name=node_name(worker),
         version=version("resonantgenesis-server"),
     )
     log_.info("the log is on PostgreSQL", durability=log.durability)
