@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -210,3 +211,35 @@ async def test_any_node_serves_any_session(serve: Serve, postgres: str) -> None:
         assert [frame.event for frame in found].count("done") == 1
         totals = (await elsewhere.get("/v1/usage")).json()["totals"]
         assert totals["turns"] == 4
+
+
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("signals", [1, 2])
+async def test_a_stop_while_the_database_is_away_ends_in_time(
+    serve: Serve, database: PostgresServer, fault: signal.Signals, signals: int
+) -> None:
+    drain = 1.5 if signals == 1 else 60.0
+    url = database.database()
+    server = serve(may_complain=True, store=url, secret=SECRET, drain_seconds=drain)
+    async with client_of(server) as client:
+        slow = {"goal": "count to 400", "context": {"words_per_second": 20}}
+        session_id = (await execute(client, **slow))["session_id"]
+        seen = await first_frames(client, session_id, 20)
+        with database.away(fault):
+            if fault == signal.SIGKILL:
+                await asyncio.to_thread(server.logged, "the database is away, appends wait")
+            began = time.monotonic()
+            server.terminate()
+            if signals == 2:
+                await asyncio.to_thread(server.logged, "draining; a second signal stops at once")
+                server.terminate()
+            await asyncio.to_thread(server.wait)
+            took = time.monotonic() - began
+            assert took < (drain if signals == 1 else 0) + 10
+    server.start()
+    async with client_of(server) as client:
+        found = await read_all(client, session_id, turn=1)
+        dense(found)
+        assert [frame.data for frame in found[:20]] == [frame.data for frame in seen]
+        assert [frame.event for frame in found].count("done") == 1
+        assert found[-2].body["code"] == "RUNNER_LOST"

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,28 @@ class PostgresServer:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
         psutil.wait_procs(children, timeout=PATIENCE)
+
+    @contextlib.contextmanager
+    def away(self, fault: signal.Signals) -> Iterator[None]:
+        """While the block lasts it is dead (SIGKILL), or only silent (SIGSTOP)."""
+        if fault == signal.SIGKILL:
+            self.kill()
+            yield
+            self.start()
+            return
+        stopped = self._processes()
+        try:
+            for process in stopped:
+                process.suspend()
+            yield
+        finally:
+            for process in stopped:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
+
+    def _processes(self) -> list[psutil.Process]:
+        first = psutil.Process(self.pid)
+        return [first, *first.children(recursive=True)]
 
     def close(self) -> None:
         """End it and remove its data."""

@@ -225,13 +225,18 @@ async def _serve(
         async def drain() -> None:
             # Both before the first await: after "draining" no caller gets a turn any more.
             parts.app.draining = parts.supervisor.draining = True
-            if _broken.is_set():  # turns can write nothing any more
-                await parts.sockets.drain(0)
-            else:
-                await parts.node_events.draining()
+            # Turns of a broken log can write nothing any more.
+            seconds = 0.0 if _broken.is_set() else settings.drain_seconds
+            parts.log.hurry(seconds)
+            try:
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(parts.supervisor.drain(settings.drain_seconds))
-                    group.create_task(parts.sockets.drain(settings.drain_seconds))
+                    group.create_task(parts.sockets.drain(seconds))
+                    if not _broken.is_set():
+                        group.create_task(parts.node_events.draining())
+                        group.create_task(parts.supervisor.drain(seconds))
+            finally:
+                # Also when a second signal cancels the drain. The records are on that database too.
+                parts.log.hurry(0, parts.records.abandon)
             parts.watch.end_all(Unavailable("the server is shutting down", retry_after=1))
 
         def ready() -> None:

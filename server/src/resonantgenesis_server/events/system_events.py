@@ -122,7 +122,7 @@ class NodeEvents:
         return await self._publish("system.node.started", _START_PATIENCE)
 
     async def draining(self) -> bool:
-        """Like `started`, in one second at most. Call this before the drain begins."""
+        """Like `started`, in one second at most. Call this when the drain begins."""
         return await self._publish("system.node.draining", _STOP_PATIENCE)
 
     async def _publish(self, kind: str, seconds: float) -> bool:

@@ -130,6 +130,10 @@ class QueuedLog:
         while self._queued >= self._bound and not self._closing:
             await self._room.wait()
 
+    def hurry(self, seconds: float, away: Callable[[], None] = lambda: None) -> None:
+        """The process is on its way out: wait no longer than `seconds` from now for a database
+        that does not answer. `away` is called if that is found then. A file is never away."""
+
     def _shut(self) -> None:
         """Refuse what comes from now on; nobody waits for room any more."""
         self._closing = True

@@ -44,6 +44,8 @@ _EXCLUSIVE_LOCK = int.from_bytes(b"rg-store")
 _STATEMENT, _UPGRADE = 20.0, 3_600.0
 #: Seconds in which a database must answer that it is there.
 _PING = 5.0
+#: Seconds that connections have to say good-bye.
+_CLOSE = 1.0
 
 
 class Duplicate(Exception):
@@ -54,9 +56,16 @@ class RecordsDatabase:
     """`read` and `write` are the only ways in. Both raise `StoreUnusable`; `write` is one
     transaction and raises `Duplicate` for a row that breaks a constraint."""
 
-    def __init__(self, engine: AsyncEngine, busy_timeout: float, url: str = "") -> None:
-        """`url`: the address, where the engine is PostgreSQL's."""
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        busy_timeout: float,
+        url: str = "",
+        terminate: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`url`: the address, if it is PostgreSQL's; `terminate` breaks the connections."""
         self._engine = engine
+        self._terminate = terminate
         self._url = url
         #: The seconds by which idempotency keys are dated and expire; see `model.clock`.
         self.passed: Callable[[], float] = time.time
@@ -75,7 +84,8 @@ class RecordsDatabase:
         if parsed.get_backend_name() == "sqlite":
             await asyncio.to_thread(_prepare_file, parsed)
             return cls(_sqlite(parsed, busy_timeout, pool_size), busy_timeout)
-        return cls(_postgres(url, busy_timeout, pool_size), busy_timeout, url)
+        engine, terminate = _postgres(url, busy_timeout, pool_size)
+        return cls(engine, busy_timeout, url, terminate)
 
     @property
     def dialect(self) -> str:
@@ -144,8 +154,8 @@ class RecordsDatabase:
                 yield connection
             return
         # Changing a large table may take longer than any other statement.
-        engine = _postgres(self._url, self._busy_timeout, 2, _UPGRADE)
-        patient = RecordsDatabase(engine, self._busy_timeout, self._url)
+        engine, terminate = _postgres(self._url, self._busy_timeout, 2, _UPGRADE)
+        patient = RecordsDatabase(engine, self._busy_timeout, self._url, terminate)
         try:
             async with patient.exclusive(), patient.write() as connection:
                 yield connection
@@ -172,9 +182,19 @@ class RecordsDatabase:
         except TimeoutError:
             raise StoreUnusable("the records do not answer") from None
 
+    def abandon(self) -> None:
+        """Refuse everything from now on, and break the connections to a database that is away."""
+        self._closed = True
+        self._terminate()
+
     async def close(self) -> None:
         self._closed = True
-        await self._engine.dispose()
+        # A server that does not answer does not hear the connections' good-bye either.
+        timer = asyncio.get_running_loop().call_later(_CLOSE, self._terminate)
+        try:
+            await self._engine.dispose()
+        finally:
+            timer.cancel()
 
     def _check_open(self) -> None:
         # The pool would quietly open new connections.
@@ -231,7 +251,8 @@ def _engine(url: str | URL, busy_timeout: float, pool_size: int, **options: Any)
 
 def _postgres(
     url: str, busy_timeout: float, pool_size: int, statement_timeout: float = _STATEMENT
-) -> AsyncEngine:
+) -> tuple[AsyncEngine, Callable[[], None]]:
+    """The engine, and what breaks its connections."""
     try:
         # The driver is an extra of the package.
         driver = importlib.import_module(".postgres", __package__)
@@ -239,12 +260,8 @@ def _postgres(
         raise StoreUnusable(
             "PostgreSQL needs the extra: pip install 'resonantgenesis-server[postgres]'"
         ) from error
-    engine = _engine(
-        "postgresql+asyncpg://",
-        busy_timeout,
-        pool_size,
-        async_creator=driver.connector(url, busy_timeout, statement_timeout),
-    )
+    connector = driver.Connector(url, busy_timeout, statement_timeout)
+    engine = _engine("postgresql+asyncpg://", busy_timeout, pool_size, async_creator=connector)
 
     @event.listens_for(engine.sync_engine, "checkout")
     def check(connection: DBAPIConnection, _entry: ConnectionPoolEntry, _proxy: object) -> None:
@@ -252,7 +269,7 @@ def _postgres(
         if connection.driver_connection.is_closed():
             raise DisconnectionError
 
-    return engine
+    return engine, connector.terminate
 
 
 def _sqlite(url: URL, busy_timeout: float, pool_size: int) -> AsyncEngine:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable
+from weakref import WeakSet
 
 import asyncpg
 
@@ -57,25 +57,28 @@ _REASONS: list[tuple[type[BaseException], str]] = [
 ]
 
 
-def connector(
-    url: str, busy_timeout: float, statement_timeout: float
-) -> Callable[..., Awaitable[asyncpg.Connection]]:
+class Connector:
     """Connects to `url`, in the form of libpq (`sslmode`, several hosts, `passfile`, …).
 
     A statement waits at most `busy_timeout` seconds for a lock, and takes at most
-    `statement_timeout` seconds: a network that swallows packets is an error then. Raises
-    StoreUnusable.
+    `statement_timeout` seconds: a network that swallows packets is an error then.
     """
-    settings = {**_SETTINGS, "lock_timeout": f"{int(busy_timeout * 1_000)}ms"}
 
-    async def connect(**_options: object) -> asyncpg.Connection:
+    def __init__(self, url: str, busy_timeout: float, statement_timeout: float) -> None:
+        self._url = url
+        self._statement_timeout = statement_timeout
+        self._settings = {**_SETTINGS, "lock_timeout": f"{int(busy_timeout * 1_000)}ms"}
+        self._made: WeakSet[asyncpg.Connection] = WeakSet()
+
+    async def __call__(self, **_options: object) -> asyncpg.Connection:
+        """Raises StoreUnusable."""
         try:
             connection = await asyncpg.connect(
-                url,
+                self._url,
                 timeout=_CONNECT,
-                command_timeout=statement_timeout,
+                command_timeout=self._statement_timeout,
                 target_session_attrs="read-write",
-                server_settings=settings,
+                server_settings=self._settings,
             )
         except (*ERRORS, ValueError) as error:
             raise StoreUnusable(reason_of(error)) from error
@@ -88,9 +91,13 @@ def connector(
         except BaseException:
             connection.terminate()
             raise
+        self._made.add(connection)
         return connection
 
-    return connect
+    def terminate(self) -> None:
+        """Break every connection without a good-bye."""
+        for connection in list(self._made):
+            connection.terminate()
 
 
 def _check_server(connection: asyncpg.Connection) -> None:

@@ -84,6 +84,10 @@ class Records:
         """Raises `StoreUnusable` when the database does not answer."""
         await self._database.ping()
 
+    def abandon(self) -> None:
+        """The database is away, and nothing waits for it any more: all that is asked is refused."""
+        self._database.abandon()
+
     async def close(self) -> None:
         """Close every connection. What was asked for before has been committed."""
         await self._database.close()

@@ -31,6 +31,8 @@ T = TypeVar("T")
 #: How long the start waits for the ends of turns whose process died.
 _SWEEP_SECONDS = 30.0
 _CLOSE_SECONDS = 5.0
+#: Seconds that the cancellations at the end of the drain may take to be written.
+_CANCEL_SECONDS = 1.0
 
 
 class Supervisor(Node):
@@ -214,12 +216,21 @@ class Supervisor(Node):
         """Start no turn any more. Running turns have `seconds` to end, then they are cancelled."""
         self.draining = True
         await self._settle(seconds)
-        for session in list(self._active.values()):
-            running = session.state.running
-            if running is not None:
-                with contextlib.suppress(LogError):
-                    await session.cancel(running.turn)
+        cancels = [
+            asyncio.create_task(self._cancel(session, running.turn), name="cancel at the drain")
+            for session in self._active.values()
+            if (running := session.state.running) is not None
+        ]
+        for cancel in cancels:
+            self.own(cancel)
+        if cancels:
+            # A log that is away may hold the sessions' locks; the agents stop without it.
+            await asyncio.wait(cancels, timeout=_CANCEL_SECONDS)
         await self._settle(5 * self.limits.cancel_grace + 1)
+
+    async def _cancel(self, session: Session, turn: int) -> None:
+        with contextlib.suppress(LogError):
+            await session.cancel(turn)
 
     async def _settle(self, seconds: float) -> None:
         """Wait until no session has work, at most `seconds`."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -44,6 +45,8 @@ _READ_PATIENCE = 5.0
 _QUERY_SECONDS = 30.0
 #: Seconds that a connection may take to say good-bye.
 _CLOSE_SECONDS = 1.0
+#: Seconds between two looks whether the database is away, when the process is on its way out.
+_LOOK_SECONDS = 0.25
 #: Entries of deleted streams that are removed at once, and seconds after which what another
 #: process left of one is looked for.
 _SWEEP_ROWS = 5_000
@@ -64,6 +67,8 @@ class PostgresLog(QueuedLog):
         self._side: asyncpg.Pool
         self._queries: set[asyncio.Task[Any]] = set()
         self._claims = 0
+        #: Until when a database that is away is waited for.
+        self._give_up_by = math.inf
         self._sweeper: asyncio.Task[None] | None = None
         #: This process among the others that have the store open.
         self.nodes: Nodes
@@ -183,15 +188,35 @@ class PostgresLog(QueuedLog):
     def _noticed(self, marks: Sequence[int] | None) -> None:
         self.on_notice(marks)
 
+    def hurry(self, seconds: float, away: Callable[[], None] = lambda: None) -> None:
+        self._give_up_by = min(self._give_up_by, self._loop.time() + seconds)
+        self._writer.hurry(seconds)
+        self._loop.call_later(seconds, self._abandon, away)
+
+    def _abandon(self, away: Callable[[], None]) -> None:
+        """Break the connections once the database is found to be away: no statement ends on them,
+        and each would hold up whoever waits for it."""
+        if self._closing:
+            return
+        if not self._writer.is_away:
+            self._loop.call_later(_LOOK_SECONDS, self._abandon, away)
+            return
+        self._readers.terminate()
+        self._side.terminate()
+        self.nodes.reconnect()
+        away()
+
     async def close(self, timeout: float = 10.0) -> None:
         """Commit what was accepted, refuse what comes after, let go of the database.
 
-        Waits at most about `timeout` seconds; raises LogUnavailable if the database did not
-        answer by then.
+        Waits at most about `timeout` seconds, and hardly at all for a database that is away after
+        `hurry`; raises LogUnavailable if the database did not answer by then.
         """
         if self._closing:
             return
         self._shut()
+        if self._writer.is_away and self._loop.time() >= self._give_up_by:
+            timeout = min(timeout, _CLOSE_SECONDS)
         deadline = self._loop.time() + timeout
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -201,7 +226,8 @@ class PostgresLog(QueuedLog):
             left = max(0.0, deadline - self._loop.time())
             _, late = await asyncio.wait(self._queries, timeout=left)
             stopped = stopped and not late
-        await self._database.leave()
+        if not self._writer.is_away:
+            await self._database.leave()
         for pool in (self._readers, self._side):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_SECONDS):
@@ -301,12 +327,15 @@ class PostgresLog(QueuedLog):
                 return await ask(db)
 
         query: asyncio.Task[T] = asyncio.create_task(
-            until_answered(once, _READ_PATIENCE, lambda: self._closing)
+            until_answered(once, _READ_PATIENCE, self._is_over)
         )
         self._queries.add(query)
         query.add_done_callback(self._forget_query)
         await asyncio.wait({query})
         return query.result()
+
+    def _is_over(self) -> bool:
+        return self._closing or self._loop.time() >= self._give_up_by
 
     def _forget_query(self, query: asyncio.Task[Any]) -> None:
         self._queries.discard(query)

@@ -275,8 +275,12 @@ class Nodes:
 
     def _ended(self, db: object) -> None:
         if db is self._db:
-            self._drop()
-            self._loop.wake()
+            self.reconnect()
+
+    def reconnect(self) -> None:
+        """Give the connection up for another one."""
+        self._drop()
+        self._loop.wake()
 
     def _drop(self) -> None:
         self.gets_notices = False

@@ -52,6 +52,8 @@ _BUSY = 4
 _GATHER = 0.004
 #: Seconds that a statement may take before its connection is given up.
 _STATEMENT_SECONDS = 20.0
+#: Seconds that a statement may take once the process is on its way out.
+_LAST_STATEMENT_SECONDS = 3.0
 #: A group that was refused so often is written while its streams are held, and so often at most.
 _HOLD_AFTER, _MAX_REFUSALS = 2, 20
 #: Streams whose state is remembered; what falls out is asked for again.
@@ -173,6 +175,8 @@ class Writer:
         self._taker: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._close_by: float | None = None
+        #: Until when to wait for a database that is away, when the process is on its way out.
+        self._give_up_by: float | None = None
         self._jobs: deque[Job] = deque()
         #: Jobs that wait until their streams are taken over, and all streams they are about: what
         #: comes later for one of these waits as well.
@@ -200,6 +204,8 @@ class Writer:
         self._defects = 0
         self._away_since: float | None = None
         self._is_to_look = False
+        #: Names the statement under way.
+        self._statement: object | None = None
         #: The group under way.
         self._group: list[Job] = []
         #: Why nothing more can be written.
@@ -231,6 +237,19 @@ class Writer:
         """Find out soon which streams others have taken."""
         self._is_to_look = True
         self._wake.set()
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the database did not answer when it was needed last."""
+        return self._away_since is not None
+
+    def hurry(self, seconds: float) -> None:
+        """Wait no longer than `seconds` from now for a database that does not answer."""
+        by = self._loop.time() + seconds
+        self._give_up_by = by if self._give_up_by is None else min(by, self._give_up_by)
+        if self._statement is not None:
+            self._loop.call_later(_LAST_STATEMENT_SECONDS, self._give_up, self._statement)
+        self.look()  # an idle writer finds out as well whether the database answers
 
     async def stop(self, timeout: float) -> bool:
         """Commit what is queued and end; False if that took longer than `timeout` seconds. Every
@@ -291,8 +310,9 @@ class Writer:
             await self._look()
         except LogError:
             return  # it is broken now, and said so
-        except ERRORS:
+        except ERRORS as error:
             self._drop()
+            self._note_absence(error)
 
     def _take_group(self) -> list[Job]:
         """What can be written now; what cannot waits for its streams."""
@@ -438,9 +458,8 @@ class Writer:
         self._announce(group)
 
     def _is_over(self) -> bool:
-        return self.fatal is not None or (
-            self._close_by is not None and self._loop.time() >= self._close_by
-        )
+        ends = [by for by in (self._close_by, self._give_up_by) if by is not None]
+        return self.fatal is not None or (bool(ends) and self._loop.time() >= min(ends))
 
     # -- a group ---------------------------------------------------------------------------
 
@@ -527,6 +546,8 @@ class Writer:
         deadline = self._loop.time() + self._patience - (perf_counter() - group[0].submitted_at)
         while True:
             try:
+                if self._db is None and self.is_away and self._is_over():
+                    raise LogUnavailable("the database is away, and the server is shut down")
                 if self._db is None:
                     at = await self._connect()
                     if at is not None:
@@ -582,7 +603,7 @@ class Writer:
     async def _look(self) -> Standing:
         """What the database says of this node; forgets the streams that were taken from it."""
         db, node = self._connected(), self._database.node
-        with self._limited(db):
+        with self._limited():
             row = await db.fetchrow(STANDING, node)
             if row is None or not row["alive"]:
                 self._break(StaleWriter("this node was declared dead"))
@@ -610,18 +631,25 @@ class Writer:
         self, write: Callable[[asyncpg.Connection], Awaitable[int | None]]
     ) -> int | None:
         db = self._connected()
-        with self._limited(db):
+        with self._limited():
             return await write(db)
 
     @contextlib.contextmanager
-    def _limited(self, db: asyncpg.Connection) -> Iterator[None]:
+    def _limited(self) -> Iterator[None]:
         """The connection is given up when this takes too long. The server is not asked to cancel:
         a commit that waits for its standby would be seen before it is there."""
-        timer = self._loop.call_later(_STATEMENT_SECONDS, db.terminate)
+        seconds = _STATEMENT_SECONDS if self._give_up_by is None else _LAST_STATEMENT_SECONDS
+        self._statement = statement = object()
+        timer = self._loop.call_later(seconds, self._give_up, statement)
         try:
             yield
         finally:
             timer.cancel()
+            self._statement = None
+
+    def _give_up(self, statement: object) -> None:
+        if self._statement is statement and self._db is not None:
+            self._db.terminate()
 
     def _connected(self) -> asyncpg.Connection:
         if self._db is None:
