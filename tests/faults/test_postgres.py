@@ -243,3 +243,28 @@ async def test_a_stop_while_the_database_is_away_ends_in_time(
         assert [frame.data for frame in found[:20]] == [frame.data for frame in seen]
         assert [frame.event for frame in found].count("done") == 1
         assert found[-2].body["code"] == "RUNNER_LOST"
+
+
+async def test_a_changed_epoch_ends_the_node_and_old_positions(
+    serve: Serve, postgres: str, postgres_server: PostgresServer
+) -> None:
+    server = serve(may_complain=True, store=postgres, secret=SECRET)
+    async with client_of(server) as client:
+        session_id = (await execute(client, goal="count to 30"))["session_id"]
+        seen = await read_all(client, session_id)
+        name = postgres.partition("?")[0].rpartition("/")[2]
+        epoch = "SELECT value FROM resonantgenesis_log.meta WHERE name='epoch'"
+        before = await asyncio.to_thread(postgres_server.sql, epoch, name)
+        change = "UPDATE resonantgenesis_log.meta SET value='other' WHERE name='epoch'"
+        await asyncio.to_thread(postgres_server.sql, change, name)
+        assert await asyncio.to_thread(server.wait) == 1
+    (line,) = [each for each in server.records() if each["level"] == "critical"]
+    assert line["event"] == "the database has lost what it had acknowledged; the server stops"
+    server.start()
+    async with client_of(server) as client:
+        path = f"/v1/sessions/{session_id}/stream"
+        place = {"Last-Event-ID": str(seen[5].id), "X-Log-Epoch": before}
+        answer = await client.get(path, headers=place)
+        assert answer.status_code == 410
+        assert answer.json()["error"]["code"] == "POSITION_EXPIRED"
+        assert (await execute(client, goal="count to 3", session_id=session_id))["turn"] == 2

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import asyncpg
 import pytest
 from resonantgenesis_server.calls import Calls, NoAnswer, _raised, _said
-from resonantgenesis_server.log.base import Append, LogError, NewEntry, StaleWriter
+from resonantgenesis_server.log.base import Append, LogError, LogUnavailable, NewEntry, StaleWriter
 from resonantgenesis_server.log.postgres import nodes as nodes_module
 from resonantgenesis_server.model.errors import Internal, SessionBusy, SessionNotFound
 
@@ -70,6 +71,31 @@ async def test_a_node_that_beats_is_not_declared_dead_though_it_writes_nothing(
     await asyncio.sleep(1.5)
     assert one.log.nodes.others and two.log.nodes.others
     await two.log.append(Append("s", [ENTRY]))
+
+
+async def test_every_node_ends_with_its_next_beat_when_the_store_has_another_epoch(
+    feed_node: Open,
+) -> None:
+    one, two = await feed_node(), await feed_node()
+    await know_each_other(one, two)
+    await one.log.append(Append("s", [ENTRY]))
+    reasons: list[str] = []
+    for node in (one, two):
+        node.log._writer._report_broken = reasons.append
+    db = await asyncpg.connect(one.url)
+    await db.execute("UPDATE resonantgenesis_log.meta SET value='other' WHERE name='epoch'")
+    await until(lambda: len(reasons) == 2)
+    assert reasons == ["the database has lost what it had acknowledged"] * 2
+    for node in (one, two):
+        assert node.log.epoch == "other"
+        with pytest.raises(LogUnavailable, match="lost"):
+            await node.log.append(Append("s", [ENTRY]))
+        with pytest.raises(LogUnavailable, match="lost"):
+            await node.log.read("s", 0)
+    # Whoever ends leaves the epoch as it is.
+    query = "SELECT value FROM resonantgenesis_log.meta WHERE name='epoch'"
+    assert await db.fetchval(query) == "other"
+    await db.close()
 
 
 async def test_the_runner_of_a_stream_is_the_node_of_its_fence(feed_node: Open) -> None:

@@ -69,6 +69,8 @@ class Database:
         self._commit = "on"
         #: The number of the last group whose commit was told to somebody.
         self.acknowledged = 0
+        #: Why this node can write no more.
+        self._over: LogError | None = None
         #: Called when a connection finds that this node can write no more.
         self.ended: Callable[[LogError], None] = lambda _error: None
 
@@ -145,6 +147,8 @@ class Database:
 
         Raises HistoryLost, and StaleWriter if this node was declared dead.
         """
+        if self._over is not None:  # another look would give the store yet another epoch
+            raise self._over
         acknowledged = self.acknowledged
         async with asyncio.timeout(_CONNECT_SECONDS):
             await db.execute(BEAT, self.node)
@@ -152,8 +156,11 @@ class Database:
             lost = row is None or row["committed"] < acknowledged
             server = await look_at(db)
             if lost or row["epoch"] != self.epoch:
-                await self._change_epoch(db, server.history, lost=lost)
-                raise self._end(HistoryLost("the database has lost what it had acknowledged"))
+                if lost:
+                    epoch = await new_epoch(db, self.epoch, server.history)
+                else:
+                    epoch = await db.fetchval("SELECT value FROM meta WHERE name='epoch'")
+                raise self.lost(epoch)
             if not row["alive"]:
                 raise self._end(StaleWriter("this node was declared dead"))
             if server.history != row["history"] and server.history:
@@ -180,15 +187,16 @@ class Database:
         except ERRORS:
             return
 
+    def lost(self, epoch: str) -> LogError:
+        """What to raise where the store has another epoch, this one: somebody has found that the
+        database lost what it had acknowledged. All that this process remembers may be wrong."""
+        self.epoch = epoch
+        return self._end(HistoryLost("the database has lost what it had acknowledged"))
+
     def _end(self, error: LogError) -> LogError:
+        self._over = self._over or error
         self.ended(error)
         return error
-
-    async def _change_epoch(self, db: asyncpg.Connection, history: str, *, lost: bool) -> None:
-        if lost:
-            self.epoch = await new_epoch(db, self.epoch, history)
-        else:
-            self.epoch = await db.fetchval("SELECT value FROM meta WHERE name='epoch'")
 
     async def _connect(self, purpose: str) -> asyncpg.Connection:
         return await asyncpg.connect(self._url, **self._how(purpose))

@@ -24,7 +24,7 @@ from ... import metrics
 from ...background import Background, Backoff
 from ..base import LogError, StaleWriter
 from ..shared import Runner
-from .connection import ERRORS, Database, unavailable
+from .connection import ERRORS, Database, HistoryLost, unavailable
 
 log_ = structlog.get_logger("resonantgenesis.nodes")
 
@@ -40,7 +40,8 @@ CHANNEL = "resonantgenesis"
 
 BEAT = """
 WITH mine AS (UPDATE beats SET beat=beat+1 WHERE node=$1)
-SELECT w.node, b.beat, w.generation, n.name, n.address, n.version
+SELECT w.node, b.beat, w.generation, n.name, n.address, n.version,
+  (SELECT value FROM meta WHERE name='epoch') AS epoch
 FROM writers w JOIN beats b ON b.node=w.node JOIN nodes n ON n.id=w.node WHERE w.alive
 """
 END_CONNECTIONS = """
@@ -198,7 +199,7 @@ class Nodes:
                 backoff.succeeded()
                 next_beat = min(next_beat, self._next_verdict(loop.time()))
                 await self._loop.woken(max(0.0, next_beat - loop.time()))
-            except StaleWriter:
+            except (StaleWriter, HistoryLost):
                 return  # the writer says so, and ends the process
             except (LogError, *ERRORS) as error:
                 if isinstance(error, ValueError):
@@ -208,13 +209,16 @@ class Nodes:
                 await asyncio.sleep(backoff.failed())
 
     async def _look(self, db: asyncpg.Connection) -> None:
-        """Beat, and see who else does. Raises StaleWriter, and what asyncpg raises."""
+        """Beat, and see who else does. Raises StaleWriter, HistoryLost, and what
+        asyncpg raises."""
         rows = await db.fetch(BEAT, self.id, timeout=_SECONDS)
         now = asyncio.get_running_loop().time()
         living = {row["node"]: row for row in rows}
         mine = living.pop(self.id, None)
         if mine is None:
             raise StaleWriter("this node was declared dead")
+        if mine["epoch"] != self._database.epoch:
+            raise self._database.lost(mine["epoch"])
         self._beaten = now
         if mine["generation"] != self._generation:
             self._generation = mine["generation"]

@@ -547,7 +547,9 @@ class Writer:
         while True:
             try:
                 if self._db is None and self.is_away and self._is_over():
-                    raise LogUnavailable("the database is away, and the server is shut down")
+                    raise self.fatal or LogUnavailable(
+                        "the database is away, and the server is shut down"
+                    )
                 if self._db is None:
                     at = await self._connect()
                     if at is not None:
