@@ -456,9 +456,8 @@ async def open_parts(settings: Settings, worker: int | None = None) -> AsyncIter
         )
 
         await _take_up(stack, log, supervisor, dispatcher, session_list, calls)
-        session_list.start()
         meter.start()
-        await _wait_for_list(session_list)
+        await _start_list(session_list)
         await _announce_start(stack, relay, node_events)
         of_key.share(stack, calls, watch)
         for timer in (housekeeper, watch, LoopLag(), of_key.requests, of_key.events):
@@ -545,8 +544,10 @@ async def _announce_start(
     await node_events.started()
 
 
-async def _wait_for_list(session_list: SessionList) -> None:
-    """Wait until the list of sessions shows what the log holds, at most _LIST_PATIENCE."""
+async def _start_list(session_list: SessionList) -> None:
+    """Start the list of sessions, and wait at most _LIST_PATIENCE until it shows what the log
+    holds."""
+    session_list.start()
     if not await session_list.ready(_LIST_PATIENCE):
         log_.warning("the list of sessions is being brought up to date")
 
