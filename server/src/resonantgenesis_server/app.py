@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import importlib
 import math
 import os
 import signal
@@ -40,9 +39,8 @@ from .events.service import EventService
 from .events.system_events import LimitEvents, NodeEvents
 from .feed.hub import Hub
 from .feed.remote import RemoteStreams
-from .files.base import BlobError, Blobs
-from .files.disk import DiskBlobs
-from .files.service import QUOTA, BlobAddress, FileService
+from .files.base import BlobError
+from .files.service import QUOTA, FileService
 from .http.api.events import events_router
 from .http.api.exports import ExportRoutes
 from .http.api.files import FileRoutes, files_router
@@ -88,7 +86,7 @@ from .sessions.session_list import SessionList
 from .sessions.state import SessionState
 from .sessions.supervisor import Supervisor
 from .sessions.turn_limit import TurnLimit
-from .stores import AnyLog, node_name, open_hasher, open_log, open_records
+from .stores import AnyLog, node_name, open_blobs, open_hasher, open_log, open_records
 from .usage import UsageMeter, UsageService
 
 log_ = structlog.get_logger("resonantgenesis.main")
@@ -494,7 +492,7 @@ async def _open_files(
         events.met(organization_id, None, QUOTA, most)
 
     limits = settings.limits
-    blobs, address = await _open_blobs(settings)
+    blobs, address = await open_blobs(settings)
     stack.push_async_callback(blobs.close)
     return FileService(
         records.files,
@@ -506,32 +504,6 @@ async def _open_files(
         recount=_RECOUNT if settings.files else math.inf,
         address=address,
     )
-
-
-async def _open_blobs(settings: Settings) -> tuple[Blobs, BlobAddress | None]:
-    """The store of blobs, and its addresses for clients if they are to have some. Imports the
-    library for S3, an extra, only if it is wanted."""
-    where, reserve, seconds = settings.files, settings.limits.disk_reserve, settings.files_presigned
-    if not where.startswith("s3://"):
-        if seconds:
-            raise StartupError("files_presigned: only S3-compatible storage has addresses")
-        if not where:
-            return await DiskBlobs.open(settings.data / "files", reserve=reserve), None
-        return await DiskBlobs.open(Path(where), reserve=reserve, shared=True), None
-    try:
-        s3 = importlib.import_module(".files.s3", __package__)
-    except ModuleNotFoundError as error:
-        raise StartupError(
-            f"files in S3 need the package {error.name!r}: pip install 'resonantgenesis-server[s3]'"
-        ) from error
-    try:
-        place = s3.S3Place.parse(where, settings.files_endpoint or None)
-    except ValueError as error:
-        raise StartupError(f"files: {error}") from error
-    if seconds:
-        s3.check_signing()
-    blobs = await s3.S3Blobs.open(place, largest=settings.limits.file)
-    return blobs, partial(blobs.url, seconds=seconds) if seconds else None
 
 
 async def _announce_start(

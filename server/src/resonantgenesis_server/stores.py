@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 
 from .config.settings import Settings
 from .datadir.lock import lock_data
+from .files.base import Blobs
+from .files.disk import DiskBlobs
+from .files.service import BlobAddress
 from .log.base import LogError, LogUnavailable, OnCommit
 from .log.sqlite.log import SqliteLog
+from .log.transfer import LogRows
 from .logging.startup import StartupError
 from .model.clock import Clock
 from .records.base import StoreError
@@ -122,6 +128,39 @@ async def open_log(
     )
     log_.info("the log is on PostgreSQL", durability=log.durability)
     return log
+
+
+async def open_blobs(settings: Settings) -> tuple[Blobs, BlobAddress | None]:
+    """The store of blobs, and its addresses for clients if they are to have some. Imports the
+    library for S3, an extra, only if it is wanted."""
+    where, reserve, seconds = settings.files, settings.limits.disk_reserve, settings.files_presigned
+    if not where.startswith("s3://"):
+        if seconds:
+            raise StartupError("files_presigned: only S3-compatible storage has addresses")
+        if not where:
+            return await DiskBlobs.open(settings.data / "files", reserve=reserve), None
+        return await DiskBlobs.open(Path(where), reserve=reserve, shared=True), None
+    try:
+        s3 = importlib.import_module(".files.s3", __package__)
+    except ModuleNotFoundError as error:
+        raise StartupError(
+            f"files in S3 need the package {error.name!r}: pip install 'resonantgenesis-server[s3]'"
+        ) from error
+    try:
+        place = s3.S3Place.parse(where, settings.files_endpoint or None)
+    except ValueError as error:
+        raise StartupError(f"files: {error}") from error
+    if seconds:
+        s3.check_signing()
+    blobs = await s3.S3Blobs.open(place, largest=settings.limits.file)
+    return blobs, partial(blobs.url, seconds=seconds) if seconds else None
+
+
+async def postgres_rows(url: str) -> LogRows:
+    """Raises LogError."""
+    with _postgres():
+        from .log.postgres.transfer import PostgresRows
+    return await PostgresRows.open(url)
 
 
 def make_or_upgrade(settings: Settings) -> str:

@@ -51,3 +51,19 @@ def test_a_store_in_use_is_left_alone(cli: Cli, tmp_path: Path) -> None:
     with lock_data(tmp_path / "data"):
         refused = cli("store", "upgrade", "--data", str(tmp_path / "data"))
     assert refused.code == 2 and "in use by another server" in refused.err
+
+
+def test_a_store_is_copied_and_what_to_set_is_said(
+    cli: Cli, tmp_path: Path, postgres: str
+) -> None:
+    old = tmp_path / "old"
+    assert cli("store", "init", "--data", str(old)).code == 0
+    done = cli("store", "copy", f"sqlite:{old}", postgres)
+    assert done.code == 0, done.err
+    assert done.out.startswith("copied and compared 0 streams, 0 entries and ")
+    assert f"RESONANTGENESIS_SECRET_FILE={old / 'secret'}" in done.out
+    assert "entries: 0 of 0" in done.err
+    wrong = cli("store", "copy", "mysql:x", postgres)
+    assert wrong.code == 2 and "neither like sqlite:DIR" in wrong.err
+    missing = cli("store", "copy", f"sqlite:{tmp_path / 'none'}", postgres)
+    assert missing.code == 1 and "there is no store in" in missing.err

@@ -16,7 +16,7 @@ from sqlalchemy import inspect as inspector_of
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateSchema
 
-from .base import RecordsTooNew
+from .base import RecordsTooNew, StoreUnusable
 from .tables import metadata, schema_version
 
 #: The names of the steps begin with `r` and their revision. The last one leads to `tables`.
@@ -38,6 +38,8 @@ class Revision:
         """Why this program cannot use the records as they are, in one line."""
         if self.found is None:
             return "there are no records yet; run `resonantgenesis store init`"
+        if self.found == COPYING:
+            return UNFINISHED
         if self.found > self.newest:
             return f"the records were written by a newer version (revision {self.found})"
         if self.found < self.newest:
@@ -46,6 +48,18 @@ class Revision:
                 " `resonantgenesis store upgrade`"
             )
         return None
+
+
+#: In the place of the revision while a copy fills the records; no program opens them then.
+COPYING = "copying"
+UNFINISHED = (
+    "a copy into these records has not ended; run the same `resonantgenesis store copy` again"
+)
+
+
+def set_revision(connection: Connection, revision: str) -> None:
+    """Within the caller's transaction, in a store that has one."""
+    connection.execute(schema_version.update().values(version_num=revision))
 
 
 def look(connection: Connection) -> Revision:
@@ -61,6 +75,8 @@ def migrate(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         _make_schema(connection)
     found = _revisions(connection)
+    if COPYING in found:
+        raise StoreUnusable(UNFINISHED)
     unknown = _unknown(found)
     if unknown:
         raise RecordsTooNew(

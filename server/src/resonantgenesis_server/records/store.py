@@ -76,6 +76,11 @@ class Records:
         finally:
             await database.close()
 
+    @property
+    def database(self) -> RecordsDatabase:
+        """For what is about all tables; see `records/transfer.py`."""
+        return self._database
+
     def exclusive(self) -> AbstractAsyncContextManager[None]:
         """Be the only process that makes or upgrades this store. Raises `StoreUnusable`."""
         return self._database.exclusive()

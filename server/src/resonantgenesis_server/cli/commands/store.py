@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
-from ..errors import CliError
-from ..options import Config
+from ..errors import CliError, UsageProblem
+from ..options import Config, to_stderr
 
 if TYPE_CHECKING:
     from ...config.settings import Settings
+    from ...store_copy import Copied, Place, Report
 
-app = typer.Typer(no_args_is_help=True, help="The server's store: made, upgraded, checked.")
+app = typer.Typer(no_args_is_help=True, help="The server's store: made, upgraded, checked, copied.")
 
 Store = Annotated[
     str | None,
@@ -52,6 +56,107 @@ def check(config: Config = None, store: Store = None, data: DataDirectory = None
         raise CliError(str(error)) from error
     for line in (*report.lines, *(f"warning: {warning}" for warning in report.warnings)):
         typer.echo(line)
+
+
+@app.command()
+def copy(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="sqlite:DIR or postgresql://…")],
+    target: Annotated[
+        str, typer.Argument(metavar="TO", help="An empty one, or one whose copy broke off.")
+    ],
+    files: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR|s3://BUCKET/PREFIX",
+            help="Copy the content of files as well, to here.",
+            show_default="it stays where it is",
+        ),
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Copy everything from a stopped store into an empty one, and compare both. Positions and
+    cursors stay valid. Repeat the command to go on with a copy that broke off."""
+    import asyncio
+
+    from ... import store_copy, stores
+    from ...files.base import BlobError
+
+    try:
+        places = store_copy.Place.parse(source), store_copy.Place.parse(target)
+    except ValueError as error:
+        raise UsageProblem(f"FROM or TO {error}") from error
+    settings = _settings(config, None, places[0].data)
+    try:
+        with _progress() as report:
+            copied = asyncio.run(_copy(*places, settings, files, report))
+    except (*stores.ERRORS, BlobError) as error:
+        raise CliError(str(error)) from error
+    typer.echo(
+        f"copied and compared {copied.streams} streams, {copied.entries} entries and"
+        f" {copied.rows} records"
+    )
+    for line in (*copied.lines, *(f"warning: {warning}" for warning in copied.warnings)):
+        typer.echo(line)
+
+
+async def _copy(
+    source: Place, target: Place, settings: Settings, files: str | None, report: Report
+) -> Copied:
+    from ... import store_copy, stores
+
+    secret = None if settings.secret is None else settings.secret.get_secret_value()
+    async with contextlib.AsyncExitStack() as stack:
+        blobs = None
+        if files is not None:
+            old, _ = await stores.open_blobs(settings.model_copy(update={"files_presigned": 0}))
+            stack.push_async_callback(old.close)
+            new, _ = await stores.open_blobs(
+                settings.model_copy(update={"files_presigned": 0, "files": files})
+            )
+            stack.push_async_callback(new.close)
+            blobs = old, new
+        copied = await store_copy.copy_store(
+            source, target, secret=secret, report=report, files=blobs
+        )
+    where = files or settings.files or str(settings.data / "files")
+    copied.lines.append(
+        f"the content of files lies in {where}: set RESONANTGENESIS_FILES to it"
+        + ("" if files else ", or repeat the copy with --files")
+    )
+    return copied
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Report]:
+    """Bars on a terminal, else a line for each phase."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        said: set[str] = set()
+
+        def say(phase: str, done: int, total: int) -> None:
+            if done >= total and phase not in said:
+                said.add(phase)
+                to_stderr(f"{phase}: {done} of {total}")
+
+        yield say
+        return
+    from rich import progress as bars
+
+    columns: list[bars.ProgressColumn] = [
+        bars.TextColumn("{task.description}", markup=False),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TimeRemainingColumn(),
+    ]
+    with bars.Progress(*columns, console=console) as progress:
+        tasks: dict[str, bars.TaskID] = {}
+
+        def show(phase: str, done: int, total: int) -> None:
+            if phase not in tasks:
+                tasks[phase] = progress.add_task(phase, total=total)
+            progress.update(tasks[phase], completed=done, total=total)
+
+        yield show
 
 
 def _make_or_upgrade(settings: Settings) -> None:

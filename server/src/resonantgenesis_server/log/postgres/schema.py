@@ -15,6 +15,7 @@ import structlog
 
 from ... import metrics
 from ..base import LogUnavailable, StoreIsNewer
+from ..transfer import COPY, UNFINISHED
 
 _log = structlog.get_logger("resonantgenesis.log")
 
@@ -216,9 +217,12 @@ async def _history(db: asyncpg.Connection) -> str:
         return ""
 
 
-async def create_or_check(db: asyncpg.Connection, schema: str, history: str) -> str:
+async def create_or_check(
+    db: asyncpg.Connection, schema: str, history: str, *, for_copy: bool = False
+) -> str:
     """Create the store or check its version and bring it to this one; its epoch, which is a new
-    one where the database's history is another. Any number of processes may do so at once.
+    one where the database's history is another. Any number of processes may do so at once. A log
+    that is being filled by a copy is refused, unless `for_copy`.
 
     Raises LogUnavailable and StoreIsNewer, and what asyncpg raises.
     """
@@ -235,6 +239,9 @@ async def create_or_check(db: asyncpg.Connection, schema: str, history: str) -> 
             raise LogUnavailable(f"the database's user lacks rights: {missing}")
         rows = await db.fetch("SELECT name, value FROM meta WHERE name IN ('epoch', 'history')")
         meta = {row["name"]: str(row["value"]) for row in rows}
+        copy = await db.fetchval("SELECT value FROM meta WHERE name=$1", COPY)
+        if copy is not None and not for_copy:
+            raise LogUnavailable(UNFINISHED)
         if not meta:
             meta = {"epoch": secrets.token_hex(8), "history": history}
             await db.executemany("INSERT INTO meta VALUES ($1, $2)", list(meta.items()))

@@ -16,8 +16,8 @@ from .schema import SCHEMA, SCHEMA_VERSION, Server, create_or_check, look_at, ve
 #: Seconds to connect, and for all of the work.
 _CONNECT, _WORK = 5.0, 120.0
 #: Commits that are timed, and seconds in which a living node beats.
-_COMMITS, _BEAT_SECONDS = 11, 1.5
-_BEATS = """
+_COMMITS, BEAT_SECONDS = 11, 1.5
+BEATS = """
 SELECT b.node, b.beat, n.name FROM beats b JOIN writers w ON w.node=b.node AND w.alive
 JOIN nodes n ON n.id=b.node ORDER BY b.node
 """
@@ -50,12 +50,12 @@ async def survey(url: str) -> Survey:
     """Who uses the store at `url`, and how long a commit takes. Nothing is changed; where nodes
     live it takes a little longer than a beat. Raises LogUnavailable with one line."""
     async with _connected(url) as db:
-        before = {row["node"]: row["beat"] for row in await db.fetch(_BEATS)}
+        before = {row["node"]: row["beat"] for row in await db.fetch(BEATS)}
         looked = time.monotonic()
         times = sorted([await _commit_seconds(db) for _ in range(_COMMITS)])
         if before:
-            await asyncio.sleep(max(0.0, looked + _BEAT_SECONDS - time.monotonic()))
-        now = await db.fetch(_BEATS)
+            await asyncio.sleep(max(0.0, looked + BEAT_SECONDS - time.monotonic()))
+        now = await db.fetch(BEATS)
         names = [row["name"] for row in now if before.get(row["node"], 0) < row["beat"]]
         return Survey(tuple(names), times[len(times) // 2])
 

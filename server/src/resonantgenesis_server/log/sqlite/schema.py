@@ -11,6 +11,7 @@ import structlog
 from ... import metrics
 from ...datadir.wal import has_lost_commits, has_wal
 from ..base import LogUnavailable, StoreIsNewer
+from ..transfer import COPY, UNFINISHED
 
 _log = structlog.get_logger("resonantgenesis.log")
 
@@ -111,9 +112,10 @@ def _check_version(db: sqlite3.Connection, path: Path) -> int:
     return int(version)
 
 
-def create_or_check(path: Path, new_epoch: str) -> str:
+def create_or_check(path: Path, new_epoch: str, *, for_copy: bool = False) -> str:
     """Create the store or check its version and bring it to this one; its epoch, which is the new
-    one where the store has lost what somebody may have seen.
+    one where the store has lost what somebody may have seen. A log that is being filled by a copy
+    is refused, unless `for_copy`.
 
     Raises LogUnavailable and StoreIsNewer.
     """
@@ -135,6 +137,9 @@ def create_or_check(path: Path, new_epoch: str) -> str:
             row = db.execute("SELECT value FROM meta WHERE name='epoch'").fetchone()
             if row is None:
                 raise LogUnavailable(f"{path}: {_DAMAGED}")
+            copy = db.execute("SELECT value FROM meta WHERE name=?", (COPY,)).fetchone()
+            if copy is not None and not for_copy:
+                raise LogUnavailable(f"{path}: {UNFINISHED}")
             if not lost:
                 return str(row[0])
             db.execute("UPDATE meta SET value=? WHERE name='epoch'", (new_epoch,))
