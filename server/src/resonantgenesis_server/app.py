@@ -442,7 +442,11 @@ async def open_parts(settings: Settings, worker: int | None = None) -> AsyncIter
         relay = OutboxRelay(records.outbox, log, None if calls is None else leads)
         app = _app(settings, limits, records, log, authenticator, directory, routes, relay, engines)
         node_events = NodeEvents(
-            log, records.organizations, node_id=own.id, version=own.version, served=served
+            log,
+            records.organizations,
+            node_id=own.id,
+            version=own.version,
+            served=served,
         )
         # Files after the sessions: the files of a removed session have no owner any more.
         housekeeper = Housekeeper(
