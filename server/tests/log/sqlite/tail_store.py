@@ -11,7 +11,7 @@ from resonantgenesis_server.log.base import Append, Page
 from resonantgenesis_server.log.queue import Job
 from resonantgenesis_server.log.sqlite.log import position_at, read_page
 from resonantgenesis_server.log.sqlite.schema import SPAN, configure_writer, create_or_check
-from resonantgenesis_server.log.sqlite.writer import Writer
+from resonantgenesis_server.log.sqlite.writer import SqliteWriter
 
 from .support import new
 
@@ -47,7 +47,7 @@ class TailStore:
         self.db = connect(path)
         configure_writer(self.db)
         self.reader = connect(path)
-        self.writer = Writer(path)
+        self.writer = SqliteWriter(path)
         self.tail = self.writer.tail
 
     def close(self) -> None:

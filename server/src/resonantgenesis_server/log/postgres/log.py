@@ -32,7 +32,7 @@ from ..shared import Runner
 from . import reader
 from .connection import Database, until_answered
 from .nodes import Nodes
-from .writer import Delete, Trim, Writer
+from .writer import Delete, PostgresWriter, Trim
 
 log_ = structlog.get_logger("resonantgenesis.log")
 T = TypeVar("T")
@@ -62,7 +62,7 @@ class PostgresLog(QueuedLog):
     def __init__(self, database: Database, on_commit: OnCommit, max_queued_bytes: int) -> None:
         super().__init__(on_commit, max_queued_bytes)
         self._database = database
-        self._writer: Writer
+        self._writer: PostgresWriter
         self._readers: asyncpg.Pool
         self._side: asyncpg.Pool
         self._queries: set[asyncio.Task[Any]] = set()
@@ -112,7 +112,7 @@ class PostgresLog(QueuedLog):
         try:
             log._readers = await database.pool(readers, "reader")
             try:
-                log._writer = Writer(
+                log._writer = PostgresWriter(
                     database, log._side, log._deliver, on_broken, patience=patience
                 )
                 await log._writer.start()

@@ -149,7 +149,7 @@ class _Refused(Exception):
     """The group left nothing; what it was placed upon is not so any more."""
 
 
-class Writer:
+class PostgresWriter:
     """Places and commits jobs, from `start` to `stop`. Lives on the event loop."""
 
     def __init__(

@@ -32,7 +32,7 @@ from ..base import (
 from ..queue import Job, QueuedLog
 from .schema import POSITION_BITS, SPAN, configure, create_or_check, describe
 from .tail import Tail, first_since, last_row, rows_after
-from .writer import Writer
+from .writer import SqliteWriter
 
 T = TypeVar("T")
 _READERS = 4
@@ -50,7 +50,7 @@ class SqliteLog(QueuedLog):
     def __init__(
         self,
         path: Path,
-        writer: Writer,
+        writer: SqliteWriter,
         clock: Clock,
         *,
         epoch: str,
@@ -88,7 +88,7 @@ class SqliteLog(QueuedLog):
         """
         epoch = await asyncio.to_thread(create_or_check, path, secrets.token_hex(8))
         clock = clock or Clock()
-        writer = Writer(path, clock)
+        writer = SqliteWriter(path, clock)
         log = cls(
             path,
             writer,

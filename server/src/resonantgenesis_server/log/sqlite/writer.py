@@ -58,7 +58,7 @@ _INSERT_LARGE = "INSERT OR ROLLBACK INTO entries VALUES (?, ?, ?, ?)"
 _MAX_STATES = 20_000
 
 
-class Writer:
+class SqliteWriter:
     """Owns the only connection that writes."""
 
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
