@@ -244,7 +244,7 @@ async def test_a_deletion_and_what_it_tells_are_one(backend: Backend) -> None:
             assert not told or there == [None, None]
 
     watching = [asyncio.create_task(watch()) for _ in range(3)]
-    await store.delete("g", "g/x", told=[Append("events:o", keyed("k", body=b"gone"))])
+    await store.delete("g", "g/x", appends=[Append("events:o", keyed("k", body=b"gone"))])
     deleted.set()
     await asyncio.gather(*watching)
     assert texts(await read_all(store, "events:o")) == ["gone"]
@@ -262,5 +262,5 @@ async def test_a_deletion_tells_only_what_cannot_be_refused(store: Store) -> Non
         Append("o", keyed("k"), close=True),
     ):
         with pytest.raises(ValueError, match=r"."):
-            await store.delete("g", told=[told])
+            await store.delete("g", appends=[told])
     assert texts(await read_all(store, "g")) == ["1"]

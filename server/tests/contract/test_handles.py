@@ -264,7 +264,7 @@ async def test_what_one_handle_removes_is_gone_for_the_other(pair: tuple[Store, 
         await two.trim("s", 3)
         assert await put(one, "s", "4") == 4
         assert [e.position for e in await read_all(one, "s", 2)] == [3, 4]
-        await two.delete("s", told=[Append("events", keyed(f"gone{n}"))])
+        await two.delete("s", appends=[Append("events", keyed(f"gone{n}"))])
     assert len(await read_all(one, "events")) == 10
 
 

@@ -61,7 +61,7 @@ class FailingLog:
             raise LogUnavailable("cannot be read")
         return await self._log.read(stream, after, **bounds)
 
-    async def delete(self, *streams: str, told: Sequence[Append] = ()) -> None:
+    async def delete(self, *streams: str, appends: Sequence[Append] = ()) -> None:
         if self.writes:
             raise LogUnavailable("no space left")
-        await self._log.delete(*streams, told=told)
+        await self._log.delete(*streams, appends=appends)

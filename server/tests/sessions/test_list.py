@@ -224,7 +224,7 @@ async def test_who_sees_the_deletion_before_it_is_announced_waits_for_that(rig: 
 async def test_a_deletion_that_the_log_refuses_changes_nothing(rig: Rig) -> None:
     session_id = await ran(rig)
     with pytest.raises(ValueError, match="deleted"):
-        await rig.log.delete(session_id, told=[Append(session_id, [])])
+        await rig.log.delete(session_id, appends=[Append(session_id, [])])
     assert (await rig.service.get(ME, session_id))["output"]
 
 

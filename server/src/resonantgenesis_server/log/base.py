@@ -223,16 +223,16 @@ def check_appends(appends: Sequence[Append]) -> int:
     return size
 
 
-def check_told(streams: Sequence[str], told: Sequence[Append]) -> None:
-    """Refuses with ValueError what a deletion of these streams cannot tell."""
-    if not told:
+def check_deletion(streams: Sequence[str], appends: Sequence[Append]) -> None:
+    """Refuses with ValueError appends that cannot go with the deletion of these streams."""
+    if not appends:
         return
-    check_appends(told)
-    for append in told:
+    check_appends(appends)
+    for append in appends:
         if append.stream in streams:
             raise ValueError(f"{append.stream!r} is deleted, and cannot tell of it")
-    # Nothing of it may be refused or doubled: the group that is deleted decides.
-    _check_groups([Append(streams[0], ()), *told])
+    # None of them may be refused or doubled: the group that is deleted decides.
+    _check_groups([Append(streams[0], ()), *appends])
 
 
 def _check_groups(appends: Sequence[Append]) -> None:
@@ -274,9 +274,11 @@ class EventLog(Protocol):
         ...
 
     def submit(self, appends: Sequence[Append], outcome: Outcome) -> None:
-        """`append` for who appends all the time: `outcome` is called once, on the event loop and
-        never before this returns, with what the future would give. It must not raise. The
-        appends are the caller's again from then on, to be changed as it likes."""
+        """`append` without a future, for a caller that appends all the time.
+
+        `outcome` is called once, on the event loop and never before this returns, with what the
+        future would give. It must not raise. From then on the caller may change the appends.
+        """
         ...
 
     async def room(self) -> None:
@@ -303,11 +305,11 @@ class EventLog(Protocol):
         """Remove the entries with positions below `before`."""
         ...
 
-    async def delete(self, *streams: str, told: Sequence[Append] = ()) -> None:
-        """Remove streams whole, together. Appending to a deleted stream starts a new one at 1.
+    async def delete(self, *streams: str, appends: Sequence[Append] = ()) -> None:
+        """Remove whole streams, together. Appending to a deleted stream starts a new one at 1.
 
-        `told` is appended with it, all or nothing, and announced like any append: whoever follows
-        the log learns of the deletion. It carries no conditions, and every entry has a key.
+        `appends` belong to the same transaction and are announced like any append, so that readers
+        of the log learn of the deletion. They carry no conditions, and every entry has a key.
         """
         ...
 

@@ -139,14 +139,16 @@ class QueuedLog:
         self._closing = True
         self._room.set()
 
-    async def _work(self, work: Any, told: Sequence[Append] = ()) -> Any:
-        """Have `work` done in the writer's next transaction, and append what is `told` of it."""
+    async def _work(self, work: Any, appends: Sequence[Append] = ()) -> Any:
+        """Have `work` done in the writer's next transaction, with `appends`."""
         await self.room()
         if self._closing:
             raise LogUnavailable("the log is shut down")
         future: asyncio.Future[Any] = self._loop.create_future()
-        size = 64 + sum(64 + len(entry.body) for append in told for entry in append.entries)
-        self._submit(Job(told, work, lambda result, error: _resolve(future, result, error), size))
+        size = 64 + sum(64 + len(entry.body) for append in appends for entry in append.entries)
+        self._submit(
+            Job(appends, work, lambda result, error: _resolve(future, result, error), size)
+        )
         return await future
 
     def _submit(self, job: Job) -> None:
@@ -161,12 +163,12 @@ class QueuedLog:
             self._queued -= job.size
             metrics.announcing(job.submitted_at)
             for stream, entries in job.committed:
-                self._tell(stream, entries)
+                self._announce(stream, entries)
             job.outcome(job.result, job.error)
         if self._queued < self._bound:
             self._room.set()
 
-    def _tell(self, stream: str, entries: list[Entry]) -> None:
+    def _announce(self, stream: str, entries: list[Entry]) -> None:
         try:
             self._on_commit(stream, entries)
         except Exception as error:  # the listener's defect; the producers' futures must resolve

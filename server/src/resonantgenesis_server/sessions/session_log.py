@@ -205,7 +205,7 @@ class SessionLog:
             await self._log.delete(
                 self.session_id,
                 self.control,
-                told=events_append(self.info.organization_id, [deleted]),
+                appends=events_append(self.info.organization_id, [deleted]),
             )
             self.deleted = True
         finally:

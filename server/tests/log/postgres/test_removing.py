@@ -81,5 +81,5 @@ async def test_a_refused_message_of_a_deletion_deletes_nothing(log: PostgresLog)
     await put(log, "s", "1")
     await log.append(Append("events", new("1"), close=True))
     with pytest.raises(Exception, match="closed"):
-        await log.delete("s", told=[Append("events", [NewEntry("m", b"gone", "k")])])
+        await log.delete("s", appends=[Append("events", [NewEntry("m", b"gone", "k")])])
     assert [e.body for e in await entries(log, "s")] == [b"1"]

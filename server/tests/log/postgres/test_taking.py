@@ -64,7 +64,7 @@ async def test_who_is_robbed_time_after_time_holds_what_it_writes(log: PostgresL
     assert [await future for future in futures] == [[n] for n in range(2, 9)]
     await log.trim("s", 8)
     assert await texts(log, "s") == ["8"]
-    await log.delete("t", told=[Append("u", [NewEntry("m", b"gone", "k")])])
+    await log.delete("t", appends=[Append("u", [NewEntry("m", b"gone", "k")])])
     assert await texts(log, "u") == ["gone"]
     assert (await log.read("t", 0)).info is None
 

@@ -24,8 +24,8 @@ from ..base import (
     LogUnavailable,
     OnCommit,
     Page,
+    check_deletion,
     check_text,
-    check_told,
 )
 from ..queue import Job, QueuedLog
 from ..shared import Runner
@@ -249,12 +249,12 @@ class PostgresLog(QueuedLog):
         while not await self._work(Trim(stream, max(before, 0))):
             pass
 
-    async def delete(self, *streams: str, told: Sequence[Append] = ()) -> None:
+    async def delete(self, *streams: str, appends: Sequence[Append] = ()) -> None:
         check_text(*streams)
-        check_told(streams, told)
+        check_deletion(streams, appends)
         if not streams:
             return
-        for number in await self._work(Delete(streams), told):
+        for number in await self._work(Delete(streams), appends):
             await self._remove(number)
 
     async def _remove(self, number: int) -> None:

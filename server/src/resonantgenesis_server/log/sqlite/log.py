@@ -26,8 +26,8 @@ from ..base import (
     OnCommit,
     Page,
     StreamInfo,
+    check_deletion,
     check_text,
-    check_told,
 )
 from ..queue import Job, QueuedLog
 from .schema import POSITION_BITS, SPAN, configure, create_or_check, describe
@@ -142,10 +142,10 @@ class SqliteLog(QueuedLog):
             self._loop.call_soon_threadsafe(call)
 
     async def _write(
-        self, work: Callable[[sqlite3.Connection], T], told: Sequence[Append] = ()
+        self, work: Callable[[sqlite3.Connection], T], appends: Sequence[Append] = ()
     ) -> T:
-        """Run `work` inside the writer's next transaction, and append what is `told` of it."""
-        result: T = await self._work(work, told)
+        """Run `work` inside the writer's next transaction, with `appends`."""
+        result: T = await self._work(work, appends)
         return result
 
     async def next_fence(self) -> int:
@@ -155,10 +155,10 @@ class SqliteLog(QueuedLog):
         check_text(stream)
         await self._write(lambda db: self._writer.trim(db, stream, max(before, 0)))
 
-    async def delete(self, *streams: str, told: Sequence[Append] = ()) -> None:
+    async def delete(self, *streams: str, appends: Sequence[Append] = ()) -> None:
         check_text(*streams)
-        check_told(streams, told)
-        await self._write(lambda db: self._writer.delete(db, streams), told)
+        check_deletion(streams, appends)
+        await self._write(lambda db: self._writer.delete(db, streams), appends)
 
     # -- reading ---------------------------------------------------------------------------
 
