@@ -1,4 +1,4 @@
-"""What a client asks for on its socket, done. Each answers with a message or raises."""
+"""The commands of a socket's client. Each answers with a message, or raises."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from .writer import SocketWriter
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What sockets are served from."""
+    """The services that sockets use, and their limits."""
 
     sessions: SessionService
     events: EventService
@@ -58,7 +58,7 @@ class Commands:
         self._events = services.events
         self._limits = services.limits
         self._requests = services.requests
-        self._most = services.socket.subscriptions
+        self._max_subscriptions = services.socket.subscriptions
         self._writer = writer
         self._ended = ended
 
@@ -71,11 +71,11 @@ class Commands:
         selection = self._events.select(principal, channels=channels, **asked)
         self._check_room(channels)
         place, _ = await self._events.place(principal, message.since)
-        # Nothing is awaited from here on: what the others have told must not change meanwhile.
+        # Nothing is awaited from here on: the other subscriptions must not move meanwhile.
         self._check_room(channels)
         floors = {} if message.since is not None else self._floors(channels, place)
         after = min(floors.values(), default=place)
-        feed = SocketEvents(
+        subscription = SocketEvents(
             self._writer,
             self._ended,
             self._events,
@@ -86,26 +86,28 @@ class Commands:
             form=message.format,
             floors=floors if len(set(floors.values())) > 1 else {},
         )
-        self._lose(principal, self.table.put(channels, feed))
+        self._lose(principal, self.table.put(channels, subscription))
         cursor = cursor_of(self._events.epoch, after)
         notes = {"notes": notes} if (notes := notes_on(channels)) else {}
         self._answer("subscribed", message.id, channels=list(channels), cursor=cursor, **notes)
-        feed.start()
+        subscription.start()
 
     def _floors(self, channels: Iterable[str], now: int) -> dict[str, int]:
-        """Where each channel goes on: where its subscription has got, else now."""
+        """The position of each channel: that of its subscription, else `now`."""
         held = {channel: self.table.get(channel) for channel in channels}
-        return {c: now if feed is None else feed.reached for c, feed in held.items()}
+        return {name: now if each is None else each.reached for name, each in held.items()}
 
     def _lose(self, principal: Principal, changes: list[Change[SocketSubscription]]) -> None:
-        """Others lost channels: they are over, or go on with what is left to them."""
+        """Close subscriptions that lost all channels; narrow those that keep some."""
         for change in changes:
-            feed = change.subscription
-            if change.left and isinstance(feed, SocketEvents):
+            subscription = change.subscription
+            if change.left and isinstance(subscription, SocketEvents):
                 left = sorted(change.left)
-                feed.narrow(self._events.select(principal, channels=left, **feed.asked))
+                subscription.narrow(
+                    self._events.select(principal, channels=left, **subscription.asked)
+                )
             else:
-                feed.close()
+                subscription.close()
 
     # -- sessions --------------------------------------------------------------------------
 
@@ -118,8 +120,8 @@ class Commands:
         self._check_room([channel])
         if message.resume_from is None:
             start = self._where_it_was(channel) or start
-        feed = self._chunk_feed(session_id, start, compacted=message.compact)
-        self._lose(principal, self.table.put([channel], feed))
+        subscription = self._session_subscription(session_id, start, compacted=message.compact)
+        self._lose(principal, self.table.put([channel], subscription))
         self._answer(
             "subscribed",
             message.id,
@@ -127,25 +129,25 @@ class Commands:
             position=start.after,
             epoch=self._sessions.epoch,
         )
-        feed.start()
-        await self._check_there(feed)
+        subscription.start()
+        await self._check_there(subscription)
 
     async def _place_of(
         self, principal: Principal, session_id: str, after: int | None, compact: bool
     ) -> StartPosition:
-        """Where a subscription that stays begins. Raises what `subscribe` does."""
+        """The start of a subscription without an end. Raises as `SessionService.subscribe` does."""
         start = ReadFrom(after=after, follow=True, compact=compact)
         subscription = await self._sessions.subscribe(principal, session_id, start)
         return StartPosition(0 if subscription is None else subscription.position)
 
     def _where_it_was(self, channel: str) -> StartPosition | None:
-        """Where the subscription that is about to be replaced has got."""
-        feed = self.table.get(channel)
-        if not isinstance(feed, SocketChunks) or feed.range.skip:
+        """The position of the subscription that is about to be replaced."""
+        subscription = self.table.get(channel)
+        if not isinstance(subscription, SocketChunks) or subscription.range.skip:
             return None
-        return StartPosition(feed.reached)
+        return StartPosition(subscription.reached)
 
-    def _chunk_feed(
+    def _session_subscription(
         self, session_id: str, start: StartPosition, *, until: int | None = None, compacted: bool
     ) -> SocketChunks:
         return SocketChunks(
@@ -159,46 +161,48 @@ class Commands:
             compacted=compacted,
         )
 
-    async def _check_there(self, feed: SocketChunks) -> None:
-        """A session deleted before the feed was registered: nobody else would tell it."""
-        if await self._sessions.states.load(feed.session_id) is None:
-            feed.gone()
+    async def _check_there(self, subscription: SocketChunks) -> None:
+        """End a subscription whose session was deleted before the hub knew the subscription."""
+        if await self._sessions.states.load(subscription.session_id) is None:
+            subscription.gone()
 
-    # -- both ------------------------------------------------------------------------------
+    # -- all subscriptions -----------------------------------------------------------------
 
     def unsubscribe(self, principal: Principal, request: Unsubscribe) -> None:
         self._lose(principal, self.table.take(request.channels))
         self._answer("unsubscribed", request.message.id, channels=list(request.channels))
 
-    def tell_cursors(self, now: float, quiet: float) -> None:
-        """To subscriptions of events that have been quiet that long."""
-        for feed in self.table.subscriptions():
-            if isinstance(feed, SocketEvents):
-                channels = sorted(self.table.channels_of(feed))
-                feed.tell_cursor(now, quiet, channels)
+    def send_cursors(self, now: float, quiet: float) -> None:
+        """Send its cursor to each event subscription that was quiet for `quiet` seconds."""
+        for subscription in self.table.subscriptions():
+            if isinstance(subscription, SocketEvents):
+                channels = sorted(self.table.channels_of(subscription))
+                subscription.send_cursor(now, quiet, channels)
 
     def needs(self) -> set[str]:
-        """The scopes without which the standing subscriptions may not go on."""
-        feeds = self.table.subscriptions()
-        needed = {"events:read"} if any(isinstance(f, SocketEvents) for f in feeds) else set()
-        if any(isinstance(f, SocketChunks) and f.range.follow for f in feeds):
-            needed.add("sessions:read")
+        """The scopes that the open subscriptions need."""
+        needed: set[str] = set()
+        for subscription in self.table.subscriptions():
+            if isinstance(subscription, SocketEvents):
+                needed.add("events:read")
+            elif isinstance(subscription, SocketChunks) and subscription.range.follow:
+                needed.add("sessions:read")
         return needed
 
     @property
     def follows_sessions(self) -> bool:
         """Whether any subscription is to a session."""
-        return any(isinstance(feed, SocketChunks) for feed in self.table.subscriptions())
+        return any(isinstance(held, SocketChunks) for held in self.table.subscriptions())
 
     def close(self) -> None:
-        for feed in self.table.subscriptions():
-            self.table.remove(feed)
-            feed.close()
+        for subscription in self.table.subscriptions():
+            self.table.remove(subscription)
+            subscription.close()
 
     # -- turns -----------------------------------------------------------------------------
 
     async def execute(self, principal: Principal, request: Execute, request_id: str) -> None:
-        """Start or join a turn, and follow it unless its session is followed already."""
+        """Start or join a turn, and subscribe to it unless its session has a subscription."""
         message = request.message
         turn_request = message.request(self._limits)
         joins = turn_request.joins and turn_request.session_id is not None
@@ -213,15 +217,15 @@ class Commands:
         if session_in(channel) is None:
             raise SessionNotFound("no such session")
         self._check_room([channel])
-        # Its first chunks must not come before the answer that tells of the turn.
-        feed = self.table.get(channel)
-        if feed is not None:
-            feed.hold()
+        # The answer names the turn, so it comes before the turn's first chunk.
+        subscription = self.table.get(channel)
+        if subscription is not None:
+            subscription.hold()
         try:
             await self._run(principal, request, turn_request, request_id)
         finally:
-            if feed is not None:
-                feed.release()
+            if subscription is not None:
+                subscription.release()
 
     async def _run(
         self, principal: Principal, request: Execute, turn_request: TurnRequest, request_id: str
@@ -241,7 +245,7 @@ class Commands:
     async def _place_of_turn(
         self, principal: Principal, ref: TurnRef, compact: bool
     ) -> StartPosition | None:
-        """Where the turn's chunks begin for this client; None if it has them all."""
+        """The position before the client's first chunk of the turn; None if it has all chunks."""
         if ref.resume_from is not None:
             start = ReadFrom(after=ref.resume_from, turn=ref.turn, compact=compact)
             subscription = await self._sessions.subscribe(principal, ref.session_id, start)
@@ -254,10 +258,12 @@ class Commands:
     async def _follow(self, ref: TurnRef, start: StartPosition, compact: bool) -> None:
         channel = session_channel(ref.session_id)
         self._check_room([channel])
-        feed = self._chunk_feed(ref.session_id, start, until=ref.turn, compacted=compact)
-        self.table.put([channel], feed)
-        feed.start()
-        await self._check_there(feed)
+        subscription = self._session_subscription(
+            ref.session_id, start, until=ref.turn, compacted=compact
+        )
+        self.table.put([channel], subscription)
+        subscription.start()
+        await self._check_there(subscription)
 
     async def cancel(self, principal: Principal, request: Cancel) -> None:
         require(principal, "sessions:write")
@@ -277,9 +283,10 @@ class Commands:
 
     def _check_room(self, channels: Iterable[str]) -> None:
         names = list(channels)
-        if self.table.size_with(names) > self._most:
+        if self.table.size_with(names) > self._max_subscriptions:
             raise PayloadTooLarge(
-                f"a socket has {self._most} subscriptions at most", details={"limit": self._most}
+                f"a socket has {self._max_subscriptions} subscriptions at most",
+                details={"limit": self._max_subscriptions},
             )
 
     def _answer(self, kind: str, given: str | int | None, **fields: object) -> None:

@@ -44,9 +44,9 @@ GOING_AWAY, BROKEN = 1012, 1011
 
 
 class Socket:
-    """`run` returns when the socket is over, whoever ended it.
+    """One WebSocket connection. `run` returns when it is over, whoever ended it.
 
-    `principal` is None before authentication; from then on the watch looks at the socket.
+    `principal` is None before authentication. Afterwards the watchdog checks the socket.
     """
 
     kind: ClassVar[str] = "websocket"
@@ -62,7 +62,7 @@ class Socket:
         *,
         lenient: bool,
     ) -> None:
-        """`lenient`: fields of messages that nobody knows are let pass."""
+        """`lenient`: unknown fields of messages pass."""
         self._limits = services.socket
         self._authenticator = authenticator
         self._watch = watch
@@ -77,7 +77,7 @@ class Socket:
             lenient=lenient,
         )
         self._writer = SocketWriter(transport, services.socket.unsent)
-        self._commands = Commands(services, self._writer, self._feed_ended)
+        self._commands = Commands(services, self._writer, self._subscription_ended)
         self._executes: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(services.socket.executes)
         self._executed = 0
@@ -87,7 +87,7 @@ class Socket:
 
     @property
     def allowance(self) -> Allowance:
-        """How many frames the client may send."""
+        """The bound on the client's frames."""
         return self._machine.allowance
 
     @property
@@ -96,7 +96,8 @@ class Socket:
         return self._principal is None and not self._writer.closing
 
     def displace(self) -> bool:
-        """Close for want of an auth message, as others wait too. False: one is being checked."""
+        """Close a socket without an auth message, for others that wait. False: one is being
+        checked."""
         actions = self._machine.displaced()
         self._answer(actions)
         return bool(actions)
@@ -146,7 +147,7 @@ class Socket:
             self._stop_reading(0)
 
     def _stop_reading(self, seconds: float) -> None:
-        """The client has so long to close from its side."""
+        """Give the client `seconds` to close from its side."""
         reading, when = self._reading, self._loop.time() + seconds
         if reading is None or reading.expired():
             return
@@ -157,7 +158,7 @@ class Socket:
     # -- reading ---------------------------------------------------------------------------
 
     async def _read_to_end(self, receive: Receive, writer: asyncio.Task[None]) -> None:
-        """Until the client has left, or has had the time to."""
+        """Read until the client has left, or its time for that is over."""
         try:
             async with asyncio.timeout(None) as self._reading:
                 await self._read(receive, writer)
@@ -175,10 +176,10 @@ class Socket:
             await self._do(await self._understood(message.get("text")))
             await self._writer.drain()
             if self._machine.state == "closed":
-                await asyncio.wait({writer})  # what comes then, the connection drops
+                await asyncio.wait({writer})  # the connection drops later messages
 
     async def _understood(self, text: str | None) -> list[Action]:
-        """What a message asks for, as soon as its organization may have it parsed."""
+        """Parse a message as soon as its organization's share allows that. Returns its actions."""
         machine, principal = self._machine, self._principal
         if text is None:
             return machine.binary(self._loop.time())
@@ -197,7 +198,7 @@ class Socket:
             return machine.text(text, self._loop.time())
 
     async def _do(self, actions: Iterable[Action]) -> None:
-        """Do everything that the machine says; answer with the error of a request that fails."""
+        """Carry out the machine's actions. A request that fails is answered with its error."""
         for action in actions:
             try:
                 await self._perform(action)
@@ -222,7 +223,7 @@ class Socket:
                 await self._execute_soon(action)
 
     def _answer(self, actions: Iterable[Action]) -> None:
-        """Send and close; for what the machine says when nothing was asked."""
+        """Carry out actions that need no service: send and close."""
         for action in actions:
             if isinstance(action, Reply):
                 self._writer.put(action.message)
@@ -299,7 +300,7 @@ class Socket:
             self._fail(request, error)
 
     async def _finish_executes(self) -> None:
-        """The client has gone: what it asked for before is carried out all the same."""
+        """Wait for the client's executes: they are carried out although the client has left."""
         if self._executes:
             await asyncio.wait(self._executes, timeout=self._limits.finish_wait)
 
@@ -309,9 +310,9 @@ class Socket:
 
     # -- endings ---------------------------------------------------------------------------
 
-    def _feed_ended(self, feed: SocketSubscription, error: ApiError | None) -> None:
+    def _subscription_ended(self, subscription: SocketSubscription, error: ApiError | None) -> None:
         """A subscription is over by itself."""
-        channels = sorted(self._commands.table.remove(feed))
+        channels = sorted(self._commands.table.remove(subscription))
         if error is not None:
             error.details["channels"] = channels
             self._answer([error_reply(error, None)])
@@ -351,7 +352,7 @@ class Socket:
         elif now - self._moved >= self._limits.stall:
             self._transport.abort()
             self._stop_reading(0)
-        self._commands.tell_cursors(now, self._limits.quiet)
+        self._commands.send_cursors(now, self._limits.quiet)
 
 
 async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:

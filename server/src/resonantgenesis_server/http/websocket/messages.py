@@ -1,4 +1,4 @@
-"""Client messages of a socket, and what each asks of the socket (PROTOCOL.md, section 6)."""
+"""Client messages of a socket, and the actions of its machine (PROTOCOL.md, section 6)."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Send what is to be sent, then close; nothing more is to be handed over."""
+    """Send the waiting messages, then close. The machine takes no more messages."""
 
     code: int
     reason: str
@@ -107,7 +107,7 @@ class Authenticate:
 
 
 class _Request:
-    """A request of a client that is known."""
+    """A request of an authenticated client."""
 
     __slots__ = ()
     message: ClientMessage
@@ -161,7 +161,7 @@ Action = Reply | Close | Request
 
 
 def message_id(value: object) -> str | int | None:
-    """The id of a message that may be wrong otherwise; None if none can be told back."""
+    """The id of a message that may be invalid otherwise; None if the id cannot be repeated."""
     given = value.get("id") if isinstance(value, dict) else None
     if isinstance(given, str):
         return given if len(given) <= 128 else None

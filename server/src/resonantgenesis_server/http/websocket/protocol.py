@@ -1,8 +1,8 @@
-"""The message machine of a socket: from a client's texts to what is to be done. No I/O.
+"""The message machine of a socket: a client's texts become actions. No I/O.
 
-The shell hands over one message at a time and the next one only when it has done what the one
-before asked for (an `Execute` may go on beside). So messages sent right behind an `auth` wait for
-it in the connection, where the client's own flow control bounds them.
+The shell hands over one message at a time. It hands over the next one when the actions of the
+first are done; only an `Execute` may go on. So messages that follow an `auth` at once wait in the
+connection, where the client's own flow control bounds them.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ from .messages import (
 
 #: Close codes of section 6.
 TOO_MANY_ERRORS, REFUSED, NO_AUTH, TOO_FAST = 4400, 4401, 4408, 4429
-#: Bytes of a message while it is not known who sends it; a token has 8 KiB at most.
+#: Bytes of a message before authentication. A token has at most 8 KiB.
 FIRST_MESSAGE = 16 * KIB
-#: Statuses of what is a client's own mistake; others (busy, gone, expired) are no bad messages.
+#: Statuses of a client's mistakes. Others (busy, gone, expired) are no bad messages.
 _MISTAKES = frozenset({400, 401, 403, 413, 422})
 
 
@@ -67,12 +67,12 @@ class SocketMachine:
     def __init__(
         self, limits: SocketLimits, now: float, *, authenticated: bool, lenient: bool = False
     ) -> None:
-        """`lenient`: fields that nobody knows are let pass."""
+        """`lenient`: unknown fields pass."""
         self._limits = limits
         self._lenient = lenient
         self._state: State = "authenticated" if authenticated else "new"
         self._overdue = False
-        #: Shared with the connection, which counts the frames that are no whole messages.
+        #: Shared with the connection, which counts frames that are not whole messages.
         self.allowance = Allowance(limits.messages_per_second, now)
         self._mistakes: deque[float] = deque(maxlen=limits.errors)
 
@@ -86,13 +86,13 @@ class SocketMachine:
             return []
         if not self.allowance.take(now):
             return [self._close(TOO_FAST, "too many messages")]
-        told: MessageId | None = None
+        given: MessageId | None = None
         try:
             value = self._parsed(data)
-            told = message_id(value)
+            given = message_id(value)
             return [self._understood(value)]
         except ApiError as error:
-            return self.failed(error, told, now)
+            return self.failed(error, given, now)
 
     def binary(self, now: float) -> list[Action]:
         """A binary message has come."""
@@ -103,12 +103,12 @@ class SocketMachine:
         return self.failed(InvalidRequest("messages are JSON texts, not binary"), None, now)
 
     def authenticated(self) -> None:
-        """The credential was good; also when it follows an earlier one."""
+        """The credential is valid; it may be the socket's second one."""
         if self._state != "closed":
             self._state = "authenticated"
 
     def refused(self, error: ApiError, given: MessageId | None) -> list[Action]:
-        """The credential was not good, or has ended."""
+        """The credential is not valid, or has ended."""
         if self._state == "closed":
             return []
         return [error_reply(error, given), self._close(REFUSED, error.message)]
@@ -117,17 +117,17 @@ class SocketMachine:
         """The time for the first message is over."""
         self._overdue = True
         if self._state != "new":
-            return []  # one that came in time may be under way
+            return []  # an auth message that came in time may be being checked
         return [self._close(NO_AUTH, "no auth message came in time")]
 
     def displaced(self) -> list[Action]:
-        """Others wait to be authenticated, too many for all to be kept."""
+        """Too many sockets wait to be authenticated: this one must go."""
         if self._state != "new":
             return []
         return [self._close(NO_AUTH, "no auth message yet, and others wait")]
 
     def failed(self, error: ApiError, given: MessageId | None, now: float) -> list[Action]:
-        """What was asked for could not be done; also to be called for requests handed out."""
+        """A request failed, in the machine or in the shell."""
         if self._state == "closed":
             return []
         actions: list[Action] = [error_reply(error, given)]
@@ -175,7 +175,7 @@ class SocketMachine:
         return _action(validated(known, value, lenient=lenient))
 
     def _credential(self, value: dict[str, object], kind: object) -> Authenticate:
-        """Of a stranger's message nothing is looked at but this."""
+        """The credential of a first message. Its other fields are not looked at."""
         if kind != "auth":
             raise Unauthenticated('the first message must be {"type":"auth","token":…}')
         fields = {name: value[name] for name in ("type", "token", "id") if name in value}
@@ -222,7 +222,7 @@ def _known_channels(channels: list[str]) -> tuple[str, ...]:
 
 
 def error_reply(error: ApiError, given: MessageId | None) -> Reply:
-    """The socket's own error message."""
+    """An error message, with the id that the client gave."""
     retry_after = error.retry_after
     if retry_after is None and isinstance(error, RateLimited | Unavailable):
         retry_after = DEFAULT_RETRY_AFTER  # for these clients are promised a number

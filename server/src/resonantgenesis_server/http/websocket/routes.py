@@ -27,22 +27,22 @@ from .connection import Socket
 from .messages import PATH
 from .writer import AsgiTransport, DirectTransport
 
-#: What clients are told to wait before they come back.
+#: Seconds that clients are asked to wait before they come back.
 RETRY_AFTER = 1.0
-#: Closed at most so fast when the server stops, since each comes back at once.
+#: A bound for the server's stop, since each closed socket comes back at once.
 _CLOSES_PER_SECOND = 50
-#: For the last chunks of turns that were cancelled at the end of the drain.
+#: Seconds for the last chunks of turns that were cancelled at the end of the drain.
 _LAST_CHUNKS = 5.0
 _LOOK = 0.05
 
 
 async def _not_upgraded(scope: Scope, receive: Receive, send: Send) -> None:
-    """A plain GET, or one whose wish to be more was dropped on its way. Raises ApiError."""
+    """A plain GET, or an upgrade whose headers a proxy has dropped. Raises ApiError."""
     raise handshake_error(scope["headers"]) or not_taken(scope)
 
 
 class SocketRoutes:
-    """All sockets of the process."""
+    """The route `/v1/ws`, and all sockets of the process."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class SocketRoutes:
 
     @property
     def count(self) -> int:
-        """How many are open."""
+        """The number of open sockets."""
         return len(self._sockets)
 
     async def connect(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,8 +94,8 @@ class SocketRoutes:
         if connection is not None:
             connection.allow(socket.allowance)
         if principal is None:
-            most = self._services.socket.unauthenticated
-            self._unauthenticated.admit(socket, client_address(scope.get("client")), most)
+            limit = self._services.socket.unauthenticated
+            self._unauthenticated.admit(socket, client_address(scope.get("client")), limit)
         opening = nullcontext() if principal is None else self._watch.opening(principal)
         self._sockets.add(socket)
         try:
@@ -136,7 +136,7 @@ class SocketRoutes:
             await asyncio.sleep(_LOOK)
 
     def _spread(self, sockets: list[Socket], now: float, seconds: float) -> dict[Socket, float]:
-        """When each is to be closed."""
+        """The time at which each socket is to be closed."""
         window = min(seconds, len(sockets) / _CLOSES_PER_SECOND)
         chance = random.SystemRandom()
         return {socket: now + chance.uniform(0, window) for socket in sockets}
@@ -154,10 +154,10 @@ class UnauthenticatedSockets:
     def __init__(self) -> None:
         self._waiting: dict[Socket, str] = {}  # the oldest first
 
-    def admit(self, socket: Socket, address: str, most: int) -> None:
-        """Count this socket; at most `most` wait. Raises Unavailable when none can give way."""
+    def admit(self, socket: Socket, address: str, limit: int) -> None:
+        """Count this socket; at most `limit` wait. Raises Unavailable when none can give way."""
         waiting = {known: of for known, of in self._waiting.items() if known.is_waiting}
-        if len(waiting) >= most:
+        if len(waiting) >= limit:
             metrics.limit_hit("unauthenticated_sockets")
             del waiting[_displaced(waiting, address)]
         waiting[socket] = address

@@ -34,7 +34,7 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class Change(Generic[S]):
-    """A subscription that lost channels; with none left it is over."""
+    """A subscription that lost channels. `left`: those that it keeps; without any it is over."""
 
     subscription: S
     left: frozenset[str]
@@ -47,7 +47,7 @@ class ChannelTable(Generic[S]):
         self._holders: dict[str, S] = {}
 
     def __len__(self) -> int:
-        """How many subscriptions there are."""
+        """The number of subscriptions."""
         return len(self.subscriptions())
 
     def subscriptions(self) -> list[S]:
@@ -61,12 +61,12 @@ class ChannelTable(Generic[S]):
         return frozenset(c for c, held in self._holders.items() if held is subscription)
 
     def size_with(self, channels: Iterable[str]) -> int:
-        """How many there would be after `put` of a new one with these channels."""
+        """The number of subscriptions after a `put` of a new one with these channels."""
         taken = frozenset(channels)
         return 1 + len({id(held) for c, held in self._holders.items() if c not in taken})
 
     def put(self, channels: Iterable[str], subscription: S) -> list[Change[S]]:
-        """Give it these channels; what others lost."""
+        """Give it these channels. Returns the subscriptions that lost them."""
         wanted = list(channels)
         changes = self.take(wanted)
         for channel in wanted:
@@ -74,7 +74,7 @@ class ChannelTable(Generic[S]):
         return changes
 
     def take(self, channels: Iterable[str]) -> list[Change[S]]:
-        """Free these channels, held or not; who lost what."""
+        """Free these channels, held or not. Returns the subscriptions that lost them."""
         losers: dict[int, S] = {}
         for channel in channels:
             held = self._holders.pop(channel, None)
@@ -83,14 +83,14 @@ class ChannelTable(Generic[S]):
         return [Change(loser, self.channels_of(loser)) for loser in losers.values()]
 
     def remove(self, subscription: S) -> frozenset[str]:
-        """Forget a subscription; the channels it had."""
+        """Forget a subscription. Returns its channels."""
         channels = self.channels_of(subscription)
         for channel in channels:
             del self._holders[channel]
         return channels
 
 
-#: Told when a subscription is over by itself, with the error the client is told, if any.
+#: Called when a subscription is over by itself; with the error for the client, if there is one.
 Ended = Callable[["SocketSubscription", ApiError | None], None]
 
 
@@ -129,9 +129,9 @@ class SocketSubscription(Cursor):
         self._closed = False
         self._left = False
         self._gone = False
-        #: With whom it is written to while it is parked.
+        #: Its broadcast group while it is parked.
         self._group: BroadcastGroup | None = None
-        #: It has told everything it was asked for.
+        #: The client has everything that it asked for.
         self.over = False
 
     def start(self) -> None:
@@ -139,7 +139,7 @@ class SocketSubscription(Cursor):
         self._writer.behind(self)
 
     def close(self) -> None:
-        """Tell nothing more."""
+        """Send nothing more."""
         self._closed = True
         self.attached = False
         self._forget_group()
@@ -147,7 +147,7 @@ class SocketSubscription(Cursor):
             self._leave()
 
     def hold(self) -> None:
-        """Tell nothing until as many `release`."""
+        """Send nothing until `release` was called as often as `hold`."""
         self._holds += 1
         self._forget_group()
         self._hub.detach(self._stream, self)
@@ -166,14 +166,14 @@ class SocketSubscription(Cursor):
             return self._refuse()
         if not new:
             return True
-        shown, turned = self._cut(new)
+        shown, turn = self._cut(new)
         if shown and not self._writer.push(shown, self.encoder.encode):
             return self._refuse()
         self.position = new[-1].position
-        if turned is not None:
-            self._turn(turned, shown)
+        if turn is not None:
+            self._turn_ended(turn, shown)
         if self.over:
-            # What ends here is taken off the hub by the writer's task: a push must not do that.
+            # The writer's task unregisters it. A push must not change the hub's readers.
             return self._refuse()
         if self._may_park():
             self._writer.behind(self)
@@ -187,7 +187,7 @@ class SocketSubscription(Cursor):
         self._refuse()
 
     def _new(self, entries: Sequence[Entry]) -> Sequence[Entry] | None:
-        """Those after the position; None if some between are missing."""
+        """The entries after the position; None if earlier ones are missing."""
         first = entries[0].position
         if first == self.position + 1 or (first > self.position and self.selection is not None):
             return entries
@@ -201,12 +201,12 @@ class SocketSubscription(Cursor):
             self._writer.behind(self)
         return False
 
-    # -- an sink ---------------------------------------------------------------------------
+    # -- a sink ----------------------------------------------------------------------------
 
     @property
     @abstractmethod
     def encoder(self) -> SocketEncoder:
-        """How its entries look on the wire."""
+        """The encoder of its entries."""
 
     @property
     def write(self) -> Write:
@@ -217,12 +217,12 @@ class SocketSubscription(Cursor):
         return self._writer.is_direct and not self._holds
 
     def wake(self) -> None:
-        """The hub pushes to a feed that is parked no more, which is all it needs."""
+        """Nothing to do: the hub pushes to a subscription that is no longer parked."""
 
     # -- called by the writer --------------------------------------------------------------
 
     def unpark(self) -> None:
-        """Nothing may be written past the writer now."""
+        """Take no direct writes from now on."""
         self._forget_group()
         self._hub.unpark(self._stream, self)
 
@@ -252,7 +252,7 @@ class SocketSubscription(Cursor):
             return
         if self._closed:
             return
-        if self._holds:  # asked for while the page was read; it is read again
+        if self._holds:  # `hold` came while the page was read; `release` reads it again
             self._hub.detach(self._stream, self)
             self.attached, self.position = False, before
             return
@@ -267,11 +267,11 @@ class SocketSubscription(Cursor):
                 self._writer.parked(self)
 
     def _may_park(self) -> bool:
-        """Whether live entries are only to be passed on."""
+        """Whether live entries need nothing but writing."""
         return self._writer.has_direct_writes and not self._holds and not self.over
 
     async def _pull(self) -> list[Entry]:
-        self._pulling = True  # so that what is pushed meanwhile is refused, and read after it
+        self._pulling = True  # a push meanwhile is refused; the next pull reads its entries
         try:
             found = await self.pull()
             await self._catch_up(found)
@@ -282,10 +282,10 @@ class SocketSubscription(Cursor):
                 self._leave()
 
     def _give(self, found: Sequence[Entry]) -> None:
-        shown, turned = self._cut(found)
+        shown, turn = self._cut(found)
         self._writer.queue(self.encoder.encode(shown))
-        if turned is not None:
-            self._turn(turned, shown)
+        if turn is not None:
+            self._turn_ended(turn, shown)
         if self.over:
             self._hub.detach(self._stream, self)
             self.attached = False
@@ -299,22 +299,22 @@ class SocketSubscription(Cursor):
             self._left = True
             self._hub.unregister(self._stream, self)
 
-    # -- what the kinds differ in ----------------------------------------------------------
+    # -- for subclasses --------------------------------------------------------------------
 
     async def _catch_up(self, found: Sequence[Entry]) -> None:
-        """Before entries are told that were read from the log."""
+        """Called before entries that were read from the log are sent."""
 
     @abstractmethod
     def _cut(self, entries: Sequence[Entry]) -> tuple[Sequence[Entry], int | None]:
-        """Those that are to be told, and what is to be remembered (for `_turn`), if anything."""
+        """The visible entries, and the last turn that ended in them, for `_turn_ended`."""
 
     @abstractmethod
-    def _turn(self, turned: int, shown: Sequence[Entry]) -> None:
-        """The entries were taken: remember what `_cut` said."""
+    def _turn_ended(self, turn: int, shown: Sequence[Entry]) -> None:
+        """The client has the visible entries, in which this turn ended."""
 
     @abstractmethod
     def _expired(self, earliest: int) -> ApiError:
-        """What a client is told whose place was trimmed."""
+        """The error for a client whose position was trimmed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,7 +348,7 @@ class SocketChunkEncoder(SocketEncoder):
 
 
 class SocketEvents(SocketSubscription):
-    """Events of channels. `floors`: for each channel, what was told of it before."""
+    """Events of channels. `floors`: for each channel, the last position that was sent."""
 
     def __init__(
         self,
@@ -370,9 +370,9 @@ class SocketEvents(SocketSubscription):
         self._encoder = SocketEventEncoder(writer.window_bits, events.epoch, flat=form == "flat")
         self._floors = floors
         self._highest_floor = max(floors.values(), default=0)
-        self._told_at = asyncio.get_running_loop().time()
-        #: Something was told since it was last asked whether the feed is quiet.
-        self._told = False
+        self._sent_at = asyncio.get_running_loop().time()
+        #: Something was sent since `send_cursor` last looked.
+        self._sent = False
         self._broadcasts = 0
 
     @property
@@ -380,7 +380,7 @@ class SocketEvents(SocketSubscription):
         return self._encoder
 
     def narrow(self, selection: CompiledFilter) -> None:
-        """Go on with another selection from where this one has got."""
+        """Go on with another selection, from the same position."""
         self.position = self.reached
         self._forget_group()
         self._hub.detach(self._stream, self)
@@ -388,23 +388,23 @@ class SocketEvents(SocketSubscription):
         self.selection = selection
         self._writer.behind(self)
 
-    def tell_cursor(self, now: float, quiet: float, channels: Sequence[str]) -> None:
-        """After so many seconds without an event, how far the subscription has got."""
+    def send_cursor(self, now: float, quiet: float, channels: Sequence[str]) -> None:
+        """Send the cursor after `quiet` seconds without an event."""
         broadcasts = 0 if self._group is None else self._group.broadcasts
-        if self._told or broadcasts != self._broadcasts:
-            self._told, self._broadcasts, self._told_at = False, broadcasts, now
-        if now - self._told_at >= quiet and not self._closed:
-            self._told_at = now
+        if self._sent or broadcasts != self._broadcasts:
+            self._sent, self._broadcasts, self._sent_at = False, broadcasts, now
+        if now - self._sent_at >= quiet and not self._closed:
+            self._sent_at = now
             cursor = cursor_of(self._events.epoch, self.reached)
             self._writer.put(cursor_message(channels, cursor))
 
     def push(self, entries: Sequence[Entry]) -> bool:
-        self._told = True
+        self._sent = True
         return super().push(entries)
 
     def _give(self, found: Sequence[Entry]) -> None:
         if found:
-            self._told_at = asyncio.get_running_loop().time()
+            self._sent_at = asyncio.get_running_loop().time()
         super()._give(found)
 
     def _may_park(self) -> bool:
@@ -418,16 +418,16 @@ class SocketEvents(SocketSubscription):
     def _is_new(self, entry: Entry) -> bool:
         return entry.position > self._floors.get(channel_of(entry.kind) or "", 0)
 
-    def _turn(self, turned: int, shown: Sequence[Entry]) -> None:
-        """Nothing changes in an event feed."""
+    def _turn_ended(self, turn: int, shown: Sequence[Entry]) -> None:
+        """Nothing to do: events have no turns."""
 
     def _expired(self, earliest: int) -> ApiError:
         return events_expired(earliest, self._log.epoch)
 
 
 class SocketChunks(SocketSubscription):
-    """A session's chunks. `until`: it is over with this turn's `done`; None: it stays.
-    `skip`: nothing is told before this turn has ended; 0: everything is."""
+    """A session's chunks. `until`: the turn whose `done` ends it; None: it has no end. `skip`:
+    nothing is sent before this turn has ended; 0: everything is sent."""
 
     def __init__(
         self,
@@ -466,7 +466,7 @@ class SocketChunks(SocketSubscription):
         )
 
     def extend(self, turn: int) -> None:
-        """Stay for this turn as well."""
+        """Move the end to this turn's `done`, if that is later."""
         if self.range.extend(turn):
             self.over = False
             if not self.attached:
@@ -481,11 +481,11 @@ class SocketChunks(SocketSubscription):
     def _cut(self, entries: Sequence[Entry]) -> tuple[Sequence[Entry], int | None]:
         return self.range.cut(entries)
 
-    def _turn(self, turned: int, shown: Sequence[Entry]) -> None:
-        self.range.advance(turned)
+    def _turn_ended(self, turn: int, shown: Sequence[Entry]) -> None:
+        self.range.advance(turn)
         self.over = self.range.over
         if self.over and shown:
-            # What follows was not told, but will be if the feed is extended.
+            # Later entries were not sent. They will be if the subscription is extended.
             self.position = shown[-1].position
 
     def _expired(self, earliest: int) -> ApiError:

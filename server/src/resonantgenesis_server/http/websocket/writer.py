@@ -185,14 +185,14 @@ class SocketEncoder(Encoder):
 
 
 class SteppedSubscription(Protocol):
-    """What a socket tells of."""
+    """A subscription that the writer calls when it may send more."""
 
     async def step(self) -> None:
         """Read one page and `put` it; ask to be called again if that was not all."""
         ...
 
     def unpark(self) -> None:
-        """Nothing may be written past the writer any more."""
+        """Take no direct writes from now on."""
         ...
 
 
@@ -205,15 +205,15 @@ class SocketWriter:
         self._messages: list[bytes] = []
         self._size = 0
         self._behind: deque[SteppedSubscription] = deque()
-        #: Those whose live entries are written straight to the connection.
+        #: Subscriptions whose live entries are written straight to the connection.
         self._parked: set[SteppedSubscription] = set()
-        #: What was handed to `run` is not written yet.
+        #: `run` is writing messages.
         self._writing = False
         self._closing: tuple[int, str] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._below_bound = asyncio.Event()
         self._below_bound.set()
-        #: How often something was handed to the connection; a sign of life for the watch.
+        #: The number of writes to the connection; a sign of life for the watchdog.
         self.writes = 0
         self.window_bits = transport.window_bits
         transport.on_full(self.filled)
