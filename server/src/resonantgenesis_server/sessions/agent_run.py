@@ -1,4 +1,4 @@
-"""One running turn: the agent driven to its end, whatever ends it."""
+"""One running turn: the agent's chunks are written until the turn ends, for whatever reason."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log_ = structlog.get_logger("resonantgenesis.turns")
 
 
 class AgentRun:
-    """Drives an agent through one turn.
+    """Runs an agent for one turn.
 
     `run` returns once everything but the outcome is durable; the session appends the outcome
     together with the turn's record. `cancel` may be called at any time, more than once.
@@ -70,23 +70,22 @@ class AgentRun:
         another process writes the session."""
         if self._cancelled:
             self._decided = True
-            return self._outcome_of("cancelled")  # the agent is not even asked
-        driver = asyncio.create_task(self._drive(), name=f"agent {self._turn.session_id}")
+            return self._outcome_of("cancelled")  # the agent does not run
+        agent_task = asyncio.create_task(self._run_agent(), name=f"agent {self._turn.session_id}")
         stop = asyncio.create_task(self._halt.wait())
         try:
             await asyncio.wait(
-                {driver, stop}, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED
+                {agent_task, stop}, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED
             )
-            # What is first when the wait returns decides. A cancel that came first is not overtaken
-            # by an agent that finishes meanwhile. The caller of a later cancel learns that it is
-            # too late.
+            # The first event decides. An agent that finishes after a cancel does not undo the
+            # cancel. The caller of a later cancel learns that the turn is over.
             self._decided = True
             if self._cancelled:
                 outcome = self._outcome_of("cancelled")
-                if driver.done():  # it failed in the same moment
-                    self._report(driver)
-            elif driver.done():
-                outcome = self._end_of(driver)
+                if agent_task.done():  # the agent ended at the same time
+                    self._report(agent_task)
+            elif agent_task.done():
+                outcome = self._end_of(agent_task)
             elif self._writer.error is not None:
                 outcome = self._log_failed(self._writer.error)
             else:
@@ -94,23 +93,23 @@ class AgentRun:
         finally:
             self._writer.seal()
             stop.cancel()
-            await self._stop(driver)
+            await self._stop(agent_task)
         try:
             await self._writer.flush()
         except LogError as error:
             failed = self._log_failed(error)
-            # The caller of the cancel has its answer already.
+            # The caller of the cancel has the answer already.
             outcome = replace(outcome, unstored=True) if self._cancelled else failed
         return outcome
 
-    async def _drive(self) -> None:
+    async def _run_agent(self) -> None:
         try:
-            await self._follow()
+            await self._write_chunks()
         except (KeyboardInterrupt, SystemExit) as error:
             # From a task these go on through the event loop, which would end the whole server.
             raise RuntimeError(f"the agent raised {type(error).__name__}") from error
 
-    async def _follow(self) -> None:
+    async def _write_chunks(self) -> None:
         chunks = self._agent.run(self._turn)
         maker, put = self._maker, self._writer.put
         last = self._writer.position + self._limits.chunks_per_session
@@ -122,7 +121,7 @@ class AgentRun:
                         await self._writer.write("message", token)
                     maker.add_output(chunk, token)
                 else:
-                    await self._take(chunk)
+                    await self._write_chunk(chunk)
                 if self._writer.position > last:
                     raise AgentError("the turn has too many chunks", "PAYLOAD_TOO_LARGE")
         finally:
@@ -130,7 +129,7 @@ class AgentRun:
             if isinstance(chunks, AsyncGenerator):
                 await chunks.aclose()
 
-    async def _take(self, chunk: AgentChunk) -> None:
+    async def _write_chunk(self, chunk: AgentChunk) -> None:
         try:
             for kind, body, step in self._maker.encode(chunk):
                 event = None if step is None else self._step_event(*step)
@@ -140,11 +139,11 @@ class AgentRun:
         finally:
             self._writer.push()  # the implied step goes out even if its chunk was refused
 
-    async def _stop(self, driver: asyncio.Task[None]) -> None:
-        if driver.done():
+    async def _stop(self, agent_task: asyncio.Task[None]) -> None:
+        if agent_task.done():
             return
-        driver.cancel()
-        _, running = await asyncio.wait({driver}, timeout=self._limits.cancel_grace)
+        agent_task.cancel()
+        _, running = await asyncio.wait({agent_task}, timeout=self._limits.cancel_grace)
         if running:
             log_.warning(
                 "agent ignores its cancellation",
@@ -152,9 +151,9 @@ class AgentRun:
                 turn=self.number,
                 agent=self._turn.agent_id,
             )
-            self._abandon(driver)
+            self._abandon(agent_task)
         else:
-            self._report(driver)
+            self._report(agent_task)
 
     # -- outcomes --------------------------------------------------------------------------
 
@@ -173,17 +172,17 @@ class AgentRun:
         words = f"the turn took longer than {self._timeout:g} s"
         return self._outcome_of("timeout", TurnFailure("TIMEOUT", words, retryable=True))
 
-    def _end_of(self, driver: asyncio.Task[None]) -> TurnOutcome:
-        if driver.cancelled():
+    def _end_of(self, agent_task: asyncio.Task[None]) -> TurnOutcome:
+        if agent_task.cancelled():
             return self._failed(AgentError("the agent cancelled itself"))
-        error = driver.exception()
+        error = agent_task.exception()
         if error is None:
             return self._outcome_of("success")
         if isinstance(error, AgentError):
             return self._failed(error)
         if isinstance(error, LogError):
             return self._log_failed(error)
-        self._report(driver)
+        self._report(agent_task)
         return self._failed(AgentError("the agent failed"))
 
     def _log_failed(self, error: LogError) -> TurnOutcome:
@@ -199,11 +198,11 @@ class AgentRun:
             failure = replace(failure, retry_after=1.0)  # clients are promised a number
         return self._outcome_of("failed", failure)
 
-    def _report(self, driver: asyncio.Task[None]) -> None:
+    def _report(self, agent_task: asyncio.Task[None]) -> None:
         """Log an agent's exception, which clients must not see."""
-        if driver.cancelled():
+        if agent_task.cancelled():
             return
-        error = driver.exception()
+        error = agent_task.exception()
         if error is None or isinstance(error, Sealed | AgentError | LogError):
             return
         log_.error(

@@ -1,4 +1,4 @@
-"""One session with open turns: starts, queues and cancels them, and runs them one by one."""
+"""A session that this process writes: turns are started, queued, cancelled and run one by one."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ from .state import (
 log_ = structlog.get_logger("resonantgenesis.sessions")
 
 _RETRY_FIRST, _RETRY_MAX = 0.2, 10.0
-#: How often a session without open turns is looked at again when it cannot be read.
+#: Attempts to read a session without open turns.
 _LOOKS = 5
-#: Seconds to look up the agent and the history, which are local. The agent is asked only after it.
+#: Seconds to look up the agent and the history, which are local, before the agent runs.
 _PREPARE_SECONDS = 30.0
 
 #: The files of a turn, for the length of its `with` block.
@@ -60,8 +60,8 @@ async def _not_elsewhere(_session_id: str, _seconds: float) -> bool:
     return False
 
 
-class Node:
-    """The parts that all sessions of this process share."""
+class SessionHost:
+    """The parts of this process that its sessions share: log, hub, limits, agents, files, tasks."""
 
     def __init__(
         self, log: EventLog, hub: Hub, *, limits: Limits, agents: AgentSource, files: OpenFiles
@@ -72,7 +72,7 @@ class Node:
         self.agents = agents
         self.files = files
         self.history = TurnHistory(log)
-        #: Whether somebody reads a session at another node, or has within so many seconds.
+        #: Whether a session is read at another node, or was within the last so many seconds.
         self.is_viewed_elsewhere: Callable[[str, float], Awaitable[bool]] = _not_elsewhere
         self.draining = False
         self.stopped = asyncio.Event()
@@ -96,7 +96,7 @@ class Session:
     """
 
     def __init__(
-        self, log: SessionLog, node: Node, retire: Callable[[str], None], *, orphan: int
+        self, log: SessionLog, host: SessionHost, retire: Callable[[str], None], *, orphan: int
     ) -> None:
         """`retire` is called with the session's id when it may have nothing left to do. `orphan`
         is the turn whose process died while it ran; 0: there is none."""
@@ -106,9 +106,9 @@ class Session:
         self.pump: asyncio.Task[None] | None = None
         #: Set once the orphan has its end.
         self.adopted = asyncio.Event()
-        self._node = node
+        self._host = host
         self._retire = retire
-        self._runner = TurnRunner(log, node, orphan)
+        self._runner = TurnRunner(log, host, orphan)
         if not orphan:
             self.adopted.set()
 
@@ -121,10 +121,10 @@ class Session:
         """Whether it has no users and nothing is left to do."""
         return not self.users and (self.pump is None or self.pump.done())
 
-    # -- asked for -------------------------------------------------------------------------
+    # -- called by requests ----------------------------------------------------------------
     #
-    # Callers run these in tasks that are not cancelled with a request: nothing may get lost
-    # between a record and the pump that acts on it.
+    # Callers run these in tasks that outlive their requests: nothing may get lost between a record
+    # and the pump that acts on it.
 
     async def create(self, info: SessionInfo, key_id: str, request_id: str) -> None:
         """Record a new session without a turn. Raises Unavailable while draining."""
@@ -138,11 +138,11 @@ class Session:
         request: TurnRequest,
         *,
         new: SessionInfo | None = None,
-        promise: Callable[[int], Awaitable[None]] | None = None,
+        claim_key: Callable[[int], Awaitable[None]] | None = None,
     ) -> TurnState:
         """Record a turn durably and run it, or queue it behind the open turns.
 
-        `promise` is called with the turn's number before the turn is recorded; no other turn can
+        `claim_key` is called with the turn's number before the turn is recorded; no other turn can
         take that number meanwhile. Raises SessionBusy, SessionNotFound if the session was deleted,
         Unavailable, and PositionConflict when the log is not where we thought.
         """
@@ -152,8 +152,8 @@ class Session:
             number = len(self.state.turns) + 1
             self._check_queue(request.if_busy)
             self._check_context(request)
-            if promise is not None:
-                await promise(number)
+            if claim_key is not None:
+                await claim_key(number)
             records, events = self._beginning(request, number, new)
             interrupted = self._wanted_turns() if request.if_busy == "interrupt" else []
             try:
@@ -188,7 +188,7 @@ class Session:
     def _check_open(self) -> None:
         if self.log.deleted:
             raise SessionNotFound("no such session")
-        if self._node.draining:
+        if self._host.draining:
             raise Unavailable("the server is shutting down", retry_after=1)
 
     def _check_queue(self, if_busy: IfBusy) -> None:
@@ -199,7 +199,7 @@ class Session:
         if if_busy == "reject":
             raise SessionBusy("a turn is running; wait for its end, queue behind it or interrupt")
         waiting = sum(turn.status == "queued" for turn in self._wanted_turns())
-        if if_busy == "enqueue" and waiting >= self._node.limits.queued_turns:
+        if if_busy == "enqueue" and waiting >= self._host.limits.queued_turns:
             wait = "a turn waits" if waiting == 1 else f"{waiting} turns wait"
             raise SessionBusy(f"{wait} already", retry_after=1)
 
@@ -207,7 +207,7 @@ class Session:
         """The contexts of turns are merged into the session's, which has the same bound."""
         if not request.context:
             return
-        limits = self._node.limits
+        limits = self._host.limits
         merged = dumps({**self.state.context, **request.context})
         if len(merged) > limits.context:
             raise PayloadTooLarge(
@@ -245,7 +245,7 @@ class Session:
             await self.log.delete(session_deleted(self.log.info, key_id, request_id))
 
     def _wanted_turns(self) -> list[TurnState]:
-        """The open turns that were not withdrawn."""
+        """The open turns, without those that were withdrawn."""
         return [turn for turn in self.state.open_turns if not turn.withdrawn]
 
     def _stop(self, turn: TurnState) -> bool:
@@ -259,19 +259,19 @@ class Session:
         if self.pump is None or self.pump.done():
             self.pump = asyncio.create_task(self._run_turns(), name=f"turns {self.session_id}")
             self.pump.add_done_callback(lambda _task: self._retire(self.session_id))
-            self._node.own(self.pump)
+            self._host.own(self.pump)
 
     async def _run_turns(self) -> None:
-        """Run turns until none is left. Only the log fails here, and is tried again."""
+        """Run turns until none is left. Only the log can fail here; it is tried again."""
         failures = 0
-        while not self._node.stopped.is_set():
+        while not self._host.stopped.is_set():
             try:
                 turn = await self._next()
                 if turn is None:
                     return
                 await self._finish(turn, await self._runner.run(turn))
                 self.adopted.set()
-                await self.log.trim(self._node.limits.chunks_per_session)
+                await self.log.trim(self._host.limits.chunks_per_session)
                 failures = 0
             except StaleWriter:
                 log_.warning("session taken over by another writer", session=self.session_id)
@@ -284,12 +284,12 @@ class Session:
                 await asyncio.sleep(_pause(failures))
 
     async def _next(self) -> TurnState | None:
-        """The turn that runs, else the first that waits."""
+        """The running turn, else the first queued one."""
         if self.log.unsure:
             async with self.log.lock:
                 await self.log.look_again()
         turn = next(iter(self.state.open_turns), None)
-        if turn is not None and self._node.draining and turn.status == "queued":
+        if turn is not None and self._host.draining and turn.status == "queued":
             return turn if turn.withdrawn else None  # a waiting turn goes on at the next start
         return turn
 
@@ -298,8 +298,8 @@ class Session:
         failures = 0
         while not turn.last:
             try:
-                # Under the lock until the state shows it: an execute that follows the `done` at
-                # once waits here instead of finding the session busy.
+                # Under the lock until the state shows the end: an execute right after the `done`
+                # waits here, and does not find the session busy.
                 async with self.log.lock:
                     await self.log.look_again()
                     if not turn.last:  # else an append whose answer was lost has succeeded
@@ -310,7 +310,7 @@ class Session:
             except LogError as error:
                 failures += 1
                 self._log_failure("turn could not be ended", error)
-                if self._node.stopped.is_set():
+                if self._host.stopped.is_set():
                     return  # the next start finds it open and closes it
                 await asyncio.sleep(_pause(failures))
             except Exception as error:
@@ -346,9 +346,9 @@ def _pause(failures: int) -> float:
 class TurnRunner:
     """Runs one turn of a session at a time, from its record to its outcome."""
 
-    def __init__(self, log: SessionLog, node: Node, orphan: int) -> None:
+    def __init__(self, log: SessionLog, host: SessionHost, orphan: int) -> None:
         self._log = log
-        self._node = node
+        self._host = host
         self._orphan = orphan
         #: Number and record of the newest turn, if it runs at once.
         self._expected: tuple[int, NewEntry] | None = None
@@ -386,7 +386,7 @@ class TurnRunner:
         return outcome
 
     async def _run_turn(self, turn: TurnState) -> TurnOutcome:
-        # The task is the session's, made by whatever request came first.
+        # The session's task has the context variables of the request that started it.
         bind_contextvars(
             session=self._log.session_id,
             turn=turn.turn,
@@ -400,7 +400,7 @@ class TurnRunner:
         if turn.withdrawn:
             return self._without_agent(turn, "cancelled")
         try:
-            with self._node.files(self._log.info) as files:
+            with self._host.files(self._log.info) as files:
                 request, agent, view = await self._prepare(turn, files)
                 return await self._run_agent(turn, request, agent, view)
         except StaleWriter:
@@ -428,15 +428,15 @@ class TurnRunner:
     async def _from_log(
         self, turn: TurnState, failure: TurnFailure | None, usage: Mapping[str, int] | None = None
     ) -> TurnOutcome:
-        history, limits = self._node.history, self._node.limits
+        history, limits = self._host.history, self._host.limits
         return await ending_from_log(history, self._log.session_id, turn, failure, usage, limits)
 
     # -- inside ----------------------------------------------------------------------------
 
     async def _begin(self, turn: TurnState) -> None:
         """Record the start of a turn that waited, unless it was withdrawn meanwhile."""
-        request = await self._node.history.request(self._log.session_id, turn)
-        await self._node.log.room()
+        request = await self._host.history.request(self._log.session_id, turn)
+        await self._host.log.room()
         async with self._log.lock:
             if not turn.withdrawn:
                 await self._log.begin(turn, request.goal)
@@ -444,12 +444,12 @@ class TurnRunner:
     async def _prepare(self, turn: TurnState, files: TurnFiles) -> tuple[TurnRequest, Agent, Turn]:
         """The request, the agent and the agent's view of the turn. Raises ApiError, e.g. when the
         agent is gone."""
-        info, node = self._log.info, self._node
+        info, host = self._log.info, self._host
         try:
             async with asyncio.timeout(_PREPARE_SECONDS):
                 request = await self._request(turn)
-                agent = await node.agents.resolve(info.organization_id, info.agent_id)
-                view = await node.history.prepare(
+                agent = await host.agents.resolve(info.organization_id, info.agent_id)
+                view = await host.history.prepare(
                     info, self._log.state, turn, request, agent, files
                 )
                 return request, agent.agent, view
@@ -460,12 +460,12 @@ class TurnRunner:
         expected, self._expected = self._expected, None
         if expected is not None and expected[0] == turn.turn:
             return TurnRequest.of(expected[1].body)
-        return await self._node.history.request(self._log.session_id, turn)
+        return await self._host.history.request(self._log.session_id, turn)
 
     async def _run_agent(
         self, turn: TurnState, request: TurnRequest, agent: Agent, view: Turn
     ) -> TurnOutcome:
-        node, events = self._node, TurnEvents.of(self._log.info, turn)
+        host, events = self._host, TurnEvents.of(self._log.info, turn)
         watch: asyncio.Task[None] | None = None
         with self._log.writing() as writer:
             self._run = run = AgentRun(
@@ -474,15 +474,15 @@ class TurnRunner:
                 writer,
                 lambda *step: entry_of(events.step_completed(*step)),
                 timeout=request.timeout_seconds,
-                limits=node.limits,
+                limits=host.limits,
                 request_id=request.request_id,
-                abandon=node.own,
+                abandon=host.own,
             )
             if turn.turn in self._cancelled or turn.stopped:
                 run.cancel()
             if request.on_disconnect == "cancel":
                 watch = asyncio.create_task(self._cancel_unwatched(run), name="on_disconnect")
-                node.own(watch)
+                host.own(watch)
             try:
                 return await run.run()
             finally:
@@ -496,15 +496,15 @@ class TurnRunner:
         A client that waits for the turn's end reads the records instead of the chunks, and counts
         as long as it is there. A poll counts for its moment.
         """
-        loop, hub, log = asyncio.get_running_loop(), self._node.hub, self._log
-        grace = self._node.limits.disconnect_grace
+        loop, hub, log = asyncio.get_running_loop(), self._host.hub, self._log
+        grace = self._host.limits.disconnect_grace
         log.viewed()
         while True:
             while loop.time() - log.viewed_at < grace:
                 if hub.is_watched(log.session_id) or hub.is_watched(log.control):
                     log.viewed()
                 await asyncio.sleep(min(0.5, grace / 4))
-            if not await self._node.is_viewed_elsewhere(log.session_id, grace):
+            if not await self._host.is_viewed_elsewhere(log.session_id, grace):
                 break
             log.viewed()
         run.cancel()
@@ -519,7 +519,7 @@ class TurnRunner:
     def _without_agent(
         self, turn: TurnState, status: Status, failure: TurnFailure | None = None
     ) -> TurnOutcome:
-        session_id, limits = self._log.session_id, self._node.limits
+        session_id, limits = self._log.session_id, self._host.limits
         maker = ChunkMaker(session_id, turn.turn, "", max_steps=1, limits=limits)
         usage = maker.usage()
         done = maker.done(status, usage)

@@ -25,7 +25,7 @@ from .cache import SessionCache
 from .idempotency import Claim, KeyTaken, TurnIdempotency, check_key, key_digest
 from .ownership import Elsewhere
 from .request import CreateSpec, TurnRef, TurnRequest
-from .session import Node, Session
+from .session import Session, SessionHost
 from .state import SessionInfo, SessionState, digest
 from .turn_limit import TurnLimit
 
@@ -48,7 +48,7 @@ class TurnStarter:
 
     def __init__(
         self,
-        node: Node,
+        host: SessionHost,
         states: SessionCache,
         open_session: OpenSession,
         authorize: Authorize,
@@ -61,14 +61,14 @@ class TurnStarter:
     ) -> None:
         """`admit` raises an ApiError for an organization that may not start a turn now,
         `check_tools` for unknown tools, `turns` for an API key that has too many turns."""
-        self._node = node
+        self._host = host
         self._states = states
         self._open = open_session
         self._authorize = authorize
         self._keys = keys
         self._admit = admit
         self._check_tools = check_tools
-        self._turns = turns
+        self._turn_limit = turns
         self._now = now
 
     async def create(
@@ -116,7 +116,7 @@ class TurnStarter:
     # -- inside ----------------------------------------------------------------------------
 
     async def _once_settled(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """What `ask` gives once no other node is using the Idempotency-Key."""
+        """Repeat `ask` until no other node is using the Idempotency-Key."""
         deadline = time.monotonic() + _KEY_SECONDS
         while True:
             try:
@@ -142,13 +142,13 @@ class TurnStarter:
             if request.joins:
                 problem = "needs the session_id, or the Idempotency-Key, of the stream"
                 raise InvalidRequest.field(request.position_name, problem)
-            with self._turns.starting(principal):
+            with self._turn_limit.starting(principal):
                 return await self._start_new(principal, request, key)
         state = await self._authorize(principal, request.session_id)
         info = _named_session(principal, request, state)
         if request.resume_from is not None:
             return self._join(info.session_id, state, request)
-        with self._turns.starting(principal):
+        with self._turn_limit.starting(principal):
             return await self._start_next(principal, info, request, key)
 
     def _join(self, session_id: str, state: SessionState, request: TurnRequest) -> TurnRef:
@@ -188,8 +188,8 @@ class TurnStarter:
 
         claimed = False
 
-        async def promise(number: int) -> None:
-            """Name the turn by its key before it is recorded; see TurnIdempotency."""
+        async def claim_key(number: int) -> None:
+            """Claim the Idempotency-Key for the turn of this number; see TurnIdempotency."""
             nonlocal claimed
             if key is not None:
                 claim = Claim(info.session_id, number, request.fingerprint())
@@ -199,7 +199,7 @@ class TurnStarter:
         for _ in range(_RACES):
             try:
                 async with self._open(info.session_id, False) as session:
-                    turn = await session.start(complete, promise=promise)
+                    turn = await session.start(complete, claim_key=claim_key)
                     return TurnRef(info.session_id, turn.turn)
             except Elsewhere:
                 await self._release(principal, key if claimed else None)
@@ -225,7 +225,7 @@ class TurnStarter:
         if principal.agent_id not in {None, spec.agent_id}:
             raise Forbidden("this token is bound to another agent")
         subject = principal.subject_of_new(spec.subject)
-        await self._node.agents.resolve(principal.organization_id, spec.agent_id)
+        await self._host.agents.resolve(principal.organization_id, spec.agent_id)
         return SessionInfo(
             session_id=session_id or new_id("sess"),
             organization_id=principal.organization_id,
@@ -244,8 +244,8 @@ class TurnStarter:
         self._admit(info.organization_id)
         if request.tools:
             await self._check_tools(request.tools)
-        agent = await self._node.agents.resolve(info.organization_id, info.agent_id)
-        limits, defaults = self._node.limits, agent.defaults
+        agent = await self._host.agents.resolve(info.organization_id, info.agent_id)
+        limits, defaults = self._host.limits, agent.defaults
         steps = request.max_steps or _number(defaults.get("max_steps"), _MAX_STEPS)
         seconds = request.timeout_seconds or _number(
             defaults.get("timeout_seconds"), _TIMEOUT_SECONDS

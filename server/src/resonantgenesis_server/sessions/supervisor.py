@@ -21,7 +21,7 @@ from ..model.errors import SessionNotFound
 from ..model.limits import Limits
 from .cache import SessionCache
 from .ownership import Elsewhere, Ownership
-from .session import Node, OpenFiles, Session, no_files
+from .session import OpenFiles, Session, SessionHost, no_files
 from .session_log import SESSION_DELETED, SessionLog, session_of_event
 from .state import SessionState, control_stream, session_of
 
@@ -35,8 +35,8 @@ _CLOSE_SECONDS = 5.0
 _CANCEL_SECONDS = 1.0
 
 
-class Supervisor(Node):
-    """The node with the sessions that are open in it.
+class Supervisor(SessionHost):
+    """The sessions that are open in this process.
 
     `committed` must be called with everything the log commits, before readers get it.
     """
@@ -121,14 +121,14 @@ class Supervisor(Node):
         return session
 
     async def _take(self, session_id: str) -> tuple[SessionState, int]:
-        """The session's state, and the fence to write upon it."""
+        """The session's state, and the fence to write with."""
         while True:
             state = await self.states.load(session_id)
             if state is None:
                 raise SessionNotFound("no such session")
             position = state.position
             fence = await self._ownership.take(control_stream(session_id))
-            if state.position == position:  # else it may be of after the question
+            if state.position == position:  # else the fence may be older than the state
                 return state, fence
 
     def _drop(self, session: Session) -> None:
@@ -153,7 +153,7 @@ class Supervisor(Node):
         while turns are open."""
         async with self.session(session_id) as session:
             await session.delete(key_id, request_id)
-            if self._active.get(session_id) is session:  # a repeat, which is not announced
+            if self._active.get(session_id) is session:  # a second deletion is not announced
                 self._deleted(session_id)
 
     async def detached(self, work: Coroutine[Any, Any, T]) -> T:
