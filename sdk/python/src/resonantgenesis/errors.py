@@ -41,6 +41,7 @@ class StreamError(Exception):
 
     default_code: ClassVar[str] = "INTERNAL"
     default_retryable: ClassVar[bool] = False
+    default_retry_after: ClassVar[float | None] = None
 
     def __init__(
         self,
@@ -59,7 +60,7 @@ class StreamError(Exception):
         self.code = code or self.default_code
         self.message = message
         self.retryable = self.default_retryable if retryable is None else retryable
-        self.retry_after = retry_after
+        self.retry_after = self.default_retry_after if retry_after is None else retry_after
         self.request_id = request_id
         self.details: dict[str, Any] = dict(details or {})
         self.status = status
@@ -123,32 +124,8 @@ class RateLimited(StreamError):
 
     default_code = "RATE_LIMITED"
     default_retryable = True
+    default_retry_after = DEFAULT_RETRY_AFTER
     retry_after: float
-
-    def __init__(
-        self,
-        message: str = "",
-        *,
-        code: str | None = None,
-        retryable: bool | None = None,
-        retry_after: float | None = None,
-        request_id: str | None = None,
-        details: Mapping[str, Any] | None = None,
-        status: int | None = None,
-        session_id: str | None = None,
-        position: int | None = None,
-    ) -> None:
-        super().__init__(
-            message,
-            code=code,
-            retryable=retryable,
-            retry_after=DEFAULT_RETRY_AFTER if retry_after is None else retry_after,
-            request_id=request_id,
-            details=details,
-            status=status,
-            session_id=session_id,
-            position=position,
-        )
 
 
 class Unavailable(StreamError):
