@@ -16,7 +16,13 @@ from resonantgenesis_server.feed import hub as topic_module
 from resonantgenesis_server.feed.filter import CompiledFilters, EventFilter
 from resonantgenesis_server.feed.hub import Hub
 from resonantgenesis_server.feed.remote import RemoteStreams
-from resonantgenesis_server.feed.subscription import PlaceExpired, StreamGone, Subscription
+from resonantgenesis_server.feed.subscription import (
+    PAGE,
+    PageSize,
+    PlaceExpired,
+    StreamGone,
+    Subscription,
+)
 from resonantgenesis_server.log.base import Entry, Page, StreamInfo, mark
 
 STREAM = "sess_1"
@@ -154,7 +160,7 @@ class Viewer:
             after,
             selection=selection if shape.selecting else None,
             pending_bytes=shape.pending,
-            page_entries=shape.page,
+            page=PageSize(shape.page, PAGE.bytes),
         )
         self.parks = shape.parks
         self.log = world.log

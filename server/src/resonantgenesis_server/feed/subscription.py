@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from .. import metrics
 from ..log.base import Entry, EventLog
@@ -18,12 +18,19 @@ from .hub import BroadcastGroup, Hub, Sink
 
 #: Bytes of entries that were pushed and not taken yet. Beyond, the reader is behind and pulls.
 PENDING_BYTES = 64 * 1024
-PAGE_ENTRIES = 2_000
-PAGE_BYTES = 256 * 1024
-#: Pages of a compact reader: large, so that a gap of 10,000 chunks becomes few messages. Each such
-#: reader holds one page in memory.
-COMPACT_ENTRIES = 20_000
-COMPACT_BYTES = 1024 * 1024
+
+
+class PageSize(NamedTuple):
+    """Bounds of one read of the log: a number of entries, and bytes of their bodies."""
+
+    entries: int
+    bytes: int
+
+
+PAGE = PageSize(2_000, 256 * 1024)
+#: For compact readers: large, so that a gap of 10,000 chunks becomes few messages. Each such reader
+#: holds one page in memory.
+COMPACT_PAGE = PageSize(20_000, 1024 * 1024)
 
 
 class StreamGone(Exception):
@@ -63,8 +70,7 @@ class Cursor(ABC):
         after: int,
         *,
         selection: CompiledFilter | None = None,
-        page_entries: int = PAGE_ENTRIES,
-        page_bytes: int = PAGE_BYTES,
+        page: PageSize = PAGE,
     ) -> None:
         self.position = after
         self.attached = False
@@ -72,8 +78,7 @@ class Cursor(ABC):
         self._hub = hub
         self._log = log
         self._stream = stream
-        self._page_entries = page_entries
-        self._page_bytes = page_bytes
+        self._page = page
 
     @property
     def here(self) -> bool:
@@ -131,14 +136,14 @@ class Cursor(ABC):
         suspend if memory holds the missing entries. Raises PlaceExpired, and LogUnavailable of the
         log.
         """
-        found = self._hub.recent(self._stream, self.position, self._page_bytes)
+        found = self._hub.recent(self._stream, self.position, self._page.bytes)
         at_end = True  # of the announced entries; `attach` compares their head with the position
         if not found and self.announced() != self.position:
             page = await self._log.read(
                 self._stream,
                 self.position,
-                limit=self._page_entries,
-                max_bytes=self._page_bytes,
+                limit=self._page.entries,
+                max_bytes=self._page.bytes,
             )
             info = page.info
             if info is not None and self.position + 1 < info.earliest and info.head > self.position:
@@ -177,19 +182,10 @@ class Subscription(Cursor):
         *,
         selection: CompiledFilter | None = None,
         pending_bytes: int = PENDING_BYTES,
-        page_entries: int = PAGE_ENTRIES,
-        page_bytes: int = PAGE_BYTES,
+        page: PageSize = PAGE,
         caller: Caller | None = None,
     ) -> None:
-        super().__init__(
-            hub,
-            log,
-            stream,
-            after,
-            selection=selection,
-            page_entries=page_entries,
-            page_bytes=page_bytes,
-        )
+        super().__init__(hub, log, stream, after, selection=selection, page=page)
         self.caller = caller
         #: The last position that `batches` yields; None: there is no end.
         self.end: int | None = None

@@ -6,10 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 from ..feed.subscription import (
-    COMPACT_BYTES,
-    COMPACT_ENTRIES,
-    PAGE_BYTES,
-    PAGE_ENTRIES,
+    COMPACT_PAGE,
+    PAGE,
     Caller,
     StreamGone,
     Subscription,
@@ -47,8 +45,7 @@ class SessionSubscription(Subscription):
             sessions.log,
             session_id,
             after,
-            page_entries=COMPACT_ENTRIES if start.compact else PAGE_ENTRIES,
-            page_bytes=COMPACT_BYTES if start.compact else PAGE_BYTES,
+            page=COMPACT_PAGE if start.compact else PAGE,
         )
         self.session_id = session_id
         self.state = state

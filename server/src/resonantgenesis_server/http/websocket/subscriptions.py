@@ -15,11 +15,10 @@ from ...feed.compact import compact
 from ...feed.filter import CompiledFilter
 from ...feed.hub import BroadcastGroup, Hub, Write
 from ...feed.subscription import (
-    COMPACT_BYTES,
-    COMPACT_ENTRIES,
-    PAGE_BYTES,
-    PAGE_ENTRIES,
+    COMPACT_PAGE,
+    PAGE,
     Cursor,
+    PageSize,
     PlaceExpired,
 )
 from ...log.base import Entry, EventLog, LogError
@@ -110,18 +109,9 @@ class SocketSubscription(Cursor):
         after: int,
         *,
         selection: CompiledFilter | None = None,
-        page_entries: int = PAGE_ENTRIES,
-        page_bytes: int = PAGE_BYTES,
+        page: PageSize = PAGE,
     ) -> None:
-        super().__init__(
-            hub,
-            log,
-            stream,
-            after,
-            selection=selection,
-            page_entries=page_entries,
-            page_bytes=page_bytes,
-        )
+        super().__init__(hub, log, stream, after, selection=selection, page=page)
         self._writer = writer
         self._ended = ended
         self._pulling = False
@@ -448,8 +438,7 @@ class SocketChunks(SocketSubscription):
             sessions.log,
             session_id,
             after,
-            page_entries=COMPACT_ENTRIES if compacted else PAGE_ENTRIES,
-            page_bytes=COMPACT_BYTES if compacted else PAGE_BYTES,
+            page=COMPACT_PAGE if compacted else PAGE,
         )
         self.session_id = session_id
         self.range = SessionRange(until, follow=until is None, skip=skip)

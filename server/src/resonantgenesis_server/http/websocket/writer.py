@@ -16,7 +16,7 @@ from starlette.types import Send
 
 from ...codec.websocket import deflated, text_frame
 from ...feed.hub import Encoder, Write
-from ...feed.subscription import PAGE_BYTES
+from ...feed.subscription import PAGE
 from ...log.base import Entry
 from ..serving.websocket_protocol import SocketConnection
 
@@ -286,7 +286,7 @@ class SocketWriter:
         """Take live entries of a subscription that has everything before them, or say False."""
         if self._closing is not None or self._size >= self._bound:
             return False
-        if sum([len(entry.body) for entry in entries]) > PAGE_BYTES:
+        if sum([len(entry.body) for entry in entries]) > PAGE.bytes:
             return False
         for message in encode(entries):
             self.put(message)
