@@ -21,9 +21,9 @@ export class Files {
   }
 
   /**
-   * Stores a file, whole or not at all; compares what was stored with what was sent. A lost
-   * connection is tried again where the source can be read again. What the source, `onProgress`
-   * or `signal` throws is thrown as it is.
+   * Stores a file, whole or not at all, and compares the stored hash with the sent one. After a lost
+   * connection it tries again if the source can be read again. Errors of the source, of `onProgress`
+   * and of `signal` are thrown unchanged.
    */
   async upload(source: UploadSource, options: UploadOptions = {}): Promise<StoredFile> {
     requireStreams();
@@ -31,19 +31,19 @@ export class Files {
     return upload(this.#transport, source, options);
   }
 
-  /** Looks a file up; its content is fetched as it is read, and resumed wherever it breaks off. */
+  /** Looks up a file. Its content is fetched as it is read, and resumed after a lost connection. */
   async download(fileId: string, options: DownloadOptions = {}): Promise<FileDownload> {
     requireStreams();
     const { download } = await load(() => import('./files/download.js'), true);
     return download(this.#transport, fileId, options);
   }
 
-  /** What a file is, without its content. */
+  /** A file's description, without its content. */
   async get(fileId: string): Promise<StoredFile> {
     return camel(await this.#transport.call(itemRequest('GET', FILES, fileId)));
   }
 
-  /** One page of files, newest first; those of one session, if it is named. */
+  /** One page of files, newest first, of one session if `sessionId` is given. */
   async list(params: ListFilesParams = {}): Promise<Page<StoredFile>> {
     const raw = await this.#transport.call(listRequest(FILES, params));
     return pageOf<StoredFile>(raw, raw.data, camel);

@@ -1,4 +1,4 @@
-/** A file on its way down. */
+/** A download. */
 
 import { DownloadMachine } from '../core/download-machine.js';
 import { camel, FILES, itemRequest } from '../core/messages.js';
@@ -6,7 +6,7 @@ import { StreamReader } from '../stream-reader.js';
 import type { Transport } from '../transport.js';
 import type { DownloadOptions, FileDownload, PipeOptions, StoredFile } from '../types.js';
 
-/** What a Blob is that nobody has looked at. */
+/** The content type of bytes whose type is not known. */
 const ANYTHING = 'application/octet-stream';
 
 export async function download(
@@ -19,7 +19,7 @@ export async function download(
   return new Download(file, new DownloadReader(transport, file, options).toReadableStream());
 }
 
-/** Its pieces. */
+/** The pieces of the content. */
 class DownloadReader extends StreamReader<Uint8Array, DownloadMachine> {
   readonly #file: StoredFile;
   readonly #options: DownloadOptions;
@@ -61,7 +61,7 @@ class Download implements FileDownload {
   }
 
   async blob(): Promise<Blob> {
-    // What a Response makes can be on the disk, which an array of ours cannot.
+    // A Response's Blob can be on the disk; an array cannot.
     const headers = { 'Content-Type': ANYTHING };
     return new Response(this.stream, { headers }).blob();
   }

@@ -8,11 +8,11 @@ import type { UploadOptions, UploadSource } from '../types.js';
 /** The largest piece, in bytes. */
 const PIECE = 256 * 1024;
 
-/** Reads once from the beginning. */
+/** One reading of the source, from its beginning. */
 export interface Pieces {
   /** The next piece; undefined at the end. */
   next(): Promise<Uint8Array | undefined>;
-  /** Nothing more is wanted. */
+  /** End the reading. */
   close(): Promise<void>;
 }
 
@@ -23,7 +23,7 @@ interface Source {
   open(): Pieces;
 }
 
-/** Throws InvalidRequest for what is no source. */
+/** Throws InvalidRequest for a value that is no source. */
 function sourceOf(source: UploadSource): Source {
   if (source instanceof Blob) {
     return { size: source.size, repeatable: true, open: () => small(ofStream(source.stream())) };
@@ -78,7 +78,7 @@ function ofIterator(iterator: AsyncIterator<Uint8Array>): Pieces {
   };
 }
 
-/** None of them holds up others for long, and progress is seen: some Blobs come in one piece. */
+/** Cuts large pieces: some Blobs come in one piece, and progress would not be seen. */
 function small({ next, close }: Pieces): Pieces {
   let rest: Uint8Array | undefined;
   return {
@@ -92,7 +92,7 @@ function small({ next, close }: Pieces): Pieces {
   };
 }
 
-/** Text would be sent in an encoding that nobody chose. */
+/** Refuses text: its encoding would be a guess. */
 function checked(piece: unknown): Uint8Array {
   if (piece instanceof Uint8Array) return piece;
   throw new InvalidRequest('the source gives something else than Uint8Array');
@@ -100,19 +100,19 @@ function checked(piece: unknown): Uint8Array {
 
 /** Bytes a second below which an upload without progress events counts as hanging. */
 const SLOWEST = 16 * 1024;
-/** Seconds for a source to end its work, once nothing more of it is wanted. */
+/** Seconds for a source to end after its last piece was read. */
 const PARTING = 1;
 
 export abstract class UploadBody {
-  /** What the source or the caller's function threw; trying again would not help. */
+  /** The error of the source or of the caller's function; another attempt would not help. */
   failure: { readonly error: unknown } | undefined;
-  /** Told whenever something moves, or has failed. */
+  /** Called on every progress, and on a failure. */
   onMove: () => void = () => {};
-  /** Whether an attempt can begin, or one more. */
+  /** Whether an attempt, the first or another, can begin. */
   abstract readonly repeatable: boolean;
-  /** As announced to the server, where the platform does not see to that. */
+  /** The length to announce, unless the platform does that. */
   abstract readonly length: number | undefined;
-  /** Seconds without any movement after which an attempt is given up. */
+  /** Seconds without progress after which an attempt is given up. */
   readonly limit: number;
   protected readonly source: Source;
   readonly #onProgress: UploadOptions['onProgress'];
@@ -124,16 +124,16 @@ export abstract class UploadBody {
     this.limit = limit;
   }
 
-  /** An attempt, with this in place of the request's body. */
+  /** Make an attempt with this as the request's body. */
   abstract send(input: RequestInfo | URL, init?: RequestInit): Promise<Response>;
   /** The SHA-256 of what was sent. */
   abstract digest(): Promise<string>;
-  /** The attempt is over, however it went. */
+  /** The attempt is over, with or without success. */
   abstract halt(): Promise<void>;
   /** Nothing more will be sent. */
   abstract close(): Promise<void>;
 
-  /** So much has gone; another attempt that catches up is not told again. */
+  /** Report the sent bytes. Another attempt reports only bytes beyond them. */
   tell(done: number): void {
     if (done > this.#told) {
       this.#told = done;
@@ -153,7 +153,7 @@ export abstract class UploadBody {
 }
 
 interface Attempt {
-  /** Opened when the connection takes the first one. */
+  /** Opened when the connection takes the first piece. */
   pieces?: Pieces;
   out?: ReadableStreamDefaultController<Uint8Array>;
   readonly hash: Sha256;
@@ -161,7 +161,7 @@ interface Attempt {
   over: boolean;
 }
 
-/** For servers: piece by piece, as fast as the connection takes it. */
+/** For servers: sends piece by piece, as fast as the connection takes them. */
 class StreamedBody extends UploadBody {
   readonly #transport: Transport;
   #begun = false;
@@ -182,7 +182,7 @@ class StreamedBody extends UploadBody {
 
   async send(input: RequestInfo | URL, init?: RequestInit): Promise<Response> {
     if (!this.repeatable) {
-      // The server has refused the credential; the fresh one is for the next call.
+      // The server has refused the credential; the next call uses the new one.
       throw new AuthenticationError('the credential ended, and the source cannot be read again');
     }
     const attempt: Attempt = { hash: new Sha256(), sent: 0, over: false };
@@ -197,7 +197,7 @@ class StreamedBody extends UploadBody {
       },
       { highWaterMark: 0 },
     );
-    // Without `duplex` no platform takes a stream; TypeScript does not know it yet.
+    // Every platform needs `duplex` for a stream; TypeScript does not know it yet.
     const how = { ...init, body, duplex: 'half' } as RequestInit;
     return (this.#transport.settings.options.fetch ?? globalThis.fetch)(input, how);
   }
@@ -216,13 +216,13 @@ class StreamedBody extends UploadBody {
 
   async #end(attempt: Attempt): Promise<void> {
     attempt.over = true;
-    // Else a platform that has lost the connection may read the source to its end.
+    // A platform that has lost the connection may otherwise read the source to its end.
     attempt.out?.error(new ConnectionLost('the attempt is over'));
     try {
-      // A generator ends only once what it waits for has come.
+      // A generator ends only when its current await is over.
       if (attempt.pieces) await withTimeout(PARTING, attempt.pieces.close());
     } catch (error) {
-      // Its own failure, if there is one, has been told already.
+      // Its own failure, if any, was reported before.
       this.#transport.settings.log('debug', `the source of an upload did not end well: ${error}`);
     }
   }
@@ -262,7 +262,7 @@ class BlobBody extends UploadBody {
 
   constructor(transport: Transport, blob: Blob, onProgress: UploadOptions['onProgress']) {
     const { options, timeout } = transport.settings;
-    // Only XMLHttpRequest tells of an upload's progress; a service worker has none.
+    // Only XMLHttpRequest reports an upload's progress; a service worker has none.
     const tells = !options.fetch && 'XMLHttpRequest' in globalThis;
     super(sourceOf(blob), onProgress, timeout + (tells ? 0 : blob.size / SLOWEST));
     this.#fetch = tells
@@ -283,7 +283,7 @@ class BlobBody extends UploadBody {
   }
 
   async halt(): Promise<void> {
-    // The browser has put the Blob down by itself.
+    // The browser has released the Blob by itself.
   }
 
   async close(): Promise<void> {
@@ -309,7 +309,7 @@ class BlobBody extends UploadBody {
   }
 }
 
-/** Throws InvalidRequest for what is no source; in a browser, what reading a stream throws. */
+/** Throws InvalidRequest for a value that is no source; in a browser also a stream's own error. */
 export async function bodyOf(
   transport: Transport,
   given: UploadSource,
@@ -346,7 +346,7 @@ function isBrowser(): boolean {
   return /^Mozilla\//.test(globalThis.navigator?.userAgent ?? '');
 }
 
-/** Calls `onSent` with the bytes of the body that have gone so far. */
+/** Calls `onSent` with the number of bytes sent so far. */
 function sendWithXhr(onSent: (bytes: number) => void): typeof fetch {
   return (input, init = {}) =>
     new Promise((resolve, reject) => {

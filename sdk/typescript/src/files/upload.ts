@@ -1,4 +1,4 @@
-/** A file on its way up. */
+/** An upload. */
 
 import type { Outcome } from '../core/actions.js';
 import {
@@ -20,7 +20,7 @@ import { errorOfCall, type Transport } from '../transport.js';
 import type { JsonObject, StoredFile, UploadOptions, UploadSource } from '../types.js';
 import { bodyOf, type UploadBody } from './upload-body.js';
 
-/** Seconds: an attempt ends when nothing moves, not after a time; what is here bounds it at all. */
+/** Seconds; a last bound, since an attempt ends when there is no progress. */
 const LONGEST = 10 * 24 * 3600;
 
 export async function upload(
@@ -42,7 +42,7 @@ export async function upload(
       await transport.call(itemRequest('DELETE', FILES, made.id));
       throw new ConnectionLost('what the server stored is not what was sent');
     }
-    // Not every platform tells of it before.
+    // Not every platform reports the sent bytes earlier.
     body.tell(made.size);
     rethrow(body);
     return made;
@@ -57,7 +57,7 @@ interface Described {
   readonly digest: string | undefined;
 }
 
-/** Throws InvalidRequest for what no file can be. */
+/** Throws InvalidRequest for a name, type or checksum that no file can have. */
 function describe(source: UploadSource, options: UploadOptions): Described {
   const { name: fileName, type } = asObject(source instanceof Blob ? labels(source) : undefined);
   const name = options.name ?? asText(fileName);
@@ -74,7 +74,7 @@ function describe(source: UploadSource, options: UploadOptions): Described {
   };
 }
 
-/** What a File says beyond a Blob; old Nodes have no such class. */
+/** The name and type of a File; old versions of Node lack the class. */
 function labels(source: Blob & { readonly name?: unknown }): JsonObject {
   return { name: source.name, type: source.type };
 }
@@ -87,7 +87,7 @@ function requestOf(
   const headers: Record<string, string> = keyHeader(idempotencyKey);
   if (type) headers['Content-Type'] = type;
   if (digest) headers['Content-Digest'] = digest;
-  // What is too large is refused before any of it is sent.
+  // A file that is too large is refused before its first byte is sent.
   if (body.length !== undefined) headers['Content-Length'] = String(body.length);
   return {
     method: 'POST',
@@ -99,7 +99,7 @@ function requestOf(
   };
 }
 
-/** Sends, again while that may help and the source can be read once more. */
+/** Sends, and sends again while that may help and the source can be read again. */
 async function send(
   transport: Transport,
   request: Request,
@@ -121,7 +121,7 @@ async function send(
   }
 }
 
-/** One of them; it is cut when nothing moves any more. */
+/** One attempt; it is aborted when there is no more progress. */
 async function attempt(
   transport: Transport,
   request: Request,
@@ -150,7 +150,7 @@ async function attempt(
 }
 
 function mayPass(error: StreamError): boolean {
-  // An attempt before this one is just being recorded under the same key.
+  // An earlier attempt with the same key is being recorded.
   if (error instanceof Conflict) return error.retryAfter !== undefined;
   const { status } = error;
   return status === undefined || status < 300 || isRepeated(status);

@@ -9,10 +9,10 @@ import type { ExecuteParams, OfflineQueueOptions, QueuedExecute, QueueStorage } 
 
 /** Seconds between attempts when the server cannot be reached. */
 const REST = 5;
-/** What a server takes as a body, in characters (PROTOCOL.md, section 9). */
+/** The largest body that a server takes, in characters (PROTOCOL.md, section 9). */
 const MAX_SIZE = 1024 * 1024;
 
-/** Opens the queue, with what an earlier page left in it. */
+/** Opens the queue, with the items of earlier pages. */
 export async function openQueue(
   transport: Transport,
   options: OfflineQueueOptions,
@@ -40,9 +40,9 @@ async function storageOf(
 }
 
 /**
- * Executes in the order in which they were added, one after the other, each with an Idempotency-Key
- * of its own: however often the network breaks, a turn starts once. What is sent leaves the storage;
- * `sessions.join(item.sessionId, { turn: item.turn })` shows its answer.
+ * Sends executes one after the other, in the order in which they were added. Each has its own
+ * Idempotency-Key, so that its turn starts once, however often the network breaks. A sent item leaves
+ * the storage; `sessions.join(item.sessionId, { turn: item.turn })` shows its answer.
  */
 export class OfflineQueue {
   readonly #transport: Transport;
@@ -69,13 +69,13 @@ export class OfflineQueue {
     return this.#items;
   }
 
-  /** Tells of each change, until the returned function is called. */
+  /** Calls back on each change, until the returned function is called. */
   readonly subscribe = (listener: (items: readonly QueuedExecute[]) => void): (() => void) => {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   };
 
-  /** Looks at what is there and sends it. */
+  /** Reads the storage and sends its items. */
   async start(): Promise<void> {
     await this.#refresh();
     this.flush();
@@ -83,7 +83,7 @@ export class OfflineQueue {
 
   /**
    * Adds an execute, which is sent as soon as there is a network. A further turn of a session waits
-   * for the one that runs, unless `ifBusy` says otherwise. Throws InvalidRequest if the queue is full.
+   * for the running turn, unless `ifBusy` says otherwise. Throws InvalidRequest if the queue is full.
    */
   async add(params: ExecuteParams): Promise<QueuedExecute> {
     const { idempotencyKey = newKey(), ...fields } = params;
@@ -98,7 +98,7 @@ export class OfflineQueue {
     return this.#put(idempotencyKey, JSON.parse(text));
   }
 
-  /** Sends one that is stale or was refused again, as a new one. */
+  /** Sends a stale or refused item again, as a new item. */
   async retry(id: string): Promise<QueuedExecute | undefined> {
     const item = this.#items.find((one) => one.id === id);
     if (item?.status !== 'stale' && item?.status !== 'failed') return undefined;
@@ -106,7 +106,7 @@ export class OfflineQueue {
     return this.#put(newKey(), item.params);
   }
 
-  /** Forgets one. What is on its way may reach the server all the same. */
+  /** Forgets an item. An item that is being sent may still reach the server. */
   async remove(id: string): Promise<void> {
     this.#sent = this.#sent.filter((item) => item.id !== id);
     await this.#storage.delete(id);
@@ -133,7 +133,7 @@ export class OfflineQueue {
       });
   }
 
-  /** Sends no more; what is in the storage stays there. */
+  /** Sends no more. The items stay in the storage. */
   async close(): Promise<void> {
     this.#stop.abort();
     this.#resting?.abort();
@@ -141,7 +141,7 @@ export class OfflineQueue {
   }
 
   async #put(id: string, params: ExecuteParams): Promise<QueuedExecute> {
-    // Times are the order, so no two are the same.
+    // Items are ordered by time, so no two times are equal.
     this.#newest = Math.max(Date.now(), this.#newest + 1);
     const item: QueuedExecute = { id, params, createdAt: this.#newest, status: 'queued' };
     await this.#storage.put(item);
@@ -150,7 +150,7 @@ export class OfflineQueue {
     return item;
   }
 
-  /** Until nothing is left to send. */
+  /** Sends until no item is left. */
   async #run(): Promise<void> {
     for (;;) {
       await this.#refresh();
@@ -191,7 +191,7 @@ export class OfflineQueue {
   async #failed(item: QueuedExecute, error: unknown): Promise<void> {
     if (!(error instanceof StreamError)) throw error;
     this.#sending = undefined;
-    // Whoever has to log in again must not lose what was written before.
+    // A user who has to log in again must not lose earlier items.
     if (error.retryable || error instanceof AuthenticationError) {
       const resting = this.#rest(Math.max(REST, error.retryAfter ?? 0), error.retryAfter);
       this.#show();
@@ -209,7 +209,7 @@ export class OfflineQueue {
     this.#resting = undefined;
   }
 
-  /** The storage is the truth: other pages may have added to it, or sent what is in it. */
+  /** The storage decides: other pages may have added or sent items. */
   async #refresh(): Promise<void> {
     this.#waiting = (await this.#storage.load()).sort((a, b) => a.createdAt - b.createdAt);
     this.#newest = Math.max(this.#newest, this.#waiting.at(-1)?.createdAt ?? 0);
@@ -245,7 +245,7 @@ class MemoryStorage implements QueueStorage {
   }
 }
 
-/** Pages of one origin that open the same name share what it holds. */
+/** Pages of one origin that open the same name share its items. */
 class IndexedDbStorage implements QueueStorage {
   readonly #database: IDBDatabase;
 
@@ -258,7 +258,7 @@ class IndexedDbStorage implements QueueStorage {
     const request = indexedDB.open(name, 1);
     request.onupgradeneeded = () => request.result.createObjectStore(STORE, { keyPath: 'id' });
     const database = await outcome(request);
-    // Another page that wants to delete or upgrade it must not wait for this one.
+    // Another page that deletes or upgrades the database must not wait for this page.
     database.onversionchange = () => database.close();
     return new IndexedDbStorage(database);
   }

@@ -32,7 +32,7 @@ import {
 } from '../store/index.js';
 import { defaultClient } from '../store/stream-client.js';
 
-/** What the last render was given, for effects and handlers that must not depend on it. */
+/** The value of the last render, for effects and handlers that must not depend on it. */
 function useLatest<T>(value: T): Readonly<RefObject<T>> {
   const latest = useRef(value);
   useEffect(() => {
@@ -58,27 +58,27 @@ export function useClient(): ResonantGenesis {
   return useContext(ClientContext) ?? defaultClient();
 }
 
-/** What its turns are sent with unless `send` says otherwise, and where its place is kept. */
+/** Default parameters of its turns, which `send` may override, and where its place is kept. */
 export interface UseSessionOptions extends SendParams, SessionStoreOptions {
   /** In place of the provider's. */
   readonly client?: ResonantGenesis | undefined;
 }
 
 export interface UseSessionResult extends SessionState {
-  /** Sends the next goal; without a session the first one makes it. Never rejects: its turn has the error. */
+  /** Sends the next goal; the first one makes the session. Never rejects: the turn has the error. */
   send(goal: string, params?: SendParams): Promise<void>;
-  /** Cancels what is sent, waits or runs. Rejects with a StreamError where the server could not be told. */
+  /** Cancels all open turns. Rejects with a StreamError if the server could not be reached. */
   cancel(): Promise<void>;
-  /** Reads on, sends again, or asks again, whichever the error calls for. */
+  /** Reads on, sends again or asks again, as the error requires. */
   retry(): Promise<void>;
 }
 
 /**
- * Shows a session: all its turns, also those that others ask for, and goes on where it was when the
- * page is loaded again. Components that show the same session share one connection.
+ * Shows a session with all its turns, also the turns of other users. With `storage` it resumes when
+ * the page is loaded again. Components that show the same session share one connection.
  *
- * Without `sessionId` the first goal makes a session (`agentId` says with whom), and `sessionId` of
- * the result names it; giving it back as the argument changes nothing.
+ * Without `sessionId` the first goal makes a session with the agent `agentId`. The result's
+ * `sessionId` names it. Passing that id as the argument later changes nothing.
  */
 export function useSession(
   sessionId: string | null | undefined,
@@ -122,21 +122,21 @@ export interface UseAgentStreamOptions extends AgentTaskParams {
 }
 
 export interface UseAgentStreamResult extends AgentStreamState {
-  /** Cancels the turn. Rejects with a StreamError where the server could not be told. */
+  /** Cancels the turn. Rejects with a StreamError if the server could not be reached. */
   cancel(): Promise<void>;
-  /** Goes on with a turn that broke off, or asks again where it has ended. */
+  /** Reads on after a broken connection, or asks again if the turn has ended. */
   retry(): Promise<void>;
 }
 
-/** What is shown between a render with a new goal and the effect that asks for it. */
+/** The state between a render with a new goal and the effect that asks for the turn. */
 const PENDING: AgentStreamState = { ...IDLE, status: 'connecting', isStreaming: true };
 
 /**
- * Asks `agentId` for `goal` when it is mounted, and again when one of them changes; an empty goal
- * asks nothing.
+ * Asks `agentId` for `goal` when the component is mounted, and again when either changes. An empty
+ * goal asks for nothing.
  *
- * One turn, however often React lets the effect run. Unmounting ends the connection and not the
- * turn (`onDisconnect: 'cancel'` ends both). Options count from the next turn on.
+ * It starts one turn, however often React runs the effect. Unmounting ends the connection and not
+ * the turn (`onDisconnect: 'cancel'` ends both). Changed options apply from the next turn on.
  */
 export function useAgentStream(
   agentId: string,
@@ -172,7 +172,7 @@ export interface UseEventsOptions extends EventsSelection, EventsStoreOptions {
 }
 
 export interface UseEventsResult extends EventsState {
-  /** Goes on after an error, where it broke off. */
+  /** Goes on after an error, from the last event. */
   retry(): void;
   /** Forgets the events shown so far. */
   clear(): void;
@@ -181,7 +181,7 @@ export interface UseEventsResult extends EventsState {
 /**
  * The newest platform events of a selection, and `onEvent` for each as it comes.
  *
- * The selection counts by its content: objects made while rendering do not subscribe anew.
+ * Selections are compared by content: a new object while rendering does not subscribe again.
  */
 export function useEvents(options: UseEventsOptions = {}): UseEventsResult {
   const { client: own, limit, onEvent, ...selection } = options;
@@ -202,10 +202,10 @@ export function useEvents(options: UseEventsOptions = {}): UseEventsResult {
 }
 
 /**
- * Why the server cannot be reached, or takes no requests, while it is tried again; null while it can.
+ * Why the server cannot be reached or takes no requests, while the client retries; else null.
  *
  * Known as soon as the first attempt of any call or stream of the client (the provider's, or `client`)
- * has failed, and over when one of them is answered.
+ * has failed, and null again when one of them is answered.
  */
 export function useReach(client?: ResonantGenesis): StreamError | null {
   const provided = useClient();

@@ -8,22 +8,22 @@ import { NO_CONTENT } from './snapshots.js';
 import type { StreamClient } from './stream-client.js';
 import { TurnFold } from './turn-fold.js';
 
-/** What a turn is asked for: by whom, of whom, and everything that `executeStream` understands. */
+/** A turn to ask for: the client, the agent, and the parameters of `executeStream`. */
 export interface AgentTask extends AgentTaskParams {
   readonly client: StreamClient;
   readonly agentId: string;
   readonly goal: string;
 }
 
-/** What an execute can be told besides its agent and goal. */
+/** The parameters of an execute besides its agent and goal. */
 export type AgentTaskParams = Omit<
   ExecuteStreamParams,
   'agentId' | 'goal' | 'resumeFrom' | 'raiseOnError'
 >;
 
 /**
- * One turn, read as often as it takes: its Idempotency-Key stays the same, so that however often it
- * is asked for, it runs once.
+ * One turn. It is asked for with one Idempotency-Key, so that it runs once, however often the
+ * connection breaks.
  */
 class TurnRun {
   readonly task: AgentTask;
@@ -55,7 +55,7 @@ class TurnRun {
     return this.#reader.error === null ? 'idle' : 'failed';
   }
 
-  /** Whether nothing more will come, however often it is read. */
+  /** Whether nothing more will come, even if it is read again. */
   get isOver(): boolean {
     return this.#fold.status !== null || this.#withdrawn;
   }
@@ -82,19 +82,19 @@ class TurnRun {
     return this.#reader.read();
   }
 
-  /** Ends the connection; the turn goes on without us. */
+  /** Ends the connection; the turn goes on at the server. */
   close(): void {
     this.#reader.close();
   }
 
-  /** Cancels the turn. Rejects with a StreamError where the server could not be told. */
+  /** Cancels the turn. Rejects with a StreamError if the server could not be reached. */
   async cancel(): Promise<void> {
     if (this.isOver) return;
     if (this.#sessionId !== null && this.#turn !== null) {
       await this.task.client.sessions.cancel(this.#sessionId, { turn: this.#turn });
       return;
     }
-    // The server may have it or not: for the one who looks it is over either way.
+    // Whether or not the server has the turn: it is over for the user.
     this.#withdrawn = true;
     this.#reader.close();
     this.#changed();
@@ -122,7 +122,7 @@ class TurnRun {
     this.#look();
   }
 
-  /** Takes over what the stream has learnt meanwhile. */
+  /** Copies the stream's ids and position. */
   #look(): void {
     this.#sessionId = this.#stream?.sessionId ?? this.#sessionId;
     this.#turn = this.#stream?.turn ?? this.#turn;
@@ -131,7 +131,7 @@ class TurnRun {
   }
 }
 
-/** The state before anything was asked, and what servers render. */
+/** The state before the first goal, which servers render. */
 export const IDLE: AgentStreamState = {
   ...NO_CONTENT,
   agentId: null,
@@ -144,7 +144,7 @@ export const IDLE: AgentStreamState = {
   connection: 'closed',
 };
 
-/** One turn at a time: a new one takes the place of the last, which goes on unseen on the server. */
+/** Shows one turn at a time. A new turn replaces the last one, which goes on at the server. */
 export class AgentStreamStore extends HeldObservable<AgentStreamState> {
   #run: TurnRun | null = null;
 
@@ -155,7 +155,7 @@ export class AgentStreamStore extends HeldObservable<AgentStreamState> {
   /**
    * Starts a turn and shows it.
    *
-   * Resolves when it is over or shown no longer, and never rejects: `error` says why it failed.
+   * Resolves when the turn is over or no longer shown. Never rejects: `error` says why it failed.
    */
   async execute(task: AgentTask): Promise<void> {
     this.#run?.close();
@@ -166,7 +166,7 @@ export class AgentStreamStore extends HeldObservable<AgentStreamState> {
     await this.#read(run);
   }
 
-  /** Shows this turn: starts it, unless it is the one shown already, which is read on. */
+  /** Shows this turn. Starts it, or reads on if it is shown already. */
   show(task: AgentTask): void {
     const shown = this.#run;
     if (shown !== null && isSame(shown.task, task)) {
@@ -188,7 +188,7 @@ export class AgentStreamStore extends HeldObservable<AgentStreamState> {
     this.#run?.close();
   }
 
-  /** Cancels the turn. Rejects with a StreamError where the server could not be told. */
+  /** Cancels the turn. Rejects with a StreamError if the server could not be reached. */
   readonly cancel = async (): Promise<void> => {
     await this.#run?.cancel();
   };
@@ -220,7 +220,7 @@ export class AgentStreamStore extends HeldObservable<AgentStreamState> {
     const reading = run.read();
     this.publish();
     await reading;
-    // At once, so that whoever awaited the end reads all of it.
+    // Now, so that a caller that awaited the end reads the whole turn.
     if (this.#run === run) this.publish();
   }
 }

@@ -10,30 +10,30 @@ import { HeldObservable } from './observable.js';
 import { ResumableReader } from './resumable-reader.js';
 import type { StreamClient } from './stream-client.js';
 
-/** Events kept unless told otherwise. */
+/** The number of events that are kept by default. */
 const KEPT = 100;
 
 export type EventsSelection = Omit<SubscribeParams, keyof StreamControls>;
 
 export interface EventsStoreOptions {
-  /** The newest so many are kept; 100 by default. */
+  /** How many events are kept, the newest; 100 by default. */
   readonly limit?: number | undefined;
-  /** Told of every event, once and at once, however many are kept. */
+  /** Called once with every event as it comes, whatever `limit` keeps. */
   readonly onEvent?: ((event: PlatformEvent) => void) | undefined;
 }
 
 export interface EventsState {
   /** The newest events, the newest last. */
   readonly events: readonly PlatformEvent[];
-  /** Why no more come; null while they do. */
+  /** Why no more events come; null while they come. */
   readonly error: Error | null;
   readonly connection: ConnectionState;
 }
 
-/** The state before anything came, and what servers render. */
+/** The state before the first event, which servers render. */
 export const NO_EVENTS: EventsState = { events: [], error: null, connection: 'closed' };
 
-/** Platform events as they come, while anybody holds it; what happens meanwhile comes later. */
+/** Platform events as they come, while anybody holds the store. Later holders get missed events. */
 export class EventsStore extends HeldObservable<EventsState> {
   readonly #client: StreamClient;
   readonly #selection: EventsSelection;
@@ -65,7 +65,7 @@ export class EventsStore extends HeldObservable<EventsState> {
     this.publish();
   };
 
-  /** Goes on after an error, where it broke off. */
+  /** Goes on after an error, from the last event. */
   readonly retry = (): void => {
     if (this.isHeld) {
       void this.#reader.read();

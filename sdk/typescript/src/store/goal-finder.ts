@@ -1,16 +1,15 @@
 import { StreamError } from '../errors.js';
 import type { StreamClient } from './stream-client.js';
 
-/** Pages of events looked through for the goals of one session: each is one request. */
+/** Pages of events that are searched for the goals of one session; each is one request. */
 const MAX_PAGES = 5;
 const PAGE = 1_000;
 
 /**
- * Looks up what was asked in a session.
+ * Finds the goals of a session's turns.
  *
- * A session's log holds the answers; the goals stand in the organization's events, which a
- * credential without `events:read` does not see. Then, and where they are no longer kept, they stay
- * unknown.
+ * A session's log holds the answers. The goals stand in the organization's events, which need the
+ * scope `events:read`. Without it, or when the events are no longer kept, goals stay unknown.
  */
 export class GoalFinder {
   readonly #client: StreamClient;
@@ -29,7 +28,7 @@ export class GoalFinder {
     this.#waiting = turns.filter((turn) => !this.#tried.has(turn));
     if (!this.#looking && this.#waiting.length > 0) {
       this.#looking = true;
-      // A moment later, since the turns of a long session come all at once.
+      // After a moment: the turns of a long session come all together.
       setTimeout(() => void this.#find(sessionId), 0);
     }
   }
@@ -63,7 +62,7 @@ export class GoalFinder {
       }
     } catch (error) {
       if (!(error instanceof StreamError)) throw error;
-      // No right to see events, or no way there: goals that cannot be had stay null.
+      // No right to read events, or no connection: these goals stay null.
     }
     return goals;
   }

@@ -5,7 +5,7 @@ import { nextFrame } from './page-visibility.js';
 /**
  * A state that changes often and is published once a frame.
  *
- * `touch` notes a change and publishes it with the next frame; `publish` does so now. Without
+ * `touch` publishes a change with the next frame; `publish` publishes it now. Without
  * listeners nothing is scheduled, and `getSnapshot` reads the current state.
  */
 export abstract class Observable<S> implements Readable<S> {
@@ -69,7 +69,7 @@ export abstract class Observable<S> implements Readable<S> {
   }
 }
 
-/** A state with something that runs, such as a connection, while anybody holds it. */
+/** A state with a connection or other work that runs while anybody holds the state. */
 export abstract class HeldObservable<S> extends Observable<S> {
   #holders = 0;
   #isHeld = false;
@@ -78,7 +78,7 @@ export abstract class HeldObservable<S> extends Observable<S> {
     return this.#isHeld;
   }
 
-  /** Hold it. Returns a function that lets go, which may be called more than once. */
+  /** Holds it. Returns a function that lets go, which may be called more than once. */
   readonly hold = (): (() => void) => {
     this.#holders += 1;
     if (!this.#isHeld) {
@@ -90,8 +90,8 @@ export abstract class HeldObservable<S> extends Observable<S> {
       if (!isHolding) return;
       isHolding = false;
       this.#holders -= 1;
-      // The end waits a moment for holders that come back at once: React's strict mode runs every
-      // effect twice, and a page that changes drops its old parts before it mounts the new ones.
+      // Wait a moment for a new holder: React's strict mode runs every effect twice, and a page
+      // that changes unmounts its old parts before it mounts the new ones.
       setTimeout(() => this.#endIfFree(), 0);
     };
   };

@@ -51,7 +51,7 @@ export interface UnsentGoal {
   readonly at: number;
 }
 
-/** What an `Outbox` needs from the session it sends to. */
+/** The session that an `Outbox` sends to. */
 interface OutboxPort {
   /** Null until the first goal has made the session. */
   sessionId(): string | null;
@@ -90,7 +90,7 @@ export class Outbox {
     this.#sends.set(key, send);
   }
 
-  /** Resolves when the goal was taken, refused or withdrawn; the port is told which. Never rejects. */
+  /** Resolves when the goal was taken, refused or withdrawn, after a call of the port. Never rejects. */
   send(key: string, send: UnsentGoal): Promise<void> {
     const abort = new AbortController();
     this.#sends.set(key, send);
@@ -100,8 +100,8 @@ export class Outbox {
   }
 
   /**
-   * Withdraw goals that the server has not answered, and cancel those that it has accepted all the
-   * same. Rejects with a StreamError if the server cannot be reached.
+   * Withdraw goals that the server has not answered, and cancel those that it has accepted. Rejects
+   * with a StreamError if the server cannot be reached.
    */
   async withdraw(): Promise<void> {
     const keys = [...this.#unanswered.keys()];

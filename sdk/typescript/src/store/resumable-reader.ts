@@ -2,9 +2,9 @@ import { StreamError } from '../errors.js';
 import { onWake } from '../platform.js';
 import type { ConnectionState, MaybePromise, ResumableStream, StreamControls } from '../types.js';
 
-/** What a `ResumableReader` needs from the one who has it. */
+/** The owner of a `ResumableReader`. */
 interface ResumableReaderPort<T> {
-  /** Opens the stream where the last one left off. */
+  /** Opens the stream at the last one's position. */
   open(controls: StreamControls): MaybePromise<ResumableStream<T>>;
   take(item: T): void;
   /** Something about the reading changed: its connection, its error, or its end. */
@@ -39,7 +39,7 @@ export class ResumableReader<T> {
     return this.#reading;
   }
 
-  /** Ends the connection, and nothing else. */
+  /** Ends the connection; the turn goes on. */
   close(): void {
     const abort = this.#abort;
     this.#abort = null;
@@ -47,7 +47,7 @@ export class ResumableReader<T> {
     abort?.abort();
   }
 
-  /** Calls back when the network or the page is back and reading, which is not under way, may work. */
+  /** Calls back when the network or the page comes back while nothing is read. */
   whenBack(again: () => void): () => void {
     return onWake((what) => {
       const { error } = this;

@@ -1,7 +1,7 @@
 import type { AgentStream, ConnectionState, RealtimeSessionParams } from '../types.js';
 import type { SocketClient, StreamClient } from './stream-client.js';
 
-/** A session's chunks for as long as they are read, over a connection of their own. Throws StreamError. */
+/** A session's chunks, over a connection of their own. Throws StreamError. */
 export function followByHttp(
   client: StreamClient,
   sessionId: string,
@@ -10,7 +10,7 @@ export function followByHttp(
   return client.sessions.join(sessionId, { ...params, follow: true });
 }
 
-/** The same, over the socket that a client's sessions share. */
+/** A session's chunks, over the socket that a client's sessions share. */
 export async function followBySocket(
   client: StreamClient,
   sessionId: string,
@@ -34,7 +34,7 @@ interface Shared {
   holders: number;
 }
 
-/** One socket for all sessions that are shown over one, for as long as any is. */
+/** The shared socket of each client, while it shows a session. */
 const shared = new WeakMap<StreamClient, Shared>();
 
 /**
@@ -45,12 +45,12 @@ async function takeSocket(
   client: StreamClient,
 ): Promise<readonly [socket: SocketClient, release: () => Promise<void>]> {
   const known = shared.get(client);
-  // Hold it before anything is awaited, so that nobody closes it meanwhile.
+  // Hold the socket before the first await, so that no other holder closes it.
   const mine = known ?? start(client);
   const release = hold(client, mine);
   const socket = await mine.socket;
   if (known === undefined || socket.state !== 'closed') return [socket, release];
-  // Its retries are spent: it never reconnects.
+  // The socket has no retries left and never reconnects.
   await release();
   const next = shared.get(client);
   const other = next === undefined || next === mine ? start(client) : next;

@@ -2,10 +2,10 @@ import type { Chunk } from '../types.js';
 import type { SessionState, TurnContent, TurnSnapshot } from './snapshots.js';
 import { TurnFold } from './turn-fold.js';
 
-/** Turns shown; of more, the oldest are forgotten here, not on the server. */
+/** The number of turns that are shown. Older turns are dropped here, not at the server. */
 const MAX_TURNS = 500;
 
-/** Whether a turn of this status is still to end. */
+/** Whether a turn of this status has not ended. */
 export function isActive(status: SessionState['status']): boolean {
   return status === 'sending' || status === 'queued' || status === 'streaming';
 }
@@ -50,11 +50,11 @@ class Entry {
   }
 }
 
-/** What the chunks of a session and the goals sent to it add up to: its turns, in order. */
+/** A session's turns, in order, made from its chunks and the goals sent to it. */
 export class SessionFold {
   #position = 0;
   #entries: Entry[] = [];
-  /** The turn that chunks belong to which name none. */
+  /** The turn of chunks that name no turn. */
   #open: Entry | null = null;
   #shown: readonly TurnSnapshot[] = [];
 
@@ -67,22 +67,22 @@ export class SessionFold {
     }
   }
 
-  /** That of the last chunk taken. */
+  /** The position of the last chunk that was taken. */
   get position(): number {
     return this.#position;
   }
 
-  /** Whether a turn is sent, waits or runs. */
+  /** Whether a turn is being sent, waits or runs. */
   get isActive(): boolean {
     return this.#entries.some((entry) => entry.isActive);
   }
 
-  /** The goals that are on their way or were not taken, by key. */
+  /** Goals that are being sent or were not taken, by key. */
   unsent(): readonly TurnSnapshot[] {
     return this.view().filter((turn) => turn.turn === null);
   }
 
-  /** The same array until a turn changes, and in it the same objects for those that did not. */
+  /** The same array until a turn changes; unchanged turns stay the same objects. */
   view(): readonly TurnSnapshot[] {
     const turns = this.#entries.map((entry) => entry.view());
     const same = turns.length === this.#shown.length;
@@ -90,7 +90,7 @@ export class SessionFold {
     return this.#shown;
   }
 
-  /** Notes a goal that is on its way under this key, for the first time or once more. */
+  /** Notes a goal that is being sent under this key, for the first time or again. */
   send(key: string, goal: string): void {
     const entry = this.#byKey(key) ?? this.#add(new Entry(key, null, goal, 'sending'));
     entry.phase = 'sending';
@@ -112,7 +112,7 @@ export class SessionFold {
     }
   }
 
-  /** The server did not take the goal of this key: with an error it refused, else we withdrew it. */
+  /** The server did not take the goal of this key. It refused it (`error`), or we withdrew it. */
   dropped(key: string, error: Error | null): void {
     const entry = this.#sent(key, null);
     if (entry !== undefined) {
@@ -151,7 +151,7 @@ export class SessionFold {
     if (this.#open !== null && (turn === undefined || this.#open.turn === turn)) return this.#open;
     const known = turn === undefined ? undefined : this.#byTurn(turn);
     if (known !== undefined) return known;
-    // Most likely the one just sent, whose number is still on its way; `taken` settles it.
+    // Probably the goal just sent, whose number has not come yet; `taken` will tell.
     const sent = this.#entries.find((entry) => entry.phase === 'sending' && entry.turn === null);
     if (sent !== undefined && turn !== undefined) {
       sent.turn = turn;
@@ -188,7 +188,7 @@ export class SessionFold {
     return entry;
   }
 
-  /** By number; those on their way come last. */
+  /** Sorts by number; turns without one come last. */
   #sort(): void {
     this.#entries.sort((one, other) => (one.turn ?? Infinity) - (other.turn ?? Infinity) || 0);
   }

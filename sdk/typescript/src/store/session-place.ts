@@ -10,8 +10,8 @@ export interface PlaceStorage {
 }
 
 /**
- * The browser's own storage of that name, or one that was given; null where there is none: on a
- * server, or where the user has forbidden it.
+ * The browser's storage of this name, or the given one. Null on a server, and in a browser whose
+ * user forbids storage.
  */
 export function placeStorage(
   wanted: 'session' | 'local' | PlaceStorage | undefined,
@@ -25,11 +25,11 @@ export function placeStorage(
   }
 }
 
-/** What a page knew of a session when it was left. */
+/** A session as a page showed it when the page was left. */
 interface SessionPlace {
   readonly position: number;
   readonly turns: readonly TurnSnapshot[];
-  /** What was given and not taken, by key: the same key, the same request. */
+  /** Goals that the server has not taken, by idempotency key. */
   readonly sends: Readonly<Record<string, UnsentGoal>>;
 }
 
@@ -37,7 +37,7 @@ interface SessionPlace {
 const MAX_SIZE = 256 * 1024;
 const VERSION = 1;
 
-/** One session's place in a storage. What cannot be kept or read is as if it had never been there. */
+/** One session's place in a storage. A place that cannot be stored or read counts as missing. */
 export class PlaceKeeper {
   readonly #storage: PlaceStorage;
   readonly #name: string;
@@ -73,9 +73,9 @@ export class PlaceKeeper {
   }
 }
 
-/** Whether the browser said no. */
+/** Whether the browser refused the access. */
 function isDenied(error: unknown): boolean {
-  // Where there is no such class, there is no browser to say it.
+  // Without this class there is no browser.
   return typeof DOMException === 'function' && error instanceof DOMException;
 }
 
@@ -93,7 +93,7 @@ interface SavedTurn extends Omit<TurnSnapshot, 'error'> {
   readonly error: { code: string; message: string; retryable: boolean; retryAfter?: number } | null;
 }
 
-/** Null for what is not one of this version's places. */
+/** Null for a text that is not a place of this version. */
 function parse(text: string): SessionPlace | null {
   let value: Omit<SessionPlace, 'turns'> & { version: number; turns: readonly SavedTurn[] };
   try {

@@ -17,20 +17,20 @@ import type { StreamClient } from './stream-client.js';
 
 export interface SessionStoreOptions {
   /**
-   * Where a page keeps what it shows when it is left, so that it goes on from there when it is
-   * loaded again: `session` (the tab's), `local` (the browser's) or another. Without it the session
-   * is read from its start.
+   * Where a page keeps a session's turns and position over a reload: `session` (the tab's storage),
+   * `local` (the browser's) or another. Without it the session is read from its start.
    */
   readonly storage?: 'session' | 'local' | PlaceStorage | undefined;
   /**
-   * `http` (the default) gets through everything, and has a connection for each session. `websocket`
-   * has one socket for all sessions of a client that are shown so.
+   * `http` (the default) passes every proxy and opens a connection for each session. `websocket`
+   * opens one socket for all sessions of a client.
    */
   readonly transport?: 'http' | 'websocket' | undefined;
 }
 
 /**
- * A session: all its turns, whoever asked for them, read over one connection while anybody holds it.
+ * A session with all its turns, whoever asked for them. It is read over one connection while anybody
+ * holds the store.
  *
  * Without a session the first goal that is sent makes one.
  */
@@ -43,7 +43,7 @@ export class SessionStore extends HeldObservable<SessionState> {
   #fold = new SessionFold();
   #sessionId: string | null;
   #keeper: PlaceKeeper | null = null;
-  /** The position to begin behind, where it is not the last chunk's. */
+  /** The position to read after, if it is not the last chunk's. */
   #start: number | null = null;
   #sending: ConnectionState = 'closed';
   #stopListening: () => void = () => undefined;
@@ -82,16 +82,16 @@ export class SessionStore extends HeldObservable<SessionState> {
   }
 
   /**
-   * Sends a goal: the next turn, or one that waits until the running one has ended (`ifBusy`).
+   * Sends a goal for the next turn, which may wait until the running turn has ended (`ifBusy`).
    *
-   * Resolves when the server has taken or refused it, and never rejects: the turn has the error.
+   * Resolves when the server has taken or refused it. Never rejects: the turn has the error.
    */
   readonly send = async (goal: string, params: SendParams = {}): Promise<void> => {
     const at = Date.now();
     await this.#send(newKey(), { goal, params: { ifBusy: 'enqueue', ...params }, at });
   };
 
-  /** Cancels what is sent, waits or runs. Rejects with a StreamError where the server could not be told. */
+  /** Cancels all open turns. Rejects with a StreamError if the server could not be reached. */
   readonly cancel = async (): Promise<void> => {
     const unanswered = this.#outbox.withdraw();
     const taken = this.#sessionId === null ? null : this.client.sessions.cancel(this.#sessionId);
@@ -99,8 +99,8 @@ export class SessionStore extends HeldObservable<SessionState> {
   };
 
   /**
-   * Goes on after an error: reads on, sends once more what was refused, or asks again what failed or
-   * was cancelled. Nothing happens while a turn is on its way. Resolves like `send`.
+   * Goes on after an error: reads on, sends a refused goal again, or asks again for a turn that failed
+   * or was cancelled. Does nothing while a turn is open. Resolves like `send`.
    */
   readonly retry = async (params: SendParams = {}): Promise<void> => {
     if (this.#reader.error !== null) {
@@ -150,7 +150,7 @@ export class SessionStore extends HeldObservable<SessionState> {
     this.#keep();
   }
 
-  // -- while somebody looks ---------------------------------------------------------------------
+  // -- while it is held -------------------------------------------------------------------------
 
   protected override begin(): void {
     const stopWaking = this.#reader.whenBack(() => this.#follow());
@@ -178,8 +178,8 @@ export class SessionStore extends HeldObservable<SessionState> {
   }
 
   /**
-   * A tab that nobody sees and that waits for no answer gives its connection back, for the tabs that
-   * are seen: over HTTP/1.1 a browser has six for a server.
+   * A hidden tab that waits for no answer closes its connection, for the sake of visible tabs: over
+   * HTTP/1.1 a browser has six connections to a server.
    */
   #rest(): void {
     if (isHidden() && !this.#fold.isActive) this.#reader.close();
@@ -207,7 +207,7 @@ export class SessionStore extends HeldObservable<SessionState> {
 
   #look(): void {
     const { error } = this.#reader;
-    // What is shown is no longer in the log: trimmed, or of a history that a backup replaced.
+    // The shown chunks are no longer in the log: trimmed, or replaced by a backup.
     const gone = error instanceof PositionExpired || error instanceof InvalidRequest;
     if (error !== null && gone && this.#start === null) {
       const earliest = error.details.earliest;
@@ -241,7 +241,7 @@ export class SessionStore extends HeldObservable<SessionState> {
     for (const { key, status } of this.#fold.unsent()) {
       const again = this.#outbox.again(key);
       if (status === 'sending' && again !== undefined) {
-        // The page may have gone before the answer came; the key makes it the same turn.
+        // The page may have been left before the answer came; the key makes it the same turn.
         void this.#send(key, again);
       } else if (status === 'sending') {
         this.#fold.dropped(key, new ConnectionLost('it was not sent within a day'));
@@ -250,10 +250,10 @@ export class SessionStore extends HeldObservable<SessionState> {
   }
 }
 
-/** The stores that are held now: who looks at the same session shares its connection and its state. */
+/** The held stores: components that show the same session share its connection and state. */
 const held = new WeakMap<StreamClient, Set<SessionStore>>();
 
-/** The store that shows this session, or a new one, which nobody else finds until it is shared. */
+/** The store of this session, or a new store that others find once it is shared. */
 export function sessionStore(
   client: StreamClient,
   sessionId: string | null,
@@ -263,8 +263,8 @@ export function sessionStore(
 }
 
 /**
- * Holds `store`, and returns how to let go; where another already shows its session, that other is
- * returned and nothing held.
+ * Holds `store` and returns the function that lets go. If another store already shows the session,
+ * returns that store and holds nothing.
  */
 export function holdShared(store: SessionStore): SessionStore | (() => void) {
   const other = find(store.client, store.sessionId);

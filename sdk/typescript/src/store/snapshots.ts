@@ -1,15 +1,15 @@
-/** What the stores show: plain values that never change; a part that did not change stays the same object. */
+/** Snapshots of the stores: immutable values. An unchanged part stays the same object. */
 import type { ConnectionState, ExecuteParams, JsonObject, TurnStatus, Usage } from '../types.js';
 
-/** A tool call and, once it is there, its result. */
+/** A tool call, and its result once it has come. */
 export interface ToolCallSnapshot {
   readonly callId: string;
   readonly tool: string;
   readonly args: JsonObject;
-  /** `failed` also where the turn ended before a result came; then there is none. */
+  /** `failed` also if the turn ended without a result. */
   readonly status: 'running' | 'completed' | 'failed';
   readonly result?: unknown;
-  /** How much of `content` stood before the call, in UTF-16 units: where a page may show it. */
+  /** The length of `content` before the call, in UTF-16 units: a page may show the call there. */
   readonly offset: number;
 }
 
@@ -19,23 +19,23 @@ export interface StepSnapshot {
   readonly step: number;
   readonly name: string;
   readonly status: 'started' | 'completed';
-  /** What it has told of its doing so far, put together: a model's reasoning, for one. */
+  /** The step's details so far, concatenated: a model's reasoning, for example. */
   readonly progress: string;
   /** A word for people. */
   readonly detail?: string;
-  /** Why its model stopped; `cancelled`, `failed` or `timeout` where the turn's end cut it short. */
+  /** Why its model stopped; `cancelled`, `failed` or `timeout` if the turn's end cut it short. */
   readonly finishReason?: string;
   readonly durationMs?: number;
 }
 
-/** What a turn has produced so far. */
+/** The output of a turn so far. */
 export interface TurnContent {
   readonly content: string;
   readonly toolCalls: readonly ToolCallSnapshot[];
   readonly steps: readonly StepSnapshot[];
-  /** Why it failed; null while it did not. */
+  /** Why the turn failed; null if it did not. */
   readonly error: Error | null;
-  /** What it took; null before its end. */
+  /** The tokens and steps that it took; null before its end. */
   readonly usage: Usage | null;
 }
 
@@ -44,26 +44,26 @@ export type StreamStatus = 'idle' | 'connecting' | 'streaming' | TurnStatus;
 
 /** The state of one turn at a time; see `AgentStreamStore`. */
 export interface AgentStreamState extends TurnContent {
-  /** What is shown: null before anything was asked. */
+  /** The shown turn; null before the first one. */
   readonly agentId: string | null;
   readonly goal: string | null;
   readonly status: StreamStatus;
-  /** From the call until the end, however it comes. */
+  /** True from the call until the turn's end. */
   readonly isStreaming: boolean;
   readonly sessionId: string | null;
   readonly turn: number | null;
-  /** Of the last chunk that is shown here; 0 before the first. */
+  /** The position of the last chunk that is shown; 0 before the first. */
   readonly position: number;
   readonly connection: ConnectionState;
 }
 
 /** One turn of a session. */
 export interface TurnSnapshot extends TurnContent {
-  /** Stays the same for as long as the turn is shown, so that lists can use it. */
+  /** Stable while the turn is shown: a key for lists. */
   readonly key: string;
   /** Null until the server has numbered it. */
   readonly turn: number | null;
-  /** What was asked; null where it is not known: a session's log holds the answers. */
+  /** The goal; null if it is not known, since a session's log holds only the answers. */
   readonly goal: string | null;
   /** `sending` until the server has it, `queued` behind a running turn, `streaming`, then how it ended. */
   readonly status: 'sending' | 'queued' | 'streaming' | TurnStatus;
@@ -73,7 +73,7 @@ export interface TurnSnapshot extends TurnContent {
 export interface SessionState extends TurnContent {
   readonly turns: readonly TurnSnapshot[];
   readonly status: 'idle' | TurnSnapshot['status'];
-  /** Whether a turn is sent, waits or runs. */
+  /** Whether a turn is being sent, waits or runs. */
   readonly isStreaming: boolean;
   readonly sessionId: string | null;
   readonly turn: number | null;
@@ -81,10 +81,10 @@ export interface SessionState extends TurnContent {
   readonly connection: ConnectionState;
 }
 
-/** What a turn of a session can be told besides its goal. A session's first turn needs `agentId`. */
+/** The parameters of a session's turn besides its goal. A session's first turn needs `agentId`. */
 export type SendParams = Omit<ExecuteParams, 'goal' | 'sessionId' | 'idempotencyKey'>;
 
-/** What a store shows before anything happened. */
+/** The output before the first chunk. */
 export const NO_CONTENT: TurnContent = {
   content: '',
   toolCalls: [],
@@ -93,7 +93,7 @@ export const NO_CONTENT: TurnContent = {
   usage: null,
 };
 
-/** The state before anything is known, and what servers render. */
+/** The state before the first chunk, which servers render. */
 export const NO_SESSION: SessionState = {
   ...NO_CONTENT,
   turns: [],

@@ -14,7 +14,7 @@ import type {
   SubscribeParams,
 } from '../types.js';
 
-/** What the stores use of a client; `ResonantGenesis` is one. */
+/** The client's methods that the stores use; `ResonantGenesis` has them. */
 export interface StreamClient {
   readonly sessions: {
     executeStream(params: ExecuteStreamParams, controls: StreamControls): Promise<AgentStream>;
@@ -29,7 +29,7 @@ export interface StreamClient {
   realtime(): Promise<SocketClient>;
 }
 
-/** What the stores use of a socket; `Realtime` is one. */
+/** The socket's methods that the stores use; `Realtime` has them. */
 export interface SocketClient {
   readonly state: ConnectionState;
   session(sessionId: string, params: RealtimeSessionParams): Promise<AgentStream>;
@@ -38,7 +38,7 @@ export interface SocketClient {
 
 let client: ResonantGenesis | undefined;
 
-/** The client of pages that name none: everything about it comes from the environment. */
+/** The default client, with all settings from the environment. */
 export function defaultClient(): ResonantGenesis {
   client ??= new ResonantGenesis();
   return client;

@@ -4,11 +4,10 @@ import type { StepSnapshot, ToolCallSnapshot, TurnContent } from './snapshots.js
 import { NO_CONTENT } from './snapshots.js';
 
 /**
- * What the chunks of one turn add up to.
+ * One turn's output, made from its chunks.
  *
- * A chunk costs the same however much came before it. A growing string is a rope of its parts in
- * every engine, put together when somebody reads it; lists are copied when somebody looks. Both
- * happen once a frame.
+ * Each chunk costs the same, however long the turn is. Every engine keeps a growing string as a rope
+ * and joins it on the first read. Lists are copied on a read. Both happen once a frame.
  */
 export class TurnFold {
   /** How the turn ended; null while it has not. */
@@ -77,7 +76,7 @@ export class TurnFold {
     }
   }
 
-  /** Notes why no more can be shown, or with null that it can again. */
+  /** Sets the error that ends the reading, or clears it with null. */
   fail(error: Error | null): void {
     this.#error = error;
     this.#changed = true;
@@ -91,7 +90,7 @@ export class TurnFold {
     this.#callsChanged = true;
   }
 
-  /** What has no result when the turn ends gets none any more. */
+  /** Tool calls without a result fail when the turn ends. */
   #endCalls(): void {
     for (const [index, call] of this.#calls.entries()) {
       if (call.status !== 'running') continue;

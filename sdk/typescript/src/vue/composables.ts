@@ -36,7 +36,7 @@ import {
 } from '../store/index.js';
 import { defaultClient } from '../store/stream-client.js';
 
-/** A ref for every field of a state; each changes only when its field does. */
+/** A ref for each field of a state; it changes only when its field does. */
 export type StateRefs<S> = { readonly [K in keyof S]: ComputedRef<S[K]> };
 
 /** The fields of the store that `current` holds; `example` is any state of its kind. */
@@ -61,7 +61,7 @@ export function bind<S extends object>(
   return Object.fromEntries(refs) as StateRefs<S>;
 }
 
-/** Calls `begin` when the component is on its page, so not on a server; outside of components at once. */
+/** Calls `begin` when the component is mounted, so not on a server; outside of components at once. */
 function whenMounted(begin: () => void): void {
   if (getCurrentInstance() === null) {
     begin();
@@ -96,27 +96,27 @@ export function useClient(): ResonantGenesis {
   return (hasInjectionContext() ? inject(KEY, null) : null) ?? defaultClient();
 }
 
-/** What its turns are sent with unless `send` says otherwise, and where its place is kept. */
+/** Default parameters of its turns, which `send` may override, and where its place is kept. */
 export interface UseSessionOptions extends SendParams, SessionStoreOptions {
   /** In place of the provided one. */
   readonly client?: ResonantGenesis | undefined;
 }
 
 export interface UseSessionResult extends StateRefs<SessionState> {
-  /** Sends the next goal; without a session the first one makes it. Never rejects: its turn has the error. */
+  /** Sends the next goal; the first one makes the session. Never rejects: the turn has the error. */
   send(goal: string, params?: SendParams): Promise<void>;
-  /** Cancels what is sent, waits or runs. Rejects with a StreamError where the server could not be told. */
+  /** Cancels all open turns. Rejects with a StreamError if the server could not be reached. */
   cancel(): Promise<void>;
-  /** Reads on, sends again, or asks again, whichever the error calls for. */
+  /** Reads on, sends again or asks again, as the error requires. */
   retry(): Promise<void>;
 }
 
 /**
- * Shows a session: all its turns, also those that others ask for, and goes on where it was when the
- * page is loaded again. Components that show the same session share one connection.
+ * Shows a session with all its turns, also the turns of other users. With `storage` it resumes when
+ * the page is loaded again. Components that show the same session share one connection.
  *
- * Without `sessionId` the first goal makes a session (`agentId` says with whom), and `sessionId` of
- * the result names it; giving it back as the argument changes nothing.
+ * Without `sessionId` the first goal makes a session with the agent `agentId`. The result's
+ * `sessionId` names it. Passing that id as the argument later changes nothing.
  */
 export function useSession(
   sessionId: MaybeRefOrGetter<string | null | undefined>,
@@ -170,13 +170,13 @@ export interface UseAgentStreamOptions extends AgentTaskParams {
 
 export interface UseAgentStreamResult extends StateRefs<AgentStreamState> {
   /**
-   * Asks for `goal` in place of what was shown. Resolves when the turn is over, and never rejects:
-   * `error` says why it failed.
+   * Asks for `goal` and shows its turn in place of the last one. Resolves when the turn is over. Never
+   * rejects: `error` says why it failed.
    */
   execute(goal: string, params?: AgentTaskParams): Promise<void>;
-  /** Cancels the turn. Rejects with a StreamError where the server could not be told. */
+  /** Cancels the turn. Rejects with a StreamError if the server could not be reached. */
   cancel(): Promise<void>;
-  /** Goes on with a turn that broke off, or asks again where it has ended. */
+  /** Reads on after a broken connection, or asks again if the turn has ended. */
   retry(): Promise<void>;
 }
 
@@ -207,7 +207,7 @@ export interface UseEventsOptions extends EventsSelection, EventsStoreOptions {
 }
 
 export interface UseEventsResult extends StateRefs<EventsState> {
-  /** Goes on after an error, where it broke off. */
+  /** Goes on after an error, from the last event. */
   retry(): void;
   /** Forgets the events shown so far. */
   clear(): void;
@@ -243,10 +243,10 @@ export function useEvents(options: MaybeRefOrGetter<UseEventsOptions> = {}): Use
 }
 
 /**
- * Why the server cannot be reached, or takes no requests, while it is tried again; null while it can.
+ * Why the server cannot be reached or takes no requests, while the client retries; else null.
  *
  * Known as soon as the first attempt of any call or stream of the client (the provided one, or
- * `client`) has failed, and over when one of them is answered.
+ * `client`) has failed, and null again when one of them is answered.
  */
 export function useReach(client?: ResonantGenesis): Readonly<ShallowRef<StreamError | null>> {
   const { subscribe, getSnapshot } = (client ?? useClient()).reach;
@@ -257,7 +257,7 @@ export function useReach(client?: ResonantGenesis): Readonly<ShallowRef<StreamEr
   let isOver = false;
   let stop = (): void => undefined;
   whenMounted(() => {
-    // A scope may end before its component is on the page.
+    // A scope may end before its component is mounted.
     if (!isOver) {
       stop = subscribe(take);
       take();
