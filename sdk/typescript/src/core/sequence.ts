@@ -39,7 +39,7 @@ export function checkEpoch(
 ): string | undefined {
   if (now && before && now !== before) {
     throw new PositionExpired(
-      "the server's store was replaced, positions from before mean nothing",
+      "the server's store was replaced: earlier positions mean nothing",
       { ...place, details: { epoch: now } },
     );
   }

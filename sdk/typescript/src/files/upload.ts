@@ -61,7 +61,7 @@ interface Described {
 function describe(source: UploadSource, options: UploadOptions): Described {
   const { name: fileName, type } = asObject(source instanceof Blob ? labels(source) : undefined);
   const name = options.name ?? asText(fileName);
-  if (!name) throw new InvalidRequest('name is needed: the source does not say what it is called');
+  if (!name) throw new InvalidRequest('name is needed: the source has no name of its own');
   const { checksum } = options;
   if (checksum !== undefined && !/^[0-9a-f]{64}$/i.test(checksum)) {
     throw new InvalidRequest('checksum must be a SHA-256 in hexadecimal, 64 digits');

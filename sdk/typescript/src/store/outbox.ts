@@ -25,7 +25,7 @@ export async function beginTurn(
   const { sessionId, turn } = stream;
   await stream.close();
   if (sessionId === undefined || turn === undefined) {
-    throw new InternalError('the server has not named the turn');
+    throw new InternalError('the server did not name the turn');
   }
   return { sessionId, turn };
 }

@@ -266,7 +266,7 @@ class SessionStreamMachine(Reconnector[Chunk]):
         if epoch and resume_point.epoch and epoch != resume_point.epoch:
             resume_point.settled = True
             raise PositionExpired(
-                "the server's store was replaced, positions from before mean nothing",
+                "the server's store was replaced: earlier positions mean nothing",
                 details={"epoch": epoch},
                 session_id=resume_point.session_id,
                 position=resume_point.position,

@@ -46,7 +46,7 @@ SyncSource = str | os.PathLike[str] | bytes | ReadsBytes | Iterable[bytes]
 
 @dataclass(frozen=True, slots=True)
 class Readable:
-    """A source: what it is called and how large it is, as far as that is known; `blocks` reads it
+    """A source: its name and size, as far as they are known; `blocks` reads it
     from its beginning, more than once only where it `rewinds`."""
 
     name: str | None
@@ -71,7 +71,9 @@ def readable(source: SyncSource) -> Readable:
         return Readable(_name_of(source), None, False, lambda: _read(source))
     if isinstance(source, Iterable):
         return Readable(None, None, False, lambda: iter(source))
-    raise TypeError(f"{type(source).__name__} is no path, no bytes, no file and not iterable")
+    raise TypeError(
+        f"the source is a path, bytes, a file or an iterable, not {type(source).__name__}"
+    )
 
 
 class Content:
@@ -84,7 +86,7 @@ class Content:
         self, name: str | None, size: int | None, rewinds: bool, on_progress: Progress | None
     ) -> None:
         if not name:
-            raise ValueError("name= is needed: the content does not say what it is called")
+            raise ValueError("name= is needed: the content has no name of its own")
         self.name = name
         self.size = size
         self._rewinds = rewinds

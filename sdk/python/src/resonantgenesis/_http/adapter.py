@@ -43,7 +43,7 @@ def client_options(settings: Settings) -> ClientOptions:
     try:
         httpx.URL(settings.base_url)
     except httpx.InvalidURL as error:
-        raise InvalidSettings(f"base_url is none: {error}") from error
+        raise InvalidSettings(f"base_url is not a valid address: {error}") from error
     return {
         "headers": {
             "Authorization": f"Bearer {settings.api_key}",

@@ -259,7 +259,7 @@ class SessionSubscription(Subscription):
         if isinstance(epoch, str):
             if self._epoch not in (None, epoch):
                 raise PositionExpired(
-                    "the server's store was replaced, positions from before mean nothing",
+                    "the server's store was replaced: earlier positions mean nothing",
                     details={"epoch": epoch},
                     session_id=self.session_id,
                 )
@@ -408,7 +408,7 @@ class SessionSubscriptions:
             followed = session_id in self._subscriptions
             self._subscription(session_id).join(consumer, turn, followed=followed)
         else:
-            consumer.end(ConnectionLost("the server does not name the turn that it started"))
+            consumer.end(ConnectionLost("the server did not name the turn that it started"))
 
     def _refused(self, consumer: ChunkConsumer, error: StreamError) -> None:
         self._starting.pop(consumer, None)

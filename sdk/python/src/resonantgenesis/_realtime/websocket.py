@@ -68,7 +68,7 @@ class WebSocket(Owned):
             async with asyncio.timeout(timeout):
                 await self._connection.send(text)
         except TimeoutError as error:
-            raise ConnectionLost("the link takes nothing any more") from error
+            raise ConnectionLost("the connection takes no more data") from error
         except ConnectionClosed as error:
             raise closed_error(error) from error
 

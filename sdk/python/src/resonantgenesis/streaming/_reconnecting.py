@@ -153,7 +153,7 @@ class ReconnectingWebSocket:
     async def _handle(self, handler: Handler, text: str | bytes) -> None:
         message = json_object(text)
         if message is None:
-            log.warning("the socket brought a message that is no JSON object")
+            log.warning("the socket received a message that is not a JSON object")
             return
         try:
             await _awaited(handler(message))

@@ -183,7 +183,7 @@ export class SessionSubscriptions {
     const sessionId = asText(answer.session_id);
     const turn = asCount(answer.turn);
     if (!sessionId || !turn) {
-      consumer.end(new ConnectionLost('the server does not name the turn that it started'));
+      consumer.end(new ConnectionLost('the server did not name the turn that it started'));
       return;
     }
     const followed = this.#subscriptions.has(sessionId);
