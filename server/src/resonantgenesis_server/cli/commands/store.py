@@ -120,8 +120,7 @@ async def _copy(
         )
     where = files or settings.files or str(settings.data / "files")
     copied.lines.append(
-        f"the content of files lies in {where}: set RESONANTGENESIS_FILES to it"
-        + ("" if files else ", or repeat the copy with --files")
+        f"the content of files lies in {where}: set RESONANTGENESIS_FILES to it on every node"
     )
     return copied
 
