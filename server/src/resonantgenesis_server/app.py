@@ -82,7 +82,7 @@ from .sessions.files import SessionFiles
 from .sessions.idempotency import TurnIdempotency
 from .sessions.ownership import NodeOwner, Ownership, SoleOwner
 from .sessions.service import SessionService
-from .sessions.session_list import SessionList
+from .sessions.session_list import HOLD_SECONDS, SessionList
 from .sessions.state import SessionState
 from .sessions.supervisor import Supervisor
 from .sessions.turn_limit import TurnLimit
@@ -366,6 +366,7 @@ async def open_parts(settings: Settings, worker: int | None = None) -> AsyncIter
             records.organizations,
             log,
             None if isinstance(log, SqliteLog) else log,
+            hold=max(HOLD_SECONDS, 4 * settings.node_ttl),
         )
         stack.push_async_callback(session_list.close)
         of_key = KeyLimits.of(settings, log)
@@ -433,13 +434,10 @@ async def open_parts(settings: Settings, worker: int | None = None) -> AsyncIter
             of_key.events.reached,
         )
 
-        def leads() -> bool:
-            return ownership.leads
-
         def served() -> set[str] | None:
             return None if ownership.is_alone else watch.organizations | supervisor.organizations
 
-        relay = OutboxRelay(records.outbox, log, None if calls is None else leads)
+        relay = OutboxRelay(records.outbox, log, None if calls is None else lambda: ownership.leads)
         app = _app(settings, limits, records, log, authenticator, directory, routes, relay, engines)
         node_events = NodeEvents(
             log,
@@ -454,7 +452,7 @@ async def open_parts(settings: Settings, worker: int | None = None) -> AsyncIter
                 *_jobs(records, events, retention, meter, session_list, limits, clock),
                 RetentionJob("files", files.collect),
             ],
-            leads,
+            lambda: ownership.leads,
         )
 
         await _take_up(stack, log, supervisor, dispatcher, session_list, calls)

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from resonantgenesis_server.sessions import session_list
 from resonantgenesis_server.sessions.session_list import record_of
 
 from ..sessions.rig import ME, Rig
@@ -96,9 +95,7 @@ async def test_an_older_row_of_another_node_does_not_replace_a_newer(nodes: Open
     assert one.rows.rows[session].turns == 2
 
 
-async def test_a_place_is_kept_only_once_no_other_node_can_lack_a_row(
-    nodes: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_place_is_kept_only_once_no_other_node_can_lack_a_row(nodes: Open) -> None:
     one = await nodes()
     await one.run("a b")
     await one.session_list.flush(places=True)
@@ -111,7 +108,7 @@ async def test_a_place_is_kept_only_once_no_other_node_can_lack_a_row(
     await one.run("a b")
     await one.session_list.flush(places=True)
     assert one.rows.kept["org"].position == alone
-    monkeypatch.setattr(session_list, "_HOLD", 0.3)
+    one.session_list._hold = 0.3
     held = one.session_list._reached["org"].newest
     async with asyncio.timeout(20):
         while one.rows.kept["org"].position < held:

@@ -7,9 +7,9 @@ event of it. The position up to which the events are taken in is kept with the r
 reads only newer events.
 
 Of many nodes each writes the rows of its own commits. A node may commit, and die before it writes
-the row; others find it dead some seconds later. So a position is kept only once it is _HOLD old:
-by then the row is written, or the node is known to be dead. The node that leads then takes in the
-events since the kept positions, as a start does.
+the row; others find it dead some seconds later. So a position is kept only once it is as old as
+HOLD_SECONDS: by then the row is written, or the node is known to be dead. The node that leads then
+takes in the events since the kept positions, as a start does.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _GATHER = 0.1
 _PLACES = 1.0
 #: Seconds after which a position is kept where other nodes live: longer than a dead node can go
 #: unnoticed, together with the longest time from its commit to its row.
-_HOLD = 30.0
+HOLD_SECONDS = 30.0
 #: Events that change no session, after which the position is written all the same.
 _FAR = 10_000
 #: Events of a page, sessions of a repair, rows of a page.
@@ -61,16 +61,16 @@ _END = 1 << 62
 @dataclass(slots=True)
 class _Reached:
     """How far an organization's events were announced. `held` was the newest position at the time
-    `since`, `settled` was _HOLD earlier."""
+    `since`, `settled` was one hold earlier."""
 
     newest: int
     held: int
     since: float
     settled: int = 0
 
-    def move(self, now: float, newest: int) -> None:
+    def move(self, now: float, newest: int, hold: float) -> None:
         self.newest = max(newest, self.newest)
-        if now - self.since >= _HOLD:
+        if now - self.since >= hold:
             self.settled, self.held, self.since = self.held, self.newest, now
 
 
@@ -86,15 +86,19 @@ class SessionList:
         organizations: OrganizationRepository,
         log: EventLog,
         shared: SharedLog | None = None,
+        *,
+        hold: float = HOLD_SECONDS,
     ) -> None:
-        """`shared` is the log once more, if other nodes may write it."""
+        """`shared` is the log once more, if other nodes may write it. `hold`: see HOLD_SECONDS; to
+        be longer where a silent node is declared dead later."""
         self._sessions = sessions
         self._organizations = organizations
         self._log = log
         self._shared = shared
+        self._hold = hold
         #: When a node was found gone, in the loop's seconds; and whether its changes are still to
         #: be taken in by this node.
-        self._gone_at = -_HOLD
+        self._gone_at = -hold
         self._is_missing = False
         self._taking_in = asyncio.Lock()
         #: Changed sessions with their states; None: the state is not in memory.
@@ -172,7 +176,7 @@ class SessionList:
         if reached is None:
             self._reached[organization_id] = _Reached(position, position, now)
         else:
-            reached.move(now, position)
+            reached.move(now, position, self._hold)
 
     def forget(self, session_id: str) -> None:
         """Remove the row of a deleted session, after the write that may be under way."""
@@ -210,7 +214,7 @@ class SessionList:
         """
         await self.settle()
         now = asyncio.get_running_loop().time()
-        if others_did and now - self._gone_at >= _HOLD:
+        if others_did and now - self._gone_at >= self._hold:
             return
         place: ListPlace | None = None
         if organization_id not in self._kept:
@@ -286,7 +290,7 @@ class SessionList:
         is_whole = self._shared is None or (self._shared.is_alone and not self._is_missing)
         places: list[ListPlace] = []
         for name, reached in self._reached.items():
-            reached.move(moment, 0)
+            reached.move(moment, 0, self._hold)
             position = reached.newest if is_whole else reached.settled
             if position and position != self._placed.get(name):
                 places.append(ListPlace(name, self._log.epoch, position))
