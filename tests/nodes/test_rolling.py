@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -21,37 +22,43 @@ from support.fleet import (
     watched,
 )
 from support.postgres import PostgresServer
-from support.wire import execute, read_all
+from support.server import ServerProcess
+from support.wire import Frame, execute, read_all
 
 pytestmark = pytest.mark.anyio
 
 
-#: Seconds by which each node's turns outlast those of the node that is restarted before.
-RESTART = 7
+async def start(
+    fleet: Fleet, node: ServerProcess, turns: int, streams: int, seconds: float
+) -> list[Viewer]:
+    """Turns of this node with viewers at all; each second one has another that waits."""
+    viewers: list[Viewer] = []
+    async with node.client() as client:
+        for number in range(turns):
+            goal = {"goal": f"count to {int(20 * seconds)}"}
+            paced = {**goal, "context": {"words_per_second": 20}}
+            session_id = (await execute(client, **paced))["session_id"]
+            if number % 2:
+                waiting = {"goal": "count to 3", "session_id": session_id, "if_busy": "enqueue"}
+                assert (await execute(client, **waiting))["turn"] == 2
+            nodes = itertools.islice(itertools.cycle(fleet.nodes), streams // turns)
+            viewers += [Viewer(session_id, fleet.addresses(n), turns=1 + number % 2) for n in nodes]
+    return viewers
 
 
 async def roll(fleet: Fleet, turns: int, streams: int, seconds: float) -> None:
-    """SIGTERM each node in turn, amid its turns; each second one has another that waits."""
-    queued: set[str] = set()
+    """SIGTERM each node in turn, amid turns of its own that last `seconds`."""
+    share = len(fleet.nodes)
     viewers: list[Viewer] = []
-    clients = [node.client() for node in fleet.nodes]
-    for number, client in zip(range(turns), itertools.cycle(clients), strict=False):
-        words = int(20 * (seconds + RESTART * (number % len(clients))))
-        goal = {"goal": f"count to {words}", "context": {"words_per_second": 20}}
-        session_id = (await execute(client, **goal))["session_id"]
-        if number % 2:
-            queued.add(session_id)
-            waiting = {"goal": "count to 3", "session_id": session_id, "if_busy": "enqueue"}
-            assert (await execute(client, **waiting))["turn"] == 2
-        for each in range(streams // turns):
-            node = fleet.nodes[(number + each) % len(fleet.nodes)]
-            expected = 2 if session_id in queued else 1
-            viewers.append(Viewer(session_id, fleet.addresses(node), turns=expected))
-    for client in clients:
-        await client.aclose()
-    async with watched(viewers) as tasks:
-        await until(lambda: all(len(viewer.frames) > 2 for viewer in viewers))
+    tasks: list[asyncio.Task[list[Frame]]] = []
+    async with AsyncExitStack() as stack:
         for node in fleet.nodes:
+            begun = await start(fleet, node, turns // share, streams // share, seconds)
+            viewers += begun
+            tasks += await stack.enter_async_context(watched(begun))
+            async with asyncio.timeout(PATIENCE):
+                while not all(len(viewer.frames) > 2 for viewer in begun):
+                    await asyncio.sleep(0.005)
             began = time.monotonic()
             node.terminate()
             assert await asyncio.to_thread(node.wait, PATIENCE) == 0
@@ -64,8 +71,7 @@ async def roll(fleet: Fleet, turns: int, streams: int, seconds: float) -> None:
             kept = await read_all(client, viewer.session_id, resume_from=0)
             assert kept == viewer.frames
             check_log(kept, viewer.frames)
-            waited = ["success"] if viewer.session_id in queued else []
-            assert last_codes(kept) == ["success", *waited]
+            assert last_codes(kept) == ["success"] * viewer.turns
         for status in ("running", "queued"):
             found = await client.get("/v1/sessions", params={"status": status})
             assert found.json()["data"] == []
