@@ -19,6 +19,7 @@ from resonantgenesis_server.config.load import (
     setting_names,
     unknown_variables,
     variable_of,
+    worker_count,
 )
 from resonantgenesis_server.config.settings import Settings
 from resonantgenesis_server.logging.startup import StartupError
@@ -365,3 +366,21 @@ def test_every_setting_is_documented_with_its_variable_and_default() -> None:
         assert rows.pop(name, "").startswith(f"`{variable_of(name)}` | {shown} | "), name
     assert not rows, "settings that there are not"
     assert len(setting_names()) == len(set(setting_names()))
+
+
+@pytest.mark.parametrize("number", ["0", "many", "257", "-1", "1.5"])
+def test_a_number_of_workers_that_cannot_be(number: str) -> None:
+    with pytest.raises(StartupError, match=r"workers: .*a number from 1 to 256, or auto"):
+        load_settings({"workers": number})
+
+
+def test_only_a_database_has_several_workers() -> None:
+    def count(**given: object) -> int:
+        return worker_count(load_settings(given).settings)
+
+    database = "postgresql:///here"
+    assert (count(), count(workers="auto"), count(workers="1")) == (1, 1, 1)
+    assert count(workers="3", store=database) == 3
+    assert count(workers="AUTO", store=database) >= 1
+    with pytest.raises(StartupError, match="workers: 2 are not possible"):
+        count(workers=2)

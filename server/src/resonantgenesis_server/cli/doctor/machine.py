@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ... import stores
-from ...config.load import LoadedSettings, load_settings, unknown_variables
+from ...config.load import LoadedSettings, load_settings, unknown_variables, worker_count
 from ...config.settings import Settings
 from ...http.serving.connection_limit import ConnectionLimit, raise_file_limit
 from ...log.base import LogError
@@ -45,11 +45,21 @@ def configuration(data: Path | None, config: Path | None) -> tuple[Settings, lis
         todo = "correct it; the server does not start with it"
         settings = Settings() if data is None else Settings(data=data)
         return settings, [fail("configuration", str(error), todo)]
-    findings = [ok("configuration", _sources(loaded))]
+    findings = [ok("configuration", _sources(loaded)), *_workers(loaded.settings)]
     for name, meant in unknown_variables():
         todo = f"did you mean {meant}?" if meant else "unset it, or look for its name in the README"
         findings.append(warn("configuration", f"{name} is no setting and does nothing", todo))
     return loaded.settings, findings
+
+
+def _workers(settings: Settings) -> Iterator[Finding]:
+    try:
+        count = worker_count(settings)
+    except StartupError as error:
+        yield fail("configuration", str(error), "set `store`, or leave `workers` at 1")
+        return
+    if count > 1:
+        yield ok("configuration", f"{count} workers on one port")
 
 
 def _sources(loaded: LoadedSettings) -> str:
