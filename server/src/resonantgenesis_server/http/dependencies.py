@@ -3,10 +3,6 @@
 A new minor version may change these parts without a word. So the import of `http` checks the
 versions, and server/pyproject.toml has the same bounds. The parts are:
 
-- uvicorn, `http/serving/http_*.py`: `RequestResponseCycle`, its arguments and its fields `body`,
-  `disconnected`, `keep_alive`, `message_event`, `more_body`, `on_response`, `response_complete`,
-  `response_started`, `scope`, `transport`, `waiting_for_100_continue`;
-  `FlowControl` and `HIGH_WATER_LIMIT`
 - uvicorn, `http/serving/websocket_protocol.py`: `WebSocketsSansIOProtocol` with its fields and its
   handlers of events, `ClientDisconnected`
 - uvicorn, `http/serving/run.py` and `acceptor.py`: the call of the setting `http`, `Server`'s

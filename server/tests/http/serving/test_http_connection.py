@@ -1,15 +1,18 @@
-"""A client that dribbles its headers holds a connection for a bounded time only."""
+"""Connections without a gateway: how long a client may be silent, and how answers are written."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+from collections.abc import AsyncIterator
 
 import pytest
 import uvicorn
 from resonantgenesis_server.http.serving import acceptor as door
 from resonantgenesis_server.http.serving import http_connection as protocol
 from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 pytestmark = pytest.mark.anyio
 
@@ -29,33 +32,132 @@ async def cut_after(sent: bytes, port: int) -> bool:
     return True
 
 
-async def test_headers_must_come_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "HEADERS_WITHIN", 0.2)
-    monkeypatch.setattr(door, "HEADERS_WITHIN", 0.2)
+@contextlib.asynccontextmanager
+async def serving(app: ASGIApp) -> AsyncIterator[int]:
+    """The port of a server of this application."""
     config = uvicorn.Config(
-        PlainTextResponse("here"),
+        app,
         http=door.ConnectionAcceptor(),  # type: ignore[arg-type]
         lifespan="off",
         log_config=None,
         ws="none",
+        server_header=False,
+        date_header=False,
     )
     server = uvicorn.Server(config)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
         running = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             while not server.started:
                 await asyncio.sleep(0.01)
-            assert await cut_after(b"", port)
-            assert await cut_after(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ", port)
-            # A whole request in time is answered, and its connection may be used again.
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            for _ in range(2):
-                writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-                async with asyncio.timeout(10):
-                    assert (await reader.readuntil(b"here")).startswith(b"HTTP/1.1 200")
-            writer.close()
+            yield listener.getsockname()[1]
         finally:
             server.should_exit = True
             await running
+
+
+async def test_headers_must_come_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEADERS_WITHIN", 0.2)
+    monkeypatch.setattr(door, "HEADERS_WITHIN", 0.2)
+    async with serving(PlainTextResponse("here")) as port:
+        assert await cut_after(b"", port)
+        assert await cut_after(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ", port)
+        # A whole request in time is answered, and its connection may be used again.
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(2):
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            async with asyncio.timeout(10):
+                assert (await reader.readuntil(b"here")).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+
+START = {"type": "http.response.start", "status": 200, "headers": []}
+WITH_LENGTH = {**START, "headers": [(b"Content-Length", b"2")]}
+END = {"type": "http.response.body"}
+
+
+async def answer(messages: list[Message], start: bytes = b"GET / HTTP/1.1") -> bytes:
+    """All that the client gets when the application sends these messages."""
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+
+    async with serving(app) as port, asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(start + b"\r\nHost: x\r\nConnection: close\r\n\r\n")
+        received = await reader.read()
+        writer.close()
+    return received
+
+
+CLOSE = b"connection: close\r\n"
+CHUNKED = b"transfer-encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize(
+    ("messages", "start", "expected"),
+    [
+        (
+            [WITH_LENGTH, {**END, "body": b"ok"}],
+            b"GET / HTTP/1.1",
+            b"content-length: 2\r\n%b\r\nok",
+        ),
+        ([WITH_LENGTH, {**END, "body": b"ok"}], b"HEAD / HTTP/1.1", b"content-length: 2\r\n%b\r\n"),
+        (
+            [START, {**END, "body": b"a", "more_body": True}, {**END, "body": b"b"}],
+            b"GET / HTTP/1.1",
+            b"%b" + CHUNKED + b"\r\n1\r\na\r\n1\r\nb\r\n0\r\n\r\n",
+        ),
+        (
+            [START, {**END, "body": b"a", "more_body": True}, {**END, "body": b"b"}],
+            b"GET / HTTP/1.0",
+            b"%b\r\nab",
+        ),
+    ],
+)
+async def test_bodies_are_framed_as_their_client_can_read(
+    messages: list[Message], start: bytes, expected: bytes
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\n"
+    assert await answer(messages, start) == head + expected.replace(b"%b", CLOSE)
+
+
+async def test_a_status_without_a_body_has_no_framing() -> None:
+    got = await answer([{**START, "status": 204}, END])
+    assert got == b"HTTP/1.1 204 No Content\r\n" + CLOSE + b"\r\n"
+    assert (await answer([{**START, "status": 499}, END])).startswith(b"HTTP/1.1 499 \r\n")
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [],
+        [END],
+        [{**START, "headers": [(b"x-name", b"a\r\nx-other: b")]}],
+        [{**START, "headers": [(b"x name", b"a")]}],
+    ],
+)
+async def test_an_application_that_fails_before_its_answer_is_a_500(
+    messages: list[Message],
+) -> None:
+    got = await answer(messages)
+    assert got.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    assert got.endswith(b"\r\n\r\nInternal Server Error")
+    assert b"x-other" not in got
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [WITH_LENGTH, {**END, "body": b"o"}],
+        [WITH_LENGTH, {**END, "body": b"o", "more_body": True}, {**END, "body": b"kk"}],
+        [WITH_LENGTH, {**END, "body": b"o", "more_body": True}, START],
+        [WITH_LENGTH, {**END, "body": b"o", "more_body": True}],
+    ],
+)
+async def test_an_answer_that_breaks_off_or_its_own_length_ends_the_connection(
+    messages: list[Message],
+) -> None:
+    assert (await answer(messages)).endswith(b"\r\n\r\no")

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
 from typing import Protocol
 
-from starlette.types import Scope
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+import structlog
+from starlette.types import ASGIApp, Message, Scope
 
 from ..cors import HeaderList
 from .connection_limit import SURPLUS_WITHIN, Peer, SilentConnections, client_address, has_input
 from .connection_owner import ConnectionOwner, SendWatchdog
-from .stream_connection import StreamConnection, opening
+from .request_head import TOKEN, RequestHead, tokens
+from .stream_connection import StreamConnection, chunked, opening
+
+log_ = structlog.get_logger("resonantgenesis.http")
 
 EXTENSION = "resonantgenesis.transport"
 
@@ -27,21 +31,63 @@ LAST_REQUEST = 1.0
 #: answer if the connection were closed while it sends (RFC 9112, 9.6).
 CLOSE_WITHIN, CLOSE_BYTES = 2.0, 1024 * 1024
 
+#: A line of an answer's head; a line break in a value would begin another answer.
+_FIELD = re.compile(rb"%b: [^\x00-\x08\x0a-\x1f\x7f]*" % TOKEN)
+_PHRASES = {int(status): status.phrase.encode() for status in HTTPStatus}
+#: Statuses without a body.
+_BODILESS = frozenset({204, 304})
+#: The answer of an application that failed before it answered.
+_FAILED = b"Internal Server Error"
+_FAILED_HEADERS = [
+    (b"content-type", b"text/plain; charset=utf-8"),
+    (b"content-length", b"%d" % len(_FAILED)),
+    (b"connection", b"close"),
+]
 
-class Flow(FlowControl):
-    """uvicorn's, which lets an application that waits for its client read on."""
 
-    #: More has come than is dealt with at once: nothing is read, whoever waits for it.
-    held = False
+class Flow:
+    """How a connection's two directions are held back."""
+
+    __slots__ = ("_read_paused", "_transport", "_writable", "held", "write_paused")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._read_paused = False
+        self.write_paused = False
+        #: Made by the first that waits.
+        self._writable: asyncio.Event | None = None
+        #: More has come than is dealt with at once: nothing is read, whoever waits for it.
+        self.held = False
+
+    async def drain(self) -> None:
+        """Wait until the client has taken enough of what was written, or has left."""
+        if self.write_paused:
+            self._writable = self._writable or asyncio.Event()
+            await self._writable.wait()
+
+    def pause_reading(self) -> None:
+        if not self._read_paused:
+            self._read_paused = True
+            self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if not self.held:
-            super().resume_reading()
+        if self._read_paused and not self.held:
+            self._read_paused = False
+            self._transport.resume_reading()
 
     def release(self) -> None:
         """Read on."""
         self.held = False
-        super().resume_reading()
+        self.resume_reading()
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        if self._writable is not None:
+            self._writable.set()
+            self._writable = None
 
 
 class HttpConnection(asyncio.Protocol, ABC):
@@ -68,6 +114,11 @@ class HttpConnection(asyncio.Protocol, ABC):
         self._lingers: int | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
         owner.connections.add(self)
+
+    @property
+    def default_headers(self) -> HeaderList:
+        """The headers of every answer; uvicorn replaces them each second."""
+        return self.owner.server_state.default_headers
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.owner.connections.discard(self)
@@ -212,47 +263,180 @@ class ClientListener(Protocol):
 
 
 class RequestConnection:
-    """The connection of a request, for the application: `begin` makes it a stream's.
+    """The connection of a request, for the application: ASGI's `receive` and `send`.
 
-    It owns the stream while the protocol still has to read: of the request's body, or to the end of
-    the client's side.
+    `begin` makes it a stream's. It owns the stream while the protocol still has to read: of the
+    request's body, or to the end of the client's side.
     """
 
     __slots__ = (
-        "_begun", "_cycle", "_holds_head", "_listener", "_protocol", "connections", "ended", "lost",
-        "on_lost", "transport",
+        "_begun", "_has_news", "_holds_head", "_is_chunked", "_is_head", "_left", "_listener",
+        "_news", "_protocol", "_version", "body", "connections", "disconnected", "ended",
+        "is_endless", "keep_alive", "lost", "more_body", "on_lost", "response_complete",
+        "response_started", "transport", "waits",
     )  # fmt: skip
 
-    def __init__(self, protocol: HttpConnection, cycle: RequestResponseCycle) -> None:
+    def __init__(self, protocol: HttpConnection, head: RequestHead, *, keep_alive: bool) -> None:
         self._protocol = protocol
-        self._cycle = cycle
+        self.transport: asyncio.Transport = protocol.transport
+        self._version = head.version
+        self._is_head = head.method == "HEAD"
+        self.keep_alive = keep_alive
+        #: The client waits for a 100 before it sends the body.
+        self.waits = head.waits
+        #: What has come of the body and was not received, and whether more is to come.
+        self.body = bytearray()
+        self.more_body = True
+        #: Something has changed for `receive`; the event is made by the first that waits for it.
+        self._has_news = False
+        self._news: asyncio.Event | None = None
+        #: Nothing more is received or sent: the client has left, or has a stream.
+        self.disconnected = False
+        self.response_started = False
+        self.response_complete = False
+        #: The body is in chunked encoding; else this is what is left of its Content-Length.
+        self._is_chunked = False
+        self._left: int | None = None
+        #: The answer is a stream without an end of its own, to a client of HTTP/1.0.
+        self.is_endless = False
         self._begun: StreamConnection | None = None
         self._holds_head = True
         #: See `StreamOwner`.
         self.connections: set[asyncio.Protocol] = set()
-        self.transport: asyncio.Transport = protocol.transport
         self.lost = False
         #: The client has ended its side.
         self.ended = False
         self._listener: ClientListener | None = None
         self.on_lost: Callable[[], None] | None = None
 
+    # -- ASGI ------------------------------------------------------------------------------
+
+    async def run(self, app: ASGIApp, scope: Scope) -> None:
+        """Call the application. A client whose answer it leaves incomplete is told, or cut off."""
+        try:
+            await app(scope, self.receive, self.send)
+        except BaseException as error:
+            log_.error("the application failed", exc_info=error)
+            await self._fail()
+            return
+        if not (self.response_complete or self.disconnected):
+            log_.error("the application returned without a complete response")
+            await self._fail()
+
+    async def _fail(self) -> None:
+        if self.response_started:
+            self._protocol.close_answered()
+            return
+        await self.send({"type": "http.response.start", "status": 500, "headers": _FAILED_HEADERS})
+        await self.send({"type": "http.response.body", "body": _FAILED})
+
+    async def receive(self) -> Message:
+        """What has come of the body since the last call, or that nothing more comes."""
+        if self.waits and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.waits = False
+        if not (self.disconnected or self.response_complete):
+            self._protocol.flow.resume_reading()
+            if not self._has_news:
+                self._news = self._news or asyncio.Event()
+                await self._news.wait()
+            self._has_news = False
+        if self.disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        body, self.body = bytes(self.body), bytearray()
+        return {"type": "http.request", "body": body, "more_body": self.more_body}
+
+    def notify(self) -> None:
+        """Wake `receive`: the body, the client or the answer has gone on."""
+        self._has_news = True
+        if self._news is not None:
+            self._news.set()
+            self._news = None
+
+    async def send(self, message: Message) -> None:
+        """Write the head of the answer, or a part of its body, when the client takes it."""
+        flow = self._protocol.flow
+        if flow.write_paused and not self.disconnected:
+            await flow.drain()
+        if self.disconnected:
+            return
+        kind = "http.response.body" if self.response_started else "http.response.start"
+        if message["type"] != kind or self.response_complete:
+            raise RuntimeError(f"{message['type']} does not fit here in a response")
+        if self.response_started:
+            self._send_body(message.get("body", b""), more=message.get("more_body", False))
+        else:
+            self._send_head(message["status"], message.get("headers", ()))
+
+    def _send_head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        lines = [b"HTTP/1.1 %d %b" % (status, _PHRASES.get(status, b""))]
+        closes = is_stream = False
+        for given, value in [*self._protocol.default_headers, *headers]:
+            name = given.lower()
+            lines.append(b"%b: %b" % (name, value))
+            if _FIELD.fullmatch(lines[-1]) is None:
+                raise RuntimeError(f"{name!r} is no header, or has no header's value")
+            if name == b"content-length":
+                self._left = int(value)
+            elif name == b"connection":
+                closes = closes or b"close" in tokens([value])
+            elif name == b"content-type":
+                is_stream = value.startswith(b"text/event-stream")
+        self.keep_alive = self.keep_alive and not closes
+        if not (self.keep_alive or closes):
+            lines.append(b"connection: close")
+        if self._left is None and not self._is_head and status not in _BODILESS:
+            # HTTP/1.0 knows no chunked encoding: such an answer ends with the connection.
+            self._is_chunked = self._version == "1.1"
+            self.is_endless = is_stream and not self._is_chunked
+            if self._is_chunked:
+                lines.append(b"transfer-encoding: chunked")
+        elif self._left is None:
+            self._left = 0
+        self.response_started, self.waits = True, False
+        self.transport.write(b"\r\n".join([*lines, b"", b""]))
+
+    def _send_body(self, part: bytes, *, more: bool) -> None:
+        if self._is_head:
+            self._left = 0
+        elif self._is_chunked:
+            data = chunked(part) if part else b""
+            self.transport.write(data if more else data + b"0\r\n\r\n")
+        else:
+            if self._left is not None:
+                self._left -= len(part)
+                if self._left < 0:
+                    raise RuntimeError("the response is longer than its Content-Length")
+            self.transport.write(part)
+        if not more:
+            self._complete()
+
+    def _complete(self) -> None:
+        if self._left:
+            raise RuntimeError("the response is shorter than its Content-Length")
+        self.response_complete = True
+        self.notify()
+        if not self.keep_alive:
+            self._protocol.close_answered()
+        self._protocol.on_response_complete()
+
+    # -- streams ---------------------------------------------------------------------------
+
     def begin(self, headers: HeaderList, first: bytes) -> StreamConnection:
         """Take the connection for a stream: status 200, and a first part that is not empty.
 
         They are sent with the next part, or when the request waits for something.
         """
-        protocol, cycle = self._protocol, self._cycle
-        # uvicorn lets an application return before the response is complete, and asks nothing more
-        # of it, when its client has left.
-        cycle.response_started = cycle.disconnected = True
+        protocol = self._protocol
+        # As when its client has left, the application may return before the response is complete.
+        self.response_started = self.disconnected = True
         stays = protocol.is_reading
-        lines = [*cycle.default_headers, *headers]
+        lines = [*protocol.default_headers, *headers]
         stream = self._begun = StreamConnection(
             self if stays else protocol.owner,
             self.transport,
-            head=opening(lines, first, keep_alive=cycle.keep_alive),
-            keep_alive=cycle.keep_alive,
+            head=opening(lines, first, keep_alive=self.keep_alive),
+            keep_alive=self.keep_alive,
             full=protocol.flow.write_paused,
         )
         if stays:
@@ -275,7 +459,7 @@ class RequestConnection:
     def take_back(self, transport: asyncio.Transport, data: bytes) -> None:
         """A stream that stayed has ended: serve the next request, whose bytes the reader has."""
         del transport, data
-        self._cycle.response_complete = True
+        self.response_complete = True
         self._protocol.stream = None
         self._protocol.on_response_complete()
 
@@ -286,15 +470,15 @@ class RequestConnection:
     @property
     def unread(self) -> bool:
         """Whether some of the request's body is still to come."""
-        return bool(self._cycle.more_body)
+        return self.more_body
 
     def linger(self) -> None:
         """The client has its answer, and is read on since it has not sent everything."""
         self._protocol.silence()
 
     def give_up(self) -> None:
-        """The client is gone, which uvicorn does not know yet: it waits for no answer."""
-        self._cycle.disconnected = True
+        """The client is gone, which the transport has not said yet: it waits for no answer."""
+        self.disconnected = True
 
     @contextlib.contextmanager
     def telling(self, listener: ClientListener) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""HTTP/1.1 of our own `serve`: our reader of requests, uvicorn's answers, streams written directly.
+"""HTTP/1.1 of our own `serve`: requests read strictly, answers, and streams written directly.
 
 The application works under any ASGI server. Here a live chunk costs one `write` of bytes that all
 its viewers share, instead of a task's wake-up for each viewer. A stream hears of its client's
@@ -9,16 +9,10 @@ polite close would wait for ever.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
 import structlog
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from ...model.ids import new_id
 from ..cors import HeaderList
@@ -37,9 +31,6 @@ from .request_reader import RequestReader
 from .stream_connection import EARLY_BYTES
 
 log_ = structlog.get_logger("resonantgenesis.http")
-#: uvicorn warns of clients' mistakes. The client gets an answer, and this log a line of our own.
-_library_log = logging.getLogger("resonantgenesis.http.uvicorn")
-_library_log.setLevel(logging.ERROR)
 
 #: Seconds in which a client that is still sending may read its answer, when the server stops.
 _LAST_WORDS = 1.0
@@ -47,19 +38,8 @@ _LAST_WORDS = 1.0
 _SOCKET_FIELDS, _SOCKET_LINE = 128, 8_190
 #: The scope of a request that could not be read.
 _UNREAD: Any = {"type": "http", "method": "GET", "headers": []}
-#: Statuses without a body.
-_BODILESS = frozenset({204, 304})
-
-
-class _Answering:
-    """The transport of an answer, for uvicorn: a close lets the client read what was sent."""
-
-    __slots__ = ("close", "is_closing", "write")
-
-    def __init__(self, protocol: HttpProtocol) -> None:
-        self.write = protocol.transport.write
-        self.is_closing = protocol.transport.is_closing
-        self.close = protocol.close_answered
+#: Bytes of a body that have come and that the application has not read; then reading stops.
+_UNREAD_BODY = 64 * 1024
 
 
 class HttpProtocol(HttpConnection):
@@ -73,12 +53,11 @@ class HttpProtocol(HttpConnection):
         super().__init__(owner, transport, peer)
         self._reader = RequestReader()
         self._scope: Any = _UNREAD
-        self.cycle: RequestResponseCycle | None = None
         self.connection: RequestConnection | None = None
         #: The client has ended its side and waits for the answer.
         self._half_closed = False
-        #: The answer is a stream without an end of its own, to a client of HTTP/1.0.
-        self._is_endless = False
+        #: A stream has the connection.
+        self._has_left = False
         #: More of a body has come than is read in one go.
         self._reads_on = False
         #: `_read` is running, and takes up whatever its callees leave to it.
@@ -87,14 +66,14 @@ class HttpProtocol(HttpConnection):
     # -- the connection --------------------------------------------------------------------
 
     def connection_lost(self, exc: Exception | None) -> None:
-        cycle = self.cycle
-        if cycle is not None:
-            if not cycle.response_complete:
-                cycle.disconnected = True
-            cycle.message_event.set()
+        connection = self.connection
+        if connection is not None:
+            if not connection.response_complete:
+                connection.disconnected = True
+            connection.notify()
         super().connection_lost(exc)
-        if self.connection is not None:
-            self.connection.set_lost()
+        if connection is not None:
+            connection.set_lost()
         if self.stream is not None:
             self.stream.connection_lost(exc)
 
@@ -104,13 +83,12 @@ class HttpProtocol(HttpConnection):
         A client that does so within a request has left. A client that does so within a stream is
         taken to have left: nothing tells it from one that closed.
         """
-        cycle = self.cycle
-        if self.stream is None and cycle is not None and not self._is_endless:
-            answered = cycle.response_complete or cycle.disconnected
+        connection = self.connection
+        if self.stream is None and connection is not None and not connection.is_endless:
+            answered = connection.response_complete or connection.disconnected
             if not answered and (self._reads_on or not self._reader.in_body):
                 self._half_closed = True
-                if self.connection is not None:
-                    self.connection.set_ended()
+                connection.set_ended()
                 return True
         self._sending.watch()
         return None
@@ -123,11 +101,9 @@ class HttpProtocol(HttpConnection):
         self._stop_waiting()
         self._sending.stop()
         self.owner.connections.discard(self)
+        # Else they would refer to each other, and live until the next collection.
         self.connection = None
-        if self.cycle is not None:
-            # Without this they would refer to each other, and live until the next collection.
-            self.cycle.transport, self.cycle.scope = self.transport, _UNREAD
-            self._scope = _UNREAD
+        self._has_left = True
         self.flow.release()
         return self._reader.rest()
 
@@ -149,10 +125,10 @@ class HttpProtocol(HttpConnection):
         if self._is_idle and (self._reader.waiting or has_input(self.transport)):
             self._expect_last_request()
             return
-        if self.cycle is None or self.cycle.response_complete:
+        if self.connection is None or self.connection.response_complete:
             self.transport.close()
         else:
-            self.cycle.keep_alive = False
+            self.connection.keep_alive = False
         self._sending.watch()
         if self.stream is not None:
             self.stream.shutdown()
@@ -167,8 +143,9 @@ class HttpProtocol(HttpConnection):
     @property
     def _is_idle(self) -> bool:
         """No request is being read or answered."""
-        answered = self.cycle is None or self.cycle.response_complete
-        return answered and not self._reader.in_body and self.stream is None
+        answered = self.connection is None or self.connection.response_complete
+        is_free = self.stream is None and not self._has_left
+        return answered and is_free and not self._reader.in_body
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -212,7 +189,7 @@ class HttpProtocol(HttpConnection):
         if self.transport.is_closing():
             return
         self._read()
-        waits = self.cycle is not None and len(self.cycle.body) > HIGH_WATER_LIMIT
+        waits = self.connection is not None and len(self.connection.body) > _UNREAD_BODY
         if not self.flow.held and not waits:
             self.flow.resume_reading()
 
@@ -239,10 +216,12 @@ class HttpProtocol(HttpConnection):
             self._change_to_socket(head)
             return False
         self._speak()
-        self.cycle = cycle = self._new_cycle(head)
+        last = self._is_surplus or self._stops or self.owner.draining
+        connection = RequestConnection(self, head, keep_alive=head.keep_alive and not last)
+        self.connection = connection
         self._read_body()
-        if not cycle.disconnected:  # else the body was refused
-            self._start(cycle)
+        if not connection.disconnected:  # else the body was refused
+            self._start(connection, head)
         return True
 
     def _wait_for_request(self) -> None:
@@ -255,29 +234,29 @@ class HttpProtocol(HttpConnection):
         elif self._keep_alive_timer is None:
             self._stop_waiting()
             self._expect_request()
-            if self.cycle is None:  # nothing but an empty line has come
+            if self.connection is None:  # nothing but an empty line has come
                 self.silence()
 
     def _read_body(self) -> bool:
         """Hand on what has come of the body. False: more is to come."""
-        cycle, reader = self.cycle, self._reader
-        if cycle is None:
+        connection, reader = self.connection, self._reader
+        if connection is None:
             return False
         try:
             piece, more = reader.body()
         except Refused as refused:
-            self._refuse_body(cycle, refused)
+            self._refuse_body(connection, refused)
             return False
         if piece:
-            cycle.waiting_for_100_continue = False
-        if piece and not (cycle.response_complete or self.stream is not None):
-            cycle.body += piece
-            if len(cycle.body) > HIGH_WATER_LIMIT:
+            connection.waits = False
+        if piece and not (connection.response_complete or self.stream is not None):
+            connection.body += piece
+            if len(connection.body) > _UNREAD_BODY:
                 self.flow.pause_reading()
         if not reader.in_body:
-            cycle.more_body = cycle.waiting_for_100_continue = False
+            connection.more_body = connection.waits = False
         if piece or not reader.in_body:
-            cycle.message_event.set()
+            connection.notify()
         if more:
             self._reads_on = True
             self.owner.bodies.wait(self._read_on)
@@ -287,12 +266,12 @@ class HttpProtocol(HttpConnection):
 
     # -- answering -------------------------------------------------------------------------
 
-    def _new_cycle(self, head: RequestHead) -> RequestResponseCycle:
-        """uvicorn's state of one request and its answer."""
+    def _start(self, connection: RequestConnection, head: RequestHead) -> None:
+        """Run the application up to its first wait; a task does the rest."""
         owner = self.owner
         raw_path, _, query = head.target.partition(b"?")
         path = raw_path.decode()
-        self._scope = {
+        scope = {
             "type": "http",
             "asgi": {"version": owner.config.asgi_version, "spec_version": "2.3"},
             "http_version": head.version,
@@ -306,38 +285,16 @@ class HttpProtocol(HttpConnection):
             "path": unquote(path) if "%" in path else path,
             "raw_path": raw_path,
             "query_string": query,
+            "extensions": {EXTENSION: connection},
         }
-        self._is_endless = False
-        last = self._is_surplus or self._stops or owner.draining
-        return RequestResponseCycle(
-            scope=self._scope,
-            transport=_Answering(self),  # type: ignore[arg-type]  # all that it asks for
-            flow=self.flow,
-            logger=_library_log,
-            access_logger=_library_log,
-            access_log=False,
-            default_headers=owner.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=head.waits,
-            keep_alive=head.keep_alive and not last,
-            on_response=self.on_response_complete,
-        )
-
-    def _start(self, cycle: RequestResponseCycle) -> None:
-        """Run the application up to its first wait; a task does the rest."""
-        self.connection = connection = RequestConnection(self, cycle)
-        extensions: dict[str, Any] = {EXTENSION: connection}
-        cycle.scope["extensions"] = extensions
-        app: Any = self.owner.config.loaded_app
-        if cycle.scope["http_version"] != "1.1":
-            app = _close_delimited(app, cycle, self._set_endless)
-        task = self.owner.requests.start(cycle.run_asgi(app))
+        app: Any = owner.config.loaded_app
+        task = owner.requests.start(connection.run(app, scope))
         connection.flush()
         if task is None:
             self._answered()
         else:
             task.add_done_callback(self._answered)
-            self.owner.server_state.tasks.add(task)
+            owner.server_state.tasks.add(task)
 
     def _answered(self, task: asyncio.Task[None] | None = None) -> None:
         if task is not None:
@@ -345,15 +302,11 @@ class HttpProtocol(HttpConnection):
         if self.transport.is_closing():  # an answer that failed was cut off
             self._sending.watch()
 
-    def _set_endless(self) -> None:
-        self._is_endless = True
-
     def on_response_complete(self) -> None:
         self._sending.watch()
         self.silence()
         if self.transport.is_closing() or self._lingers is not None:
             return
-        self._is_endless = False
         self.flow.release()
         if self._reader.in_body:
             self._expect_request()  # after the rest of the body, which nobody wants
@@ -384,14 +337,14 @@ class HttpProtocol(HttpConnection):
 
     # -- refusals --------------------------------------------------------------------------
 
-    def _refuse_body(self, cycle: RequestResponseCycle, refused: Refused) -> None:
+    def _refuse_body(self, connection: RequestConnection, refused: Refused) -> None:
         """Tell the application that the client has left, and the client what is wrong."""
-        if cycle.response_complete:
+        if connection.response_complete:
             self.close()
             return
-        cycle.disconnected = True
-        cycle.message_event.set()
-        if cycle.response_started:  # nothing can be put into the middle of an answer
+        connection.disconnected = True
+        connection.notify()
+        if connection.response_started:  # nothing can be put into the middle of an answer
             self.transport.abort()
         else:
             self._refuse(refused)
@@ -400,8 +353,8 @@ class HttpProtocol(HttpConnection):
         """Answer, read on for a while, and close."""
         self.silence()
         request_id, headers = self._headers_of_app()
-        defaults = self.owner.server_state.default_headers
-        self.transport.write(raw_answer(refused, request_id, defaults, headers))
+        answer = raw_answer(refused, request_id, self.default_headers, headers)
+        self.transport.write(answer)
         self._linger()
         log_.info(
             "request refused",
@@ -419,71 +372,3 @@ class HttpProtocol(HttpConnection):
             return request_id, headers
         request_id = new_id("req")
         return request_id, [(b"x-request-id", request_id.encode())]
-
-
-# -- HTTP/1.0, which knows no chunked encoding: an answer without a length ends with the connection
-
-
-def _close_delimited(
-    app: ASGIApp, cycle: RequestResponseCycle, on_stream: Callable[[], None]
-) -> ASGIApp:
-    """The app, whose answers without a Content-Length are written as HTTP/1.0 has them.
-    `on_stream`: called when the answer is a stream."""
-
-    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        await app(scope, receive, _CloseDelimited(cycle, send, on_stream))
-
-    return wrapped
-
-
-class _CloseDelimited:
-    """`send` for one answer; an answer with a length is left to uvicorn."""
-
-    def __init__(
-        self, cycle: RequestResponseCycle, send: Send, on_stream: Callable[[], None]
-    ) -> None:
-        self._cycle = cycle
-        self._on_stream = on_stream
-        self._transport: asyncio.Transport = cycle.transport
-        self._send = send
-        self._applies = False
-
-    async def __call__(self, message: Message) -> None:
-        cycle = self._cycle
-        if message["type"] == "http.response.start" and not cycle.response_started:
-            names = {name.lower() for name, _ in message.get("headers", ())}
-            bodiless = cycle.scope["method"] == "HEAD" or message["status"] in _BODILESS
-            self._applies = b"content-length" not in names and not bodiless
-            if self._applies and not cycle.disconnected:
-                self._start(message)
-                return
-        if not self._applies:
-            await self._send(message)
-        elif not cycle.disconnected:
-            await self._body(message)
-
-    def _start(self, message: Message) -> None:
-        cycle = self._cycle
-        cycle.response_started = True
-        cycle.waiting_for_100_continue = False
-        status = HTTPStatus(message["status"])
-        own = [pair for pair in message["headers"] if pair[0].lower() != b"connection"]
-        kinds = [value for name, value in own if name.lower() == b"content-type"]
-        if any(kind.startswith(b"text/event-stream") for kind in kinds):
-            self._on_stream()
-        headers = [*cycle.default_headers, *own, (b"connection", b"close")]
-        lines = b"".join(b"%b: %b\r\n" % pair for pair in headers)
-        first = b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode())
-        self._transport.write(first + lines + b"\r\n")
-
-    async def _body(self, message: Message) -> None:
-        cycle = self._cycle
-        if cycle.flow.write_paused:
-            await cycle.flow.drain()
-        if body := message.get("body", b""):
-            self._transport.write(body)
-        if not message.get("more_body", False):
-            cycle.response_complete = True
-            cycle.message_event.set()
-            self._transport.close()
-            cycle.on_response()

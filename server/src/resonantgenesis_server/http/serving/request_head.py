@@ -191,7 +191,7 @@ def _head(
     elif b"#" in target:
         raise Refused(BAD_HTTP, "url", "has a fragment, which stays with the client")
     length = _body_length(framing, version)
-    options = _tokens(framing.get(b"connection", []))
+    options = tokens(framing.get(b"connection", []))
     return RequestHead(
         method.decode(),
         target,
@@ -275,12 +275,12 @@ def _waits(values: list[bytes], version: str) -> bool:
     """RFC 9110, 10.1.1: HTTP/1.0 knows no expectations, and the protocol only one."""
     if not values or version == "1.0":
         return False
-    if _tokens(values) != {b"100-continue"}:
+    if tokens(values) != {b"100-continue"}:
         raise Refused(BAD_EXPECTATION)
     return True
 
 
-def _tokens(values: list[bytes]) -> frozenset[bytes]:
+def tokens(values: list[bytes]) -> frozenset[bytes]:
     if not values:
         return frozenset()
     return frozenset(token.strip(b" \t").lower() for token in b",".join(values).split(b","))
