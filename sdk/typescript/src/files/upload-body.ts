@@ -95,7 +95,7 @@ function small({ next, close }: Pieces): Pieces {
 /** Refuses text: its encoding would be a guess. */
 function checked(piece: unknown): Uint8Array {
   if (piece instanceof Uint8Array) return piece;
-  throw new InvalidRequest('the source must give Uint8Array');
+  throw new InvalidRequest('the source gives something else than Uint8Array');
 }
 
 /** Bytes a second below which an upload without progress events counts as hanging. */
