@@ -38,10 +38,10 @@ export function checkEpoch(
   place: StreamErrorFields,
 ): string | undefined {
   if (now && before && now !== before) {
-    throw new PositionExpired(
-      "the server's store was replaced: earlier positions mean nothing",
-      { ...place, details: { epoch: now } },
-    );
+    throw new PositionExpired("the server's store was replaced: earlier positions mean nothing", {
+      ...place,
+      details: { epoch: now },
+    });
   }
   return now ?? before;
 }

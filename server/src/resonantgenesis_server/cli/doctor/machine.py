@@ -95,7 +95,7 @@ def store(settings: Settings) -> Iterator[Finding]:
     used = ", in use by a running server" if _is_in_use(data) else ""
     yield ok("store", f"{data} can be written{used}")
     if settings.store is None:
-        yield ok("store", f"embedded; commits are {SqliteLog.durability}; one node")
+        yield ok("durability", f"embedded; commits are {SqliteLog.durability}; one node")
     yield from _version(data)
     yield _sync(seconds)
     yield from _space(data, settings)
