@@ -69,7 +69,7 @@ class PostgresServer:
     ) -> None:
         self._bin = programs()
         self._settings = {**_SETTINGS, **settings}
-        self._user = _unprivileged()
+        self._user = unprivileged()
         self._numbers = itertools.count(1)
         self._spare: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
@@ -234,7 +234,7 @@ class PostgresServer:
         return {"user": self._user, "group": self._user, "extra_groups": []}
 
 
-def _unprivileged() -> str | None:
+def unprivileged() -> str | None:
     """Whom PostgreSQL is to run as: it refuses root. None: as we do."""
     if os.getuid() != 0:
         return None

@@ -62,6 +62,8 @@ def node_name(worker: int | None) -> str:
 async def open_records(settings: Settings, clock: Clock) -> Records:
     """Raises StoreError, and StartupError for settings that do not fit the store."""
     if settings.store is None:
+        if settings.store_direct is not None:
+            raise StartupError("store_direct: is of use only with `store`, a pooler's address")
         url = f"sqlite:///{settings.data / 'records.db'}"
         return await Records.open(url, clock=clock.now, passed=clock.passed)
     if settings.secret is None:
@@ -71,6 +73,7 @@ async def open_records(settings: Settings, clock: Clock) -> Records:
         )
     return await Records.open(
         settings.store,
+        direct=settings.store_direct,
         clock=clock.now,
         passed=clock.passed,
         pool_size=settings.store_pool,
@@ -116,9 +119,9 @@ async def open_log(
         from .log.postgres import upkeep
         from .log.postgres.log import PostgresLog
     if not settings.store_upgrade:
-        _refuse_old(await upkeep.look(settings.store))
+        _refuse_old(await upkeep.look(_direct(settings)))
     log = await PostgresLog.open(
-        settings.store,
+        _direct(settings),
         on_commit=on_commit,
         on_broken=on_broken,
         beat_seconds=settings.node_beat,
@@ -163,6 +166,11 @@ async def postgres_rows(url: str) -> LogRows:
     return await PostgresRows.open(url)
 
 
+def _direct(settings: Settings) -> str:
+    """The address of the database without a pooler in between."""
+    return settings.store_direct or settings.store or ""
+
+
 def make_or_upgrade(settings: Settings) -> str:
     """Make the stores, or bring them to this program's version; one line on what was done.
 
@@ -196,15 +204,16 @@ async def _make_or_upgrade(settings: Settings) -> str:
         return _done(before.found, before.newest)
     with _postgres():
         from .log.postgres import upkeep
-    before = await Records.revision(settings.store)
-    records = await Records.open(settings.store)
+    url = _direct(settings)
+    before = await Records.revision(url)
+    records = await Records.open(url)
     await records.close()
-    await upkeep.make_or_upgrade(settings.store)
+    await upkeep.make_or_upgrade(url)
     return _done(before.found, before.newest)
 
 
 async def _check(settings: Settings) -> StoreReport:
-    url = settings.store or f"sqlite:///{settings.data / 'records.db'}"
+    url = _direct(settings) if settings.store else f"sqlite:///{settings.data / 'records.db'}"
     if settings.store is None and not (settings.data / "records.db").exists():
         raise StoreError(f"there is no store in {settings.data}; run `resonantgenesis store init`")
     records = await Records.revision(url)
@@ -216,7 +225,7 @@ async def _check(settings: Settings) -> StoreReport:
         return StoreReport(lines, ())
     with _postgres():
         from .log.postgres import upkeep
-    state = await upkeep.look(settings.store)
+    state = await upkeep.look(url)
     _refuse_old(state)
     lines.append(f"log: version {state.version}; commits are {state.server.durability}")
     survey = await upkeep.survey(settings.store)

@@ -282,17 +282,19 @@ def test_the_user_of_a_store_is_no_secret() -> None:
         assert PASSWORD not in repr(settings)
 
 
-@pytest.mark.parametrize("setting", ["store", "secret", "bootstrap_key", "metrics_token"])
+@pytest.mark.parametrize(
+    "setting", ["store", "store_direct", "secret", "bootstrap_key", "metrics_token"]
+)
 def test_a_secret_may_lie_in_a_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str
 ) -> None:
-    value = "postgresql://u:p@h/d" if setting == "store" else "ab" * 32
+    value = "postgresql://u:p@h/d" if "store" in setting else "ab" * 32
     variable = f"RESONANTGENESIS_{setting.upper()}"
     (tmp_path / "secret-file").write_text(f"{value}\n")
     monkeypatch.setenv(f"{variable}_FILE", str(tmp_path / "secret-file"))
     loaded = load_settings()
     found = getattr(loaded.settings, setting)
-    assert (found if setting == "store" else found.get_secret_value()) == value
+    assert (found if "store" in setting else found.get_secret_value()) == value
     assert loaded.sources[setting] == f"file of {variable}_FILE"
     assert unknown_variables() == []
     monkeypatch.setenv(variable, value)

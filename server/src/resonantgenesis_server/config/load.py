@@ -34,12 +34,12 @@ DEFAULT_SOURCE = "default"
 #: pydantic's types of the error for an unknown name: of a model, and of a dataclass.
 _UNKNOWN = {"extra_forbidden", "unexpected_keyword_argument"}
 _SECRET = re.compile(
-    r"store|secret|bootstrap_key|metrics_token|.*\bapi_key|.*\b(api_keys|env|headers)(\..+)?"
+    r"store|store_direct|secret|bootstrap_key|metrics_token|.*\bapi_key|.*\b(api_keys|env|headers)(\..+)?"
 )
 _COMMAND = re.compile(r"tools\.mcp\..+\.command")
 
 #: Settings whose value may lie in a file. The variable `NAME_FILE` names the file.
-_FROM_FILES = ("store", "secret", "bootstrap_key", "metrics_token")
+_FROM_FILES = ("store", "store_direct", "secret", "bootstrap_key", "metrics_token")
 
 #: Variables with our prefix that belong to clients and are no setting of the server.
 CLIENT_VARIABLES = frozenset({CONFIG_VARIABLE, f"{ENV_PREFIX}BASE_URL", f"{ENV_PREFIX}API_KEY"})
@@ -116,7 +116,7 @@ def secrets_of(settings: Settings) -> list[str]:
     for name, value in _flat(settings):
         if isinstance(value, SecretStr):
             found.append(value.get_secret_value())
-        elif name == "store" and value:
+        elif name in ("store", "store_direct") and value:
             # Its user is no secret, and a word like "postgres" would be hidden everywhere.
             found += secrets_in(_without_user(value))
         elif isinstance(value, str):

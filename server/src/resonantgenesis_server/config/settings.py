@@ -115,6 +115,12 @@ class Settings(BaseSettings):
         description="Address of a PostgreSQL database, postgresql://USER:PASSWORD@HOST/NAME, for"
         " log and records; without it both are files in the data directory.",
     )
+    store_direct: str | None = Field(
+        default=None,
+        repr=False,
+        description="Address of the same database without a pooler in between, where `store` is"
+        " that of a pooler in transaction mode: the log and upgrades use it.",
+    )
     store_pool: int = Field(
         default=5,
         ge=2,
@@ -233,7 +239,7 @@ class Settings(BaseSettings):
             raise ValueError("is like s3://bucket/prefix; credentials belong into AWS_… variables")
         return str(Path(where).expanduser()) if where.startswith("~") else where
 
-    @field_validator("store", mode="before")
+    @field_validator("store", "store_direct", mode="before")
     @classmethod
     def _check_store(cls, url: Any) -> Any:
         if url is None or url == "":

@@ -62,8 +62,12 @@ class RecordsDatabase:
         busy_timeout: float,
         url: str = "",
         terminate: Callable[[], None] = lambda: None,
+        *,
+        is_pooled: bool = False,
     ) -> None:
-        """`url`: the address, if it is PostgreSQL's; `terminate` breaks the connections."""
+        """`url`: the database's own address, if it is PostgreSQL's; `terminate` breaks the
+        connections; `is_pooled`: the engine goes through a pooler in transaction mode."""
+        self._is_pooled = is_pooled
         self._engine = engine
         self._terminate = terminate
         self._url = url
@@ -76,7 +80,12 @@ class RecordsDatabase:
 
     @classmethod
     async def open(
-        cls, url: str, *, busy_timeout: float = BUSY_TIMEOUT, pool_size: int = POOL_SIZE
+        cls,
+        url: str,
+        *,
+        busy_timeout: float = BUSY_TIMEOUT,
+        pool_size: int = POOL_SIZE,
+        direct: str | None = None,
     ) -> RecordsDatabase:
         """The database at `sqlite:///PATH` or `postgresql://…`, reached when first used. Raises
         `StoreUnusable`."""
@@ -84,8 +93,8 @@ class RecordsDatabase:
         if parsed.get_backend_name() == "sqlite":
             await asyncio.to_thread(_prepare_file, parsed)
             return cls(_sqlite(parsed, busy_timeout, pool_size), busy_timeout)
-        engine, terminate = _postgres(url, busy_timeout, pool_size)
-        return cls(engine, busy_timeout, url, terminate)
+        engine, terminate = _postgres(url, busy_timeout, pool_size, is_pooled=direct is not None)
+        return cls(engine, busy_timeout, direct or url, terminate, is_pooled=direct is not None)
 
     @property
     def dialect(self) -> str:
@@ -136,6 +145,14 @@ class RecordsDatabase:
             yield
             return
         self._check_open()
+        if self._is_pooled:  # a lock of a session needs a session
+            direct = await RecordsDatabase.open(self._url, busy_timeout=self._busy_timeout)
+            try:
+                async with direct.exclusive():
+                    yield
+            finally:
+                await direct.close()
+            return
         with _translated():
             async with self._engine.connect() as plain:
                 # Outside of a transaction, which would be idle for as long as the block takes.
@@ -250,7 +267,12 @@ def _engine(url: str | URL, busy_timeout: float, pool_size: int, **options: Any)
 
 
 def _postgres(
-    url: str, busy_timeout: float, pool_size: int, statement_timeout: float = _STATEMENT
+    url: str,
+    busy_timeout: float,
+    pool_size: int,
+    statement_timeout: float = _STATEMENT,
+    *,
+    is_pooled: bool = False,
 ) -> tuple[AsyncEngine, Callable[[], None]]:
     """The engine, and what breaks its connections."""
     try:
@@ -260,8 +282,19 @@ def _postgres(
         raise StoreUnusable(
             "PostgreSQL needs the extra: pip install 'resonantgenesis-server[postgres]'"
         ) from error
-    connector = driver.Connector(url, busy_timeout, statement_timeout)
-    engine = _engine("postgresql+asyncpg://", busy_timeout, pool_size, async_creator=connector)
+    connector = driver.Connector(url, busy_timeout, statement_timeout, is_pooled=is_pooled)
+    # A pooler gives each transaction another connection: a statement has no name there, so that
+    # none stays, and none is taken for another client's.
+    unnamed = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": lambda: ""}
+    engine = _engine(
+        "postgresql+asyncpg://",
+        busy_timeout,
+        pool_size,
+        async_creator=connector,
+        connect_args=unnamed if is_pooled else {},
+    )
+    if is_pooled:
+        event.listen(engine.sync_engine, "begin", connector.begin)
 
     @event.listens_for(engine.sync_engine, "checkout")
     def check(connection: DBAPIConnection, _entry: ConnectionPoolEntry, _proxy: object) -> None:

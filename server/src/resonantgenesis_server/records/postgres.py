@@ -6,6 +6,7 @@ import ssl
 from weakref import WeakSet
 
 import asyncpg
+from sqlalchemy import Connection
 
 from .base import StoreUnusable
 
@@ -64,7 +65,12 @@ class Connector:
     `statement_timeout` seconds: a network that swallows packets is an error then.
     """
 
-    def __init__(self, url: str, busy_timeout: float, statement_timeout: float) -> None:
+    def __init__(
+        self, url: str, busy_timeout: float, statement_timeout: float, *, is_pooled: bool = False
+    ) -> None:
+        """`is_pooled`: a pooler in transaction mode is in between, so that each transaction has
+        its own settings, and no statement stays prepared."""
+        self._is_pooled = is_pooled
         self._url = url
         self._statement_timeout = statement_timeout
         self._settings = {**_SETTINGS, "lock_timeout": f"{int(busy_timeout * 1_000)}ms"}
@@ -78,13 +84,14 @@ class Connector:
                 timeout=_CONNECT,
                 command_timeout=self._statement_timeout,
                 target_session_attrs="read-write",
-                server_settings=self._settings,
+                **self._kept(),
             )
         except (*ERRORS, ValueError) as error:
             raise StoreUnusable(reason_of(error)) from error
         try:
             _check_server(connection)
-            await connection.execute(_DURABLE)
+            if not self._is_pooled:
+                await connection.execute(_DURABLE)
         except ERRORS as error:
             connection.terminate()
             raise StoreUnusable(reason_of(error)) from error
@@ -93,6 +100,23 @@ class Connector:
             raise
         self._made.add(connection)
         return connection
+
+    def _kept(self) -> dict[str, object]:
+        """What a connection is made with."""
+        if not self._is_pooled:
+            return {"server_settings": self._settings}
+        name = {"application_name": self._settings["application_name"]}
+        return {"server_settings": name, "statement_cache_size": 0}
+
+    def begin(self, transaction: Connection) -> None:
+        """Give a transaction its settings: a pooler keeps none from one to the next."""
+        wait = self._settings["lock_timeout"]
+        transaction.exec_driver_sql(
+            f"SELECT set_config('search_path', '{SCHEMA}', true),"
+            f" set_config('lock_timeout', '{wait}', true),"
+            " CASE WHEN current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"
+            " THEN set_config('synchronous_commit', 'on', true) END"
+        )
 
     def terminate(self) -> None:
         """Break every connection without a good-bye."""

@@ -47,15 +47,19 @@ class Records:
         busy_timeout: float = BUSY_TIMEOUT,
         pool_size: int = POOL_SIZE,
         upgrade: bool = True,
+        direct: str | None = None,
     ) -> Records:
         """The records at `sqlite:///PATH` or `postgresql://…`, made and migrated as needed.
 
         `clock` dates what is shown. Idempotency keys are dated and expire by `passed`, a clock that
-        does not step. Without `upgrade` a store of another version is refused.
+        does not step. Without `upgrade` a store of another version is refused. With `direct`, the
+        database's own address, `url` is that of a pooler in transaction mode.
 
         Raises `RecordsTooNew` or `StoreUnusable`, each with one line that gives the reason.
         """
-        database = await RecordsDatabase.open(url, busy_timeout=busy_timeout, pool_size=pool_size)
+        database = await RecordsDatabase.open(
+            url, busy_timeout=busy_timeout, pool_size=pool_size, direct=direct
+        )
         try:
             if upgrade:
                 async with database.upgrading() as connection:
