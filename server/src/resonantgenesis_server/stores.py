@@ -228,7 +228,7 @@ async def _check(settings: Settings) -> StoreReport:
     state = await upkeep.look(url)
     _refuse_old(state)
     lines.append(f"log: version {state.version}; commits are {state.server.durability}")
-    survey = await upkeep.survey(settings.store)
+    survey = await upkeep.survey(url)
     names = f": {', '.join(survey.nodes)}" if survey.nodes else ""
     lines.append(f"nodes: {len(survey.nodes)} alive{names}")
     lines.append(f"a commit takes {survey.commit_seconds * 1000:.1f} ms")
