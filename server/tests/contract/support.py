@@ -77,6 +77,42 @@ class PostgresBackend:
         )
 
 
+#: Streams of the suite that several nodes append to.
+SHARED = {"events", "billing", "other"}
+
+
+class _AmongNodes(PostgresLog):
+    """One of two nodes that live."""
+
+    other: PostgresLog
+
+    async def close(self, timeout: float = 10.0) -> None:
+        await super().close(timeout)
+        await self.other.close(timeout)
+
+
+class NodesBackend(PostgresBackend):
+    """Every handle is beside another node that lives, and sequences what they share."""
+
+    async def open(
+        self,
+        *,
+        on_commit: OnCommit = lambda _stream, _entries: None,
+        max_queued_bytes: int = QUEUE_BOUND,
+    ) -> Store:
+        other = await PostgresLog.open(self._url, is_shared=SHARED.__contains__)
+        log = await _AmongNodes.open(
+            self._url,
+            on_commit=on_commit,
+            max_queued_bytes=max_queued_bytes,
+            is_shared=SHARED.__contains__,
+        )
+        assert isinstance(log, _AmongNodes)
+        assert not log.is_alone
+        log.other = other
+        return log
+
+
 def _postgres(request: pytest.FixtureRequest, _directory: Path) -> Backend:
     server: PostgresServer = request.getfixturevalue("postgres_server")
     url = server.database()
@@ -84,10 +120,15 @@ def _postgres(request: pytest.FixtureRequest, _directory: Path) -> Backend:
     return PostgresBackend(url)
 
 
+def _among_nodes(request: pytest.FixtureRequest, _directory: Path) -> Backend:
+    return NodesBackend(_postgres(request, _directory).place[1])
+
+
 #: A backend joins the suite by a line here; it gets an empty directory of its own.
 BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], Backend]] = {
     "sqlite": lambda _request, directory: SqliteBackend(directory),
     "postgres": _postgres,
+    "postgres-nodes": _among_nodes,
 }
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import asyncpg
 import pytest
+from resonantgenesis_server.log.base import NewEntry
 from resonantgenesis_server.log.postgres import connection as connection_module
 from resonantgenesis_server.log.postgres import nodes as nodes_module
-from resonantgenesis_server.log.postgres import reader, writer
+from resonantgenesis_server.log.postgres import outbox, reader, writer
 from resonantgenesis_server.log.postgres.log import PostgresLog
 
 from .support import connection
@@ -17,6 +19,7 @@ pytestmark = pytest.mark.anyio
 STREAMS, EACH = 2_000, 50
 
 _FILL = f"""
+DELETE FROM streams;
 INSERT INTO streams (id, name, owner, pending)
   SELECT n, convert_to('s' || n, 'UTF8'), n % 5, n % 100 = 0 FROM generate_series(1, {STREAMS}) n;
 INSERT INTO entries (stream, position, at, kind, body, key)
@@ -35,6 +38,12 @@ INSERT INTO beats (node) SELECT n FROM generate_series(1000, 3000) n;
 INSERT INTO fences SELECT n, 1 FROM generate_series(1000, 20000) n;
 INSERT INTO taken SELECT n % 50, n, n FROM generate_series(1, 20000) n;
 INSERT INTO removed SELECT n FROM generate_series(10000, 20000) n;
+-- Of nodes that live and of dead ones; nothing waits.
+DELETE FROM outboxes;
+INSERT INTO outboxes (node, stream, place, trimmed)
+  SELECT 1000 + n, n, CASE n WHEN 1 THEN {STREAMS * EACH} ELSE {EACH} END,
+    CASE n WHEN 1 THEN {STREAMS * EACH - 300} ELSE {EACH} END
+  FROM generate_series(1, 12) n;
 """
 
 _ME: list[Any] = [1, 2, 1, 0]
@@ -71,11 +80,15 @@ STATEMENTS: dict[str, tuple[str, list[Any]]] = {
     "left over": (reader.LEFT_OVER, []),
     "remove": (reader.REMOVE, [7, 100]),
     "removed": (reader.REMOVED, [7]),
+    "waiting": (outbox.WAITING, []),
+    "trim outboxes": (outbox.TRIM, [100]),
+    "forget outboxes": (outbox.FORGET, []),
+    "places": (outbox.PLACES, [[b"s1", b"s7"], [b"k200", b"k4"]]),
 }
 #: Nodes of a plan that touch a table and not all of it.
 PROBES = {"Index Scan", "Index Only Scan", "Bitmap Heap Scan", "Tid Scan"}
-#: Tables of a few rows, whatever the store: one for each name.
-SMALL = {"meta"}
+#: Tables of a few rows, whatever the store: one for each name, or node that lives.
+SMALL = {"meta", "outboxes"}
 
 
 def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
@@ -142,6 +155,48 @@ async def test_every_statement_probes_indexes(postgres: str) -> None:
     await log.close()
 
 
+async def fetched(db: asyncpg.Connection) -> int:
+    """Entries that were found by an index."""
+    await db.execute("SELECT pg_stat_clear_snapshot()")
+    count: int = await db.fetchval(
+        "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname='entries'"
+    )
+    return count
+
+
+async def whole_reads(db: asyncpg.Connection) -> dict[str, int]:
+    await db.execute("SELECT pg_stat_clear_snapshot()")
+    rows = await db.fetch("SELECT relname, seq_tup_read FROM pg_stat_user_tables")
+    return {row["relname"]: row["seq_tup_read"] for row in rows if row["relname"] not in SMALL}
+
+
+async def test_sequencing_reads_no_table_as_a_whole(postgres: str) -> None:
+    log = await PostgresLog.open(postgres)
+    await log._sequencer.close()
+    async with connection(postgres) as db:
+        await db.execute(_FILL)
+        await db.execute("UPDATE outboxes SET place=place-100 WHERE node=1001")
+        await db.execute("UPDATE streams SET owner=0")
+        waiting = [
+            (n, outbox.wrapped(f"s{n % 50 + 1}", NewEntry("m", b"{}", f"new{n}")).body)
+            for n in range(100)
+        ]
+        await db.executemany(
+            f"UPDATE entries SET body=$2 WHERE stream=1 AND position={STREAMS * EACH - 99} + $1",
+            waiting,
+        )
+        await db.execute("ANALYZE")
+        async with log._side.acquire() as side:
+            await side.execute("SELECT pg_stat_force_next_flush()")
+            before, entries = await whole_reads(db), await fetched(db)
+            *rows, last = await side.fetch(outbox.SEQUENCE, log.node, 500, 1 << 20)
+            assert (len(rows), last["position"]) == (100, 100)
+            await side.execute("SELECT pg_stat_force_next_flush()")
+            assert await whole_reads(db) == before
+            assert await fetched(db) - entries <= 1_000
+    await log.close()
+
+
 async def test_taking_streams_over_reads_no_table_as_a_whole(postgres: str) -> None:
     """A function's plans are not to be seen; what it did to the tables is counted."""
     log = await PostgresLog.open(postgres)
@@ -149,18 +204,13 @@ async def test_taking_streams_over_reads_no_table_as_a_whole(postgres: str) -> N
         await db.execute(_FILL)
         await db.execute("ANALYZE")
 
-        async def whole_reads() -> dict[str, int]:
-            await db.execute("SELECT pg_stat_clear_snapshot()")
-            rows = await db.fetch("SELECT relname, seq_tup_read FROM pg_stat_user_tables")
-            return {row["relname"]: row["seq_tup_read"] for row in rows}
-
         async with log._side.acquire() as side:
             await side.execute("SELECT pg_stat_force_next_flush()")
-            before = await whole_reads()
+            before = await whole_reads(db)
             for hold in (False, True):
                 names = [f"s{n}".encode() for n in range(1, 200)]
                 rows = await side.fetch(writer.TAKE, log.node, names, hold)
                 assert len(rows) == 199
                 await side.execute("SELECT pg_stat_force_next_flush()")
-            assert await whole_reads() == before
+            assert await whole_reads(db) == before
     await log.close()

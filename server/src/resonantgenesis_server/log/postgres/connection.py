@@ -90,7 +90,11 @@ class Database:
                     self.node = await db.fetchval(
                         "WITH n AS (INSERT INTO nodes (name, address, version) VALUES ($1, $2, $3)"
                         " RETURNING id), w AS (INSERT INTO writers (node) SELECT id FROM n),"
-                        " b AS (INSERT INTO beats (node) SELECT id FROM n) SELECT id FROM n",
+                        " b AS (INSERT INTO beats (node) SELECT id FROM n),"
+                        " s AS (INSERT INTO streams (id, name, owner) SELECT"
+                        " nextval('stream_numbers'), convert_to('outbox:' || id, 'UTF8'), id"
+                        " FROM n RETURNING id, owner), o AS (INSERT INTO outboxes (node, stream)"
+                        " SELECT owner, id FROM s) SELECT id FROM n",
                         name,
                         address,
                         version,

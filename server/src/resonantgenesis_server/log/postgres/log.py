@@ -2,7 +2,8 @@
 
 Durability: a commit is a flush of the database's write-ahead log, on its synchronous standby as
 well if it has one; `durability` says which. All work is done on the event loop. Any number of
-processes may have the store open; each is a node of its own.
+processes may have the store open; each is a node of its own. Streams that all of them append to
+are written by another way while there are several; see outbox.py.
 
 Reads, and streams that are taken over, have connections beside the writer's. While the database is
 away appends wait, at most `patience` seconds, and reads a few; then they raise LogUnavailable.
@@ -21,28 +22,34 @@ import structlog
 
 from ..base import (
     Append,
+    Entry,
     LogUnavailable,
     OnCommit,
     Page,
     check_deletion,
     check_text,
+    mark,
 )
 from ..queue import Job, QueuedLog
 from ..shared import Runner
 from . import reader
 from .connection import Database, until_answered
 from .nodes import Nodes
+from .outbox import FORGET, Outbox, Sequencer, outbox_of
 from .writer import Delete, PostgresWriter, Trim
 
 log_ = structlog.get_logger("resonantgenesis.log")
 T = TypeVar("T")
 
-#: Connections for what is neither an append nor a read: streams taken over, keys, fences.
-_SIDE = 2
+#: Connections for what is neither an append nor a read: streams taken over, keys, fences, and the
+#: sequencer.
+_SIDE = 3
 #: Seconds that a read, a claim or a fence waits for a database that is away.
 _READ_PATIENCE = 5.0
 #: Seconds that one query may take.
 _QUERY_SECONDS = 30.0
+#: Seconds that a start waits for the first look at other nodes.
+_FIRST_LOOK_SECONDS = 5.0
 #: Seconds that a connection may take to say good-bye.
 _CLOSE_SECONDS = 1.0
 #: Seconds between two looks whether the database is away, when the process is on its way out.
@@ -53,6 +60,10 @@ _SWEEP_ROWS = 5_000
 _SWEEP_SECONDS = 600.0
 #: So many claims after which those that have expired are removed, and so many of them at once.
 _EXPIRED_EVERY, _EXPIRED_ROWS = 64, 256
+
+
+def _is_events(stream: str) -> bool:
+    return stream.startswith("events:")
 
 
 class PostgresLog(QueuedLog):
@@ -72,6 +83,10 @@ class PostgresLog(QueuedLog):
         self._sweeper: asyncio.Task[None] | None = None
         #: This process among the others that have the store open.
         self.nodes: Nodes
+        self._sequencer: Sequencer
+        self._outbox: Outbox
+        #: What notices say of other nodes' outboxes.
+        self._outboxes: set[int] = set()
         #: See `SharedLog`.
         self.on_lost: Callable[[list[str]], None] = lambda _streams: None
         self.on_notice: Callable[[Sequence[int] | None], None] = lambda _marks: None
@@ -91,6 +106,7 @@ class PostgresLog(QueuedLog):
         name: str = "",
         address: str = "",
         version: str = "",
+        is_shared: Callable[[str], bool] = _is_events,
     ) -> PostgresLog:
         """Open or create the store in the database at `url`, and join as a new node.
 
@@ -99,6 +115,7 @@ class PostgresLog(QueuedLog):
         has lost what it had acknowledged. `readers` are connections for reading; `patience` is
         in seconds; `name`, `address` and `version` are what other nodes see of this one. A node
         beats every `beat_seconds`, and is declared dead when it has not for `ttl` seconds.
+        `is_shared`: which streams many nodes append to, see outbox.py.
 
         Raises LogUnavailable, with one line, if the database cannot be used, StoreIsNewer if a
         later version of the program wrote the store.
@@ -127,9 +144,33 @@ class PostgresLog(QueuedLog):
         log.nodes.on_notice = log._noticed
         log._writer.on_lost = log._lost
         log._writer.is_followed = lambda: log.nodes.others
-        log.nodes.start()
+        await log._start_sharing(is_shared)
         log._sweeper = asyncio.create_task(log._sweep_for_ever(), name="log-sweeper")
         return log
+
+    async def _start_sharing(self, is_shared: Callable[[str], bool]) -> None:
+        """Look who else lives, and append to shared streams accordingly."""
+
+        async def ask(question: Callable[[asyncpg.Connection], Awaitable[Any]]) -> Any:
+            return await self._ask(self._side, question)
+
+        self._sequencer = Sequencer(self.node, ask, self._announce, lambda: self.leads)
+        self._outbox = Outbox(
+            self.node,
+            self._sequencer,
+            ask,
+            self._writer.submit,
+            self._announce,
+            is_shared,
+            lambda: self.is_alone,
+        )
+        self._sequencer.start()
+        self.nodes.on_look = self._looked
+        self.nodes.start()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_LOOK_SECONDS):
+                await self.nodes.looked()
+                await self._outbox.settled()
 
     @property
     def epoch(self) -> str:
@@ -186,7 +227,19 @@ class PostgresLog(QueuedLog):
         self.on_lost(streams)
 
     def _noticed(self, marks: Sequence[int] | None) -> None:
+        if marks is None or not self._outboxes.isdisjoint(marks):
+            self._sequencer.soon()
         self.on_notice(marks)
+
+    def _looked(self) -> None:
+        self._outboxes = {mark(outbox_of(node)) for node in self.nodes.others}
+        self._outbox.looked()
+
+    def _announce(self, stream: str, entries: list[Entry]) -> None:
+        if stream == self._outbox.name:
+            self._sequencer.soon()
+        else:
+            super()._announce(stream, entries)
 
     def hurry(self, seconds: float, away: Callable[[], None] = lambda: None) -> None:
         self._give_up_by = min(self._give_up_by, self._loop.time() + seconds)
@@ -220,7 +273,10 @@ class PostgresLog(QueuedLog):
         deadline = self._loop.time() + timeout
         if self._sweeper is not None:
             self._sweeper.cancel()
+        await self._outbox.close()
         stopped = await self._writer.stop(timeout)
+        await self._outbox.answered(max(0.0, deadline - self._loop.time()))
+        await self._sequencer.close()
         await self.nodes.close()
         if self._queries:
             left = max(0.0, deadline - self._loop.time())
@@ -239,13 +295,14 @@ class PostgresLog(QueuedLog):
     # -- writing ---------------------------------------------------------------------------
 
     def _put(self, job: Job) -> None:
-        self._writer.submit(job)
+        self._outbox.submit(job)
 
     async def next_fence(self) -> int:
         return await self._ask(self._side, lambda db: reader.next_fence(db, self._database.node))
 
     async def trim(self, stream: str, before: int) -> None:
         check_text(stream)
+        await self._outbox.before_read(stream)
         while not await self._work(Trim(stream, max(before, 0))):
             pass
 
@@ -254,6 +311,7 @@ class PostgresLog(QueuedLog):
         check_deletion(streams, appends)
         if not streams:
             return
+        await self._outbox.before_read(*streams)
         for number in await self._work(Delete(streams), appends):
             await self._remove(number)
 
@@ -266,6 +324,7 @@ class PostgresLog(QueuedLog):
         """Remove what processes that ended left of deleted streams."""
         while True:
             try:
+                await self._ask(self._side, lambda db: db.execute(FORGET))
                 for number in await self._ask(self._side, reader.left_over):
                     await self._remove(number)
             except LogUnavailable:
@@ -282,6 +341,7 @@ class PostgresLog(QueuedLog):
         if limit < 1:
             raise ValueError(f"limit is {limit}; a page holds at least one entry")
         check_text(stream)
+        await self._outbox.before_read(stream)
         return await self._ask(
             self._readers, lambda db: reader.read_page(db, stream, after, limit, max_bytes)
         )
@@ -289,7 +349,8 @@ class PostgresLog(QueuedLog):
     async def read_many(
         self, after: Mapping[str, int], *, limit: int, max_bytes: int
     ) -> Mapping[str, Page]:
-        """See `SharedLog`."""
+        """See `SharedLog`. Of a shared stream, what has its place already: a notice tells when
+        there is more."""
         return await self._ask(
             self._readers, lambda db: reader.read_pages(db, after, limit, max_bytes)
         )
@@ -300,6 +361,7 @@ class PostgresLog(QueuedLog):
         check_text(stream)
         if (key is None) == (at is None):
             raise ValueError("locate takes either a key or a time")
+        await self._outbox.before_read(stream)
         if key is not None:
             check_text(key)
             wanted = key

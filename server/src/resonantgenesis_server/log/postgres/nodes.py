@@ -22,7 +22,7 @@ import structlog
 
 from ... import metrics
 from ...background import Background, Backoff
-from ..base import LogError, StaleWriter
+from ..base import LogError, StaleWriter, mark
 from ..shared import Runner
 from .connection import ERRORS, Database, HistoryLost, unavailable
 
@@ -35,6 +35,7 @@ _SECONDS = 5.0
 #: Seconds between two removals of what dead nodes leave behind.
 _CLEAN_SECONDS = 60.0
 #: The channel of all notifications: `at NODE MARK …` (committed to these streams; `*`: to many),
+#: `in NODE NAME …` (it has sequenced entries of these streams, in hexadecimal; `*`: of many),
 #: `took NODE …` (streams were taken from it), `to NODE …` (a message for it).
 CHANNEL = "resonantgenesis"
 
@@ -138,6 +139,8 @@ class Nodes:
         self.on_message: Callable[[bytes], None] = lambda _body: None
         #: Called when a look has found that streams were taken from this node.
         self.on_generation: Callable[[], None] = lambda: None
+        #: Called after each look, before this node's beat can show others that there was one.
+        self.on_look: Callable[[], None] = lambda: None
         #: Called after a look that found a node gone that lived before.
         self.on_gone: Callable[[], None] = lambda: None
         self._generation = 0
@@ -167,10 +170,14 @@ class Nodes:
         await self._loop.close()
         self._drop()
 
-    async def seen(self) -> None:
-        """Return once every other node that lives has looked since this one joined."""
+    async def looked(self) -> None:
+        """Return once this node has seen the others."""
         if self._looked is None:
             await self._look_over.wait()
+
+    async def seen(self) -> None:
+        """Return once every other node that lives has looked since this one joined."""
+        await self.looked()
         # A beat goes with a look. The first one may have been under way when this node joined.
         first = dict(self._looked or {})
         while any(
@@ -244,6 +251,7 @@ class Nodes:
             node: NodeInfo(node, row["name"], row["address"], row["version"])
             for node, row in living.items()
         }
+        self.on_look()
         self._look_over.set()
         self._look_over.clear()
         if gone:
@@ -301,7 +309,11 @@ class Nodes:
                 if str(self.id) in words[1:]:
                     self._is_to_look = self._is_to_look or words[0] == "took"
                     self._loop.wake()
-            elif words[1] != str(self.id):
+            elif words[1] == str(self.id):
+                return
+            elif words[0] == "in" and words[2:] != ["*"]:
+                self.on_notice([mark(bytes.fromhex(word).decode()) for word in words[2:]])
+            else:
                 self.on_notice(None if words[2:] == ["*"] else [int(w, 16) for w in words[2:]])
         except (IndexError, ValueError):
             self.on_notice(None)  # another version's words

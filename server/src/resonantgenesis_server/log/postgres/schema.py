@@ -27,7 +27,7 @@ _OLDEST = 14
 # Names, kinds and keys are bytes: they may hold \0, and differ when their bytes differ.
 _VERSION_1 = """
 CREATE TABLE meta (name text PRIMARY KEY, value text NOT NULL);
-INSERT INTO meta VALUES ('fence', '0');
+INSERT INTO meta VALUES ('fence', '0'), ('sequencer', '');
 CREATE TABLE fences (fence bigint PRIMARY KEY, node bigint NOT NULL);
 
 -- One row in each of the three per start of a process. `writers` is what fences a node's commits:
@@ -82,6 +82,14 @@ CREATE UNIQUE INDEX entries_key ON entries (stream, key) WHERE key IS NOT NULL;
 -- Streams that are deleted, whose entries are still to be removed.
 CREATE TABLE removed (stream bigint PRIMARY KEY);
 
+-- Entries that nodes have for streams which many of them write wait in `outbox:NODE`, a stream of
+-- each node's own; see outbox.py. Those up to `place` have been given their positions, those below
+-- `trimmed` are removed. A dead node's row goes when nothing of it waits.
+CREATE TABLE outboxes (
+  node bigint PRIMARY KEY, stream bigint NOT NULL,
+  place bigint NOT NULL DEFAULT 0, trimmed bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 10);
+
 -- What nodes tell each other. It need not outlast a crash: whoever asks waits for an answer.
 CREATE UNLOGGED TABLE messages (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, node bigint NOT NULL, body bytea NOT NULL
@@ -97,6 +105,7 @@ CREATE INDEX idempotency_expires ON idempotency (expires);
 -- Make the node `me` the owner of those of the streams that there are, and tell their state.
 -- Locks are taken in one order, owners by number and then streams by number. `hold`: keep the
 -- node's own row as well, so that nobody takes a stream from it before this transaction ends.
+-- Node 0: nobody owns them afterwards.
 CREATE FUNCTION take_streams(me bigint, wanted bytea[], hold boolean)
 RETURNS TABLE (
   id bigint, name bytea, fence bigint, head bigint, last_at bigint, earliest bigint,
@@ -107,7 +116,7 @@ DECLARE
   owners bigint[];
   numbers bigint[];
 BEGIN
-  IF NOT EXISTS (SELECT 1 FROM writers w WHERE w.node = me AND w.alive) THEN
+  IF me <> 0 AND NOT EXISTS (SELECT 1 FROM writers w WHERE w.node = me AND w.alive) THEN
     RETURN;
   END IF;
   SELECT coalesce(array_agg(DISTINCT s.owner), '{}') INTO owners FROM streams s
@@ -144,6 +153,94 @@ BEGIN
     ) e ON true;
 END
 $take$;
+
+-- Give what waits in the outboxes its positions: at most `most` entries of some `bytes`, the oldest
+-- of all nodes by their dates, each unless its stream has its key. One sequencer works at a time.
+-- Gives the new entries, and in a last row without a stream how many it took, with their bytes.
+-- An entry of an outbox says in 3 bytes each how long its stream's name and its key are, then both,
+-- then its own body.
+CREATE FUNCTION sequence_outboxes(me bigint, most integer, bytes bigint)
+RETURNS TABLE (
+  name bytea, "position" bigint, kind bytea, body bytea, at bigint
+) LANGUAGE plpgsql AS $sequence$
+#variable_conflict use_column
+DECLARE
+  nodes bigint[];
+  places bigint[];
+  dates bigint[];
+  names bytea[];
+  keys bytea[];
+  kinds bytea[];
+  bodies bytea[];
+  taken bigint;
+  marks text;
+BEGIN
+  PERFORM 1 FROM meta m WHERE m.name = 'sequencer' FOR NO KEY UPDATE;
+  SELECT array_agg(h.node ORDER BY h.n), array_agg(h.position ORDER BY h.n),
+      array_agg(h.at ORDER BY h.n), array_agg(substring(h.body, 7, h.long) ORDER BY h.n),
+      array_agg(substring(h.body, 7 + h.long, h.long_key) ORDER BY h.n),
+      array_agg(h.kind ORDER BY h.n),
+      array_agg(substring(h.body, 7 + h.long + h.long_key) ORDER BY h.n), sum(octet_length(h.body))
+    INTO nodes, places, dates, names, keys, kinds, bodies, taken
+    FROM (
+      SELECT w.*,
+        (get_byte(l.b, 0) << 16) + (get_byte(l.b, 1) << 8) + get_byte(l.b, 2) AS long,
+        (get_byte(l.b, 3) << 16) + (get_byte(l.b, 4) << 8) + get_byte(l.b, 5) AS long_key
+      FROM (
+        SELECT o.node, e.*, row_number() OVER oldest AS n,
+          sum(octet_length(e.body)) OVER oldest - octet_length(e.body) AS before
+        FROM outboxes o CROSS JOIN LATERAL (
+          SELECT position, at, kind, body FROM entries
+          WHERE stream = o.stream AND position > o.place ORDER BY position LIMIT most
+        ) e
+        WINDOW oldest AS (ORDER BY e.at, o.node, e.position ROWS UNBOUNDED PRECEDING)
+      ) w CROSS JOIN LATERAL (SELECT substring(w.body, 1, 6) AS b) l
+      WHERE w.n <= most AND w.before < bytes
+    ) h;
+  IF nodes IS NULL THEN
+    RETURN QUERY SELECT NULL::bytea, 0::bigint, NULL::bytea, NULL::bytea, 0::bigint;
+    RETURN;
+  END IF;
+  INSERT INTO streams (id, name) SELECT nextval('stream_numbers'), u.name
+    FROM (SELECT DISTINCT name FROM unnest(names) AS n(name)) u
+    WHERE NOT EXISTS (SELECT 1 FROM streams s WHERE s.name = u.name)
+    ORDER BY u.name ON CONFLICT ON CONSTRAINT streams_name DO NOTHING;
+  PERFORM 1 FROM take_streams(0, names, false);
+  RETURN QUERY WITH waiting AS (
+    SELECT * FROM unnest(names, keys, kinds, bodies, dates) WITH ORDINALITY
+      AS w(name, key, kind, body, at, n)
+  ), first AS (
+    SELECT w.*, s.id, s.head, s.last_at,
+      row_number() OVER (PARTITION BY w.name, w.key ORDER BY w.n) AS nth
+    FROM waiting w JOIN streams s ON s.name = w.name
+    WHERE NOT s.closed
+      -- Not an EXISTS: as a join it would read all keys of the stream.
+      AND (SELECT e.position FROM entries e WHERE e.stream = s.id AND e.key = w.key) IS NULL
+  ), placed AS (
+    SELECT f.*, row_number() OVER (PARTITION BY f.id ORDER BY f.n) AS nth_new
+    FROM first f WHERE f.nth = 1
+  ), made AS (
+    INSERT INTO entries (stream, position, at, kind, body, key)
+    SELECT p.id, coalesce(l.position, p.head) + p.nth_new,
+      greatest(coalesce(l.at, p.last_at), p.at), p.kind, p.body, p.key
+    FROM placed p LEFT JOIN LATERAL (
+      SELECT position, at FROM entries WHERE stream = p.id ORDER BY position DESC LIMIT 1
+    ) l ON true
+    RETURNING stream, position, kind, body, at
+  )
+  SELECT s.name, m.position, m.kind, m.body, m.at FROM made m JOIN streams s ON s.id = m.stream
+  ORDER BY m.stream, m.position;
+  UPDATE outboxes o SET place = u.place FROM (
+    SELECT p.node, max(p.place) AS place FROM unnest(nodes, places) AS p(node, place)
+    GROUP BY p.node
+  ) u WHERE o.node = u.node;
+  SELECT string_agg(encode(u.name, 'hex'), ' ') INTO marks
+    FROM (SELECT DISTINCT name FROM unnest(names) AS n(name)) u;
+  PERFORM pg_notify('resonantgenesis', 'in ' || me || ' ' ||
+    CASE WHEN length(marks) < 7800 THEN marks ELSE '*' END);
+  RETURN QUERY SELECT NULL::bytea, cardinality(nodes)::bigint, NULL::bytea, NULL::bytea, taken;
+END
+$sequence$;
 """
 #: What makes each version of the one before it.
 _VERSIONS = (_VERSION_1,)
