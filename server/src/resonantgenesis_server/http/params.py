@@ -70,7 +70,7 @@ class QueryParams:
         if len(pairs) > MAX_PARAMETERS:
             raise InvalidRequest.field("query", "too many parameters")
         self._values = {
-            unquote_plus(name): unquote_plus(value)
+            _unquoted(name): _unquoted(value)
             for name, _, value in [pair.partition("=") for pair in pairs if pair]
         }
 
@@ -133,6 +133,11 @@ def text_header(scope: Scope, name: bytes) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
+def _unquoted(text: str) -> str:
+    """A name or value of a query; most have nothing to unquote."""
+    return unquote_plus(text) if "%" in text or "+" in text else text
+
+
 APPLIED = (b"preference-applied", b"handling=lenient")
 _LENIENT = re.compile(
     rb'(?:^|,)[ \t]*handling[ \t]*=[ \t]*"?lenient"?[ \t]*(?:[;,]|$)', re.IGNORECASE
@@ -153,6 +158,8 @@ def announces_body(scope: Scope) -> bool:
 
 def is_lenient(scope: Scope) -> bool:
     """Whether the client wants unknown names to be ignored."""
+    if header(scope, b"prefer") is None:  # nearly always; a generator costs more than this scan
+        return False
     return any(name == b"prefer" and _LENIENT.search(value) for name, value in scope["headers"])
 
 
@@ -178,7 +185,7 @@ def check_query(scope: Scope, known: frozenset[str] | None) -> None:
     if len(pairs) > MAX_PARAMETERS:
         raise InvalidRequest.field("query", "too many parameters")
     for pair in pairs:
-        name = unquote_plus(pair.partition(b"=")[0].decode("latin-1"))
+        name = _unquoted(pair.partition(b"=")[0].decode("latin-1"))
         if name in seen:
             raise InvalidRequest.field(name[:80], "is given more than once")
         if pair:

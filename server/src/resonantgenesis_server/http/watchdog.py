@@ -135,10 +135,8 @@ class StreamWatchdog:
         return ReservedPlace(self, principal)
 
     def count_open(self, key_id: str, organization_id: str, change: int) -> None:
-        for counter, whose in ((self._of_key, key_id), (self._of_organization, organization_id)):
-            counter[whose] += change
-            if not counter[whose]:
-                del counter[whose]
+        _count(self._of_key, key_id, change)
+        _count(self._of_organization, organization_id, change)
 
     def add(self, stream: Watched) -> None:
         """Watch a stream, or one again whose principal has changed."""
@@ -226,3 +224,11 @@ class StreamWatchdog:
                 # Those that are still there: meanwhile a socket may have got a fresh credential.
                 for stream in tuple(streams):
                     stream.end(error)
+
+
+def _count(counter: Counter[str], whose: str, change: int) -> None:
+    count = counter[whose] + change
+    if count:
+        counter[whose] = count
+    else:
+        del counter[whose]

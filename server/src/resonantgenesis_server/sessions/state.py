@@ -199,7 +199,10 @@ class SessionState:
     @property
     def end(self) -> int:
         """The position of the newest `done`; 0: none yet."""
-        return next((turn.last for turn in reversed(self.turns) if turn.last), 0)
+        for turn in reversed(self.turns):
+            if turn.last:
+                return turn.last
+        return 0
 
     @property
     def status(self) -> str:

@@ -134,8 +134,9 @@ async def open_subscription(
     one of another epoch.
     """
     turn_at(state, start)
-    head, earliest = _known_bounds(sessions, session_id, state, start) or await _bounds(
-        sessions, session_id, first_position(state, start)
+    first = first_position(state, start)
+    head, earliest = _known_bounds(sessions, session_id, state, start, first) or await _bounds(
+        sessions, session_id, first
     )
     # A turn may have ended since the log was read. The live state then says that nothing is to
     # come, and the older page that nothing is there.
@@ -146,10 +147,10 @@ async def open_subscription(
 
 
 def _known_bounds(
-    sessions: SessionCache, session_id: str, state: SessionState, start: ReadFrom
+    sessions: SessionCache, session_id: str, state: SessionState, start: ReadFrom, after: int
 ) -> tuple[int, int] | None:
     """The session's head, and a position that is kept, if memory has all that the reader lacks."""
-    head, after = sessions.announced(session_id, state), first_position(state, start)
+    head = sessions.announced(session_id, state)
     if head is None or start.epoch not in {None, sessions.log.epoch}:
         return None
     if SessionRange(start.turn, follow=start.follow).is_over(state, head):

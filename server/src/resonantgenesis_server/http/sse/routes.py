@@ -269,7 +269,7 @@ def _accepts_stream(scope: Scope) -> bool:
     return b"text/event-stream" in (header(scope, b"accept") or b"").lower()
 
 
-def _as_dict(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
+def _as_dict(headers: Headers) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in headers}
 
 

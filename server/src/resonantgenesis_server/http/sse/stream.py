@@ -7,6 +7,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import orjson
@@ -65,21 +66,22 @@ CHUNKS = SseChunkEncoder(compacted=False)
 COMPACT_CHUNKS = SseChunkEncoder(compacted=True)
 
 log_ = structlog.get_logger("resonantgenesis.streams")
-Headers = list[tuple[bytes, bytes]]
+Headers = Sequence[tuple[bytes, bytes]]
 
 #: Seconds that a client whose stream was ended has to take bytes, before it is cut off.
 _LAST_WORDS = 1.0
 
 
+@lru_cache(256)
 def stream_headers(session_id: str, turn: int | None, epoch: str, heartbeat: float) -> Headers:
-    """The headers of a session's stream, PROTOCOL.md, section 4."""
-    return [
+    """The headers of a session's stream, PROTOCOL.md, section 4. Its viewers share them."""
+    return (
         (b"content-type", b"text/event-stream; charset=utf-8"),
         (b"cache-control", b"no-cache, no-transform"),
         (b"x-accel-buffering", b"no"),
         *session_headers(session_id, turn, epoch),
         (b"x-heartbeat-seconds", b"%d" % math.ceil(heartbeat)),
-    ]
+    )
 
 
 def session_headers(session_id: str, turn: int | None, epoch: str) -> Headers:
