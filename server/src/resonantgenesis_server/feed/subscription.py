@@ -138,6 +138,7 @@ class Cursor(ABC):
         """
         found = self._hub.recent(self._stream, self.position, self._page.bytes)
         at_end = True  # of the announced entries; `attach` compares their head with the position
+        read: list[Entry] = []  # from the log, not from memory
         if not found and self.announced() != self.position:
             page = await self._log.read(
                 self._stream,
@@ -148,12 +149,13 @@ class Cursor(ABC):
             info = page.info
             if info is not None and self.position + 1 < info.earliest and info.head > self.position:
                 raise PlaceExpired(info.earliest)
-            found, at_end = page.entries, page.at_end
+            found = read = page.entries
+            at_end = page.at_end
         if found:
             self.position = found[-1].position
         if at_end:
             self.attached = self._hub.attach(self._stream, self, self.selection)
-            self._hub.learn(self._stream, found)
+            self._hub.learn(self._stream, read)
         return self._given(found)
 
     def _given(self, found: list[Entry]) -> list[Entry]:
