@@ -1,13 +1,13 @@
-"""Connections of the records to PostgreSQL: the only module here that knows asyncpg."""
+"""Connections of the records to PostgreSQL: the only module of the records that knows asyncpg."""
 
 from __future__ import annotations
 
-import ssl
 from weakref import WeakSet
 
 import asyncpg
 from sqlalchemy import Connection
 
+from ..postgres_errors import ERRORS, reason_of
 from .base import StoreUnusable
 
 #: The records' own schema: the log has another, and the database may be shared with others.
@@ -32,30 +32,6 @@ _DURABLE = """
 SELECT set_config('synchronous_commit', 'on', false)
 WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')
 """
-#: Errors of a connection and of the network under it.
-ERRORS = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-)
-_REASONS: list[tuple[type[BaseException], str]] = [
-    (asyncpg.InvalidAuthorizationSpecificationError, "PostgreSQL refuses the user or password"),
-    (asyncpg.InvalidCatalogNameError, "the database does not exist"),
-    (asyncpg.TooManyConnectionsError, "PostgreSQL has no connection left"),
-    (asyncpg.DiskFullError, "PostgreSQL's disk is full"),
-    (asyncpg.LockNotAvailableError, "the records are locked by another node"),
-    (asyncpg.ReadOnlySQLTransactionError, "the database is a standby or read-only"),
-    (asyncpg.TargetServerAttributeNotMatched, "the database is a standby or read-only"),
-    (asyncpg.ClientConfigurationError, "the address of the database cannot be understood"),
-    (TimeoutError, "PostgreSQL does not answer"),
-    (ssl.SSLError, "PostgreSQL's certificate is not trusted, or TLS failed"),
-    (OSError, "PostgreSQL cannot be reached"),
-    (asyncpg.OperatorInterventionError, "PostgreSQL is being started or shut down"),
-    (asyncpg.PostgresConnectionError, "the connection to PostgreSQL broke"),
-    (asyncpg.InterfaceError, "the connection to PostgreSQL broke"),
-]
 
 
 class Connector:
@@ -131,14 +107,3 @@ def _check_server(connection: asyncpg.Connection) -> None:
     encoding = connection.get_settings().server_encoding
     if encoding != "UTF8":
         raise StoreUnusable(f"the database is encoded in {encoding}; make one with UTF8")
-
-
-def reason_of(error: BaseException) -> str:
-    """One line for the operator; it has no part of the address."""
-    for kind, reason in _REASONS:
-        if isinstance(error, kind):
-            detail = error.strerror if isinstance(error, FileNotFoundError) else None
-            return reason if detail is None else f"{reason}: {detail}"
-    if isinstance(error, ValueError):
-        return "the address of the database cannot be understood"
-    return f"PostgreSQL refused: {' '.join(str(error).split())}"

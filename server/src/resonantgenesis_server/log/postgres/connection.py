@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import asyncpg
 
+from ...postgres_errors import ERRORS, reason_of
 from ..base import LogError, LogUnavailable, StaleWriter
 from .schema import SCHEMA, Server, create_or_check, look_at, new_epoch
 
@@ -222,40 +223,9 @@ async def _as_it_is(_db: asyncpg.Connection) -> None:
     """Nothing of what the log does changes a connection; a pool need not put it right."""
 
 
-#: What asyncpg and the network raise. A ValueError among them is a mistake of ours.
-ERRORS = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-)
-_WORDS: list[tuple[type[BaseException], str]] = [
-    (asyncpg.InvalidAuthorizationSpecificationError, "the database refuses the user or password"),
-    (asyncpg.InvalidCatalogNameError, "the database does not exist"),
-    (asyncpg.TooManyConnectionsError, "the database has no connection left"),
-    (asyncpg.DiskFullError, "the database's disk is full; free some space and try again"),
-    (asyncpg.InsufficientPrivilegeError, "the database's user lacks rights"),
-    (asyncpg.ReadOnlySQLTransactionError, "the database is a standby or read-only"),
-    (asyncpg.TargetServerAttributeNotMatched, "the database is a standby or read-only"),
-    (TimeoutError, "the database does not answer"),
-    (OSError, "the database cannot be reached"),
-    (asyncpg.PostgresConnectionError, "the connection to the database broke"),
-    (asyncpg.OperatorInterventionError, "the database is being shut down or started"),
-    (asyncpg.InterfaceError, "the connection to the database broke"),
-    (asyncpg.InternalClientError, "the connection to the database broke"),
-]
-
-
 def unavailable(error: BaseException) -> LogUnavailable:
     """One line for people; the driver's own words are in the exception's cause."""
-    words = next(
-        (words for kind, words in _WORDS if isinstance(error, kind)),
-        f"the database refused ({type(error).__name__})",
-    )
-    if isinstance(error, (asyncpg.InsufficientPrivilegeError, asyncpg.InvalidCatalogNameError)):
-        words = f"{words}: {error.args[0] if error.args else ''}"
-    made = LogUnavailable(words)
+    made = LogUnavailable(reason_of(error))
     made.__cause__ = error
     return made
 

@@ -22,9 +22,10 @@ import structlog
 
 from ... import metrics
 from ...background import Background, Backoff
+from ...postgres_errors import ERRORS
 from ..base import LogError, StaleWriter, mark
 from ..shared import Runner
-from .connection import ERRORS, Database, HistoryLost, unavailable
+from .connection import Database, HistoryLost, unavailable
 
 log_ = structlog.get_logger("resonantgenesis.nodes")
 

@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager, contextmanager
 
 import asyncpg
 
+from ...postgres_errors import ERRORS
 from ..base import LogUnavailable
 from ..transfer import COPY, PAGE_BYTES, PAGE_ROWS, EntryRow, KeyRow, StreamRow, Totals
-from .connection import ERRORS, unavailable
+from .connection import unavailable
 from .schema import SCHEMA, create_or_check, look_at
 from .upkeep import BEAT_SECONDS, BEATS
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from .connection import ERRORS, unavailable
+from ...postgres_errors import ERRORS
+from .connection import unavailable
 from .schema import SCHEMA, SCHEMA_VERSION, Server, create_or_check, look_at, version_of
 
 #: Seconds to connect, and for all of the work.

@@ -26,10 +26,10 @@ import asyncpg
 import structlog
 
 from ... import metrics
+from ...postgres_errors import ERRORS
 from ..base import LogError, LogUnavailable, StaleWriter, group_of, mark
 from ..queue import Job
 from .connection import (
-    ERRORS,
     RETRY_SECONDS,
     Database,
     Standing,
