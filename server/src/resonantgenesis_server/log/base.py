@@ -264,7 +264,8 @@ class EventLog(Protocol):
         ...
 
     def append(self, *appends: Append) -> asyncio.Future[list[int]]:
-        """Submit; the future gives each stream's last position once all is durable.
+        """Submit; the future gives each stream's last position once all is durable; 0 for a stream
+        of another group that shows it later (rule 3).
 
         Raises nothing itself; the future raises `StaleWriter`, `StreamClosed`,
         `PositionConflict`, `LogOverloaded`, `LogUnavailable` or ValueError (over

@@ -74,7 +74,8 @@ class SharedLog(Protocol):
         self, after: Mapping[str, int], *, limit: int, max_bytes: int
     ) -> Mapping[str, Page]:
         """Of each stream the entries after a position; see `EventLog.read`. `limit` and
-        `max_bytes` are for each. Raises LogUnavailable."""
+        `max_bytes` are for each. Of a stream that many nodes append to it may not show yet what
+        `read` would; a notice tells of that. Raises LogUnavailable."""
         ...
 
 

@@ -13,6 +13,7 @@ import pytest
 from resonantgenesis_server.log.base import Append, Entry, NewEntry
 from resonantgenesis_server.log.postgres import outbox as outbox_module
 from resonantgenesis_server.log.postgres.log import PostgresLog
+from resonantgenesis_server.log.postgres.transfer import PostgresRows
 
 from .support import Announced, connection, entries, new, put, texts
 
@@ -203,6 +204,24 @@ async def test_what_a_dead_node_left_is_taken_in_and_its_outbox_goes(
     async with connection(postgres) as db:
         await db.execute(outbox_module.FORGET)
         assert await db.fetch("SELECT node FROM outboxes") == [(two.node,)]
+
+
+async def test_a_copy_has_what_waited_and_no_outbox(
+    node: OpenNode, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = [await node() for _ in range(2)]
+    idle_sequencers(monkeypatch)
+    await asyncio.sleep(1.1)
+    for n, log in enumerate(logs):
+        await log.append(Append(f"s{n}", new("x")), event(f"{n}"))
+    for log in logs:
+        await log.close()
+    rows = await PostgresRows.open(postgres)
+    names = {stream.name for stream in await rows.streams(0)}
+    found = [entry for entry in await rows.entries((0, 0)) if entry.key is not None]
+    await rows.close()
+    assert names == {b"s0", b"s1", EVENTS.encode()}
+    assert [(entry.position, entry.key) for entry in found] == [(1, b"0"), (2, b"1")]
 
 
 async def kill_some(postgres: str, directory: Path, organizations: int, kills: int) -> None:

@@ -113,6 +113,12 @@ def entries_of(rows: Rows) -> list[tuple[str, list[Entry]]]:
     ]
 
 
+async def sequence_all(db: asyncpg.Connection) -> None:
+    """Until nothing waits, for a store that no node has open. Raises what asyncpg raises."""
+    while (await db.fetch(SEQUENCE, 0, _ENTRIES, _BYTES))[-1]["position"]:
+        pass
+
+
 class Sequencer:
     """Gives what waits in the outboxes its positions. One task, from `start` to `close`."""
 

@@ -12,6 +12,7 @@ from ...postgres_errors import ERRORS
 from ..base import LogUnavailable
 from ..transfer import COPY, PAGE_BYTES, PAGE_ROWS, EntryRow, KeyRow, StreamRow, Totals
 from .connection import unavailable
+from .outbox import FORGET, sequence_all
 from .schema import SCHEMA, create_or_check, look_at
 from .upkeep import BEAT_SECONDS, BEATS
 
@@ -80,6 +81,7 @@ class PostgresRows:
                 server = await look_at(db)
                 epoch = await create_or_check(db, SCHEMA, server.history, for_copy=True)
                 await _refuse_nodes(db)
+                await _end_outboxes(db)
                 return cls(db, epoch, int(await db.fetchval(_FENCE)))
             except BaseException:
                 db.terminate()
@@ -184,6 +186,14 @@ async def _refuse_nodes(db: asyncpg.Connection) -> None:
     if running:
         names = ", ".join(name or "?" for name in running)
         raise LogUnavailable(f"servers use the store; stop them first: {names}")
+
+
+async def _end_outboxes(db: asyncpg.Connection) -> None:
+    """Give what nodes left in their outboxes its places in the streams that it is for. Nodes that
+    were killed, or stand still, write nothing any more."""
+    await db.execute("UPDATE writers SET alive=false, generation=generation+1 WHERE alive")
+    await sequence_all(db)
+    await db.execute(FORGET)
 
 
 @contextmanager
