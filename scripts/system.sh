@@ -8,10 +8,10 @@ cd "$(dirname "$0")/.."
 quiet() { "$@" >/dev/null; }
 
 # program=package
-needed=(chromium=chromium nginx=nginx initdb=postgresql strace=strace)
+needed=(chromium=chromium nginx=nginx initdb=postgresql pgbouncer=pgbouncer strace=strace)
 
 # Debian keeps PostgreSQL's programs off the path.
-PATH=$PATH:$(printf '%s:' /usr/lib/postgresql/*/bin)
+PATH=$PATH:/usr/sbin:$(printf '%s:' /usr/lib/postgresql/*/bin)
 missing=()
 for entry in "${needed[@]}"; do
     command -v "${entry%%=*}" >/dev/null || missing+=("${entry#*=}")
