@@ -144,7 +144,7 @@ async def test_a_killed_worker(serve: Serve, postgres: str) -> None:
         assert [frame.event for frame in watch.seen].count("done") == 1
     # Turns of the dead worker end; those of the other one are not touched.
     ends = {watch.seen[-1].body["status"] for watch in watches}
-    assert ends <= {"success", "error"}
+    assert ends <= {"success", "failed"}
     await until(lambda: len(workers_of(server)) == 2)
     new = next(
         each for each in workers_of(server) if each.pid not in {victim.pid, others[0].worker.pid}

@@ -6,7 +6,7 @@ import sqlite3
 import sys
 
 from resonantgenesis_server.cli import main
-from resonantgenesis_server.log.sqlite.log import writer as sqlite_writer
+from resonantgenesis_server.log.sqlite import writer as sqlite_writer
 from resonantgenesis_server.log.sqlite.schema import configure_writer
 
 

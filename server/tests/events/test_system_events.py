@@ -124,5 +124,5 @@ async def test_the_event_of_a_drain_comes_before_it(
     monkeypatch.setattr(Supervisor, "drain", watched)
     monkeypatch.setattr(main, "run", run)
     with listen("127.0.0.1", 0) as listener:
-        assert await main._serve(settings, listener, asyncio.Event()) == 0
+        assert await main._serve(settings, listener, asyncio.Event(), None) == 0
     assert at_drain == ["system.node.started", "system.node.draining"]
