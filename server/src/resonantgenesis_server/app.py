@@ -220,6 +220,10 @@ async def _serve(
 ) -> int:
     async with open_parts(settings, worker) as parts:
 
+        async def drain_turns(seconds: float) -> None:
+            await parts.node_events.draining()
+            await parts.supervisor.drain(seconds)
+
         async def drain() -> None:
             # Both before the first await: after "draining" no caller gets a turn any more.
             parts.app.draining = parts.supervisor.draining = True
@@ -230,8 +234,7 @@ async def _serve(
                 async with asyncio.TaskGroup() as group:
                     group.create_task(parts.sockets.drain(seconds))
                     if not _broken.is_set():
-                        group.create_task(parts.node_events.draining())
-                        group.create_task(parts.supervisor.drain(seconds))
+                        group.create_task(drain_turns(seconds))
             finally:
                 # Also when a second signal cancels the drain. The records are on that database too.
                 parts.log.hurry(0, parts.records.abandon)
