@@ -216,11 +216,12 @@ async def test_a_roll(serve: Serve, postgres: str, tmp_path: Path) -> None:
         async with asyncio.timeout(60):
             for positions in await asyncio.gather(*watching):
                 assert positions == list(range(1, len(positions) + 1))
+        await until(lambda: not before & {worker.pid for worker in workers_of(server)})
+        await until(lambda: len(workers_of(server)) == 2)
+        # Not before: a worker that drains refuses a join.
         for each in sessions:
             found = await read_all(client, each)
             assert found[-1].body["status"] == "success"
-        await until(lambda: not before & {worker.pid for worker in workers_of(server)})
-        await until(lambda: len(workers_of(server)) == 2)
         assert [await _long_goal(client) for _ in range(4)] == [202] * 4
 
         # Settings that cannot be, or not without a restart, leave the workers alone.
