@@ -14,6 +14,7 @@ from support.fleet import (
     DatabaseWay,
     Fleet,
     Viewer,
+    check_kept,
     check_log,
     client_of,
     last_codes,
@@ -43,10 +44,7 @@ async def check(fleet: Fleet, viewers: list[Viewer], ending: str) -> None:
     for node in fleet.living:
         async with client_of(node.url) as client:
             for viewer in viewers:
-                kept = await read_all(client, viewer.session_id, resume_from=0)
-                assert kept == viewer.frames
-                check_log(kept, viewer.frames)
-                assert last_codes(kept) == [ending]
+                await check_kept(client, viewer, [ending])
 
 
 # -- the database ------------------------------------------------------------------------------

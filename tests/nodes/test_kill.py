@@ -16,12 +16,15 @@ from typing import Any
 import httpx
 import pytest
 from support.fleet import (
+    ENDLESS,
     PATIENCE,
     Fleet,
     Viewer,
     check_log,
     client_of,
+    enqueue,
     last_codes,
+    none_is_open,
     running,
     until,
     watched,
@@ -48,18 +51,16 @@ class Started:
     viewer: Viewer
 
 
-async def start(fleet: Fleet, count: int, pace: int) -> list[Started]:
+async def start(fleet: Fleet, count: int) -> list[Started]:
     """Endless turns, spread over the nodes; each viewer begins at another node than its turn."""
-    endless = {"goal": "count to 100000", "context": {"words_per_second": pace}}
 
     async def one(number: int, node: ServerProcess, client: httpx.AsyncClient) -> Started:
-        session_id = (await execute(client, **endless))["session_id"]
+        session_id = (await execute(client, **ENDLESS))["session_id"]
         queued = number % QUEUED_EVERY == 0
         if queued:
             # At any node: it is passed on to the one that runs the session.
             async with client_of(fleet.balancer.url) as anywhere:
-                waiting = {"goal": "count to 3", "session_id": session_id, "if_busy": "enqueue"}
-                assert (await execute(anywhere, **waiting))["turn"] == 2
+                await enqueue(anywhere, session_id)
         addresses = fleet.addresses(fleet.other(node))
         viewer = Viewer(session_id, addresses, turns=2 if queued else 1)
         return Started(session_id, node, queued, viewer)
@@ -91,13 +92,6 @@ async def check_ended(fleet: Fleet, started: Sequence[Started]) -> None:
             assert shown["status"] == ("completed" if each.is_followed_up else "failed")
 
 
-async def none_is_open(fleet: Fleet) -> None:
-    async with client_of(fleet.balancer.url) as client:
-        for status in ("running", "queued"):
-            found = await client.get("/v1/sessions", params={"status": status})
-            assert found.json()["data"] == []
-
-
 async def cancel(fleet: Fleet, started: Sequence[Started]) -> None:
     """From any node: what the living nodes still run ends."""
     async with client_of(fleet.balancer.url) as client:
@@ -106,9 +100,9 @@ async def cancel(fleet: Fleet, started: Sequence[Started]) -> None:
             assert answer.status_code in {200, 202}, answer.text
 
 
-async def one_kill(fleet: Fleet, sessions: int, pace: int, rng: random.Random) -> float:
+async def one_kill(fleet: Fleet, sessions: int, rng: random.Random) -> float:
     """Seconds from the kill until the last turn of the dead node had its end at its viewer."""
-    started = await start(fleet, sessions, pace)
+    started = await start(fleet, sessions)
     victim = rng.choice(fleet.nodes)
     hit = [each for each in started if each.node is victim]
     spared = [each for each in started if each.node is not victim]
@@ -143,11 +137,11 @@ async def check_spared(fleet: Fleet, started: Sequence[Started]) -> None:
             assert "RUNNER_LOST" not in last_codes(kept)
 
 
-async def kills(fleet: Fleet, *, rounds: int, sessions: int, pace: int, slack: float) -> None:
+async def kills(fleet: Fleet, *, rounds: int, sessions: int, slack: float) -> None:
     rng = random.Random(rounds)
     async with fleet.balancer.running():
         for _ in range(rounds):
-            took = await one_kill(fleet, sessions, pace, rng)
+            took = await one_kill(fleet, sessions, rng)
             print(f"takeover after {took:.2f} s")
             assert took <= fleet.ttl + 1 + slack
             dead = next(node for node in fleet.nodes if node not in fleet.living)
@@ -158,7 +152,7 @@ async def test_nothing_seen_is_lost_when_a_node_is_killed(
     database: PostgresServer, tmp_path: Path
 ) -> None:
     with running(tmp_path, [database.database()] * 2) as fleet:
-        await kills(fleet, rounds=1, sessions=8, pace=20, slack=2)
+        await kills(fleet, rounds=1, sessions=8, slack=2)
 
 
 @pytest.mark.soak
@@ -166,12 +160,12 @@ async def test_nothing_seen_is_lost_in_twenty_kills_of_nodes(
     database: PostgresServer, tmp_path: Path
 ) -> None:
     with running(tmp_path, [database.database()] * 3, node_ttl=8, node_beat=1) as fleet:
-        await kills(fleet, rounds=20, sessions=200, pace=20, slack=1)
+        await kills(fleet, rounds=20, sessions=200, slack=1)
 
 
-async def one_pause(fleet: Fleet, sessions: int, pace: int) -> float:
+async def one_pause(fleet: Fleet, sessions: int) -> float:
     """Seconds from the wake-up of a node that was declared dead until it has ended."""
-    started = await start(fleet, sessions, pace)
+    started = await start(fleet, sessions)
     victim = fleet.nodes[0]
     hit = [each for each in started if each.node is victim]
     spared = [each for each in started if each.node is not victim]
@@ -242,7 +236,7 @@ async def test_a_node_that_wakes_up_too_late_writes_nothing_and_ends(
 ) -> None:
     with running(tmp_path, [database.database()] * 2, **SLOW_TO_DRAIN) as fleet:
         async with fleet.balancer.running():
-            took = await one_pause(fleet, 6, 20)
+            took = await one_pause(fleet, 6)
             print(f"ended {took:.2f} s after it woke up")
             assert took < 6
 
@@ -255,5 +249,5 @@ async def test_nodes_that_wake_up_too_late_ten_times(
     with running(tmp_path, [url] * 3, node_ttl=8, node_beat=1, **SLOW_TO_DRAIN) as fleet:
         async with fleet.balancer.running():
             for _ in range(10):
-                assert await one_pause(fleet, 200, 20) < 10
+                assert await one_pause(fleet, 200) < 10
                 fleet.nodes[0].start()

@@ -11,19 +11,23 @@ from pathlib import Path
 
 import pytest
 from support.fleet import (
+    ENDLESS,
     PATIENCE,
     Fleet,
     Viewer,
+    check_kept,
     check_log,
     client_of,
+    enqueue,
     last_codes,
+    none_is_open,
     running,
     until,
     watched,
 )
 from support.postgres import PostgresServer
 from support.server import ServerProcess
-from support.wire import Frame, execute, read_all
+from support.wire import Frame, execute
 
 pytestmark = pytest.mark.anyio
 
@@ -39,8 +43,7 @@ async def start(
             paced = {**goal, "context": {"words_per_second": 20}}
             session_id = (await execute(client, **paced))["session_id"]
             if number % 2:
-                waiting = {"goal": "count to 3", "session_id": session_id, "if_busy": "enqueue"}
-                assert (await execute(client, **waiting))["turn"] == 2
+                await enqueue(client, session_id)
             nodes = itertools.islice(itertools.cycle(fleet.nodes), streams // turns)
             viewers += [Viewer(session_id, fleet.addresses(n), turns=1 + number % 2) for n in nodes]
     return viewers
@@ -68,13 +71,8 @@ async def roll(fleet: Fleet, turns: int, streams: int, seconds: float) -> None:
             await asyncio.gather(*tasks)
     async with client_of(fleet.balancer.url) as client:
         for viewer in viewers:
-            kept = await read_all(client, viewer.session_id, resume_from=0)
-            assert kept == viewer.frames
-            check_log(kept, viewer.frames)
-            assert last_codes(kept) == ["success"] * viewer.turns
-        for status in ("running", "queued"):
-            found = await client.get("/v1/sessions", params={"status": status})
-            assert found.json()["data"] == []
+            await check_kept(client, viewer, ["success"] * viewer.turns)
+    await none_is_open(fleet)
     assert not [line for node in fleet.nodes for line in node.errors()]
 
 
@@ -82,10 +80,8 @@ async def waits_elsewhere(fleet: Fleet) -> float:
     """Seconds until a turn runs elsewhere that waits behind one that outlasts the drain."""
     leaving, staying = fleet.nodes[:2]
     async with leaving.client() as client:
-        endless = {"goal": "count to 100000", "context": {"words_per_second": 20}}
-        session_id = (await execute(client, **endless))["session_id"]
-        waiting = {"goal": "count to 3", "session_id": session_id, "if_busy": "enqueue"}
-        await execute(client, **waiting)
+        session_id = (await execute(client, **ENDLESS))["session_id"]
+        await enqueue(client, session_id)
     viewer = Viewer(session_id, fleet.addresses(staying), turns=2)
     async with watched([viewer]) as (task,):
         await until(lambda: len(viewer.frames) > 5)

@@ -16,11 +16,13 @@ import httpx
 
 from .postgres import PostgresServer
 from .server import ServerProcess, bearer
-from .wire import Frame, dense, frames
+from .wire import Frame, dense, execute, frames, read_all
 
 SECRET = "5e" * 32
 #: Seconds that anything may take on a machine that others use too.
 PATIENCE = 90.0
+#: The body of a turn that ends when it is cancelled.
+ENDLESS: dict[str, Any] = {"goal": "count to 100000", "context": {"words_per_second": 20}}
 #: The answers that say "come again": a node that starts, drains, or has no database.
 _AGAIN = {502, 503, 504}
 
@@ -323,6 +325,28 @@ async def send_again(
                     return found
                 assert answer.status_code in _AGAIN, answer.text
             await asyncio.sleep(0.05)
+
+
+async def enqueue(client: httpx.AsyncClient, session_id: str) -> None:
+    """A second turn of the session, which waits for the first one's end."""
+    waiting = {"goal": "count to 3", "session_id": session_id, "if_busy": "enqueue"}
+    assert (await execute(client, **waiting))["turn"] == 2
+
+
+async def none_is_open(fleet: Fleet) -> None:
+    """No session runs or waits."""
+    async with client_of(fleet.balancer.url) as client:
+        for status in ("running", "queued"):
+            found = await client.get("/v1/sessions", params={"status": status})
+            assert found.json()["data"] == []
+
+
+async def check_kept(client: httpx.AsyncClient, viewer: Viewer, codes: Sequence[str]) -> None:
+    """The log is what the viewer has seen, and its turns ended with these codes."""
+    kept = await read_all(client, viewer.session_id, resume_from=0)
+    assert kept == viewer.frames
+    check_log(kept, viewer.frames)
+    assert last_codes(kept) == list(codes)
 
 
 def check_log(kept: Sequence[Frame], seen: Sequence[Frame]) -> None:
