@@ -1,18 +1,14 @@
-"""The composition root: `serve` runs the process, `open_parts` makes everything that it runs.
+"""The composition root: `open_parts` makes everything that a process runs.
 
-No other module chooses a backend.
+No other module but `stores` chooses a backend.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import gc
 import math
 import os
-import signal
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -24,27 +20,23 @@ from fastapi import APIRouter
 from . import metrics
 from .agents.base import Agent
 from .agents.engines.llm.settings import EngineWorkers
-from .agents.loading import AgentLoadError, look_beside
+from .agents.loading import AgentLoadError
 from .agents.registry import Agents, Engines
-from .agents.tools.functions import ToolLoadError
 from .agents.tools.opening import open_toolbox
 from .agents.tools.toolbox import Toolbox
 from .calls import Calls
-from .config.load import secrets_of, warn_of_settings
 from .config.settings import Settings
 from .datadir.clock import keeping_clock
-from .datadir.lock import lock_data
 from .events.outbox import OutboxRelay
 from .events.service import EventService
 from .events.system_events import LimitEvents, NodeEvents
 from .feed.hub import Hub
 from .feed.remote import RemoteStreams
-from .files.base import BlobError
 from .files.service import QUOTA, FileService
+from .gauges import metrics_of
 from .http.api.events import events_router
 from .http.api.exports import ExportRoutes
 from .http.api.files import FileRoutes, files_router
-from .http.api.metrics import Gauges, metrics_router
 from .http.api.nodes import nodes_router
 from .http.api.sessions import sessions_router
 from .http.api.tools import tools_router
@@ -52,23 +44,20 @@ from .http.api.usage import usage_router
 from .http.app import AppDeps, create_app
 from .http.auth.authenticator import CredentialAuthenticator, open_authenticator
 from .http.idempotency import IdempotentPosts
-from .http.limits import RequestLimit, StreamLimit
+from .http.key_limits import KeyLimits
+from .http.limits import RequestLimit
 from .http.middleware import Gateway
-from .http.serving.listener import CannotListen, Listener, listen
-from .http.serving.run import run, run_event_loop
-from .http.shared_counts import SharedCounts
 from .http.sse.routes import EventRoutes, StreamRoutes
 from .http.watchdog import StreamWatchdog
 from .http.websocket.asyncapi import asyncapi_router
 from .http.websocket.routes import SocketRoutes
-from .log.base import Entry, EventLog, LogError, OnCommit
+from .log.base import Entry, OnCommit
 from .log.sqlite.log import SqliteLog
-from .logging.setup import flush_logs, open_logs, say
+from .logging.setup import say
 from .logging.startup import StartupError
 from .maintenance import Housekeeper, Retention, RetentionJob, old_events, old_records, old_requests
 from .metrics import LoopLag
 from .model.clock import Clock
-from .model.errors import ApiError, Unavailable
 from .model.limits import Limits
 from .model.principal import Reached
 from .nodes import Load, NodeDirectory, NodeStatus, node_id
@@ -83,32 +72,19 @@ from .sessions.idempotency import TurnIdempotency
 from .sessions.ownership import NodeOwner, Ownership, SoleOwner
 from .sessions.service import SessionService
 from .sessions.session_list import HOLD_SECONDS, SessionList
-from .sessions.state import SessionState
 from .sessions.supervisor import Supervisor
-from .sessions.turn_limit import TurnLimit
 from .stores import AnyLog, node_name, open_blobs, open_hasher, open_log, open_records
 from .usage import UsageMeter, UsageService
 
 log_ = structlog.get_logger("resonantgenesis.main")
 
 
-_broken = threading.Event()
-#: The garbage collector's thresholds: new objects, then collections of the younger generation.
-_GC_THRESHOLDS = 20_000, 20, 20
 #: Seconds that a start waits until the list of sessions is up to date. It takes long only if an
 #: older version wrote the store, or if the log was restored from a backup.
 _LIST_PATIENCE = 20.0
 #: Seconds after which the bytes of an organization's files are counted anew, where other nodes may
 #: have taken some.
 _RECOUNT = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerPlace:
-    """This process is worker `number` of a server; its parent holds the data directory."""
-
-    number: int
-    listener: Listener
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,106 +136,6 @@ class Parts:
     records: Records
 
 
-def serve(settings: Settings, config: Path | None = None, worker: WorkerPlace | None = None) -> int:
-    """Run the server until a signal stops it; returns the exit code.
-
-    Python modules are searched beside `config`, the file of the settings. Raises StartupError, with
-    one line, when the server cannot start.
-    """
-    if config is not None:
-        look_beside(config)
-    fields = {} if worker is None else {"worker": worker.number}
-    with open_logs(settings.log_level, settings.log_format, secrets_of(settings), fields):
-        return _started(settings, worker)
-
-
-def _started(settings: Settings, worker: WorkerPlace | None) -> int:
-    try:
-        with _listening(settings, worker) as listener:
-            hears_signals = asyncio.Event()
-            number = None if worker is None else worker.number
-            main = _serve(settings, listener, hears_signals, number)
-            return run_event_loop(main, hears_signals.is_set)
-    except (CannotListen, LogError, StoreError, BlobError, AgentLoadError, ToolLoadError) as error:
-        raise StartupError(str(error)) from error
-    except ApiError as error:
-        raise StartupError(error.message) from error
-
-
-@contextlib.contextmanager
-def _listening(settings: Settings, worker: WorkerPlace | None) -> Iterator[Listener]:
-    if worker is not None:
-        yield worker.listener
-        return
-    warn_of_settings(settings)
-    with lock_data(settings.data), listen(settings.host, settings.port) as listener:
-        yield listener
-
-
-def _freeze_garbage() -> None:
-    """Exclude the objects of the start from garbage collection, and collect less often.
-
-    With the interpreter's own thresholds the collector took a tenth of the time at 10,000 tokens
-    a second, and stopped all of them for up to 100 ms.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
-
-
-def _stop_broken(reason: str) -> None:
-    """End as on a signal, with exit code 1 and without waiting for turns: the log is unusable."""
-    if not _broken.is_set():
-        _broken.set()
-        log_.critical(f"{reason}; the server stops")
-        signal.raise_signal(signal.SIGTERM)
-
-
-async def _serve(
-    settings: Settings, listener: Listener, hears_signals: asyncio.Event, worker: int | None
-) -> int:
-    async with open_parts(settings, worker) as parts:
-
-        async def drain_turns(seconds: float) -> None:
-            await parts.node_events.draining()
-            await parts.supervisor.drain(seconds)
-
-        async def drain() -> None:
-            # Both before the first await: after "draining" no caller gets a turn any more.
-            parts.app.draining = parts.supervisor.draining = True
-            # Turns of a broken log can write nothing any more.
-            seconds = 0.0 if _broken.is_set() else settings.drain_seconds
-            parts.log.hurry(seconds)
-            try:
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(parts.sockets.drain(seconds))
-                    if not _broken.is_set():
-                        group.create_task(drain_turns(seconds))
-            finally:
-                # Also when a second signal cancels the drain. The records are on that database too.
-                parts.log.hurry(0, parts.records.abandon)
-            parts.watch.end_all(Unavailable("the server is shutting down", retry_after=1))
-
-        def ready() -> None:
-            hears_signals.set()
-            _freeze_garbage()
-            if worker is None:
-                log_.info("serving", url=listener.url, data=str(settings.data))
-
-        limits = settings.limits
-        try:
-            code = await run(parts.app, listener, drain=drain, ready=ready, limits=limits)
-        finally:
-            hears_signals.clear()
-    code = 1 if _broken.is_set() else code
-    if parts.supervisor.stuck:
-        # The event loop would wait for these tasks for ever. All of our parts are closed.
-        log_.error("an agent ignores its end; the process ends without it")
-        flush_logs()
-        os._exit(code)
-    return code
-
-
 class CommitDispatcher:
     """The log's `on_commit`: followers of the log get a commit before its readers.
 
@@ -287,66 +163,17 @@ class CommitDispatcher:
         self.publish(stream, entries)
 
 
-@dataclass(frozen=True, slots=True)
-class KeyLimits:
-    """The limits of PROTOCOL.md, section 9, that are counted per API key and organization.
-
-    `events` and `requests` must be started and closed.
-    """
-
-    events: LimitEvents
-    turns: TurnLimit
-    requests: RequestLimit
-    streams: StreamLimit
-
-    @classmethod
-    def of(cls, settings: Settings, log: EventLog) -> KeyLimits:
-        """Raises BadStorage."""
-        limits, events = settings.limits, LimitEvents(log)
-        reached = events.reached
-        return cls(
-            events,
-            TurnLimit(
-                limits.running_turns, reached, of_organization=limits.organization_running_turns
-            ),
-            RequestLimit(
-                limits.requests_per_minute,
-                storage=settings.limits_storage,
-                reached=reached,
-                of_organization=limits.organization_requests_per_minute,
-            ),
-            StreamLimit(
-                limits.open_streams, reached, of_organization=limits.organization_open_streams
-            ),
-        )
-
-    def share(
-        self, stack: contextlib.AsyncExitStack, calls: Calls | None, watch: StreamWatchdog
-    ) -> None:
-        """Share the counts with other nodes, if there can be some, until `stack` is closed."""
-        if calls is None:
-            return
-        counts = SharedCounts(calls)
-        self.turns.elsewhere = counts.share("turns", self.turns.above)
-        self.streams.elsewhere = counts.share("streams", watch.above)
-        counts.start()
-        stack.push_async_callback(counts.close)
-
-    def counting(self, changed: Callable[[SessionState], None]) -> Callable[[SessionState], None]:
-        """`changed` for a supervisor, which also counts the open turns."""
-
-        def counted(state: SessionState) -> None:
-            self.turns.changed(state)
-            changed(state)
-
-        return counted
-
-
 @contextlib.asynccontextmanager
-async def open_parts(settings: Settings, worker: int | None = None) -> AsyncIterator[Parts]:
+async def open_parts(
+    settings: Settings,
+    worker: int | None = None,
+    *,
+    on_broken: Callable[[str], None] = lambda _reason: None,
+) -> AsyncIterator[Parts]:
     """Start everything but the listening sockets; it is closed in the opposite order.
 
-    `worker`: the number of this process, where several share the data directory.
+    `on_broken` is called with the reason when the log is unusable for good. `worker`: the number of
+    this process, where several share the data directory.
     """
     async with contextlib.AsyncExitStack() as stack:
         limits = settings.limits
@@ -362,7 +189,7 @@ async def open_parts(settings: Settings, worker: int | None = None) -> AsyncIter
 
         hub = Hub()
         dispatcher = CommitDispatcher(hub)
-        log = await open_log(settings, dispatcher, clock, _stop_broken, worker)
+        log = await open_log(settings, dispatcher, clock, on_broken, worker)
         stack.push_async_callback(log.close)
         session_list = dispatcher.session_list = SessionList(
             records.sessions,
@@ -432,7 +259,7 @@ async def open_parts(settings: Settings, worker: int | None = None) -> AsyncIter
             once,
             tools,
             _node_directory(own, log, supervisor, watch, sockets, calls),
-            _metrics_of(settings, log, hub, supervisor, session_list, watch, sockets),
+            metrics_of(settings, log, hub, supervisor, session_list, watch, sockets),
             clock.now,
             of_key.events.reached,
         )
@@ -707,60 +534,3 @@ def _configured_agents(
         configured[name] = AgentRecord(name, "", name, "python")
     directory = AgentDirectory(records.agents, configured)
     return directory, Agents(directory, built, engines)
-
-
-def _metrics_of(
-    settings: Settings,
-    log: AnyLog,
-    hub: Hub,
-    supervisor: Supervisor,
-    session_list: SessionList,
-    watch: StreamWatchdog,
-    sockets: SocketRoutes,
-) -> APIRouter:
-    """`/metrics` over these parts; each scrape reads them."""
-
-    def streams() -> Mapping[str, float]:
-        # The watchdog knows a socket only after its authentication.
-        return {**watch.kinds(), "websocket": sockets.count}
-
-    def viewers() -> Mapping[str, float]:
-        live, behind = hub.live_and_behind()
-        return {"live": live, "behind": behind}
-
-    def turns() -> Mapping[str, float]:
-        running, queued = supervisor.open_turns()
-        return {"running": running, "queued": queued}
-
-    def followed() -> Mapping[str, float]:
-        return {"": hub.source.count if isinstance(hub.source, RemoteStreams) else 0}
-
-    token = settings.metrics_token
-    return metrics_router(
-        {
-            "draining": lambda: {"": float(supervisor.draining)},
-            "streams_open": streams,
-            "viewers": viewers,
-            "turns_open": turns,
-            "log_queue_bytes": lambda: {"": log.queued},
-            "session_list_queue": lambda: {"": session_list.waiting},
-            "streams_followed": followed,
-            **_node_gauges(log),
-        },
-        None if token is None else token.get_secret_value(),
-    )
-
-
-def _node_gauges(log: AnyLog) -> Gauges:
-    if isinstance(log, SqliteLog):
-        return {
-            "nodes_alive": lambda: {"": 1},
-            "node_beat_age_seconds": dict,
-            "node_notices": dict,
-        }
-    nodes = log.nodes
-    return {
-        "nodes_alive": lambda: {"": 1 + len(nodes.others)},
-        "node_beat_age_seconds": lambda: {"": nodes.last_seen(nodes.id)},
-        "node_notices": lambda: {"": float(log.gets_notices)},
-    }

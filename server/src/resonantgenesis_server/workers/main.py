@@ -24,7 +24,7 @@ import structlog
 from ..logging.startup import StartupError
 
 if TYPE_CHECKING:
-    from .. import app
+    from .. import serve
     from ..http.serving.shared_listener import SharedListener
 
 log_ = structlog.get_logger("resonantgenesis.workers")
@@ -46,18 +46,18 @@ def importing() -> Iterator[None]:
 
 
 def serve_here(
-    arguments: Mapping[str, Any], config: Path | None, worker: app.WorkerPlace | None = None
+    arguments: Mapping[str, Any], config: Path | None, worker: serve.WorkerPlace | None = None
 ) -> int:
     """Serve in this process until a signal; returns the exit code. Raises StartupError."""
     with importing():
-        from .. import app
+        from .. import serve
         from ..config.load import load_settings
     loaded = load_settings(arguments, config)
     settings = loaded.settings
     if worker is not None and not settings.files:
         # Several processes share the directory, so none of them may tidy it as its own.
         settings = settings.model_copy(update={"files": str(settings.data / "files")})
-    return app.serve(settings, loaded.file, worker)
+    return serve.serve(settings, loaded.file, worker)
 
 
 class ParentLink:
@@ -76,10 +76,10 @@ class ParentLink:
             raise EOFError
         return dict(json.loads(line))
 
-    def place(self, given: Mapping[str, Any]) -> app.WorkerPlace:
-        from ..app import WorkerPlace
+    def place(self, given: Mapping[str, Any]) -> serve.WorkerPlace:
         from ..http.serving.listener import Listener
         from ..http.serving.shared_listener import ConnectionCounts, Sharing
+        from ..serve import WorkerPlace
 
         for descriptor in (self._link.fileno(), given["counts"], given["listener"]):
             os.set_inheritable(descriptor, False)

@@ -1,0 +1,75 @@
+"""The gauges of `/metrics`: each scrape reads the parts of the process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastapi import APIRouter
+
+from .config.settings import Settings
+from .feed.hub import Hub
+from .feed.remote import RemoteStreams
+from .http.api.metrics import Gauges, metrics_router
+from .http.watchdog import StreamWatchdog
+from .http.websocket.routes import SocketRoutes
+from .log.sqlite.log import SqliteLog
+from .sessions.session_list import SessionList
+from .sessions.supervisor import Supervisor
+from .stores import AnyLog
+
+
+def metrics_of(
+    settings: Settings,
+    log: AnyLog,
+    hub: Hub,
+    supervisor: Supervisor,
+    session_list: SessionList,
+    watch: StreamWatchdog,
+    sockets: SocketRoutes,
+) -> APIRouter:
+    """`/metrics` over these parts; each scrape reads them."""
+
+    def streams() -> Mapping[str, float]:
+        # The watchdog knows a socket only after its authentication.
+        return {**watch.kinds(), "websocket": sockets.count}
+
+    def viewers() -> Mapping[str, float]:
+        live, behind = hub.live_and_behind()
+        return {"live": live, "behind": behind}
+
+    def turns() -> Mapping[str, float]:
+        running, queued = supervisor.open_turns()
+        return {"running": running, "queued": queued}
+
+    def followed() -> Mapping[str, float]:
+        return {"": hub.source.count if isinstance(hub.source, RemoteStreams) else 0}
+
+    token = settings.metrics_token
+    return metrics_router(
+        {
+            "draining": lambda: {"": float(supervisor.draining)},
+            "streams_open": streams,
+            "viewers": viewers,
+            "turns_open": turns,
+            "log_queue_bytes": lambda: {"": log.queued},
+            "session_list_queue": lambda: {"": session_list.waiting},
+            "streams_followed": followed,
+            **_node_gauges(log),
+        },
+        None if token is None else token.get_secret_value(),
+    )
+
+
+def _node_gauges(log: AnyLog) -> Gauges:
+    if isinstance(log, SqliteLog):
+        return {
+            "nodes_alive": lambda: {"": 1},
+            "node_beat_age_seconds": dict,
+            "node_notices": dict,
+        }
+    nodes = log.nodes
+    return {
+        "nodes_alive": lambda: {"": 1 + len(nodes.others)},
+        "node_beat_age_seconds": lambda: {"": nodes.last_seen(nodes.id)},
+        "node_notices": lambda: {"": float(log.gets_notices)},
+    }
