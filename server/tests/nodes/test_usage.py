@@ -13,7 +13,7 @@ import pytest
 # The tests of usage are no package.
 sys.path.insert(0, str(Path(__file__).parent.parent / "usage"))
 
-from resonantgenesis_server import usage
+from resonantgenesis_server.budget import Budget
 from resonantgenesis_server.codec.events import events_append
 from resonantgenesis_server.log.base import Entry
 from resonantgenesis_server.log.postgres.log import PostgresLog
@@ -76,7 +76,7 @@ class Node:
         return sums.turns, sums.total_tokens
 
     @property
-    def budget(self) -> usage.Budget:
+    def budget(self) -> Budget:
         assert self.meter is not None
         return self.meter.budget
 

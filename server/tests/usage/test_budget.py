@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from resonantgenesis_server.budget import Budget, Month
 from resonantgenesis_server.model.errors import RateLimited
-from resonantgenesis_server.usage import Budget, Month
 
 FEBRUARY = datetime(2028, 2, 1, tzinfo=UTC).timestamp()
 MARCH = datetime(2028, 3, 1, tzinfo=UTC).timestamp()

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from resonantgenesis_server import usage as usage_module
+from resonantgenesis_server.budget import BudgetState, Month
 from resonantgenesis_server.codec.events import events_append
 from resonantgenesis_server.model.errors import RateLimited
 from resonantgenesis_server.model.events import event_stream
-from resonantgenesis_server.usage import Month
 from usage_support import Stores
 
 pytestmark = pytest.mark.anyio
@@ -124,7 +124,7 @@ async def test_also_when_the_event_was_trimmed(stores: Stores) -> None:
 async def test_one_of_an_earlier_month_is_not_this_months(stores: Stores) -> None:
     now = stores.meter.budget.month
     before = Month.of(now.begins - 1)
-    state = usage_module.BudgetState(stores.organization, before, 100, 100)
+    state = BudgetState(stores.organization, before, 100, 100)
     await stores.log.append(*events_append(stores.organization, [usage_module._reached(state)]))
     await stores.meter.settle()
     await restart(stores)

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from resonantgenesis_server import usage as usage_module
+from resonantgenesis_server.budget import Budget
 from resonantgenesis_server.records.database import RecordsDatabase
-from resonantgenesis_server.usage import Budget
 from sqlalchemy.ext.asyncio import AsyncConnection
 from usage_support import Stores, ending
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from resonantgenesis_server.budget import Budget
 from resonantgenesis_server.codec.events import events_append
 from resonantgenesis_server.log.base import Append, Entry, NewEntry
 from resonantgenesis_server.log.postgres.log import PostgresLog
@@ -25,7 +26,7 @@ from resonantgenesis_server.records.usage import (
 )
 from resonantgenesis_server.sessions.session_log import TurnEvents
 from resonantgenesis_server.sessions.state import SessionInfo
-from resonantgenesis_server.usage import Budget, UsageMeter
+from resonantgenesis_server.usage import UsageMeter
 
 ALL = UsageFilter(0.0)
 

@@ -10,11 +10,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
+from ...budget import BudgetState
 from ...codec.times import parse_time, rfc3339
 from ...model.errors import InvalidRequest
 from ...model.principal import Principal
 from ...records.usage import GroupBy, UsageFilter, UsageGroup, UsageSums
-from ...usage import BudgetState, UsageService
+from ...usage import UsageService
 from ..auth.authenticator import scoped
 from ..errors import documented_errors
 from ..routing import api_router
