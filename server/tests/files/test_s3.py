@@ -19,7 +19,7 @@ from botocore.credentials import Credentials
 from resonantgenesis_server.files import s3
 from resonantgenesis_server.files.base import BlobError, BlobsRefused
 from resonantgenesis_server.files.s3 import S3Blobs, S3Place
-from resonantgenesis_server.files.s3_requests import Credentials, Signer
+from resonantgenesis_server.files.s3_requests import S3Credentials, Signer
 from resonantgenesis_server.files.service import FileService
 from resonantgenesis_server.model.errors import Unavailable
 from resonantgenesis_server.records.base import Organization
@@ -57,7 +57,7 @@ def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_signature_is_that_of_the_documentation() -> None:
     """The example of Amazon's page on signatures in the query."""
-    credentials = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
+    credentials = S3Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
     signer = Signer("https://examplebucket.s3.amazonaws.com", "us-east-1", credentials)
     now = datetime(2013, 5, 24, tzinfo=UTC)
     address = signer.url("GET", "test.txt", {}, 86_400, now)
@@ -69,7 +69,7 @@ def test_a_signature_is_that_of_the_documentation() -> None:
 
 @pytest.mark.parametrize("token", [None, "session/token+="])
 def test_signatures_are_those_of_amazons_own_library(token: str | None) -> None:
-    credentials = Credentials("key", "secret", token)
+    credentials = S3Credentials("key", "secret", token)
     signer = Signer("http://127.0.0.1:9000/bucket", "eu-west-3", credentials)
     for method, key, query in (
         ("GET", "a b/ü~(1)", {"response-content-disposition": 'attachment; filename="a b\'s"; x'}),

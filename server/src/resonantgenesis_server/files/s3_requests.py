@@ -22,18 +22,18 @@ _PART_PAGES = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class S3Credentials:
     key: str
     secret: str = field(repr=False)
     token: str | None = field(repr=False, default=None)
 
 
-def credentials_of_variables() -> Credentials | None:
+def credentials_of_variables() -> S3Credentials | None:
     """Those of the variables; there are other ways to have some, which only the library knows."""
     found = os.environ.get
     key, secret = found("AWS_ACCESS_KEY_ID"), found("AWS_SECRET_ACCESS_KEY")
     token = found("AWS_SESSION_TOKEN") or found("AWS_TOKEN") or None
-    return Credentials(key, secret, token) if key and secret else None
+    return S3Credentials(key, secret, token) if key and secret else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,10 @@ class Signer:
     #: The address of the bucket, without a slash behind it.
     bucket: str
     region: str
-    credentials: Credentials
+    credentials: S3Credentials
 
     @classmethod
-    def like(cls, signed: str, key: str, credentials: Credentials) -> Signer:
+    def like(cls, signed: str, key: str, credentials: S3Credentials) -> Signer:
         """For the bucket and region of an address of this key that the library has signed."""
         bucket = signed.partition("?")[0].removesuffix(f"/{quote(key)}")
         scope = parse_qs(urlsplit(signed).query)["X-Amz-Credential"][0].split("/")
