@@ -118,7 +118,8 @@ async def test_connections_are_spread_evenly(serve: Serve, postgres: str) -> Non
 
 
 async def test_a_killed_worker(serve: Serve, postgres: str) -> None:
-    server = start(serve, postgres)
+    # Nobody waits until its beat has stood still: its parent knows that it has ended.
+    server = start(serve, postgres, node_ttl=300)
     async with server.client() as client:
         body = {"goal": "count to 300", "context": {"words_per_second": 15}}
         sessions = [(await execute(client, **body))["session_id"] for _ in range(2)]
@@ -157,6 +158,28 @@ async def test_a_killed_worker(serve: Serve, postgres: str) -> None:
             return spread(server)[new.pid] > 0
 
         await until(is_reached)
+
+
+async def test_all_workers_are_killed_at_once(serve: Serve, postgres: str) -> None:
+    server = start(serve, postgres, node_ttl=300)
+    victims = workers_of(server)
+    async with server.client() as client:
+        body = {"goal": "count to 3000", "context": {"words_per_second": 5}}
+        sessions = [(await execute(client, **body))["session_id"] for _ in range(2)]
+    for victim in victims:
+        victim.kill()
+    server.logged("a worker ended", 2)
+    began = time.monotonic()
+    async with server.client() as client:
+        # The port is the parent's, so nobody is refused meanwhile.
+        for each in sessions:
+            found = await read_all(client, each)
+            assert [frame.body["code"] for frame in found if frame.event == "error"] == [
+                "RUNNER_LOST"
+            ]
+    print(f"back after {time.monotonic() - began:.2f} s")
+    await until(lambda: len(workers_of(server)) == 2)
+    assert not {victim.pid for victim in victims} & {each.pid for each in workers_of(server)}
 
 
 async def test_a_stop_drains(serve: Serve, postgres: str) -> None:

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 
 import structlog
 from fastapi import APIRouter
@@ -47,6 +46,7 @@ from .http.idempotency import IdempotentPosts
 from .http.key_limits import KeyLimits
 from .http.limits import RequestLimit
 from .http.middleware import Gateway
+from .http.serving.listener import Listener
 from .http.sse.routes import EventRoutes, StreamRoutes
 from .http.watchdog import StreamWatchdog
 from .http.websocket.asyncapi import asyncapi_router
@@ -85,6 +85,19 @@ _LIST_PATIENCE = 20.0
 #: Seconds after which the bytes of an organization's files are counted anew, where other nodes may
 #: have taken some.
 _RECOUNT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPlace:
+    """This process is worker `number` of a server; its parent holds the data directory.
+
+    `joined` tells the parent the number of this node. Its second argument is called with each node
+    that another worker of this server was, and whose process has ended.
+    """
+
+    number: int
+    listener: Listener
+    joined: Callable[[int, Callable[[int], None]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,18 +179,17 @@ class CommitDispatcher:
 @contextlib.asynccontextmanager
 async def open_parts(
     settings: Settings,
-    worker: int | None = None,
+    worker: WorkerPlace | None = None,
     *,
     on_broken: Callable[[str], None] = lambda _reason: None,
 ) -> AsyncIterator[Parts]:
     """Start everything but the listening sockets; it is closed in the opposite order.
 
-    `on_broken` is called with the reason when the log is unusable for good. `worker`: the number of
-    this process, where several share the data directory.
+    `on_broken` is called with the reason when the log is unusable for good.
     """
     async with contextlib.AsyncExitStack() as stack:
         limits = settings.limits
-        clock = await stack.enter_async_context(keeping_clock(_clock_file(settings, worker)))
+        clock, number = await _keep_clock(stack, settings, worker)
         records = await open_records(settings, clock)
         stack.push_async_callback(records.close)
         hasher = await open_hasher(settings, records)
@@ -189,8 +201,9 @@ async def open_parts(
 
         hub = Hub()
         dispatcher = CommitDispatcher(hub)
-        log = await open_log(settings, dispatcher, clock, on_broken, worker)
+        log = await open_log(settings, dispatcher, clock, on_broken, number)
         stack.push_async_callback(log.close)
+        _tell_parent(worker, log)
         session_list = dispatcher.session_list = SessionList(
             records.sessions,
             records.organizations,
@@ -246,7 +259,7 @@ async def open_parts(
         events = EventService(log, hub, max_data=limits.context)
         sockets = SocketRoutes(service, events, authenticator, limits, watch, of_key.requests)
         once = IdempotentPosts(records.idempotency, limits.idempotency_window)
-        own = _own_node(log, fence, clock, worker)
+        own = _own_node(log, fence, clock, number)
         routes = Routes(
             service,
             events,
@@ -309,8 +322,19 @@ async def open_parts(
         )
 
 
-def _clock_file(settings: Settings, worker: int | None) -> Path:
-    return settings.data / ("clock" if worker is None else f"clock-{worker}")
+async def _keep_clock(
+    stack: contextlib.AsyncExitStack, settings: Settings, worker: WorkerPlace | None
+) -> tuple[Clock, int | None]:
+    """The clock, and the number of the worker that keeps one of its own."""
+    number = None if worker is None else worker.number
+    file = settings.data / ("clock" if number is None else f"clock-{number}")
+    return await stack.enter_async_context(keeping_clock(file)), number
+
+
+def _tell_parent(worker: WorkerPlace | None, log: AnyLog) -> None:
+    """So a worker that has ended is a dead node at once, not after `node_ttl`."""
+    if worker is not None and not isinstance(log, SqliteLog):
+        worker.joined(log.node, log.nodes.ended)
 
 
 async def _open_files(

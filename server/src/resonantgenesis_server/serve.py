@@ -9,14 +9,13 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from .agents.loading import AgentLoadError, look_beside
 from .agents.tools.functions import ToolLoadError
-from .app import open_parts
+from .app import WorkerPlace, open_parts
 from .config.load import secrets_of, warn_of_settings
 from .config.settings import Settings
 from .datadir.lock import lock_data
@@ -36,14 +35,6 @@ _broken = threading.Event()
 _GC_THRESHOLDS = 20_000, 20, 20
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerPlace:
-    """This process is worker `number` of a server; its parent holds the data directory."""
-
-    number: int
-    listener: Listener
-
-
 def serve(settings: Settings, config: Path | None = None, worker: WorkerPlace | None = None) -> int:
     """Run the server until a signal stops it; returns the exit code.
 
@@ -61,8 +52,7 @@ def _started(settings: Settings, worker: WorkerPlace | None) -> int:
     try:
         with _listening(settings, worker) as listener:
             hears_signals = asyncio.Event()
-            number = None if worker is None else worker.number
-            main = _serve(settings, listener, hears_signals, number)
+            main = _serve(settings, listener, hears_signals, worker)
             return run_event_loop(main, hears_signals.is_set)
     except (CannotListen, LogError, StoreError, BlobError, AgentLoadError, ToolLoadError) as error:
         raise StartupError(str(error)) from error
@@ -100,7 +90,10 @@ def _stop_broken(reason: str) -> None:
 
 
 async def _serve(
-    settings: Settings, listener: Listener, hears_signals: asyncio.Event, worker: int | None
+    settings: Settings,
+    listener: Listener,
+    hears_signals: asyncio.Event,
+    worker: WorkerPlace | None,
 ) -> int:
     async with open_parts(settings, worker, on_broken=_stop_broken) as parts:
 

@@ -73,6 +73,29 @@ async def test_a_node_that_beats_is_not_declared_dead_though_it_writes_nothing(
     await two.log.append(Append("s", [ENTRY]))
 
 
+async def test_a_node_whose_process_has_ended_is_dead_at_once(
+    feed_node: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = await feed_node(), await feed_node()
+    await know_each_other(one, two)
+    for node in (one, two):
+        monkeypatch.setattr(node.log.nodes, "_ttl", 3600.0)
+    await stand_still(two)
+    one.log.nodes.ended(two.log.node)
+    await until(lambda: not one.log.nodes.others)
+    with pytest.raises(LogError):
+        await two.log.append(Append("s", [ENTRY]))
+    # Whoever joins waits for nobody.
+    three = await feed_node()
+    async with asyncio.timeout(PATIENCE):
+        await three.log.nodes.seen()
+    # It is said of a node once, and of one that is unknown or long gone in vain.
+    for node in (two.log.node, 10_000):
+        one.log.nodes.ended(node)
+    await until(lambda: not one.log.nodes._known_dead)
+    assert list(one.log.nodes.others) == [three.log.node]
+
+
 async def test_every_node_ends_with_its_next_beat_when_the_store_has_another_epoch(
     feed_node: Open,
 ) -> None:

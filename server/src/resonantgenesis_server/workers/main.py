@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +24,13 @@ import structlog
 from ..logging.startup import StartupError
 
 if TYPE_CHECKING:
-    from .. import serve
+    from ..app import WorkerPlace
     from ..http.serving.shared_listener import SharedListener
 
 log_ = structlog.get_logger("resonantgenesis.workers")
+
+#: Bytes read at once.
+_READ = 4096
 
 
 @contextlib.contextmanager
@@ -46,7 +49,7 @@ def importing() -> Iterator[None]:
 
 
 def serve_here(
-    arguments: Mapping[str, Any], config: Path | None, worker: serve.WorkerPlace | None = None
+    arguments: Mapping[str, Any], config: Path | None, worker: WorkerPlace | None = None
 ) -> int:
     """Serve in this process until a signal; returns the exit code. Raises StartupError."""
     with importing():
@@ -61,12 +64,15 @@ def serve_here(
 
 
 class ParentLink:
-    """A worker's end of the socket to its parent."""
+    """A worker's end of the socket to its parent. The parent's lines are `stop` and `ended NODE`
+    (a process has ended that was this node)."""
 
     def __init__(self, link: socket.socket) -> None:
         self._link = link
         self._listener: SharedListener | None = None
         self._told = False
+        self._text = b""
+        self._ended: Callable[[int], None] = lambda _node: None
 
     def instructions(self) -> dict[str, Any]:
         """What the parent wrote first. Raises EOFError if it has died."""
@@ -76,51 +82,65 @@ class ParentLink:
             raise EOFError
         return dict(json.loads(line))
 
-    def place(self, given: Mapping[str, Any]) -> serve.WorkerPlace:
+    def place(self, given: Mapping[str, Any]) -> WorkerPlace:
+        from ..app import WorkerPlace
         from ..http.serving.listener import Listener
         from ..http.serving.shared_listener import ConnectionCounts, Sharing
-        from ..serve import WorkerPlace
 
         for descriptor in (self._link.fileno(), given["counts"], given["listener"]):
             os.set_inheritable(descriptor, False)
         sharing = Sharing(ConnectionCounts(given["counts"]), given["place"], self._accepts)
         bound = socket.socket(fileno=given["listener"])
         bound.setblocking(False)
-        return WorkerPlace(given["number"], Listener(bound, given["url"], sharing))
+        listener = Listener(bound, given["url"], sharing)
+        return WorkerPlace(given["number"], listener, self._joined)
 
     def send(self, **message: Any) -> None:
         with contextlib.suppress(OSError):  # the parent is gone, which is noticed where it is read
             self._link.sendall(json.dumps(message).encode() + b"\n")
 
+    def _joined(self, node: int, ended: Callable[[int], None]) -> None:
+        """Called on the event loop when the worker is a node."""
+        self._ended = ended
+        self._link.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._link, self._read)
+        self.send(node=node)
+
     def _accepts(self, listener: SharedListener) -> None:
         """Called on the event loop when the worker accepts connections."""
         self._listener = listener
-        self._link.setblocking(False)
-        asyncio.get_running_loop().add_reader(self._link, self._read)
         self.send(ready=True)
 
     def _read(self) -> None:
         try:
-            words = self._link.recv(16)
+            data = self._link.recv(_READ)
         except BlockingIOError:
             return
         except OSError:
-            words = b""
-        if words:
-            self._stop(len(words))
+            data = b""
+        *lines, self._text = (self._text + data).split(b"\n")
+        for line in lines:
+            self._heard(line.decode())
+        if data:
             return
         asyncio.get_running_loop().remove_reader(self._link)
         if self._listener is not None:
             self._listener.close()  # the next server may need the port
         if not self._told:
             log_.error("the parent of this worker has died; the worker drains")
-            self._stop(1)
+            self._stop()
 
-    def _stop(self, times: int) -> None:
+    def _heard(self, line: str) -> None:
+        word, _, node = line.partition(" ")
+        if word == "ended":
+            self._ended(int(node))
+        else:
+            self._stop()
+
+    def _stop(self) -> None:
         """The first time drains, the second stops at once."""
         self._told = True
-        for _ in range(times):
-            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
 
 
 def main() -> int:

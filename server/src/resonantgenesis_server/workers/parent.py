@@ -88,6 +88,8 @@ class WorkerParent:
         #: Every process that has not ended.
         self._running: list[WorkerProcess] = []
         self._free_places = deque(range(2 * count))
+        #: The nodes of the last workers that have ended.
+        self._ended: deque[int] = deque(maxlen=4 * count)
         self._selector = selectors.DefaultSelector()
         self._signals: deque[int] = deque()
         self._to_roll: deque[_Post] = deque()
@@ -192,8 +194,12 @@ class WorkerParent:
         self._running.append(worker)
 
         def read() -> None:
+            was_node = worker.node is not None
             if not worker.read():
                 self._selector.unregister(worker.link)
+            if worker.node is not None and not was_node:
+                for node in self._ended:
+                    worker.hear_end(node)
 
         self._selector.register(worker.link, selectors.EVENT_READ, read)
         return worker
@@ -224,6 +230,7 @@ class WorkerParent:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(worker.link)
             worker.close()
+            self._tell_end(worker.node)
             if worker is self._leaving:
                 self._leaving = None
             if worker.told is None:
@@ -231,6 +238,15 @@ class WorkerParent:
             elif worker.is_ready and code:
                 log_.error("a worker did not drain", **_fields(worker, code))
                 self._code = self._code if self._to_drain is None else 1
+
+    def _tell_end(self, node: int | None) -> None:
+        """Tell the workers of a node that has ended; those to come hear of it when they join."""
+        if node is None:
+            return
+        self._ended.append(node)
+        for worker in self._running:
+            if worker.node is not None:
+                worker.hear_end(node)
 
     def _died(self, worker: WorkerProcess, code: int) -> None:
         """A worker has ended that was not told to."""

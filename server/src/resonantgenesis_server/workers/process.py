@@ -50,6 +50,8 @@ class WorkerProcess:
         #: When it was first told to stop.
         self.told: float | None = None
         self.is_ready = False
+        #: The number of its node, once it is one.
+        self.node: int | None = None
         #: When it has to be ready, or to have ended.
         self.deadline = self._began + _START
         #: Why it could not start.
@@ -91,6 +93,8 @@ class WorkerProcess:
         *lines, self._text = (self._text + data).split(b"\n")
         for line in lines:
             message = json.loads(line)
+            if "node" in message:
+                self.node = message["node"]
             if "ready" in message:
                 self.is_ready = True
                 self.deadline = math.inf if self.told is None else self.deadline
@@ -101,11 +105,15 @@ class WorkerProcess:
 
     def drain(self) -> None:
         """Tell it to drain."""
-        self._tell(1, self._drain_seconds + _END)
+        self._stop(1, self._drain_seconds + _END)
 
     def stop(self) -> None:
         """Tell it to stop at once."""
-        self._tell(2 if self.told is None else 1, _END_AT_ONCE)
+        self._stop(2 if self.told is None else 1, _END_AT_ONCE)
+
+    def hear_end(self, node: int) -> None:
+        """Tell it that the process has ended that was this node."""
+        self._send(f"ended {node}\n")
 
     def kill(self) -> None:
         self._process.kill()
@@ -120,16 +128,19 @@ class WorkerProcess:
             self.read()
         self.link.close()
 
-    def _tell(self, times: int, seconds: float) -> None:
-        """Signal it so many times to stop, which it has to do within `seconds`."""
+    def _stop(self, times: int, seconds: float) -> None:
+        """Tell it so many times to stop, which it has to do within `seconds`."""
         now = monotonic()
         self.told = self.told or now
         self.deadline = now + seconds
         if not self.is_ready:  # it does not read yet, and has nothing to lose
             self._process.terminate()
             return
+        self._send("stop\n" * times)
+
+    def _send(self, text: str) -> None:
         with contextlib.suppress(OSError):  # its death is noticed elsewhere
-            self.link.send(b"!" * times)
+            self.link.send(text.encode())
 
     def _instruct(self, orders: WorkerOrders) -> None:
         given = {

@@ -26,6 +26,7 @@ from ..base import (
     LogUnavailable,
     OnCommit,
     Page,
+    StaleWriter,
     check_deletion,
     check_text,
     mark,
@@ -327,8 +328,8 @@ class PostgresLog(QueuedLog):
                 await self._ask(self._side, lambda db: db.execute(FORGET))
                 for number in await self._ask(self._side, reader.left_over):
                     await self._remove(number)
-            except LogUnavailable:
-                pass  # the database is away: there is time
+            except (LogUnavailable, StaleWriter):
+                pass  # the database is away, or this node was declared dead: there is time
             except Exception as error:
                 log_.error("removing deleted streams failed", exc_info=error)
             await asyncio.sleep(_SWEEP_SECONDS)

@@ -4,7 +4,8 @@ A node beats: it counts up a row of its own. Every node looks at all beats, and 
 monotonic clock since when each stands still. A beat that stands still for the time to live, over
 several looks that succeeded, is a dead node's: its row in `writers` is cleared, which waits for
 its commit under way and stops its next one. So no wall clock is asked, an outage of the database
-makes nobody late, and a node that was only paused finds that it can write nothing any more.
+makes nobody late, and a node that was only paused finds that it can write nothing any more. If
+the end of a node's process is known, nobody waits: see `ended`.
 
 Messages go through a table that a crash of the database may empty, and a notification: whoever
 sends one waits for an answer, and asks anew without. So nodes need to reach the database alone.
@@ -124,6 +125,8 @@ class Nodes:
         self._ttl = ttl
         self._loop = Background("nodes", self._run)
         self._beats: dict[int, _Beat] = {}
+        #: Nodes whose process has ended, until a look finds that they live no more.
+        self._known_dead: set[int] = set()
         self._db: asyncpg.Connection | None = None
         self._is_to_look = True
         #: Wakes, at the end of each look, who waits for it.
@@ -170,6 +173,12 @@ class Nodes:
     async def close(self) -> None:
         await self._loop.close()
         self._drop()
+
+    def ended(self, node: int) -> None:
+        """Declare this node dead at once. Its process has ended, as only its parent can know."""
+        self._known_dead.add(node)
+        self._is_to_look = True
+        self._loop.wake()
 
     async def looked(self) -> None:
         """Return once this node has seen the others."""
@@ -236,14 +245,15 @@ class Nodes:
                 self._beats[node] = _Beat(row["beat"], now)
             else:
                 beat.see(row["beat"], now)
-        dead = [
-            node
+        dead = {
+            node: f"its beat stood still for {self._ttl:g} s"
             for node, beat in self._beats.items()
-            if node in living and beat.looks >= _LOOKS and now - beat.since >= self._ttl
-        ]
-        for node in dead:
-            if await self._declare(db, node, self._beats[node].beat):
+            if beat.looks >= _LOOKS and now - beat.since >= self._ttl
+        } | dict.fromkeys(self._known_dead, "its process has ended")
+        for node in dead.keys() & living.keys():
+            if await self._declare(db, node, self._beats[node].beat, dead[node]):
                 del living[node]
+        self._known_dead &= living.keys()
         self._beats = {node: beat for node, beat in self._beats.items() if node in living}
         if self._looked is None:
             self._looked = {node: beat.beat for node, beat in self._beats.items()}
@@ -263,7 +273,7 @@ class Nodes:
         due = [beat.since + self._ttl for beat in self._beats.values()]
         return min((each for each in due if each > now), default=math.inf)
 
-    async def _declare(self, db: asyncpg.Connection, node: int, beat: int) -> bool:
+    async def _declare(self, db: asyncpg.Connection, node: int, beat: int, reason: str) -> bool:
         """Whether this node's word is the one that counts; after it nothing of the dead node's is
         ever written."""
         # A process that is stopped in the midst of a transaction keeps its locks.
@@ -273,7 +283,7 @@ class Nodes:
             log_.warning("the database's user may not end the connections of a dead node")
         if not await db.fetchval(DECLARE, node, beat, timeout=self._ttl + _SECONDS):
             return False
-        log_.error("a node is dead: its beat stood still", node=node, seconds=self._ttl)
+        log_.error("a node is dead", node=node, reason=reason)
         return True
 
     async def _connect(self) -> asyncpg.Connection:
