@@ -5,14 +5,30 @@ values; `AgentError` tells the client, in the agent's own words, why the turn fa
 written in Python raises `ToolError`, and gets the turn's `ToolContext` if it asks for one.
 """
 
-from .agents.base import PastCall, PastStep, PastTurn, StoredFile, Turn, TurnFiles, TurnTools
+from .agents.base import (
+    Answer,
+    ClientTool,
+    NotAnswered,
+    PastCall,
+    PastStep,
+    PastTurn,
+    StoredFile,
+    Turn,
+    TurnFiles,
+    TurnTools,
+)
 from .agents.tools.base import ToolContext, ToolError
-from .model.chunks import AgentChunk, Step, Text, ToolCall, ToolResult, Usage
+from .model.chunks import AgentChunk, Ask, Keep, Step, Text, ToolCall, ToolResult, Usage
 from .model.errors import AgentError
 
 __all__ = [
     "AgentChunk",
     "AgentError",
+    "Answer",
+    "Ask",
+    "ClientTool",
+    "Keep",
+    "NotAnswered",
     "PastCall",
     "PastStep",
     "PastTurn",

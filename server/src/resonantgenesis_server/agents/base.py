@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from ..model.chunks import AgentChunk, ToolCall, ToolResult
+from ..model.chunks import AgentChunk, Ask, ToolCall, ToolResult
 from ..model.errors import AgentError
 
 
@@ -18,6 +18,7 @@ class PastCall:
     args: Mapping[str, Any]
     result: str | None
     is_error: bool = False
+    call_id: str = ""
 
 
 def shortened(text: str, limit: int) -> str:
@@ -159,6 +160,75 @@ class NoTools:
 NO_TOOLS: TurnTools = NoTools()
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a call that a turn waited for; true unless it was refused or none came.
+
+    `approved` decides on a call. `payload` is the value from a person, or the result of a tool of
+    the client. `reason` is in the words of the person who answered.
+    """
+
+    call_id: str
+    status: Literal["answered", "expired", "cancelled"] = "answered"
+    approved: bool | None = None
+    payload: Any = None
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return self.status == "answered" and self.approved is not False
+
+    @property
+    def refusal(self) -> str:
+        """Why it is false, in words for a model or a person."""
+        if self.status == "expired":
+            return "nobody answered in time"
+        if self.status == "cancelled":
+            return "the turn ended before an answer came"
+        return f"denied: {self.reason}" if self.reason else "denied"
+
+
+class NotAnswered(AgentError):
+    """Nobody gave a value: the time ran out, or the person declined. `answer` says which."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.refusal)
+        self.answer = answer
+
+
+class TurnAsks(Protocol):
+    """Puts questions to the clients of a turn, and waits for the answers."""
+
+    async def ask(self, ask: Ask) -> Answer:
+        """The answer to this question. The turn stops until all open questions have answers."""
+        ...
+
+    def ask_from_thread(self, ask: Ask) -> Answer:
+        """`ask` for agents that are plain functions and so run in a thread."""
+        ...
+
+
+class NoAsks:
+    """For a turn outside a server."""
+
+    async def ask(self, ask: Ask) -> Answer:
+        return self.ask_from_thread(ask)
+
+    def ask_from_thread(self, ask: Ask) -> Answer:
+        raise AgentError("this turn has nobody to ask")
+
+
+NO_ASKS: TurnAsks = NoAsks()
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTool:
+    """A tool that the client of a turn runs. `schema` is the JSON Schema of its arguments."""
+
+    name: str
+    description: str = ""
+    schema: Mapping[str, Any] = field(default_factory=dict)
+
+
 #: Raises an ApiError for names of tools that do not exist.
 CheckTools = Callable[[Sequence[str]], Awaitable[None]]
 
@@ -175,7 +245,11 @@ class Turn:
     turns, oldest first. `subject` is the end user behind a client token. `model`, `tools` and
     `instructions` come from the request, or else from the agent's record. The runner enforces
     `max_steps`. `files` stores and reads files. `toolbox` calls the `tools` (engine `python`; other
-    engines have their own way).
+    engines have their own way). `client_tools` are those that the client of the turn runs.
+
+    A turn that waited and goes on in another process has the `answers` of all its asks by call_id.
+    `so_far` is then its text and its calls of tools up to now, and `kept` the value of its newest
+    `Keep`.
     """
 
     goal: str
@@ -192,6 +266,68 @@ class Turn:
     max_steps: int = 10
     files: TurnFiles = NO_FILES
     toolbox: TurnTools = NO_TOOLS
+    client_tools: Sequence[ClientTool] = ()
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+    so_far: Sequence[PastStep] = ()
+    kept: Any = None
+    asks: TurnAsks = field(default=NO_ASKS, repr=False, compare=False)
+
+    async def ask(
+        self,
+        message: str,
+        schema: Mapping[str, Any] | None = None,
+        *,
+        call_id: str = "",
+        expires_in: float | None = None,
+    ) -> Any:
+        """The value that a person gives, which fits the JSON Schema. The turn waits meanwhile.
+
+        Raises NotAnswered if nobody answers within `expires_in` seconds, or the person declines.
+        """
+        return _value(await self.asks.ask(_question(message, schema, call_id, expires_in)))
+
+    def ask_from_thread(
+        self,
+        message: str,
+        schema: Mapping[str, Any] | None = None,
+        *,
+        call_id: str = "",
+        expires_in: float | None = None,
+    ) -> Any:
+        """`ask` for agents that are plain functions and so run in a thread."""
+        return _value(self.asks.ask_from_thread(_question(message, schema, call_id, expires_in)))
+
+    async def approve(
+        self, call: ToolCall, message: str = "", *, expires_in: float | None = None
+    ) -> Answer:
+        """Whether a person lets the agent make this call: `if await turn.approve(call)`.
+
+        The turn waits meanwhile. The stream shows the call, also if the agent did not yield it.
+        """
+        return await self.asks.ask(_approval(call, message, expires_in))
+
+    def approve_from_thread(
+        self, call: ToolCall, message: str = "", *, expires_in: float | None = None
+    ) -> Answer:
+        """`approve` for agents that are plain functions and so run in a thread."""
+        return self.asks.ask_from_thread(_approval(call, message, expires_in))
+
+
+def _question(
+    message: str, schema: Mapping[str, Any] | None, call_id: str, expires_in: float | None
+) -> Ask:
+    given = None if schema is None else dict(schema)
+    return Ask("input", message, schema=given, call_id=call_id, expires_in=expires_in)
+
+
+def _approval(call: ToolCall, message: str, expires_in: float | None) -> Ask:
+    return Ask("approval", message, call.tool, call.args, None, call.call_id, expires_in)
+
+
+def _value(answer: Answer) -> Any:
+    if not answer:
+        raise NotAnswered(answer)
+    return answer.payload
 
 
 class Agent(Protocol):

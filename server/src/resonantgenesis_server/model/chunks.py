@@ -84,5 +84,37 @@ class Usage:
     output_tokens: int = 0
 
 
+#: What an answer has to be: a decision on a call of a tool, a value from a person, the result of a
+#: tool that the client runs.
+AskKind = Literal["approval", "input", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The agent asks, and the turn waits once the agent has returned.
+
+    The agent is started again with the answer in `turn.answers`. `tool` and `args` are those of the
+    call to approve, or of the call that the client makes. `schema` is a JSON Schema of the payload.
+    Nobody can answer after `expires_in` seconds; None: after the server's usual time.
+    """
+
+    event: ClassVar[str] = "input_required"
+    kind: AskKind = "input"
+    message: str = ""
+    tool: str = ""
+    args: dict[str, Any] = field(default_factory=dict)
+    schema: dict[str, Any] | None = None
+    call_id: str = ""
+    expires_in: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """A JSON value that the agent gets back in `turn.kept` when it is started again behind its
+    asks. The newest value counts. It is no chunk."""
+
+    value: Any
+
+
 #: The values that an agent may yield.
-AgentChunk = str | Text | ToolCall | ToolResult | Step | Usage
+AgentChunk = str | Text | ToolCall | ToolResult | Step | Usage | Ask | Keep

@@ -24,6 +24,8 @@ SERVER_TYPES = frozenset(
         "session.created",
         "session.started",
         "session.step.completed",
+        "session.waiting",
+        "session.resumed",
         "session.completed",
         "session.failed",
         "session.cancelled",

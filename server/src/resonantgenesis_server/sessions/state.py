@@ -11,6 +11,10 @@ started     {turn, first}                the position of its first chunk
 ended       {turn, status, last, …}      the position of its `done`
 withdrawn   {turn}                       cancelled while it waited; its `ended` follows in its turn
 stopped     {turn}                       cancelled while it ran: it ends so, even after a crash
+waiting     {turn, position, calls, …}   it asks: `position` is that of its chunk `waiting`
+parked      {turn}                       no process holds it any more while it waits
+input       {turn, call_id, position, …} the answer to one call, or its expiry
+resumed     {turn}                       every call is answered: it runs again
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from ..log.base import Entry, EventLog, NewEntry
 _STATUS_OF_TURN = {
     "queued": "queued",
     "running": "running",
+    "waiting": "waiting",
     "success": "completed",
     "failed": "failed",
     "cancelled": "cancelled",
@@ -40,6 +45,8 @@ SessionStatus = Literal[
 
 #: Turns of one session whose `done` is still to come, withdrawn ones included.
 MAX_OPEN_TURNS = 32
+#: About how many bytes of memory a call takes that a turn waited for, with its answer.
+_CALL_MEMORY = 600
 #: Pages of control records that are read into a state.
 _PAGE_ENTRIES, _PAGE_BYTES = 2_000, 4 << 20
 
@@ -72,10 +79,51 @@ class SessionInfo:
         return NewEntry("session", dumps(body))
 
 
+@dataclass(frozen=True, slots=True)
+class OpenAsk:
+    """A call that a turn waits for. `position` is that of its chunk `input_required`,
+    `expires_at` a time of the store's clock, in seconds since 1970."""
+
+    call_id: str
+    kind: str
+    tool: str
+    position: int
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class GivenAnswer:
+    """An answer that stands. `position` is that of its chunk `input`; answers with equal `digest`
+    say the same."""
+
+    position: int
+    status: str
+    digest: str
+
+
+#: How a turn goes on behind its asks: its agent goes on by itself (`continue`), is run from its
+#: start up to the asks (`replay`), or cannot go on without the process that asked (`never`).
+Resume = Literal["continue", "replay", "never"]
+
+
+@dataclass(slots=True)
+class TurnWaits:
+    """The part of a turn that asks. `asks` are those without an answer, `answers` those of the
+    whole turn, by call_id. `record` is the position of the newest `waiting` in the control stream.
+    `held`: the agent waits in the process that asked."""
+
+    asks: dict[str, OpenAsk]
+    answers: dict[str, GivenAnswer]
+    record: int
+    resume: Resume
+    held: bool
+
+
 @dataclass(slots=True)
 class TurnState:
     """One turn. `first` and `last` are chunk positions (0: not yet); `record` the position of
-    its request in the control stream."""
+    its request in the control stream; `told` the newest chunk position that the records tell.
+    `waits` is None for a turn that never asked."""
 
     turn: int
     goal_digest: bytes
@@ -91,11 +139,28 @@ class TurnState:
     ended_at: float = 0.0
     withdrawn: bool = False
     stopped: bool = False
+    told: int = 0
+    waits: TurnWaits | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether its `done` is still to come."""
-        return self.status in {"running", "queued"}
+        return self.status in {"running", "queued", "waiting"}
+
+    @property
+    def asks(self) -> list[OpenAsk]:
+        """The calls that it waits for."""
+        return [] if self.waits is None else list(self.waits.asks.values())
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing is to be done for it before an answer, an expiry or a cancel."""
+        return (
+            self.status == "waiting"
+            and not self.stopped
+            and self.waits is not None
+            and not self.waits.held
+        )
 
 
 def digest(goal: str) -> bytes:
@@ -106,13 +171,16 @@ def digest(goal: str) -> bytes:
 class SessionState:
     """The fold. `position` is that of the last control record taken in."""
 
-    __slots__ = ("_initial_memory", "context", "info", "memory", "position", "turns", "updated_at")
+    __slots__ = (
+        "_initial_memory", "_waits_memory", "context", "info", "memory", "position", "turns",
+        "updated_at",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.info: SessionInfo | None = None
         self.context: dict[str, Any] = {}
         #: About how many bytes the state takes, and how many of them the session began with.
-        self.memory = self._initial_memory = 0
+        self.memory = self._initial_memory = self._waits_memory = 0
         self.turns: list[TurnState] = []
         self.position = 0
         self.updated_at = 0.0
@@ -161,13 +229,18 @@ class SessionState:
         elif kind == "ended":
             turn.status = body["status"]
             turn.first = turn.first or body["last"]
-            turn.last = body["last"]
+            turn.last = turn.told = body["last"]
             turn.ended_at = entry.at / 1e6
+            if turn.waits is not None:
+                turn.waits.asks = {}
+        else:
+            _apply_waits(turn, kind, body, entry.position)
+            self._waits_memory += _CALL_MEMORY * len(body.get("calls", ()))
 
     @property
     def weight(self) -> int:
         """About how many bytes of memory the state takes."""
-        return 1_000 + 500 * len(self.turns) + self.memory
+        return 1_000 + 500 * len(self.turns) + self.memory + self._waits_memory
 
     # -- what follows from the records ---------------------------------------------------
 
@@ -192,6 +265,23 @@ class SessionState:
         return None
 
     @property
+    def waiting(self) -> TurnState | None:
+        """The open turn that waits for answers. The turns behind it are queued."""
+        first = self.first_open
+        return first if first is not None and first.status == "waiting" else None
+
+    @property
+    def first_open(self) -> TurnState | None:
+        """The turn that runs, waits or comes next."""
+        return next(iter(self.open_turns), None)
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing is to be done before an answer, an expiry or a cancel."""
+        first = self.first_open
+        return first is not None and first.rests
+
+    @property
     def busy(self) -> bool:
         """Whether an open turn runs, or waits and was not withdrawn."""
         return any(not turn.withdrawn for turn in self.open_turns)
@@ -205,10 +295,21 @@ class SessionState:
         return 0
 
     @property
+    def told(self) -> int:
+        """The newest chunk position that the records tell. While no turn runs, it is the last
+        chunk."""
+        for turn in reversed(self.turns):
+            if turn.told:
+                return turn.told
+        return 0
+
+    @property
     def status(self) -> str:
         """The session's status as PROTOCOL.md, section 4, names it."""
         if self.running is not None:
             return "running"
+        if self.waiting is not None:
+            return "waiting"
         if not self.turns:
             return "created"
         if self.busy:
@@ -218,7 +319,7 @@ class SessionState:
 
     @property
     def current(self) -> TurnState | None:
-        """The running turn, else the newest that has chunks, else the first that waits."""
+        """The running turn, else the newest that has chunks, else the first that is queued."""
         running = self.running
         if running is not None:
             return running
@@ -249,6 +350,67 @@ class SessionState:
             self.apply(page.entries)
             if page.at_end:
                 return 0 if page.info is None else self.position
+
+
+def _apply_waits(turn: TurnState, kind: str, body: dict[str, Any], position: int) -> None:
+    """Apply a record of a turn that asks. Records of a newer version change nothing."""
+    waits = turn.waits
+    if kind == "waiting":
+        turn.status = "waiting"
+        turn.told = body["position"]
+        answers = {} if waits is None else waits.answers
+        asks = {call["call_id"]: OpenAsk(**call) for call in body["calls"]}
+        turn.waits = TurnWaits(asks, answers, position, body["resume"], body["held"])
+    elif waits is None:
+        return
+    elif kind == "parked":
+        waits.held = False
+    elif kind == "input":
+        turn.told = body["position"]
+        waits.asks.pop(body["call_id"], None)
+        given = GivenAnswer(body["position"], body["status"], body["digest"])
+        waits.answers[body["call_id"]] = given
+    elif kind == "resumed":
+        turn.status = "running"
+
+
+def waiting_record(
+    turn: int,
+    position: int,
+    calls: Iterable[OpenAsk],
+    *,
+    resume: Resume,
+    held: bool,
+    **more: Any,
+) -> NewEntry:
+    """`more` is what the turn needs to go on: see `Stretch`."""
+    listed = [{each.name: getattr(call, each.name) for each in fields(call)} for call in calls]
+    body = {"turn": turn, "position": position, "calls": listed, "resume": resume, "held": held}
+    return NewEntry("waiting", dumps(body | more))
+
+
+def parked_record(turn: int) -> NewEntry:
+    return NewEntry("parked", dumps({"turn": turn}))
+
+
+def input_record(
+    turn: int, call_id: str, given: GivenAnswer, key_id: str | None, request_id: str | None
+) -> NewEntry:
+    """`key_id` and `request_id` are None for an expiry."""
+    body = {
+        "turn": turn,
+        "call_id": call_id,
+        "position": given.position,
+        "status": given.status,
+        "digest": given.digest,
+        "key_id": key_id,
+        "request_id": request_id,
+    }
+    return NewEntry("input", dumps(body))
+
+
+def resumed_record(turn: int) -> NewEntry:
+    return NewEntry("resumed", dumps({"turn": turn}))
 
 
 def started_record(turn: int, first: int) -> NewEntry:
