@@ -8,7 +8,7 @@ import pytest
 from http_harness import Service
 from resonantgenesis_server.http.api.agents import NewAgent
 from resonantgenesis_server.http.api.session_models import ExecuteBody, TurnBody, validated
-from resonantgenesis_server.http.params import check_known, check_query, is_lenient
+from resonantgenesis_server.http.params import check_known, is_lenient, parse_query
 from resonantgenesis_server.http.websocket.messages import CLIENT_MESSAGES
 from resonantgenesis_server.model.errors import InvalidRequest
 
@@ -106,7 +106,7 @@ def test_what_asks_for_leniency(values: list[bytes], lenient: bool) -> None:
 def query(text: bytes, *known: str, lenient: bool = False) -> dict[str, str]:
     scope = {"query_string": text, "state": {"lenient": lenient}}
     try:
-        check_query(scope, frozenset(known))
+        parse_query(scope, frozenset(known))
     except InvalidRequest as error:
         fields: dict[str, str] = error.details["fields"]
         return fields

@@ -17,9 +17,9 @@ from typing import Any
 import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from ..log.base import LogError
+from ..logging.setup import NO_REQUEST, request_fields
 from ..model.errors import (
     ApiError,
     Forbidden,
@@ -37,9 +37,9 @@ from .errors import error_response, method_not_allowed, store_unusable
 from .params import (
     APPLIED,
     announces_body,
-    check_query,
     header,
     is_lenient,
+    parse_query,
     reject_duplicate_headers,
 )
 from .routing import FastRoute
@@ -124,7 +124,7 @@ class Gateway:
         request_id = _request_id(scope)
         origin = header(scope, b"origin")
         state = scope["state"] = self._state(scope, request_id, origin)
-        bind_contextvars(request_id=request_id)
+        request_fields.set({"request_id": request_id})
         out = ResponseGuard(scope, receive, send, state["headers"])
         try:
             reject_duplicate_headers(scope)
@@ -154,7 +154,7 @@ class Gateway:
             log.exception("request failed", request_id=request_id, path=scope["path"])
             await _refuse(Internal("the server failed"), request_id, scope, receive, out)
         finally:
-            unbind_contextvars("request_id", "key_id")
+            request_fields.set(NO_REQUEST)
 
     async def _admit(self, scope: Scope) -> ASGIApp:
         """Rewrite the alias, authenticate, count the request, and choose the app."""
@@ -172,19 +172,19 @@ class Gateway:
                 raise Unauthenticated("send Authorization: Bearer with an API key or a token")
             state["principal"] = principal
             if principal is not None:
-                bind_contextvars(key_id=principal.key_id)
+                request_fields.set({"request_id": state["request_id"], "key_id": principal.key_id})
         method = "WEBSOCKET" if is_socket else scope["method"]
         for route in self._fast:
             if route.method == method and (match := route.pattern.fullmatch(path)):
                 scope["path_params"] = match.groupdict()
                 if route.counted:
                     await self._count_one(scope)
-                check_query(scope, route.query)
+                state["query"] = parse_query(scope, route.query)
                 return route.app
         if is_socket:
             raise NotFound("there is no socket at this path")
         await self._count_one(scope)
-        check_query(scope, None)  # the framework's route checks the names
+        parse_query(scope, None)  # the framework's route checks the names
         known = self._methods.get(path)
         if known is not None and method not in known:
             raise method_not_allowed(known)

@@ -62,17 +62,15 @@ def reject_duplicate_headers(scope: Scope) -> None:
 
 
 class QueryParams:
-    """The query parameters of a stream. Every method may raise InvalidRequest."""
+    """The query parameters of a plain ASGI app's request, in `scope["state"]["query"]`.
 
-    def __init__(self, scope: Scope) -> None:
-        text = scope["query_string"].decode("latin-1")
-        pairs = text.split("&")
-        if len(pairs) > MAX_PARAMETERS:
-            raise InvalidRequest.field("query", "too many parameters")
-        self._values = {
-            _unquoted(name): _unquoted(value)
-            for name, _, value in [pair.partition("=") for pair in pairs if pair]
-        }
+    Every method may raise InvalidRequest.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
 
     def text(self, name: str, most: int) -> str | None:
         """At most `most` characters."""
@@ -171,31 +169,31 @@ def check_known(kind: type[BaseModel], value: object) -> None:
         raise bad_fields([first, *_at_most(problems)])
 
 
-def check_query(scope: Scope, known: frozenset[str] | None) -> None:
-    """Raise InvalidRequest for a repeated query parameter, and for one that is not in `known`.
+def parse_query(scope: Scope, known: frozenset[str] | None) -> QueryParams:
+    """The query parameters of a request.
 
-    With `known` None every name passes. The choice of one of two values would be a guess, and
-    differ between the servers of a chain.
+    Raises InvalidRequest for a repeated parameter, since the choice of one of two values would be a
+    guess, and differ between the servers of a chain. So it does for a parameter that is not in
+    `known`; with `known` None every name passes.
     """
-    query: bytes = scope.get("query_string", b"")
-    if not query or (known is None and b"&" not in query):
-        return
-    seen: set[str] = set()
-    pairs = query.split(b"&", MAX_PARAMETERS)
+    values: dict[str, str] = {}
+    text = scope.get("query_string", b"").decode("latin-1")
+    pairs = text.split("&", MAX_PARAMETERS) if text else ()
     if len(pairs) > MAX_PARAMETERS:
         raise InvalidRequest.field("query", "too many parameters")
     for pair in pairs:
-        name = _unquoted(pair.partition(b"=")[0].decode("latin-1"))
-        if name in seen:
-            raise InvalidRequest.field(name[:80], "is given more than once")
         if pair:
-            seen.add(name)
-    unknown = [] if known is None else [name for name in seen if name and name not in known]
-    if unknown and not scope["state"].get("lenient"):
-        problems = ((n, _problem(n, known or ())) for n in unknown if not _PASSING.fullmatch(n))
-        found = list(_at_most(problems))
-        if found:
-            raise bad_fields(found)
+            quoted, _, value = pair.partition("=")
+            name = _unquoted(quoted)
+            if name in values:
+                raise InvalidRequest.field(name[:80], "is given more than once")
+            values[name] = _unquoted(value)
+    if known is not None and not values.keys() <= known and not scope["state"].get("lenient"):
+        unknown = (n for n in values if n and n not in known and not _PASSING.fullmatch(n))
+        problems = list(_at_most((name, _problem(name, known)) for name in unknown))
+        if problems:
+            raise bad_fields(problems)
+    return QueryParams(values)
 
 
 def _unknown_fields(kind: type[BaseModel], value: object, within: str) -> Iterator[tuple[str, str]]:

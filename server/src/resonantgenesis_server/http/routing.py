@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 
 from ..model.errors import Internal
 from .body import JsonRequest
-from .params import check_query, model_in
+from .params import model_in, parse_query
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,7 +41,7 @@ class JsonRoute(APIRoute):
         kind = None if body is None else model_in(body.field_info.annotation)
 
         async def checked(request: Request) -> Response:
-            check_query(request.scope, known)
+            parse_query(request.scope, known)
             if body is None:
                 return await handler(request)
             strict = JsonRequest(request.scope, request.receive)
@@ -88,9 +88,9 @@ def fast_route(
 ) -> FastRoute:
     """A route for `path`, whose `{name}` segments arrive in `scope["path_params"]`.
 
-    `scope["state"]` has `principal` (authenticated, scopes not checked), `request_id`, and
-    `headers`, which are added to the response. The app may raise any `ApiError` before it starts
-    its response.
+    `scope["state"]` has `principal` (authenticated, scopes not checked), `request_id`, `query`
+    (QueryParams), and `headers`, which are added to the response. The app may raise any `ApiError`
+    before it starts its response.
     """
     pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path))
     compiled = re.compile(pattern, re.DOTALL)

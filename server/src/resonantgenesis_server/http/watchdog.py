@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Collection
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, Self
 
 import structlog
 
@@ -54,19 +54,24 @@ class Watched(Protocol):
 
 
 class ReservedPlace:
-    """A place for one stream of a principal, taken for the block."""
+    """A place for one stream of a principal, kept for the block, or for the stream that is added
+    with it."""
 
-    __slots__ = ("_principal", "_watchdog")
+    __slots__ = ("_principal", "_watchdog", "is_used")
 
     def __init__(self, watchdog: StreamWatchdog, principal: Principal) -> None:
         self._watchdog = watchdog
         self._principal = principal
+        #: A stream has the place, and gives it back.
+        self.is_used = False
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._watchdog.count_open(self._principal.key_id, self._principal.organization_id, 1)
+        return self
 
     def __exit__(self, *_exc: object) -> None:
-        self._watchdog.count_open(self._principal.key_id, self._principal.organization_id, -1)
+        if not self.is_used:
+            self._watchdog.count_open(self._principal.key_id, self._principal.organization_id, -1)
 
 
 class StreamWatchdog:
@@ -129,8 +134,8 @@ class StreamWatchdog:
         }
 
     def opening(self, principal: Principal) -> ReservedPlace:
-        """`check_room` for the block, which keeps the place: so a hundred that open at once do not
-        all find the same place free."""
+        """Reserve a place while a stream opens, so a hundred that open at once do not all find the
+        same place free. Raises RateLimited, like `check_room`."""
         self.check_room(principal)
         return ReservedPlace(self, principal)
 
@@ -138,8 +143,9 @@ class StreamWatchdog:
         _count(self._of_key, key_id, change)
         _count(self._of_organization, organization_id, change)
 
-    def add(self, stream: Watched) -> None:
-        """Watch a stream, or one again whose principal has changed."""
+    def add(self, stream: Watched, place: ReservedPlace | None = None) -> None:
+        """Watch a stream, or one again whose principal has changed. `place`: the stream's own from
+        now on; None: the stream is counted here."""
         self.discard(stream)
         principal = stream.principal
         credential = (
@@ -150,7 +156,9 @@ class StreamWatchdog:
         )
         self._credential_of[stream] = credential
         self._open.setdefault(credential, set()).add(stream)
-        if stream.kind in _COUNTED:
+        if place is not None:
+            place.is_used = True
+        elif stream.kind in _COUNTED:
             self.count_open(principal.key_id, principal.organization_id, 1)
         if self._ended is not None:
             stream.end(self._ended)

@@ -1,7 +1,7 @@
 """Structured logs on standard error: text for people, JSON lines for machines.
 
-Lines carry `request_id` and `key_id` of their request, and `session` and `turn` of their turn. The
-code that begins a request or a turn binds them to its task (structlog's contextvars).
+Lines carry `request_id` and `key_id` of their request (`request_fields`), and `session` and `turn`
+of their turn. The code that begins a turn binds them to its task (structlog's contextvars).
 
 No line shows a secret: every line is searched as a whole before it is written, with lines of
 libraries and texts of foreign exceptions. Tracebacks are without local variables.
@@ -21,6 +21,8 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -28,6 +30,12 @@ import structlog
 from .. import metrics
 from .masking import Hidden, secret_variables
 from .output import LineOutput, OutputStream, open_standard_descriptors
+
+#: The fields of lines outside requests.
+NO_REQUEST: Mapping[str, str] = MappingProxyType({})
+#: The fields of the lines that are written while a request is answered. One variable, since each
+#: request sets it.
+request_fields: ContextVar[Mapping[str, str]] = ContextVar("request_fields", default=NO_REQUEST)
 
 #: Characters of one value, of a traceback, of a line; items of a list and depth of a value.
 _MAX_TEXT, _MAX_TRACEBACK, _MAX_LINE = 8_000, 32_000, 64_000
@@ -172,7 +180,7 @@ class _Lines:
     def _line(self, level: str, event: Mapping[str, Any]) -> bytes:
         try:
             bound = structlog.contextvars.get_contextvars()
-            line = self._rendered(level, {**self._fields, **bound, **event})
+            line = self._rendered(level, {**self._fields, **request_fields.get(), **bound, **event})
         except BaseException as error:  # an agent's values may raise anything
             words = {"event": "a line cannot be shown", "raised": type(error).__name__}
             line = self._rendered(level, words)

@@ -104,7 +104,8 @@ class ExportRoutes:
         """GET /v1/events/export."""
         principal: Principal = scope["state"]["principal"]
         require(principal, "events:read")
-        query, events = QueryParams(scope), self._events
+        query: QueryParams = scope["state"]["query"]
+        events = self._events
         selection = events.select(
             principal,
             events=split_patterns(query.text("events", _MAX_TEXT)),

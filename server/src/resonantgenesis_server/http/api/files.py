@@ -251,7 +251,7 @@ class _FileUpload:
 
 def _announced(scope: Scope, principal: Principal) -> _Announced:
     """Raises ApiError for a name, subject, type or digest that no file can have."""
-    query = QueryParams(scope)
+    query: QueryParams = scope["state"]["query"]
     name = query.text("name", _MAX_QUERY)
     if name is None:
         raise InvalidRequest.field("name", "is required, as in ?name=report.pdf")

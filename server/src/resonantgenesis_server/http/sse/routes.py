@@ -55,7 +55,7 @@ from ..params import QueryParams, header, position_of, text_header
 from ..routing import api_router, streamed
 from ..schemas import EVENT_STREAM, MAX_POSITION
 from ..waiting import waiting
-from ..watchdog import StreamWatchdog
+from ..watchdog import ReservedPlace, StreamWatchdog
 from .stream import (
     CHUNKS,
     COMPACT_CHUNKS,
@@ -185,18 +185,18 @@ class StreamRoutes:
         if not turn_request.joins:
             await self._requests.take_for(scope)
         wants_stream = body.stream or _accepts_stream(scope)
-        with self._watch.opening(principal) if wants_stream else nullcontext():
+        with self._watch.opening(principal) if wants_stream else nullcontext() as place:
             ref = await self._service.execute(
                 principal,
                 turn_request,
                 key=text_header(scope, b"idempotency-key"),
                 request_id=scope["state"]["request_id"],
             )
-        if wants_stream:
-            start = ReadFrom(after=ref.resume_from, turn=ref.turn, compact=body.compact)
-            await self._stream(scope, receive, send, ref.session_id, start)
-        else:
-            await self._answer(scope, receive, send, ref)
+            if place is not None:
+                start = ReadFrom(after=ref.resume_from, turn=ref.turn, compact=body.compact)
+                await self._stream(scope, receive, send, ref.session_id, start, place)
+                return
+        await self._answer(scope, receive, send, ref)
 
     def _authorize(self, principal: Principal, turn_request: TurnRequest) -> None:
         """Joining needs only to read, starting to write; who may not start may still join."""
@@ -205,8 +205,9 @@ class StreamRoutes:
 
     async def join(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET …/stream."""
-        require(scope["state"]["principal"], "sessions:read")
-        query = QueryParams(scope)
+        principal: Principal = scope["state"]["principal"]
+        require(principal, "sessions:read")
+        query: QueryParams = scope["state"]["query"]
         start = ReadFrom(
             after=query.position("resume_from", text_header(scope, b"last-event-id")),
             turn=query.number("turn", 1),
@@ -214,14 +215,21 @@ class StreamRoutes:
             compact=query.flag("compact"),
             epoch=text_header(scope, b"x-log-epoch"),
         )
-        await self._stream(scope, receive, send, scope["path_params"]["session_id"], start)
+        session_id: str = scope["path_params"]["session_id"]
+        with self._watch.opening(principal) as place:
+            await self._stream(scope, receive, send, session_id, start, place)
 
     async def _stream(
-        self, scope: Scope, receive: Receive, send: Send, session_id: str, start: ReadFrom
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        session_id: str,
+        start: ReadFrom,
+        place: ReservedPlace,
     ) -> None:
         principal: Principal = scope["state"]["principal"]
-        with self._watch.opening(principal):
-            subscription = await self._service.subscribe(principal, session_id, start)
+        subscription = await self._service.subscribe(principal, session_id, start)
         if subscription is None:
             headers = session_headers(session_id, start.turn, self._service.epoch)
             await Response(status_code=204, headers=_as_dict(headers))(scope, receive, send)
@@ -235,7 +243,7 @@ class StreamRoutes:
             receive=receive,
             send=send,
         )
-        await stream.run(self._headers(subscription), OPENING, self._watch)
+        await stream.run(self._headers(subscription), OPENING, self._watch, place)
 
     def _headers(self, subscription: SessionSubscription) -> Headers:
         turn = None if subscription.turn is None else subscription.turn.turn
@@ -357,15 +365,16 @@ class EventRoutes:
         """GET /v1/events/subscribe."""
         principal: Principal = scope["state"]["principal"]
         require(principal, "events:read")
-        with self._watch.opening(principal):
+        with self._watch.opening(principal) as place:
             stream, headers, opening = await self._subscribed(principal, scope, receive, send)
-        await stream.run(headers, opening, self._watch)
+            await stream.run(headers, opening, self._watch, place)
 
     async def _subscribed(
         self, principal: Principal, scope: Scope, receive: Receive, send: Send
     ) -> tuple[SseStream, Headers, bytes]:
         """The stream that the query asks for, the headers of its answer, and its first bytes."""
-        query, service = QueryParams(scope), self._service
+        query: QueryParams = scope["state"]["query"]
+        service = self._service
         selection = service.select(
             principal,
             events=split_patterns(query.text("events", MAX_TEXT)),

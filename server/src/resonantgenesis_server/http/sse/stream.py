@@ -24,7 +24,7 @@ from ...model.limits import Limits
 from ...model.principal import Principal
 from ..serving.http_connection import connection_of
 from ..serving.stream_connection import StreamConnection, chunked
-from ..watchdog import INTERVAL, StreamWatchdog
+from ..watchdog import INTERVAL, ReservedPlace, StreamWatchdog
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,9 @@ class SseStream:
         if self._request is not None:
             subscription.write_to(self)
 
-    async def run(self, headers: Headers, opening: bytes, watch: StreamWatchdog) -> None:
+    async def run(
+        self, headers: Headers, opening: bytes, watch: StreamWatchdog, place: ReservedPlace
+    ) -> None:
         """Write `opening`, then the entries, until the subscription, the client or the credential
         ends.
 
@@ -146,7 +148,7 @@ class SseStream:
         """
         disconnect = None
         try:
-            self._enter(watch)
+            self._enter(watch, place)
             if self._request is None:
                 disconnect = asyncio.create_task(self._wait_for_disconnect())
                 await self._send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -162,9 +164,9 @@ class SseStream:
                 disconnect.cancel()
                 await asyncio.wait({disconnect}, timeout=5)
 
-    def _enter(self, watch: StreamWatchdog) -> None:
+    def _enter(self, watch: StreamWatchdog, place: ReservedPlace) -> None:
         self._watch = watch
-        watch.add(self)
+        watch.add(self, place)
         if self._request is not None and self._request.lost:  # before anybody listened
             self.left()
 

@@ -8,19 +8,19 @@ from typing import ClassVar
 
 import structlog
 from starlette.types import Receive
-from structlog.contextvars import bind_contextvars
 
 from ...codec.times import rfc3339_or_none
 from ...codec.websocket import control
 from ...feed.shares import LARGE, SHARED, SMALL
 from ...log.base import LogError
+from ...logging.setup import request_fields
 from ...model.errors import ApiError, Forbidden, Internal, RateLimited, Unauthenticated
 from ...model.principal import Principal
 from ...records.base import StoreError
 from ..auth.authenticator import CredentialAuthenticator
 from ..errors import store_unusable
 from ..limits import Allowance
-from ..watchdog import StreamWatchdog
+from ..watchdog import ReservedPlace, StreamWatchdog
 from .commands import Commands, Services
 from .messages import (
     Action,
@@ -118,13 +118,13 @@ class Socket:
     def follows_sessions(self) -> bool:
         return self._commands.follows_sessions
 
-    async def run(self, receive: Receive) -> None:
-        """Serve from the accepted handshake to the end."""
+    async def run(self, receive: Receive, place: ReservedPlace | None = None) -> None:
+        """Serve from the accepted handshake to the end. `place`: of an authenticated socket."""
         writer = asyncio.create_task(self._write(), name="socket writer")
         writer.add_done_callback(lambda _task: self._stop_reading(self._limits.close_wait))
         overdue = self._loop.call_later(self._limits.auth_wait, self._auth_overdue)
         if self._principal is not None:
-            self._watch.add(self)
+            self._watch.add(self, place)
         try:
             await self._read_to_end(receive, writer)
             await self._finish_executes()
@@ -256,7 +256,7 @@ class Socket:
         if self._principal is None:
             self._watch.check_room(principal)
         self.principal = principal
-        bind_contextvars(key_id=principal.key_id)
+        request_fields.set({"request_id": self._request_id, "key_id": principal.key_id})
         self._machine.authenticated()
         expires_at = rfc3339_or_none(principal.expires_at)
         self._writer.put(control("authenticated", expires_at=expires_at, id=request.id))

@@ -99,11 +99,11 @@ class SocketRoutes:
         opening = nullcontext() if principal is None else self._watch.opening(principal)
         self._sockets.add(socket)
         try:
-            with opening:
+            with opening as place:
                 await receive()
                 headers = [(b"x-request-id", request_id.encode())]
                 await send({"type": "websocket.accept", "headers": headers})
-            await socket.run(receive)
+                await socket.run(receive, place)
         finally:
             self._sockets.discard(socket)
             self._unauthenticated.discard(socket)
