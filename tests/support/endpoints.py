@@ -76,6 +76,7 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", _SESSION + "/stream"): Endpoint("sessions:read", query={"resume_from": "0"}),
     ("GET", _SESSION + "/events"): Endpoint("sessions:read"),
     ("GET", _SESSION + "/steps"): Endpoint("sessions:read"),
+    ("GET", _SESSION + "/messages"): Endpoint("sessions:read"),
     ("GET", _SESSION + "/export"): Endpoint("sessions:read"),
     ("POST", "/v1/events"): Endpoint("events:write", {"type": "app.x", "data": {}}),
     ("GET", "/v1/events"): Endpoint("events:read"),

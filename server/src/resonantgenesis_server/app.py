@@ -33,6 +33,7 @@ from .feed.hub import Hub
 from .feed.remote import RemoteStreams
 from .files.service import QUOTA, FileService
 from .gauges import metrics_of
+from .http.api.conversations import conversations_router
 from .http.api.events import events_router
 from .http.api.exports import ExportRoutes
 from .http.api.files import FileRoutes, files_router
@@ -496,6 +497,7 @@ def _app(
             routers=[
                 *routes.streams(),
                 sessions_router(routes.sessions, limits, routes.once),
+                conversations_router(routes.sessions),
                 routes.files_router(),
                 events_router(routes.events, limits),
                 usage_router(routes.usage, routes.now),

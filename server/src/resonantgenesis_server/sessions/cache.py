@@ -78,6 +78,11 @@ class SessionCache:
 
     async def load(self, session_id: str) -> SessionState | None:
         """The current state; None if there is no such session. Raises LogUnavailable."""
+        state = await self.kept(session_id)
+        return None if state is None or state.deleted else state
+
+    async def kept(self, session_id: str) -> SessionState | None:
+        """Like `load`, and also of a session that was deleted and that its forks still show."""
         state = self.known(session_id)
         if state is None:
             state = await self._read(session_id)

@@ -43,6 +43,8 @@ class TurnRequest:
     max_steps: int = 0
     timeout_seconds: float = 0.0
     on_disconnect: OnDisconnect = "continue"
+    #: The last turn of the session, which this one regenerates; 0: none.
+    replace_turn: int = 0
     key: str | None = None
     key_id: str = ""
     request_id: str = ""
@@ -67,7 +69,7 @@ class TurnRequest:
 
     def fingerprint(self) -> str:
         """Equal for requests with the same body under an Idempotency-Key."""
-        body = (
+        body: tuple[Any, ...] = (
             self.goal,
             self.agent_id,
             self.session_id,
@@ -80,11 +82,15 @@ class TurnRequest:
             self.subject,
             self.if_busy,
         )
+        if self.replace_turn:
+            body = (*body, self.replace_turn)
         return hashlib.sha256(dumps(body)).hexdigest()
 
     def record(self, turn: int) -> NewEntry:
         """The control record that queues the turn."""
         body = {"turn": turn, **{name: getattr(self, name) for name in _RECORDED}}
+        if self.replace_turn:
+            body["replace_turn"] = self.replace_turn
         return NewEntry("queued", dumps(body))
 
     @classmethod

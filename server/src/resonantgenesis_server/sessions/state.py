@@ -15,6 +15,11 @@ waiting     {turn, position, calls, …}   it asks: `position` is that of its ch
 parked      {turn}                       no process holds it any more while it waits
 input       {turn, call_id, position, …} the answer to one call, or its expiry
 resumed     {turn}                       every call is answered: it runs again
+edited      {turn, …}                    the request of a turn that waits, once more and changed
+message     {turn, message_id, content}  said to the turn while it is open
+forked      {turn, session_id}           that session begins with this one up to the turn
+released    {turn, session_id}           that fork is gone
+deleted     {turn}                       gone for everybody but its forks, which keep its streams
 """
 
 from __future__ import annotations
@@ -22,7 +27,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -61,9 +66,16 @@ def session_of(control: str) -> str:
     return control.partition("/")[0]
 
 
+class Ancestor(NamedTuple):
+    """The part of another session that a fork begins with: up to `turn`, which has ended."""
+
+    session_id: str
+    turn: int
+
+
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """The part of a session that never changes."""
+    """The part of a session that never changes. `lineage` is that of a fork, the oldest first."""
 
     session_id: str
     organization_id: str
@@ -72,10 +84,19 @@ class SessionInfo:
     context: dict[str, Any]
     metadata: dict[str, Any]
     created_at: float
+    lineage: tuple[Ancestor, ...] = ()
+
+    @classmethod
+    def of(cls, body: dict[str, Any]) -> SessionInfo:
+        """From the body of its record."""
+        lineage = tuple(Ancestor(*each) for each in body.pop("lineage", ()))
+        return cls(**body, lineage=lineage)
 
     def record(self) -> NewEntry:
         # `asdict` would copy the context and the metadata.
         body = {each.name: getattr(self, each.name) for each in fields(self)}
+        if not self.lineage:
+            del body["lineage"]  # a session without forks is for older versions too
         return NewEntry("session", dumps(body))
 
 
@@ -119,6 +140,15 @@ class TurnWaits:
     held: bool
 
 
+class Posted(NamedTuple):
+    """A message to a turn; `record` is its position in the control stream."""
+
+    message_id: str
+    record: int
+    digest: bytes
+    size: int
+
+
 @dataclass(slots=True)
 class TurnState:
     """One turn. `first` and `last` are chunk positions (0: not yet); `record` the position of
@@ -141,6 +171,11 @@ class TurnState:
     stopped: bool = False
     told: int = 0
     waits: TurnWaits | None = None
+    #: The turn that it regenerates, and the one that has regenerated it; 0: none.
+    replaces: int = 0
+    replaced_by: int = 0
+    #: The messages that came while it was open.
+    messages: tuple[Posted, ...] = ()
 
     @property
     def is_open(self) -> bool:
@@ -172,8 +207,8 @@ class SessionState:
     """The fold. `position` is that of the last control record taken in."""
 
     __slots__ = (
-        "_initial_memory", "_waits_memory", "context", "info", "memory", "position", "turns",
-        "updated_at",
+        "_initial_memory", "_waits_memory", "context", "deleted", "forks", "info", "memory",
+        "message_turns", "position", "turns", "updated_at",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -184,6 +219,12 @@ class SessionState:
         self.turns: list[TurnState] = []
         self.position = 0
         self.updated_at = 0.0
+        #: The turn of each message, by the message's id.
+        self.message_turns: dict[str, int] = {}
+        #: The forks that show this session, with the times of their records.
+        self.forks: dict[str, float] = {}
+        #: Whether only its forks still see it.
+        self.deleted = False
 
     def apply(self, entries: Iterable[Entry]) -> None:
         """Apply control records, in order; records applied before are skipped."""
@@ -196,26 +237,15 @@ class SessionState:
 
     def _apply_one(self, kind: str, body: dict[str, Any], entry: Entry) -> None:
         if kind == "session":
-            self.info = SessionInfo(**body)
+            self.info = SessionInfo.of(body)
             self.context = self.info.context
             self.memory = self._initial_memory = memory_of(entry.body)
             return
+        if self._of_forks(kind, body, entry):
+            return
         number = int(body["turn"])
         if kind == "queued":
-            if body["context"]:
-                self.context = {**self.context, **body["context"]}
-                self.memory = self._initial_memory + memory_of(dumps(self.context))
-            self.turns.append(
-                TurnState(
-                    number,
-                    digest(body["goal"]),
-                    entry.position,
-                    body["key"],
-                    entry.at / 1e6,
-                    body["key_id"],
-                    body["request_id"],
-                )
-            )
+            self._queued(number, body, entry)
             return
         turn = self.turns[number - 1]
         if kind == "started":
@@ -224,8 +254,13 @@ class SessionState:
             turn.started_at = entry.at / 1e6
         elif kind == "withdrawn":
             turn.withdrawn = True
+            replaced = self.turn(turn.replaces)
+            if replaced is not None and replaced.replaced_by == number:
+                replaced.replaced_by = 0  # since this one never runs
         elif kind == "stopped":
             turn.stopped = True
+        elif kind in {"edited", "message"}:
+            self._of_clients(turn, kind, body, entry)
         elif kind == "ended":
             turn.status = body["status"]
             turn.first = turn.first or body["last"]
@@ -237,10 +272,54 @@ class SessionState:
             _apply_waits(turn, kind, body, entry.position)
             self._waits_memory += _CALL_MEMORY * len(body.get("calls", ()))
 
+    def _of_forks(self, kind: str, body: dict[str, Any], entry: Entry) -> bool:
+        """Whether the record is about who still sees the session."""
+        if kind == "forked":
+            self.forks[body["session_id"]] = entry.at / 1e6
+        elif kind == "released":
+            self.forks.pop(body["session_id"], None)
+        elif kind == "deleted":
+            self.deleted = True
+        else:
+            return False
+        return True
+
+    def _of_clients(self, turn: TurnState, kind: str, body: dict[str, Any], entry: Entry) -> None:
+        """A change of a turn that waits, or a message to an open one."""
+        if kind == "edited":
+            turn.record = entry.position
+            turn.goal_digest = digest(body["goal"])
+            return
+        content = digest(body["content"])
+        posted = Posted(body["message_id"], entry.position, content, len(entry.body))
+        turn.messages = (*turn.messages, posted)
+        self.message_turns[posted.message_id] = turn.turn
+
+    def _queued(self, number: int, body: dict[str, Any], entry: Entry) -> None:
+        if body["context"]:
+            self.context = {**self.context, **body["context"]}
+            self.memory = self._initial_memory + memory_of(dumps(self.context))
+        replaces = body.get("replace_turn") or 0
+        self.turns.append(
+            TurnState(
+                number,
+                digest(body["goal"]),
+                entry.position,
+                body["key"],
+                entry.at / 1e6,
+                body["key_id"],
+                body["request_id"],
+                replaces=replaces,
+            )
+        )
+        if replaces:
+            self.turns[replaces - 1].replaced_by = number
+
     @property
     def weight(self) -> int:
         """About how many bytes of memory the state takes."""
-        return 1_000 + 500 * len(self.turns) + self.memory + self._waits_memory
+        small = 400 * len(self.message_turns) + 200 * len(self.forks)
+        return 1_000 + 500 * len(self.turns) + small + self.memory + self._waits_memory
 
     # -- what follows from the records ---------------------------------------------------
 
@@ -423,6 +502,27 @@ def withdrawn_record(turn: int) -> NewEntry:
 
 def stopped_record(turn: int) -> NewEntry:
     return NewEntry("stopped", dumps({"turn": turn}))
+
+
+def edited_record(queued: NewEntry) -> NewEntry:
+    """The record of a changed request; `queued` is the one of a new turn with that request."""
+    return NewEntry("edited", queued.body)
+
+
+def message_record(turn: int, message_id: str, content: str) -> NewEntry:
+    return NewEntry("message", dumps({"turn": turn, "message_id": message_id, "content": content}))
+
+
+def forked_record(turn: int, session_id: str) -> NewEntry:
+    return NewEntry("forked", dumps({"turn": turn, "session_id": session_id}))
+
+
+def released_record(turn: int, session_id: str) -> NewEntry:
+    return NewEntry("released", dumps({"turn": turn, "session_id": session_id}))
+
+
+def deleted_record(turn: int) -> NewEntry:
+    return NewEntry("deleted", dumps({"turn": turn}))
 
 
 def ended_record(turn: int, status: str, last: int) -> NewEntry:
