@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
+import functools
 import itertools
 import os
 import pwd
@@ -31,6 +33,8 @@ _SETTINGS = {
 }
 _PR_SET_PDEATHSIG = 1
 _EMPTY = r"""
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+  WHERE datname = current_database() AND pid <> pg_backend_pid();
 DO $$ DECLARE each text; BEGIN
   FOR each IN SELECT nspname FROM pg_namespace
     WHERE nspname NOT LIKE 'pg\_%' AND nspname <> 'information_schema'
@@ -44,6 +48,7 @@ class PostgresMissing(Exception):
     """The programs are not on this machine; the message says what to install."""
 
 
+@functools.cache
 def programs() -> Path:
     """The folder of the newest PostgreSQL here. Raises PostgresMissing."""
     found = sorted(
@@ -67,22 +72,18 @@ class PostgresServer:
     def __init__(
         self, settings: Mapping[str, str] = CARELESS, *, primary: PostgresServer | None = None
     ) -> None:
-        self._bin = programs()
         self._settings = {**_SETTINGS, **settings}
-        self._user = unprivileged()
         self._numbers = itertools.count(1)
         self._spare: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
         #: Short, since the path of a socket may have 107 characters.
-        self.folder = Path(tempfile.mkdtemp(prefix="rg-pg-"))
-        if self._user is not None:
-            shutil.chown(self.folder, self._user, self._user)
+        self.folder = _own_folder()
         self.data = self.folder / "data"
-        place = ["-D", str(self.data), "-U", "postgres", "--no-sync"]
         if primary is None:
-            self._run("initdb", *place, "-A", "trust")
+            _run(self.folder, "/bin/cp", "-a", str(_empty_cluster()), str(self.data))
         else:
-            self._run("pg_basebackup", *place, "-h", str(primary.folder), "-R", "-c", "fast")
+            source = ["-h", str(primary.folder), "-U", "postgres", "-c", "fast"]
+            _run(self.folder, "pg_basebackup", "-D", str(self.data), "-R", "--no-sync", *source)
 
     def start(self) -> PostgresServer:
         """Start it and wait until it takes connections."""
@@ -92,7 +93,7 @@ class PostgresServer:
 
     def launch(self) -> None:
         """Start it. To be called in a thread that lasts as long as the server is to."""
-        command = [str(self._bin / "postgres"), "-D", str(self.data), "-k", str(self.folder)]
+        command = [str(programs() / "postgres"), "-D", str(self.data), "-k", str(self.folder)]
         for name, value in self._settings.items():
             command += ["-c", f"{name}={value}"]
         with (self.folder / "log").open("ab") as output:
@@ -103,7 +104,7 @@ class PostgresServer:
                 stderr=output,
                 start_new_session=True,
                 preexec_fn=_end_with_parent,  # noqa: PLW1509  # calls nothing that locks
-                **self._as_user(),
+                **_as_user(),
             )
 
     @property
@@ -125,7 +126,6 @@ class PostgresServer:
     def recycle(self, url: str) -> None:
         """Make the database as new: making another would copy some megabytes."""
         name = url.partition("?")[0].rpartition("/")[2]
-        self.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
         self.sql(_EMPTY, name)
         self._spare.append(url)
 
@@ -178,8 +178,8 @@ class PostgresServer:
 
     def sql(self, text: str, database: str = "postgres") -> str:
         """What the statements give, unadorned."""
-        return self._run(
-            "psql", "-h", str(self.folder), "-U", "postgres", "-d", database,
+        return _run(
+            self.folder, "psql", "-h", str(self.folder), "-U", "postgres", "-d", database,
             "-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", text,
         )  # fmt: skip
 
@@ -215,25 +215,45 @@ class PostgresServer:
         ready = lines[-1].strip() in ("ready", "standby") if lines else False
         return ready and lines[0] == str(self._process.pid)
 
-    def _run(self, program: str, *arguments: str) -> str:
-        done: subprocess.CompletedProcess[str] = subprocess.run(
-            [str(self._bin / program), *arguments],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-            **self._as_user(),
-        )
-        assert done.returncode == 0, f"{program}: {done.stderr}"
-        return done.stdout.strip()
 
-    def _as_user(self) -> dict[str, Any]:
-        if self._user is None:
-            return {}
-        return {"user": self._user, "group": self._user, "extra_groups": []}
+@functools.cache
+def _empty_cluster() -> Path:
+    """A data directory for each server to copy: initdb takes a second of the processor."""
+    folder = _own_folder()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    place = folder / "data"
+    _run(folder, "initdb", "-D", str(place), "-U", "postgres", "-A", "trust", "--no-sync")
+    return place
 
 
+def _own_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="rg-pg-"))
+    user = unprivileged()
+    if user is not None:
+        shutil.chown(folder, user, user)
+    return folder
+
+
+def _run(folder: Path, program: str, *arguments: str) -> str:
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        [str(programs() / program), *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        **_as_user(),
+    )
+    assert done.returncode == 0, f"{program}: {done.stderr}"
+    return done.stdout.strip()
+
+
+def _as_user() -> dict[str, Any]:
+    user = unprivileged()
+    return {} if user is None else {"user": user, "group": user, "extra_groups": []}
+
+
+@functools.cache
 def unprivileged() -> str | None:
     """Whom PostgreSQL is to run as: it refuses root. None: as we do."""
     if os.getuid() != 0:
