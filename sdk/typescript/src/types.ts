@@ -68,12 +68,47 @@ interface ChunkBase {
   readonly position: number;
   /** The first position that a merged (`compact`) chunk covers. */
   readonly from?: number;
+  /** The sub-agent that made the chunk; the first step of a turn names the turn's own agent. */
+  readonly agentId?: string;
+  /** The `callId` of the tool call that started the sub-agent. */
+  readonly parent?: string;
 }
 
 /** Text of the answer. */
 export interface TextChunk extends ChunkBase {
   readonly type: 'text';
   readonly content: string;
+}
+
+/** What the agent thinks before it answers; no part of the answer. */
+export interface ReasoningChunk extends ChunkBase {
+  readonly type: 'reasoning';
+  readonly content: string;
+}
+
+/** A page that the answer rests on. */
+export interface SourceChunk extends ChunkBase {
+  readonly type: 'source';
+  readonly url: string;
+  readonly title?: string;
+}
+
+/** A stored file that belongs to the answer; `files.download(fileId)` gets it. */
+export interface FileChunk extends ChunkBase {
+  readonly type: 'file';
+  readonly fileId: string;
+  readonly name: string;
+  readonly contentType: string;
+  /** In bytes. */
+  readonly size: number;
+}
+
+/** A value of the application's own. A later one of the same `name` and `id` replaces it. */
+export interface DataChunk extends ChunkBase {
+  readonly type: 'data';
+  readonly name: string;
+  readonly id?: string;
+  readonly data: unknown;
 }
 
 /** The agent calls a tool. */
@@ -107,7 +142,6 @@ export interface StepChunk extends ChunkBase {
   readonly finishReason?: string;
   readonly sessionId?: string;
   readonly turn?: number;
-  readonly agentId?: string;
 }
 
 /** What went wrong, as data. */
@@ -143,9 +177,13 @@ export interface DoneChunk extends ChunkBase {
  */
 export type Chunk =
   | TextChunk
+  | ReasoningChunk
   | ToolCallChunk
   | ToolResultChunk
   | StepChunk
+  | SourceChunk
+  | FileChunk
+  | DataChunk
   | ErrorChunk
   | DoneChunk;
 

@@ -18,7 +18,20 @@ from .agents.base import (
     TurnTools,
 )
 from .agents.tools.base import ToolContext, ToolError
-from .model.chunks import AgentChunk, Ask, Keep, Step, Text, ToolCall, ToolResult, Usage
+from .model.chunks import (
+    AgentChunk,
+    Ask,
+    Data,
+    File,
+    Keep,
+    Reasoning,
+    Source,
+    Step,
+    Text,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 from .model.errors import AgentError
 
 __all__ = [
@@ -27,11 +40,15 @@ __all__ = [
     "Answer",
     "Ask",
     "ClientTool",
+    "Data",
+    "File",
     "Keep",
     "NotAnswered",
     "PastCall",
     "PastStep",
     "PastTurn",
+    "Reasoning",
+    "Source",
     "Step",
     "StoredFile",
     "Text",

@@ -17,7 +17,6 @@ from resonantgenesis_server.agents.engines.llm.calls import (
     Finish,
     ModelCall,
     ModelFailure,
-    Reasoning,
     Sampling,
     ToolMessage,
     ToolSpec,
@@ -25,6 +24,7 @@ from resonantgenesis_server.agents.engines.llm.calls import (
 )
 from resonantgenesis_server.agents.engines.llm.models import Models
 from resonantgenesis_server.agents.engines.llm.settings import LlmSettings, ModelName
+from resonantgenesis_server.model.chunks import Reasoning, Source
 from resonantgenesis_server.model.errors import AgentError
 from support.models import Call, FakeProvider, Reply
 
@@ -68,12 +68,22 @@ async def test_an_answer(provider: FakeProvider, make_models: MakeModels, throug
     provider.answer("m", Reply.saying("Grüße, 世界 😀!", reasoning=["let me ", "think"]))
     deltas = await ask(make_models(), through)
     assert "".join(d for d in deltas if isinstance(d, str)) == "Grüße, 世界 😀!"
-    assert "".join(d.text for d in deltas if isinstance(d, Reasoning)) == "let me think"
+    assert "".join(d.content for d in deltas if isinstance(d, Reasoning)) == "let me think"
     end = deltas[-1]
     assert isinstance(end, Finish)
     assert (end.reason, end.input_tokens, end.output_tokens) == ("stop", 11, 7)
     [seen] = provider.seen
     assert KEY in {seen.headers.get("x-api-key"), seen.headers.get("authorization", "")[7:]}
+
+
+async def test_sources(provider: FakeProvider, make_models: MakeModels, through: str) -> None:
+    urls = ["https://a.example", "https://b.example", "https://a.example"]
+    provider.answer("m", Reply.saying("So.", sources=urls))
+    deltas = await ask(make_models(), through)
+    assert [delta for delta in deltas if isinstance(delta, Source)] == [
+        Source("https://a.example", "a title"),
+        Source("https://b.example", "a title"),
+    ]
 
 
 async def test_parallel_calls_and_what_is_sent_back(

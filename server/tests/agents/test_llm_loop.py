@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from resonantgenesis_server.agents.base import Turn
-from resonantgenesis_server.model.chunks import Step, ToolCall, ToolResult
+from resonantgenesis_server.model.chunks import Reasoning, Source, Step, ToolCall, ToolResult
 from resonantgenesis_server.model.errors import AgentError
 from support.models import Call, FakeProvider, Reply
 
@@ -168,6 +168,24 @@ async def test_reasoning_is_progress_of_the_step_where_the_agent_says_so(
     assert "".join(step.detail for step in progress) == ("".join(thoughts) if shown else "")
     assert len(progress) < len(thoughts)
     assert chunks == [Step("model"), *progress, "So.", FINISHED]
+
+
+async def test_reasoning_is_chunks_of_its_own_where_the_agent_says_so(
+    provider: FakeProvider, make_talk: MakeTalk, make_turn: MakeTurn
+) -> None:
+    provider.answer("m", Reply.saying("So.", reasoning=["It must", " be so."]))
+    chunks = without_usage(await make_talk().run(make_turn(), show_reasoning="chunks"))
+    thoughts = [chunk for chunk in chunks if isinstance(chunk, Reasoning)]
+    assert "".join(thought.content for thought in thoughts) == "It must be so."
+    assert chunks == [Step("model"), *thoughts, "So.", FINISHED]
+
+
+async def test_sources_are_shown(
+    provider: FakeProvider, make_talk: MakeTalk, make_turn: MakeTurn
+) -> None:
+    provider.answer("m", Reply.saying("So.", sources=["https://a.example"]))
+    chunks = without_usage(await make_talk().run(make_turn()))
+    assert chunks == [Step("model"), "So.", Source("https://a.example", "a title"), FINISHED]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from resonantgenesis_server.agents.engines.llm.calls import (
     Finish,
     ModelCall,
     ModelFailure,
-    Reasoning,
     UserMessage,
 )
 from resonantgenesis_server.agents.engines.llm.engine import LlmEngine
@@ -25,7 +24,7 @@ from resonantgenesis_server.agents.engines.llm.openai.decoder import ChatDecoder
 from resonantgenesis_server.agents.engines.llm.openai.texts import mended
 from resonantgenesis_server.agents.engines.llm.settings import LlmSettings
 from resonantgenesis_server.agents.tools.toolbox import Toolbox
-from resonantgenesis_server.model.chunks import Step, ToolCall
+from resonantgenesis_server.model.chunks import Reasoning, Step, ToolCall
 from resonantgenesis_server.model.errors import AgentError
 
 from .llm_agents import Echo, Photo, text_of
@@ -173,5 +172,5 @@ def decoded(parts: list[bytes]) -> tuple[str, str, list[Any]]:
     except ModelFailure as failure:
         deltas.append(failure.kind)
     text = "".join(delta for delta in deltas if isinstance(delta, str))
-    thoughts = "".join(delta.text for delta in deltas if isinstance(delta, Reasoning))
+    thoughts = "".join(delta.content for delta in deltas if isinstance(delta, Reasoning))
     return text, thoughts, [d for d in deltas if not isinstance(d, str | Reasoning)]

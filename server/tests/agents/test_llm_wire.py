@@ -19,7 +19,6 @@ from resonantgenesis_server.agents.engines.llm.calls import (
     Finish,
     ModelCall,
     ModelFailure,
-    Reasoning,
     Sampling,
     ToolMessage,
     ToolSpec,
@@ -28,6 +27,7 @@ from resonantgenesis_server.agents.engines.llm.calls import (
 from resonantgenesis_server.agents.engines.llm.openai.decoder import ChatDecoder
 from resonantgenesis_server.agents.engines.llm.openai.errors import http_failure, stream_failure
 from resonantgenesis_server.agents.engines.llm.openai.request import request_body
+from resonantgenesis_server.model.chunks import Reasoning, Source
 from support.models import Call, Reply, openai_wire
 
 WORDS = yaml.safe_load(Path(__file__).with_name("llm_error_words.yaml").read_text())
@@ -69,7 +69,7 @@ def test_an_answer_comes_out_whole_however_it_is_cut(
     parts = [raw[a:b] for a, b in zip([0, *places], [*places, len(raw)], strict=True)]
     deltas = decode(parts)
     assert "".join(d for d in deltas if isinstance(d, str)) == "".join(said)
-    assert "".join(d.text for d in deltas if isinstance(d, Reasoning)) == "".join(thought)
+    assert "".join(d.content for d in deltas if isinstance(d, Reasoning)) == "".join(thought)
     wanted = [(c.call_id, c.tool, dict(c.args)) for c in called]
     requests = [d for d in deltas if isinstance(d, CallRequest)]
     assert [(r.call_id, r.tool, json.loads(r.arguments)) for r in requests] == wanted
@@ -83,6 +83,32 @@ def test_texts_that_came_together_are_one() -> None:
     decoder = ChatDecoder()
     raw = delta(content="a") + delta(content="b") + delta(reasoning="c") + delta(content="d")
     assert list(decoder.feed(raw)) == ["ab", Reasoning("c"), "d"]
+
+
+def test_sources_come_once_in_whatever_words() -> None:
+    cited = {"type": "url_citation", "url_citation": {"url": "https://a.example", "title": "A"}}
+    flat = {"type": "url_citation", "url": "https://b.example", "title": None}
+    other = {"type": "file_citation", "file_id": "f"}
+    raw = delta(content="a") + delta(annotations=[cited, flat, other, cited])
+    assert decode([raw, delta("stop")]) == [
+        "a",
+        Source("https://a.example", "A"),
+        Source("https://b.example"),
+        Finish("stop"),
+    ]
+    choices = [{"delta": {"content": "x"}}]
+    urls = ["https://c.example", "javascript:alert(1)", 7, "https://d.example"]
+    found = [{"url": "https://c.example", "title": "C"}, {"title": "no address"}]
+    event = {"choices": choices, "citations": urls, "search_results": found}
+    assert decode([data(event), data(event), delta("stop")]) == [
+        "x",
+        Source("https://c.example", "C"),
+        Source("https://d.example"),
+        "x",
+        Finish("stop"),
+    ]
+    many = [f"https://{number}.example" for number in range(1_000)]
+    assert len(decode([data({"choices": choices, "citations": many}), delta("stop")])) == 102
 
 
 def test_calls_at_one_place_are_told_apart_by_their_ids_and_arguments_may_be_objects() -> None:

@@ -22,7 +22,6 @@ from resonantgenesis_server.agents.engines.llm.calls import (
     Finish,
     ModelCall,
     ModelFailure,
-    Reasoning,
     Sampling,
     ToolMessage,
     ToolSpec,
@@ -40,6 +39,7 @@ from resonantgenesis_server.agents.engines.llm.workers.ipc import (
 from resonantgenesis_server.agents.engines.llm.workers.pool import ModelWorkers
 from resonantgenesis_server.agents.tools.images import Image
 from resonantgenesis_server.codec.json import dumps, loads
+from resonantgenesis_server.model.chunks import Reasoning, Source
 from resonantgenesis_server.model.errors import AgentError
 from support.models import Call, FakeProvider, Gate, Reply
 from support.server import ServerProcess
@@ -360,7 +360,7 @@ def test_calls_and_deltas_go_there_and_back() -> None:
     back.messages[2] = AssistantMessage("b")
     back.messages[0] = UserMessage("u")
     assert back == call
-    for delta in ("text", Reasoning("r"), calls[0], Finish("stop", 1, None, "n")):
+    for delta in ("text", Reasoning("r"), Source("u", "t"), calls[0], Finish("stop", 1, None, "n")):
         number, kind, *fields = loads(dumps(delta_json(7, delta)))
         assert (number, delta_of(kind, fields)) == (7, delta)
     _, kind, *fields = failure_json(7, ModelFailure("key", "said", retry_after=2.0))

@@ -74,7 +74,32 @@ def test_an_error_names_its_request() -> None:
 
 
 def test_kinds_to_come_are_left_out() -> None:
-    assert shown({"type": "reasoning", "content": "hm"}, {}, {"type": "text"}) == ""
+    assert shown({"type": "weather", "content": "hm"}, {}, {"type": "text"}) == ""
+
+
+def test_what_belongs_to_an_answer_beside_its_text() -> None:
+    assert shown(
+        {"type": "reasoning", "content": "so\nso"},
+        {"type": "source", "url": "https://a.example", "title": "A"},
+        {"type": "source", "url": "https://b.example"},
+        {"type": "file", "file_id": "file_1", "name": "a.csv", "content_type": "x", "size": 1},
+        {"type": "data", "name": "chart", "data": {"x": [1]}},
+    ) == (
+        "… so so\n◦ A https://a.example\n◦ https://b.example\n▪ a.csv (file_1)\n"
+        '◆ chart: {"x": [1]}\n'
+    )
+
+
+def test_the_text_of_a_sub_agent_has_its_name() -> None:
+    assert (
+        shown(
+            {"type": "text", "content": "I ask."},
+            {"type": "text", "content": "Four", "agent_id": "weather"},
+            {"type": "text", "content": " degrees.", "agent_id": "weather"},
+            {"type": "text", "content": "Cold."},
+        )
+        == "I ask.\n▸ weather\nFour degrees.\n▸ answer\nCold.\n"
+    )
 
 
 @pytest.mark.parametrize(("value", "line"), [("a\n b", "a b"), ("x" * 9, "xxxxxxx…")])

@@ -91,3 +91,15 @@ def test_ten_thousand_words_become_one_chunk() -> None:
     entries = log_of([("message", {"type": "text", "content": "w "})] * 5_000)
     (only,) = shown(list(compact(entries)))
     assert only == {"type": "text", "content": "w " * 5_000, "from": 1, "position": 5_000}
+
+
+def test_text_of_sub_agents_stays_as_it_is_and_ends_a_run() -> None:
+    own = ("message", {"type": "text", "content": 'a "agent_id":'})
+    other = ("message", {"type": "text", "content": "b", "agent_id": "helper"})
+    merged = shown(list(compact(log_of([own, own, other, other, own]))))
+    assert [(chunk.get("from"), chunk["position"]) for chunk in merged] == [
+        (1, 2),
+        (None, 3),
+        (None, 4),
+        (None, 5),
+    ]

@@ -10,7 +10,18 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from resonantgenesis_server.model.chunks import AgentChunk, Step, Text, ToolCall, ToolResult, Usage
+from resonantgenesis_server.model.chunks import (
+    AgentChunk,
+    Data,
+    File,
+    Reasoning,
+    Source,
+    Step,
+    Text,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 from resonantgenesis_server.model.errors import AgentError
 from resonantgenesis_server.model.limits import Limits
 from resonantgenesis_server.sessions.chunks import ChunkMaker, TurnOutput, encoded_size
@@ -246,3 +257,87 @@ def test_usage_adds_up() -> None:
     encode(made, Usage(1, 2), "x", Usage(10, 20))
     usage = made.usage()
     assert (usage["input_tokens"], usage["output_tokens"], usage["steps"]) == (11, 22, 1)
+
+
+def test_what_belongs_to_an_answer_beside_its_text() -> None:
+    made = maker()
+    step, *others = encode(
+        made,
+        Reasoning("hm"),
+        Source("https://a.example", "A"),
+        Source("https://b.example"),
+        File("file_1", "a.csv", "text/csv", 3),
+        Data("chart", {"x": [1]}, id="c"),
+        Data("note", None),
+    )
+    assert (step["type"], step["name"]) == ("step", "answer")
+    assert others == [
+        {"type": "reasoning", "content": "hm"},
+        {"type": "source", "url": "https://a.example", "title": "A"},
+        {"type": "source", "url": "https://b.example"},
+        {
+            "type": "file",
+            "file_id": "file_1",
+            "name": "a.csv",
+            "content_type": "text/csv",
+            "size": 3,
+        },
+        {"type": "data", "name": "chart", "id": "c", "data": {"x": [1]}},
+        {"type": "data", "name": "note", "data": None},
+    ]
+    assert made.output == ""
+
+
+def test_long_reasoning_comes_in_chunks_that_fit_also_of_a_sub_agent() -> None:
+    made = maker()
+    thought = "\x01so " * 1_000
+    entries = [*made.encode(Reasoning(thought, agent_id="a" * 300, parent="b" * 300))][1:]
+    assert all(len(entry.body) <= SMALL.chunk for entry in entries)
+    chunks = [orjson.loads(entry.body) for entry in entries]
+    assert "".join(chunk["content"] for chunk in chunks) == thought
+    assert {(chunk["agent_id"], chunk["parent"]) for chunk in chunks} == {("a" * 300, "b" * 300)}
+
+
+def test_a_sub_agents_chunks_name_it_and_its_call() -> None:
+    made = maker()
+    of = {"agent_id": "weather", "parent": "call_1"}
+    chunks = encode(
+        made,
+        ToolCall("ask", {}, "call_1"),
+        Step("look", **of),
+        Step("look"),
+        ToolCall("http", {}, **of),
+        ToolCall("http", {}),
+        ToolResult("http", 1, **of),
+        ToolResult("http", 2),
+        Text("Four.", **of),
+        Step("look", "completed", **of),
+        "Cold.",
+    )
+    first, _, looks, own_looks, asks, _, answer, own_answer, said, looked, _ = chunks
+    assert (first["name"], first["agent_id"], first["turn"]) == ("answer", "agent", 2)
+    assert looks == {"type": "step", "step": 2, "name": "look", "status": "started", **of}
+    assert "agent_id" not in own_looks
+    # Without ids, calls and results of the two agents do not mix.
+    assert answer["call_id"] == asks["call_id"] != own_answer["call_id"]
+    assert said == {"type": "text", "content": "Four.", **of}
+    assert (looked["step"], looked["agent_id"]) == (2, "weather")
+    assert made.output == "Cold."
+
+
+def test_an_open_step_of_a_sub_agent_ends_as_its_own() -> None:
+    made = maker()
+    encode(made, Step("look", agent_id="weather"))
+    ends = [orjson.loads(entry.body) for entry in made.close_steps("cancelled")]
+    assert [(end["name"], end.get("agent_id")) for end in ends] == [
+        ("look", "weather"),
+        ("answer", None),
+    ]
+
+
+def test_names_of_a_sub_agent_are_bounded_and_a_parent_alone_is_a_mistake() -> None:
+    with pytest.raises(AgentError) as refused:
+        encode(maker(), Text("x", agent_id="a" * 600))
+    assert refused.value.code == "PAYLOAD_TOO_LARGE"
+    with pytest.raises(TypeError):
+        encode(maker(), Text("x", parent="call_1"))

@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from resonantgenesis_server.model.chunks import Step, Usage
+from resonantgenesis_server.model.chunks import Step, Text, Usage
 from resonantgenesis_server.model.errors import Unavailable
 from resonantgenesis_server.sessions import supervisor as supervisor_module
 from resonantgenesis_server.sessions.range import ReadFrom
@@ -85,6 +85,21 @@ async def test_its_steps_are_completed_and_counted_and_its_time_is_told(
     completed = [json.loads(e.body)["data"] for e in told.entries if "step" in e.kind]
     assert [data["step"] for data in completed] == [1, 3, 2]
     assert (await rig.result(ref))["steps"] == 3
+
+
+async def test_the_steps_and_the_text_of_a_sub_agent_stay_its_own(rig: Rig, gate: Gate) -> None:
+    ref = await rig.execute(agent="gate")
+    gate.say("kept", Step("look", agent_id="helper"), Text(" not kept", agent_id="helper"))
+    await rig.until_head(ref.session_id, 4)
+    await rig.crash()
+    await rig.open()
+    chunks = await rig.chunks(ref.session_id)
+    look, answer, _, done = chunks[4:]
+    assert [(end["name"], end.get("agent_id")) for end in (look, answer)] == [
+        ("look", "helper"),
+        ("answer", None),
+    ]
+    assert done["output"] == "kept"
 
 
 async def test_what_waited_goes_on_and_what_was_withdrawn_ends(rig: Rig, gate: Gate) -> None:

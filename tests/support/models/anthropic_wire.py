@@ -44,6 +44,16 @@ def _error(reply: Reply) -> Json:
     return {"type": "error", "error": {"type": kind, "message": message}}
 
 
+def _cited(url: str) -> Json:
+    return {
+        "type": "web_search_result_location",
+        "url": url,
+        "title": "a title",
+        "cited_text": "so",
+        "encrypted_index": "e",
+    }
+
+
 def _deltas(reply: Reply) -> Iterator[bytes]:
     index = 0
     if reply.reasoning:
@@ -54,6 +64,7 @@ def _deltas(reply: Reply) -> Iterator[bytes]:
         index += 1
     if reply.text:
         pieces: list[Json] = [{"type": "text_delta", "text": piece} for piece in reply.text]
+        pieces += [{"type": "citations_delta", "citation": _cited(url)} for url in reply.sources]
         yield from _block(index, {"type": "text", "text": ""}, pieces)
         yield _event({"type": "ping"})
         index += 1

@@ -38,6 +38,9 @@ def _deltas(reply: Reply, request: Json) -> Iterator[bytes]:
         yield _chunk(request, {name: piece})
     for piece in reply.text:
         yield _chunk(request, {"content": piece})
+    for url in reply.sources:
+        cited = {"type": "url_citation", "url_citation": {"url": url, "title": "a title"}}
+        yield _chunk(request, {"annotations": [cited]})
     for index, call in enumerate(reply.calls):
         head = {"name": call.tool, "arguments": ""}
         call_id = call.call_id or f"call_{index}"

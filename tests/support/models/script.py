@@ -47,8 +47,9 @@ class Gate:
 class Reply:
     """One answer of the model.
 
-    `text` and `reasoning` are its deltas; `usage` input and output tokens, None for a server that
-    tells none. A `status` other than 200 refuses the request with `error` (type, code, message).
+    `text` and `reasoning` are its deltas, `sources` addresses that it cites; `usage` input and
+    output tokens, None for a server that tells none. A `status` other than 200 refuses the request
+    with `error` (type, code, message).
     After `break_at` deltas the stream ends as `break_how` says: an error event, the connection
     cut, silence until the client goes, or an end that lacks its last events. `gap` are seconds
     before each delta. Before delta `gate_at` the stream waits at `gate`.
@@ -56,6 +57,7 @@ class Reply:
 
     text: Sequence[str] = ()
     reasoning: Sequence[str] = ()
+    sources: Sequence[str] = ()
     calls: Sequence[Call] = ()
     finish: str | None = None
     usage: tuple[int, int] | None = (11, 7)

@@ -74,9 +74,12 @@ class Usage(Model):
 
 
 class Chunk(Model):
-    """One entry of a session's log; `type` is text, tool_call, tool_result, step, error or done.
+    """One entry of a session's log.
 
-    `position` is its place in the session; a compact chunk covers `from_position` to `position`.
+    `type` is text, reasoning, tool_call, tool_result, step, source, file, data, error or done; a
+    newer server may send others. `position` is its place in the session; a compact chunk covers
+    `from_position` to `position`. `agent_id` names the sub-agent that made the chunk, `parent` the
+    `call_id` of the tool call that started that agent.
     """
 
     type = Field("")
@@ -95,6 +98,14 @@ class Chunk(Model):
     session_id = Field[str | None](None)
     turn = Field[int | None](None)
     agent_id = Field[str | None](None)
+    parent = Field[str | None](None)
+    url = Field[str | None](None)
+    title = Field[str | None](None)
+    file_id = Field[str | None](None)
+    content_type = Field[str | None](None)
+    size = Field[int | None](None)
+    data = Field[Any](None)
+    id = Field[str | None](None)
     output = Field[str | None](None)
     code = Field[str | None](None)
     message = Field[str | None](None)

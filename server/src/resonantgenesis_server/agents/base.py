@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, M
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
-from ..model.chunks import AgentChunk, Ask, ToolCall, ToolResult
+from ..model.chunks import AgentChunk, Ask, File, ToolCall, ToolResult
 from ..model.errors import AgentError
 
 
@@ -63,6 +63,10 @@ class StoredFile:
     def as_result(self) -> dict[str, Any]:
         """The description for a tool_result, by which clients fetch and show the file."""
         return asdict(self)
+
+    def as_chunk(self) -> File:
+        """The chunk that shows the file as a part of the answer."""
+        return File(self.file_id, self.name, self.content_type, self.size)
 
 
 class TurnFiles(Protocol):

@@ -22,6 +22,8 @@ class ChunkView:
         self._as_json = as_json
         self._at_line_start = True
         self._in_text = False
+        #: The sub-agent whose text was shown last; empty for the turn's own agent.
+        self._speaker = ""
         self._wrap = (
             WordWrap(lambda: console.width)
             if console.is_terminal and not console.is_dumb_terminal
@@ -54,7 +56,16 @@ class ChunkView:
     def _show(self, chunk: Mapping[str, Any]) -> None:
         match chunk.get("type"):
             case "text":
-                self._text(str(chunk.get("content", "")))
+                self._text(str(chunk.get("content", "")), str(chunk.get("agent_id") or ""))
+            case "reasoning":
+                self._line("…", str(chunk.get("content", "")), "dim")
+            case "source":
+                title = f"{chunk['title']} " if chunk.get("title") else ""
+                self._line("◦", f"{title}{chunk.get('url')}", "dim cyan")
+            case "file":
+                self._line("▪", f"{chunk.get('name')} ({chunk.get('file_id')})", "cyan")
+            case "data":
+                self._line("◆", f"{chunk.get('name')}: {_json(chunk.get('data'))}", "dim")
             case "step" if chunk.get("status") == "started":
                 detail = f" ({chunk['detail']})" if chunk.get("detail") else ""
                 self._line("●", f"step {chunk.get('step')}: {chunk.get('name')}{detail}", "blue")
@@ -87,10 +98,13 @@ class ChunkView:
         if self._console.is_terminal:
             self.end_line()
 
-    def _text(self, content: str) -> None:
+    def _text(self, content: str, speaker: str) -> None:
         text = safe(content)
         if not text:
             return
+        if speaker != self._speaker:
+            self._speaker = speaker
+            self._line("▸", speaker or "answer", "magenta")
         if not self._in_text:
             self.end_line()
             self._in_text = True

@@ -8,6 +8,7 @@ import orjson
 
 from ..codec.json import dumps
 from ..log.base import Entry
+from ..model.chunks import is_own_text
 
 #: Largest text of a merged chunk, in bytes of JSON. Common WebSocket clients refuse messages over
 #: 1 MiB.
@@ -22,12 +23,12 @@ def compact(entries: Iterable[Entry]) -> Iterator[Entry]:
 
     A merged chunk has the `position` of its last part, and the position of its first part in
     `from`. A run of one chunk stays unchanged. Any other chunk ends a run, so no merged chunk
-    spans two turns.
+    spans two turns. Texts of sub-agents stay as they are.
     """
     run: list[Entry] = []
     size = 0
     for entry in entries:
-        if entry.kind != _TEXT:
+        if not is_own_text(entry.kind, entry.body):
             yield from _merged(run)
             run, size = [], 0
             yield entry

@@ -97,7 +97,7 @@ class Sink(Protocol):
         ...
 
 
-class Source(Protocol):
+class OtherNodes(Protocol):
     """Who brings what other nodes commit; see `feed/remote.py`."""
 
     def follow(self, stream: str, after: int) -> None:
@@ -224,7 +224,7 @@ class Hub:
 
     def __init__(self) -> None:
         #: None: everything that is committed is announced by this node itself.
-        self.source: Source | None = None
+        self.source: OtherNodes | None = None
         self._topics: dict[str, Topic] = {}
         #: The topics without readers, in the order in which their last readers left.
         self._left: OrderedDict[str, Topic] = OrderedDict()

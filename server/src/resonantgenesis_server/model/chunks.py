@@ -1,7 +1,7 @@
 """The values that an agent yields: payloads of a session's chunks.
 
 Each value has `event`, the name of the SSE event, and `payload()`, the JSON object of PROTOCOL.md,
-section 4, without `position`, which the log gives.
+section 4, without `position`, which the log gives, and without the sub-agent's `origin`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,28 @@ Payload = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class OfSubAgent:
+    """What every chunk may say of its origin.
+
+    `agent_id` names the sub-agent that made the chunk; empty for the turn's own agent. `parent` is
+    the `call_id` of the tool call that started the sub-agent, if a tool call did.
+    """
+
+    agent_id: str = field(default="", kw_only=True, repr=False)
+    parent: str = field(default="", kw_only=True, repr=False)
+
+    def origin(self) -> Payload:
+        """The fields of the chunk that name its sub-agent."""
+        return self.origin_in({"agent_id": self.agent_id, "parent": self.parent})
+
+    @staticmethod
+    def origin_in(payload: Payload) -> Payload:
+        """Those fields of a payload."""
+        return {name: payload[name] for name in ("agent_id", "parent") if payload.get(name)}
+
+
+@dataclass(frozen=True, slots=True)
+class Text(OfSubAgent):
     """A piece of the answer."""
 
     event: ClassVar[str] = "message"
@@ -24,7 +45,18 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCall:
+class Reasoning(OfSubAgent):
+    """A piece of what the agent thinks before it answers. It is no part of the turn's output."""
+
+    event: ClassVar[str] = "reasoning"
+    content: str
+
+    def payload(self) -> Payload:
+        return {"type": "reasoning", "content": self.content}
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall(OfSubAgent):
     """The agent calls a tool; `call_id` pairs it with its result."""
 
     event: ClassVar[str] = "tool_call"
@@ -37,7 +69,7 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolResult:
+class ToolResult(OfSubAgent):
     """The result of a tool: any JSON value."""
 
     event: ClassVar[str] = "tool_result"
@@ -57,7 +89,57 @@ class ToolResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Source(OfSubAgent):
+    """A page or document that the answer rests on."""
+
+    event: ClassVar[str] = "source"
+    url: str
+    title: str = ""
+
+    def payload(self) -> Payload:
+        titled = {"title": self.title} if self.title else {}
+        return {"type": "source", "url": self.url, **titled}
+
+
+@dataclass(frozen=True, slots=True)
+class File(OfSubAgent):
+    """A stored file that belongs to the answer; `StoredFile.as_chunk` makes it. `size` in bytes."""
+
+    event: ClassVar[str] = "file"
+    file_id: str
+    name: str
+    content_type: str
+    size: int
+
+    def payload(self) -> Payload:
+        return {
+            "type": "file",
+            "file_id": self.file_id,
+            "name": self.name,
+            "content_type": self.content_type,
+            "size": self.size,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Data(OfSubAgent):
+    """A value of the application's own; `data` is any JSON value.
+
+    In the view as messages, a later value of the same `name` and `id` replaces the earlier one.
+    """
+
+    event: ClassVar[str] = "data"
+    name: str
+    data: Any
+    id: str = ""
+
+    def payload(self) -> Payload:
+        named = {"id": self.id} if self.id else {}
+        return {"type": "data", "name": self.name, **named, "data": self.data}
+
+
+@dataclass(frozen=True, slots=True)
+class Step(OfSubAgent):
     """A step of the turn began, went on, or ended.
 
     An agent gives the name and the status. The runner numbers the steps (1, 2 … within the turn),
@@ -117,4 +199,23 @@ class Keep:
 
 
 #: The values that an agent may yield.
-AgentChunk = str | Text | ToolCall | ToolResult | Step | Usage | Ask | Keep
+AgentChunk = (
+    str
+    | Text
+    | Reasoning
+    | ToolCall
+    | ToolResult
+    | Step
+    | Source
+    | File
+    | Data
+    | Usage
+    | Ask
+    | Keep
+)
+
+
+def is_own_text(kind: str, body: bytes) -> bool:
+    """True for a text chunk of the turn's own agent, which is a part of the turn's output."""
+    # Inside of a JSON text the quotes would be escaped.
+    return kind == Text.event and b'"agent_id":' not in body

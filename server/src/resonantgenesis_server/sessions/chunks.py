@@ -7,17 +7,31 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import orjson
 
 from ..codec.json import NotJson, dumps
-from ..model.chunks import AgentChunk, Step, Text, ToolCall, ToolResult, Usage
+from ..model.chunks import (
+    AgentChunk,
+    Data,
+    File,
+    OfSubAgent,
+    Payload,
+    Reasoning,
+    Source,
+    Step,
+    Text,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 from ..model.errors import AgentError, ApiError
 from ..model.limits import LARGEST_PART, Limits
 
-#: Bytes of a step's name. The turn's last append completes all open steps, and has to stay small.
+#: Bytes of a step's name, and of the names of a chunk's sub-agent. The turn's last append completes
+#: all open steps, and has to stay small.
 _STEP_NAME = 512
 #: Ids that an agent chooses may look like ours.
 _NUMBERED = re.compile(r"call_([0-9]{1,9})")
@@ -39,6 +53,7 @@ class _OpenStep:
     number: int
     name: str
     began: float
+    origin: Payload
 
 
 class _Calls:
@@ -47,11 +62,11 @@ class _Calls:
     def __init__(self) -> None:
         #: The number of calls, or the highest number of an id that looks like ours.
         self._number = 0
-        #: Calls by tool, in their order. An OrderedDict, because a plain dict finds its first key
-        #: by passing all keys that were removed before it.
-        self._unanswered: dict[str, OrderedDict[str, None]] = {}
+        #: Calls by agent and tool, in their order. An OrderedDict, because a plain dict finds its
+        #: first key by passing all keys that were removed before it.
+        self._unanswered: dict[tuple[str, ...], OrderedDict[str, None]] = {}
 
-    def called(self, tool: str, own_id: str | None) -> str:
+    def called(self, tool: tuple[str, ...], own_id: str | None) -> str:
         """The id of a call: the agent's own, else a new one."""
         call_id = self._new()
         if own_id:
@@ -61,7 +76,7 @@ class _Calls:
         self._unanswered.setdefault(tool, OrderedDict())[call_id] = None
         return call_id
 
-    def answered(self, tool: str, own_id: str | None) -> str:
+    def answered(self, tool: tuple[str, ...], own_id: str | None) -> str:
         """The id of a result: the agent's own, else that of the tool's oldest call without a
         result. A result that answers no call gets an id of its own."""
         of_tool = self._unanswered.get(tool, OrderedDict())
@@ -122,22 +137,30 @@ class ChunkMaker:
     def encode(self, chunk: AgentChunk) -> Iterator[Encoded]:
         """The log entries of one yielded chunk: none, one, or several."""
         if isinstance(chunk, str):
-            yield from self._text(chunk)
-        elif isinstance(chunk, Text):
-            yield from self._text(chunk.content)
-        elif isinstance(chunk, Step):
-            yield self._step(chunk)
-        elif isinstance(chunk, ToolCall):
-            yield from self._implied_step()
-            call_id = self._calls.called(chunk.tool, chunk.call_id)
-            yield self._bounded(chunk.event, chunk.payload() | {"call_id": call_id})
-        elif isinstance(chunk, ToolResult):
-            yield from self._implied_step()
-            call_id = self._calls.answered(chunk.tool, chunk.call_id)
-            yield self._bounded(chunk.event, chunk.payload() | {"call_id": call_id})
+            yield from self._text(Text(chunk), {})
+        elif isinstance(chunk, OfSubAgent):
+            yield from self._chunk(chunk, _origin_of(chunk))
         elif isinstance(chunk, Usage):
             self.input_tokens += chunk.input_tokens
             self.output_tokens += chunk.output_tokens
+        else:
+            raise TypeError(f"an agent yields text or chunks, not {type(chunk).__name__}")
+
+    def _chunk(self, chunk: OfSubAgent, origin: Payload) -> Iterator[Encoded]:
+        if isinstance(chunk, Text | Reasoning):
+            yield from self._text(chunk, origin)
+            return
+        if origin or not isinstance(chunk, Step):
+            yield from self._implied_step()  # the turn's first step is its own agent's
+        if isinstance(chunk, Step):
+            yield self._step(chunk, origin)
+        elif isinstance(chunk, ToolCall | ToolResult):
+            tool = chunk.tool, chunk.agent_id, chunk.parent
+            name = self._calls.called if isinstance(chunk, ToolCall) else self._calls.answered
+            call_id = {"call_id": name(tool, chunk.call_id)}
+            yield self._bounded(chunk.event, chunk.payload() | call_id | origin)
+        elif isinstance(chunk, Source | File | Data):
+            yield self._bounded(chunk.event, chunk.payload() | origin)
         else:
             raise TypeError(f"an agent yields text or chunks, not {type(chunk).__name__}")
 
@@ -159,7 +182,8 @@ class ChunkMaker:
         reason = cut_short(status)
         while self._open:
             step = self._open.pop()
-            yield completed_step(step.number, step.name, _ms_since(step.began), reason)
+            details = {**reason, **step.origin}
+            yield completed_step(step.number, step.name, _ms_since(step.began), details)
 
     def done(self, status: str, usage: dict[str, int]) -> Encoded:
         """The turn's last chunk; the events and the records show the same `usage`."""
@@ -167,46 +191,49 @@ class ChunkMaker:
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _text(self, content: str) -> Iterator[Encoded]:
-        if not content:
+    def _text(self, chunk: Text | Reasoning, origin: Payload) -> Iterator[Encoded]:
+        """A text in as many pieces as it takes. The output is the text of the turn's own agent."""
+        if not chunk.content:
             return
-        content = _without_surrogates(content)
-        if not self.steps:
-            yield self._step(Step("answer"))
-        piece = self._piece
+        content = _without_surrogates(chunk.content)
+        yield from self._implied_step()
+        piece = max(1, self._piece - (len(dumps(origin)) // 6 if origin else 0))
         for start in range(0, len(content), piece):
             part = content[start : start + piece] if len(content) > piece else content
-            body = dumps({"type": "text", "content": part})
-            yield Encoded("message", body)
-            self.add_output(part, body)
+            body = dumps({**replace(chunk, content=part).payload(), **origin})
+            yield self._fitting(Encoded(chunk.event, body))
+            if isinstance(chunk, Text) and not origin:
+                self.add_output(part, body)
 
     def _implied_step(self) -> Iterator[Encoded]:
         if not self.steps:
-            yield self._step(Step("answer"))
+            yield self._step(Step("answer"), {})
 
-    def _step(self, step: Step) -> Encoded:
+    def _step(self, step: Step, origin: Payload) -> Encoded:
         if step.status != "started":
-            return self._goes_on(step)
+            return self._goes_on(step, origin)
         if self.steps >= self.max_steps:
             raise AgentError(f"the turn took more than {self.max_steps} steps", "MAX_STEPS")
         if encoded_size(step.name) > _STEP_NAME:
             raise AgentError(f"a step's name takes over {_STEP_NAME} bytes", "PAYLOAD_TOO_LARGE")
         self.steps += 1
-        self._open.append(_OpenStep(self.steps, step.name, time.monotonic()))
+        self._open.append(_OpenStep(self.steps, step.name, time.monotonic(), origin))
         body = {"type": "step", "step": self.steps, "name": step.name, "status": "started"}
         if self.steps == 1:
             body |= {"session_id": self.session_id, "turn": self.turn, "agent_id": self.agent_id}
-        return self._bounded("step", body | _details(step))
+        return self._bounded("step", body | _details(step) | origin)
 
-    def _goes_on(self, step: Step) -> Encoded:
-        """A step that was started before: the newest open step of this name."""
-        open_step = next((each for each in reversed(self._open) if each.name == step.name), None)
+    def _goes_on(self, step: Step, origin: Payload) -> Encoded:
+        """A step that was started before: the agent's newest open step of this name."""
+        named = (each for each in reversed(self._open) if each.name == step.name)
+        open_step = next((each for each in named if each.origin == origin), None)
         if open_step is None:
             raise TypeError(f"step {step.name!r} was {step.status} but never started")
         if step.status == "completed":
+            details = _details(step) | origin
             completed = self._fitting(
                 completed_step(
-                    open_step.number, open_step.name, _ms_since(open_step.began), _details(step)
+                    open_step.number, open_step.name, _ms_since(open_step.began), details
                 )
             )
             self._open.remove(open_step)
@@ -217,7 +244,7 @@ class ChunkMaker:
             "name": open_step.name,
             "status": step.status,
         }
-        return self._bounded("step", body | _details(step))
+        return self._bounded("step", body | _details(step) | origin)
 
     def _bounded(self, kind: str, payload: dict[str, Any]) -> Encoded:
         try:
@@ -233,6 +260,16 @@ class ChunkMaker:
                 f"a {chunk.kind} chunk of {size} bytes; at most {limit} fit", "PAYLOAD_TOO_LARGE"
             )
         return chunk
+
+
+def _origin_of(chunk: OfSubAgent) -> Payload:
+    """The fields that name the chunk's sub-agent; none for the turn's own agent."""
+    origin = chunk.origin()
+    if origin and not chunk.agent_id:
+        raise TypeError("a chunk has a parent and no agent_id")
+    if any(encoded_size(name) > _STEP_NAME for name in origin.values()):
+        raise AgentError(f"agent_id or parent takes over {_STEP_NAME} bytes", "PAYLOAD_TOO_LARGE")
+    return origin
 
 
 def _details(step: Step) -> dict[str, str]:

@@ -20,6 +20,7 @@ from ..agents.base import (
 )
 from ..codec.json import dumps
 from ..log.base import Entry, EventLog, LogUnavailable
+from ..model.chunks import OfSubAgent, is_own_text
 from ..model.limits import Limits
 from .chunks import (
     Encoded,
@@ -100,7 +101,7 @@ class TurnHistory:
             for entry in page.entries:
                 position = entry.position
                 see(entry)
-                if entry.kind == "message" and not output.truncated:
+                if not output.truncated and is_own_text(entry.kind, entry.body):
                     output.add(orjson.loads(entry.body)["content"])
                 if entry.kind == "done":
                     return output, position
@@ -218,7 +219,7 @@ _MAX_SAID = 1 << 20
 
 class StepReader:
     """Takes a turn's entries in order. `steps` are then its text and its calls of tools, up to the
-    last call. A call without a result has `result` None."""
+    last call. A call without a result has `result` None. Chunks of sub-agents are left out."""
 
     def __init__(self) -> None:
         self._said: list[bytes] = []
@@ -229,7 +230,7 @@ class StepReader:
         self._size = 0
 
     def see(self, entry: Entry) -> None:
-        if entry.kind == "message":
+        if is_own_text(entry.kind, entry.body):
             self._said_size += len(entry.body)
             if self._said_size > _MAX_SAID:
                 self._said.clear()
@@ -244,7 +245,7 @@ class StepReader:
         return tuple(step.past() for step in self._steps)
 
     def _called(self, body: dict[str, Any]) -> None:
-        if len(self._open) >= _MAX_CALLS:
+        if len(self._open) >= _MAX_CALLS or "agent_id" in body:
             return
         # Calls of one answer stand side by side, before the first of their results.
         if self._said_size or not self._steps or self._steps[-1].has_result:
@@ -262,6 +263,8 @@ class StepReader:
 
     def _answered(self, body: dict[str, Any]) -> None:
         """The call of this id, else the oldest of the tool that waits."""
+        if "agent_id" in body:
+            return
         waiting = [call for call in self._open if call.call_id == body["call_id"]]
         waiting = waiting or [call for call in self._open if call.tool == body["tool"]]
         if not waiting:
@@ -325,7 +328,7 @@ class _TurnSteps:
         self.count = 0
         #: The commit of the newest chunk, in microseconds since 1970.
         self.last_at = 0
-        self._open: dict[int, tuple[str, int]] = {}
+        self._open: dict[int, tuple[dict[str, Any], int]] = {}
 
     def see(self, entry: Entry) -> None:
         self.last_at = entry.at
@@ -335,7 +338,7 @@ class _TurnSteps:
         number = body["step"]
         if body["status"] == "started":
             self.count = max(self.count, number)
-            self._open[number] = body["name"], entry.at
+            self._open[number] = body, entry.at
         elif body["status"] == "completed":
             self._open.pop(number, None)
 
@@ -343,8 +346,11 @@ class _TurnSteps:
         """Completes the open steps, the innermost first; `status` is how the turn ends."""
         reason = cut_short(status)
         for number in reversed(list(self._open)):
-            name, began = self._open.pop(number)
-            yield completed_step(number, name, _milliseconds(self.last_at - began), reason)
+            started, began = self._open.pop(number)
+            # The agent_id of a turn's first step is the turn's own.
+            of_sub_agent = {} if "turn" in started else OfSubAgent.origin_in(started)
+            duration = _milliseconds(self.last_at - began)
+            yield completed_step(number, started["name"], duration, {**reason, **of_sub_agent})
 
 
 async def ending_from_log(

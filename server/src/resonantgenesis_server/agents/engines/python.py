@@ -8,9 +8,21 @@ import reprlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
-from ...model.chunks import AgentChunk, Step, Text, ToolCall, ToolResult, Usage
+from ...model.chunks import (
+    AgentChunk,
+    Data,
+    File,
+    OfSubAgent,
+    Reasoning,
+    Source,
+    Step,
+    Text,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 from ..base import Agent, Turn
 from ..loading import AgentLoadError, find
 from ..threads import AgentThread, Returned
@@ -94,11 +106,11 @@ class PythonAgent:
     def _checked(self, item: object) -> AgentChunk:
         if isinstance(item, str):
             return item
-        if isinstance(item, Text | ToolCall | ToolResult | Step | Usage) and _is_sound(item):
+        if isinstance(item, _Chunk) and _is_sound(item):
             return item
         raise TypeError(
             f"agent {self.reference!r} yielded {reprlib.repr(item)} ({type(item).__name__}); an "
-            "agent yields str, Text, ToolCall, ToolResult, Step or Usage, with fields as declared"
+            f"agent yields str, {', '.join(_NAMES[:-1])} or {_NAMES[-1]}, with fields as declared"
         )
 
 
@@ -122,27 +134,35 @@ async def _unfolded(produced: object) -> AsyncGenerator[object, None]:
             await close()
 
 
-def _is_sound(chunk: Text | ToolCall | ToolResult | Step | Usage) -> bool:
-    """True if the fields have their declared types; the codec checks JSON values."""
+#: What an agent yields beside `str`.
+_Chunk = Text | Reasoning | ToolCall | ToolResult | Step | Source | File | Data | Usage
+_NAMES = [kind.__name__ for kind in get_args(_Chunk)]
+#: Types of fields; the codec checks JSON values.
+_TYPES: Mapping[type[_Chunk], Mapping[str, type]] = {
+    Text: {"content": str},
+    Reasoning: {"content": str},
+    ToolCall: {"tool": str, "args": dict, "call_id": str},
+    ToolResult: {"tool": str, "call_id": str, "is_error": bool},
+    Step: {"name": str, "status": str, "detail": str, "finish_reason": str},
+    Source: {"url": str, "title": str},
+    File: {"file_id": str, "name": str, "content_type": str, "size": int},
+    Data: {"name": str, "id": str},
+    Usage: {"input_tokens": int, "output_tokens": int},
+}
+_ORIGIN: Mapping[str, type] = {"agent_id": str, "parent": str}
+
+
+def _is_sound(chunk: _Chunk) -> bool:
+    """True if the fields have their declared types and a meaning."""
+    fields = next(fields for kind, fields in _TYPES.items() if isinstance(chunk, kind))
+    types = {**fields, **(_ORIGIN if isinstance(chunk, OfSubAgent) else {})}
+    if not all(isinstance(getattr(chunk, name), kind) for name, kind in types.items()):
+        return False
     match chunk:
-        case Text():
-            return isinstance(chunk.content, str)
-        case ToolCall():
-            return (
-                isinstance(chunk.tool, str)
-                and isinstance(chunk.args, dict)
-                and isinstance(chunk.call_id, str)
-            )
-        case ToolResult():
-            return (
-                isinstance(chunk.tool, str)
-                and isinstance(chunk.call_id, str)
-                and isinstance(chunk.is_error, bool)
-            )
         case Step():
-            said = (chunk.name, chunk.detail, chunk.finish_reason)
-            known = ("started", "progress", "completed")
-            return all(isinstance(text, str) for text in said) and chunk.status in known
+            return chunk.status in ("started", "progress", "completed")
+        case Source(url=named) | Data(name=named):
+            return bool(named)
         case Usage():
-            counts = (chunk.input_tokens, chunk.output_tokens)
-            return all(isinstance(count, int) and count >= 0 for count in counts)
+            return chunk.input_tokens >= 0 and chunk.output_tokens >= 0
+    return True

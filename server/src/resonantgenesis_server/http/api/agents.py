@@ -49,8 +49,10 @@ class AgentDefaults(Body):
     reasoning_effort: Literal["minimal", "low", "medium", "high"] | None = Field(
         default=None, description="Engine `llm`: how long the model thinks before it answers."
     )
-    show_reasoning: bool | None = Field(
-        default=None, description="Engine `llm`: steps show what the model thinks, as it comes."
+    show_reasoning: bool | Literal["chunks"] | None = Field(
+        default=None,
+        description="Engine `llm`: the stream shows what the model thinks; true: as progress of its"
+        " steps; `chunks`: as chunks of type `reasoning`.",
     )
 
     def kept(self) -> dict[str, Any]:

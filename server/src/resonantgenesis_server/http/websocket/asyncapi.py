@@ -135,7 +135,18 @@ class Chunk(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    type: Literal["text", "tool_call", "tool_result", "step", "error", "done"]
+    type: Literal[
+        "text",
+        "reasoning",
+        "tool_call",
+        "tool_result",
+        "step",
+        "source",
+        "file",
+        "data",
+        "error",
+        "done",
+    ]
     position: int = Field(ge=1)
     session_id: str
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
+from ....model.chunks import Reasoning, Source
 from ...tools.images import Image
 
 #: What stopped the model, in one vocabulary for all providers.
@@ -138,13 +139,6 @@ class ModelCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Reasoning:
-    """A piece of reasoning before the answer."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class Finish:
     """The end of an answer; tokens are None where the provider does not report them.
 
@@ -160,7 +154,7 @@ class Finish:
 
 
 #: The parts of a model's answer; `str` is text.
-Delta: TypeAlias = str | Reasoning | CallRequest | Finish
+Delta: TypeAlias = str | Reasoning | Source | CallRequest | Finish
 
 
 class ModelClient(Protocol):

@@ -17,7 +17,7 @@ from ...base import Turn
 from ...tools.toolbox import Toolbox
 from .calls import FailureKind, ModelFailure, Sampling
 from .conversation import open_conversation
-from .loop import ToolLoop
+from .loop import ShowReasoning, ToolLoop
 from .models import Models, ModelSource
 from .settings import EngineWorkers, LlmSettings, ModelName
 from .vision import Sight
@@ -58,11 +58,11 @@ _STATED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class LlmOptions:
-    """The options in an agent's defaults. `show_reasoning`: steps show the model's reasoning."""
+    """The options in an agent's defaults."""
 
     model: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
-    show_reasoning: bool = False
+    show_reasoning: ShowReasoning = False
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> LlmOptions:
@@ -72,7 +72,7 @@ class LlmOptions:
             settings.get("max_output_tokens"),
             settings.get("reasoning_effort"),
         )
-        return cls(settings.get("model"), sampling, bool(settings.get("show_reasoning")))
+        return cls(settings.get("model"), sampling, settings.get("show_reasoning") or False)
 
 
 class LlmEngine:

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Literal, TypeAlias
 
 import structlog
 
 from .... import metrics
 from ....background import Backoff
 from ....codec.json import dumps
-from ....model.chunks import AgentChunk, Step, ToolResult, Usage
+from ....model.chunks import AgentChunk, Reasoning, Source, Step, ToolResult, Usage
 from ....model.errors import AgentError
 from ...base import Turn
 from ...tools.base import ToolContext, ToolRegistry
@@ -24,7 +25,6 @@ from .calls import (
     ModelCall,
     ModelClient,
     ModelFailure,
-    Reasoning,
     Sampling,
     ToolMessage,
     ToolSpec,
@@ -34,6 +34,8 @@ from .conversation import Conversation, Planned, plan
 from .settings import LlmSettings
 from .vision import Sight
 
+#: Whether reasoning is shown: as progress of the steps (true), or as chunks of its own.
+ShowReasoning: TypeAlias = bool | Literal["chunks"]
 #: The name of every step: one call of the model, and the tools that it wanted.
 STEP = "model"
 #: Characters of reasoning that are worth a chunk.
@@ -66,7 +68,7 @@ class ToolLoop:
         sight: Sight,
         *,
         sampling: Sampling,
-        show_reasoning: bool,
+        show_reasoning: ShowReasoning,
     ) -> None:
         self._turn = turn
         self._client = client
@@ -127,10 +129,14 @@ class ToolLoop:
                         yield answer.thought()
                     answer.texts.append(delta)
                     yield delta
+                elif isinstance(delta, Source):
+                    yield delta
                 elif not isinstance(delta, Reasoning):
                     answer.take(delta)
+                elif self._show_reasoning == "chunks":
+                    yield delta
                 elif self._show_reasoning:
-                    answer.thoughts += delta.text
+                    answer.thoughts += delta.content
                     if len(answer.thoughts) >= _THOUGHT:
                         yield answer.thought()
         if answer.thoughts:
@@ -234,7 +240,7 @@ class TokenCount:
 def _text(delta: Delta) -> str:
     if isinstance(delta, CallRequest):
         return delta.arguments
-    return getattr(delta, "text", "")
+    return getattr(delta, "content", "")
 
 
 def _size(message: UserMessage | AssistantMessage | ToolMessage) -> int:

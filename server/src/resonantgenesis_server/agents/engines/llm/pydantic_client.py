@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,6 +36,7 @@ from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
+from ....model.chunks import Reasoning, Source
 from .calls import (
     AssistantMessage,
     CallRequest,
@@ -46,13 +47,13 @@ from .calls import (
     Message,
     ModelCall,
     ModelFailure,
-    Reasoning,
     ToolMessage,
     ToolSpec,
     UserMessage,
     why_it_stopped,
 )
 from .openai.errors import refusal_kind
+from .sources import SourceList
 from .vision import has_images
 
 #: Models that are kept; past this number all are made again.
@@ -297,7 +298,17 @@ def ending_of(response: ModelResponse) -> list[Delta]:
     # It is asked for only when the conversation goes on from here.
     native = ModelMessagesTypeAdapter.dump_json([response]).decode() if calls else None
     words = str(said or "") if reason == "content_filter" else ""
-    return [*calls, Finish(reason, read, written, native, words[:_WORDS])]
+    finish = Finish(reason, read, written, native, words[:_WORDS])
+    return [*_sources(response), *calls, finish]
+
+
+def _sources(response: ModelResponse) -> Iterator[Source]:
+    """The web pages that the answer cites; all of them are known at its end."""
+    sources = SourceList()
+    for part in response.parts:
+        for citation in getattr(part, "citations", None) or ():
+            for cited in citation.sources:
+                yield from sources.add(getattr(cited, "url", None), cited.title)
 
 
 def _arguments(part: ToolCallPart) -> str:

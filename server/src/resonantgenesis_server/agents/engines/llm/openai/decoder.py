@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..calls import Delta, Finish, ModelFailure, Reasoning, why_it_stopped
+from .....model.chunks import Reasoning
+from ..calls import Delta, Finish, ModelFailure, why_it_stopped
+from ..sources import SourceList
 from .errors import failure_in_other_words, is_error, silent_failure, stream_failure
 from .lines import EventReader, shown
 from .pieces import CallAssembler
@@ -20,6 +22,9 @@ from .texts import Mender, ThinkSplitter, content_pieces, thought_of
 #: Fields with reasoning as text; the first that a delta has is shown.
 _THOUGHTS = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "thinking_blocks")
 _DETAILS = "reasoning_details"
+#: Fields of an event with all sources of the answer: addresses (Perplexity, xAI), or objects
+#: (Perplexity). They come with every event, or with the last.
+_CITED = ("search_results", "citations")
 #: Characters of a server's word for the end that are kept.
 _MAX_WORD = 64
 #: Tokens of one answer that are believed.
@@ -42,6 +47,8 @@ class ChatDecoder:
         self._events = EventReader(self._event)
         self._calls = CallAssembler()
         self._state = StateKeeper()
+        self._sources = SourceList()
+        self._cited: object = None
         self._splitter = ThinkSplitter() if think else None
         self._said: list[str] = []  # all of the text, tags included, where it is split
         self._menders = Mender(), Mender()
@@ -131,6 +138,8 @@ class ChatDecoder:
             choices = event.get("choices")
             if choices:
                 self._choice(choices[0], event)
+                if not event.keys().isdisjoint(_CITED):
+                    self._cites([event.get(name) for name in _CITED])
             elif not usage:
                 failure = failure_in_other_words(event)
                 if failure is not None:
@@ -189,6 +198,8 @@ class ChatDecoder:
             self._calls.add([calls] if isinstance(calls, dict) else calls)
         elif delta.get("function_call"):
             self._calls.add([{"function": delta["function_call"]}])
+        if delta.get("annotations"):
+            self._annotated(delta["annotations"])
         for name, value in delta.items():
             if value and is_state(name):
                 self._state.add(name, value)
@@ -207,6 +218,29 @@ class ChatDecoder:
         if text:
             self._flush()
             self._out.append(Reasoning(text))
+
+    def _cites(self, cited: list[Any]) -> None:
+        """Note all sources of the answer so far."""
+        if cited == self._cited:
+            return
+        self._cited = cited
+        for source in (source for sources in cited for source in sources or ()):
+            if isinstance(source, dict):
+                self._source(source.get("url"), source.get("title"))
+            else:
+                self._source(source)
+
+    def _annotated(self, annotations: list[Any]) -> None:
+        """Note sources as OpenAI and OpenRouter name them."""
+        for annotation in annotations:
+            if annotation.get("type") == "url_citation":
+                cited = annotation.get("url_citation") or annotation
+                self._source(cited.get("url"), cited.get("title"))
+
+    def _source(self, url: object, title: object = None) -> None:
+        for source in self._sources.add(url, title):
+            self._flush()
+            self._out.append(source)
 
     def _text(self, text: str) -> None:
         if self._events.is_odd:

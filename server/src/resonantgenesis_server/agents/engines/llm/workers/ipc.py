@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from .....codec.json import dumps, loads
+from .....model.chunks import Reasoning, Source
 from ....tools.images import Image
 from ..calls import (
     AssistantMessage,
@@ -20,7 +21,6 @@ from ..calls import (
     Message,
     ModelCall,
     ModelFailure,
-    Reasoning,
     Sampling,
     ToolMessage,
     ToolSpec,
@@ -159,7 +159,9 @@ def delta_json(number: int, delta: Delta) -> list[Any]:
     if isinstance(delta, str):
         return [number, "text", delta]
     if isinstance(delta, Reasoning):
-        return [number, "reasoning", delta.text]
+        return [number, "reasoning", delta.content]
+    if isinstance(delta, Source):
+        return [number, "source", delta.url, delta.title]
     if isinstance(delta, CallRequest):
         return [number, "tool", delta.call_id, delta.tool, delta.arguments]
     tokens = delta.input_tokens, delta.output_tokens
@@ -177,6 +179,8 @@ def delta_of(kind: str, fields: list[Any]) -> Delta:
         return text
     if kind == "reasoning":
         return Reasoning(*fields)
+    if kind == "source":
+        return Source(*fields)
     if kind == "tool":
         return CallRequest(*fields)
     if kind == "finish":
