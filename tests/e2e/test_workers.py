@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from resonantgenesis import ResonantGenesis
 from support.server import COMMAND, KEY, PATIENCE, Serve, ServerProcess, bearer
 from support.wire import Frame, dense, execute, frames, read_all, text_of
@@ -160,6 +161,55 @@ async def test_a_killed_worker(serve: Serve, postgres: str) -> None:
         await until(is_reached)
 
 
+async def scraped(server: ServerProcess) -> dict[str, dict[str, float]]:
+    """Every sample by its name and other label, and then by its worker."""
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        answer = await client.get("/metrics")
+    assert answer.status_code == 200, answer.text
+    found: dict[str, dict[str, float]] = {}
+    for family in text_string_to_metric_families(answer.text):
+        for sample in family.samples:
+            labels = dict(sample.labels)
+            worker = labels.pop("worker")
+            workers = found.setdefault(" ".join([sample.name, *labels.values()]), {})
+            assert worker not in workers, "Prometheus refuses a series that is there twice"
+            workers[worker] = sample.value
+    return {name.removeprefix("resonantgenesis_"): found[name] for name in found}
+
+
+async def test_metrics_are_those_of_all_workers(serve: Serve, postgres: str) -> None:
+    server = start(serve, postgres, drain_seconds=20)
+    pids = {worker.pid for worker in workers_of(server)}
+    body = {"goal": "count to 300", "context": {"words_per_second": 15}}
+    async with server.client(headers={**bearer(), "Connection": "close"}) as client:
+        sessions = [(await execute(client, **body))["session_id"] for _ in range(6)]
+    watches = [await Watch(server, each).open() for each in sessions]
+    assert {watch.worker.pid for watch in watches} == pids
+    for _ in range(3):  # whoever answers
+        async with asyncio.timeout(PATIENCE):
+            while sum((await scraped(server))["streams_open sse"].values()) != len(watches):
+                await asyncio.sleep(0.05)
+        found = await scraped(server)
+        assert found["streams_open sse"].keys() == {"1", "2"}
+        assert all(found["streams_open sse"].values())
+        assert sum(found["turns_open running"].values()) == len(sessions)
+        assert found["nodes_alive"] == {"1": 2, "2": 2}
+        assert sum(found["entries_appended_total chunks"].values()) > len(sessions)
+        assert found["commit_seconds_bucket +Inf"] == found["commit_seconds_count"]
+        assert all(found["process_resident_memory_bytes"].values())
+        assert found["python_gc_collections_total 0"].keys() == {"1", "2"}
+    # Its successor has another name, since both live for a while.
+    server.process.send_signal(signal.SIGHUP)
+    async with asyncio.timeout(60):
+        while not {"1", "1b"} <= (await scraped(server))["draining"].keys():
+            await asyncio.sleep(0.02)
+        for watch in watches:
+            with contextlib.suppress(httpx.TransportError):
+                await watch.end()
+        while (await scraped(server))["draining"] != {"1b": 0, "2b": 0}:
+            await asyncio.sleep(0.05)
+
+
 async def test_all_workers_are_killed_at_once(serve: Serve, postgres: str) -> None:
     server = start(serve, postgres, node_ttl=300)
     victims = workers_of(server)
@@ -255,6 +305,65 @@ async def test_a_roll(serve: Serve, postgres: str, tmp_path: Path) -> None:
         server.process.send_signal(signal.SIGHUP)
         server.logged("only a restart can change these settings; the workers go on")
         assert await _long_goal(client) == 202
+
+
+async def test_a_roll_is_not_seen_by_new_connections(serve: Serve, postgres: str) -> None:
+    server = start(serve, postgres)
+    before = {worker.pid for worker in workers_of(server)}
+    answers: Counter[int] = Counter()
+
+    async def ask_for_ever() -> None:
+        while True:
+            async with server.client() as client:
+                answer = await client.get("/readyz")
+                answers[answer.status_code] += 1
+            if answer.status_code == 503:  # it was just connected when its worker was to leave
+                assert answer.headers["retry-after"] == "1"
+                async with server.client() as client:
+                    assert (await client.get("/readyz")).status_code == 200
+
+    asking = [asyncio.create_task(ask_for_ever()) for _ in range(3)]
+    server.process.send_signal(signal.SIGHUP)
+    await asyncio.to_thread(server.logged, "a worker is replaced", 2)
+    await until(lambda: len(workers_of(server)) == 2)
+    assert not before & {worker.pid for worker in workers_of(server)}
+    assert [task.exception() for task in asking if task.done()] == []
+    for task in asking:
+        task.cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+    assert answers[200] == answers.total() - answers[503] > 20
+
+
+async def test_workers_drain_one_after_the_other(serve: Serve, postgres: str) -> None:
+    server = start(serve, postgres, drain_seconds=60)  # the second hears of it after 30 s at most
+    body = {"goal": "count to 45", "context": {"words_per_second": 15}}
+    async with server.client(headers={**bearer(), "Connection": "close"}) as client:
+        for _ in range(4):
+            await execute(client, **body)
+        drains = {"event": "draining; a second signal stops at once"}
+        server.terminate()
+        server.logged(**drains)
+        one = min(workers_of(server), key=lambda worker: worker.pid)  # it was started first
+        answered = 0
+        while one.is_running() and one.status() != psutil.STATUS_ZOMBIE:
+            assert [line["worker"] for line in server.logged(**drains)] == [1]
+            answered += (await client.get("/readyz")).status_code == 200
+        assert answered > 1
+    assert [line["worker"] for line in server.logged(**drains, count=2)] == [1, 2]
+    assert await asyncio.to_thread(server.wait) == 0
+
+
+async def test_workers_have_one_generated_key(serve: Serve, postgres: str) -> None:
+    server = start(serve, postgres, key=None)
+    file = server.data / "api-key"
+    assert [line for line in server.log.splitlines() if "API key" in line] == [
+        f"API key is in {file}"
+    ]
+    headers = {**bearer(file.read_text().strip()), "Connection": "close"}
+    async with server.client(headers=headers) as client:
+        for _ in range(6):
+            answer = await client.get("/v1/keys")
+            assert [key["name"] for key in answer.json()["data"]] == ["bootstrap"]
 
 
 async def _long_goal(client: httpx.AsyncClient) -> int:

@@ -47,7 +47,7 @@ from .http.idempotency import IdempotentPosts
 from .http.key_limits import KeyLimits
 from .http.limits import RequestLimit
 from .http.middleware import Gateway
-from .http.serving.listener import Listener
+from .http.serving.worker_place import WorkerPlace
 from .http.sse.routes import EventRoutes, StreamRoutes
 from .http.watchdog import StreamWatchdog
 from .http.websocket.asyncapi import asyncapi_router
@@ -86,19 +86,6 @@ _LIST_PATIENCE = 20.0
 #: Seconds after which the bytes of an organization's files are counted anew, where other nodes may
 #: have taken some.
 _RECOUNT = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerPlace:
-    """This process is worker `number` of a server; its parent holds the data directory.
-
-    `joined` tells the parent the number of this node. Its second argument is called with each node
-    that another worker of this server was, and whose process has ended.
-    """
-
-    number: int
-    listener: Listener
-    joined: Callable[[int, Callable[[int], None]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +260,7 @@ async def open_parts(
             once,
             tools,
             _node_directory(own, log, supervisor, watch, sockets, calls),
-            metrics_of(settings, log, hub, supervisor, session_list, watch, sockets),
+            metrics_of(stack, settings, worker, log, hub, supervisor, session_list, watch, sockets),
             clock.now,
             of_key.events.reached,
         )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 
 from fastapi import APIRouter
 
 from .config.settings import Settings
 from .feed.hub import Hub
 from .feed.remote import RemoteStreams
-from .http.api.metrics import Gauges, metrics_router
+from .http.api.metrics import Gauges, ServerMetrics, metrics_router
+from .http.serving.worker_place import WorkerPlace
 from .http.watchdog import StreamWatchdog
 from .http.websocket.routes import SocketRoutes
+from .http.worker_metrics import Telling, WorkerMetrics
 from .log.sqlite.log import SqliteLog
 from .sessions.session_list import SessionList
 from .sessions.supervisor import Supervisor
@@ -19,7 +23,9 @@ from .stores import AnyLog
 
 
 def metrics_of(
+    stack: AsyncExitStack,
     settings: Settings,
+    worker: WorkerPlace | None,
     log: AnyLog,
     hub: Hub,
     supervisor: Supervisor,
@@ -27,7 +33,8 @@ def metrics_of(
     watch: StreamWatchdog,
     sockets: SocketRoutes,
 ) -> APIRouter:
-    """`/metrics` over these parts; each scrape reads them."""
+    """`/metrics` over these parts; each scrape reads them. A worker tells the others, until `stack`
+    is closed."""
 
     def streams() -> Mapping[str, float]:
         # The watchdog knows a socket only after its authentication.
@@ -44,8 +51,7 @@ def metrics_of(
     def followed() -> Mapping[str, float]:
         return {"": hub.source.count if isinstance(hub.source, RemoteStreams) else 0}
 
-    token = settings.metrics_token
-    return metrics_router(
+    told = ServerMetrics(
         {
             "draining": lambda: {"": float(supervisor.draining)},
             "streams_open": streams,
@@ -55,9 +61,17 @@ def metrics_of(
             "session_list_queue": lambda: {"": session_list.waiting},
             "streams_followed": followed,
             **_node_gauges(log),
-        },
-        None if token is None else token.get_secret_value(),
+        }
     )
+    given = settings.metrics_token
+    token = None if given is None else given.get_secret_value()
+    if worker is None:
+        pid = os.getpid()
+        return metrics_router(lambda: [Telling(None, pid, list(told.collect()))], token)
+    workers = WorkerMetrics(worker, told.collect)
+    workers.start()
+    stack.push_async_callback(workers.close)
+    return metrics_router(workers.tellings, token)
 
 
 def _node_gauges(log: AnyLog) -> Gauges:

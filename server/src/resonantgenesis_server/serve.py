@@ -15,13 +15,14 @@ import structlog
 
 from .agents.loading import AgentLoadError, look_beside
 from .agents.tools.functions import ToolLoadError
-from .app import WorkerPlace, open_parts
+from .app import open_parts
 from .config.load import secrets_of, warn_of_settings
 from .config.settings import Settings
 from .datadir.lock import lock_data
 from .files.base import BlobError
 from .http.serving.listener import CannotListen, Listener, listen
 from .http.serving.run import run, run_event_loop
+from .http.serving.worker_place import WorkerPlace
 from .log.base import LogError
 from .logging.setup import flush_logs, open_logs
 from .logging.startup import StartupError

@@ -24,8 +24,8 @@ import structlog
 from ..logging.startup import StartupError
 
 if TYPE_CHECKING:
-    from ..app import WorkerPlace
     from ..http.serving.shared_listener import SharedListener
+    from ..http.serving.worker_place import WorkerPlace
 
 log_ = structlog.get_logger("resonantgenesis.workers")
 
@@ -83,17 +83,20 @@ class ParentLink:
         return dict(json.loads(line))
 
     def place(self, given: Mapping[str, Any]) -> WorkerPlace:
-        from ..app import WorkerPlace
         from ..http.serving.listener import Listener
         from ..http.serving.shared_listener import ConnectionCounts, Sharing
+        from ..http.serving.shared_memory import SharedPages
+        from ..http.serving.worker_place import WorkerPlace
 
-        for descriptor in (self._link.fileno(), given["counts"], given["listener"]):
-            os.set_inheritable(descriptor, False)
+        for name in ("counts", "pages", "listener"):
+            os.set_inheritable(given[name], False)
+        os.set_inheritable(self._link.fileno(), False)
         sharing = Sharing(ConnectionCounts(given["counts"]), given["place"], self._accepts)
         bound = socket.socket(fileno=given["listener"])
         bound.setblocking(False)
         listener = Listener(bound, given["url"], sharing)
-        return WorkerPlace(given["number"], listener, self._joined)
+        pages = SharedPages(given["pages"])
+        return WorkerPlace(given["number"], given["place"], listener, pages, self._joined)
 
     def send(self, **message: Any) -> None:
         with contextlib.suppress(OSError):  # the parent is gone, which is noticed where it is read

@@ -27,14 +27,16 @@ from ..config.settings import Settings
 from ..datadir.lock import lock_data
 from ..http.serving.listener import CannotListen, Listener, listen
 from ..http.serving.shared_listener import ConnectionCounts
+from ..http.serving.shared_memory import SharedPages
 from ..logging.setup import hide, open_logs
 from ..logging.startup import StartupError
 from .process import WorkerOrders, WorkerProcess
 
 log_ = structlog.get_logger("resonantgenesis.workers")
 
-#: Seconds after its start within which the end of a worker is an early one, and the number of early
-#: ones in a row after which the server gives up if no worker is ready.
+#: Seconds after its start within which the end of a worker is an early one, as it is before the
+#: worker was ready, and the number of early ones in a row after which the server gives up if no
+#: worker is ready.
 _EARLY, _GIVE_UP = 10.0, 5
 #: Seconds before a dead worker is started again: first, and at most.
 _RESTART_FIRST, _RESTART_MAX = 0.2, 10.0
@@ -54,10 +56,14 @@ def serve_with_workers(
         warn_of_settings(settings)
         try:
             with lock_data(settings.data), listen(settings.host, settings.port) as listener:
-                # During a roll a worker and its successor live at once.
-                memory = ConnectionCounts.create(2 * count)
-                descriptor = listener.socket.fileno()
-                orders = WorkerOrders(arguments, config, listener.url, descriptor, memory)
+                orders = WorkerOrders(
+                    arguments,
+                    config,
+                    listener.url,
+                    listener.socket.fileno(),
+                    counts=ConnectionCounts.create(2 * count),
+                    pages=SharedPages.create(2 * count),
+                )
                 return WorkerParent(orders, settings, count, listener).run()
         except CannotListen as error:
             raise StartupError(str(error)) from error
@@ -84,10 +90,10 @@ class WorkerParent:
         self._orders, self._settings, self._listener = orders, settings, listener
         self._drain_seconds = settings.drain_seconds
         self._counts = ConnectionCounts(orders.counts)
+        self._pages = SharedPages(orders.pages)
         self._posts = [_Post(number) for number in range(1, count + 1)]
         #: Every process that has not ended.
         self._running: list[WorkerProcess] = []
-        self._free_places = deque(range(2 * count))
         #: The nodes of the last workers that have ended.
         self._ended: deque[int] = deque(maxlen=4 * count)
         self._selector = selectors.DefaultSelector()
@@ -183,11 +189,10 @@ class WorkerParent:
     # -- life of the workers ---------------------------------------------------------------
 
     def _start(self, post: _Post) -> WorkerProcess | None:
-        place = self._free_places.popleft()
+        place = self._place_of(post)
         try:
             worker = WorkerProcess(self._orders, post.number, place, self._drain_seconds)
         except OSError as error:
-            self._free_places.append(place)
             log_.error("a worker could not be started", worker=post.number, error=str(error))
             post.due = monotonic() + post.backoff.failed()
             return None
@@ -203,6 +208,13 @@ class WorkerParent:
 
         self._selector.register(worker.link, selectors.EVENT_READ, read)
         return worker
+
+    def _place_of(self, post: _Post) -> int:
+        """One of the two places of a post: during a roll a worker and its successor live at
+        once."""
+        taken = {worker.place for worker in self._running}
+        places = (post.number - 1, post.number - 1 + len(self._posts))
+        return next(place for place in places if place not in taken)
 
     def _start_missing(self) -> None:
         for post in self._posts:
@@ -226,7 +238,7 @@ class WorkerParent:
                 continue
             self._running.remove(worker)
             self._counts.leave(worker.place)
-            self._free_places.append(worker.place)
+            self._pages.clear(worker.place)
             with contextlib.suppress(KeyError):
                 self._selector.unregister(worker.link)
             worker.close()
@@ -270,7 +282,7 @@ class WorkerParent:
             self._count_early(worker, post)
 
     def _count_early(self, worker: WorkerProcess, post: _Post) -> None:
-        if worker.age < _EARLY:
+        if worker.age < _EARLY or not worker.is_ready:
             self._early += 1
         else:
             self._early = 0

@@ -34,6 +34,7 @@ class WorkerOrders:
     url: str
     listener: int
     counts: int
+    pages: int
 
 
 class WorkerProcess:
@@ -58,7 +59,7 @@ class WorkerProcess:
         self.failure: StartupError | None = None
         self._text = b""
         self.link, theirs = socket.socketpair()
-        inherited = [orders.listener, orders.counts, theirs.fileno()]
+        inherited = [orders.listener, orders.counts, orders.pages, theirs.fileno()]
         try:
             with theirs:
                 self._process = subprocess.Popen(  # noqa: S603  # of our own words
@@ -149,6 +150,7 @@ class WorkerProcess:
             "url": orders.url,
             "listener": orders.listener,
             "counts": orders.counts,
+            "pages": orders.pages,
             "number": self.number,
             "place": self.place,
         }

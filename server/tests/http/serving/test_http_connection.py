@@ -72,6 +72,40 @@ async def test_headers_must_come_in_time(monkeypatch: pytest.MonkeyPatch) -> Non
         writer.close()
 
 
+async def test_a_client_that_has_just_connected_is_answered_though_the_server_stops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(door, "LAST_REQUEST", 10.0)
+    stopping = asyncio.Event()
+
+    def stops(pending: door.PendingConnection) -> None:
+        before(pending)
+        stopping.set()
+
+    before = door.PendingConnection.shutdown
+    monkeypatch.setattr(door.PendingConnection, "shutdown", stops)
+
+    async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        connected.set()
+        await stopping.wait()
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        return reader, writer
+
+    connected = asyncio.Event()
+    async with serving(PlainTextResponse("here")) as port:
+        client = asyncio.create_task(connect(port))
+        await connected.wait()
+        # The server has it once it has answered a later one.
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"here")
+        writer.close()
+    reader, writer = await client
+    assert (await reader.read()).endswith(b"here")
+    writer.close()
+
+
 START = {"type": "http.response.start", "status": 200, "headers": []}
 WITH_LENGTH = {**START, "headers": [(b"Content-Length", b"2")]}
 END = {"type": "http.response.body"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
@@ -28,6 +28,7 @@ from ...model.errors import Unauthenticated
 from ..errors import only_errors
 from ..params import header
 from ..routing import api_router
+from ..worker_metrics import Telling
 
 #: Headers that proxies add. The sender of such a request is not the one who connects.
 _FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")
@@ -39,13 +40,10 @@ Values = Mapping[str, float]
 Gauges = Mapping[str, Callable[[], Values]]
 
 
-def metrics_router(gauges: Gauges, token: str | None) -> APIRouter:
-    """`token` is the required bearer. With None, programs on this machine need none."""
+def metrics_router(tellings: Callable[[], Sequence[Telling]], token: str | None) -> APIRouter:
+    """`tellings`: what each process of this server tells. `token` is the required bearer. With
+    None, programs on this machine need none."""
     router = api_router(tag="operations")
-    server = ServerMetrics(gauges)
-    process = CollectorRegistry()
-    ProcessCollector(registry=process)
-    GCCollector(registry=process)
 
     @router.get(
         "/metrics",
@@ -58,8 +56,7 @@ def metrics_router(gauges: Gauges, token: str | None) -> APIRouter:
         that token as a bearer; without it only programs on the server's machine may ask."""
         _check(request.scope, token)
         # /proc lists every open file, so it is read in a thread. The loop reads its own counters.
-        process_metrics = await asyncio.to_thread(generate_latest, process)
-        body = generate_latest(server) + process_metrics
+        body = await asyncio.to_thread(_exposed, tellings())
         return Response(
             body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4, "Cache-Control": "no-store"}
         )
@@ -111,14 +108,45 @@ def _is_loopback(address: str) -> bool:
     return (mapped or parsed).is_loopback
 
 
-class ServerMetrics(Collector):
-    """Every metric of `metrics.METERS`, in the form of prometheus-client."""
+def _exposed(tellings: Sequence[Telling]) -> bytes:
+    """All families of all processes, and those that the system tells of a process."""
+    merged: dict[str, Metric] = {}
+    for worker, pid, families in tellings:
+        label = {} if worker is None else {"worker": worker}
+        for family in (*families, *_of_process(pid)):
+            whole = merged.get(family.name)
+            if whole is None:
+                whole = merged[family.name] = Metric(family.name, family.documentation, family.type)
+            whole.samples += [
+                sample._replace(labels={**label, **sample.labels}) for sample in family.samples
+            ]
+    return generate_latest(_Collected(merged.values()))
+
+
+def _of_process(pid: int) -> Iterable[Metric]:
+    """Nothing if it has ended."""
+    return ProcessCollector(pid=lambda: pid, registry=None).collect()
+
+
+class _Collected(Collector):
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+class ServerMetrics:
+    """Every metric of `metrics.METERS` and of the garbage collector, in the form of
+    prometheus-client."""
 
     def __init__(self, gauges: Gauges) -> None:
         build = {version("resonantgenesis-server"): 1.0}
         self._gauges: Gauges = {**gauges, "build_info": lambda: build}
+        self._garbage = GCCollector(registry=CollectorRegistry())
 
     def collect(self) -> Iterator[Metric]:
+        yield from self._garbage.collect()
         for metric in METERS.table:
             name, labels = PREFIX + metric.name, [metric.label] if metric.label else []
             if isinstance(metric.counts, Histogram):

@@ -105,10 +105,13 @@ class PendingConnection(asyncio.Protocol):
         self.leave()
 
     def shutdown(self) -> None:
-        """From the server: it stops. A request that has come is still answered."""
-        if has_input(self._transport):
+        """From the server: it stops. A request that has come is still answered, and a client that
+        has just connected has a moment to send one."""
+        loop, timer = self._acceptor.loop, self._timer
+        is_new = timer is not None and timer.when() - loop.time() > HEADERS_WITHIN - LAST_REQUEST
+        if is_new or has_input(self._transport):
             self._stop_timer()
-            self._timer = self._acceptor.loop.call_later(LAST_REQUEST, self._transport.close)
+            self._timer = loop.call_later(LAST_REQUEST, self._transport.close)
         else:
             self._transport.close()
 

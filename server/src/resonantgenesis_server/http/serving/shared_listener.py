@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import mmap
-import os
 import socket
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from .shared_memory import shared_memory
 
 #: The count of a process that accepts no connections.
 _ABSENT = -1
@@ -44,13 +44,7 @@ class ConnectionCounts:
     @staticmethod
     def create(places: int) -> int:
         """The descriptor of the memory; it has to be inherited by the processes."""
-        if hasattr(os, "memfd_create"):
-            descriptor = os.memfd_create("connections", os.MFD_CLOEXEC)
-        else:
-            with tempfile.TemporaryFile() as file:
-                descriptor = os.dup(file.fileno())
-        os.write(descriptor, _ABSENT.to_bytes(_SIZE, "little", signed=True) * places)
-        return descriptor
+        return shared_memory("connections", _ABSENT.to_bytes(_SIZE, "little", signed=True) * places)
 
     def set(self, place: int, count: int) -> None:
         self._counts[place] = count
