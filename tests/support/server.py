@@ -18,6 +18,8 @@ from typing import Any
 
 import httpx
 
+from .warm import WarmProcess
+
 KEY = "rg_test_bootstrap_key_0123456789"
 TESTS = Path(__file__).resolve().parents[1]
 #: The command as it is installed beside the interpreter.
@@ -76,7 +78,7 @@ class ServerProcess:
         }
         if key is not None:
             self._settings["bootstrap_key"] = key
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | WarmProcess | None = None
         self._log_start = 0
 
     # -- life ------------------------------------------------------------------------------
@@ -87,18 +89,23 @@ class ServerProcess:
         self.wait_ready()
         return self
 
-    def launch(self, port: int = 0) -> subprocess.Popen[bytes]:
+    def launch(self, port: int = 0) -> subprocess.Popen[bytes] | WarmProcess:
         """Start the process without waiting for anything."""
         self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
+        command, place = [*self._wrapper, *self.command(port)], self.log_path.parent
         with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*self._wrapper, *self.command(port)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self._environment(),
-                cwd=self.log_path.parent,
-            )
+            if command[: len(COMMAND)] == COMMAND:
+                env = self._environment()
+                self._process = WarmProcess(command, env=env, cwd=place, output=log.fileno())
+            else:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=self._environment(),
+                    cwd=place,
+                )
         return self._process
 
     def command(self, port: int) -> list[str]:
@@ -154,7 +161,7 @@ class ServerProcess:
     # -- what others see of it -------------------------------------------------------------
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
+    def process(self) -> subprocess.Popen[bytes] | WarmProcess:
         if self._process is None:
             raise AssertionError("the server was not started")
         return self._process
