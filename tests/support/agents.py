@@ -9,7 +9,15 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-from resonantgenesis_server.agent_api import AgentChunk, Step, ToolCall, ToolResult, Turn, Usage
+from resonantgenesis_server.agent_api import (
+    AgentChunk,
+    Data,
+    Step,
+    ToolCall,
+    ToolResult,
+    Turn,
+    Usage,
+)
 
 #: The guide's own sample gives up after 5 s without a byte.
 SILENCE = 7.0
@@ -111,3 +119,13 @@ async def spend(turn: Turn) -> AsyncIterator[AgentChunk]:
         await asyncio.sleep(0.01)
     yield Usage(int(turn.goal) - 1, 1)
     yield "spent"
+
+
+async def reporting(_turn: Turn) -> AsyncIterator[AgentChunk]:
+    """Tells its viewers how far it is, again and again, until it is cancelled."""
+    yield "So "
+    number = 0
+    while True:
+        yield Data("progress", {"step": number}, id="p", transient=True)
+        number += 1
+        await asyncio.sleep(0.01)

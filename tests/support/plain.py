@@ -11,8 +11,9 @@ from typing import Any
 
 import structlog
 import uvicorn
-from resonantgenesis_server.app import lock_data, open_parts
+from resonantgenesis_server.app import open_parts
 from resonantgenesis_server.config.load import load_settings
+from resonantgenesis_server.datadir.lock import lock_data
 from resonantgenesis_server.logging.setup import open_logs
 
 

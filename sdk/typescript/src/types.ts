@@ -109,6 +109,10 @@ export interface DataChunk extends ChunkBase {
   readonly name: string;
   readonly id?: string;
   readonly data: unknown;
+  /** Not in the log, for live viewers alone: `position` is that of the chunk before it. */
+  readonly transient?: true;
+  /** Of a transient one. */
+  readonly turn?: number;
 }
 
 /** The agent calls a tool. */

@@ -79,7 +79,8 @@ class Chunk(Model):
     `type` is text, reasoning, tool_call, tool_result, step, source, file, data, error or done; a
     newer server may send others. `position` is its place in the session; a compact chunk covers
     `from_position` to `position`. `agent_id` names the sub-agent that made the chunk, `parent` the
-    `call_id` of the tool call that started that agent.
+    `call_id` of the tool call that started that agent. A chunk of type data that is `transient` is
+    not in the log: it has the position of the chunk before it.
     """
 
     type = Field("")
@@ -105,6 +106,7 @@ class Chunk(Model):
     content_type = Field[str | None](None)
     size = Field[int | None](None)
     data = Field[Any](None)
+    transient = Field(False)
     id = Field[str | None](None)
     output = Field[str | None](None)
     code = Field[str | None](None)

@@ -95,6 +95,9 @@ export class ChunkBuffer extends FrameBuffer {
     if (position) {
       const type = frame.event === 'message' ? 'text' : frame.event;
       this.take({ type, ...raw, position }, position);
+    } else if (frame.event === 'data' && raw.transient === true) {
+      // Not part of the log: a value for live viewers.
+      this.ready.push({ ...raw, position: this.last ?? 0 });
     } else if (frame.event === 'error') {
       // Not part of the log: an error of this connection.
       throw errorFromChunk(raw, this.#place());

@@ -48,6 +48,14 @@ def cursor_frame(epoch: str, position: int) -> bytes:
     return b"id: %b\n\n" % cursor_of(epoch, position).encode()
 
 
+def aside_entry(body: bytes, session_id: str) -> Entry:
+    """A `data` chunk that is not in the log, with its frame and its message made: no position."""
+    entry = Entry(0, "data", body, 0)
+    entry.frame = frame_without_id(entry.kind, body)
+    entry.message = b'%b,"session_id":"%b"}' % (body[:-1], session_id.encode())
+    return entry
+
+
 def frame_without_id(event: str, data: bytes) -> bytes:
     """A frame that is not in the log, e.g. the end of a credential."""
     return b"event: %b\ndata: %b\n\n" % (event.encode(), data)

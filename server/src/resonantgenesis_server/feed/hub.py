@@ -15,6 +15,7 @@ nothing can be announced between its check and the first push.
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
@@ -46,6 +47,10 @@ class Reader(Protocol):
         Returns False if the reader cannot take them now: it took none, is detached and will read
         them from the log. Must not raise. Of the hub's methods it may call `unpark` only.
         """
+        ...
+
+    def aside(self, entry: Entry) -> None:
+        """Take an entry that is not in the log, or leave it. It has no position."""
         ...
 
     def fall_behind(self) -> None:
@@ -141,6 +146,14 @@ class BroadcastGroup:
         if not closed:
             return ()
         return tuple(reader for reader, write in self.writes.items() if write in closed)
+
+    def aside(self, entry: Entry) -> None:
+        """Write an entry that is not in the log. A connection that is closed says so later."""
+        data = self.encoder.live([entry])
+        self.broadcasts += 1
+        for write in tuple(self.writes.values()):
+            with contextlib.suppress(RuntimeError):
+                write(data)
 
 
 class Topic:
@@ -373,6 +386,17 @@ class Hub:
             taken += self._push(topic, entries)
         if taken:
             metrics.delivered(topic.kind, taken)
+
+    def aside(self, stream: str, entry: Entry) -> None:
+        """Show an entry that is not in the log to the readers that have everything before it."""
+        topic = self._topics.get(stream)
+        if topic is None:
+            return
+        for group in tuple(topic.parked.values()):
+            group.aside(entry)
+        for readers in tuple(topic.attached.values()):
+            for reader in tuple(readers):
+                reader.aside(entry)
 
     def _push(self, topic: Topic, entries: Sequence[Entry]) -> int:
         """Push to all attached readers. Returns the number of entries that they took together."""

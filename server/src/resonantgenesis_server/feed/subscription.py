@@ -107,6 +107,10 @@ class Cursor(ABC):
         """Take live entries, or return False; see `Reader` and `accept`."""
 
     @abstractmethod
+    def aside(self, entry: Entry) -> None:
+        """Take an entry that is not in the log, or leave it; see `Reader`."""
+
+    @abstractmethod
     def fall_behind(self) -> None:
         """Pull again; see `Reader`."""
 
@@ -191,6 +195,8 @@ class Subscription(Cursor):
         self.caller = caller
         #: The last position that `batches` yields; None: there is no end.
         self.end: int | None = None
+        #: The client is shown entries that are not in the log.
+        self.shows_asides = False
         #: `batches` has ended without the subscription being over.
         self.parked = False
         #: The group in which the sink is while it is parked.
@@ -199,6 +205,8 @@ class Subscription(Cursor):
         self._bound = pending_bytes
         self._pending: list[Entry] = []
         self._pending_size = 0
+        #: Entries that are not in the log, if the client is shown such.
+        self._asides: list[Entry] = []
         self._gone = False
         self._waiter: asyncio.Future[None] | None = None
         self._sink: Sink | None = None
@@ -225,6 +233,13 @@ class Subscription(Cursor):
             self._pending.extend(accepted)
             self._wake()
         return True
+
+    def aside(self, entry: Entry) -> None:
+        if not self.shows_asides or self._pending_size > self._bound:
+            return
+        self._pending_size += len(entry.body)
+        self._asides.append(entry)
+        self._wake()
 
     def fall_behind(self) -> None:
         self.attached = False
@@ -256,12 +271,15 @@ class Subscription(Cursor):
         `batch` again. Returns None if there is something to do now, or the sink is not ready.
         """
         sink = sink or self._sink
-        if sink is None or not self.attached or self._pending or self._gone or not sink.ready:
+        if sink is None or not sink.ready or not self._waits_for_live():
             return None
         group = self._hub.park(self._stream, self, sink, self.selection)
         if group is not None:
             self._parked_sink = sink
         return group
+
+    def _waits_for_live(self) -> bool:
+        return self.attached and not (self._pending or self._asides or self._gone)
 
     def unpark(self) -> None:
         """The sink is full: wake it for the next entry instead of writing to it."""
@@ -273,7 +291,7 @@ class Subscription(Cursor):
         Raises StreamGone, PlaceExpired, and LogUnavailable of the log.
         """
         while True:
-            if self._pending:
+            if self._pending or self._asides:
                 return self._take()
             if self._gone:
                 raise StreamGone
@@ -322,7 +340,7 @@ class Subscription(Cursor):
 
     async def _next(self, silence: float) -> list[Entry] | None:
         """The next entries; empty after `silence`; None if a page had none for this reader."""
-        if self.attached or self._pending or self._gone:
+        if self.attached or self._pending or self._asides or self._gone:
             return await self.batch(silence)
         return await self.pull() or None
 
@@ -359,7 +377,12 @@ class Subscription(Cursor):
         return entries
 
     def _take(self) -> list[Entry]:
-        taken, self._pending, self._pending_size = self._pending, [], 0
+        """What was pushed; what is not in the log by itself, behind it."""
+        if self._pending:
+            taken, self._pending = self._pending, []
+        else:
+            taken, self._asides = self._asides, []
+        self._pending_size = 0
         return taken
 
     async def _wait(self, timeout: float | None) -> bool:
@@ -373,4 +396,4 @@ class Subscription(Cursor):
             self._waiter = None
             if timer is not None:
                 timer.cancel()
-        return bool(self._pending or self._gone or not self.attached)
+        return not self._waits_for_live()

@@ -125,17 +125,20 @@ class File(OfSubAgent):
 class Data(OfSubAgent):
     """A value of the application's own; `data` is any JSON value.
 
-    In the view as messages, a later value of the same `name` and `id` replaces the earlier one.
+    In the view as messages, a later value of the same `name` and `id` replaces the earlier one. A
+    `transient` value is not stored: live viewers get it, and it has no position.
     """
 
     event: ClassVar[str] = "data"
     name: str
     data: Any
     id: str = ""
+    transient: bool = False
 
     def payload(self) -> Payload:
         named = {"id": self.id} if self.id else {}
-        return {"type": "data", "name": self.name, **named, "data": self.data}
+        marked = {"transient": True} if self.transient else {}
+        return {"type": "data", "name": self.name, **named, "data": self.data, **marked}
 
 
 @dataclass(frozen=True, slots=True)

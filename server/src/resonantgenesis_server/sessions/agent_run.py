@@ -10,7 +10,7 @@ import structlog
 
 from ..agents.base import Agent, Turn
 from ..log.base import LogError, NewEntry, StaleWriter
-from ..model.chunks import AgentChunk, Step
+from ..model.chunks import AgentChunk, Data, Step
 from ..model.errors import AgentError
 from ..model.limits import Limits
 from .chunks import ChunkMaker, Status, TurnFailure, TurnOutcome
@@ -130,6 +130,10 @@ class AgentRun:
                 await chunks.aclose()
 
     async def _write_chunk(self, chunk: AgentChunk) -> None:
+        if isinstance(chunk, Data) and chunk.transient:
+            self._writer.aside(self._maker.aside(chunk))
+            await asyncio.sleep(0)  # no full buffer makes such an agent wait
+            return
         try:
             for kind, body, step in self._maker.encode(chunk):
                 event = None if step is None else self._step_event(*step)

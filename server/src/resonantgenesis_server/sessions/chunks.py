@@ -164,6 +164,11 @@ class ChunkMaker:
         else:
             raise TypeError(f"an agent yields text or chunks, not {type(chunk).__name__}")
 
+    def aside(self, chunk: Data) -> bytes:
+        """The body of a value that is not stored. It names its turn, having no position."""
+        payload = chunk.payload() | {"turn": self.turn} | _origin_of(chunk)
+        return self._bounded(chunk.event, payload).body
+
     @property
     def output(self) -> str:
         return self._output.text

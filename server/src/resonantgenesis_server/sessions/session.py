@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import structlog
 from structlog.contextvars import bind_contextvars
@@ -12,6 +13,7 @@ from structlog.contextvars import bind_contextvars
 from ..agents.base import NO_FILES, Agent, AgentSource, Turn, TurnFiles
 from ..codec.events import entry_of
 from ..codec.json import dumps, has_more_values
+from ..codec.sse import aside_entry
 from ..feed.hub import Hub
 from ..log.base import EventLog, LogError, NewEntry, StaleWriter
 from ..model.errors import (
@@ -77,6 +79,10 @@ class SessionHost:
         self.draining = False
         self.stopped = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def show_aside(self, session_id: str, body: bytes) -> None:
+        """Show a chunk that is not stored to the session's viewers at this node."""
+        self.hub.aside(session_id, aside_entry(body, session_id))
 
     def own(self, task: asyncio.Task[None]) -> None:
         """Keep a task until it ends; it is cancelled when the process stops."""
@@ -468,6 +474,7 @@ class TurnRunner:
         host, events = self._host, TurnEvents.of(self._log.info, turn)
         watch: asyncio.Task[None] | None = None
         with self._log.writing() as writer:
+            writer.on_aside = partial(host.show_aside, self._log.session_id)
             self._run = run = AgentRun(
                 agent,
                 view,

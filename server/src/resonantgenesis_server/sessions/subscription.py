@@ -117,7 +117,7 @@ class SessionSubscription(Subscription):
         await self._sessions.keep_up(self.session_id, entries, self.state)
         shown, _ = self.range.cut(await super()._shown(entries))
         if shown:
-            self._shown_up_to = shown[-1].position
+            self._shown_up_to = max(self._shown_up_to, shown[-1].position)
         return shown
 
     def expired(self, earliest: int) -> PositionExpired:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
 from ..log.base import Append, EventLog, LogError, LogOverloaded, NewEntry
@@ -11,6 +12,8 @@ from ..log.base import Append, EventLog, LogError, LogOverloaded, NewEntry
 _BUFFER_BYTES = 256 * 1024
 _BUFFER_ENTRIES = 1_000
 _OVERLOAD_PAUSE = 0.05
+#: Values for live viewers alone that wait for the chunks before them.
+_MAX_ASIDES = 100
 
 
 class Sealed(Exception):
@@ -33,6 +36,8 @@ class TurnWriter:
         self.durable = position
         #: Called once when the log has refused a chunk; a silent agent would not notice.
         self.on_error: Callable[[], None] = lambda: None
+        #: Called with what live viewers see and the log does not keep.
+        self.on_aside: Callable[[bytes], None] = lambda _body: None
         self._log = log
         self._event_stream = event_stream
         # Two lists in turn: one fills while the log has the other. The appends are made once, for
@@ -48,6 +53,8 @@ class TurnWriter:
         self._sealed = False
         self._changed: asyncio.Future[None] | None = None
         self._pause: asyncio.TimerHandle | None = None
+        #: Asides with the position before each; the oldest give way.
+        self._asides: deque[tuple[int, bytes]] = deque(maxlen=_MAX_ASIDES)
 
     @property
     def error(self) -> LogError | None:
@@ -81,6 +88,15 @@ class TurnWriter:
         if not self._under_way and self._pause is None and not more:
             self._send()
         return True
+
+    def aside(self, body: bytes) -> None:
+        """Show live viewers a body that is not stored, once all chunks before it are durable."""
+        self._asides.append((self.position, body))
+        self._show_asides()
+
+    def _show_asides(self) -> None:
+        while self._asides and self._asides[0][0] <= self.durable:
+            self.on_aside(self._asides.popleft()[1])
 
     def push(self) -> None:
         """Send a chunk that was written with `more`, although no other follows."""
@@ -131,6 +147,8 @@ class TurnWriter:
             return
         self.durable = result[0]
         self._under_way.clear()
+        if self._asides:
+            self._show_asides()
         if self._events_under_way:
             self._events_under_way = []
         if self._buffer:

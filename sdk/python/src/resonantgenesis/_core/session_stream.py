@@ -77,8 +77,11 @@ class ChunkBuffer(StreamBuffer):
         raw.setdefault("type", "text" if frame.event == "message" else frame.event)
         self.take(raw, position)
 
-    def _aside(self, frame: Frame, raw: Mapping[str, Any]) -> None:
-        # Not an entry of the log: a message about this connection, or newer than this version.
+    def _aside(self, frame: Frame, raw: dict[str, Any]) -> None:
+        # Not an entry of the log: a value for live viewers, a message about this connection, or
+        # newer than this version.
+        if frame.event == "data" and raw.get("transient") is True:
+            self.ready.append(raw | {"position": self.last or 0})
         if frame.event == "error":
             raise error_from_chunk(
                 raw, session_id=self._plan.resume_point.session_id, position=self.last

@@ -219,6 +219,14 @@ class ChunkConsumer(Consumer[Chunk]):
                 self.end()
         return verdict is not Verdict.GAP
 
+    def aside(self, raw: dict[str, Any], size: int) -> None:
+        """Add a value that is not in the log, at the place of the last chunk, if it fits."""
+        is_due = self.there and not (self.over or self.parked or self.last is None)
+        is_ours = self.body is None or raw.get("turn") in (None, self.turn)
+        if is_due and is_ours and self._room():
+            self._ready.append(raw | {"position": self.last})
+            self._count(size)
+
     def _ends(self, raw: Mapping[str, Any]) -> bool:
         if self.body is None or raw.get("type") != "done":
             return False

@@ -111,7 +111,7 @@ class RealtimeState:
         if isinstance(channel, str) and isinstance(event, dict):
             self._channels.event(channel, event, len(text))
             return True
-        if isinstance(session_id, str) and "position" in message:
+        if isinstance(session_id, str) and ("position" in message or "transient" in message):
             self._sessions.chunk(session_id, message, len(text), now)
             return True
         if not self.requests.answer(message, now):

@@ -286,6 +286,8 @@ class SessionSubscription(Subscription):
         """Hand a chunk to the session's consumers."""
         position = position_of(raw)
         if position is None:
+            for consumer in self.readers:
+                consumer.aside(raw, size)
             return
         self.came()
         self._note(raw, position)

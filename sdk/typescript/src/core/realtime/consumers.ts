@@ -233,6 +233,16 @@ export class ChunkConsumer extends Consumer<Chunk> {
     return verdict !== 'gap';
   }
 
+  /** Take a value that is not in the log, at the place of the last chunk, if it fits. */
+  aside(raw: JsonObject, size: number): void {
+    const position = this.last;
+    const due = this.there && !this.over && !this.paused && position !== undefined;
+    const ours = this.body === undefined || raw.turn === undefined || raw.turn === this.turn;
+    if (!due || !ours || !this.room()) return;
+    this.#ready.push({ ...raw, position });
+    this.count(size);
+  }
+
   protected pop(): Chunk {
     const raw = this.#ready.shift() ?? {};
     this.position = raw.position as number;

@@ -64,7 +64,10 @@ class SessionSubscription extends Subscription {
   /** Take one chunk. */
   chunk(raw: JsonObject, size: number, now: number): void {
     const position = positionOf(raw);
-    if (!position) return;
+    if (!position) {
+      for (const consumer of this.consumers) consumer.aside(raw, size);
+      return;
+    }
     this.came();
     this.#note(raw, position);
     const whole = this.consumers.map((consumer) => consumer.offer(raw, position, size));

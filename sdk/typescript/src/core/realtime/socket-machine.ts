@@ -100,7 +100,7 @@ export class SocketMachine {
       this.#channels.event(channel, event, text.length);
       return true;
     }
-    if (typeof sessionId === 'string' && 'position' in message) {
+    if (typeof sessionId === 'string' && ('position' in message || 'transient' in message)) {
       this.#turns.chunk(sessionId, message, text.length, now);
       return true;
     }

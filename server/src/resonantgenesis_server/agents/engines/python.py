@@ -146,7 +146,7 @@ _TYPES: Mapping[type[_Chunk], Mapping[str, type]] = {
     Step: {"name": str, "status": str, "detail": str, "finish_reason": str},
     Source: {"url": str, "title": str},
     File: {"file_id": str, "name": str, "content_type": str, "size": int},
-    Data: {"name": str, "id": str},
+    Data: {"name": str, "id": str, "transient": bool},
     Usage: {"input_tokens": int, "output_tokens": int},
 }
 _ORIGIN: Mapping[str, type] = {"agent_id": str, "parent": str}

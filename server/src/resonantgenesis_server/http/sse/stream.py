@@ -134,6 +134,7 @@ class SseStream:
         self._moved = 0.0
         self._unsent = 0
         self._patience = limits.stall
+        subscription.shows_asides = True
         if self._request is not None:
             subscription.write_to(self)
 

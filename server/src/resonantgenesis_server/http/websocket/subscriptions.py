@@ -169,6 +169,9 @@ class SocketSubscription(Cursor):
             self._writer.behind(self)
         return True
 
+    def aside(self, entry: Entry) -> None:
+        self._writer.push([entry], self.encoder.encode)
+
     def fall_behind(self) -> None:
         self._refuse()
 
@@ -460,6 +463,10 @@ class SocketChunks(SocketSubscription):
             self.over = False
             if not self.attached:
                 self._writer.behind(self)
+
+    def aside(self, entry: Entry) -> None:
+        if not self.range.skip:
+            super().aside(entry)
 
     async def _catch_up(self, found: Sequence[Entry]) -> None:
         await self._sessions.keep_up(self.session_id, found)
