@@ -33,7 +33,7 @@ serve: .venv/.run ## Run the server on 127.0.0.1:8080
 test: test-python $(if $(ARGS),,test-typescript test-bounds) ## Run every test but the long campaigns
 
 # Each worker has a stretch of its own, so that what a module's tests share is made once.
-test-python: .venv/.dev .venv-guide/.done ## Run those in Python alone: ARGS="-k sse"
+test-python: .venv/.dev .venv-guide/.done tests/clients/node_modules/.done ## Run those in Python alone: ARGS="-k sse"
 	@scripts/system.sh
 	@$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not soak" $(ARGS)
 
@@ -78,7 +78,7 @@ lock: .venv/.dev ## Rewrite requirements/*.txt from requirements/*.in
 
 clean: ## Remove what the verbs made, but no data
 	@rm -rf .venv .venv-guide .venv-lowest .venv-newest .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
-	@rm -rf node_modules sdk/typescript/{dist,node_modules} examples/*/{dist,node_modules} tests/browser/*/node_modules
+	@rm -rf node_modules sdk/typescript/{dist,node_modules} examples/*/{dist,node_modules} tests/browser/*/node_modules tests/clients/node_modules
 	@find . -name node_modules -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: what was installed last. They live in what they stand for, so that they go when it goes.
@@ -97,6 +97,10 @@ clean: ## Remove what the verbs made, but no data
 
 .venv-guide/.done: requirements/guide.txt | .venv/bin/python
 	@scripts/guide_env.sh
+	@touch $@
+
+tests/clients/node_modules/.done: tests/clients/package-lock.json
+	@scripts/clients_env.sh
 	@touch $@
 
 node_modules/.done: package-lock.json package.json $(wildcard sdk/typescript/package.json examples/*/package.json)

@@ -110,7 +110,7 @@ class Reader:
     def _frame(self, shown: list[str], given: list[str]) -> None:
         assert len(shown) == len(given), given
         for line, other in zip(shown, given, strict=True):
-            if line.startswith("data: "):
+            if line.startswith("data: {"):
                 self._same(json.loads(line[6:]), json.loads(other[6:]))
             else:
                 self._same(line, other)

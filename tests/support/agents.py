@@ -11,6 +11,7 @@ from pathlib import Path
 
 from resonantgenesis_server.agent_api import (
     AgentChunk,
+    AgentError,
     Data,
     Step,
     ToolCall,
@@ -38,6 +39,12 @@ async def paced(turn: Turn) -> AsyncIterator[AgentChunk]:
         if pace:
             await asyncio.sleep(1 / pace)
         yield f"{turn.goal}-{number:06d} "
+
+
+async def refusing(turn: Turn) -> AsyncIterator[AgentChunk]:
+    """Says something, and then why it cannot go on."""
+    yield f"{turn.goal}: "
+    raise AgentError("the shop is closed")
 
 
 async def stepping(turn: Turn) -> AsyncIterator[AgentChunk]:

@@ -38,6 +38,8 @@ def _key_body(scope: str) -> dict[str, Any]:
 
 
 _SESSION = "/v1/sessions/{session_id}"
+_CHAT = "/v1/agents/{agent_id}/chat"
+_CHAT_BODY = {"messages": [{"role": "user", "parts": [{"type": "text", "text": "count to 1"}]}]}
 ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", "/healthz"): Endpoint(PUBLIC),
     ("GET", "/readyz"): Endpoint(PUBLIC),
@@ -52,6 +54,8 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", "/v1/agents/{agent_id}"): Endpoint("agents:read"),
     ("PATCH", "/v1/agents/{agent_id}"): Endpoint("agents:write", {"name": "n"}, unbound=True),
     ("DELETE", "/v1/agents/{agent_id}"): Endpoint("agents:write", unbound=True),
+    ("POST", _CHAT): Endpoint("sessions:write", _CHAT_BODY),
+    ("GET", _CHAT + "/{chat_id}/stream"): Endpoint("sessions:read"),
     ("GET", "/v1/tools"): Endpoint("agents:read"),
     ("POST", "/v1/keys"): Endpoint("keys:write", _key_body("keys:write"), unbound=True),
     ("GET", "/v1/keys"): Endpoint("keys:read", unbound=True),
@@ -123,7 +127,7 @@ MESSAGES: dict[str, list[Message]] = {
 
 def path_of(template: str, ids: dict[str, str]) -> str:
     """The path with these ids; a KeyError for one that nobody has thought of."""
-    return template.format(**ids)
+    return template.format(**{"chat_id": "chat-1", **ids})
 
 
 def with_ids(body: dict[str, Any], ids: dict[str, str]) -> dict[str, Any]:

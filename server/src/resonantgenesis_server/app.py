@@ -24,6 +24,8 @@ from .agents.registry import Agents, Engines
 from .agents.tools.opening import open_toolbox
 from .agents.tools.toolbox import Toolbox
 from .calls import Calls
+from .clients.ai_sdk.routes import ChatRoutes
+from .clients.streams import ClientStreams
 from .config.settings import Settings
 from .datadir.clock import keeping_clock
 from .events.outbox import OutboxRelay
@@ -113,6 +115,9 @@ class Routes:
             StreamRoutes(self.sessions, self.limits, self.watch, self.requests).router(),
             EventRoutes(self.events, self.limits, self.watch).router(),
             ExportRoutes(self.sessions, self.events, self.limits, self.watch).router(),
+            ChatRoutes(
+                ClientStreams(self.sessions, self.limits, self.watch, self.requests)
+            ).router(),
         ]
 
     def files_router(self) -> APIRouter:

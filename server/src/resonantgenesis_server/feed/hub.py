@@ -19,7 +19,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 from .. import metrics
 from ..log.base import Entry
@@ -69,9 +69,17 @@ Write = Callable[[bytes], object]
 
 
 class Encoder(ABC):
-    """Makes the bytes of entries. Equal encoders, with equal hashes, share the bytes."""
+    """Makes the bytes of entries. Equal encoders, with equal hashes, share the bytes.
+
+    Most have no state. One that has is equal to another only if both make the same bytes of a turn:
+    then their states are equal wherever both have everything.
+    """
 
     __slots__ = ()
+
+    def copy(self) -> Self:
+        """An encoder that goes on from here by itself."""
+        return self
 
     @abstractmethod
     def encode(self, entries: Sequence[Entry]) -> Iterable[bytes]:

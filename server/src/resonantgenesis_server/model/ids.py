@@ -37,8 +37,13 @@ def new_id(prefix: str) -> str:
 
 def event_id(*parts: str | int) -> str:
     """The id of a platform event. Equal parts give an equal id, so the log drops a repeat."""
+    return id_of("evt", *parts)
+
+
+def id_of(prefix: str, *parts: str | int) -> str:
+    """The id of a thing that these parts name. Equal parts give an equal id."""
     name = "\0".join(str(part) for part in parts).encode()
-    return "evt_" + _base32(hashlib.sha256(name).digest())
+    return f"{prefix}_{_base32(hashlib.sha256(name).digest())}"
 
 
 def _base32(data: bytes) -> str:

@@ -50,6 +50,8 @@ class TurnRequest:
     request_id: str = ""
     # The fields below say which turn is meant, and are not recorded with it.
     session_id: str | None = None
+    #: Without `session_id`: the id of the session, which is made if it is not there.
+    own_id: str | None = None
     subject: str | None = None
     if_busy: IfBusy = "reject"
     resume_from: int | None = None

@@ -15,7 +15,7 @@ from ..codec.events import entry_of
 from ..codec.json import dumps, has_more_values
 from ..codec.sse import aside_entry
 from ..feed.hub import Hub
-from ..log.base import EventLog, LogError, NewEntry, StaleWriter
+from ..log.base import EventLog, LogError, NewEntry, PositionConflict, StaleWriter
 from ..model.errors import (
     ApiError,
     Internal,
@@ -136,6 +136,7 @@ class Session:
         """Record a new session without a turn. Raises Unavailable while draining."""
         async with self.log.lock:
             self._check_open()
+            self._check_new(info)
             created = session_created(info, key_id, request_id)
             await self.log.record([info.record()], pending=False, events=[created])
 
@@ -150,11 +151,13 @@ class Session:
 
         `claim_key` is called with the turn's number before the turn is recorded; no other turn can
         take that number meanwhile. Raises SessionBusy, SessionNotFound if the session was deleted,
-        Unavailable, and PositionConflict when the log is not where we thought.
+        Unavailable, and PositionConflict when the log is not where we thought or the session is not
+        new any more.
         """
         async with self.log.lock:
             self._check_open()
             await self.log.look_again()
+            self._check_new(new)
             number = len(self.state.turns) + 1
             self._check_queue(request.if_busy)
             self._check_context(request)
@@ -196,6 +199,10 @@ class Session:
             raise SessionNotFound("no such session")
         if self._host.draining:
             raise Unavailable("the server is shutting down", retry_after=1)
+
+    def _check_new(self, new: SessionInfo | None) -> None:
+        if new is not None and self.state.info is not None:
+            raise PositionConflict("another request has just made the session")
 
     def _check_queue(self, if_busy: IfBusy) -> None:
         if len(self.state.open_turns) >= MAX_OPEN_TURNS:

@@ -138,6 +138,8 @@ class TurnStarter:
     async def _without_key(
         self, principal: Principal, request: TurnRequest, key: str | None
     ) -> TurnRef:
+        if request.own_id is not None and await self._states.load(request.own_id) is not None:
+            request = replace(request, session_id=request.own_id)
         if request.session_id is None:
             if request.joins:
                 problem = "needs the session_id, or the Idempotency-Key, of the stream"
@@ -168,7 +170,7 @@ class TurnStarter:
         if request.agent_id is None:
             raise InvalidRequest.field("agent_id", "is required")
         spec = CreateSpec(request.agent_id, request.context, {}, request.subject)
-        info = await self._new_session(principal, spec)
+        info = await self._new_session(principal, spec, request.own_id)
         complete = await self._complete(request, info, key)
         if key is not None:
             claim = Claim(info.session_id, 1, request.fingerprint())
@@ -176,6 +178,12 @@ class TurnStarter:
         try:
             async with self._open(info.session_id, True) as session:
                 turn = await session.start(complete, new=info)
+        except (PositionConflict, StaleWriter):
+            await self._release(principal, key)
+            if request.own_id is None:
+                raise
+            # Another request has just made the session.
+            return await self._start_next(principal, info, request, key)
         except ApiError:
             await self._release(principal, key)
             raise

@@ -129,6 +129,16 @@ class StreamConnection(asyncio.Protocol):
             self.transport.resume_reading()
         self._owner.take_back(self.transport, self._early)
 
+    def cut(self) -> None:
+        """Close after what was written, so that the client sees an incomplete response."""
+        if self.lost or self._is_over:
+            return
+        self._is_over = True
+        self.flush()
+        self.listener = None
+        self.transport.close()
+        self._owner.closing(self.transport)
+
     def drop(self) -> None:
         """Cut off a client whose response was not completed: nothing else would tell it."""
         if not self._is_over:

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import orjson
 import structlog
@@ -27,9 +27,13 @@ from ..serving.stream_connection import StreamConnection, chunked
 from ..watchdog import INTERVAL, ReservedPlace, StreamWatchdog
 
 
-@dataclass(frozen=True, slots=True)
 class SseEncoder(Encoder):
-    """The encoder of a stream: one frame for each entry, live in chunked encoding."""
+    """The encoder of a stream: its frames, live in chunked encoding."""
+
+    __slots__ = ()
+
+    #: A client may take the clean end of the body for the end of the turn.
+    cuts: ClassVar[bool] = False
 
     @abstractmethod
     def heartbeat(self, position: int) -> bytes:
@@ -212,6 +216,7 @@ class SseStream:
 
     def wake(self) -> None:
         """There is something to do for a task."""
+        self._take_state()
         if self._task is None:
             self._task = asyncio.create_task(self._resume(), name="stream")
 
@@ -277,13 +282,30 @@ class SseStream:
             await self._connection.drain()
             self._connection.write(data)
 
+    def _take_state(self) -> None:
+        """Go on with the state of the group's encoder, which has encoded meanwhile."""
+        group = self._subscription.group
+        if group is not None:
+            self._subscription.group = None
+            self.encoder = cast(SseEncoder, group.encoder).copy()
+
     async def _close(self) -> None:
+        if self._error is not None and self.encoder.cuts:
+            self._cut(self._error)
+            return
         last = b"" if self._error is None else _error_frame(self._error)
         if self._connection is None:
             await self._send({"type": "http.response.body", "body": last, "more_body": False})
         else:
             await self._connection.drain()
             self._connection.finish(last)
+
+    def _cut(self, error: ApiError) -> None:
+        """End without the last chunk of the body. A foreign server gives us no other way to it than
+        an error."""
+        if self._connection is None:
+            raise error
+        self._connection.cut()
 
     async def _wait_for_disconnect(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -295,6 +317,8 @@ class SseStream:
     def filled(self) -> None:
         """More is unsent than the bound: nothing is written until the client has taken some."""
         self._subscription.unpark()
+        if self._parked:
+            self._take_state()
 
     def left(self) -> None:
         """The client has left."""

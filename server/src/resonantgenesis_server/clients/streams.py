@@ -1,0 +1,165 @@
+"""What the routes of other protocols share: names of sessions, a turn's start, and its stream."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+
+from starlette.types import Receive, Scope, Send
+
+from ..codec.sse import OPENING
+from ..http.auth.authenticator import require
+from ..http.limits import RequestLimit
+from ..http.sse.stream import Headers, SseStream, stream_headers
+from ..http.watchdog import StreamWatchdog
+from ..log.base import Entry
+from ..model.errors import InvalidRequest, NotFound, SessionNotFound
+from ..model.ids import id_of
+from ..model.limits import Limits
+from ..model.principal import Principal
+from ..sessions.range import ReadFrom, expired
+from ..sessions.request import TurnRef, TurnRequest
+from ..sessions.service import SessionService
+from ..sessions.state import SessionState
+from .frames import FramesEncoder, TurnFrames
+
+#: Characters of an id that a client chooses.
+_LONGEST_ID = 255
+#: Chunks that one read of the log takes.
+_PAGE = 2_000
+_TURN = re.compile(r"(sess_[A-Za-z0-9]{1,64})\.([1-9][0-9]{0,8})")
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A client's own name of a session, e.g. the chat id of the AI SDK."""
+
+    protocol: str
+    agent_id: str
+    name: str
+
+    def session_id(self, principal: Principal) -> str:
+        """The session's id: a function of the name and of its owner, so nothing has to be kept and
+        two requests that begin at once mean one session."""
+        owner = (principal.organization_id, principal.idempotency_scope)
+        return id_of("sess", *owner, self.protocol, self.agent_id, self.name)
+
+
+def turn_named(name: str) -> tuple[str, int] | None:
+    """The session and the turn of an id like `sess_….3`."""
+    match = _TURN.fullmatch(name)
+    return (match[1], int(match[2])) if match else None
+
+
+class ClientStreams:
+    """Turns of other protocols: they start, are joined and are streamed as ours."""
+
+    def __init__(
+        self, service: SessionService, limits: Limits, watch: StreamWatchdog, requests: RequestLimit
+    ) -> None:
+        self.service = service
+        self.limits = limits
+        self.watch = watch
+        self._requests = requests
+
+    async def check_agent(self, principal: Principal, agent_id: str) -> None:
+        """Raises Forbidden for a caller that may not read sessions, and AgentNotFound for an agent
+        that its organization has not."""
+        require(principal, "sessions:read")
+        await self.service.supervisor.agents.resolve(principal.organization_id, agent_id)
+
+    async def find(
+        self, principal: Principal, conversation: Conversation
+    ) -> tuple[str, SessionState] | None:
+        """The conversation's session, if there is one that the caller sees. The name may be the id
+        of a session."""
+        _check_name(conversation.name)
+        require(principal, "sessions:read")
+        named = [conversation.name, conversation.session_id(principal)]
+        for session_id in [principal.session_id] if principal.session_id else named:
+            try:
+                state = await self.service.authorize(principal, session_id)
+            except SessionNotFound:
+                continue
+            if state.info is not None and state.info.agent_id == conversation.agent_id:
+                return session_id, state
+        return None
+
+    async def start(
+        self, scope: Scope, request: TurnRequest, conversation: Conversation | None, key: str | None
+    ) -> TurnRef:
+        """Start a turn in the conversation, which is made if it is not there; None: in a session
+        without a name. With a key, a repeat joins the turn."""
+        principal: Principal = scope["state"]["principal"]
+        require(principal, "sessions:write")
+        await self._requests.take_for(scope)
+        if conversation is not None:
+            found = await self.find(principal, conversation)
+            session_id = None if found is None else found[0]
+            own_id = conversation.session_id(principal)
+            request = replace(request, session_id=session_id, own_id=own_id)
+        return await self.service.execute(
+            principal, request, key=key, request_id=scope["state"]["request_id"]
+        )
+
+    async def write(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        ref: TurnRef,
+        fold: TurnFrames,
+        *,
+        skip: int = 0,
+        headers: Headers = (),
+    ) -> None:
+        """Answer with the frames of a turn from frame `skip` on, until its end."""
+        principal: Principal = scope["state"]["principal"]
+        start = ReadFrom(turn=ref.turn)
+        with self.watch.opening(principal) as place:
+            subscription = await self.service.subscribe(principal, ref.session_id, start)
+            if subscription is None:
+                raise NotFound("the turn has no chunks")
+            stream = SseStream(
+                subscription,
+                FramesEncoder(fold, skip),
+                principal,
+                self.limits,
+                scope=scope,
+                receive=receive,
+                send=send,
+            )
+            epoch, heartbeat = self.service.epoch, self.limits.heartbeat
+            ours = stream_headers(ref.session_id, ref.turn, epoch, heartbeat)
+            await stream.run([*ours, *headers], OPENING, self.watch, place)
+
+    async def chunks(self, ref: TurnRef) -> AsyncIterator[Entry]:
+        """The turn's chunks so far. Raises PositionExpired when some were trimmed."""
+        log = self.service.states.log
+        state = await self.service.states.load(ref.session_id)
+        turn = None if state is None else state.turn(ref.turn)
+        after = turn.first - 1 if turn is not None and turn.first else None
+        while turn is not None and after is not None:
+            page = await log.read(ref.session_id, after, limit=_PAGE)
+            if page.info is not None and after + 1 < page.info.earliest:
+                raise expired(page.info.earliest, log.epoch)
+            for entry in page.entries:
+                if turn.last and entry.position > turn.last:
+                    return
+                yield entry
+                after = entry.position
+            if page.at_end:
+                return
+
+
+def _check_name(name: str) -> None:
+    if not 1 <= len(name) <= _LONGEST_ID or not name.isprintable():
+        raise InvalidRequest.field("id", f"1 to {_LONGEST_ID} printable characters")
+
+
+def digest_key(protocol: str, parts: Sequence[str]) -> str:
+    """An Idempotency-Key for a request that has none, from what makes it the same request."""
+    text = "\0".join(parts).encode("utf-8", "surrogatepass")
+    return f"{protocol}:{hashlib.sha256(text).hexdigest()}"

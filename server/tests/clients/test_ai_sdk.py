@@ -1,0 +1,154 @@
+"""The frames of the AI SDK: one sequence for a turn, and one that clients take whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+from resonantgenesis_server.clients.ai_sdk.encode import END, UiMessageFrames
+from resonantgenesis_server.clients.frames import FramesEncoder
+from resonantgenesis_server.codec.json import dumps
+from resonantgenesis_server.http.serving.stream_connection import chunked
+from resonantgenesis_server.log.base import Entry
+
+_TEXT = st.text(min_size=1, max_size=8)
+_ID = st.sampled_from(["call_1", "call_2", "call_3"])
+
+
+def chunk(kind: str, **fields: Any) -> tuple[str, dict[str, Any]]:
+    return kind, fields
+
+
+CHUNKS = st.one_of(
+    st.builds(lambda text: chunk("message", content=text), _TEXT),
+    st.builds(lambda text: chunk("reasoning", content=text), _TEXT),
+    st.builds(
+        lambda status, text: chunk("step", step=1, name="s", status=status, detail=text),
+        st.sampled_from(["started", "progress", "completed"]),
+        _TEXT,
+    ),
+    st.builds(lambda call: chunk("tool_call", call_id=call, tool="t", args={"a": 1}), _ID),
+    st.builds(
+        lambda call, bad: chunk("tool_result", call_id=call, tool="t", result="r", is_error=bad),
+        _ID,
+        st.booleans(),
+    ),
+    st.builds(lambda text: chunk("data", name="n", data=text), _TEXT),
+    st.just(chunk("of_a_later_version", anything=1)),
+)
+ENDS = st.sampled_from(
+    [
+        [chunk("done", status="success", usage={"input_tokens": 1})],
+        [chunk("done", status="cancelled", usage={})],
+        [chunk("error", code="TIMEOUT", message="late"), chunk("done", status="timeout", usage={})],
+        [chunk("waiting", calls=["call_1"])],
+        [],
+    ]
+)
+TURNS = st.builds(lambda chunks, end: entries([*chunks, *end]), st.lists(CHUNKS, max_size=30), ENDS)
+
+
+def entries(chunks: list[tuple[str, dict[str, Any]]]) -> list[Entry]:
+    return [
+        Entry(number, kind, dumps({"type": kind, **fields}), 0)
+        for number, (kind, fields) in enumerate(chunks, 1)
+    ]
+
+
+def fold() -> UiMessageFrames:
+    return UiMessageFrames("sess_1", 1)
+
+
+def whole(turn: list[Entry]) -> list[bytes]:
+    return list(FramesEncoder(fold()).encode(turn))
+
+
+@given(TURNS, st.data())
+def test_the_frames_of_a_turn_are_one_sequence(turn: list[Entry], data: st.DataObject) -> None:
+    """Read at once, in parts, by one that leaves the group in between, and from any frame on."""
+    expected = whole(turn)
+    split = data.draw(st.integers(0, len(turn)))
+    encoder = FramesEncoder(fold())
+    before = list(encoder.encode(turn[:split]))
+    left = encoder.copy()
+    assert before + list(encoder.encode(turn[split:])) == expected
+    assert before + list(left.encode(turn[split:])) == expected
+    skip = data.draw(st.integers(0, len(expected)))
+    assert list(FramesEncoder(fold(), skip).encode(turn)) == expected[skip:]
+
+
+@given(TURNS)
+def test_what_is_broadcast_is_what_is_read(turn: list[Entry]) -> None:
+    encoder = FramesEncoder(fold())
+    live = [entry for entry in turn if entry.kind not in {"done", "waiting"}]
+    for entry in live:
+        written = encoder.live([entry])
+        assert written  # else every reader would take the entry again
+        frames = b"".join(whole(turn[: entry.position])[len(whole(turn[: entry.position - 1])) :])
+        assert written == chunked(frames or b": hb\n\n")
+    assert all(not encoder.live([entry]) for entry in turn if entry not in live)
+
+
+class Reader:
+    """The rules of the SDK's own reader, and what it shows at the end."""
+
+    def __init__(self) -> None:
+        self.open: dict[str, str] = {}
+        self.calls: dict[str, str] = {}
+        self.text = ""
+        self.in_step = self.over = False
+
+    def take(self, frame: dict[str, Any]) -> None:
+        kind = frame["type"]
+        assert not self.over
+        part, _, what = kind.rpartition("-")
+        handle: dict[str, Callable[[], None]] = {
+            "start": lambda: self.open.__setitem__(frame["id"], part),
+            "end": lambda: self._end(part, frame["id"]),
+            "delta": lambda: self._delta(part, frame),
+        }
+        if part in {"text", "reasoning"}:
+            handle[what]()
+        elif kind == "finish-step":
+            assert not self.open
+        elif kind == "tool-input-available":
+            self.calls[frame["toolCallId"]] = frame["toolName"]
+        elif kind in {"tool-output-available", "tool-output-error"}:
+            assert frame["toolCallId"] in self.calls
+        elif kind in {"finish", "error"}:
+            assert kind == "error" or not self.open
+            self.over = True
+
+    def _delta(self, part: str, frame: dict[str, Any]) -> None:
+        assert self.open[frame["id"]] == part
+        if part == "text":
+            self.text += frame["delta"]
+
+    def _end(self, part: str, part_id: str) -> None:
+        assert self.open.pop(part_id) == part
+
+
+@given(TURNS)
+def test_a_client_takes_every_frame_and_has_the_whole_text(turn: list[Entry]) -> None:
+    reader = Reader()
+    frames = whole(turn)
+    for frame in frames:
+        assert frame.startswith(b"data: ") and frame.endswith(b"\n\n")
+        assert frame.count(b"\n") == 2 and len(frame.decode().splitlines()) == 2
+        if frame != END:
+            reader.take(orjson.loads(frame[6:]))
+    ended = bool(turn) and turn[-1].kind in {"done", "waiting"}
+    assert (bool(frames) and frames[-1] == END) == ended
+    said = [orjson.loads(entry.body)["content"] for entry in turn if entry.kind == "message"]
+    assert reader.text == "".join(said)
+
+
+def test_encoders_are_equal_where_their_frames_are() -> None:
+    assert FramesEncoder(fold()) == FramesEncoder(fold())
+    assert hash(FramesEncoder(fold())) == hash(FramesEncoder(fold()))
+    assert FramesEncoder(fold()) != FramesEncoder(UiMessageFrames("sess_1", 2))
+    assert FramesEncoder(fold()) != FramesEncoder(UiMessageFrames("sess_2", 1))
+    assert FramesEncoder(fold(), 3) != FramesEncoder(fold(), 3)

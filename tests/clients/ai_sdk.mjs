@@ -1,0 +1,131 @@
+// What a chat of the AI SDK goes through; prints one JSON object for the test beside this file.
+import { base, chatWith, cutting, key, last, textOf, until, version } from './chat.mjs';
+
+const headers = { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json' };
+const found = {};
+
+async function whole() {
+  const { chat, ends } = chatWith('guide');
+  await chat.sendMessage({ text: 'What is 12% of 250?' });
+  await chat.sendMessage({ text: 'count to 3' });
+  found.whole = { status: chat.status, messages: chat.messages, ends: ends.length };
+}
+
+/** Every length of answer that a cut can leave, up to the whole one. */
+async function cuts() {
+  const counted = chatWith('guide');
+  await counted.chat.sendMessage({ text: 'count to 4' });
+  const texts = new Set();
+  const sizes = [];
+  for (let size = 1; size < counted.wire.bytes; size += 37) {
+    const wire = cutting();
+    wire.after = size;
+    let { chat, errors } = chatWith('guide', { wire, ended: true });
+    await chat.sendMessage({ text: 'count to 4' });
+    if (errors.length === 0) continue; // the cut was behind the end
+    sizes.push(size);
+    // Version 5 adds the replay to what it has of the answer, unless the page is a new one. The
+    // later versions begin the answer anew.
+    if (version === 'ai5') {
+      chat = chatWith('guide', {
+        id: chat.id,
+        messages: chat.messages.slice(0, 1),
+        ended: true,
+      }).chat;
+    }
+    await chat.resumeStream();
+    texts.add(textOf(last(chat)));
+  }
+  found.cuts = { texts: [...texts], cuts: sizes.length };
+}
+
+async function session(id) {
+  return (await fetch(`${base}/v1/sessions/${id}`, { headers })).json();
+}
+
+async function stop(id) {
+  await fetch(`${base}/v1/sessions/${id}/cancel`, { method: 'POST', headers, body: '{}' });
+}
+
+async function reload() {
+  const wire = cutting();
+  wire.after = 800;
+  const { chat } = chatWith('guide', { wire, pace: 50 });
+  await chat.sendMessage({ text: 'count to 10000' });
+  const { session_id } = last(chat).metadata;
+  const seen = textOf(last(chat));
+  const page = chatWith('guide', { id: chat.id, messages: chat.messages.slice(0, 1) });
+  const reading = page.chat.resumeStream();
+  await until(() => last(page.chat).role === 'assistant');
+  await until(() => textOf(last(page.chat)).length > seen.length);
+  await stop(session_id);
+  await reading;
+  const again = chatWith('guide', { id: chat.id, messages: page.chat.messages });
+  await again.chat.resumeStream();
+  found.reload = {
+    seen,
+    text: textOf(last(page.chat)),
+    output: (await session(session_id)).output,
+    status: [page.chat.status, again.chat.status],
+    messages: again.chat.messages.length,
+  };
+}
+
+async function cancel() {
+  const { chat, ends } = chatWith('guide', { pace: 20 });
+  const sending = chat.sendMessage({ text: 'count to 10000' });
+  await until(() => last(chat)?.metadata?.session_id);
+  await stop(last(chat).metadata.session_id);
+  await sending;
+  found.cancel = { status: chat.status, ends: ends.length };
+}
+
+async function failures() {
+  const failing = chatWith('refusing');
+  await failing.chat.sendMessage({ text: 'go' });
+  const wrong = chatWith('guide', { credential: 'rg_wrong' });
+  await wrong.chat.sendMessage({ text: 'count to 3' });
+  const nobody = chatWith('nobody');
+  await nobody.chat.sendMessage({ text: 'count to 3' });
+  found.failures = [failing, wrong, nobody].map((each) => [each.chat.status, each.errors[0]]);
+}
+
+/** Two pages that begin one chat at once, and one that posts its message again. */
+async function tabs() {
+  const id = `tabs ${version}`;
+  const [one, two] = [1, 2].map(() => chatWith('guide', { id, pace: 20 }));
+  const sent = [
+    one.chat.sendMessage({ text: 'count to 10000' }),
+    two.chat.sendMessage({ text: 'count to 10001' }),
+  ];
+  await Promise.race(sent); // the one that is refused
+  await stop([one, two].map((each) => last(each.chat).metadata?.session_id).find(Boolean));
+  await Promise.all(sent);
+  const again = await Promise.all(
+    [1, 2].map(() =>
+      fetch(`${base}/v1/agents/guide/chat`, {
+        method: 'POST',
+        headers,
+        body: JSON.stringify({
+          id: `again ${version}`,
+          messages: [{ id: 'm1', role: 'user', parts: [{ type: 'text', text: 'count to 2' }] }],
+        }),
+      })
+        .then((response) => response.text())
+        .then((text) =>
+          text
+            .split('\n')
+            .filter((line) => line.startsWith('data: '))
+            .join(),
+        ),
+    ),
+  );
+  found.tabs = {
+    errors: [...one.errors, ...two.errors],
+    answers: [one, two].filter((each) => each.errors.length === 0).length,
+    again: again[0] === again[1],
+  };
+}
+
+await Promise.all([whole(), cuts(), reload(), cancel(), failures(), tabs()]);
+console.log(JSON.stringify(found));

@@ -1,0 +1,110 @@
+// A chat of the AI SDK without a page: the SDK's own logic over a plain state.
+import { readFileSync } from 'node:fs';
+
+export const { base, key, version, ...given } = JSON.parse(readFileSync(0, 'utf8'));
+const { AbstractChat, DefaultChatTransport } = await import(version);
+
+class State {
+  status = 'ready';
+  error = undefined;
+  constructor(messages) {
+    this.messages = messages;
+  }
+  pushMessage = (message) => {
+    this.messages = [...this.messages, message];
+  };
+  popMessage = () => {
+    this.messages = this.messages.slice(0, -1);
+  };
+  replaceMessage = (index, message) => {
+    this.messages = this.messages.with(index, this.snapshot(message));
+  };
+  snapshot = (thing) => structuredClone(thing);
+}
+
+export class Chat extends AbstractChat {
+  constructor({ messages = [], ...options }) {
+    super({ ...options, state: new State(messages) });
+  }
+}
+
+/** A `fetch` whose next answer breaks off after so many bytes. */
+export function cutting() {
+  const wire = { after: Number.POSITIVE_INFINITY, headers: undefined, bytes: 0, requests: 0 };
+  wire.fetch = async (url, init) => {
+    const response = await fetch(url, init);
+    wire.headers = response.headers;
+    wire.requests += 1;
+    if (!response.body) return response;
+    let left = wire.after;
+    const broken = false;
+    wire.after = Number.POSITIVE_INFINITY;
+    wire.bytes = 0;
+    const reader = response.body.getReader();
+    const body = new ReadableStream(
+      {
+        async pull(controller) {
+          // Only now: an error drops what was enqueued and not read.
+          if (broken) return controller.error(new TypeError('network error'));
+          const { done, value } = await reader.read();
+          if (done) return controller.close();
+          wire.bytes += value.length;
+          if (value.length < left) {
+            left -= value.length;
+            return controller.enqueue(value);
+          }
+          controller.enqueue(value.slice(0, left));
+          await reader.cancel();
+          controller.error(new TypeError('network error'));
+        },
+      },
+      { highWaterMark: 0 },
+    );
+    return new Response(body, { status: response.status, headers: response.headers });
+  };
+  return wire;
+}
+
+let chats = 0;
+
+/** A chat with `agent`; `ends` collects how its answers ended, `errors` their messages. */
+export function chatWith(
+  agent,
+  { id, messages, pace = 0, ended = false, credential = key, wire = cutting() } = {},
+) {
+  const ends = [];
+  const errors = [];
+  const transport = new DefaultChatTransport({
+    api: `${base}/v1/agents/${agent}/chat`,
+    headers: { Authorization: `Bearer ${credential}` },
+    body: pace ? { context: { words_per_second: pace } } : {},
+    fetch: wire.fetch,
+    // With it an answer that ended while the client was away is replayed as well.
+    prepareReconnectToStreamRequest: ended
+      ? ({ api, id: chatId }) => ({
+          api: `${api}/${encodeURIComponent(chatId)}/stream?startIndex=0`,
+          headers: { Authorization: `Bearer ${credential}` },
+        })
+      : undefined,
+  });
+  const chat = new Chat({
+    id: id ?? `chat ${version} ${Date.now()} ${chats++}`,
+    messages,
+    transport,
+    onError: (error) => errors.push(error.message),
+    onFinish: (end) => ends.push(end),
+  });
+  return { chat, ends, errors, wire };
+}
+
+export const until = async (condition) => {
+  while (!(await condition())) await new Promise((done) => setTimeout(done, 10));
+};
+
+export const textOf = (message) =>
+  message.parts
+    .filter((part) => part.type === 'text')
+    .map((part) => part.text)
+    .join('');
+
+export const last = (chat) => chat.messages.at(-1);

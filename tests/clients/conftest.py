@@ -1,0 +1,21 @@
+"""A server for the clients of others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support.server import ServerProcess
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One server for a module's tests, with an agent that fails."""
+    shared = ServerProcess(
+        tmp_path_factory.mktemp("server") / "data",
+        agents={"refusing": "support.agents:refusing"},
+        limits__heartbeat=1,
+    )
+    yield shared.start()
+    shared.stop()
+    assert shared.errors() == []

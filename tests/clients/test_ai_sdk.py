@@ -1,0 +1,67 @@
+"""The AI SDK's own chat, unmodified, in the versions that people have."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from support.node import run_client
+from support.server import ServerProcess
+
+VERSIONS = ["ai5", "ai6", "ai7"]
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def found(server: ServerProcess, request: pytest.FixtureRequest) -> dict[str, Any]:
+    return run_client("ai_sdk.mjs", server, version=request.param)
+
+
+def test_a_whole_answer_with_a_tool_call(found: dict[str, Any]) -> None:
+    whole = found["whole"]
+    assert whole["status"] == "ready" and whole["ends"] == 2
+    asked, answer, asked_again, counted = whole["messages"]
+    assert [each["role"] for each in whole["messages"]] == ["user", "assistant"] * 2
+    assert [part["type"] for part in answer["parts"]] == [
+        "step-start", "tool-calculator", "step-start", "text",
+    ]  # fmt: skip
+    call = answer["parts"][1]
+    assert call["state"] == "output-available" and call["output"]["result"] == 30
+    assert counted["parts"][-1]["text"] == "1 2 3"
+    place = answer["metadata"]
+    assert answer["id"] == f"msg_{place['session_id']}.1"
+    assert counted["id"] == f"msg_{place['session_id']}.2"
+    assert asked["id"] != asked_again["id"] and place["usage"]["steps"] == 2
+
+
+def test_a_cut_anywhere_loses_and_doubles_nothing(found: dict[str, Any]) -> None:
+    cuts = found["cuts"]
+    assert cuts["cuts"] >= 15
+    assert cuts["texts"] == ["1 2 3 4"]
+
+
+def test_a_reload_in_mid_answer_goes_on(found: dict[str, Any]) -> None:
+    reload = found["reload"]
+    assert reload["text"] == reload["output"]
+    assert reload["text"].startswith(reload["seen"]) and reload["text"]
+    assert reload["status"] == ["ready", "ready"]
+    assert reload["messages"] == 2
+
+
+def test_a_cancel_ends_the_answer(found: dict[str, Any]) -> None:
+    assert found["cancel"] == {"status": "ready", "ends": 1}
+
+
+def test_failures_show_as_failures(found: dict[str, Any]) -> None:
+    (failed, why), (wrong, refusal), (nobody, missing) = found["failures"]
+    assert failed == wrong == nobody == "error"
+    assert why == "the shop is closed"
+    assert json.loads(refusal)["error"]["code"] == "UNAUTHENTICATED"
+    assert json.loads(missing)["error"]["code"] == "AGENT_NOT_FOUND"
+
+
+def test_two_tabs_make_one_session(found: dict[str, Any]) -> None:
+    tabs = found["tabs"]
+    assert tabs["answers"] == 1 and len(tabs["errors"]) == 1
+    assert json.loads(tabs["errors"][0])["error"]["code"] == "SESSION_BUSY"
+    assert tabs["again"], "a message that is posted again joins its turn"

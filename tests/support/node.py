@@ -1,0 +1,26 @@
+"""Programs of `tests/clients`, which drive other people's clients, in Node."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from .server import KEY, ServerProcess
+
+CLIENTS = Path(__file__).parents[1] / "clients"
+#: Seconds; a program does all that its tests look at.
+_SECONDS = 120
+
+
+def run_client(program: str, server: ServerProcess, **options: Any) -> dict[str, Any]:
+    """Run a program against the server; returns the JSON object that it prints."""
+    given = json.dumps({"base": server.url, "key": KEY, **options})
+    ended = subprocess.run(
+        ["node", program], cwd=CLIENTS, input=given, capture_output=True, text=True,
+        timeout=_SECONDS, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    result: dict[str, Any] = json.loads(ended.stdout)
+    return result
