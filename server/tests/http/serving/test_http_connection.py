@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 import uvicorn
-from resonantgenesis_server.http.serving import acceptor as door
 from resonantgenesis_server.http.serving import http_connection as protocol
+from resonantgenesis_server.http.serving.acceptor import ConnectionAcceptor
+from resonantgenesis_server.http.serving.http_protocol import HttpProtocol
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -37,7 +38,7 @@ async def serving(app: ASGIApp) -> AsyncIterator[int]:
     """The port of a server of this application."""
     config = uvicorn.Config(
         app,
-        http=door.ConnectionAcceptor(),  # type: ignore[arg-type]
+        http=ConnectionAcceptor(),  # type: ignore[arg-type]
         lifespan="off",
         log_config=None,
         ws="none",
@@ -59,7 +60,6 @@ async def serving(app: ASGIApp) -> AsyncIterator[int]:
 
 async def test_headers_must_come_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "HEADERS_WITHIN", 0.2)
-    monkeypatch.setattr(door, "HEADERS_WITHIN", 0.2)
     async with serving(PlainTextResponse("here")) as port:
         assert await cut_after(b"", port)
         assert await cut_after(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ", port)
@@ -75,15 +75,15 @@ async def test_headers_must_come_in_time(monkeypatch: pytest.MonkeyPatch) -> Non
 async def test_a_client_that_has_just_connected_is_answered_though_the_server_stops(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(door, "LAST_REQUEST", 10.0)
+    monkeypatch.setattr(protocol, "LAST_REQUEST", 10.0)
     stopping = asyncio.Event()
 
-    def stops(pending: door.PendingConnection) -> None:
+    def stops(pending: HttpProtocol) -> None:
         before(pending)
         stopping.set()
 
-    before = door.PendingConnection.shutdown
-    monkeypatch.setattr(door.PendingConnection, "shutdown", stops)
+    before = HttpProtocol.shutdown
+    monkeypatch.setattr(HttpProtocol, "shutdown", stops)
 
     async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

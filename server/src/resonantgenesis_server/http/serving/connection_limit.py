@@ -12,6 +12,7 @@ import resource
 import select
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 import structlog
@@ -56,6 +57,12 @@ class ConnectionLimit:
         if soft == resource.RLIM_INFINITY:
             return cls()
         return cls(max(soft - min(_RESERVE, soft // 4) - SURPLUS, 1))
+
+
+class Place(Enum):
+    """The place of a connection: within the limit, beyond it for a health check, or none."""
+
+    WITHIN, SURPLUS, NONE = range(3)
 
 
 @contextlib.asynccontextmanager

@@ -12,7 +12,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from ...model.limits import Limits
-from .connection_limit import ConnectionLimit, SilentConnections
+from .connection_limit import SURPLUS, ConnectionLimit, Place, SilentConnections
 from .eager import EagerStarter
 
 #: Seconds between two looks at the unsent bytes of a connection, at most.
@@ -113,6 +113,17 @@ class ConnectionOwner(ABC):
         self.draining = False
         #: All that are open, for the server's shutdown.
         self.connections: set[asyncio.Protocol] = set()
+
+    def find_place(self) -> Place:
+        """The place of a connection that is new, and in `connections`.
+
+        Without a place the longest silent connection gives way. If none is silent, only a health
+        check is answered.
+        """
+        over = len(self.connections) - self.limit.most if self.limit.most else 0
+        if over <= 0 or self.silent.displace():
+            return Place.WITHIN
+        return Place.SURPLUS if over <= SURPLUS or self.surplus.displace() else Place.NONE
 
     @abstractmethod
     def take_back(self, transport: asyncio.Transport, data: bytes) -> None:

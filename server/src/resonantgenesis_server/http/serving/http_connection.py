@@ -14,7 +14,15 @@ import structlog
 from starlette.types import ASGIApp, Message, Scope
 
 from ..cors import HeaderList
-from .connection_limit import SURPLUS_WITHIN, Peer, SilentConnections, client_address, has_input
+from .connection_limit import (
+    SURPLUS_WITHIN,
+    Peer,
+    Place,
+    SilentConnections,
+    client_address,
+    has_input,
+    peer_of,
+)
 from .connection_owner import ConnectionOwner, SendWatchdog
 from .request_head import TOKEN, RequestHead, tokens
 from .stream_connection import StreamConnection, chunked, opening
@@ -93,17 +101,21 @@ class Flow:
 class HttpConnection(asyncio.Protocol, ABC):
     """A connection without its requests, which a subclass reads and answers."""
 
-    #: A stream that is written while some of its request is still to come.
-    stream: StreamConnection | None = None
+    __slots__ = (
+        "_headers_timer", "_is_surplus", "_keep_alive_timer", "_linger_timer", "_lingers",
+        "_sending", "_stops", "client", "flow", "loop", "owner", "stream", "transport",
+    )  # fmt: skip
 
-    def __init__(self, owner: ConnectionOwner, transport: asyncio.Transport, peer: Peer) -> None:
+    def __init__(self, owner: ConnectionOwner) -> None:
         self.owner = owner
         self.loop = owner.loop
-        self.transport = transport
+        self.transport: asyncio.Transport
         #: Address and port.
-        self.client = peer
-        self.flow = Flow(transport)
-        self._sending = SendWatchdog(transport, owner.loop, owner.stall)
+        self.client: Peer = None
+        self.flow: Flow
+        self._sending: SendWatchdog
+        #: A stream that is written while some of its request is still to come.
+        self.stream: StreamConnection | None = None
         #: There are more connections than the limit: this one is for health checks only.
         self._is_surplus = False
         #: The server stops: the next answer is the last.
@@ -113,7 +125,23 @@ class HttpConnection(asyncio.Protocol, ABC):
         #: Bytes that a client may still send after its last answer; None: it has not had that yet.
         self._lingers: int | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
-        owner.connections.add(self)
+
+    def attach(self, transport: asyncio.Transport) -> None:
+        """Serve the requests of this connection."""
+        self.transport = transport
+        self.client = peer_of(transport)
+        self.flow = Flow(transport)
+        self._sending = SendWatchdog(transport, self.loop, self.owner.stall)
+        self.owner.connections.add(self)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.attach(transport)
+        place = self.owner.find_place()
+        if place is Place.NONE:
+            self.owner.connections.discard(self)
+            transport.abort()
+        else:
+            self._expect_first(surplus=place is Place.SURPLUS)
 
     @property
     def default_headers(self) -> HeaderList:
@@ -177,10 +205,21 @@ class HttpConnection(asyncio.Protocol, ABC):
     def _speak(self) -> None:
         self._silent.discard(self)
 
-    def expect_first(self, *, surplus: bool) -> None:
-        """The connection is new, and nothing has come of it."""
+    def _expect_first(self, *, surplus: bool) -> None:
+        """Give a new client a bounded time until it asks for something."""
         self._is_surplus = surplus
-        self._expect_headers()
+        if surplus:
+            self._expect_headers()
+        else:
+            self._keep_alive_timer = self.loop.call_later(HEADERS_WITHIN, self.transport.abort)
+            self.silence()
+
+    @property
+    def _is_new(self) -> bool:
+        """Of a connection without a request: whether it was made a moment ago."""
+        timer = self._keep_alive_timer
+        left = 0.0 if timer is None else timer.when() - self.loop.time()
+        return left > HEADERS_WITHIN - LAST_REQUEST
 
     def _expect_headers(self) -> None:
         """Give the client a bounded time for all headers of a request together."""

@@ -16,7 +16,7 @@ import structlog
 
 from ...model.ids import new_id
 from ..cors import HeaderList
-from .connection_limit import HEALTH_PATHS, Peer, has_input
+from .connection_limit import HEALTH_PATHS, has_input
 from .connection_owner import ConnectionOwner
 from .http_connection import EXTENSION, HttpConnection, RequestConnection
 from .request_head import (
@@ -49,8 +49,12 @@ class HttpProtocol(HttpConnection):
     `RequestConnection` in `scope["extensions"]`.
     """
 
-    def __init__(self, owner: ConnectionOwner, transport: asyncio.Transport, peer: Peer) -> None:
-        super().__init__(owner, transport, peer)
+    __slots__ = (
+        "_half_closed", "_has_left", "_is_in_read", "_reader", "_reads_on", "_scope", "connection",
+    )  # fmt: skip
+
+    def __init__(self, owner: ConnectionOwner) -> None:
+        super().__init__(owner)
         self._reader = RequestReader()
         self._scope: Any = _UNREAD
         self.connection: RequestConnection | None = None
@@ -120,9 +124,11 @@ class HttpProtocol(HttpConnection):
             self.stream.resume_writing()
 
     def shutdown(self) -> None:
-        """From the server: it stops. A request that has come is still answered."""
+        """From the server: it stops. A request that has come is still answered, and a client that
+        has just connected has a moment to send one."""
         self._stops = True
-        if self._is_idle and (self._reader.waiting or has_input(self.transport)):
+        speaks = self._reader.waiting or has_input(self.transport)
+        if self._is_idle and (speaks or (self.connection is None and self._is_new)):
             self._expect_last_request()
             return
         if self.connection is None or self.connection.response_complete:
