@@ -24,7 +24,7 @@ from resonantgenesis_server.http.auth.authenticator import (
 from resonantgenesis_server.http.auth.signing import SigningKey, SigningKeys, TokenSigner
 from resonantgenesis_server.model.errors import Forbidden, Unauthenticated
 from resonantgenesis_server.model.principal import Principal
-from resonantgenesis_server.records.base import SecretVersion
+from resonantgenesis_server.records.base import KeyRecord, SecretVersion, StoreUnusable
 from resonantgenesis_server.records.credentials import CredentialHasher, load_secret
 from starlette.types import Scope
 
@@ -178,7 +178,7 @@ async def test_the_memory_of_keys_is_bounded(service: Service) -> None:
     record = await service.records.keys.find(service.key_id)
     assert record is not None
     for number in range(KEY_CACHE + 10):
-        cache.put(str(number), record)
+        cache.put(str(number), record, service.clock.monotonic())
     assert cache.get("0") is None
     assert cache.get(str(KEY_CACHE + 9)) == record
     assert len(cache._entries) == KEY_CACHE
@@ -325,3 +325,153 @@ def test_a_missing_scope_is_forbidden() -> None:
     ) as raised:
         require(Principal("o", "k", frozenset({"sessions:read"})), "sessions:write")
     assert raised.value.details == {"scope": "sessions:write"}
+
+
+KEY = KeyRecord("key_1", "org_1", "k", CredentialHasher(b"s" * 32).hash("secret"), frozenset(), 0.0)
+
+
+class HeldKeys:
+    """One key in records that answer when `go` is set; `reads` counts the questions."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+        self.cancelled = 0
+        self.go = asyncio.Event()
+        self.fails = False
+        self.key = KEY
+
+    async def find_by_hash(self, hash: str) -> KeyRecord | None:
+        return await self._answer(self.key if hash == self.key.hash else None)
+
+    async def find(self, key_id: str) -> KeyRecord | None:
+        return await self._answer(self.key if key_id == self.key.id else None)
+
+    async def _answer(self, key: KeyRecord | None) -> KeyRecord | None:
+        self.reads += 1
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.fails:
+            raise StoreUnusable("the disk is away")
+        return key
+
+
+class HeldStore:
+    """An authenticator over such records. Requests come with the key, or with a token of it."""
+
+    def __init__(self) -> None:
+        self.keys = HeldKeys()
+        self.now = 100.0
+        hasher = CredentialHasher(b"s" * 32)
+
+        class KeptSecrets:
+            async def versions(self, name: str) -> list[SecretVersion]:
+                return [SecretVersion(b"k" * 32, 0.0)]
+
+        self.authenticator = CredentialAuthenticator(
+            self.keys,  # type: ignore[arg-type]
+            hasher,
+            SigningKeys(KeptSecrets(), hasher),  # type: ignore[arg-type]
+            monotonic=lambda: self.now,
+        )
+
+    async def credential(self, kind: str) -> str:
+        if kind == "key":
+            return "secret"
+        holder = Principal("org_1", "key_1", frozenset({"*"}), expires_at=time.time() + 60)
+        return await self.authenticator.sign(holder, now=time.time())
+
+    async def ask(self, credential: str, count: int = 1) -> list[asyncio.Task[Principal]]:
+        """So many requests, all of which wait for the records."""
+        tasks = [asyncio.create_task(self.authenticator.verify(credential)) for _ in range(count)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not any(task.done() for task in tasks)
+        return tasks
+
+
+@pytest.mark.parametrize("kind", ["key", "token"])
+async def test_requests_that_wait_for_one_key_share_one_read(kind: str) -> None:
+    store = HeldStore()
+    credential = await store.credential(kind)
+    first, *others = await store.ask(credential, 50)
+    assert store.keys.reads == 1
+    # The request that began the read leaves, and the others do not notice.
+    first.cancel()
+    await asyncio.wait({first})
+    others += await store.ask(credential, 3)
+    store.keys.go.set()
+    assert {principal.key_id for principal in await asyncio.gather(*others)} == {"key_1"}
+    assert first.cancelled()
+    await store.authenticator.verify(credential)  # from memory
+    assert (store.keys.reads, store.keys.cancelled) == (1, 0)
+
+
+@pytest.mark.parametrize("kind", ["key", "token"])
+async def test_a_read_that_fails_fails_its_own_requests_alone(kind: str) -> None:
+    store = HeldStore()
+    credential = await store.credential(kind)
+    waiting = await store.ask(credential, 3)
+    store.keys.fails = True
+    store.keys.go.set()
+    ends = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(end) for end in ends] == [StoreUnusable] * 3
+    store.keys.fails = False
+    assert (await store.authenticator.verify(credential)).key_id == "key_1"
+    assert store.keys.reads == 2
+
+
+async def test_a_read_that_nobody_waits_for_is_cancelled() -> None:
+    store = HeldStore()
+    for task in (left := await store.ask("secret", 2)):
+        task.cancel()
+    await asyncio.wait(left)
+    waiting = await store.ask("secret")  # not for the one that is cancelled
+    assert (store.keys.reads, store.keys.cancelled) == (2, 1)
+    store.keys.go.set()
+    assert (await waiting[0]).key_id == "key_1"
+
+
+@pytest.mark.parametrize("kind", ["key", "token"])
+async def test_a_read_from_before_a_revocation_is_neither_shared_nor_kept(kind: str) -> None:
+    store = HeldStore()
+    credential = await store.credential(kind)
+    before = await store.ask(credential)
+    store.authenticator.forget()
+    after = await store.ask(credential)
+    assert store.keys.reads == 2
+    store.keys.go.set()
+    await asyncio.gather(*before, *after)
+    store.authenticator.forget()
+    store.keys.go.clear()
+    before = await store.ask(credential)
+    store.authenticator.forget()
+    store.keys.go.set()
+    await asyncio.gather(*before)
+    store.keys.key = replace(KEY, revoked_at=1.0)
+    with pytest.raises(Unauthenticated):
+        await store.authenticator.verify(credential)
+
+
+@pytest.mark.parametrize("kind", ["key", "token"])
+async def test_a_slow_read_makes_no_revoked_key_live_longer(kind: str) -> None:
+    """A read tells how the key was when the read began."""
+    store = HeldStore()
+    credential = await store.credential(kind)
+    slow = await store.ask(credential)
+    store.now += 0.9
+    slow += await store.ask(credential)
+    assert store.keys.reads == 1
+    store.now += 0.2  # more than a second: a new request must not wait for that read
+    late = await store.ask(credential)
+    assert store.keys.reads == 2
+    store.keys.go.set()
+    await asyncio.gather(*slow, *late)
+    store.now += 0.9
+    await store.authenticator.verify(credential)
+    store.now += 0.2
+    store.keys.key = replace(KEY, revoked_at=1.0)
+    with pytest.raises(Unauthenticated):
+        await store.authenticator.verify(credential)

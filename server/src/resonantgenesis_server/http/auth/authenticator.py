@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection
-from typing import Annotated, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -37,10 +39,12 @@ _COOKIE_PATHS = re.compile(r"/v1/(sessions/[^/]+/stream|events/subscribe|ws)")
 _INVALID = "the credential is not valid"
 
 V = TypeVar("V")
+#: A key, and the principal that all who use it share.
+_Known = tuple[KeyRecord, Principal]
 
 
 class _Remembered(Generic[V]):
-    """The newest values, each for KEY_TTL seconds."""
+    """The newest values, each until KEY_TTL seconds after it was asked for."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -54,14 +58,58 @@ class _Remembered(Generic[V]):
         self._entries.move_to_end(name)
         return entry[1]
 
-    def put(self, name: str, value: V) -> None:
-        self._entries[name] = (self._clock() + KEY_TTL, value)
+    def put(self, name: str, value: V, asked: float) -> None:
+        self._entries[name] = (asked + KEY_TTL, value)
         self._entries.move_to_end(name)
         if len(self._entries) > KEY_CACHE:
             self._entries.popitem(last=False)
 
     def clear(self) -> None:
         self._entries.clear()
+
+
+@dataclass(slots=True)
+class _SharedRead(Generic[V]):
+    """A read under way, when it began, and how many wait for it."""
+
+    task: asyncio.Task[V]
+    began: float
+    waiters: int = 0
+
+
+class _SharedReads(Generic[V]):
+    """Reads of the records: all that ask for one name at a time wait for one read.
+
+    A read that began KEY_TTL seconds ago is too old for a new caller. A read that nobody waits for
+    any more is cancelled. An error of the read is raised in each waiter.
+    """
+
+    def __init__(
+        self, read: Callable[[str], Coroutine[Any, Any, V]], clock: Callable[[], float]
+    ) -> None:
+        self._read = read
+        self._clock = clock
+        self._under_way: dict[str, _SharedRead[V]] = {}
+
+    async def get(self, name: str) -> V:
+        shared = self._under_way.get(name)
+        now = self._clock()
+        if shared is None or shared.began + KEY_TTL <= now:
+            task = asyncio.create_task(self._read(name), name="credential")
+            shared = self._under_way[name] = _SharedRead(task, now)
+        shared.waiters += 1
+        try:
+            return await asyncio.shield(shared.task)
+        finally:
+            shared.waiters -= 1
+            if not shared.waiters:
+                shared.task.cancel()  # does nothing to a read that has ended
+            if self._under_way.get(name) is shared and (shared.task.done() or not shared.waiters):
+                del self._under_way[name]
+
+    def forget(self) -> None:
+        """Let nobody else wait for the reads that are under way."""
+        self._under_way.clear()
 
 
 class CredentialAuthenticator:
@@ -87,9 +135,14 @@ class CredentialAuthenticator:
         self._signing = signing
         self._cors = cors or Cors()
         self._clock = clock
-        #: With the principal, which all that use the key share: it takes 3 µs and 200 bytes.
-        self._by_hash: _Remembered[tuple[KeyRecord, Principal]] = _Remembered(monotonic)
+        #: With the principal, since that takes 3 µs and 200 bytes.
+        self._by_hash: _Remembered[_Known] = _Remembered(monotonic)
         self._by_id: _Remembered[KeyRecord] = _Remembered(monotonic)
+        self._reads_by_hash = _SharedReads(self._read_by_hash, monotonic)
+        self._reads_by_id = _SharedReads(self._read_by_id, monotonic)
+        self._monotonic = monotonic
+        #: How often `forget` was called: what was asked for before is not kept.
+        self._forgotten = 0
 
     async def authenticate(self, scope: Scope) -> Principal | None:
         """The principal of a request; None without a credential. Raises `Unauthenticated`."""
@@ -108,12 +161,9 @@ class CredentialAuthenticator:
             if signer.is_ours(credential):
                 return await self._verified(signer, credential)
         hashed = self._hasher.hash(credential)
-        known = self._by_hash.get(hashed)
+        known = self._by_hash.get(hashed) or await self._reads_by_hash.get(hashed)
         if known is None:
-            key = await self._keys.find_by_hash(hashed)
-            if key is None:
-                raise Unauthenticated(_INVALID)
-            known = self._remember(key)
+            raise Unauthenticated(_INVALID)
         self._check_live(known[0])
         return known[1]
 
@@ -140,8 +190,9 @@ class CredentialAuthenticator:
         if not asked:
             return
         await self._signing.signer(_SOON)
+        began, forgotten = self._monotonic(), self._forgotten
         for key in await self._keys.find_all(asked[:KEY_CACHE]):
-            self._remember(key)
+            self._remember(key, began, forgotten)
 
     def hash(self, credential: str) -> str:
         """The hash of a new key, for the records."""
@@ -158,6 +209,9 @@ class CredentialAuthenticator:
 
     def forget(self) -> None:
         """Read the records anew: this process has revoked a key or disabled an organization."""
+        self._forgotten += 1
+        self._reads_by_hash.forget()
+        self._reads_by_id.forget()
         self._by_hash.clear()
         self._by_id.clear()
 
@@ -171,18 +225,27 @@ class CredentialAuthenticator:
         return self._live(await self._key(principal.key_id), principal)
 
     async def _key(self, key_id: str) -> KeyRecord:
-        key = self._by_id.get(key_id)
+        key = self._by_id.get(key_id) or await self._reads_by_id.get(key_id)
         if key is None:
-            key = await self._keys.find(key_id)
-            if key is None:
-                raise Unauthenticated(_INVALID)
-            self._remember(key)
+            raise Unauthenticated(_INVALID)
         return key
 
-    def _remember(self, key: KeyRecord) -> tuple[KeyRecord, Principal]:
+    async def _read_by_hash(self, hashed: str) -> _Known | None:
+        began, forgotten = self._monotonic(), self._forgotten
+        key = await self._keys.find_by_hash(hashed)
+        return None if key is None else self._remember(key, began, forgotten)
+
+    async def _read_by_id(self, key_id: str) -> KeyRecord | None:
+        began, forgotten = self._monotonic(), self._forgotten
+        key = await self._keys.find(key_id)
+        return None if key is None else self._remember(key, began, forgotten)[0]
+
+    def _remember(self, key: KeyRecord, began: float, forgotten: int) -> _Known:
+        """Keep a key whose read began then, unless `forget` was called since."""
         known = (key, _holder(key))
-        self._by_hash.put(key.hash, known)
-        self._by_id.put(key.id, key)
+        if forgotten == self._forgotten:
+            self._by_hash.put(key.hash, known, began)
+            self._by_id.put(key.id, key, began)
         return known
 
     def _live(self, key: KeyRecord, principal: Principal) -> Principal:
