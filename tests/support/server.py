@@ -30,7 +30,7 @@ _CREDENTIAL = re.compile(
     rf"{KEY}|rg_live_\w+|\bsk-[\w-]{{8,}}|eyJ[\w-]+\.[\w-]+\.[\w-]+|Bearer \w{{12,}}"
 )
 #: Seconds a start or a stop may take on a busy machine.
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def bearer(credential: str = KEY) -> dict[str, str]:

@@ -231,7 +231,7 @@ async def test_an_upload_has_a_least_speed(tmp_path: Path) -> None:
         )
         assert world.kept() == []
         # A link that stops now and then, and is fast enough over the window.
-        bursts = Dripping(2_000, 6, 0.5)
+        bursts = Dripping(2_000, 8, 0.25)
         answer = await world.client.post("/v1/files?name=a", content=bursts)
         assert answer.status_code == 201, answer.text
     async with opened(tmp_path / "data", stall=1, transfer_rate=0) as world:

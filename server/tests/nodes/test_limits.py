@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
 
 import pytest
 from resonantgenesis_server.calls import Calls
@@ -125,8 +126,19 @@ async def test_small_counts_are_not_told_and_the_error_is_a_sixteenth_at_most(
     one, other, third = await limited(3, 480, 0)
     one.begin(10)
     other.begin(11)
-    await until(lambda: third.turns.elsewhere("key_1"))
-    await asyncio.sleep(0.5)
+    told = third.calls.handlers["counts"]
+    heard: list[int] = []
+
+    async def hear(args: Mapping[str, Any]) -> None:
+        await told(args)
+        heard.append(args["node"])
+
+    third.calls.handlers["counts"] = hear
+    # One round of the node whose count is small lies between.
+    await until(lambda: heard)
+    await one.counts.tell()
+    await until(lambda: len(heard) > 3)
+    assert set(heard) == {other.calls.node}
     assert third.turns.elsewhere("key_1") == 11
     assert third.watch.limit.elsewhere("key_1") == 11
 

@@ -199,9 +199,17 @@ async def test_a_viewer_at_another_node_keeps_a_turn_that_ends_without_viewers(
     nodes: Open,
 ) -> None:
     one, other = await two(nodes, disconnect_grace=1)
+    ask, answers = one.supervisor.is_viewed_elsewhere, []
+
+    async def asked(session_id: str, seconds: float) -> bool:
+        answers.append(await ask(session_id, seconds))
+        return bool(answers[-1])
+
+    one.supervisor.is_viewed_elsewhere = asked
     ref = await one.execute("x", agent="gate", on_disconnect="cancel")
     watching = asyncio.create_task(other.watch(ref.session_id))
-    await asyncio.sleep(2.5)
+    await until(lambda: len(answers) > 1)
+    assert all(answers)
     assert one.gate.cancelled == []
     watching.cancel()
     await until(lambda: one.gate.cancelled)

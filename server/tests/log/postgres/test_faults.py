@@ -10,6 +10,7 @@ import pytest
 from resonantgenesis_server.log.base import Append, LogUnavailable, StaleWriter
 from resonantgenesis_server.log.postgres import log as log_module
 from resonantgenesis_server.log.postgres import writer as writer_module
+from resonantgenesis_server.log.postgres.connection import Database, Standing
 from resonantgenesis_server.log.postgres.log import PostgresLog
 from support.postgres import PostgresServer
 
@@ -41,15 +42,28 @@ async def test_kill_9_of_postgresql_under_load_loses_nothing_and_fails_nobody(
 
 
 async def test_a_stop_of_postgresql_is_a_pause(
-    own_server: PostgresServer, capsys: pytest.CaptureFixture[str]
+    own_server: PostgresServer,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     log = await PostgresLog.open(own_server.database())
     load = Load(log)
+    tries = 0
+    connect = Database.connect
+
+    async def counted(self: Database, purpose: str) -> tuple[asyncpg.Connection, Standing]:
+        nonlocal tries
+        tries += 1
+        return await connect(self, purpose)
+
+    monkeypatch.setattr(Database, "connect", counted)
     async with load.running():
         await load.more(100)
         await asyncio.to_thread(own_server.stop)
-        before = load.count
-        await asyncio.sleep(1.0)
+        before, enough = load.count, tries + 5
+        async with asyncio.timeout(60):
+            while tries < enough:
+                await asyncio.sleep(0.01)
         assert load.count == before
         own_server.launch()
         await asyncio.to_thread(own_server.wait)

@@ -52,11 +52,17 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-def idle_sequencers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody sequences unless somebody reads."""
-    monkeypatch.setattr(outbox_module, "_GATHER", 1_000.0)
-    monkeypatch.setattr(outbox_module, "_LATE", 1_000.0)
-    monkeypatch.setattr(outbox_module, "_POLL", 1_000.0)
+async def idle_sequencers(monkeypatch: pytest.MonkeyPatch, *logs: PostgresLog) -> None:
+    """From now on nobody sequences unless somebody reads."""
+    for name in ("_GATHER", "_LATE", "_POLL"):
+        monkeypatch.setattr(outbox_module, name, 1_000.0)
+    for log in logs:
+        # The round that was due already: the one after it is far.
+        last_round = asyncio.get_running_loop().create_future()
+        log._sequencer._waiters.append(last_round)
+        log._sequencer._loop.wake()
+        async with asyncio.timeout(60):
+            await last_round
 
 
 async def test_a_node_that_is_alone_appends_directly(node: OpenNode) -> None:
@@ -93,8 +99,7 @@ async def test_a_reader_finds_what_nobody_has_sequenced(
     node: OpenNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = await node(), await node()
-    idle_sequencers(monkeypatch)
-    await asyncio.sleep(1.1)  # the last round that was due
+    await idle_sequencers(monkeypatch, one, two)
     await one.append(Append("s", new("x")), event("a"))
     assert await two.locate(EVENTS, key="a") == 1
     await one.append(Append("s", new("x")), event("b"))
@@ -128,7 +133,7 @@ async def test_two_sequencers_at_once_do_no_harm(
     node: OpenNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logs = [await node() for _ in range(3)]
-    idle_sequencers(monkeypatch)
+    await idle_sequencers(monkeypatch, *logs)
     for round_ in range(10):
         for n, log in enumerate(logs):
             await log.append(Append(f"s{n}", new("x")), event(f"{round_}.{n}"))
@@ -169,17 +174,21 @@ async def test_one_that_comes_and_one_that_goes_change_no_order(node: OpenNode) 
             await log.append(Append(f"s{number}", new(text)), event(text))
             done[number].append(text)
 
+    async def some_more() -> None:
+        enough = sum(map(len, done)) + 50
+        await until(lambda: sum(map(len, done)) >= enough)
+
     tasks = [asyncio.create_task(produce(n)) for n in range(len(done))]
     for _ in range(3):
         await until(lambda: log._outbox._is_direct)
-        await asyncio.sleep(0.2)
+        await some_more()
         other = await node()
         assert not log._outbox._is_direct or log._outbox._held is not None
-        await asyncio.sleep(0.2)
+        await some_more()
         await other.append(Append("t", new("x")), event(f"other{other.node}"))
         await other.close()
     await until(lambda: log._outbox._is_direct)
-    await asyncio.sleep(0.2)
+    await some_more()
     stopping = True
     await asyncio.gather(*tasks)
     found = await texts(log, EVENTS)
@@ -192,8 +201,7 @@ async def test_what_a_dead_node_left_is_taken_in_and_its_outbox_goes(
     node: OpenNode, postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = await node(), await node()
-    idle_sequencers(monkeypatch)
-    await asyncio.sleep(1.1)
+    await idle_sequencers(monkeypatch, one, two)
     await one.append(Append("s", new("x")), event("a"))
     one._sequencer._loop.start = lambda: None  # type: ignore[method-assign]
     async with connection(postgres) as db:
@@ -210,8 +218,7 @@ async def test_a_copy_has_what_waited_and_no_outbox(
     node: OpenNode, postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logs = [await node() for _ in range(2)]
-    idle_sequencers(monkeypatch)
-    await asyncio.sleep(1.1)
+    await idle_sequencers(monkeypatch, *logs)
     for n, log in enumerate(logs):
         await log.append(Append(f"s{n}", new("x")), event(f"{n}"))
     for log in logs:
