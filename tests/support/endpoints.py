@@ -16,6 +16,7 @@ MISSING = {
     "file_id": "file_00000000000000000000",
     "key_id": "key_00000000000000000000",
     "organization_id": "org_00000000000000000000",
+    "turn": "1",
 }
 #: In place of a scope: open to all, and for the server's bootstrap key alone.
 PUBLIC, ADMINISTRATOR = None, "bootstrap"
@@ -81,6 +82,10 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", _SESSION + "/events"): Endpoint("sessions:read"),
     ("GET", _SESSION + "/steps"): Endpoint("sessions:read"),
     ("GET", _SESSION + "/messages"): Endpoint("sessions:read"),
+    ("POST", _SESSION + "/messages"): Endpoint("sessions:write", {"content": "and?"}),
+    ("GET", _SESSION + "/queue"): Endpoint("sessions:read"),
+    ("PATCH", _SESSION + "/queue/{turn}"): Endpoint("sessions:write", {"goal": "count to 1"}),
+    ("DELETE", _SESSION + "/queue/{turn}"): Endpoint("sessions:write"),
     ("GET", _SESSION + "/export"): Endpoint("sessions:read"),
     ("POST", "/v1/events"): Endpoint("events:write", {"type": "app.x", "data": {}}),
     ("GET", "/v1/events"): Endpoint("events:read"),
@@ -122,6 +127,7 @@ MESSAGES: dict[str, list[Message]] = {
         Message("sessions:read", {**_GOAL, "session_id": "{session_id}", "resume_from": 0}),
     ],
     "cancel": [Message("sessions:write", {"session_id": "{session_id}"})],
+    "message": [Message("sessions:write", {"session_id": "{session_id}", "content": "and?"})],
 }
 
 

@@ -8,6 +8,8 @@ written in Python raises `ToolError`, and gets the turn's `ToolContext` if it as
 from .agents.base import (
     Answer,
     ClientTool,
+    Inbox,
+    InboxMessage,
     NotAnswered,
     PastCall,
     PastStep,
@@ -42,6 +44,8 @@ __all__ = [
     "ClientTool",
     "Data",
     "File",
+    "Inbox",
+    "InboxMessage",
     "Keep",
     "NotAnswered",
     "PastCall",

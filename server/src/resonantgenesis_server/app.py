@@ -489,7 +489,7 @@ def _app(
             routers=[
                 *routes.streams(),
                 sessions_router(routes.sessions, limits, routes.once),
-                conversations_router(routes.sessions),
+                conversations_router(routes.sessions, limits),
                 routes.files_router(),
                 events_router(routes.events, limits),
                 usage_router(routes.usage, routes.now),

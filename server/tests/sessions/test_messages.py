@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from resonantgenesis_server.codec.messages import AnswerFold
 from resonantgenesis_server.model.chunks import ToolCall, ToolResult
-from resonantgenesis_server.sessions import conversation
-from resonantgenesis_server.sessions.conversation import MessagePage
+from resonantgenesis_server.sessions import message_pages
+from resonantgenesis_server.sessions.message_pages import MessagePage
 from resonantgenesis_server.sessions.range import ReadFrom
 
 from .agents import Gate
@@ -21,7 +21,7 @@ Json = dict[str, Any]
 async def page_of(
     rig: Rig, session: str, limit: int = 50, cursor: str | None = None
 ) -> MessagePage:
-    return await rig.service.messages(ME, session, limit=limit, cursor=cursor)
+    return await rig.service.conversations.messages(ME, session, limit=limit, cursor=cursor)
 
 
 async def all_pages(rig: Rig, session: str, limit: int) -> list[Json]:
@@ -76,7 +76,7 @@ async def test_pages_are_the_whole(rig: Rig, limit: int) -> None:
 async def test_a_page_has_a_bound_of_chunks(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     session = (await rig.run("turn 1"))["session_id"]
     await rig.run("turn 2", session=session)
-    monkeypatch.setattr(conversation, "_LOOKED", 3)
+    monkeypatch.setattr(message_pages, "_LOOKED", 3)
     assert len((await page_of(rig, session)).messages) == 2
     assert len(await all_pages(rig, session, 50)) == 4
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
@@ -31,23 +32,29 @@ def shortened(text: str, limit: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PastStep:
-    """A text of an earlier turn, and the tools that it called after the text, side by side."""
+    """A text of an earlier turn, and the tools that it called after the text, side by side.
+
+    `message` is what the user said then, while the turn ran; empty: nothing.
+    """
 
     text: str
     calls: Sequence[PastCall]
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class PastTurn:
     """An earlier turn of the session, as an agent sees it.
 
-    `output` is the whole text; `steps` are the calls of tools with the text before each.
+    `output` is the whole text; `steps` are the calls of tools with the text before each. `left` are
+    messages of the user that came while the turn ran, and that its agent did not take.
     """
 
     goal: str
     output: str
     status: str
     steps: Sequence[PastStep] = ()
+    left: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +240,51 @@ class ClientTool:
     schema: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class InboxMessage:
+    """What the user said to the turn while it was open."""
+
+    message_id: str
+    content: str
+
+
+class Inbox(Protocol):
+    """The messages that come while the turn runs.
+
+    The stream shows a message as taken at the place where the agent takes it. Messages that nobody
+    has taken at the end of the turn are shown as left; the next turn has them in its history.
+    """
+
+    async def take(self) -> Sequence[InboxMessage]:
+        """The messages that wait, in their order; none: nothing waits."""
+        ...
+
+    async def wait(self) -> Sequence[InboxMessage]:
+        """Like `take`, once there is a message. The end of the turn cancels the wait."""
+        ...
+
+    def take_from_thread(self) -> Sequence[InboxMessage]:
+        """`take` for agents that are plain functions and so run in a thread."""
+        ...
+
+
+class NoInbox:
+    """For a turn outside a server."""
+
+    async def take(self) -> Sequence[InboxMessage]:
+        return ()
+
+    async def wait(self) -> Sequence[InboxMessage]:
+        await asyncio.Event().wait()
+        return ()
+
+    def take_from_thread(self) -> Sequence[InboxMessage]:
+        return ()
+
+
+NO_INBOX: Inbox = NoInbox()
+
+
 #: Raises an ApiError for names of tools that do not exist.
 CheckTools = Callable[[Sequence[str]], Awaitable[None]]
 
@@ -250,6 +302,8 @@ class Turn:
     `instructions` come from the request, or else from the agent's record. The runner enforces
     `max_steps`. `files` stores and reads files. `toolbox` calls the `tools` (engine `python`; other
     engines have their own way). `client_tools` are those that the client of the turn runs.
+    `inbox` has the messages that come while the turn runs. `earlier` is the number of all earlier
+    turns, of which `history` has the newest; None: nobody has counted them.
 
     A turn that waited and goes on in another process has the `answers` of all its asks by call_id.
     `so_far` is then its text and its calls of tools up to now, and `kept` the value of its newest
@@ -270,6 +324,8 @@ class Turn:
     max_steps: int = 10
     files: TurnFiles = NO_FILES
     toolbox: TurnTools = NO_TOOLS
+    inbox: Inbox = NO_INBOX
+    earlier: int | None = None
     client_tools: Sequence[ClientTool] = ()
     answers: Mapping[str, Answer] = field(default_factory=dict)
     so_far: Sequence[PastStep] = ()

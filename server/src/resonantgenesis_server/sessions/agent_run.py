@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import structlog
 
-from ..agents.base import Agent, Turn
+from ..agents.base import Agent, InboxMessage, Turn
 from ..log.base import LogError, NewEntry, StaleWriter
 from ..model.chunks import AgentChunk, Data, Step
 from ..model.errors import AgentError
 from ..model.limits import Limits
 from .chunks import ChunkMaker, Status, TurnFailure, TurnOutcome
+from .inbox import TurnInbox
 from .turn_writer import Sealed, TurnWriter
 
 log_ = structlog.get_logger("resonantgenesis.turns")
@@ -57,6 +58,8 @@ class AgentRun:
         #: Set when the agent must stop: the turn is cancelled, or its chunks cannot be stored.
         self._halt = asyncio.Event()
         writer.on_error = self._halt.set
+        if isinstance(turn.inbox, TurnInbox):
+            turn.inbox.connect(self._show_taken)
 
     def cancel(self) -> bool:
         """Cancel the turn. Returns whether it ends as cancelled: False if it was over already."""
@@ -142,6 +145,11 @@ class AgentRun:
                 await self._writer.write(kind, body, event, more=implied)
         finally:
             self._writer.push()  # the implied step goes out even if its chunk was refused
+
+    async def _show_taken(self, message: InboxMessage) -> None:
+        """Write that the agent takes a message. Raises Sealed once the turn is over."""
+        for kind, body, _ in self._maker.taken(message.message_id, message.content):
+            await self._writer.write(kind, body, more=kind == "step")
 
     async def _stop(self, agent_task: asyncio.Task[None]) -> None:
         if agent_task.done():

@@ -169,6 +169,11 @@ class ChunkMaker:
         payload = chunk.payload() | {"turn": self.turn} | _origin_of(chunk)
         return self._bounded(chunk.event, payload).body
 
+    def taken(self, message_id: str, content: str) -> Iterator[Encoded]:
+        """The entries that show a message of the user which the agent has just taken."""
+        yield from self._implied_step()
+        yield user_message_chunk(message_id, content, taken=True)
+
     @property
     def output(self) -> str:
         return self._output.text
@@ -316,6 +321,17 @@ def done_chunk(
     if output.truncated:
         body["output_truncated"] = True
     return Encoded("done", dumps(body))
+
+
+def user_message_chunk(message_id: str, content: str, *, taken: bool) -> Encoded:
+    """A message of the user to the turn: its agent has taken it, or the next turn has it."""
+    body = {
+        "type": "user_message",
+        "message_id": message_id,
+        "content": content,
+        "taken": taken,
+    }
+    return Encoded("user_message", dumps(body))
 
 
 def error_chunk(

@@ -1,227 +1,148 @@
-"""A session's messages, in pages: what its users and its agent said, turn by turn.
-
-A fork begins with turns of other sessions; they are read where they are. A page is what the log
-held up to one position. A reader that follows the session from there misses nothing and gets
-nothing twice.
-"""
+"""What callers see and change of a conversation, within their rights: messages and the queue."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import orjson
-
-from ..codec.json import dumps
-from ..codec.messages import AnswerFold
+from ..agents.base import CheckTools
 from ..codec.times import rfc3339
-from ..feed.shares import SHARED
-from ..log.base import EventLog, stream_info
-from ..model.errors import InvalidRequest
-from ..model.limits import PAGE_BYTES
-from .cache import SessionCache
-from .history import EntryGone, TurnHistory
-from .state import SessionState, TurnState
+from ..model.errors import PayloadTooLarge
+from ..model.ids import new_id
+from ..model.principal import Principal
+from .chunks import user_message_chunk
+from .message_pages import MessagePage, MessagePages
+from .peers import SessionPeers
+from .session import Session
+from .state import SessionState
+from .steering import edit_turn, post_message, remove_turn
+from .supervisor import Supervisor
 
 Json = dict[str, Any]
-#: Entries of a page that is read, and their bytes.
-_ENTRIES, _BYTES = 2_000, 1 << 20
-#: Chunks that are looked at for one page of messages, unless a single turn has more.
-_LOOKED = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The turns of one session that belong to a conversation: its first `count`."""
+class Conversations:
+    """Raises ApiError, LogError and StoreError. A change goes on when its caller is cancelled."""
 
-    session_id: str
-    state: SessionState
-    count: int
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        peers: SessionPeers,
+        authorize: Callable[[Principal, str], Awaitable[SessionState]],
+        check_tools: CheckTools,
+    ) -> None:
+        """`authorize` gives a session that the caller may see, `check_tools` raises for unknown
+        tools."""
+        self._supervisor = supervisor
+        self._peers = peers
+        self._authorize = authorize
+        self._check_tools = check_tools
+        self._pages = MessagePages(supervisor.states, supervisor.history)
+        peers.offer("post", _post)
+        peers.offer("edit_turn", _edit)
+        peers.offer("remove_turn", _remove)
 
-    @property
-    def turns(self) -> Sequence[TurnState]:
-        return self.state.turns[: self.count]
-
-    def replaced_by(self, turn: TurnState) -> int:
-        """The turn that stands in the place of this one, here; 0: none."""
-        return turn.replaced_by if turn.replaced_by <= self.count else 0
-
-
-async def spans_of(sessions: SessionCache, session_id: str, state: SessionState) -> list[Span]:
-    """The parts of a conversation, the oldest first. Raises LogUnavailable."""
-    spans: list[Span] = []
-    for ancestor in () if state.info is None else state.info.lineage:
-        inherited = await sessions.kept(ancestor.session_id)
-        if inherited is not None:
-            spans.append(Span(ancestor.session_id, inherited, ancestor.turn))
-    return [*spans, Span(session_id, state, len(state.turns))]
-
-
-@dataclass(frozen=True, slots=True)
-class MessagePage:
-    """Messages as JSON, the oldest first; the cursor of older ones; and the position that the
-    messages reach, on the page with the newest ones."""
-
-    messages: list[Json]
-    next_cursor: str | None
-    position: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Before this turn of the span of this number."""
-
-    span: int
-    turn: int
-
-    @property
-    def cursor(self) -> str:
-        return f"{self.span}.{self.turn}"
-
-    @classmethod
-    def of(cls, cursor: str) -> _Place:
-        span, dot, turn = cursor.partition(".")
-        if not (dot and span.isdecimal() and turn.isdecimal()) or len(cursor) > 20:
-            raise InvalidRequest.field("cursor", "is not one that a page of messages gave")
-        return cls(int(span), int(turn))
-
-
-class Conversation:
-    """Reads messages of sessions. Raises LogUnavailable and RateLimited."""
-
-    def __init__(self, sessions: SessionCache, history: TurnHistory) -> None:
-        self._sessions = sessions
-        self._history = history
-
-    async def page(
-        self, session_id: str, state: SessionState, *, limit: int, cursor: str | None
+    async def messages(
+        self, principal: Principal, session_id: str, *, limit: int, cursor: str | None
     ) -> MessagePage:
-        """The newest messages, or those before the cursor: at most `limit`, but at least those of
-        one turn."""
-        place = None if cursor is None else _Place.of(cursor)
-        head: int | None = None
-        if place is None:
-            info = await stream_info(self._sessions.log, session_id)
-            head = 0 if info is None else info.head
-            # The records must not be older than the chunks.
-            await state.take_in(self._sessions.log, session_id)
-        spans = await spans_of(self._sessions, session_id, state)
-        newest_first: list[list[Json]] = []
-        count = size = looked = 0
-        next_place: _Place | None = None
-        async with aclosing(self._turns(spans, place, head)) as turns:
-            async for at, messages, chunks in turns:
-                newest_first.append(messages)
-                count += len(messages)
-                size += len(dumps(messages))
-                looked += chunks
-                if count + 2 > limit or size >= PAGE_BYTES or looked >= _LOOKED:
-                    next_place = at
-                    break
-        if next_place is not None and not self._has_more(spans, next_place):
-            next_place = None
-        return MessagePage(
-            [message for messages in reversed(newest_first) for message in messages],
-            None if next_place is None else next_place.cursor,
-            head,
-        )
+        """The newest messages, or those before the cursor; see MessagePages."""
+        state = await self._authorize(principal, session_id)
+        self._supervisor.states.viewed(session_id)
+        return await self._pages.page(session_id, state, limit=limit, cursor=cursor)
 
-    @staticmethod
-    def _has_more(spans: Sequence[Span], place: _Place) -> bool:
-        return place.turn > 1 or any(span.count for span in spans[: place.span])
+    async def post(
+        self,
+        principal: Principal,
+        session_id: str,
+        content: str,
+        *,
+        message_id: str | None = None,
+        key: str | None = None,
+    ) -> Json:
+        """Say something to the open turn; durable when this returns. `message_id`, or else the
+        Idempotency-Key, makes a repeat the same message. See `post_message`."""
+        await self._authorize(principal, session_id)
+        name = message_id or _message_id(principal, key)
+        self._check_content(name, content)
+        args = {"session_id": session_id, "message_id": name, "content": content}
+        turn = await self._supervisor.detached(self._peers.ask("post", args))
+        return {"session_id": session_id, "turn": turn, "message_id": name}
 
-    async def _turns(
-        self, spans: Sequence[Span], place: _Place | None, head: int | None
-    ) -> AsyncGenerator[tuple[_Place, list[Json], int], None]:
-        """Each turn's place, messages, and how many chunks were read for them; the newest first.
+    def _check_content(self, message_id: str, content: str) -> None:
+        limits = self._supervisor.limits
+        if len(content.encode("utf-8", "surrogatepass")) > limits.goal:
+            raise PayloadTooLarge(
+                f"the message is over {limits.goal} bytes", details={"limit": limits.goal}
+            )
+        size = len(user_message_chunk(message_id, content, taken=False).body)
+        if size > limits.chunk:
+            raise PayloadTooLarge(
+                f"the message would be a chunk of {size} bytes; at most {limits.chunk} fit",
+                details={"limit": limits.chunk},
+            )
 
-        Ends before a turn that is not kept any more: neither are all older ones.
-        """
-        for number in range(len(spans) - 1, -1, -1):
-            span = spans[number]
-            if place is not None and place.span < number:
-                continue
-            is_own = number == len(spans) - 1
-            before = place.turn - 1 if place is not None and place.span == number else span.count
-            for turn in reversed(span.turns[:before]):
-                try:
-                    messages, chunks = await self._messages(span, turn, head if is_own else None)
-                except EntryGone:
-                    return
-                yield _Place(number, turn.turn), messages, chunks
+    # -- the queue -------------------------------------------------------------------------
 
-    async def _messages(
-        self, span: Span, turn: TurnState, head: int | None
-    ) -> tuple[list[Json], int]:
-        """The goal and the answer of a turn, as far as the log had it at `head`. Raises EntryGone
-        and LogUnavailable."""
-        request = await self._history.request(span.session_id, turn)
-        last = turn.last or head or 0
-        if head is not None:
-            last = min(last, head)
-        answer: Json | None = None
-        status = "cancelled" if turn.withdrawn else "queued"
-        chunks = 0
-        if turn.first:
-            fold = AnswerFold()
-            await self._fold(fold, span, turn.first - 1, last)
-            chunks = max(0, last - turn.first + 1)
-            status = fold.status
-            if last >= turn.first:
-                answer = {
-                    **_head(span, turn, "assistant"),
-                    **fold.message(),
-                    "created_at": rfc3339(turn.started_at or turn.ended_at),
-                    "position": last,
-                }
-        goal = {
-            **_head(span, turn, "user"),
-            "status": status,
-            "parts": [{"type": "text", "content": request.goal}],
-            "metadata": request.metadata,
-            "created_at": rfc3339(turn.queued_at),
+    async def queue(self, principal: Principal, session_id: str) -> list[Json]:
+        """The turns that wait for others, in their order."""
+        state = await self._authorize(principal, session_id)
+        queued: list[Json] = []
+        for turn in state.open_turns:
+            if turn.status == "queued" and not turn.withdrawn:
+                request = await self._supervisor.history.request(session_id, turn)
+                queued.append(
+                    {
+                        "turn": turn.turn,
+                        "goal": request.goal,
+                        "model": request.model,
+                        "tools": request.tools,
+                        "metadata": request.metadata,
+                        "max_steps": request.max_steps,
+                        "timeout_seconds": request.timeout_seconds,
+                        "queued_at": rfc3339(turn.queued_at),
+                    }
+                )
+        return queued
+
+    async def edit_queued(
+        self, principal: Principal, session_id: str, turn: int, changes: Mapping[str, Any]
+    ) -> None:
+        """Change a turn that waits; see `edit_turn`."""
+        await self._authorize(principal, session_id)
+        if changes.get("tools"):
+            await self._check_tools(changes["tools"])
+        limits = self._supervisor.limits
+        bounds = {"max_steps": limits.max_steps, "timeout_seconds": limits.max_timeout}
+        bounded = {
+            name: min(value, bounds[name]) if name in bounds else value
+            for name, value in changes.items()
         }
-        return [goal] if answer is None else [goal, answer], chunks
+        args = {"session_id": session_id, "turn": turn, "changes": bounded}
+        await self._supervisor.detached(self._peers.ask("edit_turn", args))
 
-    async def _fold(self, fold: AnswerFold, span: Span, after: int, last: int) -> None:
-        organization = "" if span.state.info is None else span.state.info.organization_id
-        log = self._sessions.log
-        while after < last:
-            async with SHARED.alone(organization):
-                after = await _fold_page(fold, log, span.session_id, after, last, organization)
-
-
-async def _fold_page(
-    fold: AnswerFold, log: EventLog, stream: str, after: int, last: int, organization: str
-) -> int:
-    """Add the next chunks up to `last`; returns the position that the fold reaches."""
-    page = await log.read(stream, after, limit=min(_ENTRIES, last - after), max_bytes=_BYTES)
-    if not page.entries or page.entries[0].position != after + 1:
-        raise EntryGone(stream, after + 1, 1 if page.info is None else page.info.earliest)
-    with SHARED.measured(organization):
-        for entry in page.entries:
-            if fold.truncated and entry.kind == "message":
-                continue  # no text fits any more
-            fold.add(orjson.loads(entry.body))
-    return page.entries[-1].position
+    async def remove_queued(self, principal: Principal, session_id: str, turn: int) -> None:
+        """Take a turn that waits out of the queue; see `remove_turn`."""
+        await self._authorize(principal, session_id)
+        args = {"session_id": session_id, "turn": turn}
+        await self._supervisor.detached(self._peers.ask("remove_turn", args))
 
 
-def message_id(session_id: str, turn: int) -> str:
-    """The id of a turn's answer."""
-    return f"msg_{session_id}.{turn}"
+def _message_id(principal: Principal, key: str | None) -> str:
+    """The id of a message whose sender has not named it: for one key always the same."""
+    if key is None:
+        return new_id("msg")
+    scope = f"{principal.organization_id}\0{principal.idempotency_scope}\0{key}"
+    return f"msg_{hashlib.sha256(scope.encode()).hexdigest()[:32]}"
 
 
-def _head(span: Span, turn: TurnState, role: str) -> Json:
-    name = message_id(span.session_id, turn.turn)
-    head: Json = {
-        "id": name if role == "assistant" else f"{name}.goal",
-        "role": role,
-        "session_id": span.session_id,
-        "turn": turn.turn,
-    }
-    replaced_by = span.replaced_by(turn)
-    if replaced_by:
-        head["replaced_by"] = replaced_by
-    return head
+async def _post(session: Session, args: Mapping[str, Any]) -> int:
+    return await post_message(session, args["message_id"], args["content"])
+
+
+async def _edit(session: Session, args: Mapping[str, Any]) -> None:
+    await edit_turn(session, args["turn"], args["changes"])
+
+
+async def _remove(session: Session, args: Mapping[str, Any]) -> None:
+    await remove_turn(session, args["turn"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +32,7 @@ from .chunks import (
     cut_short,
     done_chunk,
 )
+from .lineage import Span
 from .request import TurnRequest
 from .state import SessionInfo, SessionState, TurnState, control_stream
 
@@ -59,6 +60,8 @@ class TurnHistory:
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
+        #: Finds the parts of other sessions with which a fork begins.
+        self.inherited: Callable[[SessionState], Awaitable[list[Span]]] = _nothing_inherited
         self._known: OrderedDict[tuple[str, int], PastTurn] = OrderedDict()
         self._known_chars = 0
 
@@ -118,13 +121,23 @@ class TurnHistory:
         files: TurnFiles,
     ) -> Turn:
         """The turn as its agent sees it."""
+        # The turn that it regenerates is none of them, nor is one that was regenerated before.
+        own = Span(info.session_id, state, turn.turn)
+        spans = [*await self.inherited(state), own]
+        earlier = [
+            (span.session_id, each)
+            for span in spans
+            for each in span.turns
+            if each.last and not span.replaced_by(each)
+        ]
         return Turn(
             goal=request.goal,
             session_id=info.session_id,
             turn=turn.turn,
             agent_id=info.agent_id,
             context=state.context,
-            history=await self._history(info.session_id, state, turn),
+            history=await self._history(earlier),
+            earlier=len(earlier),
             subject=info.subject,
             metadata={**info.metadata, **request.metadata},
             model=request.model or agent.model,
@@ -134,15 +147,13 @@ class TurnHistory:
             files=files,
         )
 
-    async def _history(
-        self, session_id: str, state: SessionState, turn: TurnState
-    ) -> list[PastTurn]:
+    async def _history(self, earlier: Sequence[tuple[str, TurnState]]) -> list[PastTurn]:
+        """The newest of these turns of sessions, as many as fit."""
         history: list[PastTurn] = []
         chars = _HISTORY_CHARS
-        ended = [t for t in state.turns[: turn.turn - 1] if t.last]
-        for earlier in reversed(ended[-_HISTORY_TURNS:]):
+        for session_id, turn in reversed(earlier[-_HISTORY_TURNS:]):
             try:
-                past_turn = await self._past(session_id, earlier)
+                past_turn = await self._past(session_id, turn)
             except LogUnavailable:
                 break  # trimmed, and so are all older turns
             if past_turn.steps and _size(past_turn) > chars / 2:
@@ -163,8 +174,10 @@ class TurnHistory:
             return past
         request = await self.request(session_id, turn)
         done = await self.done(session_id, turn)
-        steps = await self._steps(session_id, turn, done)
-        past = PastTurn(request.goal, done["output"], done["status"], steps)
+        reader = await self._read_steps(session_id, turn, done)
+        past = PastTurn(
+            request.goal, done["output"], done["status"], reader.steps(), tuple(reader.left)
+        )
         self._known[name] = past
         self._known_chars += _size(past)
         while self._known_chars > _KNOWN_CHARS or len(self._known) > _KNOWN_TURNS:
@@ -172,14 +185,15 @@ class TurnHistory:
             self._known_chars -= _size(oldest)
         return past
 
-    async def _steps(
+    async def _read_steps(
         self, session_id: str, turn: TurnState, done: dict[str, Any]
-    ) -> tuple[PastStep, ...]:
-        """The turn's calls of tools; of its last chunks only, if it has very many."""
-        count = turn.last - turn.first
-        if count > _PLAIN_CHUNKS and done["usage"].get("steps", 0) < 2:
-            return ()  # one long text: no tool is called in the only step of a model
+    ) -> StepReader:
+        """The turn's calls of tools and its messages; of its last chunks only, if it has very
+        many."""
         reader = StepReader()
+        count = turn.last - turn.first
+        if count > _PLAIN_CHUNKS and done["usage"].get("steps", 0) < 2 and not turn.messages:
+            return reader  # one long text: no tool is called in the only step of a model
         position = max(turn.first, turn.last - _STEP_CHUNKS) - 1
         while position < turn.last - 1:
             page = await self._log.read(
@@ -187,12 +201,12 @@ class TurnHistory:
             )
             for entry in page.entries:
                 if entry.position >= turn.last:
-                    return reader.steps()
+                    return reader
                 position = entry.position
                 reader.see(entry)
             if page.at_end:
                 break
-        return reader.steps()
+        return reader
 
     async def _one(self, stream: str, position: int) -> Entry:
         page = await self._log.read(stream, position - 1, limit=1)
@@ -205,7 +219,13 @@ def _size(past: PastTurn) -> int:
     """In characters, about."""
     calls = [call for step in past.steps for call in step.calls]
     tools = sum(200 + len(call.result or "") for call in calls)
-    return len(past.goal) + len(past.output) + sum(len(step.text) for step in past.steps) + tools
+    said = sum(len(step.text) + len(step.message) for step in past.steps)
+    return len(past.goal) + len(past.output) + said + sum(map(len, past.left)) + tools
+
+
+async def _nothing_inherited(_state: SessionState) -> list[Span]:
+    """For sessions without forks."""
+    return []
 
 
 #: The newest calls of one turn that are kept. Each result and each call's arguments keep _MAX_TEXT
@@ -219,9 +239,11 @@ _MAX_SAID = 1 << 20
 
 class StepReader:
     """Takes a turn's entries in order. `steps` are then its text and its calls of tools, up to the
-    last call. A call without a result has `result` None. Chunks of sub-agents are left out."""
+    last call or message; `left` are the messages that were not taken. A call without a result has
+    `result` None. Chunks of sub-agents are left out."""
 
     def __init__(self) -> None:
+        self.left: list[str] = []
         self._said: list[bytes] = []
         self._said_size = 0
         self._open: list[_Call] = []
@@ -240,6 +262,8 @@ class StepReader:
             self._called(orjson.loads(entry.body))
         elif entry.kind == "tool_result" and self._open:
             self._answered(orjson.loads(entry.body))
+        elif entry.kind == "user_message":
+            self._told(orjson.loads(entry.body))
 
     def steps(self) -> tuple[PastStep, ...]:
         return tuple(step.past() for step in self._steps)
@@ -248,7 +272,8 @@ class StepReader:
         if len(self._open) >= _MAX_CALLS or "agent_id" in body:
             return
         # Calls of one answer stand side by side, before the first of their results.
-        if self._said_size or not self._steps or self._steps[-1].has_result:
+        last = self._steps[-1] if self._steps else None
+        if self._said_size or last is None or last.has_result or last.message:
             self._steps.append(_Step(_text(self._said)))
             self._said, self._said_size = [], 0
         self._count += 1
@@ -260,6 +285,16 @@ class StepReader:
         self._size += len(dumps(call.args))
         self._steps[-1].calls.append(call)
         self._open.append(call)
+
+    def _told(self, body: dict[str, Any]) -> None:
+        """A message of the user ends the step."""
+        if not body["taken"]:
+            self.left.append(body["content"])
+            return
+        if self._said_size or not self._steps or self._steps[-1].message:
+            self._steps.append(_Step(_text(self._said)))
+            self._said, self._said_size = [], 0
+        self._steps[-1].message = body["content"]
 
     def _answered(self, body: dict[str, Any]) -> None:
         """The call of this id, else the oldest of the tool that waits."""
@@ -287,6 +322,7 @@ class _Step:
         self.text = text
         self.calls: list[_Call] = []
         self.has_result = False
+        self.message = ""
 
     def past(self) -> PastStep:
         return PastStep(
@@ -294,6 +330,7 @@ class _Step:
             tuple(
                 PastCall(call.tool, call.args, call.result, call.is_error) for call in self.calls
             ),
+            self.message,
         )
 
 

@@ -14,16 +14,19 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 from ..calls import Calls, NoAnswer
-from ..log.base import PositionConflict
+from ..log.base import PositionConflict, StaleWriter
 from ..model.errors import Unavailable
 from ..model.principal import Principal
 from .ownership import Elsewhere
 from .request import TurnRef, TurnRequest
+from .session import Session
 from .session_list import SessionList
 from .start import TurnStarter
 from .supervisor import Supervisor
 
 T = TypeVar("T")
+#: Changes a session that is written here; see `SessionPeers.ask`.
+Change = Callable[[Session, Mapping[str, Any]], Awaitable[Any]]
 #: Seconds after which a request gives up on a node that neither answers nor is declared dead.
 _PATIENCE = 20.0
 #: Seconds between two looks at where a session runs.
@@ -47,6 +50,7 @@ class SessionPeers:
         self._starter = starter
         self._list = session_list
         self._calls = calls
+        self._changes: dict[str, Change] = {}
         if calls is not None:
             calls.handlers |= {
                 "execute": self._execute,
@@ -75,6 +79,30 @@ class SessionPeers:
             },
             lambda ref: TurnRef(**ref),
         )
+
+    def offer(self, verb: str, change: Change) -> None:
+        """Let all nodes ask for this change of a session; see `ask`."""
+        self._changes[verb] = change
+        if self._calls is not None:
+            self._calls.handlers[verb] = lambda args: _not_further(self._change(verb, args))
+
+    async def ask(self, verb: str, args: Mapping[str, Any]) -> Any:
+        """Make an offered change to the session `args["session_id"]`, where its turns run. `args`
+        and the answer have JSON forms."""
+        return await self._where_it_runs(
+            lambda: self._change(verb, args), verb, args, lambda answer: answer
+        )
+
+    async def _change(self, verb: str, args: Mapping[str, Any]) -> Any:
+        for _ in range(_RACES):
+            try:
+                async with self._supervisor.session(args["session_id"]) as session:
+                    return await self._changes[verb](session, args)
+            except Elsewhere:
+                raise
+            except (PositionConflict, StaleWriter):
+                continue  # another node has just written here
+        raise NoAnswer("the session is written by several nodes at once")
 
     async def cancel(self, session_id: str, turn: int | None) -> list[int]:
         """Cancel where the session runs; the numbers of the turns that end so."""

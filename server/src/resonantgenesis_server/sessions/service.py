@@ -26,7 +26,7 @@ from ..model.principal import Principal
 from ..records.base import ListPage, SessionRecord
 from ..records.sessions import SessionRepository
 from .chunks import TurnOutput
-from .conversation import Conversation, MessagePage
+from .conversation import Conversations
 from .history import EntryGone
 from .idempotency import TurnIdempotency
 from .ownership import Elsewhere
@@ -92,7 +92,7 @@ class SessionService:
         self._list = session_list
         self._records = records
         self._peers = SessionPeers(supervisor, self._starter, session_list, calls)
-        self._conversation = Conversation(supervisor.states, supervisor.history)
+        self.conversations = Conversations(supervisor, self._peers, self.authorize, check_tools)
         supervisor.is_viewed_elsewhere = self._peers.is_viewed
 
     @property
@@ -331,14 +331,6 @@ class SessionService:
             status=state.status,
             done=not state.open_turns and position >= state.end,
         )
-
-    async def messages(
-        self, principal: Principal, session_id: str, *, limit: int, cursor: str | None
-    ) -> MessagePage:
-        """The newest messages, or those before the cursor; see Conversation."""
-        state = await self.authorize(principal, session_id)
-        self.states.viewed(session_id)
-        return await self._conversation.page(session_id, state, limit=limit, cursor=cursor)
 
     async def steps(
         self, principal: Principal, session_id: str, *, turn: int | None, after: int, limit: int

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from ..agents.base import NO_FILES, Agent, AgentSource, Turn, TurnFiles
+from ..agents.base import NO_FILES, Agent, AgentSource, InboxMessage, Turn, TurnFiles
 from ..codec.events import entry_of
 from ..codec.json import dumps, has_more_values
 from ..codec.sse import aside_entry
@@ -18,6 +19,7 @@ from ..feed.hub import Hub
 from ..log.base import EventLog, LogError, NewEntry, PositionConflict, StaleWriter
 from ..model.errors import (
     ApiError,
+    Conflict,
     Internal,
     PayloadTooLarge,
     SessionBusy,
@@ -29,6 +31,7 @@ from ..model.limits import Limits
 from .agent_run import AgentRun
 from .chunks import ChunkMaker, Status, TurnFailure, TurnOutcome
 from .history import RUNNER_LOST, TurnHistory, ending_from_log
+from .inbox import TurnInbox, waiting_messages, with_left
 from .request import IfBusy, TurnRequest
 from .session_log import SessionLog, TurnEvents, session_created, session_deleted
 from .state import (
@@ -160,6 +163,7 @@ class Session:
             self._check_new(new)
             number = len(self.state.turns) + 1
             self._check_queue(request.if_busy)
+            self._check_replaced(request.replace_turn)
             self._check_context(request)
             if claim_key is not None:
                 await claim_key(number)
@@ -216,6 +220,12 @@ class Session:
             wait = "a turn waits" if waiting == 1 else f"{waiting} turns wait"
             raise SessionBusy(f"{wait} already", retry_after=1)
 
+    def _check_replaced(self, replaced: int) -> None:
+        """Only the last turn can be regenerated."""
+        last = next((each for each in reversed(self.state.turns) if not each.withdrawn), None)
+        if replaced and (last is None or last.turn != replaced):
+            raise Conflict(f"turn {replaced} is not the last turn of the session")
+
     def _check_context(self, request: TurnRequest) -> None:
         """The contexts of turns are merged into the session's, which has the same bound."""
         if not request.context:
@@ -231,6 +241,14 @@ class Session:
             raise PayloadTooLarge(
                 f"the session's context would have more than {limits.json_values} values and names"
             )
+
+    def deliver(self, turn: int, message: InboxMessage) -> None:
+        """Give a recorded message to the turn, if its agent runs here."""
+        self._runner.deliver(turn, message)
+
+    async def request(self, turn: TurnState) -> TurnRequest:
+        """The request of a turn. Raises LogUnavailable."""
+        return await self._host.history.request(self.session_id, turn)
 
     async def cancel(self, number: int | None) -> list[int]:
         """Cancel this turn, or all that are open. Returns the numbers of the turns that end as
@@ -317,7 +335,8 @@ class Session:
                     await self.log.look_again()
                     if not turn.last:  # else an append whose answer was lost has succeeded
                         outcome = await self._runner.complete(turn, outcome)
-                        await self.log.end(turn, outcome)
+                        log, name = self._host.log, self.session_id
+                        await self.log.end(turn, await with_left(log, name, turn, outcome))
             except StaleWriter:
                 raise
             except LogError as error:
@@ -366,6 +385,7 @@ class TurnRunner:
         #: Number and record of the newest turn, if it runs at once.
         self._expected: tuple[int, NewEntry] | None = None
         self._run: AgentRun | None = None
+        self._inbox: TurnInbox | None = None
         self._cancelled: set[int] = set()
         #: The turn whose outcome is settled, and is being written.
         self._decided = 0
@@ -387,6 +407,11 @@ class TurnRunner:
         if succeeds:
             self._cancelled.add(number)
         return succeeds
+
+    def deliver(self, number: int, message: InboxMessage) -> None:
+        """Give the turn a message, if it runs."""
+        if self._inbox is not None and self._inbox.turn == number:
+            self._inbox.deliver(message)
 
     def forget(self, number: int) -> None:
         """The turn has ended."""
@@ -448,11 +473,15 @@ class TurnRunner:
 
     async def _begin(self, turn: TurnState) -> None:
         """Record the start of a turn that waited, unless it was withdrawn meanwhile."""
-        request = await self._host.history.request(self._log.session_id, turn)
-        await self._host.log.room()
-        async with self._log.lock:
-            if not turn.withdrawn:
-                await self._log.begin(turn, request.goal)
+        while True:
+            record = turn.record
+            request = await self._host.history.request(self._log.session_id, turn)
+            await self._host.log.room()
+            async with self._log.lock:
+                if not turn.withdrawn and turn.record == record:
+                    await self._log.begin(turn, request.goal)
+            if turn.withdrawn or turn.record == record:
+                break  # else it was edited meanwhile
 
     async def _prepare(self, turn: TurnState, files: TurnFiles) -> tuple[TurnRequest, Agent, Turn]:
         """The request, the agent and the agent's view of the turn. Raises ApiError, e.g. when the
@@ -480,6 +509,10 @@ class TurnRunner:
     ) -> TurnOutcome:
         host, events = self._host, TurnEvents.of(self._log.info, turn)
         watch: asyncio.Task[None] | None = None
+        inbox = self._inbox = TurnInbox(turn.turn)
+        view = replace(view, inbox=inbox)
+        for message in await waiting_messages(host.log, self._log.session_id, turn):
+            inbox.deliver(message)
         with self._log.writing() as writer:
             writer.on_aside = partial(host.show_aside, self._log.session_id)
             self._run = run = AgentRun(
@@ -500,7 +533,7 @@ class TurnRunner:
             try:
                 return await run.run()
             finally:
-                self._run = None
+                self._run = self._inbox = None
                 if watch is not None:
                     watch.cancel()
 

@@ -135,9 +135,10 @@ class SessionLog:
         self,
         records: Sequence[NewEntry],
         *,
-        pending: bool,
+        pending: bool | None,
         events: Sequence[NewEvent] = (),
     ) -> None:
+        """`pending`: whether turns are open then; None: as before."""
         organization = events[0].metadata["organization_id"] if events else ""
         await self._append(
             self._control_append(records, pending=pending),
@@ -233,7 +234,7 @@ class SessionLog:
         except LogError as error:
             log_.error("session could not be trimmed", session=self.session_id, error=str(error))
 
-    def _control_append(self, records: Sequence[NewEntry], *, pending: bool) -> Append:
+    def _control_append(self, records: Sequence[NewEntry], *, pending: bool | None) -> Append:
         return Append(
             self.control,
             records,

@@ -144,6 +144,8 @@ class TurnStarter:
             if request.joins:
                 problem = "needs the session_id, or the Idempotency-Key, of the stream"
                 raise InvalidRequest.field(request.position_name, problem)
+            if request.replace_turn:
+                raise InvalidRequest.field("replace_turn", "needs the session_id of the turn")
             with self._turn_limit.starting(principal):
                 return await self._start_new(principal, request, key)
         state = await self._authorize(principal, request.session_id)
@@ -157,7 +159,9 @@ class TurnStarter:
         current = state.current
         if current is None:
             raise InvalidRequest.field(request.position_name, "the session has no turn to join")
-        if current.goal_digest != digest(request.goal):
+        regenerates = current.replaces and current.replaces == request.replace_turn
+        same = current.goal_digest == digest(request.goal) or (regenerates and not request.goal)
+        if not same:
             raise Conflict(
                 "the session's turn has another goal;"
                 f" leave out {request.position_name} to start one"
@@ -192,7 +196,8 @@ class TurnStarter:
     async def _start_next(
         self, principal: Principal, info: SessionInfo, request: TurnRequest, key: str | None
     ) -> TurnRef:
-        complete = await self._complete(request, info, key)
+        regenerated = await self._regenerated(info.session_id, request)
+        complete = await self._complete(regenerated, info, key)
 
         claimed = False
 
@@ -220,6 +225,23 @@ class TurnStarter:
                 await self._release(principal, key if claimed else None)
                 raise
         raise SessionBusy("too many requests for one session at once", retry_after=1)
+
+    async def _regenerated(self, session_id: str, request: TurnRequest) -> TurnRequest:
+        """The request, with the goal of the turn that it regenerates if it has none."""
+        if not request.replace_turn or request.goal:
+            return request
+        state = await self._states.load(session_id)
+        turn = None if state is None else state.turn(request.replace_turn)
+        if turn is None:
+            raise Conflict(f"turn {request.replace_turn} is not the last turn of the session")
+        former = await self._host.history.request(session_id, turn)
+        return replace(
+            request,
+            goal=former.goal,
+            model=request.model or former.model,
+            tools=former.tools if request.tools is None else request.tools,
+            metadata=request.metadata or former.metadata,
+        )
 
     async def _release(self, principal: Principal, key: str | None) -> None:
         if key is not None:

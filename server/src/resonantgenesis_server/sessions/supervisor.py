@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -20,6 +21,7 @@ from ..log.base import Entry, EventLog, LogError
 from ..model.errors import SessionNotFound
 from ..model.limits import Limits
 from .cache import SessionCache
+from .lineage import inherited_spans
 from .ownership import Elsewhere, Ownership
 from .session import OpenFiles, Session, SessionHost, no_files
 from .session_log import SESSION_DELETED, SessionLog, session_of_event
@@ -57,6 +59,7 @@ class Supervisor(SessionHost):
         #: Tasks that `close` cancelled and that did not end.
         self.stuck = 0
         self.states = SessionCache(log, hub, changed, lambda: ownership.is_alone)
+        self.history.inherited = partial(inherited_spans, self.states)
         self._active: dict[str, Session] = {}
         self._requests: set[asyncio.Task[Any]] = set()
 

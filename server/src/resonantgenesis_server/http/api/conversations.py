@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from ...codec.json import dumps
+from ...model.limits import Limits
 from ...sessions.service import SessionService
 from ..errors import documented_errors
+from ..idempotency import IdempotencyKey
 from ..routing import api_router
-from ..schemas import PageLimit
-from .sessions import PATH, Reader, SessionId
+from ..schemas import MAX_POSITION, PageBody, PageLimit
+from .session_models import EditBody, PostBody
+from .sessions import PATH, Reader, SessionId, Writer
 
 _MESSAGES = PATH + "/{session_id}/messages"
+_QUEUE = PATH + "/{session_id}/queue"
+_QUEUED = _QUEUE + "/{turn}"
+Turn = Annotated[int, Path(ge=1, le=MAX_POSITION)]
 
 
 class MessagePart(BaseModel):
@@ -52,8 +58,28 @@ class MessagesBody(BaseModel):
     )
 
 
-def conversations_router(service: SessionService) -> APIRouter:
+class PostedBody(BaseModel):
+    session_id: str
+    turn: int = Field(description="The turn that the message is for.")
+    message_id: str
+
+
+class QueuedBody(BaseModel):
+    """A turn that waits for others."""
+
+    turn: int
+    goal: str
+    model: str | None
+    tools: list[str] | None
+    metadata: dict[str, Any]
+    max_steps: int
+    timeout_seconds: float
+    queued_at: str
+
+
+def conversations_router(service: SessionService, limits: Limits) -> APIRouter:
     router = api_router(tag="sessions")
+    conversations = service.conversations
 
     @router.get(
         _MESSAGES,
@@ -68,7 +94,7 @@ def conversations_router(service: SessionService) -> APIRouter:
         cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,4}\.[0-9]{1,10}$")] = None,
     ) -> Response:
         """The newest messages, or those before the cursor. Messages of one turn stay together."""
-        page = await service.messages(principal, session_id, limit=limit, cursor=cursor)
+        page = await conversations.messages(principal, session_id, limit=limit, cursor=cursor)
         body = {
             "data": page.messages,
             "next_cursor": page.next_cursor,
@@ -77,5 +103,51 @@ def conversations_router(service: SessionService) -> APIRouter:
         }
         headers = {"X-Log-Epoch": service.epoch, "Cache-Control": "no-store"}
         return Response(dumps(body), media_type="application/json", headers=headers)
+
+    @router.post(
+        _MESSAGES,
+        responses=documented_errors(404, 409, body=True),
+        operation_id="post_message",
+    )
+    async def post(
+        session_id: SessionId, body: PostBody, principal: Writer, key: IdempotencyKey = None
+    ) -> PostedBody:
+        """Say something to the turn that runs, waits for an answer, or comes next."""
+        posted = await conversations.post(
+            principal, session_id, body.content, message_id=body.message_id, key=key
+        )
+        return PostedBody(**posted)
+
+    @router.get(
+        _QUEUE,
+        responses=documented_errors(404),
+        operation_id="list_queue",
+    )
+    async def queue(session_id: SessionId, principal: Reader) -> PageBody[QueuedBody]:
+        """The turns that wait for others, in their order: all on one page."""
+        turns = await conversations.queue(principal, session_id)
+        return PageBody(
+            data=[QueuedBody(**turn) for turn in turns], next_cursor=None, has_more=False
+        )
+
+    @router.patch(
+        _QUEUED,
+        status_code=204,
+        responses=documented_errors(404, 409, body=True),
+        operation_id="edit_queued_turn",
+    )
+    async def edit(session_id: SessionId, turn: Turn, body: EditBody, principal: Writer) -> None:
+        """Change a turn that waits; its number and place stay."""
+        await conversations.edit_queued(principal, session_id, turn, body.changes(limits))
+
+    @router.delete(
+        _QUEUED,
+        status_code=204,
+        responses=documented_errors(404, 409),
+        operation_id="remove_queued_turn",
+    )
+    async def remove(session_id: SessionId, turn: Turn, principal: Writer) -> None:
+        """Take a turn that waits out of the queue. It ends as cancelled."""
+        await conversations.remove_queued(principal, session_id, turn)
 
     return router

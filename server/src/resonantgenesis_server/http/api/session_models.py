@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticKnownError
 
 from ...codec.json import dumps
-from ...model.errors import PayloadTooLarge
+from ...model.errors import InvalidRequest, PayloadTooLarge
 from ...model.limits import MIB, Limits
 from ...sessions.request import CreateSpec, IfBusy, OnDisconnect, TurnRequest
 from ..errors import bad_fields, problem_text
@@ -39,7 +40,14 @@ class CreateBody(Body):
 class TurnBody(Body):
     """A further turn of a session."""
 
-    goal: Annotated[str, Field(min_length=1, max_length=_LONGEST_TEXT)]
+    replace_turn: TurnNumber | None = Field(
+        default=None, description="Regenerates this turn, the last one of the session."
+    )
+    goal: Annotated[str, Field(min_length=1, max_length=_LONGEST_TEXT)] | None = Field(
+        default=None,
+        validate_default=True,
+        description="Required, unless `replace_turn` names a turn, which has one.",
+    )
     stream: bool = False
     context: Context = Field(default_factory=dict, description="Merged into the session's.")
     resume_from: Position | None = Field(
@@ -55,14 +63,20 @@ class TurnBody(Body):
     on_disconnect: OnDisconnect = "continue"
     compact: bool = False
 
+    @field_validator("goal", mode="before")
+    @classmethod
+    def _check_goal(cls, goal: object, info: ValidationInfo) -> object:
+        if goal is None and info.data.get("replace_turn") is None:
+            raise PydanticKnownError("missing")
+        return goal
+
     def request(self, limits: Limits, session_id: str | None = None) -> TurnRequest:
         """Raises PayloadTooLarge."""
-        if len(self.goal.encode("utf-8", "surrogatepass")) > limits.goal:
-            raise PayloadTooLarge(
-                f"the goal is over {limits.goal} bytes", details={"limit": limits.goal}
-            )
+        goal = self.goal or ""
+        check_goal(goal, limits)
         return TurnRequest(
-            goal=self.goal,
+            goal=goal,
+            replace_turn=self.replace_turn or 0,
             session_id=session_id,
             context=_context(self.context, limits),
             resume_from=self.resume_from,
@@ -77,6 +91,14 @@ class TurnBody(Body):
         )
 
 
+def check_goal(goal: str, limits: Limits) -> None:
+    """Raises PayloadTooLarge."""
+    if len(goal.encode("utf-8", "surrogatepass")) > limits.goal:
+        raise PayloadTooLarge(
+            f"the goal is over {limits.goal} bytes", details={"limit": limits.goal}
+        )
+
+
 class ExecuteBody(TurnBody):
     """A turn of a new session, or of the one that `session_id` names."""
 
@@ -87,6 +109,36 @@ class ExecuteBody(TurnBody):
         """Raises PayloadTooLarge."""
         request = super().request(limits, session_id or self.session_id)
         return replace(request, agent_id=self.agent_id)
+
+
+class PostBody(Body):
+    """Something to say to the turn that is open."""
+
+    content: Annotated[str, Field(min_length=1, max_length=_LONGEST_TEXT)]
+    message_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")] | None = Field(
+        default=None, description="Makes a repeat the same message; the server's own if left out."
+    )
+
+
+class EditBody(Body):
+    """What a turn that waits shall have instead."""
+
+    goal: Annotated[str, Field(min_length=1, max_length=_LONGEST_TEXT)] | None = None
+    model: Name | None = None
+    tools: Annotated[list[Name], Field(max_length=128)] | None = None
+    metadata: JsonObject | None = None
+    max_steps: Annotated[int, Field(ge=1, le=1_000)] | None = None
+    timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] | None = None
+
+    def changes(self, limits: Limits) -> dict[str, Any]:
+        """The fields that were named. Raises PayloadTooLarge."""
+        changes = {name: getattr(self, name) for name in self.model_fields_set}
+        check_goal(changes.get("goal") or "", limits)
+        _metadata(changes.get("metadata") or {}, limits)
+        for name in ("goal", "metadata", "max_steps", "timeout_seconds"):
+            if name in changes and changes[name] is None:
+                raise InvalidRequest.field(name, "cannot be null")
+        return changes
 
 
 class CancelBody(Body):

@@ -75,6 +75,16 @@ class Cancelled(Control):
     id: _Id = None
 
 
+class Accepted(Control):
+    """A message to an open turn is recorded."""
+
+    type: Literal["accepted"]
+    session_id: str
+    turn: int = Field(description="The turn that it is for.")
+    message_id: str
+    id: _Id = None
+
+
 class Pong(Control):
     type: Literal["pong"]
     id: _Id = None
@@ -142,6 +152,7 @@ class Chunk(BaseModel):
         "tool_result",
         "step",
         "source",
+        "user_message",
         "file",
         "data",
         "error",
@@ -158,6 +169,7 @@ SERVER_MESSAGES: dict[str, type[BaseModel]] = {
     "unsubscribed": Unsubscribed,
     "started": Started,
     "cancelled": Cancelled,
+    "accepted": Accepted,
     "pong": Pong,
     "cursor": Quiet,
     "draining": Draining,

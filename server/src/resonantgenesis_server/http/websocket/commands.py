@@ -21,6 +21,7 @@ from ..limits import RequestLimit, SocketLimits
 from .messages import (
     Cancel,
     Execute,
+    Post,
     SubscribeEvents,
     SubscribeSession,
     Unsubscribe,
@@ -278,6 +279,16 @@ class Commands:
             turns=turns,
             status=done["status"],
         )
+
+    async def post(self, principal: Principal, request: Post) -> None:
+        """Say something to the open turn of a session."""
+        require(principal, "sessions:write")
+        message = request.message
+        await self._requests.take(principal)
+        posted = await self._sessions.conversations.post(
+            principal, message.session_id, message.content, message_id=message.message_id
+        )
+        self._answer("accepted", message.id, **posted)
 
     # -- inside ----------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from .messages import (
     Cancel,
     Close,
     Execute,
+    Post,
     Reply,
     SubscribeEvents,
     SubscribeSession,
@@ -219,6 +220,8 @@ class Socket:
                 self._commands.unsubscribe(self.principal, action)
             case Cancel():
                 await self._commands.cancel(self.principal, action)
+            case Post():
+                await self._commands.post(self.principal, action)
             case Execute():
                 await self._execute_soon(action)
 

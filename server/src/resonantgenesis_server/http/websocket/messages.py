@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ...model.ids import is_id
-from ..api.session_models import ExecuteBody, Position, TurnNumber
+from ..api.session_models import ExecuteBody, Position, PostBody, TurnNumber
 from ..schemas import Body, FilterObject, PatternList
 
 PATH = "/v1/ws"
@@ -69,6 +69,13 @@ class CancelMessage(ClientMessage):
     turn: TurnNumber | None = None
 
 
+class PostMessage(ClientMessage, PostBody):
+    """Something to say to the turn that is open."""
+
+    type: Literal["message"]
+    session_id: Annotated[str, Field(min_length=1, max_length=128)]
+
+
 class PingMessage(ClientMessage):
     type: Literal["ping"]
 
@@ -79,6 +86,7 @@ CLIENT_MESSAGES: dict[str, type[ClientMessage]] = {
     "unsubscribe": UnsubscribeMessage,
     "execute": ExecuteMessage,
     "cancel": CancelMessage,
+    "message": PostMessage,
     "ping": PingMessage,
 }
 
@@ -156,7 +164,14 @@ class Cancel(_Request):
     message: CancelMessage
 
 
-Request = Authenticate | SubscribeEvents | SubscribeSession | Unsubscribe | Execute | Cancel
+@dataclass(frozen=True, slots=True)
+class Post(_Request):
+    """Say something to an open turn."""
+
+    message: PostMessage
+
+
+Request = Authenticate | SubscribeEvents | SubscribeSession | Unsubscribe | Execute | Cancel | Post
 Action = Reply | Close | Request
 
 

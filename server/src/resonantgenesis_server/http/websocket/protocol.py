@@ -8,7 +8,8 @@ connection, where the client's own flow control bounds them.
 from __future__ import annotations
 
 from collections import deque
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 from ...codec.strict_json import parse_json
 from ...codec.websocket import control
@@ -40,6 +41,8 @@ from .messages import (
     ExecuteMessage,
     MessageId,
     PingMessage,
+    Post,
+    PostMessage,
     Reply,
     SubscribeEvents,
     SubscribeMessage,
@@ -184,6 +187,13 @@ class SocketMachine:
         return Authenticate(message.token, message.id)
 
 
+_AS_THEY_ARE: dict[type[ClientMessage], Callable[[Any], Action]] = {
+    ExecuteMessage: Execute,
+    CancelMessage: Cancel,
+    PostMessage: Post,
+}
+
+
 def _action(message: ClientMessage) -> Action:
     match message:
         case AuthMessage():
@@ -192,10 +202,8 @@ def _action(message: ClientMessage) -> Action:
             return _subscribe(message)
         case UnsubscribeMessage():
             return Unsubscribe(_known_channels(message.channels), message)
-        case ExecuteMessage():
-            return Execute(message)
-        case CancelMessage():
-            return Cancel(message)
+        case ExecuteMessage() | CancelMessage() | PostMessage():
+            return _AS_THEY_ARE[type(message)](message)
         case PingMessage():
             return Reply(control("pong", id=message.id))
         case _:

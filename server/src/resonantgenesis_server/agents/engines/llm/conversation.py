@@ -158,7 +158,7 @@ class _Excerpt:
 
     @property
     def size(self) -> int:
-        plain = len(self.past.goal) + len(self.past.output)
+        plain = len(self.past.goal) + len(self.past.output) + sum(map(len, _said(self.past)))
         if self.result_chars is None:
             return plain
         limit = self.result_chars
@@ -170,18 +170,25 @@ class _Excerpt:
 
 
 def open_conversation(
-    turn: Turn, model: str, history_chars: int, *, with_tools: bool = True
+    turn: Turn,
+    model: str,
+    history_chars: int,
+    *,
+    with_tools: bool = True,
+    result_chars: int = _RESULT_CHARS[0],
 ) -> Conversation:
     """The newest turns that fit into `history_chars` characters, then the goal.
 
     No turn is older than one that is left out. Goals and texts of turns are whole. Results of tools
     are shortened where room is short, or the turn comes without its tools, but never with a call
-    that lacks its result. `with_tools`: the model has tools; models without tools refuse calls.
+    that lacks its result. `with_tools`: the model has tools; models without tools refuse calls. No
+    result takes more than `result_chars`; 0: no turn comes with its tools.
     """
+    with_tools = with_tools and result_chars > 0
     kept: list[_Excerpt] = []
     room = history_chars
     for past in reversed(turn.history):
-        excerpt = _fitting(past, room, with_tools=with_tools)
+        excerpt = _fitting(past, room, result_chars if with_tools else 0)
         room -= excerpt.size
         if room < 0:
             break
@@ -192,32 +199,43 @@ def open_conversation(
         messages += _messages(excerpt, ids)
     messages.append(UserMessage(turn.goal))
     # The session may have had more than the runner hands on.
-    earlier = max(turn.turn - 1, len(turn.history))
+    earlier = turn.turn - 1 if turn.earlier is None else turn.earlier
+    earlier = max(earlier, len(turn.history))
     note = _note(earlier - len(kept), history_chars)
     return Conversation(model, _system(turn), messages, note, ids)
 
 
-def _fitting(past: PastTurn, room: int, *, with_tools: bool) -> _Excerpt:
+def _fitting(past: PastTurn, room: int, result_chars: int) -> _Excerpt:
+    """The turn with results of up to `result_chars` characters; 0: without its tools."""
     plain = _Excerpt(past, None)
-    if past.steps and with_tools:
-        for limit in _RESULT_CHARS:
+    if past.steps and result_chars:
+        for limit in sorted({min(each, result_chars) for each in _RESULT_CHARS}, reverse=True):
             excerpt = _Excerpt(past, limit)
             if excerpt.size - plain.size <= (room - plain.size) / 2:
                 return excerpt
     return plain
 
 
+def _said(past: PastTurn) -> list[str]:
+    """The messages of the user while the turn ran."""
+    return [*(step.message for step in past.steps if step.message), *past.left]
+
+
 def _messages(excerpt: _Excerpt, ids: CallIds) -> Iterator[Message]:
     past, limit = excerpt.past, excerpt.result_chars
-    yield UserMessage(past.goal)
     if limit is None:
+        taken = [step.message for step in past.steps if step.message]
+        yield UserMessage("\n\n".join([past.goal, *taken]))
         yield AssistantMessage(_answer(past, past.output))
+        yield from map(UserMessage, past.left)
         return
+    yield UserMessage(past.goal)
     said = "".join(step.text for step in past.steps)
     is_known = past.output.startswith(said)
     for step in past.steps:
         yield from _step(step, step.text if is_known else "", past, limit, ids)
     yield AssistantMessage(_answer(past, past.output[len(said) :] if is_known else past.output))
+    yield from map(UserMessage, past.left)
 
 
 def _step(step: PastStep, text: str, past: PastTurn, limit: int, ids: CallIds) -> Iterator[Message]:
@@ -225,10 +243,13 @@ def _step(step: PastStep, text: str, past: PastTurn, limit: int, ids: CallIds) -
         CallRequest(ids.take(), legal_name(call.tool), dumps(_arguments(call)).decode())
         for call in step.calls
     ]
-    yield AssistantMessage(text, calls)
+    if calls or text.strip():
+        yield AssistantMessage(text, calls)
     for request, call in zip(calls, step.calls, strict=True):
         is_error = call.is_error or call.result is None
         yield ToolMessage(request.call_id, request.tool, _result(call, past, limit), is_error)
+    if step.message:
+        yield UserMessage(step.message)
 
 
 def _arguments(call: PastCall) -> Mapping[str, Any]:

@@ -92,6 +92,7 @@ class ToolLoop:
         max_steps = self._turn.max_steps
         for number in range(1, max_steps + 1):
             yield Step(STEP, detail=self._note if number == 1 else "")
+            await self._take_messages()
             answer = _Answer()
             async with aclosing(self._ask(answer)) as chunks:
                 async for chunk in chunks:
@@ -104,8 +105,28 @@ class ToolLoop:
                     async for chunk in chunks:
                         yield chunk
             yield Step(STEP, "completed", finish_reason=finish.reason)
-            if not answer.requests:
+            if not answer.requests and not await self._goes_on(answer, number):
                 return
+
+    async def _take_messages(self) -> bool:
+        """Add the user's messages since the last call to the conversation. Returns whether there
+        are any."""
+        messages = await self._turn.inbox.take()
+        self._call.messages += [UserMessage(each.content) for each in messages]
+        return bool(messages)
+
+    async def _goes_on(self, answer: _Answer, number: int) -> bool:
+        """Whether the user has said something during the last answer, and a step is left."""
+        if number == self._turn.max_steps:
+            return False
+        asked = len(self._call.messages)
+        if not await self._take_messages():
+            return False
+        said = answer.message([])
+        if not said.text.strip():
+            said = replace(said, text="(no answer)")  # some providers refuse an empty one
+        self._call.messages.insert(asked, said)
+        return True
 
     async def _ask(self, answer: _Answer) -> AsyncGenerator[AgentChunk, None]:
         """Yield the text of one answer as it comes; collect everything in `answer`."""

@@ -146,6 +146,13 @@ class LlmSettings(BaseModel):
         description="Characters of earlier turns that a model gets, with their calls of tools; the"
         " oldest turns are left out.",
     )
+    history_result_chars: int = Field(
+        default=4_000,
+        ge=0,
+        le=4_000,
+        description="Characters of each result of a tool that a model gets of earlier turns; 0:"
+        " earlier turns come without their calls of tools.",
+    )
     idle_seconds: float = Field(
         default=120.0,
         gt=0,
