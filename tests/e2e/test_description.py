@@ -131,7 +131,7 @@ def run_all(server: ServerProcess, real: Real, examples: int) -> None:
 
 
 def test_answers_are_as_described(described: ServerProcess, real: Real) -> None:
-    run_all(described, real, 4)
+    run_all(described, real, 2)
 
 
 @pytest.mark.soak

@@ -60,6 +60,7 @@ async def watch(client: httpx.AsyncClient, agent: str, number: int) -> list[Json
 
 def check(number: int, chunks: list[Json]) -> None:
     """Whole, in order, and nobody else's."""
+    assert [chunk for chunk in chunks if chunk["type"] == "error"] == []
     assert [chunk["position"] for chunk in chunks] == list(range(1, len(chunks) + 1))
     words = [f"t{number}-{when}-{n} " for when in ("before", "after") for n in range(WORDS)]
     assert "".join(c["content"] for c in chunks if c["type"] == "text") == "".join(words)

@@ -19,7 +19,7 @@ from resonantgenesis_server.log.base import (
     StreamInfo,
 )
 
-from .support import Backend, Store, read_until
+from .support import BACKENDS, Backend, Store, read_until
 
 pytestmark = pytest.mark.anyio
 NAMES = ["a", "a/x", "a/y"]
@@ -106,6 +106,17 @@ def apply(model: Model, call: list[Append]) -> type[LogError] | list[int]:
     return [len(model[a.stream].bodies) for a in call if a.stream != OTHER]
 
 
+Step = tuple[str, object]
+some_steps = st.lists(operations, min_size=1, max_size=12)
+#: Backends whose every operation is a way over a network.
+REMOTE = sorted(BACKENDS.keys() - {"sqlite"})
+
+
+def examples(count: int) -> settings:
+    checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    return settings(max_examples=count, deadline=None, suppress_health_check=checks)
+
+
 class Subject:
     """The store under test; each example has streams of its own in it."""
 
@@ -169,15 +180,8 @@ async def check(subject: Subject, model: Model, example: str) -> None:
         assert sorted(e.body for e in found) == sorted(other.bodies)
 
 
-@settings(
-    max_examples=80,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(steps=st.lists(operations, min_size=1, max_size=12))
-async def test_a_store_behaves_like_its_model(
-    subject: Subject, steps: list[tuple[str, object]]
-) -> None:
+async def behave(subject: Subject, steps: list[Step]) -> None:
+    """Whatever is done, the store shows what its model does."""
     example = f"{next(subject.examples)}:"
     model: Model = {}
     for name, argument in steps:
@@ -198,3 +202,24 @@ async def test_a_store_behaves_like_its_model(
                 await subject.store.close()
                 subject.store = await subject.backend.open()
         await check(subject, model, example)
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@examples(80)
+@given(steps=some_steps)
+async def test_a_store_behaves_like_its_model(subject: Subject, steps: list[Step]) -> None:
+    await behave(subject, steps)
+
+
+@pytest.mark.parametrize("backend", REMOTE, indirect=True)
+@examples(15)
+@given(steps=some_steps)
+async def test_so_does_one_over_a_network(subject: Subject, steps: list[Step]) -> None:
+    await behave(subject, steps)
+
+
+@pytest.mark.soak
+@examples(500)
+@given(steps=some_steps)
+async def test_it_does_so_for_long(subject: Subject, steps: list[Step]) -> None:
+    await behave(subject, steps)
