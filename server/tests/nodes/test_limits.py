@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
 from resonantgenesis_server.calls import Calls
 from resonantgenesis_server.http import shared_counts
-from resonantgenesis_server.http.limits import StreamLimit
+from resonantgenesis_server.http.limits import RequestLimit, StreamLimit
 from resonantgenesis_server.http.shared_counts import SharedCounts
 from resonantgenesis_server.http.watchdog import StreamWatchdog
 from resonantgenesis_server.model.errors import RateLimited
@@ -47,6 +48,8 @@ class LimitedNode:
         self.counts = SharedCounts(self.calls)
         self.turns.elsewhere = self.counts.share("turns", self.turns.above)
         limit.elsewhere = self.counts.share("streams", self.watch.above)
+        self.requests = RequestLimit(of_key, of_organization=of_organization)
+        self.requests.elsewhere = self.counts.share("requests", self.requests.above)
         self.open = contextlib.ExitStack()
         self.counts.start()
 
@@ -65,6 +68,15 @@ class LimitedNode:
         for _ in range(count):
             self.open.enter_context(self.turns.starting(principal))
             self.open.enter_context(self.watch.opening(principal))
+
+    async def send(self, count: int, principal: Principal = ME) -> int:
+        """How many of so many requests pass."""
+        passed = 0
+        for _ in range(count):
+            with contextlib.suppress(RateLimited):
+                await self.requests.take(principal)
+                passed += 1
+        return passed
 
     async def close(self) -> None:
         self.open.close()
@@ -141,6 +153,27 @@ async def test_small_counts_are_not_told_and_the_error_is_a_sixteenth_at_most(
     assert set(heard) == {other.calls.node}
     assert third.turns.elsewhere("key_1") == 11
     assert third.watch.limit.elsewhere("key_1") == 11
+
+
+async def test_requests_of_a_minute_are_those_at_all_nodes(
+    limited: Limit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_counts, "_INTERVAL", 0.05)
+    one, other, third = await limited(3, 100, 150)
+    assert await one.send(60) == 60
+    await until(lambda: other.requests.elsewhere("key_1") == 60)
+    assert await other.send(60) == 40
+    await until(lambda: third.requests.elsewhere("key_1") >= 100)
+    assert await third.send(5) == 0
+    assert await one.send(5) == 0
+    # A refused request counts for nobody's organization.
+    await until(lambda: third.requests.elsewhere("org_1") == 100)
+    assert await third.send(60, COLLEAGUE) == 50
+    # The windows end, each where it began.
+    later = time.time() + 61
+    monkeypatch.setattr(time, "time", lambda: later)
+    await until(lambda: not third.requests.elsewhere("key_1"))
+    assert await third.send(5) == 5
 
 
 async def test_the_bootstrap_key_is_refused_nothing(limited: Limit) -> None:

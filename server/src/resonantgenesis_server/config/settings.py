@@ -197,8 +197,9 @@ class Settings(BaseSettings):
     limits_storage: str = Field(
         default="memory://",
         pattern=r"^[a-z0-9+]+://",
-        description="Where requests per key are counted: `memory://`, each process for itself, or"
-        " another storage of the library `limits`, such as `redis://HOST:6379`.",
+        description="Where requests per key are counted: `memory://`, the memory of each process,"
+        " which tells the other nodes of `store`, or another storage of the library `limits`, such"
+        " as `redis://HOST:6379`.",
     )
     tools: ToolSettings = Field(default_factory=ToolSettings)
     llm: LlmSettings = Field(default_factory=LlmSettings)

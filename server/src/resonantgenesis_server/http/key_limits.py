@@ -59,6 +59,8 @@ class KeyLimits:
         counts = SharedCounts(calls)
         self.turns.elsewhere = counts.share("turns", self.turns.above)
         self.streams.elsewhere = counts.share("streams", watch.above)
+        if self.requests.is_of_process:
+            self.requests.elsewhere = counts.share("requests", self.requests.above)
         counts.start()
         stack.push_async_callback(counts.close)
 

@@ -1,7 +1,8 @@
 """Limits of an API key and of an organization; PROTOCOL.md, section 9.
 
-Requests are counted in a storage of the library `limits`, which several nodes can share. Streams
-are counted in the process that has them open; see `shared_counts` for those of other nodes.
+Requests are counted in a storage of the library `limits`, which several nodes can share. Without
+such a one requests are counted where they come, and streams always where they are open; see
+`shared_counts` for the counts of other nodes.
 """
 
 from __future__ import annotations
@@ -67,6 +68,11 @@ class RequestLimit:
         self._item = RateLimitItemPerMinute(max(limit, 1))
         self._storage = _open(storage)
         self._last_complaint = -math.inf
+        #: By the id of a key or an organization: the requests of its window here, the window's end
+        #: (seconds since 1970), and the limit.
+        self._windows: dict[str, tuple[int, float, int]] = {}
+        #: How many other nodes have counted, by such an id.
+        self.elsewhere: Callable[[str], int] = lambda _whose: 0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -80,6 +86,23 @@ class RequestLimit:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=5)
+
+    @property
+    def is_of_process(self) -> bool:
+        """Whether requests are counted in this process alone."""
+        return isinstance(self._storage, MemoryStorage)
+
+    def above(self, part: float) -> dict[str, int]:
+        """The counts of this process that are over this part of their limits."""
+        now = time.time()
+        self._windows = {
+            whose: window for whose, window in self._windows.items() if window[1] > now
+        }
+        return {
+            whose: min(taken, limit)
+            for whose, (taken, _, limit) in self._windows.items()
+            if taken > part * limit
+        }
 
     async def take(self, principal: Principal) -> list[tuple[bytes, bytes]]:
         """Count a request. Returns the headers with the rest of the limit. Raises RateLimited."""
@@ -101,6 +124,8 @@ class RequestLimit:
         try:
             if isinstance(self._storage, MemoryStorage):
                 taken, ends = await _take(self._storage, key)
+                self._windows[owner] = taken, ends, limit
+                taken += self.elsewhere(owner)
             else:
                 async with asyncio.timeout(_STORAGE_TIMEOUT):
                     taken, ends = await _take(self._storage, key)

@@ -1,7 +1,7 @@
-"""What is open at other nodes counts against the limits of a key and of an organization.
+"""What other nodes have counted counts against the limits of a key and of an organization.
 
 Each node tells the others once a second which of its counts are large. So no request asks anybody,
-and a limit is off by what opens within a second, and by a sixteenth of the limit at most.
+and a limit is off by what comes within a second, and by a sixteenth of the limit at most.
 """
 
 from __future__ import annotations
