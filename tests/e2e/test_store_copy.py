@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from resonantgenesis import ResonantGenesis
 from support.server import COMMAND, KEY, ServerProcess, free_port
+from support.server import running as server_running
 from support.wire import dense, execute, read_all
 
 pytestmark = pytest.mark.anyio
@@ -98,3 +99,35 @@ async def test_clients_resume_across_a_move_and_back(postgres: str, tmp_path: Pa
         await client.aclose()
         for server in (first, second, third):
             server.stop()
+
+
+async def test_content_that_is_gone_is_said_by_the_exit_code(tmp_path: Path) -> None:
+    with server_running(tmp_path / "data") as server:
+        async with server.client() as http:
+            for name in ("kept", "lost"):
+                made = await http.post(f"/v1/files?name={name}", content=name.encode())
+                assert made.status_code == 201
+    (lost,) = [
+        path
+        for path in (tmp_path / "data" / "files").rglob("*")
+        if path.is_file() and path.read_bytes() == b"lost"
+    ]
+    lost.unlink()
+    command = [*COMMAND, "store", "copy", f"sqlite:{tmp_path / 'data'}"]
+    command += [f"sqlite:{tmp_path / 'new'}", "--files", str(tmp_path / "files")]
+    done = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert done.stdout.count("warning: a file cannot be copied") == 1
+    assert "1 files have no content in the new store" in done.stderr
+    with server_running(tmp_path / "new", files=str(tmp_path / "files")) as server:
+        async with server.client() as http:
+            files = {
+                file["name"]: file["id"] for file in (await http.get("/v1/files")).json()["data"]
+            }
+            assert files.keys() == {"kept", "lost"}
+            kept = await http.get(f"/v1/files/{files['kept']}/content")
+            assert kept.content == b"kept"
+            gone = await http.get(f"/v1/files/{files['lost']}/content")
+            assert gone.status_code >= 400

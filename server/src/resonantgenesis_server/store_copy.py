@@ -70,7 +70,8 @@ class Store:
 
 @dataclass(slots=True)
 class Copied:
-    """What was copied; `lines` and `warnings` are for people."""
+    """What was copied; `lines` and `warnings` are for people. A warning is of a file whose content
+    could not be read."""
 
     streams: int = 0
     entries: int = 0

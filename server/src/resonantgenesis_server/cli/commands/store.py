@@ -75,7 +75,8 @@ def copy(
     config: Config = None,
 ) -> None:
     """Copy everything from a stopped store into an empty one, and compare both. Positions and
-    cursors stay valid. Repeat the command to go on with a copy that broke off."""
+    cursors stay valid. Repeat the command to go on with a copy that broke off. The exit code is 1
+    if the content of a file could not be read."""
     import asyncio
 
     from ... import store_copy, stores
@@ -97,6 +98,11 @@ def copy(
     )
     for line in (*copied.lines, *(f"warning: {warning}" for warning in copied.warnings)):
         typer.echo(line)
+    if lost := len(copied.warnings):
+        raise CliError(
+            f"{lost} files have no content in the new store, since it could not be read; all else"
+            " is there"
+        )
 
 
 async def _copy(
