@@ -23,6 +23,9 @@ from .agents.loading import AgentLoadError
 from .agents.registry import Agents, Engines
 from .agents.tools.opening import open_toolbox
 from .agents.tools.toolbox import Toolbox
+from .agents.workers.directory import WorkerDirectory
+from .agents.workers.nodes import WorkerNodes
+from .agents.workers.pool import WorkerPool
 from .calls import Calls
 from .clients.ai_sdk.routes import ChatRoutes
 from .clients.streams import ClientStreams
@@ -54,6 +57,7 @@ from .http.sse.routes import EventRoutes, StreamRoutes
 from .http.watchdog import StreamWatchdog
 from .http.websocket.asyncapi import asyncapi_router
 from .http.websocket.routes import SocketRoutes
+from .http.workers.routes import WorkerRoutes, workers_router
 from .log.base import Entry, OnCommit
 from .log.sqlite.log import SqliteLog
 from .logging.setup import say
@@ -105,6 +109,8 @@ class Routes:
     once: IdempotentPosts
     tools: Toolbox
     nodes: NodeDirectory
+    workers: WorkerRoutes
+    worker_directory: WorkerDirectory
     metrics: APIRouter
     now: Callable[[], float]
     reached: Reached
@@ -135,6 +141,7 @@ class Parts:
     events: EventService
     usage: UsageMeter
     sockets: SocketRoutes
+    workers: WorkerRoutes
     retention: Retention
     housekeeper: Housekeeper
     node_events: NodeEvents
@@ -265,7 +272,20 @@ async def open_parts(
             once,
             tools,
             _node_directory(own, log, supervisor, watch, sockets, calls),
-            metrics_of(stack, settings, worker, log, hub, supervisor, session_list, watch, sockets),
+            WorkerRoutes(engines.pool, directory, limits, watch, clock.now),
+            WorkerDirectory(engines.pool, own.id, calls),
+            metrics_of(
+                stack,
+                settings,
+                worker,
+                log,
+                hub,
+                supervisor,
+                session_list,
+                watch,
+                sockets,
+                engines.pool,
+            ),
             clock.now,
             of_key.events.reached,
         )
@@ -291,6 +311,7 @@ async def open_parts(
             lambda: ownership.leads,
         )
 
+        _share_workers(stack, engines.pool, calls)
         await _take_up(stack, log, supervisor, dispatcher, session_list, calls)
         meter.start()
         await _start_list(session_list)
@@ -307,6 +328,7 @@ async def open_parts(
             events,
             meter,
             sockets,
+            routes.workers,
             retention,
             housekeeper,
             node_events,
@@ -378,6 +400,16 @@ def _among_nodes(log: AnyLog, fence: int) -> tuple[Ownership, Calls | None]:
     if isinstance(log, SqliteLog):
         return SoleOwner(fence), None
     return NodeOwner(log, fence), Calls(log.nodes)
+
+
+def _share_workers(stack: contextlib.AsyncExitStack, pool: WorkerPool, calls: Calls | None) -> None:
+    """Let workers of this node serve turns of others, and the other way round."""
+    if calls is None:
+        return
+    pool.node = calls.node
+    nodes = WorkerNodes(pool, calls)
+    nodes.start()
+    stack.push_async_callback(nodes.close)
 
 
 def _own_node(log: AnyLog, fence: int, clock: Clock, worker: int | None) -> NodeStatus:
@@ -485,7 +517,7 @@ def _app(
             reached=routes.reached,
             watch=routes.watch,
             cors_origins=settings.cors_origins,
-            fast=routes.sockets.routes(),
+            fast=[*routes.sockets.routes(), *routes.workers.routes()],
             routers=[
                 *routes.streams(),
                 sessions_router(routes.sessions, limits, routes.once),
@@ -495,6 +527,7 @@ def _app(
                 usage_router(routes.usage, routes.now),
                 tools_router(routes.tools),
                 nodes_router(routes.nodes),
+                workers_router(routes.worker_directory),
                 asyncapi_router(),
                 routes.metrics,
             ],
@@ -530,7 +563,9 @@ async def _open_engines(
 ) -> Engines:
     """The engines that agents run on; `stack` closes them."""
     workers = EngineWorkers(settings.engine_workers, settings.log_level, settings.log_format)
-    engines = Engines(settings.llm, tools, workers)
+    limits = settings.limits
+    pool = WorkerPool(wait=limits.worker_wait, grace=limits.worker_grace)
+    engines = Engines(settings.llm, tools, workers, pool)
     stack.push_async_callback(engines.close)
     await engines.start()
     return engines

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 from fastapi import APIRouter
 
+from .agents.workers.pool import WorkerPool
 from .config.settings import Settings
 from .feed.hub import Hub
 from .feed.remote import RemoteStreams
@@ -32,6 +33,7 @@ def metrics_of(
     session_list: SessionList,
     watch: StreamWatchdog,
     sockets: SocketRoutes,
+    pool: WorkerPool,
 ) -> APIRouter:
     """`/metrics` over these parts; each scrape reads them. A worker tells the others, until `stack`
     is closed."""
@@ -60,6 +62,7 @@ def metrics_of(
             "log_queue_bytes": lambda: {"": log.queued},
             "session_list_queue": lambda: {"": session_list.waiting},
             "streams_followed": followed,
+            "agent_workers": lambda: {"": pool.count},
             **_node_gauges(log),
         }
     )

@@ -239,6 +239,15 @@ class Meters:
             "Turns of dead nodes that this one took up: it ended those that ran (lost) and runs "
             "those that waited (resumed).",
         )
+        self._gauge("agent_workers", "", "Workers of agents that are connected to this node.")
+        self.worker_turns = self._add(
+            Counter("taken", "given_again", "lost", "without_worker"),
+            "worker_turns_total",
+            "turn",
+            "Turns of agents in workers: taken to their end; given to another worker, because one "
+            "died before the first chunk; lost with their worker after it; not given to any "
+            "worker in time.",
+        )
         self.loop_lag = self._add(
             Histogram(_FAST), "event_loop_lag_seconds", "", "How late the event loop ran a timer."
         )
@@ -330,6 +339,11 @@ def turns_adopted(lost: int, resumed: int) -> None:
     """Count turns of dead nodes that this one has taken up."""
     METERS.adopted.add("lost", lost)
     METERS.adopted.add("resumed", resumed)
+
+
+def worker_turn(what: str) -> None:
+    """Count what became of a turn in a worker; a fixed word."""
+    METERS.worker_turns.add(what)
 
 
 def limit_hit(name: str) -> None:

@@ -105,6 +105,7 @@ async def _serve(
         async def drain() -> None:
             # Both before the first await: after "draining" no caller gets a turn any more.
             parts.app.draining = parts.supervisor.draining = True
+            parts.workers.drain()
             # Turns of a broken log can write nothing any more.
             seconds = 0.0 if _broken.is_set() else settings.drain_seconds
             parts.log.hurry(seconds)

@@ -36,6 +36,7 @@ from .errors import (
 )
 from .models import (
     Agent,
+    AgentWorker,
     ApiKey,
     Chunk,
     Event,
@@ -55,6 +56,7 @@ from .models import (
 __all__ = [
     "Agent",
     "AgentFailed",
+    "AgentWorker",
     "ApiKey",
     "AsyncEventStream",
     "AsyncReplay",

@@ -325,6 +325,19 @@ class ServerNode(Model):
     open_streams = Field[int | None](None)
 
 
+class AgentWorker(Model):
+    """A worker that serves an agent: `running` of its `capacity` turns. `node` has its socket."""
+
+    id = Field("")
+    agent_id = Field("")
+    name = Field("")
+    node = Field("")
+    capacity = Field(0)
+    running = Field(0)
+    draining = Field(False)
+    connected_at = Field[str | None](None)
+
+
 class UsageRow(Model):
     """The tokens, steps and time of one group of turns; `group_by` decides which names it has."""
 

@@ -12,6 +12,7 @@ from ..records.agents import AgentDirectory
 from ..records.base import AgentRecord, StoreError
 from .base import Agent, ResolvedAgent
 from .tools.toolbox import Toolbox
+from .workers.pool import WorkerPool
 
 if TYPE_CHECKING:
     from .engines.llm.engine import LlmEngine
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _LLM = "llm"
 _PYTHON = "python"
+_WORKER = "worker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +31,13 @@ class _Engine:
     trusted_only: bool = False
 
 
-#: Every engine but `llm` has `build(settings) -> Agent`; python's takes the toolbox too.
+#: Engines without parts of the server have `build(settings) -> Agent`; python's takes the toolbox
+#: too, worker's the pool.
 _ENGINES: Mapping[str, _Engine] = {
     "guide": _Engine(".engines.guide"),
     _LLM: _Engine(".engines.llm.engine"),
     _PYTHON: _Engine(".engines.python", trusted_only=True),
+    _WORKER: _Engine(".engines.worker"),
 }
 
 
@@ -54,10 +58,13 @@ class Engines:
         llm: LlmSettings | None = None,
         toolbox: Toolbox | None = None,
         workers: EngineWorkers | None = None,
+        pool: WorkerPool | None = None,
     ) -> None:
         self._llm_settings = llm
         self._toolbox = toolbox
         self._workers = workers
+        #: The workers of agents of the engine `worker`.
+        self.pool = pool or WorkerPool()
         self._llm: LlmEngine | None = None
 
     async def start(self) -> None:
@@ -68,9 +75,9 @@ class Engines:
         """An agent of the named engine, ready for any number of turns.
 
         `settings` are the agent's defaults and its model. An engine takes the settings that it
-        knows: guide `words_per_second`, python `reference` (MODULE:ATTRIBUTE), llm as
-        `LlmEngine.build` says. `trusted` is for agents of the command line and the configuration:
-        only they may make the server import code.
+        knows: guide `words_per_second`, python `reference` (MODULE:ATTRIBUTE), worker the
+        `organization_id`, llm as `LlmEngine.build` says. `trusted` is for agents of the command
+        line and the configuration: only they may make the server import code.
 
         Raises `InvalidRequest` for an engine that is unknown or not allowed and for a bad setting;
         `AgentLoadError` (engine python) when the reference leads to no agent.
@@ -81,6 +88,9 @@ class Engines:
         if engine == _PYTHON:
             made: Agent = module.build(settings, self._toolbox or Toolbox())
             return made
+        if engine == _WORKER:
+            worker_agent: Agent = module.build(settings, self.pool)
+            return worker_agent
         build = cast("Callable[[Mapping[str, Any]], Agent]", module.build)
         return build(settings)
 
@@ -156,6 +166,10 @@ class Agents:
         if known is None or known[0] != record:
             if len(self._built) > _BUILT:
                 self._built.clear()
-            settings = {**record.defaults, "model": record.model}
+            settings = {
+                **record.defaults,
+                "model": record.model,
+                "organization_id": record.organization_id,
+            }
             known = self._built[name] = (record, self._engines.build(record.engine, settings))
         return known[1]

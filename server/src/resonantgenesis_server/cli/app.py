@@ -26,6 +26,7 @@ from .commands import (
     store,
     tokens,
     usage,
+    workers,
 )
 from .doctor.command import doctor
 from .errors import UNWRITABLE, CliError
@@ -57,6 +58,7 @@ app.add_typer(tokens.app, name="tokens")
 app.add_typer(organizations.app, name="organizations")
 app.command("usage")(usage.usage)
 app.command("nodes")(nodes.nodes)
+app.command("workers")(workers.workers)
 app.add_typer(store.app, name="store")
 
 

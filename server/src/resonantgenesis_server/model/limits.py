@@ -134,6 +134,32 @@ class Limits:
             description="Time for a cancelled agent to stop; the turn ends within 1 s in any case.",
         ),
     ] = 0.5
+    worker_wait: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=_DAY,
+            description="How long a turn of an agent in workers waits until one of them is free.",
+        ),
+    ] = 60.0
+    worker_grace: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=3600,
+            description="How long a worker may be cut off before its turns are given to another, "
+            "or are lost.",
+        ),
+    ] = 10.0
+    worker_lease: Annotated[
+        float,
+        Field(
+            ge=0.5,
+            le=3600,
+            description="Silence after which the socket of a worker is taken for dead; it sends a "
+            "heartbeat three times as often.",
+        ),
+    ] = 15.0
     max_timeout: Annotated[
         float, Field(ge=1, le=_DAY, description="The longest `timeout_seconds`.")
     ] = _DAY

@@ -12,7 +12,9 @@ from .errors import Forbidden
 RESOURCES = (
     "agents", "sessions", "events", "files", "teams", "webhooks", "usage", "keys", "tokens",
 )  # fmt: skip
-SCOPES = frozenset({"*", *(f"{r}:{mode}" for r in RESOURCES for mode in ("read", "write"))})
+#: Takes turns of agents as a worker.
+SERVE = "agents:serve"
+SCOPES = frozenset({"*", SERVE, *(f"{r}:{mode}" for r in RESOURCES for mode in ("read", "write"))})
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ class Session:
         self.adopted = asyncio.Event()
         self._host = host
         self._retire = retire
-        self._runner = TurnRunner(log, host, orphan)
+        self._runner = TurnRunner(log, host, orphan, self.adopted.set)
         if not orphan:
             self.adopted.set()
 
@@ -378,10 +378,14 @@ def _pause(failures: int) -> float:
 class TurnRunner:
     """Runs one turn of a session at a time, from its record to its outcome."""
 
-    def __init__(self, log: SessionLog, host: SessionHost, orphan: int) -> None:
+    def __init__(
+        self, log: SessionLog, host: SessionHost, orphan: int, adopted: Callable[[], None]
+    ) -> None:
+        """`adopted` is called when the orphan runs again."""
         self._log = log
         self._host = host
         self._orphan = orphan
+        self._adopted = adopted
         #: Number and record of the newest turn, if it runs at once.
         self._expected: tuple[int, NewEntry] | None = None
         self._run: AgentRun | None = None
@@ -432,7 +436,10 @@ class TurnRunner:
             key_id=turn.key_id,
         )
         if turn.turn == self._orphan:
-            return await self._from_log(turn, None if turn.stopped else RUNNER_LOST)
+            if not await self._can_begin_again(turn):
+                return await self._from_log(turn, None if turn.stopped else RUNNER_LOST)
+            self._orphan = 0
+            self._adopted()
         if turn.status == "queued":
             await self._begin(turn)
         if turn.withdrawn:
@@ -470,6 +477,17 @@ class TurnRunner:
         return await ending_from_log(history, self._log.session_id, turn, failure, usage, limits)
 
     # -- inside ----------------------------------------------------------------------------
+
+    async def _can_begin_again(self, turn: TurnState) -> bool:
+        """Whether a turn whose process died has no chunk yet, and its agent takes it once more."""
+        if turn.stopped or self._log.head >= turn.first:
+            return False
+        info = self._log.info
+        try:
+            resolved = await self._host.agents.resolve(info.organization_id, info.agent_id)
+        except ApiError:
+            return False
+        return getattr(resolved.agent, "can_begin_again", False)
 
     async def _begin(self, turn: TurnState) -> None:
         """Record the start of a turn that waited, unless it was withdrawn meanwhile."""

@@ -58,7 +58,7 @@ async def test_it_knows_every_type_that_the_server_says(server: Server) -> None:
     document = (await server.http.get("/asyncapi.json")).json()
     described = set()
     for schema in document["components"]["schemas"].values():
-        kind = schema["properties"]["type"]
+        kind = schema["properties"].get("type", {})  # parts of messages have none
         described.add(kind.get("const"))
     assert len(said) >= 9
     assert said <= described

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 from ..errors import InternalError
 from ..models import (
     Agent,
+    AgentWorker,
     ApiKey,
     Organization,
     Page,
@@ -88,6 +89,10 @@ def update_agent(agent_id: str, fields: Object) -> Call[Agent]:
 
 def delete_agent(agent_id: str) -> Call[None]:
     return Call(Request("DELETE", f"/v1/agents/{segment(agent_id)}"), _nothing)
+
+
+def list_workers() -> Call[Page[AgentWorker]]:
+    return Call(Request("GET", "/v1/workers"), lambda raw: Page(raw, AgentWorker))
 
 
 def create_token(

@@ -4,12 +4,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from .._core import calls
 from .._core.calls import GroupBy, Moment
 from .._core.messages import without_none
-from ..models import Agent, ApiKey, Organization, Page, ServerNode, SigningKey, Token, UsageReport
+from .._serving.handlers import Handler
+from .._serving.worker import DEFAULT_CAPACITY, DEFAULT_DRAIN, Worker
+from ..errors import Conflict, NotFound, PermissionDenied
+from ..models import (
+    Agent,
+    AgentWorker,
+    ApiKey,
+    Organization,
+    Page,
+    ServerNode,
+    SigningKey,
+    Token,
+    UsageReport,
+)
 from .transport import SyncTransport
 
 
@@ -38,6 +52,47 @@ class SyncAgents:
     def delete(self, agent_id: str) -> None:
         """Delete an agent; its sessions stay readable."""
         self._transport.call(calls.delete_agent(agent_id))
+
+    def workers(self) -> Page[AgentWorker]:
+        """The workers that are connected, by agent."""
+        return self._transport.call(calls.list_workers())
+
+    def serve(
+        self,
+        agent_id: str,
+        handler: Handler,
+        *,
+        capacity: int = DEFAULT_CAPACITY,
+        name: str | None = None,
+        drain_seconds: float = DEFAULT_DRAIN,
+    ) -> None:
+        """Be a worker: run the agent's turns with `handler`, at most `capacity` at once.
+
+        `handler` takes a `serving.Turn` and yields or returns text or the values of `serving`; it
+        may be async or plain. Needs the scope `agents:serve`. An agent that does not exist is made,
+        if the key may make agents. After a cut the worker goes on where it was. In the main thread
+        SIGTERM and SIGINT let running turns end, at most `drain_seconds`, and then this returns.
+        """
+        self._make_served(agent_id)
+        worker = Worker(
+            self._transport.settings,
+            agent_id,
+            handler,
+            capacity=capacity,
+            name=name,
+            drain_seconds=drain_seconds,
+        )
+        worker.serve_here()
+
+    def _make_served(self, agent_id: str) -> None:
+        """Make the agent unless it is there; the worker's socket tells what is wrong then."""
+        try:
+            self.get(agent_id)
+        except NotFound:
+            with suppress(PermissionDenied, Conflict):
+                self.create(id=agent_id, name=agent_id, engine="worker")
+        except PermissionDenied:
+            return
 
 
 class SyncOrganizations:

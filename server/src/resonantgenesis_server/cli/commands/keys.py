@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ...model.principal import RESOURCES
+from ...model.principal import RESOURCES, SERVE
 from .. import values
 from ..client import items
 from ..options import AsJson, Data, Url, connect, to_stderr
@@ -27,7 +27,8 @@ ScopesOption = Annotated[
         "--scope",
         metavar="SCOPE",
         help=f"What it may do; give it once for each. One of {', '.join(RESOURCES)}, with"
-        f" `:read` or `:write`, or `*` for everything. Without it: {', '.join(SCOPES)}.",
+        f" `:read` or `:write`, or `{SERVE}`, or `*` for everything."
+        f" Without it: {', '.join(SCOPES)}.",
     ),
 ]
 ExpiresIn = Annotated[

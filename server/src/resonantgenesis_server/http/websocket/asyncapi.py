@@ -1,4 +1,4 @@
-"""`/asyncapi.json`: the socket's messages, described in AsyncAPI 3.0.
+"""`/asyncapi.json`: the messages of both sockets, described in AsyncAPI 3.0.
 
 The models of the server's messages are for the document; `codec.websocket` makes the messages.
 """
@@ -17,6 +17,8 @@ from pydantic.json_schema import models_json_schema
 
 from ..errors import only_errors
 from ..routing import api_router
+from ..workers.messages import PATH as WORKERS_PATH
+from ..workers.messages import SERVER_TO_WORKER, WORKER_MESSAGES
 from .messages import CLIENT_MESSAGES, PATH, MessageId
 
 Channel = Literal["sessions", "agents", "teams", "webhooks", "billing", "system", "app"]
@@ -205,9 +207,15 @@ def asyncapi_router() -> APIRouter:
 
 def document() -> dict[str, Any]:
     """The whole document. `receive` is what clients send, since the server speaks here."""
-    named = [*CLIENT_MESSAGES.values(), *SERVER_MESSAGES.values()]
+    named = [
+        *CLIENT_MESSAGES.values(),
+        *SERVER_MESSAGES.values(),
+        *WORKER_MESSAGES.values(),
+        *SERVER_TO_WORKER.values(),
+    ]
     _, schemas = models_json_schema([(model, "validation") for model in named], ref_template=_REF)
     messages = _messages(CLIENT_MESSAGES) | _messages(SERVER_MESSAGES)
+    of_workers = _messages(WORKER_MESSAGES) | _messages(SERVER_TO_WORKER)
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -224,14 +232,24 @@ def document() -> dict[str, Any]:
                 "address": PATH,
                 "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
                 "bindings": {"ws": {"method": "GET"}},
-            }
+            },
+            "workers": {
+                "address": WORKERS_PATH,
+                "parameters": {"agent_id": {"description": "The agent that the worker serves."}},
+                "messages": {
+                    name: {"$ref": f"#/components/messages/{name}"} for name in of_workers
+                },
+                "bindings": {"ws": {"method": "GET"}},
+            },
         },
         "operations": {
             "fromClient": _operation("receive", CLIENT_MESSAGES),
             "toClient": _operation("send", SERVER_MESSAGES),
+            "fromWorker": _operation("receive", WORKER_MESSAGES, "workers"),
+            "toWorker": _operation("send", SERVER_TO_WORKER, "workers"),
         },
         "components": {
-            "messages": messages,
+            "messages": messages | of_workers,
             "schemas": schemas["$defs"],
             "securitySchemes": {
                 "bearer": {
@@ -256,10 +274,12 @@ def _messages(models: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
     }
 
 
-def _operation(action: str, models: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
+def _operation(
+    action: str, models: Mapping[str, type[BaseModel]], channel: str = "socket"
+) -> dict[str, Any]:
     return {
         "action": action,
-        "channel": {"$ref": "#/channels/socket"},
-        "messages": [{"$ref": f"#/channels/socket/messages/{name}"} for name in models],
+        "channel": {"$ref": f"#/channels/{channel}"},
+        "messages": [{"$ref": f"#/channels/{channel}/messages/{name}"} for name in models],
         "security": [{"$ref": "#/components/securitySchemes/bearer"}],
     }

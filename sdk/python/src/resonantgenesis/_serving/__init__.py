@@ -1,0 +1,1 @@
+"""Workers: agents in this process, which take turns over a socket."""

@@ -1,0 +1,241 @@
+"""What a worker's handler gets and yields: `client.agents.serve("my-agent", handler)`.
+
+A handler is written as an agent inside of the server is: a generator, a coroutine or a function,
+plain or async, that takes a `Turn` and yields or returns `str` or the values below. `AgentError`
+tells the client, in the handler's own words, why the turn failed; what any other exception says
+stays in the worker's log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+__all__ = [
+    "AgentChunk",
+    "AgentError",
+    "Data",
+    "File",
+    "PastCall",
+    "PastStep",
+    "PastTurn",
+    "Reasoning",
+    "Source",
+    "Step",
+    "Text",
+    "ToolCall",
+    "ToolResult",
+    "Turn",
+    "Usage",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class PastCall:
+    """A tool call of an earlier turn; `result` None: no result came."""
+
+    tool: str
+    args: Mapping[str, Any]
+    result: str | None
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PastStep:
+    """A text of an earlier turn, and the tools that it called after the text."""
+
+    text: str
+    calls: Sequence[PastCall] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PastTurn:
+    """An earlier turn of the session. `output` is its whole text."""
+
+    goal: str
+    output: str
+    status: str
+    steps: Sequence[PastStep] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One execution of a goal.
+
+    `context` is that of the session with that of the request merged in. `history` are the earlier
+    turns, oldest first. `subject` is the end user behind a client token. `model`, `tools` and
+    `instructions` come from the request, or else from the agent's record. `raw` is the turn as the
+    server sent it.
+    """
+
+    goal: str
+    session_id: str
+    turn: int
+    agent_id: str
+    context: Mapping[str, Any] = field(default_factory=dict)
+    history: Sequence[PastTurn] = ()
+    subject: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    model: str | None = None
+    tools: Sequence[str] | None = None
+    instructions: str | None = None
+    max_steps: int = 10
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> Turn:
+        """The turn that the server sent; fields of a newer server are in `raw`."""
+        return cls(
+            goal=raw["goal"],
+            session_id=raw["session_id"],
+            turn=raw["turn"],
+            agent_id=raw["agent_id"],
+            context=raw.get("context") or {},
+            history=[_past_turn(past) for past in raw.get("history") or ()],
+            subject=raw.get("subject"),
+            metadata=raw.get("metadata") or {},
+            model=raw.get("model"),
+            tools=raw.get("tools"),
+            instructions=raw.get("instructions"),
+            max_steps=raw.get("max_steps") or 10,
+            raw=raw,
+        )
+
+
+def _past_turn(raw: Mapping[str, Any]) -> PastTurn:
+    return PastTurn(
+        raw["goal"], raw["output"], raw["status"], [_past_step(s) for s in raw.get("steps") or ()]
+    )
+
+
+def _past_step(raw: Mapping[str, Any]) -> PastStep:
+    calls = [
+        PastCall(call["tool"], call["args"], call["result"], call["is_error"])
+        for call in raw.get("calls") or ()
+    ]
+    return PastStep(raw["text"], calls)
+
+
+@dataclass(frozen=True, slots=True)
+class OfSubAgent:
+    """What every chunk may say of its origin: the sub-agent that made it, and the `call_id` of the
+    tool call that started the sub-agent."""
+
+    agent_id: str = field(default="", kw_only=True, repr=False)
+    parent: str = field(default="", kw_only=True, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Text(OfSubAgent):
+    """A piece of the answer; a plain `str` is the same."""
+
+    kind: ClassVar[str] = "text"
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning(OfSubAgent):
+    """A piece of what the agent thinks before it answers."""
+
+    kind: ClassVar[str] = "reasoning"
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall(OfSubAgent):
+    """The agent calls a tool; `call_id` pairs it with its result."""
+
+    kind: ClassVar[str] = "tool_call"
+    tool: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+    call_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult(OfSubAgent):
+    """The result of a tool: any JSON value."""
+
+    kind: ClassVar[str] = "tool_result"
+    tool: str
+    result: Any
+    call_id: str = ""
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Step(OfSubAgent):
+    """A step of the turn began, went on, or ended; the server numbers and times it."""
+
+    kind: ClassVar[str] = "step"
+    name: str
+    status: Literal["started", "progress", "completed"] = "started"
+    detail: str = ""
+    finish_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Source(OfSubAgent):
+    """A page or document that the answer rests on."""
+
+    kind: ClassVar[str] = "source"
+    url: str
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class File(OfSubAgent):
+    """A file of the server that belongs to the answer. `size` in bytes."""
+
+    kind: ClassVar[str] = "file"
+    file_id: str
+    name: str
+    content_type: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Data(OfSubAgent):
+    """A value of the application's own; a later one of the same `name` and `id` replaces it. A
+    transient one is not stored."""
+
+    kind: ClassVar[str] = "data"
+    name: str
+    data: Any
+    id: str = ""
+    transient: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that the agent used since its last `Usage`; the server adds them up."""
+
+    kind: ClassVar[str] = "usage"
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+#: What a handler may yield.
+AgentChunk = str | Text | Reasoning | ToolCall | ToolResult | Step | Source | File | Data | Usage
+
+
+class AgentError(Exception):
+    """Raised by a handler whose turn failed, with a message for the client.
+
+    `code` is one of AGENT_FAILED, MODEL_UNAVAILABLE, RATE_LIMITED, TIMEOUT, MAX_STEPS, RUNNER_LOST
+    and PAYLOAD_TOO_LARGE. `retry_after` is in seconds.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        code: str = "AGENT_FAILED",
+        *,
+        retryable: bool | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.retryable = retryable
+        self.retry_after = retry_after

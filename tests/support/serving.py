@@ -1,0 +1,263 @@
+"""Workers as users run them: processes of their own, with the handlers below.
+
+`python -m support.serving AGENT HANDLER` serves until it is told to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from resonantgenesis import SyncResonantGenesis
+from resonantgenesis.serving import AgentError, Step, ToolCall, ToolResult, Turn, Usage
+
+from support.server import KEY, PATIENCE, TESTS, ServerProcess
+
+# -- handlers ------------------------------------------------------------------------------
+
+
+def _took(turn: Turn) -> None:
+    """Note that this process has the turn."""
+    if "took" in turn.context:
+        with Path(turn.context["took"]).open("a") as file:
+            file.write(f"{os.getpid()}\n")
+
+
+async def _held(turn: Turn) -> None:
+    """Wait for the file that lets the turn go on."""
+    hold = turn.context.get("hold")
+    while hold and not Path(hold).exists():
+        await asyncio.sleep(0.01)
+
+
+async def paced(turn: Turn) -> AsyncIterator[str]:
+    """`count` marked pieces of text, `pace` a second (0: as fast as it can)."""
+    _took(turn)
+    pace = float(turn.context.get("pace", 0))
+    for number in range(1, int(turn.context.get("count", 10)) + 1):
+        if pace:
+            await asyncio.sleep(1 / pace)
+        yield f"{turn.goal}-{number:06d} "
+
+
+async def late(turn: Turn) -> AsyncIterator[str]:
+    """Says nothing before it may."""
+    _took(turn)
+    await _held(turn)
+    yield f"{turn.goal} by {os.getpid()}"
+
+
+async def early(turn: Turn) -> AsyncIterator[str]:
+    """Says something, then waits until it may go on."""
+    _took(turn)
+    yield "begun "
+    await _held(turn)
+    yield "ended"
+
+
+async def telling(turn: Turn) -> AsyncIterator[Any]:
+    """Every kind of chunk, and what it was told of the turn."""
+    yield Step("look")
+    yield ToolCall("tell", {"goal": turn.goal})
+    told = {
+        "turn": turn.turn,
+        "context": turn.context,
+        "metadata": turn.metadata,
+        "subject": turn.subject,
+        "history": [(past.goal, past.output, past.status) for past in turn.history],
+    }
+    yield ToolResult("tell", told)
+    yield Step("look", "completed", finish_reason="stop")
+    yield f"turn {turn.turn}"
+    yield Usage(3, 4)
+
+
+def plain(turn: Turn) -> Iterator[str]:
+    """Blocks its thread between two pieces."""
+    yield "plain "
+    time.sleep(0.05)
+    yield turn.goal
+
+
+def returning(turn: Turn) -> str:
+    return f"{turn.goal}!"
+
+
+async def failing(turn: Turn) -> AsyncIterator[str]:
+    """Fails in the way that its goal names."""
+    yield "trying "
+    if turn.goal == "told":
+        raise AgentError("the cellar is full", "RATE_LIMITED", retry_after=7)
+    if turn.goal == "bad":
+        yield 5  # type: ignore[misc]
+    raise ValueError("a secret of the house")
+
+
+async def minding(turn: Turn) -> AsyncIterator[str]:
+    """Notes that it was ended early."""
+    yield "waiting"
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        Path(turn.context["ended"]).write_text("ended")
+
+
+# -- processes -----------------------------------------------------------------------------
+
+
+class WorkerProcess:
+    """A worker of an agent; it may be stopped, woken and killed."""
+
+    def __init__(
+        self,
+        server: ServerProcess,
+        agent: str,
+        handler: str,
+        folder: Path,
+        *,
+        url: str | None = None,
+        key: str = KEY,
+        capacity: int = 8,
+        name: str = "",
+    ) -> None:
+        self.name = name or f"{agent} {random.randrange(10**9)}"
+        self.log_path = folder / f"{self.name}.log"
+        self._server = server
+        self._agent = agent
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "support.serving", agent, handler, str(capacity), self.name],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={
+                    **{k: v for k, v in os.environ.items() if not k.startswith("RESONANT")},
+                    "PYTHONPATH": str(TESTS),
+                    "RESONANTGENESIS_BASE_URL": url or server.url,
+                    "RESONANTGENESIS_API_KEY": key,
+                },
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def ready(self) -> WorkerProcess:
+        """Return once the server lists it."""
+        deadline = time.monotonic() + PATIENCE
+        while self.name not in [worker["name"] for worker in listed(self._server)]:
+            assert self.process.poll() is None, self.log
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.02)
+        return self
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.kill()
+
+
+def listed(server: ServerProcess) -> list[dict[str, Any]]:
+    """The workers that the server knows."""
+    headers = {"Authorization": f"Bearer {KEY}"}
+    found: list[dict[str, Any]] = httpx.get(f"{server.url}/v1/workers", headers=headers).json()[
+        "data"
+    ]
+    return found
+
+
+class CuttingProxy:
+    """A TCP proxy that cuts each connection after a number of bytes in either direction."""
+
+    def __init__(self, upstream: int, rng: random.Random, budget: tuple[int, int]) -> None:
+        self.port = 0
+        self.cuts = 0
+        #: Whether connections are cut.
+        self.is_evil = True
+        self._upstream = upstream
+        self._rng = rng
+        self._budget = budget
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[CuttingProxy]:
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
+            copies = {
+                asyncio.create_task(self._copy(reader, up_writer)),
+                asyncio.create_task(self._copy(up_reader, writer)),
+            }
+            try:
+                await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for copy in copies:
+                    copy.cancel()
+                up_writer.transport.abort()
+        writer.transport.abort()
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        left = self._rng.randrange(*self._budget)
+        while data := await reader.read(65_536):
+            if self.is_evil and len(data) >= left:
+                self.cuts += 1
+                writer.write(data[:left])
+                await writer.drain()
+                return
+            left -= len(data)
+            writer.write(data)
+            await writer.drain()
+
+
+def main() -> None:
+    agent, handler, capacity, name = sys.argv[1:]
+    logging.basicConfig(level=logging.INFO)
+    with SyncResonantGenesis() as client:
+        client.agents.serve(
+            agent, globals()[handler], capacity=int(capacity), name=name, drain_seconds=20
+        )
+
+
+if __name__ == "__main__":
+    main()
