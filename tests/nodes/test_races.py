@@ -15,17 +15,23 @@ from support.wire import read_all
 
 pytestmark = pytest.mark.anyio
 GOAL = {"agent_id": "guide", "goal": "count to 3"}
+#: Races at once. A node waits five seconds for another one that has a key: with a thousand races at
+#: once that is too short.
+_KEYS_AT_ONCE, _SESSIONS_AT_ONCE = 50, 8
 
 
 async def race_for_keys(fleet: Fleet, races: int) -> None:
     """One Idempotency-Key at all nodes at once: one turn, which all answers name."""
     clients = [client_of(node.url) for node in fleet.nodes]
 
+    gate = asyncio.Semaphore(_KEYS_AT_ONCE)
+
     async def one(number: int) -> tuple[str, int]:
         key = f"race-{number}"
-        answers = await asyncio.gather(
-            *(send_again(client, "/v1/sessions/execute", GOAL, key) for client in clients)
-        )
+        async with gate:
+            answers = await asyncio.gather(
+                *(send_again(client, "/v1/sessions/execute", GOAL, key) for client in clients)
+            )
         named = {(answer["session_id"], answer["turn"]) for answer in answers}
         assert len(named) == 1, answers
         return named.pop()
@@ -66,7 +72,7 @@ async def race_for_sessions(fleet: Fleet, races: int) -> None:
         check_log(kept, kept)
         assert last_codes(kept) == ["cancelled"]
 
-    gate = asyncio.Semaphore(8)
+    gate = asyncio.Semaphore(_SESSIONS_AT_ONCE)
 
     async def bounded(number: int) -> None:
         async with gate:

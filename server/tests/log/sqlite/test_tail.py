@@ -88,16 +88,32 @@ def defect(_db: sqlite3.Connection) -> None:
     raise RuntimeError("a defect")
 
 
-@settings(
-    max_examples=150,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(steps=st.lists(operations, min_size=3, max_size=25))
+Step = tuple[str, str, object]
+some_steps = st.lists(operations, min_size=3, max_size=25)
+
+
+def examples(count: int) -> settings:
+    checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    return settings(max_examples=count, deadline=None, suppress_health_check=checks)
+
+
+@examples(50)
+@given(steps=some_steps)
 def test_rows_of_both_tables_are_one_stream(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, object]]
+    tmp_path_factory: pytest.TempPathFactory, steps: list[Step]
 ) -> None:
-    path = tmp_path_factory.mktemp("tail") / "log.db"
+    behave(tmp_path_factory.mktemp("tail") / "log.db", steps)
+
+
+@pytest.mark.soak
+@examples(1_000)
+@given(steps=some_steps)
+def test_they_are_so_for_long(tmp_path_factory: pytest.TempPathFactory, steps: list[Step]) -> None:
+    behave(tmp_path_factory.mktemp("tail") / "log.db", steps)
+
+
+def behave(path: Path, steps: list[Step]) -> None:
+    """Whatever is done, the store shows what its model does."""
     store = TailStore(path)
     models: dict[str, Model] = {}
     for name, stream, argument in steps:
