@@ -80,7 +80,15 @@ from .sessions.ownership import NodeOwner, Ownership, SoleOwner
 from .sessions.service import SessionService
 from .sessions.session_list import HOLD_SECONDS, SessionList
 from .sessions.supervisor import Supervisor
-from .stores import AnyLog, node_name, open_blobs, open_hasher, open_log, open_records
+from .stores import (
+    AnyLog,
+    node_name,
+    open_blobs,
+    open_hasher,
+    open_log,
+    open_records,
+    place_of_files,
+)
 from .usage import UsageMeter, UsageService
 
 log_ = structlog.get_logger("resonantgenesis.main")
@@ -271,7 +279,7 @@ async def open_parts(
             files,
             once,
             tools,
-            _node_directory(own, log, supervisor, watch, sockets, calls),
+            _node_directory(settings, own, log, supervisor, watch, sockets, calls),
             WorkerRoutes(engines.pool, directory, limits, watch, clock.now),
             WorkerDirectory(engines.pool, own.id, calls),
             metrics_of(
@@ -317,7 +325,14 @@ async def open_parts(
         await _start_list(session_list)
         await _announce_start(stack, relay, node_events)
         of_key.share(stack, calls, watch)
-        for timer in (housekeeper, watch, LoopLag(), of_key.requests, of_key.events):
+        for timer in (
+            housekeeper,
+            watch,
+            LoopLag(),
+            of_key.requests,
+            of_key.events,
+            routes.nodes,
+        ):
             timer.start()
             stack.push_async_callback(timer.close)
         yield Parts(
@@ -420,6 +435,7 @@ def _own_node(log: AnyLog, fence: int, clock: Clock, worker: int | None) -> Node
 
 
 def _node_directory(
+    settings: Settings,
     own: NodeStatus,
     log: AnyLog,
     supervisor: Supervisor,
@@ -431,7 +447,9 @@ def _node_directory(
         running, queued = supervisor.open_turns()
         return Load(running, queued, watch.kinds()["sse"] + sockets.count)
 
-    return NodeDirectory(own, load, None if isinstance(log, SqliteLog) else log.nodes, calls)
+    if isinstance(log, SqliteLog):
+        return NodeDirectory(own, load)
+    return NodeDirectory(own, load, log.nodes, calls, files=place_of_files(settings))
 
 
 async def _take_up(

@@ -6,7 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+import structlog
+
+from .background import Background
 from .calls import Calls
+
+log_ = structlog.get_logger("resonantgenesis.nodes")
 
 _VERB = "describe"
 
@@ -64,13 +69,25 @@ class NodeDirectory:
         load: Callable[[], Load],
         nodes: LivingNodes | None = None,
         calls: Calls | None = None,
+        files: str | None = None,
     ) -> None:
+        """`files`: the place of the content of files, if it is known."""
+        self._files = files
         self._own = own
         self._load = load
         self._nodes = nodes
         self._calls = calls
+        self._asking = Background("nodes' files", self._compare_files)
         if calls is not None:
             calls.handlers[_VERB] = self._describe
+
+    def start(self) -> None:
+        """Say so once, in the log, if other nodes have their files elsewhere. Of two such nodes the
+        later one finds it."""
+        self._asking.start()
+
+    async def close(self) -> None:
+        await self._asking.close()
 
     async def list(self) -> list[NodeStatus]:
         """Every node that lives, the oldest first. Waits for the answers of the others for half a
@@ -98,4 +115,16 @@ class NodeDirectory:
 
     async def _describe(self, _args: Mapping[str, Any]) -> dict[str, Any]:
         started_at, load = self._own.started_at, asdict(self._load())
-        return {"id": self._own.id, "started_at": started_at, "load": load}
+        return {"id": self._own.id, "started_at": started_at, "load": load, "files": self._files}
+
+    async def _compare_files(self) -> None:
+        if self._calls is None or self._files is None:
+            return
+        answers = await self._calls.ask_all(_VERB, {})
+        nodes = [said["id"] for said in answers if said.get("files") not in {None, self._files}]
+        if nodes:
+            log_.warning(
+                "other nodes have their files elsewhere, and nobody finds those of the others; give"
+                " all nodes the same `files`",
+                nodes=sorted(nodes),
+            )

@@ -21,7 +21,7 @@ import structlog
 from .config.settings import Settings
 from .datadir.lock import lock_data
 from .files.base import Blobs
-from .files.disk import DiskBlobs
+from .files.disk import DiskBlobs, place_of
 from .files.service import BlobAddress
 from .log.base import LogError, LogUnavailable, OnCommit
 from .log.sqlite.log import SqliteLog
@@ -52,6 +52,8 @@ class StoreReport:
     warnings: Sequence[str]
     #: How long a commit of the log takes, in seconds; None: it was not measured.
     commit_seconds: float | None = None
+    #: The machines of the nodes that are alive, by their names.
+    machines: frozenset[str] = frozenset()
 
 
 def node_name(worker: int | None) -> str:
@@ -159,6 +161,16 @@ async def open_blobs(settings: Settings) -> tuple[Blobs, BlobAddress | None]:
     return blobs, partial(blobs.url, seconds=seconds) if seconds else None
 
 
+def place_of_files(settings: Settings) -> str | None:
+    """Where content of files lies, the same for all nodes that find it there; None: unknown."""
+    if settings.files.startswith("s3://"):
+        return f"{settings.files} {settings.files_endpoint or ''}"
+    try:
+        return place_of(Path(settings.files) if settings.files else settings.data / "files")
+    except (OSError, ValueError):
+        return None
+
+
 async def postgres_rows(url: str) -> LogRows:
     """Raises LogError."""
     with _postgres():
@@ -232,7 +244,8 @@ async def _check(settings: Settings) -> StoreReport:
     names = f": {', '.join(survey.nodes)}" if survey.nodes else ""
     lines.append(f"nodes: {len(survey.nodes)} alive{names}")
     lines.append(f"a commit takes {survey.commit_seconds * 1000:.1f} ms")
-    return StoreReport(lines, state.server.warnings, survey.commit_seconds)
+    machines = frozenset(name.partition("/")[0] for name in survey.nodes)
+    return StoreReport(lines, state.server.warnings, survey.commit_seconds, machines)
 
 
 def _done(found: str | None, newest: str) -> str:

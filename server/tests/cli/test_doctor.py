@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from cli_process import Cli, Outcome, Process, RealServer
 from resonantgenesis_server.cli.doctor import machine as doctor_machine
+from resonantgenesis_server.config.settings import Settings
 from resonantgenesis_server.log.sqlite.schema import SCHEMA_VERSION, create_or_check
+from resonantgenesis_server.stores import StoreReport
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -176,3 +178,19 @@ def test_lines_for_people_with_colour_on_a_terminal_only(cli: Cli, data: Path) -
     with Process("doctor", "--data", str(data), "--patience", "1", terminal=True) as shown:
         shown.wait()
         assert "\x1b[32mOK" in shown.out
+
+
+def test_files_that_other_machines_do_not_find(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(machines: set[str], **settings: str) -> list[str]:
+        report = StoreReport((), (), machines=frozenset(machines))
+        monkeypatch.setattr(doctor_machine.stores, "check", lambda _settings: report)
+        made = Settings(data=tmp_path, store="postgresql:///x", **settings)
+        return [
+            each.next for each in doctor_machine.store(made) if "other machines" in each.message
+        ]
+
+    assert found({"a"}) == []
+    assert len(found({"a", "b"})) == 1
+    assert found({"a", "b"}, files=str(tmp_path)) == []

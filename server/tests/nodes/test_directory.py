@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from resonantgenesis_server import calls as calls_module
 from resonantgenesis_server.calls import Calls
+from resonantgenesis_server.files.disk import place_of
 from resonantgenesis_server.metrics import METERS
 from resonantgenesis_server.nodes import Load, NodeDirectory, NodeStatus, node_id
 
@@ -51,6 +53,34 @@ async def test_every_node_tells_of_all_and_a_silent_one_is_there_without_its_loa
     assert own.load == Load(1, 0, 4)
     assert (other.id, other.load, other.started_at) == (node_id(two.log.node), None, None)
     assert METERS.node_calls.counts["failed"] - failed == 1
+
+
+async def test_nodes_whose_files_are_elsewhere_are_named_once(
+    feed_node: Open, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [tmp_path / "own", tmp_path / "shared", tmp_path / "shared"]
+    nodes = [await feed_node() for _ in folders]
+    async with asyncio.timeout(20):
+        while any(len(node.log.nodes.others) < 2 for node in nodes):
+            await asyncio.sleep(0.01)
+    directories = []
+    for node, folder in zip(nodes, folders, strict=True):
+        folder.mkdir(exist_ok=True)
+        own = NodeStatus(node_id(node.log.node), "host", "1.0", 0.0, started_at=1.0)
+        calls = Calls(node.log.nodes)
+        files = place_of(folder)
+        directories.append(
+            NodeDirectory(own, lambda: Load(0, 0, 0), node.log.nodes, calls, files=files)
+        )
+    unknown = NodeDirectory(own, lambda: Load(0, 0, 0), nodes[0].log.nodes, calls)
+    for asking in (directories[1], unknown):
+        asking.start()
+        async with asyncio.timeout(20):
+            while asking._asking.running:
+                await asyncio.sleep(0.01)
+        await asking.close()
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "their files" in line]
+    assert f"['{node_id(nodes[0].log.node)}']" in line
 
 
 async def test_a_node_that_cannot_beat_is_not_ready(feed_node: Open) -> None:

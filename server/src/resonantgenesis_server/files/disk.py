@@ -28,11 +28,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from ..datadir.private_file import sync_directory
+from ..datadir.private_file import sync_directory, write_private
 from .base import BlobDamaged, BlobError, BlobGone, BlobsFull
 
 T = TypeVar("T")
 
+#: The file that names a directory; see `place_of`.
+_PLACE = "place"
 #: Files written and read at once; more would only make one disk's queue longer.
 _THREADS = 4
 #: Seconds that calls under way have when the store is closed.
@@ -45,6 +47,15 @@ SYNC_EVERY = 32 * 1024 * 1024
 #: A blob that an older version has written has no ID.
 _NAME, _FOLDER = re.compile(r"([0-9a-f]{64})(\.[0-9a-f]{32})?"), re.compile(r"[0-9a-f]{2}")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def place_of(root: Path) -> str:
+    """The directory's own name, which all nodes read that share it. Raises OSError."""
+    path = root / _PLACE
+    if not path.exists():
+        with contextlib.suppress(FileExistsError):
+            write_private(path, secrets.token_hex(16), replaces=False)
+    return path.read_text("ascii")
 
 
 class Disk:

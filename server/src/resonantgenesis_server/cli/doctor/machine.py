@@ -113,6 +113,9 @@ def _database(settings: Settings) -> Iterator[Finding]:
     if report.commit_seconds is not None and report.commit_seconds >= _SLOW_SYNC:
         message = f"a commit takes {report.commit_seconds * 1000:.0f} ms; every chunk waits so long"
         yield warn("store", message, "bring the database nearer, or give it a faster disk")
+    if len(report.machines) > 1 and not settings.files:
+        message = "files lie in the data directory, where nodes on other machines do not find them"
+        yield warn("store", message, "set `files` to a shared directory or to s3://BUCKET/PREFIX")
     for warning in report.warnings:
         yield warn("store", warning, "change it in the database's configuration")
 
