@@ -19,6 +19,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Protocol, Self
 
 from .. import metrics
@@ -367,8 +368,7 @@ class Hub:
             return []
         found: list[Entry] = []
         size = 0
-        for index in range(skip, len(topic.tail)):
-            entry = topic.tail[index]
+        for entry in islice(topic.tail, skip, None):
             found.append(entry)
             size += len(entry.body)
             if size >= max_bytes:

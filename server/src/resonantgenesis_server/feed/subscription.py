@@ -327,8 +327,9 @@ class Subscription(Cursor):
                 if self.group is not None:
                     self.parked = True
                     return None
-                entries = await self._next(silence)
-                if entries is not None and not entries:
+                if not (self.attached or self._pending or self._asides or self._gone):
+                    entries = await self.pull()
+                elif not (entries := await self.batch(silence)):
                     return entries
                 if entries and (shown := await self._shown(entries)):
                     return shown
@@ -337,12 +338,6 @@ class Subscription(Cursor):
         except PlaceExpired as error:
             raise self.expired(error.earliest) from error
         return None
-
-    async def _next(self, silence: float) -> list[Entry] | None:
-        """The next entries; empty after `silence`; None if a page had none for this reader."""
-        if self.attached or self._pending or self._asides or self._gone:
-            return await self.batch(silence)
-        return await self.pull() or None
 
     def stop(self) -> None:
         """End `batches` now: the reader has left, or must leave."""

@@ -111,8 +111,9 @@ class Gateway:
         lenient = is_lenient(scope)
         if lenient:
             headers.append(APPLIED)
-        known = {"request_id": request_id, "headers": headers, "lenient": lenient}
-        return {**scope.get("state", {}), **known}
+        state: dict[str, Any] = scope.setdefault("state", {})  # a copy, for this request alone
+        state.update(request_id=request_id, headers=headers, lenient=lenient)
+        return state
 
     def _headers(self, request_id: str, origin: bytes | None) -> HeaderList:
         return [(b"x-request-id", request_id.encode()), *self._cors.headers(origin)]
@@ -123,7 +124,7 @@ class Gateway:
             return
         request_id = _request_id(scope)
         origin = header(scope, b"origin")
-        state = scope["state"] = self._state(scope, request_id, origin)
+        state = self._state(scope, request_id, origin)
         request_fields.set({"request_id": request_id})
         out = ResponseGuard(scope, receive, send, state["headers"])
         try:

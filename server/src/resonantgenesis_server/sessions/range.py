@@ -129,22 +129,21 @@ def turn_at(state: SessionState, start: ReadFrom) -> TurnState | None:
 
 
 def first_position(state: SessionState, start: ReadFrom) -> int:
-    """The position to read after."""
+    """The position to read after. Raises InvalidRequest for a turn that is not there."""
+    turn = turn_at(state, start)
     if start.after is not None:
         return start.after
-    turn = turn_at(state, start)
     return 0 if turn is None or not turn.first else turn.first - 1
 
 
 def checked_position(
-    state: SessionState, start: ReadFrom, *, head: int, earliest: int, epoch: str
+    state: SessionState, start: ReadFrom, after: int, *, head: int, earliest: int, epoch: str
 ) -> int:
-    """The position to read after, held against what the log has.
+    """The position to read after, held against what the log has. `after`: `first_position`.
 
     Raises InvalidRequest beyond the end, PositionExpired for a trimmed position or one of
     another epoch.
     """
-    after = first_position(state, start)
     if start.epoch not in {None, epoch}:
         raise PositionExpired(
             "the server's history has changed since, so positions from before mean nothing;"

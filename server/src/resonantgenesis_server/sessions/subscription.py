@@ -21,7 +21,6 @@ from .range import (
     checked_position,
     expired,
     first_position,
-    turn_at,
 )
 from .state import SessionState, TurnState, control_stream
 
@@ -76,9 +75,9 @@ class SessionSubscription(Subscription):
         self._stop_waiting()
 
     async def _begin(self, silence: float) -> bool:
-        turn = self.turn
-        waits = self.range.until is not None and turn is not None and not self._has_position
-        if waits and turn is not None and not turn.first:
+        waits = self.range.until is not None and not self._has_position
+        turn = self.turn if waits else None
+        if turn is not None and not turn.first:
             if not await self._wait_for_start(turn, silence):
                 return self._stopped
             self.position = self._shown_up_to = turn.first - 1
@@ -133,7 +132,6 @@ async def open_subscription(
     beyond the end or for a turn that is not there, PositionExpired for a trimmed position or
     one of another epoch.
     """
-    turn_at(state, start)
     first = first_position(state, start)
     head, earliest = _known_bounds(sessions, session_id, state, start, first) or await _bounds(
         sessions, session_id, first
@@ -141,7 +139,9 @@ async def open_subscription(
     # A turn may have ended since the log was read. The live state then says that nothing is to
     # come, and the older page that nothing is there.
     head = max(head, state.end)
-    after = checked_position(state, start, head=head, earliest=earliest, epoch=sessions.log.epoch)
+    after = checked_position(
+        state, start, first, head=head, earliest=earliest, epoch=sessions.log.epoch
+    )
     subscription = SessionSubscription(sessions, session_id, state, start, after)
     return None if subscription.range.is_empty(state, after, head) else subscription
 

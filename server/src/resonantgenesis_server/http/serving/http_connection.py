@@ -325,9 +325,9 @@ class RequestConnection:
         self.waits = head.waits
         #: What has come of the body and was not received, and whether more is to come.
         self.body = bytearray()
-        self.more_body = True
+        self.more_body = head.has_body
         #: Something has changed for `receive`; the event is made by the first that waits for it.
-        self._has_news = False
+        self._has_news = not head.has_body
         self._news: asyncio.Event | None = None
         #: Nothing more is received or sent: the client has left, or has a stream.
         self.disconnected = False

@@ -225,7 +225,8 @@ class HttpProtocol(HttpConnection):
         last = self._is_surplus or self._stops or self.owner.draining
         connection = RequestConnection(self, head, keep_alive=head.keep_alive and not last)
         self.connection = connection
-        self._read_body()
+        if head.has_body:
+            self._read_body()
         if not connection.disconnected:  # else the body was refused
             self._start(connection, head)
         return True

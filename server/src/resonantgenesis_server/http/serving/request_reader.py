@@ -98,7 +98,7 @@ class RequestReader:
         head = parse_head(bytes(buffer[: end + 4]))
         del buffer[: end + 4]
         self._looked = self._empty = 0
-        self.in_body = True
+        self.in_body = head.has_body
         self._left, self._stage = head.length or 0, None
         if head.length is None:
             self._stage = "size"

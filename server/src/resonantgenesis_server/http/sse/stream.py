@@ -184,23 +184,29 @@ class SseStream:
 
     async def _go_on(self) -> None:
         """Write until the stream is over or parked."""
+        subscription, silence = self._subscription, self._limits.heartbeat
         try:
-            await self._write_subscription()
+            while (entries := await subscription.advance(silence)) is not None:
+                if self._gone or self._error is not None:
+                    break
+                if entries:
+                    await self._write_frames(self.encoder.encode(entries))
+                else:
+                    await self._write(self.encoder.heartbeat(subscription.reached))
         except LogError:
             self._error = Unavailable("the log cannot be read right now", retry_after=1)
         except ApiError as error:
             self._error = error
         if self._gone:
             return
-        if self._connection is not None and self._subscription.parked and self._error is None:
+        if self._connection is not None and subscription.parked and self._error is None:
             self._park()
             return
         await self._close()
 
     def _park(self) -> None:
         self._parked = True
-        self._quiet_since = asyncio.get_running_loop().time()
-        self._broadcasts = self._broadcast_count()
+        self._broadcasts = -1  # the next look counts the silence
 
     # -- a sink ---------------------------------------------------------------------------
 
@@ -250,24 +256,14 @@ class SseStream:
         if self._connection is not None:
             self._connection.drop()
 
-    async def _write_subscription(self) -> None:
-        subscription, silence = self._subscription, self._limits.heartbeat
-        while (entries := await subscription.advance(silence)) is not None:
-            if self._gone or self._error is not None:
-                return
-            if not entries:
-                await self._write(self.encoder.heartbeat(self._subscription.reached))
-            else:
-                await self._write_frames(self.encoder.encode(entries))
-
     async def _write_frames(self, frames: Iterable[bytes]) -> None:
         """In slices, since the server waits for a slow client only between two writes."""
         waiting: list[bytes] = []
-        size = 0
+        size, limit = 0, self._limits.unsent
         for frame in frames:
             waiting.append(frame)
             size += len(frame)
-            if size >= self._limits.unsent:
+            if size >= limit:
                 await self._write(b"".join(waiting))
                 waiting, size = [], 0
                 if self._gone:
@@ -276,11 +272,13 @@ class SseStream:
             await self._write(b"".join(waiting))
 
     async def _write(self, data: bytes) -> None:
-        if self._connection is None:
+        connection = self._connection
+        if connection is None:
             await self._send({"type": "http.response.body", "body": data, "more_body": True})
-        else:
-            await self._connection.drain()
-            self._connection.write(data)
+            return
+        if connection.full:
+            await connection.drain()
+        connection.write(data)
 
     def _take_state(self) -> None:
         """Go on with the state of the group's encoder, which has encoded meanwhile."""
