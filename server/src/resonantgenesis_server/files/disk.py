@@ -40,7 +40,7 @@ _THREADS = 4
 #: Seconds that calls under way have when the store is closed.
 _LAST_CALLS = 10.0
 #: Names listed at once.
-_BATCH = 500
+_LISTED = 500
 #: Bytes after which the file is synced and the free space checked. The last sync is then short, and
 #: an upload that is faster than the disk waits here and not at its end.
 SYNC_EVERY = 32 * 1024 * 1024
@@ -138,8 +138,8 @@ class DiskBlobs:
         now = await self._disk.run(lambda: _now(self._root))
         for folder in await self._disk.run(lambda: _folders(self._root)):
             names = await self._disk.run(partial(_names, folder, now - older, self._opened))
-            for start in range(0, len(names), _BATCH):
-                yield names[start : start + _BATCH]
+            for start in range(0, len(names), _LISTED):
+                yield names[start : start + _LISTED]
 
     async def clear(self, older: float) -> int:
         def clear() -> int:

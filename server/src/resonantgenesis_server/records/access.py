@@ -21,13 +21,10 @@ from ..model.errors import Conflict
 from ..model.ids import new_id
 from . import tables
 from .base import UNSET, KeyRecord, ListPage, Once, Organization, Unset
-from .database import Duplicate, RecordsDatabase
+from .database import Duplicate, RecordsDatabase, few_at_once
 from .idempotency import use_key
 from .paging import by_creation, read_page
 from .tables import micros, micros_or_none, seconds, seconds_or_none
-
-#: Ids named in one query; databases bound how many parameters it may have.
-_ASKED_AT_ONCE = 500
 
 
 class OrganizationRepository:
@@ -176,10 +173,8 @@ class KeyRepository:
 
     async def find_all(self, key_ids: Collection[str]) -> Sequence[KeyRecord]:
         """The keys of these ids, as `find` finds them, in any order."""
-        asked = list(key_ids)
         found: list[KeyRecord] = []
-        for start in range(0, len(asked), _ASKED_AT_ONCE):
-            few = asked[start : start + _ASKED_AT_ONCE]
+        for few in few_at_once(list(key_ids)):
             found += await self._find_where(tables.keys.c.id.in_(few))
         return found
 

@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ _STATEMENT, _UPGRADE = 20.0, 3_600.0
 _PING = 5.0
 #: Seconds that connections have to say good-bye.
 _CLOSE = 1.0
+#: Ids in one statement, under every database's limit on parameters.
+_IDS_AT_ONCE = 500
 
 
 class Duplicate(Exception):
@@ -217,6 +219,12 @@ class RecordsDatabase:
         # The pool would quietly open new connections.
         if self._closed:
             raise StoreUnusable("the records are closed")
+
+
+def few_at_once(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The ids in parts, of which each fits into one statement."""
+    for start in range(0, len(ids), _IDS_AT_ONCE):
+        yield ids[start : start + _IDS_AT_ONCE]
 
 
 def _parse(url: str) -> URL:

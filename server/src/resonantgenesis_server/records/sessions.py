@@ -9,12 +9,9 @@ from sqlalchemy import Insert, RowMapping, and_, delete, select
 
 from . import tables
 from .base import ListPage, ListPlace, SessionRecord
-from .database import RecordsDatabase
+from .database import RecordsDatabase, few_at_once
 from .paging import by_creation, read_page
 from .tables import micros, seconds
-
-#: Ids in one statement, under every database's limit on parameters.
-_BATCH = 500
 
 
 def _upsert(dialect: str, *, anew: bool) -> Insert:
@@ -120,10 +117,9 @@ class SessionRepository:
         if not session_ids:
             return
         async with self._database.write() as connection:
-            for start in range(0, len(session_ids), _BATCH):
-                batch = session_ids[start : start + _BATCH]
+            for few in few_at_once(session_ids):
                 for column in (tables.files.c.session_id, tables.sessions.c.id):
-                    await connection.execute(delete(column.table).where(column.in_(batch)))
+                    await connection.execute(delete(column.table).where(column.in_(few)))
 
     async def last_used_before(self, time: float, limit: int = 100) -> Sequence[SessionRecord]:
         """Sessions of all organizations whose `updated_at` is before `time`, oldest first."""
