@@ -89,7 +89,7 @@ class ChatDecoder:
     def close(self) -> Iterator[Delta]:
         """The rest of the text, the tool calls, then how it ended."""
         try:
-            self._events.close()
+            self._close_events()
             self._end_texts()
         except ModelFailure:
             yield from self._taken()
@@ -112,6 +112,14 @@ class ChatDecoder:
         yield Finish(reason, *self._tokens, native, said)
 
     # -- inside ----------------------------------------------------------------------------
+
+    def _close_events(self) -> None:
+        try:
+            self._events.close()
+        except ModelFailure as failure:
+            # Half an event behind a whole answer, e.g. of `[DONE]`: nobody waited for its rest.
+            if failure.kind != "unreadable" or not self.has_ended:
+                raise
 
     def _taken(self) -> list[Delta]:
         self._flush()
