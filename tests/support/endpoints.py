@@ -79,6 +79,9 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("DELETE", _SESSION): Endpoint("sessions:write"),
     ("POST", _SESSION + "/execute"): Endpoint("sessions:write", {"goal": "count to 1"}),
     ("POST", _SESSION + "/cancel"): Endpoint("sessions:write", {}),
+    ("POST", _SESSION + "/input"): Endpoint(
+        "sessions:write", {"call_id": "call_1", "approved": True}
+    ),
     ("GET", _SESSION + "/stream"): Endpoint("sessions:read", query={"resume_from": "0"}),
     ("GET", _SESSION + "/events"): Endpoint("sessions:read"),
     ("GET", _SESSION + "/steps"): Endpoint("sessions:read"),
@@ -129,6 +132,12 @@ MESSAGES: dict[str, list[Message]] = {
     ],
     "cancel": [Message("sessions:write", {"session_id": "{session_id}"})],
     "message": [Message("sessions:write", {"session_id": "{session_id}", "content": "and?"})],
+    "input": [
+        Message(
+            "sessions:write",
+            {"session_id": "{session_id}", "call_id": "call_1", "approved": True},
+        )
+    ],
 }
 
 

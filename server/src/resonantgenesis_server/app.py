@@ -74,6 +74,7 @@ from .records.bootstrap import bootstrap
 from .records.credentials import CredentialHasher
 from .records.store import Records
 from .sessions.adoption import Adoption
+from .sessions.expiry import Expiry
 from .sessions.files import SessionFiles
 from .sessions.idempotency import TurnIdempotency
 from .sessions.ownership import NodeOwner, Ownership, SoleOwner
@@ -241,6 +242,7 @@ async def open_parts(
             agents=agents,
             files=partial(SessionFiles, files),
             changed=of_key.counting(session_list.changed),
+            now=clock.now,
         )
         stack.push_async_callback(supervisor.close)
         keys = TurnIdempotency(
@@ -332,6 +334,7 @@ async def open_parts(
             of_key.requests,
             of_key.events,
             routes.nodes,
+            Expiry(records.sessions, service.expire, clock.now, lambda: ownership.leads),
         ):
             timer.start()
             stack.push_async_callback(timer.close)

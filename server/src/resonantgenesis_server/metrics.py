@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 #: Different words of a counter. Any further word is counted as OTHER.
@@ -171,6 +171,18 @@ class Meters:
             "status",
             "Turns that ended, by how.",
         )
+        self.asks = self._add(
+            Counter("approval", "input", "tool"),
+            "turn_asks_total",
+            "kind",
+            "Asks for which turns stopped to wait.",
+        )
+        self.inputs = self._add(
+            Counter("answered", "expired", "cancelled"),
+            "turn_inputs_total",
+            "status",
+            "Asks that are over, by how.",
+        )
         self.turn_errors = self._add(
             Counter(),
             "turn_errors_total",
@@ -318,6 +330,17 @@ def turn_ended(status: str, code: str | None) -> None:
     METERS.turns.add(status)
     if code is not None:
         METERS.turn_errors.add(code)
+
+
+def turn_asks(kinds: Iterable[str]) -> None:
+    """Count what a turn that stops asks for."""
+    for kind in kinds:
+        METERS.asks.add(kind)
+
+
+def input_given(status: str) -> None:
+    """Count an ask that is over: answered, expired or cancelled."""
+    METERS.inputs.add(status)
 
 
 def model_failed(kind: str) -> None:

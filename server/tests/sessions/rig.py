@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -31,6 +32,8 @@ from resonantgenesis_server.records.base import (
     StoreUnusable,
 )
 from resonantgenesis_server.sessions.adoption import Adoption
+from resonantgenesis_server.sessions.answers import InputRequest
+from resonantgenesis_server.sessions.expiry import Expiry
 from resonantgenesis_server.sessions.files import SessionFiles
 from resonantgenesis_server.sessions.idempotency import TurnIdempotency
 from resonantgenesis_server.sessions.ownership import NodeOwner, Ownership, SoleOwner
@@ -96,7 +99,16 @@ class Rows:
             self.rows.pop(session_id, None)
 
     async def last_used_before(self, time: float, limit: int = 100) -> Sequence[SessionRecord]:
-        return [row for row in self.rows.values() if row.updated_at < time][:limit]
+        return [
+            row for row in self.rows.values() if row.updated_at < time and row.wakes_at is None
+        ][:limit]
+
+    async def expired(self, now: float, limit: int = 100) -> tuple[Sequence[str], float | None]:
+        waiting = sorted(
+            (row.wakes_at, row.id) for row in self.rows.values() if row.wakes_at is not None
+        )
+        due = [name for wakes_at, name in waiting[:limit] if wakes_at <= now]
+        return due, None if due or not waiting else waiting[0][0]
 
 
 class Orgs:
@@ -131,6 +143,8 @@ class Rig:
         self.rows = rows or Rows()
         self.files: FileService | None = None
         self.before_commit: OnCommit = lambda _stream, _entries: None
+        #: Seconds that the store's clock is ahead.
+        self.ahead = 0.0
 
     async def resolve(self, organization_id: str, agent_id: str) -> ResolvedAgent:
         if agent_id not in self.agents:
@@ -175,6 +189,7 @@ class Rig:
             agents=self,
             files=no_files if self.files is None else partial(SessionFiles, self.files),
             changed=self.session_list.changed,
+            now=self.now,
         )
         self.keys = TurnIdempotency(
             self.log, supervisor.states.load, ownership, window=self.limits.idempotency_window
@@ -242,6 +257,28 @@ class Rig:
         agent_id = None if session is not None and agent == "echo" else agent
         request = TurnRequest(goal, agent_id, session_id=session, **fields)
         return await self.service.execute(who, request, key=key, request_id="req_1")
+
+    def now(self) -> float:
+        return time.time() + self.ahead
+
+    async def input(
+        self, session: str, call_id: str, who: Principal = ME, turn: int | None = None, **said: Any
+    ) -> Json:
+        """Answer an ask: `approved`, or `payload`."""
+        request = InputRequest(call_id, has_payload="payload" in said, turn=turn, **said)
+        return await self.service.input(who, session, request, request_id="req_2")
+
+    async def until_status(self, session: str, status: str) -> SessionState:
+        """Return once the session has this status."""
+        async with asyncio.timeout(10):
+            while (state := await self.state(session)).status != status:
+                await asyncio.sleep(0.005)
+        return state
+
+    async def expire(self) -> float:
+        """What the timer of the store does."""
+        await self.session_list.settle()
+        return await Expiry(self.rows, self.service.expire, self.now).look()  # type: ignore[arg-type]
 
     async def create(self, agent: str = "echo", who: Principal = ME, **fields: Any) -> str:
         made = await self.service.create(who, CreateSpec(agent, **fields), request_id="req_1")

@@ -19,7 +19,7 @@ class PastCall:
     args: Mapping[str, Any]
     result: str | None
     is_error: bool = False
-    call_id: str = ""
+    call_id: str = field(default="", compare=False)
 
 
 def shortened(text: str, limit: int) -> str:

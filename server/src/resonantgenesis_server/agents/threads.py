@@ -8,12 +8,13 @@ emit nothing, and counts against the bound until it ends.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextvars
 import logging
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from ..model.errors import AgentError
 
@@ -28,6 +29,35 @@ _LOOP_CHECK = 60.0
 _RETRY_AFTER = 5.0
 
 _log = logging.getLogger(__name__)
+
+
+T = TypeVar("T")
+
+
+class ThreadStopped(BaseException):
+    """Ends an agent's thread whose turn needs it no more, at the place where it waits."""
+
+
+def result_in_thread(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
+    """The result of `work`, which runs on the loop while this thread waits for it.
+
+    Raises what `work` raises, and ThreadStopped if it was cancelled or the loop is closed.
+    """
+    try:
+        waiting = asyncio.run_coroutine_threadsafe(work, loop)
+    except RuntimeError as error:  # the server has stopped
+        work.close()
+        raise ThreadStopped from error
+    while True:
+        try:
+            return waiting.result(_LOOP_CHECK)
+        except concurrent.futures.CancelledError as error:
+            raise ThreadStopped from error
+        except TimeoutError:
+            if waiting.done():
+                raise
+            if loop.is_closed():
+                raise ThreadStopped from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +149,8 @@ class AgentThread:
     def _main(self) -> None:
         try:
             self._pump()
+        except ThreadStopped:
+            self._finish(None)
         except Exception as exc:
             self._finish(exc)
         except BaseException as exc:  # sys.exit() in an agent must not end the server
@@ -143,6 +175,12 @@ class AgentThread:
             close = getattr(produced, "close", None)
             if close is not None:
                 close()
+
+    def put(self, item: object) -> None:
+        """Hand an item to the reader, behind all that the agent has yielded. For code of the agent,
+        in its thread. Raises ThreadStopped when the reader is gone."""
+        if not self._put(item):
+            raise ThreadStopped
 
     def _put(self, item: object) -> bool:
         """Wait until the reader has room; False when the reader is gone."""

@@ -16,7 +16,7 @@ from .json import SCALARS, dumps, loads
 #: Fields of an event that a field of `data` never replaces.
 _TAKEN = frozenset({"id", "type", "channel", "created_at", "cursor", "data", "metadata"})
 #: Kinds of chunk whose body may have a `session_id` already.
-_NAMING = frozenset({"step", "done"})
+_NAMING = frozenset({"step", "done", "waiting"})
 #: The end of a sync flush. A compressed message leaves it out (RFC 7692, 7.2.1).
 _FLUSHED = b"\x00\x00\xff\xff"
 

@@ -197,6 +197,9 @@ def parse_query(scope: Scope, known: frozenset[str] | None) -> QueryParams:
 
 
 def _unknown_fields(kind: type[BaseModel], value: object, within: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, list):
+        for each in value:
+            yield from _unknown_fields(kind, each, within)
     if not isinstance(value, dict):
         return
     fields = _fields_of(kind)

@@ -164,6 +164,14 @@ class Limits:
         float, Field(ge=1, le=_DAY, description="The longest `timeout_seconds`.")
     ] = _DAY
     max_steps: Annotated[int, Field(ge=1, le=1_000, description="The highest `max_steps`.")] = 1_000
+    input_expires: Annotated[
+        float,
+        Field(
+            ge=1,
+            le=366 * _DAY,
+            description="How long a turn waits for an answer where its agent names no time.",
+        ),
+    ] = 7 * _DAY
     idempotency_window: Annotated[
         float, Field(ge=1, le=30 * _DAY, description="How long an Idempotency-Key names its turn.")
     ] = _DAY

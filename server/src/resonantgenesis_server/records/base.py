@@ -125,7 +125,10 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
-    """A session in the list of sessions. The session's log is the truth; the list follows it."""
+    """A session in the list of sessions. The session's log is the truth; the list follows it.
+
+    `waiting` are its open asks: `call_id`, `kind`, `tool`, and `expires_at` in seconds.
+    """
 
     id: str
     organization_id: str
@@ -136,6 +139,12 @@ class SessionRecord:
     created_at: float
     updated_at: float
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    waiting: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def wakes_at(self) -> float | None:
+        """When the first of its asks expires."""
+        return min((ask["expires_at"] for ask in self.waiting), default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ def _upsert(dialect: str, *, anew: bool) -> Insert:
             "turns": new.turns,
             "updated_at": new.updated_at,
             "metadata": new["metadata"],
+            "waiting": new.waiting,
+            "wakes_at": new.wakes_at,
         },
         where=mine if anew else and_(tables.sessions.c.updated_at <= new.updated_at, mine),
     )
@@ -122,17 +124,33 @@ class SessionRepository:
                     await connection.execute(delete(column.table).where(column.in_(few)))
 
     async def last_used_before(self, time: float, limit: int = 100) -> Sequence[SessionRecord]:
-        """Sessions of all organizations whose `updated_at` is before `time`, oldest first."""
+        """Sessions of all organizations whose `updated_at` is before `time`, oldest first. None of
+        them waits for an answer."""
         columns = tables.sessions.c
         query = (
             select(tables.sessions)
-            .where(columns.updated_at < micros(time))
+            .where(columns.updated_at < micros(time), columns.wakes_at.is_(None))
             .order_by(columns.updated_at, columns.id)
             .limit(limit)
         )
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).mappings().all()
         return [_session(row) for row in rows]
+
+    async def expired(self, now: float, limit: int = 100) -> tuple[Sequence[str], float | None]:
+        """Sessions of all organizations with an ask that has expired, the longest first; and when
+        the next one expires, if none has."""
+        columns = tables.sessions.c
+        query = (
+            select(columns.id, columns.wakes_at)
+            .where(columns.wakes_at.is_not(None))
+            .order_by(columns.wakes_at, columns.id)
+            .limit(limit)
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        due = [row.id for row in rows if row.wakes_at <= micros(now)]
+        return due, seconds(rows[0].wakes_at) if rows and not due else None
 
 
 def _place(session: SessionRecord) -> tuple[int, str]:
@@ -150,6 +168,8 @@ def _row(session: SessionRecord) -> dict[str, object]:
         "created_at": micros(session.created_at),
         "updated_at": micros(session.updated_at),
         "metadata": dict(session.metadata),
+        "waiting": [dict(ask) for ask in session.waiting] or None,
+        "wakes_at": None if session.wakes_at is None else micros(session.wakes_at),
     }
 
 
@@ -164,4 +184,5 @@ def _session(row: RowMapping) -> SessionRecord:
         created_at=seconds(row["created_at"]),
         updated_at=seconds(row["updated_at"]),
         metadata=row["metadata"],
+        waiting=row["waiting"] or (),
     )

@@ -88,9 +88,13 @@ sessions = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("metadata", JSON, nullable=False),
+    #: Its open asks, and when the first of them expires.
+    Column("waiting", JSON(none_as_null=True)),
+    Column("wakes_at", BigInteger),
     Index(None, "organization_id", "created_at", "id"),
     Index(None, "organization_id", "subject", "created_at", "id"),
     Index(None, "updated_at"),
+    Index(None, "wakes_at"),
 )
 
 session_places = Table(

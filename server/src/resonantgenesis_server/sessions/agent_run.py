@@ -1,27 +1,38 @@
-"""One running turn: the agent's chunks are written until the turn ends, for whatever reason."""
+"""One run of a turn's agent: its chunks are written until the turn ends, for whatever reason, or
+stops to wait for answers with nobody in place."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import replace
 
 import structlog
 
 from ..agents.base import Agent, InboxMessage, Turn
-from ..log.base import LogError, NewEntry, StaleWriter
-from ..model.chunks import AgentChunk, Data, Step
+from ..log.base import LogError, LogOverloaded, NewEntry, StaleWriter
+from ..model.chunks import AgentChunk, Ask, Data, Keep, Step, Usage
 from ..model.errors import AgentError
 from ..model.limits import Limits
+from .asks import Answers, Stop, TurnQuestions, check_kept
 from .chunks import ChunkMaker, Status, TurnFailure, TurnOutcome
 from .inbox import TurnInbox
+from .state import Resume
+from .stops import TurnStops
 from .turn_writer import Sealed, TurnWriter
 
 log_ = structlog.get_logger("resonantgenesis.turns")
 
+#: Seconds that an agent is kept in its place while its turn waits. Then the turn holds no process.
+HOLD_SECONDS = 60.0
+#: Seconds between two looks whether a held turn goes on, besides when it is told so.
+_LOOK = 1.0
+#: Seconds after which a stop is tried again that the log had no room for.
+_PAUSE = 0.05
+
 
 class AgentRun:
-    """Runs an agent for one turn.
+    """Runs an agent for one turn, or for the part of it behind its newest stop.
 
     `run` returns once everything but the outcome is durable; the session appends the outcome
     together with the turn's record. `cancel` may be called at any time, more than once.
@@ -32,71 +43,89 @@ class AgentRun:
         agent: Agent,
         turn: Turn,
         writer: TurnWriter,
+        maker: ChunkMaker,
+        stops: TurnStops,
         step_event: Callable[[int, str, int], NewEntry],
         *,
+        replays: bool,
         timeout: float,
         limits: Limits,
         request_id: str,
         abandon: Callable[[asyncio.Task[None]], None],
     ) -> None:
-        """`step_event` makes the platform event of a completed step: number, name, duration in ms.
-        `abandon` is given the task of an agent that ignores its cancellation. `timeout` is in
-        seconds."""
+        """`maker` has taken in what the turn has written before. `step_event` makes the platform
+        event of a completed step: number, name, duration in ms. `replays`: the agent runs up to its
+        asks once more. `abandon` is given the task of an agent that ignores its cancellation.
+        `timeout` is in seconds of running."""
         self.number = turn.turn
         self._agent = agent
-        self._turn = turn
         self._writer = writer
+        self._maker = maker
+        self._stops = stops
         self._step_event = step_event
         self._timeout = timeout
         self._limits = limits
         self._request_id = request_id
         self._abandon = abandon
-        self._maker = ChunkMaker(turn.session_id, turn.turn, turn.agent_id, turn.max_steps, limits)
+        answers = Answers(turn.answers)
+        # A replay is numbered as the first run was, from the start, and is not written.
+        numbering = ChunkMaker(turn.session_id, turn.turn, turn.agent_id, turn.max_steps, limits)
+        self._questions = TurnQuestions(
+            turn.turn,
+            answers,
+            numbering if replays else maker,
+            replays=replays,
+            limits=limits,
+            now=stops.now,
+            ready=self._wake_up,
+            show=self._write_chunk,
+        )
+        self._turn = replace(turn, answers=answers, asks=self._questions)
+        self._kept = turn.kept
         self._cancelled = False
         #: The outcome is settled; a cancel comes too late.
         self._decided = False
-        #: Set when the agent must stop: the turn is cancelled, or its chunks cannot be stored.
-        self._halt = asyncio.Event()
-        writer.on_error = self._halt.set
         if isinstance(turn.inbox, TurnInbox):
             turn.inbox.connect(self._show_taken)
+        #: Set when there is something to decide: the turn is cancelled or asks, its chunks cannot
+        #: be stored, or answers have come.
+        self._wake = asyncio.Event()
+        writer.on_error = self._wake_up
+
+    @property
+    def waits(self) -> bool:
+        """Whether the turn waits for answers now."""
+        return self._stops.turn.status == "waiting"
 
     def cancel(self) -> bool:
         """Cancel the turn. Returns whether it ends as cancelled: False if it was over already."""
         if not self._decided:
             self._cancelled = True
-            self._halt.set()
+            self._wake_up()
         return self._cancelled
 
-    async def run(self) -> TurnOutcome:
-        """Run the whole turn. An agent's exceptions become its outcome. Raises StaleWriter when
-        another process writes the session."""
+    def look(self) -> None:
+        """The turn may go on, or must let its agent go."""
+        self._wake_up()
+
+    def _wake_up(self) -> None:
+        self._wake.set()
+
+    async def run(self) -> TurnOutcome | None:
+        """Run until the turn ends; None if it waits with nobody in place. An agent's exceptions
+        become its outcome. Raises StaleWriter when another process writes the session."""
         if self._cancelled:
             self._decided = True
             return self._outcome_of("cancelled")  # the agent does not run
         agent_task = asyncio.create_task(self._run_agent(), name=f"agent {self._turn.session_id}")
-        stop = asyncio.create_task(self._halt.wait())
         try:
-            await asyncio.wait(
-                {agent_task, stop}, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED
-            )
-            # The first event decides. An agent that finishes after a cancel does not undo the
-            # cancel. The caller of a later cancel learns that the turn is over.
-            self._decided = True
-            if self._cancelled:
-                outcome = self._outcome_of("cancelled")
-                if agent_task.done():  # the agent ended at the same time
-                    self._report(agent_task)
-            elif agent_task.done():
-                outcome = self._end_of(agent_task)
-            elif self._writer.error is not None:
-                outcome = self._log_failed(self._writer.error)
-            else:
-                outcome = self._timed_out()
+            outcome = await self._until_decided(agent_task)
         finally:
             self._writer.seal()
-            stop.cancel()
+            self._questions.close()
             await self._stop(agent_task)
+        if outcome is None:
+            return None
         try:
             await self._writer.flush()
         except LogError as error:
@@ -104,6 +133,122 @@ class AgentRun:
             # The caller of the cancel has the answer already.
             outcome = replace(outcome, unstored=True) if self._cancelled else failed
         return outcome
+
+    async def _until_decided(self, agent_task: asyncio.Task[None]) -> TurnOutcome | None:
+        while True:
+            await self._something(agent_task, self._timeout - self._maker.ran)
+            # The first event decides. An agent that finishes after a cancel does not undo the
+            # cancel. The caller of a later cancel learns that the turn is over.
+            if self._cancelled or self._writer.error is not None:
+                break
+            if agent_task.done():
+                if not self._has_asked(agent_task):
+                    break
+                if await self._record_stop("continue", held=False):
+                    return None
+                break
+            if self._questions.are_ready:
+                resume: Resume = "replay" if self._is_restartable else "never"
+                if not await self._record_stop(resume, held=True):
+                    break
+                if not await self._held(agent_task, resume):
+                    return None
+                if self._cancelled or agent_task.done():
+                    break
+            elif self._maker.ran >= self._timeout:
+                break
+        self._decided = True
+        return self._decision(agent_task)
+
+    def _decision(self, agent_task: asyncio.Task[None]) -> TurnOutcome:
+        if self._cancelled:
+            if agent_task.done():  # the agent ended at the same time
+                self._report(agent_task)
+            return self._outcome_of("cancelled")
+        if agent_task.done():
+            return self._end_of(agent_task)
+        if self._writer.error is not None:
+            return self._log_failed(self._writer.error)
+        return self._timed_out()
+
+    async def _something(self, agent_task: asyncio.Task[None], seconds: float) -> None:
+        """Wait for the agent's end or a wake-up."""
+        if not self._wake.is_set() and seconds > 0:
+            wake = asyncio.create_task(self._wake.wait())
+            try:
+                await asyncio.wait(
+                    {agent_task, wake}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+                )
+            finally:
+                wake.cancel()
+        self._wake.clear()
+
+    # -- stops -----------------------------------------------------------------------------
+
+    @property
+    def _is_restartable(self) -> bool:
+        return bool(getattr(self._agent, "restartable", True))
+
+    def _has_asked(self, agent_task: asyncio.Task[None]) -> bool:
+        """Whether the agent has returned, and left asks."""
+        if agent_task.cancelled() or agent_task.exception() is not None:
+            return False
+        return bool(self._questions.gathered)
+
+    async def _record_stop(self, resume: Resume, *, held: bool) -> bool:
+        """Record that the turn waits. Returns False if it ends instead."""
+        maker = self._maker
+        while True:
+            try:
+                await self._writer.flush()
+                self._writer.hold()
+                stop = Stop(
+                    self._questions.gathered,
+                    resume,
+                    held,
+                    maker.ran,
+                    maker.input_tokens,
+                    maker.output_tokens,
+                    self._kept,
+                )
+                if not await self._stops.record(stop, unless=lambda: self._cancelled):
+                    return False
+            except LogOverloaded:
+                await asyncio.sleep(_PAUSE)
+                continue
+            except StaleWriter:
+                raise
+            except LogError as error:
+                self._writer.fail(error)
+                return False
+            self._questions.stopped()
+            return True
+
+    async def _held(self, agent_task: asyncio.Task[None], resume: Resume) -> bool:
+        """Keep the agent in its place until the turn goes on or ends. Returns False if the turn
+        waits without its agent from now on."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while self.waits and not self._cancelled and not agent_task.done():
+            if self._questions.withdrawn:
+                await self._stops.withdraw(self._questions.withdrawn)
+                self._questions.withdrawn.clear()
+                continue
+            is_late = loop.time() - began >= HOLD_SECONDS or self._stops.is_draining
+            if is_late and resume != "never" and await self._stops.park():
+                return False
+            await self._something(agent_task, _LOOK)
+            await self._stops.look_again()
+        self._maker.waited(loop.time() - began)
+        if not self._cancelled and not agent_task.done():
+            try:
+                self._questions.answered(await self._stops.answers())
+                self._writer.go_on()
+            except LogError as error:
+                self._writer.fail(error)
+        return True
+
+    # -- the agent -------------------------------------------------------------------------
 
     async def _run_agent(self) -> None:
         try:
@@ -117,6 +262,8 @@ class AgentRun:
         maker, put = self._maker, self._writer.put
         last = self._writer.position + self._limits.chunks_per_session
         try:
+            if self._questions.replaying:
+                await self._replay(chunks)
             async for chunk in chunks:
                 # The hot path: nearly every chunk is a token.
                 if isinstance(chunk, str) and (token := maker.token(chunk)) is not None:
@@ -132,10 +279,35 @@ class AgentRun:
             if isinstance(chunks, AsyncGenerator):
                 await chunks.aclose()
 
+    async def _replay(self, chunks: AsyncIterator[AgentChunk]) -> None:
+        """Leave out what the agent yields before it has its answers: it was written before. Its
+        tokens count, since it has used them again."""
+        numbering = self._questions.maker
+        async for chunk in chunks:
+            if not self._questions.replaying:
+                self._questions.maker = self._maker
+                await self._write_chunk(chunk)
+                return
+            if isinstance(chunk, Usage):
+                list(self._maker.encode(chunk))
+            elif isinstance(chunk, Ask):
+                await self._questions.yielded(chunk)
+            elif not isinstance(chunk, Keep):
+                list(numbering.encode(chunk))
+        if self._questions.replaying:
+            raise AgentError("the agent was started again, and did not ask as it had before")
+        self._questions.maker = self._maker
+
     async def _write_chunk(self, chunk: AgentChunk) -> None:
         if isinstance(chunk, Data) and chunk.transient:
             self._writer.aside(self._maker.aside(chunk))
             await asyncio.sleep(0)  # no full buffer makes such an agent wait
+            return
+        if isinstance(chunk, Ask):
+            await self._questions.yielded(chunk)
+            return
+        if isinstance(chunk, Keep):
+            self._kept = check_kept(chunk.value)
             return
         try:
             for kind, body, step in self._maker.encode(chunk):

@@ -111,7 +111,7 @@ class SessionCache:
         if head:
             return head
         if state.running is None and self._is_alone():
-            return state.end  # every chunk is of a turn, and all turns that were announced ended
+            return state.told  # every chunk is of a turn that has ended, or tells where it waits
         pinned = self._pinned.get(session_id)
         return None if pinned is None else pinned.announced
 
@@ -121,14 +121,14 @@ class SessionCache:
         """Bring the state up to chunks that were read, before a client sees them.
 
         Chunks read from the log can be ahead of their announcement. A client that has seen a
-        `done` must find the turn ended, whatever it asks next. `state` is that of the session, if
-        the caller has it.
+        `done` must find the turn ended, whatever it asks next; and one that has seen a `waiting`
+        must find what the turn waits for. `state` is that of the session, if the caller has it.
         """
-        done = last_done(entries)
-        if not done:
+        told = last_told(entries)
+        if not told:
             return
         state = state or await self.load(session_id)
-        if state is not None and done > state.end:
+        if state is not None and told > state.told:
             await state.take_in(self.log, session_id)
 
     async def check_kept(self, session_id: str) -> None:
@@ -227,6 +227,10 @@ class SessionCache:
         return None
 
 
-def last_done(entries: Sequence[Entry]) -> int:
-    """The position of the last `done` among entries; 0: there is none."""
-    return max((entry.position for entry in entries if entry.kind == "done"), default=0)
+#: Kinds of chunks whose append has a record.
+_TOLD = frozenset({"done", "waiting", "input"})
+
+
+def last_told(entries: Sequence[Entry]) -> int:
+    """The position of the last entry that a record tells; 0: there is none."""
+    return max((entry.position for entry in entries if entry.kind in _TOLD), default=0)

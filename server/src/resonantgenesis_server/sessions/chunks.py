@@ -6,15 +6,18 @@ import bisect
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import orjson
 
 from ..codec.json import NotJson, dumps
+from ..codec.times import rfc3339
+from ..log.base import Entry
 from ..model.chunks import (
     AgentChunk,
+    Ask,
     Data,
     File,
     OfSubAgent,
@@ -26,6 +29,7 @@ from ..model.chunks import (
     ToolCall,
     ToolResult,
     Usage,
+    is_own_text,
 )
 from ..model.errors import AgentError, ApiError
 from ..model.limits import LARGEST_PART, Limits
@@ -88,6 +92,15 @@ class _Calls:
                     del self._unanswered[tool_called]
                 break
         return call_id
+
+    def asked_about(self, tool: str, own_id: str, asked: Container[str]) -> tuple[str, bool]:
+        """The id of the call that an ask is about, and whether it was called already: the agent's
+        own, else the tool's oldest call without result that was not asked about, else a new one."""
+        of_tool = self._unanswered.get((tool, "", ""), OrderedDict())
+        call_id = own_id or next((each for each in of_tool if each not in asked), None)
+        if call_id is None:
+            return self._new(), False
+        return call_id, any(call_id in waiting for waiting in self._unanswered.values())
 
     def _new(self) -> str:
         self._number += 1
@@ -168,6 +181,51 @@ class ChunkMaker:
         """The body of a value that is not stored. It names its turn, having no position."""
         payload = chunk.payload() | {"turn": self.turn} | _origin_of(chunk)
         return self._bounded(chunk.event, payload).body
+
+    def asked_about(self, ask: Ask, asked: Container[str]) -> tuple[str, bool]:
+        """The id of the call that an ask is about, and whether the agent has yielded the call.
+        `asked` are the calls that were asked about before."""
+        return self._calls.asked_about(ask.tool, ask.call_id, asked)
+
+    def see(self, entry: Entry, now: float) -> None:
+        """Take in a chunk of the turn that an earlier process has written. `now`: the time of the
+        turn's stop, in seconds since 1970; an open step goes on from there."""
+        if is_own_text(entry.kind, entry.body):
+            self._output.add(orjson.loads(entry.body)["content"])
+        elif entry.kind == "step":
+            body = orjson.loads(entry.body)
+            number = body["step"]
+            # The agent_id of a turn's first step is the turn's own.
+            origin = {} if "turn" in body else OfSubAgent.origin_in(body)
+            if body["status"] == "started":
+                self.steps = max(self.steps, number)
+                began = time.monotonic() - max(now - entry.at / 1e6, 0.0)
+                self._open.append(_OpenStep(number, body["name"], began, origin))
+            elif body["status"] == "completed":
+                self._open = [each for each in self._open if each.number != number]
+        elif entry.kind == "tool_call":
+            body = orjson.loads(entry.body)
+            self._calls.called(_tool_in(body), body["call_id"])
+        elif entry.kind == "tool_result":
+            body = orjson.loads(entry.body)
+            self._calls.answered(_tool_in(body), body["call_id"])
+
+    def used(self, seconds: float, input_tokens: int, output_tokens: int) -> None:
+        """Count what the turn has used before this maker was made; `seconds` of running."""
+        self.began -= seconds
+        self.input_tokens += input_tokens
+        self.output_tokens += output_tokens
+
+    def waited(self, seconds: float) -> None:
+        """Leave this time out of the duration of the turn and of its open steps."""
+        self.began += seconds
+        for step in self._open:
+            step.began += seconds
+
+    @property
+    def ran(self) -> float:
+        """The seconds that the turn has run."""
+        return time.monotonic() - self.began
 
     def taken(self, message_id: str, content: str) -> Iterator[Encoded]:
         """The entries that show a message of the user which the agent has just taken."""
@@ -280,6 +338,35 @@ def _origin_of(chunk: OfSubAgent) -> Payload:
     if any(encoded_size(name) > _STEP_NAME for name in origin.values()):
         raise AgentError(f"agent_id or parent takes over {_STEP_NAME} bytes", "PAYLOAD_TOO_LARGE")
     return origin
+
+
+def _tool_in(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """The tool of a call or a result, with its agent."""
+    return body["tool"], body.get("agent_id", ""), body.get("parent", "")
+
+
+def ask_chunk(ask: Ask, call_id: str, expires_at: float) -> Encoded:
+    """What a turn waits for. `expires_at` is in seconds since 1970. Raises NotJson."""
+    body: dict[str, Any] = {"type": "input_required", "call_id": call_id, "kind": ask.kind}
+    if ask.tool:
+        body |= {"tool": ask.tool, "args": ask.args}
+    if ask.message:
+        body["message"] = _without_surrogates(ask.message)
+    if ask.schema is not None:
+        body["schema"] = ask.schema
+    return Encoded("input_required", dumps(body | {"expires_at": rfc3339(expires_at)}))
+
+
+def waiting_chunk(session_id: str, turn: int, calls: Iterable[str]) -> Encoded:
+    """The last chunk of a stop."""
+    body = {"type": "waiting", "session_id": session_id, "turn": turn, "calls": list(calls)}
+    return Encoded("waiting", dumps(body))
+
+
+def input_chunk(call_id: str, status: str, answer: Mapping[str, Any]) -> Encoded:
+    """The answer to a call, as far as there is one: `approved`, `payload`, `reason`."""
+    body = {"type": "input", "call_id": call_id, "status": status, **answer}
+    return Encoded("input", dumps(body))
 
 
 def _details(step: Step) -> dict[str, str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
 from ..agents.base import (
+    Answer,
+    ClientTool,
     PastCall,
     PastStep,
     PastTurn,
@@ -22,7 +24,9 @@ from ..codec.json import dumps
 from ..log.base import Entry, EventLog, LogUnavailable
 from ..model.chunks import OfSubAgent, is_own_text
 from ..model.limits import Limits
+from .answers import answer_in
 from .chunks import (
+    ChunkMaker,
     Encoded,
     Status,
     TurnFailure,
@@ -53,6 +57,15 @@ class EntryGone(LogUnavailable):
     def __init__(self, stream: str, position: int, earliest: int) -> None:
         super().__init__(f"{stream} has no entry {position} any more")
         self.earliest = earliest
+
+
+@dataclass(frozen=True, slots=True)
+class TurnBeforeStop:
+    """The part of a turn before its newest stop; empty for a turn that never stopped."""
+
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+    steps: Sequence[PastStep] = ()
+    kept: Any = None
 
 
 class TurnHistory:
@@ -111,6 +124,44 @@ class TurnHistory:
             if page.at_end:
                 return output, position
 
+    async def ask(self, session_id: str, position: int) -> dict[str, Any]:
+        """The `input_required` at this position, as JSON."""
+        body: dict[str, Any] = orjson.loads((await self._one(session_id, position)).body)
+        return body
+
+    async def answers(self, session_id: str, turn: TurnState) -> dict[str, Answer]:
+        """All answers of a turn, by call_id."""
+        given = {} if turn.waits is None else dict(turn.waits.answers)
+        answers: dict[str, Answer] = {}
+        for call_id, answer in given.items():
+            entry = await self._one(session_id, answer.position)
+            answers[call_id] = answer_in(orjson.loads(entry.body))
+        return answers
+
+    async def before_stop(
+        self, session_id: str, turn: TurnState, maker: ChunkMaker
+    ) -> TurnBeforeStop:
+        """What a turn that goes on has done before; `maker` takes in its chunks."""
+        if turn.waits is None:
+            return TurnBeforeStop()
+        stop = await self._one(control_stream(session_id), turn.waits.record)
+        record = orjson.loads(stop.body)
+        maker.used(record["ran"], record["input_tokens"], record["output_tokens"])
+        steps = StepReader(whole=True)
+        position = turn.first - 1
+        while position < turn.told:
+            page = await self._log.read(
+                session_id, position, limit=_PAGE_ENTRIES, max_bytes=_PAGE_BYTES
+            )
+            for entry in page.entries:
+                position = entry.position
+                steps.see(entry)
+                maker.see(entry, stop.at / 1e6)
+            if page.at_end:
+                break
+        answers = await self.answers(session_id, turn)
+        return TurnBeforeStop(answers, steps.steps(), record["kept"])
+
     async def prepare(
         self,
         info: SessionInfo,
@@ -119,6 +170,7 @@ class TurnHistory:
         request: TurnRequest,
         agent: ResolvedAgent,
         files: TurnFiles,
+        before: TurnBeforeStop,
     ) -> Turn:
         """The turn as its agent sees it."""
         # The turn that it regenerates is none of them, nor is one that was regenerated before.
@@ -145,6 +197,10 @@ class TurnHistory:
             instructions=agent.instructions,
             max_steps=request.max_steps,
             files=files,
+            client_tools=[ClientTool(**tool) for tool in request.client_tools],
+            answers=before.answers,
+            so_far=before.steps,
+            kept=before.kept,
         )
 
     async def _history(self, earlier: Sequence[tuple[str, TurnState]]) -> list[PastTurn]:
@@ -240,10 +296,11 @@ _MAX_SAID = 1 << 20
 class StepReader:
     """Takes a turn's entries in order. `steps` are then its text and its calls of tools, up to the
     last call or message; `left` are the messages that were not taken. A call without a result has
-    `result` None. Chunks of sub-agents are left out."""
+    `result` None. Chunks of sub-agents are left out. `whole`: nothing is shortened."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, whole: bool = False) -> None:
         self.left: list[str] = []
+        self._is_whole = whole
         self._said: list[bytes] = []
         self._said_size = 0
         self._open: list[_Call] = []
@@ -254,7 +311,7 @@ class StepReader:
     def see(self, entry: Entry) -> None:
         if is_own_text(entry.kind, entry.body):
             self._said_size += len(entry.body)
-            if self._said_size > _MAX_SAID:
+            if self._said_size > _MAX_SAID and not self._is_whole:
                 self._said.clear()
             else:
                 self._said.append(entry.body)
@@ -266,10 +323,12 @@ class StepReader:
             self._told(orjson.loads(entry.body))
 
     def steps(self) -> tuple[PastStep, ...]:
-        return tuple(step.past() for step in self._steps)
+        steps = tuple(step.past() for step in self._steps)
+        rest = _text(self._said) if self._is_whole else ""
+        return (*steps, PastStep(rest, ())) if rest else steps
 
     def _called(self, body: dict[str, Any]) -> None:
-        if len(self._open) >= _MAX_CALLS or "agent_id" in body:
+        if "agent_id" in body or (len(self._open) >= _MAX_CALLS and not self._is_whole):
             return
         # Calls of one answer stand side by side, before the first of their results.
         last = self._steps[-1] if self._steps else None
@@ -277,7 +336,7 @@ class StepReader:
             self._steps.append(_Step(_text(self._said)))
             self._said, self._said_size = [], 0
         self._count += 1
-        if self._count > _MAX_CALLS and len(self._steps) > 1:
+        if self._count > _MAX_CALLS and len(self._steps) > 1 and not self._is_whole:
             oldest = self._steps.pop(0)
             self._count -= len(oldest.calls)
             self._open = [call for call in self._open if call.step is not oldest]
@@ -314,6 +373,8 @@ class StepReader:
 
     def _text_limit(self) -> int:
         """Characters of the next text that are kept."""
+        if self._is_whole:
+            return 1 << 30
         return _MAX_TEXT if self._size < _MAX_TOTAL else _MAX_REST
 
 
@@ -328,7 +389,8 @@ class _Step:
         return PastStep(
             self.text,
             tuple(
-                PastCall(call.tool, call.args, call.result, call.is_error) for call in self.calls
+                PastCall(call.tool, call.args, call.result, call.is_error, call.call_id)
+                for call in self.calls
             ),
             self.message,
         )

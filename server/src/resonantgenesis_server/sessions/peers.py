@@ -7,7 +7,6 @@ start, queue and stop turns of it; the others ask it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from ..calls import Calls, NoAnswer
 from ..log.base import PositionConflict, StaleWriter
 from ..model.errors import Unavailable
 from ..model.principal import Principal
+from .answers import InputRequest, InputResult
 from .ownership import Elsewhere
 from .request import TurnRef, TurnRequest
 from .session import Session
@@ -31,7 +31,7 @@ Change = Callable[[Session, Mapping[str, Any]], Awaitable[Any]]
 _PATIENCE = 20.0
 #: Seconds between two looks at where a session runs.
 _PAUSE = 0.1
-#: Attempts to cancel while others write the session.
+#: Attempts while others write the session.
 _RACES = 3
 
 
@@ -55,6 +55,8 @@ class SessionPeers:
             calls.handlers |= {
                 "execute": self._execute,
                 "cancel": self._cancel,
+                "answer": self._answer,
+                "expire": self._expire,
                 "settle": self._settle,
                 "viewed": self._viewed,
             }
@@ -113,11 +115,50 @@ class SessionPeers:
             list,
         )
 
+    async def answer(
+        self, session_id: str, request: InputRequest, key_id: str, request_id: str
+    ) -> InputResult:
+        """Answer what a turn asks, where its session runs; if it runs nowhere, here."""
+        return await self._where_it_runs(
+            lambda: self._answer_here(session_id, request, key_id, request_id),
+            "answer",
+            {
+                "session_id": session_id,
+                "request": asdict(request),
+                "key_id": key_id,
+                "request_id": request_id,
+            },
+            lambda result: InputResult(**result),
+        )
+
+    async def expire(self, session_id: str) -> int:
+        """Record which asks have expired, where the session runs; returns how many."""
+        return await self._where_it_runs(
+            lambda: self._here(session_id, Session.expire),
+            "expire",
+            {"session_id": session_id},
+            int,
+        )
+
     async def _cancel_here(self, session_id: str, turn: int | None) -> list[int]:
+        return await self._here(session_id, lambda session: session.cancel(turn))
+
+    async def _answer_here(
+        self, session_id: str, request: InputRequest, key_id: str, request_id: str
+    ) -> InputResult:
+        return await self._here(
+            session_id, lambda session: session.answer(request, key_id, request_id)
+        )
+
+    async def _here(self, session_id: str, work: Callable[[Session], Awaitable[T]]) -> T:
         for _ in range(_RACES):
-            with contextlib.suppress(PositionConflict):  # another node has just written here
+            try:
                 async with self._supervisor.session(session_id) as session:
-                    return await session.cancel(turn)
+                    return await work(session)
+            except Elsewhere:
+                raise
+            except (PositionConflict, StaleWriter):
+                continue  # another node has just written here
         raise NoAnswer("the session is written by several nodes at once")
 
     async def settle(self, organization_id: str) -> None:
@@ -172,6 +213,14 @@ class SessionPeers:
 
     async def _cancel(self, args: Mapping[str, Any]) -> list[int]:
         return await _not_further(self._cancel_here(args["session_id"], args["turn"]))
+
+    async def _answer(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        request = InputRequest(**args["request"])
+        answer = self._answer_here(args["session_id"], request, args["key_id"], args["request_id"])
+        return asdict(await _not_further(answer))
+
+    async def _expire(self, args: Mapping[str, Any]) -> int:
+        return await _not_further(self._here(args["session_id"], Session.expire))
 
     async def _settle(self, _args: Mapping[str, Any]) -> None:
         await self._list.settle()

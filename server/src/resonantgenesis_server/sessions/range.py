@@ -43,12 +43,15 @@ class SessionRange:
     `until`: the number of the turn whose `done` is the end. None: with `follow` there is no end,
     else the end is that of the last turn, once the reader has caught up. `skip`: nothing is shown
     before this turn has ended; 0: everything is shown.
+
+    A reader without `follow` also ends where its turn waits, once it has caught up: nobody knows
+    how long it will wait.
     """
 
-    __slots__ = ("follow", "over", "skip", "until")
+    __slots__ = ("_named", "follow", "over", "skip", "until")
 
     def __init__(self, until: int | None = None, *, follow: bool = False, skip: int = 0) -> None:
-        self.until = until
+        self.until = self._named = until
         self.follow = follow
         self.skip = skip
         #: The reader has passed the end.
@@ -98,6 +101,8 @@ class SessionRange:
         """Whether nothing follows for a reader that has everything up to `position`."""
         if self.follow:
             return False
+        if self._rests(state, position):
+            return True
         if self.until is None:
             # The last turn is known only when the reader has caught up.
             if not state.turns or position < state.end:
@@ -110,7 +115,19 @@ class SessionRange:
         """Whether nothing follows a reader's position and nothing is to come."""
         if not self.follow and position >= head and not state.open_turns:
             return True
+        if self._rests(state, position):
+            return True
         return self.until is not None and self.is_over(state, position)
+
+    def _rests(self, state: SessionState, position: int) -> bool:
+        """Whether the reader has all of a turn that waits, and looks for no later one."""
+        waiting = state.waiting
+        return (
+            not self.follow
+            and waiting is not None
+            and self._named in {None, waiting.turn}
+            and 0 < waiting.told <= position
+        )
 
     def _is_end(self, turn: int) -> bool:
         return self.until is not None and not self.follow and turn >= self.until

@@ -45,6 +45,8 @@ class TurnRequest:
     on_disconnect: OnDisconnect = "continue"
     #: The last turn of the session, which this one regenerates; 0: none.
     replace_turn: int = 0
+    #: Tools that the client runs, each {name, description, schema}.
+    client_tools: list[dict[str, Any]] = field(default_factory=list)
     key: str | None = None
     key_id: str = ""
     request_id: str = ""
@@ -86,6 +88,8 @@ class TurnRequest:
         )
         if self.replace_turn:
             body = (*body, self.replace_turn)
+        if self.client_tools:
+            body = (*body, self.client_tools)
         return hashlib.sha256(dumps(body)).hexdigest()
 
     def record(self, turn: int) -> NewEntry:
@@ -93,6 +97,8 @@ class TurnRequest:
         body = {"turn": turn, **{name: getattr(self, name) for name in _RECORDED}}
         if self.replace_turn:
             body["replace_turn"] = self.replace_turn
+        if self.client_tools:  # versions before these do not know the field
+            body["client_tools"] = self.client_tools
         return NewEntry("queued", dumps(body))
 
     @classmethod

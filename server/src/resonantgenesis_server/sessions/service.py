@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
@@ -25,6 +25,7 @@ from ..model.limits import LOOKED_BYTES, PAGE_BYTES
 from ..model.principal import Principal
 from ..records.base import ListPage, SessionRecord
 from ..records.sessions import SessionRepository
+from .answers import InputRequest
 from .chunks import TurnOutput
 from .conversation import Conversations
 from .history import EntryGone
@@ -136,6 +137,8 @@ class SessionService:
         if not turn.last:  # the read may be ahead of the announcement of its end
             await state.take_in(self.states.log, session_id)
         session = described(state)
+        if state.waiting is not None:
+            session["waiting"] = await self._open_asks(session_id, state.waiting)
         session |= {"turn": turn.turn, "output": output.text, "position": position}
         return session | {"output_truncated": True} if output.truncated else session
 
@@ -192,6 +195,31 @@ class SessionService:
             cancelled = await self.supervisor.detached(self._peers.cancel(session_id, turn))
             state = await self.authorize(principal, session_id)
         return {"session_id": session_id, "cancelled": cancelled, "status": state.status}
+
+    async def input(
+        self, principal: Principal, session_id: str, request: InputRequest, *, request_id: str
+    ) -> dict[str, Any]:
+        """Answer what a turn of the session asks. Goes on when its caller is cancelled.
+
+        Raises NotFound, Conflict and InvalidRequest; see `Session.answer`.
+        """
+        await self.authorize(principal, session_id)
+        answering = self._peers.answer(session_id, request, principal.key_id, request_id)
+        result = await self.supervisor.detached(answering)
+        return asdict(result)
+
+    async def expire(self, session_id: str) -> int:
+        """Record which asks of the session have expired, where it runs. Returns how many."""
+        try:
+            count = await self._peers.expire(session_id)
+            state = await self.states.load(session_id)
+        except SessionNotFound:
+            count, state = 0, None
+        if not count and state is not None:
+            self._list.changed(state)  # the record is behind the log
+        elif state is None:
+            self._list.forget(session_id)
+        return count
 
     async def cancel_by_key(self, principal: Principal, key: str) -> dict[str, Any]:
         """Cancel the turn that an Idempotency-Key started."""
@@ -268,9 +296,13 @@ class SessionService:
         session_id, state = ref.session_id, await self._state(ref)
         turn = state.turns[ref.turn - 1]
         head = {"session_id": session_id, "turn": ref.turn}
-        if not await wait_over(self.states, session_id, state, turn, seconds, caller):
+        if not await wait_over(
+            self.states, session_id, state, turn, seconds, caller, or_waits=True
+        ):
             await self._state(ref)  # else it was deleted meanwhile
             return head | {"status": "queued" if turn.status == "queued" else "running"}
+        if not turn.last:
+            return head | await self._while_waiting(session_id, turn)
         history = self.supervisor.history
         try:
             done = await history.done(session_id, turn)
@@ -290,6 +322,31 @@ class SessionService:
         if error is not None:
             answer["error"] = {k: v for k, v in error.items() if k != "type"}
         return answer
+
+    async def _while_waiting(self, session_id: str, turn: TurnState) -> dict[str, Any]:
+        """The answer to an execute whose turn waits."""
+        asks = await self._open_asks(session_id, turn)
+        history, limits = self.supervisor.history, self.supervisor.limits
+        try:
+            output, position = await history.output_so_far(session_id, turn, limits)
+        except EntryGone as gone:
+            await self.states.check_kept(session_id)
+            raise expired(gone.earliest, self.epoch) from gone
+        answer = {"status": "waiting", "output": output.text, "position": position}
+        if output.truncated:
+            answer["output_truncated"] = True
+        return answer | {"waiting": asks}
+
+    async def _open_asks(self, session_id: str, turn: TurnState) -> list[dict[str, Any]]:
+        """What a turn waits for, as its chunks show it."""
+        asks: list[dict[str, Any]] = []
+        for ask in turn.asks:
+            try:
+                body = await self.supervisor.history.ask(session_id, ask.position)
+            except EntryGone:  # deleted meanwhile
+                continue
+            asks.append({name: value for name, value in body.items() if name != "type"})
+        return asks
 
     async def poll(
         self,
@@ -329,7 +386,7 @@ class SessionService:
             events=[chunk_json(entry) for entry in shown],
             position=position,
             status=state.status,
-            done=not state.open_turns and position >= state.end,
+            done=not state.open_turns and position >= state.told,
         )
 
     async def steps(
@@ -411,8 +468,22 @@ def session_item(record: SessionRecord, **more: Any) -> dict[str, Any]:
         "subject": record.subject,
         "status": record.status,
         "turns": record.turns,
+        **({"waiting": _asks(record)} if record.waiting else {}),
         **more,
         "metadata": dict(record.metadata),
         "created_at": rfc3339(record.created_at),
         "updated_at": rfc3339(record.updated_at),
     }
+
+
+def _asks(record: SessionRecord) -> list[dict[str, Any]]:
+    """What the session waits for, in short."""
+    return [
+        {
+            "call_id": ask["call_id"],
+            "kind": ask["kind"],
+            **({"tool": ask["tool"]} if ask["tool"] else {}),
+            "expires_at": rfc3339(ask["expires_at"]),
+        }
+        for ask in record.waiting
+    ]

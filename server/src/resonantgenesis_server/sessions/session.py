@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
@@ -21,6 +21,7 @@ from ..model.errors import (
     ApiError,
     Conflict,
     Internal,
+    NotFound,
     PayloadTooLarge,
     SessionBusy,
     SessionNotFound,
@@ -29,6 +30,7 @@ from ..model.errors import (
 from ..model.events import NewEvent
 from ..model.limits import Limits
 from .agent_run import AgentRun
+from .answers import InputRequest, InputResult, NewAnswer, check_answer
 from .chunks import ChunkMaker, Status, TurnFailure, TurnOutcome
 from .history import RUNNER_LOST, TurnHistory, ending_from_log
 from .inbox import TurnInbox, waiting_messages, with_left
@@ -43,6 +45,7 @@ from .state import (
     stopped_record,
     withdrawn_record,
 )
+from .stops import TurnStops
 
 log_ = structlog.get_logger("resonantgenesis.sessions")
 
@@ -69,14 +72,23 @@ class SessionHost:
     """The parts of this process that its sessions share: log, hub, limits, agents, files, tasks."""
 
     def __init__(
-        self, log: EventLog, hub: Hub, *, limits: Limits, agents: AgentSource, files: OpenFiles
+        self,
+        log: EventLog,
+        hub: Hub,
+        *,
+        limits: Limits,
+        agents: AgentSource,
+        files: OpenFiles,
+        now: Callable[[], float],
     ) -> None:
+        """`now` gives the time, in seconds since 1970: after it asks expire."""
         self.log = log
         self.hub = hub
         self.limits = limits
         self.agents = agents
         self.files = files
         self.history = TurnHistory(log)
+        self.now = now
         #: Whether a session is read at another node, or was within the last so many seconds.
         self.is_viewed_elsewhere: Callable[[str, float], Awaitable[bool]] = _not_elsewhere
         self.draining = False
@@ -169,9 +181,11 @@ class Session:
                 await claim_key(number)
             records, events = self._beginning(request, number, new)
             interrupted = self._wanted_turns() if request.if_busy == "interrupt" else []
+            # Behind a turn that rests nothing is to be done yet, by nobody.
+            pending = not self.state.rests or bool(interrupted)
             try:
                 await self.log.record(
-                    [*_cancelled(interrupted), *records], pending=True, events=events
+                    [*_cancelled(interrupted), *records], pending=pending, events=events
                 )
             finally:
                 self.resume()  # also if nobody knows whether it was recorded
@@ -214,6 +228,8 @@ class Session:
         if not self.state.busy:
             return
         if if_busy == "reject":
+            if self.state.waiting is not None:
+                raise SessionBusy("a turn waits for an answer; give it, queue behind or interrupt")
             raise SessionBusy("a turn is running; wait for its end, queue behind it or interrupt")
         waiting = sum(turn.status == "queued" for turn in self._wanted_turns())
         if if_busy == "enqueue" and waiting >= self._host.limits.queued_turns:
@@ -259,11 +275,93 @@ class Session:
             cancelled = [turn for turn in asked if self._stop(turn)]
             records = _cancelled(cancelled)
             if records:
+                first = self.state.first_open
                 try:
-                    await self.log.record(records, pending=True)
+                    await self.log.record(
+                        records, pending=not self.state.rests or first in cancelled
+                    )
                 finally:
                     self.resume()
             return [turn.turn for turn in cancelled]
+
+    # -- answers ---------------------------------------------------------------------------
+
+    async def answer(self, request: InputRequest, key_id: str, request_id: str) -> InputResult:
+        """Record an answer to what a turn asks; with the last one the turn goes on.
+
+        The first answer stands: an equal one gets it once more. Raises NotFound for a call that
+        nobody asked about, Conflict for another answer, or one that comes too late, InvalidRequest
+        for one that does not fit, and Unavailable while draining.
+        """
+        async with self.log.lock:
+            self._check_open()
+            await self.log.look_again()
+            turn = self._turn_that_asked(request)
+            ask = None if turn.waits is None else turn.waits.asks.get(request.call_id)
+            if ask is None:
+                self._check_equal(turn, request)
+            else:
+                asked = await self._host.history.ask(self.session_id, ask.position)
+                answer = check_answer(request, ask, asked, self._host.limits)
+                if ask.expires_at <= self._host.now():
+                    await self._give(turn, self._expired(turn))
+                    raise Conflict("nobody answered in time: the ask has expired")
+                await self._give(turn, [answer], key_id=key_id, request_id=request_id)
+            return InputResult(self.session_id, turn.turn, request.call_id, self.state.status)
+
+    async def expire(self) -> int:
+        """Record that asks have expired. Returns how many."""
+        async with self.log.lock:
+            if self.log.deleted or self._host.draining:
+                return 0
+            await self.log.look_again()
+            turn = self.state.waiting
+            expired = [] if turn is None or turn.stopped else self._expired(turn)
+            if turn is not None and expired:
+                await self._give(turn, expired)
+            return len(expired)
+
+    def _expired(self, turn: TurnState) -> list[NewAnswer]:
+        now = self._host.now()
+        return [NewAnswer(ask.call_id, "expired") for ask in turn.asks if ask.expires_at <= now]
+
+    async def _give(
+        self,
+        turn: TurnState,
+        answers: list[NewAnswer],
+        *,
+        key_id: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        try:
+            await self.log.answer(turn, answers, key_id=key_id, request_id=request_id)
+        finally:  # also if nobody knows whether it was recorded
+            self._runner.look()
+            self.resume()
+
+    def _turn_that_asked(self, request: InputRequest) -> TurnState:
+        """Raises NotFound."""
+        turns = reversed(self.state.turns)
+        if request.turn is not None:
+            named = self.state.turn(request.turn)
+            turns = iter(() if named is None else (named,))
+        for turn in turns:
+            waits = turn.waits
+            if waits is not None and (
+                request.call_id in waits.asks or request.call_id in waits.answers
+            ):
+                return turn
+        raise NotFound("no turn of the session asks, or has asked, for this call_id")
+
+    def _check_equal(self, turn: TurnState, request: InputRequest) -> None:
+        """Raises Conflict unless this very answer was given before."""
+        given = None if turn.waits is None else turn.waits.answers.get(request.call_id)
+        if given is None or given.status == "cancelled":
+            raise Conflict("the turn does not wait for this answer any more")
+        if given.status == "expired":
+            raise Conflict("nobody answered in time: the ask has expired")
+        if given.digest != NewAnswer.of(request).digest:
+            raise Conflict("another answer was given first")
 
     async def delete(self, key_id: str | None, request_id: str | None) -> None:
         """Remove the session's streams for good. Raises SessionBusy while turns are open."""
@@ -281,7 +379,7 @@ class Session:
 
     def _stop(self, turn: TurnState) -> bool:
         """Stop the turn if it runs. Returns False if it ends in another way already."""
-        return turn.status != "running" or self._runner.cancel(turn.turn)
+        return turn.status == "queued" or self._runner.cancel(turn.turn)
 
     # -- running ---------------------------------------------------------------------------
 
@@ -300,7 +398,10 @@ class Session:
                 turn = await self._next()
                 if turn is None:
                     return
-                await self._finish(turn, await self._runner.run(turn))
+                outcome = await self._runner.run(turn)
+                if outcome is None:
+                    continue  # it waits, with nobody in place
+                await self._finish(turn, outcome)
                 self.adopted.set()
                 await self.log.trim(self._host.limits.chunks_per_session)
                 failures = 0
@@ -319,10 +420,23 @@ class Session:
         if self.log.unsure:
             async with self.log.lock:
                 await self.log.look_again()
-        turn = next(iter(self.state.open_turns), None)
+        turn = self.state.first_open
+        if turn is not None and turn.status == "waiting":
+            return await self._next_of_waiting(turn)
         if turn is not None and self._host.draining and turn.status == "queued":
-            return turn if turn.withdrawn else None  # a waiting turn goes on at the next start
+            return turn if turn.withdrawn else None  # a queued turn goes on at the next start
         return turn
+
+    async def _next_of_waiting(self, turn: TurnState) -> TurnState | None:
+        """The turn if it is to be ended: it was cancelled, or has lost its process."""
+        if turn.stopped or self._runner.has_lost(turn):
+            return turn
+        if not turn.rests:  # the process that held it has died
+            async with self.log.lock:
+                await self.log.look_again()
+                if turn.status == "waiting" and not turn.stopped:
+                    await self.log.park(turn)
+        return None if turn.rests else turn
 
     async def _finish(self, turn: TurnState, outcome: TurnOutcome) -> None:
         """Append `done` and the turn's record together; tries until the store takes them."""
@@ -360,6 +474,17 @@ class Session:
             error=str(error),
             exc_info=error if error.is_defect else None,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A turn that can run: its request, its agent, the agent's view of it, and the maker of its
+    chunks, which knows what the turn has written before."""
+
+    request: TurnRequest
+    agent: Agent
+    view: Turn
+    maker: ChunkMaker
 
 
 def _cancelled(turns: list[TurnState]) -> list[NewEntry]:
@@ -421,13 +546,24 @@ class TurnRunner:
         """The turn has ended."""
         self._cancelled.discard(number)
 
-    async def run(self, turn: TurnState) -> TurnOutcome:
-        """Run the turn. Raises LogError if it could not even be started, and may be later."""
+    def look(self) -> None:
+        """Answers have come."""
+        if self._run is not None:
+            self._run.look()
+
+    def has_lost(self, turn: TurnState) -> bool:
+        """Whether the turn cannot go on without its process, which has died."""
+        return turn.turn == self._orphan
+
+    async def run(self, turn: TurnState) -> TurnOutcome | None:
+        """Run the turn; None if it waits with nobody in place. Raises LogError if it could not
+        even be started, and may be later."""
         outcome = await self._run_turn(turn)
-        self._decided = turn.turn  # without an await in between: nobody can cancel it meanwhile
+        if outcome is not None:
+            self._decided = turn.turn  # without an await in between: nobody can cancel it meanwhile
         return outcome
 
-    async def _run_turn(self, turn: TurnState) -> TurnOutcome:
+    async def _run_turn(self, turn: TurnState) -> TurnOutcome | None:
         # The session's task has the context variables of the request that started it.
         bind_contextvars(
             session=self._log.session_id,
@@ -440,14 +576,16 @@ class TurnRunner:
                 return await self._from_log(turn, None if turn.stopped else RUNNER_LOST)
             self._orphan = 0
             self._adopted()
+        if turn.status == "waiting":
+            return await self._from_log(turn, None)  # it was cancelled, and no agent runs
         if turn.status == "queued":
             await self._begin(turn)
         if turn.withdrawn:
             return self._without_agent(turn, "cancelled")
         try:
             with self._host.files(self._log.info) as files:
-                request, agent, view = await self._prepare(turn, files)
-                return await self._run_agent(turn, request, agent, view)
+                prepared = await self._prepare(turn, files)
+                return await self._run_agent(turn, prepared)
         except StaleWriter:
             raise
         except LogError as error:
@@ -501,18 +639,21 @@ class TurnRunner:
             if turn.withdrawn or turn.record == record:
                 break  # else it was edited meanwhile
 
-    async def _prepare(self, turn: TurnState, files: TurnFiles) -> tuple[TurnRequest, Agent, Turn]:
-        """The request, the agent and the agent's view of the turn. Raises ApiError, e.g. when the
-        agent is gone."""
+    async def _prepare(self, turn: TurnState, files: TurnFiles) -> _Prepared:
+        """Raises ApiError, e.g. when the agent is gone."""
         info, host = self._log.info, self._host
         try:
             async with asyncio.timeout(_PREPARE_SECONDS):
                 request = await self._request(turn)
                 agent = await host.agents.resolve(info.organization_id, info.agent_id)
-                view = await host.history.prepare(
-                    info, self._log.state, turn, request, agent, files
+                maker = ChunkMaker(
+                    info.session_id, turn.turn, info.agent_id, request.max_steps, host.limits
                 )
-                return request, agent.agent, view
+                before = await host.history.before_stop(info.session_id, turn, maker)
+                view = await host.history.prepare(
+                    info, self._log.state, turn, request, agent, files, before
+                )
+                return _Prepared(request, agent.agent, view, maker)
         except TimeoutError as error:
             raise Unavailable("the turn could not be prepared in time", retry_after=1) from error
 
@@ -522,22 +663,25 @@ class TurnRunner:
             return TurnRequest.of(expected[1].body)
         return await self._host.history.request(self._log.session_id, turn)
 
-    async def _run_agent(
-        self, turn: TurnState, request: TurnRequest, agent: Agent, view: Turn
-    ) -> TurnOutcome:
+    async def _run_agent(self, turn: TurnState, prepared: _Prepared) -> TurnOutcome | None:
         host, events = self._host, TurnEvents.of(self._log.info, turn)
+        request = prepared.request
+        stops = TurnStops(self._log, turn, host.history, host.now, lambda: host.draining)
         watch: asyncio.Task[None] | None = None
         inbox = self._inbox = TurnInbox(turn.turn)
-        view = replace(view, inbox=inbox)
+        view = replace(prepared.view, inbox=inbox)
         for message in await waiting_messages(host.log, self._log.session_id, turn):
             inbox.deliver(message)
         with self._log.writing() as writer:
             writer.on_aside = partial(host.show_aside, self._log.session_id)
             self._run = run = AgentRun(
-                agent,
+                prepared.agent,
                 view,
                 writer,
+                prepared.maker,
+                stops,
                 lambda *step: entry_of(events.step_completed(*step)),
+                replays=turn.waits is not None and turn.waits.resume == "replay",
                 timeout=request.timeout_seconds,
                 limits=host.limits,
                 request_id=request.request_id,
@@ -565,7 +709,9 @@ class TurnRunner:
         grace = self._host.limits.disconnect_grace
         log.viewed()
         while True:
-            while loop.time() - log.viewed_at < grace:
+            while run.waits or loop.time() - log.viewed_at < grace:
+                if run.waits:  # nobody has to look on while the turn waits
+                    log.viewed()
                 if hub.is_watched(log.session_id) or hub.is_watched(log.control):
                     log.viewed()
                 await asyncio.sleep(min(0.5, grace / 4))

@@ -417,4 +417,13 @@ def record_of(state: SessionState) -> SessionRecord:
         created_at=info.created_at,
         updated_at=state.updated_at,
         metadata=info.metadata,
+        waiting=[
+            {
+                "call_id": ask.call_id,
+                "kind": ask.kind,
+                "tool": ask.tool,
+                "expires_at": ask.expires_at,
+            }
+            for ask in (state.waiting.asks if state.waiting is not None else ())
+        ],
     )

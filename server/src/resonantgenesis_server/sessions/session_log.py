@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -27,14 +28,22 @@ from ..model.errors import Internal, SessionNotFound
 from ..model.events import NewEvent, event_stream
 from ..model.ids import event_id
 from ..model.limits import KIB
-from .chunks import TurnOutcome, beginning
+from .answers import NewAnswer
+from .asks import Stop
+from .chunks import Encoded, TurnOutcome, beginning, input_chunk, waiting_chunk
 from .state import (
+    GivenAnswer,
+    OpenAsk,
     SessionInfo,
     SessionState,
     TurnState,
     control_stream,
     ended_record,
+    input_record,
+    parked_record,
+    resumed_record,
     started_record,
+    waiting_record,
 )
 from .turn_writer import TurnWriter
 
@@ -69,7 +78,7 @@ class SessionLog:
         self.session_id = session_id
         self.control = control_stream(session_id)
         self.state = state
-        self.head = state.end
+        self.head = state.told
         #: Where the control stream ends as far as this writer knows. The state may be ahead of it,
         #: by what another node has written and a reader has taken in.
         self._position = state.position
@@ -118,7 +127,7 @@ class SessionLog:
             self.lost = True
             raise
         info = await stream_info(self._log, self.session_id)
-        self.head = 0 if info is None else info.head
+        self._reached(0 if info is None else info.head)
         self.unsure = False
 
     async def check_kept(self) -> None:
@@ -168,26 +177,115 @@ class SessionLog:
             self.unsure = self.unsure or writer.error is not None
             self._writer = None
 
-    async def end(self, turn: TurnState, outcome: TurnOutcome) -> None:
-        """Append a turn's last chunks, its record and its events together."""
-        last = self.head + len(outcome.chunks)
-        others = any(t.turn != turn.turn for t in self.state.open_turns)
+    async def stop(self, turn: TurnState, stop: Stop) -> None:
+        """Append the chunks, the record and the event of a turn that asks. Its writer is held."""
+        if self._writer is not None:
+            self.head = self._writer.durable
+        first = self.head + 1
+        asks = [
+            OpenAsk(each.call_id, each.ask.kind, each.ask.tool, first + index, each.expires_at)
+            for index, each in enumerate(stop.asks)
+        ]
+        waiting = waiting_chunk(self.session_id, turn.turn, [each.call_id for each in asks])
+        record = waiting_record(
+            turn.turn,
+            first + len(asks),
+            asks,
+            resume=stop.resume,
+            held=stop.held,
+            ran=stop.ran,
+            input_tokens=stop.input_tokens,
+            output_tokens=stop.output_tokens,
+            kept=stop.kept,
+        )
         events = TurnEvents.of(self.info, turn)
-        steps = [events.step_completed(*chunk.step) for chunk in outcome.chunks if chunk.step]
-        failure = outcome.failure
-        code, message = (failure.code, failure.message) if failure else (None, None)
-        ended = events.ended(outcome.status, outcome.usage, code, message)
+        await self._append_both(
+            [record],
+            [*(each.chunk for each in stop.asks), waiting],
+            pending=stop.held,
+            events=[events.waiting(first, asks)],
+        )
+        metrics.turn_asks(ask.kind for ask in asks)
+
+    async def answer(
+        self,
+        turn: TurnState,
+        answers: Sequence[NewAnswer],
+        *,
+        key_id: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        """Append answers to open asks of a turn. With the last one the turn goes on."""
+        position = self.head
+        records: list[NewEntry] = []
+        for each in answers:
+            position += 1
+            given = GivenAnswer(position, each.status, each.digest)
+            records.append(input_record(turn.turn, each.call_id, given, key_id, request_id))
+        goes_on = {ask.call_id for ask in turn.asks} <= {each.call_id for each in answers}
+        events: list[NewEvent] = []
+        if goes_on:
+            records.append(resumed_record(turn.turn))
+            of_turn = TurnEvents.of(self.info, turn)
+            events.append(of_turn.resumed(position, key_id, request_id))
+        held = turn.waits is not None and turn.waits.held
+        await self._append_both(
+            records,
+            [input_chunk(each.call_id, each.status, each.fields()) for each in answers],
+            pending=goes_on or held,
+            events=events,
+        )
+        for each in answers:
+            metrics.input_given(each.status)
+
+    async def park(self, turn: TurnState) -> None:
+        """Record that no process holds a turn that waits."""
+        await self.record([parked_record(turn.turn)], pending=False)
+
+    async def _append_both(
+        self,
+        records: Sequence[NewEntry],
+        chunks: Sequence[Encoded],
+        *,
+        pending: bool,
+        events: Sequence[NewEvent],
+    ) -> None:
         await self._append(
-            self._control_append([ended_record(turn.turn, outcome.status, last)], pending=others),
+            self._control_append(records, pending=pending),
             Append(
                 self.session_id,
-                [NewEntry(chunk.kind, chunk.body) for chunk in outcome.chunks],
+                [NewEntry(chunk.kind, chunk.body) for chunk in chunks],
                 fence=self._fence,
                 expect=self.head,
             ),
-            *events_append(events.organization_id, [*steps, *ended]),
+            *events_append(self.info.organization_id, events),
         )
-        self.head = last
+        self._reached(self.head + len(chunks))
+
+    def _reached(self, position: int) -> None:
+        self.head = position
+        if self._writer is not None and self._writer.is_held:
+            self._writer.skip_to(position)
+
+    async def end(self, turn: TurnState, outcome: TurnOutcome) -> None:
+        """Append a turn's last chunks, its record and its events together."""
+        unanswered = [input_chunk(ask.call_id, "cancelled", {}) for ask in turn.asks]
+        chunks = [*unanswered, *outcome.chunks]
+        last = self.head + len(chunks)
+        others = any(t.turn != turn.turn for t in self.state.open_turns)
+        events = TurnEvents.of(self.info, turn)
+        steps = [events.step_completed(*chunk.step) for chunk in chunks if chunk.step]
+        failure = outcome.failure
+        code, message = (failure.code, failure.message) if failure else (None, None)
+        ended = events.ended(outcome.status, outcome.usage, code, message)
+        await self._append_both(
+            [ended_record(turn.turn, outcome.status, last)],
+            chunks,
+            pending=others,
+            events=[*steps, *ended],
+        )
+        for _ in unanswered:
+            metrics.input_given("cancelled")
         metrics.turn_ended(outcome.status, code)
         log = log_.info if failure else log_.debug
         log(
@@ -271,6 +369,8 @@ SESSION_EVENTS = frozenset(
     {
         "session.created",
         "session.started",
+        "session.waiting",
+        "session.resumed",
         "session.completed",
         "session.failed",
         "session.cancelled",
@@ -333,6 +433,17 @@ class TurnEvents:
     def step_completed(self, step: int, name: str, duration_ms: int) -> NewEvent:
         data = {"step": step, "name": name, "duration_ms": duration_ms}
         return self._event("session.step.completed", data, step)
+
+    def waiting(self, position: int, asks: Sequence[OpenAsk]) -> NewEvent:
+        """`position` tells the stops of a turn apart."""
+        calls = [{"call_id": a.call_id, "kind": a.kind, "tool": a.tool or None} for a in asks]
+        return self._event("session.waiting", {"calls": calls}, position)
+
+    def resumed(self, position: int, key_id: str | None, request_id: str | None) -> NewEvent:
+        """`key_id` and `request_id` are those of the last answer; None after an expiry."""
+        event = self._event("session.resumed", {}, position)
+        by = {"key_id": key_id, "request_id": request_id}
+        return replace(event, metadata={**event.metadata, **by})
 
     def ended(
         self, status: str, usage: Mapping[str, int], error_code: str | None, error: str | None

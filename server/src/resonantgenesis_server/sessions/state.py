@@ -114,8 +114,8 @@ class OpenAsk:
 
 @dataclass(frozen=True, slots=True)
 class GivenAnswer:
-    """An answer that stands. `position` is that of its chunk `input`; answers with equal `digest`
-    say the same."""
+    """An answer that stands. `position` is that of its chunk `input`, 0 where the turn has ended
+    without it; answers with equal `digest` say the same."""
 
     position: int
     status: str
@@ -267,6 +267,8 @@ class SessionState:
             turn.last = turn.told = body["last"]
             turn.ended_at = entry.at / 1e6
             if turn.waits is not None:
+                for call_id in turn.waits.asks:
+                    turn.waits.answers[call_id] = GivenAnswer(0, "cancelled", "")
                 turn.waits.asks = {}
         else:
             _apply_waits(turn, kind, body, entry.position)

@@ -138,7 +138,7 @@ async def open_subscription(
     )
     # A turn may have ended since the log was read. The live state then says that nothing is to
     # come, and the older page that nothing is there.
-    head = max(head, state.end)
+    head = max(head, state.told)
     after = checked_position(
         state, start, first, head=head, earliest=earliest, epoch=sessions.log.epoch
     )
@@ -176,8 +176,11 @@ async def wait_over(
     turn: TurnState,
     seconds: float,
     caller: Caller | None = None,
+    *,
+    or_waits: bool = False,
 ) -> bool:
-    """Whether the turn ended within `seconds`; `caller` waits for it meanwhile."""
+    """Whether the turn ended within `seconds`, or asks with `or_waits`; `caller` waits for it
+    meanwhile."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     stream = control_stream(session_id)
@@ -185,7 +188,7 @@ async def wait_over(
     with records:
         if await sessions.load(session_id) is None:
             return False  # deleted before it was registered, so `gone` is not called any more
-        while not turn.last:
+        while not turn.last and not (or_waits and turn.status == "waiting"):
             left = deadline - loop.time()
             if left <= 0:
                 return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -53,8 +54,9 @@ class Supervisor(SessionHost):
         agents: AgentSource,
         files: OpenFiles = no_files,
         changed: Callable[[SessionState], None] = lambda _state: None,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(log, hub, limits=limits, agents=agents, files=files)
+        super().__init__(log, hub, limits=limits, agents=agents, files=files, now=now)
         self._ownership = ownership
         #: Tasks that `close` cancelled and that did not end.
         self.stuck = 0
@@ -115,8 +117,7 @@ class Supervisor(SessionHost):
             return existing
         # Nothing is awaited between taking and pinning, so the state cannot fall behind.
         log = SessionLog(self.log, session_id, state, fence=fence, take=self._ownership.take)
-        # Nobody else writes the session: a turn that runs, and not here, has lost its process.
-        orphan = 0 if state.running is None else state.running.turn
+        orphan = _orphan(state)
         session = self._active[session_id] = Session(log, self, self.retire, orphan=orphan)
         self.states.pin(log)
         if state.open_turns:
@@ -183,10 +184,11 @@ class Supervisor(SessionHost):
         return {info.organization_id for info in infos if info is not None}
 
     def open_turns(self) -> tuple[int, int]:
-        """How many turns run in this process, and how many wait."""
+        """How many turns run in this process, and how many are queued."""
         turns = [turn for session in self._active.values() for turn in session.state.open_turns]
         running = sum(turn.status == "running" for turn in turns)
-        return running, len(turns) - running
+        queued = sum(turn.status == "queued" for turn in turns)
+        return running, queued
 
     # -- start and stop --------------------------------------------------------------------
 
@@ -220,9 +222,11 @@ class Supervisor(SessionHost):
         self.draining = True
         await self._settle(seconds)
         cancels = [
-            asyncio.create_task(self._cancel(session, running.turn), name="cancel at the drain")
+            asyncio.create_task(self._cancel(session, turn.turn), name="cancel at the drain")
             for session in self._active.values()
-            if (running := session.state.running) is not None
+            if (turn := session.state.first_open) is not None
+            and turn.status != "queued"
+            and not turn.rests
         ]
         for cancel in cancels:
             self.own(cancel)
@@ -261,3 +265,12 @@ class Supervisor(SessionHost):
             log_.error("a task could not be ended", task=task.get_name())
         self.stuck = len(running)
         return self.stuck
+
+
+def _orphan(state: SessionState) -> int:
+    """The turn that has lost its process, since nobody else writes the session: one that runs, or
+    that cannot go on without the process that asked. 0: there is none."""
+    turn = state.running or state.waiting
+    if turn is None or turn.status == "running":
+        return 0 if turn is None else turn.turn
+    return turn.turn if turn.waits is not None and turn.waits.resume == "never" else 0

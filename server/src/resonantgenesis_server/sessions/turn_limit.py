@@ -46,7 +46,8 @@ class TurnLimit:
         if state.info is None:
             return
         session_id = state.info.session_id
-        ids = [turn.key_id for turn in state.open_turns]
+        # A turn that waits for an answer takes nothing but room on the disk.
+        ids = [turn.key_id for turn in state.open_turns if turn.status != "waiting"]
         if self._of_organization:
             ids += [state.info.organization_id] * len(ids)
         before = self._ids_of.get(session_id, [])

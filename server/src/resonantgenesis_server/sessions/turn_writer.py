@@ -14,6 +14,8 @@ _BUFFER_ENTRIES = 1_000
 _OVERLOAD_PAUSE = 0.05
 #: Values for live viewers alone that wait for the chunks before them.
 _MAX_ASIDES = 100
+#: The size of the buffer of a turn that has stopped.
+_HELD = 1 << 60
 
 
 class Sealed(Exception):
@@ -102,6 +104,30 @@ class TurnWriter:
         """Send a chunk that was written with `more`, although no other follows."""
         if self._buffer and not self._under_way and self._pause is None and self._error is None:
             self._send()
+
+    def hold(self) -> None:
+        """Make every later write wait for `go_on`: the turn has stopped. Nothing is under way."""
+        # As a full buffer, so that no token pays for the check. Nothing is sent meanwhile, which
+        # would set the size anew.
+        self._size = _HELD
+
+    @property
+    def is_held(self) -> bool:
+        return self._size >= _HELD
+
+    def skip_to(self, position: int) -> None:
+        """Others have written up to this position, while no chunk of this writer was under way."""
+        self.position = self.durable = position
+
+    def go_on(self) -> None:
+        """Accept chunks again."""
+        self._size = 0
+        self._wake()
+
+    def fail(self, error: LogError) -> None:
+        """The log has refused what belongs to the turn: it cannot go on."""
+        self._error = error
+        self._wake()
 
     def seal(self) -> None:
         """Refuse every later write; accepted chunks still go out."""

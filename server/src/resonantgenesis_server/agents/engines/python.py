@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import inspect
 import reprlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
@@ -12,8 +13,10 @@ from typing import Any, get_args
 
 from ...model.chunks import (
     AgentChunk,
+    Ask,
     Data,
     File,
+    Keep,
     OfSubAgent,
     Reasoning,
     Source,
@@ -23,9 +26,10 @@ from ...model.chunks import (
     ToolResult,
     Usage,
 )
-from ..base import Agent, Turn
+from ...model.errors import AgentError
+from ..base import Agent, Answer, Turn, TurnAsks
 from ..loading import AgentLoadError, find
-from ..threads import AgentThread, Returned
+from ..threads import AgentThread, Returned, ThreadStopped
 from ..tools.toolbox import Toolbox, TurnToolbox
 
 __all__ = ["AgentLoadError", "PythonAgent", "build", "load"]
@@ -52,7 +56,8 @@ class PythonAgent:
     Async generator functions and coroutine functions run on the event loop. Every other callable
     may block and runs in a thread of its own. It yields or returns `str` or values of `agent_api`;
     another value ends the turn with a `TypeError` that names it. With a `toolbox` the turn can call
-    the server's tools.
+    the server's tools. An attribute `restartable = False` of the callable says that it cannot be
+    started again where a turn goes on in another process.
     """
 
     def __init__(
@@ -64,15 +69,21 @@ class PythonAgent:
         self.reference = reference
         self._function = function
         self._toolbox = toolbox
+        self.restartable = bool(getattr(function, "restartable", True))
         self._is_async = inspect.isasyncgenfunction(function) or inspect.iscoroutinefunction(
             function
         )
 
     def run(self, turn: Turn) -> AsyncGenerator[AgentChunk, None]:
         """Run the turn, as `Agent.run` promises. A cancelled turn does not wait for its thread."""
-        if self._toolbox is not None:
-            turn = replace(turn, toolbox=TurnToolbox(self._toolbox, turn))
-        return self._on_loop(turn) if self._is_async else self._in_thread(turn)
+        if self._is_async:
+            return self._on_loop(self._with_tools(turn))
+        return self._in_thread(turn)
+
+    def _with_tools(self, turn: Turn) -> Turn:
+        if self._toolbox is None:
+            return turn
+        return replace(turn, toolbox=TurnToolbox(self._toolbox, turn))
 
     async def _on_loop(self, turn: Turn) -> AsyncGenerator[AgentChunk, None]:
         """One generator around the agent's own and not three: each costs every token its share."""
@@ -92,26 +103,91 @@ class PythonAgent:
 
     async def _in_thread(self, turn: Turn) -> AsyncGenerator[AgentChunk, None]:
         name = f"agent {self.reference} {turn.session_id}/{turn.turn}"
-        items = AgentThread(lambda: self._function(turn), name).items()
-        async with aclosing(items):
-            async for item in items:
-                if not isinstance(item, Returned):
-                    yield self._checked(item)
-                    continue
-                # A plain function may return something async: decorated ones do.
-                async with aclosing(_unfold(item.value)) as unfolded:
-                    async for inner in unfolded:
-                        yield self._checked(inner)
+        asks = _ThreadAsks(turn.asks)
+        turn = self._with_tools(replace(turn, asks=asks))
+        thread = asks.thread = AgentThread(lambda: self._function(turn), name)
+        items = thread.items()
+        try:
+            async with aclosing(items):
+                async for item in items:
+                    if isinstance(item, _ThreadAsk):
+                        await item.answer()
+                        continue
+                    if not isinstance(item, Returned):
+                        yield self._checked(item)
+                        continue
+                    # A plain function may return something async: decorated ones do.
+                    async with aclosing(_unfold(item.value)) as unfolded:
+                        async for inner in unfolded:
+                            yield self._checked(inner)
+        finally:
+            asks.stop()
 
     def _checked(self, item: object) -> AgentChunk:
         if isinstance(item, str):
             return item
+        if isinstance(item, Ask | Keep):
+            return item  # the runner checks these
         if isinstance(item, _Chunk) and _is_sound(item):
             return item
         raise TypeError(
             f"agent {self.reference!r} yielded {reprlib.repr(item)} ({type(item).__name__}); an "
             f"agent yields str, {', '.join(_NAMES[:-1])} or {_NAMES[-1]}, with fields as declared"
         )
+
+
+class _ThreadAsk:
+    """A question of an agent in a thread: it stands behind all that the agent has yielded."""
+
+    def __init__(self, ask: Ask, asks: TurnAsks) -> None:
+        self._ask = ask
+        self._asks = asks
+        self._answer: concurrent.futures.Future[Answer] = concurrent.futures.Future()
+
+    async def answer(self) -> None:
+        """Ask, and give the thread its answer; or end the thread with its turn."""
+        try:
+            self._answer.set_result(await self._asks.ask(self._ask))
+        except AgentError as error:
+            self._answer.set_exception(error)
+        except BaseException:
+            self._answer.set_exception(ThreadStopped())
+            raise
+
+    def wait(self) -> Answer:
+        return self._answer.result()
+
+    def stop(self) -> None:
+        """Nobody answers any more."""
+        if not self._answer.done():
+            self._answer.set_exception(ThreadStopped())
+
+
+class _ThreadAsks:
+    """The `TurnAsks` of an agent in a thread."""
+
+    thread: AgentThread
+
+    def __init__(self, asks: TurnAsks) -> None:
+        self._asks = asks
+        self._waiting: set[_ThreadAsk] = set()
+
+    def stop(self) -> None:
+        """End the thread where it waits for an answer; called when it can put nothing more."""
+        for question in list(self._waiting):
+            question.stop()
+
+    async def ask(self, ask: Ask) -> Answer:
+        return await self._asks.ask(ask)
+
+    def ask_from_thread(self, ask: Ask) -> Answer:
+        question = _ThreadAsk(ask, self._asks)
+        self._waiting.add(question)
+        try:
+            self.thread.put(question)
+            return question.wait()
+        finally:
+            self._waiting.discard(question)
 
 
 def _unfold(produced: object) -> AsyncGenerator[object, None]:

@@ -257,14 +257,21 @@ async def in_thread(work: Callable[[], T], name: str) -> T:
 
 @dataclass(frozen=True, slots=True)
 class ToolBounds:
-    """How long a call may take, in seconds, and how large its result may be, in bytes of JSON."""
+    """How long a call may take, in seconds, and how large its result may be, in bytes of JSON.
+
+    `approvals` name the tools whose calls a person has to approve; NAME__* is a whole MCP server.
+    """
 
     timeout: float = DEFAULT_TIMEOUT
     timeouts: Mapping[str, float] = field(default_factory=dict)
     max_result: int = DEFAULT_MAX_RESULT
+    approvals: Sequence[str] = ()
 
     def timeout_of(self, name: str) -> float:
         return self.timeouts.get(name, self.timeout)
+
+    def wants_approval(self, tool: str) -> bool:
+        return tool in self.approvals or f"{source_of(tool)}{SEPARATOR}*" in self.approvals
 
 
 DEFAULT_BOUNDS = ToolBounds()
@@ -310,6 +317,23 @@ class ToolRegistry:
         chosen = [tool for tool in self if tool.name in names]
         problems = {name: why for name, why in self.problems.items() if name in names}
         return ToolRegistry(chosen, self._bounds, problems)
+
+    def needs_approval(self, call: ToolCall) -> bool:
+        """Whether a person has to approve this call: the configuration says so, or the tool's
+        `needs_approval`, a bool or a function of the arguments. A function that fails asks."""
+        tool = self._tools.get(call.tool)
+        if tool is None:
+            return False
+        if self._bounds.wants_approval(call.tool):
+            return True
+        wanted = getattr(tool, "needs_approval", False)
+        if not callable(wanted):
+            return bool(wanted)
+        try:
+            return bool(wanted(call.args))
+        except Exception as exc:
+            _log.error("needs_approval of tool %s failed", call.tool, exc_info=exc)
+            return True
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolResult:
         """The result of `call` within the bounds, with `is_error` for any failure.

@@ -67,14 +67,19 @@ class FunctionTool:
     """A tool that calls a function: `async` ones on the event loop, others each in a thread.
 
     A parameter annotated `ToolContext` gets the turn's and is not an argument. The return value
-    becomes JSON as pydantic does it. The function may raise `ToolError` to tell the agent what is
-    wrong. Raises `ToolLoadError` for a signature that has no schema. To be closed.
+    becomes JSON as pydantic does it. An attribute `needs_approval` of the function, a bool or a
+    function of the arguments, says which calls a person has to approve. The function may raise
+    `ToolError` to tell the agent what is wrong. Raises `ToolLoadError` for a signature that has no
+    schema. To be closed.
     """
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self.name = name
         self._function = function
         self._is_async = _is_async(function)
+        self.needs_approval: bool | Callable[[Mapping[str, Any]], bool] = getattr(
+            function, "needs_approval", False
+        )
         documented = read_docstring(inspect.getdoc(_documented(function)))
         self.description = documented.summary[:_MAX_DESCRIPTION] or name.replace("_", " ")
         self._signature = _read_signature(name, function, documented)

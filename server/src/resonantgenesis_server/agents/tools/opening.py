@@ -33,7 +33,10 @@ async def open_toolbox(settings: ToolSettings, max_chunk: int) -> AsyncIterator[
     functions = _functions(settings, {tool.name for tool in built_in})
     sources = _sources(settings.mcp)
     bounds = ToolBounds(
-        settings.timeout, settings.timeouts, min(settings.max_result, max_chunk * 3 // 4)
+        settings.timeout,
+        settings.timeouts,
+        min(settings.max_result, max_chunk * 3 // 4),
+        settings.approvals,
     )
     try:
         yield Toolbox([*built_in, *functions], sources, bounds)

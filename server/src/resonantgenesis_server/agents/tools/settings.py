@@ -163,6 +163,11 @@ class ToolSettings(_Model):
         description="Bytes of a result; a longer text is cut. At most three quarters of"
         " `limits.chunk` in any case.",
     )
+    approvals: Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)] = Field(
+        default=(),
+        description="Tools whose calls a person has to approve, by name; `SERVER__*` is a whole MCP"
+        " server.",
+    )
     functions: dict[str, str] = Field(
         default_factory=dict, description="Tools in Python, NAME → MODULE:FUNCTION."
     )

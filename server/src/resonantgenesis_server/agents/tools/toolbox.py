@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
-from ...model.chunks import ToolCall, ToolResult
+from ...model.chunks import Ask, ToolCall, ToolResult
 from ...model.errors import InvalidRequest
-from ..base import Turn
+from ..base import Answer, Turn
 from .base import (
     DEFAULT_BOUNDS,
     SEPARATOR,
@@ -28,6 +28,7 @@ from .functions import FunctionTool
 from .web_search import WebSearch
 
 Origin = Literal["built-in", "function", "mcp"]
+T = TypeVar("T")
 
 #: Names that an error shows.
 _SHOWN = 100
@@ -194,30 +195,62 @@ _THREAD_WAIT = 8_000.0
 
 
 class TurnToolbox:
-    """The `TurnTools` of a turn, made on the event loop. Only servers of called tools start."""
+    """The `TurnTools` of a turn, made on the event loop. Only servers of called tools start.
+
+    A call that a person has to approve waits for that, and a tool of the client for its result.
+    """
 
     def __init__(self, toolbox: Toolbox, turn: Turn) -> None:
         self._toolbox = toolbox
         self._names = turn.tools
+        self._asks = turn.asks
+        self._client_tools = {tool.name for tool in turn.client_tools}
         self._context = ToolContext.of(turn)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
 
     async def run(self, call: ToolCall) -> ToolResult:
-        is_allowed = self._names is None or is_named(call.tool, self._names)
-        tools = await self._toolbox.for_turn([call.tool] if is_allowed else self._names)
-        return await tools.run(call, self._context)
+        tools = await self._tools(call)
+        ask = self._ask(call, tools)
+        answer = None if ask is None else await self._asks.ask(ask)
+        return await self._result(call, tools, ask, answer)
 
     def run_from_thread(self, call: ToolCall) -> ToolResult:
         if threading.get_ident() == self._thread:
             raise RuntimeError("this is the event loop: await run instead")
-        work = self.run(call)
+        tools = self._on_loop(self._tools(call))
+        ask = self._ask(call, tools)
+        answer = None if ask is None else self._asks.ask_from_thread(ask)
+        return self._on_loop(self._result(call, tools, ask, answer))
+
+    def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
         try:
             waiting = asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError:  # the server has stopped
             work.close()
             raise
         return waiting.result(_THREAD_WAIT)
+
+    async def _tools(self, call: ToolCall) -> ToolRegistry:
+        is_allowed = self._names is None or is_named(call.tool, self._names)
+        return await self._toolbox.for_turn([call.tool] if is_allowed else self._names)
+
+    def _ask(self, call: ToolCall, tools: ToolRegistry) -> Ask | None:
+        """The question that comes before the call, if there is one."""
+        if call.tool in self._client_tools and call.tool not in tools:
+            return Ask("tool", tool=call.tool, args=call.args, call_id=call.call_id)
+        if tools.needs_approval(call):
+            return Ask("approval", tool=call.tool, args=call.args, call_id=call.call_id)
+        return None
+
+    async def _result(
+        self, call: ToolCall, tools: ToolRegistry, ask: Ask | None, answer: Answer | None
+    ) -> ToolResult:
+        if answer is not None and not answer:
+            return ToolResult(call.tool, answer.refusal, call.call_id, is_error=True)
+        if ask is not None and ask.kind == "tool" and answer is not None:
+            return ToolResult(call.tool, answer.payload, call.call_id)
+        return await tools.run(call, self._context)
 
 
 def embedded_tools() -> ToolRegistry:

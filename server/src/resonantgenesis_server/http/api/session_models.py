@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticKnownError
@@ -11,6 +11,7 @@ from pydantic_core import PydanticKnownError
 from ...codec.json import dumps
 from ...model.errors import InvalidRequest, PayloadTooLarge
 from ...model.limits import MIB, Limits
+from ...sessions.answers import InputRequest
 from ...sessions.request import CreateSpec, IfBusy, OnDisconnect, TurnRequest
 from ..errors import bad_fields, problem_text
 from ..params import check_known
@@ -37,6 +38,16 @@ class CreateBody(Body):
         return CreateSpec(self.agent_id, context, _metadata(self.metadata, limits), self.subject)
 
 
+class ClientToolBody(Body):
+    """A tool that the client runs."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    description: Annotated[str, Field(max_length=1_024)] = ""
+    schema_: JsonObject = Field(
+        default_factory=dict, alias="schema", description="JSON Schema of its arguments."
+    )
+
+
 class TurnBody(Body):
     """A further turn of a session."""
 
@@ -57,6 +68,9 @@ class TurnBody(Body):
     timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] | None = None
     model: Name | None = None
     tools: Annotated[list[Name], Field(max_length=128)] | None = None
+    client_tools: Annotated[list[ClientToolBody], Field(max_length=64)] = Field(
+        default_factory=list, description="Tools that the client runs, and answers by `input`."
+    )
     metadata: JsonObject = Field(default_factory=dict)
     subject: Subject | None = None
     if_busy: IfBusy = "reject"
@@ -84,6 +98,7 @@ class TurnBody(Body):
             timeout_seconds=self.timeout_seconds or 0.0,
             model=self.model,
             tools=self.tools,
+            client_tools=_client_tools(self.client_tools, limits),
             metadata=_metadata(self.metadata, limits),
             subject=self.subject,
             if_busy=self.if_busy,
@@ -141,6 +156,35 @@ class EditBody(Body):
         return changes
 
 
+class InputBody(Body):
+    """An answer to what a turn asks: `approved`, or `payload`."""
+
+    call_id: Annotated[str, Field(min_length=1, max_length=128, pattern=NO_NUL)]
+    approved: bool | None = None
+    payload: Any = Field(default=None, description="Any JSON value; null is one.")
+    reason: Annotated[str, Field(max_length=4_000)] = ""
+    turn: TurnNumber | None = Field(
+        default=None, description="The turn that asked, where several used this call_id."
+    )
+
+    def request(self) -> InputRequest:
+        return InputRequest(
+            self.call_id,
+            self.approved,
+            self.payload,
+            "payload" in self.model_fields_set,
+            self.reason,
+            self.turn,
+        )
+
+
+class InputResultBody(BaseModel):
+    session_id: str
+    turn: int
+    call_id: str
+    status: str = Field(description="That of the session: `waiting` while other asks are open.")
+
+
 class CancelBody(Body):
     turn: TurnNumber | None = Field(default=None, description="All that run or wait, if left out.")
 
@@ -167,8 +211,20 @@ class TurnError(BaseModel):
     retry_after: float | None = None
 
 
+class AskBody(BaseModel):
+    """What a turn waits for. A list of sessions shows no `args`, `message` and `schema`."""
+
+    call_id: str
+    kind: Literal["approval", "input", "tool"]
+    tool: str | None = None
+    args: dict[str, Any] | None = None
+    message: str | None = None
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    expires_at: str
+
+
 class TurnResult(BaseModel):
-    """How a turn ended; without `output` while it runs or waits."""
+    """How a turn ended, or what it waits for; without `output` while it runs or is queued."""
 
     session_id: str
     turn: int
@@ -179,6 +235,7 @@ class TurnResult(BaseModel):
     steps: int | None = None
     usage: TurnUsage | None = None
     position: int | None = None
+    waiting: list[AskBody] | None = None
 
 
 class SessionItem(BaseModel):
@@ -189,6 +246,7 @@ class SessionItem(BaseModel):
     subject: str | None
     status: str
     turns: int
+    waiting: list[AskBody] | None = Field(default=None, description="Its open asks.")
     metadata: dict[str, Any]
     created_at: str
     updated_at: str
@@ -254,6 +312,22 @@ def _context(value: Context, limits: Limits) -> dict[str, Any]:
 def _metadata(value: dict[str, Any], limits: Limits) -> dict[str, Any]:
     _check_size("metadata", value, limits.context)
     return value
+
+
+def _client_tools(tools: list[ClientToolBody], limits: Limits) -> list[dict[str, Any]]:
+    """Raises InvalidRequest for two of one name, and PayloadTooLarge."""
+    names = [tool.name for tool in tools]
+    if len(set(names)) < len(names):
+        raise InvalidRequest.field("client_tools", "two have the same name")
+    plain = [
+        {"name": tool.name, "description": tool.description, "schema": tool.schema_}
+        for tool in tools
+    ]
+    if plain and len(dumps(plain)) > limits.context:
+        raise PayloadTooLarge(
+            f"the client_tools are over {limits.context} bytes", details={"limit": limits.context}
+        )
+    return plain
 
 
 def _check_size(name: str, value: dict[str, Any], limit: int) -> None:

@@ -24,6 +24,8 @@ from .session_models import (
     CancelByKeyBody,
     CancelResult,
     CreateBody,
+    InputBody,
+    InputResultBody,
     PollResult,
     SessionBody,
     SessionItem,
@@ -69,6 +71,7 @@ def sessions_router(service: SessionService, limits: Limits, once: IdempotentPos
 
     @router.get(
         PATH,
+        response_model_exclude_unset=True,
         responses=documented_errors(),
         operation_id="list_sessions",
     )
@@ -126,6 +129,20 @@ def sessions_router(service: SessionService, limits: Limits, once: IdempotentPos
         """Cancel a turn, or all that run or wait now; idle: nothing happens."""
         turn = None if body is None else body.turn
         return CancelResult(**await service.cancel(principal, session_id, turn))
+
+    @router.post(
+        PATH + "/{session_id}/input",
+        responses=documented_errors(404, 409, body=True),
+        operation_id="input_session",
+    )
+    async def give_input(
+        request: Request, session_id: SessionId, principal: Writer, body: InputBody
+    ) -> InputResultBody:
+        """Answer what a turn asks; the turn goes on once all its asks have an answer."""
+        given = await service.input(
+            principal, session_id, body.request(), request_id=request.state.request_id
+        )
+        return InputResultBody(**given)
 
     @router.get(
         PATH + "/{session_id}/steps",

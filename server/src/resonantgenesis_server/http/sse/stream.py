@@ -53,9 +53,9 @@ class SseChunkEncoder(SseEncoder):
         return map(chunk_frame, compact(entries) if self.compacted else entries)
 
     def live(self, entries: Sequence[Entry]) -> bytes:
-        # Whether a subscription ends with a `done` is for its range to say.
+        # Whether a subscription ends with such a chunk is for its range to say.
         for entry in entries:
-            if entry.kind == "done":
+            if entry.kind in ENDING:
                 return b""
         if len(entries) == 1:  # nearly always
             return chunked(chunk_frame(entries[0]))
@@ -64,6 +64,9 @@ class SseChunkEncoder(SseEncoder):
     def heartbeat(self, position: int) -> bytes:
         return HEARTBEAT
 
+
+#: Kinds of chunks with which a stream may end.
+ENDING = frozenset({"done", "waiting"})
 
 #: All streams of chunks share these.
 CHUNKS = SseChunkEncoder(compacted=False)

@@ -87,6 +87,17 @@ class Accepted(Control):
     id: _Id = None
 
 
+class Answered(Control):
+    """An answer to what a turn asks is recorded."""
+
+    type: Literal["answered"]
+    session_id: str
+    turn: int
+    call_id: str
+    status: str = Field(description="That of the session: `waiting` while other asks are open.")
+    id: _Id = None
+
+
 class Pong(Control):
     type: Literal["pong"]
     id: _Id = None
@@ -149,6 +160,9 @@ class Chunk(BaseModel):
 
     type: Literal[
         "text",
+        "input_required",
+        "waiting",
+        "input",
         "reasoning",
         "tool_call",
         "tool_result",
@@ -172,6 +186,7 @@ SERVER_MESSAGES: dict[str, type[BaseModel]] = {
     "started": Started,
     "cancelled": Cancelled,
     "accepted": Accepted,
+    "answered": Answered,
     "pong": Pong,
     "cursor": Quiet,
     "draining": Draining,

@@ -21,6 +21,7 @@ from ..limits import RequestLimit, SocketLimits
 from .messages import (
     Cancel,
     Execute,
+    GiveInput,
     Post,
     SubscribeEvents,
     SubscribeSession,
@@ -289,6 +290,16 @@ class Commands:
             principal, message.session_id, message.content, message_id=message.message_id
         )
         self._answer("accepted", message.id, **posted)
+
+    async def give_input(self, principal: Principal, request: GiveInput, request_id: str) -> None:
+        """Answer what a turn asks. The chunks that follow come as those before it."""
+        require(principal, "sessions:write")
+        message = request.message
+        await self._requests.take(principal)
+        given = await self._sessions.input(
+            principal, message.session_id, message.request(), request_id=request_id
+        )
+        self._answer("answered", message.id, **given)
 
     # -- inside ----------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from .messages import (
     Cancel,
     Close,
     Execute,
+    GiveInput,
     Post,
     Reply,
     SubscribeEvents,
@@ -222,6 +223,8 @@ class Socket:
                 await self._commands.cancel(self.principal, action)
             case Post():
                 await self._commands.post(self.principal, action)
+            case GiveInput():
+                await self._commands.give_input(self.principal, action, self._request_id)
             case Execute():
                 await self._execute_soon(action)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ...model.ids import is_id
-from ..api.session_models import ExecuteBody, Position, PostBody, TurnNumber
+from ..api.session_models import ExecuteBody, InputBody, Position, PostBody, TurnNumber
 from ..schemas import Body, FilterObject, PatternList
 
 PATH = "/v1/ws"
@@ -76,6 +76,13 @@ class PostMessage(ClientMessage, PostBody):
     session_id: Annotated[str, Field(min_length=1, max_length=128)]
 
 
+class InputMessage(ClientMessage, InputBody):
+    """An answer to what a turn asks."""
+
+    type: Literal["input"]
+    session_id: Annotated[str, Field(min_length=1, max_length=128)]
+
+
 class PingMessage(ClientMessage):
     type: Literal["ping"]
 
@@ -87,6 +94,7 @@ CLIENT_MESSAGES: dict[str, type[ClientMessage]] = {
     "execute": ExecuteMessage,
     "cancel": CancelMessage,
     "message": PostMessage,
+    "input": InputMessage,
     "ping": PingMessage,
 }
 
@@ -171,7 +179,23 @@ class Post(_Request):
     message: PostMessage
 
 
-Request = Authenticate | SubscribeEvents | SubscribeSession | Unsubscribe | Execute | Cancel | Post
+@dataclass(frozen=True, slots=True)
+class GiveInput(_Request):
+    """Answer what a turn asks."""
+
+    message: InputMessage
+
+
+Request = (
+    Authenticate
+    | SubscribeEvents
+    | SubscribeSession
+    | Unsubscribe
+    | Execute
+    | Cancel
+    | Post
+    | GiveInput
+)
 Action = Reply | Close | Request
 
 

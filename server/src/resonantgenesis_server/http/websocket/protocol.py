@@ -39,6 +39,8 @@ from .messages import (
     Close,
     Execute,
     ExecuteMessage,
+    GiveInput,
+    InputMessage,
     MessageId,
     PingMessage,
     Post,
@@ -191,6 +193,7 @@ _AS_THEY_ARE: dict[type[ClientMessage], Callable[[Any], Action]] = {
     ExecuteMessage: Execute,
     CancelMessage: Cancel,
     PostMessage: Post,
+    InputMessage: GiveInput,
 }
 
 
@@ -202,7 +205,7 @@ def _action(message: ClientMessage) -> Action:
             return _subscribe(message)
         case UnsubscribeMessage():
             return Unsubscribe(_known_channels(message.channels), message)
-        case ExecuteMessage() | CancelMessage() | PostMessage():
+        case ExecuteMessage() | CancelMessage() | PostMessage() | InputMessage():
             return _AS_THEY_ARE[type(message)](message)
         case PingMessage():
             return Reply(control("pong", id=message.id))

@@ -14,6 +14,7 @@ import structlog
 from ....model.chunks import AgentChunk
 from ....model.errors import AgentError, InvalidRequest
 from ...base import Turn
+from ...tools.base import ToolRegistry
 from ...tools.toolbox import Toolbox
 from .calls import FailureKind, ModelFailure, Sampling
 from .conversation import open_conversation
@@ -122,7 +123,9 @@ class LlmAgent:
         settings = self._models.settings
         model, client = await self._models.find(turn.model or self._options.model)
         tools = await self._toolbox.for_turn(turn.tools)
-        check_tool_count(model, len(tools))
+        check_client_tools(turn, tools)
+        count = len(tools) + len(turn.client_tools)
+        check_tool_count(model, count)
         loop = ToolLoop(
             turn,
             client,
@@ -131,7 +134,7 @@ class LlmAgent:
                 turn,
                 model.name,
                 settings.history_chars,
-                with_tools=len(tools) > 0,
+                with_tools=count > 0,
                 result_chars=settings.history_result_chars,
             ),
             settings,
@@ -146,7 +149,7 @@ class LlmAgent:
         except ModelFailure as failure:
             _report(failure, model, turn)
             raise agent_error(
-                failure, model, history_chars=settings.history_chars, tools=len(tools)
+                failure, model, history_chars=settings.history_chars, tools=count
             ) from failure
 
 
@@ -203,6 +206,13 @@ def agent_error(
             pull=f"; `ollama pull {model.name}` gets it" if is_ollama else "",
         )
     )
+
+
+def check_client_tools(turn: Turn, tools: ToolRegistry) -> None:
+    """Raises AgentError where a tool of the client has the name of one of the server."""
+    for tool in turn.client_tools:
+        if tool.name in tools:
+            raise AgentError(f"client_tools: the server has a tool {tool.name!r} of its own")
 
 
 def check_tool_count(model: ModelName, count: int) -> None:

@@ -13,7 +13,7 @@ import structlog
 from .... import metrics
 from ....background import Backoff
 from ....codec.json import dumps
-from ....model.chunks import AgentChunk, Reasoning, Source, Step, ToolResult, Usage
+from ....model.chunks import AgentChunk, Keep, Reasoning, Source, Step, ToolResult, Usage
 from ....model.errors import AgentError
 from ...base import Turn
 from ...tools.base import ToolContext, ToolRegistry
@@ -31,6 +31,7 @@ from .calls import (
     UserMessage,
 )
 from .conversation import Conversation, Planned, plan
+from .pause import Kept, KeptStep, ask_for, pending
 from .settings import LlmSettings
 from .vision import Sight
 
@@ -38,6 +39,8 @@ from .vision import Sight
 ShowReasoning: TypeAlias = bool | Literal["chunks"]
 #: The name of every step: one call of the model, and the tools that it wanted.
 STEP = "model"
+#: The parameters of a client's tool without a schema.
+_NO_ARGS = {"type": "object", "properties": {}}
 #: Characters of reasoning that are worth a chunk.
 _THOUGHT = 200
 
@@ -77,20 +80,30 @@ class ToolLoop:
         self._sight = sight
         self._note = opening.note
         self._show_reasoning = show_reasoning
-        self._calls_made = 0
         self._ids = opening.ids
+        self._client_tools = {tool.name for tool in turn.client_tools}
+        self._kept = Kept.of(turn)
+        #: The turn waits for answers once the loop has returned.
+        self._has_asked = False
         self._call = ModelCall(
             opening.model,
             opening.system,
             opening.messages,
-            [ToolSpec(tool.name, tool.description, tool.parameters) for tool in tools],
+            [
+                *(ToolSpec(tool.name, tool.description, tool.parameters) for tool in tools),
+                *(ToolSpec(t.name, t.description, t.schema or _NO_ARGS) for t in turn.client_tools),
+            ],
             sampling,
         )
 
     async def chunks(self) -> AsyncGenerator[AgentChunk, None]:
         """Run the turn. Raises ModelFailure, and AgentError if the answer cannot be used."""
         max_steps = self._turn.max_steps
-        for number in range(1, max_steps + 1):
+        if self._kept.step:
+            async with aclosing(self._go_on()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        for number in range(self._kept.step + 1, max_steps + 1):
             yield Step(STEP, detail=self._note if number == 1 else "")
             await self._take_messages()
             answer = _Answer()
@@ -101,9 +114,12 @@ class ToolLoop:
             if answer.requests:
                 if number == max_steps:
                     raise AgentError(f"the model wanted more than {max_steps} steps", "MAX_STEPS")
+                self._kept.step, self._kept.finish = number, finish.reason
                 async with aclosing(self._run_tools(answer)) as chunks:
                     async for chunk in chunks:
                         yield chunk
+                if self._has_asked:
+                    return
             yield Step(STEP, "completed", finish_reason=finish.reason)
             if not answer.requests and not await self._goes_on(answer, number):
                 return
@@ -164,22 +180,70 @@ class ToolLoop:
             yield answer.thought()
 
     async def _run_tools(self, answer: _Answer) -> AsyncGenerator[AgentChunk, None]:
-        """Yield the calls of the answer and their results, and add both to the conversation."""
+        """Yield the calls of the answer and their results, and add both to the conversation.
+
+        Calls that somebody has to answer first are asked for, once the others have their results.
+        """
         planned = []
         for request in answer.requests:
-            self._calls_made += 1
-            call_id = f"call_{self._turn.turn}_{self._calls_made}"
+            self._kept.calls += 1
+            call_id = f"call_{self._turn.turn}_{self._kept.calls}"
             planned.append(plan(request, call_id, self._ids))
             yield planned[-1].call
-        messages = {}
-        running = run_calls(planned, self._tools, ToolContext.of(self._turn))
+        message = answer.message([one.request for one in planned])
+        ids = {one.call.call_id: one.request.call_id for one in planned}
+        self._kept.steps.append(KeptStep(message.native, ids))
+        asks = {
+            one.call.call_id: ask
+            for one in planned
+            if (ask := ask_for(one, self._tools, self._client_tools)) is not None
+        }
+        self._call.messages.append(message)
+        runs = [one for one in planned if one.call.call_id not in asks]
+        async with aclosing(
+            self._run(runs, [one.request.call_id for one in planned], {})
+        ) as chunks:
+            async for chunk in chunks:
+                yield chunk
+        for ask in asks.values():
+            yield ask
+        if asks:
+            yield Keep(self._kept.value())
+            self._has_asked = True
+
+    async def _go_on(self) -> AsyncGenerator[AgentChunk, None]:
+        """Bring the conversation up to the step that stopped, and end that step."""
+        turn, messages = self._turn, self._call.messages
+        messages += self._kept.messages(turn.so_far, self._ids)
+        stopped = next(step for step in reversed(turn.so_far) if step.calls)
+        at = max(n for n, each in enumerate(messages) if isinstance(each, AssistantMessage))
+        asking = messages[at]
+        if not isinstance(asking, AssistantMessage):
+            raise TypeError("the last message of a model is none")
+        known = {each.call_id: each for each in messages[at + 1 :] if isinstance(each, ToolMessage)}
+        del messages[at + 1 :]
+        left = pending(stopped, asking.calls, turn.answers, self._client_tools)
+        for one, result in left.given:
+            known[one.request.call_id] = one.message(result)
+            yield result
+        order = [request.call_id for request in asking.calls]
+        async with aclosing(self._run(left.runs, order, known)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+        yield Step(STEP, "completed", finish_reason=self._kept.finish)
+
+    async def _run(
+        self, runs: Sequence[Planned], order: Sequence[str], known: dict[str, ToolMessage]
+    ) -> AsyncGenerator[AgentChunk, None]:
+        """Yield the results of these calls. Their messages, and those that are known, join the
+        conversation in this order of the model's ids."""
+        running = run_calls(runs, self._tools, ToolContext.of(self._turn))
         async with aclosing(running) as results:
             async for one, result in results:
-                messages[one.call.call_id] = one.message(result)
+                known[one.request.call_id] = one.message(result)
                 yield result
-        self._call.messages.append(answer.message([one.request for one in planned]))
-        self._call.messages += [messages[one.call.call_id] for one in planned]
-        images = [(one.request.tool, image) for one in planned for image in one.images]
+        self._call.messages += [known[call_id] for call_id in order if call_id in known]
+        images = [(one.request.tool, image) for one in runs for image in one.images]
         self._sight.show(self._call.messages, images)
 
 
