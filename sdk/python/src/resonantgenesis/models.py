@@ -76,11 +76,11 @@ class Usage(Model):
 class Chunk(Model):
     """One entry of a session's log.
 
-    `type` is text, reasoning, tool_call, tool_result, step, source, file, data, error or done; a
-    newer server may send others. `position` is its place in the session; a compact chunk covers
-    `from_position` to `position`. `agent_id` names the sub-agent that made the chunk, `parent` the
-    `call_id` of the tool call that started that agent. A chunk of type data that is `transient` is
-    not in the log: it has the position of the chunk before it.
+    `type` is text, reasoning, tool_call, tool_result, step, source, file, data, input_required,
+    waiting, input, error or done; a newer server may send others. `position` is its place in the
+    session; a compact chunk covers `from_position` to `position`. `agent_id` names the sub-agent
+    that made the chunk, `parent` the `call_id` of the tool call that started that agent. A chunk of
+    type data that is `transient` is not in the log: it has the position of the chunk before it.
     """
 
     type = Field("")
@@ -113,6 +113,13 @@ class Chunk(Model):
     message = Field[str | None](None)
     retryable = Field[bool | None](None)
     retry_after = Field[float | None](None)
+    kind = Field[str | None](None)
+    schema = Field[dict[str, Any] | None](None)
+    expires_at = Field[str | None](None)
+    calls = Field[list[str] | None](None)
+    approved = Field[bool | None](None)
+    payload = Field[Any](None)
+    reason = Field[str | None](None)
 
     @property
     def usage(self) -> Usage | None:
@@ -121,8 +128,37 @@ class Chunk(Model):
         return Usage(usage) if isinstance(usage, dict) else None
 
 
+class Ask(Model):
+    """What a turn waits for: `kind` approval, input or tool. A list of sessions shows no `args`,
+    `message` and `schema`."""
+
+    call_id = Field("")
+    kind = Field("")
+    tool = Field[str | None](None)
+    args = Field[dict[str, Any] | None](None)
+    message = Field[str | None](None)
+    schema = Field[dict[str, Any] | None](None)
+    expires_at = Field("")
+
+
+def _asks(raw: object) -> list[Ask]:
+    return [Ask(ask) for ask in raw if isinstance(ask, dict)] if isinstance(raw, list) else []
+
+
+class InputResult(Model):
+    """An answer that stands: `status` is that of the session, `waiting` while others are open."""
+
+    session_id = Field("")
+    turn = Field(0)
+    call_id = Field("")
+    status = Field("")
+
+
 class TurnResult(Model):
-    """How a turn ended: `status` is success, failed, cancelled or timeout (running: not yet)."""
+    """How a turn ended: `status` is success, failed, cancelled or timeout (running: not yet).
+
+    A turn with status waiting asks; `waiting` says what, and it goes on once all have an answer.
+    """
 
     session_id = Field("")
     turn = Field(0)
@@ -131,6 +167,11 @@ class TurnResult(Model):
     steps = Field[Any](None)
     position = Field[int | None](None)
     error = Field[dict[str, Any] | None](None)
+
+    @property
+    def waiting(self) -> list[Ask]:
+        """What the turn waits for."""
+        return _asks(self.raw.get("waiting"))
 
     @property
     def usage(self) -> Usage:
@@ -159,6 +200,11 @@ class SessionData(Model):
     def id(self) -> str:
         """An alias of `session_id`."""
         return self.session_id
+
+    @property
+    def waiting(self) -> list[Ask]:
+        """What its turn waits for; none: it does not wait."""
+        return _asks(self.raw.get("waiting"))
 
 
 class Step(Model):

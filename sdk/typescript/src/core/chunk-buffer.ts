@@ -55,6 +55,8 @@ export class ChunkBuffer extends FrameBuffer {
   readonly ready: JsonObject[] = [];
   /** Whether the last chunk was a `done`. */
   atDone = false;
+  /** Whether the turn may wait for answers behind the last chunk. */
+  atStop = false;
   readonly #requests: SessionRequests;
   readonly #sequence: Sequence;
 
@@ -81,6 +83,7 @@ export class ChunkBuffer extends FrameBuffer {
     if (verdict === 'seen') return;
     this.fresh += 1;
     this.atDone = raw.type === 'done';
+    this.atStop = raw.type === 'waiting' || raw.type === 'input';
     this.complete = this.#requests.endsWith(raw);
     this.ready.push(raw);
   }

@@ -90,6 +90,10 @@ export class SessionMachine extends Reconnector<Chunk> {
       // more request tells which (204).
       return this.#buffer.fresh ? this.connect() : { do: 'finish' };
     }
+    if (this.#buffer.atStop && !this.#requests.options.follow) {
+      // The turn waits for answers, or has just got them. Again, one more request tells which.
+      return this.#buffer.fresh ? this.connect() : { do: 'finish' };
+    }
     throw this.lost('the stream ended before its turn did');
   }
 
@@ -148,7 +152,7 @@ class Poller {
     this.#after = last ?? this.#after;
     this.#read = (body) => this.#polled(body);
     this.#askedAt = this.#clock();
-    return requests.poll(this.#after, !this.#over);
+    return requests.poll(this.#after, !(this.#over || this.#waits));
   }
 
   /** The action after an answer; undefined if the answer is not the expected one. */
@@ -180,8 +184,9 @@ class Poller {
     return { do: 'wait', seconds: 0 };
   }
 
-  #polled({ events, done }: JsonObject): Next {
+  #polled({ events, done, status }: JsonObject): Next {
     if (!Array.isArray(events) || !events.every(isObject)) return undefined;
+    if (status === 'waiting' && !events.length && this.#waits) return { do: 'finish' };
     for (const raw of events) {
       this.#take(raw);
       if (this.#buffer.complete) return { do: 'finish' };
@@ -190,6 +195,11 @@ class Poller {
     this.#over = done === true && !this.#requests.options.follow;
     if (this.#over && !events.length) return { do: 'finish' };
     return { do: 'wait', seconds: Math.max(0, PACE - (this.#clock() - this.#askedAt)) };
+  }
+
+  /** Whether nothing follows until somebody answers what the turn asks. */
+  get #waits(): boolean {
+    return this.#buffer.atStop && !this.#requests.options.follow;
   }
 
   #take(raw: JsonObject): void {

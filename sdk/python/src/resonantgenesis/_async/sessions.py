@@ -24,7 +24,7 @@ from .._core.session_stream import SessionStreamMachine
 from .._core.stream_plan import StreamPlan
 from .._http.async_io import Lock
 from .._process.resume_memory import ResumeMemory
-from ..models import Page, SessionData, Step, TurnResult
+from ..models import InputResult, Page, SessionData, Step, TurnResult
 from .stream import AsyncStream
 from .transport import AsyncTransport
 
@@ -110,6 +110,25 @@ class AsyncSession(SessionData):
         """Cancel what runs or waits, or only `turn`; see AsyncSessions.cancel."""
         return await self._sessions.cancel(await self._ensure(), turn=turn)
 
+    async def input(
+        self,
+        call_id: str,
+        *,
+        approved: bool | None = None,
+        payload: Any = calls.NOT_GIVEN,
+        reason: str | None = None,
+        turn: int | None = None,
+    ) -> InputResult:
+        """Answer what its turn asks; see AsyncSessions.input."""
+        return await self._sessions.input(
+            await self._ensure(),
+            call_id,
+            approved=approved,
+            payload=payload,
+            reason=reason,
+            turn=turn,
+        )
+
     async def steps(self) -> list[Step]:
         """The steps of its turns."""
         return await self._sessions.steps(await self._ensure())
@@ -170,7 +189,10 @@ class AsyncSessions:
         raise_on_error: bool = True,
         **options: Unpack[ExecuteOptions],
     ) -> TurnResult:
-        """Run a turn to its end, however long that takes, and return its result."""
+        """Run a turn to its end, however long that takes, and return its result.
+
+        A turn that asks is returned with the status `waiting`, and what it asks.
+        """
         made = execution(agent_id, goal, context, None, options)
         return await self._execute(made, session_id, raise_on_error)
 
@@ -246,6 +268,26 @@ class AsyncSessions:
         """
         call = calls.cancel_session(session_id, turn, idempotency_key)
         return await self._transport.call(call)
+
+    async def input(
+        self,
+        session_id: str,
+        call_id: str,
+        *,
+        approved: bool | None = None,
+        payload: Any = calls.NOT_GIVEN,
+        reason: str | None = None,
+        turn: int | None = None,
+    ) -> InputResult:
+        """Answer what a turn asks: `approved` for an approval, else `payload`, or `approved=False`
+        to decline.
+
+        The turn goes on once all that it asks has an answer; `join` with `resume_from` watches it.
+        The first answer stands; another one raises Conflict. A payload that does not fit the schema
+        raises InvalidRequest.
+        """
+        answer = calls.answer_fields(approved, payload, reason, turn)
+        return await self._transport.call(calls.give_input(session_id, call_id, answer))
 
     async def delete(self, session_id: str) -> None:
         """Delete a session and its log."""

@@ -11,6 +11,7 @@ from ..models import (
     Agent,
     AgentWorker,
     ApiKey,
+    InputResult,
     Organization,
     Page,
     ServerNode,
@@ -29,6 +30,8 @@ S = TypeVar("S", bound=SessionData)
 Object = Mapping[str, Any]
 _KEYS = "/v1/keys"
 _ORGANIZATIONS = "/v1/organizations"
+#: In place of a payload, since None is one.
+NOT_GIVEN: Any = object()
 #: Items on a page, at most.
 _MOST = 500
 
@@ -61,6 +64,24 @@ def cancel_session(
         raise ValueError("cancel needs session_id or idempotency_key")
     body = {"idempotency_key": idempotency_key}
     return Call(Request("POST", "/v1/sessions/cancel", body=body), _cancelled)
+
+
+def give_input(session_id: str, call_id: str, answer: Object) -> Call[InputResult]:
+    """`answer`: approved or payload, reason, turn."""
+    path = f"/v1/sessions/{segment(session_id)}/input"
+    return Call(Request("POST", path, body={"call_id": call_id, **answer}), InputResult)
+
+
+def answer_fields(
+    approved: bool | None, payload: object, reason: str | None, turn: int | None
+) -> dict[str, Any]:
+    """The fields of an answer; None is a payload. Raises ValueError where both are left out."""
+    fields = without_none(approved=approved, reason=reason, turn=turn)
+    if payload is not NOT_GIVEN:
+        fields["payload"] = payload
+    elif approved is None:
+        raise ValueError("input needs approved or payload")
+    return fields
 
 
 def session_steps(session_id: str, cursor: str | None) -> Call[Page[Step]]:

@@ -19,12 +19,14 @@ class ExecuteOptions(TypedDict, total=False):
 
     `timeout_seconds` bounds the turn. `if_busy`: reject, enqueue or interrupt. `on_disconnect`:
     continue or cancel. `idempotency_key`: the turn's name for 24 h, made up if not given.
+    `client_tools`: tools that the client runs, each {name, description, schema}.
     """
 
     max_steps: int
     timeout_seconds: float
     model: str
     tools: Sequence[Any]
+    client_tools: Sequence[Mapping[str, Any]]
     metadata: Mapping[str, Any]
     subject: str
     if_busy: Literal["reject", "enqueue", "interrupt"]
@@ -144,12 +146,21 @@ class TurnCollector:
     def __init__(self) -> None:
         self._error: dict[str, Any] | None = None
         self._result: TurnResult | None = None
+        self._asks: dict[str, dict[str, Any]] = {}
 
     def add(self, chunk: Chunk) -> None:
         """Add the next chunk of the turn."""
         if chunk.type == "error":
             names = ("code", "message", "retryable", "retry_after")
             self._error = {name: chunk.raw[name] for name in names if name in chunk.raw}
+        elif chunk.type == "input_required" and chunk.call_id is not None:
+            self._asks[chunk.call_id] = {**chunk.raw}
+        elif chunk.type == "input" and chunk.call_id is not None:
+            self._asks.pop(chunk.call_id, None)
+        elif chunk.type == "waiting":
+            asks = list(self._asks.values())
+            raw = {**chunk.raw, "status": "waiting", "waiting": asks}
+            self._result = TurnResult(without_none(**{**raw, "type": None}))
         elif chunk.type == "done":
             steps = chunk.usage.steps if chunk.usage else None
             self._result = TurnResult(

@@ -23,17 +23,19 @@ from .sse import Frame
 from .stream_plan import StreamPlan
 
 _EVENTS = frozenset({"message", "tool_call", "tool_result", "step", "error", "done"})
+#: Chunks behind which the server ends a stream while the turn waits for answers.
+_STOPS = frozenset({"waiting", "input"})
 
 
 class ChunkBuffer(StreamBuffer):
     """Chunks of a session. `at_done`: the last one was a `done`; `complete`: it was the `done`
-    that the plan waits for."""
+    that the plan waits for. `at_stop`: the turn may wait for answers behind the last one."""
 
     def __init__(self, plan: StreamPlan, max_event: int) -> None:
         super().__init__(max_event)
         self._plan = plan
         self._sequence = ChunkSequence(plan.start)
-        self.at_done = False
+        self.at_done = self.at_stop = False
 
     @property
     def last(self) -> int | None:
@@ -60,6 +62,7 @@ class ChunkBuffer(StreamBuffer):
         if verdict is Verdict.NEW:
             self.fresh += 1
             self.at_done = raw.get("type") == "done"
+            self.at_stop = raw.get("type") in _STOPS
             self.complete = self._plan.ends_with(raw)
             self.ready.append(raw)
 
@@ -128,7 +131,7 @@ class Poller:
             self._after = self._buffer.last
         self._read = self._polled
         self._asked_at = self._clock()
-        return self._plan.poll(self._after, wait=not self._over)
+        return self._plan.poll(self._after, wait=not (self._over or self._waits()))
 
     def answer(self, answer: Answer) -> Wait | Finish | None:
         """The action after an answer; None if it is not the answer to the request."""
@@ -163,6 +166,9 @@ class Poller:
             self._take(raw)
             if self._buffer.complete:
                 return Finish()
+        if body.get("status") == "waiting" and not events and self._waits():
+            self._plan.resume_point.settled = True
+            return Finish()
         over = body.get("done") is True and not self._plan.follow
         if over and not events:
             self._plan.resume_point.settled = True
@@ -170,6 +176,10 @@ class Poller:
         # What is over needs one more look, for there may be more pages, but no waiting.
         self._over = over
         return Wait(max(0.0, POLL_PACE - (self._clock() - self._asked_at)))
+
+    def _waits(self) -> bool:
+        """Whether nothing follows until somebody answers what the turn asks."""
+        return self._buffer.at_stop and not self._plan.follow
 
     def _take(self, raw: dict[str, Any]) -> None:
         position = position_of(raw)
@@ -280,6 +290,9 @@ class SessionStreamMachine(Reconnector[Chunk]):
         if self._buffer.at_done and self._plan.target is None and not self._plan.follow:
             # The server ends a join when nothing is running or queued; one that drains ends it
             # earlier. Asking once more tells which (204), and costs one request.
+            return self._connect() if self._buffer.fresh else self._finish(None, settled=True)
+        if self._buffer.at_stop and not self._plan.follow:
+            # The turn waits, or has just been answered: once more, asking tells which.
             return self._connect() if self._buffer.fresh else self._finish(None, settled=True)
         raise self._lost("the stream ended before its turn did")
 

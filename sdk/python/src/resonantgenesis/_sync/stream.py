@@ -136,7 +136,8 @@ class SyncReader(Reader[T], ABC):
 class SyncStream(SyncReader[Chunk], StreamBase):
     """Chunks of a session, in order, each once, over as many connections as it takes.
 
-    Connects when first iterated (or entered with `with`). Ends after the turn's `done`.
+    Connects when first iterated (or entered with `with`). Ends after the turn's `done`, or
+    after a `waiting` behind which the turn asks; `join` goes on from `position` after the answer.
     Raises StreamError: an `error` chunk's own, the server's refusal, or ConnectionLost once the
     retries are spent. Leaving it, closing it or being cancelled closes the connection at once and
     never cancels the turn; `cancel` does that.
