@@ -10,7 +10,7 @@ import pytest
 from resonantgenesis_server.log.base import Append, LogUnavailable, StaleWriter
 from resonantgenesis_server.log.postgres import log as log_module
 from resonantgenesis_server.log.postgres import writer as writer_module
-from resonantgenesis_server.log.postgres.connection import Database, Standing
+from resonantgenesis_server.log.postgres.connection import Database, HistoryLost, Standing
 from resonantgenesis_server.log.postgres.log import PostgresLog
 from support.postgres import PostgresServer
 
@@ -264,6 +264,24 @@ async def test_what_the_database_lost_is_noticed_and_never_shown(postgres: str, 
     assert after.epoch == log.epoch, "the same for all that open it"
     assert await texts(after, "s") == ["0", "1", "2"]
     await after.close()
+    await log.close()
+
+
+async def test_connections_that_find_a_loss_at_once_change_the_epoch_once(
+    postgres: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = await PostgresLog.open(postgres)
+    for n in range(5):
+        await put(log, "s", f"{n}")
+    async with connection(postgres) as db:
+        await db.execute("UPDATE writers SET committed=committed-2")
+    found = await asyncio.gather(
+        *(log._database.connect("test") for _ in range(20)), return_exceptions=True
+    )
+    assert [type(each) for each in found] == [HistoryLost] * 20
+    async with connection(postgres) as db:
+        assert await db.fetchval("SELECT value FROM meta WHERE name='epoch'") == log.epoch
+    assert capsys.readouterr().out.count("the database's history is another") == 1
     await log.close()
 
 

@@ -152,14 +152,14 @@ class Database:
 
         Raises HistoryLost, and StaleWriter if this node was declared dead.
         """
-        if self._over is not None:  # another look would give the store yet another epoch
-            raise self._over
+        self._check_not_over()
         acknowledged = self.acknowledged
         async with asyncio.timeout(_CONNECT_SECONDS):
             await db.execute(BEAT, self.node)
             row = await db.fetchrow(PROOF, self.node)
             lost = row is None or row["committed"] < acknowledged
             server = await look_at(db)
+            self._check_not_over()  # another connection may have found out meanwhile
             if lost or row["epoch"] != self.epoch:
                 if lost:
                     epoch = await new_epoch(db, self.epoch, server.history)
@@ -177,6 +177,10 @@ class Database:
                 )
             self.server = server
         return Standing(row["generation"], row["committed"], row["at"])
+
+    def _check_not_over(self) -> None:
+        if self._over is not None:  # another look would give the store yet another epoch
+            raise self._over
 
     async def leave(self) -> None:
         """Say that this node writes no more. Nothing depends on it; it saves others a wait."""
