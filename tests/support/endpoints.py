@@ -87,6 +87,7 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", _SESSION + "/steps"): Endpoint("sessions:read"),
     ("GET", _SESSION + "/messages"): Endpoint("sessions:read"),
     ("POST", _SESSION + "/messages"): Endpoint("sessions:write", {"content": "and?"}),
+    ("POST", _SESSION + "/fork"): Endpoint("sessions:write", {}),
     ("GET", _SESSION + "/queue"): Endpoint("sessions:read"),
     ("PATCH", _SESSION + "/queue/{turn}"): Endpoint("sessions:write", {"goal": "count to 1"}),
     ("DELETE", _SESSION + "/queue/{turn}"): Endpoint("sessions:write"),

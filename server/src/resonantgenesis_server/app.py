@@ -316,6 +316,7 @@ async def open_parts(
         housekeeper = Housekeeper(
             [
                 *_jobs(records, events, retention, meter, session_list, limits, clock),
+                RetentionJob("forks", service.forks.sweep),
                 RetentionJob("files", files.collect),
             ],
             lambda: ownership.leads,
@@ -542,7 +543,7 @@ def _app(
             routers=[
                 *routes.streams(),
                 sessions_router(routes.sessions, limits, routes.once),
-                conversations_router(routes.sessions, limits),
+                conversations_router(routes.sessions, limits, routes.once),
                 routes.files_router(),
                 events_router(routes.events, limits),
                 usage_router(routes.usage, routes.now),

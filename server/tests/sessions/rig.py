@@ -31,6 +31,7 @@ from resonantgenesis_server.records.base import (
     SessionRecord,
     StoreUnusable,
 )
+from resonantgenesis_server.records.sessions import DELETED
 from resonantgenesis_server.sessions.adoption import Adoption
 from resonantgenesis_server.sessions.answers import InputRequest
 from resonantgenesis_server.sessions.expiry import Expiry
@@ -91,7 +92,8 @@ class Rows:
 
     async def list(self, organization_id: str, **asked: Any) -> ListPage[SessionRecord]:
         status = asked.get("status")
-        return ListPage([row for row in self.rows.values() if status in {None, row.status}])
+        rows = (row for row in self.rows.values() if row.status != DELETED)
+        return ListPage([row for row in rows if status in {None, row.status}])
 
     async def delete(self, session_ids: Sequence[str]) -> None:
         self._check()
@@ -99,9 +101,8 @@ class Rows:
             self.rows.pop(session_id, None)
 
     async def last_used_before(self, time: float, limit: int = 100) -> Sequence[SessionRecord]:
-        return [
-            row for row in self.rows.values() if row.updated_at < time and row.wakes_at is None
-        ][:limit]
+        rows = [row for row in self.rows.values() if row.status != DELETED]
+        return [row for row in rows if row.updated_at < time and row.wakes_at is None][:limit]
 
     async def expired(self, now: float, limit: int = 100) -> tuple[Sequence[str], float | None]:
         waiting = sorted(
@@ -109,6 +110,10 @@ class Rows:
         )
         due = [name for wakes_at, name in waiting[:limit] if wakes_at <= now]
         return due, None if due or not waiting else waiting[0][0]
+
+    async def deleted(self, *, after: str = "", limit: int = 100) -> Sequence[SessionRecord]:
+        rows = [row for row in self.rows.values() if row.status == DELETED and row.id > after]
+        return sorted(rows, key=lambda row: row.id)[:limit]
 
 
 class Orgs:

@@ -13,6 +13,9 @@ from .database import RecordsDatabase, few_at_once
 from .paging import by_creation, read_page
 from .tables import micros, seconds
 
+#: The status in the row of a session that is deleted, and that its forks still show.
+DELETED = "deleted"
+
 
 def _upsert(dialect: str, *, anew: bool) -> Insert:
     """Made once per repository: to make the statement costs more than to run it."""
@@ -102,7 +105,9 @@ class SessionRepository:
     ) -> ListPage[SessionRecord]:
         """Newest first by creation; a filter that is None lets everything through."""
         columns = tables.sessions.c
-        query = select(tables.sessions).where(columns.organization_id == organization_id)
+        query = select(tables.sessions).where(
+            columns.organization_id == organization_id, columns.status != DELETED
+        )
         for column, wanted in (
             (columns.subject, subject),
             (columns.agent_id, agent_id),
@@ -129,7 +134,11 @@ class SessionRepository:
         columns = tables.sessions.c
         query = (
             select(tables.sessions)
-            .where(columns.updated_at < micros(time), columns.wakes_at.is_(None))
+            .where(
+                columns.updated_at < micros(time),
+                columns.wakes_at.is_(None),
+                columns.status != DELETED,
+            )
             .order_by(columns.updated_at, columns.id)
             .limit(limit)
         )
@@ -151,6 +160,19 @@ class SessionRepository:
             rows = (await connection.execute(query)).all()
         due = [row.id for row in rows if row.wakes_at <= micros(now)]
         return due, seconds(rows[0].wakes_at) if rows and not due else None
+
+    async def deleted(self, *, after: str = "", limit: int = 100) -> Sequence[SessionRecord]:
+        """Deleted sessions that their forks still show, of all organizations, by id."""
+        columns = tables.sessions.c
+        query = (
+            select(tables.sessions)
+            .where(columns.status == DELETED, columns.id > after)
+            .order_by(columns.id)
+            .limit(limit)
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+        return [_session(row) for row in rows]
 
 
 def _place(session: SessionRecord) -> tuple[int, str]:

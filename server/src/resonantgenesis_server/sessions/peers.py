@@ -88,9 +88,10 @@ class SessionPeers:
         if self._calls is not None:
             self._calls.handlers[verb] = lambda args: _not_further(self._change(verb, args))
 
-    async def ask(self, verb: str, args: Mapping[str, Any]) -> Any:
+    async def ask(self, verb: str, args: Mapping[str, Any], *, kept: bool = False) -> Any:
         """Make an offered change to the session `args["session_id"]`, where its turns run. `args`
-        and the answer have JSON forms."""
+        and the answer have JSON forms. `kept`: also to one that only its forks see."""
+        args = {**args, "kept": kept}
         return await self._where_it_runs(
             lambda: self._change(verb, args), verb, args, lambda answer: answer
         )
@@ -98,7 +99,8 @@ class SessionPeers:
     async def _change(self, verb: str, args: Mapping[str, Any]) -> Any:
         for _ in range(_RACES):
             try:
-                async with self._supervisor.session(args["session_id"]) as session:
+                opened = self._supervisor.session(args["session_id"], kept=args["kept"])
+                async with opened as session:
                     return await self._changes[verb](session, args)
             except Elsewhere:
                 raise

@@ -28,6 +28,7 @@ from ..records.sessions import SessionRepository
 from .answers import InputRequest
 from .chunks import TurnOutput
 from .conversation import Conversations
+from .forks import Forks
 from .history import EntryGone
 from .idempotency import TurnIdempotency
 from .ownership import Elsewhere
@@ -93,6 +94,7 @@ class SessionService:
         self._list = session_list
         self._records = records
         self._peers = SessionPeers(supervisor, self._starter, session_list, calls)
+        self.forks = Forks(supervisor, self._peers, session_list, records, self.authorize, now)
         self.conversations = Conversations(supervisor, self._peers, self.authorize, check_tools)
         supervisor.is_viewed_elsewhere = self._peers.is_viewed
 
@@ -270,12 +272,16 @@ class SessionService:
     ) -> None:
         """Delete the session in the log, then its row. If the process dies in between, the next
         start finds the deletion in the log and removes the row."""
+        state = await self.states.load(session_id)
+        info = None if state is None else state.info
         try:
             await self.supervisor.delete(session_id, key_id, request_id)
         except SessionNotFound:
             log_.info("a record of a session without log", session=session_id)
         self._list.forget(session_id)
         await self._list.flush()
+        if info is not None and info.lineage and not await self.states.kept(session_id):
+            await self.forks.released(info)
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -457,7 +463,13 @@ def described(state: SessionState) -> dict[str, Any]:
     """The session as its own endpoint shows it."""
     if state.info is None:
         raise NotFound("the session was deleted")
-    return session_item(record_of(state), context=state.context)
+    return session_item(record_of(state), context=state.context, **forked_from(state))
+
+
+def forked_from(state: SessionState) -> dict[str, Any]:
+    """The place at which a fork begins."""
+    lineage = () if state.info is None else state.info.lineage
+    return {"forked_from": lineage[-1]._asdict()} if lineage else {}
 
 
 def session_item(record: SessionRecord, **more: Any) -> dict[str, Any]:

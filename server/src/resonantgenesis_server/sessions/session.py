@@ -91,6 +91,8 @@ class SessionHost:
         self.now = now
         #: Whether a session is read at another node, or was within the last so many seconds.
         self.is_viewed_elsewhere: Callable[[str, float], Awaitable[bool]] = _not_elsewhere
+        #: Whether other nodes write the log as well.
+        self.is_shared = False
         self.draining = False
         self.stopped = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -213,7 +215,7 @@ class Session:
         return records, events
 
     def _check_open(self) -> None:
-        if self.log.deleted:
+        if self.log.deleted or self.state.deleted:
             raise SessionNotFound("no such session")
         if self._host.draining:
             raise Unavailable("the server is shutting down", retry_after=1)
@@ -364,14 +366,23 @@ class Session:
             raise Conflict("another answer was given first")
 
     async def delete(self, key_id: str | None, request_id: str | None) -> None:
-        """Remove the session's streams for good. Raises SessionBusy while turns are open."""
+        """Remove the session, and its streams unless forks show them. Raises SessionBusy while
+        turns are open."""
         async with self.log.lock:
             if self.log.deleted:
                 return
             await self.log.look_again()
             if self.state.open_turns:
                 raise SessionBusy("a turn is running")
-            await self.log.delete(session_deleted(self.log.info, key_id, request_id))
+            deleted = session_deleted(self.log.info, key_id, request_id)
+            if not self.state.forks and not (self._host.is_shared and self.state.turns):
+                await self.log.delete(deleted)
+                return
+            # Its forks keep its streams. Of many nodes another one might just be forking it: the
+            # record decides between the two.
+            await self.log.hide(deleted)
+            if not self.state.forks:
+                await self.log.delete(None)
 
     def _wanted_turns(self) -> list[TurnState]:
         """The open turns, without those that were withdrawn."""

@@ -32,7 +32,7 @@ from ..records.base import (
     StoreError,
     StoreUnusable,
 )
-from ..records.sessions import SessionRepository
+from ..records.sessions import DELETED, SessionRepository
 from .session_log import SESSION_DELETED, SESSION_EVENTS, session_of_event
 from .state import SessionState, control_stream, session_of
 
@@ -238,13 +238,15 @@ class SessionList:
             self._removing = bool(removed)
             try:
                 if removed:  # first: a session may be made anew under its id
-                    await self._sessions.delete(list(removed))
+                    kept = await self._kept_for_forks(removed)
+                    dirty = {**dirty, **kept}
+                    await self._sessions.delete(list(removed - kept.keys()))
                 if dirty or reached:
                     await self._write(await self._states(dirty), reached)
             except BaseException:
                 self._removed |= removed
-                kept = {name: dirty[name] for name in dirty.keys() - self._removed}
-                self._dirty = kept | self._dirty
+                left = {name: dirty[name] for name in dirty.keys() - self._removed}
+                self._dirty = left | self._dirty
                 raise
             finally:
                 self._removing = False
@@ -280,6 +282,11 @@ class SessionList:
             return known
         unknown = await self._read(name for name, state in dirty.items() if state is None)
         return [*known, *unknown.values()]
+
+    async def _kept_for_forks(self, removed: set[str]) -> dict[str, SessionState | None]:
+        """Those of the deleted sessions that their forks still show."""
+        states = await self._read(removed)
+        return {name: state for name, state in states.items() if state.deleted}
 
     def _due_places(self, *, now: bool) -> list[ListPlace]:
         """The positions that the rows show once all announced changes are written."""
@@ -412,7 +419,7 @@ def record_of(state: SessionState) -> SessionRecord:
         organization_id=info.organization_id,
         subject=info.subject,
         agent_id=info.agent_id,
-        status=state.status,
+        status=DELETED if state.deleted else state.status,
         turns=len(state.turns),
         created_at=info.created_at,
         updated_at=state.updated_at,

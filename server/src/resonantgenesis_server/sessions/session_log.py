@@ -38,6 +38,7 @@ from .state import (
     SessionState,
     TurnState,
     control_stream,
+    deleted_record,
     ended_record,
     input_record,
     parked_record,
@@ -296,15 +297,21 @@ class SessionLog:
             duration_ms=outcome.usage["duration_ms"],
         )
 
-    async def delete(self, deleted: NewEvent) -> None:
-        """Remove both streams and append the event, in one transaction. The deletion is announced
-        when this returns."""
+    async def hide(self, deleted: NewEvent) -> None:
+        """Record that the session is gone for everybody but its forks, with the event."""
+        record = deleted_record(len(self.state.turns))
+        await self.record([record], pending=False, events=[deleted])
+
+    async def delete(self, deleted: NewEvent | None) -> None:
+        """Remove both streams and append the event, if any, in one transaction. The deletion is
+        announced when this returns."""
         self._deleting = True
         try:
+            events = [] if deleted is None else [deleted]
             await self._log.delete(
                 self.session_id,
                 self.control,
-                appends=events_append(self.info.organization_id, [deleted]),
+                appends=events_append(self.info.organization_id, events),
             )
             self.deleted = True
         finally:
@@ -313,10 +320,11 @@ class SessionLog:
     async def trim(self, limit: int) -> None:
         """Trim whole ended turns, oldest first, while the session holds more chunks than `limit`.
 
-        A turn that cannot be trimmed now is trimmed after the next turn.
+        A turn that cannot be trimmed now is trimmed after the next turn. Nothing is trimmed that
+        forks may show.
         """
         surplus = self.head - limit
-        if surplus < 1:
+        if surplus < 1 or self.state.forks:
             return
         before = 0
         for turn in self.state.turns[:-1]:
@@ -391,7 +399,13 @@ def _metadata(info: SessionInfo, key_id: str | None, request_id: str | None) -> 
 
 
 def session_created(info: SessionInfo, key_id: str, request_id: str) -> NewEvent:
-    data = {"session_id": info.session_id, "agent_id": info.agent_id, "metadata": info.metadata}
+    data: dict[str, Any] = {
+        "session_id": info.session_id,
+        "agent_id": info.agent_id,
+        "metadata": info.metadata,
+    }
+    if info.lineage:
+        data["forked_from"] = info.lineage[-1]._asdict()
     return NewEvent(
         event_id(info.session_id, "session.created"),
         "session.created",

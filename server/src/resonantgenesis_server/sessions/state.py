@@ -95,8 +95,9 @@ class SessionInfo:
     def record(self) -> NewEntry:
         # `asdict` would copy the context and the metadata.
         body = {each.name: getattr(self, each.name) for each in fields(self)}
-        if not self.lineage:
-            del body["lineage"]  # a session without forks is for older versions too
+        del body["lineage"]
+        if self.lineage:  # only forks have the field, which older versions do not know
+            body["lineage"] = [list(each) for each in self.lineage]
         return NewEntry("session", dumps(body))
 
 
@@ -207,8 +208,8 @@ class SessionState:
     """The fold. `position` is that of the last control record taken in."""
 
     __slots__ = (
-        "_initial_memory", "_waits_memory", "context", "deleted", "forks", "info", "memory",
-        "message_turns", "position", "turns", "updated_at",
+        "_initial_memory", "_waits_memory", "context", "context_turn", "deleted", "forks", "info",
+        "memory", "message_turns", "position", "turns", "updated_at",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -223,6 +224,8 @@ class SessionState:
         self.message_turns: dict[str, int] = {}
         #: The forks that show this session, with the times of their records.
         self.forks: dict[str, float] = {}
+        #: The last turn whose request has changed the context.
+        self.context_turn = 0
         #: Whether only its forks still see it.
         self.deleted = False
 
@@ -300,6 +303,7 @@ class SessionState:
     def _queued(self, number: int, body: dict[str, Any], entry: Entry) -> None:
         if body["context"]:
             self.context = {**self.context, **body["context"]}
+            self.context_turn = number
             self.memory = self._initial_memory + memory_of(dumps(self.context))
         replaces = body.get("replace_turn") or 0
         self.turns.append(

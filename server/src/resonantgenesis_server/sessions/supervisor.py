@@ -58,6 +58,7 @@ class Supervisor(SessionHost):
     ) -> None:
         super().__init__(log, hub, limits=limits, agents=agents, files=files, now=now)
         self._ownership = ownership
+        self.is_shared = ownership.node > 0
         #: Tasks that `close` cancelled and that did not end.
         self.stuck = 0
         self.states = SessionCache(log, hub, changed, lambda: ownership.is_alone)
@@ -71,16 +72,16 @@ class Supervisor(SessionHost):
             return
         for entry in entries:
             if entry.kind == SESSION_DELETED:
-                self._deleted(session_of_event(entry))
+                self.dropped(session_of_event(entry))
 
     def gone(self, stream: str) -> None:
         """Another node has deleted this stream."""
         if metrics.kind_of(stream) == metrics.EVENTS:
             self.hub.delete(stream)
         else:
-            self._deleted(session_of(stream))
+            self.dropped(session_of(stream))
 
-    def _deleted(self, session_id: str) -> None:
+    def dropped(self, session_id: str) -> None:
         """Drop a session that the log has deleted, and end its readers' streams."""
         session = self._active.pop(session_id, None)
         if session is not None:
@@ -92,15 +93,18 @@ class Supervisor(SessionHost):
     # -- sessions --------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def session(self, session_id: str, new: bool = False) -> AsyncIterator[Session]:
-        """The session's writer, for the length of the block. Raises SessionNotFound, and Elsewhere
-        if another node runs the session."""
+    async def session(
+        self, session_id: str, new: bool = False, *, kept: bool = False
+    ) -> AsyncIterator[Session]:
+        """The session's writer, for the length of the block. `kept`: also that of a session that
+        only its forks see. Raises SessionNotFound, and Elsewhere if another node runs the
+        session."""
         session = self._active.get(session_id)
         if session is not None and session.log.lost:
             self._drop(session)
             session = None
         if session is None:
-            session = await self._activate(session_id, new)
+            session = await self._activate(session_id, new, kept)
         session.users += 1
         try:
             yield session
@@ -108,10 +112,10 @@ class Supervisor(SessionHost):
             session.users -= 1
             self.retire(session_id)
 
-    async def _activate(self, session_id: str, new: bool) -> Session:
+    async def _activate(self, session_id: str, new: bool, kept: bool) -> Session:
         state, fence = SessionState(), self._ownership.fence
         if not new:
-            state, fence = await self._take(session_id)
+            state, fence = await self._take(session_id, kept)
         existing = self._active.get(session_id)
         if existing is not None:  # another caller was faster
             return existing
@@ -124,10 +128,11 @@ class Supervisor(SessionHost):
             session.resume()
         return session
 
-    async def _take(self, session_id: str) -> tuple[SessionState, int]:
+    async def _take(self, session_id: str, kept: bool) -> tuple[SessionState, int]:
         """The session's state, and the fence to write with."""
         while True:
-            state = await self.states.load(session_id)
+            load = self.states.kept if kept else self.states.load
+            state = await load(session_id)
             if state is None:
                 raise SessionNotFound("no such session")
             position = state.position
@@ -158,7 +163,7 @@ class Supervisor(SessionHost):
         async with self.session(session_id) as session:
             await session.delete(key_id, request_id)
             if self._active.get(session_id) is session:  # a second deletion is not announced
-                self._deleted(session_id)
+                self.dropped(session_id)
 
     async def detached(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` to its end, also if the caller is cancelled."""

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from ...codec.json import dumps
 from ...model.limits import Limits
-from ...sessions.service import SessionService
+from ...sessions.service import SessionService, described
 from ..errors import documented_errors
-from ..idempotency import IdempotencyKey
+from ..idempotency import IdempotencyKey, IdempotentPosts, Making
 from ..routing import api_router
 from ..schemas import MAX_POSITION, PageBody, PageLimit
-from .session_models import EditBody, PostBody
+from .session_models import EditBody, ForkBody, PostBody, SessionBody
 from .sessions import PATH, Reader, SessionId, Writer
 
 _MESSAGES = PATH + "/{session_id}/messages"
+_FORK = PATH + "/{session_id}/fork"
 _QUEUE = PATH + "/{session_id}/queue"
 _QUEUED = _QUEUE + "/{turn}"
 Turn = Annotated[int, Path(ge=1, le=MAX_POSITION)]
@@ -77,7 +78,9 @@ class QueuedBody(BaseModel):
     queued_at: str
 
 
-def conversations_router(service: SessionService, limits: Limits) -> APIRouter:
+def conversations_router(
+    service: SessionService, limits: Limits, once: IdempotentPosts
+) -> APIRouter:
     router = api_router(tag="sessions")
     conversations = service.conversations
 
@@ -117,6 +120,39 @@ def conversations_router(service: SessionService, limits: Limits) -> APIRouter:
             principal, session_id, body.content, message_id=body.message_id, key=key
         )
         return PostedBody(**posted)
+
+    @router.post(
+        _FORK,
+        status_code=201,
+        response_model=SessionBody,
+        response_model_exclude_none=True,
+        responses=documented_errors(404, 409, 410, body=True),
+        operation_id="fork_session",
+    )
+    async def fork(
+        request: Request,
+        session_id: SessionId,
+        principal: Writer,
+        body: ForkBody | None = None,
+        key: IdempotencyKey = None,
+    ) -> Response:
+        """Make a session that begins with the turns of this one."""
+        asked = body or ForkBody()
+        metadata = asked.checked_metadata(limits)
+
+        async def make(making: Making) -> SessionBody:
+            await service.check(principal, session_id)
+            made = await service.forks.fork(
+                principal,
+                session_id,
+                asked.turn,
+                metadata,
+                request_id=request.state.request_id,
+                fork_id=await making.reserve("sess"),
+            )
+            return SessionBody(**described(made))
+
+        return await once.run(principal, f"{PATH}/{session_id}/fork", key, asked, make)
 
     @router.get(
         _QUEUE,

@@ -135,6 +135,17 @@ class PostBody(Body):
     )
 
 
+class ForkBody(Body):
+    turn: Annotated[int, Field(ge=0, le=MAX_POSITION)] | None = Field(
+        default=None, description="The last one that ended, if left out; 0: what a fork began with."
+    )
+    metadata: JsonObject | None = Field(default=None, description="The original's if left out.")
+
+    def checked_metadata(self, limits: Limits) -> dict[str, Any] | None:
+        """Raises PayloadTooLarge."""
+        return None if self.metadata is None else _metadata(self.metadata, limits)
+
+
 class EditBody(Body):
     """What a turn that waits shall have instead."""
 
@@ -238,6 +249,13 @@ class TurnResult(BaseModel):
     waiting: list[AskBody] | None = None
 
 
+class ForkedFrom(BaseModel):
+    """The conversation begins with that of this session, up to the turn."""
+
+    session_id: str
+    turn: int
+
+
 class SessionItem(BaseModel):
     """A session in a list."""
 
@@ -256,6 +274,7 @@ class SessionBody(SessionItem):
     """A session by itself."""
 
     context: dict[str, Any] | None = None
+    forked_from: ForkedFrom | None = None
     turn: int | None = Field(default=None, description="The turn that `output` is of.")
     output: str | None = None
     output_truncated: bool | None = None
