@@ -136,3 +136,38 @@ async def reporting(_turn: Turn) -> AsyncIterator[AgentChunk]:
         yield Data("progress", {"step": number}, id="p", transient=True)
         number += 1
         await asyncio.sleep(0.01)
+
+
+async def refunds(turn: Turn) -> AsyncIterator[AgentChunk]:
+    """Asks before it pays; a line in the file `context.paid` for each payment."""
+    yield "Looking. "
+    call = ToolCall("refund", {"order": turn.goal}, "refund")
+    yield call
+    decided = await turn.approve(call, "Pay it back?", expires_in=turn.context.get("seconds"))
+    if not decided:
+        yield ToolResult("refund", decided.refusal, "refund", is_error=True)
+        yield "Not paid."
+        return
+    with Path(turn.context["paid"]).open("a", encoding="utf-8") as paid:
+        paid.write(f"{turn.session_id} {turn.goal}\n")
+    yield ToolResult("refund", "paid", "refund")
+    yield "Paid."
+
+
+def refunds_in_a_thread(turn: Turn) -> Iterator[AgentChunk]:
+    """The same, where it blocks; without an id of its own for the call."""
+    yield "Looking. "
+    call = ToolCall("refund", {"order": turn.goal})
+    yield call
+    if turn.approve_from_thread(call):
+        yield ToolResult("refund", "paid")
+        name = turn.ask_from_thread("Your name?", {"type": "string", "minLength": 2})
+        yield f"Paid, {name}."
+
+
+async def questions(turn: Turn) -> AsyncIterator[AgentChunk]:
+    """Three questions at once."""
+    said = await asyncio.gather(
+        *(turn.ask(f"Number {n}?", {"type": "integer"}, call_id=f"n{n}") for n in range(3))
+    )
+    yield " ".join(map(str, said))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from .asks import NoAnswer, answer, prompt
 from .client import PATIENCE, Patience, open_client, translated
 from .errors import AuthError, CliError, NotFoundError, UsageProblem
 from .nearby import find_or_start
@@ -53,8 +54,9 @@ def chat(
 ) -> None:
     """Talk with an agent or a model. Ctrl-C cancels the turn that runs, `exit` leaves.
 
-    In a pipe, or with --json, each line of the input is a turn. Exit code 1 if the last turn was
-    no success.
+    What the turn asks is shown and answered in its place. In a pipe, or with --json, each line of
+    the input is a turn, or the answer to a turn that asks. Exit code 1 if the last turn was no
+    success.
     """
     if sum(choice is not None for choice in (agent, model, session)) > 1:
         raise UsageProblem("name either an agent, or a --model, or a --session")
@@ -199,6 +201,14 @@ class _Conversation:
         try:
             for chunk in stream:
                 view.show(chunk.raw)
+            while view.asks:
+                view.end_line()
+                if not self._answer_all(view):
+                    to_stderr(_waits(self._session))
+                    return
+                stream = self._rest(stream, Patience(PATIENCE, say))
+                for chunk in stream:
+                    view.show(chunk.raw)
         except KeyboardInterrupt:
             view.end_line()
             to_stderr("cancelling")
@@ -211,6 +221,43 @@ class _Conversation:
         if view.done is not None and not view.succeeded:
             to_stderr(summary(view.done))
 
+    def _answer_all(self, view: ChunkView) -> bool:
+        """Answer what the turn asks. Returns False at the end of the input."""
+        for call_id, ask in list(view.asks.items()):
+            while True:
+                try:
+                    line = input(prompt(ask) if self._is_interactive else "")
+                except EOFError:
+                    return False
+                try:
+                    self._give(call_id, answer(ask, line))
+                except NoAnswer as error:
+                    to_stderr(str(error))
+                    continue
+                except CliError as error:
+                    if error.code not in {"INVALID_REQUEST", "CONFLICT"}:
+                        raise
+                    to_stderr(error.message)
+                    if error.code == "INVALID_REQUEST":
+                        continue
+                break
+            del view.asks[call_id]
+        return True
+
+    def _give(self, call_id: str, fields: dict[str, Any]) -> None:
+        with translated(self._client.base_url):
+            self._client.sessions.input(self._session, call_id, **fields)
+
+    def _rest(self, stream: SyncStream, patience: Patience) -> SyncStream:
+        """The turn's chunks behind those that were shown."""
+        return self._patient.sessions.join(
+            self._session,
+            resume_from=stream.position or None,  # 0: nothing yet; the turn's own start
+            turn=stream.turn,
+            raise_on_error=False,
+            on_reconnect=patience,
+        )
+
     def _cancel_unanswered(self, key: str) -> None:
         """Cancel a turn that may have started although no answer came; its key names it."""
         self._succeeded = False
@@ -220,12 +267,9 @@ class _Conversation:
     def _cancel(self, stream: SyncStream, view: ChunkView, patience: Patience) -> None:
         """Cancel the turn and show its end."""
         self._client.sessions.cancel(self._session, turn=stream.turn)
-        rest = self._patient.sessions.join(
-            self._session,
-            resume_from=stream.position or None,  # 0: nothing yet; the turn's own start
-            turn=stream.turn,
-            raise_on_error=False,
-            on_reconnect=patience,
-        )
-        for chunk in rest:
+        for chunk in self._rest(stream, patience):
             view.show(chunk.raw)
+
+
+def _waits(session: str) -> str:
+    return f"the turn waits for an answer; give it with {program()} sessions input {session}"

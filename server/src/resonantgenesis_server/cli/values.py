@@ -60,6 +60,17 @@ def json_object(text: str, what: str) -> dict[str, Any]:
     return value
 
 
+def json_value(text: str) -> Any:
+    """A value that is JSON. Raises UsageProblem."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise UsageProblem(f"--payload: {text[:60]!r} is no JSON; --text gives text") from error
+    if not _is_json(value):
+        raise UsageProblem(f"--payload: {text[:60]!r} is no JSON")
+    return value
+
+
 def place(text: str, option: str) -> str:
     """A place in the log of events: a cursor, an ISO 8601 time, or a duration before now.
 

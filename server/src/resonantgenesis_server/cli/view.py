@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from .asks import question
 from .render import WordWrap, one_line, safe, show_json, show_text
 
 
@@ -31,6 +32,8 @@ class ChunkView:
         )
         #: The newest `done` and the newest `error`, for a summary.
         self.done: Mapping[str, Any] | None = None
+        #: What the turn waits for, by call_id.
+        self.asks: dict[str, Mapping[str, Any]] = {}
         self.error: Mapping[str, Any] | None = None
 
     @property
@@ -45,6 +48,10 @@ class ChunkView:
                 self.error = chunk
             case "done":
                 self.done = chunk
+            case "input_required":
+                self.asks[str(chunk.get("call_id"))] = chunk
+            case "input":
+                self.asks.pop(str(chunk.get("call_id")), None)
             case _:
                 pass
         if self._as_json:
@@ -78,12 +85,12 @@ class ChunkView:
                 result = _result(chunk.get("result"))
                 mark, style = ("✗", "red") if failed else ("←", "dim cyan")
                 self._line(mark, f"{chunk.get('tool')}: {result}", style)
+            case "input_required" | "input":
+                self._line(*_asked(chunk), "yellow")
             case "error":
                 self._line("!", _error(chunk), "red")
-            case "done":
+            case "done" | "waiting":
                 self.end_line()
-            case _:
-                pass
 
     def end_line(self) -> None:
         """End the line, so that the next text begins on a new one."""
@@ -117,6 +124,25 @@ class ChunkView:
         self.end_line()
         self._in_text = False
         show_text(self._console, f"{mark} {one_line(text)}", style)
+
+
+def _asked(chunk: Mapping[str, Any]) -> tuple[str, str]:
+    """The mark and the words of a question, or of what became of it."""
+    if chunk.get("type") == "input_required":
+        return "?", question(chunk)
+    agrees = chunk.get("status") == "answered" and chunk.get("approved") is not False
+    return "✓" if agrees else "✗", _given(chunk)
+
+
+def _given(chunk: Mapping[str, Any]) -> str:
+    """An answer, or why there is none."""
+    if chunk.get("status") != "answered":
+        return f"{chunk.get('call_id')}: {chunk.get('status')}"
+    if "payload" in chunk:
+        said = _result(chunk.get("payload"))
+    else:
+        said = "approved" if chunk.get("approved") else "denied"
+    return said + (f" ({chunk['reason']})" if chunk.get("reason") else "")
 
 
 def summary(done: Mapping[str, Any]) -> str:

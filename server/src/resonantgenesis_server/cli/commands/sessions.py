@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from .. import values
+from ..asks import question
 from ..client import PATIENCE, Patience, items
+from ..errors import UsageProblem
 from ..options import AsJson, Data, Url, connect, to_stderr
 from ..render import safe, show_fields, show_json, show_line, show_rows
 from ..view import ChunkView, summary
@@ -104,3 +106,40 @@ def cancel(session_id: SessionId, turn: Turn = None, url: Url = None, data: Data
         cancelled = client.sessions.cancel(session_id, turn=turn)
     turns = ", ".join(str(number) for number in cancelled)
     show_line(Console(), f"cancelled turn {turns}" if turns else "no turn runs or waits")
+
+
+@app.command("input")
+def give_input(
+    session_id: SessionId,
+    call_id: Annotated[
+        str | None, typer.Argument(metavar="CALL", help="The ask's call_id; default: the only one.")
+    ] = None,
+    approve: Annotated[
+        bool | None, typer.Option("--approve/--deny", help="Approve or deny a call.")
+    ] = None,
+    payload: Annotated[str | None, typer.Option(metavar="JSON", help="The value, as JSON.")] = None,
+    text: Annotated[str | None, typer.Option(help="The value, as text.")] = None,
+    reason: Annotated[str | None, typer.Option(help="A word for the agent.")] = None,
+    url: Url = None,
+    data: Data = None,
+) -> None:
+    """Answer what a session's turn asks; without an answer, show what it asks."""
+    fields: dict[str, Any] = {"approved": approve, "reason": reason}
+    if payload is not None:
+        fields["payload"] = values.json_value(payload)
+    elif text is not None:
+        fields["payload"] = text
+    with connect(url, data) as client:
+        asks = client.sessions.get(session_id).waiting
+        if approve is None and payload is None and text is None:
+            for ask in asks:
+                show_line(Console(), safe(f"{ask.call_id}\t{question(ask.raw)}"))
+            if not asks:
+                show_line(Console(), "the session asks nothing")
+            return
+        if call_id is None:
+            if len(asks) != 1:
+                raise UsageProblem(f"the session asks {len(asks)} things: name the CALL")
+            call_id = asks[0].call_id
+        given = client.sessions.input(session_id, call_id, **fields)
+    show_line(Console(), f"answered; the session is {given.status}")
