@@ -57,7 +57,7 @@ async def one_step(fleet: Fleet, file: Path, step: float) -> None:
         limited = await key_at_its_limit(there)
         body = {"agent_id": "guide", "goal": "count to 3"}
         first = await send_again(here, "/v1/sessions/execute", body, "one")
-        paced = {"goal": "count to 160", "context": {"words_per_second": 20}}
+        paced = {"goal": "count to 100", "context": {"words_per_second": 20}}
         running = [(await execute(client, **paced))["session_id"] for client in (here, there)]
         viewers = [
             Viewer(running[0], fleet.addresses(stepped)),
