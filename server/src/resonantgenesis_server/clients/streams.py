@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from ..codec.sse import OPENING
 from ..http.auth.authenticator import require
 from ..http.limits import RequestLimit
-from ..http.sse.stream import Headers, SseStream, stream_headers
+from ..http.sse.stream import Headers, SseStream, StreamHeaders, session_headers
 from ..http.watchdog import StreamWatchdog
 from ..log.base import Entry
 from ..model.errors import InvalidRequest, NotFound, SessionNotFound
@@ -131,9 +131,9 @@ class ClientStreams:
                 receive=receive,
                 send=send,
             )
-            epoch, heartbeat = self.service.epoch, self.limits.heartbeat
-            ours = stream_headers(ref.session_id, ref.turn, epoch, heartbeat)
-            await stream.run([*ours, *headers], OPENING, self.watch, place)
+            ours = session_headers(ref.session_id, ref.turn, self.service.epoch)
+            answer = StreamHeaders.of([*ours, *headers], self.limits.heartbeat)
+            await stream.run(answer, OPENING, self.watch, place)
 
     async def chunks(self, ref: TurnRef) -> AsyncIterator[Entry]:
         """The turn's chunks so far. Raises PositionExpired when some were trimmed."""

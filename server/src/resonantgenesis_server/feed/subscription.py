@@ -318,17 +318,16 @@ class Subscription(Cursor):
 
     async def advance(self, silence: float) -> Sequence[Entry] | None:
         """One step of `batches`; None at its end. A caller then closes what is not parked."""
-        self.parked = False
+        self.group, self.parked = None, False
         try:
             if not self._entered and not await self._begin(silence):
                 return []
             while not self._stopped and not self._is_over():
-                self.group = self.park()
-                if self.group is not None:
-                    self.parked = True
-                    return None
                 if not (self.attached or self._pending or self._asides or self._gone):
                     entries = await self.pull()
+                elif (group := self.park()) is not None:
+                    self.group, self.parked = group, True
+                    return None
                 elif not (entries := await self.batch(silence)):
                     return entries
                 if entries and (shown := await self._shown(entries)):

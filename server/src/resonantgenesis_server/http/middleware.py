@@ -88,6 +88,9 @@ class Gateway:
         self._authenticator = authenticator
         self._cors = cors
         self._fast = tuple(fast)
+        self._fast_by_method: dict[str, list[FastRoute]] = {}
+        for route in fast:
+            self._fast_by_method.setdefault(route.method, []).append(route)
         self._methods = methods or {}
         self._lifespan = lifespan
         self._drain = drain or Drain()
@@ -128,7 +131,7 @@ class Gateway:
         request_fields.set({"request_id": request_id})
         out = ResponseGuard(scope, receive, send, state["headers"])
         try:
-            reject_duplicate_headers(scope)
+            reject_duplicate_headers(scope["headers"])
             if scope["type"] == "http":
                 if _is_preflight(scope, origin):
                     await self._preflight(scope, origin or b"", out)
@@ -175,8 +178,8 @@ class Gateway:
             if principal is not None:
                 request_fields.set({"request_id": state["request_id"], "key_id": principal.key_id})
         method = "WEBSOCKET" if is_socket else scope["method"]
-        for route in self._fast:
-            if route.method == method and (match := route.pattern.fullmatch(path)):
+        for route in self._fast_by_method.get(method, ()):
+            if match := route.pattern.fullmatch(path):
                 scope["path_params"] = match.groupdict()
                 if route.counted:
                     await self._count_one(scope)

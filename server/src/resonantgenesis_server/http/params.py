@@ -48,14 +48,13 @@ SINGLE_HEADERS = (
 _TRUE, _FALSE = frozenset({"true", "1"}), frozenset({"false", "0", ""})
 
 
-def reject_duplicate_headers(scope: Scope) -> None:
+def reject_duplicate_headers(headers: list[tuple[bytes, bytes]]) -> None:
     """Raise InvalidRequest for a repeated header that is no list.
 
     The choice of one would be a guess, and differ between the servers of a chain.
     """
-    headers: list[tuple[bytes, bytes]] = scope["headers"]
-    names = [name for name, _ in headers]
-    if len(set(names)) < len(names):
+    if len(dict(headers)) < len(headers):
+        names = [name for name, _ in headers]
         for name in SINGLE_HEADERS:
             if names.count(name) > 1:
                 raise InvalidRequest.field(name.decode(), "is given more than once")

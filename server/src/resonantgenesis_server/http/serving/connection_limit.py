@@ -173,14 +173,17 @@ class SilentConnections:
         return False
 
     def _resize(self, address: str, before: int, now: int) -> None:
+        crowds = self._crowds
         if before:
-            self._crowds[before].pop(address)
-            if not self._crowds[before]:
-                del self._crowds[before]
-        if now:
-            self._crowds.setdefault(now, {})[address] = None
+            del crowds[before][address]
+            if not crowds[before]:
+                del crowds[before]
+        if now in crowds:
+            crowds[now][address] = None
+        elif now:
+            crowds[now] = {address: None}
         self._largest = max(self._largest, now)
-        while self._largest and self._largest not in self._crowds:
+        while self._largest and self._largest not in crowds:
             self._largest -= 1
 
 

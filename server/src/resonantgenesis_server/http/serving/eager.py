@@ -39,10 +39,9 @@ class EagerStarter:
         task is ready, `work` gets an ordinary task, which begins later.
         """
         loop, spare = asyncio.get_running_loop(), self._spare
-        if spare is None or spare.task.done():
-            self._spare = _SpareTask(loop, self._name)
-            return loop.create_task(work, name=self._name)
-        if not spare.is_ready or asyncio.current_task(loop) is not None:
+        if spare is None or not spare.is_ready or asyncio.current_task(loop) is not None:
+            if spare is None or spare.task.done():
+                self._spare = _SpareTask(loop, self._name)
             return loop.create_task(work, name=self._name)
         context = copy_context()
         _enter_task(loop, spare.task)

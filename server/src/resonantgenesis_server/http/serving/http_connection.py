@@ -25,7 +25,7 @@ from .connection_limit import (
 )
 from .connection_owner import ConnectionOwner, SendWatchdog
 from .request_head import TOKEN, RequestHead, tokens
-from .stream_connection import StreamConnection, chunked, opening
+from .stream_connection import StreamConnection, chunked, header_lines, opening
 
 log_ = structlog.get_logger("resonantgenesis.http")
 
@@ -308,45 +308,41 @@ class RequestConnection:
     request's body, or to the end of the client's side.
     """
 
-    __slots__ = (
-        "_begun", "_has_news", "_holds_head", "_is_chunked", "_is_head", "_left", "_listener",
-        "_news", "_protocol", "_version", "body", "connections", "disconnected", "ended",
-        "is_endless", "keep_alive", "lost", "more_body", "on_lost", "response_complete",
-        "response_started", "transport", "waits",
-    )  # fmt: skip
+    #: Nothing more is received or sent: the client has left, or has a stream.
+    disconnected = False
+    response_started = False
+    response_complete = False
+    #: The answer is a stream without an end of its own, to a client of HTTP/1.0.
+    is_endless = False
+    lost = False
+    #: The client has ended its side.
+    ended = False
+    on_lost: Callable[[], None] | None = None
+    #: See `StreamOwner`; only of a connection that owns its stream.
+    connections: set[asyncio.Protocol]
+    #: Made by the first that waits for news.
+    _news: asyncio.Event | None = None
+    #: The body of the answer is in chunked encoding; else this is what is left of its length.
+    _is_chunked = False
+    _left: int | None = None
+    _begun: StreamConnection | None = None
+    _holds_head = True
+    _listener: ClientListener | None = None
 
-    def __init__(self, protocol: HttpConnection, head: RequestHead, *, keep_alive: bool) -> None:
+    def __init__(
+        self, protocol: HttpConnection, head: RequestHead, *, has_body: bool, keep_alive: bool
+    ) -> None:
         self._protocol = protocol
         self.transport: asyncio.Transport = protocol.transport
-        self._version = head.version
-        self._is_head = head.method == "HEAD"
+        self._head = head
         self.keep_alive = keep_alive
         #: The client waits for a 100 before it sends the body.
         self.waits = head.waits
         #: What has come of the body and was not received, and whether more is to come.
         self.body = bytearray()
-        self.more_body = head.has_body
-        #: Something has changed for `receive`; the event is made by the first that waits for it.
-        self._has_news = not head.has_body
-        self._news: asyncio.Event | None = None
-        #: Nothing more is received or sent: the client has left, or has a stream.
-        self.disconnected = False
-        self.response_started = False
-        self.response_complete = False
-        #: The body is in chunked encoding; else this is what is left of its Content-Length.
-        self._is_chunked = False
-        self._left: int | None = None
-        #: The answer is a stream without an end of its own, to a client of HTTP/1.0.
-        self.is_endless = False
-        self._begun: StreamConnection | None = None
-        self._holds_head = True
-        #: See `StreamOwner`.
-        self.connections: set[asyncio.Protocol] = set()
-        self.lost = False
-        #: The client has ended its side.
-        self.ended = False
-        self._listener: ClientListener | None = None
-        self.on_lost: Callable[[], None] | None = None
+        self.more_body = has_body
+        #: Something has changed for `receive`.
+        self._has_news = not has_body
 
     # -- ASGI ------------------------------------------------------------------------------
 
@@ -424,9 +420,9 @@ class RequestConnection:
         self.keep_alive = self.keep_alive and not closes
         if not (self.keep_alive or closes):
             lines.append(b"connection: close")
-        if self._left is None and not self._is_head and status not in _BODILESS:
+        if self._left is None and self._head.method != "HEAD" and status not in _BODILESS:
             # HTTP/1.0 knows no chunked encoding: such an answer ends with the connection.
-            self._is_chunked = self._version == "1.1"
+            self._is_chunked = self._head.version == "1.1"
             self.is_endless = is_stream and not self._is_chunked
             if self._is_chunked:
                 lines.append(b"transfer-encoding: chunked")
@@ -436,7 +432,7 @@ class RequestConnection:
         self.transport.write(b"\r\n".join([*lines, b"", b""]))
 
     def _send_body(self, part: bytes, *, more: bool) -> None:
-        if self._is_head:
+        if self._head.method == "HEAD":
             self._left = 0
         elif self._is_chunked:
             data = chunked(part) if part else b""
@@ -461,16 +457,19 @@ class RequestConnection:
 
     # -- streams ---------------------------------------------------------------------------
 
-    def begin(self, headers: HeaderList, first: bytes) -> StreamConnection:
+    def begin(self, headers: bytes, first: bytes) -> StreamConnection:
         """Take the connection for a stream: status 200, and a first part that is not empty.
 
-        They are sent with the next part, or when the request waits for something.
+        `headers`: lines of the head, see `header_lines`. Head and part are sent with the next part,
+        or when the request waits for something.
         """
         protocol = self._protocol
         # As when its client has left, the application may return before the response is complete.
         self.response_started = self.disconnected = True
         stays = protocol.is_reading
-        lines = [*protocol.default_headers, *headers]
+        if stays:
+            self.connections = set()
+        lines = header_lines(protocol.default_headers) + headers
         stream = self._begun = StreamConnection(
             self if stays else protocol.owner,
             self.transport,

@@ -223,13 +223,15 @@ class HttpProtocol(HttpConnection):
             return False
         self._speak()
         last = self._is_surplus or self._stops or self.owner.draining
-        connection = RequestConnection(self, head, keep_alive=head.keep_alive and not last)
-        self.connection = connection
-        if head.has_body:
+        has_body = head.has_body
+        connection = self.connection = RequestConnection(
+            self, head, has_body=has_body, keep_alive=head.keep_alive and not last
+        )
+        if has_body:
             self._read_body()
         if not connection.disconnected:  # else the body was refused
             self._start(connection, head)
-        return True
+        return not self._has_left
 
     def _wait_for_request(self) -> None:
         """Wait for the next request, or the rest of it."""

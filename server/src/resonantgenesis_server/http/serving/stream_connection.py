@@ -6,9 +6,8 @@ Everything that only requests need has been given back.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Protocol
-
-from ..cors import HeaderList
 
 
 class StreamListener(Protocol):
@@ -188,12 +187,16 @@ def chunked(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def opening(headers: HeaderList, first: bytes, *, keep_alive: bool) -> bytes:
-    """The head of a stream's response, with status 200 in chunked encoding, and its first part."""
-    lines = [b"%b: %b\r\n" % line for line in headers]
-    if not keep_alive:
-        lines.append(b"connection: close\r\n")
-    return b"HTTP/1.1 200 OK\r\n%btransfer-encoding: chunked\r\n\r\n%b" % (
-        b"".join(lines),
+def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Headers as the lines of a response's head."""
+    return b"".join([b"%b: %b\r\n" % line for line in headers])
+
+
+def opening(headers: bytes, first: bytes, *, keep_alive: bool) -> bytes:
+    """The head of a stream's response, with status 200 in chunked encoding, and its first part.
+    `headers`: see `header_lines`."""
+    return b"HTTP/1.1 200 OK\r\n%b%btransfer-encoding: chunked\r\n\r\n%b" % (
+        headers,
+        b"" if keep_alive else b"connection: close\r\n",
         chunked(first),
     )

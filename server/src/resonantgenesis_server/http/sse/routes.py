@@ -62,6 +62,7 @@ from .stream import (
     Headers,
     SseEncoder,
     SseStream,
+    StreamHeaders,
     session_headers,
     stream_headers,
 )
@@ -245,7 +246,7 @@ class StreamRoutes:
         )
         await stream.run(self._headers(subscription), OPENING, self._watch, place)
 
-    def _headers(self, subscription: SessionSubscription) -> Headers:
+    def _headers(self, subscription: SessionSubscription) -> StreamHeaders:
         turn = None if subscription.turn is None else subscription.turn.turn
         epoch = self._service.epoch
         return stream_headers(subscription.session_id, turn, epoch, self._limits.heartbeat)
@@ -371,7 +372,7 @@ class EventRoutes:
 
     async def _subscribed(
         self, principal: Principal, scope: Scope, receive: Receive, send: Send
-    ) -> tuple[SseStream, Headers, bytes]:
+    ) -> tuple[SseStream, StreamHeaders, bytes]:
         """The stream that the query asks for, the headers of its answer, and its first bytes."""
         query: QueryParams = scope["state"]["query"]
         service = self._service
@@ -398,13 +399,8 @@ class EventRoutes:
         stream = SseStream(
             subscription, encoder, principal, self._limits, scope=scope, receive=receive, send=send
         )
-        headers = [
-            (b"content-type", b"text/event-stream; charset=utf-8"),
-            (b"cache-control", b"no-cache, no-transform"),
-            (b"x-accel-buffering", b"no"),
-            (b"x-log-epoch", service.epoch.encode()),
-            (b"x-heartbeat-seconds", b"%d" % round(self._limits.heartbeat + 0.5)),
-        ]
+        own = [(b"x-log-epoch", service.epoch.encode())]
+        headers = StreamHeaders.of(own, self._limits.heartbeat)
         return stream, headers, encoder.opening(after, gap=expired)
 
     async def publish(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, cast
+from typing import ClassVar, NamedTuple, cast
 
 import orjson
 import structlog
@@ -23,7 +23,7 @@ from ...model.errors import ApiError, Unavailable
 from ...model.limits import Limits
 from ...model.principal import Principal
 from ..serving.http_connection import connection_of
-from ..serving.stream_connection import StreamConnection, chunked
+from ..serving.stream_connection import StreamConnection, chunked, header_lines
 from ..watchdog import INTERVAL, ReservedPlace, StreamWatchdog
 
 
@@ -79,16 +79,31 @@ Headers = Sequence[tuple[bytes, bytes]]
 _LAST_WORDS = 1.0
 
 
+class StreamHeaders(NamedTuple):
+    """The headers of a stream's answer, for ASGI and as the lines of its head."""
+
+    pairs: Headers
+    lines: bytes
+
+    @classmethod
+    def of(cls, own: Headers, heartbeat: float) -> StreamHeaders:
+        """Those of every stream, and the `own` ones of this stream."""
+        pairs = (
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"cache-control", b"no-cache, no-transform"),
+            (b"x-accel-buffering", b"no"),
+            *own,
+            (b"x-heartbeat-seconds", b"%d" % math.ceil(heartbeat)),
+        )
+        return cls(pairs, header_lines(pairs))
+
+
 @lru_cache(256)
-def stream_headers(session_id: str, turn: int | None, epoch: str, heartbeat: float) -> Headers:
+def stream_headers(
+    session_id: str, turn: int | None, epoch: str, heartbeat: float
+) -> StreamHeaders:
     """The headers of a session's stream, PROTOCOL.md, section 4. Its viewers share them."""
-    return (
-        (b"content-type", b"text/event-stream; charset=utf-8"),
-        (b"cache-control", b"no-cache, no-transform"),
-        (b"x-accel-buffering", b"no"),
-        *session_headers(session_id, turn, epoch),
-        (b"x-heartbeat-seconds", b"%d" % math.ceil(heartbeat)),
-    )
+    return StreamHeaders.of(session_headers(session_id, turn, epoch), heartbeat)
 
 
 def session_headers(session_id: str, turn: int | None, epoch: str) -> Headers:
@@ -146,7 +161,7 @@ class SseStream:
             subscription.write_to(self)
 
     async def run(
-        self, headers: Headers, opening: bytes, watch: StreamWatchdog, place: ReservedPlace
+        self, headers: StreamHeaders, opening: bytes, watch: StreamWatchdog, place: ReservedPlace
     ) -> None:
         """Write `opening`, then the entries, until the subscription, the client or the credential
         ends.
@@ -159,10 +174,11 @@ class SseStream:
             self._enter(watch, place)
             if self._request is None:
                 disconnect = asyncio.create_task(self._wait_for_disconnect())
-                await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+                start = {"type": "http.response.start", "status": 200, "headers": headers.pairs}
+                await self._send(start)
                 await self._write(opening)
             elif not self._gone:
-                self._begin(headers, opening)
+                self._begin(headers.lines, opening)
             await self._go_on()
         finally:
             if not self._parked:
@@ -178,10 +194,10 @@ class SseStream:
         if self._request is not None and self._request.lost:  # before anybody listened
             self.left()
 
-    def _begin(self, headers: Headers, first: bytes) -> None:
+    def _begin(self, lines: bytes, first: bytes) -> None:
         """What only the request needed is given back: a stream stays open for hours."""
         if self._request is not None:
-            self._connection = self._request.begin([*headers, *self._extra], first)
+            self._connection = self._request.begin(lines + header_lines(self._extra), first)
             self._connection.listener = self
             self._request, self._receive, self._send = None, nothing_more, nowhere
 
