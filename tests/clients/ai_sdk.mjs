@@ -1,5 +1,6 @@
 // What a chat of the AI SDK goes through; prints one JSON object for the test beside this file.
-import { base, chatWith, cutting, key, last, textOf, until, version } from './chat.mjs';
+import { base, chatWith, key, last, textOf, until, version } from './chat.mjs';
+import { cutting } from './wire.mjs';
 
 const headers = { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json' };
 const found = {};

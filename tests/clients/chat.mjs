@@ -1,5 +1,6 @@
 // A chat of the AI SDK without a page: the SDK's own logic over a plain state.
 import { readFileSync } from 'node:fs';
+import { cutting } from './wire.mjs';
 
 export const { base, key, version, ...given } = JSON.parse(readFileSync(0, 'utf8'));
 const { AbstractChat, DefaultChatTransport } = await import(version);
@@ -26,43 +27,6 @@ export class Chat extends AbstractChat {
   constructor({ messages = [], ...options }) {
     super({ ...options, state: new State(messages) });
   }
-}
-
-/** A `fetch` whose next answer breaks off after so many bytes. */
-export function cutting() {
-  const wire = { after: Number.POSITIVE_INFINITY, headers: undefined, bytes: 0, requests: 0 };
-  wire.fetch = async (url, init) => {
-    const response = await fetch(url, init);
-    wire.headers = response.headers;
-    wire.requests += 1;
-    if (!response.body) return response;
-    let left = wire.after;
-    const broken = false;
-    wire.after = Number.POSITIVE_INFINITY;
-    wire.bytes = 0;
-    const reader = response.body.getReader();
-    const body = new ReadableStream(
-      {
-        async pull(controller) {
-          // Only now: an error drops what was enqueued and not read.
-          if (broken) return controller.error(new TypeError('network error'));
-          const { done, value } = await reader.read();
-          if (done) return controller.close();
-          wire.bytes += value.length;
-          if (value.length < left) {
-            left -= value.length;
-            return controller.enqueue(value);
-          }
-          controller.enqueue(value.slice(0, left));
-          await reader.cancel();
-          controller.error(new TypeError('network error'));
-        },
-      },
-      { highWaterMark: 0 },
-    );
-    return new Response(body, { status: response.status, headers: response.headers });
-  };
-  return wire;
 }
 
 let chats = 0;

@@ -17,7 +17,7 @@ from support.credentials import (
     operations,
     sync_client,
 )
-from support.endpoints import ADMINISTRATOR, ENDPOINTS, MESSAGES, MISSING, PUBLIC, path_of
+from support.endpoints import ADMINISTRATOR, ALL, ENDPOINTS, MESSAGES, MISSING, PUBLIC, path_of
 from support.refusals import check_refusal
 from support.server import KEY, ServerProcess, bearer
 
@@ -92,7 +92,7 @@ def _bad(client: httpx.Client, tenant: Tenant) -> dict[str, str | None]:
 
 def ask(client: httpx.Client, method: str, path: str, credential: str | None) -> httpx.Response:
     """A right request for things that never were. Of a stream that is granted, the beginning."""
-    endpoint = ENDPOINTS[method, path]
+    endpoint = ALL[method, path]
     headers = {} if credential is None else bearer(credential)
     asked = client.build_request(
         method,
@@ -124,7 +124,7 @@ def test_the_table_is_whole(client: httpx.Client) -> None:
 
 
 def test_what_opens_nothing_opens_no_endpoint(client: httpx.Client, kit: Kit) -> None:
-    for (method, path), endpoint in ENDPOINTS.items():
+    for (method, path), endpoint in ALL.items():
         for name, credential in kit.bad.items():
             answer = ask(client, method, path, credential)
             if endpoint.needs is PUBLIC:
@@ -134,7 +134,7 @@ def test_what_opens_nothing_opens_no_endpoint(client: httpx.Client, kit: Kit) ->
 
 
 def test_every_endpoint_needs_its_scope_and_no_other(client: httpx.Client, kit: Kit) -> None:
-    for (method, path), endpoint in ENDPOINTS.items():
+    for (method, path), endpoint in ALL.items():
         if endpoint.needs in {PUBLIC, ADMINISTRATOR}:
             continue
         for scope in SCOPES:
@@ -154,7 +154,7 @@ def test_every_endpoint_needs_its_scope_and_no_other(client: httpx.Client, kit: 
 def test_tokens_go_by_their_scopes_and_what_they_are_bound_to(
     client: httpx.Client, kit: Kit
 ) -> None:
-    for (method, path), endpoint in ENDPOINTS.items():
+    for (method, path), endpoint in ALL.items():
         if endpoint.needs in {PUBLIC, ADMINISTRATOR}:
             continue
         for tokens in (kit.tokens, *kit.bound.values()):
@@ -172,7 +172,7 @@ def test_tokens_go_by_their_scopes_and_what_they_are_bound_to(
 def test_only_the_bootstrap_key_is_an_administrator(client: httpx.Client, kit: Kit) -> None:
     of_bootstrap = make_key(client, "*", credential=KEY).key
     token = make_token(client, "*", credential=KEY)
-    for (method, path), endpoint in ENDPOINTS.items():
+    for (method, path), endpoint in ALL.items():
         if endpoint.needs != ADMINISTRATOR:
             continue
         for credential in (kit.everything, of_bootstrap, token, *kit.only.values()):

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from support.credentials import Tenant, make_tenant, make_token, post, sync_client
-from support.endpoints import ENDPOINTS, MESSAGES, MISSING, path_of, with_ids
+from support.endpoints import ALL, MESSAGES, MISSING, path_of, with_ids
 from support.server import PATIENCE, ServerProcess, bearer
 from websockets.sync.client import ClientConnection, connect
 
@@ -59,7 +59,7 @@ def said(answer: httpx.Response, ids: dict[str, str]) -> tuple[int, str]:
 
 
 def request(world: World, method: str, template: str, ids: dict[str, str]) -> httpx.Response:
-    endpoint = ENDPOINTS[method, template]
+    endpoint = ALL[method, template]
     return world.client.request(
         method,
         path_of(template, ids),
@@ -72,7 +72,7 @@ def request(world: World, method: str, template: str, ids: dict[str, str]) -> ht
 
 def test_the_ids_of_another_organization_never_were(world: World) -> None:
     asked = 0
-    for method, template in ENDPOINTS:
+    for method, template in ALL:
         if "{" not in template:
             continue
         theirs = request(world, method, template, world.ids)
@@ -143,7 +143,7 @@ def test_nor_in_queries(world: World, path: str, query: dict[str, str]) -> None:
 
 def test_lists_and_logs_hold_what_is_ones_own(world: World) -> None:
     theirs = {value for name, value in world.ids.items() if name != "organization_id"}
-    for method, template in ENDPOINTS:
+    for method, template in ALL:
         if method == "GET" and "{" not in template and not template.endswith("/subscribe"):
             text = request(world, method, template, {}).text
             assert not [value for value in theirs if value in text], template

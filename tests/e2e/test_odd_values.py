@@ -13,7 +13,7 @@ import httpx
 import orjson
 import pytest
 from support.credentials import make_token, sync_client
-from support.endpoints import ENDPOINTS, MISSING, PUBLIC, Endpoint, path_of
+from support.endpoints import ALL, ENDPOINTS, MISSING, PUBLIC, Endpoint, path_of
 from support.server import KEY, PATIENCE, ServerProcess, bearer
 
 LONG = b"x" * 9_000
@@ -115,7 +115,7 @@ def odd_headers(asking: Asking, per_endpoint: int, seed: int) -> list[Any]:
     """Which requests were answered with a failure of the server's."""
     every = [(name, value) for name, near in NEAR.items() for value in [*near, *ODD]]
     chance, failed = random.Random(seed), []
-    for (method, template), endpoint in ENDPOINTS.items():
+    for (method, template), endpoint in ALL.items():
         if (method, template) in {("DELETE", "/v1/keys/{key_id}"), ("POST", "/v1/tokens/rotate")}:
             continue
         target, headers, body = asking.request(method, template, endpoint)

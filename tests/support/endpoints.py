@@ -17,6 +17,7 @@ MISSING = {
     "key_id": "key_00000000000000000000",
     "organization_id": "org_00000000000000000000",
     "turn": "1",
+    "chat_id": "none",
 }
 #: In place of a scope: open to all, and for the server's bootstrap key alone.
 PUBLIC, ADMINISTRATOR = None, "bootstrap"
@@ -39,6 +40,9 @@ def _key_body(scope: str) -> dict[str, Any]:
 
 
 _SESSION = "/v1/sessions/{session_id}"
+_OPENAI = "/openai/v1"
+_RESPONSE = _OPENAI + "/responses/resp_{session_id}.1"
+_CONVERSATION = _OPENAI + "/conversations/conv_{session_id}"
 _CHAT = "/v1/agents/{agent_id}/chat"
 _CHAT_BODY = {"messages": [{"role": "user", "parts": [{"type": "text", "text": "count to 1"}]}]}
 ENDPOINTS: dict[tuple[str, str], Endpoint] = {
@@ -108,6 +112,29 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
 }
 
 
+#: Endpoints of other people's protocols, which our description leaves to theirs.
+OF_CLIENTS: dict[tuple[str, str], Endpoint] = {
+    ("GET", _OPENAI + "/models"): Endpoint("agents:read"),
+    ("GET", _OPENAI + "/models/{agent_id}"): Endpoint("agents:read"),
+    ("POST", _OPENAI + "/responses"): Endpoint(
+        "sessions:write", {"model": "guide", "input": "count to 1"}
+    ),
+    ("GET", _RESPONSE): Endpoint("sessions:read"),
+    ("DELETE", _RESPONSE): Endpoint("sessions:write"),
+    ("POST", _RESPONSE + "/cancel"): Endpoint("sessions:write", {}),
+    ("GET", _RESPONSE + "/input_items"): Endpoint("sessions:read"),
+    ("POST", _OPENAI + "/conversations"): Endpoint("sessions:write", {}),
+    ("GET", _CONVERSATION): Endpoint("sessions:read"),
+    ("DELETE", _CONVERSATION): Endpoint("sessions:write"),
+    ("GET", _CONVERSATION + "/items"): Endpoint("sessions:read"),
+    ("POST", _OPENAI + "/chat/completions"): Endpoint(
+        "sessions:write",
+        {"model": "guide", "messages": [{"role": "user", "content": "count to 1"}]},
+    ),
+}
+ALL = ENDPOINTS | OF_CLIENTS
+
+
 @dataclass(frozen=True)
 class Message:
     """What a client sends on a socket; `session_id` and `agent_id` are filled in."""
@@ -144,7 +171,7 @@ MESSAGES: dict[str, list[Message]] = {
 
 def path_of(template: str, ids: dict[str, str]) -> str:
     """The path with these ids; a KeyError for one that nobody has thought of."""
-    return template.format(**{"chat_id": "chat-1", **ids})
+    return template.format(**{**MISSING, **ids})
 
 
 def with_ids(body: dict[str, Any], ids: dict[str, str]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from .agents.workers.nodes import WorkerNodes
 from .agents.workers.pool import WorkerPool
 from .calls import Calls
 from .clients.ai_sdk.routes import ChatRoutes
+from .clients.openai.routes import OpenAiRoutes
 from .clients.streams import ClientStreams
 from .config.settings import Settings
 from .datadir.clock import keeping_clock
@@ -130,10 +131,12 @@ class Routes:
             StreamRoutes(self.sessions, self.limits, self.watch, self.requests).router(),
             EventRoutes(self.events, self.limits, self.watch).router(),
             ExportRoutes(self.sessions, self.events, self.limits, self.watch).router(),
-            ChatRoutes(
-                ClientStreams(self.sessions, self.limits, self.watch, self.requests)
-            ).router(),
+            ChatRoutes(self.clients).router(),
         ]
+
+    @property
+    def clients(self) -> ClientStreams:
+        return ClientStreams(self.sessions, self.limits, self.watch, self.requests)
 
     def files_router(self) -> APIRouter:
         return files_router(self.files, FileRoutes(self.files, self.limits, self.watch, self.once))
@@ -539,7 +542,11 @@ def _app(
             reached=routes.reached,
             watch=routes.watch,
             cors_origins=settings.cors_origins,
-            fast=[*routes.sockets.routes(), *routes.workers.routes()],
+            fast=[
+                *routes.sockets.routes(),
+                *routes.workers.routes(),
+                *OpenAiRoutes(routes.clients, directory).routes(),
+            ],
             routers=[
                 *routes.streams(),
                 sessions_router(routes.sessions, limits, routes.once),

@@ -10,52 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from resonantgenesis_server.clients.ai_sdk.encode import END, UiMessageFrames
 from resonantgenesis_server.clients.frames import FramesEncoder
-from resonantgenesis_server.codec.json import dumps
 from resonantgenesis_server.http.serving.stream_connection import chunked
 from resonantgenesis_server.log.base import Entry
 
-_TEXT = st.text(min_size=1, max_size=8)
-_ID = st.sampled_from(["call_1", "call_2", "call_3"])
-
-
-def chunk(kind: str, **fields: Any) -> tuple[str, dict[str, Any]]:
-    return kind, fields
-
-
-CHUNKS = st.one_of(
-    st.builds(lambda text: chunk("message", content=text), _TEXT),
-    st.builds(lambda text: chunk("reasoning", content=text), _TEXT),
-    st.builds(
-        lambda status, text: chunk("step", step=1, name="s", status=status, detail=text),
-        st.sampled_from(["started", "progress", "completed"]),
-        _TEXT,
-    ),
-    st.builds(lambda call: chunk("tool_call", call_id=call, tool="t", args={"a": 1}), _ID),
-    st.builds(
-        lambda call, bad: chunk("tool_result", call_id=call, tool="t", result="r", is_error=bad),
-        _ID,
-        st.booleans(),
-    ),
-    st.builds(lambda text: chunk("data", name="n", data=text), _TEXT),
-    st.just(chunk("of_a_later_version", anything=1)),
-)
-ENDS = st.sampled_from(
-    [
-        [chunk("done", status="success", usage={"input_tokens": 1})],
-        [chunk("done", status="cancelled", usage={})],
-        [chunk("error", code="TIMEOUT", message="late"), chunk("done", status="timeout", usage={})],
-        [chunk("waiting", calls=["call_1"])],
-        [],
-    ]
-)
-TURNS = st.builds(lambda chunks, end: entries([*chunks, *end]), st.lists(CHUNKS, max_size=30), ENDS)
-
-
-def entries(chunks: list[tuple[str, dict[str, Any]]]) -> list[Entry]:
-    return [
-        Entry(number, kind, dumps({"type": kind, **fields}), 0)
-        for number, (kind, fields) in enumerate(chunks, 1)
-    ]
+from .turns import TURNS
 
 
 def fold() -> UiMessageFrames:

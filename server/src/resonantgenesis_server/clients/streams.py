@@ -34,17 +34,20 @@ _TURN = re.compile(r"(sess_[A-Za-z0-9]{1,64})\.([1-9][0-9]{0,8})")
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A client's own name of a session, e.g. the chat id of the AI SDK."""
+    """A client's own name of a session, e.g. the chat id of the AI SDK.
+
+    `agent_id` None: the name alone says which session is meant, whatever its agent.
+    """
 
     protocol: str
-    agent_id: str
+    agent_id: str | None
     name: str
 
     def session_id(self, principal: Principal) -> str:
         """The session's id: a function of the name and of its owner, so nothing has to be kept and
         two requests that begin at once mean one session."""
         owner = (principal.organization_id, principal.idempotency_scope)
-        return id_of("sess", *owner, self.protocol, self.agent_id, self.name)
+        return id_of("sess", *owner, self.protocol, self.agent_id or "", self.name)
 
 
 def turn_named(name: str) -> tuple[str, int] | None:
@@ -76,14 +79,14 @@ class ClientStreams:
         """The conversation's session, if there is one that the caller sees. The name may be the id
         of a session."""
         _check_name(conversation.name)
-        require(principal, "sessions:read")
         named = [conversation.name, conversation.session_id(principal)]
         for session_id in [principal.session_id] if principal.session_id else named:
             try:
                 state = await self.service.authorize(principal, session_id)
             except SessionNotFound:
                 continue
-            if state.info is not None and state.info.agent_id == conversation.agent_id:
+            info = state.info
+            if info is not None and conversation.agent_id in {None, info.agent_id}:
                 return session_id, state
         return None
 

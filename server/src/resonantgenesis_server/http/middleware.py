@@ -49,6 +49,8 @@ log = structlog.get_logger("resonantgenesis.http")
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _ALIAS = "/api/v1"
+#: Paths below these need a credential, unless their route is public.
+_NEED_CREDENTIALS = ("/v1/", "/openai/")
 
 #: Entered at the start of the server, left at its stop. Its value is merged into the state.
 Lifespan = Callable[[], AbstractAsyncContextManager[Mapping[str, Any] | None]]
@@ -169,7 +171,7 @@ class Gateway:
                 scope["raw_path"] = scope["raw_path"].removeprefix(b"/api")
         state = scope["state"]
         is_socket = scope["type"] == "websocket"
-        if path == "/v1" or path.startswith("/v1/"):
+        if path == "/v1" or path.startswith(_NEED_CREDENTIALS):
             principal = await self._authenticator.authenticate(scope)
             # A socket may authenticate by its first message instead.
             if principal is None and not is_socket and not self._is_public(scope["method"], path):

@@ -43,6 +43,11 @@ class TurnRequest:
     max_steps: int = 0
     timeout_seconds: float = 0.0
     on_disconnect: OnDisconnect = "continue"
+    #: Turns before the session's own, as pairs of a goal and its output: some protocols send the
+    #: conversation with each request.
+    past: list[tuple[str, str]] = field(default_factory=list)
+    #: In the place of the agent's.
+    instructions: str | None = None
     #: The last turn of the session, which this one regenerates; 0: none.
     replace_turn: int = 0
     #: Tools that the client runs, each {name, description, schema}.
@@ -86,19 +91,13 @@ class TurnRequest:
             self.subject,
             self.if_busy,
         )
-        if self.replace_turn:
-            body = (*body, self.replace_turn)
-        if self.client_tools:
-            body = (*body, self.client_tools)
+        body = (*body, *(value for name in _OPTIONAL if (value := getattr(self, name))))
         return hashlib.sha256(dumps(body)).hexdigest()
 
     def record(self, turn: int) -> NewEntry:
         """The control record that queues the turn."""
         body = {"turn": turn, **{name: getattr(self, name) for name in _RECORDED}}
-        if self.replace_turn:
-            body["replace_turn"] = self.replace_turn
-        if self.client_tools:  # versions before these do not know the field
-            body["client_tools"] = self.client_tools
+        body |= {name: value for name in _OPTIONAL if (value := getattr(self, name))}
         return NewEntry("queued", dumps(body))
 
     @classmethod
@@ -109,6 +108,8 @@ class TurnRequest:
         return cls(**body)
 
 
+#: Recorded only where they have a value: versions from before do not know them.
+_OPTIONAL = ("replace_turn", "client_tools", "past", "instructions")
 _RECORDED = (
     "goal",
     "agent_id",

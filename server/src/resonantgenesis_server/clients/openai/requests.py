@@ -1,0 +1,110 @@
+"""Bodies of OpenAI's API: the fields that mean something here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from ...http.schemas import Body, JsonObject, Name
+from ...model.errors import InvalidRequest
+
+Text = Annotated[str, Field(max_length=4_000_000)]
+_TEXT_PARTS = {"text", "input_text", "output_text"}
+
+
+class Part(BaseModel):
+    """A part of a message; only text is read."""
+
+    type: str = ""
+    text: str | None = None
+
+
+class Message(BaseModel):
+    """A message, or an item of another type, which is ignored."""
+
+    type: str = "message"
+    role: str | None = None
+    content: Text | list[Part] | None = None
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, str):
+            return self.content
+        parts = self.content or []
+        return "".join(part.text or "" for part in parts if part.type in _TEXT_PARTS)
+
+
+class ConversationName(BaseModel):
+    id: Annotated[str, Field(min_length=1, max_length=255)]
+
+
+class ResponseBody(Body):
+    """A request for a response. Sampling and the like are for the agent to decide."""
+
+    model: Name
+    input: Text | Annotated[list[Message], Field(min_length=1, max_length=10_000)]
+    instructions: Text | None = None
+    stream: bool | None = None
+    background: bool | None = None
+    conversation: Annotated[str, Field(max_length=255)] | ConversationName | None = None
+    previous_response_id: Annotated[str, Field(max_length=255)] | None = None
+    metadata: JsonObject | None = None
+    user: Annotated[str, Field(max_length=200)] | None = None
+
+    @property
+    def conversation_id(self) -> str | None:
+        found = self.conversation
+        return found.id if isinstance(found, ConversationName) else found
+
+
+class StreamOptions(BaseModel):
+    include_usage: bool | None = None
+
+
+class CompletionBody(Body):
+    """A request for a chat completion."""
+
+    model: Name
+    messages: list[Message] = Field(min_length=1, max_length=10_000)
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    metadata: JsonObject | None = None
+    user: Annotated[str, Field(max_length=200)] | None = None
+
+
+class ConversationBody(Body):
+    metadata: JsonObject | None = None
+
+
+def split(messages: Sequence[Message], name: str) -> tuple[str, list[tuple[str, str]], str | None]:
+    """The goal, the turns before it as pairs of a goal and its output, and the instructions.
+
+    `name` is that of the field. Raises InvalidRequest if the user says nothing at the end.
+    """
+    turns: list[tuple[str, str]] = []
+    asked: list[str] = []
+    answered: list[str] = []
+    for message in messages:
+        if message.role == "user":
+            if answered:
+                turns.append((_joined(asked), _joined(answered)))
+                asked, answered = [], []
+            asked.append(message.text)
+        elif message.role == "assistant" and asked:
+            answered.append(message.text)
+    goal = "" if answered else _joined(asked)
+    if not goal:
+        raise InvalidRequest.field(name, "the last message has to be text from the user")
+    said = [each.text for each in messages if each.role in {"system", "developer"}]
+    return goal, turns, _joined(said) or None
+
+
+def _joined(texts: Iterable[str]) -> str:
+    return "\n\n".join(text for text in texts if text)
+
+
+def fields_of(**fields: Any) -> dict[str, Any]:
+    """The fields that have a value."""
+    return {name: value for name, value in fields.items() if value is not None}

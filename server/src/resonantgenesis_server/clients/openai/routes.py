@@ -1,0 +1,383 @@
+"""`/openai/v1`: agents as models of OpenAI's API.
+
+A response is a turn, and a conversation is a session. Nothing is stored beside them: their ids say
+which is meant.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ...codec.json import dumps, loads
+from ...http.api.session_models import ExecuteBody, validated
+from ...http.auth.authenticator import require
+from ...http.body import read_json
+from ...http.params import text_header
+from ...http.routing import FastRoute, fast_route
+from ...http.waiting import waiting
+from ...model.errors import InvalidRequest, NotFound, SessionBusy
+from ...model.ids import new_id
+from ...model.principal import Principal
+from ...records.agents import AgentDirectory
+from ...sessions.request import TurnRef, TurnRequest
+from ...sessions.state import TurnState
+from ..streams import ClientStreams, Conversation, turn_named
+from .completions import CompletionFrames, completion, failure
+from .requests import CompletionBody, ConversationBody, ResponseBody, fields_of, split
+from .responses import Json, ResponseFrames, ResponseInfo, response_id
+
+PATH = "/openai/v1"
+_PROTOCOL = "openai"
+#: Seconds that a client may wait for a whole answer, and that a cancelled turn has to end.
+_ANSWER, _CANCELLED = 3600.0, 5.0
+_PAGE, _MOST_ITEMS = 20, 100
+_CREATED = 10  # hexadecimal digits of a conversation's time
+
+
+class OpenAiRoutes:
+    """The routes of OpenAI's API."""
+
+    def __init__(self, streams: ClientStreams, agents: AgentDirectory) -> None:
+        self._streams = streams
+        self._service = streams.service
+        self._agents = agents
+
+    def routes(self) -> list[FastRoute]:
+        table: list[tuple[str, str, ASGIApp]] = [
+            ("GET", "/models", self.models),
+            ("GET", "/models/{model}", self.model),
+            ("POST", "/chat/completions", self.complete),
+            ("POST", "/responses", self.respond),
+            ("GET", "/responses/{response_id}", self.retrieve),
+            ("DELETE", "/responses/{response_id}", self.delete),
+            ("POST", "/responses/{response_id}/cancel", self.cancel),
+            ("GET", "/responses/{response_id}/input_items", self.input_items),
+            ("POST", "/conversations", self.create_conversation),
+            ("GET", "/conversations/{conversation_id}", self.conversation),
+            ("DELETE", "/conversations/{conversation_id}", self.delete_conversation),
+            ("GET", "/conversations/{conversation_id}/items", self.items),
+        ]
+        counted = {self.respond, self.complete}  # they count by themselves
+        return [
+            fast_route(method, PATH + path, app, counted=app not in counted)
+            for method, path, app in table
+        ]
+
+    # -- models ----------------------------------------------------------------------------
+
+    async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
+        principal = _caller(scope, "agents:read")
+        found: list[Json] = []
+        cursor: str | None = None
+        while True:
+            page = await self._agents.list(principal.organization_id, limit=100, cursor=cursor)
+            found += [_model(agent.id, agent.created_at) for agent in page.items]
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        if principal.agent_id is not None:
+            found = [each for each in found if each["id"] == principal.agent_id]
+        await _answer(scope, receive, send, {"object": "list", "data": found})
+
+    async def model(self, scope: Scope, receive: Receive, send: Send) -> None:
+        principal = _caller(scope, "agents:read")
+        agent = await self._agents.get(principal.organization_id, scope["path_params"]["model"])
+        await _answer(scope, receive, send, _model(agent.id, agent.created_at))
+
+    # -- responses -------------------------------------------------------------------------
+
+    async def respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """POST /responses."""
+        value = await read_json(scope, receive, self._streams.limits, self._streams.watch)
+        body = validated(ResponseBody, value, lenient=True)
+        past: list[tuple[str, str]] = []
+        said = None
+        if isinstance(body.input, str):
+            goal = body.input
+        else:
+            goal, past, said = split(body.input, "input")
+        conversation = _conversation(body.conversation_id)
+        session_id = None
+        if body.previous_response_id is not None:
+            ref = await self._ref(_caller(scope, "sessions:read"), body.previous_response_id)
+            session_id = ref.session_id
+        in_session = conversation is not None or session_id is not None
+        request = replace(
+            self._request(body.model, goal, body.metadata, body.user),
+            session_id=session_id,
+            # The session has the turns before.
+            past=[] if in_session else past,
+            instructions="\n\n".join(filter(None, [body.instructions, said])) or None,
+        )
+        ref = await self._start(scope, request, conversation)
+        fold = await self._fold(ref, background=bool(body.background))
+        if body.stream:
+            await self._streams.write(scope, receive, send, ref, fold)
+            return
+        if not body.background:
+            await self._wait(scope, receive, ref)
+        await _answer(scope, receive, send, await self._folded(ref, fold))
+
+    async def retrieve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """GET /responses/{id}, as an object or as events from one on."""
+        principal = _caller(scope, "sessions:read")
+        ref = await self._ref(principal, scope["path_params"]["response_id"])
+        query, fold = scope["state"]["query"], await self._fold(ref)
+        if query.text("stream", 10) in {"true", "1"}:
+            after = query.number("starting_after", 0)
+            skip = 0 if after is None else after + 1
+            await self._streams.write(scope, receive, send, ref, fold, skip=skip)
+            return
+        await _answer(scope, receive, send, await self._folded(ref, fold))
+
+    async def cancel(self, scope: Scope, receive: Receive, send: Send) -> None:
+        principal = _caller(scope, "sessions:write")
+        ref = await self._ref(principal, scope["path_params"]["response_id"])
+        await self._service.cancel(principal, ref.session_id, ref.turn)
+        await self._service.result(ref, _CANCELLED)
+        await _answer(scope, receive, send, await self._folded(ref, await self._fold(ref)))
+
+    async def delete(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Delete the response's session, if it has no other."""
+        principal = _caller(scope, "sessions:write")
+        ref = await self._ref(principal, scope["path_params"]["response_id"])
+        state = await self._service.authorize(principal, ref.session_id)
+        if len(state.turns) > 1:
+            raise InvalidRequest.field(
+                "response_id", "is part of a conversation; delete the conversation"
+            )
+        await self._service.delete(principal, ref.session_id, request_id=_request_id(scope))
+        found = {"id": response_id(ref.session_id, ref.turn), "object": "response", "deleted": True}
+        await _answer(scope, receive, send, found)
+
+    async def input_items(self, scope: Scope, receive: Receive, send: Send) -> None:
+        principal = _caller(scope, "sessions:read")
+        ref = await self._ref(principal, scope["path_params"]["response_id"])
+        await _answer(scope, receive, send, _page([await self._asked(ref)], has_more=False))
+
+    # -- conversations ---------------------------------------------------------------------
+
+    async def create_conversation(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A name; the session is made with the first response, which knows its agent."""
+        _caller(scope, "sessions:write")
+        value = await read_json(scope, receive, self._streams.limits, self._streams.watch)
+        body = validated(ConversationBody, value, lenient=True)
+        made = f"{int(time.time()):0{_CREATED}x}{new_id('')[1:]}"
+        await _answer(scope, receive, send, _described(f"conv_{made}", body.metadata))
+
+    async def conversation(self, scope: Scope, receive: Receive, send: Send) -> None:
+        principal = _caller(scope, "sessions:read")
+        name = scope["path_params"]["conversation_id"]
+        await self._session_of(principal, name)
+        await _answer(scope, receive, send, _described(name, None))
+
+    async def delete_conversation(self, scope: Scope, receive: Receive, send: Send) -> None:
+        principal = _caller(scope, "sessions:write")
+        name = scope["path_params"]["conversation_id"]
+        session_id = await self._session_of(principal, name)
+        if session_id is not None:
+            await self._service.delete(principal, session_id, request_id=_request_id(scope))
+        found = {"id": name, "object": "conversation.deleted", "deleted": True}
+        await _answer(scope, receive, send, found)
+
+    async def items(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The conversation's items, newest first unless `order=asc`."""
+        principal = _caller(scope, "sessions:read")
+        query = scope["state"]["query"]
+        session_id = await self._session_of(principal, scope["path_params"]["conversation_id"])
+        limit = min(query.number("limit", 1) or _PAGE, _MOST_ITEMS)
+        after = query.text("after", 300)
+        items: list[Json] = []
+        passed = after is None
+        if session_id is not None:
+            async for item in self._items(principal, session_id, query.text("order", 4) == "asc"):
+                if passed:
+                    items.append(item)
+                    if len(items) > limit:
+                        break
+                passed = passed or item["id"] == after
+        await _answer(scope, receive, send, _page(items[:limit], has_more=len(items) > limit))
+
+    async def _items(
+        self, principal: Principal, session_id: str, oldest_first: bool
+    ) -> AsyncIterator[Json]:
+        state = await self._service.authorize(principal, session_id)
+        turns = list(state.turns) if oldest_first else list(reversed(state.turns))
+        for turn in turns:
+            ref = TurnRef(session_id, turn.turn)
+            response = await self._folded(ref, await self._fold(ref))
+            found = [await self._asked(ref), *response["output"]]
+            for item in found if oldest_first else reversed(found):
+                yield item
+
+    # -- chat completions ------------------------------------------------------------------
+
+    async def complete(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """POST /chat/completions. The request has the conversation, so each is a session."""
+        value = await read_json(scope, receive, self._streams.limits, self._streams.watch)
+        body = validated(CompletionBody, value, lenient=True)
+        goal, past, said = split(body.messages, "messages")
+        conversation = _conversation(text_header(scope, b"x-session-id"))
+        request = replace(
+            self._request(body.model, goal, body.metadata, body.user),
+            past=[] if conversation is not None else past,
+            instructions=said,
+        )
+        ref = await self._start(scope, request, conversation)
+        completion_id = f"chatcmpl_{ref.session_id}.{ref.turn}"
+        created = int((await self._turn(ref)).queued_at)
+        if body.stream:
+            with_usage = bool(body.stream_options and body.stream_options.include_usage)
+            fold = CompletionFrames(completion_id, body.model, created, with_usage=with_usage)
+            await self._streams.write(scope, receive, send, ref, fold)
+            return
+        result = await self._wait(scope, receive, ref)
+        if result["status"] in {"failed", "timeout"}:
+            error = failure(result.get("error", {}).get("message", "the turn failed"))
+            await _answer(scope, receive, send, {"error": error}, status=500)
+            return
+        await _answer(scope, receive, send, completion(completion_id, body.model, created, result))
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _request(
+        self, model: str, goal: str, metadata: Mapping[str, Any] | None, user: str | None
+    ) -> TurnRequest:
+        fields = fields_of(agent_id=model, goal=goal, metadata=metadata, subject=user)
+        return validated(ExecuteBody, fields).request(self._streams.limits)
+
+    async def _start(
+        self, scope: Scope, request: TurnRequest, conversation: Conversation | None
+    ) -> TurnRef:
+        key = text_header(scope, b"idempotency-key")
+        try:
+            return await self._streams.start(scope, request, conversation, key)
+        except SessionBusy:
+            # OpenAI's clients repeat a 409 by themselves, and would find a session that is free.
+            scope["state"]["headers"].append((b"x-should-retry", b"false"))
+            raise
+
+    async def _wait(self, scope: Scope, receive: Receive, ref: TurnRef) -> dict[str, Any]:
+        async with waiting(scope, receive, self._streams.watch) as caller:
+            return await self._service.result(ref, _ANSWER, caller)
+
+    async def _ref(self, principal: Principal, name: str) -> TurnRef:
+        """The turn of a response's id. Raises NotFound."""
+        named = turn_named(name.removeprefix("resp_"))
+        if named is None or not name.startswith("resp_"):
+            raise NotFound("no such response")
+        state = await self._service.authorize(principal, named[0])
+        if state.turn(named[1]) is None:
+            raise NotFound("no such response")
+        return TurnRef(*named)
+
+    async def _turn(self, ref: TurnRef) -> TurnState:
+        state = await self._service.states.load(ref.session_id)
+        turn = None if state is None else state.turn(ref.turn)
+        if turn is None:
+            raise NotFound("the session was deleted")
+        return turn
+
+    async def _fold(self, ref: TurnRef, *, background: bool = False) -> ResponseFrames:
+        turn = await self._turn(ref)
+        request = await self._service.supervisor.history.request(ref.session_id, turn)
+        return ResponseFrames(
+            ResponseInfo(
+                ref.session_id,
+                ref.turn,
+                request.agent_id or "",
+                int(turn.queued_at),
+                background,
+                request.metadata,
+                request.instructions,
+            )
+        )
+
+    async def _folded(self, ref: TurnRef, fold: ResponseFrames) -> Json:
+        async for entry in self._streams.chunks(ref):
+            fold.frames(entry.kind, loads(entry.body))
+        return fold.response()
+
+    async def _asked(self, ref: TurnRef) -> Json:
+        """The user's message of a turn."""
+        turn = await self._turn(ref)
+        request = await self._service.supervisor.history.request(ref.session_id, turn)
+        return {
+            "id": f"msg_{ref.session_id}.{ref.turn}.user",
+            "type": "message",
+            "role": "user",
+            "status": "completed",
+            "content": [{"type": "input_text", "text": request.goal}],
+        }
+
+    async def _session_of(self, principal: Principal, name: str) -> str | None:
+        """The session of a conversation; None if it has no response yet. Raises NotFound."""
+        conversation = _conversation(name)
+        found = None if conversation is None else await self._streams.find(principal, conversation)
+        if found is None and _created(name) is None:
+            raise NotFound("no such conversation")
+        return None if found is None else found[0]
+
+
+def _conversation(name: str | None) -> Conversation | None:
+    """A conversation's session: `conv_sess_…` is that session."""
+    if name is None:
+        return None
+    return Conversation(_PROTOCOL, None, name.removeprefix("conv_"))
+
+
+def _created(name: str) -> int | None:
+    """When a conversation of this name was made; None for a name that we did not make."""
+    made = name.removeprefix("conv_")
+    try:
+        return int(made[:_CREATED], 16) if len(made) == _CREATED + 20 else None
+    except ValueError:
+        return None
+
+
+def _described(name: str, metadata: Mapping[str, Any] | None) -> Json:
+    return {
+        "id": name,
+        "object": "conversation",
+        "created_at": _created(name) or 0,
+        "metadata": dict(metadata or {}),
+    }
+
+
+def _model(agent_id: str, created_at: float) -> Json:
+    return {"id": agent_id, "object": "model", "created": int(created_at), "owned_by": "agents"}
+
+
+def _page(items: Sequence[Json], *, has_more: bool) -> Json:
+    return {
+        "object": "list",
+        "data": list(items),
+        "first_id": items[0]["id"] if items else None,
+        "last_id": items[-1]["id"] if items else None,
+        "has_more": has_more,
+    }
+
+
+def _caller(scope: Scope, needs: str) -> Principal:
+    principal: Principal = scope["state"]["principal"]
+    require(principal, needs)
+    return principal
+
+
+def _request_id(scope: Scope) -> str:
+    found: str = scope["state"]["request_id"]
+    return found
+
+
+async def _answer(
+    scope: Scope, receive: Receive, send: Send, value: object, *, status: int = 200
+) -> None:
+    headers = {"Cache-Control": "no-store"}
+    response = Response(dumps(value), status, headers, "application/json")
+    await response(scope, receive, send)

@@ -1,0 +1,83 @@
+"""The events of OpenAI's API: one sequence for a turn, and one that its clients can add up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+from resonantgenesis_server.clients.frames import FramesEncoder
+from resonantgenesis_server.clients.openai.responses import ResponseFrames, ResponseInfo
+from resonantgenesis_server.log.base import Entry
+
+from .turns import TURNS
+
+
+def fold() -> ResponseFrames:
+    return ResponseFrames(ResponseInfo("sess_1", 1, "a", 1_700_000_000))
+
+
+def events_of(frames: list[bytes]) -> list[dict[str, Any]]:
+    events = []
+    for frame in frames:
+        name, data, *rest = frame.decode().splitlines()
+        assert rest == [""]
+        event = orjson.loads(data.removeprefix("data: "))
+        assert name == f"event: {event['type']}"
+        events.append(event)
+    return events
+
+
+@given(TURNS, st.data())
+def test_the_events_of_a_turn_are_one_sequence(turn: list[Entry], data: st.DataObject) -> None:
+    expected = list(FramesEncoder(fold()).encode(turn))
+    split = data.draw(st.integers(0, len(turn)))
+    encoder = FramesEncoder(fold())
+    before = list(encoder.encode(turn[:split]))
+    left = encoder.copy()
+    assert before + list(encoder.encode(turn[split:])) == expected
+    assert before + list(left.encode(turn[split:])) == expected
+    after = data.draw(st.integers(0, len(expected)))
+    assert list(FramesEncoder(fold(), after).encode(turn)) == expected[after:]
+    numbers = [event["sequence_number"] for event in events_of(expected)]
+    assert numbers == list(range(len(expected)))
+
+
+@given(TURNS)
+def test_the_events_add_up_to_the_response(turn: list[Entry]) -> None:
+    """By the rules of the SDKs' accumulators."""
+    items: list[dict[str, Any]] = []
+    texts: dict[int, str] = {}
+    open_items: set[int] = set()
+    events = events_of(list(FramesEncoder(fold()).encode(turn)))
+    if not events:
+        return
+    assert [event["type"] for event in events[:2]] == ["response.created", "response.in_progress"]
+    for event in events[2:]:
+        kind, index = event["type"], event.get("output_index")
+        if kind == "response.output_item.added":
+            assert index == len(items)
+            items.append(event["item"])
+            open_items.add(index)
+        elif kind == "response.output_item.done":
+            assert event["item"]["id"] == items[index]["id"]
+            items[index] = event["item"]
+            open_items.remove(index)
+        elif index is not None:
+            assert index in open_items and event["item_id"] == items[index]["id"]
+            if kind.endswith("text.delta"):
+                texts[index] = texts.get(index, "") + event["delta"]
+            elif kind.endswith("text.done"):
+                assert event["text"] == texts[index]
+        elif "response" in event:
+            assert not open_items and event is events[-1]
+            assert event["response"]["output"] == items
+    folded = fold()
+    for entry in turn:
+        folded.frames(entry.kind, orjson.loads(entry.body))
+    if turn[-1].kind in {"done", "waiting"}:
+        assert folded.response() == events[-1]["response"]
+    said = [orjson.loads(entry.body)["content"] for entry in turn if entry.kind == "message"]
+    messages = [text for index, text in sorted(texts.items()) if items[index]["type"] == "message"]
+    assert "".join(messages) == "".join(said)

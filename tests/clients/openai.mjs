@@ -1,0 +1,101 @@
+// What a client of OpenAI's API goes through; prints one JSON object for the test beside this file.
+import { readFileSync } from 'node:fs';
+import OpenAI from 'openai';
+import { cutting } from './wire.mjs';
+
+const { base, key } = JSON.parse(readFileSync(0, 'utf8'));
+const wire = cutting();
+const client = new OpenAI({ baseURL: `${base}/openai/v1`, apiKey: key, fetch: wire.fetch });
+const found = {};
+
+async function read(stream, events = []) {
+  for await (const event of stream) events.push(event);
+  return events;
+}
+
+const first = client.responses.stream({ model: 'guide', input: 'What is 12% of 250?' });
+const events = await read(first);
+const whole = await first.finalResponse();
+found.whole = {
+  status: whole.status,
+  text: whole.output_text,
+  types: whole.output.map((item) => item.type),
+  numbers: events.map((event) => event.sequence_number),
+};
+
+// Cut at every length, then read on behind the last event.
+found.cuts = [];
+const size = wire.bytes;
+for (let after = 1; after < size; after += 97) {
+  const seen = [];
+  wire.after = after;
+  try {
+    await read(
+      await client.responses.create({ model: 'guide', input: 'count to 4', stream: true }),
+      seen,
+    );
+    continue; // the cut was behind the end
+  } catch {
+    // broken off
+  }
+  const id = seen[0]?.response.id;
+  if (!id) continue; // nothing came, so nothing can be resumed
+  const last = seen.at(-1).sequence_number;
+  const rest = await client.responses.retrieve(id, { stream: true, starting_after: last });
+  await read(rest, seen);
+  const text = seen.filter((event) => event.type === 'response.output_text.delta');
+  found.cuts.push([
+    seen.every((event, index) => event.sequence_number === index),
+    text.map((event) => event.delta).join(''),
+    seen.at(-1).type,
+  ]);
+}
+
+const running = await client.responses.create({
+  model: 'guide',
+  input: 'count to 100000',
+  background: true,
+});
+found.cancel = [running.status, (await client.responses.cancel(running.id)).status];
+
+const conversation = await client.conversations.create();
+await client.responses.create({
+  model: 'guide',
+  input: 'count to 2',
+  conversation: conversation.id,
+});
+const second = await client.responses.create({
+  model: 'guide',
+  input: 'count to 3',
+  conversation: conversation.id,
+});
+const items = await client.conversations.items.list(conversation.id, { order: 'asc', limit: 3 });
+const all = [];
+for await (const item of items) all.push(item.content?.[0]?.text);
+found.conversation = { items: all, before: second.previous_response_id !== null };
+
+const failed = await client.responses.create({ model: 'refusing', input: 'go' });
+found.failed = [failed.status, failed.error.message];
+const refusals = [
+  new OpenAI({ baseURL: `${base}/openai/v1`, apiKey: 'rg_wrong' }).models.list(),
+  client.responses.create({ model: 'nobody', input: 'go' }),
+];
+found.refusals = (await Promise.allSettled(refusals)).map(({ reason }) => [
+  reason.status,
+  reason.code,
+]);
+
+const messages = [
+  { role: 'system', content: 'You are brief.' },
+  { role: 'user', content: 'count to 2' },
+  { role: 'assistant', content: '1 2' },
+  { role: 'user', content: 'count to 3' },
+];
+const chat = { model: 'guide', messages, stream: true, stream_options: { include_usage: true } };
+const chunks = await read(await client.chat.completions.create(chat));
+found.completion = {
+  text: chunks.map((chunk) => chunk.choices[0]?.delta.content ?? '').join(''),
+  end: chunks.map((chunk) => chunk.choices[0]?.finish_reason).filter(Boolean),
+  usage: chunks.at(-1).usage.total_tokens > 0,
+};
+console.log(JSON.stringify(found));
