@@ -16,6 +16,7 @@ from typing import Any
 
 from resonantgenesis_server.log.base import Append, LogError, LogUnavailable, NewEntry
 from resonantgenesis_server.log.postgres.log import PostgresLog
+from resonantgenesis_server.log.postgres.spread import SpreadLog
 from resonantgenesis_server.log.sqlite.log import SqliteLog
 
 STREAMS = ["g0", "g0/x", "g1", "g1/x", "g2", "g3"]
@@ -83,6 +84,8 @@ async def main(backend: str, place: str, seed: int, output: Path) -> None:
     log: Any
     if backend == "postgres":
         log = await PostgresLog.open(place)
+    elif backend == "postgres-spread":
+        log = await SpreadLog.open(place.split(), is_shared={"events"}.__contains__)
     else:
         log = await SqliteLog.open(Path(place))
     handle = Handle(log, seed, os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))

@@ -18,6 +18,7 @@ from resonantgenesis_server.log.base import (
     OnCommit,
 )
 from resonantgenesis_server.log.postgres.log import PostgresLog
+from resonantgenesis_server.log.postgres.spread import SpreadLog
 from resonantgenesis_server.log.sqlite.log import SqliteLog
 from support.postgres import PostgresServer
 
@@ -113,11 +114,40 @@ class NodesBackend(PostgresBackend):
         return log
 
 
-def _postgres(request: pytest.FixtureRequest, _directory: Path) -> Backend:
+class SpreadBackend:
+    """One store in two databases; what nodes share is in the first."""
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        self._urls = urls
+        self.place = "postgres-spread", " ".join(urls)
+
+    async def open(
+        self,
+        *,
+        on_commit: OnCommit = lambda _stream, _entries: None,
+        max_queued_bytes: int = QUEUE_BOUND,
+    ) -> Store:
+        return await SpreadLog.open(
+            self._urls,
+            on_commit=on_commit,
+            max_queued_bytes=max_queued_bytes,
+            is_shared=SHARED.__contains__,
+        )
+
+
+def _database(request: pytest.FixtureRequest) -> str:
     server: PostgresServer = request.getfixturevalue("postgres_server")
     url = server.database()
     request.addfinalizer(lambda: server.recycle(url))
-    return PostgresBackend(url)
+    return url
+
+
+def _postgres(request: pytest.FixtureRequest, _directory: Path) -> Backend:
+    return PostgresBackend(_database(request))
+
+
+def _spread(request: pytest.FixtureRequest, _directory: Path) -> Backend:
+    return SpreadBackend([_database(request), _database(request)])
 
 
 def _among_nodes(request: pytest.FixtureRequest, _directory: Path) -> Backend:
@@ -129,7 +159,19 @@ BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], Backend]] = {
     "sqlite": lambda _request, directory: SqliteBackend(directory),
     "postgres": _postgres,
     "postgres-nodes": _among_nodes,
+    "postgres-spread": _spread,
 }
+
+
+#: For tests of very many examples: a store in two databases takes them in a soak only.
+EVERY_EXAMPLE = pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param(name, marks=[pytest.mark.soak] if name == "postgres-spread" else [])
+        for name in sorted(BACKENDS)
+    ],
+    indirect=True,
+)
 
 
 class Recorder:

@@ -17,7 +17,7 @@ import pytest
 from resonantgenesis_server.log.base import Append, StaleWriter, StreamClosed
 
 from .handle_process import STREAMS
-from .support import Backend, Store, assert_dense, keyed, new, put, read_all, texts
+from .support import EVERY_EXAMPLE, Backend, Store, assert_dense, keyed, new, put, read_all, texts
 
 pytestmark = pytest.mark.anyio
 PROGRAM = Path(__file__).with_name("handle_process.py")
@@ -281,6 +281,7 @@ async def test_fences_of_two_handles_grow_together(pair: tuple[Store, Store]) ->
     assert given == sorted(set(given))
 
 
+@EVERY_EXAMPLE
 async def test_no_rule_breaks_among_processes_that_are_killed_and_stopped(
     backend: Backend, tmp_path: Path
 ) -> None:

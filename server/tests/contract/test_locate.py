@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from resonantgenesis_server.log.base import Append
 
-from .support import Backend, Store, keyed, new, numbered, put, read_all
+from .support import EVERY_EXAMPLE, Backend, Store, keyed, new, numbered, put, read_all
 
 pytestmark = pytest.mark.anyio
 
@@ -51,6 +51,7 @@ async def test_a_key_is_found_as_soon_as_its_append_is_answered(store: Store) ->
     await asyncio.gather(*(one(n) for n in range(50)))
 
 
+@EVERY_EXAMPLE
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -3,7 +3,8 @@
 A node announces its own commits itself. A stream that another node owns is *followed*: one task
 reads, in one query for all followed streams, what was committed after the last entry that this
 node's readers have, and announces it to them. So a node reads each entry once, whatever the number
-of its readers, and readers do not know who wrote what they read.
+of its readers, and readers do not know who wrote what they read. Each of several databases of one
+store has a task and a query of its own: one that is away delays no others' readers.
 
 A notice from the other node says that there is something to read. A lost notice delays by at most
 `POLL_SECONDS` and loses nothing, because the position decides what is read, and not the notice.
@@ -20,7 +21,7 @@ import structlog
 from .. import metrics
 from ..background import Background, Backoff
 from ..log.base import Entry, LogError, Page, mark
-from ..log.shared import SharedLog
+from ..log.shared import FollowedLog
 from .hub import Hub
 
 log_ = structlog.get_logger("resonantgenesis.feed")
@@ -49,7 +50,7 @@ class _Followed:
 class RemoteStreams:
     """Streams of other nodes, followed for the hub. One task, from `start` to `close`."""
 
-    def __init__(self, log: SharedLog, hub: Hub, gone: Callable[[str], None]) -> None:
+    def __init__(self, log: FollowedLog, hub: Hub, gone: Callable[[str], None]) -> None:
         """`gone` is called with a stream that was found deleted."""
         self._log = log
         self._hub = hub
@@ -188,3 +189,52 @@ class RemoteStreams:
             owned = self._log.owned_from(name)
             if owned is not None and max(owned, followed.own) <= followed.position:
                 self.unfollow(name)
+
+
+class SpreadStreams:
+    """The streams of other nodes in several databases, followed in each by itself."""
+
+    def __init__(
+        self,
+        parts: Sequence[FollowedLog],
+        place_of: Callable[[str], int],
+        hub: Hub,
+        gone: Callable[[str], None],
+    ) -> None:
+        """`place_of` says which of the parts holds a stream. `gone`: see RemoteStreams."""
+        self._each = [RemoteStreams(part, hub, gone) for part in parts]
+        self._place_of = place_of
+
+    def follow(self, stream: str, after: int) -> None:
+        self._each[self._place_of(stream)].follow(stream, after)
+
+    def unfollow(self, stream: str) -> bool:
+        return self._each[self._place_of(stream)].unfollow(stream)
+
+    def committed(self, stream: str, entries: Sequence[Entry]) -> None:
+        self._each[self._place_of(stream)].committed(stream, entries)
+
+    def start(self) -> None:
+        for remote in self._each:
+            remote.start()
+
+    async def close(self) -> None:
+        for remote in self._each:
+            await remote.close()
+
+    @property
+    def count(self) -> int:
+        """How many streams are followed."""
+        return sum(remote.count for remote in self._each)
+
+
+def remote_streams(
+    parts: Sequence[FollowedLog],
+    place_of: Callable[[str], int],
+    hub: Hub,
+    gone: Callable[[str], None],
+) -> RemoteStreams | SpreadStreams:
+    """What follows the streams of other nodes in these databases; see SpreadStreams."""
+    if len(parts) == 1:
+        return RemoteStreams(parts[0], hub, gone)
+    return SpreadStreams(parts, place_of, hub, gone)

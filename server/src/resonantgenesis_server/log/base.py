@@ -282,8 +282,9 @@ class EventLog(Protocol):
         """
         ...
 
-    async def room(self) -> None:
-        """Return when the queue of waiting appends is below its bound."""
+    async def room(self, stream: str | None = None) -> None:
+        """Return when the queue of waiting appends is below its bound; with `stream`, when that
+        one's is: a backend whose groups live apart may have several."""
         ...
 
     async def read(
@@ -308,6 +309,7 @@ class EventLog(Protocol):
 
     async def delete(self, *streams: str, appends: Sequence[Append] = ()) -> None:
         """Remove whole streams, together. Appending to a deleted stream starts a new one at 1.
+        Where groups live apart, those of the first one's group may go last.
 
         `appends` belong to the same transaction and are announced like any append, so that readers
         of the log learn of the deletion. They carry no conditions, and every entry has a key.

@@ -104,7 +104,7 @@ class QueuedLog:
 
     def append(self, *appends: Append) -> asyncio.Future[list[int]]:
         future: asyncio.Future[list[int]] = self._loop.create_future()
-        self.submit(appends, lambda result, error: _resolve(future, result, error))
+        self.submit(appends, lambda result, error: resolve(future, result, error))
         return future
 
     def submit(self, appends: Sequence[Append], outcome: Outcome) -> None:
@@ -126,7 +126,7 @@ class QueuedLog:
         """Bytes that wait to be committed."""
         return self._queued
 
-    async def room(self) -> None:
+    async def room(self, stream: str | None = None) -> None:
         while self._queued >= self._bound and not self._closing:
             await self._room.wait()
 
@@ -146,9 +146,7 @@ class QueuedLog:
             raise LogUnavailable("the log is shut down")
         future: asyncio.Future[Any] = self._loop.create_future()
         size = 64 + sum(64 + len(entry.body) for append in appends for entry in append.entries)
-        self._submit(
-            Job(appends, work, lambda result, error: _resolve(future, result, error), size)
-        )
+        self._submit(Job(appends, work, lambda result, error: resolve(future, result, error), size))
         return await future
 
     def _submit(self, job: Job) -> None:
@@ -177,7 +175,8 @@ class QueuedLog:
             )
 
 
-def _resolve(future: asyncio.Future[T], result: T | None, error: Exception | None) -> None:
+def resolve(future: asyncio.Future[T], result: T | None, error: Exception | None) -> None:
+    """Give a future how its append or work has ended."""
     if future.done():  # its waiter was cancelled
         return
     if error is not None:

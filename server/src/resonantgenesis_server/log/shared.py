@@ -24,14 +24,7 @@ class Runner:
 
 
 class SharedLog(Protocol):
-    """A log that several nodes write, as one of them sees it.
-
-    `on_lost` is called with streams that others may append to from now on, `on_notice` with the
-    marks of streams that another node has committed to (None: any may be among them).
-    """
-
-    on_lost: Callable[[list[str]], None]
-    on_notice: Callable[[Sequence[int] | None], None]
+    """A log that several nodes write, as one of them sees it."""
 
     @property
     def node(self) -> int:
@@ -48,11 +41,6 @@ class SharedLog(Protocol):
         """Whether this node does the work that one node does for all, such as housekeeping."""
         ...
 
-    @property
-    def gets_notices(self) -> bool:
-        """Whether notices of other nodes arrive."""
-        ...
-
     def lives(self, node: int) -> bool:
         """Whether this is the number of another node that lives."""
         ...
@@ -65,6 +53,30 @@ class SharedLog(Protocol):
         """The stream's runner; None if there is no such stream. Raises LogUnavailable."""
         ...
 
+    async def read_many(
+        self, after: Mapping[str, int], *, limit: int, max_bytes: int
+    ) -> Mapping[str, Page]:
+        """Of each stream the entries after a position; see `EventLog.read`. `limit` and
+        `max_bytes` are for each. Of a stream that many nodes append to it may not show yet what
+        `read` would; a notice tells of that. Raises LogUnavailable."""
+        ...
+
+
+class FollowedLog(Protocol):
+    """The part of a shared log that lies in one database, as its followers use it.
+
+    `on_lost` is called with streams that others may append to from now on, `on_notice` with the
+    marks of streams that another node has committed to (None: any may be among them).
+    """
+
+    on_lost: Callable[[list[str]], None]
+    on_notice: Callable[[Sequence[int] | None], None]
+
+    @property
+    def gets_notices(self) -> bool:
+        """Whether notices of other nodes arrive."""
+        ...
+
     def owned_from(self, stream: str) -> int | None:
         """The position after which this node alone has appended to the stream and goes on to, so
         that it announces everything there; None: another node may append now."""
@@ -73,9 +85,7 @@ class SharedLog(Protocol):
     async def read_many(
         self, after: Mapping[str, int], *, limit: int, max_bytes: int
     ) -> Mapping[str, Page]:
-        """Of each stream the entries after a position; see `EventLog.read`. `limit` and
-        `max_bytes` are for each. Of a stream that many nodes append to it may not show yet what
-        `read` would; a notice tells of that. Raises LogUnavailable."""
+        """See `SharedLog.read_many`."""
         ...
 
 

@@ -59,9 +59,13 @@ class Totals(NamedTuple):
 class LogRows(Protocol):
     """One log, opened for itself alone. Everything raises LogUnavailable."""
 
-    epoch: str
-    #: The highest fence that was given out, and not less than the number of any node.
-    fence: int
+    @property
+    def epoch(self) -> str: ...
+
+    @property
+    def fence(self) -> int:
+        """The highest fence that was given out, and not less than the number of any node."""
+        ...
 
     async def mark(self) -> str | None:
         """What `begin` left; None: no copy is under way here."""

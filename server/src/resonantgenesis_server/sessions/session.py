@@ -643,7 +643,7 @@ class TurnRunner:
         while True:
             record = turn.record
             request = await self._host.history.request(self._log.session_id, turn)
-            await self._host.log.room()
+            await self._host.log.room(self._log.session_id)
             async with self._log.lock:
                 if not turn.withdrawn and turn.record == record:
                     await self._log.begin(turn, request.goal)

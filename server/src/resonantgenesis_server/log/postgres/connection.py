@@ -38,6 +38,19 @@ _SETTINGS = {
     "tcp_user_timeout": "15000",
 }
 _START = {"search_path": SCHEMA, "application_name": "resonantgenesis/start"}
+_JOIN = """
+WITH n AS (INSERT INTO nodes ({id}name, address, version) {value} $2, $3) RETURNING id),
+w AS (INSERT INTO writers (node) SELECT id FROM n),
+b AS (INSERT INTO beats (node) SELECT id FROM n),
+s AS (
+  INSERT INTO streams (id, name, owner)
+  SELECT nextval('stream_numbers'), convert_to('outbox:' || id, 'UTF8'), id FROM n
+  RETURNING id, owner
+), o AS (INSERT INTO outboxes (node, stream) SELECT owner, id FROM s)
+SELECT id FROM n
+"""
+JOIN = _JOIN.format(id="", value="VALUES ($1,")
+JOIN_AS = _JOIN.format(id="id, ", value="OVERRIDING SYSTEM VALUE VALUES ($4, $1,")
 BEAT = "UPDATE beats SET beat=beat+1 WHERE node=$1"
 PROOF = """
 SELECT generation, alive, committed, at, (SELECT value FROM meta WHERE name='epoch') AS epoch,
@@ -62,8 +75,10 @@ class Standing:
 class Database:
     """The database that a log lives in, and the node that this process is in it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, label: str = "") -> None:
+        """`label`: which of several databases this is, for people."""
         self._url = url
+        self.label = label
         self.node = 0
         self.epoch = ""
         self.server = Server("", "", (), "")
@@ -75,8 +90,14 @@ class Database:
         #: Called when a connection finds that this node can write no more.
         self.ended: Callable[[LogError], None] = lambda _error: None
 
-    async def open(self, *, name: str, address: str, version: str) -> None:
-        """Create or check the store and join as a new node.
+    @property
+    def words(self) -> str:
+        """This database, in words."""
+        return self.label or "the database"
+
+    async def open(self, *, name: str, address: str, version: str, node: int | None = None) -> None:
+        """Create or check the store and join as a new node: in one of several databases as the one
+        that the first database has numbered `node`.
 
         Raises LogUnavailable with one line, or StoreIsNewer.
         """
@@ -87,19 +108,14 @@ class Database:
                     self.server = await look_at(db)
                     if self.server.commit == "remote_apply":
                         self._commit = "remote_apply"
-                    self.epoch = await create_or_check(db, SCHEMA, self.server.history)
-                    self.node = await db.fetchval(
-                        "WITH n AS (INSERT INTO nodes (name, address, version) VALUES ($1, $2, $3)"
-                        " RETURNING id), w AS (INSERT INTO writers (node) SELECT id FROM n),"
-                        " b AS (INSERT INTO beats (node) SELECT id FROM n),"
-                        " s AS (INSERT INTO streams (id, name, owner) SELECT"
-                        " nextval('stream_numbers'), convert_to('outbox:' || id, 'UTF8'), id"
-                        " FROM n RETURNING id, owner), o AS (INSERT INTO outboxes (node, stream)"
-                        " SELECT owner, id FROM s) SELECT id FROM n",
-                        name,
-                        address,
-                        version,
+                    self.epoch = await create_or_check(
+                        db, SCHEMA, self.server.history, is_one_of_several=bool(self.label)
                     )
+                    said = name, address, version
+                    if node is None:
+                        self.node = await db.fetchval(JOIN, *said)
+                    else:
+                        self.node = await db.fetchval(JOIN_AS, *said, node)
                     await db.close()
                 finally:
                     db.terminate()

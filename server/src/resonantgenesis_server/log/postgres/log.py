@@ -36,7 +36,7 @@ from ..shared import Runner
 from . import reader
 from .connection import Database, until_answered
 from .nodes import Nodes
-from .outbox import FORGET, Outbox, Sequencer, outbox_of
+from .outbox import FORGET, Outbox, Place, Rows, Sequencer, entries_of, outbox_of, place_here
 from .writer import Delete, PostgresWriter, Trim
 
 log_ = structlog.get_logger("resonantgenesis.log")
@@ -63,7 +63,8 @@ _SWEEP_SECONDS = 600.0
 _EXPIRED_EVERY, _EXPIRED_ROWS = 64, 256
 
 
-def _is_events(stream: str) -> bool:
+def is_events(stream: str) -> bool:
+    """Whether this is an organization's log of events, which all nodes append to."""
     return stream.startswith("events:")
 
 
@@ -88,7 +89,7 @@ class PostgresLog(QueuedLog):
         self._outbox: Outbox
         #: What notices say of other nodes' outboxes.
         self._outboxes: set[int] = set()
-        #: See `SharedLog`.
+        #: See `FollowedLog`.
         self.on_lost: Callable[[list[str]], None] = lambda _streams: None
         self.on_notice: Callable[[Sequence[int] | None], None] = lambda _marks: None
 
@@ -107,7 +108,10 @@ class PostgresLog(QueuedLog):
         name: str = "",
         address: str = "",
         version: str = "",
-        is_shared: Callable[[str], bool] = _is_events,
+        is_shared: Callable[[str], bool] = is_events,
+        label: str = "",
+        node: int | None = None,
+        place: Place | None = None,
     ) -> PostgresLog:
         """Open or create the store in the database at `url`, and join as a new node.
 
@@ -116,13 +120,15 @@ class PostgresLog(QueuedLog):
         has lost what it had acknowledged. `readers` are connections for reading; `patience` is
         in seconds; `name`, `address` and `version` are what other nodes see of this one. A node
         beats every `beat_seconds`, and is declared dead when it has not for `ttl` seconds.
-        `is_shared`: which streams many nodes append to, see outbox.py.
+        `is_shared`: which streams many nodes append to, see outbox.py. The last three are for one
+        of several databases, see spread.py: its name for people, the number that the first one has
+        given to this node, and what places entries that wait in outboxes.
 
         Raises LogUnavailable, with one line, if the database cannot be used, StoreIsNewer if a
         later version of the program wrote the store.
         """
-        database = Database(url)
-        await database.open(name=name, address=address, version=version)
+        database = Database(url, label)
+        await database.open(name=name, address=address, version=version, node=node)
         for warning in database.server.warnings:
             log_.warning(warning)
         log = cls(database, on_commit, max_queued_bytes)
@@ -145,17 +151,17 @@ class PostgresLog(QueuedLog):
         log.nodes.on_notice = log._noticed
         log._writer.on_lost = log._lost
         log._writer.is_followed = lambda: log.nodes.others
-        await log._start_sharing(is_shared)
+        await log._start_sharing(is_shared, place)
         log._sweeper = asyncio.create_task(log._sweep_for_ever(), name="log-sweeper")
         return log
 
-    async def _start_sharing(self, is_shared: Callable[[str], bool]) -> None:
+    async def _start_sharing(self, is_shared: Callable[[str], bool], place: Place | None) -> None:
         """Look who else lives, and append to shared streams accordingly."""
 
         async def ask(question: Callable[[asyncpg.Connection], Awaitable[Any]]) -> Any:
             return await self._ask(self._side, question)
 
-        self._sequencer = Sequencer(self.node, ask, self._announce, lambda: self.leads)
+        self._sequencer = Sequencer(self.node, ask, self._announce, lambda: self.leads, place)
         self._outbox = Outbox(
             self.node,
             self._sequencer,
@@ -163,7 +169,8 @@ class PostgresLog(QueuedLog):
             self._writer.submit,
             self._announce,
             is_shared,
-            lambda: self.is_alone,
+            # Of several databases another one's sequencer may place entries here at any time.
+            lambda: place is None and self.is_alone,
         )
         self._sequencer.start()
         self.nodes.on_look = self._looked
@@ -181,6 +188,15 @@ class PostgresLog(QueuedLog):
     def durability(self) -> str:
         """What a commit survives, for people."""
         return self._database.server.durability
+
+    @property
+    def parts(self) -> Sequence[PostgresLog]:
+        """The logs of all databases of the store: this one."""
+        return (self,)
+
+    def place_of(self, stream: str) -> int:
+        """Which of the parts holds the stream."""
+        return 0
 
     @property
     def node(self) -> int:
@@ -202,7 +218,17 @@ class PostgresLog(QueuedLog):
         """Why this node cannot write now, as far as that is known; None if it can."""
         if self._writer.fatal is not None:
             return str(self._writer.fatal)
-        return "the database does not answer" if self.nodes.is_late else None
+        return f"{self._database.words} does not answer" if self.nodes.is_late else None
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether this node can write nothing any more, whatever the database does."""
+        return self._writer.fatal is not None
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the database was found not to answer."""
+        return self._writer.is_away or self.nodes.is_late
 
     @property
     def leads(self) -> bool:
@@ -214,12 +240,12 @@ class PostgresLog(QueuedLog):
         return await self.nodes.runner(stream)
 
     def owned_from(self, stream: str) -> int | None:
-        """See `SharedLog`."""
+        """See `FollowedLog`."""
         return self._writer.owned_from(stream)
 
     @property
     def gets_notices(self) -> bool:
-        """See `SharedLog`."""
+        """See `FollowedLog`."""
         return self.nodes.gets_notices
 
     # `on_lost` and `on_notice` are set after the log is open.
@@ -260,8 +286,9 @@ class PostgresLog(QueuedLog):
         self.nodes.reconnect()
         away()
 
-    async def close(self, timeout: float = 10.0) -> None:
-        """Commit what was accepted, refuse what comes after, let go of the database.
+    async def close(self, timeout: float = 10.0, *, leaves: bool = True) -> None:
+        """Commit what was accepted, refuse what comes after, let go of the database. Without
+        `leaves` the node's last word there is left to `leave`.
 
         Waits at most about `timeout` seconds, and hardly at all for a database that is away after
         `hurry`; raises LogUnavailable if the database did not answer by then.
@@ -283,8 +310,8 @@ class PostgresLog(QueuedLog):
             left = max(0.0, deadline - self._loop.time())
             _, late = await asyncio.wait(self._queries, timeout=left)
             stopped = stopped and not late
-        if not self._writer.is_away:
-            await self._database.leave()
+        if leaves:
+            await self.leave()
         for pool in (self._readers, self._side):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_SECONDS):
@@ -293,6 +320,11 @@ class PostgresLog(QueuedLog):
         if not stopped:
             raise LogUnavailable(f"the log did not finish its work within {timeout:g} s")
 
+    async def leave(self) -> None:
+        """Let the others know that this node has ended."""
+        if not self._writer.is_away:
+            await self._database.leave()
+
     # -- writing ---------------------------------------------------------------------------
 
     def _put(self, job: Job) -> None:
@@ -300,6 +332,22 @@ class PostgresLog(QueuedLog):
 
     async def next_fence(self) -> int:
         return await self._ask(self._side, lambda db: reader.next_fence(db, self._database.node))
+
+    async def note_fence(self, fence: int) -> bool:
+        """Whether this fence, given out by the first of several databases, is new here too."""
+        return await self._ask(self._side, lambda db: reader.note_fence(db, self.node, fence))
+
+    async def sequenced(self) -> None:
+        """Return once all that waited in this database's outboxes has its position. Raises
+        LogUnavailable."""
+        await self._sequencer.caught_up()
+
+    async def place(self, rows: Rows) -> None:
+        """Give entries that waited in an outbox, perhaps another database's, their positions.
+        Raises LogUnavailable."""
+        placed = await self._ask(self._side, lambda db: place_here(db, self.node, rows))
+        for stream, entries in entries_of(placed):
+            self._announce(stream, entries)
 
     async def trim(self, stream: str, before: int) -> None:
         check_text(stream)

@@ -50,6 +50,7 @@ FROM writers w JOIN beats b ON b.node=w.node JOIN nodes n ON n.id=w.node WHERE w
 END_CONNECTIONS = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE application_name LIKE 'resonantgenesis/' || $1::text || '/%' AND pid <> pg_backend_pid()
+AND datname = current_database()
 """
 DECLARE = """
 UPDATE writers w SET alive=false, generation=generation+1
@@ -147,6 +148,8 @@ class Nodes:
         self.on_look: Callable[[], None] = lambda: None
         #: Called after a look that found a node gone that lived before.
         self.on_gone: Callable[[], None] = lambda: None
+        #: Whether a node must be declared dead although it beats.
+        self.is_condemned: Callable[[int], bool] = lambda _node: False
         self._generation = 0
         self._beaten = asyncio.get_running_loop().time()
 
@@ -160,6 +163,11 @@ class Nodes:
         beat = self._beats.get(node)
         since = self._beaten if node == self.id or beat is None else beat.since
         return asyncio.get_running_loop().time() - since
+
+    @property
+    def ttl(self) -> float:
+        """Seconds for which a beat may stand still."""
+        return self._ttl
 
     @property
     def is_late(self) -> bool:
@@ -250,6 +258,8 @@ class Nodes:
             for node, beat in self._beats.items()
             if beat.looks >= _LOOKS and now - beat.since >= self._ttl
         } | dict.fromkeys(self._known_dead, "its process has ended")
+        missed = [node for node in living if self.is_condemned(node)]
+        dead |= dict.fromkeys(missed, "it is dead in another database")
         for node in dead.keys() & living.keys():
             if await self._declare(db, node, self._beats[node].beat, dead[node]):
                 del living[node]

@@ -14,6 +14,9 @@ notes how far it has come in each outbox. Nobody owns a shared stream then.
   committed lies in the database.
 - The dates are of one clock, the database's. So entries of a session that has moved to another node
   keep their order.
+- Where a store is spread over several databases, an outbox also holds what is for streams of
+  others. What waits is placed there first, and then the outbox's place is noted. A process that
+  dies in between leaves it to be placed again, which the entries' keys make harmless.
 
 A node that is alone appends to shared streams directly. It begins with that once nothing waits in
 any outbox, and ends with it when a look finds another node, which does no work before that look;
@@ -54,6 +57,10 @@ _TRIM_AFTER = 5_000
 _SECONDS = 30.0
 
 SEQUENCE = "SELECT * FROM sequence_outboxes($1, $2, $3)"
+LOCK = "SELECT 1 FROM meta WHERE name='sequencer' FOR NO KEY UPDATE"
+TAKE = "SELECT * FROM waiting_entries($1, $2) ORDER BY n"
+PLACE = "SELECT * FROM place_entries($1, $2, $3, $4, $5, $6)"
+ADVANCE = "SELECT 1 FROM advance_outboxes($1, $2)"
 WAITING = """
 SELECT 1 FROM outboxes o JOIN LATERAL (
   SELECT 1 FROM entries WHERE stream=o.stream AND position>o.place LIMIT 1
@@ -91,6 +98,9 @@ JOIN streams s ON s.name=u.name JOIN LATERAL (
 #: Asks the database; again while it is away.
 Ask = Callable[[Callable[[asyncpg.Connection], Awaitable[Any]]], Awaitable[Any]]
 Rows = Sequence[asyncpg.Record]
+#: Gives waiting entries their positions, each in the database of its stream. What has its position
+#: already gets no other.
+Place = Callable[[Rows], Awaitable[None]]
 
 
 def outbox_of(node: int) -> str:
@@ -113,10 +123,24 @@ def entries_of(rows: Rows) -> list[tuple[str, list[Entry]]]:
     ]
 
 
-async def sequence_all(db: asyncpg.Connection) -> None:
-    """Until nothing waits, for a store that no node has open. Raises what asyncpg raises."""
-    while (await db.fetch(SEQUENCE, 0, _ENTRIES, _BYTES))[-1]["position"]:
-        pass
+async def carry(db: asyncpg.Connection, place: Place) -> tuple[int, int]:
+    """Have the oldest entries of this database's outboxes placed; how many, and their bytes. Raises
+    what asyncpg and `place` raise."""
+    async with db.transaction():
+        await db.execute(LOCK, timeout=_SECONDS)
+        rows = await db.fetch(TAKE, _ENTRIES, _BYTES, timeout=_SECONDS)
+        if rows:
+            await place(rows)
+            nodes, places = [row["node"] for row in rows], [row["place"] for row in rows]
+            await db.execute(ADVANCE, nodes, places, timeout=_SECONDS)
+    return len(rows), sum(row["size"] for row in rows)
+
+
+async def place_here(db: asyncpg.Connection, node: int, rows: Rows) -> Rows:
+    """Give the waiting entries `rows` positions in this database; those that are new."""
+    columns = [[row[name] for row in rows] for name in ("name", "key", "kind", "body", "at")]
+    placed: Rows = await db.fetch(PLACE, node, *columns, timeout=_SECONDS)
+    return placed
 
 
 class Sequencer:
@@ -128,11 +152,14 @@ class Sequencer:
         ask: Ask,
         announce: Callable[[str, list[Entry]], None],
         leads: Callable[[], bool],
+        place: Place | None = None,
     ) -> None:
+        """`place`: where entries may be for streams of another database."""
         self._node = node
         self._ask = ask
         self._announce = announce
         self._leads = leads
+        self._place = place
         self._loop = Background("sequencer", self._run)
         #: Who waits for a round that begins from now on.
         self._waiters: list[asyncio.Future[None]] = []
@@ -194,22 +221,31 @@ class Sequencer:
         """Until nothing waits that waited when this began."""
         while True:
             try:
-                *rows, last = await self._ask(
-                    lambda db: db.fetch(SEQUENCE, self._node, _ENTRIES, _BYTES, timeout=_SECONDS)
-                )
+                count, size = await self._round()
             except LogError as error:
                 retried = asyncpg.SerializationError, asyncpg.DeadlockDetectedError
                 if not isinstance(error.__cause__, retried):
                     raise
                 continue
-            for stream, entries in entries_of(rows):
-                self._announce(stream, entries)
-            self._count += last["position"]
+            self._count += count
             if self._count >= _TRIM_AFTER:
                 self._count = 0
                 await self._ask(lambda db: db.execute(TRIM, _TRIM_AFTER // 2, timeout=_SECONDS))
-            if last["position"] < _ENTRIES and last["at"] < _BYTES:
+            if count < _ENTRIES and size < _BYTES:
                 return
+
+    async def _round(self) -> tuple[int, int]:
+        """How many entries have got their positions, and their bytes."""
+        place = self._place
+        if place is not None:
+            count, size = await self._ask(lambda db: carry(db, place))
+            return count, size
+        *rows, last = await self._ask(
+            lambda db: db.fetch(SEQUENCE, self._node, _ENTRIES, _BYTES, timeout=_SECONDS)
+        )
+        for stream, entries in entries_of(rows):
+            self._announce(stream, entries)
+        return last["position"], last["at"]
 
     @staticmethod
     def _resolve(waiters: list[asyncio.Future[None]], error: LogError | None) -> None:

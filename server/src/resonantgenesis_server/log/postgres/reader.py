@@ -87,6 +87,12 @@ WITH last AS (
   UPDATE meta SET value=(value::bigint + 1)::text WHERE name='fence' RETURNING value::bigint
 ) INSERT INTO fences (fence, node) SELECT value, $1 FROM last RETURNING fence
 """
+# Of a fence that another database has given out.
+NOTE_FENCE = """
+WITH last AS (
+  UPDATE meta SET value=greatest(value::bigint, $2)::text WHERE name='fence'
+) INSERT INTO fences (fence, node) VALUES ($2, $1) ON CONFLICT DO NOTHING RETURNING 1
+"""
 CLAIM = """
 INSERT INTO idempotency VALUES ($1, $2, $3, clock_timestamp() + make_interval(secs => $4))
 ON CONFLICT (scope, key) DO UPDATE SET value=excluded.value, expires=excluded.expires
@@ -169,6 +175,12 @@ async def pending(db: asyncpg.Connection) -> list[str]:
 async def next_fence(db: asyncpg.Connection, node: int) -> int:
     """Durable on return, and the node that it was given to is known."""
     return int(await db.fetchval(NEXT_FENCE, node, timeout=_SECONDS))
+
+
+async def note_fence(db: asyncpg.Connection, node: int, fence: int) -> bool:
+    """Whether this database now knows that the fence was given to the node; False: it was given
+    out before."""
+    return bool(await db.fetchval(NOTE_FENCE, node, fence, timeout=_SECONDS))
 
 
 async def claim(

@@ -23,6 +23,14 @@ _log = structlog.get_logger("resonantgenesis.log")
 SCHEMA = "resonantgenesis_log"
 #: PostgreSQL 14: the oldest that its makers maintain.
 _OLDEST = 14
+#: The name, in `meta`, of the list of the databases over which a store is spread.
+DATABASES = "databases"
+#: What commits survive, for people, the weakest first.
+DURABILITIES = (
+    "none: the database may lose everything with its machine (fsync is off)",
+    "on the primary's disk; a failover may lose the last commits (no synchronous standby)",
+    "on the disks of the primary and of a synchronous standby",
+)
 
 # Names, kinds and keys are bytes: they may hold \0, and differ when their bytes differ.
 _VERSION_1 = """
@@ -153,53 +161,52 @@ BEGIN
     ) e ON true;
 END
 $take$;
-
--- Give what waits in the outboxes its positions: at most `most` entries of some `bytes`, the oldest
--- of all nodes by their dates, each unless its stream has its key. One sequencer works at a time.
--- Gives the new entries, and in a last row without a stream how many it took, with their bytes.
--- An entry of an outbox says in 3 bytes each how long its stream's name and its key are, then both,
--- then its own body.
-CREATE FUNCTION sequence_outboxes(me bigint, most integer, bytes bigint)
+"""
+# Entries find their positions by functions of their own, since the stream that they are for may lie
+# in another database than the outbox that they wait in.
+_VERSION_2 = """
+-- What waits in the outboxes: at most `most` entries of some `bytes`, the oldest of all nodes by
+-- their dates. An entry of an outbox says in 3 bytes each how long its stream's name and its key
+-- are, then both, then its own body. `size`: with all that.
+CREATE FUNCTION waiting_entries(most integer, bytes bigint)
 RETURNS TABLE (
+  n bigint, node bigint, place bigint, name bytea, key bytea, kind bytea, body bytea, at bigint,
+  size integer
+) LANGUAGE sql STABLE AS $waiting$
+  SELECT w.n, w.node, w.position, substring(w.body, 7, l.name),
+    substring(w.body, 7 + l.name, l.key), w.kind, substring(w.body, 7 + l.name + l.key), w.at,
+    octet_length(w.body)
+  FROM (
+    SELECT o.node, e.*, row_number() OVER oldest AS n,
+      sum(octet_length(e.body)) OVER oldest - octet_length(e.body) AS before
+    FROM outboxes o CROSS JOIN LATERAL (
+      SELECT position, at, kind, body FROM entries
+      WHERE stream = o.stream AND position > o.place ORDER BY position LIMIT most
+    ) e
+    WINDOW oldest AS (ORDER BY e.at, o.node, e.position ROWS UNBOUNDED PRECEDING)
+  ) w CROSS JOIN LATERAL (
+    SELECT (get_byte(b, 0) << 16) + (get_byte(b, 1) << 8) + get_byte(b, 2) AS name,
+      (get_byte(b, 3) << 16) + (get_byte(b, 4) << 8) + get_byte(b, 5) AS key
+    FROM (SELECT substring(w.body, 1, 6) AS b) h
+  ) l
+  WHERE w.n <= most AND w.before < bytes ORDER BY w.n
+$waiting$;
+
+-- Give entries, in this order, their positions, each unless its stream has its key. Gives the new
+-- ones.
+CREATE FUNCTION place_entries(
+  me bigint, names bytea[], keys bytea[], kinds bytea[], bodies bytea[], dates bigint[]
+) RETURNS TABLE (
   name bytea, "position" bigint, kind bytea, body bytea, at bigint
-) LANGUAGE plpgsql AS $sequence$
+) LANGUAGE plpgsql AS $place$
 #variable_conflict use_column
 DECLARE
-  nodes bigint[];
-  places bigint[];
-  dates bigint[];
-  names bytea[];
-  keys bytea[];
-  kinds bytea[];
-  bodies bytea[];
-  taken bigint;
   marks text;
 BEGIN
-  PERFORM 1 FROM meta m WHERE m.name = 'sequencer' FOR NO KEY UPDATE;
-  SELECT array_agg(h.node ORDER BY h.n), array_agg(h.position ORDER BY h.n),
-      array_agg(h.at ORDER BY h.n), array_agg(substring(h.body, 7, h.long) ORDER BY h.n),
-      array_agg(substring(h.body, 7 + h.long, h.long_key) ORDER BY h.n),
-      array_agg(h.kind ORDER BY h.n),
-      array_agg(substring(h.body, 7 + h.long + h.long_key) ORDER BY h.n), sum(octet_length(h.body))
-    INTO nodes, places, dates, names, keys, kinds, bodies, taken
-    FROM (
-      SELECT w.*,
-        (get_byte(l.b, 0) << 16) + (get_byte(l.b, 1) << 8) + get_byte(l.b, 2) AS long,
-        (get_byte(l.b, 3) << 16) + (get_byte(l.b, 4) << 8) + get_byte(l.b, 5) AS long_key
-      FROM (
-        SELECT o.node, e.*, row_number() OVER oldest AS n,
-          sum(octet_length(e.body)) OVER oldest - octet_length(e.body) AS before
-        FROM outboxes o CROSS JOIN LATERAL (
-          SELECT position, at, kind, body FROM entries
-          WHERE stream = o.stream AND position > o.place ORDER BY position LIMIT most
-        ) e
-        WINDOW oldest AS (ORDER BY e.at, o.node, e.position ROWS UNBOUNDED PRECEDING)
-      ) w CROSS JOIN LATERAL (SELECT substring(w.body, 1, 6) AS b) l
-      WHERE w.n <= most AND w.before < bytes
-    ) h;
-  IF nodes IS NULL THEN
-    RETURN QUERY SELECT NULL::bytea, 0::bigint, NULL::bytea, NULL::bytea, 0::bigint;
-    RETURN;
+  -- Whoever stood still meanwhile may hold what others have placed, and removed again, long ago.
+  IF me <> 0 AND NOT EXISTS (SELECT 1 FROM writers w WHERE w.node = me AND w.alive) THEN
+    RAISE EXCEPTION 'this node was declared dead'
+      USING ERRCODE = 'object_not_in_prerequisite_state';
   END IF;
   INSERT INTO streams (id, name) SELECT nextval('stream_numbers'), u.name
     FROM (SELECT DISTINCT name FROM unnest(names) AS n(name)) u
@@ -230,20 +237,56 @@ BEGIN
   )
   SELECT s.name, m.position, m.kind, m.body, m.at FROM made m JOIN streams s ON s.id = m.stream
   ORDER BY m.stream, m.position;
-  UPDATE outboxes o SET place = u.place FROM (
-    SELECT p.node, max(p.place) AS place FROM unnest(nodes, places) AS p(node, place)
-    GROUP BY p.node
-  ) u WHERE o.node = u.node;
   SELECT string_agg(encode(u.name, 'hex'), ' ') INTO marks
     FROM (SELECT DISTINCT name FROM unnest(names) AS n(name)) u;
   PERFORM pg_notify('resonantgenesis', 'in ' || me || ' ' ||
     CASE WHEN length(marks) < 7800 THEN marks ELSE '*' END);
-  RETURN QUERY SELECT NULL::bytea, cardinality(nodes)::bigint, NULL::bytea, NULL::bytea, taken;
+END
+$place$;
+
+-- The entries of these nodes' outboxes have their positions, up to these places.
+CREATE FUNCTION advance_outboxes(nodes bigint[], places bigint[]) RETURNS SETOF bigint
+LANGUAGE sql AS $advance$
+  UPDATE outboxes o SET place = greatest(o.place, u.place) FROM (
+    SELECT node, max(place) AS place FROM unnest(nodes, places) AS p(node, place) GROUP BY node
+  ) u WHERE o.node = u.node RETURNING o.node
+$advance$;
+
+-- Give what waits in the outboxes its positions in this database. One sequencer works at a time.
+-- Gives the new entries, and in a last row without a stream how many it took, with their bytes.
+CREATE OR REPLACE FUNCTION sequence_outboxes(me bigint, most integer, bytes bigint)
+RETURNS TABLE (
+  name bytea, "position" bigint, kind bytea, body bytea, at bigint
+) LANGUAGE plpgsql AS $sequence$
+#variable_conflict use_column
+DECLARE
+  nodes bigint[];
+  places bigint[];
+  dates bigint[];
+  names bytea[];
+  keys bytea[];
+  kinds bytea[];
+  bodies bytea[];
+  taken bigint;
+BEGIN
+  PERFORM 1 FROM meta m WHERE m.name = 'sequencer' FOR NO KEY UPDATE;
+  SELECT array_agg(w.node ORDER BY w.n), array_agg(w.place ORDER BY w.n),
+      array_agg(w.at ORDER BY w.n), array_agg(w.name ORDER BY w.n),
+      array_agg(w.key ORDER BY w.n), array_agg(w.kind ORDER BY w.n),
+      array_agg(w.body ORDER BY w.n), sum(w.size)
+    INTO nodes, places, dates, names, keys, kinds, bodies, taken
+    FROM waiting_entries(most, bytes) w;
+  IF nodes IS NOT NULL THEN
+    RETURN QUERY SELECT * FROM place_entries(me, names, keys, kinds, bodies, dates);
+    PERFORM 1 FROM advance_outboxes(nodes, places);
+  END IF;
+  RETURN QUERY SELECT NULL::bytea, coalesce(cardinality(nodes), 0)::bigint, NULL::bytea,
+    NULL::bytea, coalesce(taken, 0);
 END
 $sequence$;
 """
 #: What makes each version of the one before it.
-_VERSIONS = (_VERSION_1,)
+_VERSIONS = (_VERSION_1, _VERSION_2)
 SCHEMA_VERSION = len(_VERSIONS)
 
 _RIGHTS = """
@@ -280,16 +323,14 @@ async def look_at(db: asyncpg.Connection) -> Server:
         raise LogUnavailable("the database is a standby or read-only; name the primary")
     warnings = []
     if row["fsync"] == "off" or row["whole_pages"] == "off":
-        durability = "none: the database may lose everything with its machine (fsync is off)"
+        durability = DURABILITIES[0]
         warnings.append(
             "the database runs with fsync or full_page_writes off: a power loss may take everything"
         )
     elif row["standbys"]:
-        durability = "on the disks of the primary and of a synchronous standby"
+        durability = DURABILITIES[2]
     else:
-        durability = (
-            "on the primary's disk; a failover may lose the last commits (no synchronous standby)"
-        )
+        durability = DURABILITIES[1]
     if row["commit"] not in ("on", "remote_apply"):
         warnings.append(
             f"the database's synchronous_commit is {row['commit']}; the log's connections use on"
@@ -315,11 +356,17 @@ async def _history(db: asyncpg.Connection) -> str:
 
 
 async def create_or_check(
-    db: asyncpg.Connection, schema: str, history: str, *, for_copy: bool = False
+    db: asyncpg.Connection,
+    schema: str,
+    history: str,
+    *,
+    for_copy: bool = False,
+    is_one_of_several: bool = False,
 ) -> str:
     """Create the store or check its version and bring it to this one; its epoch, which is a new
     one where the database's history is another. Any number of processes may do so at once. A log
-    that is being filled by a copy is refused, unless `for_copy`.
+    that is being filled by a copy is refused, unless `for_copy`; a part of a store that is spread
+    over several databases, unless `is_one_of_several`.
 
     Raises LogUnavailable and StoreIsNewer, and what asyncpg raises.
     """
@@ -339,12 +386,24 @@ async def create_or_check(
         copy = await db.fetchval("SELECT value FROM meta WHERE name=$1", COPY)
         if copy is not None and not for_copy:
             raise LogUnavailable(UNFINISHED)
+        if not is_one_of_several:
+            await refuse_part(db)
         if not meta:
             meta = {"epoch": secrets.token_hex(8), "history": history}
             await db.executemany("INSERT INTO meta VALUES ($1, $2)", list(meta.items()))
         elif history and meta["history"] != history:
             meta["epoch"] = await new_epoch(db, meta["epoch"], history)
         return meta["epoch"]
+
+
+async def refuse_part(db: asyncpg.Connection) -> None:
+    """Raises LogUnavailable for one of several databases of a store."""
+    parts = await db.fetchval("SELECT value FROM meta WHERE name=$1", DATABASES)
+    if parts is not None:
+        raise LogUnavailable(
+            f"the store is spread over {len(parts.split())} databases, and one is named; name all"
+            " of them, in their order"
+        )
 
 
 async def new_epoch(db: asyncpg.Connection, old: str, history: str) -> str:

@@ -12,7 +12,15 @@ import asyncpg
 
 from ...postgres_errors import ERRORS
 from .connection import unavailable
-from .schema import SCHEMA, SCHEMA_VERSION, Server, create_or_check, look_at, version_of
+from .schema import (
+    SCHEMA,
+    SCHEMA_VERSION,
+    Server,
+    create_or_check,
+    look_at,
+    refuse_part,
+    version_of,
+)
 
 #: Seconds to connect, and for all of the work.
 _CONNECT, _WORK = 5.0, 120.0
@@ -33,10 +41,13 @@ class StoreState:
     server: Server
 
 
-async def look(url: str) -> StoreState:
+async def look(url: str, *, is_one_of_several: bool = False) -> StoreState:
     """The store at `url`; nothing is changed. Raises LogUnavailable with one line."""
-    async with _connected(url) as db:
-        return StoreState(await version_of(db, SCHEMA), SCHEMA_VERSION, await look_at(db))
+    async with connected(url) as db:
+        state = StoreState(await version_of(db, SCHEMA), SCHEMA_VERSION, await look_at(db))
+        if state.version and not is_one_of_several:
+            await refuse_part(db)
+        return state
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +61,7 @@ class Survey:
 async def survey(url: str) -> Survey:
     """Who uses the store at `url`, and how long a commit takes. Nothing is changed; where nodes
     live it takes a little longer than a beat. Raises LogUnavailable with one line."""
-    async with _connected(url) as db:
+    async with connected(url) as db:
         before = {row["node"]: row["beat"] for row in await db.fetch(BEATS)}
         looked = time.monotonic()
         times = sorted([await _commit_seconds(db) for _ in range(_COMMITS)])
@@ -68,19 +79,20 @@ async def _commit_seconds(db: asyncpg.Connection) -> float:
     return time.monotonic() - began
 
 
-async def make_or_upgrade(url: str) -> StoreState:
+async def make_or_upgrade(url: str, *, is_one_of_several: bool = False) -> StoreState:
     """Make the store or bring it to the newest version; its state before.
 
     Raises LogUnavailable and StoreIsNewer with one line."""
-    async with _connected(url) as db:
+    async with connected(url) as db:
         server = await look_at(db)
         state = StoreState(await version_of(db, SCHEMA), SCHEMA_VERSION, server)
-        await create_or_check(db, SCHEMA, server.history)
+        await create_or_check(db, SCHEMA, server.history, is_one_of_several=is_one_of_several)
         return state
 
 
 @asynccontextmanager
-async def _connected(url: str) -> AsyncIterator[asyncpg.Connection]:
+async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection for a moment. Raises LogUnavailable with one line."""
     try:
         async with asyncio.timeout(_WORK):
             db = await asyncpg.connect(

@@ -535,14 +535,15 @@ class PostgresWriter:
         self._db, _ = await self._database.connect("writer")
         if self._away_since is not None:
             seconds = round(self._loop.time() - self._away_since, 1)
-            log_.warning("the database is back", seconds=seconds)
+            log_.warning(f"{self._database.words} is back", seconds=seconds)
             self._away_since = None
         return await self._settle()
 
     def _note_absence(self, error: BaseException) -> None:
         if self._away_since is None:
             self._away_since = self._loop.time()
-            log_.warning("the database is away, appends wait", reason=str(unavailable(error)))
+            reason = str(unavailable(error))
+            log_.warning(f"{self._database.words} is away, appends wait", reason=reason)
 
     async def _settle(self) -> int | None:
         """After a refusal, or where an answer was lost: the group's date if it is committed, None
