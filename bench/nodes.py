@@ -83,10 +83,11 @@ class Viewer:
 
 
 @contextmanager
-def serving(mode: str, database: PostgresServer) -> Iterator[list[Server]]:
-    """The nodes; the first one runs the turns, viewers are at the last."""
+def serving(mode: str, database: PostgresServer, databases: int) -> Iterator[list[Server]]:
+    """The nodes; the first one runs the turns, viewers are at the last. On PostgreSQL their
+    sessions are spread over so many databases."""
     environment = {"RESONANTGENESIS_BOOTSTRAP_KEY": KEY, "RESONANTGENESIS_SECRET": SECRET}
-    url = None if mode == "embedded" else database.database()
+    urls = [database.database() for _ in range(0 if mode == "embedded" else databases)]
     with tempfile.TemporaryDirectory(dir=ROOT / "bench/.work") as work, stopping([]) as started:
         nodes = []
         for number in range(2 if mode == "two nodes" else 1):
@@ -95,7 +96,7 @@ def serving(mode: str, database: PostgresServer) -> Iterator[list[Server]]:
             command = [str(ROOT / ".venv/bin/resonantgenesis"), "serve", "--port", str(port)]
             command += ["--data", str(directory / "data"), "--agent", "bench=bench.agent:paced"]
             command += ["--log-level", "warning", "--drain-seconds", "0"]
-            command += ["--store", url] if url else []
+            command += [word for url in urls for word in ("--store", url)]
             process = Process(command, directory, cwd=ROOT, environment=environment)
             started.append(process)
             process.wait_for_port(port)
@@ -108,10 +109,15 @@ def serving(mode: str, database: PostgresServer) -> Iterator[list[Server]]:
 
 
 async def measure(
-    mode: str, database: PostgresServer, sessions: int, viewers: int, rate: float, seconds: float
+    mode: str,
+    database: PostgresServer,
+    sessions: int,
+    viewers: int,
+    arguments: argparse.Namespace,
 ) -> Round:
     """`viewers` of each session."""
-    with serving(mode, database) as nodes:
+    rate, seconds = arguments.rate, arguments.seconds
+    with serving(mode, database, arguments.databases) as nodes:
         first, last = nodes[0], nodes[-1]
         count = int(rate * (seconds + 60))
         async with httpx.AsyncClient(headers=HEADERS, timeout=60) as client:
@@ -191,11 +197,7 @@ async def run(arguments: argparse.Namespace) -> None:
             rounds: dict[str, list[Round]] = {mode: [] for mode in modes}
             for _ in range(arguments.rounds):
                 for mode, each in rounds.items():
-                    each.append(
-                        await measure(
-                            mode, database, sessions, viewers, arguments.rate, arguments.seconds
-                        )
-                    )
+                    each.append(await measure(mode, database, sessions, viewers, arguments))
             show(f"{title}: {sessions} × {arguments.rate:g}/s × {viewers}", rounds)
     finally:
         database.close()
@@ -208,6 +210,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--rate", type=float, default=20.0)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--databases", type=int, default=1, help="over which sessions are spread")
     uvloop.run(run(parser.parse_args(given)))
 
 

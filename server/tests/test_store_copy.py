@@ -12,6 +12,7 @@ from resonantgenesis_server.datadir.lock import lock_data
 from resonantgenesis_server.files.disk import DiskBlobs
 from resonantgenesis_server.log.base import Append, LogUnavailable, NewEntry
 from resonantgenesis_server.log.postgres.log import PostgresLog
+from resonantgenesis_server.log.postgres.spread import SpreadLog
 from resonantgenesis_server.log.postgres.transfer import PostgresRows
 from resonantgenesis_server.log.sqlite.log import SqliteLog
 from resonantgenesis_server.logging.startup import StartupError
@@ -21,6 +22,7 @@ from resonantgenesis_server.records.credentials import CredentialHasher, load_se
 from resonantgenesis_server.records.files import Content, Owner
 from resonantgenesis_server.records.store import Records
 from resonantgenesis_server.store_copy import CopyRefused, Place, copy_store
+from support.postgres import PostgresServer
 
 pytestmark = pytest.mark.anyio
 SECRET = "5e" * 32
@@ -36,7 +38,9 @@ def embedded(folder: Path) -> Place:
     return Place.parse(f"sqlite:{folder}")
 
 
-async def log_of(place: Place) -> SqliteLog | PostgresLog:
+async def log_of(place: Place) -> SqliteLog | PostgresLog | SpreadLog:
+    if len(place.urls) > 1:
+        return await SpreadLog.open(place.urls, beat_seconds=0.05)
     if place.data is None:
         return await PostgresLog.open(place.url, beat_seconds=0.05)
     return await SqliteLog.open(place.data / "log.db")
@@ -110,15 +114,26 @@ def silent(_phase: str, _done: int, _total: int) -> None: ...
 
 @pytest.fixture
 async def copied_to_postgres(
-    tmp_path: Path, postgres: str, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    postgres_server: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[tuple[Place, Place]]:
+    """A store to be copied, and where to: one database, or as many as the parameter says."""
+    urls = [postgres_server.database() for _ in range(getattr(request, "param", 1))]
     monkeypatch.setattr("resonantgenesis_server.log.sqlite.transfer.PAGE_ROWS", 7)
     monkeypatch.setattr("resonantgenesis_server.log.postgres.transfer.PAGE_ROWS", 7)
-    source, target = embedded(tmp_path / "data"), Place.parse(postgres)
+    source, target = embedded(tmp_path / "data"), Place.parse(",".join(urls))
     await fill(source)
     yield source, target
+    for url in urls:
+        postgres_server.recycle(url)
 
 
+ONE_AND_TWO = pytest.mark.parametrize("copied_to_postgres", [1, 2], indirect=True)
+
+
+@ONE_AND_TWO
 async def test_everything_is_there_on_postgres_and_back(
     copied_to_postgres: tuple[Place, Place], tmp_path: Path
 ) -> None:
@@ -152,6 +167,7 @@ async def test_everything_is_there_on_postgres_and_back(
     assert back.data is not None and load_secret(back.data / "secret").hex() == secret
 
 
+@ONE_AND_TWO
 async def test_a_copy_that_broke_off_goes_on_and_is_opened_by_no_server(
     copied_to_postgres: tuple[Place, Place],
 ) -> None:

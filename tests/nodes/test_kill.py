@@ -148,10 +148,12 @@ async def kills(fleet: Fleet, *, rounds: int, sessions: int, slack: float) -> No
             await asyncio.to_thread(dead.start)
 
 
+@pytest.mark.parametrize("databases", [1, 2])
 async def test_nothing_seen_is_lost_when_a_node_is_killed(
-    database: PostgresServer, tmp_path: Path
+    database: PostgresServer, tmp_path: Path, databases: int
 ) -> None:
-    with running(tmp_path, [database.database()] * 2) as fleet:
+    store = " ".join(database.database() for _ in range(databases))
+    with running(tmp_path, [store] * 2) as fleet:
         await kills(fleet, rounds=1, sessions=8, slack=2)
 
 

@@ -36,7 +36,7 @@ from .events.outbox import OutboxRelay
 from .events.service import EventService
 from .events.system_events import LimitEvents, NodeEvents
 from .feed.hub import Hub
-from .feed.remote import RemoteStreams
+from .feed.remote import remote_streams
 from .files.service import QUOTA, FileService
 from .gauges import metrics_of
 from .http.api.conversations import conversations_router
@@ -472,7 +472,8 @@ async def _take_up(
     if isinstance(log, SqliteLog):
         lost, resumed = await supervisor.sweep(await log.pending())
     else:
-        remote = supervisor.hub.source = RemoteStreams(log, supervisor.hub, supervisor.gone)
+        hub, gone = supervisor.hub, supervisor.gone
+        remote = hub.source = remote_streams(log.parts, log.place_of, hub, gone)
         dispatcher.publish = remote.committed
         remote.start()
         stack.push_async_callback(remote.close)
@@ -569,7 +570,7 @@ def _app(
 async def _bootstrap(settings: Settings, records: Records, hasher: CredentialHasher) -> None:
     given, path = settings.bootstrap_key, settings.data / "api-key"
     key = given.get_secret_value() if given else None
-    is_shared = settings.store is not None
+    is_shared = bool(settings.store)
     made = await bootstrap(records, hasher, key, path, is_shared=is_shared)
     if made.generated is None:
         return

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from .agents.workers.pool import WorkerPool
 from .config.settings import Settings
 from .feed.hub import Hub
-from .feed.remote import RemoteStreams
+from .feed.remote import RemoteStreams, SpreadStreams
 from .http.api.metrics import Gauges, ServerMetrics, metrics_router
 from .http.serving.worker_place import WorkerPlace
 from .http.watchdog import StreamWatchdog
@@ -51,7 +51,8 @@ def metrics_of(
         return {"running": running, "queued": queued}
 
     def followed() -> Mapping[str, float]:
-        return {"": hub.source.count if isinstance(hub.source, RemoteStreams) else 0}
+        source = hub.source
+        return {"": source.count if isinstance(source, RemoteStreams | SpreadStreams) else 0}
 
     told = ServerMetrics(
         {

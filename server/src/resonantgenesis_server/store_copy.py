@@ -17,12 +17,13 @@ from typing import Any
 
 import orjson
 
+from .config.settings import split_addresses
 from .datadir.clock import keeping_clock
 from .datadir.lock import lock_data
 from .datadir.private_file import write_private
 from .files.base import BlobDamaged, BlobGone, Blobs
 from .log.sqlite.transfer import SqliteRows
-from .log.transfer import LogRows
+from .log.transfer import LogRows, StreamRow
 from .model.clock import Clock
 from .records import tables
 from .records.base import StoreError
@@ -43,19 +44,23 @@ class CopyRefused(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A store: a data directory or the address of a database."""
+    """A store: a data directory, or the addresses of its databases. `url`: where records lie."""
 
     data: Path | None
-    url: str
+    urls: tuple[str, ...]
+
+    @property
+    def url(self) -> str:
+        return self.urls[0]
 
     @classmethod
     def parse(cls, words: str) -> Place:
-        """`sqlite:DIR` or `postgresql://…`. Raises ValueError."""
+        """`sqlite:DIR` or `postgresql://…`, several with commas in between. Raises ValueError."""
         if words.startswith("sqlite:") and (folder := words.removeprefix("sqlite:")):
             data = Path(folder).expanduser()
-            return cls(data, f"sqlite:///{data / 'records.db'}")
+            return cls(data, (f"sqlite:///{data / 'records.db'}",))
         if words.startswith(("postgresql://", "postgres://")):
-            return cls(None, words)
+            return cls(None, tuple(split_addresses(words)))
         raise ValueError("is neither like sqlite:DIR nor like postgresql://USER@HOST/NAME")
 
 
@@ -114,10 +119,10 @@ async def copy_store(
 
 
 @contextlib.asynccontextmanager
-async def _log_of(place: Place, clock: Clock) -> AsyncIterator[LogRows]:
+async def _log_of(place: Place, clock: Clock, *, make: bool) -> AsyncIterator[LogRows]:
     log: LogRows
     if place.data is None:
-        log = await postgres_rows(place.url)
+        log = await postgres_rows(place.urls, make=make)
     else:
         log = await SqliteRows.open(place.data / "log.db", clock)
     try:
@@ -136,7 +141,7 @@ async def _open(stack: contextlib.AsyncExitStack, place: Place, *, is_source: bo
     if is_source:
         records = await RecordRows.source(place.url)
         stack.push_async_callback(records.close)
-    log = await stack.enter_async_context(_log_of(place, clock))
+    log = await stack.enter_async_context(_log_of(place, clock, make=not is_source))
     if is_source and await log.mark() is not None:
         raise CopyRefused("a copy into this store broke off; it is not whole")
     if not is_source:
@@ -172,15 +177,14 @@ async def _begin(old: Store, new: Store) -> float:
 
 async def _copy_log(old: LogRows, new: LogRows, report: Report) -> tuple[int, int]:
     totals = await old.totals()
+    after, place = await new.last_stream(), await new.last_entry()
     done = await new.totals()
     streams = done.streams
-    after = await new.last_stream()
     while rows := await old.streams(after):
         await new.add_streams(rows)
         streams, after = streams + len(rows), rows[-1].number
         report("streams", streams, totals.streams)
     entries = done.entries
-    place = await new.last_entry()
     report("entries", entries, totals.entries)
     page = await old.entries(place)
     while page:
@@ -216,14 +220,10 @@ async def _compare(old: Store, new: Store, shift: float, report: Report) -> None
     totals = await old.log.totals()
     if totals != await new.log.totals():
         raise CopyRefused("the copy differs: another number of streams or entries")
-    after = 0
-    while True:
-        rows = list(await old.log.streams(after))
-        if rows != list(await new.log.streams(after)):
+    copies = _streams(new.log)
+    async for stream in _streams(old.log):
+        if stream != await anext(copies, None):
             raise CopyRefused("the copy differs in the state of a stream")
-        if not rows:
-            break
-        after = rows[-1].number
     compared = 0
     ours, theirs = _digests(old.log), _digests(new.log)
     while (mine := await anext(ours, None)) is not None:
@@ -242,6 +242,15 @@ async def _compare(old: Store, new: Store, shift: float, report: Report) -> None
         before = await old.records.digest(table, changed)
         if before != await new.records.digest(table, dated_by(0)):
             raise CopyRefused(f"the copy differs in the table {table.name}")
+
+
+async def _streams(log: LogRows) -> AsyncIterator[StreamRow]:
+    """All of them, in order. Two logs may cut their pages at different places."""
+    page = await log.streams(0)
+    while page:
+        for row in page:
+            yield row
+        page = await log.streams(page[-1].number)
 
 
 async def _digests(log: LogRows) -> AsyncIterator[tuple[int, int, bytes]]:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import importlib
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -35,11 +35,12 @@ from .records.store import Records
 
 if TYPE_CHECKING:
     from .log.postgres.log import PostgresLog
+    from .log.postgres.spread import SpreadLog
     from .log.postgres.upkeep import StoreState
 
 log_ = structlog.get_logger("resonantgenesis.stores")
 
-AnyLog: TypeAlias = "SqliteLog | PostgresLog"
+AnyLog: TypeAlias = "SqliteLog | PostgresLog | SpreadLog"
 #: What is wrong with a store, in one line.
 ERRORS = (StoreError, LogError)
 
@@ -62,9 +63,10 @@ def node_name(worker: int | None) -> str:
 
 
 async def open_records(settings: Settings, clock: Clock) -> Records:
-    """Raises StoreError, and StartupError for settings that do not fit the store."""
-    if settings.store is None:
-        if settings.store_direct is not None:
+    """Raises StoreError, LogError for a wrong list of databases, and StartupError for settings that
+    do not fit the store."""
+    if not settings.store:
+        if settings.store_direct:
             raise StartupError("store_direct: is of use only with `store`, a pooler's address")
         url = f"sqlite:///{settings.data / 'records.db'}"
         return await Records.open(url, clock=clock.now, passed=clock.passed)
@@ -73,9 +75,17 @@ async def open_records(settings: Settings, clock: Clock) -> Records:
             "secret: is needed with `store`, the same one for every node, e.g. the output of"
             " `openssl rand -hex 32`"
         )
+    with _postgres():
+        from .log.postgres import databases, upkeep
+    # First: records would be made in a database that is not the first.
+    urls = _direct(settings)
+    if len(urls) == 1:
+        await upkeep.look(urls[0])
+    else:
+        await databases.agree(urls, make=settings.store_upgrade)
     return await Records.open(
-        settings.store,
-        direct=settings.store_direct,
+        settings.store[0],
+        direct=settings.store_direct[0] if settings.store_direct else None,
         clock=clock.now,
         passed=clock.passed,
         pool_size=settings.store_pool,
@@ -90,7 +100,7 @@ async def open_hasher(settings: Settings, records: Records) -> CredentialHasher:
     path = settings.data / "secret"
     if settings.secret is not None:
         hasher = CredentialHasher(bytes.fromhex(settings.secret.get_secret_value()))
-        await check_secret(records, hasher, path if settings.store is None else None)
+        await check_secret(records, hasher, None if settings.store else path)
         return hasher
     is_new = not await asyncio.to_thread(path.exists)
     hasher = CredentialHasher(load_secret(path))
@@ -110,7 +120,7 @@ async def open_log(
     the number of this process among those of one server.
 
     Raises LogError."""
-    if settings.store is None:
+    if not settings.store:
         return await SqliteLog.open(
             settings.data / "log.db",
             on_commit=on_commit,
@@ -120,10 +130,17 @@ async def open_log(
     with _postgres():
         from .log.postgres import upkeep
         from .log.postgres.log import PostgresLog
+        from .log.postgres.spread import SpreadLog
+    urls = _direct(settings)
     if not settings.store_upgrade:
-        _refuse_old(await upkeep.look(_direct(settings)))
-    log = await PostgresLog.open(
-        _direct(settings),
+        for url in urls:
+            _refuse_old(await upkeep.look(url, is_one_of_several=len(urls) > 1))
+    open_it: Callable[..., Awaitable[PostgresLog | SpreadLog]]
+    if len(urls) == 1:
+        open_it = partial(PostgresLog.open, urls[0])
+    else:
+        open_it = partial(SpreadLog.open, urls, make=settings.store_upgrade)
+    log = await open_it(
         on_commit=on_commit,
         on_broken=on_broken,
         beat_seconds=settings.node_beat,
@@ -131,7 +148,7 @@ async def open_log(
         name=node_name(worker),
         version=version("resonantgenesis-server"),
     )
-    log_.info("the log is on PostgreSQL", durability=log.durability)
+    log_.info("the log is on PostgreSQL", durability=log.durability, databases=len(urls))
     return log
 
 
@@ -171,16 +188,19 @@ def place_of_files(settings: Settings) -> str | None:
         return None
 
 
-async def postgres_rows(url: str) -> LogRows:
-    """Raises LogError."""
+async def postgres_rows(urls: Sequence[str], *, make: bool) -> LogRows:
+    """The rows of a log in these databases; `make`: make it where there is none. Raises
+    LogError."""
     with _postgres():
-        from .log.postgres.transfer import PostgresRows
-    return await PostgresRows.open(url)
+        from .log.postgres.transfer import PostgresRows, SpreadRows
+    if len(urls) == 1:
+        return await PostgresRows.open(urls[0])
+    return await SpreadRows.open(urls, make=make)
 
 
-def _direct(settings: Settings) -> str:
-    """The address of the database without a pooler in between."""
-    return settings.store_direct or settings.store or ""
+def _direct(settings: Settings) -> Sequence[str]:
+    """The addresses of the databases without a pooler in between."""
+    return settings.store_direct or settings.store
 
 
 def make_or_upgrade(settings: Settings) -> str:
@@ -200,7 +220,7 @@ def check(settings: Settings) -> StoreReport:
 
 @contextlib.contextmanager
 def _held(settings: Settings) -> Iterator[None]:
-    if settings.store is not None:
+    if settings.store:
         yield
         return
     with lock_data(settings.data):
@@ -208,44 +228,68 @@ def _held(settings: Settings) -> Iterator[None]:
 
 
 async def _make_or_upgrade(settings: Settings) -> str:
-    if settings.store is None:
+    if not settings.store:
         before = await Records.revision(f"sqlite:///{settings.data / 'records.db'}")
         records = await open_records(settings, Clock())
         await records.close()
         await (await SqliteLog.open(settings.data / "log.db")).close()
         return _done(before.found, before.newest)
     with _postgres():
-        from .log.postgres import upkeep
-    url = _direct(settings)
-    before = await Records.revision(url)
-    records = await Records.open(url)
+        from .log.postgres import databases, upkeep
+    urls = _direct(settings)
+    before = await Records.revision(urls[0])
+    several = len(urls) > 1
+    if several:
+        await databases.agree(urls, make=True)
+    records = await Records.open(urls[0])
     await records.close()
-    await upkeep.make_or_upgrade(url)
+    for url in urls:
+        await upkeep.make_or_upgrade(url, is_one_of_several=several)
     return _done(before.found, before.newest)
 
 
 async def _check(settings: Settings) -> StoreReport:
-    url = _direct(settings) if settings.store else f"sqlite:///{settings.data / 'records.db'}"
-    if settings.store is None and not (settings.data / "records.db").exists():
-        raise StoreError(f"there is no store in {settings.data}; run `resonantgenesis store init`")
+    urls = _direct(settings)
+    if not urls:
+        if not (settings.data / "records.db").exists():
+            raise StoreError(
+                f"there is no store in {settings.data}; run `resonantgenesis store init`"
+            )
+        lines = [await _records_line(f"sqlite:///{settings.data / 'records.db'}")]
+        return StoreReport([*lines, f"log: commits are {SqliteLog.durability}"], ())
+    with _postgres():
+        from .log.postgres import databases, upkeep
+    several = len(urls) > 1
+    states = [await upkeep.look(url, is_one_of_several=several) for url in urls]
+    if several and all(state.version for state in states):
+        await databases.agree(urls, make=False)
+    lines = [await _records_line(urls[0])]
+    for state in states:
+        _refuse_old(state)
+    warnings: list[str] = []
+    machines: set[str] = set()
+    slowest = 0.0
+    for place, (url, state) in enumerate(zip(urls, states, strict=True)):
+        label = f"{databases.label_of(place, len(urls))}: " if several else ""
+        survey = await upkeep.survey(url)
+        names = f": {', '.join(survey.nodes)}" if survey.nodes else ""
+        lines += [
+            f"{label}log: version {state.version}; commits are {state.server.durability}",
+            f"{label}nodes: {len(survey.nodes)} alive{names}",
+            f"{label}a commit takes {survey.commit_seconds * 1000:.1f} ms",
+        ]
+        warnings += [f"{label}{warning}" for warning in state.server.warnings]
+        slowest = max(slowest, survey.commit_seconds)
+        machines |= {name.partition("/")[0] for name in survey.nodes}
+    return StoreReport(lines, warnings, slowest, frozenset(machines))
+
+
+async def _records_line(url: str) -> str:
+    """Raises StoreError."""
     records = await Records.revision(url)
     if records.problem is not None:
         raise StoreError(records.problem)
-    lines = [f"records: revision {records.found}"]
-    if settings.store is None:
-        lines.append(f"log: commits are {SqliteLog.durability}")
-        return StoreReport(lines, ())
-    with _postgres():
-        from .log.postgres import upkeep
-    state = await upkeep.look(url)
-    _refuse_old(state)
-    lines.append(f"log: version {state.version}; commits are {state.server.durability}")
-    survey = await upkeep.survey(url)
-    names = f": {', '.join(survey.nodes)}" if survey.nodes else ""
-    lines.append(f"nodes: {len(survey.nodes)} alive{names}")
-    lines.append(f"a commit takes {survey.commit_seconds * 1000:.1f} ms")
-    machines = frozenset(name.partition("/")[0] for name in survey.nodes)
-    return StoreReport(lines, state.server.warnings, survey.commit_seconds, machines)
+    return f"records: revision {records.found}"
 
 
 def _done(found: str | None, newest: str) -> str:

@@ -294,7 +294,7 @@ def test_a_secret_may_lie_in_a_file(
     monkeypatch.setenv(f"{variable}_FILE", str(tmp_path / "secret-file"))
     loaded = load_settings()
     found = getattr(loaded.settings, setting)
-    assert (found if "store" in setting else found.get_secret_value()) == value
+    assert (found[0] if "store" in setting else found.get_secret_value()) == value
     assert loaded.sources[setting] == f"file of {variable}_FILE"
     assert unknown_variables() == []
     monkeypatch.setenv(variable, value)

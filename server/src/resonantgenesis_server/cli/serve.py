@@ -32,10 +32,10 @@ def serve(
         ),
     ] = None,
     store: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             help="Address of a PostgreSQL database; better in a variable or a file, since others"
-            " see a command's arguments.",
+            " see a command's arguments; repeatable, to spread sessions over several.",
             show_default="embedded in the data directory",
         ),
     ] = None,
@@ -80,7 +80,7 @@ def serve(
         "port": port,
         "data": data,
         "files": files,
-        "store": store,
+        "store": store or None,
         "workers": workers,
         "agents": _agents(agent) if agent else None,
         "cors_origins": cors_origin or None,

@@ -116,9 +116,9 @@ def secrets_of(settings: Settings) -> list[str]:
     for name, value in _flat(settings):
         if isinstance(value, SecretStr):
             found.append(value.get_secret_value())
-        elif name in ("store", "store_direct") and value:
-            # Its user is no secret, and a word like "postgres" would be hidden everywhere.
-            found += secrets_in(_without_user(value))
+        elif name in ("store", "store_direct"):
+            # Their users are no secret, and a word like "postgres" would be hidden everywhere.
+            found += [secret for address in value for secret in secrets_in(_without_user(address))]
         elif isinstance(value, str):
             found += secrets_in(value)
         elif isinstance(value, tuple) and _COMMAND.fullmatch(name):
@@ -163,18 +163,18 @@ def warn_of_settings(settings: Settings) -> None:
     for name, meant in unknown_variables():
         hint = f"; did you mean {meant}?" if meant else ""
         log_.warning(f"{name} is no setting and does nothing{hint}")
-    if settings.workers == AUTO and settings.store is None:
+    if settings.workers == AUTO and not settings.store:
         log_.info(f"one process serves, although workers is {AUTO}: {ONE_PROCESS}")
 
 
 def worker_count(settings: Settings) -> int:
     """The processes of a server. Raises StartupError if the store is for fewer."""
-    if settings.workers == AUTO and settings.store is None:
+    if settings.workers == AUTO and not settings.store:
         return 1
     known = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
     processors = len(known) or os.cpu_count() or 1
     number = max(processors - 1, 1) if settings.workers == AUTO else int(settings.workers)
-    if number > 1 and settings.store is None:
+    if number > 1 and not settings.store:
         raise StartupError(f"workers: {number} are not possible: {ONE_PROCESS}")
     return number
 

@@ -32,6 +32,8 @@ _SECRET = re.compile(r"[0-9a-fA-F]{64}")
 #: Of the setting `workers`: as many as there are processors to use.
 AUTO = "auto"
 _POSTGRES = re.compile(r"postgres(ql)?://")
+#: Between two addresses: one address may name several hosts, with a comma.
+_NEXT_ADDRESS = re.compile(r"[\s,]+(?=postgres(?:ql)?://)")
 
 
 def parse_agents(value: object) -> object:
@@ -54,6 +56,28 @@ def _parse_list(value: object) -> object:
     if value.lstrip().startswith("["):
         return _json(value)
     return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def split_addresses(text: str) -> list[str]:
+    """Addresses of databases, which white space or a comma separates."""
+    return _NEXT_ADDRESS.split(text.strip()) if text.strip() else []
+
+
+def _parse_addresses(value: object) -> object:
+    if value is None:
+        return ()
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple) or not all(isinstance(each, str) for each in texts):
+        raise ValueError("must be an address like postgresql://USER:PASSWORD@HOST/NAME, or a list")
+    urls = [url for text in texts for url in split_addresses(text)]
+    if not all(map(_POSTGRES.match, urls)):
+        raise ValueError("must be like postgresql://USER:PASSWORD@HOST/NAME")
+    if len(set(urls)) < len(urls):
+        raise ValueError("names a database twice")
+    return tuple(urls)
+
+
+Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_addresses)]
 
 
 def _json(text: str) -> object:
@@ -109,17 +133,18 @@ class Settings(BaseSettings):
         description="Seconds for which a download is sent to an address of the storage itself; 0:"
         " the server sends all content.",
     )
-    store: str | None = Field(
-        default=None,
+    store: Addresses = Field(
+        default=(),
         repr=False,
         description="Address of a PostgreSQL database, postgresql://USER:PASSWORD@HOST/NAME, for"
-        " log and records; without it both are files in the data directory.",
+        " log and records; without it both are files in the data directory. Several: sessions are"
+        " spread over them, and all else is in the first.",
     )
-    store_direct: str | None = Field(
-        default=None,
+    store_direct: Addresses = Field(
+        default=(),
         repr=False,
         description="Address of the same database without a pooler in between, where `store` is"
-        " that of a pooler in transaction mode: the log and upgrades use it.",
+        " that of a pooler in transaction mode: the log and upgrades use it. As many as `store`.",
     )
     store_pool: int = Field(
         default=5,
@@ -240,14 +265,13 @@ class Settings(BaseSettings):
             raise ValueError("is like s3://bucket/prefix; credentials belong into AWS_… variables")
         return str(Path(where).expanduser()) if where.startswith("~") else where
 
-    @field_validator("store", "store_direct", mode="before")
+    @field_validator("store_direct")
     @classmethod
-    def _check_store(cls, url: Any) -> Any:
-        if url is None or url == "":
-            return None
-        if not isinstance(url, str) or _POSTGRES.match(url) is None:
-            raise ValueError("must be like postgresql://USER:PASSWORD@HOST/NAME")
-        return url
+    def _check_direct(cls, direct: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        store = info.data.get("store")
+        if direct and store and len(direct) != len(store):
+            raise ValueError(f"names {len(direct)} databases, and `store` {len(store)}")
+        return direct
 
     @field_validator("node_ttl")
     @classmethod

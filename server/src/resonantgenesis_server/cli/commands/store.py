@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="The server's store: made, upgraded, checked, copied.")
 
 Store = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         help="Address of a PostgreSQL database, postgresql://…; better in RESONANTGENESIS_STORE or"
-        " its file, since others see a command's arguments.",
+        " its file, since others see a command's arguments; repeatable, in the store's order.",
         show_default="embedded",
     ),
 ]
@@ -60,7 +60,13 @@ def check(config: Config = None, store: Store = None, data: DataDirectory = None
 
 @app.command()
 def copy(
-    source: Annotated[str, typer.Argument(metavar="FROM", help="sqlite:DIR or postgresql://…")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FROM",
+            help="sqlite:DIR or postgresql://…; several databases as one word, by comma.",
+        ),
+    ],
     target: Annotated[
         str, typer.Argument(metavar="TO", help="An empty one, or one whose copy broke off.")
     ],
@@ -174,7 +180,7 @@ def _make_or_upgrade(settings: Settings) -> None:
     typer.echo(line)
 
 
-def _settings(config: Path | None, store: str | None, data: Path | None) -> Settings:
+def _settings(config: Path | None, store: list[str] | None, data: Path | None) -> Settings:
     from ...config.load import load_settings
 
-    return load_settings({"store": store, "data": data}, config).settings
+    return load_settings({"store": store or None, "data": data}, config).settings

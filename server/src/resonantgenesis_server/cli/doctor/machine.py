@@ -74,7 +74,7 @@ def _sources(loaded: LoadedSettings) -> str:
 
 def store(settings: Settings) -> Iterator[Finding]:
     """Check the data directory and the database, without a change to them."""
-    if settings.store is not None:
+    if settings.store:
         yield from _database(settings)
     data = settings.data
     if not data.exists():
@@ -94,7 +94,7 @@ def store(settings: Settings) -> Iterator[Finding]:
         return
     used = ", in use by a running server" if _is_in_use(data) else ""
     yield ok("store", f"{data} can be written{used}")
-    if settings.store is None:
+    if not settings.store:
         yield ok("durability", f"embedded; commits are {SqliteLog.durability}; one node")
     yield from _version(data)
     yield _sync(seconds)

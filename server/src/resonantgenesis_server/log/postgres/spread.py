@@ -38,6 +38,8 @@ from .outbox import Rows
 from .schema import DURABILITIES
 
 T = TypeVar("T")
+#: Seconds that a node has to join all databases.
+_START_SECONDS = 60.0
 
 
 class SpreadLog:
@@ -304,6 +306,8 @@ class SpreadNodes:
         self._first = each[0]
         #: Of each other node since when it is missed in one of the databases.
         self._missed: dict[int, float] = {}
+        #: Other nodes that were seen in all databases.
+        self._whole: set[int] = set()
         for nodes in each:
             nodes.is_condemned = self._is_condemned
 
@@ -324,6 +328,11 @@ class SpreadNodes:
     def last_seen(self, node: int) -> float:
         """See `Nodes.last_seen`."""
         return max(nodes.last_seen(node) for nodes in self._each)
+
+    def ended(self, node: int) -> None:
+        """See `Nodes.ended`."""
+        for nodes in self._each:
+            nodes.ended(node)
 
     async def seen(self) -> None:
         """See `Nodes.seen`."""
@@ -364,13 +373,16 @@ class SpreadNodes:
         self._first.on_message = heard
 
     def _is_condemned(self, node: int) -> bool:
-        """Whether a node has been missed for the time to live in a database that others still
-        reach. One that starts or ends is missed for less."""
+        """Whether a node has been missed for the time to live in a database that this one reaches.
+        One that ends is missed for less."""
         now = asyncio.get_running_loop().time()
+        if all(node in each.others for each in self._each):
+            self._whole.add(node)
         if not any(node not in each.others and not each.is_late for each in self._each):
             self._missed.pop(node, None)
             return False
-        return now - self._missed.setdefault(node, now) >= self._first.ttl
+        seconds = self._first.ttl if node in self._whole else _START_SECONDS
+        return now - self._missed.setdefault(node, now) >= seconds
 
 
 async def _labelled(label: str, opened: Awaitable[T]) -> T:
