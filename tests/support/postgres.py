@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import trustme
+
+from .server import free_port
 
 #: Seconds that a start, recovery included, or a stop may take on a busy machine.
 PATIENCE = 60.0
@@ -112,6 +115,11 @@ class PostgresServer:
         """That of its first process."""
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        assert self._process is not None
+        return self._process.poll() is not None
 
     def wait(self) -> None:
         """Wait until it takes connections; after a crash it first recovers."""
@@ -214,6 +222,31 @@ class PostgresServer:
         assert self._process is not None
         ready = lines[-1].strip() in ("ready", "standby") if lines else False
         return ready and lines[0] == str(self._process.pid)
+
+
+@contextlib.contextmanager
+def encrypted_server(folder: Path) -> Iterator[str]:
+    """The address of a server that speaks TLS. The certificate of its authority is `ca.pem` in
+    `folder`, that of another one `another.pem`."""
+    port = free_port()
+    server = PostgresServer(
+        {**CARELESS, "listen_addresses": "127.0.0.1", "port": str(port), "ssl": "on"}
+    )
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(str(server.data / "server.key"))
+    issued.cert_chain_pems[0].write_to_path(str(server.data / "server.crt"))
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    trustme.CA().cert_pem.write_to_path(str(folder / "another.pem"))
+    owner = server.data.stat()
+    for name in ("server.key", "server.crt"):
+        os.chown(server.data / name, owner.st_uid, owner.st_gid)
+        (server.data / name).chmod(0o600)
+    try:
+        server.start()
+        yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    finally:
+        server.close()
 
 
 @functools.cache

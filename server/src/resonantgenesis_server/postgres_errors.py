@@ -41,17 +41,23 @@ _TELLING = (asyncpg.InsufficientPrivilegeError, asyncpg.InvalidCatalogNameError)
 
 
 def reason_of(error: BaseException) -> str:
-    """One line for the operator; it has no part of the address."""
+    """One line for the operator. Of the address it has at most the name of a host or a file."""
     for kind, reason in _REASONS:
         if not isinstance(error, kind):
             continue
-        detail = error.strerror if isinstance(error, FileNotFoundError) else None
-        if isinstance(error, _TELLING):
-            detail = _words(error)
+        detail = _detail(error)
         return f"{reason}: {detail}" if detail else reason
     if isinstance(error, ValueError):
         return "the database's address cannot be understood"
     return f"the database refused ({type(error).__name__}): {_words(error)}"
+
+
+def _detail(error: BaseException) -> str | None:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    if isinstance(error, FileNotFoundError):  # a socket, or the file of a certificate or password
+        return ": ".join(str(part) for part in (error.filename, error.strerror) if part)
+    return _words(error) if isinstance(error, _TELLING) else None
 
 
 def _words(error: BaseException) -> str:

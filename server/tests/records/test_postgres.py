@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import anyio
 import pytest
-import trustme
 from resonantgenesis_server.records.base import (
     AgentRecord,
     SessionRecord,
@@ -27,8 +25,7 @@ from resonantgenesis_server.records.usage import (
     UsagePlace,
     UsageRow,
 )
-from support.postgres import CARELESS, PostgresServer
-from support.server import free_port
+from support.postgres import PostgresServer, encrypted_server
 
 from .records_support import run_sql_at
 
@@ -278,26 +275,8 @@ async def test_commits_are_durable_whatever_the_database_says(
 
 @pytest.fixture
 def encrypted(tmp_path: Path) -> Iterator[str]:
-    """The address of a server that speaks TLS; its authority's certificate is `ca.pem`."""
-    port = free_port()
-    server = PostgresServer(
-        {**CARELESS, "listen_addresses": "127.0.0.1", "port": str(port), "ssl": "on"}
-    )
-    authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1")
-    issued.private_key_pem.write_to_path(str(server.data / "server.key"))
-    issued.cert_chain_pems[0].write_to_path(str(server.data / "server.crt"))
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    trustme.CA().cert_pem.write_to_path(str(tmp_path / "another.pem"))
-    owner = server.data.stat()
-    for name in ("server.key", "server.crt"):
-        os.chown(server.data / name, owner.st_uid, owner.st_gid)
-        (server.data / name).chmod(0o600)
-    try:
-        server.start()
-        yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
-    finally:
-        server.close()
+    with encrypted_server(tmp_path) as url:
+        yield url
 
 
 async def test_the_address_says_how_it_is_encrypted(encrypted: str, tmp_path: Path) -> None:
