@@ -130,7 +130,8 @@ class DatabaseWay(_Proxy):
 
     def __init__(self, database: PostgresServer) -> None:
         super().__init__()
-        self._socket = str(database.folder / ".s.PGSQL.5432")
+        #: Where new connections lead.
+        self.database = database
         self._there, self._back = asyncio.Event(), asyncio.Event()
         self.heal()
 
@@ -150,7 +151,7 @@ class DatabaseWay(_Proxy):
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._there.wait()
-        upstream = await asyncio.open_unix_connection(self._socket)
+        upstream = await asyncio.open_unix_connection(str(self.database.folder / ".s.PGSQL.5432"))
         await self._both_ways(
             (reader, writer), upstream, self._gated(self._there), self._gated(self._back)
         )
