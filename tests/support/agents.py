@@ -18,6 +18,7 @@ from resonantgenesis_server.agent_api import (
     ToolResult,
     Turn,
     Usage,
+    agent,
 )
 
 #: The guide's own sample gives up after 5 s without a byte.
@@ -171,3 +172,18 @@ async def questions(turn: Turn) -> AsyncIterator[AgentChunk]:
         *(turn.ask(f"Number {n}?", {"type": "integer"}, call_id=f"n{n}") for n in range(3))
     )
     yield " ".join(map(str, said))
+
+
+@agent(
+    timeout_seconds=0.2,
+    max_steps=2,
+    concurrency=1,
+    description="waits",
+    input_schema={"type": "object", "properties": {"city": {"type": "string"}}},
+)
+async def bounded(turn: Turn) -> AsyncIterator[AgentChunk]:
+    """Does more than it may."""
+    if turn.goal == "wait":
+        await asyncio.sleep(3600)
+    for number in range(3):
+        yield Step(str(number))

@@ -381,6 +381,10 @@ export interface Agent {
   readonly model: string | null;
   readonly tools: readonly string[] | null;
   readonly defaults: JsonObject;
+  /** What an agent in Python declares of itself. */
+  readonly description?: string;
+  /** JSON Schema of the `context` that it reads. */
+  readonly inputSchema?: JsonObject;
   /** Those of the server's configuration belong to every organization and are read-only. */
   readonly source: 'api' | 'configuration';
   readonly createdAt: string;

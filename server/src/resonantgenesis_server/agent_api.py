@@ -19,6 +19,7 @@ from .agents.base import (
     TurnFiles,
     TurnTools,
 )
+from .agents.declared import agent
 from .agents.tools.base import ToolContext, ToolError
 from .model.chunks import (
     AgentChunk,
@@ -64,4 +65,5 @@ __all__ = [
     "TurnFiles",
     "TurnTools",
     "Usage",
+    "agent",
 ]

@@ -18,7 +18,9 @@ from fastapi import APIRouter
 
 from . import metrics
 from .agents.base import Agent
+from .agents.declared import Declaration
 from .agents.engines.llm.settings import EngineWorkers
+from .agents.engines.python import PythonAgent
 from .agents.loading import AgentLoadError
 from .agents.registry import Agents, Engines
 from .agents.tools.opening import open_toolbox
@@ -611,9 +613,19 @@ def _configured_agents(
     configured = {_GUIDE: AgentRecord(_GUIDE, "", "Guide", _GUIDE)}
     for name, reference in settings.agents.items():
         try:
-            built[name] = engines.build("python", {"reference": reference}, trusted=True)
+            agent = engines.build("python", {"reference": reference}, trusted=True)
         except AgentLoadError as error:
             raise StartupError(f"agent {name}: {str(error).removeprefix('agent ')}") from error
-        configured[name] = AgentRecord(name, "", name, "python")
+        built[name] = agent
+        declared = agent.declared if isinstance(agent, PythonAgent) else Declaration()
+        configured[name] = AgentRecord(
+            name,
+            "",
+            name,
+            "python",
+            defaults=declared.defaults(),
+            description=declared.description,
+            input_schema=declared.input_schema,
+        )
     directory = AgentDirectory(records.agents, configured)
     return directory, Agents(directory, built, engines)

@@ -227,6 +227,9 @@ class Agent(Model):
     model = Field[str | None](None)
     tools = Field[list[Any] | None](None)
     defaults = Field[dict[str, Any] | None](None)
+    description = Field[str | None](None)
+    input_schema = Field[dict[str, Any] | None](None)
+    source = Field[str | None](None)
     created_at = Field[str | None](None)
     updated_at = Field[str | None](None)
 

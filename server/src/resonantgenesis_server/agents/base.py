@@ -412,6 +412,14 @@ class ResolvedAgent:
     model: str | None
     tools: Sequence[str] | None
     defaults: Mapping[str, Any]
+    #: One agent for all organizations.
+    is_shared: bool = False
+
+    @property
+    def concurrency(self) -> int:
+        """How many turns of the agent run at once at a node; 0: any number."""
+        value = self.defaults.get("concurrency")
+        return value if isinstance(value, int) and value > 0 else 0
 
 
 class AgentSource(Protocol):

@@ -156,6 +156,7 @@ class Agents:
             record.model,
             record.tools,
             record.defaults,
+            self._directory.is_configured(record.id),
         )
 
     def _agent(self, record: AgentRecord) -> Agent:

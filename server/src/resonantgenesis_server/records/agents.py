@@ -281,4 +281,7 @@ class AgentDirectory:
 
     def _check_free(self, agent_id: str) -> None:
         if agent_id in self._configured:
-            raise Conflict("this agent comes from the server's configuration")
+            raise Conflict(
+                "this agent comes from the server's configuration and cannot be changed here; its"
+                " limits stand in its code, in the decorator `agent`"
+            )

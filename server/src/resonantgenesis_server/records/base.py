@@ -88,7 +88,10 @@ class KeyRecord:
 
 @dataclass(frozen=True, slots=True)
 class AgentRecord:
-    """An agent as its organization configured it; `tools` None: the engine's own."""
+    """An agent as its organization configured it; `tools` None: the engine's own.
+
+    `description` and `input_schema` are what the code of a configured agent declares.
+    """
 
     id: str
     organization_id: str
@@ -100,6 +103,8 @@ class AgentRecord:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     created_at: float = 0.0
     updated_at: float = 0.0
+    description: str | None = None
+    input_schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -353,7 +353,9 @@ class AgentRun:
         return TurnOutcome(status, chunks, usage, failure, unstored)
 
     def _timed_out(self) -> TurnOutcome:
-        words = f"the turn took longer than {self._timeout:g} s"
+        allowed = self._timeout < self._limits.max_timeout
+        field = "timeout_seconds" if allowed else "the server's limits.max_timeout"
+        words = f"the turn took longer than {self._timeout:g} s; raise {field}"
         return self._outcome_of("timeout", TurnFailure("TIMEOUT", words, retryable=True))
 
     def _end_of(self, agent_task: asyncio.Task[None]) -> TurnOutcome:

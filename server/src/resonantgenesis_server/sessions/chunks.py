@@ -281,7 +281,10 @@ class ChunkMaker:
         if step.status != "started":
             return self._goes_on(step, origin)
         if self.steps >= self.max_steps:
-            raise AgentError(f"the turn took more than {self.max_steps} steps", "MAX_STEPS")
+            allowed = self.max_steps < self.limits.max_steps
+            raised = "max_steps" if allowed else "the server's limits.max_steps"
+            words = f"the turn took more than {self.max_steps} steps; raise {raised}"
+            raise AgentError(words, "MAX_STEPS")
         if encoded_size(step.name) > _STEP_NAME:
             raise AgentError(f"a step's name takes over {_STEP_NAME} bytes", "PAYLOAD_TOO_LARGE")
         self.steps += 1

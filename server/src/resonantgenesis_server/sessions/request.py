@@ -62,6 +62,8 @@ class TurnRequest:
     subject: str | None = None
     if_busy: IfBusy = "reject"
     resume_from: int | None = None
+    #: The agent runs a bounded number of turns at once: the turn waits for a slot.
+    needs_slot: bool = False
     #: The request was sent before, and its answer broke off: it never starts a turn.
     again: bool = False
 

@@ -30,6 +30,7 @@ from ..model.errors import (
 from ..model.events import NewEvent
 from ..model.limits import Limits
 from .agent_run import AgentRun
+from .agent_slots import AgentSlots, SlotTicket
 from .answers import InputRequest, InputResult, NewAnswer, check_answer
 from .chunks import ChunkMaker, Status, TurnFailure, TurnOutcome
 from .history import RUNNER_LOST, TurnHistory, ending_from_log
@@ -89,6 +90,7 @@ class SessionHost:
         self.files = files
         self.history = TurnHistory(log)
         self.now = now
+        self.slots = AgentSlots()
         #: Whether a session is read at another node, or was within the last so many seconds.
         self.is_viewed_elsewhere: Callable[[str, float], Awaitable[bool]] = _not_elsewhere
         #: Whether other nodes write the log as well.
@@ -96,6 +98,18 @@ class SessionHost:
         self.draining = False
         self.stopped = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    async def ask_slot(self, info: SessionInfo, granted: Callable[[], None]) -> SlotTicket | None:
+        """A place among the turns of the session's agent; None if their number has no bound."""
+        try:
+            agent = await self.agents.resolve(info.organization_id, info.agent_id)
+        except ApiError:
+            return None  # the turn will end with this error
+        if not agent.concurrency:
+            return None
+        owner = info.organization_id
+        key = (info.agent_id,) if agent.is_shared else (owner, info.agent_id)
+        return self.slots.ask(key, agent.concurrency, owner, granted)
 
     def show_aside(self, session_id: str, body: bytes) -> None:
         """Show a chunk that is not stored to the session's viewers at this node."""
@@ -132,6 +146,9 @@ class Session:
         self._host = host
         self._retire = retire
         self._runner = TurnRunner(log, host, orphan, self.adopted.set)
+        #: The place of the turn that runs or is next, if its agent has a bounded number.
+        self._slot: SlotTicket | None = None
+        self._changed = asyncio.Event()
         if not orphan:
             self.adopted.set()
 
@@ -206,7 +223,7 @@ class Session:
             events.append(session_created(new, request.key_id, request.request_id))
         record = request.record(number)
         records.append(record)
-        if not self.state.open_turns:
+        if not self.state.open_turns and not request.needs_slot:
             self._runner.expect(number, record)
             records.append(started_record(number, self.log.head + 1))
             info = new or self.log.info
@@ -396,12 +413,23 @@ class Session:
 
     def resume(self) -> None:
         """Run the open turns, unless they are run already."""
+        self.look()
         if self.pump is None or self.pump.done():
             self.pump = asyncio.create_task(self._run_turns(), name=f"turns {self.session_id}")
             self.pump.add_done_callback(lambda _task: self._retire(self.session_id))
             self._host.own(self.pump)
 
+    def look(self) -> None:
+        """Look again whether the turn that waits for a slot is to wait any more."""
+        self._changed.set()
+
     async def _run_turns(self) -> None:
+        try:
+            await self._run_all()
+        finally:
+            self._leave_slot()
+
+    async def _run_all(self) -> None:
         """Run turns until none is left. Only the log can fail here; it is tried again."""
         failures = 0
         while not self._host.stopped.is_set():
@@ -410,9 +438,11 @@ class Session:
                 if turn is None:
                     return
                 outcome = await self._runner.run(turn)
+                if outcome is not None:
+                    await self._finish(turn, outcome)
+                self._leave_slot()
                 if outcome is None:
                     continue  # it waits, with nobody in place
-                await self._finish(turn, outcome)
                 self.adopted.set()
                 await self.log.trim(self._host.limits.chunks_per_session)
                 failures = 0
@@ -434,8 +464,10 @@ class Session:
         turn = self.state.first_open
         if turn is not None and turn.status == "waiting":
             return await self._next_of_waiting(turn)
-        if turn is not None and self._host.draining and turn.status == "queued":
-            return turn if turn.withdrawn else None  # a queued turn goes on at the next start
+        if turn is not None and turn.status == "queued":
+            await self._take_slot(turn)
+            if self._host.draining:
+                return turn if turn.withdrawn else None  # a queued turn goes on at the next start
         return turn
 
     async def _next_of_waiting(self, turn: TurnState) -> TurnState | None:
@@ -448,6 +480,22 @@ class Session:
                 if turn.status == "waiting" and not turn.stopped:
                     await self.log.park(turn)
         return None if turn.rests else turn
+
+    async def _take_slot(self, turn: TurnState) -> None:
+        """Wait until the agent may run one more turn, or the turn is withdrawn, or the drain
+        begins."""
+        if self._slot is None:
+            self._slot = await self._host.ask_slot(self.log.info, self.look)
+        while self._slot is not None and not self._slot.has_slot:
+            self._changed.clear()
+            if turn.withdrawn or self._host.draining:
+                return
+            await self._changed.wait()
+
+    def _leave_slot(self) -> None:
+        if self._slot is not None:
+            self._slot.leave()
+            self._slot = None
 
     async def _finish(self, turn: TurnState, outcome: TurnOutcome) -> None:
         """Append `done` and the turn's record together; tries until the store takes them."""

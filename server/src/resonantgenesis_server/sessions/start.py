@@ -286,6 +286,7 @@ class TurnStarter:
             max_steps=min(int(steps), limits.max_steps),
             timeout_seconds=min(seconds, limits.max_timeout),
             key=None if key is None else key_digest(key),
+            needs_slot=agent.concurrency > 0,
         )
 
 

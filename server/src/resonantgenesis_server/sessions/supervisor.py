@@ -225,6 +225,8 @@ class Supervisor(SessionHost):
     async def drain(self, seconds: float) -> None:
         """Start no turn any more. Running turns have `seconds` to end, then they are cancelled."""
         self.draining = True
+        for session in self._active.values():
+            session.look()
         await self._settle(seconds)
         cancels = [
             asyncio.create_task(self._cancel(session, turn.turn), name="cancel at the drain")

@@ -28,6 +28,7 @@ from ...model.chunks import (
 )
 from ...model.errors import AgentError
 from ..base import Agent, Answer, Turn, TurnAsks
+from ..declared import declaration_of
 from ..loading import AgentLoadError, find
 from ..threads import AgentThread, Returned, ThreadStopped
 from ..tools.toolbox import Toolbox, TurnToolbox
@@ -67,6 +68,7 @@ class PythonAgent:
         toolbox: Toolbox | None = None,
     ) -> None:
         self.reference = reference
+        self.declared = declaration_of(function)
         self._function = function
         self._toolbox = toolbox
         self.restartable = bool(getattr(function, "restartable", True))

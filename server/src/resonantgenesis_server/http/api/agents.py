@@ -6,7 +6,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+)
 
 from ...agents.base import CheckTools
 from ...codec.times import rfc3339
@@ -39,6 +45,9 @@ class AgentDefaults(Body):
 
     max_steps: int | None = Field(default=None, ge=1, le=1_000)
     timeout_seconds: float | None = Field(default=None, gt=0, le=86_400)
+    concurrency: int | None = Field(
+        default=None, ge=1, le=10_000, description="Turns at once, at each node; others wait."
+    )
     words_per_second: float | None = Field(
         default=None, description="Engine `guide`: its pace, up to 1000; 0: as fast as possible."
     )
@@ -98,11 +107,23 @@ class AgentBody(BaseModel):
     model: str | None
     tools: list[str] | None
     defaults: dict[str, Any]
+    description: str | None = Field(default=None, description="Declared by an agent in Python.")
+    input_schema: dict[str, Any] | None = Field(
+        default=None,
+        description="JSON Schema of the `context` that an agent in Python reads, as it declares.",
+    )
     source: Literal["api", "configuration"] = Field(
         description="Those of the configuration belong to every organization and are read-only."
     )
     created_at: str
     updated_at: str
+
+    @model_serializer(mode="wrap")
+    def _without_undeclared(self, serialize: SerializerFunctionWrapHandler) -> Any:
+        """Only an agent that declares them has them."""
+        body: dict[str, Any] = serialize(self)
+        undeclared = ("description", "input_schema")
+        return {k: v for k, v in body.items() if v is not None or k not in undeclared}
 
 
 Reader = Annotated[Principal, Depends(scoped("agents:read"))]
@@ -278,6 +299,8 @@ class _AgentBodies:
             model=agent.model,
             tools=None if agent.tools is None else list(agent.tools),
             defaults=dict(agent.defaults),
+            description=agent.description,
+            input_schema=None if agent.input_schema is None else dict(agent.input_schema),
             source="configuration" if configured else "api",
             created_at=rfc3339(agent.created_at),
             updated_at=rfc3339(agent.updated_at),

@@ -113,7 +113,8 @@ class ToolLoop:
             finish = answer.checked_end()
             if answer.requests:
                 if number == max_steps:
-                    raise AgentError(f"the model wanted more than {max_steps} steps", "MAX_STEPS")
+                    words = f"the model wanted more than {max_steps} steps; raise max_steps"
+                    raise AgentError(words, "MAX_STEPS")
                 self._kept.step, self._kept.finish = number, finish.reason
                 async with aclosing(self._run_tools(answer)) as chunks:
                     async for chunk in chunks:
