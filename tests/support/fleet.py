@@ -273,8 +273,9 @@ class Viewer:
         after = self.frames[-1].position if self.frames else 0
         path = f"/v1/sessions/{self.session_id}/stream"
         params = {"resume_from": after, "follow": "true"}
-        # A node that is stopped keeps its connections and says nothing: heartbeats end that.
-        timeout = httpx.Timeout(30.0, read=4.0)
+        # A node that is stopped keeps its connections and says nothing, not even heartbeats, which
+        # come each four seconds. Hundreds of viewers in one process read theirs late.
+        timeout = httpx.Timeout(30.0, read=15.0)
         async with client.stream("GET", path, params=params, timeout=timeout) as response:
             if response.status_code in _AGAIN:
                 return
