@@ -90,14 +90,18 @@ def _parent() -> _Parent:
 
 
 def _fork_on_demand(link: socket.socket) -> None:
-    """Answer requests until the tests have ended. Returns in every server that is forked, too."""
+    """Answer requests until the tests have ended. Returns in every server that is forked."""
+    running: set[int] = set()
     while True:
         data, files, _, _ = socket.recv_fds(link, _LARGEST, 1)
-        if not data:
+        if not data:  # servers that interrupted tests have left
+            for pid in running:
+                os.kill(pid, signal.SIGKILL)
             sys.exit()
         request = json.loads(data)
         if "ended" in request:
             _, status = os.waitpid(request["ended"], 0)
+            running.discard(request["ended"])
             link.send(json.dumps(os.waitstatus_to_exitcode(status)).encode())
             continue
         pid = os.fork()
@@ -106,6 +110,7 @@ def _fork_on_demand(link: socket.socket) -> None:
             _become(request, *files)
             return
         os.close(*files)
+        running.add(pid)
         link.send(json.dumps(pid).encode())
 
 
