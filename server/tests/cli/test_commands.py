@@ -62,6 +62,40 @@ def test_sessions_show(fake: FakeServer, cli: Cli) -> None:
     assert fake.seen[0].path == f"/v1/sessions/{SESSION}"
 
 
+def _said(turn: int, role: str, *texts: str, **more: object) -> dict[str, object]:
+    parts = [{"type": "text", "content": text} for text in texts]
+    return {"role": role, "turn": turn, "status": "success", "parts": parts, **more}
+
+
+def test_sessions_messages(fake: FakeServer, cli: Cli) -> None:
+    older = page([_said(1, "user", "hi"), _said(1, "assistant", "Hel", "lo\x1b[2J")])
+    call = {"type": "tool_call", "tool": "t", "args": {}, "call_id": "c"}
+    newer = [
+        _said(2, "user", "again", replaced_by=3),
+        _said(2, "assistant", status="failed") | {"parts": [call]},
+    ]
+    fake.script = [page(newer, "0.2"), older]
+    got = cli("sessions", "messages", SESSION, "--limit", "3")
+    assert got.out.splitlines() == [
+        *("agent (turn 1)", "Hello[2J", ""),
+        *("user (turn 2, replaced by turn 3)", "again", ""),
+        *("agent (turn 2, failed, 1 tool call)", "", ""),
+    ]
+    assert fake.seen[0].query == {"limit": "3"}
+    assert fake.seen[1].query == {"limit": "1", "cursor": "0.2"}
+    fake.script = [page(newer)]
+    got = cli("sessions", "messages", SESSION, "--json")
+    assert [json.loads(line) for line in got.out.splitlines()] == newer
+
+
+def test_sessions_fork(fake: FakeServer, cli: Cli) -> None:
+    fake.script = [as_json(ROW), as_json(ROW)]
+    assert cli("sessions", "fork", SESSION, "--turn", "2").out == f"{SESSION}\n"
+    assert json.loads(cli("sessions", "fork", SESSION, "--json").out) == ROW
+    assert fake.seen[0].path == f"/v1/sessions/{SESSION}/fork"
+    assert [seen.body for seen in fake.seen] == [{"turn": 2}, {}]
+
+
 def test_an_id_cannot_lead_elsewhere(fake: FakeServer, cli: Cli) -> None:
     assert cli("sessions", "show", "../agents?x=1").code == 5
     assert fake.seen[0].path == "/v1/sessions/..%2Fagents%3Fx%3D1"

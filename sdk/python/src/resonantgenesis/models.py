@@ -193,6 +193,7 @@ class SessionData(Model):
     context = Field[dict[str, Any] | None](None)
     metadata = Field[dict[str, Any] | None](None)
     subject = Field[str | None](None)
+    forked_from = Field[dict[str, Any] | None](None)
     created_at = Field[str | None](None)
     updated_at = Field[str | None](None)
 
@@ -205,6 +206,65 @@ class SessionData(Model):
     def waiting(self) -> list[Ask]:
         """What its turn waits for; none: it does not wait."""
         return _asks(self.raw.get("waiting"))
+
+
+class Message(Model):
+    """A goal of the user, or the agent's answer to it.
+
+    `parts` are JSON objects with `type`: text, reasoning, tool_call, step, source, file, data,
+    user_message, input_required, error (PROTOCOL.md, section 4). `replaced_by` is the turn that
+    has regenerated it.
+    """
+
+    id = Field("")
+    role = Field("")
+    session_id = Field("")
+    turn = Field(0)
+    status = Field("")
+    metadata = Field[dict[str, Any] | None](None)
+    truncated = Field(False)
+    replaced_by = Field[int | None](None)
+    created_at = Field[str | None](None)
+    position = Field[int | None](None)
+
+    @property
+    def parts(self) -> list[dict[str, Any]]:
+        """What it consists of, in order."""
+        parts = self.raw.get("parts")
+        return parts if isinstance(parts, list) else []
+
+    @property
+    def text(self) -> str:
+        """Its text parts, without those of sub-agents."""
+        parts = (part for part in self.parts if part.get("type") == "text")
+        return "".join(part.get("content", "") for part in parts if "agent_id" not in part)
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens, steps and time of the turn; on an answer that has ended."""
+        usage = self.raw.get("usage")
+        return Usage(usage) if isinstance(usage, dict) else None
+
+
+class PostedMessage(Model):
+    """A message to an open turn: `turn` is the turn that it is for."""
+
+    session_id = Field("")
+    turn = Field(0)
+    message_id = Field("")
+
+
+class QueuedTurn(Model):
+    """A turn that waits for others."""
+
+    turn = Field(0)
+    goal = Field("")
+    model = Field[str | None](None)
+    tools = Field[list[str] | None](None)
+    metadata = Field[dict[str, Any] | None](None)
+    max_steps = Field[int | None](None)
+    timeout_seconds = Field[float | None](None)
+    queued_at = Field[str | None](None)
 
 
 class Step(Model):
@@ -341,6 +401,19 @@ class Page(Generic[M_co]):
 
     def __repr__(self) -> str:
         return f"Page({len(self.data)} items, has_more={self.has_more})"
+
+
+class MessagePage(Page[Message]):
+    """Messages, the oldest first; `next_cursor` asks for older ones.
+
+    `position`, on the page that was asked for without a cursor, is the last chunk that the messages
+    show: `join(session_id, resume_from=page.position)` goes on from there.
+    """
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        super().__init__(raw, Message)
+        position = raw.get("position")
+        self.position: int | None = position if isinstance(position, int) else None
 
 
 class Organization(Model):

@@ -9,6 +9,7 @@ from .._core import calls
 from .._core.execute import (
     ExecuteOptions,
     Execution,
+    QueuedChanges,
     StreamOptions,
     TurnCollector,
     checked,
@@ -24,7 +25,16 @@ from .._core.session_stream import SessionStreamMachine
 from .._core.stream_plan import StreamPlan
 from .._http.async_io import Lock
 from .._process.resume_memory import ResumeMemory
-from ..models import InputResult, Page, SessionData, Step, TurnResult
+from ..models import (
+    InputResult,
+    MessagePage,
+    Page,
+    PostedMessage,
+    QueuedTurn,
+    SessionData,
+    Step,
+    TurnResult,
+)
 from .stream import AsyncStream
 from .transport import AsyncTransport
 
@@ -105,6 +115,20 @@ class AsyncSession(SessionData):
         """Read it again from the server."""
         self.raw = (await self._sessions.get(await self._ensure())).raw
         return self
+
+    async def messages(self, *, limit: int | None = None, cursor: str | None = None) -> MessagePage:
+        """Its conversation; see AsyncSessions.messages."""
+        return await self._sessions.messages(await self._ensure(), limit=limit, cursor=cursor)
+
+    async def send(self, content: str, *, message_id: str | None = None) -> PostedMessage:
+        """Say something to its open turn; see AsyncSessions.send."""
+        return await self._sessions.send(await self._ensure(), content, message_id=message_id)
+
+    async def fork(
+        self, *, turn: int | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> AsyncSession:
+        """A session that begins with its turns; see AsyncSessions.fork."""
+        return await self._sessions.fork(await self._ensure(), turn=turn, metadata=metadata)
 
     async def cancel(self, *, turn: int | None = None) -> list[int]:
         """Cancel what runs or waits, or only `turn`; see AsyncSessions.cancel."""
@@ -254,6 +278,50 @@ class AsyncSessions:
     async def get(self, session_id: str) -> AsyncSession:
         """A session with `output` of its newest turn so far, and `position`."""
         return AsyncSession(self, await self._transport.call(calls.get_session(session_id)))
+
+    async def messages(
+        self, session_id: str, *, limit: int | None = None, cursor: str | None = None
+    ) -> MessagePage:
+        """The newest messages of a session, or those before a cursor.
+
+        `join(session_id, resume_from=page.position)` goes on where the first page ends.
+        """
+        return await self._transport.call(calls.session_messages(session_id, limit, cursor))
+
+    async def send(
+        self, session_id: str, content: str, *, message_id: str | None = None
+    ) -> PostedMessage:
+        """Say something to the turn that runs, waits for an answer, or comes next.
+
+        The same `message_id` is the same message. Raises Conflict when no turn is open.
+        """
+        return await self._transport.call(calls.post_message(session_id, content, message_id))
+
+    async def fork(
+        self,
+        session_id: str,
+        *,
+        turn: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> AsyncSession:
+        """A session that begins with the turns of this one up to `turn`, else up to the last that
+        has ended."""
+        call = calls.fork_session(session_id, turn, metadata, new_key())
+        return AsyncSession(self, await self._transport.call(call))
+
+    async def queue(self, session_id: str) -> Page[QueuedTurn]:
+        """The turns that wait for others, in their order."""
+        return await self._transport.call(calls.session_queue(session_id))
+
+    async def edit_queued(
+        self, session_id: str, turn: int, **changes: Unpack[QueuedChanges]
+    ) -> None:
+        """Change a turn that waits. Raises Conflict once it has started."""
+        await self._transport.call(calls.edit_queued(session_id, turn, dict(changes)))
+
+    async def remove_queued(self, session_id: str, turn: int) -> None:
+        """Take a turn that waits out of the queue. Raises Conflict once it has started."""
+        await self._transport.call(calls.remove_queued(session_id, turn))
 
     async def cancel(
         self,

@@ -12,8 +12,11 @@ from ..models import (
     AgentWorker,
     ApiKey,
     InputResult,
+    MessagePage,
     Organization,
     Page,
+    PostedMessage,
+    QueuedTurn,
     ServerNode,
     SessionData,
     SigningKey,
@@ -82,6 +85,41 @@ def answer_fields(
     elif approved is None:
         raise ValueError("input needs approved or payload")
     return fields
+
+
+def fork_session(
+    session_id: str, turn: int | None, metadata: Object | None, key: str
+) -> Call[dict[str, Any]]:
+    body = without_none(turn=turn, metadata=metadata)
+    return Call(make(f"/v1/sessions/{segment(session_id)}/fork", body, key), dict)
+
+
+def session_messages(session_id: str, limit: int | None, cursor: str | None) -> Call[MessagePage]:
+    path = f"/v1/sessions/{segment(session_id)}/messages"
+    return Call(Request("GET", path, query(limit=limit, cursor=cursor)), MessagePage)
+
+
+def post_message(session_id: str, content: str, message_id: str | None) -> Call[PostedMessage]:
+    """Repeatable by its id, or else by a key made up for it."""
+    body = without_none(content=content, message_id=message_id)
+    return Call(make(f"/v1/sessions/{segment(session_id)}/messages", body), PostedMessage)
+
+
+def session_queue(session_id: str) -> Call[Page[QueuedTurn]]:
+    path = f"/v1/sessions/{segment(session_id)}/queue"
+    return Call(Request("GET", path), lambda raw: Page(raw, QueuedTurn))
+
+
+def edit_queued(session_id: str, turn: int, changes: Object) -> Call[None]:
+    return Call(Request("PATCH", _queued_path(session_id, turn), body=changes), _nothing)
+
+
+def remove_queued(session_id: str, turn: int) -> Call[None]:
+    return Call(Request("DELETE", _queued_path(session_id, turn)), _nothing)
+
+
+def _queued_path(session_id: str, turn: int) -> str:
+    return f"/v1/sessions/{segment(session_id)}/queue/{turn}"
 
 
 def session_steps(session_id: str, cursor: str | None) -> Call[Page[Step]]:

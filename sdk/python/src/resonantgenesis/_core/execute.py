@@ -20,6 +20,7 @@ class ExecuteOptions(TypedDict, total=False):
     `timeout_seconds` bounds the turn. `if_busy`: reject, enqueue or interrupt. `on_disconnect`:
     continue or cancel. `idempotency_key`: the turn's name for 24 h, made up if not given.
     `client_tools`: tools that the client runs, each {name, description, schema}.
+    `replace_turn` regenerates this turn, the last one; with the goal "", its own goal.
     """
 
     max_steps: int
@@ -32,6 +33,7 @@ class ExecuteOptions(TypedDict, total=False):
     if_busy: Literal["reject", "enqueue", "interrupt"]
     on_disconnect: Literal["continue", "cancel"]
     idempotency_key: str
+    replace_turn: int
 
 
 class StreamOptions(ExecuteOptions, total=False):
@@ -45,6 +47,17 @@ class StreamOptions(ExecuteOptions, total=False):
     resume_from: int | None
     compact: bool
     raise_on_error: bool
+
+
+class QueuedChanges(TypedDict, total=False):
+    """What a turn that waits shall have instead."""
+
+    goal: str
+    metadata: Mapping[str, Any]
+    model: str | None
+    tools: Sequence[str] | None
+    max_steps: int
+    timeout_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +80,7 @@ class Execution:
         """The fields that two executes must share to mean one turn."""
         fields = self.fields
         context = json.dumps(fields.get("context"), sort_keys=True, default=repr)
-        return (fields.get("agent_id") or "", fields["goal"], context, self.scope or "")
+        return (fields.get("agent_id") or "", fields.get("goal", ""), context, self.scope or "")
 
     @property
     def may_resume(self) -> bool:
@@ -111,13 +124,16 @@ def execution(
     unknown = given.keys() - StreamOptions.__annotations__.keys()
     if unknown:
         raise TypeError(f"execute has no parameter {', '.join(sorted(unknown))}")
+    goal_or_none = None if not goal and given.get("replace_turn") else goal
     return Execution(
         idempotency_key=given.pop("idempotency_key", None),
         resume_from=resume_from,
         compact=given.pop("compact", False),
         raise_on_error=given.pop("raise_on_error", True),
         scope=scope,
-        fields=without_none(agent_id=agent_id, goal=goal, context=context_of(context), **given),
+        fields=without_none(
+            agent_id=agent_id, goal=goal_or_none, context=context_of(context), **given
+        ),
     )
 
 

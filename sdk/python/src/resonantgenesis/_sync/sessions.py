@@ -10,6 +10,7 @@ from .._core import calls
 from .._core.execute import (
     ExecuteOptions,
     Execution,
+    QueuedChanges,
     StreamOptions,
     TurnCollector,
     checked,
@@ -25,7 +26,16 @@ from .._core.session_stream import SessionStreamMachine
 from .._core.stream_plan import StreamPlan
 from .._http.sync_io import Lock
 from .._process.resume_memory import ResumeMemory
-from ..models import InputResult, Page, SessionData, Step, TurnResult
+from ..models import (
+    InputResult,
+    MessagePage,
+    Page,
+    PostedMessage,
+    QueuedTurn,
+    SessionData,
+    Step,
+    TurnResult,
+)
 from .stream import SyncStream
 from .transport import SyncTransport
 
@@ -95,6 +105,20 @@ class SyncSession(SessionData):
         """Read it again from the server."""
         self.raw = (self._sessions.get(self._ensure())).raw
         return self
+
+    def messages(self, *, limit: int | None = None, cursor: str | None = None) -> MessagePage:
+        """Its conversation; see SyncSessions.messages."""
+        return self._sessions.messages(self._ensure(), limit=limit, cursor=cursor)
+
+    def send(self, content: str, *, message_id: str | None = None) -> PostedMessage:
+        """Say something to its open turn; see SyncSessions.send."""
+        return self._sessions.send(self._ensure(), content, message_id=message_id)
+
+    def fork(
+        self, *, turn: int | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> SyncSession:
+        """A session that begins with its turns; see SyncSessions.fork."""
+        return self._sessions.fork(self._ensure(), turn=turn, metadata=metadata)
 
     def cancel(self, *, turn: int | None = None) -> list[int]:
         """Cancel what runs or waits, or only `turn`; see SyncSessions.cancel."""
@@ -240,6 +264,48 @@ class SyncSessions:
     def get(self, session_id: str) -> SyncSession:
         """A session with `output` of its newest turn so far, and `position`."""
         return SyncSession(self, self._transport.call(calls.get_session(session_id)))
+
+    def messages(
+        self, session_id: str, *, limit: int | None = None, cursor: str | None = None
+    ) -> MessagePage:
+        """The newest messages of a session, or those before a cursor.
+
+        `join(session_id, resume_from=page.position)` goes on where the first page ends.
+        """
+        return self._transport.call(calls.session_messages(session_id, limit, cursor))
+
+    def send(
+        self, session_id: str, content: str, *, message_id: str | None = None
+    ) -> PostedMessage:
+        """Say something to the turn that runs, waits for an answer, or comes next.
+
+        The same `message_id` is the same message. Raises Conflict when no turn is open.
+        """
+        return self._transport.call(calls.post_message(session_id, content, message_id))
+
+    def fork(
+        self,
+        session_id: str,
+        *,
+        turn: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> SyncSession:
+        """A session that begins with the turns of this one up to `turn`, else up to the last that
+        has ended."""
+        call = calls.fork_session(session_id, turn, metadata, new_key())
+        return SyncSession(self, self._transport.call(call))
+
+    def queue(self, session_id: str) -> Page[QueuedTurn]:
+        """The turns that wait for others, in their order."""
+        return self._transport.call(calls.session_queue(session_id))
+
+    def edit_queued(self, session_id: str, turn: int, **changes: Unpack[QueuedChanges]) -> None:
+        """Change a turn that waits. Raises Conflict once it has started."""
+        self._transport.call(calls.edit_queued(session_id, turn, dict(changes)))
+
+    def remove_queued(self, session_id: str, turn: int) -> None:
+        """Take a turn that waits out of the queue. Raises Conflict once it has started."""
+        self._transport.call(calls.remove_queued(session_id, turn))
 
     def cancel(
         self,

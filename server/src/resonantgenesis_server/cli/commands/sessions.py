@@ -6,6 +6,7 @@ from functools import partial
 from typing import Annotated, Any
 
 import typer
+from resonantgenesis import Message
 from rich.console import Console
 
 from .. import values
@@ -18,6 +19,8 @@ from ..view import ChunkView, summary
 
 app = typer.Typer(no_args_is_help=True, help="List, show, stream and cancel sessions.")
 
+#: Messages of one page.
+_MESSAGES = 500
 _COLUMNS = ("session_id", "agent_id", "status", "turns", "updated_at")
 SessionId = Annotated[
     str, typer.Argument(metavar="SESSION", parser=values.identifier, help="The session's id.")
@@ -97,6 +100,69 @@ def stream(
         to_stderr(f"nothing follows position {joined.position}")
     if not view.succeeded:
         raise typer.Exit(1)
+
+
+@app.command()
+def messages(
+    session_id: SessionId,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 50,
+    as_json: AsJson = False,
+    url: Url = None,
+    data: Data = None,
+) -> None:
+    """The conversation: the newest messages, the oldest of them first."""
+    console = Console()
+    newest_first: list[Message] = []
+    cursor: str | None = None
+    with connect(url, data) as client:
+        while len(newest_first) < limit:
+            page = client.sessions.messages(
+                session_id, limit=min(limit - len(newest_first), _MESSAGES), cursor=cursor
+            )
+            newest_first += reversed(page.data)
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+    for message in reversed(newest_first[:limit]):
+        if as_json:
+            show_json(console, message.raw)
+        else:
+            show_line(console, _headline(message))
+            show_line(console, safe(message.text) + "\n")
+
+
+def _headline(message: Message) -> str:
+    """Who speaks, in which turn, and how that stands."""
+    who = "user" if message.role == "user" else "agent"
+    tools = sum(part.get("type") == "tool_call" for part in message.parts)
+    notes = [f"turn {message.turn}"]
+    if message.role != "user" and message.status != "success":
+        notes.append(message.status)
+    if tools:
+        notes.append(f"{tools} tool call{'s' if tools > 1 else ''}")
+    if message.replaced_by:
+        notes.append(f"replaced by turn {message.replaced_by}")
+    return f"{who} ({', '.join(notes)})"
+
+
+@app.command()
+def fork(
+    session_id: SessionId,
+    turn: Annotated[
+        int | None,
+        typer.Option(min=0, help="The last turn it begins with; else the last that has ended."),
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    data: Data = None,
+) -> None:
+    """Make a session that begins with the turns of this one, and print its id."""
+    with connect(url, data) as client:
+        made = client.sessions.fork(session_id, turn=turn)
+    if as_json:
+        show_json(Console(), made.raw)
+    else:
+        show_line(Console(), made.session_id)
 
 
 @app.command()
