@@ -1,5 +1,14 @@
 // What a chat of the AI SDK goes through; prints one JSON object for the test beside this file.
-import { base, chatWith, key, last, textOf, until, version } from './chat.mjs';
+import {
+  base,
+  chatWith,
+  key,
+  last,
+  lastAssistantMessageIsCompleteWithApprovalResponses,
+  textOf,
+  until,
+  version,
+} from './chat.mjs';
 import { cutting } from './wire.mjs';
 
 const headers = { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json' };
@@ -128,5 +137,34 @@ async function tabs() {
   };
 }
 
-await Promise.all([whole(), cuts(), reload(), cancel(), failures(), tabs()]);
+/** A person approves a call, or denies it; a reload while the turn waits shows the request again. */
+async function approvals() {
+  if (version === 'ai5') return; // does not know them
+  found.approvals = {};
+  const context = { paid: '/dev/null' };
+  for (const approved of [true, false]) {
+    const { chat, errors } = chatWith('refunds', { context });
+    await chat.sendMessage({ text: 'pay back' });
+    const page = chatWith('refunds', {
+      id: chat.id,
+      messages: chat.messages.slice(0, 1),
+      sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithApprovalResponses,
+    });
+    await page.chat.resumeStream();
+    const asked = page.chat.messages.at(-1).parts.find((part) => part.approval);
+    await page.chat.addToolApprovalResponse({ id: asked.approval.id, approved, reason: 'so' });
+    await until(() => page.chat.status === 'ready' && page.ends.length > 1);
+    const answer = last(page.chat);
+    const call = answer.parts.find((part) => part.toolCallId);
+    found.approvals[approved] = {
+      asked: asked.state,
+      state: call.state,
+      text: textOf(answer),
+      messages: page.chat.messages.length,
+      errors: [...errors, ...page.errors],
+    };
+  }
+}
+
+await Promise.all([approvals(), whole(), cuts(), reload(), cancel(), failures(), tabs()]);
 console.log(JSON.stringify(found));

@@ -3,7 +3,9 @@ import { readFileSync } from 'node:fs';
 import { cutting } from './wire.mjs';
 
 export const { base, key, version, ...given } = JSON.parse(readFileSync(0, 'utf8'));
-const { AbstractChat, DefaultChatTransport } = await import(version);
+const sdk = await import(version);
+const { AbstractChat, DefaultChatTransport } = sdk;
+export const { lastAssistantMessageIsCompleteWithApprovalResponses } = sdk;
 
 class State {
   status = 'ready';
@@ -34,14 +36,23 @@ let chats = 0;
 /** A chat with `agent`; `ends` collects how its answers ended, `errors` their messages. */
 export function chatWith(
   agent,
-  { id, messages, pace = 0, ended = false, credential = key, wire = cutting() } = {},
+  {
+    id,
+    messages,
+    pace = 0,
+    ended = false,
+    credential = key,
+    wire = cutting(),
+    context = {},
+    ...more
+  } = {},
 ) {
   const ends = [];
   const errors = [];
   const transport = new DefaultChatTransport({
     api: `${base}/v1/agents/${agent}/chat`,
     headers: { Authorization: `Bearer ${credential}` },
-    body: pace ? { context: { words_per_second: pace } } : {},
+    body: { context: pace ? { words_per_second: pace } : context },
     fetch: wire.fetch,
     // With it an answer that ended while the client was away is replayed as well.
     prepareReconnectToStreamRequest: ended
@@ -55,6 +66,7 @@ export function chatWith(
     id: id ?? `chat ${version} ${Date.now()} ${chats++}`,
     messages,
     transport,
+    ...more,
     onError: (error) => errors.push(error.message),
     onFinish: (end) => ends.push(end),
   });

@@ -10,10 +10,10 @@ from support.server import ServerProcess
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """One server for a module's tests, with an agent that fails."""
+    """One server for a module's tests, with an agent that fails and one that asks."""
     shared = ServerProcess(
         tmp_path_factory.mktemp("server") / "data",
-        agents={"refusing": "support.agents:refusing"},
+        agents={name: f"support.agents:{name}" for name in ("refusing", "refunds")},
         limits__heartbeat=1,
     )
     yield shared.start()

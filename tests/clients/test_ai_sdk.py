@@ -65,3 +65,14 @@ def test_two_tabs_make_one_session(found: dict[str, Any]) -> None:
     assert tabs["answers"] == 1 and len(tabs["errors"]) == 1
     assert json.loads(tabs["errors"][0])["error"]["code"] == "SESSION_BUSY"
     assert tabs["again"], "a message that is posted again joins its turn"
+
+
+def test_approvals_are_asked_and_answered_in_the_chat(found: dict[str, Any]) -> None:
+    if "approvals" not in found:
+        return  # version 5
+    approved, denied = found["approvals"]["true"], found["approvals"]["false"]
+    for each in (approved, denied):
+        assert each["asked"] == "approval-requested"
+        assert each["messages"] == 2 and each["errors"] == []
+    assert approved["state"] == "output-available" and approved["text"] == "Looking. Paid."
+    assert denied["state"] == "output-denied" and denied["text"] == "Looking. Not paid."

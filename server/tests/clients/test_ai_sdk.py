@@ -13,7 +13,7 @@ from resonantgenesis_server.clients.frames import FramesEncoder
 from resonantgenesis_server.http.serving.stream_connection import chunked
 from resonantgenesis_server.log.base import Entry
 
-from .turns import TURNS
+from .turns import TURNS, WAITING_TURNS
 
 
 def fold() -> UiMessageFrames:
@@ -24,7 +24,7 @@ def whole(turn: list[Entry]) -> list[bytes]:
     return list(FramesEncoder(fold()).encode(turn))
 
 
-@given(TURNS, st.data())
+@given(TURNS | WAITING_TURNS, st.data())
 def test_the_frames_of_a_turn_are_one_sequence(turn: list[Entry], data: st.DataObject) -> None:
     """Read at once, in parts, by one that leaves the group in between, and from any frame on."""
     expected = whole(turn)
@@ -61,6 +61,8 @@ class Reader:
 
     def take(self, frame: dict[str, Any]) -> None:
         kind = frame["type"]
+        if frame["type"] == "start":
+            self.over = False
         assert not self.over
         part, _, what = kind.rpartition("-")
         handle: dict[str, Callable[[], None]] = {
@@ -74,7 +76,7 @@ class Reader:
             assert not self.open
         elif kind == "tool-input-available":
             self.calls[frame["toolCallId"]] = frame["toolName"]
-        elif kind in {"tool-output-available", "tool-output-error"}:
+        elif kind.startswith(("tool-output-", "tool-approval-")):
             assert frame["toolCallId"] in self.calls
         elif kind in {"finish", "error"}:
             assert kind == "error" or not self.open
@@ -89,7 +91,7 @@ class Reader:
         assert self.open.pop(part_id) == part
 
 
-@given(TURNS)
+@given(TURNS | WAITING_TURNS)
 def test_a_client_takes_every_frame_and_has_the_whole_text(turn: list[Entry]) -> None:
     reader = Reader()
     frames = whole(turn)

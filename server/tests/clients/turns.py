@@ -12,8 +12,8 @@ _TEXT = st.text(min_size=1, max_size=8)
 _ID = st.sampled_from(["call_1", "call_2", "call_3"])
 
 
-def chunk(kind: str, **fields: Any) -> tuple[str, dict[str, Any]]:
-    return kind, fields
+def chunk(event: str, /, **fields: Any) -> tuple[str, dict[str, Any]]:
+    return event, fields
 
 
 CHUNKS = st.one_of(
@@ -31,6 +31,12 @@ CHUNKS = st.one_of(
         st.booleans(),
     ),
     st.builds(lambda text: chunk("data", name="n", data=text), _TEXT),
+    st.builds(
+        lambda call, kind: chunk("input_required", call_id=call, kind=kind, tool="t", args={}),
+        _ID,
+        st.sampled_from(["approval", "input", "tool"]),
+    ),
+    st.builds(lambda call: chunk("input", call_id=call, approved=False, status="answered"), _ID),
     st.just(chunk("of_a_later_version", anything=1)),
 )
 ENDS = st.sampled_from(
@@ -43,6 +49,15 @@ ENDS = st.sampled_from(
     ]
 )
 TURNS = st.builds(lambda chunks, end: entries([*chunks, *end]), st.lists(CHUNKS, max_size=30), ENDS)
+#: Turns that wait on their way, and go on.
+WAITING_TURNS = st.builds(
+    lambda parts, end: entries([*(one for part in parts for one in part), *end]),
+    st.lists(
+        st.lists(CHUNKS, max_size=10).map(lambda part: [*part, chunk("waiting", calls=["call_1"])]),
+        max_size=3,
+    ),
+    ENDS,
+)
 
 
 def entries(chunks: list[tuple[str, dict[str, Any]]]) -> list[Entry]:

@@ -16,7 +16,7 @@ import orjson
 from ..codec.json import dumps
 from ..codec.sse import HEARTBEAT
 from ..http.serving.stream_connection import chunked
-from ..http.sse.stream import SseEncoder
+from ..http.sse.stream import ENDING, SseEncoder
 from ..log.base import Entry
 
 Chunk = Mapping[str, Any]
@@ -85,7 +85,7 @@ class FramesEncoder(SseEncoder):
 
     def live(self, entries: Sequence[Entry]) -> bytes:
         # A subscription may end with one of these, which its range has to say.
-        if any(entry.kind in {"done", "waiting"} for entry in entries):
+        if any(entry.kind in ENDING for entry in entries):
             return b""
         # Never empty, for then each reader would take the entries anew, which are in the fold.
         return chunked(b"".join(self.encode(entries)) or HEARTBEAT)

@@ -1,12 +1,16 @@
 """A turn as the UI message stream of the AI SDK: frames of `data:`, with no ids.
 
-Only frame types that version 5 knows are used, because a client refuses the whole stream for a type
-that it does not know. A part of text or reasoning is closed before anything else begins.
+A client refuses the whole stream for a frame type that it does not know. So only types of version 5
+are used, but for approvals, which came with version 6. A part of text or reasoning is closed before
+anything else begins.
+
+A turn that waits ends the message for now; what comes after the answer begins with `start` and the
+same message id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..frames import Chunk, TurnFrames, data_frame
@@ -14,6 +18,8 @@ from ..frames import Chunk, TurnFrames, data_frame
 #: The headers by which clients choose their decoder.
 HEADERS = ((b"x-vercel-ai-ui-message-stream", b"v1"),)
 END = b"data: [DONE]\n\n"
+#: Fields of an `input_required` that a client needs no second time.
+_NOT_ASKED = {"type", "kind"}
 _FINISHED = {"success": "stop", "waiting": "tool-calls"}
 
 
@@ -25,11 +31,15 @@ def message_id(session_id: str, turn: int) -> str:
 class UiMessageFrames(TurnFrames):
     """The frames of one turn, from `start` to `[DONE]`."""
 
-    __slots__ = ("_begun", "_calls", "_open", "_parts", "_steps", "session_id", "turn")
+    __slots__ = (
+        "_begun", "_calls", "_denied", "_open", "_parts", "_steps", "sdk", "session_id", "turn",
+    )  # fmt: skip
 
-    def __init__(self, session_id: str, turn: int) -> None:
+    def __init__(self, session_id: str, turn: int, sdk: int = 6) -> None:
+        """`sdk` is the lowest version that reads the frames."""
         self.session_id = session_id
         self.turn = turn
+        self.sdk = sdk
         self._begun = False
         #: The number of steps that run. The SDK knows one step at a time.
         self._steps = 0
@@ -37,10 +47,12 @@ class UiMessageFrames(TurnFrames):
         self._open = ""
         self._parts = 0
         self._calls: frozenset[str] = frozenset()
+        #: Calls that a person has denied.
+        self._denied: frozenset[str] = frozenset()
 
     @property
     def key(self) -> tuple[object, ...]:
-        return ("ai-sdk", self.session_id, self.turn)
+        return ("ai-sdk", self.session_id, self.turn, self.sdk)
 
     def frames(self, kind: str, chunk: Chunk) -> list[bytes]:
         found = [data_frame(value) for value in self._values(kind, chunk)]
@@ -54,31 +66,33 @@ class UiMessageFrames(TurnFrames):
             place = {"session_id": self.session_id, "turn": self.turn}
             message = message_id(self.session_id, self.turn)
             yield {"type": "start", "messageId": message, "messageMetadata": place}
-        if kind == "message":
-            yield from self._delta("text", chunk["content"])
-        elif kind == "reasoning":
-            yield from self._delta("reasoning", chunk["content"])
-        elif kind == "step":
-            yield from self._step(chunk)
-        elif kind == "tool_call":
-            yield from self._close_part()
-            yield from self._call(chunk["call_id"], chunk["tool"], chunk["args"])
-        elif kind == "tool_result":
-            yield from self._close_part()
-            yield from self._result(chunk)
-        elif kind == "source":
-            yield from self._close_part()
-            yield self._source(chunk)
-        elif kind == "file":
-            yield from self._close_part()
-            url = f"/v1/files/{chunk['file_id']}/content"
-            yield {"type": "file", "url": url, "mediaType": chunk["content_type"]}
-        elif kind == "data":
-            yield from self._data(chunk)
-        elif kind == "error":
-            yield {"type": "error", "errorText": chunk["message"]}
-        elif kind in {"done", "waiting"}:
-            yield from self._end(str(chunk.get("status", "waiting")), chunk)
+        encode = _ENCODERS.get(kind)
+        if encode is not None:
+            yield from encode(self, chunk)
+        self._begun = kind != "waiting"
+
+    def _text(self, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
+        return self._delta("text", chunk["content"])
+
+    def _reasoning(self, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
+        return self._delta("reasoning", chunk["content"])
+
+    def _tool_call(self, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
+        yield from self._close_part()
+        yield from self._call(chunk["call_id"], chunk["tool"], chunk["args"])
+
+    def _file(self, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
+        yield from self._close_part()
+        url = f"/v1/files/{chunk['file_id']}/content"
+        yield {"type": "file", "url": url, "mediaType": chunk["content_type"]}
+
+    def _input(self, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
+        if chunk.get("approved") is False or chunk["status"] != "answered":
+            self._denied |= {chunk["call_id"]}
+        yield from ()
+
+    def _error(self, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
+        yield {"type": "error", "errorText": chunk["message"]}
 
     def _delta(self, part: str, text: str) -> Iterator[Mapping[str, Any]]:
         if self._open != part:
@@ -114,7 +128,20 @@ class UiMessageFrames(TurnFrames):
         call = {"toolCallId": call_id, "toolName": tool, "input": args}
         yield {"type": "tool-input-available", **call}
 
+    def _ask(self, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
+        """An approval as the SDK has it; a client's own tool has its call already; else data."""
+        call_id = chunk["call_id"]
+        yield from self._close_part()
+        if chunk["kind"] == "approval" and self.sdk > 5:
+            if call_id not in self._calls:
+                yield from self._call(call_id, chunk["tool"], chunk["args"])
+            yield {"type": "tool-approval-request", "approvalId": call_id, "toolCallId": call_id}
+        elif chunk["kind"] != "tool":
+            asked = {name: value for name, value in chunk.items() if name not in _NOT_ASKED}
+            yield {"type": f"data-{chunk['kind']}", "id": call_id, "data": asked}
+
     def _result(self, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
+        yield from self._close_part()
         call_id = chunk["call_id"]
         if call_id not in self._calls:  # a client refuses the result of a call that it has not seen
             yield from self._call(call_id, chunk["tool"], {})
@@ -125,13 +152,17 @@ class UiMessageFrames(TurnFrames):
                 "output": chunk["result"],
             }
             return
+        if call_id in self._denied and self.sdk > 5:
+            yield {"type": "tool-output-denied", "toolCallId": call_id}
+            return
         text = chunk["result"] if isinstance(chunk["result"], str) else str(chunk["result"])
         yield {"type": "tool-output-error", "toolCallId": call_id, "errorText": text}
 
-    def _source(self, chunk: Chunk) -> Mapping[str, Any]:
+    def _source(self, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
+        yield from self._close_part()
         self._parts += 1
         found = {"type": "source-url", "sourceId": str(self._parts), "url": chunk["url"]}
-        return found | {"title": chunk["title"]} if chunk.get("title") else found
+        yield found | {"title": chunk["title"]} if chunk.get("title") else found
 
     def _data(self, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
         found = {"type": f"data-{chunk['name']}", "data": chunk["data"]}
@@ -141,7 +172,8 @@ class UiMessageFrames(TurnFrames):
             found["transient"] = True
         yield found
 
-    def _end(self, status: str, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
+    def _end(self, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
+        status = str(chunk.get("status", "waiting"))
         if status in {"failed", "timeout"}:
             return  # `error` stands before, and ends the client's stream
         yield from self._close_part()
@@ -156,3 +188,20 @@ class UiMessageFrames(TurnFrames):
         if "usage" in chunk:
             finish["messageMetadata"] = {"usage": chunk["usage"]}
         yield finish
+
+
+_ENCODERS: Mapping[str, Callable[[UiMessageFrames, Chunk], Iterator[Mapping[str, Any]]]] = {
+    "message": UiMessageFrames._text,
+    "reasoning": UiMessageFrames._reasoning,
+    "step": UiMessageFrames._step,
+    "tool_call": UiMessageFrames._tool_call,
+    "tool_result": UiMessageFrames._result,
+    "source": UiMessageFrames._source,
+    "file": UiMessageFrames._file,
+    "data": UiMessageFrames._data,
+    "input_required": UiMessageFrames._ask,
+    "input": UiMessageFrames._input,
+    "error": UiMessageFrames._error,
+    "waiting": UiMessageFrames._end,
+    "done": UiMessageFrames._end,
+}

@@ -6,24 +6,27 @@ the last message counts.
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ...codec.json import loads
 from ...http.api.session_models import ExecuteBody, validated
 from ...http.api.sessions import Reader, Writer
+from ...http.auth.authenticator import require
 from ...http.body import read_json
 from ...http.errors import documented_errors
 from ...http.idempotency import IdempotencyKey
 from ...http.params import QueryParams, text_header
 from ...http.routing import api_router, streamed
 from ...http.schemas import EVENT_STREAM, Body
-from ...model.errors import InvalidRequest
+from ...model.errors import Conflict, InvalidRequest
 from ...model.principal import Principal
+from ...sessions.answers import InputRequest
 from ...sessions.request import TurnRef
 from ...sessions.state import SessionState
 from ..streams import ClientStreams, Conversation, digest_key, turn_named
@@ -35,14 +38,42 @@ _PROTOCOL = "chat"
 _MOST_FRAMES = 10_000_000
 
 AgentId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Sdk = Annotated[str | None, Query(max_length=2, description="5 for clients of version 5.")]
 ChatId = Annotated[str, Path(min_length=1, max_length=255)]
 
 
+class Approval(BaseModel):
+    """A person's answer to an approval."""
+
+    approved: bool | None = None
+    reason: str | None = Field(default=None, max_length=2_000)
+
+
 class Part(BaseModel):
-    """A part of a message; only text is read."""
+    """A part of a message: text, or a call of a tool with what the client says to it."""
+
+    model_config = ConfigDict(populate_by_name=True)
 
     type: str
     text: str | None = None
+    call_id: str | None = Field(default=None, alias="toolCallId")
+    state: str | None = None
+    approval: Approval | None = None
+    output: Any = None
+    error: str | None = Field(default=None, alias="errorText")
+
+    def answer(self) -> InputRequest | None:
+        """What the client says to this call; None if it says nothing."""
+        if self.call_id is None:
+            return None
+        if self.state == "approval-responded" and self.approval is not None:
+            reason = self.approval.reason or ""
+            return InputRequest(self.call_id, approved=bool(self.approval.approved), reason=reason)
+        if self.state == "output-available":
+            return InputRequest(self.call_id, payload=self.output, has_payload=True)
+        if self.state == "output-error":
+            return InputRequest(self.call_id, approved=False, reason=self.error or "")
+        return None
 
 
 class Message(BaseModel):
@@ -100,7 +131,11 @@ class ChatRoutes:
             operation_id="chat",
         )
         def post(
-            agent_id: AgentId, body: ChatBody, principal: Writer, key: IdempotencyKey = None
+            agent_id: AgentId,
+            body: ChatBody,
+            principal: Writer,
+            sdk: Sdk = None,
+            key: IdempotencyKey = None,
         ) -> None:
             """Answer the last message of a chat of the AI SDK."""
 
@@ -122,6 +157,7 @@ class ChatRoutes:
             agent_id: AgentId,
             chat_id: ChatId,
             principal: Reader,
+            sdk: Sdk = None,
             startIndex: Annotated[int | None, Query()] = None,  # noqa: N803 - the client's name
         ) -> None:
             """Read the running answer of a chat from its start, or from a frame on."""
@@ -142,12 +178,47 @@ class ChatRoutes:
         fields = {field: value[field] for field in _EXECUTE if value.get(field) is not None}
         asked = {"agent_id": agent_id, "goal": message.text, **fields}
         request = validated(ExecuteBody, asked).request(limits)
+        answers = _answers(body.messages[-1])
+        if chat is not None and answers:
+            await self._go_on(scope, receive, send, chat, answers)
+            return
         key = text_header(scope, b"idempotency-key")
         if key is None and name and message.id and body.trigger == "submit-message":
             # A client that posts a message again has lost the answer, and must not ask twice.
             key = digest_key(_PROTOCOL, [agent_id, name, message.id, message.text])
         ref = await self._streams.start(scope, request, chat, key)
         await self._write(scope, receive, send, ref)
+
+    async def _go_on(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        chat: Conversation,
+        answers: Mapping[str, InputRequest],
+    ) -> None:
+        """Answer what the chat's turn asks, and write what comes after it."""
+        principal: Principal = scope["state"]["principal"]
+        require(principal, "sessions:write")
+        found = await self._streams.find(principal, chat)
+        if found is None or found[1].current is None:
+            raise Conflict("the chat asks nothing")
+        session_id, state = found
+        turn = state.waiting or state.current
+        if turn is None:
+            raise Conflict("the chat asks nothing")
+        ref, sdk = TurnRef(session_id, turn.turn), _sdk(scope["state"]["query"])
+        skip = (await self._count(ref, sdk))[1]
+        if state.waiting is not None:
+            session = await self._streams.service.get(principal, session_id)
+            for ask in session.get("waiting", ()):
+                answer = answers.get(ask["call_id"])
+                if answer is not None:
+                    request_id = scope["state"]["request_id"]
+                    await self._streams.service.input(
+                        principal, session_id, answer, request_id=request_id
+                    )
+        await self._write(scope, receive, send, ref, skip)
 
     async def resume(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET …/chat/{chat_id}/stream."""
@@ -171,7 +242,7 @@ class ChatRoutes:
         if index is None:
             await self._write(scope, receive, send, ref)
             return
-        count = await self._count(ref)
+        count, _ = await self._count(ref, _sdk(scope["state"]["query"]))
         tail = (b"x-workflow-stream-tail-index", b"%d" % max(count - 1, 0))
         skip = index if index >= 0 else max(count + index, 0)
         await self._write(scope, receive, send, ref, skip, [tail])
@@ -187,16 +258,34 @@ class ChatRoutes:
     ) -> None:
         run = f"{ref.session_id}.{ref.turn}".encode()
         headers = [*HEADERS, (b"x-workflow-run-id", run), *(more or ())]
-        fold = UiMessageFrames(ref.session_id, ref.turn)
+        fold = UiMessageFrames(ref.session_id, ref.turn, _sdk(scope["state"]["query"]))
         await self._streams.write(scope, receive, send, ref, fold, skip=skip, headers=headers)
 
-    async def _count(self, ref: TurnRef) -> int:
-        """The number of the turn's frames so far, without the last line."""
-        fold = UiMessageFrames(ref.session_id, ref.turn)
-        count = 0
+    async def _count(self, ref: TurnRef, sdk: int) -> tuple[int, int]:
+        """The number of the turn's frames so far, without the last line; and of all frames up to
+        the last stop of the turn."""
+        fold = UiMessageFrames(ref.session_id, ref.turn, sdk)
+        count = every = stopped = 0
         async for entry in self._streams.chunks(ref):
-            count += sum(frame != END for frame in fold.frames(entry.kind, loads(entry.body)))
-        return count
+            frames = fold.frames(entry.kind, loads(entry.body))
+            count += sum(frame != END for frame in frames)
+            every += len(frames)
+            if entry.kind == "waiting":
+                stopped = every
+        return count, stopped
+
+
+def _answers(message: Message) -> dict[str, InputRequest]:
+    """What the client says to calls of the assistant's message, by call."""
+    if message.role != "assistant":
+        return {}
+    found = [part.answer() for part in message.parts or ()]
+    return {answer.call_id: answer for answer in found if answer is not None}
+
+
+def _sdk(query: QueryParams) -> int:
+    """The version of the client's SDK; only 5 needs to be named."""
+    return 5 if query.text("sdk", 2) == "5" else 6
 
 
 def _start_index(query: QueryParams) -> int | None:
