@@ -74,16 +74,17 @@ async def feed_node(
 
 @pytest.fixture
 async def nodes(
-    tmp_path: Path, postgres_server: PostgresServer
+    request: pytest.FixtureRequest, tmp_path: Path, postgres_server: PostgresServer
 ) -> AsyncIterator[Callable[[], Awaitable[Rig]]]:
-    """Opens one node after the other over one store, with the same agents."""
-    url = postgres_server.database()
+    """Opens one node after the other over one store, with the same agents. The store is in one
+    database, or spread over as many as the parameter says."""
+    urls = [postgres_server.database() for _ in range(getattr(request, "param", 1))]
     rows = Rows()
     gate = Gate()
     opened: list[Rig] = []
 
     async def open_one(**limits: Any) -> Rig:
-        rig = Rig(tmp_path, url, rows=rows, shared=True, **limits)
+        rig = Rig(tmp_path, " ".join(urls), rows=rows, shared=True, **limits)
         rig.agents["gate"] = gate
         rig.gate = gate
         await rig.open()
@@ -94,4 +95,5 @@ async def nodes(
     for rig in opened:
         with contextlib.suppress(LogError):
             await rig.close()
-    postgres_server.recycle(url)
+    for url in urls:
+        postgres_server.recycle(url)

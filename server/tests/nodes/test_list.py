@@ -36,8 +36,9 @@ async def listed(node: Rig, status: str | None = None) -> set[str]:
 async def die(node: Rig) -> None:
     """End as kill -9 does, with rows that were never written."""
     await node.session_list._loop.close()
-    await node.log.nodes.close()
-    node.log._database.leave = _nothing  # type: ignore[method-assign]
+    for part in node.log.parts:
+        await part.nodes.close()
+        part._database.leave = _nothing  # type: ignore[method-assign]
     await node.crash()
 
 
@@ -45,6 +46,7 @@ async def _nothing() -> None:
     return
 
 
+@pytest.mark.parametrize("nodes", [1, 2], indirect=True)
 async def test_what_a_dead_node_had_not_written_is_taken_in_by_the_next(nodes: Open) -> None:
     one, other = await two(nodes)
     kept = (await one.run("a b"))["session_id"]
@@ -70,6 +72,7 @@ async def test_a_reader_need_not_wait_until_a_node_is_declared_dead(nodes: Open)
     assert await listed(other, "completed") == made
 
 
+@pytest.mark.parametrize("nodes", [1, 2], indirect=True)
 async def test_a_session_that_another_node_has_deleted_leaves_no_row(nodes: Open) -> None:
     one, other = await two(nodes)
     for _ in range(10):

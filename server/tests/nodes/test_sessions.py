@@ -30,8 +30,9 @@ async def two(nodes: Open, **limits: int) -> tuple[Rig, Rig]:
 
 async def kill(node: Rig) -> None:
     """End the process as kill -9 does: it says nothing to anybody any more."""
-    await node.log.nodes.close()
-    node.log._database.leave = _nothing
+    for part in node.log.parts:
+        await part.nodes.close()
+        part._database.leave = _nothing
     await node.crash()
 
 
@@ -39,6 +40,7 @@ async def _nothing() -> None:
     return
 
 
+@pytest.mark.parametrize("nodes", [1, 2], indirect=True)
 async def test_a_viewer_of_another_node_gets_the_whole_answer(nodes: Open) -> None:
     one, other = await two(nodes)
     ref = await one.execute("x", agent="gate")
@@ -72,6 +74,7 @@ async def test_every_node_knows_of_a_turn_that_another_has_ended(nodes: Open) ->
     assert_sound(await one.chunks(session))
 
 
+@pytest.mark.parametrize("nodes", [1, 2], indirect=True)
 async def test_a_turn_is_started_where_its_session_runs(nodes: Open) -> None:
     one, other = await two(nodes)
     first = await one.execute("x", agent="gate")
@@ -89,6 +92,7 @@ async def test_a_turn_is_started_where_its_session_runs(nodes: Open) -> None:
     assert_sound(await other.chunks(first.session_id))
 
 
+@pytest.mark.parametrize("nodes", [1, 2], indirect=True)
 async def test_a_turn_is_cancelled_from_another_node(nodes: Open) -> None:
     one, other = await two(nodes)
     ref = await one.execute("x", agent="gate")
@@ -99,6 +103,7 @@ async def test_a_turn_is_cancelled_from_another_node(nodes: Open) -> None:
     assert one.gate.cancelled == [1]
 
 
+@pytest.mark.parametrize("nodes", [1, 2], indirect=True)
 async def test_the_sessions_of_a_dead_node_are_taken_up_by_another(nodes: Open) -> None:
     one, other = await two(nodes)
     lost = await one.execute("x", agent="gate")
@@ -118,13 +123,15 @@ async def test_the_sessions_of_a_dead_node_are_taken_up_by_another(nodes: Open) 
     assert (await other.result(lost))["status"] == "failed"
 
 
+@pytest.mark.parametrize("nodes", [1, 2], indirect=True)
 async def test_a_node_that_was_only_paused_writes_nothing_more(nodes: Open) -> None:
     one, other = await two(nodes)
     ref = await one.execute("x", agent="gate")
     one.gate.say("before ")
     await other.until_head(ref.session_id, 2)
-    await one.log.nodes.close()  # its beat stands still; the rest goes on
-    await until(lambda: not other.log.nodes.others)
+    for part in one.log.parts:
+        await part.nodes.close()  # its beat stands still; the rest goes on
+    await until(lambda: other.log.is_alone)
     one.gate.say("never")
     one.gate.end()
     result = await other.result(ref)
@@ -134,7 +141,7 @@ async def test_a_node_that_was_only_paused_writes_nothing_more(nodes: Open) -> N
     assert_sound(chunks)
     assert text_of(chunks) == "before "
     assert kinds(chunks).count("done") == 1
-    await until(lambda: one.log._writer.fatal)  # it has found out, and ends
+    await until(lambda: any(part.is_broken for part in one.log.parts))  # it has found out, and ends
 
 
 @pytest.mark.parametrize("rounds", [30])
@@ -181,6 +188,7 @@ async def test_one_idempotency_key_at_two_nodes_names_one_turn(nodes: Open, roun
         assert_sound(await one.chunks(session))
 
 
+@pytest.mark.parametrize("nodes", [1, 2], indirect=True)
 async def test_a_session_is_deleted_from_another_node(nodes: Open) -> None:
     one, other = await two(nodes)
     ref = await one.execute("x", agent="gate")

@@ -15,11 +15,12 @@ import orjson
 from resonantgenesis_server.agents.base import Agent, ResolvedAgent
 from resonantgenesis_server.calls import Calls
 from resonantgenesis_server.feed.hub import Hub
-from resonantgenesis_server.feed.remote import RemoteStreams
+from resonantgenesis_server.feed.remote import RemoteStreams, SpreadStreams, remote_streams
 from resonantgenesis_server.feed.shares import SHARED
 from resonantgenesis_server.files.service import FileService
 from resonantgenesis_server.log.base import Entry, OnCommit
 from resonantgenesis_server.log.postgres.log import PostgresLog
+from resonantgenesis_server.log.postgres.spread import SpreadLog
 from resonantgenesis_server.log.sqlite.log import SqliteLog
 from resonantgenesis_server.model.errors import AgentNotFound
 from resonantgenesis_server.model.limits import Limits
@@ -171,20 +172,20 @@ class Rig:
             else:
                 self.remote.committed(stream, entries)
 
-        self.remote: RemoteStreams | None = None
+        self.remote: RemoteStreams | SpreadStreams | None = None
         self.log = await self._open_log(committed)
         log = wrap(self.log)
         session_list = self.session_list = SessionList(
             self.rows,
             Orgs(),
             log,
-            self.log if isinstance(self.log, PostgresLog) and self.shared else None,
+            None if isinstance(self.log, SqliteLog) or not self.shared else self.log,
         )
         fence = await self.log.next_fence()
         calls = None
         ownership: Ownership = SoleOwner(fence)
         if self.shared:
-            assert isinstance(self.log, PostgresLog)
+            assert not isinstance(self.log, SqliteLog)
             ownership, calls = NodeOwner(self.log, fence), Calls(self.log.nodes)
         supervisor = self.supervisor = Supervisor(
             log,
@@ -203,16 +204,20 @@ class Rig:
             supervisor, self.keys, self.session_list, self.rows, calls=calls
         )
         if self.shared:
-            self.remote = self.hub.source = RemoteStreams(self.log, self.hub, supervisor.gone)
+            parts, place_of = self.log.parts, self.log.place_of
+            self.remote = remote_streams(parts, place_of, self.hub, supervisor.gone)
+            self.hub.source = self.remote
             self.remote.start()
             self.adoption = Adoption(self.log.nodes, supervisor.sweep, self.session_list.node_gone)
             self.adoption.start()
         self.session_list.start()  # type: ignore[arg-type]
         return await self.sweep() if sweep else None
 
-    async def _open_log(self, committed: OnCommit) -> SqliteLog | PostgresLog:
+    async def _open_log(self, committed: OnCommit) -> SqliteLog | PostgresLog | SpreadLog:
         if self.url is not None:
             times = {"beat_seconds": BEAT, "ttl": TTL} if self.shared else {}
+            if len(urls := self.url.split()) > 1:
+                return await SpreadLog.open(urls, on_commit=committed, **times)
             return await PostgresLog.open(self.url, on_commit=committed, **times)
         return await SqliteLog.open(self.directory / "log.db", on_commit=committed)
 
