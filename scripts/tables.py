@@ -22,6 +22,10 @@ _GROUPS = {
         "Settings of models",
         "Agents on language models; see *Models and conversations*.",
     ),
+    "http_agents.allow_hosts": (
+        "Settings of agents that are HTTP endpoints",
+        "The engine `http`; see *Remote agents*.",
+    ),
     "limits.body": ("Settings of sizes", "In bytes, and times in seconds; see *Limits*."),
     "limits.queued_turns": ("Settings of turns and waiting", "Times are in seconds."),
     "limits.session_retention": ("Settings of retention", "In seconds."),

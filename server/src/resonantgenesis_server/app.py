@@ -19,6 +19,7 @@ from fastapi import APIRouter
 from . import metrics
 from .agents.base import Agent
 from .agents.declared import Declaration
+from .agents.engines.http.endpoint import EndpointRecords
 from .agents.engines.llm.settings import EngineWorkers
 from .agents.engines.python import PythonAgent
 from .agents.loading import AgentLoadError
@@ -209,7 +210,7 @@ async def open_parts(
         hasher = await open_hasher(settings, records)
         # Bad settings of tools and agents are found before an API key is made and shown.
         tools = await stack.enter_async_context(open_toolbox(settings.tools, limits.chunk))
-        engines = await _open_engines(stack, settings, tools)
+        engines = await _open_engines(stack, settings, tools, hasher)
         directory, agents = _configured_agents(settings, records, engines)
         await _bootstrap(settings, records, hasher)
 
@@ -537,6 +538,7 @@ def _app(
             authenticator=authenticator,
             directory=directory,
             validate_engine=engines.check,
+            endpoints=engines.endpoints,
             check_tools=routes.tools.check,
             check_session=routes.sessions.check,
             settle=relay.settle,
@@ -591,13 +593,17 @@ _GUIDE = "guide"
 
 
 async def _open_engines(
-    stack: contextlib.AsyncExitStack, settings: Settings, tools: Toolbox
+    stack: contextlib.AsyncExitStack,
+    settings: Settings,
+    tools: Toolbox,
+    hasher: CredentialHasher,
 ) -> Engines:
     """The engines that agents run on; `stack` closes them."""
     workers = EngineWorkers(settings.engine_workers, settings.log_level, settings.log_format)
     limits = settings.limits
     pool = WorkerPool(wait=limits.worker_wait, grace=limits.worker_grace)
-    engines = Engines(settings.llm, tools, workers, pool)
+    endpoints = EndpointRecords(hasher.derive)
+    engines = Engines(settings.llm, tools, workers, pool, settings.http_agents, endpoints)
     stack.push_async_callback(engines.close)
     await engines.start()
     return engines

@@ -21,9 +21,9 @@ def test_an_unknown_engine_is_refused_and_the_known_are_listed(engine: str) -> N
     with pytest.raises(InvalidRequest) as caught:
         Engines().build(engine, {})
     said = caught.value.details["fields"]["engine"]
-    assert said.endswith("one of: guide, llm, worker")
+    assert said.endswith("one of: guide, http, llm, worker")
     assert len(said) < 200
-    with pytest.raises(InvalidRequest, match="one of: guide, llm, python, worker"):
+    with pytest.raises(InvalidRequest, match="one of: guide, http, llm, python, worker"):
         Engines().build(engine, {}, trusted=True)
 
 
@@ -37,8 +37,8 @@ def test_only_trusted_settings_may_name_a_python_module(workplace: Path) -> None
     agent = Engines().build("python", settings, trusted=True)
     assert isinstance(agent, PythonAgent)
     assert agent.reference == "module_of_a_stranger:answer"
-    assert engine_names() == ["guide", "llm", "worker"]
-    assert engine_names(trusted=True) == ["guide", "llm", "python", "worker"]
+    assert engine_names() == ["guide", "http", "llm", "worker"]
+    assert engine_names(trusted=True) == ["guide", "http", "llm", "python", "worker"]
 
 
 def test_the_python_engine_needs_a_reference() -> None:

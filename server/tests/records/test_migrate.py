@@ -128,6 +128,7 @@ _WITHOUT_ASKS = (
     "ALTER TABLE sessions DROP COLUMN wakes_at",
     "ALTER TABLE sessions DROP COLUMN waiting",
 )
+_WITHOUT_ENDPOINTS = ("ALTER TABLE agents DROP COLUMN endpoint",)
 
 
 async def test_a_store_of_an_older_version_is_brought_up(url: str) -> None:
@@ -143,6 +144,7 @@ async def test_a_store_of_an_older_version_is_brought_up(url: str) -> None:
         "DROP TABLE usage_places",
         "DROP TABLE session_places",
         *_WITHOUT_ASKS,
+        *_WITHOUT_ENDPOINTS,
         "ALTER TABLE idempotency DROP COLUMN thing",
         "ALTER TABLE organizations DROP COLUMN disabled_at",
         "ALTER TABLE api_keys ADD COLUMN is_admin BOOLEAN",
@@ -164,7 +166,7 @@ async def test_files_of_an_older_version_have_their_blobs(url: str) -> None:
         await first.files.create(Owner(organization.id), content, blob="b")
     await first.close()
     older = "UPDATE alembic_version SET version_num = '0007'"
-    await run_sql_at(url, "DROP TABLE blobs", *_WITHOUT_ASKS, older)
+    await run_sql_at(url, "DROP TABLE blobs", *_WITHOUT_ASKS, *_WITHOUT_ENDPOINTS, older)
     second = await Records.open(url)
     assert await second.files.blob_of("ab" * 32) == "ab" * 32
     assert await second.files.release(["ab" * 32]) == []

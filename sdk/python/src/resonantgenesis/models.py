@@ -278,7 +278,9 @@ class Step(Model):
 
 
 class Agent(Model):
-    """An agent's settings."""
+    """An agent's settings. `secret` is there only in the answer that made it."""
+
+    _secret = frozenset({"secret"})
 
     agent_id = Field("", "agent_id", "id")
     name = Field[str | None](None)
@@ -290,6 +292,8 @@ class Agent(Model):
     description = Field[str | None](None)
     input_schema = Field[dict[str, Any] | None](None)
     source = Field[str | None](None)
+    url = Field[str | None](None)
+    secret = Field[str | None](None)
     created_at = Field[str | None](None)
     updated_at = Field[str | None](None)
 

@@ -11,13 +11,17 @@ from ..model.errors import InvalidRequest, Unavailable
 from ..records.agents import AgentDirectory
 from ..records.base import AgentRecord, StoreError
 from .base import Agent, ResolvedAgent
+from .engines.http.endpoint import EndpointRecords
+from .engines.http.settings import HttpAgentSettings
 from .tools.toolbox import Toolbox
 from .workers.pool import WorkerPool
 
 if TYPE_CHECKING:
+    from .engines.http.engine import HttpEngine
     from .engines.llm.engine import LlmEngine
     from .engines.llm.settings import EngineWorkers, LlmSettings
 
+_HTTP = "http"
 _LLM = "llm"
 _PYTHON = "python"
 _WORKER = "worker"
@@ -35,6 +39,7 @@ class _Engine:
 #: too, worker's the pool.
 _ENGINES: Mapping[str, _Engine] = {
     "guide": _Engine(".engines.guide"),
+    _HTTP: _Engine(".engines.http.engine"),
     _LLM: _Engine(".engines.llm.engine"),
     _PYTHON: _Engine(".engines.python", trusted_only=True),
     _WORKER: _Engine(".engines.worker"),
@@ -59,6 +64,8 @@ class Engines:
         toolbox: Toolbox | None = None,
         workers: EngineWorkers | None = None,
         pool: WorkerPool | None = None,
+        http: HttpAgentSettings | None = None,
+        endpoints: EndpointRecords | None = None,
     ) -> None:
         self._llm_settings = llm
         self._toolbox = toolbox
@@ -66,6 +73,10 @@ class Engines:
         #: The workers of agents of the engine `worker`.
         self.pool = pool or WorkerPool()
         self._llm: LlmEngine | None = None
+        self._http_settings = http or HttpAgentSettings()
+        #: The endpoints of agents of the engine `http`.
+        self.endpoints = endpoints or EndpointRecords()
+        self._http: HttpEngine | None = None
 
     async def start(self) -> None:
         if self._workers is not None and self._workers.count:
@@ -76,8 +87,8 @@ class Engines:
 
         `settings` are the agent's defaults and its model. An engine takes the settings that it
         knows: guide `words_per_second`, python `reference` (MODULE:ATTRIBUTE), worker the
-        `organization_id`, llm as `LlmEngine.build` says. `trusted` is for agents of the command
-        line and the configuration: only they may make the server import code.
+        `organization_id`, http the `endpoint`, llm as `LlmEngine.build` says. `trusted` is for
+        agents of the command line and the configuration: only they may make the server import code.
 
         Raises `InvalidRequest` for an engine that is unknown or not allowed and for a bad setting;
         `AgentLoadError` (engine python) when the reference leads to no agent.
@@ -85,6 +96,8 @@ class Engines:
         module = importlib.import_module(_known(engine, trusted).module, __package__)
         if engine == _LLM:
             return self._engine_llm().build(settings)
+        if engine == _HTTP:
+            return self._engine_http().build(settings)
         if engine == _PYTHON:
             made: Agent = module.build(settings, self._toolbox or Toolbox())
             return made
@@ -96,6 +109,11 @@ class Engines:
 
     async def check(self, engine: str, settings: Mapping[str, Any]) -> None:
         """Raises `InvalidRequest` for an agent that could not run as the server is set up."""
+        if engine == _HTTP:
+            self._engine_http().check(settings)
+            return
+        if settings.get("url") is not None:
+            raise InvalidRequest.field("url", "is for agents of the engine 'http'")
         self.build(engine, settings)
         if engine == _LLM:
             await self._engine_llm().check(settings)
@@ -103,6 +121,15 @@ class Engines:
     async def close(self) -> None:
         if self._llm is not None:
             await self._llm.close()
+        if self._http is not None:
+            await self._http.close()
+
+    def _engine_http(self) -> HttpEngine:
+        if self._http is None:
+            module = importlib.import_module(_ENGINES[_HTTP].module, __package__)
+            engine: HttpEngine = module.make_engine(self._http_settings, self.endpoints)
+            self._http = engine
+        return self._http
 
     def _engine_llm(self) -> LlmEngine:
         if self._llm is None:
@@ -171,6 +198,7 @@ class Agents:
                 **record.defaults,
                 "model": record.model,
                 "organization_id": record.organization_id,
+                "endpoint": record.endpoint,
             }
             known = self._built[name] = (record, self._engines.build(record.engine, settings))
         return known[1]

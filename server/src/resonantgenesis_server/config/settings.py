@@ -20,6 +20,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from ..agents.engines.http.settings import HttpAgentSettings
 from ..agents.engines.llm.settings import LlmSettings
 from ..agents.tools.settings import ToolSettings
 from ..model.ids import is_agent_id
@@ -228,6 +229,7 @@ class Settings(BaseSettings):
     )
     tools: ToolSettings = Field(default_factory=ToolSettings)
     llm: LlmSettings = Field(default_factory=LlmSettings)
+    http_agents: HttpAgentSettings = Field(default_factory=HttpAgentSettings)
     limits: Limits = Field(default_factory=Limits)
 
     @classmethod

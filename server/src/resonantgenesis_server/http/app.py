@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from ..agents.base import CheckTools, any_tools
+from ..agents.engines.http.endpoint import EndpointRecords
 from ..log.base import LogError
 from ..model.errors import ApiError, Internal
 from ..model.limits import Limits
@@ -69,6 +70,7 @@ class AppDeps:
     authenticator: CredentialAuthenticator
     directory: AgentDirectory
     validate_engine: ValidateEngine
+    endpoints: EndpointRecords = field(default_factory=EndpointRecords)
     settle: Settle = nothing_to_settle
     limits: Limits = field(default_factory=Limits)
     cors_origins: Collection[str] = ()
@@ -101,7 +103,12 @@ def create_app(deps: AppDeps) -> Gateway:
     idempotent = IdempotentPosts(deps.records.idempotency, deps.limits.idempotency_window)
     for router in (
         agents_router(
-            deps.directory, deps.validate_engine, deps.check_tools, idempotent, deps.settle
+            deps.directory,
+            deps.validate_engine,
+            deps.check_tools,
+            idempotent,
+            deps.settle,
+            deps.endpoints,
         ),
         keys_router(
             deps.records.keys,

@@ -49,6 +49,7 @@ class AgentRepository:
             defaults=dict(agent.defaults),
             created_at=now,
             updated_at=now,
+            endpoint=None if agent.endpoint is None else dict(agent.endpoint),
         )
         try:
             async with self._database.write() as connection:
@@ -138,6 +139,8 @@ def _values(changes: AgentChanges) -> dict[str, Any]:
         values["tools"] = _tools(values["tools"])
     if "defaults" in values:
         values["defaults"] = dict(values["defaults"])
+    if values.get("endpoint") is not None:
+        values["endpoint"] = dict(values["endpoint"])
     return values
 
 
@@ -158,12 +161,13 @@ def _agent(row: RowMapping) -> AgentRecord:
         defaults=row["defaults"],
         created_at=seconds(row["created_at"]),
         updated_at=seconds(row["updated_at"]),
+        endpoint=row["endpoint"],
     )
 
 
 #: Characters of the instructions that an event shows.
 SHOWN_INSTRUCTIONS = 1_000
-_FIELDS = ("name", "engine", "instructions", "model", "tools", "defaults")
+_FIELDS = ("name", "engine", "instructions", "model", "tools", "defaults", "url")
 
 
 def agent_event(

@@ -90,7 +90,8 @@ class KeyRecord:
 class AgentRecord:
     """An agent as its organization configured it; `tools` None: the engine's own.
 
-    `description` and `input_schema` are what the code of a configured agent declares.
+    `description` and `input_schema` are what the code of a configured agent declares. `endpoint` is
+    of the engine `http`, with sealed secrets.
     """
 
     id: str
@@ -105,6 +106,12 @@ class AgentRecord:
     updated_at: float = 0.0
     description: str | None = None
     input_schema: Mapping[str, Any] | None = None
+    endpoint: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def url(self) -> str | None:
+        """The address of its endpoint."""
+        return None if self.endpoint is None else self.endpoint["url"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +124,7 @@ class AgentChanges:
     model: str | Unset | None = UNSET
     tools: tuple[str, ...] | Unset | None = UNSET
     defaults: Mapping[str, Any] | Unset = UNSET
+    endpoint: Mapping[str, Any] | Unset | None = UNSET
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,8 @@ agents = Table(
     Column("defaults", JSON, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    # Of the engine `http`: {url, secret, former, rotated_at}, secrets sealed.
+    Column("endpoint", JSON(none_as_null=True)),
 )
 
 sessions = Table(

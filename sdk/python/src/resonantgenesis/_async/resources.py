@@ -33,7 +33,8 @@ class AsyncAgents:
         self._transport = transport
 
     async def create(self, **fields: Any) -> Agent:
-        """Make an agent: id (optional), name, engine, instructions, model, tools, defaults."""
+        """Make an agent: id (optional), name, engine, instructions, model, tools, defaults, and
+        for the engine `http` url and secret (optional)."""
         return await self._transport.call(calls.create_agent(fields))
 
     async def get(self, agent_id: str) -> Agent:

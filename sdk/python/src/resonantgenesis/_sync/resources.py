@@ -34,7 +34,8 @@ class SyncAgents:
         self._transport = transport
 
     def create(self, **fields: Any) -> Agent:
-        """Make an agent: id (optional), name, engine, instructions, model, tools, defaults."""
+        """Make an agent: id (optional), name, engine, instructions, model, tools, defaults, and
+        for the engine `http` url and secret (optional)."""
         return self._transport.call(calls.create_agent(fields))
 
     def get(self, agent_id: str) -> Agent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -15,8 +16,9 @@ from pydantic import (
 )
 
 from ...agents.base import CheckTools
+from ...agents.engines.http.endpoint import MAX_URL, EndpointRecords
 from ...codec.times import rfc3339
-from ...model.errors import AgentNotFound, Forbidden
+from ...model.errors import AgentNotFound, Forbidden, InvalidRequest
 from ...model.ids import is_agent_id, new_id
 from ...model.principal import Principal
 from ...records.agents import AgentDirectory
@@ -32,6 +34,10 @@ PATH = "/v1/agents"
 AgentId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Instructions = Annotated[str, StringConstraints(max_length=65_536, pattern=NO_NUL)]
 Tools = Annotated[list[Name], Field(max_length=128)]
+Url = Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL, pattern=NO_NUL)]
+Secret = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+#: The engine of agents that have an endpoint.
+_HTTP = "http"
 
 #: Raises an ApiError for an engine that the server does not have, and for defaults or a `model`
 #: that the engine refuses. `model` is passed as one of the defaults.
@@ -71,13 +77,18 @@ class AgentDefaults(Body):
 class NewAgent(Body):
     id: AgentId | None = Field(default=None, description="Chosen by the server if left out.")
     name: Name
-    engine: Name = Field(description="What runs it: `llm`, `guide`.")
+    engine: Name = Field(description="What runs it: `llm`, `http`, `worker`, `guide`.")
     instructions: Instructions | None = None
     model: Name | None = Field(
         default=None, description="Engine `llm`: PROVIDER:MODEL, e.g. `openai:gpt-5-mini`."
     )
     tools: Tools | None = Field(default=None, description="null: all that the engine has.")
     defaults: AgentDefaults = Field(default_factory=AgentDefaults)
+    url: Url | None = Field(default=None, description="Engine `http`: where the agent is.")
+    secret: Secret | None = Field(
+        default=None,
+        description="Engine `http`: what its requests are signed with; null: the server makes one.",
+    )
 
 
 class AgentPatch(Body):
@@ -89,9 +100,15 @@ class AgentPatch(Body):
     model: Name | None = None
     tools: Tools | None = None
     defaults: AgentDefaults = Field(default_factory=AgentDefaults)
+    url: Url | None = None
+    secret: Secret | None = Field(
+        default=None, description="Another secret; null: the server makes one."
+    )
 
     def changes(self) -> AgentChanges:
-        sent: dict[str, Any] = {name: getattr(self, name) for name in self.model_fields_set}
+        """Those of the fields that the records keep as they are sent."""
+        names = self.model_fields_set - {"url", "secret"}
+        sent: dict[str, Any] = {name: getattr(self, name) for name in names}
         if sent.get("tools") is not None:
             sent["tools"] = tuple(sent["tools"])
         if "defaults" in sent:
@@ -126,6 +143,21 @@ class AgentBody(BaseModel):
         return {k: v for k, v in body.items() if v is not None or k not in undeclared}
 
 
+class HttpAgentBody(AgentBody):
+    """An agent that is an HTTP endpoint."""
+
+    url: str
+
+
+class HttpAgentSecretBody(HttpAgentBody):
+    """One whose secret is new. It is shown in this answer only."""
+
+    secret: str
+
+
+AnyAgent = HttpAgentSecretBody | HttpAgentBody | AgentBody
+
+
 Reader = Annotated[Principal, Depends(scoped("agents:read"))]
 
 
@@ -147,6 +179,7 @@ def agents_router(
     check_tools: CheckTools,
     once: IdempotentPosts,
     settle: Settle,
+    endpoints: EndpointRecords,
 ) -> APIRouter:
     router = api_router(tag="agents")
     bodies = _AgentBodies(directory)
@@ -154,7 +187,7 @@ def agents_router(
     @router.post(
         PATH,
         status_code=201,
-        response_model=AgentBody,
+        response_model=AnyAgent,
         responses=documented_errors(409, body=True),
         operation_id="create_agent",
     )
@@ -162,35 +195,40 @@ def agents_router(
         request: Request, body: NewAgent, principal: Writer, key: IdempotencyKey = None
     ) -> Response:
         """Create an agent. Its id must be free in the organization."""
-        await validate_engine(body.engine, {**body.defaults.kept(), "model": body.model})
+        named = {"model": body.model, "url": body.url}
+        await validate_engine(body.engine, {**body.defaults.kept(), **named})
         await check_tools(body.tools or ())
+        endpoint, secret = _endpoint(endpoints, body)
 
         async def make(making: Making) -> BaseModel:
             made = await directory.create(
-                _record(principal, body),
+                _record(principal, body, endpoint),
                 actor=_actor(request, principal),
-                once=making.answering(bodies.body),
+                once=making.answering(bodies.body)
+                if secret is None
+                else making.showing_secret(lambda agent: agent.id),
             )
             await settle()
-            return bodies.body(made)
+            return bodies.body(made, secret)
 
         return await once.run(principal, PATH, key, body, make)
 
     @router.get(PATH, responses=documented_errors(), operation_id="list_agents")
     async def list_agents(
         principal: Reader, limit: PageLimit = 50, cursor: PageCursor = None
-    ) -> PageBody[AgentBody]:
+    ) -> PageBody[HttpAgentBody | AgentBody]:
         """The organization's agents and those of the configuration, by id."""
         return await bodies.page(principal, limit, cursor)
 
     @router.get(PATH + "/{agent_id}", responses=documented_errors(404), operation_id="get_agent")
-    async def get(agent_id: str, principal: Reader) -> AgentBody:
+    async def get(agent_id: str, principal: Reader) -> HttpAgentBody | AgentBody:
         """One agent."""
         _check_visible(principal, agent_id)
         return bodies.body(await directory.get(principal.organization_id, agent_id))
 
     @router.patch(
         PATH + "/{agent_id}",
+        response_model=AnyAgent,
         responses=documented_errors(404, 409, body=True),
         operation_id="update_agent",
     )
@@ -199,13 +237,16 @@ def agents_router(
     ) -> AgentBody:
         """Change the fields that are sent. null clears a field that may be empty."""
         _check_visible(principal, agent_id)
-        owner, changes = principal.organization_id, body.changes()
-        await _check_outcome(directory, validate_engine, owner, agent_id, changes)
+        owner, changes, secret = principal.organization_id, body.changes(), None
+        if not directory.is_configured(agent_id):  # the update itself refuses those
+            existing = await directory.get(owner, agent_id)
+            await _check_outcome(validate_engine, existing, changes, body)
+            changes, secret = _with_endpoint(endpoints, existing, changes, body)
         await check_tools(body.tools or ())
         actor = _actor(request, principal)
         changed = await directory.update(owner, agent_id, changes, actor=actor)
         await settle()
-        return bodies.body(changed)
+        return bodies.body(changed, secret)
 
     @router.delete(
         PATH + "/{agent_id}",
@@ -225,24 +266,63 @@ def agents_router(
 
 
 async def _check_outcome(
-    directory: AgentDirectory,
-    validate_engine: ValidateEngine,
-    organization_id: str,
-    agent_id: str,
-    changes: AgentChanges,
+    validate_engine: ValidateEngine, existing: AgentRecord, changes: AgentChanges, body: AgentPatch
 ) -> None:
     """Raise an ApiError if the changed agent could not run."""
-    if all(change is UNSET for change in (changes.engine, changes.defaults, changes.model)):
+    unset = all(change is UNSET for change in (changes.engine, changes.defaults, changes.model))
+    if unset and "url" not in body.model_fields_set:
         return
-    if directory.is_configured(agent_id):
-        return  # the update itself refuses it
-    existing = await directory.get(organization_id, agent_id)
     defaults = changes.defaults if isinstance(changes.defaults, Mapping) else existing.defaults
     model = existing.model if changes.model is UNSET else changes.model
-    await validate_engine(
-        changes.engine if isinstance(changes.engine, str) else existing.engine,
-        {**defaults, "model": model},
-    )
+    engine, url = _outcome(existing, changes, body)
+    await validate_engine(engine, {**defaults, "model": model, "url": url})
+
+
+def _outcome(
+    existing: AgentRecord, changes: AgentChanges, body: AgentPatch
+) -> tuple[str, str | None]:
+    """The engine and the address after the change. With its engine an agent loses its address."""
+    engine = changes.engine if isinstance(changes.engine, str) else existing.engine
+    if "url" in body.model_fields_set:
+        return engine, body.url
+    return engine, existing.url if engine == _HTTP else None
+
+
+def _endpoint(
+    endpoints: EndpointRecords, body: NewAgent
+) -> tuple[Mapping[str, Any] | None, str | None]:
+    """The endpoint of a new agent, and its secret. Raises InvalidRequest."""
+    if body.url is not None:
+        return endpoints.make(body.url, body.secret)
+    if body.secret is not None:
+        raise _no_secret()
+    return None, None
+
+
+def _with_endpoint(
+    endpoints: EndpointRecords, existing: AgentRecord, changes: AgentChanges, body: AgentPatch
+) -> tuple[AgentChanges, str | None]:
+    """The changes with those of the endpoint, and the secret if it is new. Raises
+    InvalidRequest."""
+    engine, url = _outcome(existing, changes, body)
+    rotates = "secret" in body.model_fields_set
+    if engine != _HTTP or url is None:
+        if rotates:
+            raise _no_secret()
+        gone = None if existing.endpoint is not None else UNSET
+        return replace(changes, endpoint=gone), None
+    if existing.endpoint is None:
+        made, secret = endpoints.make(url, body.secret)
+        return replace(changes, endpoint=made), secret
+    moved = {**existing.endpoint, "url": url}
+    if not rotates:
+        return (changes if url == existing.url else replace(changes, endpoint=moved)), None
+    made, secret = endpoints.rotate(moved, body.secret)
+    return replace(changes, endpoint=made), secret
+
+
+def _no_secret() -> InvalidRequest:
+    return InvalidRequest.field("secret", "is for agents of the engine 'http'")
 
 
 def _actor(request: Request, principal: Principal) -> Actor:
@@ -255,7 +335,9 @@ def _check_visible(principal: Principal, agent_id: str) -> None:
         raise AgentNotFound("there is no such agent")
 
 
-def _record(principal: Principal, body: NewAgent) -> AgentRecord:
+def _record(
+    principal: Principal, body: NewAgent, endpoint: Mapping[str, Any] | None
+) -> AgentRecord:
     return AgentRecord(
         id=body.id or new_id("agent"),
         organization_id=principal.organization_id,
@@ -265,6 +347,7 @@ def _record(principal: Principal, body: NewAgent) -> AgentRecord:
         model=body.model,
         tools=None if body.tools is None else tuple(body.tools),
         defaults=body.defaults.kept(),
+        endpoint=endpoint,
     )
 
 
@@ -276,7 +359,7 @@ class _AgentBodies:
 
     async def page(
         self, principal: Principal, limit: int, cursor: str | None
-    ) -> PageBody[AgentBody]:
+    ) -> PageBody[HttpAgentBody | AgentBody]:
         if principal.agent_id is None:
             page = await self._directory.list(principal.organization_id, limit=limit, cursor=cursor)
         else:
@@ -289,9 +372,10 @@ class _AgentBodies:
         except AgentNotFound:
             return ListPage([])
 
-    def body(self, agent: AgentRecord) -> AgentBody:
+    def body(self, agent: AgentRecord, secret: str | None = None) -> AgentBody:
+        """`secret`: one that is new, to be shown once."""
         configured = self._directory.is_configured(agent.id)
-        return AgentBody(
+        body = AgentBody(
             id=agent.id,
             name=agent.name,
             engine=agent.engine,
@@ -305,3 +389,7 @@ class _AgentBodies:
             created_at=rfc3339(agent.created_at),
             updated_at=rfc3339(agent.updated_at),
         )
+        if agent.url is None:
+            return body
+        shown = HttpAgentBody(**body.model_dump(), url=agent.url)
+        return shown if secret is None else HttpAgentSecretBody(**dict(shown), secret=secret)

@@ -1,0 +1,1 @@
+"""The engine for agents that are HTTP endpoints."""

@@ -1,0 +1,266 @@
+"""The engine `http`: a turn is a signed POST, its answer is the stream of chunks."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any
+
+import httpcore
+import httpx
+
+from ....codec.json import dumps
+from ....model.chunks import AgentChunk
+from ....model.errors import AgentError, InvalidRequest
+from ...base import Turn
+from ...remote import EndOfTurn, chunk_of, turn_body
+from ...tools.base import in_thread
+from ...tools.fetch.network import AddressRefused, PublicNetwork
+from ...tools.settings import AllowedHost
+from .answer import ACCEPT, AnswerDecoder, decoder_of
+from .endpoint import Endpoint, EndpointRecords, parse_url
+from .settings import HttpAgentSettings
+
+#: Tries of a turn before its first chunk, and seconds between them: up to this, doubled each time.
+_TRIES, _FIRST_PAUSE = 4, 0.5
+#: The longest wait that an endpoint may ask for; beyond, the client is told to come again.
+_MAX_RETRY_AFTER = 30.0
+_MAX_REDIRECTS = 3
+_CONNECT_SECONDS, _WRITE_SECONDS = 5.0, 30.0
+_MAX_CONNECTIONS, _MAX_IDLE, _IDLE_SECONDS = 1_000, 100, 15.0
+#: Redirects that keep method and body.
+_REDIRECTS = frozenset({307, 308})
+#: Answers of an endpoint that is not there now, beside those from 500 on.
+_AGAIN = frozenset({408, 425, 429})
+
+
+class _TryAgain(Exception):
+    """The endpoint has not answered, or broke off. `retry_after` in seconds, if it said so."""
+
+    def __init__(
+        self, message: str, retry_after: float | None = None, code: str = "MODEL_UNAVAILABLE"
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after
+        self.code = code
+
+
+class HttpAgent:
+    """POSTs each turn to the endpoint. Before the first chunk a failed POST is repeated, with the
+    same `webhook-id`; after it the turn ends with RUNNER_LOST."""
+
+    #: A turn without a chunk may be run again by another process.
+    can_begin_again = True
+
+    def __init__(self, engine: HttpEngine, endpoint: Endpoint) -> None:
+        self._engine = engine
+        self._endpoint = endpoint
+
+    async def run(self, turn: Turn) -> AsyncGenerator[AgentChunk, None]:
+        body = dumps(turn_body(turn))
+        message_id = f"{turn.session_id}.{turn.turn}"
+        for attempt in range(1, _TRIES + 1):
+            has_begun = False
+            try:
+                async with self._engine.asked(self._endpoint, message_id, body) as values:
+                    async for value in values:
+                        chunk = chunk_of(value)
+                        if isinstance(chunk, EndOfTurn):
+                            return
+                        has_begun = True
+                        yield chunk
+                return
+            except _TryAgain as failure:
+                if has_begun:
+                    raise _broken_off(failure.message) from None
+                wait = failure.retry_after
+                if attempt == _TRIES or (wait or 0) > _MAX_RETRY_AFTER:
+                    raise AgentError(failure.message, failure.code, retry_after=wait) from None
+                pause = _FIRST_PAUSE * 2 ** (attempt - 1) * random.uniform(0.5, 1)  # noqa: S311
+            await asyncio.sleep(max(wait or 0.0, pause))
+
+
+def _broken_off(why: str) -> AgentError:
+    return AgentError(f"{why}; what the agent had produced is kept", "RUNNER_LOST")
+
+
+class HttpEngine:
+    """All agents of the engine `http`. To be closed."""
+
+    def __init__(self, settings: HttpAgentSettings, records: EndpointRecords) -> None:
+        self._records = records
+        self._allowed = [AllowedHost.parse(host) for host in settings.allow_hosts]
+        self._timeouts = {
+            "connect": _CONNECT_SECONDS,
+            "write": _WRITE_SECONDS,
+            "read": settings.silence,
+            "pool": _WRITE_SECONDS,
+        }
+        self._opening = asyncio.Lock()
+        self._pool: httpcore.AsyncConnectionPool | None = None
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """Raises InvalidRequest unless `settings["url"]` is an address that may be asked."""
+        url = settings.get("url")
+        if not isinstance(url, str):
+            raise InvalidRequest.field("url", "the engine 'http' needs the address of the agent")
+        self._check_url(parse_url(url))
+
+    def build(self, settings: Mapping[str, Any]) -> HttpAgent:
+        """The agent of `settings["endpoint"]`, as the records keep it. Raises InvalidRequest."""
+        return HttpAgent(self, self._records.open(settings["endpoint"]))
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            await self._pool.aclose()
+
+    @asynccontextmanager
+    async def asked(
+        self, endpoint: Endpoint, message_id: str, body: bytes
+    ) -> AsyncIterator[AsyncGenerator[object, None]]:
+        """The values of the answer. Leaving the block early closes the connection.
+
+        Raises AgentError for an answer that is none, and _TryAgain, also from the values.
+        """
+        url = endpoint.url
+        for _ in range(_MAX_REDIRECTS + 1):
+            headers = [*_headers(url), *endpoint.signed(message_id, body)]
+            async with self._posted(url, headers, body) as response:
+                if response.status not in _REDIRECTS:
+                    decoder = _checked(response)
+                    values = _values(response, decoder)
+                    try:
+                        yield values
+                    finally:
+                        await values.aclose()
+                    return
+                url = self._redirected(url, response)
+        raise AgentError(f"the agent's endpoint redirects more than {_MAX_REDIRECTS} times")
+
+    @asynccontextmanager
+    async def _posted(
+        self, url: httpx.URL, headers: list[tuple[bytes, bytes]], body: bytes
+    ) -> AsyncIterator[httpcore.Response]:
+        pool = await self._open()
+        target = httpcore.URL(
+            scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+        )
+        try:
+            async with pool.stream(
+                "POST",
+                target,
+                headers=headers,
+                content=body,
+                extensions={"timeout": self._timeouts},
+            ) as response:
+                yield response
+        except AddressRefused:
+            raise AgentError(
+                f"the agent's endpoint {url.host} is not on the public internet; the server's"
+                " setting http_agents.allow_hosts lists the others"
+            ) from None
+        except httpcore.TimeoutException as error:
+            raise _TryAgain("the agent's endpoint did not answer in time") from error
+        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+            why = str(error)[:200] or "the connection failed"
+            raise _TryAgain(f"the agent's endpoint could not be asked: {why}") from error
+
+    async def _open(self) -> httpcore.AsyncConnectionPool:
+        async with self._opening:
+            if self._pool is None:
+                trust = await in_thread(httpcore.default_ssl_context, "agents read certificates")
+                self._pool = httpcore.AsyncConnectionPool(
+                    trust,
+                    max_connections=_MAX_CONNECTIONS,
+                    max_keepalive_connections=_MAX_IDLE,
+                    keepalive_expiry=_IDLE_SECONDS,
+                    network_backend=PublicNetwork(self._allowed),
+                )
+            return self._pool
+
+    def _check_url(self, url: httpx.URL) -> None:
+        port = url.port or (443 if url.scheme == "https" else 80)
+        if url.scheme != "https" and not any(each.covers(url.host, port) for each in self._allowed):
+            raise InvalidRequest.field(
+                "url", "must begin with https://, unless http_agents.allow_hosts lists its host"
+            )
+
+    def _redirected(self, url: httpx.URL, response: httpcore.Response) -> httpx.URL:
+        location = _header(response, b"location")
+        try:
+            target = parse_url(str(url.join(location)))
+            self._check_url(target)
+        except (InvalidRequest, httpx.InvalidURL, ValueError):
+            raise AgentError(
+                "the agent's endpoint redirects to what is no address for agents"
+            ) from None
+        return target
+
+
+def _headers(url: httpx.URL) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"Host", url.netloc),
+        (b"Accept", ACCEPT),
+        (b"Accept-Encoding", b"identity"),
+        (b"Content-Type", b"application/json"),
+        (b"User-Agent", f"ResonantGenesis/{version('resonantgenesis-server')}".encode()),
+    ]
+
+
+def _header(response: httpcore.Response, name: bytes) -> str:
+    found = [value for key, value in response.headers if key.lower() == name]
+    return found[0].decode("latin-1") if found else ""
+
+
+def _checked(response: httpcore.Response) -> AnswerDecoder:
+    """The decoder of an answer that is a stream of chunks. Raises AgentError, _TryAgain."""
+    status = response.status
+    said = f"the agent's endpoint answered {_status(status)}"
+    if status in _AGAIN or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        code = "RATE_LIMITED" if status == HTTPStatus.TOO_MANY_REQUESTS else "MODEL_UNAVAILABLE"
+        raise _TryAgain(said, _seconds(_header(response, b"retry-after")), code)
+    if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+        raise AgentError(said)
+    content_type = _header(response, b"content-type")
+    decoder = decoder_of(content_type or ("text/plain" if status == 204 else ""))
+    encoding = _header(response, b"content-encoding").strip().lower()
+    if decoder is None or encoding not in {"", "identity"}:
+        raise AgentError(
+            f"the agent's endpoint answered with {(encoding or content_type)[:100] or 'no type'};"
+            " it must be text/event-stream, application/x-ndjson or text/plain, not compressed"
+        )
+    return decoder
+
+
+async def _values(
+    response: httpcore.Response, decoder: AnswerDecoder
+) -> AsyncGenerator[object, None]:
+    async for data in response.aiter_stream():
+        for value in decoder.feed(data):
+            yield value
+    for value in decoder.end():
+        yield value
+    is_framed = "chunked" in _header(response, b"transfer-encoding").lower()
+    if not is_framed and not _header(response, b"content-length") and response.status != 204:
+        # Nobody can tell the end of such a body from a cut.
+        raise _TryAgain("the agent's answer has no length, is not chunked, and has no `done`")
+
+
+def _seconds(text: str) -> float | None:
+    return float(text) if text.isascii() and text.isdecimal() and len(text) < 7 else None
+
+
+def _status(status: int) -> str:
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)
+
+
+def make_engine(settings: HttpAgentSettings, records: EndpointRecords) -> HttpEngine:
+    return HttpEngine(settings, records)
