@@ -285,6 +285,25 @@ async def test_connections_that_find_a_loss_at_once_change_the_epoch_once(
     await log.close()
 
 
+async def test_an_append_that_is_under_way_when_a_loss_is_found_hears_of_it(
+    postgres: str, proxy: Proxy
+) -> None:
+    log = await PostgresLog.open(proxy.url(postgres))
+    await put(log, "s", "1")
+    proxy.answers = False
+    swallowed = proxy.swallowed
+    append = log.append(Append("s", new("2")))
+    async with asyncio.timeout(60):
+        while proxy.swallowed == swallowed:
+            await asyncio.sleep(0.001)
+    log._database.lost("another epoch")  # as another connection finds it
+    proxy.cut()
+    with pytest.raises(LogUnavailable, match="lost"):
+        await append
+    proxy.answers = True
+    await log.close()
+
+
 async def test_dates_do_not_go_back_with_the_database_s_clock(postgres: str) -> None:
     log = await PostgresLog.open(postgres)
     await put(log, "s", "1")

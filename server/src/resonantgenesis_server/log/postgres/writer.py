@@ -526,6 +526,8 @@ class PostgresWriter:
                     raise
                 self._drop()
                 self._note_absence(error)
+                if self.fatal is not None:  # another connection has found out why
+                    raise self.fatal from error
                 if self._is_over() or self._loop.time() >= deadline:
                     raise unavailable(error) from error
             await asyncio.sleep(RETRY_SECONDS)
