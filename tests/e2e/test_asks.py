@@ -62,6 +62,12 @@ async def test_a_kill_between_the_question_and_the_answer(
         rest = [c async for c in other.sessions.join(session, resume_from=first[-1].position)]
         assert [c.type for c in rest] == ["input", "tool_result", "text", "step", "done"]
         assert rest[-1].output == "Looking. Paid."
+        events = await other.events.replay(since="2026-01-01", events=["session.*"])
+        waiting, resumed = (e for e in events if e.type in {"session.waiting", "session.resumed"})
+        assert waiting.data["calls"] == [
+            {"call_id": "refund", "kind": "approval", "tool": "refund"}
+        ]
+        assert (resumed.data["session_id"], resumed.data["turn"]) == (session, 1)
         again = await other.sessions.input(session, "refund", approved=True)
         assert again.status == "completed"
         with pytest.raises(Conflict):
