@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -187,3 +188,22 @@ async def bounded(turn: Turn) -> AsyncIterator[AgentChunk]:
         await asyncio.sleep(3600)
     for number in range(3):
         yield Step(str(number))
+
+
+async def blocking(turn: Turn) -> AsyncIterator[AgentChunk]:
+    """Sleeps in the wrong way for `context.seconds`; says where it runs."""
+    time.sleep(float(turn.context.get("seconds", 0.6)))
+    yield threading.current_thread().name
+    async with asyncio.timeout(20):
+        stored = await turn.files.store("a.txt", pieces())
+        result = await turn.toolbox.run(ToolCall("calculator", {"expression": "1 + 2"}))
+        read = b"".join([piece async for piece in turn.files.read(stored.file_id)])
+    yield f"; {result.result['result']}, {read.decode()}"
+    if turn.goal == "wait":
+        await asyncio.sleep(3600)
+
+
+async def pieces() -> AsyncIterator[bytes]:
+    for piece in (b"a", b"b"):
+        await asyncio.sleep(0)
+        yield piece

@@ -23,6 +23,7 @@ from .agents.engines.http.endpoint import EndpointRecords
 from .agents.engines.llm.settings import EngineWorkers
 from .agents.engines.python import PythonAgent
 from .agents.loading import AgentLoadError
+from .agents.loop_watch import LoopWatch
 from .agents.registry import Agents, Engines
 from .agents.tools.opening import open_toolbox
 from .agents.tools.toolbox import Toolbox
@@ -598,7 +599,7 @@ async def _open_engines(
     tools: Toolbox,
     hasher: CredentialHasher,
 ) -> Engines:
-    """The engines that agents run on; `stack` closes them."""
+    """The engines that agents run on, and the watch over agents; `stack` closes them."""
     workers = EngineWorkers(settings.engine_workers, settings.log_level, settings.log_format)
     limits = settings.limits
     pool = WorkerPool(wait=limits.worker_wait, grace=limits.worker_grace)
@@ -606,6 +607,9 @@ async def _open_engines(
     engines = Engines(settings.llm, tools, workers, pool, settings.http_agents, endpoints)
     stack.push_async_callback(engines.close)
     await engines.start()
+    loop_watch = LoopWatch(isolate=settings.isolate_blocking_agents)
+    loop_watch.start()
+    stack.push_async_callback(loop_watch.close)
     return engines
 
 

@@ -209,6 +209,13 @@ class Meters:
             "output",
             "Lines of the server's own log, or of what agents print, that could not be written.",
         )
+        self.agents_blocked = self._add(
+            Counter("blocked"),
+            "agents_blocked_total",
+            "",
+            "Times that an async agent in Python has blocked the event loop for over 250 ms; the "
+            "log names agent, file and line.",
+        )
         self.defects = self._add(
             Counter("log", "other"),
             "defects_total",
@@ -382,6 +389,11 @@ def log_dropped(output: str, lines: int) -> None:
 def defect(place: str) -> None:
     """Count a failure that only a mistake of ours explains; `place` is a fixed word."""
     METERS.defects.add(place)
+
+
+def agent_blocked() -> None:
+    """Count an async agent that has blocked the event loop."""
+    METERS.agents_blocked.add("blocked")
 
 
 def file_damaged() -> None:

@@ -186,6 +186,11 @@ class Settings(BaseSettings):
         description="Agents in Python, NAME → MODULE:ATTRIBUTE; those of the command line, the"
         " variable and the file are put together.",
     )
+    isolate_blocking_agents: bool = Field(
+        default=True,
+        description="Whether an async agent that has blocked the event loop twice runs in threads"
+        " with loops of their own from then on.",
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_list)] = Field(
         default=(),
         description="Origins whose pages may call with credentials and use the cookie; empty: any"

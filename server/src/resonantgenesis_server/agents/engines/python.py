@@ -9,7 +9,8 @@ import reprlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, get_args
+from types import CodeType
+from typing import Any, ClassVar, get_args
 
 from ...model.chunks import (
     AgentChunk,
@@ -30,6 +31,7 @@ from ...model.errors import AgentError
 from ..base import Agent, Answer, Turn, TurnAsks
 from ..declared import declaration_of
 from ..loading import AgentLoadError, find
+from ..own_loop import OwnLoop, for_own_loop
 from ..threads import AgentThread, Returned, ThreadStopped
 from ..tools.toolbox import Toolbox, TurnToolbox
 
@@ -72,13 +74,17 @@ class PythonAgent:
         self._function = function
         self._toolbox = toolbox
         self.restartable = bool(getattr(function, "restartable", True))
+        #: How often the agent has blocked the event loop.
+        self.blocked = 0
+        #: Its turns run in threads with loops of their own, although it is async.
+        self.is_isolated = False
         self._is_async = inspect.isasyncgenfunction(function) or inspect.iscoroutinefunction(
             function
         )
 
     def run(self, turn: Turn) -> AsyncGenerator[AgentChunk, None]:
         """Run the turn, as `Agent.run` promises. A cancelled turn does not wait for its thread."""
-        if self._is_async:
+        if self._is_async and not self.is_isolated:
             return self._on_loop(self._with_tools(turn))
         return self._in_thread(turn)
 
@@ -107,7 +113,14 @@ class PythonAgent:
         name = f"agent {self.reference} {turn.session_id}/{turn.turn}"
         asks = _ThreadAsks(turn.asks)
         turn = self._with_tools(replace(turn, asks=asks))
-        thread = asks.thread = AgentThread(lambda: self._function(turn), name)
+        own_loop: OwnLoop | None = None
+        if self._is_async:
+            there = for_own_loop(turn)
+            own_loop = OwnLoop(lambda: _unfold(self._function(there)))
+            thread = AgentThread(own_loop.items, name)
+        else:
+            thread = AgentThread(lambda: self._function(turn), name)
+        asks.thread = thread
         items = thread.items()
         try:
             async with aclosing(items):
@@ -124,6 +137,11 @@ class PythonAgent:
                             yield self._checked(inner)
         finally:
             asks.stop()
+            if own_loop is not None:
+                own_loop.stop()
+
+    #: By which a watch knows an agent that runs on the server's loop.
+    ON_LOOP: ClassVar[CodeType] = _on_loop.__code__
 
     def _checked(self, item: object) -> AgentChunk:
         if isinstance(item, str):
