@@ -167,6 +167,17 @@ async def test_over_one_socket(server: ServerProcess, tmp_path: Path) -> None:
     assert [c["position"] for c in chunks] == list(range(1, len(chunks) + 1))
 
 
+async def test_over_the_realtime_client(server: ServerProcess, tmp_path: Path) -> None:
+    seen: list[str] = []
+    async with asyncio.timeout(30), sdk(server) as client, client.realtime() as realtime:
+        stream = realtime.execute("refunds", "7", context={"paid": str(tmp_path / "paid")})
+        async for chunk in stream:
+            seen.append(chunk.type)
+            if chunk.type == "waiting":
+                await realtime.input(str(chunk.session_id), "refund", approved=True)
+    assert seen[-5:] == ["input", "tool_result", "text", "step", "done"]
+
+
 async def test_others_may_not_answer(server: ServerProcess, tmp_path: Path) -> None:
     async with server.client() as http:
         context = {"paid": str(tmp_path / "paid")}

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 
+from .._core.calls import NOT_GIVEN, answer_fields
 from .._core.event_plan import EventFilter, Filters, OnExpired, Patterns
 from .._core.execute import StreamOptions, execution
 from .._core.messages import Place, place_of, segment
@@ -146,6 +147,25 @@ class Realtime(Owned):
         self._check_running()
         message = {"type": "cancel", "session_id": session_id}
         await self._answer(self.state.request(message | ({"turn": turn} if turn else {})))
+
+    async def input(
+        self,
+        session_id: str,
+        call_id: str,
+        *,
+        approved: bool | None = None,
+        payload: Any = NOT_GIVEN,
+        reason: str | None = None,
+        turn: int | None = None,
+    ) -> None:
+        """Answer what a turn asks; its chunks go on in the streams of its session.
+
+        Like `client.sessions.input`. Raises StreamError, and ValueError without an answer.
+        """
+        self._check_running()
+        answer = answer_fields(approved, payload, reason, turn)
+        message = {"type": "input", "session_id": session_id, "call_id": call_id, **answer}
+        await self._answer(self.state.request(message))
 
     # -- opening and closing --------------------------------------------------------------------
 
