@@ -21,7 +21,7 @@ from resonantgenesis_server.records.bootstrap import check_secret
 from resonantgenesis_server.records.credentials import CredentialHasher, load_secret
 from resonantgenesis_server.records.files import Content, Owner
 from resonantgenesis_server.records.store import Records
-from resonantgenesis_server.store_copy import CopyRefused, Place, copy_store
+from resonantgenesis_server.store_copy import CopyRefused, StorePlace, copy_store
 from support.postgres import PostgresServer
 
 pytestmark = pytest.mark.anyio
@@ -34,11 +34,11 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def embedded(folder: Path) -> Place:
-    return Place.parse(f"sqlite:{folder}")
+def embedded(folder: Path) -> StorePlace:
+    return StorePlace.parse(f"sqlite:{folder}")
 
 
-async def log_of(place: Place) -> SqliteLog | PostgresLog | SpreadLog:
+async def log_of(place: StorePlace) -> SqliteLog | PostgresLog | SpreadLog:
     if len(place.urls) > 1:
         return await SpreadLog.open(place.urls, beat_seconds=0.05)
     if place.data is None:
@@ -46,7 +46,7 @@ async def log_of(place: Place) -> SqliteLog | PostgresLog | SpreadLog:
     return await SqliteLog.open(place.data / "log.db")
 
 
-async def fill(place: Place) -> None:
+async def fill(place: StorePlace) -> None:
     """A bit of everything that a store can hold."""
     if place.data is not None:
         place.data.mkdir()
@@ -83,7 +83,7 @@ async def fill(place: Place) -> None:
 STREAMS = ("sess_1", "sess_1/turns", "closed", "trimmed", "emptied", "deleted", "ünï\0")
 
 
-async def content(place: Place) -> dict[str, Any]:
+async def content(place: StorePlace) -> dict[str, Any]:
     """What readers see of the log and the records."""
     log = await log_of(place)
     try:
@@ -118,12 +118,12 @@ async def copied_to_postgres(
     tmp_path: Path,
     postgres_server: PostgresServer,
     monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[tuple[Place, Place]]:
+) -> AsyncIterator[tuple[StorePlace, StorePlace]]:
     """A store to be copied, and where to: one database, or as many as the parameter says."""
     urls = [postgres_server.database() for _ in range(getattr(request, "param", 1))]
     monkeypatch.setattr("resonantgenesis_server.log.sqlite.transfer.PAGE_ROWS", 7)
     monkeypatch.setattr("resonantgenesis_server.log.postgres.transfer.PAGE_ROWS", 7)
-    source, target = embedded(tmp_path / "data"), Place.parse(",".join(urls))
+    source, target = embedded(tmp_path / "data"), StorePlace.parse(",".join(urls))
     await fill(source)
     yield source, target
     for url in urls:
@@ -135,7 +135,7 @@ ONE_AND_TWO = pytest.mark.parametrize("copied_to_postgres", [1, 2], indirect=Tru
 
 @ONE_AND_TWO
 async def test_everything_is_there_on_postgres_and_back(
-    copied_to_postgres: tuple[Place, Place], tmp_path: Path
+    copied_to_postgres: tuple[StorePlace, StorePlace], tmp_path: Path
 ) -> None:
     source, target = copied_to_postgres
     copied = await copy_store(source, target, secret=None, report=silent)
@@ -169,7 +169,7 @@ async def test_everything_is_there_on_postgres_and_back(
 
 @ONE_AND_TWO
 async def test_a_copy_that_broke_off_goes_on_and_is_opened_by_no_server(
-    copied_to_postgres: tuple[Place, Place],
+    copied_to_postgres: tuple[StorePlace, StorePlace],
 ) -> None:
     source, target = copied_to_postgres
     stops = iter(range(1, 100))
@@ -197,7 +197,9 @@ async def test_a_copy_that_broke_off_goes_on_and_is_opened_by_no_server(
 
 
 async def test_what_is_refused(
-    copied_to_postgres: tuple[Place, Place], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    copied_to_postgres: tuple[StorePlace, StorePlace],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source, target = copied_to_postgres
     assert source.data is not None
@@ -233,7 +235,7 @@ async def test_what_is_refused(
         await copy_store(source, target, secret=None, report=silent)
 
 
-async def test_a_changed_byte_is_found(copied_to_postgres: tuple[Place, Place]) -> None:
+async def test_a_changed_byte_is_found(copied_to_postgres: tuple[StorePlace, StorePlace]) -> None:
     source, target = copied_to_postgres
 
     def report(phase: str, done: int, total: int) -> None:
@@ -250,7 +252,7 @@ async def test_a_changed_byte_is_found(copied_to_postgres: tuple[Place, Place]) 
 
 
 async def test_files_are_copied_with_it(
-    copied_to_postgres: tuple[Place, Place], tmp_path: Path
+    copied_to_postgres: tuple[StorePlace, StorePlace], tmp_path: Path
 ) -> None:
     source, target = copied_to_postgres
     assert source.data is not None

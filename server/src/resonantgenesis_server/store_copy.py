@@ -43,7 +43,7 @@ class CopyRefused(StoreError):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StorePlace:
     """A store: a data directory, or the addresses of its databases. `url`: where records lie."""
 
     data: Path | None
@@ -54,7 +54,7 @@ class Place:
         return self.urls[0]
 
     @classmethod
-    def parse(cls, words: str) -> Place:
+    def parse(cls, words: str) -> StorePlace:
         """`sqlite:DIR` or `postgresql://…`, several with commas in between. Raises ValueError."""
         if words.startswith("sqlite:") and (folder := words.removeprefix("sqlite:")):
             data = Path(folder).expanduser()
@@ -86,8 +86,8 @@ class Copied:
 
 
 async def copy_store(
-    source: Place,
-    target: Place,
+    source: StorePlace,
+    target: StorePlace,
     *,
     secret: str | None,
     report: Report,
@@ -119,7 +119,7 @@ async def copy_store(
 
 
 @contextlib.asynccontextmanager
-async def _log_of(place: Place, clock: Clock, *, make: bool) -> AsyncIterator[LogRows]:
+async def _log_of(place: StorePlace, clock: Clock, *, make: bool) -> AsyncIterator[LogRows]:
     log: LogRows
     if place.data is None:
         log = await postgres_rows(place.urls, make=make)
@@ -131,7 +131,7 @@ async def _log_of(place: Place, clock: Clock, *, make: bool) -> AsyncIterator[Lo
         await log.close()
 
 
-async def _open(stack: contextlib.AsyncExitStack, place: Place, *, is_source: bool) -> Store:
+async def _open(stack: contextlib.AsyncExitStack, place: StorePlace, *, is_source: bool) -> Store:
     clock = Clock()
     if place.data is not None:
         if is_source and not (place.data / "log.db").exists():
@@ -275,7 +275,7 @@ async def _digests(log: LogRows) -> AsyncIterator[tuple[int, int, bytes]]:
 # -- the secret ------------------------------------------------------------------------------
 
 
-async def _secret_of(source: Place, given: str | None) -> CredentialHasher:
+async def _secret_of(source: StorePlace, given: str | None) -> CredentialHasher:
     """Raises StoreError for a secret that is not the one of the old store."""
     path = None if source.data is None else source.data / "secret"
     if given is None:
@@ -292,7 +292,11 @@ async def _secret_of(source: Place, given: str | None) -> CredentialHasher:
 
 
 async def _hand_over_secret(
-    source: Place, target: Place, hasher: CredentialHasher, given: str | None, copied: Copied
+    source: StorePlace,
+    target: StorePlace,
+    hasher: CredentialHasher,
+    given: str | None,
+    copied: Copied,
 ) -> None:
     """Let the new store know its secret by a check value, or lay it beside an embedded one."""
     if target.data is not None:

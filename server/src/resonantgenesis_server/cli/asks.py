@@ -11,7 +11,7 @@ from .render import one_line
 Json = Mapping[str, Any]
 
 
-class NoAnswer(ValueError):
+class NotAnAnswer(ValueError):
     """The line is no answer to this ask. The message says what would be one."""
 
 
@@ -49,7 +49,7 @@ def takes_text(ask: Json) -> bool:
 
 
 def answer(ask: Json, line: str) -> dict[str, Any]:
-    """The fields of the answer. Raises NoAnswer."""
+    """The fields of the answer. Raises NotAnAnswer."""
     text = line.strip()
     if ask.get("kind") == "approval":
         word, _, reason = text.partition(" ")
@@ -57,7 +57,7 @@ def answer(ask: Json, line: str) -> dict[str, Any]:
             return {"approved": True, **_reason(reason)}
         if word.lower() in {"n", "no"}:
             return {"approved": False, **_reason(reason)}
-        raise NoAnswer("type y or n")
+        raise NotAnAnswer("type y or n")
     if text.startswith("!") and ask.get("kind") == "tool":
         return {"approved": False, **_reason(text[1:])}
     if takes_text(ask):
@@ -65,7 +65,7 @@ def answer(ask: Json, line: str) -> dict[str, Any]:
     try:
         return {"payload": json.loads(text)}
     except ValueError as error:
-        raise NoAnswer(f"type JSON: {error}") from error
+        raise NotAnAnswer(f"type JSON: {error}") from error
 
 
 def _reason(text: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from .asks import NoAnswer, answer, prompt
+from .asks import NotAnAnswer, answer, prompt
 from .client import PATIENCE, Patience, open_client, translated
 from .errors import AuthError, CliError, NotFoundError, UsageProblem
 from .nearby import find_or_start
@@ -231,7 +231,7 @@ class _Conversation:
                     return False
                 try:
                     self._give(call_id, answer(ask, line))
-                except NoAnswer as error:
+                except NotAnAnswer as error:
                     to_stderr(str(error))
                     continue
                 except CliError as error:

@@ -33,7 +33,7 @@ _TURN = re.compile(r"(sess_[A-Za-z0-9]{1,64})\.([1-9][0-9]{0,8})")
 
 
 @dataclass(frozen=True, slots=True)
-class Conversation:
+class SessionAlias:
     """A client's own name of a session, e.g. the chat id of the AI SDK.
 
     `agent_id` None: the name alone says which session is meant, whatever its agent.
@@ -74,34 +74,34 @@ class ClientStreams:
         await self.service.supervisor.agents.resolve(principal.organization_id, agent_id)
 
     async def find(
-        self, principal: Principal, conversation: Conversation
+        self, principal: Principal, alias: SessionAlias
     ) -> tuple[str, SessionState] | None:
         """The conversation's session, if there is one that the caller sees. The name may be the id
         of a session."""
-        _check_name(conversation.name)
-        named = [conversation.name, conversation.session_id(principal)]
+        _check_name(alias.name)
+        named = [alias.name, alias.session_id(principal)]
         for session_id in [principal.session_id] if principal.session_id else named:
             try:
                 state = await self.service.authorize(principal, session_id)
             except SessionNotFound:
                 continue
             info = state.info
-            if info is not None and conversation.agent_id in {None, info.agent_id}:
+            if info is not None and alias.agent_id in {None, info.agent_id}:
                 return session_id, state
         return None
 
     async def start(
-        self, scope: Scope, request: TurnRequest, conversation: Conversation | None, key: str | None
+        self, scope: Scope, request: TurnRequest, alias: SessionAlias | None, key: str | None
     ) -> TurnRef:
         """Start a turn in the conversation, which is made if it is not there; None: in a session
         without a name. With a key, a repeat joins the turn."""
         principal: Principal = scope["state"]["principal"]
         require(principal, "sessions:write")
         await self._requests.take_for(scope)
-        if conversation is not None:
-            found = await self.find(principal, conversation)
+        if alias is not None:
+            found = await self.find(principal, alias)
             session_id = None if found is None else found[0]
-            own_id = conversation.session_id(principal)
+            own_id = alias.session_id(principal)
             request = replace(request, session_id=session_id, own_id=own_id)
         return await self.service.execute(
             principal, request, key=key, request_id=scope["state"]["request_id"]

@@ -120,7 +120,7 @@ async def read_pieces(receive: Receive, transfer: Transfer) -> AsyncGenerator[by
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StreamedBody:
     """A response whose body is read while it is sent, as fast as the client takes it."""
 
     status: int
@@ -129,7 +129,7 @@ class Answer:
 
 
 async def send_answer(
-    answer: Answer,
+    answer: StreamedBody,
     scope: Scope,
     receive: Receive,
     send: Send,

@@ -12,7 +12,7 @@ SlotKey = tuple[str, ...]
 class SlotTicket:
     """One turn's place among those of its agent. `leave` gives the place back, granted or not."""
 
-    def __init__(self, line: _Line, owner: str, granted: Callable[[], None]) -> None:
+    def __init__(self, line: _AgentQueue, owner: str, granted: Callable[[], None]) -> None:
         self.has_slot = False
         self.owner = owner
         self._line = line
@@ -30,21 +30,21 @@ class AgentSlots:
     """The agents that have turns which run or wait for a slot."""
 
     def __init__(self) -> None:
-        self._lines: dict[SlotKey, _Line] = {}
+        self._lines: dict[SlotKey, _AgentQueue] = {}
 
     def ask(self, key: SlotKey, limit: int, owner: str, granted: Callable[[], None]) -> SlotTicket:
         """A ticket; `granted` is called once it has a slot, perhaps now. `limit` is the agent's
         newest; among the owners that wait, the slots go round."""
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = _Line(lambda: self._lines.pop(key, None))
+            line = self._lines[key] = _AgentQueue(lambda: self._lines.pop(key, None))
         line.limit = limit
         ticket = SlotTicket(line, owner, granted)
         line.enter(ticket)
         return ticket
 
 
-class _Line:
+class _AgentQueue:
     """The turns of one agent."""
 
     def __init__(self, emptied: Callable[[], object]) -> None:

@@ -15,7 +15,7 @@ from ..options import Config, to_stderr
 
 if TYPE_CHECKING:
     from ...config.settings import Settings
-    from ...store_copy import Copied, Place, Report
+    from ...store_copy import Copied, Report, StorePlace
 
 app = typer.Typer(no_args_is_help=True, help="The server's store: made, upgraded, checked, copied.")
 
@@ -89,7 +89,7 @@ def copy(
     from ...files.base import BlobError
 
     try:
-        places = store_copy.Place.parse(source), store_copy.Place.parse(target)
+        places = store_copy.StorePlace.parse(source), store_copy.StorePlace.parse(target)
     except ValueError as error:
         raise UsageProblem(f"FROM or TO {error}") from error
     settings = _settings(config, None, places[0].data)
@@ -112,7 +112,7 @@ def copy(
 
 
 async def _copy(
-    source: Place, target: Place, settings: Settings, files: str | None, report: Report
+    source: StorePlace, target: StorePlace, settings: Settings, files: str | None, report: Report
 ) -> Copied:
     from ... import store_copy, stores
 

@@ -29,7 +29,7 @@ from ...model.principal import Principal
 from ...sessions.answers import InputRequest
 from ...sessions.request import TurnRef
 from ...sessions.state import SessionState
-from ..streams import ClientStreams, Conversation, digest_key, turn_named
+from ..streams import ClientStreams, SessionAlias, digest_key, turn_named
 from .encode import END, HEADERS, UiMessageFrames
 
 PATH = "/v1/agents/{agent_id}/chat"
@@ -49,7 +49,7 @@ class Approval(BaseModel):
     reason: str | None = Field(default=None, max_length=2_000)
 
 
-class Part(BaseModel):
+class ChatPart(BaseModel):
     """A part of a message: text, or a call of a tool with what the client says to it."""
 
     model_config = ConfigDict(populate_by_name=True)
@@ -76,13 +76,13 @@ class Part(BaseModel):
         return None
 
 
-class Message(BaseModel):
+class ChatMessage(BaseModel):
     """A message as the AI SDK (`parts`) or assistant-ui (`content`) sends it."""
 
     id: str | None = Field(default=None, max_length=255)
     role: str
-    parts: list[Part] | None = Field(default=None, max_length=10_000)
-    content: str | list[Part] | None = None
+    parts: list[ChatPart] | None = Field(default=None, max_length=10_000)
+    content: str | list[ChatPart] | None = None
 
     @property
     def text(self) -> str:
@@ -99,7 +99,7 @@ class ChatBody(Body):
     thread_id: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(
         default=None, alias="threadId"
     )
-    messages: list[Message] = Field(min_length=1, max_length=100_000)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=100_000)
     trigger: str = "submit-message"
 
 
@@ -174,7 +174,7 @@ class ChatRoutes:
         if message is None:
             raise InvalidRequest.field("messages", "none is from the user")
         name = body.id or body.thread_id
-        chat = None if name is None else Conversation(_PROTOCOL, agent_id, name)
+        chat = None if name is None else SessionAlias(_PROTOCOL, agent_id, name)
         fields = {field: value[field] for field in _EXECUTE if value.get(field) is not None}
         asked = {"agent_id": agent_id, "goal": message.text, **fields}
         request = validated(ExecuteBody, asked).request(limits)
@@ -194,7 +194,7 @@ class ChatRoutes:
         scope: Scope,
         receive: Receive,
         send: Send,
-        chat: Conversation,
+        chat: SessionAlias,
         answers: Mapping[str, InputRequest],
     ) -> None:
         """Answer what the chat's turn asks, and write what comes after it."""
@@ -227,7 +227,7 @@ class ChatRoutes:
         chat_id, agent_id = scope["path_params"]["chat_id"], scope["path_params"]["agent_id"]
         await self._streams.check_agent(principal, agent_id)
         run = turn_named(chat_id)
-        chat = Conversation(_PROTOCOL, agent_id, run[0] if run else chat_id)
+        chat = SessionAlias(_PROTOCOL, agent_id, run[0] if run else chat_id)
         found = await self._streams.find(principal, chat)
         if found is None:
             # A page asks for a chat before its first message.
@@ -275,7 +275,7 @@ class ChatRoutes:
         return count, stopped
 
 
-def _answers(message: Message) -> dict[str, InputRequest]:
+def _answers(message: ChatMessage) -> dict[str, InputRequest]:
     """What the client says to calls of the assistant's message, by call."""
     if message.role != "assistant":
         return {}

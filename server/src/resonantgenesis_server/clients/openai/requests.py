@@ -14,19 +14,19 @@ Text = Annotated[str, Field(max_length=4_000_000)]
 _TEXT_PARTS = {"text", "input_text", "output_text"}
 
 
-class Part(BaseModel):
+class GivenPart(BaseModel):
     """A part of a message; only text is read."""
 
     type: str = ""
     text: str | None = None
 
 
-class Message(BaseModel):
+class GivenMessage(BaseModel):
     """A message, or an item of another type, which is ignored."""
 
     type: str = "message"
     role: str | None = None
-    content: Text | list[Part] | None = None
+    content: Text | list[GivenPart] | None = None
 
     @property
     def text(self) -> str:
@@ -44,7 +44,7 @@ class ResponseBody(Body):
     """A request for a response. Sampling and the like are for the agent to decide."""
 
     model: Name
-    input: Text | Annotated[list[Message], Field(min_length=1, max_length=10_000)]
+    input: Text | Annotated[list[GivenMessage], Field(min_length=1, max_length=10_000)]
     instructions: Text | None = None
     stream: bool | None = None
     background: bool | None = None
@@ -67,7 +67,7 @@ class CompletionBody(Body):
     """A request for a chat completion."""
 
     model: Name
-    messages: list[Message] = Field(min_length=1, max_length=10_000)
+    messages: list[GivenMessage] = Field(min_length=1, max_length=10_000)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     metadata: JsonObject | None = None
@@ -78,7 +78,9 @@ class ConversationBody(Body):
     metadata: JsonObject | None = None
 
 
-def split(messages: Sequence[Message], name: str) -> tuple[str, list[tuple[str, str]], str | None]:
+def split(
+    messages: Sequence[GivenMessage], name: str
+) -> tuple[str, list[tuple[str, str]], str | None]:
     """The goal, the turns before it as pairs of a goal and its output, and the instructions.
 
     `name` is that of the field. Raises InvalidRequest if the user says nothing at the end.

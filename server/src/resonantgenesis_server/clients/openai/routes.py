@@ -27,7 +27,7 @@ from ...model.principal import Principal
 from ...records.agents import AgentDirectory
 from ...sessions.request import TurnRef, TurnRequest
 from ...sessions.state import TurnState
-from ..streams import ClientStreams, Conversation, turn_named
+from ..streams import ClientStreams, SessionAlias, turn_named
 from .completions import CompletionFrames, completion, failure
 from .requests import CompletionBody, ConversationBody, ResponseBody, fields_of, split
 from .responses import Json, ResponseFrames, ResponseInfo, response_id
@@ -253,7 +253,7 @@ class OpenAiRoutes:
         return validated(ExecuteBody, fields).request(self._streams.limits)
 
     async def _start(
-        self, scope: Scope, request: TurnRequest, conversation: Conversation | None
+        self, scope: Scope, request: TurnRequest, conversation: SessionAlias | None
     ) -> TurnRef:
         key = text_header(scope, b"idempotency-key")
         try:
@@ -325,11 +325,11 @@ class OpenAiRoutes:
         return None if found is None else found[0]
 
 
-def _conversation(name: str | None) -> Conversation | None:
+def _conversation(name: str | None) -> SessionAlias | None:
     """A conversation's session: `conv_sess_…` is that session."""
     if name is None:
         return None
-    return Conversation(_PROTOCOL, None, name.removeprefix("conv_"))
+    return SessionAlias(_PROTOCOL, None, name.removeprefix("conv_"))
 
 
 def _created(name: str) -> int | None:

@@ -19,7 +19,7 @@ from ..auth.authenticator import require, scoped
 from ..errors import documented_errors
 from ..params import QueryParams
 from ..routing import api_router, streamed
-from ..transfer import Answer, disposition, send_answer
+from ..transfer import StreamedBody, disposition, send_answer
 from ..watchdog import StreamWatchdog
 from .events import FiltersText, Patterns, Since, parse_filters, split_patterns
 from .sessions import SessionId
@@ -133,7 +133,7 @@ class ExportRoutes:
             (b"x-accel-buffering", b"no"),
             (b"x-log-epoch", epoch),
         ]
-        answer = Answer(200, headers, _lines(batches))
+        answer = StreamedBody(200, headers, _lines(batches))
         await send_answer(answer, scope, receive, send, watch=self._watch, limits=self._limits)
 
 

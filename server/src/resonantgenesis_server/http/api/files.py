@@ -28,10 +28,10 @@ from ..params import QueryParams, text_header
 from ..routing import api_router, streamed
 from ..schemas import PageBody, PageCursor, PageLimit, page_body
 from ..transfer import (
-    Answer,
     Headers,
     Part,
     Stalled,
+    StreamedBody,
     Transfer,
     announced_digest,
     announced_size,
@@ -226,7 +226,7 @@ class FileRoutes:
                 return
         start, end = (part.start, part.end) if part else (0, file.content.size)
         async with await self._files.open(file, start, end) as blob:
-            answer = Answer(
+            answer = StreamedBody(
                 206 if part else 200,
                 _describing(file, part),
                 pieces(blob, start, end, BLOCK),
