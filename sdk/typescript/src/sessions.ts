@@ -25,10 +25,17 @@ import type {
   CreateSessionParams,
   ExecuteParams,
   ExecuteStreamParams,
+  ForkParams,
   JoinParams,
   JsonObject,
   ListSessionsParams,
+  Message,
+  MessagePage,
+  MessagesParams,
   Page,
+  PostedMessage,
+  QueuedChanges,
+  QueuedTurn,
   SessionData,
   Step,
   StreamControls,
@@ -67,7 +74,7 @@ export class Sessions {
   ): Promise<AgentStream> {
     const { resumeFrom, compact, raiseOnError, idempotencyKey, ...fields } = params;
     checkPosition(resumeFrom);
-    const body = snake(fields);
+    const body = bodyOf(fields);
     const task = idempotencyKey && `${idempotencyKey} ${JSON.stringify(body)}`;
     const recalled = task && resumeFrom !== undefined ? this.#resumePoints.get(task) : undefined;
     const resumePoint: ResumePoint = {
@@ -91,7 +98,7 @@ export class Sessions {
   /** Runs a turn to its end, however long that takes. */
   async execute(params: ExecuteParams, controls: ExecuteControls = {}): Promise<TurnResult> {
     const { idempotencyKey, ...fields } = params;
-    const body = { ...snake(fields), stream: false };
+    const body: JsonObject = { ...bodyOf(fields), stream: false };
     const request = createRequest(executePath(body), body, idempotencyKey);
     const raw = await this.#transport.call(request, controls.signal);
     let result = camel<TurnResult>(raw);
@@ -154,6 +161,48 @@ export class Sessions {
     }
   }
 
+  /**
+   * The newest messages of a session, or those before a cursor. A join from behind the page's
+   * `position` goes on where the first page ends.
+   */
+  async messages(sessionId: string, params: MessagesParams = {}): Promise<MessagePage> {
+    const { path } = itemRequest('GET', SESSIONS, sessionId, '/messages');
+    const raw = await this.#transport.call(listRequest(path, params));
+    return { ...pageOf<Message>(raw, raw.data, camel), position: asCount(raw.position) ?? null };
+  }
+
+  /**
+   * Says something to the turn that runs, waits for an answer, or comes next. The same `messageId`
+   * is the same message.
+   */
+  async send(sessionId: string, content: string, messageId?: string): Promise<PostedMessage> {
+    const { path } = itemRequest('POST', SESSIONS, sessionId, '/messages');
+    return camel(await this.#transport.call(createRequest(path, { content, messageId })));
+  }
+
+  /** Makes a session that begins with the turns of this one. */
+  async fork(sessionId: string, params: ForkParams = {}): Promise<Session> {
+    const { path } = itemRequest('POST', SESSIONS, sessionId, '/fork');
+    return this.#session(await this.#transport.call(createRequest(path, params)));
+  }
+
+  /** The turns that wait for others, in their order. */
+  async queue(sessionId: string): Promise<QueuedTurn[]> {
+    const raw = await this.#transport.call(itemRequest('GET', SESSIONS, sessionId, '/queue'));
+    return [...pageOf<QueuedTurn>(raw, raw.data, camel)];
+  }
+
+  /** Changes a turn that waits; a Conflict once it has started. */
+  async editQueued(sessionId: string, turn: number, changes: QueuedChanges): Promise<void> {
+    const request = itemRequest('PATCH', SESSIONS, sessionId, `/queue/${turn}`);
+    await this.#transport.call({ ...request, body: snake(changes) });
+  }
+
+  /** Takes a turn that waits out of the queue; a Conflict once it has started. */
+  async removeQueued(sessionId: string, turn: number): Promise<void> {
+    await this.#transport.call(itemRequest('DELETE', SESSIONS, sessionId, `/queue/${turn}`));
+  }
+
   /** Cancels what runs or waits, or only `turn`; by key where the answer never came. */
   async cancel(
     what: string | { idempotencyKey: string },
@@ -196,6 +245,13 @@ export class Sessions {
     }
     throw new InternalError('the log does not hold the end of the turn', { retryable: false });
   }
+}
+
+/** The body of an execute. A regenerated turn has its own goal, unless another one is given. */
+function bodyOf(fields: object): JsonObject {
+  const body = snake(fields);
+  if (body.goal === '' && body.replace_turn !== undefined) delete body.goal;
+  return body;
 }
 
 function checkPosition(position: number | undefined): void {
@@ -243,6 +299,21 @@ export class Session extends Fields {
   /** Cancels what runs or waits, or only `turn`. */
   cancel(params?: CancelParams): Promise<void> {
     return this.#sessions.cancel(this.sessionId, params);
+  }
+
+  /** Its conversation; see `sessions.messages`. */
+  messages(params?: MessagesParams): Promise<MessagePage> {
+    return this.#sessions.messages(this.sessionId, params);
+  }
+
+  /** Says something to its open turn; see `sessions.send`. */
+  send(content: string, messageId?: string): Promise<PostedMessage> {
+    return this.#sessions.send(this.sessionId, content, messageId);
+  }
+
+  /** Makes a session that begins with its turns; see `sessions.fork`. */
+  fork(params?: ForkParams): Promise<Session> {
+    return this.#sessions.fork(this.sessionId, params);
   }
 
   /** The steps of its turns. */

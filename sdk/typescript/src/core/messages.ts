@@ -152,7 +152,7 @@ export function cancelRequest(
 }
 
 /** Nested objects whose fields are the protocol's; other nested objects are free-form data. */
-const OURS = new Set(['usage', 'error']);
+const OURS = new Set(['usage', 'error', 'forked_from']);
 const known = new Map<string, string>();
 
 /** An answer with camelCase names, as callers read it. Only an object's own fields change. */
