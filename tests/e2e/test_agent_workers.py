@@ -83,6 +83,23 @@ def test_a_handler_gets_the_turn_and_gives_every_kind_of_chunk(
     assert (chunks[-1].output, usage.input_tokens, usage.output_tokens) == ("turn 2", 3, 4)
 
 
+def test_a_turn_asks_and_goes_on_in_another_worker(
+    server: ServerProcess, client: SyncResonantGenesis, worker: Start
+) -> None:
+    first = worker(server, "asking")
+    stream = client.sessions.execute_stream(agent_id="asking", goal="x")
+    assert [chunk.type for chunk in stream][-1] == "waiting"
+    session = client.sessions.get(stream.session_id)
+    assert (session.status, [ask.call_id for ask in session.waiting]) == ("waiting", ["pay", "why"])
+    first.kill()
+    second = worker(server, "asking")
+    client.sessions.input(session.session_id, "why", payload="lost")
+    client.sessions.input(session.session_id, "pay", approved=True)
+    *_, done = client.sessions.join(session.session_id, resume_from=stream.position)
+    said = f"paid=True because=lost kept={first.pid} by={second.pid} after=asking "
+    assert done.output == f"asking {said}"
+
+
 @pytest.mark.parametrize(("handler", "output"), [("plain", "plain hi"), ("returning", "hi!")])
 def test_a_handler_may_be_plain(
     server: ServerProcess, client: SyncResonantGenesis, worker: Start, handler: str, output: str

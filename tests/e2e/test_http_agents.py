@@ -346,6 +346,24 @@ async def test_the_end_of_a_turn_closes_the_connection(server: ServerProcess, ho
         await asyncio.wait_for(endpoint.left.wait(), PATIENCE)
 
 
+async def test_a_turn_asks_and_is_posted_again_with_the_answer(server: ServerProcess) -> None:
+    asks = saying("asking ", {"type": "ask", "kind": "input", "message": "Why?", "call_id": "why"})
+    async with (
+        Endpoint(in_turn(asks, saying("done"))).running() as endpoint,
+        asking(server, endpoint) as (sdk, agent, _),
+    ):
+        stream = sdk.sessions.execute_stream(agent_id=agent, goal="x")
+        assert [chunk.type async for chunk in stream][-1] == "waiting"
+        await sdk.sessions.input(stream.session_id, "why", payload="so")
+        chunks = [
+            c async for c in sdk.sessions.join(stream.session_id, resume_from=stream.position)
+        ]
+        assert chunks[-1].output == "asking done"
+    first, second = endpoint.requests
+    assert first.headers["webhook-id"] != second.headers["webhook-id"]
+    assert (first.turn["answers"], second.turn["answers"]["why"]["payload"]) == ({}, "so")
+
+
 # -- addresses -----------------------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx
 from resonantgenesis import SyncResonantGenesis
-from resonantgenesis.serving import AgentError, Step, ToolCall, ToolResult, Turn, Usage
+from resonantgenesis.serving import AgentError, Ask, Keep, Step, ToolCall, ToolResult, Turn, Usage
 
 from support.server import KEY, PATIENCE, TESTS, ServerProcess
 
@@ -82,6 +82,18 @@ async def telling(turn: Turn) -> AsyncIterator[Any]:
     yield Step("look", "completed", finish_reason="stop")
     yield f"turn {turn.turn}"
     yield Usage(3, 4)
+
+
+async def asking(turn: Turn) -> AsyncIterator[Any]:
+    """Asks for leave, and for a value; goes on in whichever worker is there then."""
+    if not turn.answers:
+        yield "asking "
+        yield Keep({"by": os.getpid()})
+        yield Ask("approval", "Pay?", "pay", {"amount": 3}, call_id="pay")
+        yield Ask("input", "Why?", schema={"type": "string"}, call_id="why")
+        return
+    yield f"paid={bool(turn.answers['pay'])} because={turn.answers['why'].payload} "
+    yield f"kept={turn.kept['by']} by={os.getpid()} after={turn.so_far[0].text}"
 
 
 def plain(turn: Turn) -> Iterator[str]:

@@ -9,14 +9,18 @@ stays in the worker's log.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
 __all__ = [
     "AgentChunk",
     "AgentError",
+    "Answer",
+    "Ask",
+    "ClientTool",
     "Data",
     "File",
+    "Keep",
     "PastCall",
     "PastStep",
     "PastTurn",
@@ -60,13 +64,39 @@ class PastTurn:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to an `Ask`; true unless it was refused or none came."""
+
+    call_id: str
+    status: str = "answered"
+    approved: bool | None = None
+    payload: Any = None
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return self.status == "answered" and self.approved is not False
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTool:
+    """A tool that the client of a turn runs. `schema` is the JSON Schema of its arguments."""
+
+    name: str
+    description: str = ""
+    schema: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """One execution of a goal.
 
     `context` is that of the session with that of the request merged in. `history` are the earlier
     turns, oldest first. `subject` is the end user behind a client token. `model`, `tools` and
-    `instructions` come from the request, or else from the agent's record. `raw` is the turn as the
-    server sent it.
+    `instructions` come from the request, or else from the agent's record. `client_tools` are those
+    that the client of the turn runs. `raw` is the turn as the server sent it.
+
+    A turn that has waited for its asks has all `answers` by call_id. `so_far` is then its text and
+    its calls of tools up to now, and `kept` the value of its newest `Keep`.
     """
 
     goal: str
@@ -81,6 +111,10 @@ class Turn:
     tools: Sequence[str] | None = None
     instructions: str | None = None
     max_steps: int = 10
+    client_tools: Sequence[ClientTool] = ()
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+    so_far: Sequence[PastStep] = ()
+    kept: Any = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -99,8 +133,20 @@ class Turn:
             tools=raw.get("tools"),
             instructions=raw.get("instructions"),
             max_steps=raw.get("max_steps") or 10,
+            client_tools=[ClientTool(**_known(ClientTool, t)) for t in raw.get("client_tools", ())],
+            answers={
+                call_id: Answer(**_known(Answer, answer))
+                for call_id, answer in (raw.get("answers") or {}).items()
+            },
+            so_far=[_past_step(step) for step in raw.get("so_far") or ()],
+            kept=raw.get("kept"),
             raw=raw,
         )
+
+
+def _known(kind: type[Any], raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that this version knows."""
+    return {each.name: raw[each.name] for each in fields(kind) if each.name in raw}
 
 
 def _past_turn(raw: Mapping[str, Any]) -> PastTurn:
@@ -215,8 +261,47 @@ class Usage:
     output_tokens: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The agent asks, and the turn waits once the handler has returned.
+
+    The handler is started again, in any worker, with the answer in `turn.answers`. `tool` and
+    `args` are those of the call to approve, or of the call that the client makes. `schema` is a
+    JSON Schema of the payload. Nobody can answer after `expires_in` seconds.
+    """
+
+    kind: Literal["approval", "input", "tool"] = "input"
+    message: str = ""
+    tool: str = ""
+    args: Mapping[str, Any] = field(default_factory=dict)
+    schema: Mapping[str, Any] | None = None
+    call_id: str = ""
+    expires_in: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """A JSON value that the handler gets back in `turn.kept` when it is started again."""
+
+    kind: ClassVar[str] = "keep"
+    value: Any
+
+
 #: What a handler may yield.
-AgentChunk = str | Text | Reasoning | ToolCall | ToolResult | Step | Source | File | Data | Usage
+AgentChunk = (
+    str
+    | Text
+    | Reasoning
+    | ToolCall
+    | ToolResult
+    | Step
+    | Source
+    | File
+    | Data
+    | Usage
+    | Ask
+    | Keep
+)
 
 
 class AgentError(Exception):

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import fields
 from typing import Any, get_args
 
-from ..serving import AgentChunk, OfSubAgent, Text, Turn
+from ..serving import AgentChunk, Ask, OfSubAgent, Text, Turn
 
 #: A handler: see `serving`.
 Handler = Callable[[Turn], Any]
@@ -43,6 +43,8 @@ def encoded(value: object) -> list[str]:
             f" ({type(value).__name__})"
         )
     body = {each.name: getattr(value, each.name) for each in fields(value)}
+    if isinstance(value, Ask):
+        return [_dumps({**body, "type": "ask"})]
     if isinstance(value, OfSubAgent):
         body = {name: each for name, each in body.items() if name not in _ORIGIN or each}
     _check_depth(body)

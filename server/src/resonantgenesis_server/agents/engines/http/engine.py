@@ -63,7 +63,9 @@ class HttpAgent:
 
     async def run(self, turn: Turn) -> AsyncGenerator[AgentChunk, None]:
         body = dumps(turn_body(turn))
-        message_id = f"{turn.session_id}.{turn.turn}"
+        # A turn that goes on behind its asks is sent once more, as another message.
+        answered = f".{len(turn.answers)}" if turn.answers else ""
+        message_id = f"{turn.session_id}.{turn.turn}{answered}"
         for attempt in range(1, _TRIES + 1):
             has_begun = False
             try:
