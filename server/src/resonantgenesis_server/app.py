@@ -44,7 +44,8 @@ from .feed.remote import remote_streams
 from .files.service import QUOTA, FileService
 from .gauges import metrics_of
 from .http.api.conversations import conversations_router
-from .http.api.events import events_router
+from .http.api.events import PublishRoute, events_router
+from .http.api.executes import ExecuteRoutes
 from .http.api.exports import ExportRoutes
 from .http.api.files import FileRoutes, files_router
 from .http.api.nodes import nodes_router
@@ -58,7 +59,7 @@ from .http.key_limits import KeyLimits
 from .http.limits import RequestLimit
 from .http.middleware import Gateway
 from .http.serving.worker_place import WorkerPlace
-from .http.sse.routes import EventRoutes, StreamRoutes
+from .http.sse.routes import EventStreamRoutes, StreamRoutes
 from .http.watchdog import StreamWatchdog
 from .http.websocket.asyncapi import asyncapi_router
 from .http.websocket.routes import SocketRoutes
@@ -131,9 +132,12 @@ class Routes:
 
     def streams(self) -> list[APIRouter]:
         """The routers of routes that are answered before the framework."""
+        streams = StreamRoutes(self.sessions, self.limits, self.watch)
         return [
-            StreamRoutes(self.sessions, self.limits, self.watch, self.requests).router(),
-            EventRoutes(self.events, self.limits, self.watch).router(),
+            ExecuteRoutes(self.sessions, streams, self.limits, self.watch, self.requests).router(),
+            streams.router(),
+            EventStreamRoutes(self.events, self.limits, self.watch).router(),
+            PublishRoute(self.events, self.limits, self.watch).router(),
             ExportRoutes(self.sessions, self.events, self.limits, self.watch).router(),
             ChatRoutes(self.clients).router(),
         ]

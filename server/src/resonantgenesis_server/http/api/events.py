@@ -1,4 +1,4 @@
-"""`/v1/events`: list, replay, poll and get an organization's events."""
+"""`/v1/events`: publish, list, replay, poll and get an organization's events."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from ...codec.strict_json import parse_json
 from ...events.service import EventPage, EventService
@@ -15,11 +16,17 @@ from ...feed.filter import Filters
 from ...model.errors import InvalidJson, InvalidRequest, PayloadTooLarge
 from ...model.limits import Limits
 from ...model.principal import Principal
-from ..auth.authenticator import scoped
+from ...sessions.idempotency import check_key
+from ..auth.authenticator import require, scoped
+from ..body import read_json
 from ..errors import documented_errors
-from ..routing import api_router
+from ..idempotency import IdempotencyKey
+from ..params import text_header
+from ..routing import api_router, streamed
 from ..schemas import Body, FilterObject, JsonObject, PatternList
 from ..waiting import waiting_for
+from ..watchdog import StreamWatchdog
+from .session_models import validated
 
 PATH = "/v1/events"
 MAX_TEXT = 8_192
@@ -64,8 +71,52 @@ class EventPageBody(BaseModel):
     has_more: bool
 
 
+class PublishRoute:
+    """POST /v1/events: plain ASGI, since a framework's request costs more than an event."""
+
+    def __init__(self, service: EventService, limits: Limits, watch: StreamWatchdog) -> None:
+        self._service = service
+        self._limits = limits
+        self._watch = watch
+
+    def router(self) -> APIRouter:
+        router = api_router(tag="events")
+
+        @streamed(
+            router,
+            "POST",
+            PATH,
+            self.publish,
+            status_code=201,
+            response_model=EventBody,
+            responses=documented_errors(409, body=True),
+            operation_id="publish_event",
+        )
+        def publish(body: PublishBody, principal: Writer, key: IdempotencyKey = None) -> None:
+            """Publish an event of app.*, or one of team.*, billing.* or system.* that no server
+            writes."""
+
+        return router
+
+    async def publish(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """POST /v1/events."""
+        principal: Principal = scope["state"]["principal"]
+        require(principal, "events:write")
+        key = text_header(scope, b"idempotency-key")
+        value = await read_json(scope, receive, self._limits, self._watch)
+        body = validated(PublishBody, value, lenient=scope["state"]["lenient"])
+        made = await self._service.publish(
+            principal,
+            body.type,
+            body.data,
+            key=None if key is None else check_key(key),
+            request_id=scope["state"]["request_id"],
+        )
+        await _json_response(made, 201)(scope, receive, send)
+
+
 def events_router(service: EventService, limits: Limits) -> APIRouter:
-    """Routes over the service; `EventRoutes` has the stream and the publishing."""
+    """Routes over the service; others publish and subscribe."""
     router = api_router(tag="events")
 
     @router.post(
@@ -131,7 +182,7 @@ def events_router(service: EventService, limits: Limits) -> APIRouter:
     )
     async def get(event_id: str, principal: Reader) -> Response:
         """One event."""
-        return json_response(await service.get(principal, event_id))
+        return _json_response(await service.get(principal, event_id))
 
     return router
 
@@ -162,7 +213,7 @@ def parse_filters(text: str | None, limits: Limits) -> Filters | None:
 
 
 def _page(page: EventPage) -> Response:
-    return json_response(
+    return _json_response(
         b'{"events":[%b],"next_cursor":"%b","has_more":%b}'
         % (
             b",".join(page.events),
@@ -172,7 +223,7 @@ def _page(page: EventPage) -> Response:
     )
 
 
-def json_response(body: bytes, status: int = 200) -> Response:
+def _json_response(body: bytes, status: int = 200) -> Response:
     return Response(
         body, status, media_type="application/json", headers={"Cache-Control": "no-store"}
     )

@@ -1,4 +1,4 @@
-"""Routes whose answer may be a stream (execute, join, events), and publishing.
+"""Routes whose answer is a stream: of a session, of an organization's events.
 
 Plain ASGI: a framework's request would live as long as the stream, and cost more than an event.
 """
@@ -6,8 +6,7 @@ Plain ASGI: a framework's request would live as long as the stream, and cost mor
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import orjson
@@ -19,42 +18,30 @@ from ...codec.events import cursor_of
 from ...codec.sse import OPENING, cursor_frame, event_frame, frame_without_id
 from ...events.service import EventService
 from ...log.base import Entry
-from ...model.errors import InvalidRequest, Unavailable
+from ...model.errors import InvalidRequest
 from ...model.limits import Limits
 from ...model.principal import Principal
-from ...sessions.idempotency import check_key
 from ...sessions.range import ReadFrom
-from ...sessions.request import TurnRef, TurnRequest
 from ...sessions.service import SessionService
 from ...sessions.subscription import SessionSubscription
 from ..api.events import (
     MAX_TEXT,
-    EventBody,
     FiltersText,
     Patterns,
-    PublishBody,
     Since,
-    json_response,
     parse_filters,
     split_patterns,
 )
 from ..api.events import PATH as EVENTS
 from ..api.events import Reader as EventReader
-from ..api.events import Writer as EventWriter
-from ..api.session_models import ExecuteBody, TurnBody, TurnResult, validated
 from ..api.sessions import PATH as SESSIONS
 from ..api.sessions import Epoch, SessionId
 from ..api.sessions import Reader as SessionReader
-from ..api.sessions import Writer as SessionWriter
 from ..auth.authenticator import require
-from ..body import read_json
 from ..errors import Responses, documented_errors
-from ..idempotency import IdempotencyKey
-from ..limits import RequestLimit
-from ..params import QueryParams, header, position_of, text_header
+from ..params import QueryParams, text_header
 from ..routing import api_router, streamed
 from ..schemas import EVENT_STREAM, MAX_POSITION
-from ..waiting import waiting
 from ..watchdog import ReservedPlace, StreamWatchdog
 from .stream import (
     CHUNKS,
@@ -67,18 +54,12 @@ from .stream import (
     stream_headers,
 )
 
-_FRAMES: dict[str, Any] = {
+FRAMES: dict[str, Any] = {
     "description": "The turn's chunks, or JSON with how it ended.",
     "content": EVENT_STREAM,
 }
-_EXECUTED: Responses = {
-    200: _FRAMES,
-    202: {"model": TurnResult, "description": "Under way; Location names the session."},
-    204: {"description": "A join where nothing follows."},
-    **documented_errors(404, 409, 410, body=True),
-}
 _JOINED: Responses = {
-    200: {**_FRAMES, "description": "Chunks as server-sent events."},
+    200: {**FRAMES, "description": "Chunks as server-sent events."},
     204: {"description": "Nothing follows this place, and no turn runs or waits."},
     **documented_errors(404, 410),
 }
@@ -86,57 +67,16 @@ LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", pattern=r"^[0-
 
 
 class StreamRoutes:
-    """The routes whose answer may be a stream."""
+    """A session's stream, joined here, or begun by an execute."""
 
-    def __init__(
-        self, service: SessionService, limits: Limits, watch: StreamWatchdog, requests: RequestLimit
-    ) -> None:
+    def __init__(self, service: SessionService, limits: Limits, watch: StreamWatchdog) -> None:
         self._service = service
         self._limits = limits
         self._watch = watch
-        self._requests = requests
 
     def router(self) -> APIRouter:
-        """Joins are not counted, and only its body says whether an execute is one."""
+        """Joins are not counted."""
         router = api_router(tag="sessions")
-
-        @streamed(
-            router,
-            "POST",
-            SESSIONS + "/execute",
-            self.execute,
-            counted=False,
-            response_model=TurnResult,
-            responses=_EXECUTED,
-            operation_id="execute",
-        )
-        def execute(
-            body: ExecuteBody,
-            principal: SessionWriter,
-            key: IdempotencyKey = None,
-            last_event_id: LastEventId = None,
-        ) -> None:
-            """Start a turn of a new or an existing session, or join one (`resume_from`,
-            `Last-Event-ID`)."""
-
-        @streamed(
-            router,
-            "POST",
-            SESSIONS + "/{session_id}/execute",
-            self.execute,
-            counted=False,
-            response_model=TurnResult,
-            responses=_EXECUTED,
-            operation_id="execute_in_session",
-        )
-        def execute_in_session(
-            session_id: SessionId,
-            body: TurnBody,
-            principal: SessionWriter,
-            key: IdempotencyKey = None,
-            last_event_id: LastEventId = None,
-        ) -> None:
-            """Start a further turn of a session, or join one (`resume_from`, `Last-Event-ID`)."""
 
         @streamed(
             router,
@@ -162,48 +102,6 @@ class StreamRoutes:
 
         return router
 
-    async def execute(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """POST …/execute, streaming or not."""
-        principal: Principal = scope["state"]["principal"]
-        value = await read_json(scope, receive, self._limits, self._watch)
-        session_id = scope["path_params"].get("session_id")
-        lenient: bool = scope["state"]["lenient"]
-        if session_id is None:
-            body: TurnBody = validated(ExecuteBody, value, lenient=lenient)
-            turn_request = body.request(self._limits)
-        else:
-            # Clients that are out there name the session in the body as well.
-            if isinstance(value, dict) and value.get("session_id") == session_id:
-                value = {name: of for name, of in value.items() if name != "session_id"}
-            body = validated(TurnBody, value, lenient=lenient)
-            turn_request = body.request(self._limits, session_id)
-        # Clients that read streams of POSTs send the same again when one breaks off, and only this
-        # header says so.
-        last = position_of(text_header(scope, b"last-event-id"))
-        if last is not None:
-            turn_request = replace(turn_request, resume_from=last, again=True)
-        self._authorize(principal, turn_request)
-        if not turn_request.joins:
-            await self._requests.take_for(scope)
-        wants_stream = body.stream or _accepts_stream(scope)
-        with self._watch.opening(principal) if wants_stream else nullcontext() as place:
-            ref = await self._service.execute(
-                principal,
-                turn_request,
-                key=text_header(scope, b"idempotency-key"),
-                request_id=scope["state"]["request_id"],
-            )
-            if place is not None:
-                start = ReadFrom(after=ref.resume_from, turn=ref.turn, compact=body.compact)
-                await self._stream(scope, receive, send, ref.session_id, start, place)
-                return
-        await self._answer(scope, receive, send, ref)
-
-    def _authorize(self, principal: Principal, turn_request: TurnRequest) -> None:
-        """Joining needs only to read, starting to write; who may not start may still join."""
-        joins = turn_request.joins and turn_request.session_id is not None
-        require(principal, "sessions:read" if joins else "sessions:write")
-
     async def join(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET …/stream."""
         principal: Principal = scope["state"]["principal"]
@@ -218,9 +116,9 @@ class StreamRoutes:
         )
         session_id: str = scope["path_params"]["session_id"]
         with self._watch.opening(principal) as place:
-            await self._stream(scope, receive, send, session_id, start, place)
+            await self.stream(scope, receive, send, session_id, start, place)
 
-    async def _stream(
+    async def stream(
         self,
         scope: Scope,
         receive: Receive,
@@ -229,11 +127,12 @@ class StreamRoutes:
         start: ReadFrom,
         place: ReservedPlace,
     ) -> None:
+        """Answer with the chunks from there on; 204 when nothing follows and nothing is to come."""
         principal: Principal = scope["state"]["principal"]
         subscription = await self._service.subscribe(principal, session_id, start)
         if subscription is None:
             headers = session_headers(session_id, start.turn, self._service.epoch)
-            await Response(status_code=204, headers=_as_dict(headers))(scope, receive, send)
+            await Response(status_code=204, headers=as_dict(headers))(scope, receive, send)
             return
         stream = SseStream(
             subscription,
@@ -251,34 +150,8 @@ class StreamRoutes:
         epoch = self._service.epoch
         return stream_headers(subscription.session_id, turn, epoch, self._limits.heartbeat)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, ref: TurnRef) -> None:
-        """The end of the turn, or 202 while it is under way."""
-        prefers = (text_header(scope, b"prefer") or "").lower()
-        wait = 0.0 if "respond-async" in prefers else self._limits.answer_wait
-        try:
-            async with waiting(scope, receive, self._watch) as caller:
-                result = await self._service.result(ref, wait, caller)
-        except Unavailable:  # the server stops, and the turn goes on at the next start
-            result = await self._service.result(ref, 0)
-        headers = _as_dict(session_headers(ref.session_id, ref.turn, self._service.epoch))
-        headers["Cache-Control"] = "no-store"
-        finished = "output" in result
-        if not finished:
-            headers["Location"] = f"/v1/sessions/{ref.session_id}"
-        response = Response(
-            orjson.dumps(result),
-            status_code=200 if finished else 202,
-            headers=headers,
-            media_type="application/json",
-        )
-        await response(scope, receive, send)
 
-
-def _accepts_stream(scope: Scope) -> bool:
-    return b"text/event-stream" in (header(scope, b"accept") or b"").lower()
-
-
-def _as_dict(headers: Headers) -> dict[str, str]:
+def as_dict(headers: Headers) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in headers}
 
 
@@ -306,7 +179,7 @@ class SseEventEncoder(SseEncoder):
         return OPENING + frame_without_id("gap", notice) + place
 
 
-class EventRoutes:
+class EventStreamRoutes:
     """Plain ASGI, since these are many: a framework's request costs more than the event."""
 
     def __init__(self, service: EventService, limits: Limits, watch: StreamWatchdog) -> None:
@@ -345,20 +218,6 @@ class EventRoutes:
             ] = None,
         ) -> None:
             """Follow events from now, or from a place without loss."""
-
-        @streamed(
-            router,
-            "POST",
-            EVENTS,
-            self.publish,
-            status_code=201,
-            response_model=EventBody,
-            responses=documented_errors(409, body=True),
-            operation_id="publish_event",
-        )
-        def publish(body: PublishBody, principal: EventWriter, key: IdempotencyKey = None) -> None:
-            """Publish an event of app.*, or one of team.*, billing.* or system.* that no server
-            writes."""
 
         return router
 
@@ -402,19 +261,3 @@ class EventRoutes:
         own = [(b"x-log-epoch", service.epoch.encode())]
         headers = StreamHeaders.of(own, self._limits.heartbeat)
         return stream, headers, encoder.opening(after, gap=expired)
-
-    async def publish(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """POST /v1/events."""
-        principal: Principal = scope["state"]["principal"]
-        require(principal, "events:write")
-        key = text_header(scope, b"idempotency-key")
-        value = await read_json(scope, receive, self._limits, self._watch)
-        body = validated(PublishBody, value, lenient=scope["state"]["lenient"])
-        made = await self._service.publish(
-            principal,
-            body.type,
-            body.data,
-            key=None if key is None else check_key(key),
-            request_id=scope["state"]["request_id"],
-        )
-        await json_response(made, 201)(scope, receive, send)
