@@ -143,7 +143,7 @@ _LENIENT = re.compile(
 #: lists that clients add to every GET. They are never refused.
 _PASSING = re.compile(r"_.*|utm_.*|t|ts|cb|nocache|lastEventId|after|cursor|limit|wait", re.DOTALL)
 #: Characters of an unknown name that are compared with known ones, and known names in an error.
-_COMPARED, _TOLD = 64, 20
+_COMPARED, _LISTED = 64, 20
 
 
 def announces_body(scope: Scope) -> bool:
@@ -234,7 +234,7 @@ def _problem(name: str, known: Iterable[str]) -> str:
     near = get_close_matches(_plain(name), names, n=1)
     if near:
         return f"is not known here; did you mean {near[0]}?"
-    return f"is not known here; known are {', '.join(names[:_TOLD])}"
+    return f"is not known here; known are {', '.join(names[:_LISTED])}"
 
 
 def _plain(name: str) -> str:

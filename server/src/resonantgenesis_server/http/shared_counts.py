@@ -36,7 +36,7 @@ class SharedCounts:
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
         self._counts: dict[str, Above] = {}
-        #: By node: what it told last, and when.
+        #: By node: the time of its last message, and its counts.
         self._heard: dict[int, tuple[float, Mapping[str, Mapping[str, int]]]] = {}
         self._elsewhere: dict[str, Counter[str]] = {}
         self._has_told = False
@@ -77,9 +77,9 @@ class SharedCounts:
     def _add_up(self) -> None:
         now, living = asyncio.get_running_loop().time(), self._calls.others
         self._heard = {
-            node: told
-            for node, told in self._heard.items()
-            if node in living and now - told[0] < _KEPT
+            node: heard
+            for node, heard in self._heard.items()
+            if node in living and now - heard[0] < _KEPT
         }
         for name, sums in self._elsewhere.items():
             sums.clear()

@@ -89,7 +89,7 @@ async def transferring(
     The reason is an ApiError (the credential or the server ends), ClientDisconnect (the client has
     left), or Stalled (no byte `moved`, or too few). Raises RateLimited if no more may be open.
     """
-    watch.check_room(principal)
+    watch.check_limit(principal)
     scope = asyncio.timeout(limits.stall)
     transfer = Transfer(principal, scope, limits)
     try:
@@ -143,7 +143,7 @@ async def send_answer(
     RateLimited before the beginning.
     """
     principal: Principal = scope["state"]["principal"]
-    watch.check_room(principal)  # here, while an error can still be sent
+    watch.check_limit(principal)  # here, while an error can still be sent
     try:
         async with (
             transferring(principal, watch, limits) as transfer,

@@ -1,6 +1,7 @@
-"""What stays open is looked at once a second: is its credential still good, does it move?
+"""The watchdog of everything that stays open: it checks credentials and progress.
 
-One task for all streams, since a timer per stream would cost more than the stream.
+One task looks at all streams twice a second, since a timer per stream would cost more than the
+stream.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ log_ = structlog.get_logger("resonantgenesis.watch")
 #: credential ends its streams within two.
 INTERVAL = 0.5
 
-#: Seconds for which, and of how many keys, it is kept in mind that they had streams: a proxy that
-#: restarts takes all of a key's streams away, and then they come back together.
+#: The watchdog refreshes a key for so many seconds after its last stream has left, and so many keys
+#: at most. A proxy that restarts takes all of a key's streams away, and they come back together.
 _LEFT_SECONDS, _LEFT_KEYS = 60.0, 256
 
-#: Kinds of which a key, and an organization, may have only so many open.
+#: Kinds of streams whose number is limited for a key and for an organization.
 _COUNTED = frozenset({"sse", "websocket", "transfer"})
 
 Recheck = Callable[[Principal], Awaitable[None]]
 Refresh = Callable[[Collection[str]], Awaitable[None]]
-#: Key, expiry and signing key: what ends streams together; and whose they are.
+#: Key, expiry and signing key, which end streams together; and the organization.
 Credential = tuple[str, float | None, str | None, str]
 
 
@@ -92,7 +93,7 @@ class StreamWatchdog:
         #: Keys whose last stream has left, and when.
         self._left: OrderedDict[str, float] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
-        #: Why whatever comes now is ended at once: the server goes away.
+        #: The error that ends every new stream at once, when the server goes away.
         self._ended: ApiError | None = None
 
     @property
@@ -102,18 +103,18 @@ class StreamWatchdog:
 
     @property
     def organizations(self) -> set[str]:
-        """Those that have streams open."""
+        """The organizations that have streams open."""
         return {credential[3] for credential in self._open}
 
     def kinds(self) -> dict[str, int]:
-        """The same for each kind."""
+        """The number of open streams of each kind."""
         return {"sse": 0, "transfer": 0, "wait": 0} | Counter(
             stream.kind for stream in self._credential_of
         )
 
-    def check_room(self, principal: Principal) -> None:
-        """Raises RateLimited if this key, or its organization, has as many streams, sockets and
-        transfers open as it may. Nothing may be awaited from here to `add`; see `opening`."""
+    def check_limit(self, principal: Principal) -> None:
+        """Raise RateLimited if the key or its organization has as many streams, sockets and
+        transfers open as it may. Await nothing from here to `add`; else use `opening`."""
         self.limit.check(
             principal,
             self._of_key[principal.key_id],
@@ -121,8 +122,8 @@ class StreamWatchdog:
         )
 
     def above(self, part: float) -> dict[str, int]:
-        """How many streams are open of keys, and of organizations, that have more than this part of
-        their limits here."""
+        """The numbers of open streams of keys and organizations that use more than this part of
+        their limits in this process."""
         return {
             whose: count
             for counter, limit in (
@@ -135,8 +136,8 @@ class StreamWatchdog:
 
     def opening(self, principal: Principal) -> ReservedPlace:
         """Reserve a place while a stream opens, so a hundred that open at once do not all find the
-        same place free. Raises RateLimited, like `check_room`."""
-        self.check_room(principal)
+        same place free. Raises RateLimited, like `check_limit`."""
+        self.check_limit(principal)
         return ReservedPlace(self, principal)
 
     def count_open(self, key_id: str, organization_id: str, change: int) -> None:
@@ -191,7 +192,7 @@ class StreamWatchdog:
             await asyncio.wait({self._task}, timeout=5)
 
     def end_all(self, error: ApiError) -> None:
-        """The server goes away: end what is open, and what opens from now on."""
+        """End all open streams, and those that open from now on: the server goes away."""
         self._ended = error
         for stream in tuple(self._credential_of):
             stream.end(error)
@@ -208,7 +209,7 @@ class StreamWatchdog:
                 log_.error("streams could not be checked", exc_info=error)
 
     async def _refresh_keys(self) -> None:
-        """Of those in use, and of those that were until a moment ago."""
+        """Refresh the keys that are in use, or were until a moment ago."""
         while self._left:
             key_id, when = next(iter(self._left.items()))
             if time.monotonic() - when < _LEFT_SECONDS:
@@ -229,7 +230,7 @@ class StreamWatchdog:
             try:
                 await self._recheck(group[0].principal)
             except Unauthenticated as error:
-                # Those that are still there: meanwhile a socket may have got a fresh credential.
+                # `streams` again: meanwhile a socket may have got a fresh credential.
                 for stream in tuple(streams):
                     stream.end(error)
 

@@ -173,9 +173,9 @@ class FileRoutes:
         if key is not None:
             check_key(key)
         announced = _announced(scope, principal)
-        self._watch.check_room(principal)
+        self._watch.check_limit(principal)
         size = announced_size(scope)
-        if key is None:  # a repeat of an upload that is stored already needs no room
+        if key is None:  # a repeat of an upload that is stored already needs no space
             await self._files.check_room(principal.organization_id, size)
         async with self._files.receiving(size) as upload:
             try:

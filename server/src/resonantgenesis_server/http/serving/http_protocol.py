@@ -22,7 +22,7 @@ from .http_connection import EXTENSION, HttpConnection, RequestConnection
 from .request_head import (
     LARGE_HEADERS,
     LONG_URL,
-    NO_ROOM,
+    TOO_MANY,
     Refused,
     RequestHead,
     raw_answer,
@@ -217,7 +217,7 @@ class HttpProtocol(HttpConnection):
     def _take(self, head: RequestHead) -> bool:
         """False: nothing more is to be read here."""
         if self._is_surplus and head.target.partition(b"?")[0].decode() not in HEALTH_PATHS:
-            raise Refused(NO_ROOM)
+            raise Refused(TOO_MANY)
         if head.upgrade == b"websocket" and head.method == "GET" and not head.has_body:
             self._change_to_socket(head)
             return False

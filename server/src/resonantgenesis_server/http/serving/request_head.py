@@ -28,7 +28,7 @@ LONG_URL = HTTPStatus.REQUEST_URI_TOO_LONG
 LARGE_HEADERS = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 BAD_EXPECTATION = HTTPStatus.EXPECTATION_FAILED
 NOT_IMPLEMENTED = HTTPStatus.NOT_IMPLEMENTED
-NO_ROOM = HTTPStatus.SERVICE_UNAVAILABLE
+TOO_MANY = HTTPStatus.SERVICE_UNAVAILABLE
 
 _PROBLEMS = {
     BAD_HTTP: ("request", "is not valid HTTP/1.1"),
@@ -51,16 +51,16 @@ class Refused(Exception):
     def __init__(self, status: HTTPStatus, field: str = "", problem: str = "") -> None:
         super().__init__(problem or status.phrase)
         self.status = status
-        self._told = (field, problem) if problem else _PROBLEMS.get(status)
+        self._problem = (field, problem) if problem else _PROBLEMS.get(status)
 
     @property
     def error(self) -> ApiError:
-        """What clients are told."""
-        if self._told is None:
+        """The error for the client."""
+        if self._problem is None:
             return Unavailable(
                 "the server has as many connections as it can take", retry_after=_RETRY_AFTER
             )
-        return InvalidRequest.field(*self._told)
+        return InvalidRequest.field(*self._problem)
 
 
 def raw_answer(

@@ -1,8 +1,8 @@
-"""The bytes of a connection as requests, one after the other: the only reader there is.
+"""The reader of requests: makes requests of a connection's bytes, one after the other. No I/O.
 
-No I/O. A request is read when the one before has its answer; until then its bytes wait as they
-came. Everything that a client can lengthen is bounded: the head, empty lines before it, the lines
-between chunks, what follows the last one.
+A request is read when the request before it has its answer; until then its bytes wait. Each part
+that a client can lengthen has a bound: the head, empty lines before it, lines between chunks, and
+lines after the last chunk.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .request_head import (
 
 #: Empty lines before a request, which old clients send behind a body (RFC 9112, 2.2).
 _MOST_EMPTY = 8
-#: A chunk's size and what may stand behind it, which means nothing here.
+#: Extensions may stand behind a chunk's size. They are read and ignored.
 _EXTENSION = rb';%b(?:=(?:%b|"[\t !#-\[\]-~]*"))?' % (TOKEN, TOKEN)
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})((?:%b)*)" % _EXTENSION)
 #: Bytes of a line that has a size and nothing more.
@@ -38,7 +38,7 @@ _AT_ONCE = 500
 
 
 class RequestReader:
-    """`feed` what comes; then `head`, and after it `body` until that says the request is over."""
+    """Reads requests: `feed` bytes, call `head`, then `body` while `in_body` is true."""
 
     __slots__ = (
         "_allowance",
@@ -53,7 +53,7 @@ class RequestReader:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        #: How far the end of the head was looked for.
+        #: The number of bytes that were searched for the end of the head.
         self._looked = 0
         self._empty = 0
         #: A request's head was read, and its body was not read to its end.
@@ -75,7 +75,7 @@ class RequestReader:
         return len(self._buffer)
 
     def rest(self) -> bytes:
-        """All that was not read; it is the caller's now."""
+        """Take all bytes that were not read."""
         data = bytes(self._buffer)
         self._buffer.clear()
         return data
@@ -83,7 +83,7 @@ class RequestReader:
     # -- the head --------------------------------------------------------------------------
 
     def head(self) -> RequestHead | None:
-        """The next request's; None: it has not come to its end. Raises Refused."""
+        """The head of the next request; None: its end has not come. Raises Refused."""
         buffer = self._buffer
         while buffer.startswith(b"\r\n"):
             self._empty += 1
@@ -109,7 +109,7 @@ class RequestReader:
         return head
 
     def _check_part(self) -> None:
-        """What cannot become a request is refused before its end, for which it would wait."""
+        """Refuse bytes that cannot become a request, before their end has come."""
         buffer = self._buffer
         new = self._looked - buffer.endswith(b"\r", 0, self._looked)
         check_lines(bytes(buffer[new:]))
@@ -125,8 +125,8 @@ class RequestReader:
     # -- the body --------------------------------------------------------------------------
 
     def body(self) -> tuple[bytes, bool]:
-        """What has come of it, and whether it may be asked for more at once: there is more, of
-        which a part at a time is read. `in_body` tells the end. Raises Refused."""
+        """The part of the body that has come, and whether more can be read at once: a large body
+        is read a part at a time. After the last part `in_body` is false. Raises Refused."""
         if self._stage is not None:
             return self._chunks()
         piece = self._take()
@@ -134,7 +134,7 @@ class RequestReader:
         return piece, False
 
     def _take(self) -> bytes:
-        """What has come of the bytes that are left."""
+        """Take the bytes that have come of those that are left."""
         buffer = self._buffer
         if len(buffer) <= self._left:
             piece = self.rest()
@@ -152,7 +152,7 @@ class RequestReader:
         return b"".join(pieces), True
 
     def _step(self, pieces: list[bytes]) -> bool:
-        """Read one part of the chunked coding. False: it has not come yet, or was the last."""
+        """Read one part of the chunked coding. False: the part has not come, or was the last."""
         if self._stage == "data":
             if not self._buffer:
                 return False
@@ -206,10 +206,10 @@ class RequestReader:
         self._stage = "data" if self._left else "trailers"
 
     def _trailer(self, line: bytes) -> None:
-        """A field behind the body: never one of the head, and nobody here asks for any."""
+        """Check a field behind the body. Its value is ignored."""
         check_lines(line + b"\r\n")
         name, value = parse_field(line)
-        if name in FRAMING:  # some readers would follow it
+        if name in FRAMING:  # some readers would obey it
             raise Refused(BAD_HTTP)
         self._spend(len(name) + len(value))
         self._fields -= 1

@@ -250,11 +250,11 @@ class SseStream:
         try:
             await self._go_on()
         except Exception as error:  # nobody awaits this task, and the client must not wait either
-            # What woke the stream was no request.
-            told = dict(self._extra).get(b"x-request-id", b"").decode()
+            # No request has woken the stream, so the log's context does not have the id.
+            request_id = dict(self._extra).get(b"x-request-id", b"").decode()
             log_.error(
                 "stream failed",
-                request_id=told,
+                request_id=request_id,
                 key_id=self.principal.key_id,
                 exc_info=error,
             )
@@ -349,7 +349,7 @@ class SseStream:
 
     def end(self, error: ApiError) -> None:
         self._error = error
-        # Who takes nothing cannot be told, and must not hold up a revocation or a stop.
+        # A client that takes nothing must not hold up a revocation or a stop.
         self._patience = min(self._limits.stall, _LAST_WORDS)
         self._subscription.stop()
         if self._parked:

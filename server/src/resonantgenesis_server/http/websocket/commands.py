@@ -71,10 +71,10 @@ class Commands:
         message, channels = request.message, request.channels
         asked: dict[str, Any] = {"events": message.events, "filters": message.filters}
         selection = self._events.select(principal, channels=channels, **asked)
-        self._check_room(channels)
+        self._check_subscriptions(channels)
         place, _ = await self._events.place(principal, message.since)
         # Nothing is awaited from here on: the other subscriptions must not move meanwhile.
-        self._check_room(channels)
+        self._check_subscriptions(channels)
         floors = {} if message.since is not None else self._floors(channels, place)
         after = min(floors.values(), default=place)
         subscription = SocketEvents(
@@ -88,7 +88,7 @@ class Commands:
             form=message.format,
             floors=floors if len(set(floors.values())) > 1 else {},
         )
-        self._lose(principal, self.table.put(channels, subscription))
+        self._apply(principal, self.table.put(channels, subscription))
         cursor = cursor_of(self._events.epoch, after)
         notes = {"notes": notes} if (notes := notes_on(channels)) else {}
         self._answer("subscribed", message.id, channels=list(channels), cursor=cursor, **notes)
@@ -96,10 +96,10 @@ class Commands:
 
     def _floors(self, channels: Iterable[str], now: int) -> dict[str, int]:
         """The position of each channel: that of its subscription, else `now`."""
-        held = {channel: self.table.get(channel) for channel in channels}
-        return {name: now if each is None else each.reached for name, each in held.items()}
+        existing = {channel: self.table.get(channel) for channel in channels}
+        return {name: now if each is None else each.reached for name, each in existing.items()}
 
-    def _lose(self, principal: Principal, changes: list[Change[SocketSubscription]]) -> None:
+    def _apply(self, principal: Principal, changes: list[Change[SocketSubscription]]) -> None:
         """Close subscriptions that lost all channels; narrow those that keep some."""
         for change in changes:
             subscription = change.subscription
@@ -117,13 +117,13 @@ class Commands:
         require(principal, "sessions:read")
         message, session_id = request.message, request.session_id
         channel = session_channel(session_id)
-        self._check_room([channel])
-        start = await self._place_of(principal, session_id, message.resume_from, message.compact)
-        self._check_room([channel])
+        self._check_subscriptions([channel])
+        start = await self._start_of(principal, session_id, message.resume_from, message.compact)
+        self._check_subscriptions([channel])
         if message.resume_from is None:
-            start = self._where_it_was(channel) or start
+            start = self._previous_start(channel) or start
         subscription = self._session_subscription(session_id, start, compacted=message.compact)
-        self._lose(principal, self.table.put([channel], subscription))
+        self._apply(principal, self.table.put([channel], subscription))
         self._answer(
             "subscribed",
             message.id,
@@ -132,9 +132,9 @@ class Commands:
             epoch=self._sessions.epoch,
         )
         subscription.start()
-        await self._check_there(subscription)
+        await self._end_if_deleted(subscription)
 
-    async def _place_of(
+    async def _start_of(
         self, principal: Principal, session_id: str, after: int | None, compact: bool
     ) -> StartPosition:
         """The start of a subscription without an end. Raises as `SessionService.subscribe` does."""
@@ -142,7 +142,7 @@ class Commands:
         subscription = await self._sessions.subscribe(principal, session_id, start)
         return StartPosition(0 if subscription is None else subscription.position)
 
-    def _where_it_was(self, channel: str) -> StartPosition | None:
+    def _previous_start(self, channel: str) -> StartPosition | None:
         """The position of the subscription that is about to be replaced."""
         subscription = self.table.get(channel)
         if not isinstance(subscription, SocketChunks) or subscription.range.skip:
@@ -163,7 +163,7 @@ class Commands:
             compacted=compacted,
         )
 
-    async def _check_there(self, subscription: SocketChunks) -> None:
+    async def _end_if_deleted(self, subscription: SocketChunks) -> None:
         """End a subscription whose session was deleted before the hub knew the subscription."""
         if await self._sessions.states.load(subscription.session_id) is None:
             subscription.gone()
@@ -171,7 +171,7 @@ class Commands:
     # -- all subscriptions -----------------------------------------------------------------
 
     def unsubscribe(self, principal: Principal, request: Unsubscribe) -> None:
-        self._lose(principal, self.table.take(request.channels))
+        self._apply(principal, self.table.take(request.channels))
         self._answer("unsubscribed", request.message.id, channels=list(request.channels))
 
     def send_cursors(self, now: float, quiet: float) -> None:
@@ -194,7 +194,7 @@ class Commands:
     @property
     def follows_sessions(self) -> bool:
         """Whether any subscription is to a session."""
-        return any(isinstance(held, SocketChunks) for held in self.table.subscriptions())
+        return any(isinstance(each, SocketChunks) for each in self.table.subscriptions())
 
     def close(self) -> None:
         for subscription in self.table.subscriptions():
@@ -212,13 +212,13 @@ class Commands:
         if not turn_request.joins:
             await self._requests.take(principal)
         if turn_request.session_id is None:
-            self._check_room([])
+            self._check_subscriptions([])
             await self._run(principal, request, turn_request, request_id)
             return
         channel = session_channel(turn_request.session_id)
         if session_in(channel) is None:
             raise SessionNotFound("no such session")
-        self._check_room([channel])
+        self._check_subscriptions([channel])
         # The answer names the turn, so it comes before the turn's first chunk.
         subscription = self.table.get(channel)
         if subscription is not None:
@@ -236,15 +236,15 @@ class Commands:
         ref = await self._sessions.execute(
             principal, turn_request, key=message.idempotency_key, request_id=request_id
         )
-        start = await self._place_of_turn(principal, ref, message.compact)
+        start = await self._start_of_turn(principal, ref, message.compact)
         self._answer("started", message.id, session_id=ref.session_id, turn=ref.turn)
-        standing = self.table.get(session_channel(ref.session_id))
-        if isinstance(standing, SocketChunks):
-            standing.extend(ref.turn)
+        existing = self.table.get(session_channel(ref.session_id))
+        if isinstance(existing, SocketChunks):
+            existing.extend(ref.turn)
         elif start is not None:
             await self._follow(ref, start, message.compact)
 
-    async def _place_of_turn(
+    async def _start_of_turn(
         self, principal: Principal, ref: TurnRef, compact: bool
     ) -> StartPosition | None:
         """The position before the client's first chunk of the turn; None if it has all chunks."""
@@ -259,13 +259,13 @@ class Commands:
 
     async def _follow(self, ref: TurnRef, start: StartPosition, compact: bool) -> None:
         channel = session_channel(ref.session_id)
-        self._check_room([channel])
+        self._check_subscriptions([channel])
         subscription = self._session_subscription(
             ref.session_id, start, until=ref.turn, compacted=compact
         )
         self.table.put([channel], subscription)
         subscription.start()
-        await self._check_there(subscription)
+        await self._end_if_deleted(subscription)
 
     async def cancel(self, principal: Principal, request: Cancel) -> None:
         require(principal, "sessions:write")
@@ -303,7 +303,8 @@ class Commands:
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _check_room(self, channels: Iterable[str]) -> None:
+    def _check_subscriptions(self, channels: Iterable[str]) -> None:
+        """Raise PayloadTooLarge if these channels would be too many subscriptions."""
         names = list(channels)
         if self.table.size_with(names) > self._max_subscriptions:
             raise PayloadTooLarge(
@@ -311,5 +312,5 @@ class Commands:
                 details={"limit": self._max_subscriptions},
             )
 
-    def _answer(self, kind: str, given: str | int | None, **fields: object) -> None:
-        self._writer.put(control(kind, **fields, id=given))
+    def _answer(self, kind: str, reply_to: str | int | None, **fields: object) -> None:
+        self._writer.put(control(kind, **fields, id=reply_to))

@@ -260,7 +260,7 @@ class Socket:
             return
         self._check_same(principal)
         if self._principal is None:
-            self._watch.check_room(principal)
+            self._watch.check_limit(principal)
         self.principal = principal
         request_fields.set({"request_id": self._request_id, "key_id": principal.key_id})
         self._machine.authenticated()

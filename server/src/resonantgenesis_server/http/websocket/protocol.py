@@ -67,7 +67,7 @@ State = Literal["new", "checking", "authenticated", "closed"]
 
 
 class SocketMachine:
-    """One connection. Times are of a clock that never goes back, in seconds. Raises nothing."""
+    """One connection. Times are seconds of a monotonic clock. Raises nothing."""
 
     def __init__(
         self, limits: SocketLimits, now: float, *, authenticated: bool, lenient: bool = False
@@ -86,21 +86,21 @@ class SocketMachine:
         return self._state
 
     def text(self, data: str, now: float) -> list[Action]:
-        """A text message has come."""
+        """Take a text message."""
         if self._state == "closed":
             return []
         if not self.allowance.take(now):
             return [self._close(TOO_FAST, "too many messages")]
-        given: MessageId | None = None
+        reply_to: MessageId | None = None
         try:
             value = self._parsed(data)
-            given = message_id(value)
-            return [self._understood(value)]
+            reply_to = message_id(value)
+            return [self._action_of(value)]
         except ApiError as error:
-            return self.failed(error, given, now)
+            return self.failed(error, reply_to, now)
 
     def binary(self, now: float) -> list[Action]:
-        """A binary message has come."""
+        """Take a binary message, which is a mistake."""
         if self._state == "closed":
             return []
         if not self.allowance.take(now):
@@ -112,17 +112,17 @@ class SocketMachine:
         if self._state != "closed":
             self._state = "authenticated"
 
-    def refused(self, error: ApiError, given: MessageId | None) -> list[Action]:
+    def refused(self, error: ApiError, reply_to: MessageId | None) -> list[Action]:
         """The credential is not valid, or has ended."""
         if self._state == "closed":
             return []
-        return [error_reply(error, given), self._close(REFUSED, error.message)]
+        return [error_reply(error, reply_to), self._close(REFUSED, error.message)]
 
     def auth_overdue(self) -> list[Action]:
         """The time for the first message is over."""
         self._overdue = True
         if self._state != "new":
-            return []  # an auth message that came in time may be being checked
+            return []  # an auth message that came in time may still be under check
         return [self._close(NO_AUTH, "no auth message came in time")]
 
     def displaced(self) -> list[Action]:
@@ -131,11 +131,11 @@ class SocketMachine:
             return []
         return [self._close(NO_AUTH, "no auth message yet, and others wait")]
 
-    def failed(self, error: ApiError, given: MessageId | None, now: float) -> list[Action]:
+    def failed(self, error: ApiError, reply_to: MessageId | None, now: float) -> list[Action]:
         """A request failed, in the machine or in the shell."""
         if self._state == "closed":
             return []
-        actions: list[Action] = [error_reply(error, given)]
+        actions: list[Action] = [error_reply(error, reply_to)]
         if self._state == "checking":
             self._state = "new"
             if self._overdue:
@@ -166,7 +166,7 @@ class SocketMachine:
         )
         return value
 
-    def _understood(self, value: object) -> Action:
+    def _action_of(self, value: object) -> Action:
         if not isinstance(value, dict):
             raise InvalidRequest('a message is a JSON object like {"type":"ping"}')
         kind = value.get("type")
@@ -175,12 +175,12 @@ class SocketMachine:
         known = CLIENT_MESSAGES.get(kind) if isinstance(kind, str) else None
         if known is None:
             raise InvalidRequest.field("type", f"is one of {', '.join(CLIENT_MESSAGES)}")
-        # Clients put times and padding into their pings; nothing in one can be misread.
+        # Clients put times and padding into their pings, and a ping has nothing to misread.
         lenient = self._lenient or known is PingMessage
         return _action(validated(known, value, lenient=lenient))
 
     def _credential(self, value: dict[str, object], kind: object) -> Authenticate:
-        """The credential of a first message. Its other fields are not looked at."""
+        """The credential of a first message. Other fields are ignored."""
         if kind != "auth":
             raise Unauthenticated('the first message must be {"type":"auth","token":…}')
         fields = {name: value[name] for name in ("type", "token", "id") if name in value}
@@ -189,7 +189,7 @@ class SocketMachine:
         return Authenticate(message.token, message.id)
 
 
-_AS_THEY_ARE: dict[type[ClientMessage], Callable[[Any], Action]] = {
+_UNCHANGED: dict[type[ClientMessage], Callable[[Any], Action]] = {
     ExecuteMessage: Execute,
     CancelMessage: Cancel,
     PostMessage: Post,
@@ -206,7 +206,7 @@ def _action(message: ClientMessage) -> Action:
         case UnsubscribeMessage():
             return Unsubscribe(_known_channels(message.channels), message)
         case ExecuteMessage() | CancelMessage() | PostMessage() | InputMessage():
-            return _AS_THEY_ARE[type(message)](message)
+            return _UNCHANGED[type(message)](message)
         case PingMessage():
             return Reply(control("pong", id=message.id))
         case _:
@@ -224,7 +224,7 @@ def _subscribe(message: SubscribeMessage) -> SubscribeEvents | SubscribeSession:
 
 
 def _known_channels(channels: list[str]) -> tuple[str, ...]:
-    """Each once, in order. Raises InvalidRequest."""
+    """The channels, each once, in order. Raises InvalidRequest for unknown ones."""
     for channel in channels:
         if channel not in CHANNELS and session_in(channel) is None:
             known = ", ".join([*CHANNELS, SESSION_PREFIX + "ID"])
@@ -232,11 +232,11 @@ def _known_channels(channels: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(channels))
 
 
-def error_reply(error: ApiError, given: MessageId | None) -> Reply:
+def error_reply(error: ApiError, reply_to: MessageId | None) -> Reply:
     """An error message, with the id that the client gave."""
     retry_after = error.retry_after
     if retry_after is None and isinstance(error, RateLimited | Unavailable):
-        retry_after = DEFAULT_RETRY_AFTER  # for these clients are promised a number
+        retry_after = DEFAULT_RETRY_AFTER  # PROTOCOL.md promises a number for these errors
     return Reply(
         control(
             "error",
@@ -244,6 +244,6 @@ def error_reply(error: ApiError, given: MessageId | None) -> Reply:
             message=error.message,
             details=error.details or None,
             retry_after=retry_after,
-            id=given,
+            id=reply_to,
         )
     )
