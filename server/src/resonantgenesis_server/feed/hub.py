@@ -366,6 +366,8 @@ class Hub:
         skip = after + 1 - topic.tail[0].position
         if skip < 0 or skip >= len(topic.tail):
             return []
+        if topic.tail_bytes <= max_bytes:
+            return list(islice(topic.tail, skip, None))
         found: list[Entry] = []
         size = 0
         for entry in islice(topic.tail, skip, None):

@@ -108,12 +108,13 @@ class Gateway:
 
     def headers_for(self, scope: Scope) -> tuple[str, HeaderList]:
         """The request's id, and the headers of any answer, for an answer that the server makes."""
-        request_id = _request_id(scope)
+        request_id = _request_id(header(scope, b"x-request-id"))
         return request_id, self._headers(request_id, header(scope, b"origin"))
 
-    def _state(self, scope: Scope, request_id: str, origin: bytes | None) -> dict[str, Any]:
+    def _state(
+        self, scope: Scope, request_id: str, origin: bytes | None, *, lenient: bool
+    ) -> dict[str, Any]:
         headers = self._headers(request_id, origin)
-        lenient = is_lenient(scope)
         if lenient:
             headers.append(APPLIED)
         state: dict[str, Any] = scope.setdefault("state", {})  # a copy, for this request alone
@@ -127,13 +128,15 @@ class Gateway:
         if scope["type"] == "lifespan":
             await _run_lifespan(self._lifespan, scope, receive, send)
             return
-        request_id = _request_id(scope)
-        origin = header(scope, b"origin")
-        state = self._state(scope, request_id, origin)
+        given = dict(scope["headers"])  # of each name the last
+        request_id = _request_id(given.get(b"x-request-id"))
+        origin = given.get(b"origin")
+        lenient = b"prefer" in given and is_lenient(scope)
+        state = self._state(scope, request_id, origin, lenient=lenient)
         request_fields.set({"request_id": request_id})
         out = ResponseGuard(scope, receive, send, state["headers"])
         try:
-            reject_duplicate_headers(scope["headers"])
+            reject_duplicate_headers(scope["headers"], len(given))
             if scope["type"] == "http":
                 if _is_preflight(scope, origin):
                     await self._preflight(scope, origin or b"", out)
@@ -237,8 +240,7 @@ def _without_alias(path: str) -> str:
     return path.removeprefix("/api") if path == _ALIAS or path.startswith(_ALIAS + "/") else path
 
 
-def _request_id(scope: Scope) -> str:
-    given = header(scope, b"x-request-id")
+def _request_id(given: bytes | None) -> str:
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given.decode()
     return new_id("req")

@@ -48,16 +48,17 @@ SINGLE_HEADERS = (
 _TRUE, _FALSE = frozenset({"true", "1"}), frozenset({"false", "0", ""})
 
 
-def reject_duplicate_headers(headers: list[tuple[bytes, bytes]]) -> None:
-    """Raise InvalidRequest for a repeated header that is no list.
+def reject_duplicate_headers(headers: list[tuple[bytes, bytes]], distinct: int) -> None:
+    """Raise InvalidRequest for a repeated header that is no list. `distinct`: the number of names.
 
     The choice of one would be a guess, and differ between the servers of a chain.
     """
-    if len(dict(headers)) < len(headers):
-        names = [name for name, _ in headers]
-        for name in SINGLE_HEADERS:
-            if names.count(name) > 1:
-                raise InvalidRequest.field(name.decode(), "is given more than once")
+    if distinct == len(headers):
+        return
+    names = [name for name, _ in headers]
+    for name in SINGLE_HEADERS:
+        if names.count(name) > 1:
+            raise InvalidRequest.field(name.decode(), "is given more than once")
 
 
 class QueryParams:
@@ -155,8 +156,6 @@ def announces_body(scope: Scope) -> bool:
 
 def is_lenient(scope: Scope) -> bool:
     """Whether the client wants unknown names to be ignored."""
-    if header(scope, b"prefer") is None:  # nearly always; a generator costs more than this scan
-        return False
     return any(name == b"prefer" and _LENIENT.search(value) for name, value in scope["headers"])
 
 

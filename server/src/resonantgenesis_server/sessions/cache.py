@@ -233,4 +233,7 @@ _TOLD = frozenset({"done", "waiting", "input"})
 
 def last_told(entries: Sequence[Entry]) -> int:
     """The position of the last entry that a record tells; 0: there is none."""
-    return max((entry.position for entry in entries if entry.kind in _TOLD), default=0)
+    for entry in reversed(entries):
+        if entry.kind in _TOLD:
+            return entry.position
+    return 0

@@ -209,7 +209,7 @@ class SseStream:
                 if self._gone or self._error is not None:
                     break
                 if entries:
-                    await self._write_frames(self.encoder.encode(entries))
+                    await self._write_frames(list(self.encoder.encode(entries)))
                 else:
                     await self._write(self.encoder.heartbeat(subscription.reached))
         except LogError:
@@ -275,10 +275,14 @@ class SseStream:
         if self._connection is not None:
             self._connection.drop()
 
-    async def _write_frames(self, frames: Iterable[bytes]) -> None:
+    async def _write_frames(self, frames: list[bytes]) -> None:
         """In slices, since the server waits for a slow client only between two writes."""
+        limit = self._limits.unsent
+        if sum(map(len, frames)) <= limit:  # nearly always
+            await self._write(b"".join(frames))
+            return
         waiting: list[bytes] = []
-        size, limit = 0, self._limits.unsent
+        size = 0
         for frame in frames:
             waiting.append(frame)
             size += len(frame)
