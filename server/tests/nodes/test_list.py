@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from resonantgenesis_server.log.base import LogUnavailable
 from resonantgenesis_server.sessions.session_list import record_of
 
 from ..sessions.rig import ME, Rig
@@ -46,7 +47,6 @@ async def _nothing() -> None:
     return
 
 
-@pytest.mark.parametrize("nodes", [1, 2], indirect=True)
 async def test_what_a_dead_node_had_not_written_is_taken_in_by_the_next(nodes: Open) -> None:
     one, other = await two(nodes)
     kept = (await one.run("a b"))["session_id"]
@@ -117,3 +117,28 @@ async def test_a_place_is_kept_only_once_no_other_node_can_lack_a_row(nodes: Ope
         while one.rows.kept["org"].position < held:
             await asyncio.sleep(0.05)
             await one.session_list.flush(places=True)
+
+
+@pytest.mark.parametrize("nodes", [2], indirect=True)
+async def test_a_database_that_is_away_holds_up_its_own_rows_alone(
+    nodes: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = await two(nodes)
+    await one.session_list._loop.close()
+
+    async def away(*_: object, **__: object) -> None:
+        raise LogUnavailable("the database is away")
+
+    made = [(await one.execute()).session_id]
+    while len({one.log.place_of(name) for name in made}) < 2:
+        made.append((await one.execute()).session_id)
+    held = [name for name in made if one.log.place_of(name) == 1]
+    with monkeypatch.context() as patch:
+        patch.setattr(one.log.parts[1], "read_many", away)
+        with pytest.raises(LogUnavailable):
+            await one.session_list.flush()
+        assert one.session_list.waiting == len(held)
+        assert set(made) - set(held) <= one.rows.rows.keys()
+    await one.session_list.flush()
+    assert one.session_list.waiting == 0
+    assert set(made) <= one.rows.rows.keys()

@@ -45,6 +45,10 @@ class SharedLog(Protocol):
         """Whether this is the number of another node that lives."""
         ...
 
+    def place_of(self, stream: str) -> int:
+        """In which of its databases a stream lies: while one is away the others answer."""
+        ...
+
     async def next_fence(self) -> int:
         """See `Fences.next_fence`."""
         ...

@@ -241,8 +241,7 @@ class SessionList:
                     kept = await self._kept_for_forks(removed)
                     dirty = {**dirty, **kept}
                     await self._sessions.delete(list(removed - kept.keys()))
-                if dirty or reached:
-                    await self._write(await self._states(dirty), reached)
+                await self._write_all(dirty, reached)
             except BaseException:
                 self._removed |= removed
                 left = {name: dirty[name] for name in dirty.keys() - self._removed}
@@ -253,6 +252,30 @@ class SessionList:
             for place in reached:
                 self._placed[place.organization_id] = place.position
                 self._keep(place.organization_id, place.position)
+
+    async def _write_all(
+        self, dirty: dict[str, SessionState | None], reached: Sequence[ListPlace]
+    ) -> None:
+        """Write the rows of these sessions, which are removed from `dirty`, and then the places.
+        While a database of the log is away the rows of the others' sessions are written."""
+        lying: dict[int, dict[str, SessionState | None]] = {}
+        for name, state in dirty.items():
+            place = 0 if self._shared is None else self._shared.place_of(name)
+            lying.setdefault(place, {})[name] = state
+        failure: LogError | None = None
+        for number, each in enumerate(lying.values(), start=1):
+            is_last = number == len(lying) and failure is None
+            try:
+                await self._write(await self._states(each), reached if is_last else ())
+            except LogError as error:
+                failure = failure or error
+            else:
+                for name in each:
+                    del dirty[name]
+        if failure is not None:
+            raise failure
+        if reached and not lying:
+            await self._write([], reached)
 
     def _keep(self, organization_id: str, position: int) -> None:
         self._kept[organization_id] = max(position, self._kept.get(organization_id, 0))
