@@ -40,6 +40,8 @@ def _key_body(scope: str) -> dict[str, Any]:
 
 
 _SESSION = "/v1/sessions/{session_id}"
+_COPILOTKIT = "/copilotkit/agent/{agent_id}"
+_RUN = {"threadId": "t", "runId": "r", "messages": [{"role": "user", "content": "count to 1"}]}
 _OPENAI = "/openai/v1"
 _RESPONSE = _OPENAI + "/responses/resp_{session_id}.1"
 _CONVERSATION = _OPENAI + "/conversations/conv_{session_id}"
@@ -127,6 +129,11 @@ OF_CLIENTS: dict[tuple[str, str], Endpoint] = {
     ("GET", _CONVERSATION): Endpoint("sessions:read"),
     ("DELETE", _CONVERSATION): Endpoint("sessions:write"),
     ("GET", _CONVERSATION + "/items"): Endpoint("sessions:read"),
+    ("POST", "/v1/agents/{agent_id}/ag-ui"): Endpoint("sessions:write", _RUN),
+    ("GET", "/copilotkit/info"): Endpoint("agents:read"),
+    ("POST", _COPILOTKIT + "/run"): Endpoint("sessions:write", _RUN),
+    ("POST", _COPILOTKIT + "/connect"): Endpoint("sessions:read", _RUN),
+    ("POST", _COPILOTKIT + "/stop/none"): Endpoint("sessions:write", {}),
     ("POST", _OPENAI + "/chat/completions"): Endpoint(
         "sessions:write",
         {"model": "guide", "messages": [{"role": "user", "content": "count to 1"}]},

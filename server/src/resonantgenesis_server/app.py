@@ -31,6 +31,7 @@ from .agents.workers.directory import WorkerDirectory
 from .agents.workers.nodes import WorkerNodes
 from .agents.workers.pool import WorkerPool
 from .calls import Calls
+from .clients.ag_ui.routes import AgUiRoutes
 from .clients.ai_sdk.routes import ChatRoutes
 from .clients.openai.routes import OpenAiRoutes
 from .clients.streams import ClientStreams
@@ -556,6 +557,7 @@ def _app(
                 *routes.sockets.routes(),
                 *routes.workers.routes(),
                 *OpenAiRoutes(routes.clients, directory).routes(),
+                *AgUiRoutes(routes.clients, directory).routes(),
             ],
             routers=[
                 *routes.streams(),

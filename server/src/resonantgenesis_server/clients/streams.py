@@ -68,9 +68,7 @@ class ClientStreams:
         self._requests = requests
 
     async def check_agent(self, principal: Principal, agent_id: str) -> None:
-        """Raises Forbidden for a caller that may not read sessions, and AgentNotFound for an agent
-        that its organization has not."""
-        require(principal, "sessions:read")
+        """Raises AgentNotFound for an agent that the caller's organization has not."""
         await self.service.supervisor.agents.resolve(principal.organization_id, agent_id)
 
     async def find(
@@ -118,9 +116,10 @@ class ClientStreams:
         skip: int = 0,
         headers: Headers = (),
     ) -> None:
-        """Answer with the frames of a turn from frame `skip` on, until its end."""
+        """Answer with the frames of a turn from frame `skip` on, until its end. Turn 0: with those
+        of the whole session."""
         principal: Principal = scope["state"]["principal"]
-        start = ReadFrom(turn=ref.turn)
+        start = ReadFrom(turn=ref.turn) if ref.turn else ReadFrom(after=0)
         with self.watch.opening(principal) as place:
             subscription = await self.service.subscribe(principal, ref.session_id, start)
             if subscription is None:

@@ -225,6 +225,7 @@ class ChatRoutes:
         principal: Principal = scope["state"]["principal"]
         index = _start_index(scope["state"]["query"])
         chat_id, agent_id = scope["path_params"]["chat_id"], scope["path_params"]["agent_id"]
+        require(principal, "sessions:read")
         await self._streams.check_agent(principal, agent_id)
         run = turn_named(chat_id)
         chat = SessionAlias(_PROTOCOL, agent_id, run[0] if run else chat_id)

@@ -1,0 +1,1 @@
+"""AG-UI's HttpAgent, and CopilotKit with this server as its runtime."""

@@ -1,0 +1,55 @@
+"""AG-UI's own HttpAgent, unmodified, and the endpoints of CopilotKit's runtime."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.node import run_client
+from support.server import ServerProcess
+
+
+@pytest.fixture(scope="module")
+def found(server: ServerProcess) -> dict[str, Any]:
+    return run_client("ag_ui.mjs", server)
+
+
+def test_a_whole_run_with_a_tool_call(found: dict[str, Any]) -> None:
+    whole = found["whole"]
+    assert whole["errors"] == [None, None]
+    assert whole["types"][0] == "RUN_STARTED" and whole["types"][-1] == "RUN_FINISHED"
+    assert {"STEP_STARTED", "TOOL_CALL_START", "TOOL_CALL_RESULT"} < set(whole["types"])
+    assert whole["outcome"] == {"type": "success"}
+    assert whole["texts"][-1] == "1 2 3" and any("= 30" in text for text in whole["texts"])
+    assert whole["tools"] == 1
+
+
+def test_failures_show_as_failures(found: dict[str, Any]) -> None:
+    last = found["failed"]["last"]
+    assert (last["type"], last["message"]) == ("RUN_ERROR", "the shop is closed")
+    assert last["code"] == "AGENT_FAILED"
+    assert "404" in found["nobody"]["error"]
+
+
+def test_approvals_are_asked_and_answered(found: dict[str, Any]) -> None:
+    assert found["approvals"] == [
+        ["approval", None, "RUN_FINISHED", "Looking. Paid."],
+        ["approval", None, "RUN_FINISHED", "Looking. Not paid."],
+    ]
+
+
+def test_a_thread_is_read_again_after_a_cut(found: dict[str, Any]) -> None:
+    assert found["connect"] == {
+        "cut": True,
+        "first": "RUN_STARTED",
+        "asked": "count to 12",
+        "text": "1 2 3 4 5 6 7 8 9 10 11 12",
+        "last": "RUN_FINISHED",
+    }
+
+
+def test_the_runtime_of_copilotkit(found: dict[str, Any]) -> None:
+    runtime = found["runtime"]
+    assert {"guide", "refusing"} <= set(runtime["agents"])
+    assert runtime["stopped"] == {"stopped": False}  # the run is over
+    assert runtime["never"] == [200, ""]
