@@ -69,11 +69,12 @@ def _past_turn(past: PastTurn) -> dict[str, Any]:
         "output": past.output,
         "status": past.status,
         "steps": _past_steps(past.steps),
+        "left": list(past.left),
     }
 
 
 def _past_steps(steps: Sequence[PastStep]) -> list[dict[str, Any]]:
-    return [{"text": step.text, "calls": [asdict(call) for call in step.calls]} for step in steps]
+    return [asdict(step) for step in steps]
 
 
 def chunk_of(value: object) -> AgentChunk | EndOfTurn:

@@ -14,7 +14,7 @@ from ....codec.json import dumps
 from ....model.chunks import Ask, ToolCall, ToolResult
 from ...base import Answer, PastCall, PastStep, Turn
 from ...tools.base import ToolRegistry
-from .calls import AssistantMessage, CallRequest, Message, ToolMessage
+from .calls import AssistantMessage, CallRequest, Message, ToolMessage, UserMessage
 from .conversation import CallIds, Planned, legal_name, result_text
 
 #: Bytes of JSON of what is kept; the oldest messages of the provider are left out beyond.
@@ -80,6 +80,8 @@ class Kept:
                 if call.result is not None:
                     text = result_text(call.result, is_error=call.is_error)
                     messages.append(ToolMessage(request.call_id, request.tool, text, call.is_error))
+            if step.message:
+                messages.append(UserMessage(step.message))
         return messages
 
 
