@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from resonantgenesis_server.log.base import LogUnavailable
+from resonantgenesis_server.model.events import event_stream
 from resonantgenesis_server.sessions.session_list import record_of
 
 from ..sessions.rig import ME, Rig
@@ -129,9 +130,10 @@ async def test_a_database_that_is_away_holds_up_its_own_rows_alone(
     async def away(*_: object, **__: object) -> None:
         raise LogUnavailable("the database is away")
 
-    made = [(await one.execute()).session_id]
+    made = [(await one.run("a b"))["session_id"]]
     while len({one.log.place_of(name) for name in made}) < 2:
-        made.append((await one.execute()).session_id)
+        made.append((await one.run("a b"))["session_id"])
+    await one.log.read(event_stream("org"), 0)  # now all events have come
     held = [name for name in made if one.log.place_of(name) == 1]
     with monkeypatch.context() as patch:
         patch.setattr(one.log.parts[1], "read_many", away)
