@@ -52,6 +52,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         tmp_path_factory.mktemp("server") / "data",
         agents={"silent": "support.agents:silent", "paced": "support.agents:paced"},
         limits__heartbeat=1,
+        # Some modules ask every endpoint with every credential.
+        limits__requests_per_minute=100_000,
     )
     yield shared.start()
     shared.stop()
