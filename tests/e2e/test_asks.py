@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -199,3 +203,50 @@ async def test_others_may_not_answer(server: ServerProcess, tmp_path: Path) -> N
         assert await by(["sessions:write"], "bob") == 404
         assert await by(["sessions:read"], "ada") == 403
         assert await by(["sessions:write"], "ada") == 200
+
+
+def command(server: ServerProcess, *arguments: str, said: str = "") -> tuple[int, str]:
+    """What `resonantgenesis` prints, with this input."""
+    environment = {"RESONANTGENESIS_BASE_URL": server.url, "RESONANTGENESIS_API_KEY": KEY}
+    ended = subprocess.run(
+        [sys.executable, "-m", "resonantgenesis_server", *arguments],
+        input=said,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=60,
+        check=False,
+    )
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def test_a_chat_answers_in_its_place(server: ServerProcess) -> None:
+    code, out = command(server, "chat", "questions", said="three\nold\n1\n2\n3\n")
+    assert code == 0, out
+    assert "? Number 0?" in out
+    assert "type JSON" in out
+    assert "1 2 3" in out
+
+
+def test_a_chat_that_ends_leaves_the_turn_waiting(server: ServerProcess) -> None:
+    code, out = command(server, "chat", "refunds-thread", said="7\n")
+    assert code == 0, out
+    session = re.findall(r"sessions input (sess_\w+)", out)[0]
+    code, out = command(server, "sessions", "input", session)
+    assert "call_1\tapprove refund" in out
+    assert command(server, "sessions", "input", session, "--payload", "1")[0] == 2
+    code, out = command(server, "sessions", "input", session, "--approve")
+    assert (code, "answered" in out) == (0, True)
+    for _ in range(20):  # until the agent has asked for the name
+        code, out = command(server, "sessions", "input", session, "--text", "Ada")
+        if code == 0:
+            break
+    assert "Paid, Ada." in command(server, "sessions", "stream", session)[1]
+
+
+def test_a_chat_goes_on_with_a_turn_that_waits(server: ServerProcess) -> None:
+    _, out = command(server, "chat", "questions", said="three\n1\n")
+    session = re.findall(r"sessions input (sess_\w+)", out)[0]
+    code, out = command(server, "chat", "--session", session, said="2\n3\n")
+    assert code == 0, out
+    assert "1 2 3" in out

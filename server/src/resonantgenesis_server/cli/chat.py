@@ -72,6 +72,7 @@ def chat(
         client = stack.enter_context(open_client(target))
         if model is not None:
             agent = _agent_for(client, model, tools)
+        goes_on = session is not None
         if session is None:
             agent = agent or _AGENT
             session = client.sessions.create(agent).session_id
@@ -87,6 +88,8 @@ def chat(
             stays=stays,
             as_json=as_json,
         )
+        if goes_on:
+            conversation.answer_left()
         if not conversation.run():
             raise typer.Exit(1)
 
@@ -206,7 +209,7 @@ class _Conversation:
                 if not self._answer_all(view):
                     to_stderr(_waits(self._session))
                     return
-                stream = self._rest(stream, Patience(PATIENCE, say))
+                stream = self._rest(stream.position, stream.turn, Patience(PATIENCE, say))
                 for chunk in stream:
                     view.show(chunk.raw)
         except KeyboardInterrupt:
@@ -248,12 +251,33 @@ class _Conversation:
         with translated(self._client.base_url):
             self._client.sessions.input(self._session, call_id, **fields)
 
-    def _rest(self, stream: SyncStream, patience: Patience) -> SyncStream:
+    def answer_left(self) -> None:
+        """Answer what the session asks already, and show what follows."""
+        with translated(self._client.base_url):
+            session = self._client.sessions.get(self._session)
+        view = ChunkView(self._console, as_json=self._as_json)
+        for ask in session.waiting:
+            view.show({"type": "input_required", **ask.raw})
+        position = session.position
+        while view.asks:
+            view.end_line()
+            if not self._answer_all(view):
+                to_stderr(_waits(self._session))
+                return
+            with translated(self._client.base_url):
+                rest = self._rest(position, session.turn, Patience(PATIENCE, to_stderr))
+                for chunk in rest:
+                    view.show(chunk.raw)
+            position = rest.position
+        view.end_line()
+        self._succeeded = view.succeeded
+
+    def _rest(self, position: int | None, turn: int | None, patience: Patience) -> SyncStream:
         """The turn's chunks behind those that were shown."""
         return self._patient.sessions.join(
             self._session,
-            resume_from=stream.position or None,  # 0: nothing yet; the turn's own start
-            turn=stream.turn,
+            resume_from=position or None,  # 0: nothing yet; the turn's own start
+            turn=turn,
             raise_on_error=False,
             on_reconnect=patience,
         )
@@ -267,7 +291,7 @@ class _Conversation:
     def _cancel(self, stream: SyncStream, view: ChunkView, patience: Patience) -> None:
         """Cancel the turn and show its end."""
         self._client.sessions.cancel(self._session, turn=stream.turn)
-        for chunk in self._rest(stream, patience):
+        for chunk in self._rest(stream.position, stream.turn, patience):
             view.show(chunk.raw)
 
 
