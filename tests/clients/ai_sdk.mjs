@@ -166,5 +166,38 @@ async function approvals() {
   }
 }
 
-await Promise.all([approvals(), whole(), cuts(), reload(), cancel(), failures(), tabs()]);
+/** A transport that goes on by itself, from the frame where a cut left it. */
+async function workflow() {
+  if (version !== 'ai7') return; // the one that it is made for
+  const { WorkflowChatTransport } = await import('@ai-sdk/workflow/client');
+  const wire = cutting();
+  const cuts = [300, 500, 700];
+  const fetch = (url, init) => {
+    wire.after = cuts.shift() ?? Number.POSITIVE_INFINITY;
+    return wire.fetch(url, init);
+  };
+  console.error = () => {}; // it tells of each cut
+  const transport = new WorkflowChatTransport({
+    api: `${base}/v1/agents/guide/chat`,
+    fetch,
+    prepareSendMessagesRequest: ({ id, messages }) => ({ headers, body: { id, messages } }),
+    prepareReconnectToStreamRequest: () => ({ headers }),
+  });
+  const { chat, errors } = chatWith('guide', { transport });
+  await chat.sendMessage({ text: 'count to 30' });
+  const text = textOf(last(chat));
+  await chat.resumeStream(); // as a reload does, also after the end
+  found.workflow = { text, again: textOf(last(chat)), errors, requests: wire.requests };
+}
+
+await Promise.all([
+  approvals(),
+  workflow(),
+  whole(),
+  cuts(),
+  reload(),
+  cancel(),
+  failures(),
+  tabs(),
+]);
 console.log(JSON.stringify(found));

@@ -76,3 +76,11 @@ def test_approvals_are_asked_and_answered_in_the_chat(found: dict[str, Any]) -> 
         assert each["messages"] == 2 and each["errors"] == []
     assert approved["state"] == "output-available" and approved["text"] == "Looking. Paid."
     assert denied["state"] == "output-denied" and denied["text"] == "Looking. Not paid."
+
+
+def test_workflows_transport_goes_on_from_a_frame(found: dict[str, Any]) -> None:
+    if "workflow" not in found:
+        return  # it wants version 7
+    workflow, expected = found["workflow"], " ".join(map(str, range(1, 31)))
+    assert (workflow["text"], workflow["again"], workflow["errors"]) == (expected, expected, [])
+    assert workflow["requests"] >= 4

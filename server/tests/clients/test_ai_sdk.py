@@ -78,8 +78,8 @@ class Reader:
             self.calls[frame["toolCallId"]] = frame["toolName"]
         elif kind.startswith(("tool-output-", "tool-approval-")):
             assert frame["toolCallId"] in self.calls
-        elif kind in {"finish", "error"}:
-            assert kind == "error" or not self.open
+        elif kind == "finish":
+            assert not self.open
             self.over = True
 
     def _delta(self, part: str, frame: dict[str, Any]) -> None:

@@ -20,7 +20,12 @@ HEADERS = ((b"x-vercel-ai-ui-message-stream", b"v1"),)
 END = b"data: [DONE]\n\n"
 #: Fields of an `input_required` that a client needs no second time.
 _NOT_ASKED = {"type", "kind"}
-_FINISHED = {"success": "stop", "waiting": "tool-calls"}
+_FINISHED = {
+    "success": "stop",
+    "waiting": "tool-calls",
+    "failed": "error",
+    "timeout": "error",
+}
 
 
 def message_id(session_id: str, turn: int) -> str:
@@ -174,8 +179,6 @@ class UiMessageFrames(TurnFrames):
 
     def _end(self, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
         status = str(chunk.get("status", "waiting"))
-        if status in {"failed", "timeout"}:
-            return  # `error` stands before, and ends the client's stream
         yield from self._close_part()
         if self._steps:
             self._steps = 0
