@@ -69,10 +69,11 @@ class SyncAgents:
     ) -> None:
         """Be a worker: run the agent's turns with `handler`, at most `capacity` at once.
 
-        `handler` takes a `serving.Turn` and yields or returns text or the values of `serving`; it
-        may be async or plain. Needs the scope `agents:serve`. An agent that does not exist is made,
-        if the key may make agents. After a cut the worker goes on where it was. In the main thread
-        SIGTERM and SIGINT let running turns end, at most `drain_seconds`, and then this returns.
+        `handler` takes a `serving.Turn` and yields or returns text or the values of `serving`: a
+        generator, a coroutine or a function. Needs the scope `agents:serve`. An agent that does not
+        exist is made, if the key may make agents. After a cut the worker goes on where it was. In
+        the main thread SIGTERM and SIGINT let running turns end, at most `drain_seconds`, and then
+        this returns.
         """
         self._make_served(agent_id)
         worker = Worker(

@@ -17,6 +17,8 @@ from .assignment import AgentName, Assignment, WorkerMessage
 
 #: Seconds between two looks for workers at other nodes, while a turn waits for one.
 _LOOK = 1.0
+#: Bytes of an assignment that are taken before the worker is told so, well below its window.
+_ACK_BYTES = 64 * 1024
 #: Seconds until a client may try again when no worker has come.
 _RETRY_AFTER = 5.0
 _sockets = itertools.count(1)
@@ -62,6 +64,8 @@ class ConnectedWorker:
         self._send = send
         #: Number and size of the messages of each assignment that wait to be acknowledged.
         self._unacknowledged: dict[str, deque[tuple[int, int]]] = {}
+        #: Bytes of each assignment that are taken, and the worker was not told so yet.
+        self._taken: dict[str, int] = {}
 
     @property
     def free(self) -> int:
@@ -77,15 +81,21 @@ class ConnectedWorker:
         self._send(dumps({"type": "assign", "assignment": assignment, "turn": turn}))
 
     def ack(self, assignment: str, seq: int) -> None:
+        """The messages up to this one are taken. The worker is told when it is worth a message."""
         waiting = self._unacknowledged.get(assignment)
+        taken = self._taken.pop(assignment, 0)
         while waiting and waiting[0][0] <= seq:
-            waiting.popleft()
+            taken += waiting.popleft()[1]
         if not waiting:
             self._unacknowledged.pop(assignment, None)
+        if taken < _ACK_BYTES and assignment in self.assignments:
+            self._taken[assignment] = taken
+            return
         self._send(dumps({"type": "ack", "assignment": assignment, "seq": seq}))
 
     def cancel(self, assignment: str) -> None:
         self._unacknowledged.pop(assignment, None)
+        self._taken.pop(assignment, None)
         self._send(dumps({"type": "cancel", "assignment": assignment}))
 
     def sent(self, assignment: str, seq: int, size: int) -> int:

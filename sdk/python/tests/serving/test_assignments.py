@@ -1,0 +1,157 @@
+"""A turn in a worker, without a server: what waits, what is sent again, what may be yielded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from resonantgenesis._serving.assignments import Assignment
+from resonantgenesis._serving.handlers import encoded
+from resonantgenesis.serving import Ask, Data, Keep, Text, ToolResult, Turn
+
+pytestmark = pytest.mark.anyio
+
+RAW: dict[str, Any] = {"goal": "x", "session_id": "s", "turn": 1, "agent_id": "a"}
+WINDOW = 64 * 1024
+
+
+class Produced:
+    """A handler that counts what it could yield."""
+
+    def __init__(self, count: int) -> None:
+        self.count = 0
+        self._most = count
+
+    async def __call__(self, _turn: Turn) -> AsyncIterator[str]:
+        for _ in range(self._most):
+            self.count += 1
+            yield "x" * 1_000
+
+
+def assigned(handler: Any) -> Assignment:
+    made = Assignment("asg_0_x", RAW, handler, WINDOW, 256 * 1024, lambda _: None, lambda _: None)
+    made.start()
+    return made
+
+
+async def settled(what: Any) -> None:
+    """Return once nothing has changed over many turns of the loop."""
+    before = None
+    while before != (before := what()):
+        for _ in range(200):
+            await asyncio.sleep(0)
+
+
+def texts(messages: list[str]) -> str:
+    return "".join("".join(json.loads(message)["chunks"]) for message in messages)
+
+
+async def test_a_handler_waits_while_the_server_takes_nothing() -> None:
+    produced = Produced(1_000)
+
+    async def handler(turn: Turn) -> AsyncIterator[str]:
+        async for item in produced(turn):
+            yield item
+
+    assignment = assigned(handler)
+    await settled(lambda: produced.count)
+    assert 60 <= produced.count <= 70
+    sent = assignment.messages()
+    await settled(lambda: produced.count)
+    assert assignment.messages() == []
+    assert produced.count <= 70
+    while not assignment.is_done:
+        assignment.acked(json.loads(sent[-1])["seq"])
+        await settled(lambda: produced.count)
+        sent += assignment.messages()
+    assert texts(sent) == "x" * 1_000_000
+    assert [json.loads(message)["seq"] for message in sent] == list(range(1, len(sent) + 1))
+    assert json.loads(sent[-1])["is_last"]
+
+
+async def test_what_was_not_taken_is_sent_again_on_the_next_socket() -> None:
+    produced = Produced(200)
+
+    async def handler(turn: Turn) -> AsyncIterator[str]:
+        async for item in produced(turn):
+            yield item
+
+    assignment = assigned(handler)
+    await settled(lambda: produced.count)
+    first = assignment.messages()
+    assignment.resumed(0)
+    again = assignment.messages()
+    assert again[: len(first)] == first
+    assignment.resumed(json.loads(first[-1])["seq"])
+    assert not set(first) & set(assignment.messages())
+    assignment.cancel()
+    await assignment.ended()
+    assert assignment.is_done
+
+
+async def test_a_cancelled_handler_ends() -> None:
+    ended = asyncio.Event()
+
+    async def handler(_turn: Turn) -> AsyncIterator[str]:
+        try:
+            yield "a"
+            await asyncio.sleep(3600)
+        finally:
+            ended.set()
+
+    assignment = assigned(handler)
+    await settled(assignment.messages)
+    assignment.cancel()
+    await assignment.ended()
+    assert ended.is_set()
+    assert assignment.is_done
+    assert assignment.messages() == []
+
+
+@pytest.mark.parametrize(
+    ("value", "chunks"),
+    [
+        ("", []),
+        ("a", ["a"]),
+        (Text("a"), ["a"]),
+        (Text("a", agent_id="b"), [{"type": "text", "content": "a", "agent_id": "b"}]),
+        ("\ud83d\ude00 \ud83d", ["\N{GRINNING FACE} \N{REPLACEMENT CHARACTER}"]),
+        (Keep([1]), [{"type": "keep", "value": [1]}]),
+        (
+            Data("n", {"a": 1}, transient=True),
+            [{"type": "data", "name": "n", "data": {"a": 1}, "id": "", "transient": True}],
+        ),
+    ],
+)
+def test_values_become_chunks(value: object, chunks: list[Any]) -> None:
+    assert [json.loads(each) for each in encoded(value)] == chunks
+
+
+def test_an_ask_keeps_its_kind() -> None:
+    (chunk,) = [json.loads(each) for each in encoded(Ask("approval", "m", "t"))]
+    assert (chunk["type"], chunk["kind"], chunk["tool"]) == ("ask", "approval", "t")
+
+
+def test_a_long_text_comes_in_pieces() -> None:
+    pieces = [json.loads(each) for each in encoded("ab" * 50_000)]
+    assert "".join(pieces) == "ab" * 50_000
+    assert len(pieces) > 1
+
+
+@pytest.mark.parametrize("value", [5, None, b"x", {"type": "text"}])
+def test_what_is_no_chunk_is_refused(value: object) -> None:
+    with pytest.raises(TypeError, match="a handler yields str, or one of"):
+        encoded(value)
+
+
+def test_a_result_that_no_server_could_read_is_refused() -> None:
+    deep: Any = []
+    for _ in range(200):
+        deep = [deep]
+    with pytest.raises(TypeError, match="nests deeper"):
+        encoded(ToolResult("t", deep))
+    with pytest.raises(ValueError, match="JSON"):
+        encoded(ToolResult("t", float("nan")))
