@@ -64,7 +64,7 @@ async def wait_until(what: str, of: PostgresServer) -> None:
 
 
 async def made_synchronous(primary: PostgresServer) -> None:
-    primary.set("synchronous_standby_names", "*")
+    await asyncio.to_thread(primary.set, "synchronous_standby_names", "*")
     await wait_until("sync", of=primary)
 
 
@@ -127,14 +127,15 @@ async def test_five_failovers_behind_one_address(
     async with way.running():
         fleet = Fleet(tmp_path, [way.url(name)] * 3, **PATIENT)
         try:
-            standby = standbys.of(database)
+            # The way is served by this loop.
+            standby = await asyncio.to_thread(standbys.of, database)
             await made_synchronous(database)
             await asyncio.to_thread(fleet.start)
             async with fleet.balancer.running():
                 for number in range(5):
                     primary, way.database = way.database, standby
                     await one_failover(fleet, primary, standby, str(number), 200)
-                    standby = standbys.of(way.database)
+                    standby = await asyncio.to_thread(standbys.of, way.database)
                     await made_synchronous(way.database)
         finally:
             await asyncio.to_thread(fleet.stop)

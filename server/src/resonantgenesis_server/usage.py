@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import TypeVar
 
 import orjson
 import structlog
@@ -35,6 +36,7 @@ from .records.usage import (
 )
 
 log_ = structlog.get_logger("resonantgenesis.usage")
+T = TypeVar("T")
 
 _EVENTS = event_stream("")
 #: Seconds between two writes: turns that end meanwhile share a transaction. A request for usage
@@ -44,6 +46,8 @@ _GATHER = 0.5
 _LOOK = 1.0
 #: Of each organization in one look: events, and bytes.
 _LOOK_EVENTS, _LOOK_BYTES = 500, 256 * 1024
+#: Organizations that are loaded or written at once.
+_AT_ONCE = 16
 #: Back-off after a failed write, in seconds, doubled up to the second.
 _FIRST_DELAY, _MAX_DELAY = 0.5, 30.0
 
@@ -78,7 +82,6 @@ class UsageMeter:
         self._looking = asyncio.Lock()
         self._looks = Background("budgets", self._look_for_ever)
         self._tails: dict[str, UsageTail] = {}
-        self._writing = asyncio.Lock()
         #: Set when a billing.limit.reached is due, which does not wait for _GATHER.
         self._urgent = asyncio.Event()
         self._loop = Background("usage", self._run)
@@ -104,14 +107,11 @@ class UsageMeter:
         Raises LogError and StoreError.
         """
         async for page in each_organization(self._organizations):
-            for organization in page:
-                await self._load(organization.id)
+            await _at_once(self._load, [organization.id for organization in page])
 
     async def _load(self, name: str) -> None:
         tail = self._tail(name)
-        async with self._writing:
-            tail.look()
-            await tail.write()
+        await tail.write(look=True)
         used, place = await self._records.standing(name, self.budget.month.begins)
         self._counted[name] = 0 if place is None else place.position
         self.budget.load(name, used, tail.limit_month)
@@ -127,7 +127,7 @@ class UsageMeter:
         await self._loop.close()
         await self._looks.close()
         try:
-            await self._write()
+            await self._write(fully=True)
         except (LogError, StoreError) as error:
             log_.warning("usage waits in the log", error=str(error))
 
@@ -150,7 +150,7 @@ class UsageMeter:
         """Return when the records show all that the log showed at the time of the call, of this
         organization or of all. Raises LogError and StoreError."""
         if self._shared is None:
-            await self._write(organization_id)
+            await self._write(organization_id, fully=True)
         elif organization_id is not None:
             await self._settle(organization_id)
             await self._look([organization_id])
@@ -162,17 +162,12 @@ class UsageMeter:
     # -- inside ----------------------------------------------------------------------------
 
     async def _settle(self, organization_id: str) -> None:
-        tail = self._tail(organization_id)
-        async with self._writing:
-            tail.look()
-            await tail.write()
+        await self._tail(organization_id).write(look=True, fully=True)
 
-    async def _write(self, organization_id: str | None = None) -> None:
+    async def _write(self, organization_id: str | None = None, *, fully: bool = False) -> None:
         """Write what was announced in this process."""
         chosen = [self._tail(organization_id)] if organization_id else list(self._tails.values())
-        async with self._writing:
-            for tail in chosen:
-                await tail.write()
+        await _at_once(lambda tail: tail.write(fully=fully), chosen)
 
     def _rows_of(self, name: str, entries: Sequence[Entry]) -> list[UsageRow]:
         """The usage that the events tell of; also notes a billing.limit.reached among them."""
@@ -347,12 +342,21 @@ def limit_month_of(entry: Entry) -> str:
     return str(orjson.loads(entry.body)["data"].get("month", ""))
 
 
+async def _at_once(do: Callable[[T], Awaitable[None]], things: Sequence[T]) -> None:
+    """Do this for each, for _AT_ONCE at a time. Raises what the first that failed raised."""
+    for start in range(0, len(things), _AT_ONCE):
+        doing = map(do, things[start : start + _AT_ONCE])
+        for done in await asyncio.gather(*doing, return_exceptions=True):
+            if isinstance(done, BaseException):
+                raise done
+
+
 class UsageTail:
     """The usage of one organization, from its events to the records.
 
     Announced rows wait in memory until `write`. Rows that are not in memory, at the start or after
     a failure, are read from the log. `announced` must be called with every commit of the event
-    stream, in order; `write` by one task at a time.
+    stream, in order.
     """
 
     def __init__(self, log: EventLog, records: UsageRepository, organization_id: str) -> None:
@@ -367,11 +371,16 @@ class UsageTail:
         self._kept = self._seen = self._newest = 0
         self._place: UsagePlace | None = None
         self._behind = True
+        self._writing = asyncio.Lock()
 
     @property
     def due(self) -> bool:
         """Whether `write` has something to do."""
-        return bool(self._rows) or self._behind or self._seen - self._kept >= _FAR
+        return bool(self._rows) or self._behind or self._is_far(self._seen)
+
+    def _is_far(self, position: int) -> bool:
+        """Whether the next start would read many events, though none of them tells of usage."""
+        return position - self._kept >= _FAR
 
     def announced(self, entries: Sequence[Entry], rows: Sequence[UsageRow]) -> None:
         """`rows` are those of the entries with usage."""
@@ -384,29 +393,30 @@ class UsageTail:
         self._rows += rows
         self._seen = self._newest
 
-    def look(self) -> None:
-        """Let the next `write` read the log up to its end: other nodes may have written."""
-        self._fall_behind()
-
     def limit_reached(self, month: str) -> None:
         """Note that the log has the billing.limit.reached of this month."""
         self.limit_month = max(month, self.limit_month or "") or None
 
-    async def write(self) -> None:
+    async def write(self, *, look: bool = False, fully: bool = False) -> None:
         """Return when the records show all that the log showed at the time of the call.
 
-        Raises LogError and StoreError; the next call writes the rest.
+        `look`: read the log up to its end, since other nodes may have written. `fully`: note the
+        place too where no event tells of usage; else a start and a stop would write for every
+        organization. Raises LogError and StoreError; the next call writes the rest.
         """
-        for _ in range(_RACES):
-            with contextlib.suppress(PlaceMoved):  # another node was first: go on from there
-                await self._write()
-                return
+        async with self._writing:
+            if look:
+                self._fall_behind()
+            for _ in range(_RACES):
+                with contextlib.suppress(PlaceMoved):  # another node was first: go on from there
+                    await self._write(fully)
+                    return
         raise StoreUnusable("other nodes write the usage all the time")
 
-    async def _write(self) -> None:
+    async def _write(self, fully: bool) -> None:
         if self._behind:
             await self._catch_up()
-        if self._seen == self._kept:
+        if self._seen == self._kept or not (fully or self._rows or self._is_far(self._seen)):
             return
         rows, self._rows = self._rows, []
         await self._take_in(rows, self._seen)
@@ -440,8 +450,9 @@ class UsageTail:
                 log_.error("events are gone that tell of usage", organization=self.organization_id)
             rows = [self._row(entry) for entry in page.entries]
             after = page.entries[-1].position if page.entries else head
-            if after != self._kept:
-                await self._take_in([row for row in rows if row is not None], after)
+            known = [row for row in rows if row is not None]
+            if known or self._is_far(after):
+                await self._take_in(known, after)
             # Rows that were announced meanwhile are not in memory.
             if page.at_end and after >= self._newest:
                 break
