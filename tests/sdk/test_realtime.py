@@ -8,7 +8,7 @@ import random
 from typing import Any
 
 import pytest
-from resonantgenesis import AuthenticationError, ResonantGenesis
+from resonantgenesis import AuthenticationError, Conflict, ResonantGenesis
 from resonantgenesis._core.retry import Backoff
 from support.proxy import EvilProxy
 from support.server import KEY, Serve, ServerProcess
@@ -90,6 +90,21 @@ async def test_cancelling_and_joining(server: ServerProcess) -> None:
             await slow.cancel()
             ends = [chunk async for chunk in slow]
         assert (ends[-1].type, ends[-1].status) == ("done", "cancelled")
+
+
+async def test_a_message_to_a_running_turn(server: ServerProcess) -> None:
+    async with client_of(server.url) as client, client.realtime() as rt:
+        slow = rt.execute("guide", "count to 100000", context={"words_per_second": 100})
+        async with asyncio.timeout(20):
+            await anext(slow)
+            session = str(slow.session_id)
+            names = [await rt.send(session, "hello", message_id="m1"), await rt.send(session, "!")]
+            await slow.cancel()
+            chunks = [chunk async for chunk in slow]
+        left = [c.raw["message_id"] for c in chunks if c.type == "user_message"]
+        assert left == names
+        with pytest.raises(Conflict):
+            await rt.send(session, "nobody listens")
 
 
 async def test_a_token_that_ends_is_replaced_or_raises(server: ServerProcess) -> None:

@@ -1,7 +1,7 @@
 /** `client.realtime()`: one socket for any number of channels and sessions. */
 
 import { listed, placeOf, selection } from '../core/event-filter.js';
-import { segment, snake } from '../core/messages.js';
+import { newKey, segment, snake } from '../core/messages.js';
 import { ChunkConsumer, EventConsumer, MAX_ITEMS } from '../core/realtime/consumers.js';
 import { InvalidRequest } from '../errors.js';
 import type { Settings } from '../settings.js';
@@ -105,6 +105,15 @@ export class Realtime {
   /** Cancels what runs or waits in a session, or only `turn`. Throws StreamError. */
   cancel(sessionId: string, params: { turn?: number | undefined } = {}): Promise<void> {
     return this.#runner.cancel(sessionId, params);
+  }
+
+  /**
+   * Says something to the open turn of a session; the id of the message. Throws StreamError. See
+   * `client.sessions.send`.
+   */
+  async send(sessionId: string, content: string, messageId = `msg_${newKey()}`): Promise<string> {
+    await this.#runner.ask({ type: 'message', sessionId, content, messageId });
+    return messageId;
   }
 
   /** Closes the socket. Open streams throw ConnectionLost; turns continue. */

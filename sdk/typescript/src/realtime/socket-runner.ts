@@ -51,10 +51,15 @@ export class SocketRunner {
     this.#socket?.speak();
   }
 
-  async cancel(sessionId: string, params: { turn?: number | undefined }): Promise<void> {
-    const answer = this.#logic.request(snake({ type: 'cancel', sessionId, ...params }));
+  /** Send a request, and wait for its answer. */
+  async ask(message: object): Promise<void> {
+    const answer = this.#logic.request(snake(message));
     this.#socket?.speak();
     await answer;
+  }
+
+  cancel(sessionId: string, params: { turn?: number | undefined }): Promise<void> {
+    return this.ask({ type: 'cancel', sessionId, ...params });
   }
 
   // -- sockets ----------------------------------------------------------------------------------

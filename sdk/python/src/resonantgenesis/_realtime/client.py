@@ -11,7 +11,7 @@ from typing import Any, Generic, Self, TypeVar, Unpack
 from .._core.calls import NOT_GIVEN, answer_fields
 from .._core.event_plan import EventFilter, Filters, OnExpired, Patterns
 from .._core.execute import StreamOptions, execution
-from .._core.messages import Place, place_of, segment
+from .._core.messages import Place, new_key, place_of, segment
 from .._core.settings import Settings
 from .._process.fork import Owned, leave
 from .._process.reachability import Reachability
@@ -147,6 +147,17 @@ class Realtime(Owned):
         self._check_running()
         message = {"type": "cancel", "session_id": session_id}
         await self._answer(self.state.request(message | ({"turn": turn} if turn else {})))
+
+    async def send(self, session_id: str, content: str, *, message_id: str | None = None) -> str:
+        """Say something to the open turn of a session, and return the id of the message.
+
+        Like `client.sessions.send`. Raises StreamError.
+        """
+        self._check_running()
+        name = message_id or f"msg_{new_key()}"  # sent again over a new socket it is the same one
+        message = {"session_id": session_id, "content": content, "message_id": name}
+        await self._answer(self.state.request({"type": "message", **message}))
+        return name
 
     async def input(
         self,
