@@ -107,3 +107,26 @@ async def test_thousands_are_deleted_at_once(records: Records, org: Organization
     await records.sessions.upsert_many(rows)
     await records.sessions.delete([row.id for row in rows])
     assert (await records.sessions.list(org.id)).items == []
+
+
+async def test_sessions_whose_asks_expire(records: Records, org: Organization) -> None:
+    def asks(*times: float) -> list[dict[str, object]]:
+        return [
+            {"call_id": f"c{at}", "kind": "input", "tool": "", "expires_at": at} for at in times
+        ]
+
+    rows = [
+        session(org, 1, status="waiting", waiting=asks(50.0, 70.0)),
+        session(org, 2, status="waiting", waiting=asks(60.0)),
+        session(org, 3, status="completed"),
+    ]
+    await records.sessions.upsert_many(rows)
+    assert await records.sessions.get(org.id, "sess_1") == rows[0]
+    assert await records.sessions.expired(40.0) == ([], 50.0)
+    assert await records.sessions.expired(55.0) == (["sess_1"], None)
+    assert await records.sessions.expired(60.0) == (["sess_1", "sess_2"], None)
+    # Retention leaves them alone.
+    assert [row.id for row in await records.sessions.last_used_before(9_000.0)] == ["sess_3"]
+    done = [replace(row, status="completed", waiting=(), updated_at=9_000.0) for row in rows]
+    await records.sessions.upsert_many(done)
+    assert await records.sessions.expired(1_000.0) == ([], None)

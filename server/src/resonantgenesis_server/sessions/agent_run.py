@@ -68,12 +68,15 @@ class AgentRun:
         self._request_id = request_id
         self._abandon = abandon
         answers = Answers(turn.answers)
-        # A replay is numbered as the first run was, from the start, and is not written.
-        numbering = ChunkMaker(turn.session_id, turn.turn, turn.agent_id, turn.max_steps, limits)
+        numbering = maker
+        if replays:  # it is numbered as the first run was, from the start, and is not written
+            numbering = ChunkMaker(
+                turn.session_id, turn.turn, turn.agent_id, turn.max_steps, limits
+            )
         self._questions = TurnQuestions(
             turn.turn,
             answers,
-            numbering if replays else maker,
+            numbering,
             replays=replays,
             limits=limits,
             now=stops.now,

@@ -93,7 +93,10 @@ class SessionCache:
     def _is_live(self, session_id: str, state: SessionState) -> bool:
         """Whether announcements keep the state up to date; else it is read on at each use. While
         this process runs a session's turns nobody else writes the session."""
-        return self._is_alone() or (session_id in self._pinned and bool(state.open_turns))
+        if self._is_alone():
+            return True
+        # Of a turn that rests any node may take the answer.
+        return session_id in self._pinned and bool(state.open_turns) and not state.rests
 
     async def _bring_up(self, session_id: str, state: SessionState) -> SessionState | None:
         if session_id in self._pinned:  # its writer says when that state moves on
