@@ -314,3 +314,40 @@ def test_an_output_on_a_full_disk(command: list[str]) -> None:
         "resonantgenesis: the output cannot be written (No space left on device);"
         " make room, or write elsewhere\n"
     )
+
+
+def test_agents_create_and_delete(fake: FakeServer, cli: Cli) -> None:
+    fake.script = [as_json({"id": "helper", "name": "helper"}, 201)]
+    got = cli(
+        *("agents", "create", "helper", "--model", "openai:m", "--tool", "calculator"),
+        *("--defaults", '{"max_steps": 5}'),
+    )
+    assert (got.code, got.out) == (0, "helper\n")
+    assert fake.seen[0].body == {
+        "id": "helper",
+        "name": "helper",
+        "engine": "llm",
+        "model": "openai:m",
+        "tools": ["calculator"],
+        "defaults": {"max_steps": 5},
+    }
+    fake.script = [Reply(204)]
+    assert cli("agents", "delete", "helper").out == "deleted helper\n"
+    assert (fake.seen[1].method, fake.seen[1].path) == ("DELETE", "/v1/agents/helper")
+
+
+def test_sessions_delete(fake: FakeServer, cli: Cli) -> None:
+    fake.script = [Reply(204)]
+    assert cli("sessions", "delete", SESSION).out == f"deleted {SESSION}\n"
+    assert (fake.seen[0].method, fake.seen[0].path) == ("DELETE", f"/v1/sessions/{SESSION}")
+
+
+def test_sessions_export_ends_where_the_log_ended(fake: FakeServer, cli: Cli) -> None:
+    later = [{"type": "text", "content": "later", "position": len(TURN) + 1}]
+    expired = failure(410, "POSITION_EXPIRED", details={"earliest": 2})
+    fake.script = [as_json({**ROW, "position": len(TURN)}), expired, events([*TURN[1:], *later])]
+    got = cli("sessions", "export", SESSION)
+    assert got.code == 0
+    assert [json.loads(line) for line in got.out.splitlines()] == TURN[1:]
+    assert "before position 2 were trimmed" in got.err
+    assert fake.seen[1].query["resume_from"] == "0" and fake.seen[2].query["resume_from"] == "1"

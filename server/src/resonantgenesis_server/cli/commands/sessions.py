@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from resonantgenesis import Message
 from rich.console import Console
 
 from .. import values
@@ -17,7 +16,12 @@ from ..options import AsJson, Data, Url, connect, to_stderr
 from ..render import safe, show_fields, show_json, show_line, show_rows
 from ..view import ChunkView, summary
 
-app = typer.Typer(no_args_is_help=True, help="List, show, stream and cancel sessions.")
+if TYPE_CHECKING:
+    from resonantgenesis import Message, SyncResonantGenesis
+
+app = typer.Typer(
+    no_args_is_help=True, help="List, show, stream, cancel, export and delete sessions."
+)
 
 #: Messages of one page.
 _MESSAGES = 500
@@ -172,6 +176,49 @@ def cancel(session_id: SessionId, turn: Turn = None, url: Url = None, data: Data
         cancelled = client.sessions.cancel(session_id, turn=turn)
     turns = ", ".join(str(number) for number in cancelled)
     show_line(Console(), f"cancelled turn {turns}" if turns else "no turn runs or waits")
+
+
+@app.command()
+def delete(session_id: SessionId, url: Url = None, data: Data = None) -> None:
+    """Delete a session with its log and its files. No turn of it may run or wait."""
+    with connect(url, data) as client:
+        client.sessions.delete(session_id)
+    show_line(Console(), f"deleted {session_id}")
+
+
+@app.command()
+def export(session_id: SessionId, url: Url = None, data: Data = None) -> None:
+    """Write all chunks of a session that are stored now, as lines of JSON."""
+    from resonantgenesis import PositionExpired
+
+    with connect(url, data, patient=True) as client:
+        end = client.sessions.get(session_id).position or 0
+        try:
+            _export(client, session_id, 0, end)
+        except PositionExpired as error:
+            earliest = error.details.get("earliest")
+            if not isinstance(earliest, int) or earliest < 2:
+                raise
+            to_stderr(f"chunks before position {earliest} were trimmed")
+            _export(client, session_id, earliest - 1, end)
+
+
+def _export(client: SyncResonantGenesis, session_id: str, after: int, end: int) -> None:
+    """Write the stored chunks behind `after` and up to `end`."""
+    if after >= end:
+        return
+    console = Console()
+    joined = client.sessions.join(
+        session_id,
+        resume_from=after,
+        raise_on_error=False,
+        on_reconnect=Patience(PATIENCE, to_stderr),
+    )
+    for chunk in joined:
+        if not chunk.transient:
+            show_json(console, chunk.raw)
+        if chunk.position >= end:
+            return
 
 
 @app.command("input")
