@@ -10,7 +10,7 @@ import pytest
 from resonantgenesis_server.agents.base import Turn
 from resonantgenesis_server.model.chunks import AgentChunk, Step, ToolCall, ToolResult
 from resonantgenesis_server.model.errors import Conflict, NotFound, PayloadTooLarge
-from resonantgenesis_server.sessions import steering
+from resonantgenesis_server.sessions import agent_run, steering
 
 from .agents import Gate, Scripted
 from .rig import ME, Rig, assert_sound
@@ -200,6 +200,35 @@ async def test_taken_messages_stand_in_the_history(rig: Rig) -> None:
     assert [(step.text, len(step.calls), step.message) for step in past.steps] == [
         ("One. ", 1, "short, please")
     ]
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+async def test_a_message_to_a_turn_that_waits_for_an_answer(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, crashes: bool
+) -> None:
+    """No process holds the turn; the message is there once it goes on."""
+    monkeypatch.setattr(agent_run, "HOLD_SECONDS", 0.0)
+
+    async def asking(turn: Turn) -> AsyncIterator[AgentChunk]:
+        yield "Well. "
+        name = await turn.ask("Your name?", {"type": "string"}, call_id="q")
+        told = [message.content for message in await turn.inbox.take()]
+        yield f"{name}: {told}"
+
+    rig.agents["asking"] = Scripted(asking)
+    ref = await rig.execute(agent="asking")
+    async with asyncio.timeout(10):
+        while not (await rig.state(ref.session_id)).rests:
+            await asyncio.sleep(0.005)
+    assert (await post(rig, ref.session_id, "hurry"))["turn"] == 1
+    assert (await rig.state(ref.session_id)).rests
+    if crashes:
+        await rig.crash()
+        await rig.open()
+    await rig.input(ref.session_id, "q", payload="Ann")
+    assert (await rig.result(ref))["output"] == "Well. Ann: ['hurry']"
+    assert await messages_in(rig, ref.session_id) == [("hurry", True)]
+    assert_sound(await rig.chunks(ref.session_id))
 
 
 # -- regeneration --------------------------------------------------------------------------
