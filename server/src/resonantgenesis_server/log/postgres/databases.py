@@ -19,6 +19,7 @@ from zlib import crc32
 import asyncpg
 
 from ..base import LogUnavailable, group_of
+from .outbox import Place, Rows
 from .schema import DATABASES, SCHEMA, create_or_check, look_at
 from .upkeep import connected
 
@@ -50,6 +51,15 @@ def placing(count: int, is_first: Callable[[str], bool]) -> Placing:
         return crc32(group.encode(errors="surrogatepass")) % count
 
     return place_of
+
+
+async def place_each(rows: Rows, places: Sequence[Place], place_of: Placing) -> None:
+    """Give waiting entries their positions, each in the database of its stream. `places` does it in
+    each database. Raises what they raise."""
+    for number, place in enumerate(places):
+        here = [row for row in rows if place_of(row["name"].decode()) == number]
+        if here:
+            await place(here)
 
 
 def label_of(place: int, count: int) -> str:

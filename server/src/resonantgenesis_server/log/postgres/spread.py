@@ -31,7 +31,7 @@ from ..base import (
 )
 from ..queue import resolve
 from ..shared import Runner
-from .databases import Placing, agree, joined_epoch, label_of, placing
+from .databases import Placing, agree, joined_epoch, label_of, place_each, placing
 from .log import PostgresLog, is_events
 from .nodes import NodeInfo, Nodes
 from .outbox import Rows
@@ -121,13 +121,10 @@ class SpreadLog:
         return log
 
     async def _place(self, rows: Rows) -> None:
-        """Place what waits in one of the outboxes, each entry in the database of its stream."""
+        """Place what waits in one of the outboxes."""
         if not self._are_open:
             raise LogUnavailable("the other databases are not open yet")
-        for place, part in enumerate(self.parts):
-            here = [row for row in rows if self.place_of(row["name"].decode()) == place]
-            if here:
-                await part.place(here)
+        await place_each(rows, [part.place for part in self.parts], self.place_of)
 
     def _part(self, stream: str) -> PostgresLog:
         return self.parts[self.place_of(stream)]

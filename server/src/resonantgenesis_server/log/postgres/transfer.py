@@ -14,7 +14,7 @@ from ...postgres_errors import ERRORS
 from ..base import LogUnavailable
 from ..transfer import COPY, PAGE_BYTES, PAGE_ROWS, EntryRow, KeyRow, StreamRow, Totals
 from .connection import unavailable
-from .databases import Placing, agree, joined_epoch, label_of, numbers_from, placing
+from .databases import Placing, agree, joined_epoch, label_of, numbers_from, place_each, placing
 from .log import is_events
 from .outbox import FORGET, Place, Rows, carry, place_here
 from .schema import SCHEMA, create_or_check, look_at
@@ -262,10 +262,7 @@ class SpreadRows:
         return rows
 
     async def _place(self, rows: Rows) -> None:
-        for place, part in enumerate(self._parts):
-            here = [row for row in rows if self._place_of(row["name"].decode()) == place]
-            if here:
-                await part.place(here)
+        await place_each(rows, [part.place for part in self._parts], self._place_of)
 
     @property
     def epoch(self) -> str:
