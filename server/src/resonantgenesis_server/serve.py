@@ -87,6 +87,10 @@ def _stop_broken(reason: str) -> None:
     if not _broken.is_set():
         _broken.set()
         log_.critical(f"{reason}; the server stops")
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            # It is still starting, and nobody would hear the signal but the system.
+            flush_logs()
+            os._exit(1)
         signal.raise_signal(signal.SIGTERM)
 
 
