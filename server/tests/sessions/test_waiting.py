@@ -10,6 +10,8 @@ from contextlib import aclosing
 import orjson
 import pytest
 from resonantgenesis_server.agents.base import NotAnswered, Turn
+from resonantgenesis_server.agents.declared import agent as declare
+from resonantgenesis_server.agents.engines.python import PythonAgent
 from resonantgenesis_server.model.chunks import AgentChunk, Ask, Keep, Step, ToolCall, ToolResult
 from resonantgenesis_server.model.errors import Conflict, InvalidRequest, NotFound, SessionBusy
 from resonantgenesis_server.sessions import agent_run
@@ -550,3 +552,38 @@ async def test_a_turn_that_waits_is_none_of_the_running_ones(rig: Rig, refunds: 
     await rig.result(ref)
     turns.changed(await rig.state(ref.session_id))
     assert turns.count("key") == 0
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+@pytest.mark.parametrize("hold", [0.0, 60.0])
+async def test_an_agent_on_a_loop_of_its_own(
+    rig: Rig, isolated: bool, hold: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_run, "HOLD_SECONDS", hold)
+    agent = PythonAgent("tests:three", three)
+    agent.is_isolated = isolated
+    rig.agents["three"] = agent
+    ref = await rig.execute(agent="three")
+    session = ref.session_id
+    seen = await rig.watch(session)
+    assert sorted(seen[-1]["calls"]) == ["age", "call_1", "name"]
+    if not hold:
+        await until_rests(rig, session)
+    await rig.input(session, "name", payload="Ada")
+    await rig.input(session, "age", payload=7)
+    await rig.input(session, "call_1", approved=True)
+    assert (await rig.result(ref))["output"] == "Three things. Ada 7 True"
+    chunks = await rig.chunks(session)
+    assert_sound(chunks)
+    assert kinds(chunks).count("waiting") == 1
+    assert kinds(chunks).count("tool_call") == 1
+
+
+def test_an_agent_says_that_it_cannot_be_started_again() -> None:
+    assert PythonAgent("tests:three", three).restartable
+
+    @declare(restartable=False)
+    async def once(turn: Turn) -> AsyncIterator[AgentChunk]:
+        yield turn.goal
+
+    assert not PythonAgent("tests:once", once).restartable

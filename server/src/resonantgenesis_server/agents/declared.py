@@ -19,6 +19,7 @@ class Declaration:
     concurrency: int | None = None
     description: str | None = None
     input_schema: Mapping[str, Any] | None = None
+    restartable: bool = True
 
     def __post_init__(self) -> None:
         for name in ("timeout_seconds", "max_steps", "concurrency"):
@@ -43,14 +44,18 @@ def agent(
     concurrency: int | None = None,
     description: str | None = None,
     input_schema: Mapping[str, Any] | None = None,
+    restartable: bool = True,
 ) -> Callable[[T], T]:
     """Declare limits of an agent: a decorator of its function or class.
 
     `timeout_seconds` and `max_steps` hold for turns whose request names none. Turns beyond
     `concurrency` wait as queued, at each node. `input_schema` is a JSON Schema of the `context`
-    that the agent reads; clients see it, and the server does not check it.
+    that the agent reads; clients see it, and the server does not check it. `restartable` False: a
+    turn that waits cannot go on once the process that asked has died.
     """
-    declaration = Declaration(timeout_seconds, max_steps, concurrency, description, input_schema)
+    declaration = Declaration(
+        timeout_seconds, max_steps, concurrency, description, input_schema, restartable
+    )
 
     def declare(function: T) -> T:
         setattr(function, _DECLARED, declaration)

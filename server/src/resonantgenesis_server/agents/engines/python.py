@@ -27,7 +27,6 @@ from ...model.chunks import (
     ToolResult,
     Usage,
 )
-from ...model.errors import AgentError
 from ..base import Agent, Answer, Turn, TurnAsks
 from ..declared import declaration_of
 from ..loading import AgentLoadError, find
@@ -59,8 +58,7 @@ class PythonAgent:
     Async generator functions and coroutine functions run on the event loop. Every other callable
     may block and runs in a thread of its own. It yields or returns `str` or values of `agent_api`;
     another value ends the turn with a `TypeError` that names it. With a `toolbox` the turn can call
-    the server's tools. An attribute `restartable = False` of the callable says that it cannot be
-    started again where a turn goes on in another process.
+    the server's tools.
     """
 
     def __init__(
@@ -73,7 +71,7 @@ class PythonAgent:
         self.declared = declaration_of(function)
         self._function = function
         self._toolbox = toolbox
-        self.restartable = bool(getattr(function, "restartable", True))
+        self.restartable = self.declared.restartable
         #: How often the agent has blocked the event loop.
         self.blocked = 0
         #: Its turns run in threads with loops of their own, although it is async.
@@ -126,7 +124,7 @@ class PythonAgent:
             async with aclosing(items):
                 async for item in items:
                     if isinstance(item, _ThreadAsk):
-                        await item.answer()
+                        asks.answer(item)  # others may be asked beside it, for the same stop
                         continue
                     if not isinstance(item, Returned):
                         yield self._checked(item)
@@ -136,7 +134,7 @@ class PythonAgent:
                         async for inner in unfolded:
                             yield self._checked(inner)
         finally:
-            asks.stop()
+            await asks.stop()
             if own_loop is not None:
                 own_loop.stop()
 
@@ -156,6 +154,10 @@ class PythonAgent:
         )
 
 
+#: Seconds that a cancelled question gets to end.
+_STOP_SECONDS = 5.0
+
+
 class _ThreadAsk:
     """A question of an agent in a thread: it stands behind all that the agent has yielded."""
 
@@ -165,14 +167,11 @@ class _ThreadAsk:
         self._answer: concurrent.futures.Future[Answer] = concurrent.futures.Future()
 
     async def answer(self) -> None:
-        """Ask, and give the thread its answer; or end the thread with its turn."""
+        """Ask, and give the thread its answer, or the reason why there is none."""
         try:
             self._answer.set_result(await self._asks.ask(self._ask))
-        except AgentError as error:
+        except Exception as error:
             self._answer.set_exception(error)
-        except BaseException:
-            self._answer.set_exception(ThreadStopped())
-            raise
 
     def wait(self) -> Answer:
         return self._answer.result()
@@ -191,11 +190,23 @@ class _ThreadAsks:
     def __init__(self, asks: TurnAsks) -> None:
         self._asks = asks
         self._waiting: set[_ThreadAsk] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    def stop(self) -> None:
+    def answer(self, question: _ThreadAsk) -> None:
+        """Have a question answered; called on the event loop."""
+        task = asyncio.create_task(question.answer(), name="ask of a thread")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
         """End the thread where it waits for an answer; called when it can put nothing more."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
         for question in list(self._waiting):
             question.stop()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_STOP_SECONDS)
 
     async def ask(self, ask: Ask) -> Answer:
         return await self._asks.ask(ask)
