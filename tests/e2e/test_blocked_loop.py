@@ -71,6 +71,7 @@ async def test_streams_beside_three_that_block(serve: Serve) -> None:
     async with asyncio.timeout(100), server.client() as http:
         for _ in range(2):
             await run(http)
+        await lateness(server)  # everything that is made at the first use is made
         alone = await lateness(server)
         blockers = [asyncio.create_task(run(http, context={"seconds": 4})) for _ in range(3)]
         beside = await lateness(server)
