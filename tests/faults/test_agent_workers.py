@@ -185,6 +185,19 @@ def test_a_turn_that_waits_for_a_worker_outlives_the_server(serve: Serve, worker
         assert texts_of(client, session) == [f"x by {mine.pid}", "success"]
 
 
+def test_a_turn_that_waits_for_a_worker_outlives_a_stop(serve: Serve, worker: Start) -> None:
+    server = serve(drain_seconds=0.5)
+    with client_of(server) as client:
+        client.agents.create(id="served", name="served", engine="worker")
+        session = execute_soon(server, "x")
+        until(lambda: client.sessions.get(session).status == "running")
+        server.terminate()
+        assert server.wait() == 0
+        server.start()
+        mine = worker(server, "late")
+        assert texts_of(client, session) == [f"x by {mine.pid}", "success"]
+
+
 def test_a_worker_outlives_the_server_and_its_turns_go_by_the_rule(
     serve: Serve, worker: Start, tmp_path: Path
 ) -> None:

@@ -60,6 +60,7 @@ class AgentRun:
         self.number = turn.turn
         self._agent = agent
         self._writer = writer
+        self._first = writer.position
         self._maker = maker
         self._stops = stops
         self._step_event = step_event
@@ -99,6 +100,12 @@ class AgentRun:
     def waits(self) -> bool:
         """Whether the turn waits for answers now."""
         return self._stops.turn.status == "waiting"
+
+    @property
+    def can_begin_again(self) -> bool:
+        """Whether another process may run the turn from its start: it has no chunk yet."""
+        is_empty = self._writer.position == self._first
+        return is_empty and bool(getattr(self._agent, "can_begin_again", False))
 
     def cancel(self) -> bool:
         """Cancel the turn. Returns whether it ends as cancelled: False if it was over already."""

@@ -409,6 +409,11 @@ class Session:
         """Stop the turn if it runs. Returns False if it ends in another way already."""
         return turn.status == "queued" or self._runner.cancel(turn.turn)
 
+    @property
+    def can_begin_again(self) -> bool:
+        """Whether the running turn can be left to the next start: nothing of it is there yet."""
+        return self._runner.can_begin_again
+
     # -- running ---------------------------------------------------------------------------
 
     def resume(self) -> None:
@@ -581,6 +586,11 @@ class TurnRunner:
     def expect(self, number: int, record: NewEntry) -> None:
         """Keep the record of a turn that runs at once: it need not be read from the log."""
         self._expected = number, record
+
+    @property
+    def can_begin_again(self) -> bool:
+        """Whether the running turn can be left to the next start."""
+        return self._run is not None and self._run.can_begin_again
 
     def cancel(self, number: int) -> bool:
         """Stop a running turn, whether or not its agent was asked yet.

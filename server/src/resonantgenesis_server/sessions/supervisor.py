@@ -223,7 +223,8 @@ class Supervisor(SessionHost):
         return lost, resumed
 
     async def drain(self, seconds: float) -> None:
-        """Start no turn any more. Running turns have `seconds` to end, then they are cancelled."""
+        """Start no turn any more. Running turns have `seconds` to end, then they are cancelled;
+        those that have no chunk and can begin again go on at the next start."""
         self.draining = True
         for session in self._active.values():
             session.look()
@@ -234,6 +235,7 @@ class Supervisor(SessionHost):
             if (turn := session.state.first_open) is not None
             and turn.status != "queued"
             and not turn.rests
+            and not session.can_begin_again
         ]
         for cancel in cancels:
             self.own(cancel)
