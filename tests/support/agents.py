@@ -168,11 +168,21 @@ def refunds_in_a_thread(turn: Turn) -> Iterator[AgentChunk]:
 
 
 async def questions(turn: Turn) -> AsyncIterator[AgentChunk]:
-    """Three questions at once."""
+    """Three questions at once, after `context.seconds`."""
+    await asyncio.sleep(float(turn.context.get("seconds", 0)))
     said = await asyncio.gather(
         *(turn.ask(f"Number {n}?", {"type": "integer"}, call_id=f"n{n}") for n in range(3))
     )
     yield " ".join(map(str, said))
+
+
+async def location(turn: Turn) -> AsyncIterator[AgentChunk]:
+    """Runs a tool of the client."""
+    call = ToolCall("location", {}, "where")
+    yield call
+    found = await turn.toolbox.run(call)
+    yield found
+    yield "Nowhere." if found.is_error else f"In {found.result['city']}."
 
 
 @agent(

@@ -1,5 +1,6 @@
 /** `client.sessions`, and a session as an object. */
 import {
+  answerFields,
   asCount,
   camel,
   cancelRequest,
@@ -20,12 +21,16 @@ import { StreamReader } from './stream-reader.js';
 import type { Transport } from './transport.js';
 import type {
   AgentStream,
+  AnswerParams,
+  Ask,
   CancelParams,
   Chunk,
   CreateSessionParams,
+  DoneChunk,
   ExecuteParams,
   ExecuteStreamParams,
   ForkParams,
+  InputResult,
   JoinParams,
   JsonObject,
   ListSessionsParams,
@@ -40,6 +45,7 @@ import type {
   Step,
   StreamControls,
   TurnResult,
+  WaitingChunk,
 } from './types.js';
 
 /** What an execute may say within a session that is known. */
@@ -95,7 +101,10 @@ export class Sessions {
     return new SessionStream(this.#transport, requests, controls).open();
   }
 
-  /** Runs a turn to its end, however long that takes. */
+  /**
+   * Runs a turn to its end, however long that takes. A turn that asks is returned with the status
+   * `waiting`, and what it asks.
+   */
   async execute(params: ExecuteParams, controls: ExecuteControls = {}): Promise<TurnResult> {
     const { idempotencyKey, ...fields } = params;
     const body: JsonObject = { ...bodyOf(fields), stream: false };
@@ -104,6 +113,8 @@ export class Sessions {
     let result = camel<TurnResult>(raw);
     if (raw.status === 'running' || raw.status === 'queued') {
       result = await this.#follow(result, controls.signal);
+    } else if (raw.status === 'waiting') {
+      result = { ...NOT_COUNTED, ...result };
     }
     if (controls.raiseOnError !== false && /^(failed|timeout)$/.test(result.status)) {
       const code = result.status === 'timeout' ? 'TIMEOUT' : 'AGENT_FAILED';
@@ -180,6 +191,17 @@ export class Sessions {
     return camel(await this.#transport.call(createRequest(path, { content, messageId })));
   }
 
+  /**
+   * Answers what a turn asks. The turn goes on once all that it asks has an answer; a join with
+   * `resumeFrom` watches it. The first answer stands: another one is a Conflict. A payload that does
+   * not fit the schema is an InvalidRequest.
+   */
+  async input(sessionId: string, callId: string, answer: AnswerParams): Promise<InputResult> {
+    const request = itemRequest('POST', SESSIONS, sessionId, '/input');
+    const body = answerFields(callId, answer);
+    return camel(await this.#transport.call({ ...request, body }));
+  }
+
   /** Makes a session that begins with the turns of this one. */
   async fork(sessionId: string, params: ForkParams = {}): Promise<Session> {
     const { path } = itemRequest('POST', SESSIONS, sessionId, '/fork');
@@ -232,18 +254,57 @@ export class Sessions {
 
   async #follow({ sessionId, turn }: TurnResult, signal?: AbortSignal): Promise<TurnResult> {
     const stream = await this.join(sessionId, { turn, compact: true, raiseOnError: false, signal });
-    let error: TurnResult['error'];
-    for await (const chunk of stream) {
-      if (chunk.type === 'error') {
-        const { type, position, ...told } = chunk;
-        error = told;
-      }
-      if (chunk.type === 'done') {
-        const { type, ...done } = chunk;
-        return { ...done, steps: done.usage.steps, ...(error && { error }) };
-      }
+    const collector = new TurnCollector();
+    for await (const chunk of stream) collector.add(chunk);
+    const result = collector.result();
+    if (!result) {
+      throw new InternalError('the log does not hold the end of the turn', { retryable: false });
     }
-    throw new InternalError('the log does not hold the end of the turn', { retryable: false });
+    return result;
+  }
+}
+
+/** What a turn took, until its end says it. */
+const NOT_COUNTED = {
+  steps: 0,
+  usage: { inputTokens: 0, outputTokens: 0, steps: 0, durationMs: 0 },
+} as const;
+
+/** Builds the result of a turn from its chunks. */
+class TurnCollector {
+  readonly #asks = new Map<string, Ask>();
+  #output = '';
+  #error: TurnResult['error'];
+  #last: WaitingChunk | DoneChunk | undefined;
+
+  /** Takes the next chunk of the turn. */
+  add(chunk: Chunk): void {
+    if (chunk.type === 'text' && chunk.agentId === undefined) {
+      this.#output += chunk.content;
+    } else if (chunk.type === 'input_required') {
+      const { type, position, ...ask } = chunk;
+      this.#asks.set(chunk.callId, ask);
+    } else if (chunk.type === 'input') {
+      this.#asks.delete(chunk.callId);
+    } else if (chunk.type === 'error') {
+      const { type, position, ...told } = chunk;
+      this.#error = told;
+    } else if (chunk.type === 'waiting' || chunk.type === 'done') {
+      this.#last = chunk;
+    }
+  }
+
+  /** The result; undefined if the turn has neither ended nor stopped. */
+  result(): TurnResult | undefined {
+    if (this.#last?.type === 'done') {
+      const { type, ...done } = this.#last;
+      return { ...done, steps: done.usage.steps, ...(this.#error && { error: this.#error }) };
+    }
+    if (!this.#last) return undefined;
+    const { sessionId, turn, position } = this.#last;
+    const waiting = [...this.#asks.values()];
+    const place = { sessionId, turn, position, output: this.#output };
+    return { ...place, ...NOT_COUNTED, status: 'waiting', waiting };
   }
 }
 
@@ -299,6 +360,11 @@ export class Session extends Fields {
   /** Cancels what runs or waits, or only `turn`. */
   cancel(params?: CancelParams): Promise<void> {
     return this.#sessions.cancel(this.sessionId, params);
+  }
+
+  /** Answers what its turn asks; see `sessions.input`. */
+  input(callId: string, answer: AnswerParams): Promise<InputResult> {
+    return this.#sessions.input(this.sessionId, callId, answer);
   }
 
   /** Its conversation; see `sessions.messages`. */

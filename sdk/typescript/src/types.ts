@@ -158,7 +158,6 @@ export interface ErrorInfo {
   readonly retryAfter?: number;
 }
 
-/** The turn has failed; raised as a StreamError unless `raiseOnError` is false. */
 /** What the user said to the turn while it was open: the agent has taken it, or the next turn has it. */
 export interface UserMessageChunk extends ChunkBase {
   readonly type: 'user_message';
@@ -167,6 +166,49 @@ export interface UserMessageChunk extends ChunkBase {
   readonly taken: boolean;
 }
 
+/** What a turn asks; `sessions.input` answers. */
+export interface Ask {
+  readonly callId: string;
+  /**
+   * `approval`: whether `tool` may be called with `args`; `input`: a value that fits `schema`;
+   * `tool`: the result of a tool that the client runs.
+   */
+  readonly kind: 'approval' | 'input' | 'tool';
+  readonly tool?: string;
+  readonly args?: JsonObject;
+  /** For the person who answers. */
+  readonly message?: string;
+  /** JSON Schema of the answer's `payload`. */
+  readonly schema?: JsonObject;
+  /** An RFC 3339 time; nobody can answer after it, and the agent goes on as if denied. */
+  readonly expiresAt: string;
+}
+
+/** The turn asks. A `waiting` stands behind the asks of one stop. */
+export interface InputRequiredChunk extends ChunkBase, Ask {
+  readonly type: 'input_required';
+}
+
+/** The turn has stopped until these calls have an answer. */
+export interface WaitingChunk extends ChunkBase {
+  readonly type: 'waiting';
+  readonly sessionId: string;
+  readonly turn: number;
+  /** The `callId` of each open ask. */
+  readonly calls: readonly string[];
+}
+
+/** An ask has its answer, or nobody can answer any more. */
+export interface InputChunk extends ChunkBase {
+  readonly type: 'input';
+  readonly callId: string;
+  readonly status: 'answered' | 'expired' | 'cancelled';
+  readonly approved?: boolean;
+  readonly payload?: unknown;
+  readonly reason?: string;
+}
+
+/** The turn has failed; raised as a StreamError unless `raiseOnError` is false. */
 export interface ErrorChunk extends ChunkBase, ErrorInfo {
   readonly type: 'error';
 }
@@ -197,6 +239,9 @@ export type Chunk =
   | FileChunk
   | DataChunk
   | UserMessageChunk
+  | InputRequiredChunk
+  | WaitingChunk
+  | InputChunk
   | ErrorChunk
   | DoneChunk;
 
@@ -256,6 +301,14 @@ export interface AgentStream extends ResumableStream<Chunk> {
   cancel(): Promise<void>;
 }
 
+/** A tool that the client runs: the turn asks for its result. */
+export interface ClientTool {
+  readonly name: string;
+  readonly description?: string | undefined;
+  /** JSON Schema of the arguments. */
+  readonly schema?: JsonObject | undefined;
+}
+
 /** What an execute may say; PROTOCOL.md, section 4. */
 export interface ExecuteParams {
   /** Needed unless `sessionId` names a session, which knows its agent. */
@@ -268,6 +321,8 @@ export interface ExecuteParams {
   timeoutSeconds?: number | undefined;
   model?: string | undefined;
   tools?: readonly string[] | undefined;
+  /** Tools that the client runs, at most 64. */
+  clientTools?: readonly ClientTool[] | undefined;
   metadata?: JsonObject | undefined;
   subject?: string | undefined;
   ifBusy?: 'reject' | 'enqueue' | 'interrupt' | undefined;
@@ -320,6 +375,8 @@ export interface SessionData {
   readonly status: SessionStatus;
   readonly subject: string | null;
   readonly turns: number;
+  /** What its turn asks, while it waits. A list shows no `args`, `message` and `schema`. */
+  readonly waiting?: readonly Ask[] | null;
   readonly metadata: JsonObject;
   readonly createdAt: string;
   readonly updatedAt: string;
@@ -334,13 +391,17 @@ export interface SessionData {
   readonly forkedFrom?: { readonly sessionId: string; readonly turn: number } | null;
 }
 
-/** How a turn that was executed without a stream ended. */
+/** How a turn that was executed without a stream ended, or what it waits for. */
 export interface TurnResult {
   readonly sessionId: string;
   readonly turn: number;
-  readonly status: TurnStatus;
+  /** `waiting`: the turn goes on once all that it asks has an answer. */
+  readonly status: TurnStatus | 'waiting';
+  /** What the turn asks. */
+  readonly waiting?: readonly Ask[];
   readonly output: string;
   readonly outputTruncated?: boolean;
+  /** What it took; zeros while it waits. */
   readonly steps: number;
   readonly usage: Usage;
   readonly position: number;
@@ -417,6 +478,28 @@ export interface QueuedChanges {
   tools?: readonly string[] | null | undefined;
   maxSteps?: number | undefined;
   timeoutSeconds?: number | undefined;
+}
+
+/**
+ * An answer: `approved` for an approval, `payload` for a value or the result of a tool, and
+ * `approved: false` to decline either.
+ */
+export type AnswerParams = (
+  | { approved: boolean; payload?: undefined }
+  | { payload: unknown; approved?: undefined }
+) & {
+  reason?: string | undefined;
+  /** The turn that asks; left out, the one that waits. */
+  turn?: number | undefined;
+};
+
+/** An answer that stands. */
+export interface InputResult {
+  readonly sessionId: string;
+  readonly turn: number;
+  readonly callId: string;
+  /** That of the session: `waiting` while other asks are open. */
+  readonly status: SessionStatus;
 }
 
 /** A step of a turn. */

@@ -1,11 +1,13 @@
 /** What TypeScript knows of the API; `make check` compiles this, running it only sees that it loads. */
 import {
   type AgentStream,
+  type Ask,
   type Chunk,
   ConnectionLost,
   type ConnectionState,
   type DoneChunk,
   type EventStream,
+  type InputResult,
   type OfflineQueue,
   type PlatformEvent,
   RateLimited,
@@ -45,6 +47,8 @@ test('calls return what they promise', () => {
   expectTypeOf<Client['sessions']['executeStream']>().returns.resolves.toEqualTypeOf<AgentStream>();
   expectTypeOf<Client['sessions']['join']>().returns.resolves.toEqualTypeOf<AgentStream>();
   expectTypeOf<Client['sessions']['execute']>().returns.resolves.toEqualTypeOf<TurnResult>();
+  expectTypeOf<Client['sessions']['input']>().returns.resolves.toEqualTypeOf<InputResult>();
+  expectTypeOf<TurnResult['waiting']>().toEqualTypeOf<readonly Ask[] | undefined>();
   expectTypeOf<Client['sessions']['create']>().returns.resolves.toEqualTypeOf<Session>();
   expectTypeOf<Client['events']['subscribe']>().returns.toEqualTypeOf<EventStream>();
   expectTypeOf<Client['events']['replay']>().returns.toEqualTypeOf<Replay>();
@@ -78,6 +82,8 @@ test('options take what environments have, and nothing unknown', () => {
   const wrong = (client: Client) => {
     // @ts-expect-error a goal is needed
     client.sessions.executeStream({ agentId: 'a' });
+    // @ts-expect-error an answer says something
+    client.sessions.input('sess_1', 'call_1', {});
     // @ts-expect-error a channel is needed
     client.realtime().then((socket) => socket.subscribe({}));
   };

@@ -151,6 +151,15 @@ export function cancelRequest(
   return { ...itemRequest('POST', SESSIONS, sessionId, '/cancel'), body };
 }
 
+/** The fields of an answer to what a turn asks. Throws InvalidRequest if there is no answer in it. */
+export function answerFields(callId: string, answer: object): JsonObject {
+  const fields = snake({ callId, ...answer });
+  if (fields.approved === undefined && fields.payload === undefined) {
+    throw new InvalidRequest('input needs approved or payload');
+  }
+  return fields;
+}
+
 /** Nested objects whose fields are the protocol's; other nested objects are free-form data. */
 const OURS = new Set(['usage', 'error', 'forked_from']);
 const known = new Map<string, string>();
@@ -160,7 +169,10 @@ export function camel<T>(raw: JsonObject): T {
   const result: JsonObject = {};
   for (const name of Object.keys(raw)) {
     const value = raw[name];
-    result[camelName(name)] = OURS.has(name) && isObject(value) ? camel(value) : value;
+    if (OURS.has(name) && isObject(value)) result[camelName(name)] = camel(value);
+    else if (name === 'waiting' && Array.isArray(value))
+      result[name] = value.filter(isObject).map((ask) => camel(ask));
+    else result[camelName(name)] = value;
   }
   return result as T;
 }

@@ -1,12 +1,13 @@
 /** `client.realtime()`: one socket for any number of channels and sessions. */
 
 import { listed, placeOf, selection } from '../core/event-filter.js';
-import { newKey, segment, snake } from '../core/messages.js';
+import { answerFields, newKey, segment, snake } from '../core/messages.js';
 import { ChunkConsumer, EventConsumer, MAX_ITEMS } from '../core/realtime/consumers.js';
 import { InvalidRequest } from '../errors.js';
 import type { Settings } from '../settings.js';
 import type {
   AgentStream,
+  AnswerParams,
   ConnectionState,
   RealtimeExecuteParams,
   RealtimeOptions,
@@ -114,6 +115,14 @@ export class Realtime {
   async send(sessionId: string, content: string, messageId = `msg_${newKey()}`): Promise<string> {
     await this.#runner.ask({ type: 'message', sessionId, content, messageId });
     return messageId;
+  }
+
+  /**
+   * Answers what a turn asks, like `sessions.input`; its chunks go on in the streams of its session.
+   * Throws StreamError.
+   */
+  async input(sessionId: string, callId: string, answer: AnswerParams): Promise<void> {
+    await this.#runner.ask({ type: 'input', sessionId, ...answerFields(callId, answer) });
   }
 
   /** Closes the socket. Open streams throw ConnectionLost; turns continue. */

@@ -10,6 +10,15 @@ import { fileURLToPath } from 'node:url';
 const ROOT = fileURLToPath(new URL('../../../../', import.meta.url));
 export const KEY = 'rg_test_bootstrap_key_0123456789';
 
+const AGENTS = [
+  'paced=support.agents:paced',
+  'silent=support.agents:silent',
+  'failing=guide.failing:failing',
+  'refunds=support.agents:refunds_in_a_thread',
+  'questions=support.agents:questions',
+  'location=support.agents:location',
+];
+
 /** Milliseconds that a start or a stop may take on a busy machine. */
 const PATIENCE = 30_000;
 
@@ -41,8 +50,7 @@ export class TestServer {
           RESONANTGENESIS_LOG_FORMAT: 'json',
           RESONANTGENESIS_WORDS_PER_SECOND: '0',
           RESONANTGENESIS_DRAIN_SECONDS: '0',
-          RESONANTGENESIS_AGENTS:
-            'paced=support.agents:paced,silent=support.agents:silent,failing=guide.failing:failing',
+          RESONANTGENESIS_AGENTS: AGENTS.join(),
           ...this.#env,
         },
       },
