@@ -1,6 +1,5 @@
 /** `@resonantgenesis/sdk`: see README.md. */
 export { ResonantGenesis } from './client.js';
-export { AnswerFold, type FoldedAnswer } from './core/answer-fold.js';
 export {
   AgentFailed,
   AuthenticationError,

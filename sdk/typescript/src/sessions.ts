@@ -16,17 +16,16 @@ import {
 import { SessionMachine } from './core/session-machine.js';
 import type { ResumePoint } from './core/session-request.js';
 import { executePath, SessionRequests } from './core/session-request.js';
-import { InternalError, InvalidRequest } from './errors.js';
+import { InvalidRequest } from './errors.js';
+import { load } from './platform.js';
 import { StreamReader } from './stream-reader.js';
 import type { Transport } from './transport.js';
 import type {
   AgentStream,
   AnswerParams,
-  Ask,
   CancelParams,
   Chunk,
   CreateSessionParams,
-  DoneChunk,
   ExecuteParams,
   ExecuteStreamParams,
   ForkParams,
@@ -45,7 +44,6 @@ import type {
   Step,
   StreamControls,
   TurnResult,
-  WaitingChunk,
 } from './types.js';
 
 /** What an execute may say within a session that is known. */
@@ -111,10 +109,8 @@ export class Sessions {
     const request = createRequest(executePath(body), body, idempotencyKey);
     const raw = await this.#transport.call(request, controls.signal);
     let result = camel<TurnResult>(raw);
-    if (raw.status === 'running' || raw.status === 'queued') {
-      result = await this.#follow(result, controls.signal);
-    } else if (raw.status === 'waiting') {
-      result = { ...NOT_COUNTED, ...result };
+    if (/^(running|queued|waiting)$/.test(result.status)) {
+      result = await this.#later(result, controls.signal);
     }
     if (controls.raiseOnError !== false && /^(failed|timeout)$/.test(result.status)) {
       const code = result.status === 'timeout' ? 'TIMEOUT' : 'AGENT_FAILED';
@@ -252,59 +248,15 @@ export class Sessions {
     }
   }
 
-  async #follow({ sessionId, turn }: TurnResult, signal?: AbortSignal): Promise<TurnResult> {
-    const stream = await this.join(sessionId, { turn, compact: true, raiseOnError: false, signal });
-    const collector = new TurnCollector();
-    for await (const chunk of stream) collector.add(chunk);
-    const result = collector.result();
-    if (!result) {
-      throw new InternalError('the log does not hold the end of the turn', { retryable: false });
-    }
-    return result;
-  }
-}
-
-/** What a turn took, until its end says it. */
-const NOT_COUNTED = {
-  steps: 0,
-  usage: { inputTokens: 0, outputTokens: 0, steps: 0, durationMs: 0 },
-} as const;
-
-/** Builds the result of a turn from its chunks. */
-class TurnCollector {
-  readonly #asks = new Map<string, Ask>();
-  #output = '';
-  #error: TurnResult['error'];
-  #last: WaitingChunk | DoneChunk | undefined;
-
-  /** Takes the next chunk of the turn. */
-  add(chunk: Chunk): void {
-    if (chunk.type === 'text' && chunk.agentId === undefined) {
-      this.#output += chunk.content;
-    } else if (chunk.type === 'input_required') {
-      const { type, position, ...ask } = chunk;
-      this.#asks.set(chunk.callId, ask);
-    } else if (chunk.type === 'input') {
-      this.#asks.delete(chunk.callId);
-    } else if (chunk.type === 'error') {
-      const { type, position, ...told } = chunk;
-      this.#error = told;
-    } else if (chunk.type === 'waiting' || chunk.type === 'done') {
-      this.#last = chunk;
-    }
-  }
-
-  /** The result; undefined if the turn has neither ended nor stopped. */
-  result(): TurnResult | undefined {
-    if (this.#last?.type === 'done') {
-      const { type, ...done } = this.#last;
-      return { ...done, steps: done.usage.steps, ...(this.#error && { error: this.#error }) };
-    }
-    if (!this.#last) return undefined;
-    const { sessionId, turn, position } = this.#last;
-    const waiting = [...this.#asks.values()];
-    const place = { sessionId, turn, position, output: this.#output };
-    return { ...place, ...NOT_COUNTED, status: 'waiting', waiting };
+  /** The result of a turn that had not ended when its execute was answered. */
+  async #later(result: TurnResult, signal?: AbortSignal): Promise<TurnResult> {
+    // Most turns end in time: what this takes is loaded when it is needed.
+    const { NOT_COUNTED, resultOf } = await load(() => import('./core/turn-result.js'), true);
+    if (result.status === 'waiting') return { ...NOT_COUNTED, ...result };
+    const { sessionId, turn } = result;
+    return resultOf(
+      await this.join(sessionId, { turn, compact: true, raiseOnError: false, signal }),
+    );
   }
 }
 

@@ -2,8 +2,9 @@
  * The answer of a turn as one message with parts, folded from the turn's chunks: the rules of
  * `GET /v1/sessions/{id}/messages` (PROTOCOL.md, section 4; `protocol/messages.yaml`). No I/O.
  */
+
+import { snake } from '../core/messages.js';
 import type { JsonObject, Message, MessagePart } from '../types.js';
-import { snake } from './messages.js';
 
 /** Parts of one message, characters of their content, and of the progress of one step. */
 const MAX_PARTS = 5_000;

@@ -1,7 +1,8 @@
+// @vitest-environment node
 /** The fold of chunks into a message, by the cases of `protocol/messages.yaml`. */
 import { expect, test } from 'vitest';
-import { AnswerFold, type FoldedAnswer } from '../../src/core/answer-fold.js';
 import { camel } from '../../src/core/messages.js';
+import { AnswerFold, type FoldedAnswer } from '../../src/store/answer-fold.js';
 import type { Chunk, JsonObject } from '../../src/types.js';
 import { loadCases } from '../support/cases.js';
 
