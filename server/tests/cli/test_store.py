@@ -34,7 +34,7 @@ def test_a_store_is_made_once_and_checked(cli: Cli, where: tuple[str, ...]) -> N
 def test_what_a_commit_survives_is_said(cli: Cli, postgres: str) -> None:
     cli("store", "init", "--store", postgres)
     checked = cli("store", "check", "--store", postgres)
-    assert "log: version 1; commits are none: the database may lose everything" in checked.out
+    assert "log: version 2; commits are none: the database may lose everything" in checked.out
     assert "nodes: 0 alive" in checked.out and "a commit takes " in checked.out
     assert "warning: the database runs with fsync or full_page_writes off" in checked.out
 

@@ -205,6 +205,7 @@ async def test_the_server_runs_every_job(settings: Settings) -> None:
             "requests": 0,
             "usage": 0,
             "files": 0,
+            "forks": 0,
         }
         organizations = await parts.records.organizations.all()
         assert len(await events_of(parts.log, organizations.items[0].id)) == 1

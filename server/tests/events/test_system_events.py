@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from outbox_support import FaultyLog, Stores, events_of
-from resonantgenesis_server import app as main
+from resonantgenesis_server import serve as main
 from resonantgenesis_server.app import open_parts
 from resonantgenesis_server.config.settings import Settings
 from resonantgenesis_server.events import system_events

@@ -97,7 +97,7 @@ def test_streams() -> None:
 
 def session(name: str, *keys: str) -> SessionState:
     """A state with open turns of these keys."""
-    turns = [SimpleNamespace(key_id=key) for key in keys]
+    turns = [SimpleNamespace(key_id=key, status="running") for key in keys]
     return cast(
         SessionState, SimpleNamespace(info=SimpleNamespace(session_id=name), open_turns=turns)
     )

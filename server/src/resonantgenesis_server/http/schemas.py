@@ -9,6 +9,7 @@ from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from ..feed.filter import MAX_FILTERS, MAX_PATTERN, MAX_PATTERNS
+from ..model.limits import MIB
 from ..records.base import ListPage
 
 S = TypeVar("S")
@@ -24,6 +25,10 @@ Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 #: An object of the client, with any names and values. Its bytes are bounded where it is used, its
 #: values by `limits.json_values`. This bound stops the validation early.
 JsonObject = Annotated[dict[str, Any], Field(max_length=10_000)]
+
+#: A word of a protocol, and any text; no setting allows a longer one.
+Word = Annotated[str, Field(max_length=255)]
+LongText = Annotated[str, Field(max_length=MIB)]
 
 #: Of a filter of events. The service checks the patterns and filters themselves.
 PatternList = Annotated[

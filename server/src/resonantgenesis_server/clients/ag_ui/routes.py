@@ -19,7 +19,7 @@ from ...http.auth.authenticator import require
 from ...http.body import read_json
 from ...http.params import text_header
 from ...http.routing import FastRoute, fast_route
-from ...http.schemas import Body
+from ...http.schemas import Body, JsonObject, LongText, Word
 from ...model.errors import Conflict
 from ...model.principal import Principal
 from ...records.agents import AgentDirectory
@@ -34,16 +34,16 @@ Id = Annotated[str, Field(min_length=1, max_length=255)]
 
 
 class ContentPart(BaseModel):
-    type: str = ""
-    text: str | None = None
+    type: Word = ""
+    text: LongText | None = None
 
 
 class ThreadMessage(BaseModel):
     """A message of a thread; only the user's and results of tools are read."""
 
-    role: str
-    content: str | list[ContentPart] | None = None
-    call_id: str | None = Field(default=None, alias="toolCallId")
+    role: Word
+    content: LongText | Annotated[list[ContentPart], Field(max_length=10_000)] | None = None
+    call_id: Word | None = Field(default=None, alias="toolCallId")
 
     @property
     def text(self) -> str:
@@ -53,19 +53,19 @@ class ThreadMessage(BaseModel):
 
 
 class ClientTool(BaseModel):
-    name: str
-    description: str = ""
-    parameters: dict[str, Any] | None = None
+    name: Word
+    description: LongText = ""
+    parameters: JsonObject | None = None
 
 
 class ContextItem(BaseModel):
-    description: str
-    value: str
+    description: Word
+    value: LongText
 
 
 class Resumption(BaseModel):
     interrupt_id: Id = Field(alias="interruptId")
-    status: str
+    status: Word
     payload: Any = None
 
 
@@ -77,9 +77,9 @@ class RunBody(Body):
     thread_id: Id = Field(alias="threadId")
     run_id: Id = Field(alias="runId")
     messages: list[ThreadMessage] = Field(default_factory=list, max_length=100_000)
-    tools: list[ClientTool] | None = None
-    context: list[ContextItem] | None = None
-    resume: list[Resumption] | None = None
+    tools: list[ClientTool] | None = Field(default=None, max_length=1_000)
+    context: list[ContextItem] | None = Field(default=None, max_length=1_000)
+    resume: list[Resumption] | None = Field(default=None, max_length=1_000)
 
 
 class AgUiRoutes:

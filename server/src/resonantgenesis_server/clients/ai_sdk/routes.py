@@ -23,7 +23,7 @@ from ...http.errors import documented_errors
 from ...http.idempotency import IdempotencyKey
 from ...http.params import QueryParams, text_header
 from ...http.routing import api_router, streamed
-from ...http.schemas import EVENT_STREAM, Body
+from ...http.schemas import EVENT_STREAM, Body, LongText, Word
 from ...model.errors import Conflict, InvalidRequest
 from ...model.principal import Principal
 from ...sessions.answers import InputRequest
@@ -54,13 +54,13 @@ class ChatPart(BaseModel):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    type: str
-    text: str | None = None
-    call_id: str | None = Field(default=None, alias="toolCallId")
-    state: str | None = None
+    type: Word
+    text: LongText | None = None
+    call_id: Word | None = Field(default=None, alias="toolCallId")
+    state: Word | None = None
     approval: Approval | None = None
     output: Any = None
-    error: str | None = Field(default=None, alias="errorText")
+    error: LongText | None = Field(default=None, alias="errorText")
 
     def answer(self) -> InputRequest | None:
         """What the client says to this call; None if it says nothing."""
@@ -76,13 +76,16 @@ class ChatPart(BaseModel):
         return None
 
 
+Parts = Annotated[list[ChatPart], Field(max_length=10_000)]
+
+
 class ChatMessage(BaseModel):
     """A message as the AI SDK (`parts`) or assistant-ui (`content`) sends it."""
 
     id: str | None = Field(default=None, max_length=255)
-    role: str
-    parts: list[ChatPart] | None = Field(default=None, max_length=10_000)
-    content: str | list[ChatPart] | None = None
+    role: Word
+    parts: Parts | None = None
+    content: LongText | Parts | None = None
 
     @property
     def text(self) -> str:
@@ -100,7 +103,7 @@ class ChatBody(Body):
         default=None, alias="threadId"
     )
     messages: list[ChatMessage] = Field(min_length=1, max_length=100_000)
-    trigger: str = "submit-message"
+    trigger: Word = "submit-message"
 
 
 #: Fields of an execute that mean the same here. `tools` is missing: clients send their own there.

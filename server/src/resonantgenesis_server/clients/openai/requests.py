@@ -7,26 +7,25 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from ...http.schemas import Body, JsonObject, Name
+from ...http.schemas import Body, JsonObject, LongText, Name, Word
 from ...model.errors import InvalidRequest
 
-Text = Annotated[str, Field(max_length=4_000_000)]
 _TEXT_PARTS = {"text", "input_text", "output_text"}
 
 
 class GivenPart(BaseModel):
     """A part of a message; only text is read."""
 
-    type: str = ""
-    text: str | None = None
+    type: Word = ""
+    text: LongText | None = None
 
 
 class GivenMessage(BaseModel):
     """A message, or an item of another type, which is ignored."""
 
-    type: str = "message"
-    role: str | None = None
-    content: Text | list[GivenPart] | None = None
+    type: Word = "message"
+    role: Word | None = None
+    content: LongText | Annotated[list[GivenPart], Field(max_length=10_000)] | None = None
 
     @property
     def text(self) -> str:
@@ -44,8 +43,8 @@ class ResponseBody(Body):
     """A request for a response. Sampling and the like are for the agent to decide."""
 
     model: Name
-    input: Text | Annotated[list[GivenMessage], Field(min_length=1, max_length=10_000)]
-    instructions: Text | None = None
+    input: LongText | Annotated[list[GivenMessage], Field(min_length=1, max_length=10_000)]
+    instructions: LongText | None = None
     stream: bool | None = None
     background: bool | None = None
     conversation: Annotated[str, Field(max_length=255)] | ConversationName | None = None

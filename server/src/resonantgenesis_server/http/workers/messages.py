@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ...agents.workers.assignment import WorkerMessage
 from ...model.errors import InvalidRequest
 from ..api.session_models import validated
-from ..schemas import Body
+from ..schemas import Body, JsonObject, LongText, Word
 
 PATH = "/v1/agents/{agent_id}/serve"
 #: Turns that one worker may take at once, at most.
@@ -46,8 +46,8 @@ class HelloMessage(Body):
 class AssignmentError(Body):
     """Why the turn fails; the `error` chunk has the same fields."""
 
-    message: str
-    code: str | None = None
+    message: LongText
+    code: Word | None = None
     retryable: bool | None = None
     retry_after: float | None = None
 
@@ -58,7 +58,7 @@ class ChunksMessage(Body):
     type: Literal["chunks"]
     assignment: AssignmentId
     seq: Seq = Field(description="Counts the messages of the assignment from 1.")
-    chunks: list[str | dict[str, Any]] = Field(default_factory=list)
+    chunks: list[LongText | JsonObject] = Field(default_factory=list, max_length=10_000)
     is_last: bool = Field(default=False, description="The turn is over.")
     error: AssignmentError | None = Field(
         default=None, description="With `is_last`: the turn fails."
