@@ -57,7 +57,9 @@ async def test_a_change_succeeds_while_the_log_is_down_and_its_event_comes_at_th
         async with open_parts(settings) as parts, client_of(parts) as client:
             kinds = [event["type"] for event in await agent_events(client)]
             assert kinds == ["agent.created", "agent.updated"]
-    records = await Records.open((settings.store or [""])[0] or f"sqlite:///{settings.data / 'records.db'}")
+    records = await Records.open(
+        (settings.store or [""])[0] or f"sqlite:///{settings.data / 'records.db'}"
+    )
     assert await records.outbox.pending() == []
     await records.close()
 

@@ -37,12 +37,12 @@ from resonantgenesis_server.sessions.adoption import Adoption
 from resonantgenesis_server.sessions.answers import InputRequest
 from resonantgenesis_server.sessions.expiry import Expiry
 from resonantgenesis_server.sessions.files import SessionFiles
+from resonantgenesis_server.sessions.host import no_files
 from resonantgenesis_server.sessions.idempotency import TurnIdempotency
 from resonantgenesis_server.sessions.ownership import NodeOwner, Ownership, SoleOwner
 from resonantgenesis_server.sessions.range import ReadFrom
 from resonantgenesis_server.sessions.request import CreateSpec, TurnRef, TurnRequest
 from resonantgenesis_server.sessions.service import SessionService
-from resonantgenesis_server.sessions.session import no_files
 from resonantgenesis_server.sessions.session_list import SessionList
 from resonantgenesis_server.sessions.state import SessionState
 from resonantgenesis_server.sessions.supervisor import Supervisor

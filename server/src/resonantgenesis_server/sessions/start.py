@@ -22,10 +22,11 @@ from ..model.errors import (
 from ..model.ids import new_id
 from ..model.principal import Principal
 from .cache import SessionCache
+from .host import SessionHost
 from .idempotency import Claim, KeyTaken, TurnIdempotency, check_key, key_digest
 from .ownership import Elsewhere
 from .request import CreateSpec, TurnRef, TurnRequest
-from .session import Session, SessionHost
+from .session import Session
 from .state import SessionInfo, SessionState, digest
 from .turn_limit import TurnLimit
 

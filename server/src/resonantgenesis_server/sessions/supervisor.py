@@ -22,9 +22,10 @@ from ..log.base import Entry, EventLog, LogError
 from ..model.errors import SessionNotFound
 from ..model.limits import Limits
 from .cache import SessionCache
+from .host import OpenFiles, SessionHost, no_files
 from .lineage import inherited_spans
 from .ownership import Elsewhere, Ownership
-from .session import OpenFiles, Session, SessionHost, no_files
+from .session import Session
 from .session_log import SESSION_DELETED, SessionLog, session_of_event
 from .state import SessionState, control_stream, session_of
 
