@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from ..feed.hub import Hub
 from ..log.base import Entry, EventLog
 from ..model.errors import SessionNotFound
+from .lineage import Span
 from .session_log import SessionLog
 from .state import SessionState, control_stream, session_of
 
@@ -89,6 +90,16 @@ class SessionCache:
         elif not self._is_live(session_id, state):
             state = await self._bring_up(session_id, state)
         return None if state is None or state.info is None else state
+
+    async def inherited(self, state: SessionState) -> list[Span]:
+        """The parts of other sessions with which this one begins, the oldest first. A part that the
+        log has lost is left out. Raises LogUnavailable."""
+        spans: list[Span] = []
+        for ancestor in () if state.info is None else state.info.lineage:
+            inherited = await self.kept(ancestor.session_id)
+            if inherited is not None:
+                spans.append(Span(ancestor.session_id, inherited, ancestor.turn))
+        return spans
 
     def _is_live(self, session_id: str, state: SessionState) -> bool:
         """Whether announcements keep the state up to date; else it is read on at each use. While

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .cache import SessionCache
 from .state import SessionState, TurnState
 
 
@@ -24,14 +23,3 @@ class Span:
     def replaced_by(self, turn: TurnState) -> int:
         """The turn that stands in the place of this one, here; 0: none."""
         return turn.replaced_by if turn.replaced_by <= self.count else 0
-
-
-async def inherited_spans(sessions: SessionCache, state: SessionState) -> list[Span]:
-    """The parts of other sessions with which this one begins, the oldest first. A part that the
-    log has lost is left out. Raises LogUnavailable."""
-    spans: list[Span] = []
-    for ancestor in () if state.info is None else state.info.lineage:
-        inherited = await sessions.kept(ancestor.session_id)
-        if inherited is not None:
-            spans.append(Span(ancestor.session_id, inherited, ancestor.turn))
-    return spans

@@ -23,7 +23,7 @@ from ..model.errors import InvalidRequest
 from ..model.limits import PAGE_BYTES
 from .cache import SessionCache
 from .history import EntryGone, TurnHistory
-from .lineage import Span, inherited_spans
+from .lineage import Span
 from .state import SessionState, TurnState
 
 Json = dict[str, Any]
@@ -82,7 +82,7 @@ class MessagePages:
             # The records must not be older than the chunks.
             await state.take_in(self._sessions.log, session_id)
         own = Span(session_id, state, len(state.turns))
-        spans = [*await inherited_spans(self._sessions, state), own]
+        spans = [*await self._sessions.inherited(state), own]
         newest_first: list[list[Json]] = []
         count = size = looked = 0
         next_place: _Place | None = None

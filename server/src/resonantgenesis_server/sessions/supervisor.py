@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -23,7 +22,6 @@ from ..model.errors import SessionNotFound
 from ..model.limits import Limits
 from .cache import SessionCache
 from .host import OpenFiles, SessionHost, no_files
-from .lineage import inherited_spans
 from .ownership import Elsewhere, Ownership
 from .session import Session
 from .session_log import SESSION_DELETED, SessionLog, session_of_event
@@ -63,7 +61,7 @@ class Supervisor(SessionHost):
         #: Tasks that `close` cancelled and that did not end.
         self.stuck = 0
         self.states = SessionCache(log, hub, changed, lambda: ownership.is_alone)
-        self.history.inherited = partial(inherited_spans, self.states)
+        self.history.inherited = self.states.inherited
         self._active: dict[str, Session] = {}
         self._requests: set[asyncio.Task[Any]] = set()
 

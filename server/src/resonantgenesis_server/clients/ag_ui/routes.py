@@ -52,7 +52,7 @@ class ThreadMessage(BaseModel):
         return "".join(part.text or "" for part in self.content or () if part.type == "text")
 
 
-class ClientTool(BaseModel):
+class RunTool(BaseModel):
     name: Word
     description: LongText = ""
     parameters: JsonObject | None = None
@@ -77,7 +77,7 @@ class RunBody(Body):
     thread_id: Id = Field(alias="threadId")
     run_id: Id = Field(alias="runId")
     messages: list[ThreadMessage] = Field(default_factory=list, max_length=100_000)
-    tools: list[ClientTool] | None = Field(default=None, max_length=1_000)
+    tools: list[RunTool] | None = Field(default=None, max_length=1_000)
     context: list[ContextItem] | None = Field(default=None, max_length=1_000)
     resume: list[Resumption] | None = Field(default=None, max_length=1_000)
 
@@ -245,7 +245,7 @@ def _value(text: str) -> Any:
         return text
 
 
-def _client_tool(tool: ClientTool) -> dict[str, Any]:
+def _client_tool(tool: RunTool) -> dict[str, Any]:
     found: dict[str, Any] = {"name": tool.name, "description": tool.description}
     if tool.parameters is not None:
         found["schema"] = tool.parameters

@@ -35,7 +35,7 @@ def decoder_of(content_type: str) -> AnswerDecoder | None:
     return None if make is None else make()
 
 
-class _Lines:
+class _LineBuffer:
     def __init__(self) -> None:
         self._rest = b""
 
@@ -54,7 +54,7 @@ class _JsonLines:
     """Each line is a value; empty lines are heartbeats."""
 
     def __init__(self) -> None:
-        self._lines = _Lines()
+        self._lines = _LineBuffer()
 
     def feed(self, data: bytes) -> Iterator[object]:
         for line in self._lines.split(data):
@@ -70,7 +70,7 @@ class _Events:
     """The `data` of each event is a value; comments are heartbeats, other fields are ignored."""
 
     def __init__(self) -> None:
-        self._lines = _Lines()
+        self._lines = _LineBuffer()
         self._data: list[bytes] = []
         self._size = 0
 
