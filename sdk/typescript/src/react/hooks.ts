@@ -10,7 +10,7 @@ import {
   useState,
   useSyncExternalStore,
 } from 'react';
-import type { ResonantGenesis, StreamError } from '../index.js';
+import type { AnswerParams, ResonantGenesis, StreamError } from '../index.js';
 import type {
   AgentStreamState,
   AgentTaskParams,
@@ -67,6 +67,11 @@ export interface UseSessionOptions extends SendParams, SessionStoreOptions {
 export interface UseSessionResult extends SessionState {
   /** Sends the next goal; the first one makes the session. Never rejects: the turn has the error. */
   send(goal: string, params?: SendParams): Promise<void>;
+  /**
+   * Answers what a turn asks (`waiting`); the turn goes on in its place. Rejects with a StreamError
+   * where somebody has answered otherwise, or the answer does not fit.
+   */
+  answer(callId: string, answer: AnswerParams): Promise<void>;
   /** Cancels all open turns. Rejects with a StreamError if the server could not be reached. */
   cancel(): Promise<void>;
   /** Reads on, sends again or asks again, as the error requires. */
@@ -112,8 +117,11 @@ export function useSession(
     [store, latest],
   );
   const retry = useCallback(() => store.retry(latest.current), [store, latest]);
-  const { cancel } = store;
-  return useMemo(() => ({ ...state, send, cancel, retry }), [state, send, cancel, retry]);
+  const { answer, cancel } = store;
+  return useMemo(
+    () => ({ ...state, send, answer, cancel, retry }),
+    [state, send, answer, cancel, retry],
+  );
 }
 
 export interface UseAgentStreamOptions extends AgentTaskParams {
@@ -122,6 +130,11 @@ export interface UseAgentStreamOptions extends AgentTaskParams {
 }
 
 export interface UseAgentStreamResult extends AgentStreamState {
+  /**
+   * Answers what the turn asks (`waiting`); the turn goes on in its place. Rejects with a StreamError
+   * where somebody has answered otherwise, or the answer does not fit.
+   */
+  answer(callId: string, answer: AnswerParams): Promise<void>;
   /** Cancels the turn. Rejects with a StreamError if the server could not be reached. */
   cancel(): Promise<void>;
   /** Reads on after a broken connection, or asks again if the turn has ended. */
@@ -162,8 +175,8 @@ export function useAgentStream(
 
   const isShown = state.agentId === agentId && state.goal === goal;
   const shown = isShown ? state : goal ? PENDING : IDLE;
-  const { cancel, retry } = store;
-  return useMemo(() => ({ ...shown, cancel, retry }), [shown, cancel, retry]);
+  const { answer, cancel, retry } = store;
+  return useMemo(() => ({ ...shown, answer, cancel, retry }), [shown, answer, cancel, retry]);
 }
 
 export interface UseEventsOptions extends EventsSelection, EventsStoreOptions {

@@ -1,5 +1,11 @@
 import { newKey } from '../core/messages.js';
-import type { AgentStream, Chunk, ExecuteStreamParams, StreamControls } from '../types.js';
+import type {
+  AgentStream,
+  AnswerParams,
+  Chunk,
+  ExecuteStreamParams,
+  StreamControls,
+} from '../types.js';
 import { HeldObservable } from './observable.js';
 import { cancelByKey } from './outbox.js';
 import { ResumableReader } from './resumable-reader.js';
@@ -36,6 +42,7 @@ class TurnRun {
   #turn: number | null = null;
   #position = 0;
   #withdrawn = false;
+  #isClosed = false;
 
   constructor(task: AgentTask, changed: () => void) {
     this.task = task;
@@ -51,8 +58,10 @@ class TurnRun {
   get status(): StreamStatus {
     if (this.#fold.status !== null) return this.#fold.status;
     if (this.#withdrawn) return 'cancelled';
+    if (this.#reader.error !== null) return 'failed';
+    if (this.#fold.isWaiting) return 'waiting';
     if (this.#reader.isReading) return this.#turn === null ? 'connecting' : 'streaming';
-    return this.#reader.error === null ? 'idle' : 'failed';
+    return 'idle';
   }
 
   /** Whether nothing more will come, even if it is read again. */
@@ -67,7 +76,7 @@ class TurnRun {
       agentId: this.task.agentId,
       goal: this.task.goal,
       status,
-      isStreaming: status === 'connecting' || status === 'streaming',
+      isStreaming: status === 'connecting' || status === 'streaming' || status === 'waiting',
       sessionId: this.#sessionId,
       turn: this.#turn,
       position: this.#position,
@@ -76,15 +85,27 @@ class TurnRun {
   }
 
   /** Reads on to the turn's end, a failure or `close`. Never rejects: the state has the error. */
-  read(): Promise<void> {
-    if (this.isOver) return Promise.resolve();
+  async read(): Promise<void> {
+    if (this.isOver) return;
+    this.#isClosed = false;
     if (!this.#reader.isReading) this.#fold.fail(null);
-    return this.#reader.read();
+    await this.#reader.read();
+    // The stream has ended where the turn asks. The next one stays, whoever answers.
+    const isOpen = !this.#isClosed && this.#reader.error === null;
+    if (isOpen && this.#fold.isWaiting) await this.#reader.read();
   }
 
   /** Ends the connection; the turn goes on at the server. */
   close(): void {
+    this.#isClosed = true;
     this.#reader.close();
+  }
+
+  /** Answers what the turn asks. Rejects with a StreamError. */
+  async answer(callId: string, answer: AnswerParams): Promise<void> {
+    const turn = this.#turn ?? undefined;
+    await this.task.client.sessions.input(this.#sessionId ?? '', callId, { turn, ...answer });
+    if (!this.#isClosed) void this.read();
   }
 
   /** Cancels the turn. Rejects with a StreamError if the server could not be reached. */
@@ -106,7 +127,8 @@ class TurnRun {
     const form = { compact: true, raiseOnError: false };
     if (this.#sessionId !== null && this.#turn !== null && this.#position > 0) {
       const place = { turn: this.#turn, resumeFrom: this.#position };
-      const join = { ...form, ...place, ...controls };
+      const follow = this.#fold.isWaiting || undefined;
+      const join = { ...form, ...place, ...controls, ...(follow && { follow }) };
       this.#stream = await client.sessions.join(this.#sessionId, join);
     } else {
       const execute = { ...params, ...form, idempotencyKey: this.#key };
@@ -187,6 +209,14 @@ export class AgentStreamStore extends HeldObservable<AgentStreamState> {
   close(): void {
     this.#run?.close();
   }
+
+  /**
+   * Answers what the turn asks (`waiting`); the turn goes on in its place. Rejects with a StreamError
+   * where somebody has answered otherwise, or the answer does not fit.
+   */
+  readonly answer = async (callId: string, answer: AnswerParams): Promise<void> => {
+    await this.#run?.answer(callId, answer);
+  };
 
   /** Cancels the turn. Rejects with a StreamError if the server could not be reached. */
   readonly cancel = async (): Promise<void> => {

@@ -7,7 +7,7 @@ const MAX_TURNS = 500;
 
 /** Whether a turn of this status has not ended. */
 export function isActive(status: SessionState['status']): boolean {
-  return status === 'sending' || status === 'queued' || status === 'streaming';
+  return ['sending', 'queued', 'streaming', 'waiting'].includes(status);
 }
 
 /** A turn as it is known here: by its goal while it is sent, by its number once the server has it. */
@@ -24,7 +24,7 @@ class Entry {
   ) {}
 
   get status(): TurnSnapshot['status'] {
-    return this.fold.status ?? this.phase;
+    return this.fold.status ?? (this.fold.isWaiting ? 'waiting' : this.phase);
   }
 
   get isActive(): boolean {
@@ -63,7 +63,7 @@ export class SessionFold {
     for (const { key, turn, goal, status, ...content } of turns) {
       const entry = new Entry(key, turn, goal, status, new TurnFold(content));
       this.#entries.push(entry);
-      if (status === 'streaming') this.#open = entry;
+      if (status === 'streaming' || status === 'waiting') this.#open = entry;
     }
   }
 
@@ -141,13 +141,21 @@ export class SessionFold {
     return this.#entries.flatMap(({ turn, goal }) => (goal === null && turn !== null ? turn : []));
   }
 
+  /** The number of the turn that waits for this call's answer. */
+  asking(callId: string): number | undefined {
+    const asks = (entry: Entry) => entry.fold.view().waiting.some((ask) => ask.callId === callId);
+    return this.#entries.find(asks)?.turn ?? undefined;
+  }
+
   /** Fills in goals by the turns' numbers. */
   learn(goals: ReadonlyMap<number, string>): void {
     for (const entry of this.#entries) entry.goal ??= goals.get(entry.turn ?? 0) ?? null;
   }
 
   #entryOf(chunk: Chunk): Entry {
-    const turn = chunk.type === 'done' || chunk.type === 'step' ? chunk.turn : undefined;
+    const { type } = chunk;
+    const isNumbered = type === 'done' || type === 'step' || type === 'waiting';
+    const turn = isNumbered ? chunk.turn : undefined;
     if (this.#open !== null && (turn === undefined || this.#open.turn === turn)) return this.#open;
     const known = turn === undefined ? undefined : this.#byTurn(turn);
     if (known !== undefined) return known;

@@ -1,6 +1,7 @@
 import { makeError, StreamError } from '../errors.js';
 import type { UnsentGoal } from './outbox.js';
 import type { TurnSnapshot } from './snapshots.js';
+import { NO_CONTENT } from './snapshots.js';
 
 /** Where a session's place is kept: `sessionStorage`, `localStorage`, or anything like them. */
 export interface PlaceStorage {
@@ -104,6 +105,7 @@ function parse(text: string): SessionPlace | null {
   }
   if (value?.version !== VERSION || !Array.isArray(value.turns)) return null;
   const turns = value.turns.map(({ error, ...turn }) => ({
+    ...NO_CONTENT,
     ...turn,
     error: error === null ? null : makeError(error.code, error.message, error),
   }));

@@ -1,6 +1,12 @@
 import { newKey } from '../core/messages.js';
-import { ConnectionLost, InvalidRequest, PositionExpired } from '../errors.js';
-import type { AgentStream, Chunk, ConnectionState, StreamControls } from '../types.js';
+import { ConnectionLost, InvalidRequest, NotFound, PositionExpired } from '../errors.js';
+import type {
+  AgentStream,
+  AnswerParams,
+  Chunk,
+  ConnectionState,
+  StreamControls,
+} from '../types.js';
 import { GoalFinder } from './goal-finder.js';
 import { HeldObservable } from './observable.js';
 import type { UnsentGoal } from './outbox.js';
@@ -99,6 +105,17 @@ export class SessionStore extends HeldObservable<SessionState> {
   };
 
   /**
+   * Answers what a turn asks (`waiting`); the turn goes on in its place. Rejects with a StreamError
+   * where somebody has answered otherwise, or the answer does not fit.
+   */
+  readonly answer = async (callId: string, answer: AnswerParams): Promise<void> => {
+    if (this.#sessionId === null) throw new NotFound('no session asks');
+    const turn = this.#fold.asking(callId);
+    await this.client.sessions.input(this.#sessionId, callId, { turn, ...answer });
+    this.#follow();
+  };
+
+  /**
    * Goes on after an error: reads on, sends a refused goal again, or asks again for a turn that failed
    * or was cancelled. Does nothing while a turn is open. Resolves like `send`.
    */
@@ -121,13 +138,15 @@ export class SessionStore extends HeldObservable<SessionState> {
 
   protected override view(): SessionState {
     const turns = this.#fold.view();
-    const { content, toolCalls, steps, error, usage, status, turn } = turns.at(-1) ?? NO_SESSION;
+    const newest = turns.at(-1) ?? NO_SESSION;
+    const { content, toolCalls, steps, waiting, error, usage, status, turn } = newest;
     const failed = this.#reader.error;
     return {
       turns,
       content,
       toolCalls,
       steps,
+      waiting,
       usage,
       error: failed ?? error,
       status,
@@ -198,7 +217,7 @@ export class SessionStore extends HeldObservable<SessionState> {
     if (chunk.type === 'step' && this.#sessionId !== null) {
       this.#goals.look(this.#sessionId, this.#fold.goalless());
     }
-    if (chunk.type === 'done') {
+    if (chunk.type === 'done' || chunk.type === 'waiting') {
       this.#keep();
       this.#rest();
     }

@@ -1,5 +1,12 @@
 /** Snapshots of the stores: immutable values. An unchanged part stays the same object. */
-import type { ConnectionState, ExecuteParams, JsonObject, TurnStatus, Usage } from '../types.js';
+import type {
+  Ask,
+  ConnectionState,
+  ExecuteParams,
+  JsonObject,
+  TurnStatus,
+  Usage,
+} from '../types.js';
 
 /** A tool call, and its result once it has come. */
 export interface ToolCallSnapshot {
@@ -33,14 +40,19 @@ export interface TurnContent {
   readonly content: string;
   readonly toolCalls: readonly ToolCallSnapshot[];
   readonly steps: readonly StepSnapshot[];
+  /** What the turn asks and nobody has answered; `answer` does. */
+  readonly waiting: readonly Ask[];
   /** Why the turn failed; null if it did not. */
   readonly error: Error | null;
   /** The tokens and steps that it took; null before its end. */
   readonly usage: Usage | null;
 }
 
-/** `connecting` until the server has taken the turn, `streaming` until its end, then how it ended. */
-export type StreamStatus = 'idle' | 'connecting' | 'streaming' | TurnStatus;
+/**
+ * `connecting` until the server has taken the turn, `streaming` until its end, `waiting` while it asks,
+ * then how it ended.
+ */
+export type StreamStatus = 'idle' | 'connecting' | 'streaming' | 'waiting' | TurnStatus;
 
 /** The state of one turn at a time; see `AgentStreamStore`. */
 export interface AgentStreamState extends TurnContent {
@@ -65,8 +77,11 @@ export interface TurnSnapshot extends TurnContent {
   readonly turn: number | null;
   /** The goal; null if it is not known, since a session's log holds only the answers. */
   readonly goal: string | null;
-  /** `sending` until the server has it, `queued` behind a running turn, `streaming`, then how it ended. */
-  readonly status: 'sending' | 'queued' | 'streaming' | TurnStatus;
+  /**
+   * `sending` until the server has it, `queued` behind a running turn, `streaming`, `waiting` while it
+   * asks, then how it ended.
+   */
+  readonly status: 'sending' | 'queued' | 'streaming' | 'waiting' | TurnStatus;
 }
 
 /** The state of a session; the parts of a single turn are those of its newest. See `SessionStore`. */
@@ -89,6 +104,7 @@ export const NO_CONTENT: TurnContent = {
   content: '',
   toolCalls: [],
   steps: [],
+  waiting: [],
   error: null,
   usage: null,
 };

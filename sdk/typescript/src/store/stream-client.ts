@@ -1,6 +1,7 @@
 import { ResonantGenesis } from '../index.js';
 import type {
   AgentStream,
+  AnswerParams,
   ConnectionState,
   EventStream,
   ExecuteStreamParams,
@@ -20,6 +21,7 @@ export interface StreamClient {
     executeStream(params: ExecuteStreamParams, controls: StreamControls): Promise<AgentStream>;
     join(sessionId: string, params: JoinParams): Promise<AgentStream>;
     cancel(what: string | { idempotencyKey: string }, params?: { turn?: number }): Promise<unknown>;
+    input(sessionId: string, callId: string, answer: AnswerParams): Promise<unknown>;
     get(sessionId: string): Promise<SessionData>;
   };
   readonly events: {

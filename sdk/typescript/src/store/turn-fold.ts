@@ -1,5 +1,5 @@
 import { makeError } from '../errors.js';
-import type { Chunk, StepChunk, ToolResultChunk, TurnStatus, Usage } from '../types.js';
+import type { Ask, Chunk, StepChunk, ToolResultChunk, TurnStatus, Usage } from '../types.js';
 import type { StepSnapshot, ToolCallSnapshot, TurnContent } from './snapshots.js';
 import { NO_CONTENT } from './snapshots.js';
 
@@ -17,6 +17,8 @@ export class TurnFold {
   #usage: Usage | null;
   readonly #calls: ToolCallSnapshot[];
   readonly #steps: StepSnapshot[];
+  /** Copied when it changes: there are few, and seldom. */
+  #waiting: readonly Ask[];
   #view: TurnContent;
   #changed = false;
   #callsChanged = false;
@@ -29,7 +31,13 @@ export class TurnFold {
     this.#usage = start.usage;
     this.#calls = [...start.toolCalls];
     this.#steps = [...start.steps];
+    this.#waiting = start.waiting;
     this.#view = start;
+  }
+
+  /** Whether the turn goes on only when somebody has answered. */
+  get isWaiting(): boolean {
+    return this.#waiting.length > 0;
   }
 
   /** The same object until something changes, and the same lists until they do. */
@@ -39,6 +47,7 @@ export class TurnFold {
         content: this.#content,
         toolCalls: this.#callsChanged ? [...this.#calls] : this.#view.toolCalls,
         steps: this.#stepsChanged ? [...this.#steps] : this.#view.steps,
+        waiting: this.#waiting,
         error: this.#error,
         usage: this.#usage,
       };
@@ -65,12 +74,21 @@ export class TurnFold {
       case 'step':
         this.#step(chunk);
         break;
+      case 'input_required': {
+        const { type, position, ...ask } = chunk;
+        this.#waiting = [...this.#waiting, ask];
+        break;
+      }
+      case 'input':
+        this.#waiting = this.#waiting.filter(({ callId }) => callId !== chunk.callId);
+        break;
       case 'error':
         this.#error = makeError(chunk.code, chunk.message, chunk);
         break;
       case 'done':
         this.status = chunk.status;
         this.#usage = chunk.usage;
+        this.#waiting = NO_CONTENT.waiting;
         this.#endCalls();
         break;
     }

@@ -13,7 +13,7 @@ import {
   toValue,
   watch,
 } from 'vue';
-import type { ResonantGenesis, StreamError } from '../index.js';
+import type { AnswerParams, ResonantGenesis, StreamError } from '../index.js';
 import type {
   AgentStreamState,
   AgentTaskParams,
@@ -105,6 +105,11 @@ export interface UseSessionOptions extends SendParams, SessionStoreOptions {
 export interface UseSessionResult extends StateRefs<SessionState> {
   /** Sends the next goal; the first one makes the session. Never rejects: the turn has the error. */
   send(goal: string, params?: SendParams): Promise<void>;
+  /**
+   * Answers what a turn asks (`waiting`); the turn goes on in its place. Rejects with a StreamError
+   * where somebody has answered otherwise, or the answer does not fit.
+   */
+  answer(callId: string, answer: AnswerParams): Promise<void>;
   /** Cancels all open turns. Rejects with a StreamError if the server could not be reached. */
   cancel(): Promise<void>;
   /** Reads on, sends again or asks again, as the error requires. */
@@ -158,6 +163,7 @@ export function useSession(
   return {
     ...state,
     send: (goal, more) => store.value.send(goal, { ...params(), ...more }),
+    answer: (callId, answer) => store.value.answer(callId, answer),
     cancel: () => store.value.cancel(),
     retry: () => store.value.retry(params()),
   };
@@ -174,6 +180,11 @@ export interface UseAgentStreamResult extends StateRefs<AgentStreamState> {
    * rejects: `error` says why it failed.
    */
   execute(goal: string, params?: AgentTaskParams): Promise<void>;
+  /**
+   * Answers what the turn asks (`waiting`); the turn goes on in its place. Rejects with a StreamError
+   * where somebody has answered otherwise, or the answer does not fit.
+   */
+  answer(callId: string, answer: AnswerParams): Promise<void>;
   /** Cancels the turn. Rejects with a StreamError if the server could not be reached. */
   cancel(): Promise<void>;
   /** Reads on after a broken connection, or asks again if the turn has ended. */
@@ -197,8 +208,8 @@ export function useAgentStream(
     const { client = provided, ...params } = toValue(options);
     return store.execute({ ...params, ...more, client, agentId: toValue(agentId), goal });
   };
-  const { cancel, retry } = store;
-  return { ...bind(shallowRef(store), IDLE), execute, cancel, retry };
+  const { answer, cancel, retry } = store;
+  return { ...bind(shallowRef(store), IDLE), execute, answer, cancel, retry };
 }
 
 export interface UseEventsOptions extends EventsSelection, EventsStoreOptions {

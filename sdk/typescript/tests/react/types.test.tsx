@@ -19,7 +19,7 @@ test('the guide’s hook has its shape, and more', () => {
   }>();
   expectTypeOf<Of<typeof useAgentStream>['cancel']>().toEqualTypeOf<() => Promise<void>>();
   expectTypeOf<Of<typeof useAgentStream>['status']>().toEqualTypeOf<
-    'idle' | 'connecting' | 'streaming' | 'success' | 'failed' | 'cancelled' | 'timeout'
+    'idle' | 'connecting' | 'streaming' | 'waiting' | 'success' | 'failed' | 'cancelled' | 'timeout'
   >();
 });
 

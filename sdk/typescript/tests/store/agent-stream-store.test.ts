@@ -1,7 +1,7 @@
 import { expect, test, vi } from 'vitest';
 import { ConnectionLost, NotFound, SessionBusy } from '../../src/errors.js';
 import { AgentStreamStore, IDLE } from '../../src/store/index.js';
-import { done, failure, step, text, turn } from './chunks.js';
+import { answered, asking, done, failure, step, text, turn } from './chunks.js';
 import { FakeClient, settled } from './fake-client.js';
 
 function started() {
@@ -202,4 +202,40 @@ test('it shows how the connection is', async () => {
   expect(store.getSnapshot().connection).toBe('open');
   client.executes[0]?.to('offline');
   expect(store.getSnapshot().connection).toBe('offline');
+});
+
+test('a turn that asks is followed, and goes on in its place, whoever answers', async () => {
+  const { client, store, over } = started();
+  await settled();
+  client.executes[0]?.say(step(1, 1), text(2, 'a'), ...asking(3, 1));
+  await settled();
+  expect(store.getSnapshot()).toMatchObject({ status: 'waiting', isStreaming: true, content: 'a' });
+  expect(store.getSnapshot().waiting).toMatchObject([{ callId: 'c', tool: 't' }]);
+  expect(client.joins[0]?.params).toMatchObject({ turn: 1, resumeFrom: 4, follow: true });
+  await store.answer('c', { approved: true });
+  expect(client.inputs).toEqual([['s1', 'c', { turn: 1, approved: true }]]);
+  client.joins[0]?.say(
+    answered(5),
+    ...asking(6, 1, 'd'),
+    answered(8, 'd'),
+    text(9, 'b'),
+    done(10, 1),
+  );
+  await over;
+  expect(store.getSnapshot()).toMatchObject({ status: 'success', content: 'ab', waiting: [] });
+  expect(client.joins).toHaveLength(1);
+});
+
+test('a turn that waits is not read on once it was let go', async () => {
+  const { client, store, over } = started();
+  const release = store.hold();
+  await settled();
+  client.executes[0]?.say(step(1, 1), ...asking(2, 1));
+  await settled();
+  release();
+  await settled();
+  await over;
+  expect(store.getSnapshot().status).toBe('waiting');
+  await store.answer('c', { approved: false });
+  expect(client.joins.map(({ closed }) => closed)).toEqual([true]);
 });

@@ -49,3 +49,15 @@ export function event(number: number, type: string, data: Record<string, unknown
     metadata: {},
   };
 }
+
+/** What a turn says where it asks for leave to call a tool: two chunks. */
+export function asking(position: number, turn: number, callId = 'c'): Chunk[] {
+  const expiresAt = '2026-12-01T00:00:00Z';
+  return [
+    { type: 'input_required', position, callId, kind: 'approval', tool: 't', args: {}, expiresAt },
+    { type: 'waiting', position: position + 1, sessionId: 's1', turn, calls: [callId] },
+  ];
+}
+
+export const answered = (position: number, callId = 'c') =>
+  ({ type: 'input', position, callId, status: 'answered', approved: true }) satisfies Chunk;

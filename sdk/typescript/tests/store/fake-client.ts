@@ -1,6 +1,7 @@
 /** A client whose streams say what the test says; it records what it was asked for. */
 import type {
   AgentStream,
+  AnswerParams,
   Chunk,
   ConnectionState,
   EventStream,
@@ -100,12 +101,13 @@ export class FakeTurn extends FakeStream<Chunk> implements AgentStream {
     super(controls);
   }
 
-  /** Like a real one it is over with its turn, unless it follows the session. */
+  /** Like a real one it is over with its turn, or where that waits, unless it follows the session. */
   override say(...chunks: Chunk[]): void {
     super.say(...chunks);
-    if (this.params.follow !== true && chunks.some((chunk) => chunk.type === 'done')) {
-      this.end();
-    }
+    const { follow, turn } = this.params as JoinParams;
+    const isEnd = ({ type }: Chunk) =>
+      type === 'done' ? !follow || turn !== undefined : type === 'waiting' && !follow;
+    if (chunks.some(isEnd)) this.end();
   }
 
   async cancel(): Promise<void> {
@@ -141,6 +143,7 @@ export class FakeClient implements StreamClient {
   readonly joins: FakeTurn[] = [];
   readonly subscriptions: FakeSubscription[] = [];
   readonly cancels: unknown[] = [];
+  readonly inputs: unknown[] = [];
   /** What an execute is answered: a place, an error, or a promise of one. */
   answer: (params: ExecuteStreamParams) => Promise<{ sessionId: string; turn: number }> = async (
     params,
@@ -168,6 +171,9 @@ export class FakeClient implements StreamClient {
     cancel: async (what: string | { idempotencyKey: string }, params?: { turn?: number }) => {
       this.cancels.push(params === undefined ? what : [what, params]);
       await this.cancelled();
+    },
+    input: async (sessionId: string, callId: string, answer: AnswerParams) => {
+      this.inputs.push([sessionId, callId, answer]);
     },
     get: async (sessionId: string): Promise<SessionData> => ({
       sessionId,

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { SessionFold } from '../../src/store/session-fold.js';
-import { done, step, text, turn } from './chunks.js';
+import { answered, asking, done, step, text, turn } from './chunks.js';
 
 function folded(...chunks: Parameters<SessionFold['apply']>[0][]): SessionFold {
   const fold = new SessionFold();
@@ -161,4 +161,26 @@ test('it shows five hundred turns at most', () => {
   }
   expect(fold.view()).toHaveLength(500);
   expect(fold.view()[0]?.turn).toBe(2);
+});
+
+test('a turn that asks waits, and goes on in its place once all is answered', () => {
+  const asks = [...asking(3, 1).slice(0, 1), ...asking(4, 1, 'd').slice(0, 1)];
+  const fold = folded(step(1, 1), text(2, 'a'), ...asks);
+  fold.apply({ type: 'waiting', position: 5, sessionId: 's1', turn: 1, calls: ['c', 'd'] });
+  expect(brief(fold)).toEqual([[1, null, 'waiting', 'a']]);
+  expect(fold.view()[0]?.waiting).toMatchObject([
+    { callId: 'c', kind: 'approval' },
+    { callId: 'd' },
+  ]);
+  expect([fold.isActive, fold.asking('d'), fold.asking('e')]).toEqual([true, 1, undefined]);
+  const kept = new SessionFold(fold.view(), fold.position);
+  for (const one of [fold, kept]) {
+    one.apply(answered(6, 'd'));
+    expect(brief(one)[0]?.[2]).toBe('waiting');
+    one.apply(answered(7, 'c'));
+    expect([brief(one)[0]?.[2], one.view()[0]?.waiting]).toEqual(['streaming', []]);
+    one.apply(text(8, 'b'));
+    one.apply(done(9, 1));
+    expect(brief(one)).toEqual([[1, null, 'success', 'ab']]);
+  }
 });

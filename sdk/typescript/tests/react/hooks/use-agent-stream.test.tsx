@@ -4,7 +4,7 @@ import { StrictMode } from 'react';
 import { hydrateRoot } from 'react-dom/client';
 import { renderToString } from 'react-dom/server';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { done, failure, step, text, turn } from '../../store/chunks.js';
+import { answered, asking, done, failure, step, text, turn } from '../../store/chunks.js';
 import { FakeClient, settled } from '../../store/fake-client.js';
 import { framed } from '../frames.js';
 
@@ -180,4 +180,18 @@ test('a server renders it, and the browser takes that over', async () => {
   expect(client.executes).toHaveLength(1);
   expect(complaints).toEqual([]);
   act(() => root.unmount());
+});
+
+test('what the turn asks is shown and answered, and the same turn goes on', async () => {
+  const { result } = renderHook(() => useAgentStream('a', 'g', { client: client.asClient }), {
+    reactStrictMode: true,
+  });
+  await act(settled);
+  await framed(() => client.executes.at(-1)?.say(step(1, 1), text(2, 'a'), ...asking(3, 1)));
+  expect(result.current).toMatchObject({ status: 'waiting', content: 'a' });
+  expect(result.current.waiting).toMatchObject([{ callId: 'c', kind: 'approval', tool: 't' }]);
+  await act(() => result.current.answer('c', { approved: true }));
+  expect(client.inputs).toEqual([['s1', 'c', { turn: 1, approved: true }]]);
+  await framed(() => client.joins.at(-1)?.say(answered(5), text(6, 'b'), done(7, 1)));
+  expect(result.current).toMatchObject({ status: 'success', content: 'ab', waiting: [] });
 });

@@ -117,13 +117,14 @@ test('two components of one session share its connection and its state', async (
 test('the functions stay the same while the session does', async () => {
   const { result } = hook('s1');
   await act(settled);
-  const { send, cancel, retry } = result.current;
+  const { send, answer, cancel, retry } = result.current;
   await framed(() => client.joins[0]?.say(step(1, 1)));
   expect([result.current.send, result.current.cancel, result.current.retry]).toEqual([
     send,
     cancel,
     retry,
   ]);
+  expect(result.current.answer).toBe(answer);
 });
 
 test('a component that comes back goes on where it was', async () => {

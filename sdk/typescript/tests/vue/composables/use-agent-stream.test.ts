@@ -4,7 +4,7 @@ import { beforeEach, expect, test } from 'vitest';
 import { createSSRApp, defineComponent, effectScope, h, nextTick, ref } from 'vue';
 import { renderToString } from 'vue/server-renderer';
 import { ConnectionLost } from '../../../src/errors.js';
-import { done, failure, step, text, turn } from '../../store/chunks.js';
+import { answered, asking, done, failure, step, text, turn } from '../../store/chunks.js';
 import { FakeClient, settled } from '../../store/fake-client.js';
 import { framed, mounted } from '../support.js';
 
@@ -149,4 +149,18 @@ test('a server renders it', async () => {
   });
   app.use(createResonantGenesis(client.asClient));
   expect(await renderToString(app)).toBe('<p>idle</p>');
+});
+
+test('what the turn asks is shown and answered, and the same turn goes on', async () => {
+  const { it } = mounted(client, () => useAgentStream('a'));
+  const over = it.execute('g');
+  await settled();
+  await framed(() => client.executes[0]?.say(step(1, 1), text(2, 'a'), ...asking(3, 1)));
+  expect([it.status.value, it.content.value]).toEqual(['waiting', 'a']);
+  expect(it.waiting.value).toMatchObject([{ callId: 'c', kind: 'approval', tool: 't' }]);
+  await it.answer('c', { approved: false });
+  expect(client.inputs).toEqual([['s1', 'c', { turn: 1, approved: false }]]);
+  client.joins[0]?.say(answered(5), text(6, 'b'), done(7, 1));
+  await over;
+  expect([it.status.value, it.content.value, it.waiting.value]).toEqual(['success', 'ab', []]);
 });
