@@ -10,10 +10,10 @@ from support.server import ServerProcess
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """One server for a module's tests, with an agent that fails and one that asks."""
+    """One server for a module's tests, with agents that fail, ask, and take their time."""
     shared = ServerProcess(
         tmp_path_factory.mktemp("server") / "data",
-        agents={name: f"support.agents:{name}" for name in ("refusing", "refunds")},
+        agents={name: f"support.agents:{name}" for name in ("refusing", "refunds", "paced")},
         limits__heartbeat=1,
     )
     yield shared.start()

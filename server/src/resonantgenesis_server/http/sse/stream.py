@@ -295,6 +295,8 @@ class SseStream:
             await self._write(b"".join(waiting))
 
     async def _write(self, data: bytes) -> None:
+        if not data:  # entries without a frame; an empty part would end the response
+            return
         connection = self._connection
         if connection is None:
             await self._send({"type": "http.response.body", "body": data, "more_body": True})
