@@ -7,7 +7,7 @@ const src = (path: string) => fileURLToPath(new URL(`src/${path}`, import.meta.u
 
 // Every page loads these files, so they are one chunk, and an application's bundler makes one of it.
 // What only some pages need (`client.ts` imports it on demand) stays in chunks of its own.
-const ON_DEMAND = /(event-(machine|queue)|download-machine|sha256|turn-result)\.ts$/;
+const ON_DEMAND = /(event-(machine|queue)|download-machine|sha256|turn-result|all-pages)\.ts$/;
 const CORE = [
   ...readdirSync(src('')),
   ...readdirSync(src('core')).map((name) => `core/${name}`),

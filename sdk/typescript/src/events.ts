@@ -107,30 +107,18 @@ export class Replay implements AsyncIterable<PlatformEvent>, PromiseLike<Platfor
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<PlatformEvent, void> {
-    for (let cursor: string | null = null, more = true; more; ) {
-      const body: JsonObject = { ...this.#body, ...(cursor && { cursor }) };
+    const { allPages } = await pages();
+    yield* allPages(async (cursor) => {
+      const body: JsonObject = { ...this.#body, cursor };
       const request = { method: 'POST', path: `${EVENTS}/replay`, body };
-      const page = eventPage(await this.#transport.call(request));
-      yield* page.data;
-      more = page.hasMore && page.nextCursor !== null && page.nextCursor !== cursor;
-      cursor = page.nextCursor;
-    }
+      return eventPage(await this.#transport.call(request));
+    });
   }
 
   /** All as a list. Throws InvalidRequest (PAYLOAD_TOO_LARGE) where there are more than 100,000. */
   async all(): Promise<PlatformEvent[]> {
-    const found: PlatformEvent[] = [];
-    for await (const event of this) {
-      if (found.length >= REPLAY_LIMIT) {
-        const details = { limit: REPLAY_LIMIT, cursor: found.at(-1)?.cursor };
-        throw new InvalidRequest(
-          'too many events for a list: iterate, or go on from details.cursor',
-          { code: 'PAYLOAD_TOO_LARGE', details },
-        );
-      }
-      found.push(event);
-    }
-    return found;
+    const { listOf } = await pages();
+    return listOf(this, REPLAY_LIMIT);
   }
 
   // biome-ignore lint/suspicious/noThenProperty: to be awaited is what it is for.
@@ -141,6 +129,9 @@ export class Replay implements AsyncIterable<PlatformEvent>, PromiseLike<Platfor
     return this.all().then(kept, broken);
   }
 }
+
+/** Not every page reads whole lists: what that takes is loaded when it is needed. */
+const pages = () => load(() => import('./core/all-pages.js'), true);
 
 function eventPage(raw: JsonObject): Page<PlatformEvent> {
   return pageOf<PlatformEvent>(raw, raw.events, camel);

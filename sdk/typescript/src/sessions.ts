@@ -1,11 +1,9 @@
 /** `client.sessions`, and a session as an object. */
 import {
-  answerFields,
   asCount,
   camel,
   cancelRequest,
   createRequest,
-  errorFromChunk,
   itemRequest,
   listRequest,
   newKey,
@@ -108,16 +106,11 @@ export class Sessions {
     const body: JsonObject = { ...bodyOf(fields), stream: false };
     const request = createRequest(executePath(body), body, idempotencyKey);
     const raw = await this.#transport.call(request, controls.signal);
-    let result = camel<TurnResult>(raw);
-    if (/^(running|queued|waiting)$/.test(result.status)) {
-      result = await this.#later(result, controls.signal);
-    }
-    if (controls.raiseOnError !== false && /^(failed|timeout)$/.test(result.status)) {
-      const code = result.status === 'timeout' ? 'TIMEOUT' : 'AGENT_FAILED';
-      const { sessionId, position } = result;
-      throw errorFromChunk({ code, ...snake(result.error ?? {}) }, { sessionId, position });
-    }
-    return result;
+    const result = camel<TurnResult>(raw);
+    if (result.status === 'success') return result;
+    // Most turns succeed in time: what the others take is loaded when it is needed.
+    const { outcomeOf } = await load(() => import('./core/turn-result.js'), true);
+    return outcomeOf(result, this, controls);
   }
 
   /**
@@ -154,18 +147,13 @@ export class Sessions {
   /** The steps of a session's turns. */
   async steps(sessionId: string): Promise<Step[]> {
     const { path } = itemRequest('GET', SESSIONS, sessionId, '/steps');
-    const steps: Step[] = [];
-    let cursor: string | null = null;
-    for (;;) {
-      // A page holds as many as fit.
-      const raw = await this.#transport.call(
-        listRequest(path, { limit: 500, ...(cursor && { cursor }) }),
-      );
-      const page = pageOf<Step>(raw, raw.data, camel);
-      steps.push(...page.data);
-      if (!page.hasMore || page.nextCursor === null || page.nextCursor === cursor) return steps;
-      cursor = page.nextCursor;
-    }
+    const { allPages, listOf } = await load(() => import('./core/all-pages.js'), true);
+    // A page holds as many as fit.
+    const ask = async (cursor: string | undefined): Promise<Page<Step>> => {
+      const raw = await this.#transport.call(listRequest(path, { limit: 500, cursor }));
+      return pageOf(raw, raw.data, camel<Step>);
+    };
+    return listOf(allPages(ask));
   }
 
   /**
@@ -194,8 +182,7 @@ export class Sessions {
    */
   async input(sessionId: string, callId: string, answer: AnswerParams): Promise<InputResult> {
     const request = itemRequest('POST', SESSIONS, sessionId, '/input');
-    const body = answerFields(callId, answer);
-    return camel(await this.#transport.call({ ...request, body }));
+    return camel(await this.#transport.call({ ...request, body: snake({ callId, ...answer }) }));
   }
 
   /** Makes a session that begins with the turns of this one. */
@@ -242,28 +229,15 @@ export class Sessions {
   #remember(task: string, resumePoint: ResumePoint): void {
     this.#resumePoints.delete(task);
     this.#resumePoints.set(task, resumePoint);
-    for (const oldest of this.#resumePoints.keys()) {
-      if (this.#resumePoints.size <= REMEMBERED) break;
-      this.#resumePoints.delete(oldest);
-    }
-  }
-
-  /** The result of a turn that had not ended when its execute was answered. */
-  async #later(result: TurnResult, signal?: AbortSignal): Promise<TurnResult> {
-    // Most turns end in time: what this takes is loaded when it is needed.
-    const { NOT_COUNTED, resultOf } = await load(() => import('./core/turn-result.js'), true);
-    if (result.status === 'waiting') return { ...NOT_COUNTED, ...result };
-    const { sessionId, turn } = result;
-    return resultOf(
-      await this.join(sessionId, { turn, compact: true, raiseOnError: false, signal }),
-    );
+    const [oldest = ''] = this.#resumePoints.keys();
+    if (this.#resumePoints.size > REMEMBERED) this.#resumePoints.delete(oldest);
   }
 }
 
 /** The body of an execute. A regenerated turn has its own goal, unless another one is given. */
 function bodyOf(fields: object): JsonObject {
   const body = snake(fields);
-  if (body.goal === '' && body.replace_turn !== undefined) delete body.goal;
+  if (!body.goal && body.replace_turn) delete body.goal;
   return body;
 }
 

@@ -151,17 +151,8 @@ export function cancelRequest(
   return { ...itemRequest('POST', SESSIONS, sessionId, '/cancel'), body };
 }
 
-/** The fields of an answer to what a turn asks. Throws InvalidRequest if there is no answer in it. */
-export function answerFields(callId: string, answer: object): JsonObject {
-  const fields = snake({ callId, ...answer });
-  if (fields.approved === undefined && fields.payload === undefined) {
-    throw new InvalidRequest('input needs approved or payload');
-  }
-  return fields;
-}
-
-/** Nested objects whose fields are the protocol's; other nested objects are free-form data. */
-const OURS = new Set(['usage', 'error', 'forked_from']);
+/** Nested objects, and lists of them, whose fields are the protocol's; other nested objects are free-form data. */
+const OURS = new Set(['usage', 'error', 'forked_from', 'waiting']);
 const known = new Map<string, string>();
 
 /** An answer with camelCase names, as callers read it. Only an object's own fields change. */
@@ -169,12 +160,14 @@ export function camel<T>(raw: JsonObject): T {
   const result: JsonObject = {};
   for (const name of Object.keys(raw)) {
     const value = raw[name];
-    if (OURS.has(name) && isObject(value)) result[camelName(name)] = camel(value);
-    else if (name === 'waiting' && Array.isArray(value))
-      result[name] = value.filter(isObject).map((ask) => camel(ask));
-    else result[camelName(name)] = value;
+    result[camelName(name)] = OURS.has(name) ? inner(value) : value;
   }
   return result as T;
+}
+
+function inner(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(inner);
+  return isObject(value) ? camel(value) : value;
 }
 
 /** Parameters with snake_case names, as the server reads them. Undefined fields are left out. */

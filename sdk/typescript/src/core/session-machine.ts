@@ -81,18 +81,13 @@ export class SessionMachine extends Reconnector<Chunk> {
   }
 
   protected ended(): Action<Chunk> {
-    if (
-      this.#buffer.atDone &&
-      this.#requests.target === undefined &&
-      !this.#requests.options.follow
-    ) {
-      // The server ends a join when no turn runs or waits; a draining server ends it earlier. One
-      // more request tells which (204).
-      return this.#buffer.fresh ? this.connect() : { do: 'finish' };
-    }
-    if (this.#buffer.atStop && !this.#requests.options.follow) {
-      // The turn waits for answers, or has just got them. Again, one more request tells which.
-      return this.#buffer.fresh ? this.connect() : { do: 'finish' };
+    const { atDone, atStop, fresh } = this.#buffer;
+    const mayEnd = atStop || (atDone && this.#requests.target === undefined);
+    if (mayEnd && !this.#requests.options.follow) {
+      // The server ends a join when no turn runs or waits for its start, or where the turn waits for
+      // answers; a draining server ends it earlier, and an answer may just have come. One more request
+      // tells which (204).
+      return fresh ? this.connect() : { do: 'finish' };
     }
     throw this.lost('the stream ended before its turn did');
   }

@@ -1,15 +1,49 @@
-/** The result of a turn from its chunks, for an execute that takes longer than its answer. No I/O. */
+/** The result of an execute that is no success in time; loaded on demand. No I/O. */
 import { InternalError } from '../errors.js';
-import type { Ask, Chunk, DoneChunk, ErrorInfo, TurnResult, WaitingChunk } from '../types.js';
+import type {
+  Ask,
+  Chunk,
+  DoneChunk,
+  ErrorInfo,
+  JoinParams,
+  TurnResult,
+  WaitingChunk,
+} from '../types.js';
+import { errorFromChunk, snake } from './messages.js';
 
 /** What a turn took, until its end says it. */
-export const NOT_COUNTED = {
+const NOT_COUNTED = {
   steps: 0,
   usage: { inputTokens: 0, outputTokens: 0, steps: 0, durationMs: 0 },
 } as const;
 
+/**
+ * The result, from the chunks of the turn if it had not ended. Throws the error of a turn that failed
+ * unless `raiseOnError` is false, and the StreamError of the chunks.
+ */
+export async function outcomeOf(
+  answered: TurnResult,
+  sessions: { join(sessionId: string, params: JoinParams): Promise<AsyncIterable<Chunk>> },
+  {
+    signal,
+    raiseOnError = true,
+  }: { signal?: AbortSignal | undefined; raiseOnError?: boolean | undefined },
+): Promise<TurnResult> {
+  let result = answered;
+  if (/^(running|queued)$/.test(answered.status)) {
+    const params = { turn: answered.turn, compact: true, raiseOnError: false, signal };
+    result = await resultOf(await sessions.join(answered.sessionId, params));
+  } else if (answered.status === 'waiting') result = { ...NOT_COUNTED, ...answered };
+  if (raiseOnError && /^(failed|timeout)$/.test(result.status)) {
+    const code = result.status === 'timeout' ? 'TIMEOUT' : 'AGENT_FAILED';
+    const { sessionId, position } = result;
+    throw errorFromChunk({ code, ...snake(result.error ?? {}) }, { sessionId, position });
+  }
+  return result;
+}
+
 /** Reads all chunks of a turn. Throws InternalError if they hold neither its end nor a stop. */
-export async function resultOf(chunks: AsyncIterable<Chunk>): Promise<TurnResult> {
+async function resultOf(chunks: AsyncIterable<Chunk>): Promise<TurnResult> {
   const asks = new Map<string, Ask>();
   let output = '';
   let error: ErrorInfo | undefined;

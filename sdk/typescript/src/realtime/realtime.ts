@@ -1,7 +1,7 @@
 /** `client.realtime()`: one socket for any number of channels and sessions. */
 
 import { listed, placeOf, selection } from '../core/event-filter.js';
-import { answerFields, newKey, segment, snake } from '../core/messages.js';
+import { newKey, segment, snake } from '../core/messages.js';
 import { ChunkConsumer, EventConsumer, MAX_ITEMS } from '../core/realtime/consumers.js';
 import { InvalidRequest } from '../errors.js';
 import type { Settings } from '../settings.js';
@@ -122,7 +122,7 @@ export class Realtime {
    * Throws StreamError.
    */
   async input(sessionId: string, callId: string, answer: AnswerParams): Promise<void> {
-    await this.#runner.ask({ type: 'input', sessionId, ...answerFields(callId, answer) });
+    await this.#runner.ask({ type: 'input', sessionId, callId, ...answer });
   }
 
   /** Closes the socket. Open streams throw ConnectionLost; turns continue. */
