@@ -37,16 +37,27 @@ def decoder_of(content_type: str) -> AnswerDecoder | None:
 
 class _LineBuffer:
     def __init__(self) -> None:
-        self._rest = b""
+        #: The pieces of the line that has begun, and their bytes. They are joined once: an endpoint
+        #: may send a long line in many small pieces.
+        self._pieces: list[bytes] = []
+        self._size = 0
 
     def split(self, data: bytes) -> list[bytes]:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > _MAX_LINE or any(len(line) > _MAX_LINE for line in lines):
+        first, *lines = data.split(b"\n")
+        self._size += len(first)
+        if self._size > _MAX_LINE or any(len(line) > _MAX_LINE for line in lines):
             raise BadChunk(f"the agent sent a line of over {_MAX_LINE} bytes")
+        self._pieces.append(first)
+        if not lines:
+            return []
+        lines = [b"".join(self._pieces), *lines]
+        rest = lines.pop()
+        self._pieces, self._size = [rest], len(rest)
         return [line.removesuffix(b"\r") for line in lines]
 
     def rest(self) -> bytes:
-        rest, self._rest = self._rest, b""
+        rest = b"".join(self._pieces)
+        self._pieces, self._size = [], 0
         return rest.removesuffix(b"\r")
 
 
