@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from support.credentials import sync_client
 from support.node import run_client
-from support.server import ServerProcess
+from support.server import ServerProcess, bearer
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +55,30 @@ def test_the_runtime_of_copilotkit(found: dict[str, Any]) -> None:
     assert {"guide", "refusing"} <= set(runtime["agents"])
     assert runtime["stopped"] == {"stopped": False}  # the run is over
     assert runtime["never"] == [200, ""]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        "no",
+        1,
+        [],
+        {},
+        {"approve": False},
+        {"approved": "false"},
+        {"approved": True, "reason": "x" * 4_001},
+    ],
+)
+def test_only_a_boolean_approves(server: ServerProcess, tmp_path: Path, payload: object) -> None:
+    paid = tmp_path / "paid"
+    run: dict[str, object] = {"threadId": str(tmp_path), "runId": "1"}
+    run["messages"] = [{"role": "user", "content": "o"}]
+    run["context"] = [{"description": "paid", "value": str(paid)}]
+    with sync_client(server, headers=bearer()) as client:
+        assert "interrupt" in client.post("/v1/agents/refunds/ag-ui", json=run).text
+        run |= {"runId": "2", "resume": [{"interruptId": "refund", "status": "resolved"}]}
+        run["resume"][0]["payload"] = payload  # type: ignore[index]
+        refused = client.post("/v1/agents/refunds/ag-ui", json=run)
+        assert (refused.status_code, paid.exists()) == (422, False)
+        run["resume"][0]["payload"] = False  # type: ignore[index]
+        assert "Not paid." in client.post("/v1/agents/refunds/ag-ui", json=run).text

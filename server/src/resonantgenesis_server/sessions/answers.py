@@ -16,6 +16,8 @@ from ..model.errors import InvalidRequest, PayloadTooLarge
 from ..model.limits import Limits
 from .state import OpenAsk
 
+#: Characters of a reason.
+MAX_REASON = 4_000
 #: Bytes of JSON of an `input` chunk around its payload.
 _FRAME = 2_048
 
@@ -99,6 +101,8 @@ def check_answer(
 ) -> NewAnswer:
     """The answer, if it is one to this ask, whose chunk is `asked`. Raises InvalidRequest and
     PayloadTooLarge."""
+    if len(request.reason) > MAX_REASON:
+        raise InvalidRequest.field("reason", f"has at most {MAX_REASON} characters")
     if ask.kind == "approval":
         if request.approved is None:
             raise InvalidRequest.field("approved", "is required: the ask is an approval")

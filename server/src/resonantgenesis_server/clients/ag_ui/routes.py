@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...codec.json import dumps, loads
-from ...http.api.session_models import ExecuteBody, validated
+from ...http.api.session_models import ExecuteBody, InputBody, validated
 from ...http.auth.authenticator import require
 from ...http.body import read_json
 from ...http.params import text_header
@@ -231,11 +231,11 @@ def _answers(body: RunBody, asks: list[Mapping[str, Any]]) -> list[InputRequest]
 
 
 def _approval(call_id: str, payload: object) -> InputRequest:
-    """`true`, `{"approved": true, "reason"?}`, or nothing, which approves."""
-    if isinstance(payload, Mapping):
-        approved = payload.get("approved", True)
-        return InputRequest(call_id, approved=bool(approved), reason=str(payload.get("reason", "")))
-    return InputRequest(call_id, approved=payload is None or bool(payload))
+    """`true`, `{"approved": true, "reason"?}`, or nothing, which approves. Raises InvalidRequest
+    where no boolean stands there: a text like "no" must not approve."""
+    said = payload if isinstance(payload, Mapping) else {"approved": payload is None or payload}
+    answer = {"approved": said.get("approved"), "reason": said.get("reason") or ""}
+    return validated(InputBody, {"call_id": call_id, **answer}).request()
 
 
 def _value(text: str) -> Any:

@@ -26,7 +26,7 @@ from ...http.routing import api_router, streamed
 from ...http.schemas import EVENT_STREAM, Body, LongText, Word
 from ...model.errors import Conflict, InvalidRequest
 from ...model.principal import Principal
-from ...sessions.answers import InputRequest
+from ...sessions.answers import MAX_REASON, InputRequest
 from ...sessions.request import TurnRef
 from ...sessions.state import SessionState
 from ..streams import ClientStreams, SessionAlias, digest_key, turn_named
@@ -72,7 +72,9 @@ class ChatPart(BaseModel):
         if self.state == "output-available":
             return InputRequest(self.call_id, payload=self.output, has_payload=True)
         if self.state == "output-error":
-            return InputRequest(self.call_id, approved=False, reason=self.error or "")
+            return InputRequest(
+                self.call_id, approved=False, reason=(self.error or "")[:MAX_REASON]
+            )
         return None
 
 

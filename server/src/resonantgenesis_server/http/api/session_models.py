@@ -11,7 +11,7 @@ from pydantic_core import PydanticKnownError
 from ...codec.json import dumps
 from ...model.errors import InvalidRequest, PayloadTooLarge
 from ...model.limits import MIB, Limits
-from ...sessions.answers import InputRequest
+from ...sessions.answers import MAX_REASON, InputRequest
 from ...sessions.request import CreateSpec, IfBusy, OnDisconnect, TurnRequest
 from ..errors import bad_fields, problem_text
 from ..params import check_known
@@ -173,7 +173,7 @@ class InputBody(Body):
     call_id: Annotated[str, Field(min_length=1, max_length=128, pattern=NO_NUL)]
     approved: bool | None = None
     payload: Any = Field(default=None, description="Any JSON value; null is one.")
-    reason: Annotated[str, Field(max_length=4_000)] = ""
+    reason: Annotated[str, Field(max_length=MAX_REASON)] = ""
     turn: TurnNumber | None = Field(
         default=None, description="The turn that asked, where several used this call_id."
     )
