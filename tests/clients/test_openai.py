@@ -78,6 +78,18 @@ async def test_a_busy_conversation_is_not_tried_again(client: openai.AsyncOpenAI
     await client.responses.cancel(running.id)
 
 
+async def test_a_turn_that_waits_ends_its_answer(client: openai.AsyncOpenAI) -> None:
+    messages: list[Any] = [{"role": "user", "content": "order 7"}]
+    whole = await client.chat.completions.create(model="refunds", messages=messages)
+    assert (whole.choices[0].message.content, whole.choices[0].finish_reason) == (
+        "Looking. ",
+        "stop",
+    )
+    response = await client.responses.create(model="refunds", input="order 7")
+    assert (response.status, response.output_text) == ("completed", "Looking. ")
+    assert "waits for an answer" in str(response.output[-1])
+
+
 async def test_what_is_no_response_is_not_found(client: openai.AsyncOpenAI) -> None:
     for name in ("resp_none", "resp_sess_0000000000000000000a.1", "sess_0.1"):
         with pytest.raises(openai.NotFoundError):

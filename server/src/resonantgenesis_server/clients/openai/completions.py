@@ -59,7 +59,7 @@ class CompletionFrames(TurnFrames):
 
 
 def completion(completion_id: str, model: str, created: int, result: Mapping[str, Any]) -> Json:
-    """The whole object of a turn that has ended, from its result."""
+    """The whole object of a turn that has ended or waits, from its result."""
     message = {"role": "assistant", "content": result["output"], "refusal": None}
     return {
         "id": completion_id,
@@ -67,7 +67,7 @@ def completion(completion_id: str, model: str, created: int, result: Mapping[str
         "created": created,
         "model": model,
         "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}],
-        "usage": usage_of(result["usage"]),
+        "usage": usage_of(result.get("usage") or {}),
     }
 
 

@@ -126,7 +126,10 @@ class ResponseFrames(TurnFrames):
         elif kind == "error":
             self._failure = {"code": "server_error", "message": chunk["message"]}
         elif kind in {"done", "waiting"}:
-            yield from self._end(str(chunk.get("status", "success")), chunk.get("usage"))
+            missing = "the turn ended before the result"
+            if kind == "waiting":
+                missing = "the turn waits for an answer before the result"
+            yield from self._end(str(chunk.get("status", "success")), chunk.get("usage"), missing)
 
     def _event(self, name: str, **fields: Any) -> Json:
         number, self._next = self._next, self._next + 1
@@ -230,10 +233,10 @@ class ResponseFrames(TurnFrames):
         yield self._event(f"response.mcp_call.{name}", item_id=item["id"], output_index=index)
         yield self._event("response.output_item.done", output_index=index, item=item)
 
-    def _end(self, status: str, usage: Mapping[str, int] | None) -> Iterator[Json]:
+    def _end(self, status: str, usage: Mapping[str, int] | None, missing: str) -> Iterator[Json]:
         yield from self._close()
         for call_id in list(self._calls):
-            yield from self._call_ended(call_id, "the turn ended before the result", failed=True)
+            yield from self._call_ended(call_id, missing, failed=True)
         self._usage = usage
         if status == "success":
             self._status = "completed"
