@@ -30,7 +30,8 @@ def question(ask: Json) -> str:
             words = f"the result of {call}"
         case _:
             words = ""
-    return one_line(": ".join(part for part in (message, words) if part) or "an answer")
+    between = " " if message.endswith(("?", ".", "!", ":")) else ": "
+    return one_line(between.join(part for part in (message, words) if part) or "an answer")
 
 
 def prompt(ask: Json) -> str:
@@ -57,7 +58,7 @@ def answer(ask: Json, line: str) -> dict[str, Any]:
             return {"approved": True, **_reason(reason)}
         if word.lower() in {"n", "no"}:
             return {"approved": False, **_reason(reason)}
-        raise NotAnAnswer("type y or n")
+        raise NotAnAnswer("type y or n; Ctrl-C cancels the turn, Ctrl-D leaves it waiting")
     if text.startswith("!") and ask.get("kind") == "tool":
         return {"approved": False, **_reason(text[1:])}
     if takes_text(ask):

@@ -17,10 +17,13 @@ from ..render import safe, show_fields, show_json, show_line, show_rows
 from ..view import ChunkView, summary
 
 if TYPE_CHECKING:
-    from resonantgenesis import Message, SyncResonantGenesis
+    from collections.abc import Sequence
+
+    from resonantgenesis import Ask, Message, SyncResonantGenesis
 
 app = typer.Typer(
-    no_args_is_help=True, help="List, show, stream, cancel, export and delete sessions."
+    no_args_is_help=True,
+    help="List, show, stream, fork, answer, cancel, export and delete sessions.",
 )
 
 #: Messages of one page.
@@ -251,8 +254,18 @@ def give_input(
                 show_line(Console(), "the session asks nothing")
             return
         if call_id is None:
-            if len(asks) != 1:
-                raise UsageProblem(f"the session asks {len(asks)} things: name the CALL")
-            call_id = asks[0].call_id
+            call_id = _only(asks).call_id
+        if approve is None and any(a.call_id == call_id and a.kind == "approval" for a in asks):
+            raise UsageProblem(f"{call_id} is an approval: answer with --approve or --deny")
         given = client.sessions.input(session_id, call_id, **fields)
     show_line(Console(), f"answered; the session is {given.status}")
+
+
+def _only(asks: Sequence[Ask]) -> Ask:
+    """The one ask of a session. Raises UsageProblem."""
+    if not asks:
+        raise UsageProblem("the session asks nothing")
+    if len(asks) > 1:
+        names = ", ".join(ask.call_id for ask in asks)
+        raise UsageProblem(f"the session asks {len(asks)} things: name the CALL, one of {names}")
+    return asks[0]
