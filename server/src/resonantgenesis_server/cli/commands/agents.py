@@ -35,7 +35,9 @@ def create(
         str | None, typer.Argument(metavar="ID", help="Its id; default: made by the server.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Its name; default: the id.")] = None,
-    engine: Annotated[str, typer.Option(help="What runs it.")] = "llm",
+    engine: Annotated[
+        str, typer.Option(help="What runs it: llm, guide or worker; for http see POST /v1/agents.")
+    ] = "llm",
     model: Annotated[str | None, typer.Option(help="PROVIDER:MODEL, for the engine llm.")] = None,
     instructions: Annotated[str | None, typer.Option(help="What it is told to do.")] = None,
     tool: Annotated[
