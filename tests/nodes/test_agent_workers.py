@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from resonantgenesis import ResonantGenesis
+import websockets
+from resonantgenesis import AgentFailed, ResonantGenesis
 from support.fleet import PATIENCE, Fleet, client_of, running, until
 from support.postgres import PostgresServer
-from support.server import KEY, ServerProcess
+from support.server import KEY, ServerProcess, bearer
 from support.serving import CuttingProxy, WorkerProcess, listed
 from support.wire import execute, read_all
 
@@ -87,6 +89,41 @@ async def test_a_worker_at_one_node_serves_turns_of_the_other(fleet: Fleet, work
 
         results = await asyncio.gather(*(one(number) for number in range(40)))
     assert results == [("success", expected(f"t{number}", 100)) for number in range(40)]
+
+
+async def test_chunks_without_a_json_form_end_their_turn_alone(fleet: Fleet, worker: Start) -> None:
+    """They travel between the nodes with those of other organizations."""
+    here, there = fleet.nodes
+    worker(there, "paced")
+    async with client_of(here.url) as admin:
+        made = (await admin.post("/v1/organizations", json={"name": "other"})).json()
+    key = made["key"]["key"]
+    session = await start_turn(here, "x", count=300, pace=100)
+    async with ResonantGenesis(api_key=key, base_url=here.url) as sdk:
+        await sdk.agents.create(id="deep", name="deep", engine="worker")
+        for number in range(10):
+            async with websockets.connect(
+                f"{there.url.replace('http', 'ws', 1)}/v1/agents/deep/serve",
+                additional_headers=bearer(key),
+            ) as socket:
+                hello = {"type": "hello", "worker_id": f"worker_number_{number:06d}", "capacity": 1}
+                await socket.send(json.dumps(hello))
+                await socket.recv()
+                turn = asyncio.create_task(sdk.sessions.execute(agent_id="deep", goal="y"))
+                assign = json.loads(await socket.recv())
+                nested = "[" * 400 + "]" * 400
+                chunk = {"type": "data", "name": "n", "data": "NESTED"}
+                said = {"type": "chunks", "assignment": assign["assignment"], "seq": 1}
+                text = json.dumps({**said, "chunks": [chunk]})
+                await socket.send(text.replace('"NESTED"', nested))
+                async with asyncio.timeout(PATIENCE):
+                    with pytest.raises(AgentFailed, match="no JSON form"):
+                        await turn
+                assert json.loads(await socket.recv())["type"] == "cancel"
+    async with sdk_of(here) as sdk, asyncio.timeout(PATIENCE):
+        async for _ in sdk.sessions.join(session):
+            pass
+    assert await ending(there, session) == ("success", expected("x", 300))
 
 
 async def test_a_turn_waits_for_a_worker_at_any_node_and_is_cancelled_there(

@@ -17,6 +17,7 @@ from typing import Any
 
 from ...background import Background
 from ...calls import Calls, NoAnswer
+from ...codec.json import NotJson, dumps
 from ...log.base import LogError
 from ...model.errors import ApiError
 from .assignment import AgentName, Assignment, WorkerMessage
@@ -94,6 +95,8 @@ class _Outbox:
             try:
                 answer: list[Any] = await self._calls.call(self._node, self._verb, {"items": items})
                 return answer
+            except NotJson:
+                items = [_sendable(item) for item in items]
             except (NoAnswer, LogError):
                 if self._node not in self._calls.others:
                     return None
@@ -307,6 +310,16 @@ def _of(worker: ConnectedWorker, assignment: str) -> dict[str, Any]:
         "socket": worker.socket,
         "assignment": assignment,
     }
+
+
+def _sendable(item: dict[str, Any]) -> dict[str, Any]:
+    """The item; chunks that have no JSON form, such as ones that nest too deep, end their turn."""
+    try:
+        dumps([[[[item]]]])  # as deep as it stands in a call
+    except NotJson as error:
+        said = f"the agent sent a chunk that has no JSON form: {error}"
+        return {**item, "chunks": [{"type": "error", "message": said}]}
+    return item
 
 
 def _agent(args: Mapping[str, Any]) -> AgentName:
