@@ -57,6 +57,20 @@ def test_lines_begin_on_lines_of_their_own() -> None:
     ) == ('Let me see.\n→ t(q="ü", n=2)\n← t: 2 results: [1, 2]\nIt is 2.\n✗ t: broken badly\n')
 
 
+def test_messages_to_a_running_turn_are_shown_where_it_took_them() -> None:
+    message = {"type": "user_message", "message_id": "m", "content": "in\nSpanish"}
+    assert shown(text("One."), {**message, "taken": True}, text("Dos.")) == (
+        "One.\n« in Spanish\nDos.\n"
+    )
+    assert shown({**message, "taken": False}) == "« in Spanish (left for the next turn)\n"
+
+
+def test_a_question_names_its_choices() -> None:
+    ask = {"type": "input_required", "call_id": "a", "kind": "input", "message": "Where to?"}
+    assert shown({**ask, "schema": {"enum": ["Oslo", 7]}}) == '? Where to? one of "Oslo", 7\n'
+    assert shown({**ask, "schema": {"type": "string"}}) == "? Where to?\n"
+
+
 def test_a_failed_turn_says_why() -> None:
     out = io.StringIO()
     view = ChunkView(Console(file=out))

@@ -29,9 +29,16 @@ def question(ask: Json) -> str:
         case "tool":
             words = f"the result of {call}"
         case _:
-            words = ""
+            words = _choices(ask.get("schema"))
     between = " " if message.endswith(("?", ".", "!", ":")) else ": "
     return one_line(between.join(part for part in (message, words) if part) or "an answer")
+
+
+def _choices(schema: object) -> str:
+    values = schema.get("enum") if isinstance(schema, Mapping) else None
+    if not isinstance(values, list):
+        return ""
+    return f"one of {', '.join(json.dumps(value, ensure_ascii=False) for value in values)}"
 
 
 def prompt(ask: Json) -> str:

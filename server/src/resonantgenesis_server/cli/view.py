@@ -85,7 +85,7 @@ class ChunkView:
                 result = _result(chunk.get("result"))
                 mark, style = ("✗", "red") if failed else ("←", "dim cyan")
                 self._line(mark, f"{chunk.get('tool')}: {result}", style)
-            case "input_required" | "input":
+            case "input_required" | "input" | "user_message":
                 self._line(*_asked(chunk), "yellow")
             case "error":
                 self._line("!", _error(chunk), "red")
@@ -127,7 +127,10 @@ class ChunkView:
 
 
 def _asked(chunk: Mapping[str, Any]) -> tuple[str, str]:
-    """The mark and the words of a question, or of what became of it."""
+    """The mark and the words of a question, of what became of it, or of a user's message."""
+    if chunk.get("type") == "user_message":
+        left = "" if chunk.get("taken") else " (left for the next turn)"
+        return "«", f"{chunk.get('content')}{left}"
     if chunk.get("type") == "input_required":
         return "?", question(chunk)
     agrees = chunk.get("status") == "answered" and chunk.get("approved") is not False

@@ -243,7 +243,7 @@ async def _unfolded(produced: object) -> AsyncGenerator[object, None]:
 
 #: What an agent yields beside `str`.
 _Chunk = Text | Reasoning | ToolCall | ToolResult | Step | Source | File | Data | Usage
-_NAMES = [kind.__name__ for kind in get_args(_Chunk)]
+_NAMES = [kind.__name__ for kind in (*get_args(_Chunk), Ask, Keep)]
 #: Types of fields; the codec checks JSON values.
 _TYPES: Mapping[type[_Chunk], Mapping[str, type]] = {
     Text: {"content": str},
