@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from resonantgenesis_server.clients.ai_sdk.encode import END, UiMessageFrames
 from resonantgenesis_server.clients.frames import FramesEncoder
+from resonantgenesis_server.codec.sse import aside_entry
 from resonantgenesis_server.http.serving.stream_connection import chunked
 from resonantgenesis_server.log.base import Entry
 
@@ -112,3 +113,11 @@ def test_encoders_are_equal_where_their_frames_are() -> None:
     assert FramesEncoder(fold()) != FramesEncoder(UiMessageFrames("sess_1", 2))
     assert FramesEncoder(fold()) != FramesEncoder(UiMessageFrames("sess_2", 1))
     assert FramesEncoder(fold(), 3) != FramesEncoder(fold(), 3)
+
+
+def test_what_is_not_stored_is_no_frame() -> None:
+    """Else one who counts the frames of a live answer would leave out others when it comes back."""
+    encoder = FramesEncoder(fold())
+    aside = aside_entry(b'{"type":"data","name":"n","data":1,"transient":true}', "sess_1")
+    assert list(encoder.encode([aside])) == []
+    assert encoder.live([aside]) == chunked(b": hb\n\n")

@@ -30,6 +30,10 @@ class TurnFrames(ABC):
 
     __slots__ = ()
 
+    #: Clients go on from the number of frames that they have. What is not in the log, which is
+    #: transient data, is no frame for them: nobody who reads later could count it.
+    is_counted: ClassVar[bool] = False
+
     @property
     @abstractmethod
     def key(self) -> tuple[object, ...]:
@@ -75,6 +79,7 @@ class FramesEncoder(SseEncoder):
         found = [
             frame
             for entry in entries
+            if entry.position or not self._fold.is_counted
             for frame in self._fold.frames(entry.kind, orjson.loads(entry.body))
         ]
         if not self._skip:

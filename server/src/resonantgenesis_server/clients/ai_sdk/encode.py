@@ -40,6 +40,8 @@ class UiMessageFrames(TurnFrames):
         "_begun", "_calls", "_denied", "_open", "_parts", "_steps", "sdk", "session_id", "turn",
     )  # fmt: skip
 
+    is_counted = True
+
     def __init__(self, session_id: str, turn: int, sdk: int = 6) -> None:
         """`sdk` is the lowest version that reads the frames."""
         self.session_id = session_id
@@ -173,8 +175,6 @@ class UiMessageFrames(TurnFrames):
         found = {"type": f"data-{chunk['name']}", "data": chunk["data"]}
         if chunk.get("id") is not None:
             found["id"] = chunk["id"]
-        if chunk.get("transient"):
-            found["transient"] = True
         yield found
 
     def _end(self, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
