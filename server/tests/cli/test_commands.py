@@ -141,6 +141,7 @@ def test_sessions_cancel(fake: FakeServer, cli: Cli) -> None:
         (failure(404, "SESSION_NOT_FOUND", "none"), 5, "none; `resonantgenesis sessions list`"),
         (failure(404, "NOT_FOUND", "no such file"), 5, "no such file; `resonantgenesis files ls`"),
         (failure(404, "NOT_FOUND", "there is no such key"), 5, "`resonantgenesis keys list`"),
+        (failure(409, "CONFLICT", "it was answered"), 1, "it was answered\n"),
         (failure(422, "INVALID_REQUEST", "status: no"), 2, "status: no"),
         (failure(500, "INTERNAL", "oops"), 1, "oops (request req_7); the server's log"),
         (failure(503, "UNAVAILABLE", "draining"), 1, "UNAVAILABLE: draining"),

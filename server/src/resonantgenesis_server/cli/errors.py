@@ -145,7 +145,8 @@ def _hint(code: str, message: str, details: Mapping[str, Any]) -> str:
         return "take one from an event of this server, or give a time"
     if code == "NOT_FOUND":
         return next((hint for word, hint in _LISTS.items() if word in message), "")
-    return _NEXT.get(code, "")
+    about_another = code == "CONFLICT" and "Idempotency-Key" not in message
+    return "" if about_another else _NEXT.get(code, "")
 
 
 @contextlib.contextmanager
