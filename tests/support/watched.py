@@ -13,10 +13,7 @@ from typing import Any
 import structlog
 from resonantgenesis_server.cli.app import main
 from resonantgenesis_server.http.serving import acceptor, stream_connection
-from resonantgenesis_server.http.serving import run as serving
 from resonantgenesis_server.http.serving import websocket_protocol as ws_protocol
-from resonantgenesis_server.http.serving.connection_limit import ConnectionLimit
-from resonantgenesis_server.model.limits import Limits
 
 
 class Watched:
@@ -36,16 +33,11 @@ class Watched:
         self._transport.write(data)
 
 
-class WatchedPending(acceptor.PendingConnection):
+class WatchedProtocol(acceptor.HttpProtocol):
     __slots__ = ()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(Watched(transport))  # type: ignore[arg-type]
-
-
-class WatchedAcceptor(acceptor.ConnectionAcceptor):
-    def __init__(self, limit: ConnectionLimit, limits: Limits) -> None:
-        super().__init__(limit, pending=WatchedPending, limits=limits)
 
 
 def _deaf(self: Any) -> None:
@@ -55,5 +47,5 @@ def _deaf(self: Any) -> None:
 if os.environ.get("CARELESS"):
     stream_connection.StreamConnection.pause_writing = _deaf  # type: ignore[method-assign]
     ws_protocol.SocketProtocol.pause_writing = _deaf  # type: ignore[method-assign]
-vars(serving)["ConnectionAcceptor"] = WatchedAcceptor
+vars(acceptor)["HttpProtocol"] = WatchedProtocol
 sys.exit(main())

@@ -68,6 +68,10 @@ class AgentRun:
         self._limits = limits
         self._request_id = request_id
         self._abandon = abandon
+        #: Set when there is something to decide: the turn is cancelled or asks, its chunks cannot
+        #: be stored, or answers have come.
+        self._wake = asyncio.Event()
+        writer.on_error = self._wake.set
         answers = Answers(turn.answers)
         numbering = maker
         if replays:  # it is numbered as the first run was, from the start, and is not written
@@ -81,7 +85,7 @@ class AgentRun:
             replays=replays,
             limits=limits,
             now=stops.now,
-            ready=self._wake_up,
+            ready=self._wake.set,
             show=self._write_chunk,
         )
         self._turn = replace(turn, answers=answers, asks=self._questions)
@@ -91,10 +95,6 @@ class AgentRun:
         self._decided = False
         if isinstance(turn.inbox, TurnInbox):
             turn.inbox.connect(self._show_taken)
-        #: Set when there is something to decide: the turn is cancelled or asks, its chunks cannot
-        #: be stored, or answers have come.
-        self._wake = asyncio.Event()
-        writer.on_error = self._wake_up
 
     @property
     def waits(self) -> bool:
@@ -111,14 +111,11 @@ class AgentRun:
         """Cancel the turn. Returns whether it ends as cancelled: False if it was over already."""
         if not self._decided:
             self._cancelled = True
-            self._wake_up()
+            self._wake.set()
         return self._cancelled
 
     def look(self) -> None:
         """The turn may go on, or must let its agent go."""
-        self._wake_up()
-
-    def _wake_up(self) -> None:
         self._wake.set()
 
     async def run(self) -> TurnOutcome | None:
@@ -133,6 +130,10 @@ class AgentRun:
         finally:
             self._writer.seal()
             self._questions.close()
+            # Else its references in a circle would keep the turn's output until the collector of
+            # garbage comes, which is rare.
+            if isinstance(self._turn.inbox, TurnInbox):
+                self._turn.inbox.close()
             await self._stop(agent_task)
         if outcome is None:
             return None

@@ -22,6 +22,7 @@ from ..model.errors import AgentError
 from ..model.limits import Limits
 from .chunks import ChunkMaker, Encoded, ask_chunk
 from .state import Resume
+from .turn_writer import Sealed
 
 #: Asks of one stop, and bytes of their chunks together, under the log's bound of an append.
 MAX_ASKS, _MAX_BYTES = 32, 2 << 20
@@ -78,6 +79,10 @@ class Answers(Mapping[str, Answer]):
 
     def add(self, answers: Mapping[str, Answer]) -> None:
         self._answers |= answers
+
+
+async def _over(_call: ToolCall) -> None:
+    raise Sealed
 
 
 class TurnQuestions:
@@ -156,6 +161,7 @@ class TurnQuestions:
     def close(self) -> None:
         """Nobody answers any more: who still waits is cancelled."""
         self._is_closed = True
+        self._show = _over
         if self._timer is not None:
             self._timer.cancel()
         for future in self._open.values():

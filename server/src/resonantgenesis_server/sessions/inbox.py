@@ -20,6 +20,7 @@ from ..agents.base import InboxMessage
 from ..log.base import EventLog
 from .chunks import TurnOutcome, user_message_chunk
 from .state import TurnState, control_stream
+from .turn_writer import Sealed
 
 #: Entries of a page that is read.
 _PAGE = 5_000
@@ -44,6 +45,10 @@ class TurnInbox:
     def connect(self, show: Show) -> None:
         """`show` writes the chunk that a message was taken."""
         self._show = show
+
+    def close(self) -> None:
+        """The turn is over: no message can be taken any more."""
+        self._show = _over
 
     def deliver(self, message: InboxMessage) -> None:
         """Add a recorded message, unless it was added before."""
@@ -72,6 +77,10 @@ class TurnInbox:
         if not self._waiting:
             return ()
         return asyncio.run_coroutine_threadsafe(self.take(), self._loop).result(_THREAD_WAIT)
+
+
+async def _over(_message: InboxMessage) -> None:
+    raise Sealed
 
 
 async def _nobody(_message: InboxMessage) -> None:
