@@ -18,7 +18,7 @@ from ..codec.times import rfc3339
 from ..feed.compact import compact
 from ..feed.shares import SHARED
 from ..feed.subscription import Caller
-from ..log.base import Entry
+from ..log.base import Entry, PositionConflict, StaleWriter
 from ..model.errors import NotFound, SessionBusy, SessionNotFound
 from ..model.ids import is_id
 from ..model.limits import LOOKED_BYTES, PAGE_BYTES
@@ -46,6 +46,8 @@ log_ = structlog.get_logger("resonantgenesis.sessions")
 
 #: Rounds of cancelling turns while others start new ones, and seconds that one may take to end.
 _DELETE_TRIES, _DELETE_WAIT = 3, 5.0
+#: A turn was started, or another node has just written the session, e.g. that it has a fork.
+_WRITTEN_ELSEWHERE = (SessionBusy, Elsewhere, PositionConflict, StaleWriter)
 #: Entries of the log that one call of `steps` reads.
 _STEPS_ENTRIES = 20_000
 
@@ -246,7 +248,7 @@ class SessionService:
                 await wait_over(self.states, session_id, state, turn, _DELETE_WAIT)
             try:
                 return await self._remove(session_id, principal.key_id, request_id)
-            except (SessionBusy, Elsewhere):
+            except _WRITTEN_ELSEWHERE:
                 continue
         raise SessionBusy("the session's turns have not ended yet", retry_after=1)
 
@@ -261,7 +263,7 @@ class SessionService:
                 continue
             try:
                 await self._remove(session_id)
-            except (SessionBusy, Elsewhere):
+            except _WRITTEN_ELSEWHERE:
                 continue
             removed += 1
         await self._list.settle()
