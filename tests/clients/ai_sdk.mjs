@@ -133,7 +133,7 @@ async function tabs() {
   found.tabs = {
     errors: [...one.errors, ...two.errors],
     answers: [one, two].filter((each) => each.errors.length === 0).length,
-    again: again[0] === again[1],
+    again: again[0] === again[1] || again,
   };
 }
 

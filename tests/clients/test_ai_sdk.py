@@ -64,7 +64,7 @@ def test_two_tabs_make_one_session(found: dict[str, Any]) -> None:
     tabs = found["tabs"]
     assert tabs["answers"] == 1 and len(tabs["errors"]) == 1
     assert json.loads(tabs["errors"][0])["error"]["code"] == "SESSION_BUSY"
-    assert tabs["again"], "a message that is posted again joins its turn"
+    assert tabs["again"] is True, "a message that is posted again joins its turn"
 
 
 def test_approvals_are_asked_and_answered_in_the_chat(found: dict[str, Any]) -> None:
