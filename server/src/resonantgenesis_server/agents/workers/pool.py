@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ _LOOK = 1.0
 _ACK_BYTES = 64 * 1024
 #: Seconds until a client may try again when no worker has come.
 _RETRY_AFTER = 5.0
+_NODE = re.compile(r"[0-9]{1,9}")
 _sockets = itertools.count(1)
 
 
@@ -60,6 +62,8 @@ class ConnectedWorker:
         self.socket = next(_sockets)
         self.is_draining = False
         self.assignments: set[str] = set()
+        #: Those whose handler ended while it was cut off: their last message is to come again.
+        self.ending: set[str] = set()
         self.replaced = replaced
         self._send = send
         #: Number and size of the messages of each assignment that wait to be acknowledged.
@@ -297,8 +301,7 @@ class WorkerPool:
             accepted = await self._resume(worker, each.id)
             if accepted is not None:
                 kept.append((each.id, accepted))
-                if not each.is_over:
-                    worker.assignments.add(each.id)
+                (worker.ending if each.is_over else worker.assignments).add(each.id)
         if before is not None:
             self._give_back(before, before.assignments - {each.id for each in held})
         # No await between here and the caller's answer, so no turn is assigned before it.
@@ -339,7 +342,10 @@ class WorkerPool:
                     assignment.detach(_HereLink(self.node, worker))
 
     def take(self, worker: ConnectedWorker, id: str, message: WorkerMessage) -> bool:
-        """Accept a worker's message. False: the assignment is no more, and it must stop."""
+        """Accept a worker's message. False: the assignment is no more, or not its own, and it must
+        stop."""
+        if id not in worker.assignments and id not in worker.ending:
+            return False
         if message.is_last:
             self.ended(worker, id)
         node = node_of(id)
@@ -393,7 +399,8 @@ class WorkerPool:
 def node_of(assignment: str) -> int:
     """The number of the node that runs the turn; -1: this is no assignment's id."""
     parts = assignment.split("_")
-    return int(parts[1]) if len(parts) == 3 and parts[1].isdecimal() else -1
+    is_number = len(parts) == 3 and _NODE.fullmatch(parts[1])
+    return int(parts[1]) if is_number else -1
 
 
 def _by_node(assignments: Iterable[str]) -> dict[int, list[str]]:
