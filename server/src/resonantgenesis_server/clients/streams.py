@@ -67,6 +67,10 @@ class ClientStreams:
         self.watch = watch
         self._requests = requests
 
+    async def take_for(self, scope: Scope) -> None:
+        """Count a request of the scope's caller. Raises RateLimited."""
+        await self._requests.take_for(scope)
+
     async def check_agent(self, principal: Principal, agent_id: str) -> None:
         """Raises AgentNotFound for an agent that the caller's organization has not."""
         await self.service.supervisor.agents.resolve(principal.organization_id, agent_id)
@@ -95,7 +99,7 @@ class ClientStreams:
         without a name. With a key, a repeat joins the turn."""
         principal: Principal = scope["state"]["principal"]
         require(principal, "sessions:write")
-        await self._requests.take_for(scope)
+        await self.take_for(scope)
         if alias is not None:
             found = await self.find(principal, alias)
             session_id = None if found is None else found[0]

@@ -140,6 +140,7 @@ class AgUiRoutes:
         ref: TurnRef,
         answers: list[InputRequest],
     ) -> None:
+        await self._streams.take_for(scope)
         fold = RunFrames(ref.session_id, ref.turn, body.thread_id, body.run_id)
         skip = 0
         async for entry in self._streams.chunks(ref):

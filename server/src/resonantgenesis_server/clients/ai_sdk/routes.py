@@ -6,6 +6,7 @@ the last message counts.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -34,8 +35,7 @@ from .encode import END, HEADERS, UiMessageFrames
 
 PATH = "/v1/agents/{agent_id}/chat"
 _PROTOCOL = "chat"
-#: Frames that a client may have; see `startIndex`.
-_MOST_FRAMES = 10_000_000
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,8}")
 
 AgentId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Sdk = Annotated[str | None, Query(max_length=2, description="5 for clients of version 5.")]
@@ -205,6 +205,7 @@ class ChatRoutes:
         """Answer what the chat's turn asks, and write what comes after it."""
         principal: Principal = scope["state"]["principal"]
         require(principal, "sessions:write")
+        await self._streams.take_for(scope)
         found = await self._streams.find(principal, chat)
         if found is None or found[1].current is None:
             raise Conflict("the chat asks nothing")
@@ -245,13 +246,13 @@ class ChatRoutes:
             await Response(status_code=204)(scope, receive, send)
             return
         ref = TurnRef(session_id, number)
-        if index is None:
-            await self._write(scope, receive, send, ref)
+        if index is None or index >= 0:
+            await self._write(scope, receive, send, ref, index or 0)
             return
+        await self._streams.take_for(scope)  # the whole turn is read for it
         count, _ = await self._count(ref, _sdk(scope["state"]["query"]))
         tail = (b"x-workflow-stream-tail-index", b"%d" % max(count - 1, 0))
-        skip = index if index >= 0 else max(count + index, 0)
-        await self._write(scope, receive, send, ref, skip, [tail])
+        await self._write(scope, receive, send, ref, max(count + index, 0), [tail])
 
     async def _write(
         self,
@@ -298,10 +299,9 @@ def _start_index(query: QueryParams) -> int | None:
     text = query.text("startIndex", 12)
     if text is None:
         return None
-    try:
-        return max(min(int(text), _MOST_FRAMES), -_MOST_FRAMES)
-    except ValueError:
-        raise InvalidRequest.field("startIndex", "must be a whole number") from None
+    if _WHOLE_NUMBER.fullmatch(text) is None:
+        raise InvalidRequest.field("startIndex", "must be a whole number of at most 8 digits")
+    return int(text)
 
 
 def _turn_to_read(

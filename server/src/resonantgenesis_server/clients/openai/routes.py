@@ -21,7 +21,7 @@ from ...http.body import read_json
 from ...http.params import text_header
 from ...http.routing import FastRoute, fast_route
 from ...http.waiting import waiting
-from ...model.errors import InvalidRequest, NotFound, SessionBusy
+from ...model.errors import AgentNotFound, InvalidRequest, NotFound, SessionBusy
 from ...model.ids import new_id
 from ...model.principal import Principal
 from ...records.agents import AgentDirectory
@@ -86,8 +86,10 @@ class OpenAiRoutes:
         await _answer(scope, receive, send, {"object": "list", "data": found})
 
     async def model(self, scope: Scope, receive: Receive, send: Send) -> None:
-        principal = _caller(scope, "agents:read")
-        agent = await self._agents.get(principal.organization_id, scope["path_params"]["model"])
+        principal, model = _caller(scope, "agents:read"), scope["path_params"]["model"]
+        if principal.agent_id not in {None, model}:
+            raise AgentNotFound("there is no such agent")
+        agent = await self._agents.get(principal.organization_id, model)
         await _answer(scope, receive, send, _model(agent.id, agent.created_at))
 
     # -- responses -------------------------------------------------------------------------
