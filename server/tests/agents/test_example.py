@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ async def test_the_example_agent_runs(
     collect: Callable[..., Awaitable[list[Any]]],
 ) -> None:
     monkeypatch.chdir(EXAMPLE)
+    # Another example has a module of this name.
+    monkeypatch.delitem(sys.modules, "agent", raising=False)
     agent = load("agent:answer")
     chunks = await collect(agent, "to be or not to be", history=[PastTurn("a", "b", "success")])
     counts = {"to": 2, "be": 2, "or": 1, "not": 1}

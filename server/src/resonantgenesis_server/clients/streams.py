@@ -102,8 +102,9 @@ class ClientStreams:
         await self.take_for(scope)
         if alias is not None:
             found = await self.find(principal, alias)
-            session_id = None if found is None else found[0]
             own_id = alias.session_id(principal)
+            # The alias alone in the first request and in its repeat, for both are one request.
+            session_id = None if found is None or found[0] == own_id else found[0]
             request = replace(request, session_id=session_id, own_id=own_id)
         return await self.service.execute(
             principal, request, key=key, request_id=scope["state"]["request_id"]
