@@ -16,7 +16,7 @@ PATIENCE = 60.0
 Json = dict[str, Any]
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.soak)])
 def server(request: pytest.FixtureRequest, serve: Serve) -> ServerProcess:
     if request.param == "sqlite":
         return serve(may_complain=True)

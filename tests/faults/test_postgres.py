@@ -218,8 +218,15 @@ async def test_any_node_serves_any_session(serve: Serve, postgres: str) -> None:
         assert totals["turns"] == 4
 
 
-@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
-@pytest.mark.parametrize("signals", [1, 2])
+@pytest.mark.parametrize(
+    ("fault", "signals"),
+    [
+        (signal.SIGSTOP, 1),
+        (signal.SIGKILL, 2),
+        pytest.param(signal.SIGKILL, 1, marks=pytest.mark.soak),
+        pytest.param(signal.SIGSTOP, 2, marks=pytest.mark.soak),
+    ],
+)
 async def test_a_stop_while_the_database_is_away_ends_in_time(
     serve: Serve, database: PostgresServer, fault: signal.Signals, signals: int
 ) -> None:

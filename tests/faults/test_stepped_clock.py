@@ -50,7 +50,7 @@ async def all_as_before(server: ServerProcess, before: dict[str, Any], made: str
         assert days and days <= set(near)
 
 
-@pytest.mark.parametrize("step", [40 * DAY, -40 * DAY])
+@pytest.mark.parametrize("step", [40 * DAY, pytest.param(-40 * DAY, marks=pytest.mark.soak)])
 async def test_a_clock_that_jumps_for_a_moment(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: float
 ) -> None:

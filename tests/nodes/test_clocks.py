@@ -31,7 +31,7 @@ HOUR = 3_600.0
 LIMIT = 20
 
 
-@pytest.mark.parametrize("step", [HOUR, -HOUR])
+@pytest.mark.parametrize("step", [HOUR, pytest.param(-HOUR, marks=pytest.mark.soak)])
 async def test_a_step_of_an_hour(
     database: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: float
 ) -> None:

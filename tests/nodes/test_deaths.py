@@ -88,6 +88,7 @@ async def some_die(fleet: Fleet, sessions: int, victims: Sequence[ServerProcess]
     await none_is_open(fleet)
 
 
+@pytest.mark.soak
 async def test_the_heir_dies_amid_its_inheritance(database: PostgresServer, tmp_path: Path) -> None:
     with running(tmp_path, [database.database()] * 3) as fleet:
         async with fleet.balancer.running():
