@@ -7,8 +7,10 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from ..codec.json import dumps
 from ..codec.sse import OPENING
 from ..http.auth.authenticator import require
 from ..http.limits import RequestLimit
@@ -19,6 +21,8 @@ from ..model.errors import InvalidRequest, NotFound, SessionNotFound
 from ..model.ids import id_of
 from ..model.limits import Limits
 from ..model.principal import Principal
+from ..records.agents import AgentDirectory
+from ..records.base import AgentRecord
 from ..sessions.range import ReadFrom, expired
 from ..sessions.request import TurnRef, TurnRequest
 from ..sessions.service import SessionService
@@ -170,3 +174,23 @@ def digest_key(protocol: str, parts: Sequence[str]) -> str:
     """An Idempotency-Key for a request that has none, from what makes it the same request."""
     text = "\0".join(parts).encode("utf-8", "surrogatepass")
     return f"{protocol}:{hashlib.sha256(text).hexdigest()}"
+
+
+async def visible_agents(agents: AgentDirectory, principal: Principal) -> list[AgentRecord]:
+    """The agents that the caller sees, by id."""
+    found: list[AgentRecord] = []
+    cursor: str | None = None
+    while True:
+        page = await agents.list(principal.organization_id, limit=100, cursor=cursor)
+        found += [each for each in page.items if principal.agent_id in {None, each.id}]
+        cursor = page.next_cursor
+        if cursor is None:
+            return found
+
+
+async def answer_json(
+    scope: Scope, receive: Receive, send: Send, value: object, *, status: int = 200
+) -> None:
+    headers = {"Cache-Control": "no-store"}
+    response = Response(dumps(value), status, headers, "application/json")
+    await response(scope, receive, send)

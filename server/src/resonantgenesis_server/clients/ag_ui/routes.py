@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ...codec.json import dumps, loads
+from ...codec.json import loads
 from ...http.api.session_models import ExecuteBody, InputBody, validated
 from ...http.auth.authenticator import require
 from ...http.body import read_json
@@ -25,7 +25,7 @@ from ...model.principal import Principal
 from ...records.agents import AgentDirectory
 from ...sessions.answers import InputRequest
 from ...sessions.request import TurnRef
-from ..streams import ClientStreams, SessionAlias, digest_key
+from ..streams import ClientStreams, SessionAlias, answer_json, digest_key, visible_agents
 from .encode import RunFrames, ThreadFrames
 
 _PROTOCOL = "ag-ui"
@@ -174,23 +174,16 @@ class AgUiRoutes:
         cancelled: list[int] = []
         if found is not None:
             cancelled = (await self._service.cancel(principal, found[0], None))["cancelled"]
-        await _answer(scope, receive, send, {"stopped": bool(cancelled)})
+        await answer_json(scope, receive, send, {"stopped": bool(cancelled)})
 
     async def info(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What CopilotKit asks of its runtime."""
         principal: Principal = scope["state"]["principal"]
         require(principal, "agents:read")
-        agents: dict[str, Any] = {}
-        cursor: str | None = None
-        while True:
-            page = await self._agents.list(principal.organization_id, limit=100, cursor=cursor)
-            for agent in page.items:
-                if principal.agent_id in {None, agent.id}:
-                    of = {"name": agent.id, "description": agent.name, "className": agent.engine}
-                    agents[agent.id] = of
-            cursor = page.next_cursor
-            if cursor is None:
-                break
+        agents = {
+            agent.id: {"name": agent.id, "description": agent.name, "className": agent.engine}
+            for agent in await visible_agents(self._agents, principal)
+        }
         answer = {
             "version": version("resonantgenesis-server"),
             "mode": "sse",
@@ -198,7 +191,7 @@ class AgUiRoutes:
             "audioFileTranscriptionEnabled": False,
             "a2uiEnabled": False,
         }
-        await _answer(scope, receive, send, answer)
+        await answer_json(scope, receive, send, answer)
 
     async def _read(
         self, scope: Scope, receive: Receive, needs: str
@@ -251,8 +244,3 @@ def _client_tool(tool: RunTool) -> dict[str, Any]:
     if tool.parameters is not None:
         found["schema"] = tool.parameters
     return found
-
-
-async def _answer(scope: Scope, receive: Receive, send: Send, value: object) -> None:
-    headers = {"Cache-Control": "no-store"}
-    await Response(dumps(value), 200, headers, "application/json")(scope, receive, send)

@@ -11,10 +11,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ...codec.json import dumps, loads
+from ...codec.json import loads
 from ...http.api.session_models import ExecuteBody, validated
 from ...http.auth.authenticator import require
 from ...http.body import read_json
@@ -27,7 +26,7 @@ from ...model.principal import Principal
 from ...records.agents import AgentDirectory
 from ...sessions.request import TurnRef, TurnRequest
 from ...sessions.state import TurnState
-from ..streams import ClientStreams, SessionAlias, turn_named
+from ..streams import ClientStreams, SessionAlias, answer_json, turn_named, visible_agents
 from .completions import CompletionFrames, completion, failure
 from .requests import CompletionBody, ConversationBody, ResponseBody, fields_of, split
 from .responses import Json, ResponseFrames, ResponseInfo, response_id
@@ -73,24 +72,16 @@ class OpenAiRoutes:
 
     async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
         principal = _caller(scope, "agents:read")
-        found: list[Json] = []
-        cursor: str | None = None
-        while True:
-            page = await self._agents.list(principal.organization_id, limit=100, cursor=cursor)
-            found += [_model(agent.id, agent.created_at) for agent in page.items]
-            cursor = page.next_cursor
-            if cursor is None:
-                break
-        if principal.agent_id is not None:
-            found = [each for each in found if each["id"] == principal.agent_id]
-        await _answer(scope, receive, send, {"object": "list", "data": found})
+        agents = await visible_agents(self._agents, principal)
+        found = [_model(agent.id, agent.created_at) for agent in agents]
+        await answer_json(scope, receive, send, {"object": "list", "data": found})
 
     async def model(self, scope: Scope, receive: Receive, send: Send) -> None:
         principal, model = _caller(scope, "agents:read"), scope["path_params"]["model"]
         if principal.agent_id not in {None, model}:
             raise AgentNotFound("there is no such agent")
         agent = await self._agents.get(principal.organization_id, model)
-        await _answer(scope, receive, send, _model(agent.id, agent.created_at))
+        await answer_json(scope, receive, send, _model(agent.id, agent.created_at))
 
     # -- responses -------------------------------------------------------------------------
 
@@ -124,7 +115,7 @@ class OpenAiRoutes:
             return
         if not body.background:
             await self._wait(scope, receive, ref)
-        await _answer(scope, receive, send, await self._folded(ref, fold))
+        await answer_json(scope, receive, send, await self._folded(ref, fold))
 
     async def retrieve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /responses/{id}, as an object or as events from one on."""
@@ -136,14 +127,14 @@ class OpenAiRoutes:
             skip = 0 if after is None else after + 1
             await self._streams.write(scope, receive, send, ref, fold, skip=skip)
             return
-        await _answer(scope, receive, send, await self._folded(ref, fold))
+        await answer_json(scope, receive, send, await self._folded(ref, fold))
 
     async def cancel(self, scope: Scope, receive: Receive, send: Send) -> None:
         principal = _caller(scope, "sessions:write")
         ref = await self._ref(principal, scope["path_params"]["response_id"])
         await self._service.cancel(principal, ref.session_id, ref.turn)
         await self._service.result(ref, _CANCELLED)
-        await _answer(scope, receive, send, await self._folded(ref, await self._fold(ref)))
+        await answer_json(scope, receive, send, await self._folded(ref, await self._fold(ref)))
 
     async def delete(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Delete the response's session, if it has no other."""
@@ -156,12 +147,12 @@ class OpenAiRoutes:
             )
         await self._service.delete(principal, ref.session_id, request_id=_request_id(scope))
         found = {"id": response_id(ref.session_id, ref.turn), "object": "response", "deleted": True}
-        await _answer(scope, receive, send, found)
+        await answer_json(scope, receive, send, found)
 
     async def input_items(self, scope: Scope, receive: Receive, send: Send) -> None:
         principal = _caller(scope, "sessions:read")
         ref = await self._ref(principal, scope["path_params"]["response_id"])
-        await _answer(scope, receive, send, _page([await self._asked(ref)], has_more=False))
+        await answer_json(scope, receive, send, _page([await self._asked(ref)], has_more=False))
 
     # -- conversations ---------------------------------------------------------------------
 
@@ -171,13 +162,13 @@ class OpenAiRoutes:
         value = await read_json(scope, receive, self._streams.limits, self._streams.watch)
         body = validated(ConversationBody, value, lenient=True)
         made = f"{int(time.time()):0{_CREATED}x}{new_id('')[1:]}"
-        await _answer(scope, receive, send, _described(f"conv_{made}", body.metadata))
+        await answer_json(scope, receive, send, _described(f"conv_{made}", body.metadata))
 
     async def conversation(self, scope: Scope, receive: Receive, send: Send) -> None:
         principal = _caller(scope, "sessions:read")
         name = scope["path_params"]["conversation_id"]
         await self._session_of(principal, name)
-        await _answer(scope, receive, send, _described(name, None))
+        await answer_json(scope, receive, send, _described(name, None))
 
     async def delete_conversation(self, scope: Scope, receive: Receive, send: Send) -> None:
         principal = _caller(scope, "sessions:write")
@@ -186,7 +177,7 @@ class OpenAiRoutes:
         if session_id is not None:
             await self._service.delete(principal, session_id, request_id=_request_id(scope))
         found = {"id": name, "object": "conversation.deleted", "deleted": True}
-        await _answer(scope, receive, send, found)
+        await answer_json(scope, receive, send, found)
 
     async def items(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The conversation's items, newest first unless `order=asc`."""
@@ -204,7 +195,7 @@ class OpenAiRoutes:
                     if len(items) > limit:
                         break
                 passed = passed or item["id"] == after
-        await _answer(scope, receive, send, _page(items[:limit], has_more=len(items) > limit))
+        await answer_json(scope, receive, send, _page(items[:limit], has_more=len(items) > limit))
 
     async def _items(
         self, principal: Principal, session_id: str, oldest_first: bool
@@ -242,9 +233,11 @@ class OpenAiRoutes:
         result = await self._wait(scope, receive, ref)
         if result["status"] in {"failed", "timeout"}:
             error = failure(result.get("error", {}).get("message", "the turn failed"))
-            await _answer(scope, receive, send, {"error": error}, status=500)
+            await answer_json(scope, receive, send, {"error": error}, status=500)
             return
-        await _answer(scope, receive, send, completion(completion_id, body.model, created, result))
+        await answer_json(
+            scope, receive, send, completion(completion_id, body.model, created, result)
+        )
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -375,11 +368,3 @@ def _caller(scope: Scope, needs: str) -> Principal:
 def _request_id(scope: Scope) -> str:
     found: str = scope["state"]["request_id"]
     return found
-
-
-async def _answer(
-    scope: Scope, receive: Receive, send: Send, value: object, *, status: int = 200
-) -> None:
-    headers = {"Cache-Control": "no-store"}
-    response = Response(dumps(value), status, headers, "application/json")
-    await response(scope, receive, send)
