@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,3 +54,25 @@ def test_a_place_that_a_running_answer_reaches_later(server: ServerProcess) -> N
         again = other.get("/v1/agents/paced/chat/runs/stream", params={"startIndex": 30})
         every = frames(text + "".join(pieces))
     assert len(every) > 40 and frames(again.text) == every[30:]
+
+
+@pytest.mark.anyio
+async def test_viewers_that_share_an_encoder_end_with_the_same_events(
+    server: ServerProcess,
+) -> None:
+    """All but the first leave the group with a copy of its state: events are counted over it."""
+    async with httpx.AsyncClient(base_url=server.url, headers=bearer(), timeout=60) as client:
+        context = {"pace": 20, "count": 30}
+        asked = {"agent_id": "paced", "goal": "go", "context": context}
+        prefer = {"Prefer": "respond-async"}
+        made = (await client.post("/v1/sessions/execute", json=asked, headers=prefer)).json()
+        path = f"/openai/v1/responses/resp_{made['session_id']}.1?stream=true"
+
+        async def events() -> list[str]:
+            text = (await client.get(path)).text
+            return [line for line in text.splitlines() if line.startswith("data: ")]
+
+        live = await asyncio.gather(*(events() for _ in range(4)))
+        after = await events()
+    assert all(each == after for each in live)
+    assert len(after) > 20
