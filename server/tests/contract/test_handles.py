@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from resonantgenesis_server.log.base import Append, StaleWriter, StreamClosed
+from resonantgenesis_server.log.sqlite.log import SqliteLog
 
 from .handle_process import STREAMS
 from .support import EVERY_EXAMPLE, Backend, Store, assert_dense, keyed, new, put, read_all, texts
@@ -80,10 +81,10 @@ class Crowd:
         return list(self._directory.glob("said*"))
 
     def complaints(self) -> list[str]:
-        """What the processes logged that only a mistake of ours explains."""
+        """The logs of the processes that only a mistake of ours explains."""
         logs = [log.read_text() for log in self._directory.glob("printed*")]
         words = ("internally", "where one was to be", "Traceback")
-        return [line for log in logs for line in log.splitlines() if any(w in line for w in words)]
+        return [log for log in logs if any(word in log for word in words)]
 
     def said(self) -> list[dict[str, Any]]:
         lines: list[dict[str, Any]] = []
@@ -279,6 +280,18 @@ async def test_of_two_handles_one_claims_a_key(pair: tuple[Store, Store]) -> Non
 async def test_fences_of_two_handles_grow_together(pair: tuple[Store, Store]) -> None:
     given = [await pair[n % 2].next_fence() for n in range(20)]
     assert given == sorted(set(given))
+
+
+async def test_handles_that_make_the_store_at_once_share_it(tmp_path: Path) -> None:
+    for n in range(60):
+        path = tmp_path / f"{n}.db"
+        async with asyncio.timeout(60):
+            handles = await asyncio.gather(*(SqliteLog.open(path) for _ in range(4)))
+        assert len({handle.epoch for handle in handles}) == 1
+        assert await put(handles[0], "s", "1") == 1
+        assert texts(await read_all(handles[-1], "s")) == ["1"]
+        for handle in handles:
+            await handle.close()
 
 
 @EVERY_EXAMPLE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from pathlib import Path
 
 import structlog
@@ -131,7 +132,7 @@ def create_or_check(path: Path, new_epoch: str, *, for_copy: bool = False) -> st
             configure(db)
             version = _check_version(db, path)
             lost = crashed and has_lost_commits(db, path)
-            db.execute("PRAGMA journal_mode=WAL")
+            _use_wal(db)
             if version < SCHEMA_VERSION:
                 _upgrade(db, path, new_epoch)
             row = db.execute("SELECT value FROM meta WHERE name='epoch'").fetchone()
@@ -153,6 +154,24 @@ def create_or_check(path: Path, new_epoch: str, *, for_copy: bool = False) -> st
             return new_epoch
     except sqlite3.Error as error:
         raise LogUnavailable(f"{path}: {describe(error)}") from error
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """Make the store one with a write-ahead log; waits for others who do so at the same moment.
+
+    SQLite's own busy time-out does not count here: two connections that hold the old journal's
+    lock would wait for each other.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            is_locked = error.sqlite_errorname.startswith("SQLITE_BUSY")
+            if not is_locked or time.monotonic() > deadline:
+                raise
+        time.sleep(0.005)
 
 
 def _upgrade(db: sqlite3.Connection, path: Path, epoch: str) -> None:
