@@ -31,9 +31,7 @@ from .agents.workers.directory import WorkerDirectory
 from .agents.workers.nodes import WorkerNodes
 from .agents.workers.pool import WorkerPool
 from .calls import Calls
-from .clients.ag_ui.routes import AgUiRoutes
-from .clients.ai_sdk.routes import ChatRoutes
-from .clients.openai.routes import OpenAiRoutes
+from .clients.mounts import ClientParts, client_routes
 from .clients.streams import ClientStreams
 from .config.settings import Settings
 from .datadir.clock import keeping_clock
@@ -140,12 +138,12 @@ class Routes:
             EventStreamRoutes(self.events, self.limits, self.watch).router(),
             PublishRoute(self.events, self.limits, self.watch).router(),
             ExportRoutes(self.sessions, self.events, self.limits, self.watch).router(),
-            ChatRoutes(self.clients).router(),
         ]
 
-    @property
-    def clients(self) -> ClientStreams:
-        return ClientStreams(self.sessions, self.limits, self.watch, self.requests)
+    def clients(self, agents: AgentDirectory) -> ClientParts:
+        """What the protocols of other people's clients are made of."""
+        streams = ClientStreams(self.sessions, self.limits, self.watch, self.requests)
+        return ClientParts(streams, agents)
 
     def files_router(self) -> APIRouter:
         return files_router(self.files, FileRoutes(self.files, self.limits, self.watch, self.once))
@@ -538,6 +536,7 @@ def _app(
             return str(error)
         return log.problem
 
+    fast, routers = client_routes(settings.clients, routes.clients(directory))
     return create_app(
         AppDeps(
             records=records,
@@ -553,14 +552,10 @@ def _app(
             reached=routes.reached,
             watch=routes.watch,
             cors_origins=settings.cors_origins,
-            fast=[
-                *routes.sockets.routes(),
-                *routes.workers.routes(),
-                *OpenAiRoutes(routes.clients, directory).routes(),
-                *AgUiRoutes(routes.clients, directory).routes(),
-            ],
+            fast=[*routes.sockets.routes(), *routes.workers.routes(), *fast],
             routers=[
                 *routes.streams(),
+                *routers,
                 sessions_router(routes.sessions, limits, routes.once),
                 conversations_router(routes.sessions, limits, routes.once),
                 routes.files_router(),

@@ -104,6 +104,36 @@ async def test_headers_that_libraries_add_are_granted(serve: Serve, origins: lis
         assert "access-control-allow-headers" not in refused.headers
 
 
+CLIENTS_SEND = {
+    "openai": "authorization,content-type,user-agent,x-stainless-helper-method,x-stainless-lang,"
+    "x-stainless-retry-count,openai-organization,openai-project",
+    "a2a": "a2a-version,a2a-extensions",
+    "mcp": "mcp-protocol-version,mcp-session-id,mcp-method,mcp-name,last-event-id",
+    "langgraph": "x-api-key,last-event-id",
+    "copilotkit": "x-copilotkit-runtime-client-gql-version",
+}
+
+
+@pytest.mark.parametrize("client", CLIENTS_SEND)
+async def test_pages_with_other_peoples_clients_may_call(service: Service, client: str) -> None:
+    asked = CLIENTS_SEND[client]
+    answer = await service.client.options("/v1/agents", headers=preflight(PAGE, asked))
+    allowed = answer.headers["access-control-allow-headers"].lower().split(", ")
+    assert set(asked.split(",")) <= set(allowed)
+    answer = await service.client.get("/v1/agents", headers={"Origin": PAGE})
+    exposed = set(answer.headers["access-control-expose-headers"].split(", "))
+    assert exposed >= {
+        "X-Vercel-AI-UI-Message-Stream",
+        "X-Workflow-Run-Id",
+        "X-Workflow-Stream-Tail-Index",
+        "X-Should-Retry",
+        "Location",
+        "Content-Location",
+        "Mcp-Session-Id",
+        "Stream-Next-Offset",
+    }
+
+
 async def test_configured_origins_get_credentials_and_others_nothing(serve: Serve) -> None:
     service = await serve(cors_origins=[PAGE + "/"])
     mine = await service.client.get("/v1/agents", headers={"Origin": PAGE})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
@@ -78,6 +78,8 @@ def _parse_addresses(value: object) -> object:
     return tuple(urls)
 
 
+#: Protocols of other people's clients; `clients/mounts.py` has their routes.
+ClientName = Literal["ai-sdk", "openai", "ag-ui"]
 Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_addresses)]
 
 
@@ -195,6 +197,10 @@ class Settings(BaseSettings):
         default=(),
         description="Origins whose pages may call with credentials and use the cookie; empty: any"
         " origin may call, without credentials.",
+    )
+    clients: Annotated[tuple[ClientName, ...], NoDecode, BeforeValidator(_parse_list)] = Field(
+        default=get_args(ClientName),
+        description="Protocols of other people's clients that are served; `[]`: none.",
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = (
         Field(default="info", description="`debug`, `info`, `warning` or `error`.")

@@ -17,6 +17,10 @@ _EXPOSED = ", ".join(
         "Retry-After", "RateLimit", "RateLimit-Policy",
         "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset",
         "ETag", "Content-Range", "Content-Disposition", "Repr-Digest", "Preference-Applied",
+        # Of other people's clients (PROTOCOL.md, section 10).
+        "X-Vercel-AI-UI-Message-Stream", "X-Workflow-Run-Id", "X-Workflow-Stream-Tail-Index",
+        "Retry-After-Ms", "X-Should-Retry", "Location", "Content-Location", "Mcp-Session-Id",
+        "Stream-Next-Offset", "Stream-Up-To-Date", "Stream-Closed", "Stream-Cursor",
     ]
 ).encode()  # fmt: skip
 _ALLOWED = [
@@ -29,7 +33,10 @@ _KNOWN = frozenset(name.lower() for name in _ALLOWED)
 _MOST_ASKED = 64
 _NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,128}")
 #: Proxies trust these headers, or take a path or method from them. So no page may send them.
-_PROXYS = re.compile(r"forwarded|x-forwarded-.*|x-real-ip|x-original-.*|x-rewrite-.*|x-.*method.*")
+#: OpenAI's SDK names its helper in `x-stainless-helper-method`, which is no such method.
+_PROXYS = re.compile(
+    r"forwarded|x-forwarded-.*|x-real-ip|x-original-.*|x-rewrite-.*|x-(?!stainless-).*method.*"
+)
 _METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 _PREFLIGHT_SECONDS = b"600"
 

@@ -1,0 +1,47 @@
+"""The protocols of other people's clients by name, each with its routes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fastapi import APIRouter
+
+from ..config.settings import ClientName
+from ..http.routing import FastRoute
+from ..records.agents import AgentDirectory
+from .ag_ui.routes import AgUiRoutes
+from .ai_sdk.routes import ChatRoutes
+from .openai.routes import OpenAiRoutes
+from .streams import ClientStreams
+
+
+@dataclass(frozen=True, slots=True)
+class ClientParts:
+    """The parts of the server that these routes are made of."""
+
+    streams: ClientStreams
+    agents: AgentDirectory
+
+
+#: A router documents its routes in our OpenAPI; what is only fast is described by its protocol.
+MOUNTS: Mapping[ClientName, Callable[[ClientParts], Sequence[FastRoute] | APIRouter]] = {
+    "ai-sdk": lambda parts: ChatRoutes(parts.streams).router(),
+    "openai": lambda parts: OpenAiRoutes(parts.streams, parts.agents).routes(),
+    "ag-ui": lambda parts: AgUiRoutes(parts.streams, parts.agents).routes(),
+}
+
+
+def client_routes(
+    names: Iterable[ClientName], parts: ClientParts
+) -> tuple[list[FastRoute], list[APIRouter]]:
+    """The routes of the named protocols."""
+    fast: list[FastRoute] = []
+    routers: list[APIRouter] = []
+    for name in names:
+        made = MOUNTS[name](parts)
+        if isinstance(made, APIRouter):
+            routers.append(made)
+        else:
+            fast += made
+    return fast, routers
