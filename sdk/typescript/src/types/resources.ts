@@ -1,0 +1,71 @@
+/** Agents, nodes and client tokens. */
+import type { JsonObject } from './base.js';
+
+export interface Agent {
+  readonly id: string;
+  readonly name: string;
+  readonly engine: string;
+  readonly instructions: string | null;
+  readonly model: string | null;
+  readonly tools: readonly string[] | null;
+  readonly defaults: JsonObject;
+  /** What an agent in Python declares of itself. */
+  readonly description?: string;
+  /** JSON Schema of the `context` that it reads. */
+  readonly inputSchema?: JsonObject;
+  /** Those of the server's configuration belong to every organization and are read-only. */
+  readonly source: 'api' | 'configuration';
+  readonly createdAt: string;
+  readonly updatedAt: string;
+}
+
+export interface AgentParams {
+  name?: string | undefined;
+  engine?: string | undefined;
+  instructions?: string | null | undefined;
+  model?: string | null | undefined;
+  tools?: readonly string[] | null | undefined;
+  /** What a turn gets unless it says otherwise, in the wire's names (`max_steps`). */
+  defaults?: JsonObject | undefined;
+}
+
+export interface CreateAgentParams extends AgentParams {
+  name: string;
+  engine: string;
+  /** Made up if not given. */
+  id?: string | undefined;
+}
+
+/** A process that serves the store. What only it knows is null if it did not answer in time. */
+export interface ServerNode {
+  readonly id: string;
+  /** Of its machine. */
+  readonly name: string;
+  readonly version: string;
+  readonly startedAt: string | null;
+  /** Seconds since it was last seen alive. */
+  readonly lastSeenSeconds: number;
+  readonly runningTurns: number | null;
+  readonly queuedTurns: number | null;
+  /** SSE streams and sockets. */
+  readonly openStreams: number | null;
+}
+
+export interface TokenParams {
+  scopes: readonly string[];
+  /** The end user: the token sees only this subject's sessions. */
+  subject?: string | undefined;
+  sessionId?: string | undefined;
+  agentId?: string | undefined;
+  ttlSeconds?: number | undefined;
+}
+
+/** A client token: short-lived, and fit for a browser, unlike a key. */
+export interface Token {
+  readonly token: string;
+  readonly expiresAt: string;
+  readonly scopes: readonly string[];
+  readonly subject: string | null;
+  readonly sessionId: string | null;
+  readonly agentId: string | null;
+}
