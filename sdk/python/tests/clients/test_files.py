@@ -291,7 +291,7 @@ async def test_what_fails_for_good_leaves_what_stood_there(
     place.write_bytes(b"what stood there")
 
     def flipped(answer: Download) -> Download:
-        answer.content = b"\0" + answer.content[1:]
+        answer.content = bytes([answer.content[0] ^ 1]) + answer.content[1:]
         return answer
 
     def packed(answer: Download) -> Download:
@@ -334,7 +334,7 @@ async def test_content_comes_once_whatever_breaks(fake: FakeFiles, files: Both) 
 
 async def test_content_that_is_not_the_files_is_an_error(fake: FakeFiles, files: Both) -> None:
     def flipped(answer: Download) -> Download:
-        answer.content = b"\0" + answer.content[1:]
+        answer.content = bytes([answer.content[0] ^ 1]) + answer.content[1:]
         return answer
 
     fake.faults.append(flipped)
