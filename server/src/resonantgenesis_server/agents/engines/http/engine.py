@@ -7,7 +7,6 @@ import random
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from importlib.metadata import version
 from typing import Any
 
 import httpcore
@@ -18,11 +17,10 @@ from ....model.chunks import AgentChunk
 from ....model.errors import AgentError, InvalidRequest
 from ...base import Turn
 from ...remote import EndOfTurn, chunk_of, turn_body
-from ...tools.base import in_thread
-from ...tools.fetch.network import AddressRefused, PublicNetwork
-from ...tools.settings import AllowedHost
+from ...tools.fetch.network import AddressRefused
 from .answer import ACCEPT, AnswerDecoder, decoder_of
 from .endpoint import Endpoint, EndpointRecords, parse_url
+from .posting import EndpointClient, PostFailed, header_of, retry_after, status_text
 from .settings import HttpAgentSettings
 
 #: Tries of a turn before its first chunk, and seconds between them: up to this, doubled each time.
@@ -30,12 +28,11 @@ _TRIES, _FIRST_PAUSE = 4, 0.5
 #: The longest wait that an endpoint may ask for; beyond, the client is told to come again.
 _MAX_RETRY_AFTER = 30.0
 _MAX_REDIRECTS = 3
-_CONNECT_SECONDS, _WRITE_SECONDS = 5.0, 30.0
-_MAX_CONNECTIONS, _MAX_IDLE, _IDLE_SECONDS = 1_000, 100, 15.0
 #: Redirects that keep method and body.
 _REDIRECTS = frozenset({307, 308})
 #: Answers of an endpoint that is not there now, beside those from 500 on.
 _AGAIN = frozenset({408, 425, 429})
+_HEADERS = [(b"Accept", ACCEPT), (b"Content-Type", b"application/json")]
 
 
 class _TryAgain(Exception):
@@ -96,30 +93,23 @@ class HttpEngine:
 
     def __init__(self, settings: HttpAgentSettings, records: EndpointRecords) -> None:
         self._records = records
-        self._allowed = [AllowedHost.parse(host) for host in settings.allow_hosts]
-        self._timeouts = {
-            "connect": _CONNECT_SECONDS,
-            "write": _WRITE_SECONDS,
-            "read": settings.silence,
-            "pool": _WRITE_SECONDS,
-        }
-        self._opening = asyncio.Lock()
-        self._pool: httpcore.AsyncConnectionPool | None = None
+        self._client = EndpointClient(
+            settings.allow_hosts, "http_agents.allow_hosts", settings.silence
+        )
 
     def check(self, settings: Mapping[str, Any]) -> None:
         """Raises InvalidRequest unless `settings["url"]` is an address that may be asked."""
         url = settings.get("url")
         if not isinstance(url, str):
             raise InvalidRequest.field("url", "the engine 'http' needs the address of the agent")
-        self._check_url(parse_url(url))
+        self._client.check(parse_url(url))
 
     def build(self, settings: Mapping[str, Any]) -> HttpAgent:
         """The agent of `settings["endpoint"]`, as the records keep it. Raises InvalidRequest."""
         return HttpAgent(self, self._records.open(settings["endpoint"]))
 
     async def close(self) -> None:
-        if self._pool is not None:
-            await self._pool.aclose()
+        await self._client.close()
 
     @asynccontextmanager
     async def asked(
@@ -131,7 +121,7 @@ class HttpEngine:
         """
         url = endpoint.url
         for _ in range(_MAX_REDIRECTS + 1):
-            headers = [*_headers(url), *endpoint.signed(message_id, body)]
+            headers = [*_HEADERS, *endpoint.signed(message_id, body)]
             async with self._posted(url, headers, body) as response:
                 if response.status not in _REDIRECTS:
                     decoder = _checked(response)
@@ -148,55 +138,22 @@ class HttpEngine:
     async def _posted(
         self, url: httpx.URL, headers: list[tuple[bytes, bytes]], body: bytes
     ) -> AsyncIterator[httpcore.Response]:
-        pool = await self._open()
-        target = httpcore.URL(
-            scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
-        )
         try:
-            async with pool.stream(
-                "POST",
-                target,
-                headers=headers,
-                content=body,
-                extensions={"timeout": self._timeouts},
-            ) as response:
+            async with self._client.post(url, headers, body) as response:
                 yield response
         except AddressRefused:
             raise AgentError(
                 f"the agent's endpoint {url.host} is not on the public internet; the server's"
-                " setting http_agents.allow_hosts lists the others"
+                f" setting {self._client.setting} lists the others"
             ) from None
-        except httpcore.TimeoutException as error:
-            raise _TryAgain("the agent's endpoint did not answer in time") from error
-        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-            why = str(error)[:200] or "the connection failed"
-            raise _TryAgain(f"the agent's endpoint could not be asked: {why}") from error
-
-    async def _open(self) -> httpcore.AsyncConnectionPool:
-        async with self._opening:
-            if self._pool is None:
-                trust = await in_thread(httpcore.default_ssl_context, "agents read certificates")
-                self._pool = httpcore.AsyncConnectionPool(
-                    trust,
-                    max_connections=_MAX_CONNECTIONS,
-                    max_keepalive_connections=_MAX_IDLE,
-                    keepalive_expiry=_IDLE_SECONDS,
-                    network_backend=PublicNetwork(self._allowed),
-                )
-            return self._pool
-
-    def _check_url(self, url: httpx.URL) -> None:
-        port = url.port or (443 if url.scheme == "https" else 80)
-        if url.scheme != "https" and not any(each.covers(url.host, port) for each in self._allowed):
-            raise InvalidRequest.field(
-                "url", "must begin with https://, unless http_agents.allow_hosts lists its host"
-            )
+        except PostFailed as error:
+            raise _TryAgain(f"the agent's endpoint {error}") from error
 
     def _redirected(self, url: httpx.URL, response: httpcore.Response) -> httpx.URL:
-        location = _header(response, b"location")
+        location = header_of(response, b"location")
         try:
             target = parse_url(str(url.join(location)))
-            self._check_url(target)
+            self._client.check(target)
         except (InvalidRequest, httpx.InvalidURL, ValueError):
             raise AgentError(
                 "the agent's endpoint redirects to what is no address for agents"
@@ -204,33 +161,18 @@ class HttpEngine:
         return target
 
 
-def _headers(url: httpx.URL) -> list[tuple[bytes, bytes]]:
-    return [
-        (b"Host", url.netloc),
-        (b"Accept", ACCEPT),
-        (b"Accept-Encoding", b"identity"),
-        (b"Content-Type", b"application/json"),
-        (b"User-Agent", f"ResonantGenesis/{version('resonantgenesis-server')}".encode()),
-    ]
-
-
-def _header(response: httpcore.Response, name: bytes) -> str:
-    found = [value for key, value in response.headers if key.lower() == name]
-    return found[0].decode("latin-1") if found else ""
-
-
 def _checked(response: httpcore.Response) -> AnswerDecoder:
     """The decoder of an answer that is a stream of chunks. Raises AgentError, _TryAgain."""
     status = response.status
-    said = f"the agent's endpoint answered {_status(status)}"
+    said = f"the agent's endpoint answered {status_text(status)}"
     if status in _AGAIN or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         code = "RATE_LIMITED" if status == HTTPStatus.TOO_MANY_REQUESTS else "MODEL_UNAVAILABLE"
-        raise _TryAgain(said, _seconds(_header(response, b"retry-after")), code)
+        raise _TryAgain(said, retry_after(response), code)
     if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         raise AgentError(said)
-    content_type = _header(response, b"content-type")
+    content_type = header_of(response, b"content-type")
     decoder = decoder_of(content_type or ("text/plain" if status == 204 else ""))
-    encoding = _header(response, b"content-encoding").strip().lower()
+    encoding = header_of(response, b"content-encoding").strip().lower()
     if decoder is None or encoding not in {"", "identity"}:
         raise AgentError(
             f"the agent's endpoint answered with {(encoding or content_type)[:100] or 'no type'};"
@@ -247,21 +189,10 @@ async def _values(
             yield value
     for value in decoder.end():
         yield value
-    is_framed = "chunked" in _header(response, b"transfer-encoding").lower()
-    if not is_framed and not _header(response, b"content-length") and response.status != 204:
+    is_framed = "chunked" in header_of(response, b"transfer-encoding").lower()
+    if not is_framed and not header_of(response, b"content-length") and response.status != 204:
         # Nobody can tell the end of such a body from a cut.
         raise _TryAgain("the agent's answer has no length, is not chunked, and has no `done`")
-
-
-def _seconds(text: str) -> float | None:
-    return float(text) if text.isascii() and text.isdecimal() and len(text) < 7 else None
-
-
-def _status(status: int) -> str:
-    try:
-        return f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        return str(status)
 
 
 def make_engine(settings: HttpAgentSettings, records: EndpointRecords) -> HttpEngine:
