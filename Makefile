@@ -16,7 +16,7 @@ RUNS ?= 20
 # The tests start hundreds of servers and commands; without it each would compile all that is ours.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo serve test test-python test-typescript test-bounds soak check format bench bench-full lock clean
+.PHONY: help setup demo serve test test-python test-typescript test-bounds soak check format bench bench-full lock dist clean
 
 help: ## Show the verbs
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,8 +76,11 @@ endif
 lock: .venv/.dev ## Rewrite requirements/*.txt from requirements/*.in
 	@scripts/lock.sh $(ARGS)
 
+dist: .venv/.dev node_modules/.done ## Build the packages into dist/, with their bills of materials and checksums
+	@$(BIN)/python scripts/dist.py $(ARGS)
+
 clean: ## Remove what the verbs made, but no data
-	@rm -rf .venv .venv-guide .venv-lowest .venv-newest .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
+	@rm -rf .venv .venv-guide .venv-lowest .venv-newest dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
 	@rm -rf node_modules sdk/typescript/{dist,node_modules} examples/*/{dist,node_modules} tests/browser/*/node_modules tests/clients/node_modules
 	@find . -name node_modules -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -11,7 +11,7 @@ compile() {
 
 # The widest set first; the others then take their versions from it.
 compile "$@" requirements/dev.in --output-file requirements/dev.txt
-for name in server llm build; do
+for name in sdk server llm image build; do
     compile --constraints requirements/dev.txt "requirements/$name.in" \
         --output-file "requirements/$name.txt"
 done

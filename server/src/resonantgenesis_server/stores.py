@@ -28,6 +28,7 @@ from .log.sqlite.log import SqliteLog
 from .log.transfer import LogRows
 from .logging.startup import StartupError
 from .model.clock import Clock
+from .model.extras import how_to_install
 from .records.base import StoreError
 from .records.bootstrap import check_secret
 from .records.credentials import CredentialHasher, load_secret
@@ -166,7 +167,7 @@ async def open_blobs(settings: Settings) -> tuple[Blobs, BlobAddress | None]:
         s3 = importlib.import_module(".files.s3", __package__)
     except ModuleNotFoundError as error:
         raise StartupError(
-            f"files in S3 need the package {error.name!r}: pip install 'resonantgenesis-server[s3]'"
+            f"files in S3 need the package {error.name!r}: {how_to_install('s3')}"
         ) from error
     try:
         place = s3.S3Place.parse(where, settings.files_endpoint or None)
@@ -318,6 +319,4 @@ def _postgres() -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise LogUnavailable(
-            "PostgreSQL needs the extra: pip install 'resonantgenesis-server[postgres]'"
-        ) from error
+        raise LogUnavailable(f"PostgreSQL needs the extra: {how_to_install('postgres')}") from error

@@ -29,6 +29,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from .. import metrics
 from ..datadir.wal import lost_commits
+from ..model.extras import how_to_install
 from .base import StoreUnusable
 
 log_ = structlog.get_logger("resonantgenesis.records")
@@ -287,9 +288,7 @@ def _postgres(
         # The driver is an extra of the package.
         driver = importlib.import_module(".postgres", __package__)
     except ImportError as error:
-        raise StoreUnusable(
-            "PostgreSQL needs the extra: pip install 'resonantgenesis-server[postgres]'"
-        ) from error
+        raise StoreUnusable(f"PostgreSQL needs the extra: {how_to_install('postgres')}") from error
     connector = driver.Connector(url, busy_timeout, statement_timeout, is_pooled=is_pooled)
     # A pooler gives each transaction another connection: a statement has no name there, so that
     # none stays, and none is taken for another client's.

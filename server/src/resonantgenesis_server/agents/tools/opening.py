@@ -8,6 +8,7 @@ import importlib
 from collections.abc import AsyncIterator, Callable
 from typing import cast
 
+from ...model.extras import how_to_install
 from .base import Tool, ToolBounds, ToolSource
 from .calculator import Calculator
 from .current_time import CurrentTime
@@ -67,7 +68,7 @@ def _sources(servers: dict[str, McpSettings]) -> list[ToolSource]:
         module = importlib.import_module(".mcp.tools", __package__)
     except ModuleNotFoundError as exc:
         raise ToolLoadError(
-            f"MCP servers need the package {exc.name!r}: pip install 'resonantgenesis-server[mcp]'"
+            f"MCP servers need the package {exc.name!r}: {how_to_install('mcp')}"
         ) from exc
     open_server = cast("Callable[[str, McpSettings], ToolSource]", module.open_server)
     return [open_server(name, given) for name, given in servers.items()]

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from ....model.errors import AgentError
+from ....model.extras import how_to_install
 from .calls import ModelClient
 from .settings import BadModelName, LlmSettings, ModelName, parse_model
 
@@ -20,7 +21,7 @@ _CLOSE_SECONDS = 5.0
 log_ = structlog.get_logger("resonantgenesis.llm")
 #: Said while no process is there that could ask models.
 NO_MODEL = "models cannot be asked right now"
-_EXTRA = "install it: pip install 'resonantgenesis-server[llm]'"
+_EXTRA = f"install it: {how_to_install('llm')}"
 
 
 class ModelSource(Protocol):
