@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
 from ..model.chunks import AgentChunk, Ask, File, ToolCall, ToolResult
 from ..model.errors import AgentError
+
+#: The `agent_id` and `parent` of a sub-agent's chunks, both empty for the turn's own agent.
+Origin = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +289,15 @@ class NoInbox:
 NO_INBOX: Inbox = NoInbox()
 
 
+#: A place among the turns of an agent that run at once, for the length of its `with` block.
+AgentSlot = Callable[[str], AbstractAsyncContextManager[None]]
+
+
+def any_number(_agent_id: str) -> AbstractAsyncContextManager[None]:
+    """For a turn outside a server."""
+    return nullcontext()
+
+
 #: Raises an ApiError for names of tools that do not exist.
 CheckTools = Callable[[Sequence[str]], Awaitable[None]]
 
@@ -307,7 +320,10 @@ class Turn:
 
     A turn that waited and goes on in another process has the `answers` of all its asks by call_id.
     `so_far` is then its text and its calls of tools up to now, and `kept` the value of its newest
-    `Keep`.
+    `Keep`. `so_far_of` is the `so_far` of its sub-agents.
+
+    A member of a team has a `part` of the turn, which is the call_id of its task. `slot` is a place
+    among the turns of another agent, by its id.
     """
 
     goal: str
@@ -330,6 +346,9 @@ class Turn:
     answers: Mapping[str, Answer] = field(default_factory=dict)
     so_far: Sequence[PastStep] = ()
     kept: Any = None
+    so_far_of: Mapping[Origin, Sequence[PastStep]] = field(default_factory=dict, repr=False)
+    part: str = ""
+    slot: AgentSlot = field(default=any_number, repr=False, compare=False)
     asks: TurnAsks = field(default=NO_ASKS, repr=False, compare=False)
 
     async def ask(
@@ -414,6 +433,7 @@ class ResolvedAgent:
     defaults: Mapping[str, Any]
     #: One agent for all organizations.
     is_shared: bool = False
+    is_team: bool = False
 
     @property
     def concurrency(self) -> int:

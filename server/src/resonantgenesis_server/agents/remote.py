@@ -246,6 +246,7 @@ def _ask(fields: _Fields) -> AgentChunk:
         fields.object("schema") or None,
         fields.text("call_id", ""),
         fields.seconds("expires_in"),
+        **fields.origin(),
     )
 
 

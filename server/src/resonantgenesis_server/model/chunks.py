@@ -175,7 +175,7 @@ AskKind = Literal["approval", "input", "tool"]
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(OfSubAgent):
     """The agent asks, and the turn waits once the agent has returned.
 
     The agent is started again with the answer in `turn.answers`. `tool` and `args` are those of the
@@ -201,6 +201,16 @@ class Keep:
     value: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """A platform event of the turn, written together with the next chunk. It is no chunk, and only
+    the server's own agents yield it. `name` tells events of one type apart."""
+
+    type: str
+    name: str
+    data: dict[str, Any]
+
+
 #: The values that an agent may yield.
 AgentChunk = (
     str
@@ -215,6 +225,7 @@ AgentChunk = (
     | Usage
     | Ask
     | Keep
+    | Happened
 )
 
 

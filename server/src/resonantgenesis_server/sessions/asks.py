@@ -175,14 +175,14 @@ class TurnQuestions:
         known = self.answers.get(call_id)
         if known is not None:
             if not is_shown:
-                list(self.maker.encode(ToolCall(ask.tool, ask.args, call_id)))
+                list(self.maker.encode(_call(ask, call_id)))
             return known
         self._replays = False
         asked = self._asked(ask, call_id)
         if self._is_closed:
             raise asyncio.CancelledError
         if not is_shown:
-            await self._show(ToolCall(ask.tool, ask.args, call_id))
+            await self._show(_call(ask, call_id))
         future: asyncio.Future[Answer] = self._loop.create_future()
         self._gather(asked, future)
         try:
@@ -203,7 +203,7 @@ class TurnQuestions:
             return  # the agent asks again for what it has
         asked = self._asked(ask, call_id)
         if not is_shown:
-            await self._show(ToolCall(ask.tool, ask.args, call_id))
+            await self._show(_call(ask, call_id))
         self._gather(asked, None)
 
     # -- inside ----------------------------------------------------------------------------
@@ -265,6 +265,11 @@ class TurnQuestions:
         if self._gathered.pop(call_id, None) is None:
             self.withdrawn.add(call_id)
             self._ready()
+
+
+def _call(ask: Ask, call_id: str) -> ToolCall:
+    """The call that an ask is about."""
+    return ToolCall(ask.tool, ask.args, call_id, agent_id=ask.agent_id, parent=ask.parent)
 
 
 def check_kept(value: Any) -> Any:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import bisect
-import re
 import time
-from collections import OrderedDict
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import orjson
 
+from ..agents.turn_calls import TurnCalls
 from ..codec.json import NotJson, dumps
 from ..codec.times import rfc3339
 from ..log.base import Entry
@@ -37,9 +36,6 @@ from ..model.limits import LARGEST_PART, Limits
 #: Bytes of a step's name, and of the names of a chunk's sub-agent. The turn's last append completes
 #: all open steps, and has to stay small.
 _STEP_NAME = 512
-#: Ids that an agent chooses may look like ours.
-_NUMBERED = re.compile(r"call_([0-9]{1,9})")
-
 #: Bytes of a text chunk's JSON around its content.
 _TEXT_FRAME = len(dumps({"type": "text", "content": ""}))
 
@@ -58,53 +54,6 @@ class _OpenStep:
     name: str
     began: float
     origin: Payload
-
-
-class _Calls:
-    """A turn's tool calls, each with an id, and those that wait for their result."""
-
-    def __init__(self) -> None:
-        #: The number of calls, or the highest number of an id that looks like ours.
-        self._number = 0
-        #: Calls by agent and tool, in their order. An OrderedDict, because a plain dict finds its
-        #: first key by passing all keys that were removed before it.
-        self._unanswered: dict[tuple[str, ...], OrderedDict[str, None]] = {}
-
-    def called(self, tool: tuple[str, ...], own_id: str | None) -> str:
-        """The id of a call: the agent's own, else a new one."""
-        call_id = self._new()
-        if own_id:
-            numbered = _NUMBERED.fullmatch(own_id)
-            self._number = max(self._number, int(numbered[1]) if numbered else 0)
-            call_id = own_id
-        self._unanswered.setdefault(tool, OrderedDict())[call_id] = None
-        return call_id
-
-    def answered(self, tool: tuple[str, ...], own_id: str | None) -> str:
-        """The id of a result: the agent's own, else that of the tool's oldest call without a
-        result. A result that answers no call gets an id of its own."""
-        of_tool = self._unanswered.get(tool, OrderedDict())
-        call_id = own_id or next(iter(of_tool), None) or self._new()
-        for tool_called, waiting in ((tool, of_tool), *self._unanswered.items()):
-            if call_id in waiting:
-                del waiting[call_id]
-                if not waiting:
-                    del self._unanswered[tool_called]
-                break
-        return call_id
-
-    def asked_about(self, tool: str, own_id: str, asked: Container[str]) -> tuple[str, bool]:
-        """The id of the call that an ask is about, and whether it was called already: the agent's
-        own, else the tool's oldest call without result that was not asked about, else a new one."""
-        of_tool = self._unanswered.get((tool, "", ""), OrderedDict())
-        call_id = own_id or next((each for each in of_tool if each not in asked), None)
-        if call_id is None:
-            return self._new(), False
-        return call_id, any(call_id in waiting for waiting in self._unanswered.values())
-
-    def _new(self) -> str:
-        self._number += 1
-        return f"call_{self._number}"
 
 
 @dataclass(slots=True)
@@ -126,7 +75,7 @@ class ChunkMaker:
     output_tokens: int = 0
     _output: TurnOutput = field(init=False)
     _open: list[_OpenStep] = field(default_factory=list)
-    _calls: _Calls = field(default_factory=_Calls)
+    _calls: TurnCalls = field(default_factory=TurnCalls)
     _piece: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -185,7 +134,8 @@ class ChunkMaker:
     def asked_about(self, ask: Ask, asked: Container[str]) -> tuple[str, bool]:
         """The id of the call that an ask is about, and whether the agent has yielded the call.
         `asked` are the calls that were asked about before."""
-        return self._calls.asked_about(ask.tool, ask.call_id, asked)
+        tool = ask.tool, ask.agent_id, ask.parent
+        return self._calls.asked_about(tool, ask.call_id, asked)
 
     def see(self, entry: Entry, now: float) -> None:
         """Take in a chunk of the turn that an earlier process has written. `now`: the time of the
@@ -351,6 +301,7 @@ def _tool_in(body: Mapping[str, Any]) -> tuple[str, ...]:
 def ask_chunk(ask: Ask, call_id: str, expires_at: float) -> Encoded:
     """What a turn waits for. `expires_at` is in seconds since 1970. Raises NotJson."""
     body: dict[str, Any] = {"type": "input_required", "call_id": call_id, "kind": ask.kind}
+    body |= _origin_of(ask)
     if ask.tool:
         body |= {"tool": ask.tool, "args": ask.args}
     if ask.message:
