@@ -128,7 +128,10 @@ _WITHOUT_ASKS = (
     "ALTER TABLE sessions DROP COLUMN wakes_at",
     "ALTER TABLE sessions DROP COLUMN waiting",
 )
-_WITHOUT_ENDPOINTS = ("ALTER TABLE agents DROP COLUMN endpoint",)
+_WITHOUT_ENDPOINTS = (
+    "ALTER TABLE agents DROP COLUMN endpoint",
+    "ALTER TABLE agents DROP COLUMN team",
+)
 
 
 async def test_a_store_of_an_older_version_is_brought_up(url: str) -> None:

@@ -39,7 +39,11 @@ SERVER_TYPES = frozenset(
         "team.deleted",
         "team.task.assigned",
         "team.task.completed",
+        "team.task.failed",
+        "team.execution.started",
         "team.execution.completed",
+        "team.execution.failed",
+        "team.execution.cancelled",
         "webhook.sent",
         "webhook.failed",
         "billing.usage.recorded",
@@ -55,7 +59,6 @@ PUBLISHABLE = frozenset({"app", "team", "billing", "system"})
 
 #: Channels whose own types nothing writes yet, with a note for their subscribers.
 _NOTHING_WRITES = {
-    "teams": "this server has no teams yet; team.* comes only from what you publish yourself",
     "webhooks": "this server has no webhooks yet; nothing comes in this channel",
 }
 

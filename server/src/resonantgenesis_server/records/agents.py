@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, and_, delete, insert, select, update
 
-from ..model.errors import AgentNotFound, Conflict
+from ..model.errors import AgentNotFound, Conflict, NotFound
 from ..model.events import NewEvent
 from ..model.ids import new_id
 from . import tables
@@ -21,8 +21,9 @@ from .tables import micros, seconds
 
 
 class AgentRepository:
-    """A change by an `actor` puts its event (agent.created, agent.updated, agent.deleted) into the
-    outbox, in the same transaction."""
+    """A change by an `actor` puts its event (agent.created, agent.updated, agent.deleted, or those
+    of a team) into the outbox, in the same transaction. `is_team`: the change is for a team, or for
+    an agent that is none."""
 
     def __init__(self, database: RecordsDatabase, clock: Callable[[], float]) -> None:
         self._database = database
@@ -50,6 +51,7 @@ class AgentRepository:
             created_at=now,
             updated_at=now,
             endpoint=None if agent.endpoint is None else dict(agent.endpoint),
+            team=None if agent.team is None else dict(agent.team),
         )
         try:
             async with self._database.write() as connection:
@@ -70,11 +72,18 @@ class AgentRepository:
         return None if row is None else _agent(row)
 
     async def list(
-        self, organization_id: str, *, limit: int = 50, cursor: str | None = None
+        self,
+        organization_id: str,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        only_teams: bool = False,
     ) -> ListPage[AgentRecord]:
         """By id, ascending in ASCII order. The cursor stands after the last id of a page."""
         table = tables.agents
         query = select(table).where(table.c.organization_id == organization_id)
+        if only_teams:
+            query = query.where(table.c.team.is_not(None))
         if cursor is not None:
             (last,) = decode_cursor(cursor, str)
             query = query.where(table.c.id > last)
@@ -89,12 +98,12 @@ class AgentRepository:
         changes: AgentChanges,
         *,
         actor: Actor | None = None,
+        is_team: bool = False,
     ) -> AgentRecord | None:
         """The changed agent; None if there is none. There is no event when no field changes."""
         now = micros(self._clock())
-        one = _one(organization_id, agent_id)
+        one = and_(_one(organization_id, agent_id), _is_team(is_team))
         values = {**_values(changes), "updated_at": now}
-        query = update(tables.agents).where(one).values(values).returning(tables.agents)
         async with self._database.write() as connection:
             # Locked, so that the event shows the difference to the row that this change replaces.
             existing = await connection.execute(select(tables.agents).where(one).with_for_update())
@@ -102,6 +111,9 @@ class AgentRepository:
             if row is None:
                 return None
             before = _agent(row)
+            if "team" in values:
+                values["team"] = {**(before.team or {}), **values["team"]}
+            query = update(tables.agents).where(one).values(values).returning(tables.agents)
             after = _agent((await connection.execute(query)).mappings().one())
             changed = changed_fields(before, after)
             if actor is not None and changed:
@@ -110,10 +122,16 @@ class AgentRepository:
         return after
 
     async def delete(
-        self, organization_id: str, agent_id: str, *, actor: Actor | None = None
+        self,
+        organization_id: str,
+        agent_id: str,
+        *,
+        actor: Actor | None = None,
+        is_team: bool = False,
     ) -> bool:
         """Whether there was such an agent."""
-        query = delete(tables.agents).where(_one(organization_id, agent_id))
+        one = and_(_one(organization_id, agent_id), _is_team(is_team))
+        query = delete(tables.agents).where(one)
         async with self._database.write() as connection:
             result = await connection.execute(query.returning(tables.agents))
             row = result.mappings().first()
@@ -126,6 +144,11 @@ class AgentRepository:
 def _one(organization_id: str, agent_id: str) -> ColumnElement[bool]:
     columns = tables.agents.c
     return and_(columns.organization_id == organization_id, columns.id == agent_id)
+
+
+def _is_team(is_team: bool) -> ColumnElement[bool]:
+    team = tables.agents.c.team
+    return team.is_not(None) if is_team else team.is_(None)
 
 
 def _values(changes: AgentChanges) -> dict[str, Any]:
@@ -149,7 +172,7 @@ def _tools(tools: tuple[str, ...] | None) -> list[str] | None:
 
 
 def _agent(row: RowMapping) -> AgentRecord:
-    tools = row["tools"]
+    tools, team = row["tools"], row["team"]
     return AgentRecord(
         id=row["id"],
         organization_id=row["organization_id"],
@@ -161,13 +184,17 @@ def _agent(row: RowMapping) -> AgentRecord:
         defaults=row["defaults"],
         created_at=seconds(row["created_at"]),
         updated_at=seconds(row["updated_at"]),
+        description=None if team is None else team["description"],
         endpoint=row["endpoint"],
+        team=team,
     )
 
 
 #: Characters of the instructions that an event shows.
 SHOWN_INSTRUCTIONS = 1_000
 _FIELDS = ("name", "engine", "instructions", "model", "tools", "defaults", "url")
+#: Fields of a team that its event shows when they change.
+_TEAM_FIELDS = ("description", "strategy", "members", "lead", "on_failure")
 
 
 def agent_event(
@@ -185,22 +212,37 @@ def agent_event(
     if actor.subject is not None:
         metadata["subject"] = actor.subject
     data = {"agent_id": agent.id, "name": agent.name, "changes": dict(changes or {})}
-    return NewEvent(new_id("evt"), f"agent.{kind}", data, metadata)
+    if agent.team is None:
+        return NewEvent(new_id("evt"), f"agent.{kind}", data, metadata)
+    return NewEvent(new_id("evt"), f"team.{kind}", {"team_id": agent.id, **data}, metadata)
 
 
 def changed_fields(before: AgentRecord, after: AgentRecord) -> dict[str, Any]:
     """The new values of the fields that differ."""
-    return {
+    changed = {
         name: _shown(name, getattr(after, name))
         for name in _FIELDS
         if getattr(before, name) != getattr(after, name)
+    }
+    if before.team is None or after.team is None:
+        return changed
+    return changed | {
+        name: _shown(name, after.team[name])
+        for name in _TEAM_FIELDS
+        if before.team[name] != after.team[name]
     }
 
 
 def _shown(name: str, value: Any) -> Any:
     if name == "instructions" and value is not None:
         return value[:SHOWN_INSTRUCTIONS]
+    if name == "members":
+        return [member["agent_id"] for member in value]
     return value
+
+
+def _no_team() -> NotFound:
+    return NotFound("there is no such team")
 
 
 class AgentDirectory:
@@ -268,20 +310,57 @@ class AgentDirectory:
         *,
         actor: Actor | None = None,
     ) -> AgentRecord:
-        """Raises `AgentNotFound`, and `Conflict` for a configured agent."""
+        """Raises `AgentNotFound`, and `Conflict` for a configured agent or a team."""
         self._check_free(agent_id)
         changed = await self._agents.update(organization_id, agent_id, changes, actor=actor)
         if changed is None:
+            await self._check_no_team(organization_id, agent_id)
             raise AgentNotFound("there is no such agent")
         return changed
 
     async def delete(
         self, organization_id: str, agent_id: str, *, actor: Actor | None = None
     ) -> None:
-        """Raises `AgentNotFound`, and `Conflict` for a configured agent."""
+        """Raises `AgentNotFound`, and `Conflict` for a configured agent or a team."""
         self._check_free(agent_id)
         if not await self._agents.delete(organization_id, agent_id, actor=actor):
+            await self._check_no_team(organization_id, agent_id)
             raise AgentNotFound("there is no such agent")
+
+    async def _check_no_team(self, organization_id: str, agent_id: str) -> None:
+        if await self._agents.get(organization_id, agent_id) is not None:
+            raise Conflict(f"{agent_id} is a team: /v1/teams changes and deletes it")
+
+    # -- teams -----------------------------------------------------------------------------
+
+    async def team(self, organization_id: str, team_id: str) -> AgentRecord:
+        """Raises `NotFound`."""
+        stored = await self._agents.get(organization_id, team_id)
+        if stored is None or stored.team is None:
+            raise _no_team()
+        return stored
+
+    async def teams(
+        self, organization_id: str, *, limit: int = 50, cursor: str | None = None
+    ) -> ListPage[AgentRecord]:
+        """By id."""
+        return await self._agents.list(organization_id, limit=limit, cursor=cursor, only_teams=True)
+
+    async def update_team(
+        self, organization_id: str, team_id: str, changes: AgentChanges, *, actor: Actor
+    ) -> AgentRecord:
+        """`changes.team` has the fields that change. Raises `NotFound`."""
+        changed = await self._agents.update(
+            organization_id, team_id, changes, actor=actor, is_team=True
+        )
+        if changed is None:
+            raise _no_team()
+        return changed
+
+    async def delete_team(self, organization_id: str, team_id: str, *, actor: Actor) -> None:
+        """Raises `NotFound`."""
+        if not await self._agents.delete(organization_id, team_id, actor=actor, is_team=True):
+            raise _no_team()
 
     def _check_free(self, agent_id: str) -> None:
         if agent_id in self._configured:

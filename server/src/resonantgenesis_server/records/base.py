@@ -91,7 +91,8 @@ class AgentRecord:
     """An agent as its organization configured it; `tools` None: the engine's own.
 
     `description` and `input_schema` are what the code of a configured agent declares. `endpoint` is
-    of the engine `http`, with sealed secrets.
+    of the engine `http`, with sealed secrets. `team` is that of an agent whose turns others do:
+    `description`, `strategy`, `members`, `lead`, `on_failure`.
     """
 
     id: str
@@ -107,6 +108,7 @@ class AgentRecord:
     description: str | None = None
     input_schema: Mapping[str, Any] | None = None
     endpoint: Mapping[str, Any] | None = field(default=None, repr=False)
+    team: Mapping[str, Any] | None = None
 
     @property
     def url(self) -> str | None:
@@ -125,6 +127,7 @@ class AgentChanges:
     tools: tuple[str, ...] | Unset | None = UNSET
     defaults: Mapping[str, Any] | Unset = UNSET
     endpoint: Mapping[str, Any] | Unset | None = UNSET
+    team: Mapping[str, Any] | Unset = UNSET
 
 
 @dataclass(frozen=True, slots=True)

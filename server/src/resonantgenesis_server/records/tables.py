@@ -76,6 +76,8 @@ agents = Table(
     Column("updated_at", BigInteger, nullable=False),
     # Of the engine `http`: {url, secret, former, rotated_at}, secrets sealed.
     Column("endpoint", JSON(none_as_null=True)),
+    # Of a team: {description, strategy, members, lead, on_failure}.
+    Column("team", JSON(none_as_null=True)),
 )
 
 sessions = Table(
