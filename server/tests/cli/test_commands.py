@@ -20,7 +20,7 @@ from cli_fake import (
     page,
     turn_of,
 )
-from cli_process import COMMAND, Cli
+from cli_process import COMMAND, Cli, Outcome
 from resonantgenesis import Reconnection
 from resonantgenesis_server.cli import chat, main
 from resonantgenesis_server.cli.client import Patience
@@ -279,6 +279,23 @@ def test_config_shows_where_settings_come_from(
     assert "bootstrap_key\t********\tvariable RESONANTGENESIS_BOOTSTRAP_KEY" in lines
     assert "never-to-be-shown" not in got.out + got.err
     assert "RESONANTGENESIS_PROT is no setting and does nothing; did you mean" in got.err
+
+
+def test_config_check_tells_only_what_is_wrong(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "f.toml").write_text("port = 5\n")
+    assert cli("config", "--check", "--config", "f.toml") == Outcome(0, "", "")
+    (tmp_path / "g.toml").write_text("port = 'x'\nprot = 1\n")
+    got = cli("config", "--check", "--config", "g.toml")
+    assert (got.code, got.out, got.err.count("\n")) == (2, "", 1)
+    assert "port: " in got.err and "prot: there is no such setting; did you mean port?" in got.err
+    monkeypatch.setenv("RESONANTGENESIS_PROT", "1")
+    got = cli("config", "--check", "--config", "f.toml")
+    assert got.code == 2 and "RESONANTGENESIS_PROT is no setting and does nothing" in got.err
+    monkeypatch.delenv("RESONANTGENESIS_PROT")
+    monkeypatch.setenv("RESONANTGENESIS_WORKERS", "2")
+    assert "workers: 2 are not possible" in cli("config", "--check").err
 
 
 def test_colour_on_a_terminal_only_and_not_under_no_color(

@@ -11,6 +11,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
+from cli_fake import FakeServer, Reply
 from cli_process import Cli, Outcome, Process, RealServer
 from resonantgenesis_server.cli.doctor import machine as doctor_machine
 from resonantgenesis_server.config.settings import Settings
@@ -194,3 +195,21 @@ def test_files_that_other_machines_do_not_find(
     assert found({"a"}) == []
     assert len(found({"a", "b"})) == 1
     assert found({"a", "b"}, files=str(tmp_path)) == []
+
+
+def test_a_health_check_is_0_or_1(
+    cli: Cli, fake: FakeServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    url, port = fake.url, int(fake.url.rpartition(":")[2])
+    monkeypatch.delenv("RESONANTGENESIS_BASE_URL")
+    # On all addresses, as in a container.
+    (tmp_path / "resonantgenesis.toml").write_text(f"host = '0.0.0.0'\nport = {port}\n")
+    for arguments in ((), ("--url", url)):
+        fake.always = lambda _: Reply(200)
+        assert cli("doctor", "--healthcheck", *arguments) == Outcome(0, "", "")
+        assert fake.seen[-1].path == "/livez"
+        fake.always = lambda _: Reply(503)
+        got = cli("doctor", "--healthcheck", *arguments)
+        assert (got.code, got.err) == (1, f"({url}/livez answers 503)\n")
+    got = cli("doctor", "--healthcheck", "--url", "http://127.0.0.1:1")
+    assert got.code == 1 and "does not answer" in got.err

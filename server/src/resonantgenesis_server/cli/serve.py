@@ -106,17 +106,26 @@ def _serve(arguments: dict[str, Any], config: Path | None) -> int:
     return serve_with_workers(arguments, config, settings, count)
 
 
-def show_config(config: Config = None, as_json: AsJson = False) -> None:
+def show_config(
+    config: Config = None,
+    as_json: AsJson = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Only tell what is wrong with them; the exit code is 2 then."),
+    ] = False,
+) -> None:
     """Show the settings in effect and where each comes from, secrets masked."""
-    from ..config.load import load_settings, unknown_variables
+    from ..config.load import check_settings, load_settings, unknown_variables, without_effect
 
     loaded = load_settings(config=config)
+    if check:
+        check_settings(loaded.settings)
+        return
     columns = ("setting", "value", "source")
     rows = (dict(zip(columns, row, strict=True)) for row in loaded.effective())
     show_rows(Console(), rows, columns, as_json=as_json)
-    for name, meant in unknown_variables():
-        hint = f"; did you mean {meant}?" if meant else ""
-        to_stderr(f"{name} is no setting and does nothing{hint}")
+    for each in unknown_variables():
+        to_stderr(without_effect(*each))
 
 
 def _agents(references: list[str]) -> dict[str, str]:

@@ -160,11 +160,24 @@ def unknown_variables() -> list[tuple[str, str | None]]:
 
 def warn_of_settings(settings: Settings) -> None:
     """Log what is set and has no effect."""
-    for name, meant in unknown_variables():
-        hint = f"; did you mean {meant}?" if meant else ""
-        log_.warning(f"{name} is no setting and does nothing{hint}")
+    for each in unknown_variables():
+        log_.warning(without_effect(*each))
     if settings.workers == AUTO and not settings.store:
         log_.info(f"one process serves, although workers is {AUTO}: {ONE_PROCESS}")
+
+
+def check_settings(settings: Settings) -> None:
+    """Raises StartupError, with one line, for settings with which no server starts, and for
+    variables that mean nothing."""
+    worker_count(settings)
+    if problems := [without_effect(*each) for each in unknown_variables()]:
+        raise StartupError("; ".join(problems))
+
+
+def without_effect(name: str, meant: str | None) -> str:
+    """The words about a variable of `unknown_variables`."""
+    hint = f"; did you mean {meant}?" if meant else ""
+    return f"{name} is no setting and does nothing{hint}"
 
 
 def worker_count(settings: Settings) -> int:

@@ -33,12 +33,20 @@ def doctor(
         float, typer.Option(min=0.1, max=60, help="Seconds that an answer may take.")
     ] = 5.0,
     as_json: AsJson = False,
+    healthcheck: Annotated[
+        bool,
+        typer.Option("--healthcheck", help="Only ask whether the server here lives; 0 or 1."),
+    ] = False,
 ) -> None:
     """Check the configuration, the store, the clock, the open-file limit and the way to the server,
     and whether something on that way holds streams back. The exit code is 1 if a check fails.
 
     A few events `app.doctor.probe` measure the stream.
     """
+    if healthcheck:
+        from .healthcheck import answers
+
+        raise typer.Exit(0 if answers(url, config, patience) else 1)
     import asyncio
 
     from . import machine

@@ -1,4 +1,4 @@
-"""`/healthz`: the process answers. `/readyz`: the server takes requests."""
+"""`/healthz` and `/livez`: the process answers. `/readyz`: the server takes requests."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ def health_router(
 ) -> APIRouter:
     router = api_router(tag="operations")
 
+    @router.head("/livez", include_in_schema=False)
+    @router.get("/livez", include_in_schema=False)
     @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz", responses=only_errors(500), operation_id="healthz")
     async def healthz() -> Health:

@@ -28,7 +28,7 @@ _MOST_FILES = 65_536
 SURPLUS = 64
 #: Seconds that those have to say what they want.
 SURPLUS_WITHIN = 2.0
-HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
+HEALTH_PATHS = frozenset({"/healthz", "/livez", "/readyz"})
 #: Seconds between looks for a descriptor, and between two lines in the log.
 _LOOK, _COMPLAIN = 1.0, 60.0
 
