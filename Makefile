@@ -33,7 +33,7 @@ serve: .venv/.run ## Run the server on 127.0.0.1:8080
 test: test-python $(if $(ARGS),,test-typescript test-bounds) ## Run every test but the long campaigns
 
 # Each worker has a stretch of its own, so that what a module's tests share is made once.
-test-python: .venv/.dev .venv-guide/.done tests/clients/node_modules/.done ## Run those in Python alone: ARGS="-k sse"
+test-python: .venv/.dev .venv-guide/.done .venv-frameworks/.done tests/clients/node_modules/.done ## Run those in Python alone: ARGS="-k sse"
 	@scripts/system.sh
 	@$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not soak" $(ARGS)
 
@@ -44,7 +44,7 @@ test-typescript: .venv/.dev node_modules/.done ## Run those in TypeScript alone:
 test-bounds: .venv/.dev ## Run some of them with the oldest dependencies, and with the newest Python here
 	@scripts/bounds.sh
 
-soak: .venv/.dev .venv-guide/.done ## Run the long campaigns
+soak: .venv/.dev .venv-guide/.done .venv-frameworks/.done ## Run the long campaigns
 	@scripts/system.sh
 	@$(BIN)/pytest -m soak $(ARGS)
 	@[[ -n "$(ARGS)" ]] || scripts/suite_under_load.sh $(RUNS)
@@ -80,7 +80,7 @@ dist: .venv/.dev node_modules/.done ## Build the packages into dist/, with their
 	@$(BIN)/python scripts/dist.py $(ARGS)
 
 clean: ## Remove what the verbs made, but no data
-	@rm -rf .venv .venv-guide .venv-lowest .venv-newest dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
+	@rm -rf .venv .venv-guide .venv-frameworks .venv-lowest .venv-newest dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
 	@rm -rf node_modules sdk/typescript/{dist,node_modules} examples/*/{dist,node_modules} tests/browser/*/node_modules tests/clients/node_modules
 	@find . -name node_modules -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -100,6 +100,10 @@ clean: ## Remove what the verbs made, but no data
 
 .venv-guide/.done: requirements/guide.txt | .venv/bin/python
 	@scripts/guide_env.sh
+	@touch $@
+
+.venv-frameworks/.done: requirements/frameworks.txt $(PACKAGES) | .venv/.dev
+	@scripts/frameworks_env.sh
 	@touch $@
 
 tests/clients/node_modules/.done: tests/clients/package-lock.json

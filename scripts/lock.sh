@@ -15,8 +15,11 @@ for name in sdk server llm image build; do
     compile --constraints requirements/dev.txt "requirements/$name.in" \
         --output-file "requirements/$name.txt"
 done
-# By itself: the guide's samples need an older release of what the rest has.
-compile "$@" requirements/guide.in --output-file requirements/guide.txt
+# By themselves: the guide's samples, and the agents of others, need an older release of what the
+# rest has.
+for name in guide frameworks; do
+    compile "$@" "requirements/$name.in" --output-file "requirements/$name.txt"
+done
 
 if grep --extended-regexp --line-number '://|index-url|find-links' requirements/*.txt; then
     echo "the lock files must name no hosts" >&2

@@ -26,6 +26,8 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 EXAMPLES = sorted((ROOT / "examples").glob("*/README.md"))
+#: Examples with libraries that stand in an environment of their own.
+OWN_ENVIRONMENTS = {"other_frameworks": ROOT / ".venv-frameworks" / "bin"}
 #: Run by the suites of TypeScript.
 ELSEWHERE = {"javascript", "typescript", "tsx", "vue", ""}
 
@@ -170,10 +172,15 @@ def test_a_page_can_be_pasted(page: Path, reader: Reader) -> None:
 
 
 @pytest.mark.parametrize("page", EXAMPLES, ids=lambda page: page.parent.name)
-def test_an_example_runs_as_its_page_says(page: Path, reader: Reader) -> None:
+def test_an_example_runs_as_its_page_says(
+    page: Path, reader: Reader, provider: FakeProvider
+) -> None:
     for file in page.parent.iterdir():
         if file.is_file():
             (reader.folder / file.name).write_bytes(file.read_bytes())
+    if own := OWN_ENVIRONMENTS.get(page.parent.name):
+        reader.environment["PATH"] = f"{own}:{reader.environment['PATH']}"
+        reader.environment["OPENAI_BASE_URL"] = provider.url
     for block in blocks_of(page):
         assert block.language == "bash"
         reader.shell(block)

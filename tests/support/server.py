@@ -50,7 +50,8 @@ class ServerProcess:
     """One data directory and the process that serves it; may be killed and started again.
 
     `settings` are names of settings (`words_per_second`, `limits__heartbeat`) and their values;
-    `wrapper` is a command to run it under, `program` a script that takes its place.
+    `wrapper` is a command to run it under, `program` a script that takes its place, `environment`
+    a virtual environment to run it in.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class ServerProcess:
         agents: Mapping[str, str] | None = None,
         wrapper: Sequence[str] = (),
         program: Path | None = None,
+        environment: Path | None = None,
         key: str | None = KEY,
         log: Path | None = None,
         **settings: Any,
@@ -70,6 +72,8 @@ class ServerProcess:
         self._agents = agents or {}
         self._wrapper = wrapper
         self._program = COMMAND if program is None else [sys.executable, str(program)]
+        if environment is not None:
+            self._program = [str(environment / "bin" / "resonantgenesis")]
         self._settings = {
             "words_per_second": 0,
             "log_format": "json",
