@@ -122,6 +122,13 @@ def part(data: bytes | str) -> bytes:
 LAST = b"0\r\n\r\n"
 
 
+def nested(levels: int) -> Any:
+    value: Any = "inmost"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 def saying(*lines: Any, kind: str = NDJSON) -> Callable[[Request, Write], Awaitable[None]]:
     """Answers with these chunks."""
 
@@ -277,6 +284,14 @@ async def test_a_failure_before_the_first_chunk_is_tried_again(server: ServerPro
         (saying("x", kind="text/html"), AgentFailed, "AGENT_FAILED", "with text/html", 1),
         (saying({"type": "x"}), AgentFailed, "AGENT_FAILED", "a chunk of type 'x'", 1),
         (saying(7), AgentFailed, "AGENT_FAILED", "neither a text nor an object", 1),
+        (
+            saying({"type": "data", "name": "d", "data": nested(300)}), AgentFailed,
+            "AGENT_FAILED", "a data chunk nests deeper than 200 levels", 1,
+        ),
+        (
+            saying({"type": "error", "message": "full", "retry_after": 1e308}), AgentFailed,
+            "AGENT_FAILED", "retry_after is not a number of seconds up to", 1,
+        ),
         (
             saying("a", {"type": "error", "message": "no luck", "code": "TIMEOUT"}), Exception,
             "TIMEOUT", "no luck", 1,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from resonantgenesis_server.agents.engines.http import engine
 from resonantgenesis_server.agents.engines.http.answer import AnswerDecoder, decoder_of
 from resonantgenesis_server.agents.remote import BadChunk
 
@@ -43,3 +47,38 @@ def test_a_line_without_end_is_refused(kind: str) -> None:
     with pytest.raises(BadChunk, match="over 1000000 bytes"):
         for _ in range(1_000_001):  # each piece costs the same, however much came before
             list(made.feed(b"x"))
+
+
+class Buffered:
+    """A response whose bytes have all come, each in a piece of its own."""
+
+    status = 200
+    headers = ((b"transfer-encoding", b"chunked"),)
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def aiter_stream(self) -> AsyncIterator[bytes]:
+        for byte in self._body:
+            yield bytes([byte])
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-ndjson"])
+async def test_an_answer_in_single_bytes_lets_others_run(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_LOOP_SECONDS", 0.0)
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    task = asyncio.create_task(other())
+    response: Any = Buffered(b'"a"' + b" " * 500)
+    assert [value async for value in engine._values(response, decoder(kind))]
+    task.cancel()
+    assert turns >= 400

@@ -252,6 +252,20 @@ def test_what_has_no_json_form_is_refused_by_name(value: object) -> None:
         encode(maker(), ToolResult("t", value))
 
 
+def nested(levels: int) -> Any:
+    value: Any = "inmost"
+    for _ in range(levels):
+        value = {"in": [value]} if levels % 2 else [value]
+    return value
+
+
+@pytest.mark.parametrize("levels", [200, 260, 5_000])
+def test_what_nests_too_deep_is_the_agents_failure(levels: int) -> None:
+    encode(maker(Limits()), Data("d", nested(150)))
+    with pytest.raises(AgentError, match="a data chunk nests deeper than 200 levels"):
+        encode(maker(Limits()), Data("d", nested(levels)))
+
+
 def test_usage_adds_up() -> None:
     made = maker()
     encode(made, Usage(1, 2), "x", Usage(10, 20))

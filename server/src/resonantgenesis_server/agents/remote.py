@@ -26,6 +26,8 @@ from ..model.chunks import (
 from ..model.errors import AgentError
 from .base import PastStep, PastTurn, Turn
 
+#: The longest time that a chunk may name, in seconds: a leap year.
+_MAX_SECONDS = 366 * 86_400
 #: Characters of an unknown name that an error shows.
 _SHOWN = 64
 
@@ -148,8 +150,9 @@ class _Fields:
         seconds = self.value.get(name)
         if seconds is None:
             return None
-        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or seconds < 0:
-            raise self.bad(name, "a number of seconds")
+        is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if not is_number or not 0 <= seconds <= _MAX_SECONDS:
+            raise self.bad(name, f"a number of seconds up to {_MAX_SECONDS}")
         return float(seconds)
 
     def object(self, name: str) -> dict[str, Any]:

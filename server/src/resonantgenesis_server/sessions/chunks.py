@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import orjson
 
 from ..agents.turn_calls import TurnCalls
-from ..codec.json import NotJson, dumps
+from ..codec.json import NotJson, dumps, nests_deeper
 from ..codec.times import rfc3339
 from ..log.base import Entry
 from ..model.chunks import (
@@ -36,6 +36,8 @@ from ..model.limits import LARGEST_PART, Limits
 #: Bytes of a step's name, and of the names of a chunk's sub-agent. The turn's last append completes
 #: all open steps, and has to stay small.
 _STEP_NAME = 512
+#: Levels of arrays and objects in a chunk. Views of chunks nest deeper, and JSON ends at 254.
+_MAX_NESTING = 200
 #: Bytes of a text chunk's JSON around its content.
 _TEXT_FRAME = len(dumps({"type": "text", "content": ""}))
 
@@ -271,7 +273,11 @@ class ChunkMaker:
         try:
             body = dumps(payload)
         except NotJson as error:
-            raise TypeError(f"a {kind} chunk has no JSON form: {error}") from error
+            if "recursion" not in str(error).lower():
+                raise TypeError(f"a {kind} chunk has no JSON form: {error}") from error
+            raise _too_deep(kind) from error
+        if nests_deeper(body, _MAX_NESTING):
+            raise _too_deep(kind)
         return self._fitting(Encoded(kind, body))
 
     def _fitting(self, chunk: Encoded) -> Encoded:
@@ -281,6 +287,10 @@ class ChunkMaker:
                 f"a {chunk.kind} chunk of {size} bytes; at most {limit} fit", "PAYLOAD_TOO_LARGE"
             )
         return chunk
+
+
+def _too_deep(kind: str) -> AgentError:
+    return AgentError(f"a {kind} chunk nests deeper than {_MAX_NESTING} levels")
 
 
 def _origin_of(chunk: OfSubAgent) -> Payload:

@@ -297,11 +297,17 @@ class WorkerPool:
             self._drop(before)
             before.replaced()
         kept: list[tuple[str, int]] = []
-        for each in held:
-            accepted = await self._resume(worker, each.id)
-            if accepted is not None:
-                kept.append((each.id, accepted))
-                (worker.ending if each.is_over else worker.assignments).add(each.id)
+        try:
+            for each in held:
+                accepted = await self._resume(worker, each.id)
+                if accepted is not None:
+                    kept.append((each.id, accepted))
+                    (worker.ending if each.is_over else worker.assignments).add(each.id)
+        except BaseException:  # the new socket is lost as well
+            self._cut_off(worker, [each.id for each in held])
+            if before is not None:
+                self._cut_off(before, before.assignments)
+            raise
         if before is not None:
             self._give_back(before, before.assignments - {each.id for each in held})
         # No await between here and the caller's answer, so no turn is assigned before it.
@@ -331,15 +337,8 @@ class WorkerPool:
         self._drop(worker)
         if for_good:
             self._give_back(worker, worker.assignments)
-            return
-        for node, assignments in _by_node(worker.assignments).items():
-            if node != self.node:
-                if self.elsewhere is not None:
-                    self.elsewhere.cut_off(node, worker, assignments)
-                continue
-            for id in assignments:
-                if (assignment := self.assignments.get(id)) is not None:
-                    assignment.detach(_HereLink(self.node, worker))
+        else:
+            self._cut_off(worker, worker.assignments)
 
     def take(self, worker: ConnectedWorker, id: str, message: WorkerMessage) -> bool:
         """Accept a worker's message. False: the assignment is no more, or not its own, and it must
@@ -377,6 +376,17 @@ class WorkerPool:
         if assignment is None or not assignment.attach(_HereLink(self.node, worker)):
             return None
         return assignment.accepted
+
+    def _cut_off(self, worker: ConnectedWorker, assignments: Iterable[str]) -> None:
+        """The worker has the grace to come back for these."""
+        for node, ids in _by_node(assignments).items():
+            if node != self.node:
+                if self.elsewhere is not None:
+                    self.elsewhere.cut_off(node, worker, ids)
+                continue
+            for id in ids:
+                if (assignment := self.assignments.get(id)) is not None:
+                    assignment.detach(_HereLink(self.node, worker))
 
     def _give_back(self, worker: ConnectedWorker, assignments: Iterable[str]) -> None:
         for node, ids in _by_node(assignments).items():

@@ -28,6 +28,8 @@ _TRIES, _FIRST_PAUSE = 4, 0.5
 #: The longest wait that an endpoint may ask for; beyond, the client is told to come again.
 _MAX_RETRY_AFTER = 30.0
 _MAX_REDIRECTS = 3
+#: Seconds of the event loop that an answer may take at a time.
+_LOOP_SECONDS = 0.005
 #: Redirects that keep method and body.
 _REDIRECTS = frozenset({307, 308})
 #: Answers of an endpoint that is not there now, beside those from 500 on.
@@ -184,7 +186,13 @@ def _checked(response: httpcore.Response) -> AnswerDecoder:
 async def _values(
     response: httpcore.Response, decoder: AnswerDecoder
 ) -> AsyncGenerator[object, None]:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    # What has come is read without a wait, and may be a piece for each byte of it.
     async for data in response.aiter_stream():
+        if loop.time() - began > _LOOP_SECONDS:
+            await asyncio.sleep(0)
+            began = loop.time()
         for value in decoder.feed(data):
             yield value
     for value in decoder.end():
