@@ -1,17 +1,10 @@
-/** One socket from opening to close: authentication, messages, pings. Only this module knows WebSocket. */
+/** One socket from opening to close: authentication, messages, pings. */
 import { Keepalive, SendRate } from '../core/realtime/keepalive.js';
 import type { SocketMachine } from '../core/realtime/socket-machine.js';
-import {
-  AuthenticationError,
-  ConnectionLost,
-  InvalidRequest,
-  RateLimited,
-  type StreamError,
-  Unavailable,
-} from '../errors.js';
+import { ConnectionLost, type StreamError } from '../errors.js';
 import { onWake } from '../platform.js';
-import { baseUrlOf, CONNECT, type Settings } from '../settings.js';
-import type { ClientOptions, WebSocketLike } from '../types.js';
+import { CONNECT, type Settings } from '../settings.js';
+import { closedError } from './web-socket.js';
 
 /** Seconds between two attempts to fetch a token. */
 const RENEW_AGAIN = 1;
@@ -162,43 +155,5 @@ export class SocketConnection {
     } finally {
       this.#renewing = false;
     }
-  }
-}
-
-/** The URL of a server's socket. */
-export function socketUrl(options: ClientOptions): string {
-  return `${baseUrlOf(options).replace(/^http/, 'ws')}/v1/ws`;
-}
-
-/** The WebSocket class: the caller's, the platform's, or the package `ws`'s. Throws InvalidRequest. */
-export async function socketClass({ webSocket }: ClientOptions): Promise<typeof WebSocket> {
-  const found: WebSocketLike | undefined = webSocket ?? globalThis.WebSocket;
-  // Every WebSocket has the handlers that are used here; only the types differ.
-  if (found) return found as typeof WebSocket;
-  // A literal would make bundlers for browsers look for the package.
-  const name = 'ws';
-  try {
-    return (await import(/* @vite-ignore */ /* webpackIgnore: true */ name)).default;
-  } catch (cause) {
-    throw new InvalidRequest('there is no WebSocket here: install `ws`, or pass webSocket', {
-      cause,
-    });
-  }
-}
-
-/** The error of a close code (PROTOCOL.md, section 6). */
-function closedError(code: number, reason: string): StreamError {
-  const why = reason || `the socket was closed with code ${code}`;
-  switch (code) {
-    case 4401:
-      return new AuthenticationError(why);
-    case 4429:
-      return new RateLimited(why);
-    case 1001:
-    case 1012:
-    case 1013:
-      return new Unavailable(why);
-    default:
-      return new ConnectionLost(why);
   }
 }

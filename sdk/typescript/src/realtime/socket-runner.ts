@@ -8,7 +8,8 @@ import { AuthenticationError, ConnectionLost, StreamError } from '../errors.js';
 import { isOffline, notifyAll, pause } from '../platform.js';
 import type { Settings } from '../settings.js';
 import type { ConnectionState, RealtimeOptions } from '../types.js';
-import { SocketConnection, socketClass, socketUrl } from './socket-connection.js';
+import { SocketConnection } from './socket-connection.js';
+import { socketClass, socketUrl } from './web-socket.js';
 
 export class SocketRunner {
   state: ConnectionState = 'connecting';
@@ -97,7 +98,7 @@ export class SocketRunner {
       const first = await credential.get();
       const Socket = await socketClass(options);
       if (this.#stop.signal.aborted) return new ConnectionLost('closed');
-      const { error, token } = await this.#serve(new Socket(socketUrl(options)), first);
+      const { error, token } = await this.#serve(new Socket(socketUrl(options, '/v1/ws')), first);
       error.retryAfter = this.#logic.draining ?? error.retryAfter;
       // The credential was refused or expired: another one may be accepted.
       const renewed = error instanceof AuthenticationError && (await credential.renew(token));
