@@ -329,6 +329,25 @@ def socket_of(server: ServerProcess, agent: str) -> Any:
     return websockets.connect(url, additional_headers=bearer())
 
 
+def test_a_plain_get_says_why_a_socket_is_refused(
+    server: ServerProcess, client: SyncResonantGenesis
+) -> None:
+    """For clients whose WebSocket does not."""
+    make_served(client, "plain-get")
+    with sync_client(server) as admin:
+        key = make_key(admin, "sessions:read", credential=KEY)
+    refused = {
+        ("plain-get", KEY): (426, "INVALID_REQUEST"),
+        ("plain-get", "rg_wrong"): (401, "UNAUTHENTICATED"),
+        ("plain-get", key.key): (403, "FORBIDDEN"),
+        ("nobody", KEY): (404, "AGENT_NOT_FOUND"),
+        ("guide", KEY): (409, "CONFLICT"),
+    }
+    for (agent, credential), wanted in refused.items():
+        answer = httpx.get(f"{server.url}/v1/agents/{agent}/serve", headers=bearer(credential))
+        assert (answer.status_code, answer.json()["error"]["code"]) == wanted
+
+
 @pytest.mark.parametrize(
     ("message", "words"),
     [

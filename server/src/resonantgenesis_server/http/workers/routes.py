@@ -32,10 +32,6 @@ LIST_PATH = "/v1/workers"
 ENGINE = "worker"
 
 
-async def _not_upgraded(scope: Scope, receive: Receive, send: Send) -> None:
-    raise handshake_error(scope["headers"]) or not_taken(scope)
-
-
 class WorkerRoutes:
     """The sockets of workers of this process."""
 
@@ -58,19 +54,14 @@ class WorkerRoutes:
     def routes(self) -> list[FastRoute]:
         return [
             fast_route("WEBSOCKET", PATH, self.connect, counted=False),
-            fast_route("GET", PATH, _not_upgraded, counted=False),
+            fast_route("GET", PATH, self.refuse, counted=False),
         ]
 
     async def connect(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI app of the socket; raises ApiError instead of accepting."""
-        principal: Principal | None = scope["state"]["principal"]
+        principal = await self._allowed(scope)
         request_id: str = scope["state"]["request_id"]
-        if self._draining:
-            raise Unavailable("the server is shutting down", retry_after=1)
-        if principal is None:
-            raise Unauthenticated("send Authorization: Bearer with an API key or a token")
         agent_id = scope["path_params"]["agent_id"]
-        await self._check(principal, agent_id)
         connection = socket_of(scope)
         transport = AsgiTransport(send) if connection is None else DirectTransport(send, connection)
         socket = WorkerSocket(
@@ -94,13 +85,26 @@ class WorkerRoutes:
         finally:
             self._sockets.discard(socket)
 
+    async def refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI app of a GET that opens no socket. It is refused for what refuses a socket,
+        since many WebSocket clients do not say why, and else for not being one."""
+        await self._allowed(scope)
+        raise handshake_error(scope["headers"]) or not_taken(scope)
+
     def drain(self) -> None:
         """Take no new workers. Those that are there end their turns; the watch closes them."""
         self._draining = True
         for socket in self._sockets:
             socket.announce()
 
-    async def _check(self, principal: Principal, agent_id: str) -> None:
+    async def _allowed(self, scope: Scope) -> Principal:
+        """Who may serve the agent of the path. Raises ApiError."""
+        principal: Principal | None = scope["state"]["principal"]
+        agent_id: str = scope["path_params"]["agent_id"]
+        if self._draining:
+            raise Unavailable("the server is shutting down", retry_after=1)
+        if principal is None:
+            raise Unauthenticated("send Authorization: Bearer with an API key or a token")
         require(principal, SERVE)
         if principal.subject is not None or principal.session_id is not None:
             raise Forbidden("a token bound to a subject or session cannot serve an agent")
@@ -112,6 +116,7 @@ class WorkerRoutes:
                 f"this agent has the engine {agent.engine!r}; workers serve agents of the engine"
                 f" {ENGINE!r}"
             )
+        return principal
 
 
 class WorkerBody(BaseModel):
