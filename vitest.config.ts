@@ -5,7 +5,10 @@ const sdk = (path: string) => fileURLToPath(new URL(`sdk/typescript/${path}`, im
 
 // The package's own name means its sources, so that no test needs a build.
 const alias = [
-  { find: /^@resonantgenesis\/sdk\/(react|store|vue)$/, replacement: sdk('src/$1/index.ts') },
+  {
+    find: /^@resonantgenesis\/sdk\/(react|store|vue|worker)$/,
+    replacement: sdk('src/$1/index.ts'),
+  },
   { find: /^@resonantgenesis\/sdk$/, replacement: sdk('src/index.ts') },
 ];
 
@@ -48,7 +51,11 @@ export default defineConfig({
     // Two cores are what the smallest machine has.
     maxWorkers: 2,
     projects: [
-      project('core', ['sdk/typescript/tests/{*,core/**/*,offline/*,realtime/*}.test.ts'], 'node'),
+      project(
+        'core',
+        ['sdk/typescript/tests/{*,core/**/*,{offline,realtime,worker}/*}.test.ts'],
+        'node',
+      ),
       project('integration', ['sdk/typescript/tests/{integration,files}/**/*.test.ts'], 'node', [
         'sdk/typescript/tests/support/global-server.ts',
       ]),

@@ -37,6 +37,7 @@ export default defineConfig(({ mode }) => {
           'react/index': src('react/index.ts'),
           'vue/index': src('vue/index.ts'),
           'store/index': src('store/index.ts'),
+          'worker/index': src('worker/index.ts'),
         },
         formats: [isCjs ? 'cjs' : 'es'],
         fileName: (_, name) => `${name}.js`,

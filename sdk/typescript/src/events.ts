@@ -134,5 +134,5 @@ export class Replay implements AsyncIterable<PlatformEvent>, PromiseLike<Platfor
 const pages = () => load(() => import('./core/all-pages.js'), true);
 
 function eventPage(raw: JsonObject): Page<PlatformEvent> {
-  return pageOf<PlatformEvent>(raw, raw.events, camel);
+  return pageOf<PlatformEvent>(raw, camel, raw.events);
 }

@@ -45,8 +45,7 @@ export class Files {
 
   /** One page of files, newest first, of one session if `sessionId` is given. */
   async list(params: ListFilesParams = {}): Promise<Page<StoredFile>> {
-    const raw = await this.#transport.call(listRequest(FILES, params));
-    return pageOf<StoredFile>(raw, raw.data, camel);
+    return pageOf(await this.#transport.call(listRequest(FILES, params)));
   }
 
   async delete(fileId: string): Promise<void> {

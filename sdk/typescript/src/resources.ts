@@ -8,9 +8,9 @@ import {
   listRequest,
   NODES,
   pageOf,
-  snake,
   TOKENS,
 } from './core/messages.js';
+import { load } from './platform.js';
 import type { Transport } from './transport.js';
 import type {
   Agent,
@@ -22,6 +22,7 @@ import type {
   Token,
   TokenParams,
 } from './types.js';
+import type { Handler, ServeOptions, Worker } from './worker/index.js';
 
 /** What turns goals into streams. Everything throws StreamError. */
 export class Agents {
@@ -41,19 +42,28 @@ export class Agents {
 
   /** One page of the organization's agents and those of the configuration, by id. */
   async list(params: PageParams = {}): Promise<Page<Agent>> {
-    const raw = await this.#transport.call(listRequest(AGENTS, params));
-    return pageOf<Agent>(raw, raw.data, camel);
+    return pageOf(await this.#transport.call(listRequest(AGENTS, params)));
   }
 
   /** Changes the fields that are given; null clears what can be empty. */
   async update(agentId: string, params: AgentParams): Promise<Agent> {
-    const body = snake(params);
-    return camel(await this.#transport.call({ ...itemRequest('PATCH', AGENTS, agentId), body }));
+    const request = itemRequest('PATCH', AGENTS, agentId, '', params);
+    return camel(await this.#transport.call(request));
   }
 
   /** Deletes it; its sessions and their logs stay. */
   async delete(agentId: string): Promise<void> {
     await this.#transport.call(itemRequest('DELETE', AGENTS, agentId));
+  }
+
+  /**
+   * Is a worker of an agent of the engine `worker`: `handler` runs its turns in this process, which is
+   * no browser. Returns once the server has welcomed the worker. An agent that does not exist is made,
+   * if the key may make agents. After a cut the worker goes on where it was.
+   */
+  async serve(agentId: string, handler: Handler, options?: ServeOptions): Promise<Worker> {
+    const { serve } = await load(() => import('./worker/worker.js'), true);
+    return serve(this, this.#transport, agentId, handler, options);
   }
 }
 
@@ -81,7 +91,6 @@ export class Nodes {
 
   /** All that live, oldest first. Throws StreamError. */
   async list(): Promise<Page<ServerNode>> {
-    const raw = await this.#transport.call(listRequest(NODES, {}));
-    return pageOf<ServerNode>(raw, raw.data, camel);
+    return pageOf(await this.#transport.call(listRequest(NODES, {})));
   }
 }

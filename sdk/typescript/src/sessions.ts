@@ -141,7 +141,7 @@ export class Sessions {
   /** One page of sessions. */
   async list(params: ListSessionsParams = {}): Promise<Page<Session>> {
     const raw = await this.#transport.call(listRequest(SESSIONS, params));
-    return pageOf(raw, raw.data, (one) => this.#session(one));
+    return pageOf(raw, (one) => this.#session(one));
   }
 
   /** The steps of a session's turns. */
@@ -150,8 +150,7 @@ export class Sessions {
     const { allPages, listOf } = await load(() => import('./core/all-pages.js'), true);
     // A page holds as many as fit.
     const ask = async (cursor: string | undefined): Promise<Page<Step>> => {
-      const raw = await this.#transport.call(listRequest(path, { limit: 500, cursor }));
-      return pageOf(raw, raw.data, camel<Step>);
+      return pageOf(await this.#transport.call(listRequest(path, { limit: 500, cursor })));
     };
     return listOf(allPages(ask));
   }
@@ -163,7 +162,7 @@ export class Sessions {
   async messages(sessionId: string, params: MessagesParams = {}): Promise<MessagePage> {
     const { path } = itemRequest('GET', SESSIONS, sessionId, '/messages');
     const raw = await this.#transport.call(listRequest(path, params));
-    return { ...pageOf<Message>(raw, raw.data, camel), position: asCount(raw.position) ?? null };
+    return { ...pageOf<Message>(raw), position: asCount(raw.position) ?? null };
   }
 
   /**
@@ -181,8 +180,9 @@ export class Sessions {
    * not fit the schema is an InvalidRequest.
    */
   async input(sessionId: string, callId: string, answer: AnswerParams): Promise<InputResult> {
-    const request = itemRequest('POST', SESSIONS, sessionId, '/input');
-    return camel(await this.#transport.call({ ...request, body: snake({ callId, ...answer }) }));
+    const params = { callId, ...answer };
+    const request = itemRequest('POST', SESSIONS, sessionId, '/input', params);
+    return camel(await this.#transport.call(request));
   }
 
   /** Makes a session that begins with the turns of this one. */
@@ -194,13 +194,13 @@ export class Sessions {
   /** The turns that wait for others, in their order. */
   async queue(sessionId: string): Promise<QueuedTurn[]> {
     const raw = await this.#transport.call(itemRequest('GET', SESSIONS, sessionId, '/queue'));
-    return [...pageOf<QueuedTurn>(raw, raw.data, camel)];
+    return [...pageOf<QueuedTurn>(raw)];
   }
 
   /** Changes a turn that waits; a Conflict once it has started. */
   async editQueued(sessionId: string, turn: number, changes: QueuedChanges): Promise<void> {
-    const request = itemRequest('PATCH', SESSIONS, sessionId, `/queue/${turn}`);
-    await this.#transport.call({ ...request, body: snake(changes) });
+    const request = itemRequest('PATCH', SESSIONS, sessionId, `/queue/${turn}`, changes);
+    await this.#transport.call(request);
   }
 
   /** Takes a turn that waits out of the queue; a Conflict once it has started. */

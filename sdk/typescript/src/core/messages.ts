@@ -132,8 +132,15 @@ export function createRequest(path: string, params: object, key?: string): Reque
 }
 
 /** A request about one item of a collection, or about something `below` it. */
-export function itemRequest(method: string, path: string, id: string, below = ''): Request {
-  return { method, path: `${path}/${segment(id)}${below}` };
+export function itemRequest(
+  method: string,
+  path: string,
+  id: string,
+  below = '',
+  params?: object,
+): Request {
+  const request = { method, path: `${path}/${segment(id)}${below}` };
+  return params ? { ...request, body: snake(params) } : request;
 }
 
 /** A request for one page of a collection. */
@@ -146,13 +153,13 @@ export function cancelRequest(
   sessionId: string | undefined,
   { turn, idempotencyKey }: { turn?: number | undefined; idempotencyKey?: string | undefined },
 ): Request {
-  const body: JsonObject = snake(sessionId === undefined ? { idempotencyKey } : { turn });
-  if (sessionId === undefined) return { method: 'POST', path: `${SESSIONS}/cancel`, body };
-  return { ...itemRequest('POST', SESSIONS, sessionId, '/cancel'), body };
+  return sessionId === undefined
+    ? itemRequest('POST', SESSIONS, 'cancel', '', { idempotencyKey })
+    : itemRequest('POST', SESSIONS, sessionId, '/cancel', { turn });
 }
 
 /** Nested objects, and lists of them, whose fields are the protocol's; other nested objects are free-form data. */
-const OURS = new Set(['usage', 'error', 'forked_from', 'waiting']);
+const OURS = ['usage', 'error', 'forked_from', 'waiting'];
 const known = new Map<string, string>();
 
 /** An answer with camelCase names, as callers read it. Only an object's own fields change. */
@@ -160,7 +167,7 @@ export function camel<T>(raw: JsonObject): T {
   const result: JsonObject = {};
   for (const name of Object.keys(raw)) {
     const value = raw[name];
-    result[camelName(name)] = OURS.has(name) ? inner(value) : value;
+    result[camelName(name)] = OURS.includes(name) ? inner(value) : value;
   }
   return result as T;
 }
@@ -190,7 +197,11 @@ function camelName(name: string): string {
 }
 
 /** One page of a list; `items` is the list in the answer. */
-export function pageOf<T>(raw: JsonObject, items: unknown, make: (raw: JsonObject) => T): Page<T> {
+export function pageOf<T>(
+  raw: JsonObject,
+  make: (raw: JsonObject) => T = camel,
+  items: unknown = raw.data,
+): Page<T> {
   const data = Array.isArray(items) ? items.filter(isObject).map((one) => make(one)) : [];
   return {
     data,

@@ -13,6 +13,10 @@ export interface Agent {
   readonly description?: string;
   /** JSON Schema of the `context` that it reads. */
   readonly inputSchema?: JsonObject;
+  /** The endpoint of an agent of the engine `http`. */
+  readonly url?: string;
+  /** The key that signs requests to the endpoint: only in the answer that makes it. */
+  readonly secret?: string;
   /** Those of the server's configuration belong to every organization and are read-only. */
   readonly source: 'api' | 'configuration';
   readonly createdAt: string;
@@ -27,6 +31,10 @@ export interface AgentParams {
   tools?: readonly string[] | null | undefined;
   /** What a turn gets unless it says otherwise, in the wire's names (`max_steps`). */
   defaults?: JsonObject | undefined;
+  /** The endpoint of an agent of the engine `http`. */
+  url?: string | undefined;
+  /** `whsec_` and base64 of 24 to 64 bytes. Left out, or null in an update: the server makes one. */
+  secret?: string | null | undefined;
 }
 
 export interface CreateAgentParams extends AgentParams {

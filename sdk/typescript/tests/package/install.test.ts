@@ -153,12 +153,18 @@ const USES = `
   import { useAgentStream } from '@resonantgenesis/sdk/react';
   import { SessionStore } from '@resonantgenesis/sdk/store';
   import { createResonantGenesis } from '@resonantgenesis/sdk/vue';
+  import { AgentError, type Handler } from '@resonantgenesis/sdk/worker';
   export const client: ResonantGenesis = new ResonantGenesis({ apiKey: 'k' });
   export const text = (chunk: Chunk) => (chunk.type === 'text' ? chunk.content.length : chunk.position);
   export const failed = (error: unknown) => error instanceof StreamError && error.code.length;
   export const shown = () => useAgentStream('guide', 'Hello').content.length;
   export const plugin = createResonantGenesis(client);
   export type Store = SessionStore;
+  const answer: Handler = async function* (turn) {
+    if (!turn.goal) throw new AgentError('no goal', { retryable: false });
+    yield { type: 'text', content: turn.goal.toUpperCase() };
+  };
+  export const stop = async () => (await client.agents.serve('a', answer)).stop();
   // @ts-expect-error Types are really there: what is not in them is an error.
   client.nothing;
 `;
@@ -192,7 +198,7 @@ test('where only CommonJS is loaded, as in Jest: every subpath, and what is load
   await frameworks();
   const code = `
     const { ResonantGenesis, StreamError } = require('@resonantgenesis/sdk');
-    for (const name of ['react', 'vue', 'store']) {
+    for (const name of ['react', 'vue', 'store', 'worker']) {
       const names = Object.keys(require('@resonantgenesis/sdk/' + name));
       if (!names.length) throw new Error(name);
     }

@@ -10,9 +10,11 @@ declare module 'vitest' {
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const server = await startServer({
-    // So that silence is seen in 2 s, and a turn of half a second outlasts the answer.
+    // So that silence is seen in 2 s, a turn of half a second outlasts the answer, and a worker that
+    // was killed is given up soon.
     RESONANTGENESIS_LIMITS__HEARTBEAT: '1',
     RESONANTGENESIS_LIMITS__ANSWER_WAIT: '0.2',
+    RESONANTGENESIS_LIMITS__WORKER_GRACE: '1',
   });
   project.provide('serverUrl', server.url);
   return () => server.dispose();
