@@ -106,7 +106,7 @@ class Outlet:
     def encoder(self) -> Outlet:
         return self
 
-    def live(self, entries: Sequence[Entry]) -> bytes:
+    def live(self, entries: Sequence[Entry]) -> bytes | None:
         return b"x" * len(entries)
 
     def write(self, data: bytes) -> None:

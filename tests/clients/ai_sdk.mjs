@@ -1,4 +1,5 @@
 // What a chat of the AI SDK goes through; prints one JSON object for the test beside this file.
+import { isDeepStrictEqual } from 'node:util';
 import {
   base,
   chatWith,
@@ -78,6 +79,79 @@ async function reload() {
     output: (await session(session_id)).output,
     status: [page.chat.status, again.chat.status],
     messages: again.chat.messages.length,
+  };
+}
+
+async function messagesOf(id, query = '') {
+  const path = `${base}/v1/agents/guide/chat/${encodeURIComponent(id)}/messages${query}`;
+  return (await fetch(path, { headers })).json();
+}
+
+/** A page that is loaded in mid-answer has the messages before it, and then the answer live. */
+async function page() {
+  const { chat } = chatWith('guide', { pace: 100 });
+  await chat.sendMessage({ text: 'What is 12% of 250?' });
+  const sending = chat.sendMessage({ text: 'count to 10000' });
+  await until(() => chat.messages.length === 4 && textOf(last(chat)).length > 9);
+  const loaded = await messagesOf(chat.id);
+  const { chat: other } = chatWith('guide', { id: chat.id, messages: loaded, ended: true });
+  const reading = other.resumeStream();
+  await until(() => last(other).role === 'assistant' && textOf(last(other)).length > 19);
+  await stop(last(chat).metadata.session_id);
+  await Promise.all([sending, reading]);
+  const shown = (messages) =>
+    JSON.parse(JSON.stringify(messages.map(({ role, parts }) => ({ role, parts }))));
+  const after = await messagesOf(chat.id);
+  found.page = {
+    loaded: loaded.map((message) => message.role),
+    live: isDeepStrictEqual(shown(other.messages), shown(chat.messages)),
+    after: isDeepStrictEqual(shown(after), shown(chat.messages)) || [after, chat.messages],
+    ids: isDeepStrictEqual(after[3].id, last(chat).id),
+    status: after.map((message) => message.metadata.status),
+    never: await messagesOf('never begun'),
+  };
+}
+
+/** The last answer anew. The one before is left out of the page, and can be read. */
+async function regenerate() {
+  const { chat, errors } = chatWith('guide');
+  await chat.sendMessage({ text: 'count to 2' });
+  await chat.sendMessage({ text: 'count to 3' });
+  await chat.regenerate();
+  await chat.regenerate({ messageId: last(chat).id });
+  const turnsOf = (messages) =>
+    messages.filter(({ role }) => role === 'assistant').map(({ metadata }) => metadata.turn);
+  const shown = turnsOf(chat.messages);
+  const all = await messagesOf(chat.id, '?replaced=true');
+  found.regenerate = {
+    shown,
+    text: textOf(last(chat)),
+    loaded: turnsOf(await messagesOf(chat.id)),
+    replaced: all.map(({ metadata }) => metadata.replaced_by ?? 0),
+  };
+  await chat.regenerate({ messageId: chat.messages[1].id }); // not the last
+  found.regenerate.errors = errors;
+}
+
+/** Data that is not kept: the one who asked sees it, and a page that comes back to the answer. */
+async function transient() {
+  const seen = [[], []];
+  const { chat } = chatWith('reporting', { onData: (part) => seen[0].push(part) });
+  const sending = chat.sendMessage({ text: 'go' });
+  await until(() => seen[0].length > 2);
+  const page = chatWith('reporting', {
+    id: chat.id,
+    messages: chat.messages.slice(0, 1),
+    onData: (part) => seen[1].push(part),
+  });
+  const reading = page.chat.resumeStream();
+  await until(() => seen[1].length > 2);
+  await stop(last(chat).metadata.session_id);
+  await Promise.all([sending, reading]);
+  found.transient = {
+    types: [...new Set(seen.flat().map((part) => part.type))],
+    parts: last(page.chat).parts.map((part) => part.type),
+    text: textOf(last(page.chat)),
   };
 }
 
@@ -185,7 +259,40 @@ async function workflow() {
   found.workflow = { text, again: textOf(last(chat)), errors, requests: wire.requests };
 }
 
+/** Its count of frames begins with each of its requests, also with that of an approval. */
+async function workflowApprovals() {
+  if (version !== 'ai7') return;
+  const { WorkflowChatTransport } = await import('@ai-sdk/workflow/client');
+  found.workflowApprovals = [];
+  for (const after of [190, 290, 390, 480]) {
+    const wire = cutting();
+    const transport = new WorkflowChatTransport({
+      api: `${base}/v1/agents/refunds/chat`,
+      fetch: wire.fetch,
+      prepareSendMessagesRequest: ({ id, messages }) => ({
+        headers,
+        body: { id, messages, context: { paid: '/dev/null' } },
+      }),
+      prepareReconnectToStreamRequest: () => ({ headers }),
+    });
+    const { chat, errors, ends } = chatWith('refunds', {
+      transport,
+      sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithApprovalResponses,
+    });
+    await chat.sendMessage({ text: 'pay back' });
+    wire.after = after;
+    const asked = last(chat).parts.find((part) => part.approval);
+    await chat.addToolApprovalResponse({ id: asked.approval.id, approved: true });
+    await until(() => chat.status === 'ready' && ends.length > 1);
+    found.workflowApprovals.push([textOf(last(chat)), errors.length, wire.requests]);
+  }
+}
+
 await Promise.all([
+  page(),
+  regenerate(),
+  transient(),
+  workflowApprovals(),
   approvals(),
   workflow(),
   whole(),

@@ -25,7 +25,7 @@ class State {
   snapshot = (thing) => structuredClone(thing);
 }
 
-export class Chat extends AbstractChat {
+class PlainChat extends AbstractChat {
   constructor({ messages = [], ...options }) {
     super({ ...options, state: new State(messages) });
   }
@@ -44,6 +44,7 @@ export function chatWith(
     credential = key,
     wire = cutting(),
     context = {},
+    Chat = PlainChat,
     ...more
   } = {},
 ) {

@@ -13,7 +13,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """One server for a module's tests, with agents that fail, ask, and take their time."""
     shared = ServerProcess(
         tmp_path_factory.mktemp("server") / "data",
-        agents={name: f"support.agents:{name}" for name in ("refusing", "refunds", "paced")},
+        agents={
+            name: f"support.agents:{name}" for name in ("refusing", "refunds", "paced", "reporting")
+        },
         limits__heartbeat=1,
     )
     yield shared.start()

@@ -48,6 +48,28 @@ def test_a_reload_in_mid_answer_goes_on(found: dict[str, Any]) -> None:
     assert reload["messages"] == 2
 
 
+def test_a_page_that_is_loaded_in_mid_answer(found: dict[str, Any]) -> None:
+    page = found["page"]
+    assert page["loaded"] == ["user", "assistant", "user"]
+    assert (page["live"], page["after"], page["ids"]) == (True, True, True)
+    assert page["status"] == [None, "success", None, "cancelled"]
+    assert page["never"] == []
+
+
+def test_the_last_answer_anew(found: dict[str, Any]) -> None:
+    again = found["regenerate"]
+    assert again["shown"] == again["loaded"] == [1, 4] and again["text"] == "1 2 3"
+    assert again["replaced"] == [0, 0, 3, 3, 4, 4, 0, 0]
+    (error,) = again["errors"]
+    assert json.loads(error)["error"]["code"] == "CONFLICT"
+
+
+def test_data_that_is_not_kept_is_seen_live(found: dict[str, Any]) -> None:
+    transient = found["transient"]
+    assert transient["types"] == ["data-progress"] and transient["text"] == "So "
+    assert transient["parts"] == ["step-start", "text"]
+
+
 def test_a_cancel_ends_the_answer(found: dict[str, Any]) -> None:
     assert found["cancel"] == {"status": "ready", "ends": 1}
 
@@ -84,3 +106,28 @@ def test_workflows_transport_goes_on_from_a_frame(found: dict[str, Any]) -> None
     workflow, expected = found["workflow"], " ".join(map(str, range(1, 31)))
     assert (workflow["text"], workflow["again"], workflow["errors"]) == (expected, expected, [])
     assert workflow["requests"] >= 4
+
+
+def test_workflows_transport_goes_on_behind_an_approval(found: dict[str, Any]) -> None:
+    for text, errors, requests in found.get("workflowApprovals", ()):
+        assert (text, errors) == ("Looking. Paid.", 0)
+        assert requests >= 3, "the answer was not cut"
+
+
+def test_the_chat_for_vue(server: ServerProcess) -> None:
+    assert run_client("vue.mjs", server) == {
+        "shown": ["count to 3", "1 2 3"],
+        "page": ["count to 3", "1 2 3", "count to 4", "1 2 3 4"],
+        "status": ["ready", "ready"],
+    }
+
+
+def test_assistant_uis_data_stream(server: ServerProcess) -> None:
+    """Its runtime posts messages of another shape to the same address."""
+    first, answer, second, counted = run_client("assistant_ui.mjs", server)["messages"]
+    assert [each["role"] for each in (first, second)] == ["user", "user"]
+    call, text = answer["content"]
+    assert call["toolName"] == "calculator" and call["result"]["result"] == 30
+    assert "= 30" in text["text"]
+    assert [part["text"] for part in counted["content"]] == ["1 2 3"]
+    assert answer["status"]["type"] == counted["status"]["type"] == "complete"

@@ -63,6 +63,7 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("DELETE", "/v1/agents/{agent_id}"): Endpoint("agents:write", unbound=True),
     ("POST", _CHAT): Endpoint("sessions:write", _CHAT_BODY),
     ("GET", _CHAT + "/{chat_id}/stream"): Endpoint("sessions:read"),
+    ("GET", _CHAT + "/{chat_id}/messages"): Endpoint("sessions:read"),
     ("GET", "/v1/workers"): Endpoint("agents:read", unbound=True),
     ("GET", "/v1/tools"): Endpoint("agents:read"),
     ("POST", "/v1/keys"): Endpoint("keys:write", _key_body("keys:write"), unbound=True),

@@ -9,12 +9,13 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 from resonantgenesis_server.clients.ai_sdk.encode import END, UiMessageFrames
+from resonantgenesis_server.clients.ai_sdk.messages import UiMessageFold
 from resonantgenesis_server.clients.frames import FramesEncoder
 from resonantgenesis_server.codec.sse import aside_entry
 from resonantgenesis_server.http.serving.stream_connection import chunked
 from resonantgenesis_server.log.base import Entry
 
-from .turns import TURNS, WAITING_TURNS
+from .turns import TURNS, WAITING_TURNS, chunk, entries
 
 
 def fold() -> UiMessageFrames:
@@ -45,10 +46,10 @@ def test_what_is_broadcast_is_what_is_read(turn: list[Entry]) -> None:
     live = [entry for entry in turn if entry.kind not in {"done", "waiting"}]
     for entry in live:
         written = encoder.live([entry])
-        assert written  # else every reader would take the entry again
+        assert written is not None  # else every reader would take the entry again
         frames = b"".join(whole(turn[: entry.position])[len(whole(turn[: entry.position - 1])) :])
-        assert written == chunked(frames or b": hb\n\n")
-    assert all(not encoder.live([entry]) for entry in turn if entry not in live)
+        assert written == (chunked(frames) if frames else b"")
+    assert all(encoder.live([entry]) is None for entry in turn if entry not in live)
 
 
 class Reader:
@@ -120,4 +121,51 @@ def test_what_is_not_stored_is_no_frame() -> None:
     encoder = FramesEncoder(fold())
     aside = aside_entry(b'{"type":"data","name":"n","data":1,"transient":true}', "sess_1")
     assert list(encoder.encode([aside])) == []
-    assert encoder.live([aside]) == chunked(b": hb\n\n")
+    assert encoder.live([aside]) == b""
+
+
+def test_one_who_does_not_count_sees_what_is_not_stored() -> None:
+    """But nothing before `start`, and nothing that changes the frames after it."""
+    seen = FramesEncoder(UiMessageFrames("sess_1", 1, counted=False))
+    aside = aside_entry(b'{"type":"data","name":"n","data":1,"transient":true}', "sess_1")
+    assert list(seen.encode([aside])) == []
+    turn = entries([chunk("message", content="a"), chunk("message", content="b")])
+    frames = list(seen.encode([turn[0], aside, turn[1]]))
+    shown = b'data: {"type":"data-n","data":1,"transient":true}\n\n'
+    assert frames.count(shown) == 1
+    frames.remove(shown)
+    assert frames == whole(turn)
+
+
+def test_one_who_skips_frames_is_written_nothing_for_them() -> None:
+    encoder = FramesEncoder(fold(), 4)
+    first, second = entries([chunk("message", content="a"), chunk("message", content="b")])
+    assert encoder.live([first]) == b""
+    assert encoder.live([second]) == b""
+    assert FramesEncoder(fold(), 3).live([first, second]) == chunked(whole([first, second])[3])
+
+
+@given(TURNS | WAITING_TURNS)
+def test_a_loaded_answer_has_what_the_stream_had(turn: list[Entry]) -> None:
+    fold = UiMessageFold("sess_1", 1)
+    for entry in turn:
+        fold.add(
+            {**orjson.loads(entry.body), "type": "text" if entry.kind == "message" else entry.kind}
+        )
+    message = fold.message()
+    said = [orjson.loads(entry.body)["content"] for entry in turn if entry.kind == "message"]
+    shown = [part["text"] for part in message["parts"] if part["type"] == "text"]
+    ended = bool(turn) and turn[-1].kind in {"done", "waiting"}
+    assert "".join(shown) == "".join(said) or not ended  # a text that is open is no part yet
+    assert (message["status"] == "running") == (not turn or turn[-1].kind != "done")
+
+
+def test_a_loaded_answer_is_bounded() -> None:
+    fold = UiMessageFold("sess_1", 1)
+    for number in range(6_000):
+        fold.add({"type": "data", "name": "n", "data": "x" * 300, "id": str(number)})
+    fold.add({"type": "text", "content": "late"})
+    fold.add({"type": "done", "status": "success"})
+    message = fold.message()
+    assert message["metadata"]["truncated"] and message["status"] == "success"
+    assert len(message["parts"]) < 5_000

@@ -251,9 +251,9 @@ class Wire:
         self.refuses = refuses
         self.on_write: Callable[[], None] = lambda: None
 
-    def live(self, entries: Sequence[Entry]) -> bytes:
+    def live(self, entries: Sequence[Entry]) -> bytes | None:
         positions = [entry.position for entry in entries]
-        return b"" if positions[0] in self.refuses else bytes(positions)
+        return None if positions[0] in self.refuses else bytes(positions)
 
     def write(self, data: bytes) -> None:
         self.written += data

@@ -30,10 +30,6 @@ class TurnFrames(ABC):
 
     __slots__ = ()
 
-    #: Clients go on from the number of frames that they have. What is not in the log, which is
-    #: transient data, is no frame for them: nobody who reads later could count it.
-    is_counted: ClassVar[bool] = False
-
     @property
     @abstractmethod
     def key(self) -> tuple[object, ...]:
@@ -42,6 +38,14 @@ class TurnFrames(ABC):
     @abstractmethod
     def frames(self, kind: str, chunk: Chunk) -> list[bytes]:
         """The frames of the next chunk. `kind` is the kind of its entry: message, done …"""
+
+    def aside(self, chunk: Chunk) -> list[bytes]:
+        """The frames of transient data, which is not in the log. They must change nothing here.
+
+        None where clients go on from the number of frames that they have: nobody who reads later
+        could count these. And none before the turn's own first frame.
+        """
+        return []
 
     def copy(self) -> Self:
         """A fold that goes on from here by itself."""
@@ -76,24 +80,24 @@ class FramesEncoder(SseEncoder):
         return type(self)(self._fold.copy(), self._skip)
 
     def encode(self, entries: Sequence[Entry]) -> Iterable[bytes]:
-        found = [
-            frame
-            for entry in entries
-            if entry.position or not self._fold.is_counted
-            for frame in self._fold.frames(entry.kind, orjson.loads(entry.body))
-        ]
+        found: list[bytes] = []
+        for entry in entries:
+            chunk = orjson.loads(entry.body)
+            found += (
+                self._fold.frames(entry.kind, chunk) if entry.position else self._fold.aside(chunk)
+            )
         if not self._skip:
             return found
         passed = min(self._skip, len(found))
         self._skip -= passed
         return found[passed:]
 
-    def live(self, entries: Sequence[Entry]) -> bytes:
+    def live(self, entries: Sequence[Entry]) -> bytes | None:
         # A subscription may end with one of these, which its range has to say.
         if any(entry.kind in ENDING for entry in entries):
-            return b""
-        # Never empty, for then each reader would take the entries anew, which are in the fold.
-        return chunked(b"".join(self.encode(entries)) or HEARTBEAT)
+            return None
+        found = b"".join(self.encode(entries))
+        return chunked(found) if found else b""  # an empty part would end the body
 
     def heartbeat(self, position: int) -> bytes:
         return HEARTBEAT

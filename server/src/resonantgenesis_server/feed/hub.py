@@ -87,8 +87,8 @@ class Encoder(ABC):
         """A frame or message for each entry that the client is to see."""
 
     @abstractmethod
-    def live(self, entries: Sequence[Entry]) -> bytes:
-        """The bytes for all parked readers. Empty if each must take these entries by itself."""
+    def live(self, entries: Sequence[Entry]) -> bytes | None:
+        """The bytes for all parked readers. None if each must take these entries by itself."""
 
 
 class Sink(Protocol):
@@ -142,9 +142,11 @@ class BroadcastGroup:
         The hot path of every stream.
         """
         data = self.encoder.live(entries)
-        if not data:
+        if data is None:
             return tuple(self.writes)
         self.head = head
+        if not data:
+            return ()
         self.broadcasts += 1
         closed: list[Write] = []
         for write in tuple(self.writes.values()):  # a full connection unparks during the write
@@ -159,6 +161,8 @@ class BroadcastGroup:
     def aside(self, entry: Entry) -> None:
         """Write an entry that is not in the log. A connection that is closed says so later."""
         data = self.encoder.live([entry])
+        if not data:
+            return
         self.broadcasts += 1
         for write in tuple(self.writes.values()):
             with contextlib.suppress(RuntimeError):

@@ -19,8 +19,9 @@ _EXPOSED = ", ".join(
         "ETag", "Content-Range", "Content-Disposition", "Repr-Digest", "Preference-Applied",
         # Of other people's clients (PROTOCOL.md, section 10).
         "X-Vercel-AI-UI-Message-Stream", "X-Workflow-Run-Id", "X-Workflow-Stream-Tail-Index",
-        "Retry-After-Ms", "X-Should-Retry", "Location", "Content-Location", "Mcp-Session-Id",
-        "Stream-Next-Offset", "Stream-Up-To-Date", "Stream-Closed", "Stream-Cursor",
+        "X-Next-Cursor", "Retry-After-Ms", "X-Should-Retry", "Location", "Content-Location",
+        "Mcp-Session-Id", "Stream-Next-Offset", "Stream-Up-To-Date", "Stream-Closed",
+        "Stream-Cursor",
     ]
 ).encode()  # fmt: skip
 _ALLOWED = [

@@ -12,7 +12,7 @@ from ..model.errors import PayloadTooLarge
 from ..model.ids import new_id
 from ..model.principal import Principal
 from .chunks import user_message_chunk
-from .message_pages import MessagePage, MessagePages
+from .message_pages import FoldOf, MessagePage, MessagePages, answer_fold
 from .peers import SessionPeers
 from .session import Session
 from .state import SessionState
@@ -44,12 +44,20 @@ class Conversations:
         peers.offer("remove_turn", _remove)
 
     async def messages(
-        self, principal: Principal, session_id: str, *, limit: int, cursor: str | None
+        self,
+        principal: Principal,
+        session_id: str,
+        *,
+        limit: int,
+        cursor: str | None,
+        fold_of: FoldOf = answer_fold,
     ) -> MessagePage:
         """The newest messages, or those before the cursor; see MessagePages."""
         state = await self._authorize(principal, session_id)
         self._supervisor.states.viewed(session_id)
-        return await self._pages.page(session_id, state, limit=limit, cursor=cursor)
+        return await self._pages.page(
+            session_id, state, limit=limit, cursor=cursor, fold_of=fold_of
+        )
 
     async def post(
         self,

@@ -7,10 +7,10 @@ nothing twice.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -62,6 +62,28 @@ class _Place:
         return cls(int(span), int(turn))
 
 
+class MessageFold(Protocol):
+    """Takes the chunks of a turn, in order; see `AnswerFold`."""
+
+    status: str
+    truncated: bool
+
+    def add(self, chunk: Mapping[str, Any]) -> None: ...
+
+    def message(self) -> Json:
+        """At least `status` and `parts`."""
+        ...
+
+
+#: A fold for this turn of this session.
+FoldOf = Callable[[str, int], MessageFold]
+
+
+def answer_fold(_session_id: str, _turn: int) -> MessageFold:
+    """The fold of our own messages."""
+    return AnswerFold()
+
+
 class MessagePages:
     """Reads messages of sessions. Raises LogUnavailable and RateLimited."""
 
@@ -70,10 +92,16 @@ class MessagePages:
         self._history = history
 
     async def page(
-        self, session_id: str, state: SessionState, *, limit: int, cursor: str | None
+        self,
+        session_id: str,
+        state: SessionState,
+        *,
+        limit: int,
+        cursor: str | None,
+        fold_of: FoldOf = answer_fold,
     ) -> MessagePage:
         """The newest messages, or those before the cursor: at most `limit`, but at least those of
-        one turn."""
+        one turn. `fold_of` makes the answers."""
         place = None if cursor is None else _Place.of(cursor)
         head: int | None = None
         if place is None:
@@ -86,7 +114,7 @@ class MessagePages:
         newest_first: list[list[Json]] = []
         count = size = looked = 0
         next_place: _Place | None = None
-        async with aclosing(self._turns(spans, place, head)) as turns:
+        async with aclosing(self._turns(spans, place, head, fold_of)) as turns:
             async for at, messages, chunks in turns:
                 newest_first.append(messages)
                 count += len(messages)
@@ -108,7 +136,7 @@ class MessagePages:
         return place.turn > 1 or any(span.count for span in spans[: place.span])
 
     async def _turns(
-        self, spans: Sequence[Span], place: _Place | None, head: int | None
+        self, spans: Sequence[Span], place: _Place | None, head: int | None, fold_of: FoldOf
     ) -> AsyncGenerator[tuple[_Place, list[Json], int], None]:
         """Each turn's place, messages, and how many chunks were read for them; the newest first.
 
@@ -122,13 +150,14 @@ class MessagePages:
             before = place.turn - 1 if place is not None and place.span == number else span.count
             for turn in reversed(span.turns[:before]):
                 try:
-                    messages, chunks = await self._messages(span, turn, head if is_own else None)
+                    seen = head if is_own else None
+                    messages, chunks = await self._messages(span, turn, seen, fold_of)
                 except EntryGone:
                     return
                 yield _Place(number, turn.turn), messages, chunks
 
     async def _messages(
-        self, span: Span, turn: TurnState, head: int | None
+        self, span: Span, turn: TurnState, head: int | None, fold_of: FoldOf
     ) -> tuple[list[Json], int]:
         """The goal and the answer of a turn, as far as the log had it at `head`. Raises EntryGone
         and LogUnavailable."""
@@ -140,7 +169,7 @@ class MessagePages:
         status = "cancelled" if turn.withdrawn else "queued"
         chunks = 0
         if turn.first:
-            fold = AnswerFold()
+            fold = fold_of(span.session_id, turn.turn)
             await self._fold(fold, span, turn.first - 1, last)
             chunks = max(0, last - turn.first + 1)
             status = fold.status
@@ -160,7 +189,7 @@ class MessagePages:
         }
         return [goal] if answer is None else [goal, answer], chunks
 
-    async def _fold(self, fold: AnswerFold, span: Span, after: int, last: int) -> None:
+    async def _fold(self, fold: MessageFold, span: Span, after: int, last: int) -> None:
         organization = "" if span.state.info is None else span.state.info.organization_id
         log = self._sessions.log
         while after < last:
@@ -169,7 +198,7 @@ class MessagePages:
 
 
 async def _fold_page(
-    fold: AnswerFold, log: EventLog, stream: str, after: int, last: int, organization: str
+    fold: MessageFold, log: EventLog, stream: str, after: int, last: int, organization: str
 ) -> int:
     """Add the next chunks up to `last`; returns the position that the fold reaches."""
     page = await log.read(stream, after, limit=min(_ENTRIES, last - after), max_bytes=_BYTES)

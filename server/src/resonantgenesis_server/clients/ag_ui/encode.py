@@ -63,6 +63,9 @@ class RunFrames(TurnFrames):
     def frames(self, kind: str, chunk: Chunk) -> list[bytes]:
         return [data_frame(event) for event in self._events(kind, chunk)]
 
+    def aside(self, chunk: Chunk) -> list[bytes]:
+        return [data_frame(event) for event in self._custom(chunk)] if self._started else []
+
     @property
     def _run_id(self) -> str:
         return self._run or f"run_{self.session_id}.{self.turn}.{self._runs}"
@@ -263,6 +266,9 @@ class ThreadFrames(TurnFrames):
         if kind == "done":
             self._run = self._of(self._run.turn + 1)
         return found
+
+    def aside(self, chunk: Chunk) -> list[bytes]:
+        return self._run.aside(chunk)
 
     def _of(self, turn: int) -> RunFrames:
         goal = self._goals.get(turn, "")

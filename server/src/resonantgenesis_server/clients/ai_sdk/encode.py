@@ -37,16 +37,17 @@ class UiMessageFrames(TurnFrames):
     """The frames of one turn, from `start` to `[DONE]`."""
 
     __slots__ = (
-        "_begun", "_calls", "_denied", "_open", "_parts", "_steps", "sdk", "session_id", "turn",
+        "_begun", "_calls", "_counted", "_denied", "_open", "_parts", "_steps", "sdk", "session_id",
+        "turn",
     )  # fmt: skip
 
-    is_counted = True
-
-    def __init__(self, session_id: str, turn: int, sdk: int = 6) -> None:
-        """`sdk` is the lowest version that reads the frames."""
+    def __init__(self, session_id: str, turn: int, sdk: int = 6, *, counted: bool = True) -> None:
+        """`sdk` is the lowest version that reads the frames. `counted`: the client may go on from
+        the number of frames that it has."""
         self.session_id = session_id
         self.turn = turn
         self.sdk = sdk
+        self._counted = counted
         self._begun = False
         #: The number of steps that run. The SDK knows one step at a time.
         self._steps = 0
@@ -59,15 +60,21 @@ class UiMessageFrames(TurnFrames):
 
     @property
     def key(self) -> tuple[object, ...]:
-        return ("ai-sdk", self.session_id, self.turn, self.sdk)
+        return ("ai-sdk", self.session_id, self.turn, self.sdk, self._counted)
 
     def frames(self, kind: str, chunk: Chunk) -> list[bytes]:
-        found = [data_frame(value) for value in self._values(kind, chunk)]
+        found = [data_frame(value) for value in self.values(kind, chunk)]
         if kind in {"done", "waiting"}:
             found.append(END)
         return found
 
-    def _values(self, kind: str, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
+    def aside(self, chunk: Chunk) -> list[bytes]:
+        if self._counted or not self._begun:
+            return []
+        return [data_frame({**value, "transient": True}) for value in self._data(chunk)]
+
+    def values(self, kind: str, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
+        """The frames of the next chunk before they are JSON, without `[DONE]`."""
         if not self._begun:
             self._begun = True
             place = {"session_id": self.session_id, "turn": self.turn}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ...codec.json import loads
+from ...codec.json import dumps, loads
 from ...http.api.session_models import ExecuteBody, validated
 from ...http.api.sessions import Reader, Writer
 from ...http.auth.authenticator import require
@@ -24,17 +25,20 @@ from ...http.errors import documented_errors
 from ...http.idempotency import IdempotencyKey
 from ...http.params import QueryParams, text_header
 from ...http.routing import api_router, streamed
-from ...http.schemas import EVENT_STREAM, Body, LongText, Word
+from ...http.schemas import EVENT_STREAM, Body, LongText, PageLimit, Word
+from ...http.sse.stream import Headers
 from ...model.errors import Conflict, InvalidRequest
 from ...model.principal import Principal
 from ...sessions.answers import MAX_REASON, InputRequest
 from ...sessions.request import TurnRef
-from ...sessions.state import SessionState
+from ...sessions.state import SessionState, digest
 from ..streams import ClientStreams, SessionAlias, digest_key, turn_named
 from .encode import END, HEADERS, UiMessageFrames
+from .messages import UiMessageFold, ui_messages
 
 PATH = "/v1/agents/{agent_id}/chat"
 _PROTOCOL = "chat"
+_BASE = re.compile(r"[1-9][0-9]{0,8}")
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,8}")
 
 AgentId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -105,7 +109,19 @@ class ChatBody(Body):
         default=None, alias="threadId"
     )
     messages: list[ChatMessage] = Field(min_length=1, max_length=100_000)
-    trigger: Word = "submit-message"
+    trigger: Word | None = None
+    message_id: Annotated[str, Field(max_length=255)] | None = Field(
+        default=None, alias="messageId"
+    )
+
+
+class UiMessage(BaseModel):
+    """A message as the AI SDK keeps it."""
+
+    id: str
+    role: Word
+    metadata: dict[str, Any]
+    parts: list[dict[str, Any]]
 
 
 #: Fields of an execute that mean the same here. `tools` is missing: clients send their own there.
@@ -167,6 +183,24 @@ class ChatRoutes:
         ) -> None:
             """Read the running answer of a chat from its start, or from a frame on."""
 
+        @router.get(
+            PATH + "/{chat_id}/messages",
+            response_model=list[UiMessage],
+            responses=documented_errors(404),
+            operation_id="chat_messages",
+        )
+        async def messages(
+            agent_id: AgentId,
+            chat_id: ChatId,
+            principal: Reader,
+            limit: PageLimit = 50,
+            cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,4}\.[0-9]{1,10}$")] = None,
+            replaced: Annotated[bool, Query(description="Also what was regenerated.")] = False,
+        ) -> Response:
+            """The newest messages of a chat, or those before the cursor, the oldest first."""
+            chat = SessionAlias(_PROTOCOL, agent_id, chat_id)
+            return await self._messages(principal, chat, limit, cursor, replaced=replaced)
+
         return router
 
     async def post(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -185,14 +219,62 @@ class ChatRoutes:
         request = validated(ExecuteBody, asked).request(limits)
         answers = _answers(body.messages[-1])
         if chat is not None and answers:
-            await self._go_on(scope, receive, send, chat, answers)
+            await self._go_on(scope, receive, send, chat, answers, counted=_counts(body))
             return
+        # A client that posts a request again has lost the answer, and must not ask twice.
         key = text_header(scope, b"idempotency-key")
-        if key is None and name and message.id and body.trigger == "submit-message":
-            # A client that posts a message again has lost the answer, and must not ask twice.
-            key = digest_key(_PROTOCOL, [agent_id, name, message.id, message.text])
+        again = [agent_id, name or "", message.id or "", message.text]
+        if chat is not None and body.trigger == "regenerate-message":
+            replaced = await self._regenerated(scope, chat, body.message_id, message.text)
+            request = replace(request, replace_turn=replaced)
+            again = [agent_id, chat.name, f"regenerate {replaced}"] if replaced else again
+        if key is None and chat is not None and all(again):
+            key = digest_key(_PROTOCOL, again)
         ref = await self._streams.start(scope, request, chat, key)
-        await self._write(scope, receive, send, ref)
+        await self._write(scope, receive, send, ref, counted=_counts(body))
+
+    async def _regenerated(
+        self, scope: Scope, chat: SessionAlias, message_id: str | None, goal: str
+    ) -> int:
+        """The turn that the client wants anew; 0 if its message has not arrived yet. Raises
+        Conflict for another one than the last."""
+        principal: Principal = scope["state"]["principal"]
+        require(principal, "sessions:write")
+        found = await self._streams.find(principal, chat)
+        turns = [] if found is None else [each for each in found[1].turns if not each.withdrawn]
+        if found is None or not turns:
+            return 0
+        named = turn_named((message_id or "").removeprefix("msg_").removesuffix(".goal"))
+        if named is not None and named[0] == found[0]:
+            return named[1]
+        last = turns[-1]
+        if last.goal_digest == digest(goal):
+            return last.replaces if last.is_open and last.replaces else last.turn
+        if any(each.goal_digest == digest(goal) for each in turns):
+            raise Conflict("only the last answer of a chat can be regenerated")
+        return 0
+
+    async def _messages(
+        self,
+        principal: Principal,
+        chat: SessionAlias,
+        limit: int,
+        cursor: str | None,
+        *,
+        replaced: bool,
+    ) -> Response:
+        await self._streams.check_agent(principal, chat.agent_id or "")
+        found = await self._streams.find(principal, chat)
+        messages: list[dict[str, Any]] = []
+        headers = {"Cache-Control": "no-store"}
+        if found is not None:
+            page = await self._streams.service.conversations.messages(
+                principal, found[0], limit=limit, cursor=cursor, fold_of=UiMessageFold
+            )
+            messages = ui_messages(page.messages, replaced=replaced)
+            if page.next_cursor is not None:
+                headers["X-Next-Cursor"] = page.next_cursor
+        return Response(dumps(messages), media_type="application/json", headers=headers)
 
     async def _go_on(
         self,
@@ -201,6 +283,8 @@ class ChatRoutes:
         send: Send,
         chat: SessionAlias,
         answers: Mapping[str, InputRequest],
+        *,
+        counted: bool,
     ) -> None:
         """Answer what the chat's turn asks, and write what comes after it."""
         principal: Principal = scope["state"]["principal"]
@@ -224,7 +308,7 @@ class ChatRoutes:
                     await self._streams.service.input(
                         principal, session_id, answer, request_id=request_id
                     )
-        await self._write(scope, receive, send, ref, skip)
+        await self._write(scope, receive, send, ref, base=skip, counted=counted)
 
     async def resume(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET …/chat/{chat_id}/stream."""
@@ -233,7 +317,8 @@ class ChatRoutes:
         chat_id, agent_id = scope["path_params"]["chat_id"], scope["path_params"]["agent_id"]
         require(principal, "sessions:read")
         await self._streams.check_agent(principal, agent_id)
-        run = turn_named(chat_id)
+        name, base = _run_and_base(chat_id)
+        run = turn_named(name)
         chat = SessionAlias(_PROTOCOL, agent_id, run[0] if run else chat_id)
         found = await self._streams.find(principal, chat)
         if found is None:
@@ -247,12 +332,16 @@ class ChatRoutes:
             return
         ref = TurnRef(session_id, number)
         if index is None or index >= 0:
-            await self._write(scope, receive, send, ref, index or 0)
+            start = 0 if index is None else base  # without an index the whole answer is meant
+            counted = index is not None
+            await self._write(
+                scope, receive, send, ref, base=start, skip=index or 0, counted=counted
+            )
             return
         await self._streams.take_for(scope)  # the whole turn is read for it
         count, _ = await self._count(ref, _sdk(scope["state"]["query"]))
         tail = (b"x-workflow-stream-tail-index", b"%d" % max(count - 1, 0))
-        await self._write(scope, receive, send, ref, max(count + index, 0), [tail])
+        await self._write(scope, receive, send, ref, skip=max(count + index, 0), headers=[tail])
 
     async def _write(
         self,
@@ -260,13 +349,19 @@ class ChatRoutes:
         receive: Receive,
         send: Send,
         ref: TurnRef,
+        *,
+        base: int = 0,
         skip: int = 0,
-        more: list[tuple[bytes, bytes]] | None = None,
+        counted: bool = True,
+        headers: Headers = (),
     ) -> None:
-        run = f"{ref.session_id}.{ref.turn}".encode()
-        headers = [*HEADERS, (b"x-workflow-run-id", run), *(more or ())]
-        fold = UiMessageFrames(ref.session_id, ref.turn, _sdk(scope["state"]["query"]))
-        await self._streams.write(scope, receive, send, ref, fold, skip=skip, headers=headers)
+        """Write the frames of the turn without the first `base + skip`. The client counts from
+        `base`, which is in the name of the run: its count begins with the answer to a POST."""
+        run = f"{ref.session_id}.{ref.turn}" + (f"~{base}" if base else "")
+        sdk = _sdk(scope["state"]["query"])
+        fold = UiMessageFrames(ref.session_id, ref.turn, sdk, counted=counted)
+        own = [*HEADERS, (b"x-workflow-run-id", run.encode()), *headers]
+        await self._streams.write(scope, receive, send, ref, fold, skip=base + skip, headers=own)
 
     async def _count(self, ref: TurnRef, sdk: int) -> tuple[int, int]:
         """The number of the turn's frames so far, without the last line; and of all frames up to
@@ -280,6 +375,18 @@ class ChatRoutes:
             if entry.kind == "waiting":
                 stopped = every
         return count, stopped
+
+
+def _counts(body: ChatBody) -> bool:
+    """Whether the client may count the frames: WorkflowChatTransport does. It leaves out `trigger`,
+    which the transport of `useChat` always sends."""
+    return body.trigger is None
+
+
+def _run_and_base(name: str) -> tuple[str, int]:
+    """The parts of a run's name, `{session}.{turn}~{base}`."""
+    run, _, base = name.partition("~")
+    return (run, int(base)) if _BASE.fullmatch(base) else (name, 0)
 
 
 def _answers(message: ChatMessage) -> dict[str, InputRequest]:

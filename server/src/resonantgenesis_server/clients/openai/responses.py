@@ -45,8 +45,6 @@ class ResponseFrames(TurnFrames):
         "_calls", "_failure", "_info", "_item", "_next", "_output", "_status", "_texts", "_usage",
     )  # fmt: skip
 
-    is_counted = True
-
     def __init__(self, info: ResponseInfo) -> None:
         self._info = info
         self._next = 0

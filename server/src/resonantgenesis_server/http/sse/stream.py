@@ -39,7 +39,7 @@ class SseEncoder(Encoder):
     def heartbeat(self, position: int) -> bytes:
         """The bytes after a silence, for a client that has everything up to `position`."""
 
-    def live(self, entries: Sequence[Entry]) -> bytes:
+    def live(self, entries: Sequence[Entry]) -> bytes | None:
         return chunked(b"".join(self.encode(entries)))
 
 
@@ -52,11 +52,11 @@ class SseChunkEncoder(SseEncoder):
     def encode(self, entries: Sequence[Entry]) -> Iterable[bytes]:
         return map(chunk_frame, compact(entries) if self.compacted else entries)
 
-    def live(self, entries: Sequence[Entry]) -> bytes:
+    def live(self, entries: Sequence[Entry]) -> bytes | None:
         # Whether a subscription ends with such a chunk is for its range to say.
         for entry in entries:
             if entry.kind in ENDING:
-                return b""
+                return None
         if len(entries) == 1:  # nearly always
             return chunked(chunk_frame(entries[0]))
         return SseEncoder.live(self, entries)

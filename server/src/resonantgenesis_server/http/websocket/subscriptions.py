@@ -334,9 +334,9 @@ class SocketChunkEncoder(SocketEncoder):
         shown = compact(entries) if self.compacted else entries
         return [chunk_message(entry, self.session_id) for entry in shown]
 
-    def live(self, entries: Sequence[Entry]) -> bytes:
+    def live(self, entries: Sequence[Entry]) -> bytes | None:
         if self.ends and any(entry.kind == "done" for entry in entries):
-            return b""
+            return None
         return SocketEncoder.live(self, entries)
 
 

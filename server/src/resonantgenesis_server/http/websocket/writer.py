@@ -179,7 +179,7 @@ class SocketEncoder(Encoder):
 
     window_bits: int | None
 
-    def live(self, entries: Sequence[Entry]) -> bytes:
+    def live(self, entries: Sequence[Entry]) -> bytes | None:
         bits = self.window_bits
         return b"".join([FRAMES.frame(message, bits) for message in self.encode(entries)])
 

@@ -1,0 +1,25 @@
+// The AI SDK's chat for Vue, unmodified, from its own package.
+import { readFileSync } from 'node:fs';
+import { Chat } from '@ai-sdk/vue';
+import { DefaultChatTransport } from 'ai';
+import { computed } from 'vue';
+
+const { base, key } = JSON.parse(readFileSync(0, 'utf8'));
+const api = `${base}/v1/agents/guide/chat`;
+const headers = { Authorization: `Bearer ${key}` };
+const transport = new DefaultChatTransport({ api, headers });
+const chat = new Chat({ id: 'vue', transport });
+const shown = computed(() => chat.messages.map((message) => message.parts.at(-1).text));
+await chat.sendMessage({ text: 'count to 3' });
+await chat.regenerate();
+const loaded = await (await fetch(`${api}/vue/messages`, { headers })).json();
+const page = new Chat({ id: 'vue', transport, messages: loaded });
+await page.resumeStream();
+await page.sendMessage({ text: 'count to 4' });
+console.log(
+  JSON.stringify({
+    shown: shown.value,
+    page: page.messages.map((message) => message.parts.at(-1).text),
+    status: [chat.status, page.status],
+  }),
+);
