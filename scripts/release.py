@@ -24,6 +24,13 @@ PLACES = {
     "sdk/typescript/package.json": [r'^  "version": "(.+)"'],
     "package-lock.json": [r'"@resonantgenesis/sdk",\n      "version": "(.+)"'],
     "sdk/typescript/README.md": [rf"resonantgenesis-sdk-({_VERSION})\.tgz"],
+    "deploy/Dockerfile": [r"^ARG VERSION=(.+)"],
+    "deploy/helm/resonantgenesis/Chart.yaml": [r"^version: (.+)", r"^appVersion: (.+)"],
+    "deploy/kubernetes/embedded.yaml": [rf'(?:image: resonantgenesis:|version: ")({_VERSION})'],
+    "deploy/kubernetes/many-nodes.yaml": [rf'(?:image: resonantgenesis:|version: ")({_VERSION})'],
+    "deploy/compose/compose.yaml": [r"image: resonantgenesis:(.+)"],
+    "deploy/compose/postgresql.yaml": [r"image: resonantgenesis:(.+)"],
+    "docs/deploy.md": [rf"resonantgenesis:({_VERSION})"],
     "docs/install.md": [rf"resonantgenesis-sdk-({_VERSION})\.tgz", rf"==({_VERSION})"],
 }
 UNRELEASED = "## [Unreleased]\n"

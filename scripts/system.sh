@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 quiet() { "$@" >/dev/null; }
 
 # program=package
-needed=(chromium=chromium nginx=nginx initdb=postgresql pgbouncer=pgbouncer strace=strace)
+needed=(chromium=chromium nginx=nginx haproxy=haproxy caddy=caddy initdb=postgresql pgbouncer=pgbouncer strace=strace)
 
 # Debian keeps PostgreSQL's programs off the path.
 PATH=$PATH:/usr/sbin:$(printf '%s:' /usr/lib/postgresql/*/bin)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
-from support.server import KEY, PATIENCE, ServerProcess, bearer, running
+from support.proxies import nginx
+from support.server import KEY, bearer, free_port, running
 
 #: As Java's client sends it with its first request.
 JDK = {
@@ -24,69 +22,37 @@ JDK = {
 #: The usual ways to set it up: `upgrade` passes what asks for another protocol, as all examples
 #: for sockets do; `keep` has connections to the server that many clients share.
 CONFIG = """
-daemon off;
-pid {folder}/pid;
-error_log {folder}/error.log;
-worker_processes 1;
-events {{ worker_connections 256; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/f;
-    uwsgi_temp_path {folder}/u;
-    scgi_temp_path {folder}/s;
-    client_max_body_size 8m;
-    upstream server {{ server 127.0.0.1:{upstream}; keepalive 4; }}
-    server {{
-        listen 127.0.0.1:{port};
-        proxy_http_version 1.1;
-        proxy_request_buffering off;
-        proxy_ignore_client_abort on;
-        proxy_set_header Host $http_host;
-        location / {{ proxy_set_header Connection ""; proxy_pass http://server; }}
-        location /up/ {{
-            proxy_set_header Upgrade $http_upgrade;
-            proxy_set_header Connection $http_connection;
-            proxy_pass http://server/;
-        }}
+client_max_body_size 8m;
+upstream server {{ server 127.0.0.1:{upstream}; keepalive 4; }}
+server {{
+    listen 127.0.0.1:{port};
+    proxy_http_version 1.1;
+    proxy_request_buffering off;
+    proxy_ignore_client_abort on;
+    proxy_set_header Host $http_host;
+    location / {{ proxy_set_header Connection ""; proxy_pass http://server; }}
+    location /up/ {{
+        proxy_set_header Upgrade $http_upgrade;
+        proxy_set_header Connection $http_connection;
+        proxy_pass http://server/;
     }}
 }}
 """
-
-
-@contextlib.contextmanager
-def nginx(server: ServerProcess, folder: Path) -> Iterator[int]:
-    """Its port."""
-    program = shutil.which("nginx") or "/usr/sbin/nginx"
-    folder.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    path = folder / "nginx.conf"
-    path.write_text(CONFIG.format(folder=folder, port=port, upstream=server.port))
-    process = subprocess.Popen([program, "-p", str(folder), "-c", str(path)])
-    try:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            assert process.poll() is None, (folder / "error.log").read_text()
-            assert time.monotonic() < deadline
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            time.sleep(0.02)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(PATIENCE)
 
 
 @pytest.fixture(scope="module")
 def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A client of a server behind nginx."""
     folder = tmp_path_factory.mktemp("proxied")
-    with running(folder / "data") as server, nginx(server, folder / "nginx") as port:
-        url = f"http://127.0.0.1:{port}"
-        with httpx.Client(base_url=url, headers=bearer(), timeout=20, trust_env=False) as client:
+    port = free_port()
+    with running(folder / "data") as server:
+        config = CONFIG.format(port=port, upstream=server.port)
+        with (
+            nginx(config, port, folder / "nginx") as proxy,
+            httpx.Client(
+                base_url=proxy.url, headers=bearer(), timeout=20, trust_env=False
+            ) as client,
+        ):
             yield client
 
 
