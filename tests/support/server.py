@@ -51,7 +51,7 @@ class ServerProcess:
 
     `settings` are names of settings (`words_per_second`, `limits__heartbeat`) and their values;
     `wrapper` is a command to run it under, `program` a script that takes its place, `environment`
-    a virtual environment to run it in.
+    a virtual environment to run it in, `options` more options of the command.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class ServerProcess:
         wrapper: Sequence[str] = (),
         program: Path | None = None,
         environment: Path | None = None,
+        options: Sequence[str] = (),
         key: str | None = KEY,
         log: Path | None = None,
         **settings: Any,
@@ -70,6 +71,7 @@ class ServerProcess:
         self.log_path = log or data.with_name(data.name + ".log")
         self.port = 0
         self._agents = agents or {}
+        self._options = options
         self._wrapper = wrapper
         self._program = COMMAND if program is None else [sys.executable, str(program)]
         if environment is not None:
@@ -116,7 +118,7 @@ class ServerProcess:
         """The arguments of `resonantgenesis serve`."""
         agents = [f"--agent={name}={where}" for name, where in self._agents.items()]
         where = ["--port", str(port), "--data", str(self.data)]
-        return [*self._program, "serve", *where, *agents]
+        return [*self._program, "serve", *where, *agents, *self._options]
 
     def wait_ready(self) -> None:
         deadline = time.monotonic() + PATIENCE

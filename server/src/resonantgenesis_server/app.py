@@ -370,7 +370,7 @@ async def _keep_clock(
     stack: contextlib.AsyncExitStack, settings: Settings, worker: WorkerPlace | None
 ) -> tuple[Clock, int | None]:
     """The clock, and the number of the worker that keeps one of its own."""
-    number = None if worker is None else worker.number
+    number = worker.number if worker is not None and settings.store else None
     file = settings.data / ("clock" if number is None else f"clock-{number}")
     return await stack.enter_async_context(keeping_clock(file)), number
 

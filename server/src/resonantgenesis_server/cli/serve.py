@@ -55,6 +55,12 @@ def serve(
             help="An agent in Python, from the current directory or Python's path; repeatable.",
         ),
     ] = None,
+    reload: Annotated[
+        bool,
+        typer.Option(
+            "--reload", help="Start the agents again when their files change; for development."
+        ),
+    ] = False,
     cors_origin: Annotated[
         list[str] | None,
         typer.Option(help="An origin whose pages may call with credentials; repeatable."),
@@ -89,21 +95,21 @@ def serve(
         "log_level": log_level,
         "log_format": log_format,
     }
-    raise typer.Exit(_serve(arguments, config))
+    raise typer.Exit(_serve(arguments, config, reload=reload))
 
 
-def _serve(arguments: dict[str, Any], config: Path | None) -> int:
+def _serve(arguments: dict[str, Any], config: Path | None, *, reload: bool) -> int:
     from ..workers.main import importing, serve_here
 
     with importing():
         from ..config.load import load_settings, worker_count
     settings = load_settings(arguments, config).settings
     count = worker_count(settings)
-    if count == 1:
+    if count == 1 and not reload:
         return serve_here(arguments, config)
     with importing():
         from ..workers.parent import serve_with_workers
-    return serve_with_workers(arguments, config, settings, count)
+    return serve_with_workers(arguments, config, settings, count, reload=reload)
 
 
 def show_config(

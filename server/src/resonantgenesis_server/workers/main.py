@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ import structlog
 from ..logging.startup import StartupError
 
 if TYPE_CHECKING:
+    from ..config.settings import Settings
     from ..http.serving.shared_listener import SharedListener
     from ..http.serving.worker_place import WorkerPlace
 
@@ -49,23 +51,30 @@ def importing() -> Iterator[None]:
 
 
 def serve_here(
-    arguments: Mapping[str, Any], config: Path | None, worker: WorkerPlace | None = None
+    arguments: Mapping[str, Any],
+    config: Path | None,
+    worker: WorkerPlace | None = None,
+    loaded_settings: Callable[[Settings, Path | None], None] = lambda _settings, _config: None,
 ) -> int:
-    """Serve in this process until a signal; returns the exit code. Raises StartupError."""
+    """Serve in this process until a signal; returns the exit code.
+
+    `loaded_settings` is called before anything of the server is opened. Raises StartupError.
+    """
     with importing():
         from .. import serve
         from ..config.load import load_settings
     loaded = load_settings(arguments, config)
     settings = loaded.settings
-    if worker is not None and not settings.files:
+    loaded_settings(settings, loaded.file)
+    if worker is not None and settings.store and not settings.files:
         # Several processes share the directory, so none of them may tidy it as its own.
         settings = settings.model_copy(update={"files": str(settings.data / "files")})
     return serve.serve(settings, loaded.file, worker)
 
 
 class ParentLink:
-    """A worker's end of the socket to its parent. The parent's lines are `stop` and `ended NODE`
-    (a process has ended that was this node)."""
+    """A worker's end of the socket to its parent. The parent's lines are `go` (where the worker
+    waits for it), `stop`, and `ended NODE` (a process has ended that was this node)."""
 
     def __init__(self, link: socket.socket) -> None:
         self._link = link
@@ -102,17 +111,27 @@ class ParentLink:
         with contextlib.suppress(OSError):  # the parent is gone, which is noticed where it is read
             self._link.sendall(json.dumps(message).encode() + b"\n")
 
+    def wait(self) -> None:
+        """Wait until the parent lets the worker go on. Raises EOFError if it has died."""
+        while (byte := self._link.recv(1)) != b"\n":
+            if not byte:
+                raise EOFError
+
     def _joined(self, node: int, ended: Callable[[int], None]) -> None:
         """Called on the event loop when the worker is a node."""
         self._ended = ended
-        self._link.setblocking(False)
-        asyncio.get_running_loop().add_reader(self._link, self._read)
+        self._hear()
         self.send(node=node)
 
     def _accepts(self, listener: SharedListener) -> None:
         """Called on the event loop when the worker accepts connections."""
         self._listener = listener
+        self._hear()
         self.send(ready=True)
+
+    def _hear(self) -> None:
+        self._link.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._link, self._read)
 
     def _read(self) -> None:
         try:
@@ -156,12 +175,31 @@ def main() -> int:
     except (EOFError, OSError):
         return 1
     config = given["config"]
+
+    def loaded(settings: Settings, file: Path | None) -> None:
+        """Say what was read, and wait until the worker before this one has ended."""
+        from . import reload
+
+        read_at = time.time_ns()
+        files = [] if file is None else [str(file.absolute())]
+        try:
+            reload.load(settings, file)
+        finally:
+            link.send(files=[*files, *reload.sources()], read_at=read_at)
+        link.send(loaded=True)
+        link.wait()
+
     try:
         arguments = given["arguments"]
-        return serve_here(arguments, config and Path(config), link.place(given))
+        place = link.place(given)
+        if given["reload"]:
+            return serve_here(arguments, config and Path(config), place, loaded)
+        return serve_here(arguments, config and Path(config), place)
     except StartupError as error:
         link.send(failed=str(error), code=error.exit_code)
         return error.exit_code
+    except EOFError:
+        return 1
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from ..http.serving.shared_memory import SharedPages
 from ..logging.setup import hide, open_logs
 from ..logging.startup import StartupError
 from .process import WorkerOrders, WorkerProcess
+from .reload import LOOK, SourceWatch
 
 log_ = structlog.get_logger("resonantgenesis.workers")
 
@@ -48,10 +49,16 @@ _IN_COMMON = ("host", "port", "data", "workers", "store")
 
 
 def serve_with_workers(
-    arguments: Mapping[str, Any], config: Path | None, settings: Settings, count: int
+    arguments: Mapping[str, Any],
+    config: Path | None,
+    settings: Settings,
+    count: int,
+    *,
+    reload: bool = False,
 ) -> int:
     """Serve with `count` workers until a signal; returns the exit code. Each worker loads its
-    settings from `arguments` and `config`. Raises StartupError, with one line."""
+    settings from `arguments` and `config`. With `reload` workers are replaced when files of their
+    agents change. Raises StartupError, with one line."""
     with open_logs(settings.log_level, settings.log_format, secrets_of(settings)):
         warn_of_settings(settings)
         try:
@@ -63,6 +70,7 @@ def serve_with_workers(
                     listener.socket.fileno(),
                     counts=ConnectionCounts.create(2 * count),
                     pages=SharedPages.create(2 * count),
+                    reload=reload,
                 )
                 return WorkerParent(orders, settings, count, listener).run()
         except CannotListen as error:
@@ -103,6 +111,9 @@ class WorkerParent:
         self._leaving: WorkerProcess | None = None
         self._early = 0
         self._is_serving = False
+        self._sources = SourceWatch()
+        self._next_look = 0.0
+        self._is_outdated = False
         #: Those that are to be told to drain, one after the other; None: the server goes on.
         self._to_drain: deque[WorkerProcess] | None = None
         self._last_told: WorkerProcess | None = None
@@ -123,7 +134,9 @@ class WorkerParent:
                     self._kill_late_ones()
                     if self._to_drain is None:
                         self._start_missing()
+                        self._let_go()
                         self._announce()
+                        self._reload()
                         self._roll()
                     elif not self._running:
                         break
@@ -182,7 +195,8 @@ class WorkerParent:
             and len(self._running) == len(self._posts)
             and all(worker.is_ready for worker in self._running)
         )
-        for key, _ in self._selector.select(_IDLE if is_calm else _LOOK):
+        idle = LOOK if self._orders.reload else _IDLE
+        for key, _ in self._selector.select(idle if is_calm else _LOOK):
             act: Callable[[], object] = key.data
             act()
 
@@ -202,6 +216,9 @@ class WorkerParent:
             was_node = worker.node is not None
             if not worker.read():
                 self._selector.unregister(worker.link)
+            if worker.files:
+                self._sources.add(worker.files, worker.read_at)
+                worker.files = []
             if worker.node is not None and not was_node:
                 for node in self._ended:
                     worker.hear_end(node)
@@ -220,6 +237,14 @@ class WorkerParent:
         for post in self._posts:
             if post.worker is None and post.due <= monotonic():
                 post.worker = self._start(post)
+
+    def _let_go(self) -> None:
+        """Let workers go on that have loaded their agents. The embedded store is for one process:
+        its next worker waits for the end of the last one."""
+        for worker in self._running:
+            is_alone = len(self._running) == 1
+            if worker.is_loaded and not worker.may_go and (is_alone or not self._is_for_one):
+                worker.go()
 
     def _announce(self) -> None:
         if not self._is_serving and all(p.worker and p.worker.is_ready for p in self._posts):
@@ -263,6 +288,12 @@ class WorkerParent:
     def _died(self, worker: WorkerProcess, code: int) -> None:
         """A worker has ended that was not told to."""
         post = self._posts[worker.number - 1]
+        if self._orders.reload and worker.failure is not None and worker is post.successor:
+            why = str(worker.failure)
+            log_.error("the change is refused; the code before it goes on", reason=why)
+            post.successor = None
+            self._to_roll.clear()
+            return
         if worker.failure is not None and not self._is_serving:
             self._failure = self._failure or worker.failure
             self._begin_drain()
@@ -288,7 +319,8 @@ class WorkerParent:
             self._early = 0
             post.backoff.succeeded()
         post.due = monotonic() + post.backoff.failed()
-        if self._early >= _GIVE_UP and not any(each.is_ready for each in self._running):
+        is_last = self._early >= _GIVE_UP and not self._orders.reload  # the next edit may help
+        if is_last and not any(each.is_ready for each in self._running):
             log_.critical(
                 "the workers end soon after their start time after time; the server stops",
                 ended=self._early,
@@ -343,6 +375,19 @@ class WorkerParent:
         worker.drain()
         self._last_told = worker
 
+    def _reload(self) -> None:
+        """Replace the workers once files have changed, also those that have read a part of it."""
+        now = monotonic()
+        if self._orders.reload and now >= self._next_look:
+            self._next_look = now + LOOK
+            self._is_outdated |= self._sources.have_changed()
+        is_under_way = self._to_roll or self._leaving is not None
+        if self._is_outdated and not is_under_way and self._is_serving:
+            self._is_outdated = False
+            for post in self._posts:
+                post.due = 0.0
+            self._begin_roll()
+
     def _begin_roll(self) -> None:
         try:
             settings = load_settings(self._orders.arguments, self._orders.config).settings
@@ -365,13 +410,22 @@ class WorkerParent:
         if not self._to_roll or self._leaving is not None:
             return
         post = self._to_roll[0]
-        if post.successor is not None and post.successor.is_ready and post.worker is not None:
+        if post.successor is not None and self._may_follow(post.successor) and post.worker:
             self._leaving, post.worker, post.successor = post.worker, post.successor, None
+            if self._is_for_one:  # new connections wait for it
+                self._counts.set(post.worker.place, 0)
             self._leaving.drain()
             self._to_roll.popleft()
             log_.info("a worker is replaced", worker=post.number, pid=post.worker.pid)
         elif post.successor is None and post.worker is not None and post.worker.is_ready:
             post.successor = self._start(post)
+
+    @property
+    def _is_for_one(self) -> bool:
+        return not self._settings.store
+
+    def _may_follow(self, successor: WorkerProcess) -> bool:
+        return successor.is_loaded if self._is_for_one else successor.is_ready
 
 
 def _fields(worker: WorkerProcess, code: int) -> dict[str, Any]:

@@ -35,6 +35,8 @@ class WorkerOrders:
     listener: int
     counts: int
     pages: int
+    #: A worker loads the agents, says which files it has read, and waits until it may go on.
+    reload: bool = False
 
 
 class WorkerProcess:
@@ -51,6 +53,11 @@ class WorkerProcess:
         #: When it was first told to stop.
         self.told: float | None = None
         self.is_ready = False
+        #: It has loaded its agents, and waits; and it was told to go on.
+        self.is_loaded = self.may_go = False
+        #: The files that it has read, and when, in nanoseconds since 1970.
+        self.files: list[str] = []
+        self.read_at = 0
         #: The number of its node, once it is one.
         self.node: int | None = None
         #: When it has to be ready, or to have ended.
@@ -96,6 +103,10 @@ class WorkerProcess:
             message = json.loads(line)
             if "node" in message:
                 self.node = message["node"]
+            if "files" in message:
+                self.files, self.read_at = message["files"], message["read_at"]
+            if "loaded" in message:
+                self.is_loaded = True
             if "ready" in message:
                 self.is_ready = True
                 self.deadline = math.inf if self.told is None else self.deadline
@@ -103,6 +114,11 @@ class WorkerProcess:
                 self.failure = StartupError(message["failed"])
                 self.failure.exit_code = message["code"]
         return bool(data)
+
+    def go(self) -> None:
+        """Let it go on."""
+        self.may_go = True
+        self._send("go\n")
 
     def drain(self) -> None:
         """Tell it to drain."""
@@ -153,6 +169,7 @@ class WorkerProcess:
             "pages": orders.pages,
             "number": self.number,
             "place": self.place,
+            "reload": orders.reload,
         }
         with contextlib.suppress(OSError):  # its death is noticed elsewhere
             self.link.sendall(json.dumps(given, default=str).encode() + b"\n")
