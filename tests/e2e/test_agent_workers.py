@@ -100,6 +100,26 @@ def test_a_turn_asks_and_goes_on_in_another_worker(
     assert done.output == f"asking {said}"
 
 
+def test_a_handler_awaits_and_goes_on_in_another_worker(
+    server: ServerProcess, client: SyncResonantGenesis, worker: Start
+) -> None:
+    first = worker(server, "awaiting")
+    stream = client.sessions.execute_stream(agent_id="awaiting", goal="x")
+    chunks = list(stream)
+    session = str(stream.session_id)
+    client.sessions.input(session, "pay", approved=True)
+    chunks += client.sessions.join(session, resume_from=chunks[-1].position)
+    first.kill()
+    second = worker(server, "awaiting")
+    [ask] = client.sessions.get(session).waiting
+    client.sessions.input(session, ask.call_id, payload="lost")
+    chunks += client.sessions.join(session, resume_from=chunks[-1].position)
+    kinds = [chunk.type for chunk in chunks if chunk.type not in {"step", "input", "waiting"}]
+    said = ["text", "tool_call", "input_required", "tool_result", "input_required", "text"]
+    assert kinds == [*said, "done"]
+    assert chunks[-1].output == f"asking paid=True because=lost by={second.pid}"
+
+
 @pytest.mark.parametrize(("handler", "output"), [("plain", "plain hi"), ("returning", "hi!")])
 def test_a_handler_may_be_plain(
     server: ServerProcess, client: SyncResonantGenesis, worker: Start, handler: str, output: str

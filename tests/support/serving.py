@@ -96,6 +96,16 @@ async def asking(turn: Turn) -> AsyncIterator[Any]:
     yield f"kept={turn.kept['by']} by={os.getpid()} after={turn.so_far[0].text}"
 
 
+async def awaiting(turn: Turn) -> AsyncIterator[Any]:
+    """Awaits leave and a value, in whichever worker is there then."""
+    yield "asking "
+    call = ToolCall("pay", {"amount": 3}, "pay")
+    yield call
+    paid = bool(await turn.approve(call, "Pay?"))
+    yield ToolResult("pay", paid, "pay")
+    yield f"paid={paid} because={await turn.ask('Why?', {'type': 'string'})} by={os.getpid()}"
+
+
 def plain(turn: Turn) -> Iterator[str]:
     """Blocks its thread between two pieces."""
     yield "plain "

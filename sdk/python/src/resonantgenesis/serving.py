@@ -21,6 +21,7 @@ __all__ = [
     "Data",
     "File",
     "Keep",
+    "NotAnswered",
     "PastCall",
     "PastStep",
     "PastTurn",
@@ -31,6 +32,7 @@ __all__ = [
     "ToolCall",
     "ToolResult",
     "Turn",
+    "TurnAsks",
     "Usage",
 ]
 
@@ -76,6 +78,56 @@ class Answer:
     def __bool__(self) -> bool:
         return self.status == "answered" and self.approved is not False
 
+    @property
+    def refusal(self) -> str:
+        """Why it is false, in words for a model."""
+        if self.status == "answered":
+            return f"denied: {self.reason}" if self.reason else "denied"
+        return "nobody answered in time" if self.status == "expired" else "not answered"
+
+
+class AgentError(Exception):
+    """Raised by a handler whose turn failed, with a message for the client.
+
+    `code` is one of AGENT_FAILED, MODEL_UNAVAILABLE, RATE_LIMITED, TIMEOUT, MAX_STEPS, RUNNER_LOST
+    and PAYLOAD_TOO_LARGE. `retry_after` is in seconds.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        code: str = "AGENT_FAILED",
+        *,
+        retryable: bool | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.retryable = retryable
+        self.retry_after = retry_after
+
+
+class NotAnswered(AgentError):
+    """Nobody gave a value: the time ran out, or the person declined. `answer` says which."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.refusal)
+        self.answer = answer
+
+
+class TurnAsks:
+    """Asks the clients of a turn. Outside of a worker there is nobody to ask."""
+
+    async def ask(self, ask: Ask) -> Answer:
+        return self.ask_from_thread(ask)
+
+    def ask_from_thread(self, ask: Ask) -> Answer:
+        raise AgentError("this turn has nobody to ask")
+
+
+NO_ASKS = TurnAsks()
+
 
 @dataclass(frozen=True, slots=True)
 class ClientTool:
@@ -116,6 +168,66 @@ class Turn:
     so_far: Sequence[PastStep] = ()
     kept: Any = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    asks: TurnAsks = field(default=NO_ASKS, repr=False, compare=False)
+
+    async def ask(
+        self,
+        message: str,
+        schema: Mapping[str, Any] | None = None,
+        *,
+        call_id: str = "",
+        expires_in: float | None = None,
+    ) -> Any:
+        """The value that a person gives, which fits the JSON Schema.
+
+        The turn waits, and no worker holds it. Then the handler runs again from its start, in any
+        worker, and gets the answer here. Raises NotAnswered if nobody answers within `expires_in`
+        seconds, or the person declines.
+        """
+        return _value(await self.asks.ask(_question(message, schema, call_id, expires_in)))
+
+    def ask_from_thread(
+        self,
+        message: str,
+        schema: Mapping[str, Any] | None = None,
+        *,
+        call_id: str = "",
+        expires_in: float | None = None,
+    ) -> Any:
+        """`ask` for handlers that are plain functions and so run in a thread."""
+        return _value(self.asks.ask_from_thread(_question(message, schema, call_id, expires_in)))
+
+    async def approve(
+        self, call: ToolCall, message: str = "", *, expires_in: float | None = None
+    ) -> Answer:
+        """Whether a person lets the agent make this call, which has a `call_id`. The turn waits as
+        for `ask`."""
+        return await self.asks.ask(_approval(call, message, expires_in))
+
+    def approve_from_thread(
+        self, call: ToolCall, message: str = "", *, expires_in: float | None = None
+    ) -> Answer:
+        """`approve` for handlers that are plain functions and so run in a thread."""
+        return self.asks.ask_from_thread(_approval(call, message, expires_in))
+
+    @property
+    def inbox(self) -> Any:
+        """Not in a worker: messages to a running turn are left for the next one."""
+        raise AttributeError(
+            "a worker's turn has no inbox: messages to it are left for the next turn's history"
+        )
+
+    @property
+    def files(self) -> Any:
+        """Not in a worker: its handler uses `client.files`."""
+        raise AttributeError(
+            "a worker's turn has no files: use client.files, and yield File(…) to show one"
+        )
+
+    @property
+    def toolbox(self) -> Any:
+        """Not in a worker: the server's tools run in the server."""
+        raise AttributeError("a worker's turn has no toolbox: the server's tools run in the server")
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Turn:
@@ -304,23 +416,17 @@ AgentChunk = (
 )
 
 
-class AgentError(Exception):
-    """Raised by a handler whose turn failed, with a message for the client.
+def _question(
+    message: str, schema: Mapping[str, Any] | None, call_id: str, expires_in: float | None
+) -> Ask:
+    return Ask("input", message, schema=schema, call_id=call_id, expires_in=expires_in)
 
-    `code` is one of AGENT_FAILED, MODEL_UNAVAILABLE, RATE_LIMITED, TIMEOUT, MAX_STEPS, RUNNER_LOST
-    and PAYLOAD_TOO_LARGE. `retry_after` is in seconds.
-    """
 
-    def __init__(
-        self,
-        message: str,
-        code: str = "AGENT_FAILED",
-        *,
-        retryable: bool | None = None,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.code = code
-        self.retryable = retryable
-        self.retry_after = retry_after
+def _approval(call: ToolCall, message: str, expires_in: float | None) -> Ask:
+    return Ask("approval", message, call.tool, call.args, None, call.call_id, expires_in)
+
+
+def _value(answer: Answer) -> Any:
+    if not answer:
+        raise NotAnswered(answer)
+    return answer.payload

@@ -8,9 +8,11 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
-from ..serving import AgentError, Turn
+from ..serving import AgentError, Keep, Turn, Usage
+from .asks import HandlerAsks, Stopped, Took
 from .handlers import Handler, encoded, items
 
 log = logging.getLogger("resonantgenesis.serving")
@@ -67,6 +69,7 @@ class Assignment:
         self._sent = 0
         self._has_room = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._asks = HandlerAsks(raw, self._stop)
 
     @property
     def is_done(self) -> bool:
@@ -120,7 +123,12 @@ class Assignment:
 
     async def _run(self) -> None:
         try:
-            await self._produce()
+            try:
+                await self._produce()
+            except asyncio.CancelledError:
+                if not self._asks.is_stopping:
+                    raise
+            self._leave_asks()
             self._end = {}
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -133,6 +141,7 @@ class Assignment:
                 log.exception("the handler of a turn failed", exc_info=error)
             self._end = _error("the agent failed")
         finally:
+            self._asks.close()
             self.is_over = True
             if not self.is_wanted:
                 self._end = None
@@ -141,10 +150,14 @@ class Assignment:
 
     async def _produce(self) -> None:
         count = 0
-        async with aclosing(items(self._handler, Turn.of(self._raw))) as produced:
+        turn = Turn.of(self._raw)
+        self._asks.answers = dict(turn.answers)
+        turn = replace(turn, kept=self._asks.kept, asks=self._asks)
+        async with aclosing(items(self._handler, turn)) as produced:
             async for item in produced:
-                for chunk in encoded(item):
-                    self._keep(chunk)
+                if self._asks.is_stopping:
+                    return
+                self._take(item)
                 self._changed(self)
                 count += 1
                 if count % _TURN == 0:
@@ -152,6 +165,35 @@ class Assignment:
                 while self._size + self._waiting >= self._window and self.is_wanted:
                     self._has_room.clear()
                     await self._has_room.wait()
+
+    def _take(self, item: object) -> None:
+        asks = self._asks
+        match item:
+            case Took():
+                asks.took(item.call_id)
+                return
+            case Stopped():
+                asks.stopped(item.ask)
+                return
+            case Keep():
+                asks.kept = item.value
+        if not asks.is_repeating or isinstance(item, Usage):  # its tokens are used once more
+            for chunk in encoded(item):
+                self._keep(chunk)
+
+    def _leave_asks(self) -> None:
+        """The handler has ended: the turn waits if it asks for something."""
+        asks = self._asks
+        if asks.is_repeating:
+            raise AgentError("the agent was started again, and did not ask as it had before")
+        if asks.asked:
+            for item in (Keep(asks.keep), *asks.asked):
+                for chunk in encoded(item):
+                    self._keep(chunk)
+
+    def _stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
     def _keep(self, chunk: str) -> None:
         size = len(chunk) if chunk.isascii() else len(chunk.encode())

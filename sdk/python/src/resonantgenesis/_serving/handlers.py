@@ -13,6 +13,7 @@ from dataclasses import fields
 from typing import Any, get_args
 
 from ..serving import AgentChunk, Ask, OfSubAgent, Text, Turn
+from .asks import HandlerAsks, Stopped
 
 #: A handler: see `serving`.
 Handler = Callable[[Turn], Any]
@@ -78,7 +79,10 @@ async def items(handler: Handler, turn: Turn) -> AsyncGenerator[object, None]:
     if _is_async(handler):
         produced: Any = handler(turn)
     else:
-        produced = _Thread(lambda: handler(turn), f"turn {turn.session_id}/{turn.turn}").items()
+        thread = _Thread(lambda: handler(turn), f"turn {turn.session_id}/{turn.turn}")
+        if isinstance(turn.asks, HandlerAsks):
+            turn.asks.put = thread.put
+        produced = thread.items()
     async for item in _unfolded(produced):
         yield item
 
@@ -164,7 +168,9 @@ class _Thread:
             if isinstance(produced, Iterator):
                 self._pump(produced)
             else:
-                self._put(_Returned(produced))
+                self.put(_Returned(produced))
+        except Stopped as stopped:
+            self.put(stopped)
         except Exception as raised:
             error = raised
         except BaseException as raised:
@@ -177,14 +183,15 @@ class _Thread:
     def _pump(self, produced: Iterator[object]) -> None:
         try:
             for item in produced:
-                if not self._put(item):
+                if not self.put(item):
                     break
         finally:
             close = getattr(produced, "close", None)
             if close is not None:
                 close()
 
-    def _put(self, item: object) -> bool:
+    def put(self, item: object) -> bool:
+        """Put a value behind what was yielded; False: nobody takes it."""
         with self._changed:
             while len(self._buffer) >= _AHEAD and not self._is_stopped:
                 if not self._changed.wait(60.0) and self._loop.is_closed():
