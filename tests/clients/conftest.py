@@ -7,15 +7,17 @@ from collections.abc import Iterator
 import pytest
 from support.server import ServerProcess
 
+AGENTS = (
+    "refusing", "refunds", "buyer", "paced", "reporting", "location", "questions",
+)  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """One server for a module's tests, with agents that fail, ask, and take their time."""
     shared = ServerProcess(
         tmp_path_factory.mktemp("server") / "data",
-        agents={
-            name: f"support.agents:{name}" for name in ("refusing", "refunds", "paced", "reporting")
-        },
+        agents={name: f"support.agents:{name}" for name in AGENTS},
         limits__heartbeat=1,
     )
     yield shared.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -87,15 +88,107 @@ async def test_a_turn_that_waits_ends_its_answer(client: openai.AsyncOpenAI) -> 
     )
     response = await client.responses.create(model="refunds", input="order 7")
     assert (response.status, response.output_text) == ("completed", "Looking. ")
-    assert "waits for an answer" in str(response.output[-1])
+    assert "waits for an answer" in str(response.output[-2])
+    assert response.output[-1].type == "mcp_approval_request"
+
+
+@pytest.mark.parametrize("approve", [True, False])
+async def test_an_approval_is_asked_and_answered(
+    client: openai.AsyncOpenAI, tmp_path: Path, approve: bool
+) -> None:
+    """The answer goes on with the turn, in a response of its own; once, however often it comes."""
+    conversation = await client.conversations.create()
+    where: dict[str, Any] = {"model": "buyer", "conversation": conversation.id}
+    async with client.responses.stream(input=str(tmp_path / "paid"), **where) as stream:
+        asked = await stream.get_final_response()
+    request = asked.output[-1]
+    assert (asked.status, request.type) == ("completed", "mcp_approval_request")
+    assert request.type == "mcp_approval_request" and "paid" in request.arguments
+    said: Any = {"type": "mcp_approval_response", "approve": approve}
+    said |= {"approval_request_id": request.id}
+    with pytest.raises(openai.ConflictError):
+        await client.responses.create(input="and?", **where)
+    async with client.responses.stream(
+        model="buyer", input=[said], previous_response_id=asked.id
+    ) as stream:
+        events = [event async for event in stream]
+        ended = await stream.get_final_response()
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    call = ended.output[0]
+    assert call.type == "mcp_call" and call.approval_request_id == request.id
+    assert (call.status, call.name) == ("completed" if approve else "failed", "refund")
+    assert ended.output_text == ("Paid." if approve else "Not paid.")
+    assert (ended.id, ended.previous_response_id) == (f"{asked.id}.1", asked.id)
+    again = await client.responses.create(input=[said], **where)
+    assert (again.id, again.output_text) == (ended.id, ended.output_text)
+    assert (tmp_path / "paid").exists() == approve
+    # Both parts can be read again, and the conversation has all.
+    first = [event async for event in await client.responses.retrieve(asked.id, stream=True)]
+    assert first[-1].type == "response.completed"
+    former = await client.responses.retrieve(asked.id)
+    assert [item.type for item in former.output] == [item.type for item in asked.output]
+    items = [item async for item in client.conversations.items.list(conversation.id, order="asc")]
+    assert [item.type for item in items] == [
+        "message", "message", "mcp_call", "mcp_approval_request", "mcp_approval_response",
+        "mcp_call", "message",
+    ]  # fmt: skip
+    with pytest.raises(openai.NotFoundError):
+        await client.responses.retrieve(f"{asked.id}.2")
+
+
+async def test_the_clients_own_function_and_a_question(client: openai.AsyncOpenAI) -> None:
+    tool: Any = {"type": "function", "name": "location", "parameters": {"type": "object"}}
+    asked = await client.responses.create(model="location", input="where?", tools=[tool])
+    call = asked.output[-1]
+    assert call.type == "function_call" and (call.name, call.call_id) == ("location", "where")
+    output: Any = {"type": "function_call_output", "call_id": "where", "output": '{"city": "Ulm"}'}
+    ended = await client.responses.create(
+        model="location", input=[output], previous_response_id=asked.id
+    )
+    assert ended.status == "completed" and ended.output[-1].type == "message"
+
+    asked = await client.responses.create(model="questions", input="go")
+    calls = [item for item in asked.output if item.type == "function_call"]
+    assert {call.name for call in calls} == {"ask"} and "Number 0?" in calls[0].arguments
+    said: list[Any] = [
+        {"type": "function_call_output", "call_id": call.call_id, "output": "7"} for call in calls
+    ]
+    with pytest.raises(openai.UnprocessableEntityError, match="n2"):
+        await client.responses.create(
+            model="questions", input=said[:2], previous_response_id=asked.id
+        )
+    with pytest.raises(openai.UnprocessableEntityError, match="previous_response_id"):
+        await client.responses.create(model="questions", input=said)
+    ended = await client.responses.create(
+        model="questions", input=said, previous_response_id=asked.id
+    )
+    assert ended.output_text == "7 7 7"
+
+
+async def test_a_request_that_the_sdk_sends_again_joins_its_turn(
+    client: openai.AsyncOpenAI,
+) -> None:
+    def again(count: int) -> dict[str, Any]:
+        headers = {"x-stainless-retry-count": str(count)}
+        return {"model": "guide", "input": "count to 5", "extra_headers": headers}
+
+    first, second = [await client.responses.create(**again(0)) for _ in range(2)]
+    assert first.id != second.id, "the same question may be asked twice"
+    for _ in range(2):
+        assert (await client.responses.create(**again(1))).id == second.id
+    messages: list[Any] = [{"role": "user", "content": "go"}]
+    with pytest.raises(openai.InternalServerError) as failed:
+        await client.chat.completions.create(model="refusing", messages=messages)
+    assert failed.value.response.headers["x-should-retry"] == "false"
 
 
 async def test_what_is_no_response_is_not_found(client: openai.AsyncOpenAI) -> None:
     for name in ("resp_none", "resp_sess_0000000000000000000a.1", "sess_0.1"):
         with pytest.raises(openai.NotFoundError):
             await client.responses.retrieve(name)
-    with pytest.raises(openai.NotFoundError):
-        await client.conversations.retrieve("conv_none")
+    for name in ("conv_none", "conv_-00000000a" + 20 * "b"):
+        with pytest.raises(openai.NotFoundError):
+            await client.conversations.retrieve(name)
     with pytest.raises(openai.UnprocessableEntityError):
         await client.chat.completions.create(
             model="guide", messages=[{"role": "assistant", "content": "nothing was asked"}]

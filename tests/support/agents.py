@@ -156,6 +156,13 @@ async def refunds(turn: Turn) -> AsyncIterator[AgentChunk]:
     yield "Paid."
 
 
+async def buyer(turn: Turn) -> AsyncIterator[AgentChunk]:
+    """`refunds` for clients without a context: the goal is the file."""
+    turn.context["paid"] = turn.goal
+    async for chunk in refunds(turn):
+        yield chunk
+
+
 def refunds_in_a_thread(turn: Turn) -> Iterator[AgentChunk]:
     """The same, where it blocks; without an id of its own for the call."""
     yield "Looking. "

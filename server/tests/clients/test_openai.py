@@ -11,7 +11,7 @@ from resonantgenesis_server.clients.frames import FramesEncoder
 from resonantgenesis_server.clients.openai.responses import ResponseFrames, ResponseInfo
 from resonantgenesis_server.log.base import Entry
 
-from .turns import TURNS
+from .turns import TURNS, WAITING_TURNS
 
 
 def fold() -> ResponseFrames:
@@ -81,3 +81,26 @@ def test_the_events_add_up_to_the_response(turn: list[Entry]) -> None:
     said = [orjson.loads(entry.body)["content"] for entry in turn if entry.kind == "message"]
     messages = [text for index, text in sorted(texts.items()) if items[index]["type"] == "message"]
     assert "".join(messages) == "".join(said)
+
+
+@given(WAITING_TURNS, st.data())
+def test_each_part_of_a_turn_that_waits_is_a_response(
+    turn: list[Entry], data: st.DataObject
+) -> None:
+    waits = sum(entry.kind == "waiting" for entry in turn)
+    for part in range(waits + 1):
+        info = ResponseInfo("sess_1", 1, "a", 1_700_000_000, part=part)
+        frames = list(FramesEncoder(ResponseFrames(info)).encode(turn))
+        split = data.draw(st.integers(0, len(turn)))
+        encoder = FramesEncoder(ResponseFrames(info))
+        assert [*encoder.encode(turn[:split]), *encoder.encode(turn[split:])] == frames
+        events = events_of(frames)
+        assert [event["sequence_number"] for event in events] == list(range(len(events)))
+        kinds = [event["type"] for event in events]
+        assert kinds.count("response.created") == bool(kinds)
+        added = kinds.count("response.output_item.added")
+        if part < waits:
+            assert kinds[-1] == "response.completed" and "response.created" in kinds
+            assert added == kinds.count("response.output_item.done")
+            ids = [item["id"] for item in events[-1]["response"]["output"]]
+            assert len(ids) == added

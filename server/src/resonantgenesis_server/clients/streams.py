@@ -6,11 +6,12 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ..codec.json import dumps
+from ..codec.json import dumps, loads
 from ..codec.sse import OPENING
 from ..http.auth.authenticator import require
 from ..http.limits import RequestLimit
@@ -174,6 +175,14 @@ def digest_key(protocol: str, parts: Sequence[str]) -> str:
     """An Idempotency-Key for a request that has none, from what makes it the same request."""
     text = "\0".join(parts).encode("utf-8", "surrogatepass")
     return f"{protocol}:{hashlib.sha256(text).hexdigest()}"
+
+
+def json_or_text(text: str) -> Any:
+    """The value of a JSON text, or the text itself if it is none."""
+    try:
+        return loads(text)
+    except ValueError:
+        return text
 
 
 async def visible_agents(agents: AgentDirectory, principal: Principal) -> list[AgentRecord]:

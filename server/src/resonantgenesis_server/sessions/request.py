@@ -66,6 +66,8 @@ class TurnRequest:
     needs_slot: bool = False
     #: The request was sent before, and its answer broke off: it never starts a turn.
     again: bool = False
+    #: Its Idempotency-Key names this turn from now on, if it has named another one.
+    renews_key: bool = False
 
     @property
     def joins(self) -> bool:

@@ -129,6 +129,9 @@ class TurnStarter:
 
     async def _with_key(self, principal: Principal, request: TurnRequest, key: str) -> TurnRef:
         claim = await self._keys.find(principal, key)
+        if claim is not None and request.renews_key:
+            await self._keys.release(principal, key)
+            claim = None
         if claim is None:
             return await self._without_key(principal, request, key)
         if claim.fingerprint != request.fingerprint():

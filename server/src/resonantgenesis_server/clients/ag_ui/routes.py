@@ -25,7 +25,14 @@ from ...model.principal import Principal
 from ...records.agents import AgentDirectory
 from ...sessions.answers import InputRequest
 from ...sessions.request import TurnRef
-from ..streams import ClientStreams, SessionAlias, answer_json, digest_key, visible_agents
+from ..streams import (
+    ClientStreams,
+    SessionAlias,
+    answer_json,
+    digest_key,
+    json_or_text,
+    visible_agents,
+)
 from .encode import RunFrames, ThreadFrames
 
 _PROTOCOL = "ag-ui"
@@ -214,7 +221,9 @@ def _answers(body: RunBody, asks: list[Mapping[str, Any]]) -> list[InputRequest]
         call_id, kind = ask["call_id"], ask["kind"]
         resumption = said.get(call_id)
         if kind == "tool" and call_id in results:
-            found.append(InputRequest(call_id, payload=_value(results[call_id]), has_payload=True))
+            found.append(
+                InputRequest(call_id, payload=json_or_text(results[call_id]), has_payload=True)
+            )
         elif resumption is not None and resumption.status == "cancelled":
             found.append(InputRequest(call_id, approved=False))
         elif resumption is not None and kind == "approval":
@@ -230,13 +239,6 @@ def _approval(call_id: str, payload: object) -> InputRequest:
     said = payload if isinstance(payload, Mapping) else {"approved": payload is None or payload}
     answer = {"approved": said.get("approved"), "reason": said.get("reason") or ""}
     return validated(InputBody, {"call_id": call_id, **answer}).request()
-
-
-def _value(text: str) -> Any:
-    try:
-        return loads(text)
-    except ValueError:
-        return text
 
 
 def _client_tool(tool: RunTool) -> dict[str, Any]:

@@ -59,7 +59,11 @@ class CompletionFrames(TurnFrames):
 
 
 def completion(completion_id: str, model: str, created: int, result: Mapping[str, Any]) -> Json:
-    """The whole object of a turn that has ended or waits, from its result."""
+    """The whole object of a turn that has ended or waits, from its result; or an `error`."""
+    if "output" not in result:
+        return {"error": failure("the turn still runs; a response in the background has no limit")}
+    if result["status"] in {"failed", "timeout"}:
+        return {"error": failure(result.get("error", {}).get("message", "the turn failed"))}
     message = {"role": "assistant", "content": result["output"], "refusal": None}
     return {
         "id": completion_id,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
 from ...http.schemas import Body, JsonObject, LongText, Name, Word
 from ...model.errors import InvalidRequest
+from ...sessions.answers import MAX_REASON, InputRequest
+from ..streams import json_or_text
 
 _TEXT_PARTS = {"text", "input_text", "output_text"}
 
@@ -21,9 +23,14 @@ class GivenPart(BaseModel):
 
 
 class GivenMessage(BaseModel):
-    """A message, or an item of another type, which is ignored."""
+    """A message, or an answer to what a response asked. Items of other types are ignored."""
 
     type: Word = "message"
+    call_id: Word | None = None
+    output: Any = None
+    approval_request_id: Word | None = None
+    approve: bool | None = None
+    reason: Annotated[str, Field(max_length=MAX_REASON)] | None = None
     role: Word | None = None
     content: LongText | Annotated[list[GivenPart], Field(max_length=10_000)] | None = None
 
@@ -33,6 +40,28 @@ class GivenMessage(BaseModel):
             return self.content
         parts = self.content or []
         return "".join(part.text or "" for part in parts if part.type in _TEXT_PARTS)
+
+    def answer(self, ask: Mapping[str, Any]) -> InputRequest:
+        """What the item says to a call. Raises InvalidRequest."""
+        call_id = ask["call_id"]
+        if ask["kind"] == "approval":
+            if self.approve is None:
+                raise InvalidRequest.field("input", "an approval needs `approve`")
+            return InputRequest(call_id, approved=self.approve, reason=self.reason or "")
+        payload = self.output
+        wants_text = (ask.get("schema") or {}).get("type") == "string"
+        if isinstance(payload, str) and not wants_text:
+            payload = json_or_text(payload)
+        return InputRequest(call_id, payload=payload, has_payload=True)
+
+
+class GivenTool(BaseModel):
+    """A tool. Functions are run by the client; others are not for us."""
+
+    type: Word = ""
+    name: Word | None = None
+    description: LongText | None = None
+    parameters: JsonObject | None = None
 
 
 class ConversationName(BaseModel):
@@ -49,8 +78,32 @@ class ResponseBody(Body):
     background: bool | None = None
     conversation: Annotated[str, Field(max_length=255)] | ConversationName | None = None
     previous_response_id: Annotated[str, Field(max_length=255)] | None = None
+    tools: list[GivenTool] | None = Field(default=None, max_length=1_000)
     metadata: JsonObject | None = None
     user: Annotated[str, Field(max_length=200)] | None = None
+
+    @property
+    def answers(self) -> dict[str, GivenMessage]:
+        """What the input says at its end to calls, by call; approvals by their request's id."""
+        found: dict[str, GivenMessage] = {}
+        for item in reversed(self.input if isinstance(self.input, list) else ()):
+            if item.role is not None:
+                break
+            if item.type == "function_call_output" and item.call_id:
+                found[item.call_id] = item
+            elif item.type == "mcp_approval_response" and item.approval_request_id:
+                found[item.approval_request_id] = item
+        return found
+
+    @property
+    def functions(self) -> list[dict[str, Any]] | None:
+        """The tools that the client runs, as those of an execute."""
+        found = [
+            fields_of(name=tool.name, description=tool.description, schema=tool.parameters)
+            for tool in self.tools or ()
+            if tool.type == "function"
+        ]
+        return found or None
 
     @property
     def conversation_id(self) -> str | None:

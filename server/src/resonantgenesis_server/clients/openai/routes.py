@@ -6,30 +6,46 @@ which is meant.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ...codec.json import loads
+from ...codec.json import dumps, loads
 from ...http.api.session_models import ExecuteBody, validated
 from ...http.auth.authenticator import require
 from ...http.body import read_json
 from ...http.params import text_header
 from ...http.routing import FastRoute, fast_route
 from ...http.waiting import waiting
-from ...model.errors import AgentNotFound, InvalidRequest, NotFound, SessionBusy
+from ...model.errors import AgentNotFound, ApiError, Conflict, InvalidRequest, NotFound, SessionBusy
 from ...model.ids import new_id
 from ...model.principal import Principal
 from ...records.agents import AgentDirectory
 from ...sessions.request import TurnRef, TurnRequest
 from ...sessions.state import TurnState
-from ..streams import ClientStreams, SessionAlias, answer_json, turn_named, visible_agents
-from .completions import CompletionFrames, completion, failure
-from .requests import CompletionBody, ConversationBody, ResponseBody, fields_of, split
-from .responses import Json, ResponseFrames, ResponseInfo, response_id
+from ..streams import (
+    ClientStreams,
+    SessionAlias,
+    answer_json,
+    digest_key,
+    turn_named,
+    visible_agents,
+)
+from .completions import CompletionFrames, completion
+from .requests import (
+    CompletionBody,
+    ConversationBody,
+    GivenMessage,
+    ResponseBody,
+    fields_of,
+    split,
+)
+from .responses import Json, ResponseFrames, ResponseInfo, approval_id, response_id
 
 PATH = "/openai/v1"
 _PROTOCOL = "openai"
@@ -37,6 +53,10 @@ _PROTOCOL = "openai"
 _ANSWER, _CANCELLED = 3600.0, 5.0
 _PAGE, _MOST_ITEMS = 20, 100
 _CREATED = 10  # hexadecimal digits of a conversation's time
+_CONVERSATION = re.compile(r"conv_([0-9a-f]{10})[0-9a-z]{20}")
+_RESPONSE = re.compile(r"resp_([^.]+\.[0-9]+)(?:\.([1-9][0-9]{0,5}))?")
+#: How often OpenAI's SDKs have sent the request before.
+_RETRIES = b"x-stainless-retry-count"
 
 
 class OpenAiRoutes:
@@ -64,7 +84,7 @@ class OpenAiRoutes:
         ]
         counted = {self.respond, self.complete}  # they count by themselves
         return [
-            fast_route(method, PATH + path, app, counted=app not in counted)
+            fast_route(method, PATH + path, _telling_retries(app), counted=app not in counted)
             for method, path, app in table
         ]
 
@@ -89,6 +109,19 @@ class OpenAiRoutes:
         """POST /responses."""
         value = await read_json(scope, receive, self._streams.limits, self._streams.watch)
         body = validated(ResponseBody, value, lenient=True)
+        if body.answers:
+            ref, part = await self._answer(scope, body)
+        else:
+            ref, part = await self._execute(scope, value, body), 0
+        fold = await self._fold(ref, part, background=bool(body.background))
+        if body.stream:
+            await self._streams.write(scope, receive, send, ref, fold)
+            return
+        if not body.background:
+            await self._wait(scope, receive, ref)
+        await answer_json(scope, receive, send, await self._folded(ref, fold))
+
+    async def _execute(self, scope: Scope, value: Json, body: ResponseBody) -> TurnRef:
         past: list[tuple[str, str]] = []
         said = None
         if isinstance(body.input, str):
@@ -98,60 +131,120 @@ class OpenAiRoutes:
         conversation = _conversation(body.conversation_id)
         session_id = None
         if body.previous_response_id is not None:
-            ref = await self._ref(_caller(scope, "sessions:read"), body.previous_response_id)
-            session_id = ref.session_id
+            before, _ = await self._ref(_caller(scope, "sessions:read"), body.previous_response_id)
+            session_id = before.session_id
         in_session = conversation is not None or session_id is not None
         request = replace(
-            self._request(body.model, goal, body.metadata, body.user),
+            self._request(body.model, goal, body.metadata, body.user, body.functions),
             session_id=session_id,
             # The session has the turns before.
             past=[] if in_session else past,
             instructions="\n\n".join(filter(None, [body.instructions, said])) or None,
         )
-        ref = await self._start(scope, request, conversation)
-        fold = await self._fold(ref, background=bool(body.background))
-        if body.stream:
-            await self._streams.write(scope, receive, send, ref, fold)
-            return
-        if not body.background:
-            await self._wait(scope, receive, ref)
-        await answer_json(scope, receive, send, await self._folded(ref, fold))
+        return await self._start(scope, value, request, conversation)
+
+    async def _answer(self, scope: Scope, body: ResponseBody) -> tuple[TurnRef, int]:
+        """Give the answers of the input to the turn that asks. Returns the part of the turn that
+        follows; the same answers again have the same part."""
+        principal = _caller(scope, "sessions:write")
+        await self._streams.take_for(scope)
+        said = body.answers
+        ref = await self._asking(principal, body)
+        part = waits = 0
+        async for entry in self._streams.chunks(ref):
+            if entry.kind == "input_required" and _answers_to(said, loads(entry.body)):
+                part = waits + 1
+            waits += entry.kind == "waiting"
+        if not part:
+            raise Conflict("the conversation asks nothing that the input answers")
+        session = await self._service.get(principal, ref.session_id)
+        asks = session.get("waiting", ()) if part == waits else ()
+        given = [(ask, _answers_to(said, ask)) for ask in asks]
+        missing = [ask["call_id"] for ask, item in given if item is None]
+        if missing:
+            raise InvalidRequest.field("input", f"needs an answer to {', '.join(missing)} too")
+        for ask, item in given:
+            if item is not None:
+                answer, request_id = item.answer(ask), _request_id(scope)
+                await self._service.input(principal, ref.session_id, answer, request_id=request_id)
+        return ref, part
+
+    async def _asking(self, principal: Principal, body: ResponseBody) -> TurnRef:
+        """The turn that the input answers."""
+        if body.previous_response_id is not None:
+            return (await self._ref(principal, body.previous_response_id))[0]
+        conversation = _conversation(body.conversation_id)
+        if conversation is None:
+            raise InvalidRequest.field(
+                "previous_response_id", "or a conversation has to name what the input answers"
+            )
+        found = await self._streams.find(principal, conversation)
+        turn = None if found is None else found[1].waiting or found[1].current
+        if found is None or turn is None:
+            raise Conflict("the conversation asks nothing")
+        return TurnRef(found[0], turn.turn)
 
     async def retrieve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /responses/{id}, as an object or as events from one on."""
         principal = _caller(scope, "sessions:read")
-        ref = await self._ref(principal, scope["path_params"]["response_id"])
-        query, fold = scope["state"]["query"], await self._fold(ref)
-        if query.text("stream", 10) in {"true", "1"}:
-            after = query.number("starting_after", 0)
-            skip = 0 if after is None else after + 1
+        ref, part = await self._ref(principal, scope["path_params"]["response_id"])
+        query, fold = scope["state"]["query"], await self._fold(ref, part)
+        if query.text("stream", 10) not in {"true", "1"}:
+            response = await self._folded(ref, fold)
+            if part and not fold.has_begun:
+                raise NotFound("no such response")
+            await answer_json(scope, receive, send, response)
+            return
+        after = query.number("starting_after", 0)
+        skip = 0 if after is None else after + 1
+        past = await self._past(ref, part)
+        if past is None:
             await self._streams.write(scope, receive, send, ref, fold, skip=skip)
             return
-        await answer_json(scope, receive, send, await self._folded(ref, fold))
+        body = b"".join(past[skip:])
+        await Response(body, media_type="text/event-stream")(scope, receive, send)
+
+    async def _past(self, ref: TurnRef, part: int) -> list[bytes] | None:
+        """The events of a part that ended where the turn waited, if the turn went on; None for the
+        last part. Raises NotFound for a part that never was."""
+        if (await self._turn(ref)).waits is None and not part:
+            return None  # nearly always
+        fold = await self._fold(ref, part)
+        found: list[bytes] = []
+        waits, goes_on = 0, False
+        async for entry in self._streams.chunks(ref):
+            found += fold.frames(entry.kind, loads(entry.body))
+            goes_on = waits > part or (waits == part + 1 and entry.kind != "waiting")
+            waits += entry.kind == "waiting"
+        if part and not fold.has_begun:
+            raise NotFound("no such response")
+        return found if goes_on else None
 
     async def cancel(self, scope: Scope, receive: Receive, send: Send) -> None:
         principal = _caller(scope, "sessions:write")
-        ref = await self._ref(principal, scope["path_params"]["response_id"])
+        ref, part = await self._ref(principal, scope["path_params"]["response_id"])
         await self._service.cancel(principal, ref.session_id, ref.turn)
         await self._service.result(ref, _CANCELLED)
-        await answer_json(scope, receive, send, await self._folded(ref, await self._fold(ref)))
+        fold = await self._fold(ref, part)
+        await answer_json(scope, receive, send, await self._folded(ref, fold))
 
     async def delete(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Delete the response's session, if it has no other."""
         principal = _caller(scope, "sessions:write")
-        ref = await self._ref(principal, scope["path_params"]["response_id"])
+        ref, part = await self._ref(principal, scope["path_params"]["response_id"])
         state = await self._service.authorize(principal, ref.session_id)
         if len(state.turns) > 1:
             raise InvalidRequest.field(
                 "response_id", "is part of a conversation; delete the conversation"
             )
         await self._service.delete(principal, ref.session_id, request_id=_request_id(scope))
-        found = {"id": response_id(ref.session_id, ref.turn), "object": "response", "deleted": True}
+        name = response_id(ref.session_id, ref.turn, part)
+        found = {"id": name, "object": "response", "deleted": True}
         await answer_json(scope, receive, send, found)
 
     async def input_items(self, scope: Scope, receive: Receive, send: Send) -> None:
         principal = _caller(scope, "sessions:read")
-        ref = await self._ref(principal, scope["path_params"]["response_id"])
+        ref, _ = await self._ref(principal, scope["path_params"]["response_id"])
         await answer_json(scope, receive, send, _page([await self._asked(ref)], has_more=False))
 
     # -- conversations ---------------------------------------------------------------------
@@ -204,7 +297,7 @@ class OpenAiRoutes:
         turns = list(state.turns) if oldest_first else list(reversed(state.turns))
         for turn in turns:
             ref = TurnRef(session_id, turn.turn)
-            response = await self._folded(ref, await self._fold(ref))
+            response = await self._folded(ref, await self._fold(ref, None))
             found = [await self._asked(ref), *response["output"]]
             for item in found if oldest_first else reversed(found):
                 yield item
@@ -222,7 +315,7 @@ class OpenAiRoutes:
             past=[] if conversation is not None else past,
             instructions=said,
         )
-        ref = await self._start(scope, request, conversation)
+        ref = await self._start(scope, value, request, conversation)
         completion_id = f"chatcmpl_{ref.session_id}.{ref.turn}"
         created = int((await self._turn(ref)).queued_at)
         if body.stream:
@@ -231,46 +324,52 @@ class OpenAiRoutes:
             await self._streams.write(scope, receive, send, ref, fold)
             return
         result = await self._wait(scope, receive, ref)
-        if result["status"] in {"failed", "timeout"}:
-            error = failure(result.get("error", {}).get("message", "the turn failed"))
-            await answer_json(scope, receive, send, {"error": error}, status=500)
-            return
-        await answer_json(
-            scope, receive, send, completion(completion_id, body.model, created, result)
-        )
+        answer = completion(completion_id, body.model, created, result)
+        if "error" in answer:  # of the turn, which a repeat would only show again
+            scope["state"]["headers"].append((b"x-should-retry", b"false"))
+        await answer_json(scope, receive, send, answer, status=500 if "error" in answer else 200)
 
     # -- inside ----------------------------------------------------------------------------
 
     def _request(
-        self, model: str, goal: str, metadata: Mapping[str, Any] | None, user: str | None
+        self,
+        model: str,
+        goal: str,
+        metadata: Mapping[str, Any] | None,
+        user: str | None,
+        tools: list[dict[str, Any]] | None = None,
     ) -> TurnRequest:
-        fields = fields_of(agent_id=model, goal=goal, metadata=metadata, subject=user)
+        fields = fields_of(
+            agent_id=model, goal=goal, metadata=metadata, subject=user, client_tools=tools
+        )
         return validated(ExecuteBody, fields).request(self._streams.limits)
 
     async def _start(
-        self, scope: Scope, request: TurnRequest, conversation: SessionAlias | None
+        self, scope: Scope, value: Json, request: TurnRequest, conversation: SessionAlias | None
     ) -> TurnRef:
-        key = text_header(scope, b"idempotency-key")
-        try:
-            return await self._streams.start(scope, request, conversation, key)
-        except SessionBusy:
-            # OpenAI's clients repeat a 409 by themselves, and would find a session that is free.
-            scope["state"]["headers"].append((b"x-should-retry", b"false"))
-            raise
+        """Start the turn of a request. OpenAI's SDKs send a request again by themselves, without an
+        Idempotency-Key, but with a count. So a first one gives its turn to a key of its body, and
+        one that is sent again joins the turn of that key."""
+        key, count = text_header(scope, b"idempotency-key"), text_header(scope, _RETRIES)
+        if key is None and count is not None:
+            key = digest_key(_PROTOCOL, [scope["path"], dumps(value).decode()])
+            request = replace(request, renews_key=count == "0")
+        return await self._streams.start(scope, request, conversation, key)
 
     async def _wait(self, scope: Scope, receive: Receive, ref: TurnRef) -> dict[str, Any]:
         async with waiting(scope, receive, self._streams.watch) as caller:
             return await self._service.result(ref, _ANSWER, caller)
 
-    async def _ref(self, principal: Principal, name: str) -> TurnRef:
-        """The turn of a response's id. Raises NotFound."""
-        named = turn_named(name.removeprefix("resp_"))
-        if named is None or not name.startswith("resp_"):
+    async def _ref(self, principal: Principal, name: str) -> tuple[TurnRef, int]:
+        """The turn of a response's id, and which part of it. Raises NotFound."""
+        match = _RESPONSE.fullmatch(name)
+        named = None if match is None else turn_named(match[1])
+        if match is None or named is None:
             raise NotFound("no such response")
         state = await self._service.authorize(principal, named[0])
         if state.turn(named[1]) is None:
             raise NotFound("no such response")
-        return TurnRef(*named)
+        return TurnRef(*named), int(match[2] or 0)
 
     async def _turn(self, ref: TurnRef) -> TurnState:
         state = await self._service.states.load(ref.session_id)
@@ -279,7 +378,9 @@ class OpenAiRoutes:
             raise NotFound("the session was deleted")
         return turn
 
-    async def _fold(self, ref: TurnRef, *, background: bool = False) -> ResponseFrames:
+    async def _fold(
+        self, ref: TurnRef, part: int | None, *, background: bool = False
+    ) -> ResponseFrames:
         turn = await self._turn(ref)
         request = await self._service.supervisor.history.request(ref.session_id, turn)
         return ResponseFrames(
@@ -291,6 +392,8 @@ class OpenAiRoutes:
                 background,
                 request.metadata,
                 request.instructions,
+                part,
+                frozenset(tool["name"] for tool in request.client_tools),
             )
         )
 
@@ -320,6 +423,30 @@ class OpenAiRoutes:
         return None if found is None else found[0]
 
 
+def _answers_to(said: Mapping[str, GivenMessage], ask: Mapping[str, Any]) -> GivenMessage | None:
+    """What the input says to an ask."""
+    call_id: str = ask["call_id"]
+    return said.get(approval_id(call_id) if ask["kind"] == "approval" else call_id)
+
+
+def _telling_retries(app: ASGIApp) -> ASGIApp:
+    """Tell OpenAI's SDKs whether to send a request again. By themselves they repeat every 409, and
+    after a SESSION_BUSY they would find a session that is free."""
+
+    async def told(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except ApiError as error:
+            again = error.retryable and not isinstance(error, SessionBusy)
+            headers = scope["state"]["headers"]
+            headers.append((b"x-should-retry", b"true" if again else b"false"))
+            if again and error.retry_after is not None:
+                headers.append((b"retry-after-ms", b"%d" % (1000 * error.retry_after)))
+            raise
+
+    return told
+
+
 def _conversation(name: str | None) -> SessionAlias | None:
     """A conversation's session: `conv_sess_…` is that session."""
     if name is None:
@@ -329,11 +456,8 @@ def _conversation(name: str | None) -> SessionAlias | None:
 
 def _created(name: str) -> int | None:
     """When a conversation of this name was made; None for a name that we did not make."""
-    made = name.removeprefix("conv_")
-    try:
-        return int(made[:_CREATED], 16) if len(made) == _CREATED + 20 else None
-    except ValueError:
-        return None
+    match = _CONVERSATION.fullmatch(name)
+    return None if match is None else int(match[1], 16)
 
 
 def _described(name: str, metadata: Mapping[str, Any] | None) -> Json:
