@@ -11,17 +11,19 @@ PACKAGES := server/pyproject.toml sdk/python/pyproject.toml
 # a clock. And anything else for the program behind a verb: make test ARGS="-k sse"
 JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 3)))
 ARGS ?=
+# The documentation site, in the server's package.
+SITE := server/src/resonantgenesis_server/site/index.html
 # How often `make soak` runs the whole suite under load.
 RUNS ?= 20
 # The tests start hundreds of servers and commands; without it each would compile all that is ours.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo serve test test-python test-typescript test-bounds soak check format bench bench-full lock dist clean
+.PHONY: help setup site demo serve test test-python test-typescript test-bounds soak check format bench bench-full lock dist clean
 
 help: ## Show the verbs
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: .venv/.dev node_modules/.done ## Install everything for development into .venv and node_modules
+setup: .venv/.dev node_modules/.done $(SITE) ## Install everything for development into .venv and node_modules
 
 demo: .venv/.run ## Start a server, ask its built-in agent, show the answer as it streams
 	@$(BIN)/resonantgenesis demo $(ARGS)
@@ -33,7 +35,7 @@ serve: .venv/.run ## Run the server on 127.0.0.1:8080
 test: test-python $(if $(ARGS),,test-typescript test-bounds) ## Run every test but the long campaigns
 
 # Each worker has a stretch of its own, so that what a module's tests share is made once.
-test-python: .venv/.dev .venv-guide/.done .venv-frameworks/.done tests/clients/node_modules/.done ## Run those in Python alone: ARGS="-k sse"
+test-python: .venv/.dev $(SITE) .venv-guide/.done .venv-frameworks/.done tests/clients/node_modules/.done ## Run those in Python alone: ARGS="-k sse"
 	@scripts/system.sh
 	@$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not soak" $(ARGS)
 
@@ -48,6 +50,8 @@ soak: .venv/.dev .venv-guide/.done .venv-frameworks/.done ## Run the long campai
 	@scripts/system.sh
 	@$(BIN)/pytest -m soak $(ARGS)
 	@[[ -n "$(ARGS)" ]] || scripts/suite_under_load.sh $(RUNS)
+
+site: $(SITE) ## Build the documentation site, which the server serves at /docs/
 
 check: .venv/.dev node_modules/.done ## Format, lint, generated code, types and layers
 	@$(BIN)/ruff format --check .
@@ -76,11 +80,11 @@ endif
 lock: .venv/.dev ## Rewrite requirements/*.txt from requirements/*.in
 	@scripts/lock.sh $(ARGS)
 
-dist: .venv/.dev node_modules/.done ## Build the packages into dist/, with their bills of materials and checksums
+dist: .venv/.dev node_modules/.done $(SITE) ## Build the packages into dist/, with their bills of materials and checksums
 	@$(BIN)/python scripts/dist.py $(ARGS)
 
 clean: ## Remove what the verbs made, but no data
-	@rm -rf .venv .venv-guide .venv-frameworks .venv-lowest .venv-newest dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
+	@rm -rf build server/src/resonantgenesis_server/site .venv .venv-guide .venv-frameworks .venv-lowest .venv-newest dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
 	@rm -rf node_modules sdk/typescript/{dist,node_modules} examples/*/{dist,node_modules} tests/browser/*/node_modules tests/clients/node_modules
 	@find . -name node_modules -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -108,6 +112,10 @@ clean: ## Remove what the verbs made, but no data
 
 tests/clients/node_modules/.done: tests/clients/package-lock.json
 	@scripts/clients_env.sh
+	@touch $@
+
+$(SITE): .venv/.dev node_modules/.done mkdocs.yml scripts/site.py $(wildcard site/* docs/*) PROTOCOL.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md
+	@$(BIN)/python scripts/site.py
 	@touch $@
 
 node_modules/.done: package-lock.json package.json $(wildcard sdk/typescript/package.json examples/*/package.json)

@@ -325,7 +325,7 @@ async def test_a_client_that_waits_is_told_to_go_on_when_its_body_is_wanted(
 # -- patience --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/openapi.json", "/docs"])
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs/"])
 async def test_who_reads_no_answer_is_left(serve: Serve, path: str) -> None:
     """However many it asks for; and nothing of what it was owed is kept."""
     server = serve(limits__stall=1)

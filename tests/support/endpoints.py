@@ -53,7 +53,9 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", "/metrics"): Endpoint(PUBLIC),
     ("GET", "/openapi.json"): Endpoint(PUBLIC),
     ("GET", "/asyncapi.json"): Endpoint(PUBLIC),
+    ("GET", "/"): Endpoint(PUBLIC),
     ("GET", "/docs"): Endpoint(PUBLIC),
+    ("GET", "/llms.txt"): Endpoint(PUBLIC),
     ("POST", "/v1/agents"): Endpoint(
         "agents:write", {"name": "n", "engine": "guide"}, unbound=True
     ),

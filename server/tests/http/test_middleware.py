@@ -293,7 +293,7 @@ async def test_a_store_that_hangs_makes_it_unready(
 
 
 async def test_healthz_needs_no_credential(service: Service) -> None:
-    for path in ("/healthz", "/livez", "/readyz", "/openapi.json", "/docs"):
+    for path in ("/healthz", "/livez", "/readyz", "/openapi.json", "/llms.txt"):
         answer = await service.client.get(path, headers={"authorization": "Bearer wrong"})
         assert answer.status_code == 200, path
 
