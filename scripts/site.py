@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import re
 import shutil
 import sys
@@ -35,11 +36,12 @@ DOCUMENTS = {
 
 #: Links to what is in the repository alone.
 _ELSEWHERE = re.compile(
-    r"\[([^\]]+)\]\((?:\.\./)?(?:(?:examples|bench|protocol|deploy)/|README|LICENSE)[^)]*\)"
+    r"\[([^\]]+)\]\((?:\.\./)?(?:[a-z]+/[\w./-]*|[A-Z]+(?:\.md)?)(?:#[\w-]*)?\)"
 )
 
 
 def main() -> None:
+    logging.basicConfig(level=logging.WARNING, format="site: %(message)s")
     if not SWAGGER.is_dir():
         sys.exit("site: run `make setup` first: the API reference is in node_modules")
     shutil.rmtree(PAGES, ignore_errors=True)
@@ -91,11 +93,7 @@ def _links(text: str, titles: dict[str, str]) -> str:
         text = re.sub(rf"\]\((?:\.\./)?{re.escape(source)}", f"]({name}", text)
     text = re.sub(r"\]\(docs/README\.md", "](index.md", text)
     text = re.sub(r"\]\(docs/([\w-]+\.md)", r"](\1", text)
-    # What is not in the site stays a name.
-    text = re.sub(
-        r"\[([^\]]+)\]\((?:\.\./)?(?:examples|bench|protocol|deploy)/[^)]*\)", r"\1", text
-    )
-    text = re.sub(r"\[([^\]]+)\]\((?:README|LICENSE)[^)]*\)", r"\1", text)
+    text = _ELSEWHERE.sub(r"\1", text)
     # What stands behind a block's language is for the tests that run it.
     text = re.sub(r"^```(\w+) .*$", r"```\1", text, flags=re.MULTILINE)
     for title, name in titles.items():
