@@ -19,11 +19,18 @@ async def execute(http: httpx.AsyncClient, **body: Any) -> dict[str, Any]:
 
 
 async def test_the_server_keeps_to_it_and_shows_it(serve: Serve) -> None:
-    server = serve(agents={"bounded": "support.agents:bounded"})
+    server = serve(
+        agents={"bounded": "support.agents:bounded", "configured": "support.agents:bounded"},
+        agent_limits='{"configured": {"timeout_seconds": 0.1, "concurrency": 3}}',
+    )
     async with server.client() as http:
         shown = (await http.get("/v1/agents/bounded")).json()
         assert shown["defaults"] == {"timeout_seconds": 0.2, "max_steps": 2, "concurrency": 1}
         assert (shown["description"], shown["input_schema"]) == ("waits", SCHEMA)
+        other = (await http.get("/v1/agents/configured")).json()
+        assert other["defaults"] == {"timeout_seconds": 0.1, "max_steps": 2, "concurrency": 3}
+        soon = await execute(http, agent_id="configured", goal="wait")
+        assert "longer than 0.1 s" in soon["error"]["message"]
         refused = await http.patch("/v1/agents/bounded", json={"defaults": {"max_steps": 9}})
         assert refused.status_code == 409
         assert "decorator" in refused.json()["error"]["message"]

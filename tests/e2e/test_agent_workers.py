@@ -24,6 +24,7 @@ from resonantgenesis import (
     RateLimited,
     ResonantGenesis,
     SyncResonantGenesis,
+    TurnTimeout,
 )
 from support.credentials import make_key, make_tenant, make_token, sync_client
 from support.server import COMMAND, KEY, PATIENCE, Serve, ServerProcess, bearer
@@ -181,8 +182,12 @@ def test_a_turn_without_a_worker_says_what_is_missing(serve: Serve) -> None:
             AgentFailed, match=r"no worker serves agent 'late' for 0\.5 s"
         ) as missing:
             list(client.sessions.execute_stream(agent_id="late", goal="x"))
+        soon = client.sessions.execute_stream(agent_id="late", goal="x", timeout_seconds=0.1)
+        with pytest.raises(TurnTimeout, match=r"not begin within 0\.1 s: no worker serves") as late:
+            list(soon)
     assert missing.value.code == "MODEL_UNAVAILABLE"
     assert missing.value.retryable
+    assert late.value.code == "TIMEOUT"
 
 
 def test_a_turn_waits_for_a_worker(

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 import structlog
 from fastapi import APIRouter
@@ -614,6 +615,12 @@ async def _open_engines(
     return engines
 
 
+def _limits_of(settings: Settings, agent: str) -> dict[str, Any]:
+    """Its limits in the configuration, by the names of an agent's `defaults`."""
+    limits = settings.agent_limits.get(agent)
+    return {} if limits is None else limits.model_dump(exclude_none=True)
+
+
 def _configured_agents(
     settings: Settings, records: Records, engines: Engines
 ) -> tuple[AgentDirectory, Agents]:
@@ -621,7 +628,8 @@ def _configured_agents(
     built: dict[str, Agent] = {
         _GUIDE: engines.build(_GUIDE, {"words_per_second": settings.words_per_second})
     }
-    configured = {_GUIDE: AgentRecord(_GUIDE, "", "Guide", _GUIDE)}
+    limits = _limits_of(settings, _GUIDE)
+    configured = {_GUIDE: AgentRecord(_GUIDE, "", "Guide", _GUIDE, defaults=limits)}
     for name, reference in settings.agents.items():
         try:
             agent = engines.build("python", {"reference": reference}, trusted=True)
@@ -634,7 +642,7 @@ def _configured_agents(
             "",
             name,
             "python",
-            defaults=declared.defaults(),
+            defaults=declared.defaults() | _limits_of(settings, name),
             description=declared.description,
             input_schema=declared.input_schema,
         )

@@ -354,6 +354,19 @@ def test_agents_create_and_delete(fake: FakeServer, cli: Cli) -> None:
     assert (fake.seen[1].method, fake.seen[1].path) == ("DELETE", "/v1/agents/helper")
 
 
+def test_agents_create_over_http_shows_the_secret(fake: FakeServer, cli: Cli) -> None:
+    made = {"id": "mirror", "name": "mirror", "secret": "whsec_c2VjcmV0"}
+    fake.script = [as_json(made, 201)]
+    got = cli("agents", "create", "mirror", "--endpoint", "https://a.example/turns")
+    assert (got.code, got.out) == (0, "mirror\nwhsec_c2VjcmV0\n")
+    assert fake.seen[0].body == {
+        "id": "mirror",
+        "name": "mirror",
+        "engine": "http",
+        "url": "https://a.example/turns",
+    }
+
+
 def test_sessions_delete(fake: FakeServer, cli: Cli) -> None:
     fake.script = [Reply(204)]
     assert cli("sessions", "delete", SESSION).out == f"deleted {SESSION}\n"

@@ -154,6 +154,15 @@ def test_what_a_setting_cannot_be_is_said_in_one_line(
     assert raised.value.exit_code == 2
 
 
+def test_limits_are_of_agents_that_there_are(tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text("[agents]\na = 'm:a'\n[agent_limits.a]\nmax_steps = 3\n")
+    assert load_settings(config=file).settings.agent_limits["a"].max_steps == 3
+    file.write_text("[agent_limits.b]\nmax_steps = 3\n")
+    with pytest.raises(StartupError, match="there is no agent 'b' in `agents`"):
+        load_settings(config=file)
+
+
 def test_every_bad_setting_is_named_at_once() -> None:
     with pytest.raises(StartupError, match=r"port: .*\(command line\); drain_seconds: "):
         load_settings({"port": -1, "drain_seconds": "x"})

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -92,6 +100,16 @@ def _json(text: str) -> object:
 
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
+
+
+class AgentLimits(BaseModel):
+    """Limits of one agent's turns; None leaves them as they are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    timeout_seconds: float | None = Field(default=None, gt=0)
+    max_steps: int | None = Field(default=None, ge=1)
+    concurrency: int | None = Field(default=None, ge=1)
 
 
 class Settings(BaseSettings):
@@ -187,6 +205,12 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="Agents in Python, NAME → MODULE:ATTRIBUTE; those of the command line, the"
         " variable and the file are put together.",
+    )
+    agent_limits: dict[str, AgentLimits] = Field(
+        default_factory=dict,
+        description="For agents in Python and for `guide`, by name: `timeout_seconds` and"
+        " `max_steps` of turns whose request names none, and `concurrency` at each node. They come"
+        " before those of the decorator `agent`.",
     )
     isolate_blocking_agents: bool = Field(
         default=True,
@@ -328,6 +352,16 @@ class Settings(BaseSettings):
             if not module or not attribute:
                 raise ValueError(f"{name}: {reference!r} is not MODULE:ATTRIBUTE")
         return agents
+
+    @field_validator("agent_limits")
+    @classmethod
+    def _check_limited(
+        cls, limits: dict[str, AgentLimits], info: ValidationInfo
+    ) -> dict[str, AgentLimits]:
+        for name in limits:
+            if name not in {"guide", *info.data.get("agents", {})}:
+                raise ValueError(f"there is no agent {name!r} in `agents`")
+        return limits
 
     @field_validator("cors_origins")
     @classmethod

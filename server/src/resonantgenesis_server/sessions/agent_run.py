@@ -367,6 +367,9 @@ class AgentRun:
         allowed = self._timeout < self._limits.max_timeout
         field = "timeout_seconds" if allowed else "the server's limits.max_timeout"
         words = f"the turn took longer than {self._timeout:g} s; raise {field}"
+        lack_of = getattr(self._agent, "lack_of", None)
+        if lack_of is not None and (lack := lack_of(self._turn)):
+            words = f"the turn did not begin within {self._timeout:g} s: {lack}"
         return self._outcome_of("timeout", TurnFailure("TIMEOUT", words, retryable=True))
 
     def _end_of(self, agent_task: asyncio.Task[None]) -> TurnOutcome:

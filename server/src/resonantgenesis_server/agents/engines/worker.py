@@ -35,11 +35,23 @@ class WorkerAgent:
     def __init__(self, pool: WorkerPool, organization_id: str) -> None:
         self._pool = pool
         self._organization_id = organization_id
+        #: The turns that wait for a worker.
+        self._waiting: set[tuple[str, int]] = set()
+
+    def lack_of(self, turn: Turn) -> str:
+        """What the turn waits for; empty: it runs."""
+        if (turn.session_id, turn.turn) not in self._waiting:
+            return ""
+        return self._pool.lack_of((self._organization_id, turn.agent_id))
 
     async def run(self, turn: Turn) -> AsyncGenerator[AgentChunk, None]:
         agent, body = (self._organization_id, turn.agent_id), turn_body(turn)
         for _ in range(_MAX_WORKERS):
-            assignment = await self._pool.give(agent, body)
+            self._waiting.add((turn.session_id, turn.turn))
+            try:
+                assignment = await self._pool.give(agent, body)
+            finally:
+                self._waiting.discard((turn.session_id, turn.turn))
             try:
                 async with aclosing(assignment.chunks()) as chunks:
                     async for chunk in chunks:

@@ -250,17 +250,21 @@ class WorkerPool:
 
     def _nobody(self, agent: AgentName) -> AgentError:
         metrics.worker_turn("without_worker")
+        return AgentError(
+            self.lack_of(agent, f" for {self._wait:g} s"),
+            "MODEL_UNAVAILABLE",
+            retry_after=_RETRY_AFTER,
+        )
+
+    def lack_of(self, agent: AgentName, how_long: str = "") -> str:
+        """What a turn of the agent waits for."""
         count, name = len(self._workers.get(agent, ())), agent[1]
         what = (
             f"all workers of agent {name!r} were busy"
             if count
             else f"no worker serves agent {name!r}"
         )
-        return AgentError(
-            f"{what} for {self._wait:g} s; start one: client.agents.serve({name!r}, handler)",
-            "MODEL_UNAVAILABLE",
-            retry_after=_RETRY_AFTER,
-        )
+        return f"{what}{how_long}; start one: client.agents.serve({name!r}, handler)"
 
     # -- workers that are connected here ----------------------------------------------------
 

@@ -36,8 +36,21 @@ def create(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Its name; default: the id.")] = None,
     engine: Annotated[
-        str, typer.Option(help="What runs it: llm, guide or worker; for http see POST /v1/agents.")
-    ] = "llm",
+        str | None,
+        typer.Option(
+            help="What runs it: llm, guide, worker, or http.", show_default="llm, or http"
+        ),
+    ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where the agent is, for the engine http."),
+    ] = None,
+    secret: Annotated[
+        str | None,
+        typer.Option(
+            metavar="whsec_…", help="What signs its requests. Without it the server makes one."
+        ),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="PROVIDER:MODEL, for the engine llm.")] = None,
     instructions: Annotated[str | None, typer.Option(help="What it is told to do.")] = None,
     tool: Annotated[
@@ -50,10 +63,16 @@ def create(
     url: Url = None,
     data: Data = None,
 ) -> None:
-    """Create an agent and print its id."""
+    """Create an agent and print its id.
+
+    The secret of an endpoint is shown this once, behind the id.
+    """
+    engine = engine or ("llm" if endpoint is None else "http")
     fields: dict[str, Any] = {
         "id": agent_id,
         "name": name or agent_id or engine,
+        "url": endpoint,
+        "secret": secret,
         "engine": engine,
         "model": model,
         "instructions": instructions,
@@ -64,8 +83,10 @@ def create(
         made = client.agents.create(**{k: v for k, v in fields.items() if v is not None})
     if as_json:
         show_json(Console(), made.raw)
-    else:
-        show_line(Console(), made.id)
+        return
+    show_line(Console(), made.id)
+    if made.secret is not None:
+        show_line(Console(), made.secret)
 
 
 @app.command()
