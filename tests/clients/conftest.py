@@ -19,6 +19,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         tmp_path_factory.mktemp("server") / "data",
         agents={name: f"support.agents:{name}" for name in AGENTS},
         limits__heartbeat=1,
+        limits__disconnect_grace=0.5,
     )
     yield shared.start()
     shared.stop()

@@ -143,6 +143,7 @@ def test_many_answers_are_as_described(described: ServerProcess, real: Real) -> 
 _OF_CLIENTS = {
     ("POST", "/v1/agents/{agent_id}/ag-ui"),
     ("GET", "/copilotkit/info"),
+    *((method, "/mcp") for method in ("POST", "GET", "DELETE")),
     *(
         ("POST", f"/copilotkit/agent/{{agent_id}}/{verb}")
         for verb in ("run", "connect", "stop/{thread_id}")

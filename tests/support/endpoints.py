@@ -45,6 +45,12 @@ _RUN = {"threadId": "t", "runId": "r", "messages": [{"role": "user", "content": 
 _OPENAI = "/openai/v1"
 _RESPONSE = _OPENAI + "/responses/resp_{session_id}.1"
 _CONVERSATION = _OPENAI + "/conversations/conv_{session_id}"
+_TOOL_CALL = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "tools/call",
+    "params": {"name": "ask_guide", "arguments": {"goal": "count to 1"}},
+}
 _CHAT = "/v1/agents/{agent_id}/chat"
 _CHAT_BODY = {"messages": [{"role": "user", "parts": [{"type": "text", "text": "count to 1"}]}]}
 ENDPOINTS: dict[tuple[str, str], Endpoint] = {
@@ -141,6 +147,9 @@ OF_CLIENTS: dict[tuple[str, str], Endpoint] = {
         "sessions:write",
         {"model": "guide", "messages": [{"role": "user", "content": "count to 1"}]},
     ),
+    ("POST", "/mcp"): Endpoint("sessions:write", _TOOL_CALL),
+    ("GET", "/mcp"): Endpoint("sessions:write"),
+    ("DELETE", "/mcp"): Endpoint("sessions:write"),
 }
 ALL = ENDPOINTS | OF_CLIENTS
 

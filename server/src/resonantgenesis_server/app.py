@@ -141,10 +141,10 @@ class Routes:
             ExportRoutes(self.sessions, self.events, self.limits, self.watch).router(),
         ]
 
-    def clients(self, agents: AgentDirectory) -> ClientParts:
+    def clients(self, agents: AgentDirectory, origins: Sequence[str]) -> ClientParts:
         """What the protocols of other people's clients are made of."""
         streams = ClientStreams(self.sessions, self.limits, self.watch, self.requests)
-        return ClientParts(streams, agents)
+        return ClientParts(streams, agents, origins)
 
     def files_router(self) -> APIRouter:
         return files_router(self.files, FileRoutes(self.files, self.limits, self.watch, self.once))
@@ -537,7 +537,9 @@ def _app(
             return str(error)
         return log.problem
 
-    fast, routers = client_routes(settings.clients, routes.clients(directory))
+    fast, routers = client_routes(
+        settings.clients, routes.clients(directory, settings.cors_origins)
+    )
     return create_app(
         AppDeps(
             records=records,

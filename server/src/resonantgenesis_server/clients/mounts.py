@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fastapi import APIRouter
@@ -12,6 +12,7 @@ from ..http.routing import FastRoute
 from ..records.agents import AgentDirectory
 from .ag_ui.routes import AgUiRoutes
 from .ai_sdk.routes import ChatRoutes
+from .mcp.routes import McpRoutes
 from .openai.routes import OpenAiRoutes
 from .streams import ClientStreams
 
@@ -22,6 +23,7 @@ class ClientParts:
 
     streams: ClientStreams
     agents: AgentDirectory
+    cors_origins: Collection[str] = ()
 
 
 #: A router documents its routes in our OpenAPI; what is only fast is described by its protocol.
@@ -29,6 +31,7 @@ MOUNTS: Mapping[ClientName, Callable[[ClientParts], Sequence[FastRoute] | APIRou
     "ai-sdk": lambda parts: ChatRoutes(parts.streams).router(),
     "openai": lambda parts: OpenAiRoutes(parts.streams, parts.agents).routes(),
     "ag-ui": lambda parts: AgUiRoutes(parts.streams, parts.agents).routes(),
+    "mcp": lambda parts: McpRoutes(parts.streams, parts.agents, parts.cors_origins).routes(),
 }
 
 

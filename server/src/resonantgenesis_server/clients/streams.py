@@ -125,11 +125,13 @@ class ClientStreams:
         *,
         skip: int = 0,
         headers: Headers = (),
+        opening: bytes = OPENING,
+        waits: bool = False,
     ) -> None:
         """Answer with the frames of a turn from frame `skip` on, until its end. Turn 0: with those
-        of the whole session."""
+        of the whole session. `waits`: a turn that waits is no end."""
         principal: Principal = scope["state"]["principal"]
-        start = ReadFrom(turn=ref.turn) if ref.turn else ReadFrom(after=0)
+        start = ReadFrom(turn=ref.turn, waits=waits) if ref.turn else ReadFrom(after=0)
         with self.watch.opening(principal) as place:
             subscription = await self.service.subscribe(principal, ref.session_id, start)
             if subscription is None:
@@ -145,7 +147,7 @@ class ClientStreams:
             )
             ours = session_headers(ref.session_id, ref.turn, self.service.epoch)
             answer = StreamHeaders.of([*ours, *headers], self.limits.heartbeat)
-            await stream.run(answer, OPENING, self.watch, place)
+            await stream.run(answer, opening, self.watch, place)
 
     async def chunks(self, ref: TurnRef) -> AsyncIterator[Entry]:
         """The turn's chunks so far. Raises PositionExpired when some were trimmed."""

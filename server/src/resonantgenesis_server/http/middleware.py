@@ -50,7 +50,7 @@ log = structlog.get_logger("resonantgenesis.http")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _ALIAS = "/api/v1"
 #: Paths below these need a credential, unless their route is public.
-_NEED_CREDENTIALS = ("/v1/", "/openai/", "/copilotkit/")
+_NEED_CREDENTIALS = ("/v1/", "/openai/", "/copilotkit/", "/mcp")
 
 #: Entered at the start of the server, left at its stop. Its value is merged into the state.
 Lifespan = Callable[[], AbstractAsyncContextManager[Mapping[str, Any] | None]]

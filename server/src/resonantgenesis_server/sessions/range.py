@@ -19,13 +19,14 @@ class ReadFrom:
 
     `after`: the reader has everything up to this position; None: it starts with turn `turn`, else
     with the running turn, else with the last. `turn`: the reading ends after that turn. `follow`:
-    it never ends.
+    it never ends. `waits`: it does not end where the turn waits.
     """
 
     after: int | None = None
     turn: int | None = None
     follow: bool = False
     compact: bool = False
+    waits: bool = False
     epoch: str | None = None
 
 
@@ -45,12 +46,20 @@ class SessionRange:
     before this turn has ended; 0: everything is shown.
 
     A reader without `follow` also ends where its turn waits, once it has caught up: nobody knows
-    how long it will wait.
+    how long it will wait. One that `waits` goes on.
     """
 
-    __slots__ = ("_named", "follow", "over", "skip", "until")
+    __slots__ = ("_named", "_waits", "follow", "over", "skip", "until")
 
-    def __init__(self, until: int | None = None, *, follow: bool = False, skip: int = 0) -> None:
+    def __init__(
+        self,
+        until: int | None = None,
+        *,
+        follow: bool = False,
+        skip: int = 0,
+        waits: bool = False,
+    ) -> None:
+        self._waits = waits
         self.until = self._named = until
         self.follow = follow
         self.skip = skip
@@ -123,7 +132,7 @@ class SessionRange:
         """Whether the reader has all of a turn that waits, and looks for no later one."""
         waiting = state.waiting
         return (
-            not self.follow
+            not (self.follow or self._waits)
             and waiting is not None
             and self._named in {None, waiting.turn}
             and 0 < waiting.told <= position

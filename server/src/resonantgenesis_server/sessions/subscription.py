@@ -48,7 +48,7 @@ class SessionSubscription(Subscription):
         )
         self.session_id = session_id
         self.state = state
-        self.range = SessionRange(start.turn, follow=start.follow)
+        self.range = SessionRange(start.turn, follow=start.follow, waits=start.waits)
         self._sessions = sessions
         self._has_position = start.after is not None
         #: The position up to which the client was given everything.
@@ -153,7 +153,7 @@ def _known_bounds(
     head = sessions.announced(session_id, state)
     if head is None or start.epoch not in {None, sessions.log.epoch}:
         return None
-    if SessionRange(start.turn, follow=start.follow).is_over(state, head):
+    if SessionRange(start.turn, follow=start.follow, waits=start.waits).is_over(state, head):
         return None  # nothing live is to come, and the log may have been trimmed since
     if after == head or sessions.hub.recent(session_id, after, 1):
         return head, after + 1

@@ -1,0 +1,204 @@
+"""The tools that MCP's clients see: one for each agent, and those to look at sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import Field
+
+from ...codec.json import loads
+from ...feed.subscription import Caller
+from ...http.api.session_models import AgentId, Context, Position, validated
+from ...http.schemas import Body, Word
+from ...model.principal import Principal
+from ...records.base import AgentRecord
+from ...sessions.service import SessionService
+from ..json_rpc import Json
+
+ASK = "ask_"
+EXECUTE = "execute"
+#: Tools that start a turn need this scope, the others `sessions:read`.
+WRITES = "sessions:write"
+READS = "sessions:read"
+_DESCRIPTION = 1_024
+
+_SESSION = {"type": "string", "description": "The session to go on with; a new one if left out."}
+_ASK_INPUT: Json = {
+    "type": "object",
+    "properties": {
+        "goal": {"type": "string", "description": "What the agent shall do."},
+        "session_id": _SESSION,
+    },
+    "required": ["goal"],
+}
+_ANSWER: Json = {
+    "type": "object",
+    "properties": {
+        "session_id": {"type": "string"},
+        "turn": {"type": "integer"},
+        "status": {"type": "string"},
+        "output": {"type": "string"},
+    },
+    "required": ["session_id", "turn", "status"],
+}
+
+
+class AskArguments(Body):
+    """What a turn is started with."""
+
+    goal: Annotated[str, Field(min_length=1)] = Field(description="What the agent shall do.")
+    session_id: Word | None = Field(default=None, description=_SESSION["description"])
+    context: Context | None = Field(default=None, description="Data for the agent.")
+
+
+class ExecuteArguments(AskArguments):
+    agent_id: AgentId
+
+
+class ListArguments(Body):
+    agent_id: AgentId | None = None
+    status: Word | None = Field(default=None, description="E.g. running, waiting, completed.")
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    cursor: Annotated[str, Field(max_length=512)] | None = Field(
+        default=None, description="`next_cursor` of the page before."
+    )
+
+
+class ReadArguments(Body):
+    session_id: Word
+    limit: Annotated[int, Field(ge=1, le=100)] = Field(default=20, description="Messages.")
+    cursor: Annotated[str, Field(max_length=512)] | None = Field(
+        default=None, description="`next_cursor` of the page before: older messages."
+    )
+
+
+class TailArguments(Body):
+    session_id: Word
+    after: Position = Field(default=0, description="`position` of the answer before.")
+    limit: Annotated[int, Field(ge=1, le=500)] = 100
+    wait_seconds: Annotated[float, Field(ge=0, le=60)] = Field(
+        default=0, description="How long to wait for something new."
+    )
+
+
+async def _list(
+    service: SessionService, principal: Principal, given: ListArguments, _caller: Caller
+) -> Json:
+    page = await service.list_sessions(
+        principal,
+        agent_id=given.agent_id,
+        status=given.status,
+        limit=given.limit,
+        cursor=given.cursor,
+    )
+    return {"sessions": list(page.items), "next_cursor": page.next_cursor}
+
+
+async def _read(
+    service: SessionService, principal: Principal, given: ReadArguments, _caller: Caller
+) -> Json:
+    session = await service.get(principal, given.session_id)
+    page = await service.conversations.messages(
+        principal, given.session_id, limit=given.limit, cursor=given.cursor
+    )
+    return {"session": session, "messages": page.messages, "next_cursor": page.next_cursor}
+
+
+async def _tail(
+    service: SessionService, principal: Principal, given: TailArguments, caller: Caller
+) -> Json:
+    poll = await service.poll(
+        principal,
+        given.session_id,
+        after=given.after,
+        limit=given.limit,
+        wait=given.wait_seconds,
+        compacted=True,
+        epoch=None,
+        caller=caller,
+    )
+    events = [loads(event) for event in poll.events]
+    return {
+        "events": events, "position": poll.position, "status": poll.status, "done": poll.done
+    }  # fmt: skip
+
+
+ArgumentsT = TypeVar("ArgumentsT", bound=Body)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTool(Generic[ArgumentsT]):
+    """A tool that changes nothing."""
+
+    description: str
+    arguments: type[ArgumentsT]
+    answer: Callable[[SessionService, Principal, ArgumentsT, Caller], Awaitable[Json]]
+
+    async def call(
+        self, service: SessionService, principal: Principal, given: object, caller: Caller
+    ) -> Json:
+        """Raises ApiError."""
+        return await self.answer(service, principal, validated(self.arguments, given), caller)
+
+
+READ_TOOLS: Mapping[str, ReadTool[Any]] = {
+    "list_sessions": ReadTool("The sessions, newest first.", ListArguments, _list),
+    "read_session": ReadTool("A session, its state and its newest messages.", ReadArguments, _read),
+    "tail_events": ReadTool(
+        "What happens in a session after a position: text, steps and calls of tools.",
+        TailArguments,
+        _tail,
+    ),
+}
+
+
+def session_tools(principal: Principal) -> list[Json]:
+    """The tools that are no agents, as far as the caller may use them."""
+    found: list[Json] = []
+    if principal.allows(WRITES):
+        about = "Start a turn of an agent, and do not wait for its answer. See tail_events."
+        found.append(
+            {
+                "name": EXECUTE,
+                "description": about,
+                "inputSchema": _schema(ExecuteArguments),
+                "annotations": {"readOnlyHint": False, "destructiveHint": False},
+            }
+        )
+    if principal.allows(READS):
+        found += [
+            {
+                "name": name,
+                "description": tool.description,
+                "inputSchema": _schema(tool.arguments),
+                "annotations": {"readOnlyHint": True},
+            }
+            for name, tool in READ_TOOLS.items()
+        ]
+    return found
+
+
+def agent_tool(agent: AgentRecord) -> Json:
+    """The tool that asks an agent, with what its code declares of its context."""
+    schema = _ASK_INPUT
+    if agent.input_schema is not None:
+        properties = {**schema["properties"], "context": dict(agent.input_schema)}
+        schema = {**schema, "properties": properties}
+    about = agent.description or f"Ask the agent {agent.name}, and wait for its answer."
+    return {
+        "name": ASK + agent.id,
+        "title": agent.name,
+        "description": about[:_DESCRIPTION],
+        "inputSchema": schema,
+        "outputSchema": _ANSWER,
+        "annotations": {"readOnlyHint": False},
+    }
+
+
+def _schema(arguments: type[Body]) -> Json:
+    schema = arguments.model_json_schema()
+    schema.pop("title", None)
+    schema.pop("description", None)
+    return schema
