@@ -57,6 +57,17 @@ def test_the_runtime_of_copilotkit(found: dict[str, Any]) -> None:
     assert runtime["never"] == [200, ""]
 
 
+def test_copilotkits_own_client(server: ServerProcess) -> None:
+    """Runs, a page that is loaded again, one that is loaded in mid-run, and its stop."""
+    found = run_client("copilotkit.mjs", server)
+    first, _, answer, second, counted = found["whole"]["texts"]
+    assert (first, second, counted) == ("What is 12% of 250?", "count to 3", "1 2 3")
+    assert "= 30" in answer and "guide" in found["whole"]["agents"]
+    assert found["again"]["texts"] == found["whole"]["texts"]
+    assert found["stopped"] == [True, True]
+    assert found["never"] == 0
+
+
 @pytest.mark.parametrize(
     "payload",
     [

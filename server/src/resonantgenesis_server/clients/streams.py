@@ -124,14 +124,15 @@ class ClientStreams:
         fold: TurnFrames,
         *,
         skip: int = 0,
+        after: int | None = None,
         headers: Headers = (),
         opening: bytes = OPENING,
         waits: bool = False,
     ) -> None:
-        """Answer with the frames of a turn from frame `skip` on, until its end. Turn 0: with those
-        of the whole session. `waits`: a turn that waits is no end."""
+        """Answer with the frames of a turn from frame `skip` on, until its end; or with those of
+        the session behind the position `after`. `waits`: a turn that waits is no end."""
         principal: Principal = scope["state"]["principal"]
-        start = ReadFrom(turn=ref.turn, waits=waits) if ref.turn else ReadFrom(after=0)
+        start = ReadFrom(turn=ref.turn, waits=waits) if after is None else ReadFrom(after=after)
         with self.watch.opening(principal) as place:
             subscription = await self.service.subscribe(principal, ref.session_id, start)
             if subscription is None:

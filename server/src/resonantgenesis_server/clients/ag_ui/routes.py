@@ -37,6 +37,8 @@ from .encode import RunFrames, ThreadFrames
 
 _PROTOCOL = "ag-ui"
 _COPILOTKIT = "/copilotkit"
+#: Runs that a page gets when it connects to a thread: those that it can show.
+_RUNS = 200
 Id = Annotated[str, Field(min_length=1, max_length=255)]
 
 
@@ -159,17 +161,19 @@ class AgUiRoutes:
         await self._streams.write(scope, receive, send, ref, fold, skip=skip)
 
     async def connect(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """All runs of the thread, oldest first, then the running one live."""
+        """The runs of the thread, oldest first, then the running one live."""
         principal, body, alias = await self._read(scope, receive, "sessions:read")
         found = await self._streams.find(principal, alias)
         if found is None or not found[1].turns:
             await Response(status_code=200, media_type="text/event-stream")(scope, receive, send)
             return
         session_id, state = found
-        history = self._service.supervisor.history
-        goals = {turn.turn: (await history.request(session_id, turn)).goal for turn in state.turns}
-        fold = ThreadFrames(session_id, body.thread_id, 1, goals)
-        await self._streams.write(scope, receive, send, TurnRef(session_id, 0), fold)
+        turns = state.turns[-_RUNS:]
+        goals = await self._service.supervisor.history.goals(session_id, turns)
+        fold = ThreadFrames(session_id, body.thread_id, turns[0].turn, goals)
+        ref = TurnRef(session_id, turns[-1].turn)
+        after = next((turn.first for turn in turns if turn.first), 1) - 1
+        await self._streams.write(scope, receive, send, ref, fold, after=after)
 
     async def stop(self, scope: Scope, receive: Receive, send: Send) -> None:
         principal: Principal = scope["state"]["principal"]

@@ -1,0 +1,58 @@
+// CopilotKit's own client with this server as its runtime; prints one JSON object for the test.
+import { readFileSync } from 'node:fs';
+
+globalThis.window = globalThis; // it asks for the runtime only on a page
+const { CopilotKitCore } = await import('@copilotkit/core');
+const { base, key } = JSON.parse(readFileSync(0, 'utf8'));
+const until = async (condition) => {
+  while (!condition()) await new Promise((done) => setTimeout(done, 10));
+};
+const textsOf = (agent) =>
+  agent.messages.filter(({ role }) => role !== 'tool').map(({ content }) => content ?? '');
+const say = (agent, content) =>
+  agent.addMessage({ id: crypto.randomUUID(), role: 'user', content });
+
+async function page(threadId) {
+  const core = new CopilotKitCore({
+    runtimeUrl: `${base}/copilotkit`,
+    headers: { Authorization: `Bearer ${key}` },
+  });
+  await until(() => core.runtimeConnectionStatus === 'connected');
+  const agent = core.getAgent('guide');
+  agent.threadId = threadId;
+  return { core, agent };
+}
+
+const { core, agent } = await page('copilot-1');
+say(agent, 'What is 12% of 250?');
+await core.runAgent({ agent });
+say(agent, 'count to 3');
+await core.runAgent({ agent });
+const whole = { texts: textsOf(agent), agents: Object.keys(core.agents).sort() };
+
+// A page that is loaded later has the thread again.
+const later = await page('copilot-1');
+await later.core.connectAgent({ agent: later.agent });
+const again = { texts: textsOf(later.agent) };
+
+// And one that is loaded in mid-run, which then stops the run.
+say(agent, 'count to 100000');
+const running = core.runAgent({ agent }).catch((error) => String(error));
+await until(() => textsOf(agent).at(-1).startsWith('1 2 3'));
+const third = await page('copilot-1');
+const connected = third.core.connectAgent({ agent: third.agent });
+await until(() => textsOf(third.agent).at(-1)?.startsWith('1 2 3 4'));
+third.core.stopAgent({ agent: third.agent });
+await Promise.all([running, connected]);
+const seen = [textsOf(agent).at(-1), textsOf(third.agent).at(-1)];
+const never = await page('copilot-never');
+await never.core.connectAgent({ agent: never.agent });
+console.log(
+  JSON.stringify({
+    whole,
+    again,
+    stopped: seen.map((text) => text.length > 5 && text.length < 588_000),
+    never: never.agent.messages.length,
+  }),
+);
+process.exit(0);
