@@ -26,6 +26,10 @@ _GROUPS = {
         "Settings of agents that are HTTP endpoints",
         "The engine `http`; see *Remote agents*.",
     ),
+    "webhooks.allow_hosts": (
+        "Settings of webhooks",
+        "Times are in seconds; see *Webhooks*.",
+    ),
     "limits.body": ("Settings of sizes", "In bytes, and times in seconds; see *Limits*."),
     "limits.queued_turns": ("Settings of turns and waiting", "Times are in seconds."),
     "limits.session_retention": ("Settings of retention", "In seconds."),

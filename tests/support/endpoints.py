@@ -15,6 +15,7 @@ MISSING = {
     "event_id": "evt_00000000000000000000",
     "file_id": "file_00000000000000000000",
     "key_id": "key_00000000000000000000",
+    "webhook_id": "wh_00000000000000000000",
     "organization_id": "org_00000000000000000000",
     "turn": "1",
     "chat_id": "none",
@@ -40,6 +41,7 @@ def _key_body(scope: str) -> dict[str, Any]:
 
 
 _SESSION = "/v1/sessions/{session_id}"
+_WEBHOOK = "/v1/webhooks/{webhook_id}"
 _COPILOTKIT = "/copilotkit/agent/{agent_id}"
 _RUN = {"threadId": "t", "runId": "r", "messages": [{"role": "user", "content": "count to 1"}]}
 _OPENAI = "/openai/v1"
@@ -120,6 +122,19 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", "/v1/files/{file_id}/content"): Endpoint("files:read"),
     ("HEAD", "/v1/files/{file_id}/content"): Endpoint("files:read"),
     ("GET", "/v1/usage"): Endpoint("usage:read"),
+    ("POST", "/v1/webhooks"): Endpoint(
+        "webhooks:write", {"url": "https://hooks.example/", "enabled": False}, unbound=True
+    ),
+    ("GET", "/v1/webhooks"): Endpoint("webhooks:read", unbound=True),
+    ("GET", _WEBHOOK): Endpoint("webhooks:read", unbound=True),
+    ("PATCH", _WEBHOOK): Endpoint("webhooks:write", {"description": "d"}, unbound=True),
+    ("DELETE", _WEBHOOK): Endpoint("webhooks:write", unbound=True),
+    ("POST", _WEBHOOK + "/rotate"): Endpoint("webhooks:write", {}, unbound=True),
+    ("POST", _WEBHOOK + "/test"): Endpoint("webhooks:write", unbound=True),
+    ("GET", _WEBHOOK + "/deliveries"): Endpoint("webhooks:read", unbound=True),
+    ("POST", _WEBHOOK + "/resend"): Endpoint(
+        "webhooks:write", {"event_id": "evt_00000000000000000000"}, unbound=True
+    ),
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -52,6 +52,7 @@ from .http.api.nodes import nodes_router
 from .http.api.sessions import sessions_router
 from .http.api.tools import tools_router
 from .http.api.usage import usage_router
+from .http.api.webhooks import webhooks_router
 from .http.app import AppDeps, create_app
 from .http.auth.authenticator import CredentialAuthenticator, open_authenticator
 from .http.idempotency import IdempotentPosts
@@ -97,6 +98,11 @@ from .stores import (
     place_of_files,
 )
 from .usage import UsageMeter, UsageService
+from .webhooks.book import DeliveryBook
+from .webhooks.dispatcher import WebhookDispatcher
+from .webhooks.poster import Poster
+from .webhooks.sender import DeliveryParts
+from .webhooks.service import WebhookService
 
 log_ = structlog.get_logger("resonantgenesis.main")
 
@@ -104,6 +110,8 @@ log_ = structlog.get_logger("resonantgenesis.main")
 #: Seconds that a start waits until the list of sessions is up to date. It takes long only if an
 #: older version wrote the store, or if the log was restored from a backup.
 _LIST_PATIENCE = 20.0
+#: Seconds for which attempts to deliver to webhooks are kept.
+_DELIVERIES_KEPT = 7 * 86_400.0
 #: Seconds after which the bytes of an organization's files are counted anew, where other nodes may
 #: have taken some.
 _RECOUNT = 10.0
@@ -126,6 +134,7 @@ class Routes:
     nodes: NodeDirectory
     workers: WorkerRoutes
     worker_directory: WorkerDirectory
+    webhooks: WebhookService
     metrics: APIRouter
     now: Callable[[], float]
     reached: Reached
@@ -134,7 +143,9 @@ class Routes:
         """The routers of routes that are answered before the framework."""
         streams = StreamRoutes(self.sessions, self.limits, self.watch)
         return [
-            ExecuteRoutes(self.sessions, streams, self.limits, self.watch, self.requests).router(),
+            ExecuteRoutes(
+                self.sessions, streams, self.limits, self.watch, self.requests, self.webhooks
+            ).router(),
             streams.router(),
             EventStreamRoutes(self.events, self.limits, self.watch).router(),
             PublishRoute(self.events, self.limits, self.watch).router(),
@@ -279,8 +290,11 @@ async def open_parts(
         watch = StreamWatchdog(authenticator.recheck, of_key.streams, authenticator.refresh)
         events = EventService(log, hub, max_data=limits.context)
         sockets = SocketRoutes(service, events, authenticator, limits, watch, of_key.requests)
-        once = IdempotentPosts(records.idempotency, limits.idempotency_window)
         own = _own_node(log, fence, clock, number)
+        relay = OutboxRelay(records.outbox, log, None if calls is None else lambda: ownership.leads)
+        webhooks, deliveries = _webhooks(
+            stack, settings, records, events, hasher, clock, calls, relay.settle
+        )
         routes = Routes(
             service,
             events,
@@ -290,11 +304,12 @@ async def open_parts(
             of_key.requests,
             sockets,
             files,
-            once,
+            IdempotentPosts(records.idempotency, limits.idempotency_window),
             tools,
             _node_directory(settings, own, log, supervisor, watch, sockets, calls),
             WorkerRoutes(engines.pool, directory, limits, watch, clock.now),
             WorkerDirectory(engines.pool, own.id, calls),
+            webhooks,
             metrics_of(
                 stack,
                 settings,
@@ -306,6 +321,7 @@ async def open_parts(
                 watch,
                 sockets,
                 engines.pool,
+                deliveries,
             ),
             clock.now,
             of_key.events.reached,
@@ -314,7 +330,6 @@ async def open_parts(
         def served() -> set[str] | None:
             return None if ownership.is_alone else watch.organizations | supervisor.organizations
 
-        relay = OutboxRelay(records.outbox, log, None if calls is None else lambda: ownership.leads)
         app = _app(settings, limits, records, log, authenticator, directory, routes, relay, engines)
         node_events = NodeEvents(
             log,
@@ -347,6 +362,7 @@ async def open_parts(
             of_key.events,
             routes.nodes,
             Expiry(records.sessions, service.expire, clock.now, lambda: ownership.leads),
+            deliveries,
         ):
             timer.start()
             stack.push_async_callback(timer.close)
@@ -467,6 +483,39 @@ def _node_directory(
     return NodeDirectory(own, load, log.nodes, calls, files=place_of_files(settings))
 
 
+def _webhooks(
+    stack: contextlib.AsyncExitStack,
+    settings: Settings,
+    records: Records,
+    events: EventService,
+    hasher: CredentialHasher,
+    clock: Clock,
+    calls: Calls | None,
+    settle: Callable[[], Awaitable[None]],
+) -> tuple[WebhookService, WebhookDispatcher]:
+    """Webhooks for their owners, and what delivers to them, which is still to be started."""
+    limits = settings.limits
+    poster = Poster(settings.webhooks, EndpointRecords(hasher.derive), clock.now)
+    stack.push_async_callback(poster.close)
+    book = DeliveryBook(records.webhooks, records.deliveries, settle)
+    dispatcher = WebhookDispatcher(
+        records.webhooks,
+        DeliveryParts(events, poster, book, settings.webhooks, clock.now),
+        lambda: None if calls is None else (calls.node, calls.others),
+    )
+    service = WebhookService(
+        records.webhooks,
+        records.deliveries,
+        events,
+        poster,
+        dispatcher,
+        limit=limits.organization_webhooks,
+        callbacks=limits.organization_callbacks,
+        now=clock.now,
+    )
+    return service, dispatcher
+
+
 async def _take_up(
     stack: contextlib.AsyncExitStack,
     log: AnyLog,
@@ -516,6 +565,7 @@ def _jobs(
         old_events(records.organizations, events, limits.event_retention, settle=settle),
         old_requests(records.idempotency, limits.idempotency_window, clock),
         old_records("usage", records.usage, limits.usage_retention, clock),
+        old_records("deliveries", records.deliveries, _DELIVERIES_KEPT, clock),
     ]
 
 
@@ -559,7 +609,7 @@ def _app(
             routers=[
                 *routes.streams(),
                 *routers,
-                sessions_router(routes.sessions, limits, routes.once),
+                sessions_router(routes.sessions, limits, routes.once, routes.webhooks),
                 conversations_router(routes.sessions, limits, routes.once),
                 routes.files_router(),
                 events_router(routes.events, limits),
@@ -567,6 +617,7 @@ def _app(
                 tools_router(routes.tools),
                 nodes_router(routes.nodes),
                 workers_router(routes.worker_directory),
+                webhooks_router(routes.webhooks, routes.once),
                 asyncapi_router(),
                 routes.metrics,
             ],

@@ -21,6 +21,7 @@ from .log.sqlite.log import SqliteLog
 from .sessions.session_list import SessionList
 from .sessions.supervisor import Supervisor
 from .stores import AnyLog
+from .webhooks.dispatcher import WebhookDispatcher
 
 
 def metrics_of(
@@ -34,6 +35,7 @@ def metrics_of(
     watch: StreamWatchdog,
     sockets: SocketRoutes,
     pool: WorkerPool,
+    webhooks: WebhookDispatcher,
 ) -> APIRouter:
     """`/metrics` over these parts; each scrape reads them. A worker tells the others, until `stack`
     is closed."""
@@ -64,6 +66,7 @@ def metrics_of(
             "session_list_queue": lambda: {"": session_list.waiting},
             "streams_followed": followed,
             "agent_workers": lambda: {"": pool.count},
+            "webhooks": lambda: webhooks.counts,
             **_node_gauges(log),
         }
     )

@@ -18,6 +18,7 @@ from .records.base import StoreError
 from .records.idempotency import IdempotencyRepository
 from .records.sessions import SessionRepository
 from .records.usage import UsageRepository
+from .records.webhooks import DeliveryRepository
 
 log_ = structlog.get_logger("resonantgenesis.housekeeping")
 
@@ -119,14 +120,16 @@ def old_requests(
 
 
 def old_records(
-    name: str, records: IdempotencyRepository | UsageRepository, seconds: float, clock: Clock
+    name: str, records: UsageRepository | DeliveryRepository, seconds: float, clock: Clock
 ) -> RetentionJob:
     """Removes records older than this many seconds."""
     return _old(name, records, lambda: clock.before(seconds))
 
 
 def _old(
-    name: str, records: IdempotencyRepository | UsageRepository, before: Callable[[], float]
+    name: str,
+    records: IdempotencyRepository | UsageRepository | DeliveryRepository,
+    before: Callable[[], float],
 ) -> RetentionJob:
     """Removes a bounded number of records at a time."""
 

@@ -267,6 +267,21 @@ class Meters:
             "died before the first chunk; lost with their worker after it; not given to any "
             "worker in time.",
         )
+        self._gauge(
+            "webhooks",
+            "state",
+            "Webhooks that this node serves, by whether their receivers take what they are sent"
+            " (delivering) or not (failing).",
+        )
+        self.webhook_deliveries = self._add(
+            Counter("delivered", "failed"),
+            "webhook_deliveries_total",
+            "result",
+            "Attempts to deliver an event to a webhook, by what became of them.",
+        )
+        self.webhook_seconds = self._add(
+            Histogram(_FAST), "webhook_delivery_seconds", "", "Time of one such attempt."
+        )
         self.loop_lag = self._add(
             Histogram(_FAST), "event_loop_lag_seconds", "", "How late the event loop ran a timer."
         )
@@ -374,6 +389,12 @@ def turns_adopted(lost: int, resumed: int) -> None:
 def worker_turn(what: str) -> None:
     """Count what became of a turn in a worker; a fixed word."""
     METERS.worker_turns.add(what)
+
+
+def webhook_posted(result: str, seconds: float) -> None:
+    """Count an attempt to deliver; `result` is `delivered` or `failed`."""
+    METERS.webhook_deliveries.add(result)
+    METERS.webhook_seconds.add(seconds)
 
 
 def limit_hit(name: str) -> None:

@@ -34,6 +34,7 @@ from ..agents.tools.settings import ToolSettings
 from ..model.ids import is_agent_id
 from ..model.limits import Limits
 from . import ENV_PREFIX
+from .webhooks import WebhookSettings
 
 #: A bootstrap key travels in a header, so: printable ASCII without spaces.
 _KEY = re.compile(r"[\x21-\x7e]{16,512}")
@@ -265,6 +266,7 @@ class Settings(BaseSettings):
     tools: ToolSettings = Field(default_factory=ToolSettings)
     llm: LlmSettings = Field(default_factory=LlmSettings)
     http_agents: HttpAgentSettings = Field(default_factory=HttpAgentSettings)
+    webhooks: WebhookSettings = Field(default_factory=WebhookSettings)
     limits: Limits = Field(default_factory=Limits)
 
     @classmethod

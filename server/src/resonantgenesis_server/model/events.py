@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,7 @@ SERVER_TYPES = frozenset(
         "team.execution.cancelled",
         "webhook.sent",
         "webhook.failed",
+        "webhook.disabled",
         "billing.usage.recorded",
         "billing.limit.reached",
         "system.node.started",
@@ -55,17 +56,6 @@ SERVER_TYPES = frozenset(
 )
 #: First segments under which users may publish.
 PUBLISHABLE = frozenset({"app", "team", "billing", "system"})
-
-
-#: Channels whose own types nothing writes yet, with a note for their subscribers.
-_NOTHING_WRITES = {
-    "webhooks": "this server has no webhooks yet; nothing comes in this channel",
-}
-
-
-def notes_on(channels: Iterable[str]) -> list[str]:
-    """Notes for a subscriber of these channels."""
-    return [f"{name}: {_NOTHING_WRITES[name]}" for name in channels if name in _NOTHING_WRITES]
 
 
 def channel_of(kind: str) -> str | None:

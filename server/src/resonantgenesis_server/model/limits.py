@@ -263,6 +263,18 @@ class Limits:
             "number.",
         ),
     ] = 1_000
+    organization_webhooks: Annotated[
+        int, Field(ge=0, le=100_000, description="Webhooks of an organization; 0: any number.")
+    ] = 100
+    organization_callbacks: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1_000_000,
+            description="Turns and sessions of an organization with a `callback_url` that has not "
+            "been told their end; 0: any number.",
+        ),
+    ] = 1_000
     organization_files: Annotated[
         int,
         Field(

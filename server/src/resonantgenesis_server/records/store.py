@@ -17,6 +17,7 @@ from .outbox import OutboxRepository
 from .secrets import SecretRepository
 from .sessions import SessionRepository
 from .usage import UsageRepository
+from .webhooks import DeliveryRepository, WebhookRepository
 
 
 class Records:
@@ -35,6 +36,8 @@ class Records:
         self.usage = UsageRepository(database)
         self.outbox = OutboxRepository(database)
         self.secrets = SecretRepository(database, clock)
+        self.webhooks = WebhookRepository(database, clock)
+        self.deliveries = DeliveryRepository(database)
         self.idempotency = IdempotencyRepository(database)
 
     @classmethod

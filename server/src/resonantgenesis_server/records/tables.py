@@ -208,6 +208,60 @@ usage_places = Table(
     Column("limit_month", String(7)),
 )
 
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("organization_id", ID, ForeignKey("organizations.id"), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("events", JSON(none_as_null=True)),
+    Column("filters", JSON, nullable=False),
+    Column("format", String(32), nullable=False),
+    # {url, secret, former, rotated_at, headers, header_names}; secrets and headers sealed.
+    Column("endpoint", JSON, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("disabled_reason", String(32)),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    # Another random number after each change by a caller, none for what the delivery writes.
+    Column("revision", BigInteger, nullable=False),
+    # Of the callback of a session, or of one of its turns.
+    Column("session_id", ID),
+    Column("turn", Integer),
+    # How far it has got, by position and by the time of that event.
+    Column("epoch", String(64), nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("reached_at", BigInteger, nullable=False),
+    # Positions that are sent again first: after the one, up to the other.
+    Column("resend_after", BigInteger),
+    Column("resend_until", BigInteger),
+    # Of the event that the receiver does not take.
+    Column("failing_since", BigInteger),
+    Column("attempts", Integer, nullable=False),
+    Column("next_try_at", BigInteger),
+    Column("lost_before", BigInteger),
+    Index(None, "organization_id", "created_at", "id"),
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("id", ID, primary_key=True),
+    # Not a foreign key: what is under way may end after its webhook is deleted.
+    Column("webhook_id", ID, nullable=False),
+    Column("event_id", String(64), nullable=False),
+    Column("event_type", String(200), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("status", Integer),
+    Column("error", Text),
+    Column("answer", Text),
+    Column("duration_ms", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("next_try_at", BigInteger),
+    Index(None, "webhook_id", "created_at", "id"),
+    Index(None, "created_at"),
+)
+
 #: The revision that the store has reached. Apart from the tables of the records: `versions/` has
 #: no step that makes it. Name and shape are Alembic's, which wrote it in earlier versions.
 schema_version = Table(

@@ -14,7 +14,6 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ...model.events import channel_of, notes_on
 from ..client import CALL_PATIENCE, END, TAIL_PATIENCE, Patience, cursor_behind
 from ..errors import CliError, NetworkError, UsageProblem
 from ..options import AsJson, Data, Url, connect, program, to_stderr
@@ -200,8 +199,6 @@ def _warn_of_doubts(types: Sequence[str]) -> None:
         problem = doubt(pattern)
         if problem is not None:
             to_stderr(problem)
-        for note in notes_on([channel_of(pattern) or ""]):
-            to_stderr(note)
 
 
 def _describe(types: Sequence[str], filters: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from ...model.principal import Principal
 from ...sessions.range import ReadFrom
 from ...sessions.request import TurnRef, TurnRequest
 from ...sessions.service import SessionService
+from ...webhooks.service import NewCallback, WebhookService
 from ..auth.authenticator import require
 from ..body import read_json
 from ..errors import Responses, documented_errors
@@ -30,7 +31,7 @@ from ..sse.routes import FRAMES, LastEventId, StreamRoutes, as_dict
 from ..sse.stream import session_headers
 from ..waiting import waiting
 from ..watchdog import StreamWatchdog
-from .session_models import ExecuteBody, TurnBody, TurnResult, validated
+from .session_models import CalledExecuteBody, CalledTurnBody, TurnResult, validated
 from .sessions import PATH, SessionId, Writer
 
 _EXECUTED: Responses = {
@@ -51,8 +52,10 @@ class ExecuteRoutes:
         limits: Limits,
         watch: StreamWatchdog,
         requests: RequestLimit,
+        webhooks: WebhookService,
     ) -> None:
         self._service = service
+        self._webhooks = webhooks
         self._streams = streams
         self._limits = limits
         self._watch = watch
@@ -73,7 +76,7 @@ class ExecuteRoutes:
             operation_id="execute",
         )
         def execute(
-            body: ExecuteBody,
+            body: CalledExecuteBody,
             principal: Writer,
             key: IdempotencyKey = None,
             last_event_id: LastEventId = None,
@@ -93,7 +96,7 @@ class ExecuteRoutes:
         )
         def execute_in_session(
             session_id: SessionId,
-            body: TurnBody,
+            body: CalledTurnBody,
             principal: Writer,
             key: IdempotencyKey = None,
             last_event_id: LastEventId = None,
@@ -109,13 +112,15 @@ class ExecuteRoutes:
         session_id = scope["path_params"].get("session_id")
         lenient: bool = scope["state"]["lenient"]
         if session_id is None:
-            body: TurnBody = validated(ExecuteBody, value, lenient=lenient)
+            body: CalledExecuteBody | CalledTurnBody = validated(
+                CalledExecuteBody, value, lenient=lenient
+            )
             turn_request = body.request(self._limits)
         else:
             # Clients that are out there name the session in the body as well.
             if isinstance(value, dict) and value.get("session_id") == session_id:
                 value = {name: of for name, of in value.items() if name != "session_id"}
-            body = validated(TurnBody, value, lenient=lenient)
+            body = validated(CalledTurnBody, value, lenient=lenient)
             turn_request = body.request(self._limits, session_id)
         # Clients that read streams of POSTs send the same again when one breaks off, and only this
         # header says so.
@@ -125,6 +130,7 @@ class ExecuteRoutes:
         self._authorize(principal, turn_request)
         if not turn_request.joins:
             await self._requests.take_for(scope)
+        callback = await body.callback(principal, self._webhooks)
         wants_stream = body.stream or _accepts_stream(scope)
         with self._watch.opening(principal) if wants_stream else nullcontext() as place:
             ref = await self._service.execute(
@@ -133,11 +139,21 @@ class ExecuteRoutes:
                 key=text_header(scope, b"idempotency-key"),
                 request_id=scope["state"]["request_id"],
             )
+            if callback is not None:
+                await self._keep(principal, callback, ref)
             if place is not None:
                 start = ReadFrom(after=ref.resume_from, turn=ref.turn, compact=body.compact)
                 await self._streams.stream(scope, receive, send, ref.session_id, start, place)
                 return
         await self._answer(scope, receive, send, ref)
+
+    async def _keep(self, principal: Principal, callback: NewCallback, ref: TurnRef) -> None:
+        """A turn that this request has joined may have ended before it came."""
+        if ref.joined:
+            state = await self._service.authorize(principal, ref.session_id)
+            if state.info is not None:
+                callback = await self._webhooks.since(callback, state.info.created_at)
+        await self._webhooks.keep(callback, ref.session_id, ref.turn)
 
     def _authorize(self, principal: Principal, turn_request: TurnRequest) -> None:
         """Joining needs only to read, starting to write; who may not start may still join."""

@@ -8,11 +8,15 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticKnownError
 
+from ...agents.engines.http.endpoint import MAX_URL
 from ...codec.json import dumps
 from ...model.errors import InvalidRequest, PayloadTooLarge
 from ...model.limits import MIB, Limits
+from ...model.principal import Principal
 from ...sessions.answers import MAX_REASON, InputRequest
 from ...sessions.request import CreateSpec, IfBusy, OnDisconnect, TurnRequest
+from ...webhooks.service import NewCallback, WebhookService
+from ..auth.authenticator import require
 from ..errors import bad_fields, problem_text
 from ..params import check_known
 from ..schemas import MAX_POSITION, NO_NUL, Body, JsonObject, Name
@@ -26,7 +30,30 @@ _LONGEST_TEXT = MIB
 Context = JsonObject | Annotated[str, Field(max_length=_LONGEST_TEXT)]
 
 
-class CreateBody(Body):
+class CallbackBody(Body):
+    """Where to tell that a turn waits or is over."""
+
+    callback_url: Annotated[str, Field(min_length=1, max_length=MAX_URL, pattern=NO_NUL)] | None = (
+        Field(default=None, description="Needs the scope webhooks:write and a `callback_secret`.")
+    )
+    callback_secret: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        default=None,
+        description="`whsec_` and base64 of 24 to 64 bytes, which sign what is sent there.",
+    )
+
+    async def callback(self, principal: Principal, webhooks: WebhookService) -> NewCallback | None:
+        """The callback that the body asks for. Raises ApiError."""
+        if self.callback_url is None:
+            if self.callback_secret is not None:
+                raise InvalidRequest.field("callback_secret", "needs a callback_url")
+            return None
+        require(principal, "webhooks:write")
+        if self.callback_secret is None:
+            raise InvalidRequest.field("callback_secret", "is required with a callback_url")
+        return await webhooks.callback(principal, self.callback_url, self.callback_secret)
+
+
+class CreateBody(CallbackBody):
     agent_id: AgentId
     context: Context = Field(default_factory=dict, description="Text is kept as {text: …}.")
     metadata: JsonObject = Field(default_factory=dict)
@@ -124,6 +151,14 @@ class ExecuteBody(TurnBody):
         """Raises PayloadTooLarge."""
         request = super().request(limits, session_id or self.session_id)
         return replace(request, agent_id=self.agent_id)
+
+
+class CalledTurnBody(TurnBody, CallbackBody):
+    """A further turn of a session, over HTTP."""
+
+
+class CalledExecuteBody(ExecuteBody, CallbackBody):
+    """A turn of a new session, or of the one that `session_id` names, over HTTP."""
 
 
 class PostBody(Body):

@@ -12,6 +12,7 @@ from ...model.principal import Principal
 from ...records.base import ListPage
 from ...sessions.service import SessionService
 from ...sessions.state import SessionStatus
+from ...webhooks.service import WebhookService
 from ..auth.authenticator import scoped
 from ..errors import documented_errors
 from ..idempotency import IdempotencyKey, IdempotentPosts, Making
@@ -42,7 +43,9 @@ After = Annotated[int, Query(ge=0, le=MAX_POSITION)]
 Epoch = Annotated[str | None, Header(alias="X-Log-Epoch", max_length=64)]
 
 
-def sessions_router(service: SessionService, limits: Limits, once: IdempotentPosts) -> APIRouter:
+def sessions_router(
+    service: SessionService, limits: Limits, once: IdempotentPosts, webhooks: WebhookService
+) -> APIRouter:
     """The routes of the service, without the streams of `http/sse`."""
     router = api_router(tag="sessions")
 
@@ -59,12 +62,15 @@ def sessions_router(service: SessionService, limits: Limits, once: IdempotentPos
     ) -> Response:
         """Make a session without a turn."""
         spec = body.spec(limits)
+        callback = await body.callback(principal, webhooks)
 
         async def make(making: Making) -> SessionBody:
             session_id = await making.reserve("sess")
             made = await service.create(
                 principal, spec, request_id=request.state.request_id, session_id=session_id
             )
+            if callback is not None:
+                await webhooks.keep(callback, session_id)
             return SessionBody(**made)
 
         return await once.run(principal, PATH, key, body, make)

@@ -41,9 +41,6 @@ class SubscribedEvents(Control):
     type: Literal["subscribed"]
     channels: list[Channel]
     cursor: str = Field(description="Events after this one follow.")
-    notes: list[str] | None = Field(
-        default=None, description="Of channels in which nothing of the server's own comes yet."
-    )
     id: _Id = None
 
 

@@ -10,7 +10,7 @@ from ...codec.events import cursor_of
 from ...codec.websocket import control
 from ...events.service import EventService
 from ...model.errors import PayloadTooLarge, SessionNotFound
-from ...model.events import event_stream, notes_on
+from ...model.events import event_stream
 from ...model.limits import Limits
 from ...model.principal import Principal
 from ...sessions.range import ReadFrom, StartPosition, start_of_turn
@@ -90,8 +90,7 @@ class Commands:
         )
         self._apply(principal, self.table.put(channels, subscription))
         cursor = cursor_of(self._events.epoch, after)
-        notes = {"notes": notes} if (notes := notes_on(channels)) else {}
-        self._answer("subscribed", message.id, channels=list(channels), cursor=cursor, **notes)
+        self._answer("subscribed", message.id, channels=list(channels), cursor=cursor)
         subscription.start()
 
     def _floors(self, channels: Iterable[str], now: int) -> dict[str, int]:

@@ -14,11 +14,12 @@ import hmac
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
+from ....codec.json import dumps, loads
 from ....model.errors import InvalidRequest
 
 #: The prefix of a secret that people see; base64 of 24 to 64 bytes stands behind it.
@@ -39,10 +40,12 @@ class Endpoint:
 
     url: httpx.URL
     secrets: tuple[bytes, ...]
+    #: Headers of the owner's, of which some may be credentials.
+    headers: Mapping[str, str] = field(default_factory=dict)
 
-    def signed(self, message_id: str, body: bytes) -> list[tuple[bytes, bytes]]:
-        """The headers of a request at this moment."""
-        timestamp = str(int(time.time()))
+    def signed(self, message_id: str, body: bytes, now: float) -> list[tuple[bytes, bytes]]:
+        """The headers of a request at `now`, in seconds since 1970."""
+        timestamp = str(int(now))
         content = f"{message_id}.{timestamp}.".encode() + body
         signatures = " ".join(_signature(secret, content) for secret in self.secrets)
         return [
@@ -78,7 +81,8 @@ def _of_no_secret(purpose: str, material: bytes) -> bytes:
 
 
 class EndpointRecords:
-    """Endpoints as the records keep them: `{url, secret, former, rotated_at}`, secrets sealed."""
+    """Endpoints as the records keep them: `{url, secret, former, rotated_at, headers}`, secrets
+    and headers sealed."""
 
     def __init__(self, derive: Derive = _of_no_secret) -> None:
         self._derive = derive
@@ -94,7 +98,12 @@ class EndpointRecords:
         """The record with another secret, and that secret. For a day requests are signed with the
         former one as well. Raises InvalidRequest."""
         made, shown = self.make(kept["url"], given)
-        return {**made, "former": kept["secret"], "rotated_at": time.time()}, shown
+        return {**kept, **made, "former": kept["secret"], "rotated_at": time.time()}, shown
+
+    def with_headers(self, kept: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
+        """The record with these headers in the place of its own."""
+        sealed = self._sealed(dumps(dict(headers))) if headers else None
+        return {**kept, "headers": sealed, "header_names": list(headers)}
 
     def open(self, kept: Mapping[str, Any]) -> Endpoint:
         """Raises InvalidRequest if the server's secret is another one than when this was kept."""
@@ -102,11 +111,13 @@ class EndpointRecords:
         rotated_at = kept.get("rotated_at")
         if kept.get("former") and time.time() - (rotated_at or 0) < FORMER_SECONDS:
             found.append(self._opened(kept["former"]))
-        return Endpoint(parse_url(kept["url"]), tuple(found))
+        sealed = kept.get("headers")
+        headers: Any = {} if sealed is None else loads(self._opened(sealed))
+        return Endpoint(parse_url(kept["url"]), tuple(found), headers)
 
     def _sealed(self, secret: bytes) -> str:
         nonce = secrets.token_bytes(_NONCE)
-        masked = _xor(secret, self._mask(nonce))
+        masked = _xor(secret, self._mask(nonce, len(secret)))
         return base64.b64encode(nonce + self._tag(nonce, masked) + masked).decode()
 
     def _opened(self, sealed: str) -> bytes:
@@ -116,13 +127,13 @@ class EndpointRecords:
             raise InvalidRequest.field(
                 "secret", "was kept under another secret of the server; give the agent a new one"
             )
-        return _xor(masked, self._mask(nonce))
+        return _xor(masked, self._mask(nonce, len(masked)))
 
-    def _mask(self, nonce: bytes) -> bytes:
-        """As long as the longest secret. A nonce is never used twice."""
+    def _mask(self, nonce: bytes, length: int) -> bytes:
+        """At least as many bytes, up to 8 KiB. A nonce is never used twice."""
         return b"".join(
             self._derive("endpoint-secret", nonce + bytes([part]))
-            for part in range(-(-_MOST // hashlib.sha256().digest_size))
+            for part in range(-(-length // hashlib.sha256().digest_size))
         )
 
     def _tag(self, nonce: bytes, masked: bytes) -> bytes:

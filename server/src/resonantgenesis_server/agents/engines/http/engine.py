@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -123,7 +124,7 @@ class HttpEngine:
         """
         url = endpoint.url
         for _ in range(_MAX_REDIRECTS + 1):
-            headers = [*_HEADERS, *endpoint.signed(message_id, body)]
+            headers = [*_HEADERS, *endpoint.signed(message_id, body, time.time())]
             async with self._posted(url, headers, body) as response:
                 if response.status not in _REDIRECTS:
                     decoder = _checked(response)

@@ -16,7 +16,7 @@ import httpx
 
 from ....model.errors import InvalidRequest
 from ...tools.base import in_thread
-from ...tools.fetch.network import PublicNetwork
+from ...tools.fetch.network import PublicNetwork, is_public
 from ...tools.settings import AllowedHost
 
 _CONNECT_SECONDS, _WRITE_SECONDS = 5.0, 30.0
@@ -46,11 +46,21 @@ class EndpointClient:
 
     def check(self, url: httpx.URL) -> None:
         """Raises InvalidRequest unless requests to this address may be tried."""
-        port = url.port or (443 if url.scheme == "https" else 80)
-        if url.scheme != "https" and not any(each.covers(url.host, port) for each in self._allowed):
+        if url.scheme != "https" and not self._is_allowed(url):
             raise InvalidRequest.field(
                 "url", f"must begin with https://, unless {self.setting} lists its host"
             )
+
+    def leads_inside(self, url: httpx.URL) -> bool:
+        """Whether no request can get there. Of a name each connection decides."""
+        try:
+            return not is_public(url.host) and not self._is_allowed(url)
+        except ValueError:
+            return False
+
+    def _is_allowed(self, url: httpx.URL) -> bool:
+        port = url.port or (443 if url.scheme == "https" else 80)
+        return any(each.covers(url.host, port) for each in self._allowed)
 
     @asynccontextmanager
     async def post(

@@ -1,0 +1,356 @@
+"""Webhooks for their owners: made, changed, tried out, sent again; and callbacks of turns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..agents.engines.http.endpoint import parse_url
+from ..codec.times import rfc3339
+from ..events.service import EventService
+from ..model.errors import Conflict, InvalidRequest, NotFound
+from ..model.events import event_stream
+from ..model.ids import id_of, new_id
+from ..model.principal import Principal
+from ..records.base import ListPage, Once
+from ..records.webhooks import (
+    DeliveryRecord,
+    DeliveryRepository,
+    Progress,
+    WebhookRecord,
+    WebhookRepository,
+    progress_values,
+)
+from .dispatcher import WebhookDispatcher
+from .message import Format, trial
+from .poster import Poster
+from .sender import CALLBACK_EVENTS, delivery_of, selection_of
+
+#: Headers of the owner's: how many, and characters of a value.
+MAX_HEADERS, MAX_HEADER = 16, 1_000
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
+_HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
+#: Headers that the server itself sets, or that say where a message ends.
+_OWN_HEADERS = frozenset(
+    {
+        "accept-encoding", "connection", "content-length", "content-type", "expect", "host",
+        "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "user-agent",
+        "x-webhook-signature", "x-webhook-timestamp",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class NewWebhook:
+    """`secret` None: the server makes one."""
+
+    url: str
+    events: tuple[str, ...] | None = None
+    filters: Mapping[str, Any] | None = None
+    description: str = ""
+    format: Format = "event"
+    headers: Mapping[str, str] | None = None
+    secret: str | None = None
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class NewCallback:
+    """A callback that waits for its turn to be started."""
+
+    principal: Principal
+    endpoint: Mapping[str, Any]
+    progress: Progress
+
+    def of(self, session_id: str, turn: int | None) -> WebhookRecord:
+        """The same session, turn and address are one callback, so a repeat makes none."""
+        owner = self.principal.organization_id
+        return WebhookRecord(
+            id=id_of("wh", owner, session_id, turn or 0, self.endpoint["url"]),
+            organization_id=owner,
+            endpoint=self.endpoint,
+            progress=self.progress,
+            events=CALLBACK_EVENTS,
+            session_id=session_id,
+            turn=turn,
+        )
+
+
+class WebhookService:
+    """Every method may raise ApiError, StoreError and LogError."""
+
+    def __init__(
+        self,
+        webhooks: WebhookRepository,
+        deliveries: DeliveryRepository,
+        events: EventService,
+        poster: Poster,
+        dispatcher: WebhookDispatcher,
+        *,
+        limit: int,
+        callbacks: int,
+        now: Callable[[], float],
+    ) -> None:
+        """`limit` webhooks and so many `callbacks` of an organization; 0: any number."""
+        self._webhooks = webhooks
+        self._deliveries = deliveries
+        self._events = events
+        self._poster = poster
+        self._endpoints = poster.endpoints
+        self._dispatcher = dispatcher
+        self._limit = limit
+        self._callbacks = callbacks
+        self._now = now
+
+    # -- what there is ---------------------------------------------------------------------
+
+    async def create(
+        self, principal: Principal, wanted: NewWebhook, once: Once[WebhookRecord] | None = None
+    ) -> tuple[WebhookRecord, str]:
+        """The webhook and its secret. It is sent what happens from now on."""
+        self._check_url(wanted.url)
+        endpoint, secret = self._endpoints.make(wanted.url, wanted.secret)
+        headers = _checked_headers(wanted.headers or {})
+        webhook = WebhookRecord(
+            id=new_id("wh"),
+            organization_id=principal.organization_id,
+            endpoint=self._endpoints.with_headers(endpoint, headers),
+            progress=await self._from_now(principal),
+            description=wanted.description,
+            events=wanted.events,
+            filters=wanted.filters or {},
+            format=wanted.format,
+            enabled=wanted.enabled,
+        )
+        self._check_selection(webhook)
+        made = await self._webhooks.create(webhook, limit=self._limit, once=once)
+        self._dispatcher.changed()
+        return made, secret
+
+    async def get(self, principal: Principal, webhook_id: str) -> WebhookRecord:
+        return _found(await self._webhooks.get(principal.organization_id, webhook_id))
+
+    async def list(
+        self, principal: Principal, *, limit: int, cursor: str | None
+    ) -> ListPage[WebhookRecord]:
+        """Newest first, without callbacks."""
+        return await self._webhooks.list(principal.organization_id, limit=limit, cursor=cursor)
+
+    async def update(
+        self,
+        principal: Principal,
+        webhook_id: str,
+        changes: Mapping[str, Any],
+        *,
+        skip_missed: bool = False,
+    ) -> WebhookRecord:
+        """Change the named fields of NewWebhook. What could not be delivered is tried again at
+        once; with `skip_missed` it is left out, with all that happened until now."""
+        if "url" in changes:
+            self._check_url(changes["url"])
+        headers = _checked_headers(changes.get("headers") or {})
+        skipped = await self._from_now(principal) if skip_missed else None
+
+        def change(existing: WebhookRecord) -> dict[str, Any]:
+            values = {name: changes[name] for name in _PLAIN if name in changes}
+            endpoint = dict(existing.endpoint)
+            if "url" in changes:
+                endpoint["url"] = changes["url"]
+            if "headers" in changes:
+                endpoint = self._endpoints.with_headers(endpoint, headers)
+            if endpoint != existing.endpoint:
+                values["endpoint"] = endpoint
+            if changes.get("enabled"):
+                values["disabled_reason"] = None
+            calm = {"failing_since": None, "attempts": 0, "next_try_at": None}
+            return {**values, **(calm if skipped is None else progress_values(skipped))}
+
+        if "events" in changes or "filters" in changes:
+            existing = await self.get(principal, webhook_id)
+            filtered = {name: changes[name] for name in ("events", "filters") if name in changes}
+            self._check_selection(replace(existing, **filtered))
+        return await self._changed(principal, webhook_id, change)
+
+    async def rotate(
+        self, principal: Principal, webhook_id: str, given: str | None
+    ) -> tuple[WebhookRecord, str]:
+        """The webhook with another secret, and that secret. For a day both sign."""
+        shown = ""
+
+        def change(existing: WebhookRecord) -> dict[str, Any]:
+            nonlocal shown
+            endpoint, shown = self._endpoints.rotate(existing.endpoint, given)
+            return {"endpoint": endpoint}
+
+        return await self._changed(principal, webhook_id, change), shown
+
+    async def delete(self, principal: Principal, webhook_id: str) -> None:
+        if not await self._webhooks.delete(principal.organization_id, webhook_id):
+            raise _none()
+        self._dispatcher.changed()
+
+    # -- deliveries ------------------------------------------------------------------------
+
+    async def deliveries(
+        self,
+        principal: Principal,
+        webhook_id: str,
+        *,
+        failed: bool | None,
+        limit: int,
+        cursor: str | None,
+    ) -> ListPage[DeliveryRecord]:
+        """The newest attempts, newest first."""
+        await self.get(principal, webhook_id)
+        return await self._deliveries.list(webhook_id, failed=failed, limit=limit, cursor=cursor)
+
+    async def test(self, principal: Principal, webhook_id: str) -> DeliveryRecord:
+        """Send an event of type `webhook.test` now, once, also if the webhook is disabled."""
+        webhook = await self.get(principal, webhook_id)
+        message = trial(
+            new_id("evt"), webhook.format, webhook.organization_id, webhook.id, self._now()
+        )
+        outcome = await self._poster.post(webhook.organization_id, webhook.endpoint, message)
+        delivery = delivery_of(webhook.id, message, outcome, 1, self._now())
+        await self._webhooks.advance([], [delivery])
+        return delivery
+
+    async def resend(
+        self,
+        principal: Principal,
+        webhook_id: str,
+        *,
+        event_id: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+    ) -> None:
+        """Send one event again, or those from `since` to `until`, in order and before any other.
+        Raises Conflict while others are being sent again."""
+        webhook = await self.get(principal, webhook_id)
+        after, end = await self._range(principal, webhook, event_id, since, until)
+
+        def change(existing: WebhookRecord) -> dict[str, Any]:
+            if existing.progress.resend_until is not None:
+                raise Conflict("events are being sent again already; wait until they are delivered")
+            if not existing.enabled:
+                raise Conflict("the webhook is disabled; enable it first")
+            return {"resend_after": after, "resend_until": end}
+
+        if after < end:
+            await self._changed(principal, webhook_id, change)
+
+    async def _range(
+        self,
+        principal: Principal,
+        webhook: WebhookRecord,
+        event_id: str | None,
+        since: str | None,
+        until: str | None,
+    ) -> tuple[int, int]:
+        """The positions after which, and up to which, events are sent again."""
+        stream = event_stream(principal.organization_id)
+        if event_id is not None:
+            position = await self._events.log.locate(stream, key=event_id)
+            if position is None:
+                raise NotFound("no such event")
+            page = await self._events.log.read(stream, position - 1, limit=1)
+            if not selection_of(self._events, webhook).pick(page.entries):
+                raise InvalidRequest.field("event_id", "is not an event that the webhook is sent")
+            return position - 1, position
+        head, _ = await self._events.place(principal, None)
+        end = head
+        if until is not None:
+            end, _ = await self._events.place(principal, until, name="until")
+        after, _ = await self._events.place(principal, since)
+        # What has not been delivered yet is not sent again.
+        return after, min(end, webhook.progress.position, head)
+
+    # -- callbacks -------------------------------------------------------------------------
+
+    async def callback(self, principal: Principal, url: str, secret: str) -> NewCallback:
+        """A callback for what happens from now on."""
+        self._check_url(url, "callback_url")
+        try:
+            endpoint, _ = self._endpoints.make(url, secret)
+        except InvalidRequest as error:
+            raise InvalidRequest.field("callback_secret", _problem(error)) from None
+        return NewCallback(principal, endpoint, await self._from_now(principal))
+
+    async def since(self, callback: NewCallback, at: float) -> NewCallback:
+        """The callback, for what has happened since a time as well (seconds since 1970)."""
+        progress = await self._from_now(callback.principal, rfc3339(at))
+        return replace(callback, progress=progress)
+
+    async def keep(self, callback: NewCallback, session_id: str, turn: int | None = None) -> None:
+        """Tell this address when the session, or its turn, waits or ends."""
+        await self._webhooks.create(callback.of(session_id, turn), limit=self._callbacks)
+        self._dispatcher.changed()
+
+    # -- inside ----------------------------------------------------------------------------
+
+    async def _changed(
+        self,
+        principal: Principal,
+        webhook_id: str,
+        change: Callable[[WebhookRecord], Mapping[str, Any]],
+    ) -> WebhookRecord:
+        changed = await self._webhooks.change(principal.organization_id, webhook_id, change)
+        self._dispatcher.changed()
+        return _found(changed)
+
+    async def _from_now(self, principal: Principal, since: str | None = None) -> Progress:
+        after, _ = await self._events.place(principal, since, expired_ok=True)
+        return Progress(self._events.epoch, after, round(self._now() * 1e6))
+
+    def _check_url(self, text: str, field: str = "url") -> None:
+        """Raises InvalidRequest. A name is looked at again at each connection, by its address."""
+        try:
+            url = parse_url(text)
+            self._poster.client.check(url)
+        except InvalidRequest as error:
+            raise InvalidRequest.field(field, _problem(error)) from None
+        if self._poster.client.leads_inside(url):
+            raise InvalidRequest.field(field, "is not an address of the public internet")
+
+    def _check_selection(self, webhook: WebhookRecord) -> None:
+        for pattern in webhook.events or ():
+            if pattern.partition(".")[0] == "webhook":
+                raise InvalidRequest.field("events", "a webhook is never sent webhook.* itself")
+        selection_of(self._events, webhook)
+
+
+#: Fields that are columns.
+_PLAIN = ("description", "events", "filters", "format", "enabled")
+
+
+def _found(webhook: WebhookRecord | None) -> WebhookRecord:
+    if webhook is None:
+        raise _none()
+    return webhook
+
+
+def _none() -> NotFound:
+    return NotFound("there is no such webhook")
+
+
+def _problem(error: InvalidRequest) -> str:
+    """What is wrong, without the name of the field."""
+    return str(next(iter(error.details["fields"].values())))
+
+
+def _checked_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Raises InvalidRequest."""
+    if len(headers) > MAX_HEADERS:
+        raise InvalidRequest.field("headers", f"at most {MAX_HEADERS}")
+    for name, value in headers.items():
+        field = f"headers.{name[:64]}"
+        if _HEADER_NAME.fullmatch(name) is None:
+            raise InvalidRequest.field("headers", f"{name[:64]!r} is not the name of a header")
+        if name.lower() in _OWN_HEADERS or name.lower().startswith("webhook-"):
+            raise InvalidRequest.field(field, "is set by the server")
+        if len(value) > MAX_HEADER or _HEADER_VALUE.fullmatch(value) is None:
+            problem = f"has 1 to {MAX_HEADER} printable characters of ASCII"
+            raise InvalidRequest.field(field, problem)
+    return headers
