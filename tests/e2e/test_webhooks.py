@@ -12,9 +12,16 @@ from typing import Any
 
 import httpx
 import pytest
+from resonantgenesis import (
+    NotFound,
+    ResonantGenesis,
+    WebhookVerificationError,
+    new_webhook_secret,
+    verify_webhook,
+)
 from standardwebhooks.webhooks import Webhook
 from support.receiver import Delivered, Receiver
-from support.server import PATIENCE, Serve, ServerProcess, bearer
+from support.server import KEY, PATIENCE, Serve, ServerProcess, bearer
 
 pytestmark = pytest.mark.anyio
 
@@ -475,6 +482,52 @@ async def over(client: httpx.AsyncClient, event_id: str) -> None:
         name = page["events"][0]["data"]["webhook_id"]
         while (await client.get(f"/v1/webhooks/{name}")).status_code != 404:
             await asyncio.sleep(0.02)
+
+
+async def test_the_clients_manage_webhooks_and_check_what_comes(
+    server: ServerProcess, receiver: Receiver
+) -> None:
+    async with ResonantGenesis(api_key=KEY, base_url=server.url) as client:
+        made = await client.webhooks.create(receiver.url(), events=["app.sdk"], format="event")
+        assert made.secret is not None and made.secret not in repr(made)
+        changed = await client.webhooks.update(made.id, description="of the SDK")
+        assert changed.description == "of the SDK"
+        assert (await client.webhooks.get(made.id)).secret is None
+        assert made.id in {each.id for each in await client.webhooks.list(limit=500)}
+        rotated = await client.webhooks.rotate(made.id)
+        same = await client.webhooks.rotate(made.id, rotated.secret)
+        assert same.secret == rotated.secret != made.secret
+        tried = await client.webhooks.test(made.id)
+        assert (tried.status, tried.error, tried.answer) == (200, None, "said")
+        assert [each.id for each in await client.webhooks.deliveries(made.id, failed=False)] == [
+            tried.id
+        ]
+        (request,) = receiver.taken
+        for secret in (made.secret, rotated.secret, [SECRET, made.secret]):
+            event = verify_webhook(request.body, request.headers, secret or "")
+            assert event["type"] == "webhook.test" and event["id"] == tried.event_id
+        with pytest.raises(WebhookVerificationError):
+            verify_webhook(request.body, request.headers, SECRET)
+        published = await client.events.publish("app.sdk", {})
+        await receiver.until(lambda: len(receiver.taken) == 2)
+        async with asyncio.timeout(PATIENCE):
+            while (await client.webhooks.get(made.id)).cursor != published.cursor:
+                await asyncio.sleep(0.02)
+        assert (await client.webhooks.resend(made.id, event_id=published.id)).resending
+        await receiver.until(lambda: len(receiver.taken) == 3)
+        await client.webhooks.delete(made.id)
+        with pytest.raises(NotFound):
+            await client.webhooks.get(made.id)
+        answer = client.sessions.execute(
+            agent_id="guide",
+            goal="count to 1",
+            callback_url=receiver.url("/sdk"),
+            callback_secret=(secret := new_webhook_secret()),
+        )
+        await answer
+        await receiver.until(lambda: receiver.of("/sdk"))
+        told = receiver.of("/sdk")[0]
+        assert verify_webhook(told.body, told.headers, secret)["type"] == "session.completed"
 
 
 async def test_a_callback_needs_its_secret_and_the_scope(

@@ -57,7 +57,10 @@ from .models import (
     Usage,
     UsageReport,
     UsageRow,
+    Webhook,
+    WebhookDelivery,
 )
+from .webhooks import WebhookVerificationError, new_webhook_secret, verify_webhook
 
 __all__ = [
     "Agent",
@@ -112,5 +115,10 @@ __all__ = [
     "Usage",
     "UsageReport",
     "UsageRow",
+    "Webhook",
+    "WebhookDelivery",
+    "WebhookVerificationError",
     "__version__",
+    "new_webhook_secret",
+    "verify_webhook",
 ]

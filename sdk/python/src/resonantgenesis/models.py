@@ -464,6 +464,47 @@ class AgentWorker(Model):
     connected_at = Field[str | None](None)
 
 
+class Webhook(Model):
+    """An address to which events are sent. `secret` is there only where it is new, and does not
+    show in `repr`. `failing_since` is of the event that its receiver does not take."""
+
+    _secret = frozenset({"secret"})
+
+    id = Field("")
+    url = Field("")
+    description = Field("")
+    events = Field[list[str] | None](None)
+    filters = Field[dict[str, Any] | None](None)
+    format = Field("event")
+    headers = Field[list[str] | None](None)
+    enabled = Field(False)
+    disabled_reason = Field[str | None](None)
+    created_at = Field("")
+    updated_at = Field("")
+    cursor = Field("")
+    resending = Field(False)
+    failing_since = Field[str | None](None)
+    attempts = Field(0)
+    next_try_at = Field[str | None](None)
+    lost_before = Field[str | None](None)
+    secret = Field[str | None](None)
+
+
+class WebhookDelivery(Model):
+    """One attempt to deliver an event. `error` None: the receiver has taken it."""
+
+    id = Field("")
+    event_id = Field("")
+    event_type = Field("")
+    attempt = Field(0)
+    status = Field[int | None](None)
+    error = Field[str | None](None)
+    answer = Field[str | None](None)
+    duration_ms = Field(0)
+    created_at = Field("")
+    next_try_at = Field[str | None](None)
+
+
 class UsageRow(Model):
     """The tokens, steps and time of one group of turns; `group_by` decides which names it has."""
 

@@ -24,6 +24,7 @@ from resonantgenesis._async.resources import (
     AsyncOrganizations,
     AsyncTokens,
     AsyncUsage,
+    AsyncWebhooks,
 )
 from resonantgenesis._async.sessions import AsyncSession, AsyncSessions
 from resonantgenesis._async.stream import AsyncStream
@@ -35,6 +36,7 @@ from resonantgenesis._sync.resources import (
     SyncOrganizations,
     SyncTokens,
     SyncUsage,
+    SyncWebhooks,
 )
 from resonantgenesis._sync.sessions import SyncSession, SyncSessions
 from resonantgenesis._sync.stream import SyncStream
@@ -52,6 +54,7 @@ TWINS = [
     (AsyncKeys, SyncKeys),
     (AsyncOrganizations, SyncOrganizations),
     (AsyncUsage, SyncUsage),
+    (AsyncWebhooks, SyncWebhooks),
     (AsyncEvents, SyncEvents),
     (AsyncEventStream, SyncEventStream),
     (AsyncReplay, SyncReplay),

@@ -22,6 +22,7 @@ from .resources import (
     AsyncOrganizations,
     AsyncTokens,
     AsyncUsage,
+    AsyncWebhooks,
 )
 from .sessions import AsyncSessions
 from .transport import AsyncTransport
@@ -30,7 +31,7 @@ from .transport import AsyncTransport
 class ResonantGenesis:
     # async only
     """The client: `sessions`, `agents`, `keys`, `tokens`, `events`, `files`, `usage`,
-    `organizations`, `nodes`, `realtime()`.
+    `webhooks`, `organizations`, `nodes`, `realtime()`.
 
     `api_key` defaults to the variable RESONANTGENESIS_API_KEY, `base_url` to
     RESONANTGENESIS_BASE_URL, then to the public service. `timeout` is in seconds, for an answer
@@ -65,6 +66,7 @@ class ResonantGenesis:
         self.nodes = AsyncNodes(self._transport)
         self.events = AsyncEvents(self._transport)
         self.usage = AsyncUsage(self._transport)
+        self.webhooks = AsyncWebhooks(self._transport)
         self.files = AsyncFiles(self._transport)
 
     async def request(

@@ -1,8 +1,9 @@
-"""`client.agents`, `keys`, `nodes`, `organizations`, `tokens` and `usage`, asynchronous."""
+"""`client.agents`, `keys`, `nodes`, `organizations`, `tokens`, `usage` and `webhooks`,
+asynchronous."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -22,7 +23,10 @@ from ..models import (
     SigningKey,
     Token,
     UsageReport,
+    Webhook,
+    WebhookDelivery,
 )
+from ..webhooks import new_webhook_secret
 from .transport import AsyncTransport
 
 
@@ -246,3 +250,86 @@ class AsyncUsage:
                 cursor=cursor,
             )
         )
+
+
+class AsyncWebhooks:
+    """Addresses to which the server sends events. Needs the scopes `webhooks:read` and
+    `webhooks:write`; all methods raise StreamError. `verify_webhook` checks what comes there."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def create(
+        self,
+        url: str,
+        *,
+        events: Sequence[str] | None = None,
+        filters: Mapping[str, Any] | None = None,
+        description: str | None = None,
+        format: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        secret: str | None = None,
+        enabled: bool | None = None,
+    ) -> Webhook:
+        """A webhook, which is sent what happens from now on. Its `.secret` is shown this once:
+        when the answer was lost on the way, this raises Conflict. `format` may be `cloudevents`;
+        `headers` are sent with each delivery."""
+        fields = without_none(
+            url=url,
+            events=None if events is None else list(events),
+            filters=filters,
+            description=description,
+            format=format,
+            headers=headers,
+            secret=secret,
+            enabled=enabled,
+        )
+        return await self._transport.call(calls.create_webhook(fields))
+
+    async def get(self, webhook_id: str) -> Webhook:
+        """A webhook and how far it has got, without its secret."""
+        return await self._transport.call(calls.get_webhook(webhook_id))
+
+    async def list(self, *, limit: int | None = None, cursor: str | None = None) -> Page[Webhook]:
+        """One page of webhooks, newest first."""
+        return await self._transport.call(calls.list_webhooks(limit, cursor))
+
+    async def update(self, webhook_id: str, **fields: Any) -> Webhook:
+        """Change the given fields, those of `create` but `secret`. `enabled=True` lets it go on
+        where it was, with `skip_missed=True` from now on."""
+        return await self._transport.call(calls.update_webhook(webhook_id, fields))
+
+    async def delete(self, webhook_id: str) -> None:
+        """Delete a webhook and what is known of its deliveries."""
+        await self._transport.call(calls.delete_webhook(webhook_id))
+
+    async def rotate(self, webhook_id: str, secret: str | None = None) -> Webhook:
+        """Give it another secret, which the answer shows. For a day both sign."""
+        call = calls.rotate_webhook(webhook_id, secret or new_webhook_secret())
+        return await self._transport.call(call)
+
+    async def test(self, webhook_id: str) -> WebhookDelivery:
+        """Send an event of type `webhook.test` at once; what came of it."""
+        return await self._transport.call(calls.test_webhook(webhook_id))
+
+    async def deliveries(
+        self,
+        webhook_id: str,
+        *,
+        failed: bool | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page[WebhookDelivery]:
+        """One page of attempts, newest first; `failed`: only those that failed, or that did not."""
+        return await self._transport.call(calls.list_deliveries(webhook_id, failed, limit, cursor))
+
+    async def resend(
+        self,
+        webhook_id: str,
+        *,
+        event_id: str | None = None,
+        since: Moment = None,
+        until: Moment = None,
+    ) -> Webhook:
+        """Send one event again, or those from `since` to `until`: times or cursors."""
+        return await self._transport.call(calls.resend_webhook(webhook_id, event_id, since, until))

@@ -23,6 +23,8 @@ from ..models import (
     Step,
     Token,
     UsageReport,
+    Webhook,
+    WebhookDelivery,
 )
 from .messages import Call, Request, make, new_key, place_of, query, segment, without_none
 
@@ -32,6 +34,7 @@ Moment = str | datetime | None
 S = TypeVar("S", bound=SessionData)
 Object = Mapping[str, Any]
 _KEYS = "/v1/keys"
+_WEBHOOKS = "/v1/webhooks"
 _ORGANIZATIONS = "/v1/organizations"
 #: In place of a payload, since None is one.
 NOT_GIVEN: Any = object()
@@ -225,6 +228,60 @@ def create_organization_key(
 
 def _organization_path(organization_id: str) -> str:
     return f"{_ORGANIZATIONS}/{segment(organization_id)}"
+
+
+def create_webhook(fields: Object) -> Call[Webhook]:
+    return Call(make(_WEBHOOKS, fields), Webhook)
+
+
+def get_webhook(webhook_id: str) -> Call[Webhook]:
+    return Call(Request("GET", _webhook_path(webhook_id)), Webhook)
+
+
+def list_webhooks(limit: int | None, cursor: str | None) -> Call[Page[Webhook]]:
+    request = Request("GET", _WEBHOOKS, query(limit=limit, cursor=cursor))
+    return Call(request, lambda raw: Page(raw, Webhook))
+
+
+def update_webhook(webhook_id: str, fields: Object) -> Call[Webhook]:
+    return Call(Request("PATCH", _webhook_path(webhook_id), body=fields), Webhook)
+
+
+def delete_webhook(webhook_id: str) -> Call[None]:
+    return Call(Request("DELETE", _webhook_path(webhook_id)), _nothing)
+
+
+def rotate_webhook(webhook_id: str, secret: str) -> Call[Webhook]:
+    """A repeated call changes nothing more, since it names the secret."""
+    path = f"{_webhook_path(webhook_id)}/rotate"
+    return Call(Request("POST", path, body={"secret": secret}), Webhook)
+
+
+def test_webhook(webhook_id: str) -> Call[WebhookDelivery]:
+    return Call(Request("POST", f"{_webhook_path(webhook_id)}/test"), WebhookDelivery)
+
+
+def list_deliveries(
+    webhook_id: str, failed: bool | None, limit: int | None, cursor: str | None
+) -> Call[Page[WebhookDelivery]]:
+    named = None if failed is None else str(failed).lower()
+    params = query(failed=named, limit=limit, cursor=cursor)
+    request = Request("GET", f"{_webhook_path(webhook_id)}/deliveries", params)
+    return Call(request, lambda raw: Page(raw, WebhookDelivery))
+
+
+def resend_webhook(
+    webhook_id: str, event_id: str | None, since: Moment, until: Moment
+) -> Call[Webhook]:
+    """Raises ValueError for a datetime without a time zone."""
+    body = without_none(
+        event_id=event_id, since=place_of(since, "since"), until=place_of(until, "until")
+    )
+    return Call(Request("POST", f"{_webhook_path(webhook_id)}/resend", body=body), Webhook)
+
+
+def _webhook_path(webhook_id: str) -> str:
+    return f"{_WEBHOOKS}/{segment(webhook_id)}"
 
 
 def list_nodes() -> Call[Page[ServerNode]]:

@@ -21,6 +21,8 @@ class ExecuteOptions(TypedDict, total=False):
     continue or cancel. `idempotency_key`: the turn's name for 24 h, made up if not given.
     `client_tools`: tools that the client runs, each {name, description, schema}.
     `replace_turn` regenerates this turn, the last one; with the goal "", its own goal.
+    `callback_url` is told when the turn waits or is over, signed with the `callback_secret`; see
+    `new_webhook_secret`.
     """
 
     max_steps: int
@@ -34,6 +36,8 @@ class ExecuteOptions(TypedDict, total=False):
     on_disconnect: Literal["continue", "cancel"]
     idempotency_key: str
     replace_turn: int
+    callback_url: str
+    callback_secret: str
 
 
 class StreamOptions(ExecuteOptions, total=False):

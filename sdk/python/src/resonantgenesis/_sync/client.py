@@ -19,6 +19,7 @@ from .resources import (
     SyncOrganizations,
     SyncTokens,
     SyncUsage,
+    SyncWebhooks,
 )
 from .sessions import SyncSessions
 from .transport import SyncTransport
@@ -50,6 +51,7 @@ class SyncResonantGenesis:
         self.nodes = SyncNodes(self._transport)
         self.events = SyncEvents(self._transport)
         self.usage = SyncUsage(self._transport)
+        self.webhooks = SyncWebhooks(self._transport)
         self.files = SyncFiles(self._transport)
 
     def request(

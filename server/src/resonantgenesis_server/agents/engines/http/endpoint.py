@@ -96,7 +96,9 @@ class EndpointRecords:
 
     def rotate(self, kept: Mapping[str, Any], given: str | None) -> tuple[dict[str, Any], str]:
         """The record with another secret, and that secret. For a day requests are signed with the
-        former one as well. Raises InvalidRequest."""
+        former one as well. A repeat with the same secret changes nothing. Raises InvalidRequest."""
+        if given is not None and self._opened(kept["secret"]) == _bytes_of(given):
+            return dict(kept), given
         made, shown = self.make(kept["url"], given)
         return {**kept, **made, "former": kept["secret"], "rotated_at": time.time()}, shown
 
