@@ -14,7 +14,10 @@ from resonantgenesis_server.agent_api import (
     AgentChunk,
     AgentError,
     Data,
+    Reasoning,
+    Source,
     Step,
+    Text,
     ToolCall,
     ToolResult,
     Turn,
@@ -138,6 +141,22 @@ async def reporting(_turn: Turn) -> AsyncIterator[AgentChunk]:
         yield Data("progress", {"step": number}, id="p", transient=True)
         number += 1
         await asyncio.sleep(0.01)
+
+
+async def talkative(turn: Turn) -> AsyncIterator[AgentChunk]:
+    """Chunks of every kind, then what the user says while it runs, unless its goal is `short`."""
+    yield Reasoning("Let me ")
+    yield Reasoning("think.")
+    yield Data("weather", {"sky": "?"}, id="w")
+    yield ToolCall("ask_helper", {}, "h")
+    yield Text("I help.", agent_id="helper", parent="h")
+    yield ToolResult("ask_helper", "done", "h")
+    yield f"Turn {turn.turn}. "
+    yield Data("weather", {"sky": "blue"}, id="w")
+    yield Source("https://example.com/", "Example")
+    if turn.goal != "short":
+        for message in await turn.inbox.wait():
+            yield f"You said: {message.content}."
 
 
 async def refunds(turn: Turn) -> AsyncIterator[AgentChunk]:

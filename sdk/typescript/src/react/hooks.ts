@@ -10,14 +10,16 @@ import {
   useState,
   useSyncExternalStore,
 } from 'react';
-import type { AnswerParams, ResonantGenesis, StreamError } from '../index.js';
+import type { ResonantGenesis, StreamError } from '../index.js';
 import type {
+  AgentStreamActions,
   AgentStreamState,
   AgentTaskParams,
   EventsSelection,
   EventsState,
   EventsStoreOptions,
   SendParams,
+  SessionActions,
   SessionState,
   SessionStoreOptions,
 } from '../store/index.js';
@@ -64,19 +66,7 @@ export interface UseSessionOptions extends SendParams, SessionStoreOptions {
   readonly client?: ResonantGenesis | undefined;
 }
 
-export interface UseSessionResult extends SessionState {
-  /** Sends the next goal; the first one makes the session. Never rejects: the turn has the error. */
-  send(goal: string, params?: SendParams): Promise<void>;
-  /**
-   * Answers what a turn asks (`waiting`); the turn goes on in its place. Rejects with a StreamError
-   * where somebody has answered otherwise, or the answer does not fit.
-   */
-  answer(callId: string, answer: AnswerParams): Promise<void>;
-  /** Cancels all open turns. Rejects with a StreamError if the server could not be reached. */
-  cancel(): Promise<void>;
-  /** Reads on, sends again or asks again, as the error requires. */
-  retry(): Promise<void>;
-}
+export interface UseSessionResult extends SessionState, SessionActions {}
 
 /**
  * Shows a session with all its turns, also the turns of other users. With `storage` it resumes when
@@ -116,12 +106,16 @@ export function useSession(
     (goal: string, more?: SendParams) => store.send(goal, { ...latest.current, ...more }),
     [store, latest],
   );
-  const retry = useCallback(() => store.retry(latest.current), [store, latest]);
-  const { answer, cancel } = store;
-  return useMemo(
-    () => ({ ...state, send, answer, cancel, retry }),
-    [state, send, answer, cancel, retry],
+  const regenerate = useCallback(
+    (more?: SendParams) => store.regenerate({ ...latest.current, ...more }),
+    [store, latest],
   );
+  const retry = useCallback(() => store.retry(latest.current), [store, latest]);
+  return useMemo(() => {
+    const { steer, answer, cancel, fork, editQueued, removeQueued } = store;
+    const actions = { steer, answer, cancel, fork, editQueued, removeQueued };
+    return { ...state, ...actions, send, regenerate, retry };
+  }, [state, store, send, regenerate, retry]);
 }
 
 export interface UseAgentStreamOptions extends AgentTaskParams {
@@ -129,17 +123,7 @@ export interface UseAgentStreamOptions extends AgentTaskParams {
   readonly client?: ResonantGenesis | undefined;
 }
 
-export interface UseAgentStreamResult extends AgentStreamState {
-  /**
-   * Answers what the turn asks (`waiting`); the turn goes on in its place. Rejects with a StreamError
-   * where somebody has answered otherwise, or the answer does not fit.
-   */
-  answer(callId: string, answer: AnswerParams): Promise<void>;
-  /** Cancels the turn. Rejects with a StreamError if the server could not be reached. */
-  cancel(): Promise<void>;
-  /** Reads on after a broken connection, or asks again if the turn has ended. */
-  retry(): Promise<void>;
-}
+export interface UseAgentStreamResult extends AgentStreamState, AgentStreamActions {}
 
 /** The state between a render with a new goal and the effect that asks for the turn. */
 const PENDING: AgentStreamState = { ...IDLE, status: 'connecting', isStreaming: true };
@@ -175,8 +159,10 @@ export function useAgentStream(
 
   const isShown = state.agentId === agentId && state.goal === goal;
   const shown = isShown ? state : goal ? PENDING : IDLE;
-  const { answer, cancel, retry } = store;
-  return useMemo(() => ({ ...shown, answer, cancel, retry }), [shown, answer, cancel, retry]);
+  return useMemo(() => {
+    const { steer, answer, cancel, retry } = store;
+    return { ...shown, steer, answer, cancel, retry };
+  }, [shown, store]);
 }
 
 export interface UseEventsOptions extends EventsSelection, EventsStoreOptions {

@@ -101,6 +101,11 @@ class TurnRun {
     this.#reader.close();
   }
 
+  /** Says something to the turn. Rejects with a StreamError. */
+  async steer(content: string): Promise<void> {
+    await this.task.client.sessions.send(this.#sessionId ?? '', content);
+  }
+
   /** Answers what the turn asks. Rejects with a StreamError. */
   async answer(callId: string, answer: AnswerParams): Promise<void> {
     const turn = this.#turn ?? undefined;
@@ -166,8 +171,32 @@ export const IDLE: AgentStreamState = {
   connection: 'closed',
 };
 
+/** What a page does with a turn that it shows. */
+export interface AgentStreamActions {
+  /**
+   * Says something to the turn; its agent takes it when it likes to, or the next turn of the session has
+   * it. Rejects with a StreamError, a Conflict where the turn is over.
+   */
+  steer(content: string): Promise<void>;
+  /**
+   * Answers what the turn asks (`waiting`); the turn goes on in its place. Rejects with a StreamError
+   * where somebody has answered otherwise, or the answer does not fit.
+   */
+  answer(callId: string, answer: AnswerParams): Promise<void>;
+  /** Cancels the turn. Rejects with a StreamError if the server could not be reached. */
+  cancel(): Promise<void>;
+  /**
+   * Goes on with a turn that broke off, or starts one like it if that has ended. Nothing happens
+   * while it streams. Resolves when the turn is over or no longer shown, and never rejects.
+   */
+  retry(): Promise<void>;
+}
+
 /** Shows one turn at a time. A new turn replaces the last one, which goes on at the server. */
-export class AgentStreamStore extends HeldObservable<AgentStreamState> {
+export class AgentStreamStore
+  extends HeldObservable<AgentStreamState>
+  implements AgentStreamActions
+{
   #run: TurnRun | null = null;
 
   constructor() {
@@ -210,23 +239,18 @@ export class AgentStreamStore extends HeldObservable<AgentStreamState> {
     this.#run?.close();
   }
 
-  /**
-   * Answers what the turn asks (`waiting`); the turn goes on in its place. Rejects with a StreamError
-   * where somebody has answered otherwise, or the answer does not fit.
-   */
+  readonly steer = async (content: string): Promise<void> => {
+    await this.#run?.steer(content);
+  };
+
   readonly answer = async (callId: string, answer: AnswerParams): Promise<void> => {
     await this.#run?.answer(callId, answer);
   };
 
-  /** Cancels the turn. Rejects with a StreamError if the server could not be reached. */
   readonly cancel = async (): Promise<void> => {
     await this.#run?.cancel();
   };
 
-  /**
-   * Goes on with a turn that broke off, or starts one like it if that has ended. Nothing happens
-   * while it streams. Resolves like `execute`.
-   */
   readonly retry = async (): Promise<void> => {
     const run = this.#run;
     if (run === null) return;

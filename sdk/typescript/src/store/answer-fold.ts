@@ -6,17 +6,25 @@
 import { snake } from '../core/messages.js';
 import type { JsonObject, Message, MessagePart } from '../types.js';
 
-/** Parts of one message, characters of their content, and of the progress of one step. */
-const MAX_PARTS = 5_000;
-const MAX_CHARS = 1_000_000;
-const MAX_PROGRESS = 20_000;
+/** How much a message holds: parts, characters of their content, and of the progress of one step. */
+interface Bounds {
+  readonly parts: number;
+  readonly chars: number;
+  readonly progress: number;
+}
+
+/** Those of the server's messages. */
+const OF_MESSAGES: Bounds = { parts: 5_000, chars: 1_000_000, progress: 20_000 };
+/** For the shown turn, of which nothing is left out. */
+export const UNBOUNDED: Bounds = { parts: Infinity, chars: Infinity, progress: Infinity };
 
 type Part = JsonObject & { type: string };
 /** The part of a message that follows from chunks. */
 export type FoldedAnswer = Pick<Message, 'status' | 'parts'> &
   Partial<Pick<Message, 'usage' | 'truncated'>>;
 
-const DROPPED = new Set(['type', 'position', 'from', 'transient']);
+/** Where a chunk stands; on a socket each has its session. */
+const DROPPED = new Set(['type', 'position', 'from', 'transient', 'session_id']);
 /** Chunks between a `waiting` and the moment at which the turn goes on. */
 const WHILE_WAITING = new Set(['waiting', 'input', 'input_required', 'user_message']);
 const COPIED = new Set(['tool_call', 'source', 'file', 'user_message', 'error']);
@@ -32,27 +40,41 @@ export class AnswerFold {
   #status: Message['status'];
   #usage: Message['usage'];
   #truncated: boolean;
+  readonly #bounds: Bounds;
+  /** A part that changes is replaced. */
   readonly #parts: Part[] = [];
   #size = 0;
-  readonly #calls = new Map<string, Part[]>();
+  // The indices of parts that later chunks change.
+  readonly #calls = new Map<string, number[]>();
   readonly #callIds = new Set<string>();
-  readonly #asked = new Map<string, Part>();
-  readonly #steps = new Map<number, Part>();
-  readonly #data = new Map<string, Part>();
+  readonly #asked = new Map<string, number>();
+  readonly #steps = new Map<number, number>();
+  readonly #data = new Map<string, number>();
 
   /** Begins a turn, or goes on from a message. */
-  constructor(message: FoldedAnswer = { status: 'running', parts: [] }) {
+  constructor(
+    message: FoldedAnswer = { status: 'running', parts: [] },
+    bounds: Bounds = OF_MESSAGES,
+  ) {
+    this.#bounds = bounds;
     this.#status = message.status;
     this.#usage = message.usage;
     this.#truncated = message.truncated ?? false;
-    for (const part of message.parts) this.#push({ ...part });
+    for (const part of message.parts) this.#push(part as unknown as Part);
   }
 
-  /** `status` and `parts`, and `usage` and `truncated` where there is something to say. */
+  get status(): Message['status'] {
+    return this.#status;
+  }
+
+  /**
+   * `status` and `parts`, and `usage` and `truncated` where there is something to say. A part that has
+   * not changed is the same object as before.
+   */
   get message(): FoldedAnswer {
     return {
       status: this.#status,
-      parts: this.#parts.map((part) => ({ ...part })),
+      parts: [...this.#parts] as unknown as MessagePart[],
       ...(this.#usage && { usage: this.#usage }),
       ...(this.#truncated && { truncated: true }),
     };
@@ -79,106 +101,114 @@ export class AnswerFold {
 
   #text(type: string, chunk: JsonObject): void {
     const content = String(chunk.content ?? '');
-    let last = this.#parts.at(-1);
-    if (last?.type !== type || !sameAuthor(last, chunk)) {
-      if (!content || !this.#hasRoom()) return;
-      if (this.#size >= MAX_CHARS) {
-        this.#truncated = true;
-        return;
-      }
-      last = { type, content: '', ...author(chunk) };
-      this.#push(last);
-    }
-    const room = this.#truncated ? 0 : MAX_CHARS - this.#size;
+    const last = this.#parts.at(-1);
+    const begun = last?.type === type && sameAuthor(last, chunk) ? last : undefined;
+    if (!begun && (!content || !this.#hasRoom())) return;
+    const room = this.#truncated ? 0 : this.#bounds.chars - this.#size;
     if (content.length > room) this.#truncated = true;
+    if (room <= 0) return;
     const kept = content.slice(0, room);
-    last.content = `${last.content}${kept}`;
-    this.#size += kept.length;
+    if (begun) {
+      this.#parts[this.#parts.length - 1] = { ...begun, content: `${begun.content}${kept}` };
+      this.#size += kept.length;
+    } else {
+      this.#push({ type, content: kept, ...author(chunk) });
+    }
   }
 
   /** A part with the fields of the chunk, unless the message is full. */
   #new(type: string, chunk: JsonObject, more: JsonObject = {}): void {
     if (!this.#hasRoom()) return;
     const part = { type, ...fieldsOf(chunk), ...more };
-    if (this.#size + sizeOf(part) > MAX_CHARS) this.#truncated = true;
+    if (this.#size + this.#sizeOf(part) > this.#bounds.chars) this.#truncated = true;
     else this.#push(part);
   }
 
   #hasRoom(): boolean {
-    this.#truncated ||= this.#parts.length >= MAX_PARTS;
+    this.#truncated ||= this.#parts.length >= this.#bounds.parts;
     return !this.#truncated;
   }
 
   /** Adds a part, and notes where later chunks find it. */
   #push(part: Part): void {
-    this.#parts.push(part);
-    this.#size += sizeOf(part);
+    const index = this.#parts.push(part) - 1;
+    this.#size += this.#sizeOf(part);
     const callId = String(part.call_id);
     if (part.type === 'tool_call') {
       this.#callIds.add(callId);
       if (part.is_error === undefined) {
-        this.#calls.set(callId, [...(this.#calls.get(callId) ?? []), part]);
+        this.#calls.set(callId, [...(this.#calls.get(callId) ?? []), index]);
       }
     } else if (part.type === 'input_required' && part.status === 'open') {
-      this.#asked.set(callId, part);
+      this.#asked.set(callId, index);
     } else if (part.type === 'step' && part.status !== 'completed') {
-      this.#steps.set(Number(part.step), part);
+      this.#steps.set(Number(part.step), index);
     } else if (part.type === 'data' && part.id) {
-      this.#data.set(JSON.stringify([part.name, part.id]), part);
+      this.#data.set(JSON.stringify([part.name, part.id]), index);
     }
   }
 
   #answered(chunk: JsonObject): void {
     const callId = String(chunk.call_id);
     const call = this.#calls.get(callId)?.shift();
-    if (call) this.#update(call, { result: chunk.result, is_error: chunk.is_error === true });
+    if (call !== undefined)
+      this.#update(call, { result: chunk.result, is_error: chunk.is_error === true });
     else if (!this.#callIds.has(callId)) this.#new('tool_call', chunk, { args: {} });
   }
 
   #step(chunk: JsonObject): void {
     const number = Number(chunk.step);
-    const part = this.#steps.get(number);
-    if (!part) {
+    const index = this.#steps.get(number);
+    if (index === undefined) {
       if (chunk.status !== 'started') return;
-      const { session_id: first, turn, agent_id, ...others } = chunk;
-      // The first step of a turn names the turn's own agent.
-      this.#new('step', first === undefined ? chunk : others);
+      const { turn, agent_id, ...others } = chunk;
+      // The first step of a turn names the turn and its own agent.
+      this.#new('step', turn === undefined ? chunk : others);
     } else if (chunk.status === 'progress') {
-      const shown = String(part.progress ?? '');
-      if (shown.length >= MAX_PROGRESS) return;
-      const joined = `${shown}${chunk.detail ?? ''}`.slice(0, MAX_PROGRESS);
-      this.#update(part, { progress: joined });
+      const { progress } = this.#bounds;
+      const shown = String(this.#parts[index]?.progress ?? '');
+      if (shown.length >= progress) return;
+      this.#update(index, { progress: `${shown}${chunk.detail ?? ''}`.slice(0, progress) });
     } else {
       if (chunk.status === 'completed') this.#steps.delete(number);
       const names = ['status', 'duration_ms', 'detail', 'finish_reason'];
-      this.#update(part, picked(chunk, names));
+      this.#update(index, picked(chunk, names));
     }
   }
 
   #named(chunk: JsonObject): void {
     if (chunk.transient) return;
-    const part = chunk.id ? this.#data.get(JSON.stringify([chunk.name, chunk.id])) : undefined;
-    if (part) this.#update(part, { data: chunk.data });
+    const index = chunk.id ? this.#data.get(JSON.stringify([chunk.name, chunk.id])) : undefined;
+    if (index !== undefined) this.#update(index, { data: chunk.data });
     else this.#new('data', chunk);
   }
 
   #input(chunk: JsonObject): void {
-    const part = this.#asked.get(String(chunk.call_id));
-    if (!part) return;
+    const index = this.#asked.get(String(chunk.call_id));
+    if (index === undefined) return;
     this.#asked.delete(String(chunk.call_id));
-    this.#update(part, { ...fieldsOf(chunk), status: chunk.status ?? 'answered' });
+    this.#update(index, { ...fieldsOf(chunk), status: chunk.status ?? 'answered' });
   }
 
   /** Adds to a part; fields for which there is no room are left out. */
-  #update(part: Part, fields: JsonObject): void {
-    const before = sizeOf(part);
-    let fitting = fields;
-    if (this.#size + sizeOf({ ...part, ...fields }) - before > MAX_CHARS) {
+  #update(index: number, fields: JsonObject): void {
+    const part = this.#parts[index];
+    if (!part) return;
+    let changed = { ...part, ...fields };
+    const before = this.#sizeOf(part);
+    if (this.#size + this.#sizeOf(changed) - before > this.#bounds.chars) {
       this.#truncated = true;
-      fitting = picked(fields, SHORT);
+      changed = { ...part, ...picked(fields, SHORT) };
     }
-    Object.assign(part, fitting);
-    this.#size += sizeOf(part) - before;
+    this.#parts[index] = changed;
+    this.#size += this.#sizeOf(changed) - before;
+  }
+
+  /** About the characters of a part's content. */
+  #sizeOf(part: Part): number {
+    if (this.#bounds === UNBOUNDED) return 0;
+    const isText = part.type === 'text' || part.type === 'reasoning';
+    return isText ? String(part.content).length : JSON.stringify(part).length;
   }
 }
 
@@ -196,12 +226,6 @@ function author(chunk: JsonObject): JsonObject {
   return picked(chunk, ['agent_id', 'parent']);
 }
 
-function sameAuthor(part: MessagePart, chunk: JsonObject): boolean {
+function sameAuthor(part: Part, chunk: JsonObject): boolean {
   return part.agent_id === chunk.agent_id && part.parent === chunk.parent;
-}
-
-/** About the characters of a part's content. */
-function sizeOf(part: MessagePart): number {
-  const isText = part.type === 'text' || part.type === 'reasoning';
-  return isText ? String(part.content).length : JSON.stringify(part).length;
 }

@@ -1,24 +1,23 @@
 import { StreamError } from '../errors.js';
+import type { Message } from '../types.js';
 import type { StreamClient } from './stream-client.js';
 
-/** Pages of events that are searched for the goals of one session; each is one request. */
+/** Pages of messages that are searched for the goals of new turns; each is one request. */
 const MAX_PAGES = 5;
-const PAGE = 1_000;
+const PAGE = 100;
 
 /**
- * Finds the goals of a session's turns.
- *
- * A session's log holds the answers. The goals stand in the organization's events, which need the
- * scope `events:read`. Without it, or when the events are no longer kept, goals stay unknown.
+ * Finds the goals of turns that others ask for while a session is shown: its chunks hold the answers,
+ * and its messages the goals as well.
  */
 export class GoalFinder {
   readonly #client: StreamClient;
-  readonly #learn: (goals: ReadonlyMap<number, string>) => void;
+  readonly #learn: (messages: Iterable<Message>) => void;
   readonly #tried = new Set<number>();
   #waiting: readonly number[] = [];
   #looking = false;
 
-  constructor(client: StreamClient, learn: (goals: ReadonlyMap<number, string>) => void) {
+  constructor(client: StreamClient, learn: (messages: Iterable<Message>) => void) {
     this.#client = client;
     this.#learn = learn;
   }
@@ -38,32 +37,24 @@ export class GoalFinder {
       const turns = this.#waiting;
       this.#waiting = [];
       for (const turn of turns) this.#tried.add(turn);
-      this.#learn(await this.#ask(sessionId, turns));
+      await this.#ask(sessionId, Math.min(...turns));
     }
     this.#looking = false;
   }
 
-  async #ask(sessionId: string, turns: readonly number[]): Promise<ReadonlyMap<number, string>> {
-    const goals = new Map<number, string>();
+  /** Reads from the newest message back to that of `turn`. */
+  async #ask(sessionId: string, turn: number): Promise<void> {
     try {
-      const { createdAt } = await this.#client.sessions.get(sessionId);
-      const selection = { events: 'session.started', filters: { session_id: sessionId } };
       let cursor: string | undefined;
-      for (let page = 0; page < MAX_PAGES && turns.some((turn) => !goals.has(turn)); page += 1) {
-        const since = createdAt;
-        const found = await this.#client.events.list({ ...selection, since, cursor, limit: PAGE });
-        for (const { data } of found.data) {
-          if (typeof data.turn === 'number' && typeof data.goal === 'string') {
-            goals.set(data.turn, data.goal);
-          }
-        }
-        if (!found.hasMore || found.nextCursor === null) break;
-        cursor = found.nextCursor;
+      for (let count = 0; count < MAX_PAGES; count += 1) {
+        const page = await this.#client.sessions.messages(sessionId, { limit: PAGE, cursor });
+        this.#learn(page);
+        cursor = page.nextCursor ?? undefined;
+        if (cursor === undefined || page.data.some((message) => message.turn === turn)) break;
       }
     } catch (error) {
       if (!(error instanceof StreamError)) throw error;
-      // No right to read events, or no connection: these goals stay null.
+      // No connection: these goals stay null.
     }
-    return goals;
   }
 }

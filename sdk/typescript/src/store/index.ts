@@ -4,13 +4,13 @@
  * The React and Vue adapters are shells around these.
  */
 export type { Readable } from '../types.js';
-export type { AgentTask, AgentTaskParams } from './agent-stream-store.js';
+export type { AgentStreamActions, AgentTask, AgentTaskParams } from './agent-stream-store.js';
 export { AgentStreamStore, IDLE } from './agent-stream-store.js';
 export { AnswerFold, type FoldedAnswer } from './answer-fold.js';
 export type { EventsSelection, EventsState, EventsStoreOptions } from './events-store.js';
 export { EventsStore, NO_EVENTS } from './events-store.js';
 export type { PlaceStorage } from './session-place.js';
-export type { SessionStoreOptions } from './session-store.js';
+export type { SessionActions, SessionStoreOptions } from './session-store.js';
 export { holdShared, SessionStore, sessionStore } from './session-store.js';
 export type {
   AgentStreamState,

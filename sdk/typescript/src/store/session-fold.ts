@@ -1,17 +1,26 @@
-import type { Chunk } from '../types.js';
-import type { SessionState, TurnContent, TurnSnapshot } from './snapshots.js';
-import { TurnFold } from './turn-fold.js';
+import type { Chunk, Message } from '../types.js';
+import type { KeptTurn, SessionState, TurnContent, TurnSnapshot } from './snapshots.js';
+import { isEnd, TurnFold } from './turn-fold.js';
 
 /** The number of turns that are shown. Older turns are dropped here, not at the server. */
-const MAX_TURNS = 500;
+export const MAX_TURNS = 500;
 
 /** Whether a turn of this status has not ended. */
 export function isActive(status: SessionState['status']): boolean {
   return ['sending', 'queued', 'streaming', 'waiting'].includes(status);
 }
 
+/** What a page of messages has of one turn. */
+interface LoadedTurn {
+  readonly goal?: Message;
+  readonly answer?: Message;
+}
+
 /** A turn as it is known here: by its goal while it is sent, by its number once the server has it. */
 class Entry {
+  replacedBy: number | undefined;
+  /** The turn that it is to replace. */
+  replaces: number | undefined;
   #shown: TurnSnapshot | null = null;
   #content: TurnContent | null = null;
 
@@ -20,7 +29,7 @@ class Entry {
     public turn: number | null,
     public goal: string | null,
     public phase: TurnSnapshot['status'],
-    readonly fold = new TurnFold(),
+    public fold = new TurnFold(),
   ) {}
 
   get status(): TurnSnapshot['status'] {
@@ -32,7 +41,7 @@ class Entry {
   }
 
   view(): TurnSnapshot {
-    const { key, turn, goal, status } = this;
+    const { key, turn, goal, status, replacedBy } = this;
     const content = this.fold.view();
     const old = this.#shown;
     if (
@@ -40,10 +49,12 @@ class Entry {
       this.#content !== content ||
       old.turn !== turn ||
       old.goal !== goal ||
-      old.status !== status
+      old.status !== status ||
+      old.replacedBy !== replacedBy
     ) {
       this.#content = content;
-      this.#shown = { key, turn, goal, status, ...content };
+      const replaced = replacedBy !== undefined && { replacedBy };
+      this.#shown = { key, turn, goal, status, ...replaced, ...content };
       return this.#shown;
     }
     return old;
@@ -53,18 +64,65 @@ class Entry {
 /** A session's turns, in order, made from its chunks and the goals sent to it. */
 export class SessionFold {
   #position = 0;
+  /** Turns that a fork has from other sessions. */
+  #inherited: readonly TurnSnapshot[] = [];
   #entries: Entry[] = [];
   /** The turn of chunks that name no turn. */
   #open: Entry | null = null;
   #shown: readonly TurnSnapshot[] = [];
 
-  constructor(turns: readonly TurnSnapshot[] = [], position = 0) {
+  constructor(turns: readonly KeptTurn[] = [], position = 0) {
     this.#position = position;
-    for (const { key, turn, goal, status, ...content } of turns) {
-      const entry = new Entry(key, turn, goal, status, new TurnFold(content));
+    for (const kept of turns) {
+      const { key, turn, goal, status, replacedBy, inheritedFrom } = kept;
+      const fold = foldOf(kept);
+      if (inheritedFrom !== undefined) {
+        this.#inherited = [...this.#inherited, { ...kept, ...fold.view() }];
+        continue;
+      }
+      const entry = new Entry(key, turn, goal, status, fold);
+      entry.replacedBy = replacedBy;
       this.#entries.push(entry);
       if (status === 'streaming' || status === 'waiting') this.#open = entry;
     }
+  }
+
+  /** The number of turns that are known. */
+  get size(): number {
+    return this.#inherited.length + this.#entries.length;
+  }
+
+  /**
+   * Shows the turns of a page of a session's messages. With `position` it is the newest page, behind
+   * which the chunks go on.
+   */
+  load(messages: Iterable<Message>, sessionId: string, position?: number): void {
+    const inherited: TurnSnapshot[] = [];
+    for (const { goal, answer } of pairs(messages)) {
+      const { turn, status, replacedBy, ...message } = (answer ?? goal) as Message;
+      const text = goal ? textOf(goal) : null;
+      const phase = phaseOf(status);
+      const fold = new TurnFold(answer);
+      if (message.sessionId !== sessionId) {
+        const key = `${message.sessionId}-turn-${turn}`;
+        const inheritedFrom = message.sessionId;
+        inherited.push({ key, turn, goal: text, status: phase, inheritedFrom, ...fold.view() });
+        continue;
+      }
+      const known = this.#byTurn(turn);
+      const entry = known ?? new Entry(`turn-${turn}`, turn, text, phase, fold);
+      if (known === undefined) this.#entries.push(entry);
+      entry.goal ??= text;
+      entry.replacedBy = replacedBy;
+      if (entry.fold.view().parts.length === 0) {
+        entry.fold = fold;
+        entry.phase = phase;
+      }
+      if (position !== undefined && answer && !isEnd(status)) this.#open = entry;
+    }
+    this.#inherited = [...inherited, ...this.#inherited];
+    this.#sort();
+    this.#position = Math.max(this.#position, position ?? 0);
   }
 
   /** The position of the last chunk that was taken. */
@@ -84,16 +142,20 @@ export class SessionFold {
 
   /** The same array until a turn changes; unchanged turns stay the same objects. */
   view(): readonly TurnSnapshot[] {
-    const turns = this.#entries.map((entry) => entry.view());
+    const turns = [...this.#inherited, ...this.#entries.map((entry) => entry.view())];
     const same = turns.length === this.#shown.length;
     if (!same || turns.some((turn, index) => turn !== this.#shown[index])) this.#shown = turns;
     return this.#shown;
   }
 
-  /** Notes a goal that is being sent under this key, for the first time or again. */
-  send(key: string, goal: string): void {
+  /**
+   * Notes a goal that is being sent under this key, for the first time or again; its turn may replace
+   * another one.
+   */
+  send(key: string, goal: string, replaces?: number): void {
     const entry = this.#byKey(key) ?? this.#add(new Entry(key, null, goal, 'sending'));
     entry.phase = 'sending';
+    entry.replaces = replaces;
     entry.fold.fail(null);
   }
 
@@ -101,6 +163,8 @@ export class SessionFold {
   taken(key: string, turn: number): void {
     const sent = this.#sent(key, turn);
     const known = this.#byTurn(turn);
+    const replaced = this.#byTurn(sent?.replaces ?? 0);
+    if (replaced !== undefined) replaced.replacedBy = turn;
     if (sent === undefined || sent === known) return;
     if (known === undefined) {
       sent.turn = turn;
@@ -119,6 +183,22 @@ export class SessionFold {
       entry.phase = error === null ? 'cancelled' : 'failed';
       entry.fold.fail(error);
     }
+  }
+
+  /** A turn that waits for others has another goal now, or waits no more (null). */
+  queued(turn: number, goal: string | null): void {
+    const entry = this.#byTurn(turn);
+    if (entry === undefined || entry.phase !== 'queued') return;
+    if (goal === null) entry.phase = 'cancelled';
+    else entry.goal = goal;
+  }
+
+  /** The last turn of the session itself that the server has. */
+  last(): TurnSnapshot | undefined {
+    return this.#entries
+      .filter(({ turn }) => turn !== null)
+      .at(-1)
+      ?.view();
   }
 
   /** Forgets a goal that was not taken. */
@@ -147,9 +227,14 @@ export class SessionFold {
     return this.#entries.find(asks)?.turn ?? undefined;
   }
 
-  /** Fills in goals by the turns' numbers. */
-  learn(goals: ReadonlyMap<number, string>): void {
-    for (const entry of this.#entries) entry.goal ??= goals.get(entry.turn ?? 0) ?? null;
+  /** Fills in the goals of turns that others asked for, and which turns those have replaced. */
+  learn(messages: Iterable<Message>, sessionId: string): void {
+    for (const message of messages) {
+      const entry = message.sessionId === sessionId ? this.#byTurn(message.turn) : undefined;
+      if (entry === undefined) continue;
+      entry.replacedBy ??= message.replacedBy;
+      if (message.role === 'user') entry.goal ??= textOf(message);
+    }
   }
 
   #entryOf(chunk: Chunk): Entry {
@@ -175,10 +260,13 @@ export class SessionFold {
   #sent(key: string, turn: number | null): Entry | undefined {
     const entry = this.#byKey(key);
     if (entry === undefined || entry.turn === null || entry.turn === turn) return entry;
-    const { goal } = entry;
+    const { goal, replaces } = entry;
     entry.key = `turn-${entry.turn}`;
     entry.goal = null;
-    return this.#add(new Entry(key, null, goal, 'sending'));
+    entry.replaces = undefined;
+    const sent = this.#add(new Entry(key, null, goal, 'sending'));
+    sent.replaces = replaces;
+    return sent;
   }
 
   #byKey(key: string): Entry | undefined {
@@ -200,4 +288,29 @@ export class SessionFold {
   #sort(): void {
     this.#entries.sort((one, other) => (one.turn ?? Infinity) - (other.turn ?? Infinity) || 0);
   }
+}
+
+/** A page's messages by turn: what the user asked, and the answer if there is one. */
+function pairs(messages: Iterable<Message>): Iterable<LoadedTurn> {
+  const turns = new Map<string, LoadedTurn>();
+  for (const message of messages) {
+    const id = `${message.sessionId} ${message.turn}`;
+    const role = message.role === 'user' ? 'goal' : 'answer';
+    turns.set(id, { ...turns.get(id), [role]: message });
+  }
+  return turns.values();
+}
+
+function textOf({ parts: [first] }: Message): string | null {
+  return first?.type === 'text' ? first.content : null;
+}
+
+function phaseOf(status: Message['status']): TurnSnapshot['status'] {
+  return status === 'running' || status === 'waiting' ? 'streaming' : status;
+}
+
+function foldOf({ turn, status, parts, usage, truncated, error }: KeptTurn): TurnFold {
+  const isOver = turn !== null && !isActive(status);
+  const message = { status: isOver ? (status as Message['status']) : 'running', parts, truncated };
+  return new TurnFold({ ...message, ...(usage && { usage }) } as Message, error);
 }

@@ -1,7 +1,6 @@
 import { makeError, StreamError } from '../errors.js';
 import type { UnsentGoal } from './outbox.js';
-import type { TurnSnapshot } from './snapshots.js';
-import { NO_CONTENT } from './snapshots.js';
+import type { KeptTurn } from './snapshots.js';
 
 /** Where a session's place is kept: `sessionStorage`, `localStorage`, or anything like them. */
 export interface PlaceStorage {
@@ -29,14 +28,16 @@ export function placeStorage(
 /** A session as a page showed it when the page was left. */
 interface SessionPlace {
   readonly position: number;
-  readonly turns: readonly TurnSnapshot[];
+  readonly turns: readonly KeptTurn[];
+  /** Where the messages go on that were not shown yet; null if all were. */
+  readonly older: string | null;
   /** Goals that the server has not taken, by idempotency key. */
   readonly sends: Readonly<Record<string, UnsentGoal>>;
 }
 
 /** UTF-16 units; a longer place is not kept, and the session is read from its start again. */
 const MAX_SIZE = 256 * 1024;
-const VERSION = 1;
+const VERSION = 2;
 
 /** One session's place in a storage. A place that cannot be stored or read counts as missing. */
 export class PlaceKeeper {
@@ -56,7 +57,7 @@ export class PlaceKeeper {
   }
 
   write(place: SessionPlace): void {
-    const turns = place.turns.map(withPlainError);
+    const turns = place.turns.map(withoutViews);
     const value = JSON.stringify({ ...place, version: VERSION, turns });
     if (value.length > MAX_SIZE || !this.#fits(value)) this.#storage.removeItem(this.#name);
   }
@@ -80,17 +81,18 @@ function isDenied(error: unknown): boolean {
   return typeof DOMException === 'function' && error instanceof DOMException;
 }
 
-/** Errors have no JSON of their own. */
-function withPlainError(turn: TurnSnapshot): object {
-  if (turn.error === null) return turn;
+/** The turn without what follows from its parts. Errors have no JSON of their own. */
+function withoutViews(turn: KeptTurn): object {
+  const views = { content: undefined, toolCalls: undefined, steps: undefined, waiting: undefined };
+  if (turn.error === null) return { ...turn, ...views };
   const { message } = turn.error;
   const { code, retryable, retryAfter } = turn.error instanceof StreamError ? turn.error : NO_CODE;
-  return { ...turn, error: { message, code, retryable, retryAfter } };
+  return { ...turn, ...views, error: { message, code, retryable, retryAfter } };
 }
 
 const NO_CODE = { code: 'INTERNAL', retryable: false, retryAfter: undefined };
 
-interface SavedTurn extends Omit<TurnSnapshot, 'error'> {
+interface SavedTurn extends Omit<KeptTurn, 'error'> {
   readonly error: { code: string; message: string; retryable: boolean; retryAfter?: number } | null;
 }
 
@@ -105,9 +107,8 @@ function parse(text: string): SessionPlace | null {
   }
   if (value?.version !== VERSION || !Array.isArray(value.turns)) return null;
   const turns = value.turns.map(({ error, ...turn }) => ({
-    ...NO_CONTENT,
     ...turn,
     error: error === null ? null : makeError(error.code, error.message, error),
   }));
-  return { position: value.position, turns, sends: value.sends };
+  return { ...value, turns };
 }

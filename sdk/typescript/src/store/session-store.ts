@@ -1,10 +1,19 @@
 import { newKey } from '../core/messages.js';
-import { ConnectionLost, InvalidRequest, NotFound, PositionExpired } from '../errors.js';
+import {
+  ConnectionLost,
+  InvalidRequest,
+  NotFound,
+  PositionExpired,
+  StreamError,
+} from '../errors.js';
 import type {
   AgentStream,
   AnswerParams,
   Chunk,
   ConnectionState,
+  ForkParams,
+  QueuedChanges,
+  SessionData,
   StreamControls,
 } from '../types.js';
 import { GoalFinder } from './goal-finder.js';
@@ -14,7 +23,7 @@ import { Outbox } from './outbox.js';
 import { isHidden, whenLeft } from './page-visibility.js';
 import { ResumableReader } from './resumable-reader.js';
 import { followByHttp, followBySocket } from './session-connections.js';
-import { SessionFold } from './session-fold.js';
+import { MAX_TURNS, SessionFold } from './session-fold.js';
 import type { PlaceStorage } from './session-place.js';
 import { PlaceKeeper, placeStorage } from './session-place.js';
 import type { SendParams, SessionState } from './snapshots.js';
@@ -34,13 +43,48 @@ export interface SessionStoreOptions {
   readonly transport?: 'http' | 'websocket' | undefined;
 }
 
+/** What a page does with a session. */
+export interface SessionActions {
+  /**
+   * Sends a goal for the next turn, which may wait until the running turn has ended (`ifBusy`); the
+   * first one makes the session. With `replaceTurn` it takes the place of the last turn. Resolves when
+   * the server has taken or refused it. Never rejects: the turn has the error.
+   */
+  send(goal: string, params?: SendParams): Promise<void>;
+  /**
+   * Asks the last turn's goal again, in the place of that turn, which is cancelled if it is not over.
+   * Resolves like `send`.
+   */
+  regenerate(params?: SendParams): Promise<void>;
+  /**
+   * Says something to the open turn; its agent takes it when it likes to, or the next turn has it.
+   * Rejects with a StreamError, a Conflict where no turn is open.
+   */
+  steer(content: string): Promise<void>;
+  /**
+   * Answers what a turn asks (`waiting`); the turn goes on in its place. Rejects with a StreamError
+   * where somebody has answered otherwise, or the answer does not fit.
+   */
+  answer(callId: string, answer: AnswerParams): Promise<void>;
+  /** Cancels all open turns. Rejects with a StreamError if the server could not be reached. */
+  cancel(): Promise<void>;
+  /** Reads on, sends again or asks again, as the error requires. Resolves like `send`. */
+  retry(): Promise<void>;
+  /** Makes a session that begins with the turns of this one. Rejects with a StreamError. */
+  fork(params?: ForkParams): Promise<SessionData>;
+  /** Changes a turn of the status `queued`. Rejects with a StreamError, a Conflict once it has started. */
+  editQueued(turn: number, changes: QueuedChanges): Promise<void>;
+  /** Takes a turn out of the queue. Rejects with a StreamError, a Conflict once it has started. */
+  removeQueued(turn: number): Promise<void>;
+}
+
 /**
  * A session with all its turns, whoever asked for them. It is read over one connection while anybody
  * holds the store.
  *
  * Without a session the first goal that is sent makes one.
  */
-export class SessionStore extends HeldObservable<SessionState> {
+export class SessionStore extends HeldObservable<SessionState> implements SessionActions {
   readonly client: StreamClient;
   readonly #options: SessionStoreOptions;
   readonly #outbox: Outbox;
@@ -51,6 +95,8 @@ export class SessionStore extends HeldObservable<SessionState> {
   #keeper: PlaceKeeper | null = null;
   /** The position to read after, if it is not the last chunk's. */
   #start: number | null = null;
+  /** The cursor of messages that are to be shown; `newest` for the page that the chunks follow. */
+  #older: string | null;
   #sending: ConnectionState = 'closed';
   #stopListening: () => void = () => undefined;
 
@@ -58,6 +104,8 @@ export class SessionStore extends HeldObservable<SessionState> {
     super({ ...NO_SESSION, sessionId });
     this.client = client;
     this.#sessionId = sessionId;
+    // What makes a session reads it from its beginning.
+    this.#older = sessionId === null ? null : NEWEST;
     this.#options = options;
     this.#reader = new ResumableReader({
       open: (controls) => this.#join(controls),
@@ -77,8 +125,8 @@ export class SessionStore extends HeldObservable<SessionState> {
         this.touch();
       },
     });
-    this.#goals = new GoalFinder(client, (goals) => {
-      this.#fold.learn(goals);
+    this.#goals = new GoalFinder(client, (messages) => {
+      this.#fold.learn(messages, this.#sessionId ?? '');
       this.touch();
     });
   }
@@ -87,31 +135,48 @@ export class SessionStore extends HeldObservable<SessionState> {
     return this.#sessionId;
   }
 
-  /**
-   * Sends a goal for the next turn, which may wait until the running turn has ended (`ifBusy`).
-   *
-   * Resolves when the server has taken or refused it. Never rejects: the turn has the error.
-   */
   readonly send = async (goal: string, params: SendParams = {}): Promise<void> => {
     const at = Date.now();
     await this.#send(newKey(), { goal, params: { ifBusy: 'enqueue', ...params }, at });
   };
 
-  /** Cancels all open turns. Rejects with a StreamError if the server could not be reached. */
+  readonly regenerate = async (params: SendParams = {}): Promise<void> => {
+    const last = this.#fold.last();
+    if (last?.turn == null) return;
+    const again = { ...params, replaceTurn: last.turn, ifBusy: 'interrupt' } as const;
+    // Without a goal the turn has that of the replaced one, and its model and tools.
+    const unsent = { goal: '', params: again, at: Date.now() };
+    await this.#send(newKey(), unsent, last.goal ?? '');
+  };
+
+  readonly steer = async (content: string): Promise<void> => {
+    await this.client.sessions.send(this.#id(), content);
+  };
+
+  readonly fork = (params?: ForkParams): Promise<SessionData> =>
+    this.client.sessions.fork(this.#id(), params);
+
+  readonly editQueued = async (turn: number, changes: QueuedChanges): Promise<void> => {
+    await this.client.sessions.editQueued(this.#id(), turn, changes);
+    if (changes.goal !== undefined) this.#fold.queued(turn, changes.goal);
+    this.publish();
+  };
+
+  readonly removeQueued = async (turn: number): Promise<void> => {
+    await this.client.sessions.removeQueued(this.#id(), turn);
+    this.#fold.queued(turn, null);
+    this.publish();
+  };
+
   readonly cancel = async (): Promise<void> => {
     const unanswered = this.#outbox.withdraw();
     const taken = this.#sessionId === null ? null : this.client.sessions.cancel(this.#sessionId);
     await Promise.all([unanswered, taken]);
   };
 
-  /**
-   * Answers what a turn asks (`waiting`); the turn goes on in its place. Rejects with a StreamError
-   * where somebody has answered otherwise, or the answer does not fit.
-   */
   readonly answer = async (callId: string, answer: AnswerParams): Promise<void> => {
-    if (this.#sessionId === null) throw new NotFound('no session asks');
     const turn = this.#fold.asking(callId);
-    await this.client.sessions.input(this.#sessionId, callId, { turn, ...answer });
+    await this.client.sessions.input(this.#id(), callId, { turn, ...answer });
     this.#follow();
   };
 
@@ -139,11 +204,14 @@ export class SessionStore extends HeldObservable<SessionState> {
   protected override view(): SessionState {
     const turns = this.#fold.view();
     const newest = turns.at(-1) ?? NO_SESSION;
-    const { content, toolCalls, steps, waiting, error, usage, status, turn } = newest;
+    const { content, parts, truncated, toolCalls, steps, waiting, usage } = newest;
+    const { error, status, turn } = newest;
     const failed = this.#reader.error;
     return {
       turns,
       content,
+      parts,
+      truncated,
       toolCalls,
       steps,
       waiting,
@@ -158,8 +226,13 @@ export class SessionStore extends HeldObservable<SessionState> {
     };
   }
 
-  async #send(key: string, send: UnsentGoal): Promise<void> {
-    this.#fold.send(key, send.goal);
+  #id(): string {
+    if (this.#sessionId === null) throw new NotFound('there is no session yet');
+    return this.#sessionId;
+  }
+
+  async #send(key: string, send: UnsentGoal, goal = send.goal): Promise<void> {
+    this.#fold.send(key, goal, send.params.replaceTurn);
     this.publish();
     const sent = this.#outbox.send(key, send);
     this.#keep();
@@ -204,11 +277,41 @@ export class SessionStore extends HeldObservable<SessionState> {
     if (isHidden() && !this.#fold.isActive) this.#reader.close();
   }
 
-  #join(controls: StreamControls): Promise<AgentStream> {
+  async #join(controls: StreamControls): Promise<AgentStream> {
+    if (this.#older === NEWEST) await this.#load();
+    if (this.#older !== null) void this.#loadOlder();
     const resumeFrom = this.#start ?? this.#fold.position;
     const params = { ...controls, resumeFrom, compact: true, raiseOnError: false };
     const follow = this.#options.transport === 'websocket' ? followBySocket : followByHttp;
     return follow(this.client, this.#sessionId ?? '', params);
+  }
+
+  /** Shows the newest messages; the stream goes on behind them, without a gap. Throws StreamError. */
+  async #load(): Promise<void> {
+    const id = this.#id();
+    const page = await this.client.sessions.messages(id, { limit: PAGE });
+    const isCut = page.data.some(({ truncated }) => truncated);
+    // What is too large for messages is read from the log, which has all.
+    if (!isCut) this.#fold.load(page, id, page.position ?? 0);
+    this.#older = isCut ? null : page.nextCursor;
+    this.touch();
+  }
+
+  /** Shows the messages before those, page by page; goes on with the next connection if it fails. */
+  async #loadOlder(): Promise<void> {
+    const id = this.#id();
+    try {
+      while (this.#older !== null && this.#fold.size < MAX_TURNS) {
+        const cursor = this.#older;
+        const page = await this.client.sessions.messages(id, { limit: PAGE, cursor });
+        if (this.#older !== cursor) return;
+        this.#fold.load(page, id);
+        this.#older = page.nextCursor;
+        this.touch();
+      }
+    } catch (error) {
+      if (!(error instanceof StreamError)) throw error;
+    }
   }
 
   #take(chunk: Chunk): void {
@@ -249,13 +352,15 @@ export class SessionStore extends HeldObservable<SessionState> {
 
   #keep(): void {
     const { position } = this.#fold;
-    this.#place()?.write({ position, turns: this.#fold.view(), sends: this.#outbox.sends });
+    const [turns, { sends }] = [this.#fold.view(), this.#outbox];
+    this.#place()?.write({ position, turns, older: this.#older, sends });
   }
 
   #restore(): void {
     const place = this.#fold.view().length === 0 ? this.#place()?.read() : null;
     if (!place) return;
     this.#fold = new SessionFold(place.turns, place.position);
+    this.#older = place.older;
     for (const [key, send] of Object.entries(place.sends)) this.#outbox.keep(key, send);
     for (const { key, status } of this.#fold.unsent()) {
       const again = this.#outbox.again(key);
@@ -268,6 +373,11 @@ export class SessionStore extends HeldObservable<SessionState> {
     }
   }
 }
+
+/** Messages of one page. */
+const PAGE = 100;
+/** Stands for the cursor of the newest page. */
+const NEWEST = '';
 
 /** The held stores: components that show the same session share its connection and state. */
 const held = new WeakMap<StreamClient, Set<SessionStore>>();

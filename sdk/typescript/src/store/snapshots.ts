@@ -4,6 +4,7 @@ import type {
   ConnectionState,
   ExecuteParams,
   JsonObject,
+  MessagePart,
   TurnStatus,
   Usage,
 } from '../types.js';
@@ -18,6 +19,9 @@ export interface ToolCallSnapshot {
   readonly result?: unknown;
   /** The length of `content` before the call, in UTF-16 units: a page may show the call there. */
   readonly offset: number;
+  /** The sub-agent that called it, and the `callId` of the call that started the sub-agent. */
+  readonly agentId?: string;
+  readonly parent?: string;
 }
 
 /** A step of the turn. */
@@ -33,11 +37,22 @@ export interface StepSnapshot {
   /** Why its model stopped; `cancelled`, `failed` or `timeout` if the turn's end cut it short. */
   readonly finishReason?: string;
   readonly durationMs?: number;
+  /** The sub-agent that took it, and the `callId` of the call that started the sub-agent. */
+  readonly agentId?: string;
+  readonly parent?: string;
 }
 
 /** The output of a turn so far. */
 export interface TurnContent {
+  /** The agent's text, without that of its sub-agents. */
   readonly content: string;
+  /**
+   * All of it in its order, as `GET …/messages` shows it: text, reasoning, tool calls, steps, sources,
+   * files, data, messages of the user, asks, errors.
+   */
+  readonly parts: readonly MessagePart[];
+  /** Whether the server has left out what was too large for a page of messages. */
+  readonly truncated: boolean;
   readonly toolCalls: readonly ToolCallSnapshot[];
   readonly steps: readonly StepSnapshot[];
   /** What the turn asks and nobody has answered; `answer` does. */
@@ -82,7 +97,14 @@ export interface TurnSnapshot extends TurnContent {
    * asks, then how it ended.
    */
   readonly status: 'sending' | 'queued' | 'streaming' | 'waiting' | TurnStatus;
+  /** The turn that has regenerated it. */
+  readonly replacedBy?: number;
+  /** The session that a fork has it from. */
+  readonly inheritedFrom?: string;
 }
+
+/** A turn as it is kept; the rest of it follows from its parts. */
+export type KeptTurn = Omit<TurnSnapshot, 'content' | 'toolCalls' | 'steps' | 'waiting'>;
 
 /** The state of a session; the parts of a single turn are those of its newest. See `SessionStore`. */
 export interface SessionState extends TurnContent {
@@ -102,6 +124,8 @@ export type SendParams = Omit<ExecuteParams, 'goal' | 'sessionId' | 'idempotency
 /** The output before the first chunk. */
 export const NO_CONTENT: TurnContent = {
   content: '',
+  parts: [],
+  truncated: false,
   toolCalls: [],
   steps: [],
   waiting: [],

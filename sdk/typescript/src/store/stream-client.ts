@@ -5,10 +5,11 @@ import type {
   ConnectionState,
   EventStream,
   ExecuteStreamParams,
+  ForkParams,
   JoinParams,
-  ListEventsParams,
-  Page,
-  PlatformEvent,
+  MessagePage,
+  MessagesParams,
+  QueuedChanges,
   RealtimeSessionParams,
   SessionData,
   StreamControls,
@@ -22,11 +23,14 @@ export interface StreamClient {
     join(sessionId: string, params: JoinParams): Promise<AgentStream>;
     cancel(what: string | { idempotencyKey: string }, params?: { turn?: number }): Promise<unknown>;
     input(sessionId: string, callId: string, answer: AnswerParams): Promise<unknown>;
-    get(sessionId: string): Promise<SessionData>;
+    messages(sessionId: string, params: MessagesParams): Promise<MessagePage>;
+    send(sessionId: string, content: string): Promise<unknown>;
+    fork(sessionId: string, params?: ForkParams): Promise<SessionData>;
+    editQueued(sessionId: string, turn: number, changes: QueuedChanges): Promise<void>;
+    removeQueued(sessionId: string, turn: number): Promise<void>;
   };
   readonly events: {
     subscribe(params: SubscribeParams): EventStream | Promise<EventStream>;
-    list(params: ListEventsParams): Promise<Page<PlatformEvent>>;
   };
   realtime(): Promise<SocketClient>;
 }

@@ -1,138 +1,139 @@
+import { camel } from '../core/messages.js';
 import { makeError } from '../errors.js';
-import type { Ask, Chunk, StepChunk, ToolResultChunk, TurnStatus, Usage } from '../types.js';
+import type { Ask, Chunk, JsonObject, Message, MessagePart, TurnStatus } from '../types.js';
+import { AnswerFold, type FoldedAnswer, UNBOUNDED } from './answer-fold.js';
 import type { StepSnapshot, ToolCallSnapshot, TurnContent } from './snapshots.js';
 import { NO_CONTENT } from './snapshots.js';
 
+/** What of a part is shown beside `parts`; made once for each part, since parts never change. */
+type Shown = ToolCallSnapshot | StepSnapshot | Ask | Error;
+
 /**
- * One turn's output, made from its chunks.
+ * One turn's output, made from its chunks: the parts of its message, and what a page shows of them.
  *
  * Each chunk costs the same, however long the turn is. Every engine keeps a growing string as a rope
- * and joins it on the first read. Lists are copied on a read. Both happen once a frame.
+ * and joins it on the first read. Lists are made on a read, which happens once a frame.
  */
 export class TurnFold {
-  /** How the turn ended; null while it has not. */
-  status: TurnStatus | null;
-  #content: string;
-  #error: Error | null;
-  #usage: Usage | null;
-  readonly #calls: ToolCallSnapshot[];
-  readonly #steps: StepSnapshot[];
-  /** Copied when it changes: there are few, and seldom. */
-  #waiting: readonly Ask[];
-  #view: TurnContent;
-  #changed = false;
-  #callsChanged = false;
-  #stepsChanged = false;
+  readonly #answer: AnswerFold;
+  #failure: Error | null;
+  #view = NO_CONTENT;
+  #changed = true;
+  #shown = new WeakMap<MessagePart, Shown>();
 
-  constructor(start: TurnContent = NO_CONTENT, status: TurnStatus | null = null) {
-    this.status = status;
-    this.#content = start.content;
-    this.#error = start.error;
-    this.#usage = start.usage;
-    this.#calls = [...start.toolCalls];
-    this.#steps = [...start.steps];
-    this.#waiting = start.waiting;
-    this.#view = start;
+  /** Begins a turn, or goes on from its message, with the error that its reading had. */
+  constructor(message?: FoldedAnswer, failure: Error | null = null) {
+    this.#answer = new AnswerFold(message, UNBOUNDED);
+    this.#failure = failure;
+  }
+
+  /** How the turn ended; null while it has not. */
+  get status(): TurnStatus | null {
+    const { status } = this.#answer;
+    return isEnd(status) ? status : null;
   }
 
   /** Whether the turn goes on only when somebody has answered. */
   get isWaiting(): boolean {
-    return this.#waiting.length > 0;
+    return this.view().waiting.length > 0;
   }
 
   /** The same object until something changes, and the same lists until they do. */
   view(): TurnContent {
-    if (this.#changed) {
-      this.#view = {
-        content: this.#content,
-        toolCalls: this.#callsChanged ? [...this.#calls] : this.#view.toolCalls,
-        steps: this.#stepsChanged ? [...this.#steps] : this.#view.steps,
-        waiting: this.#waiting,
-        error: this.#error,
-        usage: this.#usage,
-      };
-      this.#changed = this.#callsChanged = this.#stepsChanged = false;
-    }
+    if (this.#changed) this.#view = this.#made();
+    this.#changed = false;
     return this.#view;
   }
 
   apply(chunk: Chunk): void {
+    this.#answer.add(chunk);
+    // The end changes what calls and asks without an answer are.
+    if (chunk.type === 'done') this.#shown = new WeakMap();
     this.#changed = true;
-    switch (chunk.type) {
-      case 'text':
-        this.#content += chunk.content;
-        break;
-      case 'tool_call': {
-        const { callId, tool, args } = chunk;
-        this.#calls.push({ callId, tool, args, status: 'running', offset: this.#content.length });
-        this.#callsChanged = true;
-        break;
-      }
-      case 'tool_result':
-        this.#answer(chunk);
-        break;
-      case 'step':
-        this.#step(chunk);
-        break;
-      case 'input_required': {
-        const { type, position, ...ask } = chunk;
-        this.#waiting = [...this.#waiting, ask];
-        break;
-      }
-      case 'input':
-        this.#waiting = this.#waiting.filter(({ callId }) => callId !== chunk.callId);
-        break;
-      case 'error':
-        this.#error = makeError(chunk.code, chunk.message, chunk);
-        break;
-      case 'done':
-        this.status = chunk.status;
-        this.#usage = chunk.usage;
-        this.#waiting = NO_CONTENT.waiting;
-        this.#endCalls();
-        break;
-    }
   }
 
   /** Sets the error that ends the reading, or clears it with null. */
   fail(error: Error | null): void {
-    this.#error = error;
+    this.#failure = error;
     this.#changed = true;
   }
 
-  #answer({ callId, tool, result, isError }: ToolResultChunk): void {
-    const known = this.#calls.findIndex((call) => call.callId === callId);
-    const index = known < 0 ? this.#calls.length : known;
-    const call = this.#calls[index] ?? { callId, tool, args: {}, offset: this.#content.length };
-    this.#calls[index] = { ...call, status: isError ? 'failed' : 'completed', result };
-    this.#callsChanged = true;
-  }
-
-  /** Tool calls without a result fail when the turn ends. */
-  #endCalls(): void {
-    for (const [index, call] of this.#calls.entries()) {
-      if (call.status !== 'running') continue;
-      this.#calls[index] = { ...call, status: 'failed' };
-      this.#callsChanged = true;
+  #made(): TurnContent {
+    const { parts, usage, truncated = false } = this.#answer.message;
+    const before = this.#view;
+    let content = '';
+    const toolCalls: ToolCallSnapshot[] = [];
+    const steps: StepSnapshot[] = [];
+    const waiting: Ask[] = [];
+    let error: Error | null = null;
+    for (const part of parts) {
+      if (part.type === 'text') content += part.agent_id === undefined ? part.content : '';
+      else if (part.type === 'tool_call')
+        toolCalls.push(this.#once(part, () => this.#call(part, content.length)));
+      else if (part.type === 'step') steps.push(this.#once(part, () => stepOf(part)));
+      else if (part.type === 'input_required' && part.status === 'open' && this.status === null)
+        waiting.push(this.#once(part, () => askOf(part)));
+      else if (part.type === 'error') error = this.#once(part, () => errorOf(part));
     }
+    return {
+      content,
+      parts,
+      truncated,
+      toolCalls: same(before.toolCalls, toolCalls),
+      steps: same(before.steps, steps),
+      waiting: same(before.waiting, waiting),
+      error: this.#failure ?? error,
+      usage: usage ?? null,
+    };
   }
 
-  #step(chunk: StepChunk): void {
-    const { step, name, durationMs, finishReason } = chunk;
-    const known = this.#steps.findIndex((other) => other.step === step);
-    const index = known < 0 ? this.#steps.length : known;
-    const before = this.#steps[index];
-    const isProgress = chunk.status === 'progress';
-    this.#steps[index] = {
-      ...before,
-      step,
-      name,
-      status: chunk.status === 'completed' ? 'completed' : 'started',
-      progress: (before?.progress ?? '') + ((isProgress && chunk.detail) || ''),
-      ...(!isProgress && chunk.detail !== undefined && { detail: chunk.detail }),
-      ...(finishReason !== undefined && { finishReason }),
-      ...(durationMs !== undefined && { durationMs }),
-    };
-    this.#stepsChanged = true;
+  #once<S extends Shown>(part: MessagePart, make: () => S): S {
+    const known = this.#shown.get(part) as S | undefined;
+    const shown = known ?? make();
+    if (known === undefined) this.#shown.set(part, shown);
+    return shown;
   }
+
+  #call(part: MessagePart & { type: 'tool_call' }, offset: number): ToolCallSnapshot {
+    const { tool, args, call_id: callId, is_error: isError } = part;
+    const open = this.status === null ? 'running' : 'failed';
+    return {
+      callId,
+      tool,
+      args,
+      status: isError === undefined ? open : isError ? 'failed' : 'completed',
+      ...('result' in part && { result: part.result }),
+      offset,
+      ...author(part),
+    };
+  }
+}
+
+export function isEnd(status: Message['status']): status is TurnStatus {
+  return !['queued', 'running', 'waiting'].includes(status);
+}
+
+function stepOf(part: MessagePart & { type: 'step' }): StepSnapshot {
+  const { type, agent_id, parent, ...fields } = part;
+  return { ...camel<StepSnapshot>({ progress: '', ...fields }), ...author(part) };
+}
+
+function askOf(part: MessagePart & { type: 'input_required' }): Ask {
+  const { type, status, agent_id, parent, ...fields } = part;
+  return camel(fields);
+}
+
+function errorOf({ type, ...part }: MessagePart & { type: 'error' }): Error {
+  const { code, message, ...fields } = camel<{ code: string; message: string } & JsonObject>(part);
+  return makeError(code, message, fields);
+}
+
+function author({ agent_id: agentId, parent }: MessagePart): { agentId?: string; parent?: string } {
+  return { ...(agentId !== undefined && { agentId }), ...(parent !== undefined && { parent }) };
+}
+
+/** The list before, if it has the same elements. */
+function same<T>(before: readonly T[], list: readonly T[]): readonly T[] {
+  const isSame = before.length === list.length && list.every((each, at) => each === before[at]);
+  return isSame ? before : list;
 }

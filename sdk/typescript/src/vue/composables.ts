@@ -13,8 +13,9 @@ import {
   toValue,
   watch,
 } from 'vue';
-import type { AnswerParams, ResonantGenesis, StreamError } from '../index.js';
+import type { ResonantGenesis, StreamError } from '../index.js';
 import type {
+  AgentStreamActions,
   AgentStreamState,
   AgentTaskParams,
   EventsSelection,
@@ -22,6 +23,7 @@ import type {
   EventsStoreOptions,
   Readable,
   SendParams,
+  SessionActions,
   SessionState,
   SessionStoreOptions,
 } from '../store/index.js';
@@ -102,19 +104,7 @@ export interface UseSessionOptions extends SendParams, SessionStoreOptions {
   readonly client?: ResonantGenesis | undefined;
 }
 
-export interface UseSessionResult extends StateRefs<SessionState> {
-  /** Sends the next goal; the first one makes the session. Never rejects: the turn has the error. */
-  send(goal: string, params?: SendParams): Promise<void>;
-  /**
-   * Answers what a turn asks (`waiting`); the turn goes on in its place. Rejects with a StreamError
-   * where somebody has answered otherwise, or the answer does not fit.
-   */
-  answer(callId: string, answer: AnswerParams): Promise<void>;
-  /** Cancels all open turns. Rejects with a StreamError if the server could not be reached. */
-  cancel(): Promise<void>;
-  /** Reads on, sends again or asks again, as the error requires. */
-  retry(): Promise<void>;
-}
+export interface UseSessionResult extends StateRefs<SessionState>, SessionActions {}
 
 /**
  * Shows a session with all its turns, also the turns of other users. With `storage` it resumes when
@@ -163,8 +153,13 @@ export function useSession(
   return {
     ...state,
     send: (goal, more) => store.value.send(goal, { ...params(), ...more }),
+    regenerate: (more) => store.value.regenerate({ ...params(), ...more }),
+    steer: (content) => store.value.steer(content),
     answer: (callId, answer) => store.value.answer(callId, answer),
     cancel: () => store.value.cancel(),
+    fork: (more) => store.value.fork(more),
+    editQueued: (turn, changes) => store.value.editQueued(turn, changes),
+    removeQueued: (turn) => store.value.removeQueued(turn),
     retry: () => store.value.retry(params()),
   };
 }
@@ -174,21 +169,12 @@ export interface UseAgentStreamOptions extends AgentTaskParams {
   readonly client?: ResonantGenesis | undefined;
 }
 
-export interface UseAgentStreamResult extends StateRefs<AgentStreamState> {
+export interface UseAgentStreamResult extends StateRefs<AgentStreamState>, AgentStreamActions {
   /**
    * Asks for `goal` and shows its turn in place of the last one. Resolves when the turn is over. Never
    * rejects: `error` says why it failed.
    */
   execute(goal: string, params?: AgentTaskParams): Promise<void>;
-  /**
-   * Answers what the turn asks (`waiting`); the turn goes on in its place. Rejects with a StreamError
-   * where somebody has answered otherwise, or the answer does not fit.
-   */
-  answer(callId: string, answer: AnswerParams): Promise<void>;
-  /** Cancels the turn. Rejects with a StreamError if the server could not be reached. */
-  cancel(): Promise<void>;
-  /** Reads on after a broken connection, or asks again if the turn has ended. */
-  retry(): Promise<void>;
 }
 
 /**
@@ -208,8 +194,8 @@ export function useAgentStream(
     const { client = provided, ...params } = toValue(options);
     return store.execute({ ...params, ...more, client, agentId: toValue(agentId), goal });
   };
-  const { answer, cancel, retry } = store;
-  return { ...bind(shallowRef(store), IDLE), execute, answer, cancel, retry };
+  const { steer, answer, cancel, retry } = store;
+  return { ...bind(shallowRef(store), IDLE), execute, steer, answer, cancel, retry };
 }
 
 export interface UseEventsOptions extends EventsSelection, EventsStoreOptions {

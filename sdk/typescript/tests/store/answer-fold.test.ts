@@ -3,6 +3,7 @@
 import { expect, test } from 'vitest';
 import { camel } from '../../src/core/messages.js';
 import { AnswerFold, type FoldedAnswer } from '../../src/store/answer-fold.js';
+import { TurnFold } from '../../src/store/turn-fold.js';
 import type { Chunk, JsonObject } from '../../src/types.js';
 import { loadCases } from '../support/cases.js';
 
@@ -26,6 +27,17 @@ test.each(cases)('$name', ({ chunks, message }) => {
 test.each(cases)('$name, with the names of this SDK', ({ chunks, message }) => {
   const { parts } = folded(chunks.map((chunk: JsonObject) => camel<Chunk>(chunk)));
   expect(parts).toEqual(message.parts);
+});
+
+test.each(cases)('$name, in the turn that a page shows', ({ chunks, message }) => {
+  const fold = new TurnFold();
+  for (const chunk of chunks) fold.apply(camel<Chunk>(chunk));
+  expect(fold.view()).toMatchObject({ parts: message.parts, truncated: false });
+});
+
+test.each(cases)('$name, over a socket, where each chunk has its session', (one) => {
+  const sent = one.chunks.map((chunk: JsonObject) => ({ session_id: 's', ...chunk }));
+  expect(folded(sent)).toEqual(one.message);
 });
 
 test('what comes beyond the bounds is left out', () => {

@@ -1,5 +1,5 @@
 /** Chunks as the SDK hands them on. */
-import type { Chunk, PlatformEvent, TurnStatus } from '../../src/index.js';
+import type { Chunk, Message, MessagePart, PlatformEvent, TurnStatus } from '../../src/index.js';
 
 export const step = (
   position: number,
@@ -48,6 +48,24 @@ export function event(number: number, type: string, data: Record<string, unknown
     data,
     metadata: {},
   };
+}
+
+/** The messages of a turn: its goal, and its answer if it has `parts`. */
+export function messages(
+  turn: number,
+  goal: string,
+  parts?: readonly MessagePart[],
+  more: Partial<Message> = {},
+): Message[] {
+  const createdAt = '2026-01-01T00:00:00.000000Z';
+  const base = { sessionId: 's1', turn, status: 'success', createdAt, ...more } as const;
+  const asked: Message = {
+    ...base,
+    id: `${turn}.goal`,
+    role: 'user',
+    parts: [{ type: 'text', content: goal }],
+  };
+  return parts ? [asked, { ...base, id: `${turn}`, role: 'assistant', parts }] : [asked];
 }
 
 /** What a turn says where it asks for leave to call a tool: two chunks. */

@@ -6,8 +6,11 @@ import type {
   ConnectionState,
   EventStream,
   ExecuteStreamParams,
+  ForkParams,
   JoinParams,
-  ListEventsParams,
+  Message,
+  MessagePage,
+  MessagesParams,
   PlatformEvent,
   RealtimeSessionParams,
   ResonantGenesis,
@@ -149,7 +152,11 @@ export class FakeClient implements StreamClient {
     params,
   ) => ({ sessionId: params.sessionId ?? 's1', turn: this.executes.length + 1 });
   cancelled: () => Promise<void> = async () => undefined;
-  goals: PlatformEvent[] = [];
+  readonly said: unknown[] = [];
+  /** The conversation, in pages; the first one is the newest. Its `position` is that of the last chunk. */
+  pages: Message[][] = [[]];
+  position = 0;
+  readonly looked: MessagesParams[] = [];
 
   readonly sessions = {
     executeStream: async (params: ExecuteStreamParams, controls: StreamControls) => {
@@ -175,16 +182,41 @@ export class FakeClient implements StreamClient {
     input: async (sessionId: string, callId: string, answer: AnswerParams) => {
       this.inputs.push([sessionId, callId, answer]);
     },
-    get: async (sessionId: string): Promise<SessionData> => ({
-      sessionId,
-      agentId: 'a',
-      status: 'completed',
-      subject: null,
-      turns: 1,
-      metadata: {},
-      createdAt: '2026-01-01T00:00:00.000000Z',
-      updatedAt: '2026-01-01T00:00:00.000000Z',
-    }),
+    messages: async (_sessionId: string, params: MessagesParams): Promise<MessagePage> => {
+      this.looked.push(params);
+      const at = Number(params.cursor ?? 0);
+      const data = this.pages[at] ?? [];
+      const hasMore = at + 1 < this.pages.length;
+      return {
+        data,
+        hasMore,
+        nextCursor: hasMore ? String(at + 1) : null,
+        position: at ? null : this.position,
+        [Symbol.iterator]: () => data.values(),
+      };
+    },
+    send: async (...said: unknown[]) => {
+      this.said.push(said);
+    },
+    fork: async (sessionId: string, params?: ForkParams): Promise<SessionData> => {
+      this.said.push(['fork', sessionId, params]);
+      return {
+        sessionId: 's2',
+        agentId: 'a',
+        status: 'created',
+        subject: null,
+        turns: 0,
+        metadata: {},
+        createdAt: '2026-01-01T00:00:00.000000Z',
+        updatedAt: '2026-01-01T00:00:00.000000Z',
+      };
+    },
+    editQueued: async (...said: unknown[]) => {
+      this.said.push(['edit', ...said]);
+    },
+    removeQueued: async (...said: unknown[]) => {
+      this.said.push(['remove', ...said]);
+    },
   };
 
   readonly events = {
@@ -192,10 +224,6 @@ export class FakeClient implements StreamClient {
       const stream = new FakeSubscription(params);
       this.subscriptions.push(stream);
       return stream;
-    },
-    list: async (_params: ListEventsParams) => {
-      const data = this.goals;
-      return { data, nextCursor: null, hasMore: false, [Symbol.iterator]: () => data.values() };
     },
   };
 

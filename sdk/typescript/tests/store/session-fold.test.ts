@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { SessionFold } from '../../src/store/session-fold.js';
-import { answered, asking, done, step, text, turn } from './chunks.js';
+import { answered, asking, done, messages, step, text, turn } from './chunks.js';
 
 function folded(...chunks: Parameters<SessionFold['apply']>[0][]): SessionFold {
   const fold = new SessionFold();
@@ -131,8 +131,8 @@ test('turns stand in the order of their numbers, those without one last', () => 
 
 test('goals can be learnt, and those that are known stay', () => {
   const fold = folded(...turn(1, 1, 'a'), ...turn(2, 4, 'b'));
-  fold.learn(new Map([[1, 'first']]));
-  fold.learn(new Map([[1, 'other']]));
+  fold.learn(messages(1, 'first'), 's1');
+  fold.learn(messages(1, 'other'), 's1');
   expect(brief(fold).map(([, goal]) => goal)).toEqual(['first', null]);
   expect(fold.goalless()).toEqual([2]);
 });

@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { ConnectionLost, InvalidRequest, PositionExpired, SessionBusy } from '../../src/errors.js';
 import { sessionStore } from '../../src/store/index.js';
-import { done, event, step, text, turn } from './chunks.js';
+import { done, messages, step, text, turn } from './chunks.js';
 import { settled } from './fake-client.js';
 import { brief, client, shown } from './shown.js';
 
@@ -171,9 +171,9 @@ test('a request that is wrong either way is tried once more and then an error', 
 });
 
 test('goals that others sent are looked up', async () => {
-  client.goals = [event(1, 'session.started', { session_id: 's1', turn: 1, goal: 'theirs' })];
   const store = shown('s1');
   await settled();
+  client.pages = [messages(1, 'theirs')];
   client.joins[0]?.say(...turn(1, 1, 'a'));
   await settled();
   await settled();

@@ -84,10 +84,51 @@ test('an error is one of the SDK, and the end has a status and what it took', ()
   expect(fold.view().usage?.outputTokens).toBe(2);
 });
 
+test('text of a sub-agent is no part of the answer, and what it does has its name', () => {
+  const helper = { agentId: 'helper', parent: 'c' };
+  const fold = folded(
+    text(1, 'Mine. '),
+    { ...text(2, 'Not mine.'), ...helper },
+    { ...step(3), ...helper },
+    { ...call, ...helper },
+    text(5, 'Mine too.'),
+  );
+  expect(fold.view().content).toBe('Mine. Mine too.');
+  expect(fold.view().steps).toMatchObject([helper]);
+  expect(fold.view().toolCalls).toMatchObject([{ ...helper, offset: 6 }]);
+  expect(fold.view().parts.map(({ type, agent_id }) => [type, agent_id])).toEqual([
+    ['text', undefined],
+    ['text', 'helper'],
+    ['step', 'helper'],
+    ['tool_call', 'helper'],
+    ['text', undefined],
+  ]);
+});
+
+test('nothing of a shown turn is left out for its size, and its unchanged parts stay the same', () => {
+  const long = 'x'.repeat(1_200_000);
+  const fold = folded(call, text(4, long));
+  const before = fold.view();
+  fold.apply(text(5, 'y'));
+  fold.apply({ type: 'source', position: 6, url: 'https://example.com/' });
+  const after = fold.view();
+  expect(after.content).toHaveLength(1_200_001);
+  expect([after.truncated, after.parts.length]).toEqual([false, 3]);
+  expect(after.parts[0]).toBe(before.parts[0]);
+  expect(before.content).toHaveLength(1_200_000);
+});
+
+test('data that is not kept is in no part', () => {
+  const fold = folded(text(1, 'a'));
+  const before = fold.view();
+  fold.apply({ type: 'data', position: 1, name: 'p', data: 1, transient: true, turn: 1 });
+  expect(fold.view()).toEqual(before);
+});
+
 test('a chunk of a newer server changes nothing', () => {
   const fold = folded(text(1, 'a'));
   const before = fold.view();
-  fold.apply({ type: 'reasoning', position: 2, content: 'hm' } as unknown as Chunk);
+  fold.apply({ type: 'of_tomorrow', position: 2, content: 'hm' } as unknown as Chunk);
   expect(fold.view()).toEqual(before);
 });
 

@@ -17,6 +17,7 @@ const AGENTS = [
   'refunds=support.agents:refunds_in_a_thread',
   'questions=support.agents:questions',
   'location=support.agents:location',
+  'talkative=support.agents:talkative',
 ];
 
 /** Milliseconds that a start or a stop may take on a busy machine. */
