@@ -46,6 +46,13 @@ async def paced(turn: Turn) -> AsyncIterator[AgentChunk]:
         yield f"{turn.goal}-{number:06d} "
 
 
+async def slow(turn: Turn) -> AsyncIterator[AgentChunk]:
+    """`paced` for clients without a context: 20 pieces a second, for minutes."""
+    turn.context.update(pace=20, count=10_000)
+    async for chunk in paced(turn):
+        yield chunk
+
+
 async def refusing(turn: Turn) -> AsyncIterator[AgentChunk]:
     """Says something, and then why it cannot go on."""
     yield f"{turn.goal}: "

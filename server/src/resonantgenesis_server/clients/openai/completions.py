@@ -9,6 +9,8 @@ from ..frames import Chunk, TurnFrames, data_frame
 
 Json = dict[str, Any]
 END = b"data: [DONE]\n\n"
+#: The API has no word for it, and without one an answer that was cut off would look whole.
+_CANCELLED = "the turn was cancelled"
 
 
 class CompletionFrames(TurnFrames):
@@ -45,6 +47,8 @@ class CompletionFrames(TurnFrames):
         return found
 
     def _end(self, chunk: Chunk) -> list[bytes]:
+        if chunk.get("status") == "cancelled":
+            self._failure = _CANCELLED
         if self._failure is not None:
             return [data_frame({"error": failure(self._failure)}), END]
         found = [self._chunk({}, "stop")]
@@ -62,6 +66,8 @@ def completion(completion_id: str, model: str, created: int, result: Mapping[str
     """The whole object of a turn that has ended or waits, from its result; or an `error`."""
     if "output" not in result:
         return {"error": failure("the turn still runs; a response in the background has no limit")}
+    if result["status"] == "cancelled":
+        return {"error": failure(_CANCELLED)}
     if result["status"] in {"failed", "timeout"}:
         return {"error": failure(result.get("error", {}).get("message", "the turn failed"))}
     message = {"role": "assistant", "content": result["output"], "refusal": None}
