@@ -53,6 +53,13 @@ _TOOL_CALL = {
     "method": "tools/call",
     "params": {"name": "ask_guide", "arguments": {"goal": "count to 1"}},
 }
+_LANGGRAPH = "/langgraph"
+_THREAD = _LANGGRAPH + "/threads/{session_id}"
+_THREAD_RUN = _THREAD + "/runs/00000001-0000-8000-8000-000000000000"
+_RUN_BODY = {
+    "assistant_id": "guide",
+    "input": {"messages": [{"role": "user", "content": "count to 1"}]},
+}
 _CHAT = "/v1/agents/{agent_id}/chat"
 _CHAT_BODY = {"messages": [{"role": "user", "parts": [{"type": "text", "text": "count to 1"}]}]}
 ENDPOINTS: dict[tuple[str, str], Endpoint] = {
@@ -109,6 +116,7 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("PATCH", _SESSION + "/queue/{turn}"): Endpoint("sessions:write", {"goal": "count to 1"}),
     ("DELETE", _SESSION + "/queue/{turn}"): Endpoint("sessions:write"),
     ("GET", _SESSION + "/export"): Endpoint("sessions:read"),
+    ("GET", _SESSION + "/durable"): Endpoint("sessions:read"),
     ("POST", "/v1/events"): Endpoint("events:write", {"type": "app.x", "data": {}}),
     ("GET", "/v1/events"): Endpoint("events:read"),
     ("GET", "/v1/events/subscribe"): Endpoint("events:read"),
@@ -158,6 +166,33 @@ OF_CLIENTS: dict[tuple[str, str], Endpoint] = {
     ("POST", _COPILOTKIT + "/run"): Endpoint("sessions:write", _RUN),
     ("POST", _COPILOTKIT + "/connect"): Endpoint("sessions:read", _RUN),
     ("POST", _COPILOTKIT + "/stop/none"): Endpoint("sessions:write", {}),
+    ("GET", _LANGGRAPH + "/ok"): Endpoint(PUBLIC),
+    ("GET", _LANGGRAPH + "/info"): Endpoint(PUBLIC),
+    ("POST", _LANGGRAPH + "/assistants/search"): Endpoint("agents:read", {}),
+    ("GET", _LANGGRAPH + "/assistants/{agent_id}"): Endpoint("agents:read"),
+    ("GET", _LANGGRAPH + "/assistants/{agent_id}/graph"): Endpoint("agents:read"),
+    ("GET", _LANGGRAPH + "/assistants/{agent_id}/schemas"): Endpoint("agents:read"),
+    ("POST", _LANGGRAPH + "/threads"): Endpoint("sessions:write", {}),
+    ("POST", _LANGGRAPH + "/threads/search"): Endpoint("sessions:read", {}),
+    ("POST", _LANGGRAPH + "/runs"): Endpoint("sessions:write", _RUN_BODY),
+    ("POST", _LANGGRAPH + "/runs/stream"): Endpoint("sessions:write", _RUN_BODY),
+    ("POST", _LANGGRAPH + "/runs/wait"): Endpoint("sessions:write", _RUN_BODY),
+    ("GET", _THREAD): Endpoint("sessions:read"),
+    ("PATCH", _THREAD): Endpoint("sessions:write", {"metadata": {}}),
+    ("DELETE", _THREAD): Endpoint("sessions:write"),
+    ("POST", _THREAD + "/copy"): Endpoint("sessions:write", {}),
+    ("GET", _THREAD + "/state"): Endpoint("sessions:read"),
+    ("GET", _THREAD + "/state/none"): Endpoint("sessions:read"),
+    ("GET", _THREAD + "/history"): Endpoint("sessions:read"),
+    ("POST", _THREAD + "/history"): Endpoint("sessions:read", {}),
+    ("GET", _THREAD + "/runs"): Endpoint("sessions:read"),
+    ("POST", _THREAD + "/runs"): Endpoint("sessions:write", _RUN_BODY),
+    ("POST", _THREAD + "/runs/stream"): Endpoint("sessions:write", _RUN_BODY),
+    ("POST", _THREAD + "/runs/wait"): Endpoint("sessions:write", _RUN_BODY),
+    ("GET", _THREAD_RUN): Endpoint("sessions:read"),
+    ("GET", _THREAD_RUN + "/stream"): Endpoint("sessions:read"),
+    ("GET", _THREAD_RUN + "/join"): Endpoint("sessions:read"),
+    ("POST", _THREAD_RUN + "/cancel"): Endpoint("sessions:write", {}),
     ("POST", _OPENAI + "/chat/completions"): Endpoint(
         "sessions:write",
         {"model": "guide", "messages": [{"role": "user", "content": "count to 1"}]},

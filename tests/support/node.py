@@ -24,3 +24,16 @@ def run_client(program: str, server: ServerProcess, **options: Any) -> dict[str,
     assert ended.returncode == 0, ended.stderr
     result: dict[str, Any] = json.loads(ended.stdout)
     return result
+
+
+def run_page(page: str, server: ServerProcess) -> str:
+    """Run the first program of a page of the documentation; returns what it prints."""
+    text = (CLIENTS.parents[1] / "docs" / page).read_text()
+    program = text.split("```\n", 2)[1]
+    program = program.replace("http://127.0.0.1:8080", server.url).replace("your_key", KEY)
+    ended = subprocess.run(
+        ["node", "--input-type=module", "--eval", program], cwd=CLIENTS, capture_output=True,
+        text=True, timeout=_SECONDS, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout

@@ -60,8 +60,12 @@ WAITING_TURNS = st.builds(
 )
 
 
+#: The types of chunks whose events have another name.
+_TYPES = {"message": "text"}
+
+
 def entries(chunks: list[tuple[str, dict[str, Any]]]) -> list[Entry]:
     return [
-        Entry(number, kind, dumps({"type": kind, **fields}), 0)
+        Entry(number, kind, dumps({"type": _TYPES.get(kind, kind), **fields}), 0)
         for number, (kind, fields) in enumerate(chunks, 1)
     ]

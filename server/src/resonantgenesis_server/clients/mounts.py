@@ -12,6 +12,8 @@ from ..http.routing import FastRoute
 from ..records.agents import AgentDirectory
 from .ag_ui.routes import AgUiRoutes
 from .ai_sdk.routes import ChatRoutes
+from .durable_streams.routes import DurableRoutes
+from .langgraph.routes import LangGraphRoutes
 from .mcp.routes import McpRoutes
 from .openai.routes import OpenAiRoutes
 from .streams import ClientStreams
@@ -32,6 +34,8 @@ MOUNTS: Mapping[ClientName, Callable[[ClientParts], Sequence[FastRoute] | APIRou
     "openai": lambda parts: OpenAiRoutes(parts.streams, parts.agents).routes(),
     "ag-ui": lambda parts: AgUiRoutes(parts.streams, parts.agents).routes(),
     "mcp": lambda parts: McpRoutes(parts.streams, parts.agents, parts.cors_origins).routes(),
+    "durable-streams": lambda parts: DurableRoutes(parts.streams).router(),
+    "langgraph": lambda parts: LangGraphRoutes(parts.streams, parts.agents).routes(),
 }
 
 

@@ -127,15 +127,16 @@ class ClientStreams:
         fold: TurnFrames,
         *,
         skip: int = 0,
-        after: int | None = None,
         headers: Headers = (),
         opening: bytes = OPENING,
         waits: bool = False,
+        after: int | None = None,
     ) -> None:
-        """Answer with the frames of a turn from frame `skip` on, until its end; or with those of
-        the session behind the position `after`. `waits`: a turn that waits is no end."""
+        """Answer with the frames of a turn from frame `skip` on, until its end; turn 0: with those
+        of the session. `after`: the fold takes in all chunks behind this position, and not only
+        those of the turn. `waits`: a turn that waits is no end."""
         principal: Principal = scope["state"]["principal"]
-        start = ReadFrom(turn=ref.turn, waits=waits) if after is None else ReadFrom(after=after)
+        start = ReadFrom(after=after, turn=ref.turn or None, waits=waits)
         with self.watch.opening(principal) as place:
             subscription = await self.service.subscribe(principal, ref.session_id, start)
             if subscription is None:
@@ -149,7 +150,7 @@ class ClientStreams:
                 receive=receive,
                 send=send,
             )
-            ours = session_headers(ref.session_id, ref.turn, self.service.epoch)
+            ours = session_headers(ref.session_id, ref.turn or None, self.service.epoch)
             answer = StreamHeaders.of([*ours, *headers], self.limits.heartbeat)
             await stream.run(answer, opening, self.watch, place)
 

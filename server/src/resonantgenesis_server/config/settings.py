@@ -88,7 +88,7 @@ def _parse_addresses(value: object) -> object:
 
 
 #: Protocols of other people's clients; `clients/mounts.py` has their routes.
-ClientName = Literal["ai-sdk", "openai", "ag-ui", "mcp"]
+ClientName = Literal["ai-sdk", "openai", "ag-ui", "mcp", "durable-streams", "langgraph"]
 Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_addresses)]
 
 

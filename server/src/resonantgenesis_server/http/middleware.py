@@ -50,7 +50,10 @@ log = structlog.get_logger("resonantgenesis.http")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _ALIAS = "/api/v1"
 #: Paths below these need a credential, unless their route is public.
-_NEED_CREDENTIALS = ("/v1/", "/openai/", "/copilotkit/", "/mcp")
+_NEED_CREDENTIALS = (
+    "/v1/", "/openai/", "/copilotkit/", "/langgraph/assistants/", "/langgraph/runs",
+    "/langgraph/threads", "/mcp",
+)  # fmt: skip
 
 #: Entered at the start of the server, left at its stop. Its value is merged into the state.
 Lifespan = Callable[[], AbstractAsyncContextManager[Mapping[str, Any] | None]]
@@ -188,7 +191,7 @@ class Gateway:
                 scope["path_params"] = match.groupdict()
                 if route.counted:
                     await self._count_one(scope)
-                state["query"] = parse_query(scope, route.query)
+                state["query"] = parse_query(scope, route.query, route.lists)
                 return route.app
         if is_socket:
             raise NotFound("there is no socket at this path")

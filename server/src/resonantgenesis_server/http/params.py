@@ -167,12 +167,15 @@ def check_known(kind: type[BaseModel], value: object) -> None:
         raise bad_fields([first, *_at_most(problems)])
 
 
-def parse_query(scope: Scope, known: frozenset[str] | None) -> QueryParams:
+def parse_query(
+    scope: Scope, known: frozenset[str] | None, lists: frozenset[str] = frozenset()
+) -> QueryParams:
     """The query parameters of a request.
 
     Raises InvalidRequest for a repeated parameter, since the choice of one of two values would be a
     guess, and differ between the servers of a chain. So it does for a parameter that is not in
-    `known`; with `known` None every name passes.
+    `known`; with `known` None every name passes. The values of a parameter in `lists` are joined by
+    commas.
     """
     values: dict[str, str] = {}
     text = scope.get("query_string", b"").decode("latin-1")
@@ -183,7 +186,9 @@ def parse_query(scope: Scope, known: frozenset[str] | None) -> QueryParams:
         if pair:
             quoted, _, value = pair.partition("=")
             name = _unquoted(quoted)
-            if name in values:
+            if name in values and name in lists:
+                value = f"{values[name]},{value}"
+            elif name in values:
                 raise InvalidRequest.field(name[:80], "is given more than once")
             values[name] = _unquoted(value)
     if known is not None and not values.keys() <= known and not scope["state"].get("lenient"):

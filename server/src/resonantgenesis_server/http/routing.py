@@ -75,6 +75,8 @@ class FastRoute:
     public: bool = False
     #: The names of its query parameters; None: any name passes.
     query: frozenset[str] | None = None
+    #: Those that may be given more than once.
+    lists: frozenset[str] = frozenset()
 
 
 def fast_route(
@@ -85,6 +87,7 @@ def fast_route(
     counted: bool = True,
     public: bool = False,
     query: frozenset[str] | None = None,
+    lists: frozenset[str] = frozenset(),
 ) -> FastRoute:
     """A route for `path`, whose `{name}` segments arrive in `scope["path_params"]`.
 
@@ -94,7 +97,7 @@ def fast_route(
     """
     pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path))
     compiled = re.compile(pattern, re.DOTALL)
-    return FastRoute(method, path, compiled, app, counted, public, query)
+    return FastRoute(method, path, compiled, app, counted, public, query, lists)
 
 
 class StreamedRoute(JsonRoute):

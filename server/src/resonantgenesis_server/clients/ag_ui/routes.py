@@ -171,7 +171,7 @@ class AgUiRoutes:
         turns = state.turns[-_RUNS:]
         goals = await self._service.supervisor.history.goals(session_id, turns)
         fold = ThreadFrames(session_id, body.thread_id, turns[0].turn, goals)
-        ref = TurnRef(session_id, turns[-1].turn)
+        ref = TurnRef(session_id, 0)
         after = next((turn.first for turn in turns if turn.first), 1) - 1
         await self._streams.write(scope, receive, send, ref, fold, after=after)
 

@@ -36,6 +36,8 @@ MAX_CREDENTIAL = 8_192
 COOKIE = "rg_token"
 
 _COOKIE_PATHS = re.compile(r"/v1/(sessions/[^/]+/stream|events/subscribe|ws)")
+#: Clients of these paths send their key in a header of its own.
+_KEY_PATHS = "/langgraph/"
 _INVALID = "the credential is not valid"
 
 V = TypeVar("V")
@@ -149,6 +151,9 @@ class CredentialAuthenticator:
         value = header(scope, b"authorization")
         if value is not None:
             return await self.verify(_bearer(value))
+        key = header(scope, b"x-api-key") if scope["path"].startswith(_KEY_PATHS) else None
+        if key is not None:
+            return await self.verify(key.decode("latin-1"))
         token = self._cookie(scope)
         return None if token is None else await self._verify_token(token)
 

@@ -1,0 +1,1 @@
+"""The client of Durable Streams, for reading."""

@@ -1,0 +1,1 @@
+"""The LangGraph SDKs, in Python and in JavaScript."""

@@ -1,0 +1,133 @@
+"""LangGraph's own SDKs, unmodified, with this server in the place of LangGraph's."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from support.credentials import sync_client
+from support.node import run_client, run_page
+from support.server import KEY, ServerProcess, bearer
+
+ROOT = Path(__file__).resolve().parents[2]
+#: LangGraph's SDK for Python stands beside LangGraph.
+PYTHON = ROOT / ".venv-frameworks" / "bin" / "python"
+
+
+@pytest.fixture(scope="module")
+def found(server: ServerProcess) -> dict[str, Any]:
+    return run_client("langgraph.mjs", server)
+
+
+def test_a_whole_run_with_a_tool_call(found: dict[str, Any]) -> None:
+    assert found["assistant"] == ["guide", "guide"]
+    whole = found["whole"]
+    assert whole["events"][:2] == ["metadata", "values"]
+    assert {"messages", "updates", "custom"} < set(whole["events"])
+    assert whole["nodes"] == ["agent", "tools", "agent"]
+    assert whole["types"] == ["human", "ai", "tool", "ai"]
+    assert "= 30" in whole["text"] and whole["same"] and whole["created"]
+    assert whole["run"] == "success"
+
+
+def test_a_thread_has_state_history_and_runs(found: dict[str, Any]) -> None:
+    assert found["state"] == {
+        "last": ["ai", "1 2 3"],
+        "messages": 6,
+        "history": [6, 4],
+        "parents": True,
+        "found": [[True, "idle", "What is 12% of 250?"]],
+        "runs": ["success", "success"],
+    }
+    assert found["copy"] == 6
+
+
+def test_a_cut_anywhere_loses_and_doubles_nothing(found: dict[str, Any]) -> None:
+    whole = [["human", "count to 4"], ["ai", "1 2 3 4"]]
+    assert len(found["cuts"]) == 14
+    assert all(each == [True, ["1 2 3 4"], whole, True] for each in found["cuts"])
+
+
+def test_a_reload_in_mid_answer_goes_on(found: dict[str, Any]) -> None:
+    assert found["reload"] == [300, True]
+    assert found["other_modes"] is True, "an event's id means the same with other modes"
+
+
+def test_a_cancel_ends_the_run_for_both_tabs(found: dict[str, Any]) -> None:
+    assert found["cancel"] == ["interrupted", True, "values"]
+
+
+def test_two_tabs_make_one_thread(found: dict[str, Any]) -> None:
+    assert found["tabs"] == [[2, 4], 4]
+    # A run that waited shows the answer before it, which was not whole when it began to wait.
+    assert found["queued"] == [["human", 1], ["ai", 21], ["human", 1], ["ai", 21]]
+
+
+def test_failures_show_as_failures(found: dict[str, Any]) -> None:
+    event, message, status, waited = found["failed"]
+    assert (event, message, status) == ("error", "the shop is closed", "error")
+    assert waited == "AGENT_FAILED: the shop is closed"
+    assert found["refusals"] == [401, 404, 404, 422]
+
+
+def test_interrupts_are_answered(found: dict[str, Any]) -> None:
+    asked = ["refund", ["agent"], True, False]
+    assert found["interrupts"] == [
+        [*asked, ["Looking. ", "paid", "Paid."], "idle"],
+        [*asked, ["Looking. ", "denied", "Not paid."], "idle"],
+    ]
+
+
+def test_use_stream_in_a_page(server: ServerProcess) -> None:
+    page = run_client("langgraph_react.mjs", server)
+    assert page["whole"] == [["human", "count to 3"], ["ai", "1 2 3"]]
+    assert page["asked"] == "refund" and page["answered"] == "Paid."
+    assert page["reload"] == [["human", "ai"], True]
+    assert "the shop is closed" in page["failed"]
+
+
+def test_the_python_sdk(server: ServerProcess) -> None:
+    given = json.dumps({"base": server.url, "key": KEY})
+    program = Path(__file__).with_name("langgraph_client.py")
+    ended = subprocess.run(
+        [PYTHON, program], input=given, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert found["whole"] == ["success", "1 2 3 4", "1 2 3 4"]
+    assert all(each == ["1 2 3 4", True] for each in found["cuts"]) and len(found["cuts"]) == 5
+    assert found["interrupt"] == ["refund", "Paid."]
+    assert found["refused"] == ["AuthenticationError", "ConflictError", "NotFoundError"]
+    assert found["failed"] == "the shop is closed"
+
+
+def test_the_program_of_the_page(server: ServerProcess) -> None:
+    assert run_page("langgraph.md", server).split() == ["1", "2", "3"]
+
+
+def test_a_stream_that_must_be_let_go_is_no_success(server: ServerProcess) -> None:
+    """Its body is cut and not ended: the SDKs then ask for what is behind their last event."""
+    body = {
+        "assistant_id": "paced",
+        "input": {"messages": "w"},
+        "context": {"count": 10_000, "pace": 50},
+        "stream_mode": "messages-tuple",
+    }
+    with sync_client(server, headers=bearer()) as client:
+        key = client.post("/v1/keys", json={"name": "k", "scopes": ["*"]}).json()
+        headers = {"X-Api-Key": key["key"]}
+        with (
+            sync_client(server, headers=headers) as other,
+            other.stream("POST", "/langgraph/runs/stream", json=body) as answer,
+        ):
+            pieces = answer.iter_text()
+            while "event: messages" not in next(pieces):
+                pass
+            client.delete(f"/v1/keys/{key['id']}")
+            with pytest.raises(httpx.RemoteProtocolError):
+                for _ in pieces:
+                    pass
