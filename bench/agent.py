@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from resonantgenesis_server.agent_api import Turn
@@ -21,9 +22,12 @@ def payload(seq: int, size: int) -> str:
 
 
 async def paced(turn: Turn) -> AsyncIterator[str]:
-    """The goal is JSON: {"rate": 20, "count": 600, "bytes": 64}; rate 0: as fast as possible."""
+    """The goal is JSON: {"rate": 20, "count": 600, "bytes": 64}; rate 0: as fast as possible. With
+    "go", the path of a file, nothing comes before that file is there."""
     goal: dict[str, Any] = json.loads(turn.goal)
     rate, count, size = float(goal["rate"]), int(goal["count"]), int(goal["bytes"])
+    while "go" in goal and not Path(goal["go"]).exists():
+        await asyncio.sleep(0.02)
     loop = asyncio.get_running_loop()
     start = loop.time()
     for seq in range(1, count + 1):

@@ -66,6 +66,10 @@ class Peer(ABC):
         what it missed."""
         return None
 
+    def chat(self, server: Server, load: Load) -> Plan | None:
+        """Every viewer gets every event as a frame of the AI SDK."""
+        return None
+
     def sockets(self, server: Server, load: Load, *, deflate: bool) -> Plan | None:
         """The same over WebSocket, without the return."""
         return None

@@ -67,6 +67,21 @@ class Ours(Peer):
         )
         return Plan(viewers, begin=lambda: self._run(server, session, load))
 
+    def chat(self, server: Server, load: Load) -> Plan | None:
+        # The AI SDK asks for what runs, so the turn begins before its viewers come.
+        session, go = self._session(server), server.directory / "go"
+        body = turn(load.rate, load.count, load.bytes)
+        body["goal"] = json.dumps(json.loads(str(body["goal"])) | {"go": str(go)})
+        headers = {**HEADERS, "Prefer": "respond-async"}
+        post(server, f"/v1/sessions/{session}/execute", body, headers)
+        viewers = ViewerSpec(
+            path=f"/v1/agents/bench/chat/{session}/stream",
+            connections=load.viewers,
+            headers=(AUTH,),
+            from_one=True,
+        )
+        return Plan(viewers, begin=go.touch)
+
     def sockets(self, server: Server, load: Load, *, deflate: bool) -> Plan | None:
         session = self._session(server)
         subscribe = {"type": "subscribe", "channels": [f"session:{session}"], "resume_from": 0}
@@ -124,6 +139,16 @@ class Ours(Peer):
             bytes=load.bytes,
         )
         return Plan(viewers, publish=publish)
+
+
+class OwnForm(Ours):
+    """The same server and load, in our own form."""
+
+    name = "own_form"
+    title = "ResonantGenesis, own form"
+
+    def chat(self, server: Server, load: Load) -> Plan | None:
+        return self.fanout(server, load)
 
 
 def _wait_for_end(server: Server, session: str) -> None:

@@ -9,10 +9,11 @@ from .handwritten import Handwritten
 from .limit import Limit
 from .nchan import Nchan
 from .node_peers import DurableStreams, SocketIo, Ws
-from .ours import Ours
+from .ours import Ours, OwnForm
 
 PEERS: tuple[Peer, ...] = (
     Ours(),
+    OwnForm(),
     Limit(),
     PlainAsgi(),
     Nchan(),

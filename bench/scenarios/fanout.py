@@ -34,6 +34,11 @@ def _deflate(peer: Peer, server: Server, scale: Scale) -> Measurement | None:
     return window(server, plan, load, warm=warm, seconds=seconds)
 
 
+def _chat(peer: Peer, server: Server, scale: Scale) -> Measurement | None:
+    load, warm, seconds = _load(scale, 64)
+    return window(server, peer.chat(server, load), load, warm=warm, seconds=seconds)
+
+
 SSE = Scenario(
     name="fanout",
     title="Fan-out over SSE: 1,000 viewers of one stream, 20 events/s",
@@ -67,4 +72,16 @@ DEFLATE = Scenario(
     quick=(),
     full=("limit", "asgi", "nchan", "ws", "socketio", "centrifuge", "centrifugo"),
     quick_repeats=0,
+)
+ADAPTERS = Scenario(
+    name="adapters",
+    title="Fan-out to the AI SDK: 1,000 viewers of one chat, 20 events/s",
+    value="cpu_us",
+    unit="µs",
+    meaning=MEANING,
+    run=_chat,
+    quick=("own_form",),
+    full=(),
+    bars=(Bar(1.2, "own_form"),),
+    quick_repeats=2,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .base import Scenario
-from .fanout import DEFLATE, SSE, WEBSOCKET
+from .fanout import ADAPTERS, DEFLATE, SSE, WEBSOCKET
 from .first import FIRST
 from .idle import IDLE
 from .resume import COMPACT, RESUME
@@ -25,4 +25,5 @@ SCENARIOS: tuple[Scenario, ...] = (
     TOPICS,
     DEFLATE,
     SLOW_READERS,
+    ADAPTERS,
 )
