@@ -40,6 +40,26 @@ async def until(client: ResonantGenesis, session: str, status: str) -> None:
             await asyncio.sleep(0.05)
 
 
+async def until_counted(server: ServerProcess, state: str, count: int) -> None:
+    """Wait until the metrics have so many turns of this state."""
+    sample = f'resonantgenesis_turns_open{{state="{state}"}} {count}'
+    async with asyncio.timeout(60), httpx.AsyncClient(base_url=server.url) as http:
+        while sample not in (text := (await http.get("/metrics")).text):
+            assert "resonantgenesis_turns_open" in text
+            await asyncio.sleep(0.05)
+
+
+async def test_a_cancelled_turn_says_that_it_has_ended(server: ServerProcess) -> None:
+    async with sdk(server) as client:
+        stream = client.sessions.execute_stream(agent_id="refunds", goal="7", context={})
+        async for _ in stream:
+            pass
+        session = str(stream.session_id)
+        await client.sessions.cancel(session)
+        with pytest.raises(Conflict, match=r"turn 1 does not wait .* it has ended \(cancelled\)"):
+            await client.sessions.input(session, "refund", approved=True)
+
+
 async def test_a_kill_between_the_question_and_the_answer(
     server: ServerProcess, tmp_path: Path
 ) -> None:
@@ -59,6 +79,7 @@ async def test_a_kill_between_the_question_and_the_answer(
     async with sdk(server) as other:
         shown = await other.sessions.get(session)
         assert (shown.status, [ask.call_id for ask in shown.waiting]) == ("waiting", ["refund"])
+        await until_counted(server, "waiting", 1)
         page = await other.sessions.list(status="waiting")
         assert [ask.kind for ask in page.data[0].waiting] == ["approval"]
         given = await other.sessions.input(session, "refund", approved=True)

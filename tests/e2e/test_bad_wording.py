@@ -106,3 +106,24 @@ async def test_messages(server: ServerProcess, text: str, words: str) -> None:
         error = json.loads(await socket.recv())
     assert error["type"] == "error"
     assert words in error["message"]
+
+
+async def test_a_further_turn_need_not_repeat_its_agent(server: ServerProcess) -> None:
+    async with server.client() as client:
+        session = (await execute(client, goal="count to 1"))["session_id"]
+        further = {"session_id": session, "goal": "count to 2", "if_busy": "enqueue"}
+        answer = await client.post("/v1/sessions/execute", json=further)
+        assert answer.json().get("output") == "1 2", answer.text
+        answer = await client.post("/v1/sessions/execute", json={**further, "agent_id": "paced"})
+        assert said_of("agent_id", answer) == "is not the agent of this session, which is 'guide'"
+        answer = await client.post("/v1/sessions/execute", json={"goal": "count to 2"})
+        assert said_of("agent_id", answer) == "Field required"
+        answer = await client.post(
+            f"/v1/sessions/{session}/execute", json={"session_id": "sess_other", "goal": "x"}
+        )
+        assert said_of("session_id", answer) == "is not the session of the path"
+
+
+def said_of(field: str, answer: httpx.Response) -> str:
+    check_refusal(answer, "INVALID_REQUEST")
+    return str(answer.json()["error"]["details"]["fields"][field])

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from fastapi import APIRouter
@@ -295,6 +295,7 @@ async def open_parts(
         webhooks, deliveries = _webhooks(
             stack, settings, records, events, hasher, clock, calls, relay.settle
         )
+        expiry = Expiry(records.sessions, service.expire, clock.now, lambda: ownership.leads)
         routes = Routes(
             service,
             events,
@@ -322,6 +323,7 @@ async def open_parts(
                 sockets,
                 engines.pool,
                 deliveries,
+                expiry,
             ),
             clock.now,
             of_key.events.reached,
@@ -354,18 +356,17 @@ async def open_parts(
         await _start_list(session_list)
         await _announce_start(stack, relay, node_events)
         of_key.share(stack, calls, watch)
-        for timer in (
+        _start(
+            stack,
             housekeeper,
             watch,
             LoopLag(),
             of_key.requests,
             of_key.events,
             routes.nodes,
-            Expiry(records.sessions, service.expire, clock.now, lambda: ownership.leads),
+            expiry,
             deliveries,
-        ):
-            timer.start()
-            stack.push_async_callback(timer.close)
+        )
         yield Parts(
             app,
             supervisor,
@@ -381,6 +382,18 @@ async def open_parts(
             log,
             records,
         )
+
+
+class _Timer(Protocol):
+    def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+def _start(stack: contextlib.AsyncExitStack, *timers: _Timer) -> None:
+    for timer in timers:
+        timer.start()
+        stack.push_async_callback(timer.close)
 
 
 async def _keep_clock(

@@ -18,6 +18,7 @@ from .http.watchdog import StreamWatchdog
 from .http.websocket.routes import SocketRoutes
 from .http.worker_metrics import Telling, WorkerMetrics
 from .log.sqlite.log import SqliteLog
+from .sessions.expiry import Expiry
 from .sessions.session_list import SessionList
 from .sessions.supervisor import Supervisor
 from .stores import AnyLog
@@ -36,6 +37,7 @@ def metrics_of(
     sockets: SocketRoutes,
     pool: WorkerPool,
     webhooks: WebhookDispatcher,
+    expiry: Expiry,
 ) -> APIRouter:
     """`/metrics` over these parts; each scrape reads them. A worker tells the others, until `stack`
     is closed."""
@@ -50,7 +52,7 @@ def metrics_of(
 
     def turns() -> Mapping[str, float]:
         running, queued = supervisor.open_turns()
-        return {"running": running, "queued": queued}
+        return {"running": running, "queued": queued, "waiting": expiry.waiting}
 
     def followed() -> Mapping[str, float]:
         source = hub.source

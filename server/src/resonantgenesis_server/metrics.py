@@ -164,7 +164,12 @@ class Meters:
             "",
             "Sessions whose row in the list of sessions is not written yet.",
         )
-        self._gauge("turns_open", "state", "Turns that are running, and that wait (queued).")
+        self._gauge(
+            "turns_open",
+            "state",
+            "Turns that are running, that wait for others (queued), and that wait for answers"
+            " (waiting: those of the whole store, told by one node).",
+        )
         self.turns = self._add(
             Counter("success", "failed", "cancelled", "timeout"),
             "turns_total",

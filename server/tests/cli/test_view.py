@@ -8,6 +8,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from resonantgenesis_server.cli import asks
 from resonantgenesis_server.cli.render import WordWrap, one_line, safe
 from resonantgenesis_server.cli.view import ChunkView
 from rich.console import Console
@@ -69,6 +70,16 @@ def test_a_question_names_its_choices() -> None:
     ask = {"type": "input_required", "call_id": "a", "kind": "input", "message": "Where to?"}
     assert shown({**ask, "schema": {"enum": ["Oslo", 7]}}) == '? Where to? one of "Oslo", 7\n'
     assert shown({**ask, "schema": {"type": "string"}}) == "? Where to?\n"
+
+
+def test_a_choice_may_be_typed_as_a_bare_word() -> None:
+    ask = {"kind": "input", "schema": {"enum": ["Oslo", "8", 7, None]}}
+    assert asks.prompt(ask) == "Answer: "
+    typed = {"Oslo": "Oslo", ' "Oslo"': "Oslo", "8": "8", "7": 7, "null": None}
+    for line, payload in typed.items():
+        assert asks.answer(ask, line) == {"payload": payload}
+    with pytest.raises(asks.NotAnAnswer, match='type one of "Oslo", "8", 7, null'):
+        asks.answer(ask, "Rome")
 
 
 def test_a_failed_turn_says_why() -> None:

@@ -29,16 +29,20 @@ def question(ask: Json) -> str:
         case "tool":
             words = f"the result of {call}"
         case _:
-            words = _choices(ask.get("schema"))
+            words = _choices(ask)
     between = " " if message.endswith(("?", ".", "!", ":")) else ": "
     return one_line(between.join(part for part in (message, words) if part) or "an answer")
 
 
-def _choices(schema: object) -> str:
+def _choices_of(ask: Json) -> list[Any]:
+    schema = ask.get("schema")
     values = schema.get("enum") if isinstance(schema, Mapping) else None
-    if not isinstance(values, list):
-        return ""
-    return f"one of {', '.join(json.dumps(value, ensure_ascii=False) for value in values)}"
+    return values if isinstance(values, list) and ask.get("kind") == "input" else []
+
+
+def _choices(ask: Json) -> str:
+    values = [json.dumps(value, ensure_ascii=False) for value in _choices_of(ask)]
+    return f"one of {', '.join(values)}" if values else ""
 
 
 def prompt(ask: Json) -> str:
@@ -47,7 +51,7 @@ def prompt(ask: Json) -> str:
         return "[y]es, or [n]o and why: "
     if ask.get("kind") == "tool":
         return "JSON, or ! and why it failed: "
-    return "Answer: " if takes_text(ask) else "JSON: "
+    return "Answer: " if takes_text(ask) or _choices_of(ask) else "JSON: "
 
 
 def takes_text(ask: Json) -> bool:
@@ -68,12 +72,15 @@ def answer(ask: Json, line: str) -> dict[str, Any]:
         raise NotAnAnswer("type y or n; Ctrl-C cancels the turn, Ctrl-D leaves it waiting")
     if text.startswith("!") and ask.get("kind") == "tool":
         return {"approved": False, **_reason(text[1:])}
+    for choice in _choices_of(ask):
+        if text in {choice if isinstance(choice, str) else "", json.dumps(choice)}:
+            return {"payload": choice}
     if takes_text(ask):
         return {"payload": text}
     try:
         return {"payload": json.loads(text)}
     except ValueError as error:
-        raise NotAnAnswer(f"type JSON: {error}") from error
+        raise NotAnAnswer(f"type {_choices(ask) or f'JSON: {error}'}") from error
 
 
 def _reason(text: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from sqlalchemy import Insert, RowMapping, and_, delete, select
+from sqlalchemy import Insert, RowMapping, and_, delete, func, select
 
 from . import tables
 from .base import ListPage, ListPlace, SessionRecord
@@ -160,6 +160,12 @@ class SessionRepository:
             rows = (await connection.execute(query)).all()
         due = [row.id for row in rows if row.wakes_at <= micros(now)]
         return due, seconds(rows[0].wakes_at) if rows and not due else None
+
+    async def waiting(self) -> int:
+        """The sessions of all organizations whose turn waits for answers."""
+        query = select(func.count()).where(tables.sessions.c.wakes_at.is_not(None))
+        async with self._database.read() as connection:
+            return int(await connection.scalar(query) or 0)
 
     async def deleted(self, *, after: str = "", limit: int = 100) -> Sequence[SessionRecord]:
         """Deleted sessions that their forks still show, of all organizations, by id."""

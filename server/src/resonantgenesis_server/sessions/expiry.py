@@ -39,6 +39,8 @@ class Expiry:
         self._now = now
         self._leads = leads
         self._loop = Background("expiry", self._run)
+        #: Turns of the whole store that wait for answers; 0 at nodes that do not look.
+        self.waiting = 0
 
     def start(self) -> None:
         self._loop.start()
@@ -49,6 +51,7 @@ class Expiry:
     async def look(self) -> float:
         """Record all that has expired now. Returns the seconds until the next look."""
         due, next_at = await self._sessions.expired(self._now())
+        self.waiting = await self._sessions.waiting()
         for session_id in due:
             try:
                 await self._expire(session_id)
@@ -61,7 +64,9 @@ class Expiry:
     async def _run(self) -> None:
         while True:
             wait = _LOOK
-            if self._leads():
+            if not self._leads():
+                self.waiting = 0
+            else:
                 try:
                     wait = await self.look()
                 except StoreError as error:

@@ -294,7 +294,8 @@ class Session:
         """Raises Conflict unless this very answer was given before."""
         given = None if turn.waits is None else turn.waits.answers.get(request.call_id)
         if given is None or given.status == "cancelled":
-            raise Conflict("the turn does not wait for this answer any more")
+            over = "" if turn in self.state.open_turns else f": it has ended ({turn.status})"
+            raise Conflict(f"turn {turn.turn} does not wait for this answer any more{over}")
         if given.status == "expired":
             raise Conflict("nobody answered in time: the ask has expired")
         if given.digest != NewAnswer.of(request).digest:

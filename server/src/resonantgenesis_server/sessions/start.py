@@ -303,7 +303,9 @@ def _named_session(principal: Principal, request: TurnRequest, state: SessionSta
     if info is None:
         raise SessionNotFound("no such session")
     if request.agent_id is not None and request.agent_id != info.agent_id:
-        raise InvalidRequest.field("agent_id", "is not the agent of this session")
+        raise InvalidRequest.field(
+            "agent_id", f"is not the agent of this session, which is {info.agent_id!r}"
+        )
     if request.subject is not None and request.subject != info.subject:
         principal.subject_of_new(request.subject)
         raise InvalidRequest.field("subject", "is not the subject of this session")

@@ -11,7 +11,14 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, Field
-from resonantgenesis_server.agents.tools.base import NO_CONTEXT, ToolContext, ToolError, run_tool
+from resonantgenesis_server.agents.tools.base import (
+    NO_CONTEXT,
+    ToolBounds,
+    ToolContext,
+    ToolError,
+    approval_of,
+    run_tool,
+)
 from resonantgenesis_server.agents.tools.functions import FunctionTool, ToolLoadError, load_tool
 from resonantgenesis_server.model.chunks import ToolCall
 
@@ -64,6 +71,17 @@ def test_the_signature_and_the_docstring_are_the_schema() -> None:
     assert properties["unit"]["enum"] == ["c", "f"]
     assert properties["unit"]["default"] == "c"
     assert properties["days"] == {"type": "integer", "minimum": 1, "maximum": 7, "default": 3}
+
+
+def test_whether_its_calls_need_an_approval_is_known_before_them() -> None:
+    def pay(amount: int) -> str:
+        return f"paid {amount}"
+
+    tool = FunctionTool("pay", pay)
+    assert approval_of(tool, ToolBounds()) is False
+    assert approval_of(tool, ToolBounds(approvals=["pay"])) is True
+    pay.needs_approval = lambda args: args["amount"] > 100  # type: ignore[attr-defined]
+    assert approval_of(FunctionTool("pay", pay), ToolBounds()) is None
 
 
 async def test_arguments_become_the_types_of_the_signature_and_the_result_becomes_json() -> None:

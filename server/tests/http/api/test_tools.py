@@ -30,6 +30,7 @@ async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
             },
             "functions": {"cwd": "os:getcwd"},
             "timeouts": {"cwd": 3},
+            "approvals": ["fetch_url", "tiny__*"],
         }
     )
     settings = Settings(data=tmp_path, bootstrap_key=KEY, tools=tools)
@@ -68,6 +69,8 @@ async def test_the_tools_there_are(client: httpx.AsyncClient) -> None:
     assert (page["next_cursor"], page["has_more"]) == (None, False)
     tools = {tool["name"]: tool for tool in page["data"]}
     assert list(tools) == [*BUILT_IN, "cwd", "tiny__say", "tiny__end"]
+    asking = {name: tool["needs_approval"] for name, tool in tools.items()}
+    assert (asking["fetch_url"], asking["tiny__say"], asking["cwd"]) == (True, True, False)
     assert tools["calculator"] == {
         "name": "calculator",
         "description": tools["calculator"]["description"],
@@ -80,6 +83,7 @@ async def test_the_tools_there_are(client: httpx.AsyncClient) -> None:
         "source": "built-in",
         "server": None,
         "timeout_seconds": 30.0,
+        "needs_approval": False,
         "problem": None,
     }
     assert "set tools.search.provider" in tools["web_search"]["problem"]

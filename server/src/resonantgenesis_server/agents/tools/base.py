@@ -277,6 +277,15 @@ class ToolBounds:
 DEFAULT_BOUNDS = ToolBounds()
 
 
+def approval_of(tool: Tool, bounds: ToolBounds) -> bool | None:
+    """Whether a person has to approve each call of the tool: the configuration says so, or its
+    `needs_approval`. None: that is a function of the arguments."""
+    if bounds.wants_approval(tool.name):
+        return True
+    wanted = getattr(tool, "needs_approval", False)
+    return None if callable(wanted) else bool(wanted)
+
+
 class ToolRegistry:
     """The tools that a turn may call, in the order given. Raises ValueError when two share a name.
 
@@ -324,13 +333,11 @@ class ToolRegistry:
         tool = self._tools.get(call.tool)
         if tool is None:
             return False
-        if self._bounds.wants_approval(call.tool):
-            return True
-        wanted = getattr(tool, "needs_approval", False)
-        if not callable(wanted):
-            return bool(wanted)
+        always = approval_of(tool, self._bounds)
+        if always is not None:
+            return always
         try:
-            return bool(wanted(call.args))
+            return bool(tool.needs_approval(call.args))  # type: ignore[attr-defined]
         except Exception as exc:
             _log.error("needs_approval of tool %s failed", call.tool, exc_info=exc)
             return True

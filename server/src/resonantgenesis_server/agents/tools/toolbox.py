@@ -20,6 +20,7 @@ from .base import (
     ToolError,
     ToolRegistry,
     ToolSource,
+    approval_of,
     source_of,
 )
 from .calculator import Calculator
@@ -43,6 +44,8 @@ class ListedTool:
     tool: Tool
     origin: Origin
     timeout: float
+    #: Whether a person has to approve each call; None: it depends on the arguments.
+    needs_approval: bool | None
     server: str | None = None
     problem: str | None = None
 
@@ -127,6 +130,7 @@ class Toolbox:
                 tool,
                 "function" if isinstance(tool, FunctionTool) else "built-in",
                 self._bounds.timeout_of(tool.name),
+                approval_of(tool, self._bounds),
                 problem=_problem(tool),
             )
             for tool in self._tools
@@ -134,7 +138,8 @@ class Toolbox:
         for source, tools in answers.tools.items():
             for tool in tools:
                 timeout = self._bounds.timeout_of(tool.name)
-                listed.append(ListedTool(tool, "mcp", timeout, source))
+                asks = approval_of(tool, self._bounds)
+                listed.append(ListedTool(tool, "mcp", timeout, asks, source))
         return Listing(listed, answers.problems)
 
     # -- inside ----------------------------------------------------------------------------

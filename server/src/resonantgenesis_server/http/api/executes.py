@@ -13,7 +13,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ...model.errors import Unavailable
+from ...model.errors import InvalidRequest, Unavailable
 from ...model.limits import Limits
 from ...model.principal import Principal
 from ...sessions.range import ReadFrom
@@ -118,7 +118,9 @@ class ExecuteRoutes:
             turn_request = body.request(self._limits)
         else:
             # Clients that are out there name the session in the body as well.
-            if isinstance(value, dict) and value.get("session_id") == session_id:
+            if isinstance(value, dict) and "session_id" in value:
+                if value["session_id"] != session_id:
+                    raise InvalidRequest.field("session_id", "is not the session of the path")
                 value = {name: of for name, of in value.items() if name != "session_id"}
             body = validated(CalledTurnBody, value, lenient=lenient)
             turn_request = body.request(self._limits, session_id)

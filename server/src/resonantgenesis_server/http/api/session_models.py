@@ -144,8 +144,19 @@ def check_goal(goal: str, limits: Limits) -> None:
 class ExecuteBody(TurnBody):
     """A turn of a new session, or of the one that `session_id` names."""
 
-    agent_id: AgentId
     session_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    agent_id: AgentId | None = Field(
+        default=None,
+        validate_default=True,
+        description="Required, unless `session_id` names a session, which has one.",
+    )
+
+    @field_validator("agent_id", mode="before")
+    @classmethod
+    def _check_agent(cls, agent_id: object, info: ValidationInfo) -> object:
+        if agent_id is None and info.data.get("session_id") is None:
+            raise PydanticKnownError("missing")
+        return agent_id
 
     def request(self, limits: Limits, session_id: str | None = None) -> TurnRequest:
         """Raises PayloadTooLarge."""

@@ -25,6 +25,9 @@ class ToolBody(BaseModel):
     source: Origin
     server: str | None = Field(description="The MCP server that has it.")
     timeout_seconds: float
+    needs_approval: bool | None = Field(
+        description="Whether a person has to approve each call; null: it depends on the arguments."
+    )
     problem: str | None = Field(description="Why it cannot be used now; null if it can.")
 
 
@@ -71,5 +74,6 @@ def _body(listed: ListedTool) -> ToolBody:
         source=listed.origin,
         server=listed.server,
         timeout_seconds=listed.timeout,
+        needs_approval=listed.needs_approval,
         problem=listed.problem,
     )
