@@ -150,7 +150,7 @@ function cutOnce(own) {
   await client.runs.cancel(thread_id, run_id, true);
   const [one, two] = await Promise.all(tabs);
   const { status } = await client.runs.get(thread_id, run_id);
-  found.cancel = [status, JSON.stringify(one) === JSON.stringify(two), one.at(-1).event];
+  found.cancel = [status, JSON.stringify(one) === JSON.stringify(two), one.at(-1).data.error];
 }
 {
   const name = crypto.randomUUID();

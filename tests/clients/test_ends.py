@@ -29,12 +29,14 @@ def asks(name: str, pace: int) -> dict[str, tuple[str, dict[str, Any]]]:
     chat["messages"] = [{"id": "m", "role": "user", "parts": [part]}]
     slow = {"model": "slow", "stream": True}
     run = {"threadId": name, "runId": "r", "messages": [_SAY]}
+    graph = {"assistant_id": "slow", "input": {"messages": [_SAY]}}
     return {
         "ai-sdk": ("/v1/agents/paced/chat", chat),
         "responses": ("/openai/v1/responses", {**slow, "input": "word"}),
         "completions": ("/openai/v1/chat/completions", {**slow, "messages": [_SAY]}),
         "ag-ui": ("/v1/agents/slow/ag-ui", run),
         "copilotkit": ("/copilotkit/agent/slow/run", run),
+        "langgraph": ("/langgraph/runs/stream", {**graph, "stream_mode": "messages-tuple"}),
     }
 
 

@@ -26,6 +26,8 @@ SILENT = ("debug", "tasks", "checkpoints", "tools")
 #: A `messages/partial` repeats the whole text, so it comes when the text has grown by a 32nd.
 _GROWTH = 32
 _ALWAYS = ""
+#: The error of a run that was cancelled, by the name that LangGraph's server gives it.
+CANCELLED: Json = {"error": "UserInterrupt", "message": "the run was cancelled"}
 _INNER = "messages of sub-agents"
 
 #: Mode, event and the function that makes its data, which is called at once or never.
@@ -283,14 +285,13 @@ class RunStreamFrames(TurnFrames):
         yield "values", "values", lambda: self._values() | asks
         self._begun = False
 
-    def _done(self, _chunk: Chunk) -> Iterator[_Event]:
+    def _done(self, chunk: Chunk) -> Iterator[_Event]:
         yield from self._whole(self._places.number)
-        failure = self._failure
-        if failure is not None:
-            yield _ALWAYS, "error", lambda: failure
-            return
+        failure = CANCELLED if chunk["status"] == "cancelled" else self._failure
         yield self._traced("on_chain_end", {}, self._info.agent_id)
         yield "values", "values", self._values
+        if failure is not None:
+            yield _ALWAYS, "error", lambda: failure
 
 
 def _namespace(chunk: Chunk) -> str:

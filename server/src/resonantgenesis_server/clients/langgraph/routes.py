@@ -28,7 +28,7 @@ from ...sessions.request import TurnRef
 from ...sessions.state import TurnState
 from ..streams import ClientStreams, answer_json, visible_agents
 from . import threads
-from .encode import RunInfo, RunStreamFrames
+from .encode import CANCELLED, RunInfo, RunStreamFrames
 from .messages import Json
 from .requests import (
     AssistantQuery,
@@ -455,6 +455,8 @@ class LangGraphRoutes:
         error = result.get("error")
         if error is not None:
             found["__error__"] = {"error": error["code"], "message": error["message"]}
+        elif result["status"] == "cancelled":
+            found["__error__"] = CANCELLED
         await answer_json(scope, receive, send, found)
 
     def _name(self, scope: Scope, thread: Thread, ref: TurnRef) -> str:
