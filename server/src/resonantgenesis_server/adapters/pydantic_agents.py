@@ -71,6 +71,8 @@ class _Run:
         messages: Sequence[ModelMessage] = _history(self._turn)
         results: DeferredToolResults | None = None
         if self._turn.kept is not None:  # the process that waited has ended
+            # It has taken the answers of its earlier stops, so all that it yields now is new.
+            dict(self._turn.answers)
             goal, messages = None, ModelMessagesTypeAdapter.validate_python(self._turn.kept)
             results = await self._decided(_last_calls(messages))
         while True:
