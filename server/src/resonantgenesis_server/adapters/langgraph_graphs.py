@@ -36,6 +36,8 @@ from .langchain_messages import (
 
 #: The node that runs tools, in LangGraph's and LangChain's own graphs.
 _TOOLS = "tools"
+#: Characters of a message of an ask.
+_MAX_MESSAGE = 4_000
 _OURS = tuple(kind for kind in get_args(AgentChunk) if kind is not str)
 
 
@@ -268,7 +270,8 @@ class _Asks:
 
     def _ask(self, ask: Ask) -> str:
         self.count += 1
-        ask = replace(ask, call_id=ask.call_id or f"interrupt_{self.count}")
+        message, call_id = ask.message[:_MAX_MESSAGE], ask.call_id or f"interrupt_{self.count}"
+        ask = replace(ask, message=message, call_id=call_id)
         self.asks.append(ask)
         return ask.call_id
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..agents.loading import AgentLoadError, find, look_beside
+from ..agents.loading import AgentLoadError, attribute_of, find, look_beside
 from ..agents.tools.functions import ToolLoadError, load_tool
 from ..config.settings import Settings
 from ..logging.startup import StartupError
@@ -35,7 +35,8 @@ def load(settings: Settings, config: Path | None) -> None:
         look_beside(config)
     try:
         for reference in settings.agents.values():
-            find(reference)
+            if not isinstance(attribute_of(reference), type):  # which is made once, by the server
+                find(reference)
         for name, reference in settings.tools.functions.items():
             load_tool(name, reference)
     except (AgentLoadError, ToolLoadError) as error:
