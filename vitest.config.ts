@@ -6,7 +6,7 @@ const sdk = (path: string) => fileURLToPath(new URL(`sdk/typescript/${path}`, im
 // The package's own name means its sources, so that no test needs a build.
 const alias = [
   {
-    find: /^@resonantgenesis\/sdk\/(react|store|vue|worker)$/,
+    find: /^@resonantgenesis\/sdk\/(react|store|vue|webhooks|worker)$/,
     replacement: sdk('src/$1/index.ts'),
   },
   { find: /^@resonantgenesis\/sdk$/, replacement: sdk('src/index.ts') },
@@ -53,7 +53,7 @@ export default defineConfig({
     projects: [
       project(
         'core',
-        ['sdk/typescript/tests/{*,core/**/*,{offline,realtime,worker}/*}.test.ts'],
+        ['sdk/typescript/tests/{*,core/**/*,{offline,realtime,webhooks,worker}/*}.test.ts'],
         'node',
       ),
       project('integration', ['sdk/typescript/tests/{integration,files}/**/*.test.ts'], 'node', [

@@ -38,6 +38,7 @@ export default defineConfig(({ mode }) => {
           'vue/index': src('vue/index.ts'),
           'store/index': src('store/index.ts'),
           'worker/index': src('worker/index.ts'),
+          'webhooks/index': src('webhooks/index.ts'),
         },
         formats: [isCjs ? 'cjs' : 'es'],
         fileName: (_, name) => `${name}.js`,

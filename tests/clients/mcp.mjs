@@ -22,10 +22,7 @@ const open = [];
 async function connected({ answer, wire = cutting(), credential = key } = {}) {
   const capabilities = answer ? { elicitation: { form: {} } } : {};
   const versionNegotiation = isModern ? { mode: 'auto' } : undefined;
-  const client = new Client(
-    { name: 'test', version: '1' },
-    { capabilities, versionNegotiation },
-  );
+  const client = new Client({ name: 'test', version: '1' }, { capabilities, versionNegotiation });
   if (answer) client.setRequestHandler(ELICITATION, answer);
   const transport = new StreamableHTTPClientTransport(new URL(`${base}/mcp`), {
     fetch: wire.fetch,

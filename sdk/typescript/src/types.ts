@@ -13,3 +13,4 @@ export type * from './types/realtime.js';
 export type * from './types/resources.js';
 export type * from './types/sessions.js';
 export type * from './types/streams.js';
+export type * from './types/webhooks.js';

@@ -73,6 +73,9 @@ export interface ExecuteParams {
   subject?: string | undefined;
   ifBusy?: 'reject' | 'enqueue' | 'interrupt' | undefined;
   onDisconnect?: 'continue' | 'cancel' | undefined;
+  /** Told when the turn waits or is over, signed with the secret; see `newWebhookSecret`. */
+  callbackUrl?: string | undefined;
+  callbackSecret?: string | undefined;
   /** Regenerates this turn, the last one of the session; with the goal '', its own goal. */
   replaceTurn?: number | undefined;
   /** The turn's name for 24 h: the same key never starts a second turn. Made up if not given. */

@@ -154,11 +154,13 @@ const USES = `
   import { SessionStore } from '@resonantgenesis/sdk/store';
   import { createResonantGenesis } from '@resonantgenesis/sdk/vue';
   import { AgentError, type Handler } from '@resonantgenesis/sdk/worker';
+  import { verifyWebhook } from '@resonantgenesis/sdk/webhooks';
   export const client: ResonantGenesis = new ResonantGenesis({ apiKey: 'k' });
   export const text = (chunk: Chunk) => (chunk.type === 'text' ? chunk.content.length : chunk.position);
   export const failed = (error: unknown) => error instanceof StreamError && error.code.length;
   export const shown = () => useAgentStream('guide', 'Hello').content.length;
   export const plugin = createResonantGenesis(client);
+  export const told = (body: string) => verifyWebhook(body, {}, 'whsec_').type.length;
   export type Store = SessionStore;
   const answer: Handler = async function* (turn) {
     if (!turn.goal) throw new AgentError('no goal', { retryable: false });
@@ -198,7 +200,7 @@ test('where only CommonJS is loaded, as in Jest: every subpath, and what is load
   await frameworks();
   const code = `
     const { ResonantGenesis, StreamError } = require('@resonantgenesis/sdk');
-    for (const name of ['react', 'vue', 'store', 'worker']) {
+    for (const name of ['react', 'vue', 'store', 'worker', 'webhooks']) {
       const names = Object.keys(require('@resonantgenesis/sdk/' + name));
       if (!names.length) throw new Error(name);
     }
