@@ -21,6 +21,7 @@ declare module 'vitest' {
     react: string;
     vue: string;
     guide: string;
+    aiSdk: string;
     /** The folder that has the built pages, each by its name. */
     built: string;
     /** Where Chromium listens. */
@@ -55,6 +56,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
       react: 'examples/react-chat',
       vue: 'examples/vue-chat',
       guide: 'tests/browser/pages',
+      aiSdk: 'examples/ai-sdk-chat',
     })) {
       const served = await serve(project, join(ROOT, root), join(out, name));
       undo.push(() => served.close());
