@@ -129,7 +129,7 @@ class ServerProcess:
             if serving is not None:
                 self.port = int(serving["url"].rsplit(":", 1)[1])
                 with contextlib.suppress(httpx.TransportError):
-                    if httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200:
+                    if httpx.get(f"{self.url}/readyz", timeout=5, verify=False).status_code == 200:
                         return
             time.sleep(0.02)
         raise AssertionError(f"the server was not ready in time: {self.log}")
@@ -183,7 +183,8 @@ class ServerProcess:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        scheme = "https" if "tls_cert" in self._settings else "http"
+        return f"{scheme}://127.0.0.1:{self.port}"
 
     @property
     def log(self) -> str:

@@ -22,6 +22,7 @@ from .datadir.lock import lock_data
 from .files.base import BlobError
 from .http.serving.listener import CannotListen, Listener, listen
 from .http.serving.run import run, run_event_loop
+from .http.serving.tls import Certificate
 from .http.serving.worker_place import WorkerPlace
 from .log.base import LogError
 from .logging.setup import flush_logs, open_logs
@@ -67,7 +68,10 @@ def _listening(settings: Settings, worker: WorkerPlace | None) -> Iterator[Liste
         yield worker.listener
         return
     warn_of_settings(settings)
-    with lock_data(settings.data), listen(settings.host, settings.port) as listener:
+    with (
+        lock_data(settings.data),
+        listen(settings.host, settings.port, settings.scheme) as listener,
+    ):
         yield listener
 
 
@@ -100,6 +104,9 @@ async def _serve(
     hears_signals: asyncio.Event,
     worker: WorkerPlace | None,
 ) -> int:
+    certificate = None
+    if settings.tls_cert and settings.tls_key:
+        certificate = Certificate(settings.tls_cert, settings.tls_key)
     async with open_parts(settings, worker, on_broken=_stop_broken) as parts:
 
         async def drain_turns(seconds: float) -> None:
@@ -129,9 +136,16 @@ async def _serve(
             if worker is None:
                 log_.info("serving", url=listener.url, data=str(settings.data))
 
-        limits = settings.limits
         try:
-            code = await run(parts.app, listener, drain=drain, ready=ready, limits=limits)
+            code = await run(
+                parts.app,
+                listener,
+                drain=drain,
+                ready=ready,
+                limits=settings.limits,
+                certificate=certificate,
+                trusted_proxies=settings.trusted_proxies,
+            )
         finally:
             hears_signals.clear()
     code = 1 if _broken.is_set() else code

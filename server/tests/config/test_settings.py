@@ -291,6 +291,37 @@ def test_the_user_of_a_store_is_no_secret() -> None:
         assert PASSWORD not in repr(settings)
 
 
+def test_keys_of_providers_may_lie_in_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("sk-of-the-file\n")
+    monkeypatch.setenv("RESONANTGENESIS_LLM__API_KEYS__OPENAI_FILE", str(tmp_path / "key"))
+    monkeypatch.setenv("RESONANTGENESIS_LLM__API_KEYS__LOCAL", "sk-of-the-variable")
+    monkeypatch.setenv("RESONANTGENESIS_TOOLS__SEARCH__API_KEY_FILE", str(tmp_path / "key"))
+    loaded = load_settings()
+    keys = loaded.settings.llm.api_keys
+    assert {name: key.get_secret_value() for name, key in keys.items()} == {
+        "openai": "sk-of-the-file",
+        "local": "sk-of-the-variable",
+    }
+    search = loaded.settings.tools.search.api_key
+    assert search is not None and search.get_secret_value() == "sk-of-the-file"
+    assert "sk-of-the-file" in secrets_of(loaded.settings)
+    assert unknown_variables() == []
+
+
+def test_tls_needs_both_files_and_a_proxy_an_address() -> None:
+    with pytest.raises(StartupError, match=r"^tls_cert and tls_key: set both, or neither$"):
+        load_settings({"tls_cert": "a.pem"})
+    assert load_settings({"tls_cert": "a", "tls_key": "b"}).settings.scheme == "https"
+    proxies = "10.0.0.0/8, 127.0.0.1,fd00::/8"
+    found = load_settings({"trusted_proxies": proxies}).settings.trusted_proxies
+    assert found == ("10.0.0.0/8", "127.0.0.1", "fd00::/8")
+    for wrong in ("*", "proxy.example", "10.0.0.1/8"):
+        with pytest.raises(StartupError, match=r"trusted_proxies: .*is no address and no network"):
+            load_settings({"trusted_proxies": wrong})
+
+
 @pytest.mark.parametrize(
     "setting", ["store", "store_direct", "secret", "bootstrap_key", "metrics_token"]
 )

@@ -20,6 +20,10 @@ def serve(
     port: Annotated[
         int | None, typer.Option(help="Port; 0: any free one.", show_default="8080")
     ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="Chain of certificates, to speak TLS; PEM.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key; PEM.")] = None,
     data: Annotated[
         Path | None, typer.Option(help="Data directory, made if missing.", show_default="./data")
     ] = None,
@@ -84,6 +88,8 @@ def serve(
     arguments = {
         "host": host,
         "port": port,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
         "data": data,
         "files": files,
         "store": store or None,
@@ -126,6 +132,10 @@ def show_config(
     loaded = load_settings(config=config)
     if check:
         check_settings(loaded.settings)
+        if loaded.settings.tls_cert and loaded.settings.tls_key:
+            from ..http.serving.tls import Certificate
+
+            Certificate(loaded.settings.tls_cert, loaded.settings.tls_key)
         return
     columns = ("setting", "value", "source")
     rows = (dict(zip(columns, row, strict=True)) for row in loaded.effective())

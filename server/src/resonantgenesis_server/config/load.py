@@ -39,7 +39,11 @@ _SECRET = re.compile(
 _COMMAND = re.compile(r"tools\.mcp\..+\.command")
 
 #: Settings whose value may lie in a file. The variable `NAME_FILE` names the file.
-_FROM_FILES = ("store", "store_direct", "secret", "bootstrap_key", "metrics_token")
+_FROM_FILES = re.compile(
+    r"store|store_direct|secret|bootstrap_key|metrics_token"
+    r"|tools\.search\.api_key|llm\.api_keys\.\w+"
+)
+_FILE = "_FILE"
 
 #: Variables with our prefix that belong to clients and are no setting of the server.
 CLIENT_VARIABLES = frozenset({CONFIG_VARIABLE, f"{ENV_PREFIX}BASE_URL", f"{ENV_PREFIX}API_KEY"})
@@ -147,7 +151,7 @@ def unknown_variables() -> list[tuple[str, str | None]]:
     known = {variable_of(name) for name in setting_names()} | CLIENT_VARIABLES
     # A group of settings may be set as a whole, as JSON, and a mapping also entry by entry.
     known |= {variable_of(name.rpartition(".")[0]) for name in setting_names() if "." in name}
-    known |= {f"{variable_of(name)}_FILE" for name in _FROM_FILES}
+    known |= {variable.upper() for variable in _secret_files().values()}
     open_ended = tuple(f"{variable_of(name)}__" for name, value in _flat(Settings()) if value == {})
     return [
         (name, _closest_variable(name, known))
@@ -213,7 +217,10 @@ def _config_variable() -> bool:
 
 def _variables_layer() -> _Layer:
     try:
-        values = EnvSettingsSource(Settings)()
+        source = EnvSettingsSource(Settings)
+        files = {variable.lower() for variable in _secret_files().values()}
+        source.env_vars = {k: v for k, v in source.env_vars.items() if k.lower() not in files}
+        values = source()
         if "agents" in values:
             # A mapping, so that agents of the file and of the command line are added to these.
             values["agents"] = parse_agents(values["agents"])
@@ -224,21 +231,40 @@ def _variables_layer() -> _Layer:
     return _Layer(values, "variable {variable}")
 
 
+def _secret_files() -> dict[str, str]:
+    """The settings whose value lies in a file, and the variables that name the files."""
+    found = {
+        variable.upper()
+        .removeprefix(ENV_PREFIX)
+        .removesuffix(_FILE)
+        .lower()
+        .replace("__", "."): variable
+        for variable in os.environ
+        if variable.upper().startswith(ENV_PREFIX) and variable.upper().endswith(_FILE)
+    }
+    return {name: variable for name, variable in found.items() if _FROM_FILES.fullmatch(name)}
+
+
 def _secret_files_layer() -> _Layer:
     """The secrets in the files that variables name, e.g. RESONANTGENESIS_SECRET_FILE."""
     values: dict[str, Any] = {}
-    for name in _FROM_FILES:
-        variable = variable_of(name)
-        path = os.environ.get(f"{variable}_FILE")
+    for name, file_variable in _secret_files().items():
+        path = os.environ[file_variable]
         if not path:
             continue
+        variable = variable_of(name)
         if os.environ.get(variable):
             raise StartupError(f"{variable} and {variable}_FILE are both set; leave one of them")
         try:
-            values[name] = Path(path).expanduser().read_text("utf-8").strip()
+            text = Path(path).expanduser().read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "is not text"
             raise StartupError(f"{variable}_FILE: {path}: {reason}") from error
+        *groups, last = name.split(".")
+        nested: dict[str, Any] = {last: text}
+        for group in reversed(groups):
+            nested = {group: nested}
+        _merge(values, nested)
     return _Layer(values, "file of {variable}_FILE")
 
 
@@ -323,7 +349,7 @@ def _problem(detail: ErrorDetails, sources: Mapping[str, str]) -> str:
     is_shown = isinstance(given, str | int | float) and _SECRET.fullmatch(name) is None
     if is_shown and detail["type"] != "value_error":  # our own say themselves what was given
         message = f"{given!r}: {message}"
-    return f"{name}: {message}{where}"
+    return f"{name}: {message}{where}" if name else message
 
 
 def _closest(name: str, known: set[str] | frozenset[str] | list[str]) -> str | None:

@@ -6,10 +6,11 @@ from the command line, the variables and the file.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -20,6 +21,7 @@ from pydantic import (
     SecretStr,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -134,6 +136,19 @@ class Settings(BaseSettings):
         default=1,
         description="Processes that serve the port, each a node of the database in `store`; `auto`:"
         " one fewer than there are processors. Without `store` there is one.",
+    )
+    tls_cert: Path | None = Field(
+        default=None,
+        description="Chain of certificates in PEM, with which the server speaks TLS itself; SIGHUP"
+        " reads it again.",
+    )
+    tls_key: Path | None = Field(
+        default=None, description="Key of `tls_cert` in PEM, without a password."
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_list)] = Field(
+        default=(),
+        description="Addresses and networks of proxies whose `X-Forwarded-For` and"
+        " `X-Forwarded-Proto` are believed, like `10.0.0.0/8`; empty: nobody's.",
     )
     data: Path = Field(default=Path("data"), description="Directory of everything that is kept.")
     files: str = Field(
@@ -282,6 +297,11 @@ class Settings(BaseSettings):
         one each value came from."""
         return (init_settings,)
 
+    @property
+    def scheme(self) -> str:
+        """Of the address that the server listens on."""
+        return "https" if self.tls_cert else "http"
+
     @field_validator("workers", mode="before")
     @classmethod
     def _check_workers(cls, number: Any) -> int | str:
@@ -290,10 +310,26 @@ class Settings(BaseSettings):
             raise ValueError(f"{number!r}: must be a number from 1 to 256, or {AUTO}")
         return text if text == AUTO else int(text)
 
-    @field_validator("data")
+    @field_validator("data", "tls_cert", "tls_key")
     @classmethod
-    def _home(cls, path: Path) -> Path:
-        return path.expanduser()
+    def _home(cls, path: Path | None) -> Path | None:
+        return None if path is None else path.expanduser()
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key: set both, or neither")
+        return self
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError as error:
+                raise ValueError(f"{proxy!r} is no address and no network: {error}") from error
+        return proxies
 
     @field_validator("files")
     @classmethod

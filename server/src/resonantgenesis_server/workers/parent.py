@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import selectors
 import signal
 import socket
@@ -25,6 +24,7 @@ from ..background import Backoff
 from ..config.load import load_settings, secrets_of, warn_of_settings
 from ..config.settings import Settings
 from ..datadir.lock import lock_data
+from ..http.serving.hangup import watch_terminal
 from ..http.serving.listener import CannotListen, Listener, listen
 from ..http.serving.shared_listener import ConnectionCounts
 from ..http.serving.shared_memory import SharedPages
@@ -62,7 +62,10 @@ def serve_with_workers(
     with open_logs(settings.log_level, settings.log_format, secrets_of(settings)):
         warn_of_settings(settings)
         try:
-            with lock_data(settings.data), listen(settings.host, settings.port) as listener:
+            with (
+                lock_data(settings.data),
+                listen(settings.host, settings.port, settings.scheme) as listener,
+            ):
                 orders = WorkerOrders(
                     arguments,
                     config,
@@ -119,8 +122,7 @@ class WorkerParent:
         self._last_told: WorkerProcess | None = None
         self._code = 0
         self._failure: StartupError | None = None
-        is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # as by `nohup`
-        self._ends_with_terminal = _has_terminal() and not is_ignored
+        self._has_lost_terminal = watch_terminal()
 
     def run(self) -> int:
         """Returns the exit code once all workers have ended. Raises StartupError if the first start
@@ -175,7 +177,7 @@ class WorkerParent:
         self._signals.append(number)
 
     def _heard(self, number: int) -> None:
-        if number == signal.SIGHUP and not (self._ends_with_terminal and not _has_terminal()):
+        if number == signal.SIGHUP and not self._has_lost_terminal():
             if self._to_drain is None:
                 self._begin_roll()
         elif self._to_drain is None:
@@ -438,11 +440,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return str(number)
-
-
-def _has_terminal() -> bool:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
-    except OSError:
-        return False
-    return True

@@ -49,4 +49,4 @@ def answers(url: str | None, config: Path | None, patience: float) -> bool:
 def _own_address(settings: Settings) -> str:
     host = _ANY.get(settings.host, settings.host)
     shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{settings.port}"
+    return f"{settings.scheme}://{shown}:{settings.port}"

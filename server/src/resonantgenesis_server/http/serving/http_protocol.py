@@ -286,7 +286,7 @@ class HttpProtocol(HttpConnection):
             "http_version": head.version,
             "server": None,
             "client": self.client,
-            "scheme": "http",
+            "scheme": "https" if owner.config.is_ssl else "http",
             "root_path": owner.config.root_path,
             "headers": head.headers,
             "state": owner.app_state.copy(),

@@ -27,7 +27,7 @@ class Listener:
 
 
 @contextlib.contextmanager
-def listen(host: str, port: int) -> Iterator[Listener]:
+def listen(host: str, port: int, scheme: str = "http") -> Iterator[Listener]:
     """Bind; port 0 picks a free one. Raises CannotListen."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -47,4 +47,4 @@ def listen(host: str, port: int) -> Iterator[Listener]:
             ) from error
         bound.setblocking(False)
         shown = f"[{host}]" if ":" in host else host
-        yield Listener(bound, f"http://{shown}:{bound.getsockname()[1]}")
+        yield Listener(bound, f"{scheme}://{shown}:{bound.getsockname()[1]}")

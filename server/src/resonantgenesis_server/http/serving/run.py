@@ -6,19 +6,23 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 import structlog
 import uvicorn
 import uvloop
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from ...model.limits import Limits
+from ..cors import HeaderList
 from .acceptor import ConnectionAcceptor
 from .connection_limit import ConnectionLimit, raise_file_limit, watching_descriptors
+from .hangup import watch_terminal
 from .listener import BACKLOG, Listener
 from .shared_listener import SharedListener, Sharing
+from .tls import Certificate
 from .websocket_protocol import SOCKET_SETTINGS, SocketSettings
 
 log_ = structlog.get_logger("resonantgenesis.serving")
@@ -36,13 +40,15 @@ class _Server(uvicorn.Server):
         #: Where connections come from, if other processes accept them too.
         self.shared: SharedListener | None = None
 
-    def share(self, listener: Listener, sharing: Sharing) -> None:
+    def share(self, listener: Listener, sharing: Sharing, certificate: Certificate | None) -> None:
         """Before `serve`, which then gets no socket."""
 
         def protocol() -> asyncio.Protocol:
             return self._acceptor(self.config, self.server_state, self.lifespan.state)
 
-        self.shared = SharedListener(listener.socket, sharing, protocol)
+        self.shared = SharedListener(
+            listener.socket, sharing, protocol, certificate.context if certificate else None
+        )
         self.server_state.connections = self.shared.connections  # type: ignore[assignment]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -60,6 +66,15 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _Proxied(ProxyHeadersMiddleware):
+    """The application as it sees clients of trusted proxies: by their own addresses."""
+
+    def headers_for(self, scope: Scope) -> tuple[str, HeaderList]:
+        """See `Middleware`."""
+        answer: tuple[str, HeaderList] = self.app.headers_for(scope)  # type: ignore[attr-defined]
+        return answer
+
+
 async def run(
     app: ASGIApp,
     listener: Listener,
@@ -67,17 +82,20 @@ async def run(
     drain: Callable[[], Awaitable[None]],
     ready: Callable[[], None],
     limits: Limits | None = None,
+    certificate: Certificate | None = None,
+    trusted_proxies: Sequence[str] = (),
 ) -> int:
     """Serve until SIGTERM or SIGINT, then drain and stop; a second signal stops at once.
 
-    `ready` is called when the signals are heard.
+    `ready` is called when the signals are heard. SIGHUP reads the `certificate` again. Without one
+    the server speaks plain HTTP. What `trusted_proxies` say of their clients is believed.
     """
     limits = limits or Limits()
     sockets: SocketSettings = {**SOCKET_SETTINGS, "ws_max_size": limits.socket_message}
     raise_file_limit()
     acceptor = ConnectionAcceptor(ConnectionLimit.of(limits.connections), limits=limits)
     config = uvicorn.Config(
-        app,
+        _Proxied(app, list(trusted_proxies)) if trusted_proxies else app,  # type: ignore[arg-type]
         http=acceptor,  # type: ignore[arg-type]  # made like a class
         loop="uvloop",
         lifespan="off",
@@ -87,11 +105,12 @@ async def run(
         proxy_headers=False,
         backlog=BACKLOG,
         timeout_graceful_shutdown=_LAST_ANSWERS,
+        ssl_context_factory=(lambda *_: certificate.context) if certificate else None,
         **sockets,
     )
     server = _Server(config, acceptor)
     if listener.sharing is not None:
-        server.share(listener, listener.sharing)
+        server.share(listener, listener.sharing, certificate)
 
     async def leave() -> None:
         acceptor.draining = True
@@ -99,7 +118,7 @@ async def run(
             server.shared.leave()
         await drain()
 
-    async with _stop_signals(server, leave), watching_descriptors():
+    async with _signals(server, leave, certificate), watching_descriptors():
         ready()
         try:
             await server.serve(sockets=[] if server.shared else [listener.socket])
@@ -109,10 +128,13 @@ async def run(
 
 
 @contextlib.asynccontextmanager
-async def _stop_signals(
-    server: uvicorn.Server, drain: Callable[[], Awaitable[None]]
+async def _signals(
+    server: uvicorn.Server,
+    drain: Callable[[], Awaitable[None]],
+    certificate: Certificate | None,
 ) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
+    has_lost_terminal = watch_terminal()
     stopping: list[asyncio.Task[None]] = []
 
     async def stop() -> None:
@@ -128,9 +150,15 @@ async def _stop_signals(
         else:
             server.should_exit = server.force_exit = True
 
-    signals = (signal.SIGINT, signal.SIGTERM)
-    for number in signals:
-        loop.add_signal_handler(number, on_signal)
+    def on_hangup() -> None:
+        if has_lost_terminal():
+            on_signal()
+        elif certificate is not None:
+            certificate.reload()
+
+    signals = {signal.SIGINT: on_signal, signal.SIGTERM: on_signal, signal.SIGHUP: on_hangup}
+    for number, handler in signals.items():
+        loop.add_signal_handler(number, handler)
     try:
         yield
     finally:

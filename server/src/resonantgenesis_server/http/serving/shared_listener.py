@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import mmap
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -71,13 +72,18 @@ class Sharing:
 class SharedListener:
     """Accepts connections of a shared socket, from `start` to `leave` or `close`.
 
-    `serve` makes the protocol of a connection. `connections` has those that are open, once each is
-    made; it takes the place of uvicorn's set.
+    `serve` makes the protocol of a connection, and `tls` encrypts it. `connections` has those that
+    are open, once each is made; it takes the place of uvicorn's set.
     """
 
     def __init__(
-        self, bound: socket.socket, sharing: Sharing, serve: Callable[[], asyncio.Protocol]
+        self,
+        bound: socket.socket,
+        sharing: Sharing,
+        serve: Callable[[], asyncio.Protocol],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self._tls = tls
         self._socket = bound
         self._sharing = sharing
         self._serve = serve
@@ -174,7 +180,8 @@ class SharedListener:
 
     async def _connect(self, connection: socket.socket) -> None:
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(self._serve, connection)
+            loop = asyncio.get_running_loop()
+            await loop.connect_accepted_socket(self._serve, connection, ssl=self._tls)
         except OSError:  # the client is gone
             connection.close()
 
