@@ -26,6 +26,7 @@ from .commands import (
     store,
     tokens,
     usage,
+    webhooks,
     workers,
 )
 from .doctor.command import doctor
@@ -54,6 +55,7 @@ app.add_typer(events.app, name="events")
 app.add_typer(files.app, name="files")
 app.add_typer(agents.app, name="agents")
 app.add_typer(keys.app, name="keys")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(organizations.app, name="organizations")
 app.command("usage")(usage.usage)
