@@ -106,10 +106,7 @@ export function useSession(
     (goal: string, more?: SendParams) => store.send(goal, { ...latest.current, ...more }),
     [store, latest],
   );
-  const regenerate = useCallback(
-    (more?: SendParams) => store.regenerate({ ...latest.current, ...more }),
-    [store, latest],
-  );
+  const regenerate = useCallback(() => store.regenerate(latest.current), [store, latest]);
   const retry = useCallback(() => store.retry(latest.current), [store, latest]);
   return useMemo(() => {
     const { steer, answer, cancel, fork, editQueued, removeQueued } = store;

@@ -4,7 +4,7 @@
  */
 
 import { snake } from '../core/messages.js';
-import type { JsonObject, Message, MessagePart } from '../types.js';
+import type { JsonObject, Message, MessagePart, Usage } from '../types.js';
 
 /** How much a message holds: parts, characters of their content, and of the progress of one step. */
 interface Bounds {
@@ -20,8 +20,13 @@ export const UNBOUNDED: Bounds = { parts: Infinity, chars: Infinity, progress: I
 
 type Part = JsonObject & { type: string };
 /** The part of a message that follows from chunks. */
-export type FoldedAnswer = Pick<Message, 'status' | 'parts'> &
-  Partial<Pick<Message, 'usage' | 'truncated'>>;
+export interface FoldedAnswer extends Pick<Message, 'status' | 'parts'> {
+  readonly usage?: Usage;
+  readonly truncated?: boolean;
+}
+
+/** What a fold goes on from: its own message, or one of a page. */
+export type Begun = Pick<Message, 'status' | 'parts' | 'usage' | 'truncated'>;
 
 /** Where a chunk stands; on a socket each has its session. */
 const DROPPED = new Set(['type', 'position', 'from', 'transient', 'session_id']);
@@ -38,7 +43,7 @@ const SHORT = ['status', 'is_error', 'approved', 'duration_ms'];
  */
 export class AnswerFold {
   #status: Message['status'];
-  #usage: Message['usage'];
+  #usage: Usage | undefined;
   #truncated: boolean;
   readonly #bounds: Bounds;
   /** A part that changes is replaced. */
@@ -52,13 +57,10 @@ export class AnswerFold {
   readonly #data = new Map<string, number>();
 
   /** Begins a turn, or goes on from a message. */
-  constructor(
-    message: FoldedAnswer = { status: 'running', parts: [] },
-    bounds: Bounds = OF_MESSAGES,
-  ) {
+  constructor(message: Begun = { status: 'running', parts: [] }, bounds: Bounds = OF_MESSAGES) {
     this.#bounds = bounds;
     this.#status = message.status;
-    this.#usage = message.usage;
+    this.#usage = message.usage ?? undefined;
     this.#truncated = message.truncated ?? false;
     for (const part of message.parts) this.#push(part as unknown as Part);
   }
@@ -95,7 +97,7 @@ export class AnswerFold {
     else if (type === 'waiting') this.#status = 'waiting';
     else if (type === 'done') {
       this.#status = chunk.status as Message['status'];
-      this.#usage = chunk.usage as Message['usage'];
+      this.#usage = chunk.usage as Usage;
     }
   }
 

@@ -1,6 +1,6 @@
 import type { Chunk, Message } from '../types.js';
 import type { KeptTurn, SessionState, TurnContent, TurnSnapshot } from './snapshots.js';
-import { isEnd, TurnFold } from './turn-fold.js';
+import { TurnFold } from './turn-fold.js';
 
 /** The number of turns that are shown. Older turns are dropped here, not at the server. */
 export const MAX_TURNS = 500;
@@ -38,6 +38,10 @@ class Entry {
 
   get isActive(): boolean {
     return isActive(this.status);
+  }
+
+  get hasChunks(): boolean {
+    return this.fold.view().parts.length > 0;
   }
 
   view(): TurnSnapshot {
@@ -98,30 +102,20 @@ export class SessionFold {
    */
   load(messages: Iterable<Message>, sessionId: string, position?: number): void {
     const inherited: TurnSnapshot[] = [];
-    for (const { goal, answer } of pairs(messages)) {
-      const { turn, status, replacedBy, ...message } = (answer ?? goal) as Message;
-      const text = goal ? textOf(goal) : null;
-      const phase = phaseOf(status);
-      const fold = new TurnFold(answer);
-      if (message.sessionId !== sessionId) {
-        const key = `${message.sessionId}-turn-${turn}`;
-        const inheritedFrom = message.sessionId;
-        inherited.push({ key, turn, goal: text, status: phase, inheritedFrom, ...fold.view() });
+    for (const loaded of pairs(messages)) {
+      const origin = (loaded.answer ?? loaded.goal)?.sessionId ?? sessionId;
+      const entry = entryOf(loaded);
+      if (origin !== sessionId) {
+        const key = `${origin}-${entry.key}`;
+        inherited.push({ ...entry.view(), key, inheritedFrom: origin });
         continue;
       }
-      const known = this.#byTurn(turn);
-      const entry = known ?? new Entry(`turn-${turn}`, turn, text, phase, fold);
-      if (known === undefined) this.#entries.push(entry);
-      entry.goal ??= text;
-      entry.replacedBy = replacedBy;
-      if (entry.fold.view().parts.length === 0) {
-        entry.fold = fold;
-        entry.phase = phase;
+      const shown = this.#merge(entry);
+      if (position !== undefined && shown.hasChunks && shown.fold.status === null) {
+        this.#open = shown;
       }
-      if (position !== undefined && answer && !isEnd(status)) this.#open = entry;
     }
     this.#inherited = [...inherited, ...this.#inherited];
-    this.#sort();
     this.#position = Math.max(this.#position, position ?? 0);
   }
 
@@ -232,7 +226,7 @@ export class SessionFold {
     for (const message of messages) {
       const entry = message.sessionId === sessionId ? this.#byTurn(message.turn) : undefined;
       if (entry === undefined) continue;
-      entry.replacedBy ??= message.replacedBy;
+      entry.replacedBy ??= message.replacedBy ?? undefined;
       if (message.role === 'user') entry.goal ??= textOf(message);
     }
   }
@@ -256,6 +250,19 @@ export class SessionFold {
     );
   }
 
+  /** Adds a turn of a page of messages to what is known of it. */
+  #merge(loaded: Entry): Entry {
+    const known = this.#byTurn(loaded.turn);
+    if (known === undefined) return this.#add(loaded);
+    known.goal ??= loaded.goal;
+    known.replacedBy = loaded.replacedBy;
+    if (!known.hasChunks) {
+      known.fold = loaded.fold;
+      known.phase = loaded.phase;
+    }
+    return known;
+  }
+
   /** The entry of this key, without the chunks of a turn that is not its own. */
   #sent(key: string, turn: number | null): Entry | undefined {
     const entry = this.#byKey(key);
@@ -273,8 +280,8 @@ export class SessionFold {
     return this.#entries.find((entry) => entry.key === key);
   }
 
-  #byTurn(turn: number): Entry | undefined {
-    return this.#entries.find((entry) => entry.turn === turn);
+  #byTurn(turn: number | null): Entry | undefined {
+    return this.#entries.find((entry) => turn !== null && entry.turn === turn);
   }
 
   #add(entry: Entry): Entry {
@@ -301,16 +308,22 @@ function pairs(messages: Iterable<Message>): Iterable<LoadedTurn> {
   return turns.values();
 }
 
+function entryOf({ goal, answer }: LoadedTurn): Entry {
+  const { turn, status, replacedBy } = (answer ?? goal) as Message;
+  const isOpen = status === 'running' || status === 'waiting';
+  const phase = isOpen ? 'streaming' : status;
+  const text = goal ? textOf(goal) : null;
+  const entry = new Entry(`turn-${turn}`, turn, text, phase, new TurnFold(answer));
+  entry.replacedBy = replacedBy ?? undefined;
+  return entry;
+}
+
 function textOf({ parts: [first] }: Message): string | null {
   return first?.type === 'text' ? first.content : null;
 }
 
-function phaseOf(status: Message['status']): TurnSnapshot['status'] {
-  return status === 'running' || status === 'waiting' ? 'streaming' : status;
-}
-
 function foldOf({ turn, status, parts, usage, truncated, error }: KeptTurn): TurnFold {
   const isOver = turn !== null && !isActive(status);
-  const message = { status: isOver ? (status as Message['status']) : 'running', parts, truncated };
-  return new TurnFold({ ...message, ...(usage && { usage }) } as Message, error);
+  const folded = isOver ? (status as Message['status']) : 'running';
+  return new TurnFold({ status: folded, parts, usage, truncated }, error);
 }

@@ -55,7 +55,7 @@ export interface SessionActions {
    * Asks the last turn's goal again, in the place of that turn, which is cancelled if it is not over.
    * Resolves like `send`.
    */
-  regenerate(params?: SendParams): Promise<void>;
+  regenerate(): Promise<void>;
   /**
    * Says something to the open turn; its agent takes it when it likes to, or the next turn has it.
    * Rejects with a StreamError, a Conflict where no turn is open.

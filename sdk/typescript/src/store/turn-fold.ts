@@ -1,7 +1,7 @@
 import { camel } from '../core/messages.js';
 import { makeError } from '../errors.js';
 import type { Ask, Chunk, JsonObject, Message, MessagePart, TurnStatus } from '../types.js';
-import { AnswerFold, type FoldedAnswer, UNBOUNDED } from './answer-fold.js';
+import { AnswerFold, type Begun, UNBOUNDED } from './answer-fold.js';
 import type { StepSnapshot, ToolCallSnapshot, TurnContent } from './snapshots.js';
 import { NO_CONTENT } from './snapshots.js';
 
@@ -22,7 +22,7 @@ export class TurnFold {
   #shown = new WeakMap<MessagePart, Shown>();
 
   /** Begins a turn, or goes on from its message, with the error that its reading had. */
-  constructor(message?: FoldedAnswer, failure: Error | null = null) {
+  constructor(message?: Begun, failure: Error | null = null) {
     this.#answer = new AnswerFold(message, UNBOUNDED);
     this.#failure = failure;
   }
@@ -109,7 +109,7 @@ export class TurnFold {
   }
 }
 
-export function isEnd(status: Message['status']): status is TurnStatus {
+function isEnd(status: Message['status']): status is TurnStatus {
   return !['queued', 'running', 'waiting'].includes(status);
 }
 

@@ -116,10 +116,10 @@ export interface Message {
   readonly status: TurnStatus | 'queued' | 'running' | 'waiting';
   readonly parts: readonly MessagePart[];
   readonly metadata?: JsonObject;
-  readonly usage?: Usage;
-  readonly truncated?: boolean;
+  readonly usage?: Usage | null;
+  readonly truncated?: boolean | null;
   /** The turn that has regenerated it. */
-  readonly replacedBy?: number;
+  readonly replacedBy?: number | null;
   readonly createdAt: string;
   readonly position?: number;
 }

@@ -153,7 +153,7 @@ export function useSession(
   return {
     ...state,
     send: (goal, more) => store.value.send(goal, { ...params(), ...more }),
-    regenerate: (more) => store.value.regenerate({ ...params(), ...more }),
+    regenerate: () => store.value.regenerate(params()),
     steer: (content) => store.value.steer(content),
     answer: (callId, answer) => store.value.answer(callId, answer),
     cancel: () => store.value.cancel(),

@@ -116,7 +116,7 @@ test('messages of a turn have all that its chunks would have shown', async () =>
 });
 
 test('a fork begins with the turns of the original', async () => {
-  const original = { sessionId: 's0' };
+  const original = { sessionId: 's0', replacedBy: 2 };
   client.pages = [
     [...messages(1, 'theirs', said('a'), original), ...messages(1, 'mine', said('b'))],
   ];
@@ -124,7 +124,7 @@ test('a fork begins with the turns of the original', async () => {
   const store = shown('s1', { storage: 'session' });
   await settled();
   const turns = [
-    { goal: 'theirs', turn: 1, content: 'a', inheritedFrom: 's0' },
+    { goal: 'theirs', turn: 1, content: 'a', inheritedFrom: 's0', replacedBy: 2 },
     { goal: 'mine', turn: 1, content: 'b' },
   ];
   expect(store.getSnapshot().turns).toMatchObject(turns);
