@@ -45,6 +45,47 @@ export function testChat(name: 'react' | 'vue'): void {
     expect(await chat.page.locator('.tool pre').textContent()).toBe('One thing after another.');
   });
 
+  test('thoughts, data and what is told are shown; a turn is asked again, and branched off', async () => {
+    const chat = await open({ agent: 'talkative' });
+    const aside = async (name: string) => {
+      const details = chat.page.locator('.turn').last().locator('.tool', { hasText: name });
+      await details.locator('summary').click();
+      return details.locator('pre').textContent();
+    };
+    const press = (name: string) =>
+      chat.page.locator('.turn').last().getByRole('button', { name }).click();
+    await chat.say('talk');
+    await chat.hears('Turn 1.');
+    expect(await aside('thought')).toBe('Let me think.');
+    expect(await aside('weather')).toBe('{"sky":"blue"}');
+    await chat.page.getByLabel('Message').fill('shorter');
+    await chat.page.getByRole('button', { name: 'Tell it now' }).click();
+    await chat.hears('You said: shorter.');
+    await chat.isDone();
+    expect(await aside('you')).toBe('shorter');
+
+    await chat.say('short');
+    await chat.hears('Turn 2.');
+    await chat.isDone();
+    await press('Again');
+    await chat.hears('Turn 3.');
+    await chat.isDone();
+    expect(await chat.goals()).toEqual(['talk', 'short']);
+    const first = await chat.sessionId();
+    // Somebody who comes later sees the same.
+    const other = await chat.another();
+    await other.shows('Turn 1. You said: shorter.', 'Turn 3.');
+
+    await press('Branch');
+    await chat.page.waitForURL((url) => url.searchParams.get('session') !== first);
+    await chat.shows('Turn 1. You said: shorter.', 'Turn 3.');
+    await chat.say('short');
+    await chat.shows('Turn 1. You said: shorter.', 'Turn 3.', 'Turn 1.');
+    await chat.page.reload();
+    await chat.shows('Turn 1. You said: shorter.', 'Turn 3.', 'Turn 1.');
+    expect(await other.answers()).toEqual(['Turn 1. You said: shorter.', 'Turn 3.']);
+  });
+
   test('stopping ends the turn on the server; the next question goes into the same session', async () => {
     const chat = await open();
     await chat.say('count to 100000');

@@ -33,6 +33,7 @@ const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const AGENTS = [
   ...['fast', 'thinking', 'held', 'release'].map((name) => `${name}=browser.agents:${name}`),
   'failing=guide.failing:failing',
+  'talkative=support.agents:talkative',
 ].join(',');
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {

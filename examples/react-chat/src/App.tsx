@@ -1,5 +1,5 @@
 import { useReach, useSession } from '@resonantgenesis/sdk/react';
-import { useEffect, useState } from 'react';
+import { useCallback, useEffect, useMemo, useState } from 'react';
 import { bannerOf } from '../../shared/banner';
 import {
   agentId,
@@ -45,6 +45,19 @@ export function App() {
     }
   }, [session.sessionId]);
 
+  const { fork } = session;
+  const branch = useCallback(
+    (turn: number) => {
+      fork({ turn }).then((made) => setSessionId(made.sessionId), setRefused);
+    },
+    [fork],
+  );
+  // The turns that others have taken the place of are left out.
+  const turns = useMemo(
+    () => session.turns.filter(({ replacedBy }) => replacedBy === undefined),
+    [session.turns],
+  );
+
   const startAnew = () => {
     setSessionId(null);
     putSessionInAddress(null);
@@ -68,12 +81,19 @@ export function App() {
         {banner !== null && <p className={`banner ${banner.kind}`}>{banner.text}</p>}
       </div>
       <ChatTurns
-        turns={session.turns}
+        turns={turns}
         error={session.error}
         retry={session.retry}
+        regenerate={session.regenerate}
+        branch={branch}
         isWaiting={isOffline || away !== null}
       />
-      <ChatComposer isStreaming={session.isStreaming} send={session.send} cancel={session.cancel} />
+      <ChatComposer
+        isStreaming={session.isStreaming}
+        send={session.send}
+        steer={session.steer}
+        cancel={session.cancel}
+      />
     </main>
   );
 }

@@ -4,10 +4,11 @@ import { useState } from 'react';
 interface Props {
   readonly isStreaming: boolean;
   readonly send: (goal: string) => Promise<void>;
+  readonly steer: (content: string) => Promise<void>;
   readonly cancel: () => Promise<void>;
 }
 
-export function ChatComposer({ isStreaming, send, cancel }: Props) {
+export function ChatComposer({ isStreaming, send, steer, cancel }: Props) {
   const [goal, setGoal] = useState('');
   const [problem, setProblem] = useState<string | null>(null);
 
@@ -25,13 +26,18 @@ export function ChatComposer({ isStreaming, send, cancel }: Props) {
     }
   };
 
-  const stop = async () => {
+  const attempt = async (what: Promise<void>) => {
     setProblem(null);
     try {
-      await cancel();
+      await what;
     } catch (error) {
-      setProblem(`Could not stop it: ${error instanceof Error ? error.message : error}`);
+      setProblem(`That did not work: ${error instanceof Error ? error.message : error}`);
     }
+  };
+
+  const tell = () => {
+    setGoal('');
+    void attempt(steer(goal.trim()));
   };
 
   return (
@@ -46,9 +52,14 @@ export function ChatComposer({ isStreaming, send, cancel }: Props) {
       />
       {problem !== null && <span className="note">{problem}</span>}
       {isStreaming && (
-        <button type="button" onClick={stop}>
-          Stop
-        </button>
+        <>
+          <button type="button" disabled={goal.trim() === ''} onClick={tell}>
+            Tell it now
+          </button>
+          <button type="button" onClick={() => attempt(cancel())}>
+            Stop
+          </button>
+        </>
       )}
       <button type="submit" className="primary" disabled={goal.trim() === ''}>
         Send

@@ -1,5 +1,6 @@
 import type { ToolCallSnapshot, TurnSnapshot } from '@resonantgenesis/sdk/react';
 import { memo } from 'react';
+import { asidesOf } from '../../shared/asides';
 import { inlinesOf } from '../../shared/marks';
 import type { Block } from '../../shared/text';
 import { blocksOf, longJson, shortJson } from '../../shared/text';
@@ -15,27 +16,29 @@ interface Props {
   readonly turn: TurnSnapshot;
   /** Whether it waits for the way to the server. */
   readonly isHeld: boolean;
+  /** Asks the goal again; only the last turn can be. */
+  readonly regenerate?: (() => Promise<void>) | undefined;
+  /** Goes on from here in another session. */
+  readonly branch: (turn: number) => void;
 }
 
 /** One question and its answer. Those that do not change are not rendered again. */
-export const ChatTurn = memo(({ turn, isHeld }: Props) => {
+export const ChatTurn = memo(({ turn, isHeld, regenerate, branch }: Props) => {
   const isRunning = turn.status === 'sending' || turn.status === 'streaming';
   const blocks = blocksOf(turn.content, isRunning);
   const note = isHeld ? 'Not sent yet.' : NOTES[turn.status];
   return (
     <article className="turn" aria-busy={isRunning}>
       {turn.goal !== null && <p className="goal">{turn.goal}</p>}
-      {turn.steps
-        .filter(({ progress }) => progress !== '')
-        .map((step) => (
-          <details key={step.step} className="tool">
-            <summary>
-              <span className="mark">…</span>
-              <span className="name">{step.name}</span>
-            </summary>
-            <pre>{step.progress}</pre>
-          </details>
-        ))}
+      {asidesOf(turn).map(({ key, name, text }) => (
+        <details key={key} className="tool">
+          <summary>
+            <span className="mark">…</span>
+            <span className="name">{name}</span>
+          </summary>
+          <pre>{text}</pre>
+        </details>
+      ))}
       {turn.toolCalls.map((call) => (
         <ToolCall key={call.callId} call={call} />
       ))}
@@ -52,6 +55,18 @@ export const ChatTurn = memo(({ turn, isHeld }: Props) => {
         {isRunning && !isHeld && blocks.length === 0 && CURSOR}
       </div>
       {note !== undefined && <p className={isHeld ? 'note held' : 'note'}>{note}</p>}
+      {turn.turn !== null && turn.usage !== null && turn.inheritedFrom === undefined && (
+        <p className="note">
+          {regenerate && (
+            <button type="button" onClick={regenerate}>
+              Again
+            </button>
+          )}
+          <button type="button" onClick={() => branch(turn.turn ?? 0)}>
+            Branch
+          </button>
+        </p>
+      )}
     </article>
   );
 });

@@ -7,11 +7,13 @@ interface Props {
   readonly turns: readonly TurnSnapshot[];
   readonly error: Error | null;
   readonly retry: () => void;
+  readonly regenerate: () => Promise<void>;
+  readonly branch: (turn: number) => void;
   /** Whether what is sent now waits here. */
   readonly isWaiting: boolean;
 }
 
-export function ChatTurns({ turns, error, retry, isWaiting }: Props) {
+export function ChatTurns({ turns, error, retry, regenerate, branch, isWaiting }: Props) {
   const list = useRef<HTMLDivElement>(null);
   const [isAway, setIsAway] = useState(false);
   const [follower] = useState(() => new Follower(setIsAway));
@@ -31,7 +33,13 @@ export function ChatTurns({ turns, error, retry, isWaiting }: Props) {
             </p>
           )}
           {turns.map((turn) => (
-            <ChatTurn key={turn.key} turn={turn} isHeld={isWaiting && turn.status === 'sending'} />
+            <ChatTurn
+              key={turn.key}
+              turn={turn}
+              isHeld={isWaiting && turn.status === 'sending'}
+              regenerate={turn === turns.at(-1) ? regenerate : undefined}
+              branch={branch}
+            />
           ))}
           {error !== null && (
             <div className="error" role="alert">
