@@ -114,3 +114,23 @@ async def test_a_call_that_needs_approval(
     provider.answer("m", Reply.saying("Still so."))
     again = await run(desk, make_turn("Refund", asks=People(approved), kept=kept))
     assert text_of(again) == "Still so."
+
+
+@pytest.mark.parametrize(
+    ("adapter", "library", "package"),
+    [
+        (adapters.langgraph, "langgraph", "langgraph"),
+        (adapters.langchain, "langchain_core", "langchain-core"),
+        (adapters.openai_agents, "agents", "openai-agents"),
+        (adapters.pydantic_ai, "pydantic_ai", "pydantic-ai-slim"),
+    ],
+)
+def test_a_missing_library_is_named(
+    monkeypatch: pytest.MonkeyPatch, adapter: Any, library: str, package: str
+) -> None:
+    for name in [*sys.modules]:
+        if name.startswith("resonantgenesis_server.adapters."):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ModuleNotFoundError, match=rf"needs the package {package} \(pip install"):
+        adapter(object())
