@@ -144,6 +144,8 @@ _OF_CLIENTS = {
     ("POST", "/v1/agents/{agent_id}/ag-ui"),
     ("GET", "/copilotkit/info"),
     *((method, "/mcp") for method in ("POST", "GET", "DELETE")),
+    ("POST", "/a2a/{agent_id}"),
+    ("GET", "/a2a/{agent_id}/.well-known/agent-card.json"),
     *(
         ("POST", f"/copilotkit/agent/{{agent_id}}/{verb}")
         for verb in ("run", "connect", "stop/{thread_id}")

@@ -47,6 +47,12 @@ _RUN = {"threadId": "t", "runId": "r", "messages": [{"role": "user", "content": 
 _OPENAI = "/openai/v1"
 _RESPONSE = _OPENAI + "/responses/resp_{session_id}.1"
 _CONVERSATION = _OPENAI + "/conversations/conv_{session_id}"
+_SEND = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "SendMessage",
+    "params": {"message": {"messageId": "m", "role": "user", "parts": [{"text": "count to 1"}]}},
+}
 _TOOL_CALL = {
     "jsonrpc": "2.0",
     "id": 1,
@@ -200,6 +206,8 @@ OF_CLIENTS: dict[tuple[str, str], Endpoint] = {
     ("POST", "/mcp"): Endpoint("sessions:write", _TOOL_CALL),
     ("GET", "/mcp"): Endpoint("sessions:write"),
     ("DELETE", "/mcp"): Endpoint("sessions:write"),
+    ("POST", "/a2a/{agent_id}"): Endpoint("sessions:write", _SEND),
+    ("GET", "/a2a/{agent_id}/.well-known/agent-card.json"): Endpoint(PUBLIC),
 }
 ALL = ENDPOINTS | OF_CLIENTS
 

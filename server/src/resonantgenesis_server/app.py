@@ -152,10 +152,10 @@ class Routes:
             ExportRoutes(self.sessions, self.events, self.limits, self.watch).router(),
         ]
 
-    def clients(self, agents: AgentDirectory, origins: Sequence[str]) -> ClientParts:
+    def clients(self, agents: AgentDirectory, settings: Settings) -> ClientParts:
         """What the protocols of other people's clients are made of."""
         streams = ClientStreams(self.sessions, self.limits, self.watch, self.requests)
-        return ClientParts(streams, agents, origins)
+        return ClientParts(streams, agents, settings.cors_origins, settings.public_url)
 
     def files_router(self) -> APIRouter:
         return files_router(self.files, FileRoutes(self.files, self.limits, self.watch, self.once))
@@ -600,9 +600,7 @@ def _app(
             return str(error)
         return log.problem
 
-    fast, routers = client_routes(
-        settings.clients, routes.clients(directory, settings.cors_origins)
-    )
+    fast, routers = client_routes(settings.clients, routes.clients(directory, settings))
     return create_app(
         AppDeps(
             records=records,

@@ -8,9 +8,9 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from resonantgenesis_server.clients.forms import answer_of, elicitation
 from resonantgenesis_server.clients.frames import FramesEncoder
 from resonantgenesis_server.clients.mcp.encode import CallFrames, ToolCallInfo, place_of
-from resonantgenesis_server.clients.mcp.forms import answer_of, elicitation
 from resonantgenesis_server.log.base import Entry
 from resonantgenesis_server.model.errors import InvalidRequest
 from resonantgenesis_server.sessions.answers import InputRequest

@@ -15,6 +15,8 @@ PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
+#: A refusal for which the protocol has no code; `data.code` is ours.
+SERVER_ERROR = -32000
 #: Characters of an id that a client chooses.
 _LONGEST_ID = 255
 
@@ -86,6 +88,8 @@ def as_rpc_error(error: ApiError) -> RpcError:
     more: credentials, limits, and failures of the server."""
     if error.status in {401, 403, 429} or error.status >= 500:
         raise error
-    code = PARSE_ERROR if error.code == "INVALID_JSON" else INVALID_PARAMS
+    code = INVALID_PARAMS if error.status in {413, 415, 422} else SERVER_ERROR
+    if error.code == "INVALID_JSON":
+        code = PARSE_ERROR
     data = {"code": error.code, **error.details}
     return RpcError(code, f"{error.code}: {error.message}", status=error.status, data=data)

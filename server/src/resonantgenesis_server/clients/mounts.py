@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from ..config.settings import ClientName
 from ..http.routing import FastRoute
 from ..records.agents import AgentDirectory
+from .a2a.routes import A2aRoutes
 from .ag_ui.routes import AgUiRoutes
 from .ai_sdk.routes import ChatRoutes
 from .durable_streams.routes import DurableRoutes
@@ -26,6 +27,7 @@ class ClientParts:
     streams: ClientStreams
     agents: AgentDirectory
     cors_origins: Collection[str] = ()
+    public_url: str = ""
 
 
 #: A router documents its routes in our OpenAPI; what is only fast is described by its protocol.
@@ -36,6 +38,7 @@ MOUNTS: Mapping[ClientName, Callable[[ClientParts], Sequence[FastRoute] | APIRou
     "mcp": lambda parts: McpRoutes(parts.streams, parts.agents, parts.cors_origins).routes(),
     "durable-streams": lambda parts: DurableRoutes(parts.streams).router(),
     "langgraph": lambda parts: LangGraphRoutes(parts.streams, parts.agents).routes(),
+    "a2a": lambda parts: A2aRoutes(parts.streams, parts.agents, parts.public_url).routes(),
 }
 
 

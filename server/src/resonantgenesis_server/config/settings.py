@@ -90,7 +90,7 @@ def _parse_addresses(value: object) -> object:
 
 
 #: Protocols of other people's clients; `clients/mounts.py` has their routes.
-ClientName = Literal["ai-sdk", "openai", "ag-ui", "mcp", "durable-streams", "langgraph"]
+ClientName = Literal["ai-sdk", "openai", "ag-ui", "mcp", "durable-streams", "langgraph", "a2a"]
 Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_addresses)]
 
 
@@ -237,6 +237,11 @@ class Settings(BaseSettings):
         default=(),
         description="Origins whose pages may call with credentials and use the cookie; empty: any"
         " origin may call, without credentials.",
+    )
+    public_url: str = Field(
+        default="",
+        pattern=r"^(https?://[^\s?#]+)?$",
+        description="Where clients reach this server behind a proxy: A2A's cards name it.",
     )
     clients: Annotated[tuple[ClientName, ...], NoDecode, BeforeValidator(_parse_list)] = Field(
         default=get_args(ClientName),

@@ -52,7 +52,7 @@ _ALIAS = "/api/v1"
 #: Paths below these need a credential, unless their route is public.
 _NEED_CREDENTIALS = (
     "/v1/", "/openai/", "/copilotkit/", "/langgraph/assistants/", "/langgraph/runs",
-    "/langgraph/threads", "/mcp",
+    "/langgraph/threads", "/mcp", "/a2a/",
 )  # fmt: skip
 
 #: Entered at the start of the server, left at its stop. Its value is merged into the state.
@@ -93,6 +93,7 @@ class Gateway:
         self._authenticator = authenticator
         self._cors = cors
         self._fast = tuple(fast)
+        self._public = [route for route in fast if route.public]
         self._fast_by_method: dict[str, list[FastRoute]] = {}
         for route in fast:
             self._fast_by_method.setdefault(route.method, []).append(route)
@@ -178,9 +179,10 @@ class Gateway:
         state = scope["state"]
         is_socket = scope["type"] == "websocket"
         if path == "/v1" or path.startswith(_NEED_CREDENTIALS):
-            principal = await self._authenticator.authenticate(scope)
+            is_public = not is_socket and self._is_public(scope["method"], path)
+            principal = None if is_public else await self._authenticator.authenticate(scope)
             # A socket may authenticate by its first message instead.
-            if principal is None and not is_socket and not self._is_public(scope["method"], path):
+            if principal is None and not is_socket and not is_public:
                 raise Unauthenticated("send Authorization: Bearer with an API key or a token")
             state["principal"] = principal
             if principal is not None:
@@ -203,7 +205,7 @@ class Gateway:
         return self._app
 
     def _is_public(self, method: str, path: str) -> bool:
-        return any(r.public and r.method == method and r.path == path for r in self._fast)
+        return any(r.method == method and r.pattern.fullmatch(path) for r in self._public)
 
     async def _count_one(self, scope: Scope) -> None:
         if self._count is not None and scope["state"].get("principal") is not None:

@@ -31,6 +31,7 @@ from ...model.ids import new_id
 from ...model.principal import Principal
 from ...records.agents import AgentDirectory
 from ...sessions.request import TurnRef
+from ..forms import answer_of
 from ..json_rpc import (
     INVALID_PARAMS,
     METHOD_NOT_FOUND,
@@ -45,7 +46,6 @@ from ..json_rpc import (
 )
 from ..streams import ClientStreams, answer_json, digest_key, turn_named
 from .encode import CallFrames, ToolCallInfo, place_of, tool_result
-from .forms import answer_of
 from .tools import (
     ASK,
     EXECUTE,

@@ -1,4 +1,4 @@
-"""What a turn asks as a form of MCP's elicitation, and a filled form as an answer.
+"""What a turn asks as a form, and a filled form as an answer.
 
 A form is one object of plain fields. So an approval is a boolean and a reason, and a question whose
 schema is no such object is one field, `value`.
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...codec.json import NotJson, dumps, loads
-from ...http.api.session_models import InputBody, validated
-from ...sessions.answers import InputRequest
-from ..json_rpc import Json
+from ..codec.json import NotJson, dumps, loads
+from ..http.api.session_models import InputBody, validated
+from ..sessions.answers import InputRequest
+from .json_rpc import Json
 
 _PLAIN = {"string", "number", "integer", "boolean"}
 _APPROVAL: Json = {
@@ -76,7 +76,7 @@ def _one_field(schema: Mapping[str, Any]) -> Json:
 
 
 def _value(schema: Mapping[str, Any], value: object) -> Any:
-    if schema.get("type") in _PLAIN or not isinstance(value, str):
+    if schema.get("type") == "string" or not isinstance(value, str):
         return value
     try:
         return loads(value)
