@@ -11,6 +11,7 @@ from typing import Any
 #: Ids that never were, of the right form.
 MISSING = {
     "agent_id": "agent_00000000000000000000",
+    "team_id": "team_00000000000000000000",
     "session_id": "sess_00000000000000000000",
     "event_id": "evt_00000000000000000000",
     "file_id": "file_00000000000000000000",
@@ -68,6 +69,7 @@ _RUN_BODY = {
 }
 _CHAT = "/v1/agents/{agent_id}/chat"
 _CHAT_BODY = {"messages": [{"role": "user", "parts": [{"type": "text", "text": "count to 1"}]}]}
+_TEAM = {"name": "n", "strategy": "sequential", "members": [{"agent_id": "guide"}]}
 ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", "/healthz"): Endpoint(PUBLIC),
     ("GET", "/readyz"): Endpoint(PUBLIC),
@@ -84,6 +86,11 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", "/v1/agents/{agent_id}"): Endpoint("agents:read"),
     ("PATCH", "/v1/agents/{agent_id}"): Endpoint("agents:write", {"name": "n"}, unbound=True),
     ("DELETE", "/v1/agents/{agent_id}"): Endpoint("agents:write", unbound=True),
+    ("POST", "/v1/teams"): Endpoint("teams:write", _TEAM, unbound=True),
+    ("GET", "/v1/teams"): Endpoint("teams:read"),
+    ("GET", "/v1/teams/{team_id}"): Endpoint("teams:read"),
+    ("PATCH", "/v1/teams/{team_id}"): Endpoint("teams:write", {"name": "n"}, unbound=True),
+    ("DELETE", "/v1/teams/{team_id}"): Endpoint("teams:write", unbound=True),
     ("POST", _CHAT): Endpoint("sessions:write", _CHAT_BODY),
     ("GET", _CHAT + "/{chat_id}/stream"): Endpoint("sessions:read"),
     ("GET", _CHAT + "/{chat_id}/messages"): Endpoint("sessions:read"),

@@ -5,7 +5,14 @@ import { Files } from './files.js';
 import type { OfflineQueue } from './offline/queue.js';
 import { load } from './platform.js';
 import type { Realtime } from './realtime/realtime.js';
-import { Agents, Nodes, Tokens } from './resources.js';
+import {
+  type Agents,
+  agentsOf,
+  collection,
+  type Nodes,
+  type Teams,
+  type Tokens,
+} from './resources.js';
 import { Sessions } from './sessions.js';
 import { baseUrlOf, settingsOf } from './settings.js';
 import { Transport } from './transport.js';
@@ -20,6 +27,7 @@ export class ResonantGenesis {
   readonly events: Events;
   readonly files: Files;
   readonly agents: Agents;
+  readonly teams: Teams;
   readonly tokens: Tokens;
   readonly nodes: Nodes;
   /**
@@ -36,9 +44,10 @@ export class ResonantGenesis {
     this.sessions = new Sessions(transport);
     this.events = new Events(transport);
     this.files = new Files(transport);
-    this.agents = new Agents(transport);
-    this.tokens = new Tokens(transport);
-    this.nodes = new Nodes(transport);
+    this.agents = agentsOf(transport);
+    this.teams = collection(transport, '/v1/teams');
+    this.tokens = collection(transport, '/v1/tokens');
+    this.nodes = collection(transport, '/v1/nodes');
   }
 
   /**

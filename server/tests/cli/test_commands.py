@@ -334,6 +334,26 @@ def test_an_output_on_a_full_disk(command: list[str]) -> None:
     )
 
 
+def test_teams_create_and_delete(fake: FakeServer, cli: Cli) -> None:
+    fake.script = [as_json({"id": "desk", "name": "desk"}, 201)]
+    got = cli(
+        *("teams", "create", "a=writer", "b", "--id", "desk"),
+        *("--strategy", "hierarchical", "--lead", "b", "--continue"),
+    )
+    assert (got.code, got.out) == (0, "desk\n")
+    assert fake.seen[0].body == {
+        "id": "desk",
+        "name": "desk",
+        "strategy": "hierarchical",
+        "members": [{"agent_id": "a", "role": "writer"}, {"agent_id": "b", "role": None}],
+        "lead": "b",
+        "on_failure": "continue",
+    }
+    fake.script = [Reply(204)]
+    assert cli("teams", "delete", "desk").out == "deleted desk\n"
+    assert (fake.seen[1].method, fake.seen[1].path) == ("DELETE", "/v1/teams/desk")
+
+
 def test_agents_create_and_delete(fake: FakeServer, cli: Cli) -> None:
     fake.script = [as_json({"id": "helper", "name": "helper"}, 201)]
     got = cli(

@@ -303,6 +303,21 @@ class Agent(Model):
         return self.agent_id
 
 
+class Team(Model):
+    """Agents that do a turn together; its id is the `agent_id` of an execute."""
+
+    id = Field("")
+    name = Field[str | None](None)
+    description = Field[str | None](None)
+    strategy = Field[str | None](None)
+    members = Field[list[Any] | None](None)
+    lead = Field[str | None](None)
+    on_failure = Field[str | None](None)
+    defaults = Field[dict[str, Any] | None](None)
+    created_at = Field[str | None](None)
+    updated_at = Field[str | None](None)
+
+
 class File(Model):
     """A file: `size` in bytes, `sha256` of its content in hexadecimal."""
 

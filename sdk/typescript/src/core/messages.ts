@@ -13,8 +13,6 @@ export const AGENTS = '/v1/agents';
 export const EVENTS = '/v1/events';
 export const FILES = '/v1/files';
 export const SESSIONS = '/v1/sessions';
-export const TOKENS = '/v1/tokens';
-export const NODES = '/v1/nodes';
 
 /** One request below the base URL, without its credential. */
 export interface Request {

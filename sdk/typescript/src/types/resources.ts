@@ -1,4 +1,4 @@
-/** Agents, nodes and client tokens. */
+/** Agents, teams, nodes and client tokens. */
 import type { JsonObject } from './base.js';
 
 export interface Agent {
@@ -42,6 +42,50 @@ export interface CreateAgentParams extends AgentParams {
   engine: string;
   /** Made up if not given. */
   id?: string | undefined;
+}
+
+/** An agent of a team, in the wire's names. */
+export interface TeamMember {
+  agent_id: string;
+  /** What it is in the team. */
+  role?: string | null | undefined;
+  /** What it is told beside its own instructions. */
+  instructions?: string | null | undefined;
+}
+
+export interface TeamParams {
+  name?: string | undefined;
+  description?: string | null | undefined;
+  strategy?: 'sequential' | 'parallel' | 'hierarchical' | undefined;
+  members?: readonly TeamMember[] | undefined;
+  /** The member that gives tasks to the others; for `hierarchical`. */
+  lead?: string | null | undefined;
+  /** A member that fails ends the turn, or the others are told and go on. */
+  onFailure?: 'fail' | 'continue' | undefined;
+  /** What a turn gets unless it says otherwise, in the wire's names (`max_steps`). */
+  defaults?: JsonObject | undefined;
+}
+
+export interface CreateTeamParams extends TeamParams {
+  name: string;
+  strategy: 'sequential' | 'parallel' | 'hierarchical';
+  members: readonly TeamMember[];
+  /** Made up if not given. */
+  id?: string | undefined;
+}
+
+/** Agents that do a turn together; its id is the `agentId` of an execute. */
+export interface Team {
+  readonly id: string;
+  readonly name: string;
+  readonly description: string | null;
+  readonly strategy: 'sequential' | 'parallel' | 'hierarchical';
+  readonly members: readonly TeamMember[];
+  readonly lead: string | null;
+  readonly onFailure: 'fail' | 'continue';
+  readonly defaults: JsonObject;
+  readonly createdAt: string;
+  readonly updatedAt: string;
 }
 
 /** A process that serves the store. What only it knows is null if it did not answer in time. */

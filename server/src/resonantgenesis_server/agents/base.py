@@ -422,6 +422,10 @@ class Agent(Protocol):
     def run(self, turn: Turn) -> AsyncIterator[AgentChunk]: ...
 
 
+#: A turn's bounds where neither its request nor its agent names one.
+_MAX_STEPS, _TIMEOUT_SECONDS = 10, 120.0
+
+
 @dataclass(frozen=True, slots=True)
 class ResolvedAgent:
     """An agent with the settings of its organization."""
@@ -438,8 +442,23 @@ class ResolvedAgent:
     @property
     def concurrency(self) -> int:
         """How many turns of the agent run at once at a node; 0: any number."""
-        value = self.defaults.get("concurrency")
-        return value if isinstance(value, int) and value > 0 else 0
+        return int(self._number("concurrency", 0))
+
+    @property
+    def max_steps(self) -> int:
+        """Of a turn whose request names none."""
+        return int(self._number("max_steps", _MAX_STEPS))
+
+    @property
+    def timeout_seconds(self) -> float:
+        """Of a turn whose request names none."""
+        return self._number("timeout_seconds", _TIMEOUT_SECONDS)
+
+    def _number(self, name: str, default: float) -> float:
+        value = self.defaults.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+            return value
+        return default
 
 
 class AgentSource(Protocol):

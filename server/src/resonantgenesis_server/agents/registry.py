@@ -13,6 +13,7 @@ from ..records.base import AgentRecord, StoreError
 from .base import Agent, ResolvedAgent
 from .engines.http.endpoint import EndpointRecords
 from .engines.http.settings import HttpAgentSettings
+from .engines.team.engine import TeamAgent
 from .tools.toolbox import Toolbox
 from .workers.pool import WorkerPool
 
@@ -184,6 +185,7 @@ class Agents:
             record.tools,
             record.defaults,
             self._directory.is_configured(record.id),
+            record.team is not None,
         )
 
     def _agent(self, record: AgentRecord) -> Agent:
@@ -200,5 +202,9 @@ class Agents:
                 "organization_id": record.organization_id,
                 "endpoint": record.endpoint,
             }
-            known = self._built[name] = (record, self._engines.build(record.engine, settings))
+            if record.team is None:
+                agent = self._engines.build(record.engine, settings)
+            else:
+                agent = TeamAgent(record.team, record.organization_id, self)
+            known = self._built[name] = (record, agent)
         return known[1]

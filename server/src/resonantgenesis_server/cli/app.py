@@ -24,6 +24,7 @@ from .commands import (
     organizations,
     sessions,
     store,
+    teams,
     tokens,
     usage,
     webhooks,
@@ -54,6 +55,7 @@ app.add_typer(sessions.app, name="sessions")
 app.add_typer(events.app, name="events")
 app.add_typer(files.app, name="files")
 app.add_typer(agents.app, name="agents")
+app.add_typer(teams.app, name="teams")
 app.add_typer(keys.app, name="keys")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(tokens.app, name="tokens")

@@ -27,6 +27,7 @@ from .api.docs import docs_router
 from .api.health import Ready, health_router
 from .api.keys import keys_router
 from .api.organizations import organizations_router
+from .api.teams import teams_router
 from .api.tokens import CheckSession, any_session, tokens_router
 from .auth.authenticator import CredentialAuthenticator
 from .cors import Cors
@@ -110,6 +111,7 @@ def create_app(deps: AppDeps) -> Gateway:
             deps.settle,
             deps.endpoints,
         ),
+        teams_router(deps.directory, idempotent, deps.settle),
         keys_router(
             deps.records.keys,
             deps.authenticator,

@@ -11,7 +11,7 @@ import structlog
 
 from ..agents.base import Agent, InboxMessage, Turn
 from ..log.base import LogError, LogOverloaded, NewEntry, StaleWriter
-from ..model.chunks import AgentChunk, Ask, Data, Keep, Step, Usage
+from ..model.chunks import AgentChunk, Ask, Data, Happened, Keep, Step, Usage
 from ..model.errors import AgentError
 from ..model.limits import Limits
 from .asks import Answers, Stop, TurnQuestions, check_kept
@@ -46,6 +46,7 @@ class AgentRun:
         maker: ChunkMaker,
         stops: TurnStops,
         step_event: Callable[[int, str, int], NewEntry],
+        happened: Callable[[Happened], NewEntry],
         *,
         replays: bool,
         timeout: float,
@@ -54,7 +55,8 @@ class AgentRun:
         abandon: Callable[[asyncio.Task[None]], None],
     ) -> None:
         """`maker` has taken in what the turn has written before. `step_event` makes the platform
-        event of a completed step: number, name, duration in ms. `replays`: the agent runs up to its
+        event of a completed step: number, name, duration in ms; `happened` those of the agent
+        itself. `replays`: the agent runs up to its
         asks once more. `abandon` is given the task of an agent that ignores its cancellation.
         `timeout` is in seconds of running."""
         self.number = turn.turn
@@ -64,6 +66,9 @@ class AgentRun:
         self._maker = maker
         self._stops = stops
         self._step_event = step_event
+        self._happened = happened
+        #: The event that goes with the next chunk.
+        self._event: NewEntry | None = None
         self._timeout = timeout
         self._limits = limits
         self._request_id = request_id
@@ -320,9 +325,15 @@ class AgentRun:
         if isinstance(chunk, Keep):
             self._kept = check_kept(chunk.value)
             return
+        if isinstance(chunk, Happened):
+            self._event = self._happened(chunk)
+            return
         try:
             for kind, body, step in self._maker.encode(chunk):
-                event = None if step is None else self._step_event(*step)
+                if step is not None:
+                    event: NewEntry | None = self._step_event(*step)
+                else:
+                    event, self._event = self._event, None
                 # A step that the agent did not yield is followed by the chunk that implied it.
                 implied = kind == "step" and not isinstance(chunk, Step)
                 await self._writer.write(kind, body, event, more=implied)

@@ -142,6 +142,7 @@ class Forks:
             metadata=dict(origin.metadata if metadata is None else metadata),
             created_at=round(self._now(), 6),
             lineage=lineage,
+            is_team=origin.is_team,
         )
 
     async def _make(self, info: SessionInfo, key_id: str, request_id: str) -> SessionState:

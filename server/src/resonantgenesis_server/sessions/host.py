@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 
 import structlog
 
@@ -68,17 +68,32 @@ class SessionHost:
         self.stopped = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def ask_slot(self, info: SessionInfo, granted: Callable[[], None]) -> SlotTicket | None:
-        """A place among the turns of the session's agent; None if their number has no bound."""
+    async def ask_slot(
+        self, owner: str, agent_id: str, granted: Callable[[], None]
+    ) -> SlotTicket | None:
+        """A place among the turns of an agent of the organization `owner`; None if their number has
+        no bound."""
         try:
-            agent = await self.agents.resolve(info.organization_id, info.agent_id)
+            agent = await self.agents.resolve(owner, agent_id)
         except ApiError:
             return None  # the turn will end with this error
         if not agent.concurrency:
             return None
-        owner = info.organization_id
-        key = (info.agent_id,) if agent.is_shared else (owner, info.agent_id)
+        key = (agent_id,) if agent.is_shared else (owner, agent_id)
         return self.slots.ask(key, agent.concurrency, owner, granted)
+
+    @asynccontextmanager
+    async def slot(self, owner: str, agent_id: str) -> AsyncIterator[None]:
+        """A place for a member of a team, once there is one."""
+        granted = asyncio.Event()
+        ticket = await self.ask_slot(owner, agent_id, granted.set)
+        try:
+            if ticket is not None:
+                await granted.wait()
+            yield
+        finally:
+            if ticket is not None:
+                ticket.leave()
 
     def show_aside(self, session_id: str, body: bytes) -> None:
         """Show a chunk that is not stored to the session's viewers at this node."""

@@ -146,7 +146,7 @@ class Session:
             records.append(started_record(number, self.log.head + 1))
             info = new or self.log.info
             turn_events = TurnEvents(info, number, request.key_id, request.request_id)
-            events.append(turn_events.started(request.goal))
+            events += turn_events.begun(request.goal)
         return records, events
 
     def _check_open(self) -> None:
@@ -409,7 +409,9 @@ class Session:
         """Wait until the agent may run one more turn, or the turn is withdrawn, or the drain
         begins."""
         if self._slot is None:
-            self._slot = await self._host.ask_slot(self.log.info, self.look)
+            self._slot = await self._host.ask_slot(
+                self.log.info.organization_id, self.log.info.agent_id, self.look
+            )
         while self._slot is not None and not self._slot.has_slot:
             self._changed.clear()
             if turn.withdrawn or self._host.draining:

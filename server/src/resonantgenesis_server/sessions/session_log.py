@@ -24,6 +24,7 @@ from ..log.base import (
     stream_info,
     trim_in_steps,
 )
+from ..model.chunks import Happened
 from ..model.errors import Internal, SessionNotFound
 from ..model.events import NewEvent, event_stream
 from ..model.ids import event_id
@@ -157,9 +158,9 @@ class SessionLog:
 
     async def begin(self, turn: TurnState, goal: str) -> None:
         """Record the start of a turn that waited."""
-        started = TurnEvents.of(self.info, turn).started(goal)
+        events = TurnEvents.of(self.info, turn).begun(goal)
         record = started_record(turn.turn, self.head + 1)
-        await self.record([record], pending=True, events=[started])
+        await self.record([record], pending=True, events=events)
 
     @contextmanager
     def writing(self) -> Iterator[TurnWriter]:
@@ -439,6 +440,10 @@ class TurnEvents:
     def of(cls, info: SessionInfo, turn: TurnState) -> TurnEvents:
         return cls(info, turn.turn, turn.key_id, turn.request_id)
 
+    def begun(self, goal: str) -> list[NewEvent]:
+        """The events in the append of a turn's start."""
+        return [self.started(goal), *self._of_team("started", {})]
+
     def started(self, goal: str) -> NewEvent:
         shown = beginning(goal, _GOAL)
         truncated = {} if shown == goal else {"goal_truncated": True}
@@ -477,12 +482,23 @@ class TurnEvents:
             kind = "session.failed"
             data |= {"error_code": error_code, "error": error}
         recorded = self._event("billing.usage.recorded", {"status": status, **usage})
-        events = [self._event(kind, data), recorded]
+        events = [self._event(kind, data), *self._of_team(kind, data), recorded]
         if error_code in _AGENT_CODES:
             events.append(self._event("agent.error", {"error_code": error_code, "error": error}))
         return events
 
-    def _event(self, kind: str, data: Mapping[str, Any], *detail: int) -> NewEvent:
+    def happened(self, happened: Happened) -> NewEvent:
+        data = {"team_id": self._info.agent_id, **happened.data}
+        return self._event(happened.type, data, happened.name)
+
+    def _of_team(self, kind: str, data: Mapping[str, Any]) -> list[NewEvent]:
+        """The event of a team's turn beside that of its session, of the same last word."""
+        if not self._info.is_team:
+            return []
+        named = {"team_id": self._info.agent_id, **data}
+        return [self._event(f"team.execution.{kind.rpartition('.')[2]}", named)]
+
+    def _event(self, kind: str, data: Mapping[str, Any], *detail: int | str) -> NewEvent:
         info = self._info
         named = {"session_id": info.session_id, "agent_id": info.agent_id, "turn": self._turn}
         return NewEvent(

@@ -35,8 +35,6 @@ T = TypeVar("T")
 _RACES = 3
 #: Seconds that a request waits for another node's with the same Idempotency-Key, and between looks.
 _KEY_SECONDS, _KEY_PAUSE = 5.0, 0.05
-#: A turn's bounds where neither its request nor its agent names one.
-_MAX_STEPS, _TIMEOUT_SECONDS = 10, 120.0
 
 #: Gives the writer of a session, by its id; True for a session that is just being made.
 OpenSession = Callable[[str, bool], AbstractAsyncContextManager[Session]]
@@ -259,7 +257,7 @@ class TurnStarter:
         if principal.agent_id not in {None, spec.agent_id}:
             raise Forbidden("this token is bound to another agent")
         subject = principal.subject_of_new(spec.subject)
-        await self._host.agents.resolve(principal.organization_id, spec.agent_id)
+        agent = await self._host.agents.resolve(principal.organization_id, spec.agent_id)
         return SessionInfo(
             session_id=session_id or new_id("sess"),
             organization_id=principal.organization_id,
@@ -269,6 +267,7 @@ class TurnStarter:
             metadata=spec.metadata,
             # Whole microseconds, as in the records: the list and the session show equal times.
             created_at=round(self._now(), 6),
+            is_team=agent.is_team,
         )
 
     async def _complete(
@@ -279,15 +278,13 @@ class TurnStarter:
         if request.tools:
             await self._check_tools(request.tools)
         agent = await self._host.agents.resolve(info.organization_id, info.agent_id)
-        limits, defaults = self._host.limits, agent.defaults
-        steps = request.max_steps or _number(defaults.get("max_steps"), _MAX_STEPS)
-        seconds = request.timeout_seconds or _number(
-            defaults.get("timeout_seconds"), _TIMEOUT_SECONDS
-        )
+        limits = self._host.limits
+        steps = request.max_steps or agent.max_steps
+        seconds = request.timeout_seconds or agent.timeout_seconds
         return replace(
             request,
             agent_id=info.agent_id,
-            max_steps=min(int(steps), limits.max_steps),
+            max_steps=min(steps, limits.max_steps),
             timeout_seconds=min(seconds, limits.max_timeout),
             key=None if key is None else key_digest(key),
             needs_slot=agent.concurrency > 0,
@@ -310,9 +307,3 @@ def _named_session(principal: Principal, request: TurnRequest, state: SessionSta
         principal.subject_of_new(request.subject)
         raise InvalidRequest.field("subject", "is not the subject of this session")
     return info
-
-
-def _number(value: object, default: float) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
-        return value
-    return default

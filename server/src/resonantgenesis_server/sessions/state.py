@@ -75,7 +75,8 @@ class Ancestor(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """The part of a session that never changes. `lineage` is that of a fork, the oldest first."""
+    """The part of a session that never changes. `lineage` is that of a fork, the oldest first.
+    `is_team`: its agent is a team."""
 
     session_id: str
     organization_id: str
@@ -85,6 +86,7 @@ class SessionInfo:
     metadata: dict[str, Any]
     created_at: float
     lineage: tuple[Ancestor, ...] = ()
+    is_team: bool = False
 
     @classmethod
     def of(cls, body: dict[str, Any]) -> SessionInfo:
@@ -96,8 +98,11 @@ class SessionInfo:
         # `asdict` would copy the context and the metadata.
         body = {each.name: getattr(self, each.name) for each in fields(self)}
         del body["lineage"]
-        if self.lineage:  # only forks have the field, which older versions do not know
+        # Only forks and teams have the fields, which older versions do not know.
+        if self.lineage:
             body["lineage"] = [list(each) for each in self.lineage]
+        if not self.is_team:
+            del body["is_team"]
         return NewEntry("session", dumps(body))
 
 

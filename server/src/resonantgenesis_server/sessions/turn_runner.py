@@ -221,7 +221,8 @@ class TurnRunner:
         stops = TurnStops(self._log, turn, host.history, host.now, lambda: host.draining)
         watch: asyncio.Task[None] | None = None
         inbox = self._inbox = TurnInbox(turn.turn)
-        view = replace(prepared.view, inbox=inbox)
+        slot = partial(host.slot, self._log.info.organization_id)
+        view = replace(prepared.view, inbox=inbox, slot=slot)
         for message in await waiting_messages(host.log, self._log.session_id, turn):
             inbox.deliver(message)
         with self._log.writing() as writer:
@@ -233,6 +234,7 @@ class TurnRunner:
                 prepared.maker,
                 stops,
                 lambda *step: entry_of(events.step_completed(*step)),
+                lambda happened: entry_of(events.happened(happened)),
                 replays=turn.waits is not None and turn.waits.resume == "replay",
                 timeout=request.timeout_seconds,
                 limits=host.limits,

@@ -20,6 +20,7 @@ from .resources import (
     AsyncKeys,
     AsyncNodes,
     AsyncOrganizations,
+    AsyncTeams,
     AsyncTokens,
     AsyncUsage,
     AsyncWebhooks,
@@ -30,7 +31,7 @@ from .transport import AsyncTransport
 
 class ResonantGenesis:
     # async only
-    """The client: `sessions`, `agents`, `keys`, `tokens`, `events`, `files`, `usage`,
+    """The client: `sessions`, `agents`, `teams`, `keys`, `tokens`, `events`, `files`, `usage`,
     `webhooks`, `organizations`, `nodes`, `realtime()`.
 
     `api_key` defaults to the variable RESONANTGENESIS_API_KEY, `base_url` to
@@ -60,6 +61,7 @@ class ResonantGenesis:
         self._transport = AsyncTransport(self._settings)
         self.sessions = AsyncSessions(self._transport, ResumeMemory())
         self.agents = AsyncAgents(self._transport)
+        self.teams = AsyncTeams(self._transport)
         self.keys = AsyncKeys(self._transport)
         self.tokens = AsyncTokens(self._transport)
         self.organizations = AsyncOrganizations(self._transport)

@@ -1,5 +1,5 @@
-"""`client.agents`, `keys`, `nodes`, `organizations`, `tokens`, `usage` and `webhooks`,
-asynchronous."""
+"""`client.agents`, `teams`, `keys`, `nodes`, `organizations`, `tokens`, `usage` and
+`webhooks`, asynchronous."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from ..models import (
     Page,
     ServerNode,
     SigningKey,
+    Team,
     Token,
     UsageReport,
     Webhook,
@@ -100,6 +101,36 @@ class AsyncAgents:
                 await self.create(id=agent_id, name=agent_id, engine="worker")
         except PermissionDenied:
             return
+
+
+class AsyncTeams:
+    """Agents that do a turn together. A team is executed as an agent is, by its id. All methods
+    raise StreamError."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def create(self, **fields: Any) -> Team:
+        """Make a team: id (optional), name, description, strategy (`sequential`, `parallel` or
+        `hierarchical`), members (each {agent_id, role, instructions}), lead, on_failure (`fail` or
+        `continue`), defaults."""
+        return await self._transport.call(calls.create_team(fields))
+
+    async def get(self, team_id: str) -> Team:
+        """A team's settings."""
+        return await self._transport.call(calls.get_team(team_id))
+
+    async def list(self, *, limit: int | None = None, cursor: str | None = None) -> Page[Team]:
+        """One page of teams."""
+        return await self._transport.call(calls.list_teams(limit, cursor))
+
+    async def update(self, team_id: str, **fields: Any) -> Team:
+        """Change the given fields."""
+        return await self._transport.call(calls.update_team(team_id, fields))
+
+    async def delete(self, team_id: str) -> None:
+        """Delete a team; its members and its sessions stay."""
+        await self._transport.call(calls.delete_team(team_id))
 
 
 class AsyncOrganizations:

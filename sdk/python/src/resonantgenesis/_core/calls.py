@@ -21,6 +21,7 @@ from ..models import (
     SessionData,
     SigningKey,
     Step,
+    Team,
     Token,
     UsageReport,
     Webhook,
@@ -36,6 +37,7 @@ Object = Mapping[str, Any]
 _KEYS = "/v1/keys"
 _WEBHOOKS = "/v1/webhooks"
 _ORGANIZATIONS = "/v1/organizations"
+_TEAMS = "/v1/teams"
 #: In place of a payload, since None is one.
 NOT_GIVEN: Any = object()
 #: Items on a page, at most.
@@ -151,6 +153,31 @@ def update_agent(agent_id: str, fields: Object) -> Call[Agent]:
 
 def delete_agent(agent_id: str) -> Call[None]:
     return Call(Request("DELETE", f"/v1/agents/{segment(agent_id)}"), _nothing)
+
+
+def create_team(fields: Object) -> Call[Team]:
+    return Call(make(_TEAMS, fields), Team)
+
+
+def get_team(team_id: str) -> Call[Team]:
+    return Call(Request("GET", _team_path(team_id)), Team)
+
+
+def list_teams(limit: int | None, cursor: str | None) -> Call[Page[Team]]:
+    params = query(limit=limit, cursor=cursor)
+    return Call(Request("GET", _TEAMS, params), lambda raw: Page(raw, Team))
+
+
+def update_team(team_id: str, fields: Object) -> Call[Team]:
+    return Call(Request("PATCH", _team_path(team_id), body=fields), Team)
+
+
+def delete_team(team_id: str) -> Call[None]:
+    return Call(Request("DELETE", _team_path(team_id)), _nothing)
+
+
+def _team_path(team_id: str) -> str:
+    return f"{_TEAMS}/{segment(team_id)}"
 
 
 def list_workers() -> Call[Page[AgentWorker]]:

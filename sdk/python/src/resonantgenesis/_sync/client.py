@@ -17,6 +17,7 @@ from .resources import (
     SyncKeys,
     SyncNodes,
     SyncOrganizations,
+    SyncTeams,
     SyncTokens,
     SyncUsage,
     SyncWebhooks,
@@ -45,6 +46,7 @@ class SyncResonantGenesis:
         self._transport = SyncTransport(self._settings)
         self.sessions = SyncSessions(self._transport, ResumeMemory())
         self.agents = SyncAgents(self._transport)
+        self.teams = SyncTeams(self._transport)
         self.keys = SyncKeys(self._transport)
         self.tokens = SyncTokens(self._transport)
         self.organizations = SyncOrganizations(self._transport)

@@ -94,7 +94,8 @@ class RunFrames(TurnFrames):
         return f"msg_{self.session_id}.{self.turn}.{self._parts}"
 
     def _text(self, chunk: Chunk) -> Iterator[Json]:
-        return self._delta("TEXT", chunk["content"])
+        # What a sub-agent says is no part of the answer.
+        return self._delta("REASONING" if "agent_id" in chunk else "TEXT", chunk["content"])
 
     def _reasoning(self, chunk: Chunk) -> Iterator[Json]:
         return self._delta("REASONING", chunk["content"])

@@ -86,7 +86,8 @@ class UiMessageFrames(TurnFrames):
         self._begun = kind != "waiting"
 
     def _text(self, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
-        return self._delta("text", chunk["content"])
+        # What a sub-agent says is no part of the answer.
+        return self._delta("reasoning" if "agent_id" in chunk else "text", chunk["content"])
 
     def _reasoning(self, chunk: Chunk) -> Iterator[Mapping[str, Any]]:
         return self._delta("reasoning", chunk["content"])

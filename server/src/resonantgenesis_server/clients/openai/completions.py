@@ -38,7 +38,7 @@ class CompletionFrames(TurnFrames):
         if not self._begun:
             self._begun = True
             found.append(self._chunk({"role": "assistant", "content": ""}))
-        if kind == "message":
+        if kind == "message" and "agent_id" not in chunk:
             found.append(self._chunk({"content": chunk["content"]}))
         elif kind == "error":
             self._failure = chunk["message"]

@@ -172,8 +172,8 @@ class ResponseFrames(TurnFrames):
             self._status = "in_progress"
             yield self._event("response.created", response=self.response())
             yield self._event("response.in_progress", response=self.response())
-        if kind == "message":
-            yield from self._text("message", chunk["content"])
+        if kind == "message":  # what a sub-agent says is no part of the answer
+            yield from self._text("reasoning" if "agent_id" in chunk else kind, chunk["content"])
         elif kind == "reasoning" or (kind == "step" and chunk["status"] == "progress"):
             yield from self._text("reasoning", str(chunk.get("content") or chunk.get("detail", "")))
         elif kind in {"tool_call", "tool_result", "input_required"}:

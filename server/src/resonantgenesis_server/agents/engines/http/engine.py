@@ -65,7 +65,8 @@ class HttpAgent:
         body = dumps(turn_body(turn))
         # A turn that goes on behind its asks is sent once more, as another message.
         answered = f".{len(turn.answers)}" if turn.answers else ""
-        message_id = f"{turn.session_id}.{turn.turn}{answered}"
+        part = f".{turn.part}" if turn.part else ""
+        message_id = f"{turn.session_id}.{turn.turn}{part}{answered}"
         for attempt in range(1, _TRIES + 1):
             has_begun = False
             try:
