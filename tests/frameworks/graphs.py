@@ -1,7 +1,10 @@
-"""Agents of LangGraph and LangChain for the tests, served as `frameworks.graphs:NAME`."""
+"""Agents for the tests, served as `frameworks.graphs:NAME`."""
 
+import threading
+from dataclasses import dataclass, field
 from typing import Any
 
+from agents import Agent, RunContextWrapper, function_tool
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
@@ -101,3 +104,26 @@ _endless.add_node(again)
 _endless.add_edge(START, "again")
 _endless.add_edge("again", "again")
 endless = adapters.langgraph(_endless.compile(), config=lambda turn: {"recursion_limit": 3})
+
+
+# -- OpenAI's Agents SDK, twice in one process ---------------------------------------------
+
+
+@dataclass
+class Caller:
+    """A context that no JSON can hold."""
+
+    subject: str
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@function_tool(needs_approval=True)
+def whoami(caller: RunContextWrapper[Caller]) -> str:
+    """Who asks."""
+    return caller.context.subject
+
+
+knowing = adapters.openai_agents(
+    Agent(name="knowing", tools=[whoami], model="knowing"),
+    context=lambda turn: Caller(turn.metadata["name"]),
+)

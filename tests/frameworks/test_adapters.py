@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "other_frameworks"
 ENVIRONMENT = ROOT / ".venv-frameworks"
-OWN = ("team", "asks", "careful", "kinds", "forgets", "remembers", "endless")
+OWN = ("team", "asks", "careful", "kinds", "forgets", "remembers", "endless", "knowing")
 AGENTS = {
     "graph": "langgraph_agent:answer",
     "chain": "langchain_agent:translate",
@@ -247,6 +247,16 @@ async def test_agents_of_openais_sdk(
         ("step", "refunds", "refunds"),
     ]
     assert (chunks[-1].output, usage_of(chunks)) == ("Sure. So be it.", (33, 21))
+
+
+async def test_the_context_of_a_run_is_made_again_behind_a_wait(
+    server: ServerProcess, provider: FakeProvider
+) -> None:
+    provider.answer("knowing", Reply(calls=[Call("whoami", {}, "call-1")]), Reply.saying("Ann."))
+    chunks = await turn_of(
+        server, "knowing", "Who am I?", {"approved": True}, metadata={"name": "Ann"}
+    )
+    assert shown(chunks, "tool_result") == [("result", "whoami", "Ann", False)]
 
 
 @pytest.mark.soak

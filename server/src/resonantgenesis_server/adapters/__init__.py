@@ -80,7 +80,7 @@ def openai_agents(
     to a model as a step with the name of its agent. Earlier turns are its input. Tools that need
     approval make the turn wait. `context` makes the context of the run.
     """
-    return _adapted("openai_agents", "openai-agents", agent, context, run_config)
+    return _adapted("openai_sdk", "openai-agents", agent, context, run_config)
 
 
 def _adapted(module: str, package: str, *arguments: Any) -> AsyncAgent:

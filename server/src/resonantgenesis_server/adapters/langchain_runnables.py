@@ -23,7 +23,7 @@ def adapted(
 
     async def run(turn: Turn) -> AsyncGenerator[AgentChunk, None]:
         given = _input(runnable, turn) if make_input is None else make_input(turn)
-        shown = _Events()
+        shown = _RunnableView()
         async for event in runnable.astream_events(given, version="v2"):
             for chunk in shown.chunks(event):
                 yield chunk
@@ -38,7 +38,7 @@ def _input(runnable: Any, turn: Turn) -> Any:
     return {"input": turn.goal, "history": history_of(turn)}
 
 
-class _Events:
+class _RunnableView:
     """The events of one run. What the whole runnable streams is the answer's text."""
 
     def __init__(self) -> None:

@@ -55,13 +55,13 @@ def adapted(
         options: dict[str, Any] = {"config": given | {"configurable": named}}
         if make_context is not None:
             options["context"] = make_context(turn)
-        async for chunk in _Run(graph, turn, make_input, options).chunks():
+        async for chunk in _GraphRun(graph, turn, make_input, options).chunks():
             yield chunk
 
     return run
 
 
-class _Run:
+class _GraphRun:
     """The part of a turn up to its end or to its next asks.
 
     A graph with a checkpointer of its own keeps its threads there. The state of any other graph is
@@ -84,7 +84,7 @@ class _Run:
             graph = graph.copy(update={"checkpointer": self._saver})
             options["durability"] = "exit"
         self._graph = graph
-        self._shown = _Shown(graph.name)
+        self._shown = _GraphView(graph.name)
 
     async def chunks(self) -> AsyncGenerator[AgentChunk, None]:
         given = await self._input()
@@ -122,7 +122,9 @@ class _Run:
 
     def _stop(self, state: Any) -> Iterator[AgentChunk]:
         """Ask what the graph has stopped for, and keep which interrupts the answers are for."""
-        asks = _Asks(0 if self._turn.kept is None else self._turn.kept["count"], self._shown.calls)
+        asks = _GraphAsks(
+            0 if self._turn.kept is None else self._turn.kept["count"], self._shown.calls
+        )
         for interrupt in state.interrupts:
             yield from asks.about(interrupt)
         if not state.interrupts:  # a breakpoint: `interrupt_before`, `interrupt_after`
@@ -132,7 +134,7 @@ class _Run:
         yield from asks.asks
 
 
-class _Shown:
+class _GraphView:
     """What the stream shows of a graph.
 
     An agent that a tool runs is a sub-agent. A graph that is a node of another one answers the user
@@ -215,7 +217,7 @@ def _calls_in(given: Any) -> list[dict[str, Any]]:
     return given if is_one and "id" in given[0] else []
 
 
-class _Asks:
+class _GraphAsks:
     """The asks of one stop."""
 
     def __init__(self, count: int, calls: Mapping[str, Mapping[str, Any]]) -> None:

@@ -32,7 +32,7 @@ def adapted(
 
     async def run(turn: Turn) -> AsyncGenerator[AgentChunk, None]:
         context = None if make_context is None else make_context(turn)
-        shown = _Shown(agent.name)
+        shown = _AgentView(agent.name)
         given = await _input(agent, turn, context, shown)
         # The server counts the steps, and says so in words of its own.
         running = Runner.run_streamed(
@@ -64,7 +64,7 @@ def adapted(
     return run
 
 
-async def _input(agent: Agent[Any], turn: Turn, context: Any, shown: _Shown) -> Any:
+async def _input(agent: Agent[Any], turn: Turn, context: Any, shown: _AgentView) -> Any:
     """The conversation; behind a stop the state of the run, with what people decided."""
     if turn.kept is None:
         messages = []
@@ -92,7 +92,7 @@ def _output(result: RunResultStreaming) -> Iterator[AgentChunk]:
         yield Data("output", to_jsonable_python(output, fallback=str))
 
 
-class _Shown:
+class _AgentView:
     """What the stream shows of a run.
 
     An agent that was handed the conversation answers the user: its text is the turn's, and the rest
