@@ -72,6 +72,17 @@ async def test_a_handler_waits_while_the_server_takes_nothing() -> None:
     assert json.loads(sent[-1])["is_last"]
 
 
+async def test_many_small_chunks_are_several_messages() -> None:
+    async def handler(_turn: Turn) -> AsyncIterator[str]:
+        for _ in range(12_000):
+            yield "x"
+
+    assignment = assigned(handler)
+    await assignment.ended()
+    sizes = [len(json.loads(message)["chunks"]) for message in assignment.messages()]
+    assert sizes == [5_000, 5_000, 2_000]
+
+
 async def test_what_was_not_taken_is_sent_again_on_the_next_socket() -> None:
     produced = Produced(200)
 

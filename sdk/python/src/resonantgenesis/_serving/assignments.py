@@ -17,8 +17,9 @@ from .handlers import Handler, encoded, items
 
 log = logging.getLogger("resonantgenesis.serving")
 
-#: Bytes of chunks in one message, about.
+#: Bytes of chunks in one message, about, and chunks: half of those that the server takes.
 _MESSAGE_BYTES = 64 * 1024
+_MESSAGE_CHUNKS = 5_000
 #: Bytes of a message around its chunks, about.
 _FRAME = 512
 #: Chunks after which a handler that never waits lets others run.
@@ -209,7 +210,7 @@ class Assignment:
         """The next chunks, as many as fit: at least one, unless there is only the end."""
         count = size = 0
         for _, bytes_ in self._chunks:
-            if count and size + bytes_ >= _MESSAGE_BYTES:
+            if count == _MESSAGE_CHUNKS or (count and size + bytes_ >= _MESSAGE_BYTES):
                 break
             size += bytes_
             count += 1
