@@ -2,10 +2,11 @@
 import { snake } from '../core/messages.js';
 import { withTimeout } from '../platform.js';
 import type { JsonObject } from '../types.js';
+import { HandlerAsks } from './asks.js';
 import { encoded, itemsOf, turnOf } from './handlers.js';
-import { AgentError, type Handler } from './values.js';
+import { type AgentChunk, AgentError, type Handler, type KeepChunk } from './values.js';
 
-/** Bytes of chunks in one message, and chunks, about. */
+/** Bytes of chunks in one message, about, and chunks: half of those that the server takes. */
 const MESSAGE_BYTES = 64 * 1024;
 const MESSAGE_CHUNKS = 5_000;
 /** Bytes of a message around its chunks, about. */
@@ -44,6 +45,7 @@ export class Assignment {
   isOver = false;
   readonly #port: AssignmentPort;
   readonly #cancelled = new AbortController();
+  readonly #asks: HandlerAsks;
   readonly #running: Promise<void>;
   #chunks: { text: string; size: number }[] = [];
   #size = 0;
@@ -59,6 +61,7 @@ export class Assignment {
   constructor(id: string, raw: JsonObject, port: AssignmentPort) {
     this.id = id;
     this.#port = port;
+    this.#asks = new HandlerAsks(raw);
     this.#running = this.#run(raw);
   }
 
@@ -114,7 +117,11 @@ export class Assignment {
   async #run(raw: JsonObject): Promise<void> {
     let end: JsonObject = {};
     try {
-      await this.#produce(raw);
+      await this.#produce(raw).catch((error) => {
+        // The handler was ended where it asks.
+        if (!this.#asks.isStopping) throw error;
+      });
+      for (const item of this.#asks.last()) this.#keep(item);
     } catch (error) {
       end = { error: errorOf(error) };
       if (this.isWanted && !(error instanceof AgentError)) this.#port.failed(error);
@@ -129,9 +136,10 @@ export class Assignment {
     // Whoever made this assignment knows it before its handler runs.
     await breath();
     let count = 0;
-    for await (const item of itemsOf(this.#port.handler, turnOf(raw, this.#cancelled.signal))) {
-      if (!this.isWanted) return;
-      for (const text of encoded(item)) this.#keep(text);
+    const turn = this.#asks.turn(turnOf(raw, this.#cancelled.signal));
+    for await (const item of itemsOf(this.#port.handler, turn)) {
+      if (!this.isWanted || this.#asks.isStopping) return;
+      this.#take(item as AgentChunk);
       this.#port.changed(this);
       count += 1;
       if (count % STRETCH === 0) await breath();
@@ -143,15 +151,24 @@ export class Assignment {
     }
   }
 
-  #keep(text: string): void {
-    const size = utf8.encode(text).length;
+  #take(item: AgentChunk): void {
+    const type = typeof item === 'object' ? item?.type : 'text';
+    if (type === 'keep') this.#asks.kept = (item as KeepChunk).value;
+    // Tokens are used once more.
+    if (!this.#asks.isRepeating || type === 'usage') this.#keep(item);
+  }
+
+  #keep(item: unknown): void {
     const { largest } = this.#port;
-    if (size > largest - FRAME) {
-      const message = `a chunk of ${size} bytes; a worker's message takes ${largest}`;
-      throw new AgentError(message, { code: 'PAYLOAD_TOO_LARGE' });
+    for (const text of encoded(item)) {
+      const size = utf8.encode(text).length;
+      if (size > largest - FRAME) {
+        const message = `a chunk of ${size} bytes; a worker's message takes ${largest}`;
+        throw new AgentError(message, { code: 'PAYLOAD_TOO_LARGE' });
+      }
+      this.#chunks.push({ text, size });
+      this.#size += size;
     }
-    this.#chunks.push({ text, size });
-    this.#size += size;
   }
 
   /** The next chunks, as many as fit: at least one, unless there is only the end. */

@@ -12,7 +12,7 @@ const KINDS = 'text reasoning tool_call tool_result step source file data usage 
 );
 
 /** The turn that the server sent; fields of a newer server are in `raw`. */
-export function turnOf(raw: JsonObject, signal: AbortSignal): Turn {
+export function turnOf(raw: JsonObject, signal: AbortSignal): Omit<Turn, 'ask' | 'approve'> {
   const { clientTools, answers, history, soFar, ...fields } = camel<JsonObject>(raw);
   return {
     subject: null,
@@ -32,7 +32,7 @@ export function turnOf(raw: JsonObject, signal: AbortSignal): Turn {
     ),
     signal,
     raw,
-  } as unknown as Turn;
+  } as unknown as Omit<Turn, 'ask' | 'approve'>;
 }
 
 function objects(value: unknown): JsonObject[] {

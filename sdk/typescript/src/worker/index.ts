@@ -2,6 +2,8 @@
 export type {
   AgentChunk,
   Answer,
+  ApproveOptions,
+  AskOptions,
   Handler,
   PastCall,
   PastStep,
@@ -9,5 +11,5 @@ export type {
   ServeOptions,
   Turn,
 } from './values.js';
-export { AgentError } from './values.js';
+export { AgentError, NotAnswered } from './values.js';
 export type { Worker } from './worker.js';

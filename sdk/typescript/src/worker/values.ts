@@ -67,6 +67,36 @@ export interface Turn {
   readonly signal: AbortSignal;
   /** The turn as the server sent it. */
   readonly raw: JsonObject;
+  /**
+   * The value that a person gives, which fits the JSON Schema.
+   *
+   * The turn waits, and no worker holds it. Then the handler runs again from its start, in any worker,
+   * and gets the answer here. Rejects with NotAnswered if nobody answers within `expiresIn` seconds, or
+   * the person declines.
+   */
+  ask(message: string, options?: AskOptions): Promise<unknown>;
+  /** Whether a person lets the agent make this call, which has a `callId`. The turn waits as for `ask`. */
+  approve(
+    call: Pick<ToolCallChunk, 'tool' | 'args' | 'callId'>,
+    options?: ApproveOptions,
+  ): Promise<Answer>;
+}
+
+interface Expiring {
+  /** Seconds, after which nobody can answer. */
+  readonly expiresIn?: number | undefined;
+}
+
+export interface AskOptions extends Expiring {
+  /** JSON Schema of the value. */
+  readonly schema?: JsonObject | undefined;
+  /** The name of the ask; made up if not given. */
+  readonly callId?: string | undefined;
+}
+
+export interface ApproveOptions extends Expiring {
+  /** For the person who answers. */
+  readonly message?: string | undefined;
 }
 
 /** What every chunk may say of the sub-agent that made it. */
@@ -147,14 +177,19 @@ interface UsageChunk {
  * The agent asks, and the turn waits once the handler has ended. The handler is started again, in any
  * worker, with the answer in `turn.answers`.
  */
-interface AskChunk extends Partial<Omit<Ask, 'expiresAt'>> {
+export interface AskChunk extends Expiring {
   readonly type: 'ask';
-  /** Seconds, after which nobody can answer. */
-  readonly expiresIn?: number | undefined;
+  /** `input` by default. */
+  readonly kind?: Ask['kind'] | undefined;
+  readonly message?: string | undefined;
+  readonly tool?: string | undefined;
+  readonly args?: JsonObject | undefined;
+  readonly schema?: JsonObject | undefined;
+  readonly callId?: string | undefined;
 }
 
 /** A JSON value that the handler gets back in `turn.kept` when it is started again. */
-interface KeepChunk {
+export interface KeepChunk {
   readonly type: 'keep';
   readonly value: unknown;
 }
@@ -202,6 +237,19 @@ export class AgentError extends Error {
     this.code = fields.code ?? 'AGENT_FAILED';
     this.retryable = fields.retryable;
     this.retryAfter = fields.retryAfter;
+  }
+}
+
+/** Nobody has answered what a handler asked, or the answer is no. */
+export class NotAnswered extends AgentError {
+  readonly answer: Answer;
+
+  constructor(answer: Answer) {
+    const { status, reason } = answer;
+    const denied = reason ? `denied: ${reason}` : 'denied';
+    const unanswered = status === 'expired' ? 'nobody answered in time' : 'not answered';
+    super(status === 'answered' ? denied : unanswered);
+    this.answer = answer;
   }
 }
 

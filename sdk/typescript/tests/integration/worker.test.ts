@@ -128,6 +128,39 @@ test('a turn asks and goes on in another worker, with what it kept', async () =>
   ]);
 });
 
+test('a handler awaits what it asks, and is run again in another worker', async () => {
+  const client = clientOf();
+  const asking = (name: string): Handler =>
+    async function* (turn) {
+      yield 'Looking. ';
+      const call = { tool: 'pay', args: {}, callId: 'pay' };
+      yield { type: 'tool_call', ...call };
+      if (!(await turn.approve(call)).ok) return;
+      yield { type: 'tool_result', tool: 'pay', result: 'paid', callId: 'pay' };
+      yield `Paid for ${await turn.ask('Whose?', { schema: { type: 'string' } })} by ${name}.`;
+    };
+  const first = await served(client, 'ts-awaiting', asking('first'));
+  const turn = await client.sessions.execute({ agentId: 'ts-awaiting', goal: 'x' });
+  expect(turn.waiting).toMatchObject([{ callId: 'pay', kind: 'approval', tool: 'pay' }]);
+  await first.stop();
+  await served(client, 'ts-awaiting', asking('second'));
+  const follow = { resumeFrom: turn.position, follow: true };
+  const types: string[] = [];
+  await client.sessions.input(turn.sessionId, 'pay', { approved: true });
+  for await (const chunk of await client.sessions.join(turn.sessionId, follow)) {
+    types.push(chunk.type);
+    if (chunk.type === 'input_required') {
+      await client.sessions.input(turn.sessionId, chunk.callId, { payload: 'Ada' });
+    }
+    if (chunk.type !== 'done') continue;
+    expect(chunk.output).toBe('Looking. Paid for Ada by second.');
+    break;
+  }
+  expect(types.filter((type) => type !== 'step').join(' ')).toBe(
+    'input tool_result input_required waiting input text done',
+  );
+});
+
 test('a failure says what the handler meant for clients, and the rest stays in the log', async () => {
   const logger = { debug: vi.fn(), info: vi.fn(), warn: vi.fn(), error: vi.fn() };
   const client = clientOf({ logger });
@@ -173,7 +206,7 @@ test('a turn that is cancelled aborts the signal, and the next one has its place
 
 test('cuts of the network lose nothing and double nothing', async () => {
   const proxy = await proxyTo();
-  await served(clientOf({ baseUrl: proxy.url }), 'ts-cut', counting);
+  await served(clientOf({ baseUrl: proxy.url, logLevel: 'error' }), 'ts-cut', counting);
   const stream = await clientOf().sessions.executeStream({
     agentId: 'ts-cut',
     goal: 'n',

@@ -6,7 +6,7 @@ import { AgentError, type Handler } from '../../src/worker/index.js';
 const RAW = { goal: 'x', session_id: 's', turn: 1, agent_id: 'a' };
 const KB = 1024;
 
-function assigned(handler: Handler) {
+function assigned(handler: Handler, raw: object = RAW) {
   const port = {
     handler,
     window: 64 * KB,
@@ -15,7 +15,7 @@ function assigned(handler: Handler) {
     over: vi.fn(),
     failed: vi.fn(),
   };
-  return { port, assignment: new Assignment('asg_1', RAW, port) };
+  return { port, assignment: new Assignment('asg_1', { ...raw }, port) };
 }
 
 const parsed = (messages: string[]) => messages.map((message) => JSON.parse(message));
@@ -143,4 +143,116 @@ test('cancelled while it waits for room, it ends', async () => {
   assignment.cancel();
   await assignment.ended();
   expect([assignment.isDone, isCleanedUp]).toEqual([true, true]);
+});
+
+const answered = (callId: string, payload: unknown, more = {}) => ({
+  [callId]: { call_id: callId, status: 'answered', approved: null, payload, reason: '', ...more },
+});
+const MARK = 'resonantgenesis.run_again';
+
+test('a handler that awaits its asks runs again, and what was sent before is left out', async () => {
+  let isCleanedUp = false;
+  const handler: Handler = async function* (turn) {
+    try {
+      yield 'Looking. ';
+      yield { type: 'keep', value: { seen: 1 } };
+      const pay = { tool: 'pay', args: { sum: 5 }, callId: 'pay' };
+      yield { type: 'tool_call', ...pay };
+      const [decided, name] = await Promise.all([
+        turn.approve(pay, { message: 'Pay?' }),
+        turn.ask('Name?', { schema: { type: 'string' } }),
+      ]);
+      yield `${decided.ok} ${name} `;
+      yield `${await turn.ask('More?')}`;
+    } finally {
+      isCleanedUp = true;
+    }
+  };
+  const first = assigned(handler);
+  await first.assignment.ended();
+  const asks = [
+    {
+      type: 'ask',
+      kind: 'approval',
+      tool: 'pay',
+      args: { sum: 5 },
+      call_id: 'pay',
+      message: 'Pay?',
+    },
+    {
+      type: 'ask',
+      kind: 'input',
+      message: 'Name?',
+      schema: { type: 'string' },
+      call_id: 'ask_1_1',
+    },
+  ];
+  expect(parsed(first.assignment.messages())).toEqual([
+    {
+      type: 'chunks',
+      assignment: 'asg_1',
+      seq: 1,
+      is_last: true,
+      chunks: [
+        'Looking. ',
+        { type: 'keep', value: { seen: 1 } },
+        { type: 'tool_call', tool: 'pay', args: { sum: 5 }, call_id: 'pay' },
+        { type: 'keep', value: { [MARK]: { seen: 1 } } },
+        ...asks,
+      ],
+    },
+  ]);
+  expect([isCleanedUp, first.port.failed.mock.calls]).toEqual([true, []]);
+
+  const kept = { [MARK]: { seen: 1 } };
+  const answers = {
+    ...answered('pay', null, { approved: true }),
+    ...answered('ask_1_1', 'Ada'),
+  };
+  const second = assigned(handler, { ...RAW, kept, answers });
+  await second.assignment.ended();
+  expect(textsOf(second.assignment.messages())).toEqual([
+    'true Ada ',
+    { type: 'keep', value: kept },
+    { type: 'ask', kind: 'input', message: 'More?', call_id: 'ask_1_2' },
+  ]);
+
+  const all = { ...answers, ...answered('ask_1_2', 'no') };
+  const third = assigned(handler, { ...RAW, kept, answers: all });
+  await third.assignment.ended();
+  expect(textsOf(third.assignment.messages())).toEqual(['no']);
+});
+
+test('an ask that nobody answers is an error that the client may know', async () => {
+  const answers = answered('ask_1_1', null, { approved: false, reason: 'not today' });
+  const handler: Handler = async ({ ask }) => String(await ask('Well?'));
+  const { assignment } = assigned(handler, { ...RAW, kept: { [MARK]: null }, answers });
+  await assignment.ended();
+  expect(parsed(assignment.messages())).toMatchObject([
+    { error: { message: 'denied: not today', code: 'AGENT_FAILED' } },
+  ]);
+});
+
+test('a handler that does not ask again as it had before fails', async () => {
+  const raw = { ...RAW, kept: { [MARK]: null }, answers: answered('ask_1_1', 'Ada') };
+  const { assignment } = assigned(() => 'done', raw);
+  await assignment.ended();
+  expect(parsed(assignment.messages())).toMatchObject([
+    { chunks: [], error: { message: expect.stringContaining('did not ask as it had before') } },
+  ]);
+});
+
+test('cancelled while it asks, a handler ends', async () => {
+  let isCleanedUp = false;
+  const { assignment, port } = assigned(async ({ ask }) => {
+    try {
+      return String(await ask('Well?'));
+    } finally {
+      isCleanedUp = true;
+    }
+  });
+  await settled(() => 0);
+  assignment.cancel();
+  await assignment.ended();
+  expect([isCleanedUp, assignment.messages(), port.failed.mock.calls]).toEqual([true, [], []]);
 });

@@ -1,10 +1,11 @@
 /** What handlers yield, and the turn that they get. */
 import { expect, test } from 'vitest';
+import { HandlerAsks } from '../../src/worker/asks.js';
 import { encoded, itemsOf, turnOf } from '../../src/worker/handlers.js';
 import type { Handler } from '../../src/worker/index.js';
 
 const RAW = { goal: 'x', session_id: 's', turn: 1, agent_id: 'a' };
-const turn = turnOf(RAW, new AbortController().signal);
+const turn = new HandlerAsks(RAW).turn(turnOf(RAW, new AbortController().signal));
 
 async function made(handler: Handler): Promise<unknown[]> {
   const items: unknown[] = [];
