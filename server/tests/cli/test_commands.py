@@ -294,6 +294,9 @@ def test_config_check_tells_only_what_is_wrong(
     got = cli("config", "--check", "--config", "f.toml")
     assert got.code == 2 and "RESONANTGENESIS_PROT is no setting and does nothing" in got.err
     monkeypatch.delenv("RESONANTGENESIS_PROT")
+    (tmp_path / "h.toml").write_text("tls_cert = 'none.pem'\ntls_key = 'none.pem'\n")
+    got = cli("config", "--check", "--config", "h.toml")
+    assert got.code == 2 and "tls_cert none.pem, tls_key none.pem: " in got.err
     monkeypatch.setenv("RESONANTGENESIS_WORKERS", "2")
     assert "workers: 2 are not possible" in cli("config", "--check").err
 
