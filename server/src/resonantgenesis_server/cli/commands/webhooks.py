@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import Annotated, Any
 
-import httpx
 import typer
 from rich.console import Console
 
-from ...agents.engines.http.endpoint import Endpoint, EndpointRecords
-from ...codec.json import dumps
-from ...webhooks.message import Message, headers_of
 from .. import values
 from ..client import END, TAIL_PATIENCE, Patience, cursor_behind, items
 from ..errors import UsageProblem
@@ -26,8 +21,6 @@ app = typer.Typer(no_args_is_help=True, help="Send events to addresses, and see 
 _COLUMNS = ("id", "url", "events", "enabled", "disabled_reason", "failing_since", "next_try_at")
 _DELIVERY = ("created_at", "event_type", "event_id", "attempt", "status", "error", "next_try_at")
 _MADE = ("id", "url", "events", "secret")
-#: Seconds that a local receiver has for its answer.
-_SECONDS = 15.0
 
 WebhookId = Annotated[
     str, typer.Argument(metavar="WEBHOOK", parser=values.identifier, help="The webhook's id.")
@@ -152,38 +145,24 @@ def listen(
 
     They come as from a webhook, signed in the same way. Nothing is tried again.
     """
+    from ..receiver import open_receiver
+
     target = f"http://127.0.0.1:{address}" if address.isdecimal() else address
-    records = EndpointRecords()
-    kept, shown = records.make(target, secret)
-    endpoint = records.open(kept)
     types, filters = values.patterns(pattern or []), values.fields(filter_ or [], "--filter")
     selection: dict[str, Any] = {"events": types or None, "filters": filters}
     console = Console()
     try:
         with connect(url, data) as client:
             start = cursor_behind(client, END, **selection)
-        to_stderr(f"events go to {target}, signed with {shown}; Ctrl-C ends")
         with (
             connect(url, data, patient=True) as client,
-            httpx.Client(timeout=_SECONDS, trust_env=False) as receiver,
+            open_receiver(target, secret) as receiver,
         ):
+            to_stderr(f"events go to {target}, signed with {receiver.secret}; Ctrl-C ends")
             patience = Patience(TAIL_PATIENCE, to_stderr)
             for event in client.events.subscribe(**selection, since=start, on_reconnect=patience):
                 if not str(event.type).startswith("webhook."):
-                    became = _forward(receiver, endpoint, event.raw)
+                    became = receiver.send(event.raw)
                     show_line(console, f"{became}  {event.type}  {event.id}")
     except KeyboardInterrupt:
         return
-
-
-def _forward(receiver: httpx.Client, endpoint: Endpoint, event: dict[str, Any]) -> str:
-    """The status of the answer, or why there was none."""
-    body = dumps({**event, "timestamp": event["created_at"]})
-    message = Message(event["id"], event["type"], body)
-    try:
-        answer = receiver.post(
-            endpoint.url, content=body, headers=headers_of(message, endpoint, time.time())
-        )
-    except httpx.HTTPError as error:
-        return str(error) or "no answer"
-    return str(answer.status_code)
