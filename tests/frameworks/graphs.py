@@ -1,8 +1,9 @@
 """Agents for the tests, served as `frameworks.graphs:NAME`."""
 
+import operator
 import threading
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 from agents import Agent, RunContextWrapper, function_tool
 from langchain.agents import create_agent
@@ -67,6 +68,28 @@ def pay(state: MessagesState) -> dict[str, Any]:
 
 
 careful = adapters.langgraph(graph_of(pay, interrupt_before=["pay"]))
+
+
+class Trip(TypedDict):
+    """A state of the graph's own."""
+
+    goal: str
+    said: Annotated[list[str], operator.add]
+
+
+def first(state: Trip) -> dict[str, Any]:
+    return {"said": [interrupt(f"{state['goal']}?", response_schema=int)]}
+
+
+def second(state: Trip) -> dict[str, Any]:
+    return {"said": [interrupt({"message": "And?"})]}
+
+
+_trip = StateGraph(Trip)
+for _node in (first, second):
+    _trip.add_node(_node)
+    _trip.add_edge(START, _node.__name__)
+trip = adapters.langgraph(_trip.compile(), input=lambda turn: {"goal": turn.goal, "said": []})
 
 
 # -- kinds of chunks -----------------------------------------------------------------------

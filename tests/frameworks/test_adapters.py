@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "other_frameworks"
 ENVIRONMENT = ROOT / ".venv-frameworks"
-OWN = ("team", "asks", "careful", "kinds", "forgets", "remembers", "endless", "knowing")
+OWN = ("team", "asks", "careful", "kinds", "forgets", "remembers", "endless", "knowing", "trip")
 AGENTS = {
     "graph": "langgraph_agent:answer",
     "chain": "langchain_agent:translate",
@@ -166,6 +166,32 @@ async def test_an_agent_of_langchain(
         assert results["refund"][1] and "too dear" in results["refund"][0]
     assert chunks[-1].output == "Let me see. So be it."
     assert usage_of(chunks) == (22, 14)
+
+
+async def test_two_equal_calls_are_decided_one_by_one(
+    server: ServerProcess, provider: FakeProvider
+) -> None:
+    calls = [Call("refund", {"order": 4}, "call-1"), Call("refund", {"order": 4}, "call-2")]
+    provider.answer("m", Reply(calls=calls), Reply.saying("So be it."))
+    chunks = await turn_of(server, "langchain", "Refund 4", {"approved": True}, {"approved": False})
+    results = {chunk.call_id: chunk.is_error for chunk in chunks if chunk.type == "tool_result"}
+    assert results == {"call-1": False, "call-2": True}
+
+
+async def test_interrupts_side_by_side_in_a_graph_with_a_state_of_its_own(
+    server: ServerProcess,
+) -> None:
+    chunks = await turn_of(server, "trip", "Seats", {"payload": 3}, {"payload": "aisle"})
+    asked = [chunk for chunk in chunks if chunk.type == "input_required"]
+    assert [(ask.message, ask.schema) for ask in asked] == [
+        ("Seats?", {"type": "integer"}),
+        ("And?", None),
+    ]
+    assert shown(chunks, "data")[-1] == (
+        "data",
+        "output",
+        {"goal": "Seats", "said": [3, "aisle"]},
+    )
 
 
 async def test_a_chain_of_langchain(server: ServerProcess, provider: FakeProvider) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.messages import AIMessageChunk, ToolMessage
 from langchain_core.runnables import RunnableSequence
+from langchain_core.tools import ToolException
 from pydantic_core import to_jsonable_python
 
 from ..agent_api import AgentChunk, Data, Step, ToolCall, ToolResult, Turn
@@ -62,7 +63,8 @@ class _RunnableView:
         elif kind == "on_tool_end":
             yield _result(event, data["output"])
         elif kind == "on_tool_error":
-            said = str(data.get("error") or "the tool failed")
+            error = data.get("error")  # what other errors say is not for clients
+            said = str(error) if isinstance(error, ToolException) else "the tool failed"
             yield ToolResult(event["name"], said, event["run_id"], is_error=True)
         if is_root and kind == "on_chain_end" and not self._has_text:
             yield Data("output", to_jsonable_python(data["output"], fallback=str))
