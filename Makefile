@@ -46,7 +46,7 @@ test-typescript: .venv/.dev node_modules/.done ## Run those in TypeScript alone:
 test-bounds: .venv/.dev ## Run some of them with the oldest dependencies, and with the newest Python here
 	@scripts/bounds.sh
 
-soak: .venv/.dev .venv-guide/.done .venv-frameworks/.done ## Run the long campaigns
+soak: .venv/.dev .venv-guide/.done .venv-frameworks/.done .venv-model/.done tests/clients/node_modules/.done ## Run the long campaigns
 	@scripts/system.sh
 	@$(BIN)/pytest -m soak $(ARGS)
 	@[[ -n "$(ARGS)" ]] || scripts/suite_under_load.sh $(RUNS)
@@ -84,7 +84,7 @@ dist: .venv/.dev node_modules/.done $(SITE) ## Build the packages into dist/, wi
 	@$(BIN)/python scripts/dist.py $(ARGS)
 
 clean: ## Remove what the verbs made, but no data
-	@rm -rf build server/src/resonantgenesis_server/site .venv .venv-guide .venv-frameworks .venv-lowest .venv-newest dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
+	@rm -rf build server/src/resonantgenesis_server/site .venv .venv-guide .venv-frameworks .venv-model .venv-lowest .venv-newest dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
 	@rm -rf node_modules sdk/typescript/{dist,node_modules} examples/*/{dist,node_modules} tests/browser/*/node_modules tests/clients/node_modules
 	@find . -name node_modules -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -108,6 +108,10 @@ clean: ## Remove what the verbs made, but no data
 
 .venv-frameworks/.done: requirements/frameworks.txt $(PACKAGES) | .venv/.dev
 	@scripts/frameworks_env.sh
+	@touch $@
+
+.venv-model/.done: requirements/model.txt | .venv/.dev
+	@scripts/model_env.sh
 	@touch $@
 
 tests/clients/node_modules/.done: tests/clients/package-lock.json

@@ -16,8 +16,8 @@ for name in sdk server llm image build; do
         --output-file "requirements/$name.txt"
 done
 # By themselves: the guide's samples, and the agents of others, need an older release of what the
-# rest has.
-for name in guide frameworks; do
+# rest has. A real model needs nothing of it.
+for name in guide frameworks model; do
     compile "$@" "requirements/$name.in" --output-file "requirements/$name.txt"
 done
 

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { cutting } from './wire.mjs';
 
-export const { base, key, version, ...given } = JSON.parse(readFileSync(0, 'utf8'));
+export const { base, key, version, agent } = JSON.parse(readFileSync(0, 'utf8'));
 const sdk = await import(version);
 const { AbstractChat, DefaultChatTransport } = sdk;
 export const { lastAssistantMessageIsCompleteWithApprovalResponses } = sdk;
